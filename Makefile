@@ -1,0 +1,69 @@
+# `make` alone lists the targets. Recipes are plain POSIX sh with relative paths: the checkout may lie anywhere.
+# ARGS="…" is passed on to demo and test; PYTHON=… names the interpreter for .venv.
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv ffmpeg demo test lint fmt lock clean
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+CODE := $(foreach dir,controller chunk_job tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+export PYTHON
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## *\(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+venv: $(READY) ## set up .venv: the hash-locked packages and this project, editable
+	@:
+
+# Runs once, and again only when the lock or the project's metadata change.
+$(READY): requirements/dev.txt pyproject.toml
+	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
+	    python=$$(sh .ci/need python) && \
+	    echo "make: creating .venv with $$("$$python" --version)" && \
+	    "$$python" -m venv --clear .venv; }
+	@echo "make: installing requirements/dev.txt into .venv (about a minute when new)"
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+ffmpeg: ## make sure that ffmpeg and ffprobe are there
+	@sh .ci/need ffmpeg
+
+demo: venv ffmpeg ## the main job on the shipped sample: one chunk job is killed, the transcript is whole
+	@$(BIN)/python -m controller demo $(ARGS)
+
+test: venv ffmpeg ## every test that needs no server
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not cluster and not soak" $(ARGS)
+
+lint: venv ## ruff, mypy and import-linter; each runs even if another fails
+	@failed=; \
+	check() { \
+	    name=$$1; shift; \
+	    if output=$$("$$@" 2>&1); then echo "lint: $$name: ok"; \
+	    else printf '%s\n' "$$output" "lint: $$name: FAILED"; failed="$$failed $$name"; fi; }; \
+	check ruff-check $(BIN)/python -m ruff check --output-format concise .; \
+	check ruff-format $(BIN)/python -m ruff format --check --output-format concise .; \
+	check mypy $(BIN)/python -m mypy $(CODE); \
+	check imports $(BIN)/lint-imports --no-logo; \
+	if [ -n "$$failed" ]; then echo "lint: failed:$$failed"; exit 1; fi
+
+fmt: venv ## format the code and apply ruff's safe fixes
+	@$(BIN)/python -m ruff check --quiet --fix-only .
+	@$(BIN)/python -m ruff format .
+
+# dev.txt holds everything; the images' locks take their versions from it. No local wheels, no index in the files.
+lock: venv ## resolve requirements/*.txt again, keeping versions that still fit (UPGRADE=1: newest)
+	@unset PIP_FIND_LINKS UV_FIND_LINKS; \
+	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
+	compile() { $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-build $(if $(UPGRADE),--upgrade) "$$@"; }; \
+	compile pyproject.toml --group dev -o requirements/dev.txt && \
+	compile --group controller -c requirements/dev.txt -o requirements/controller.txt && \
+	compile --group chunk-job -c requirements/dev.txt -o requirements/chunk-job.txt
+	@grep -c '==' requirements/*.txt
+
+clean: ## remove .venv, caches and build output
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

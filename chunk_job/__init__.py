@@ -1,0 +1,1 @@
+"""One short-lived stenographer: a task in, one chunk transcribed, a result committed, the process gone."""

@@ -1,0 +1,70 @@
+"""Names people type: models with their hub repository and size, languages with their codes.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class KnownModel(NamedTuple):
+    """A model published for CTranslate2: its repository on the hub and its download in MB."""
+
+    repository: str
+    size_mb: int
+
+
+MODELS: dict[str, KnownModel] = {
+    "tiny": KnownModel("Systran/faster-whisper-tiny", 75),
+    "tiny.en": KnownModel("Systran/faster-whisper-tiny.en", 75),
+    "base": KnownModel("Systran/faster-whisper-base", 145),
+    "base.en": KnownModel("Systran/faster-whisper-base.en", 145),
+    "small": KnownModel("Systran/faster-whisper-small", 485),
+    "small.en": KnownModel("Systran/faster-whisper-small.en", 485),
+    "medium": KnownModel("Systran/faster-whisper-medium", 1530),
+    "medium.en": KnownModel("Systran/faster-whisper-medium.en", 1530),
+    "large-v1": KnownModel("Systran/faster-whisper-large-v1", 3090),
+    "large-v2": KnownModel("Systran/faster-whisper-large-v2", 3090),
+    "large-v3": KnownModel("Systran/faster-whisper-large-v3", 3090),
+    "large": KnownModel("Systran/faster-whisper-large-v3", 3090),
+    "large-v3-turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620),
+    "turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620),
+    "distil-small.en": KnownModel("Systran/faster-distil-whisper-small.en", 335),
+    "distil-medium.en": KnownModel("Systran/faster-distil-whisper-medium.en", 790),
+    "distil-large-v2": KnownModel("Systran/faster-distil-whisper-large-v2", 1515),
+    "distil-large-v3": KnownModel("Systran/faster-distil-whisper-large-v3", 1515),
+    "distil-large-v3.5": KnownModel("distil-whisper/distil-large-v3.5-ct2", 1515),
+}
+
+MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")
+"""What a model folder must hold to be loaded without a network."""
+
+LANGUAGES: dict[str, str] = {
+    code: name
+    for code, _, name in (
+        entry.partition(":")
+        for entry in """
+        af:afrikaans am:amharic ar:arabic as:assamese az:azerbaijani ba:bashkir be:belarusian bg:bulgarian bn:bengali
+        bo:tibetan br:breton bs:bosnian ca:catalan cs:czech cy:welsh da:danish de:german el:greek en:english
+        es:spanish et:estonian eu:basque fa:persian fi:finnish fo:faroese fr:french gl:galician gu:gujarati ha:hausa
+        haw:hawaiian he:hebrew hi:hindi hr:croatian ht:haitian-creole hu:hungarian hy:armenian id:indonesian
+        is:icelandic it:italian ja:japanese jw:javanese ka:georgian kk:kazakh km:khmer kn:kannada ko:korean la:latin
+        lb:luxembourgish ln:lingala lo:lao lt:lithuanian lv:latvian mg:malagasy mi:maori mk:macedonian ml:malayalam
+        mn:mongolian mr:marathi ms:malay mt:maltese my:myanmar ne:nepali nl:dutch nn:nynorsk no:norwegian oc:occitan
+        pa:punjabi pl:polish ps:pashto pt:portuguese ro:romanian ru:russian sa:sanskrit sd:sindhi si:sinhala
+        sk:slovak sl:slovenian sn:shona so:somali sq:albanian sr:serbian su:sundanese sv:swedish sw:swahili ta:tamil
+        te:telugu tg:tajik th:thai tk:turkmen tl:tagalog tr:turkish tt:tatar uk:ukrainian ur:urdu uz:uzbek
+        vi:vietnamese yi:yiddish yo:yoruba zh:chinese yue:cantonese
+        """.split()
+    )
+}
+"""Whisper's language codes with their English names; both may be typed."""
+
+
+def language_code(typed: str) -> str | None:
+    """Whisper's code for a code or an English name in any case, or None where there is no such language."""
+    wanted = typed.strip().lower().replace(" ", "-")
+    if wanted in LANGUAGES:
+        return wanted
+    return next((code for code, name in LANGUAGES.items() if name == wanted), None)

@@ -1,0 +1,90 @@
+"""The manners of a job's process: its lifeline, its last words, its leaving.
+
+Touches: standard streams, a pipe, exit. Chunk job and intake job are watched by the same eyes, so they share this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from chunk_job.contract import ExitCode, JobError, JobFailure
+
+log = logging.getLogger("stenofleet.job")
+
+
+class JobArgumentParser(argparse.ArgumentParser):
+    """An argument parser whose errors are the job's USAGE exit code."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        log.error("%s: %s", self.prog, message)
+        leave(ExitCode.USAGE)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options every job has, whoever starts it."""
+    parser.add_argument("--store", help="URL of the store that holds the task")
+    parser.add_argument("--task", metavar="KEY", help="object key of the task document")
+    parser.add_argument("--task-sha256", metavar="HEX", help="digest the task must have")
+    parser.add_argument("--termination-log", type=Path, metavar="FILE", help="where the last words go on failure")
+    parser.add_argument("--lifeline", type=int, metavar="FD", help="a pipe from the parent; exit when it closes")
+
+
+def start_logging() -> None:
+    """Plain lines on stderr, and only ours: libraries would log what was said."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("stenofleet").setLevel(logging.INFO)
+
+
+def hold_lifeline(descriptor: int | None) -> None:
+    """Leave as soon as the parent is gone. It never writes to this pipe; its death closes it, however it died."""
+    if descriptor is None:
+        return
+
+    def hold() -> None:
+        os.read(descriptor, 1)
+        log.error("the parent process is gone: leaving")
+        leave(ExitCode.TEMPORARY)
+
+    threading.Thread(target=hold, daemon=True).start()
+
+
+def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
+    """Do the job; a failure becomes an exit code and last words."""
+    try:
+        do()
+    except JobError as error:
+        failure = error
+    except MemoryError:
+        failure = JobError(ExitCode.BUG, "out of memory", "give the job more memory or make the chunks shorter")
+    except Exception as error:  # noqa: BLE001 (the last line of defence: whatever it is gets a name and a trace)
+        traceback.print_exc()
+        failure = JobError(ExitCode.BUG, f"{type(error).__name__}: {error}", "this is a bug: report it with the log")
+    else:
+        return ExitCode.DONE
+    log.error("%s%s", failure.summary, f": {failure.advice}" if failure.advice else "")
+    if termination_log:
+        document = JobFailure(code=failure.code, summary=failure.summary[:1000], advice=failure.advice[:1000])
+        try:
+            termination_log.write_bytes(document.encode())
+        except OSError as error:
+            log.error("no termination message: %s", error)  # noqa: TRY400 (the failure itself is told above)
+    return failure.code
+
+
+def leave(code: int) -> NoReturn:
+    """Flush and go, without the interpreter's teardown: there is where native libraries crash or hang."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = code or ExitCode.BUG
+    os._exit(code)

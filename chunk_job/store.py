@@ -1,0 +1,216 @@
+"""The store between the processes: named objects, whole or absent, behind one protocol.
+
+Touches: files. ``file://`` is the door a laptop uses; another scheme is another class with these same verbs, chosen in
+:func:`open_store` and nowhere else. An object is put whole or not at all: readers never see half of one, and a killed
+writer leaves at most a hidden temporary file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from chunk_job.contract import ExitCode, JobError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class ObjectMissing(JobError):
+    """There is no object under this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(ExitCode.INPUT_MISSING, f"the store has no object {key}")
+
+
+class StoreDenied(JobError):
+    """The store refuses this identity."""
+
+    def __init__(self, summary: str, advice: str) -> None:
+        super().__init__(ExitCode.ACCESS_DENIED, summary, advice)
+
+
+class StoreUnavailable(JobError):
+    """The store cannot serve now: down, slow, or full."""
+
+    def __init__(self, summary: str, advice: str) -> None:
+        super().__init__(ExitCode.STORE_UNAVAILABLE, summary, advice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What a listing tells of an object."""
+
+    key: str
+    size_bytes: int
+    modified_s: float
+    """Seconds since the epoch, by the store's clock: for people, never for decisions."""
+
+
+class Store(Protocol):
+    """The verbs of every store. Keys are relative paths of ``/``-separated names; all raise :class:`JobError` leaves."""
+
+    url: str
+
+    def get(self, key: str, *, max_bytes: int = ...) -> bytes:
+        """The object's bytes. Raises :class:`ObjectMissing`; refuses objects above *max_bytes* unread."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A seekable reader over the object, for audio."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store *data* whole, replacing what was there."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Store the file at *path* whole, streaming."""
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose key starts with *prefix* (ending in ``/``), in key order."""
+
+    def stat(self, key: str) -> StoredObject | None:
+        """The object's entry, or None."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; a missing one is no error."""
+
+
+def open_store(url: str) -> Store:
+    """The store at *url*. Raises :class:`JobError` (CONFIG) for a scheme that has no door."""
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return FileStore(Path(unquote(parts.path)))
+    raise JobError(
+        ExitCode.CONFIG,
+        f"no store behind {url!r}",
+        "use file:///absolute/folder, for instance file:///var/lib/stenofleet",
+    )
+
+
+class FileStore:
+    """Objects as files under one private folder; a put is a rename, after the bytes are on disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.url = self.root.as_uri()
+
+    def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        with self.open(key) as file:
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise JobError(ExitCode.BAD_INPUT, f"object {key} is larger than {max_bytes} bytes")
+        return data
+
+    def open(self, key: str) -> BinaryIO:
+        with self._errors(key):
+            return self._path(key).open("rb")
+
+    def put(self, key: str, data: bytes) -> None:
+        self._put(key, lambda file: file.write(data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        with path.open("rb") as source:
+            self._put(key, lambda file: shutil.copyfileobj(source, file, 1 << 20))
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        folder = self._path(prefix.rstrip("/")) if prefix else self.root
+        with self._errors(prefix):
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        # A folder sorts where its objects do in an object store: by its name with the slash.
+        for name in sorted(names, key=lambda name: name + "/" if (folder / name).is_dir() else name):
+            if name.startswith("."):
+                continue
+            if (folder / name).is_dir():
+                yield from self.list(f"{prefix}{name}/")
+            elif entry := self.stat(f"{prefix}{name}"):
+                yield entry
+
+    def stat(self, key: str) -> StoredObject | None:
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise _translate(error, key, self.root) from error
+        return StoredObject(key=key, size_bytes=status.st_size, modified_s=status.st_mtime)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with self._errors(key):
+            path.unlink(missing_ok=True)
+        # An object store has no empty folders; leaving them here would litter `clean` and `list`.
+        for folder in path.parents:
+            if folder == self.root:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+            raise JobError(ExitCode.CONFIG, f"not an object key: {key!r}")
+        return self.root.joinpath(*parts)
+
+    def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
+        path = self._path(key)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        with self._errors(key):
+            file = self._create(temporary)
+            try:
+                with file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(path.parent)
+
+    def _create(self, temporary: Path) -> BinaryIO:
+        # A delete next door may take the last object, and with it the folder, between mkdir and open.
+        for _ in range(20):
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                temporary.parent.mkdir(parents=True, exist_ok=True)
+                return temporary.open("xb")
+        return temporary.open("xb")
+
+    @contextlib.contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise ObjectMissing(key) from error
+        except OSError as error:
+            raise _translate(error, key, self.root) from error
+
+
+def _translate(error: OSError, key: str, root: Path) -> JobError:
+    """The store's word for an operating system's error."""
+    reason = error.strerror or str(error)
+    if error.errno in _FULL:
+        return StoreUnavailable(f"no room for {key} in {root}: {reason}", "free space there or choose another --store")
+    if error.errno in _DENIED:
+        return StoreDenied(
+            f"no access to {key} in {root}: {reason}", "give this user the folder or choose another --store"
+        )
+    return StoreUnavailable(f"{key} in {root}: {reason}", "check the folder or choose another --store")
+
+
+def _sync_folder(folder: Path) -> None:
+    """A rename is on disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

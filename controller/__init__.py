@@ -1,0 +1,1 @@
+"""The controller: one loop over runs that reads, observes, decides, acts, merges and writes."""

@@ -1,0 +1,139 @@
+"""The command line: text → options once, errors → exit codes. The only place that exits.
+
+Touches: arguments, environment, standard streams. Commands are imported when they are called, so that ``--help`` costs what
+click costs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from controller.errors import StenofleetError, UsageProblem
+
+_COMMANDS = {
+    "transcribe": "controller.cli.transcribe",
+    "resume": "controller.cli.transcribe",
+    "plan": "controller.cli.transcribe",
+    "status": "controller.cli.runs",
+    "list": "controller.cli.runs",
+    "render": "controller.cli.runs",
+    "cancel": "controller.cli.runs",
+    "clean": "controller.cli.runs",
+    "demo": "controller.cli.demo",
+    "version": "controller.cli.about",
+    "completion": "controller.cli.about",
+}
+
+CONFIG_FILE = "stenofleet.toml"
+
+EPILOG = """\b
+Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
+5 none written, 8 cancelled, 130/143 interrupted (the resume command is printed).
+Every option can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml; a flag wins over both.
+"""
+
+
+class _Group(click.Group):
+    """Commands by name, imported on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        module = _COMMANDS.get(cmd_name)
+        found: click.Command | None = (
+            getattr(importlib.import_module(module), f"{cmd_name}_command") if module else None
+        )
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SHORT_HELP.items()))
+
+
+_SHORT_HELP = {
+    "transcribe": "Transcribe media files; the same command again resumes.",
+    "resume": "Go on with a run by its id.",
+    "plan": "Show where a file would be cut; transcribe nothing.",
+    "status": "How far a run is.",
+    "list": "All runs in the store.",
+    "render": "Make any format again from a transcript's JSON.",
+    "cancel": "End a run; finished chunks are kept.",
+    "clean": "Remove runs from the store.",
+    "demo": "The whole river on a shipped sample, with a killed job.",
+    "version": "Versions of everything that makes a transcript.",
+    "completion": "Shell completion for bash, zsh or fish.",
+}
+
+
+@click.group(
+    cls=_Group,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # Whisper spells its options with underscores.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 110,
+    },
+    epilog=EPILOG,
+)
+@click.pass_context
+def stenofleet(ctx: click.Context) -> None:
+    """Long audio and video to transcripts, one short-lived process per chunk."""
+    ctx.default_map = _config(Path(CONFIG_FILE))
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """The command line without the exit: its code."""
+    try:
+        code = stenofleet.main(args=arguments, prog_name="stenofleet", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("aborted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except StenofleetError as error:
+        # Not at the top: rich and everything behind it is only needed to talk.
+        from controller.progress import say
+
+        say(f"stenofleet: {error.summary}")
+        if error.advice:
+            say(f"  {error.advice}")
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Defaults from the project's file, for every command that has the option. Raises :class:`UsageProblem`."""
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path}: {error}", "mend the file or move it away") from error
+    options = {key.replace("-", "_"): value for key, value in table.items()}
+    known: set[str] = set()
+    maps: dict[str, Any] = {}
+    for name in _COMMANDS:
+        command = stenofleet.get_command(click.Context(stenofleet), name)
+        assert command is not None
+        names = {parameter.name for parameter in command.params if isinstance(parameter, click.Option)}
+        known |= {parameter for parameter in names if parameter}
+        maps[name] = {key: value for key, value in options.items() if key in names}
+    if unknown := sorted(options.keys() - known):
+        raise UsageProblem(f"{path}: no option is called {', '.join(unknown)}", "see stenofleet transcribe --help")
+    return maps

@@ -1,0 +1,49 @@
+"""``version`` and ``completion``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+
+import click
+from click.shell_completion import get_completion_class
+
+from controller import cli
+from controller.cli import options as shared
+
+_PACKAGES = (
+    "stenofleet",
+    "faster-whisper",
+    "ctranslate2",
+    "numpy",
+    "soundfile",
+    "ffmpeg-python",
+    "click",
+    "pydantic",
+)
+
+
+@click.command("version")
+@shared.json_option
+def version_command(*, as_json: bool) -> int:
+    """Versions of everything that makes a transcript."""
+    facts = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    facts |= {"python": platform.python_version(), "ffmpeg": shutil.which("ffmpeg") or "missing"}
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, version in facts.items():
+            click.echo(f"{name:16} {version}")
+    return 0
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> int:
+    """Print SHELL's completion script, to be saved where the shell looks for completions."""
+    completion = get_completion_class(shell)
+    assert completion is not None
+    click.echo(completion(cli.stenofleet, {}, "stenofleet", "_STENOFLEET_COMPLETE").source())
+    return 0

@@ -1,0 +1,94 @@
+"""``demo``: the whole river on the shipped sample, with one job killed on purpose."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from chunk_job import crashpoint
+from controller import demo, source
+from controller.cli import options as shared
+from controller.cli.transcribe import execute, make_ticket
+from controller.decide import RetryPolicy
+from controller.errors import EnvironmentProblem
+from controller.formats import FORMATS
+from controller.plan import PlanOptions
+from controller.progress import say
+from controller.records import Output
+
+_CHUNK_MS = 40_000
+_WORKERS = 2
+_KILLED = "chunk.transcribed.00001.a1"
+
+
+@click.command("demo")
+@shared.option(
+    "-o", "--output-dir", type=click.Path(path_type=Path), default=Path("stenofleet-demo"), show_default=True
+)
+@shared.store_option
+def demo_command(output_dir: Path, *, store: str | None) -> int:
+    """Three minutes of synthetic speech in five chunks, two workers, one of them killed; then the word error rate.
+
+    The model is a demonstration: it knows number words, letters, colours and the like, and nothing else.
+    """
+    began_s = time.monotonic()
+    options = shared.transcribe_options(
+        model=str(demo.MODEL),
+        temperature=0.0,
+        temperature_increment_on_fallback=0.2,
+        threads=max(1, shared.cores() // _WORKERS),
+        jobs=_WORKERS,
+    )
+    ticket = make_ticket(
+        source.inspect(demo.SAMPLE),
+        Output(base=(output_dir.absolute() / demo.SAMPLE.stem).as_uri(), formats=tuple(FORMATS)),
+        plan=PlanOptions(threshold_ms=0, chunk_ms=_CHUNK_MS),
+        options=options,
+        audio_track=None,
+        on_chunk_failure="fail",
+        keep_chunks=False,
+        # Every demo is a new run: a finished one would show nothing.
+        salt=secrets.token_hex(8),
+    )
+    say("stenofleet demo: a small demonstration model, three minutes of synthetic speech, two workers.")
+    say("The job of chunk 1 will be killed (SIGKILL) in its first attempt, just before it can commit its result.")
+    os.environ[crashpoint.VARIABLE] = f"{_KILLED}=kill"
+    opened = shared.store_at(store)
+    settled = execute([ticket], opened, policy=RetryPolicy(), window=_WORKERS, quiet=False)[0]
+    if settled.verdict != "complete":
+        raise EnvironmentProblem(f"the demo failed: {settled.summary}", settled.advice)
+    say(f"\nDone in {time.monotonic() - began_s:.0f} s (run {settled.run}). The transcript:")
+    for file in settled.files:
+        click.echo(file)
+    text = next(Path(file) for file in settled.files if file.endswith(".txt")).read_text(encoding="utf-8")
+    rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
+    say(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
+    say(f"\nNext: {Path(sys.argv[0]).name} transcribe YOUR-FILE --model small --download")
+    return 0
+
+
+def _word_error_rate(spoken: str, heard: str) -> float:
+    import jiwer
+
+    clean = jiwer.Compose(
+        [
+            jiwer.ToLowerCase(),
+            jiwer.RemovePunctuation(),
+            jiwer.RemoveMultipleSpaces(),
+            jiwer.Strip(),
+            jiwer.ReduceToListOfListOfWords(),
+        ]
+    )
+    return float(
+        jiwer.wer(
+            spoken.replace("\n", " "),
+            heard.replace("\n", " "),
+            reference_transform=clean,
+            hypothesis_transform=clean,
+        )
+    )

@@ -1,0 +1,158 @@
+"""Options many commands share, and what they become: typed options, once, at the door.
+
+Touches: environment (where the store lies by default), the machine's core count.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from chunk_job.contract import JobError, TranscribeOptions
+from chunk_job.names import language_code
+from chunk_job.store import FileStore, Store, open_store
+from controller.errors import UsageProblem
+from controller.formats import FORMATS
+from controller.local import LocalRunner
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+COMPUTE_TYPES = (
+    "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32", "bfloat16",
+)  # fmt: skip
+
+
+def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
+    """A click option that is also read from ``STENOFLEET_<NAME>``."""
+    long = next(name for name in names if name.startswith("--")).partition("/")[0]
+    attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
+    return click.option(*names, **attributes)
+
+
+def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Several decorators as one, in reading order."""
+
+    def decorate(function: _F) -> _F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A code or an English name; ``auto`` detects."""
+    if value is None or value.lower() == "auto":
+        return None
+    code = language_code(value)
+    if code is None:
+        raise click.BadParameter(f"Whisper knows no language {value!r}: use a code like pt or a name like Portuguese")
+    return code
+
+
+def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    """``all``, or one or more formats, comma-separated."""
+    wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
+    if wanted == ["all"]:
+        return tuple(FORMATS)
+    unknown = [part for part in wanted if part not in FORMATS]
+    if unknown or not wanted:
+        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(wanted))
+
+
+store_option = option(
+    "--store", metavar="URL", help="Where runs are kept (default: file://$XDG_STATE_HOME/stenofleet)."
+)
+json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+formats_option = option(
+    "-f",
+    "--output-format",
+    "formats",
+    default="all",
+    callback=parse_formats,
+    show_default=True,
+    help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
+)
+model_options = together(
+    option("--model", default="medium", show_default=True, metavar="NAME|FOLDER", help="Whisper model."),
+    option("--language", callback=parse_language, help="Code or English name; detected where it is not given."),
+    option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
+           help="translate: to English."),
+    option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
+           help="cuda fails without a GPU."),
+    option("--compute-type", type=click.Choice(COMPUTE_TYPES), default="auto", show_default=True,
+           help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
+    option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
+    option("--temperature", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="First temperature."),
+    option("--temperature-increment-on-fallback", type=click.FloatRange(0, 1), default=0.2, show_default=True,
+           help="Step of the fallback when a window decodes badly; 0: no fallback."),
+    option("--batch-size", type=click.IntRange(0, 256), default=0, show_default=True,
+           help="Windows at once on a GPU: faster, without fallback and quality checks. 0: one by one."),
+    option("--vad-filter", type=bool, default=True, show_default=True, help="Skip what holds no speech."),
+    option("--condition-on-previous-text", type=bool, default=False, show_default=True,
+           help="Let a window see the text before it."),
+    option("--initial-prompt", help="Text before the first window of each chunk."),
+    option("--hotwords", help="Words to expect."),
+    option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
+)  # fmt: skip
+cut_options = together(
+    option("--chunk-duration", type=click.IntRange(10), default=720, show_default=True, metavar="SECONDS",
+           help="Wanted length of a chunk."),
+    option("--chunking-threshold", type=click.IntRange(0), default=2400, show_default=True, metavar="SECONDS",
+           help="Shorter files (and below 500 MB) are not cut."),
+    option("--audio-track", type=click.IntRange(0), metavar="N", help="Audio stream, counted from 0."),
+)  # fmt: skip
+
+
+def transcribe_options(
+    *,
+    model: str,
+    temperature: float,
+    temperature_increment_on_fallback: float,
+    threads: int | None,
+    jobs: int,
+    **same: Any,
+) -> TranscribeOptions:
+    """The model options as one document; *same* are the fields whose names are the options'."""
+    folder = Path(model).expanduser()
+    step = temperature_increment_on_fallback
+    ladder = [temperature]
+    while step and ladder[-1] + step <= 1.0 + 1e-6:
+        ladder.append(round(ladder[-1] + step, 6))
+    return TranscribeOptions(
+        # Jobs run in other folders than this command.
+        model=str(folder.absolute()) if folder.is_dir() else model,
+        temperature=tuple(ladder),
+        cpu_threads=threads or max(1, cores() // jobs),
+        **same,
+    )
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def store_at(url: str | None) -> Store:
+    """The store to use. Raises :class:`UsageProblem` for a URL that is none."""
+    try:
+        return open_store(url or state_home().as_uri())
+    except JobError as error:
+        raise UsageProblem(error.summary, error.advice) from error
+
+
+def runner_for(store: Store) -> LocalRunner:
+    """The local runner; its locks lie beside the objects where the store is a folder, so that all who share it agree."""
+    home = store.root if isinstance(store, FileStore) else state_home()
+    return LocalRunner(store.url, home / ".local")
+
+
+def state_home() -> Path:
+    """``$XDG_STATE_HOME/stenofleet``."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "stenofleet"

@@ -1,0 +1,183 @@
+"""Commands about runs in the store: ``status``, ``list``, ``render``, ``cancel``, ``clean``."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chunk_job.contract import DocumentInvalid, JobError
+from chunk_job.store import ObjectMissing, Store
+from controller.cli import options as shared
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.formats import FORMATS
+from controller.keys import MARKERS, RUNS, RunKeys, is_run, run_of
+from controller.progress import printable, say
+from controller.records import Outcome, Status
+from controller.transcript import Transcript
+
+_STALE_MS = 30_000
+
+
+@click.command("status")
+@click.argument("run")
+@shared.store_option
+@shared.json_option
+def status_command(run: str, *, store: str | None, as_json: bool) -> int:
+    """How far RUN is, or how it ended."""
+    opened = shared.store_at(store)
+    facts = _facts(opened, _existing(opened, run))
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:12} {printable(str(value))}")
+    return 0
+
+
+@click.command("list")
+@shared.store_option
+@shared.json_option
+def list_command(*, store: str | None, as_json: bool) -> int:
+    """All runs in the store."""
+    opened = shared.store_at(store)
+    runs = [_facts(opened, run) for run in _runs(opened)]
+    if as_json:
+        click.echo(json.dumps({"runs": runs}))
+        return 0
+    for facts in runs:
+        click.echo(f"{facts['run']}  {facts['state']:11}  {facts['percent']:5.1f}%  {printable(str(facts['name']))}")
+    if not runs:
+        say(f"no runs in {opened.url}")
+    return 0
+
+
+@click.command("render")
+@click.argument("transcript", metavar="RUN|FILE.json")
+@shared.formats_option
+@shared.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Default: here.",
+)
+@shared.store_option
+def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, *, store: str | None) -> int:
+    """Make any format again from a transcript's JSON: no model, no media."""
+    path = Path(transcript)
+    try:
+        if is_run(transcript) and not path.exists():
+            opened = shared.store_at(store)
+            data = opened.get(RunKeys(_existing(opened, transcript)).transcript("json"))
+        else:
+            data = path.read_bytes()
+        document = Transcript.decode(data)
+    except ObjectMissing:
+        raise UsageProblem(f"run {transcript} has no transcript yet", "see stenofleet status") from None
+    except DocumentInvalid as error:
+        raise UsageProblem(f"{transcript} is no transcript of stenofleet: {error.summary}") from error
+    except OSError as error:
+        raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
+    stem = path.stem if path.exists() else Path(document.source.name).stem
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for extension in formats:
+            target = output_dir / f"{stem}.{extension}"
+            if not (target.exists() and path.exists() and target.samefile(path)):
+                target.write_text(FORMATS[extension](document), encoding="utf-8")
+            click.echo(printable(str(target)))
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename}: cannot be written: {error.strerror}") from error
+    return 0
+
+
+@click.command("cancel")
+@click.argument("run")
+@shared.store_option
+def cancel_command(run: str, *, store: str | None) -> int:
+    """End RUN: whoever works on it stops within a second or two. Finished chunks are kept for a later transcribe."""
+    opened = shared.store_at(store)
+    keys = RunKeys(_existing(opened, run))
+    if opened.stat(keys.marker("complete")):
+        say(f"run {keys.run} is complete already")
+        return 0
+    opened.put(keys.cancel, b"")
+    say(f"run {keys.run} is cancelled")
+    return 0
+
+
+@click.command("clean")
+@click.argument("runs", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All runs nobody works on.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@shared.store_option
+def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: str | None) -> int:
+    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders stay."""
+    opened = shared.store_at(store)
+    if everything == bool(runs):
+        raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
+    chosen = _runs(opened) if everything else [_existing(opened, run) for run in runs]
+    if chosen and not yes:
+        click.confirm(
+            f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?",
+            abort=True,
+            err=True,
+        )
+    runner = shared.runner_for(opened)
+    kept = 0
+    for run in chosen:
+        if not runner.lead(run):
+            say(f"run {run} is being worked on: cancel it first")
+            kept += 1
+            continue
+        keys = RunKeys(run)
+        # The record last: a clean that is interrupted can be given again by the run's name.
+        for prefix in (keys.work, keys.home):
+            for entry in sorted(opened.list(prefix), key=lambda entry: entry.key == keys.record):
+                opened.delete(entry.key)
+    runner.close(leave=False)
+    say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
+    return 4 if kept else 0
+
+
+def _existing(store: Store, typed: str) -> str:
+    """The run called *typed*, a run id or the unambiguous beginning of one. Raises :class:`UsageProblem`."""
+    matching = [run for run in _runs(store) if run.startswith(typed.lower())]
+    if len(matching) == 1:
+        return matching[0]
+    what = "no run" if not matching else f"{len(matching)} runs"
+    raise UsageProblem(f"{what} {typed} in {store.url}", "see stenofleet list")
+
+
+def _runs(store: Store) -> list[str]:
+    return sorted({run for entry in store.list(RUNS) if (run := run_of(entry.key))})
+
+
+def _facts(store: Store, run: str) -> dict[str, Any]:
+    """What the store says of a run; a running state nobody has renewed for long is said to be interrupted."""
+    keys = RunKeys(run)
+    try:
+        status = Status.decode(store.get(keys.status))
+    except JobError:
+        return {"run": run, "name": "", "state": "interrupted", "percent": 0.0}
+    facts: dict[str, Any] = {
+        "run": run,
+        "name": status.name,
+        "state": status.state,
+        "percent": status.percent,
+        "chunks": f"{status.spans_done}/{status.spans_known}{'' if status.planned else '+'}",
+        "failures": status.failures,
+    }
+    for verdict in MARKERS:
+        if store.stat(keys.marker(verdict)):
+            outcome = Outcome.decode(store.get(keys.marker(verdict)))
+            return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
+    if store.stat(keys.cancel):
+        return facts | {"state": "cancelled"}
+    if status.state == "running" and time.time_ns() // 1_000_000 - status.updated_ms > _STALE_MS:
+        return facts | {"state": "interrupted", "advice": f"stenofleet resume {run}"}
+    return facts

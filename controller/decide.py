@@ -1,0 +1,318 @@
+"""What to do next: what is in the store and what runs → actions.
+
+Touches: nothing; the time is an argument. Every retry, budget, escalation and stop of the house is decided here, from a
+picture of the run that can be taken anew at any moment. A second controller with the same picture decides the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chunk_job.contract import Language, TranscribeOptions
+from controller.diagnose import Diagnosis, FailureClass, deadline
+from controller.records import Evidence
+
+Phase = Literal["queued", "starting", "running", "ended"]
+Budget = Literal["chunk", "cluster", "never"]
+
+BUDGETS: Mapping[FailureClass, Budget] = {
+    # The same input, options or rights give the same failure: trying again only costs time.
+    FailureClass.BAD_INPUT: "never",
+    FailureClass.CONFIG: "never",
+    FailureClass.ACCESS: "never",
+    FailureClass.MODEL: "never",
+    # The chunk's own failures.
+    FailureClass.CUDA_OOM: "chunk",
+    FailureClass.GPU_UNHEALTHY: "chunk",
+    FailureClass.NATIVE_CRASH: "chunk",
+    FailureClass.OOM_KILLED: "chunk",
+    FailureClass.DEADLINE: "chunk",
+    FailureClass.NO_RESULT: "chunk",
+    FailureClass.RESULT_INVALID: "chunk",
+    FailureClass.UNKNOWN: "chunk",
+    # What happens around it.
+    FailureClass.STORE_UNAVAILABLE: "cluster",
+    FailureClass.DISRUPTED_DELETED: "cluster",
+}
+"""Who pays for a failure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """How often, how soon, how long."""
+
+    max_attempts: int = 3
+    """Failures of its own a chunk may have. 1: no retry."""
+    max_disruptions: int = 20
+    """Times the surroundings may take a chunk's job away: more than any bad day, fewer than for ever."""
+    backoff_ms: int = 1_000
+    """Before the second attempt; doubles with each failure. 0: at once."""
+    backoff_max_ms: int = 60_000
+    breaker: int = 5
+    """So many equal failures and no success at all: the cause is not in the chunks, stop. 0: never."""
+    deadline_base_ms: int = 900_000
+    """For start-up: a cold model from a slow disk included."""
+    deadline_factor: int = 30
+    """And so many times the chunk's length: a large model on an old CPU is that slow (a GPU: 4)."""
+    intake_deadline_ms: int = 6 * 3_600_000
+    """Decoding runs at a thousand times real time; only a file that never ends takes this long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a runner is asked to start. *span* None is the intake job."""
+
+    run: str
+    span: int | None
+    attempt: int
+    task_key: str
+    task_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobView:
+    """A job as its runner sees it."""
+
+    run: str
+    span: int | None
+    attempt: int
+    name: str
+    uid: str
+    phase: Phase
+    since_ms: int
+    """When its work began (its creation, until then), since the epoch."""
+    diagnosis: Diagnosis | None = None
+    """Why it failed, once it has ended; meaningless where a result exists."""
+    progress_ms: int = 0
+    """How far it says it is in its audio."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """A run as it is now: the store's truth and the live jobs."""
+
+    run: str
+    tasks: Mapping[int, int]
+    """Span → length of its audio in ms, for every task in the store."""
+    planned: bool
+    """Whether the tasks are all there will be."""
+    answered: frozenset[int]
+    """Spans with a valid result."""
+    evidence: tuple[Evidence, ...]
+    """Failures of this round."""
+    used_attempts: Mapping[int | None, int] = field(default_factory=dict)
+    """Highest attempt number of any round, so that no name is used twice."""
+    jobs: tuple[JobView, ...] = ()
+    language_open: bool = False
+    """No language was given and none is frozen yet."""
+    notes: Mapping[int, Language] = field(default_factory=dict)
+    """What spans with too little speech to decide have heard."""
+    gaps_allowed: bool = False
+    cancelled: bool = False
+
+    def failures_of(self, span: int | None) -> list[Evidence]:
+        """This round's failures of one span (None: of the intake)."""
+        return [item for item in self.evidence if item.span == span]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submit:
+    """Start a job. *rung* counts the steps of degraded options."""
+
+    span: int | None
+    attempt: int
+    rung: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Remove a job, keeping the evidence first where there is a failure."""
+
+    view: JobView
+    failure: Diagnosis | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinLanguage:
+    """Freeze the run's language from the notes: no span had enough speech to decide alone."""
+
+    language: Language
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """The run is over, for this round. *lost* are the spans without a result."""
+
+    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    lost: tuple[int, ...] = ()
+    summary: str = ""
+    advice: str = ""
+
+
+Action = Submit | Delete | PinLanguage | Finish
+
+
+def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, intake_room: int) -> list[Action]:
+    """The next actions, at most *room* chunk jobs and *intake_room* intake jobs among them."""
+    actions: list[Action] = list(_deletions(state, now_ms, policy))
+    live = [view for view in state.jobs if not any(isinstance(a, Delete) and a.view is view for a in actions)]
+    if state.cancelled:
+        actions = [Delete(view=view) for view in state.jobs]
+        return actions or [Finish(verdict="cancelled", summary="cancelled")]
+    verdict = _verdict(state, policy)
+    if verdict is not None:
+        return actions if live or actions else [verdict]
+    intakes = [view for view in live if view.span is None]
+    if not state.planned and not intakes and intake_room > 0 and _rested(state, None, now_ms, policy):
+        actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
+    actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
+    return actions
+
+
+def waiting(state: RunState) -> int:
+    """Spans that are cut and have neither a result nor a job: work that needs no more intake."""
+    busy = {view.span for view in state.jobs}
+    return sum(1 for span in state.tasks if span not in state.answered and span not in busy)
+
+
+def done_ms(state: RunState) -> int:
+    """Audio transcribed so far, running jobs by what they say of themselves."""
+    finished = sum(length for span, length in state.tasks.items() if span in state.answered)
+    running = sum(
+        min(view.progress_ms, state.tasks.get(view.span, 0))
+        for view in state.jobs
+        if view.span is not None and view.span not in state.answered
+    )
+    return finished + running
+
+
+def percent(state: RunState) -> float:
+    """Progress by audio: 5 while the file is being cut, 10 to 90 while it is transcribed."""
+    total = sum(state.tasks.values())
+    if not state.planned or not total:
+        return 5.0
+    return 10.0 + 80.0 * done_ms(state) / total
+
+
+def degrade(options: TranscribeOptions, rung: int) -> TranscribeOptions:
+    """Options that need less memory on the GPU, step by step: no batches, then 8-bit weights."""
+    steps: list[dict[str, object]] = []
+    if options.batch_size:
+        steps.append({"batch_size": 0})
+    if not options.compute_type.startswith("int8"):
+        steps.append({"compute_type": "int8"})
+    for step in steps[:rung]:
+        options = options.model_copy(update=step)
+    return options
+
+
+def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[Delete]:
+    for view in state.jobs:
+        settled = state.planned if view.span is None else view.span in state.answered
+        if view.phase != "ended":
+            limit_ms = _deadline_ms(state, view, policy)
+            if view.phase == "running" and now_ms - view.since_ms > limit_ms and not settled:
+                yield Delete(view=view, failure=deadline(limit_ms // 1000))
+        elif settled or _deferred(state, view):
+            yield Delete(view=view)
+        else:
+            yield Delete(view=view, failure=view.diagnosis)
+
+
+def _deferred(state: RunState, view: JobView) -> bool:
+    """Whether the job left without a result because it passed the language on."""
+    left_well = view.diagnosis is not None and view.diagnosis.failure is FailureClass.NO_RESULT
+    return left_well and state.language_open and view.span in state.notes
+
+
+def _deadline_ms(state: RunState, view: JobView, policy: RetryPolicy) -> int:
+    if view.span is None:
+        return policy.intake_deadline_ms
+    return policy.deadline_base_ms + policy.deadline_factor * state.tasks.get(view.span, 0)
+
+
+def _verdict(state: RunState, policy: RetryPolicy) -> Finish | None:
+    """Whether the round is over but for jobs that still run."""
+    broken = _broken(state, policy)
+    if broken is not None:
+        return broken
+    if not state.planned and (why := _lost(state, None, policy)):
+        return Finish(verdict="failed", summary=why.summary, advice=why.advice)
+    lost = {span: why for span in state.tasks if span not in state.answered and (why := _lost(state, span, policy))}
+    if lost and not state.gaps_allowed:
+        span, why = min(lost.items())
+        count = len(state.failures_of(span))
+        return Finish(
+            verdict="failed",
+            lost=tuple(sorted(lost)),
+            summary=f"chunk {span} failed {count} time{'s' if count > 1 else ''}, last {why.failure}: {why.summary}",
+            advice=why.advice
+            or "run the same command again for a fresh round, or allow a gap (--on-chunk-failure gap)",
+        )
+    if not state.planned or len(state.answered) + len(lost) < len(state.tasks):
+        return None
+    if lost and not state.answered:
+        why = lost[min(lost)]
+        return Finish(verdict="failed", lost=tuple(sorted(lost)), summary=why.summary, advice=why.advice)
+    return Finish(verdict="partial" if lost else "complete", lost=tuple(sorted(lost)))
+
+
+def _broken(state: RunState, policy: RetryPolicy) -> Finish | None:
+    """The circuit breaker: many equal failures, no success."""
+    if state.answered or not policy.breaker:
+        return None
+    counts = Counter(item.failure for item in state.evidence if item.span is not None)
+    for failure, count in counts.most_common(1):
+        if count >= policy.breaker:
+            last = [item for item in state.evidence if item.failure == failure][-1]
+            return Finish(
+                verdict="failed",
+                summary=f"{count} jobs in a row failed alike and none succeeded ({failure}): {last.summary}",
+                advice=last.advice,
+            )
+    return None
+
+
+def _lost(state: RunState, span: int | None, policy: RetryPolicy) -> Evidence | None:
+    """The failure that ends this span's attempts for this round, if its budgets are spent."""
+    failures = state.failures_of(span)
+    paid = Counter(BUDGETS[FailureClass(item.failure)] for item in failures)
+    spent = paid["never"] or paid["chunk"] >= policy.max_attempts or paid["cluster"] > policy.max_disruptions
+    return failures[-1] if spent else None
+
+
+def _rested(state: RunState, span: int | None, now_ms: int, policy: RetryPolicy) -> bool:
+    """Whether the back-off after the last failure is over."""
+    failures = state.failures_of(span)
+    if not failures:
+        return True
+    pause = min(policy.backoff_ms << min(len(failures) - 1, 20), policy.backoff_max_ms)
+    # A clock that was set back must not make a chunk wait for hours.
+    return not 0 <= now_ms - failures[-1].ended_ms < pause
+
+
+def _next_attempt(state: RunState, span: int | None) -> int:
+    live = [view.attempt for view in state.jobs if view.span == span]
+    return 1 + max([state.used_attempts.get(span, 0), *live])
+
+
+def _chunk_actions(
+    state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, room: int
+) -> Iterator[Action]:
+    busy = {view.span for view in state.jobs}
+    open_spans = [span for span in sorted(state.tasks) if span not in state.answered and not _lost(state, span, policy)]
+    if state.language_open:
+        undecided = [span for span in open_spans if span not in state.notes]
+        if not undecided and open_spans and state.planned:
+            best = max(state.notes.values(), key=lambda note: (note.speech_ms, -note.span))
+            yield PinLanguage(language=best)
+            return
+        # One at a time, in order: the first span with enough speech decides, and every other is told.
+        open_spans, room = undecided[:1], min(room, 0 if live else 1)
+    ready = [span for span in open_spans if span not in busy and _rested(state, span, now_ms, policy)]
+    for span in ready[: max(0, room)]:
+        ooms = sum(1 for item in state.failures_of(span) if item.failure == FailureClass.CUDA_OOM)
+        yield Submit(span=span, attempt=_next_attempt(state, span), rung=ooms)

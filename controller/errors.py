@@ -1,0 +1,56 @@
+"""What can go wrong, as the user meets it.
+
+Touches: nothing. One base, few leaves, each with the exit code of the command line and what to do. Only ``cli`` exits.
+
+    StenofleetError      1   a bug
+    ├─ UsageProblem      2   the command contradicts itself or names what does not exist
+    ├─ EnvironmentProblem 3  something this machine or the store lacks, never the media
+    ├─ RunFailed         5   no transcript could be written
+    ├─ RunCancelled      8   somebody asked for it
+    └─ Interrupted     130/143 a signal; the run can be resumed
+"""
+
+from __future__ import annotations
+
+
+class StenofleetError(Exception):
+    """Base of everything the command line reports: what happened, and what to do."""
+
+    exit_code = 1
+
+    def __init__(self, summary: str, advice: str = "") -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.advice = advice
+
+
+class UsageProblem(StenofleetError):
+    """The command itself is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(StenofleetError):
+    """The machine or the store lacks something; the media are not to blame."""
+
+    exit_code = 3
+
+
+class MediaProblem(StenofleetError):
+    """A media file that cannot be transcribed as it is."""
+
+    exit_code = 5
+
+
+class Interrupted(StenofleetError):
+    """A signal ended the command; what was running can be resumed."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("interrupted")
+        self.exit_code = 128 + signal_number
+
+
+class PlanMismatch(StenofleetError):
+    """Results that do not belong together: another plan, or another model."""
+
+    exit_code = 5

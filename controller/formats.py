@@ -1,0 +1,102 @@
+"""Transcript → txt, srt, vtt, tsv, json.
+
+Touches: nothing. Each format is a pure function of the transcript; ``render`` makes any of them again from the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from controller.transcript import Transcript
+
+_SHORTEST_CUE_MS = 20
+
+
+class Cue(NamedTuple):
+    """A line with its time: what all text formats are made of."""
+
+    start_ms: int
+    end_ms: int
+    text: str
+
+
+def cues(transcript: Transcript) -> list[Cue]:
+    """The transcript's lines in order, gaps as lines of their own; each ends after it starts and before the next starts.
+
+    Line breaks inside a text would end a cue early in every format: they become spaces.
+    """
+    lines = [
+        Cue(segment.start_ms, segment.end_ms, text)
+        for segment in transcript.segments
+        if (text := " ".join(segment.text.split()))
+    ]
+    lines += [
+        Cue(
+            gap.start_ms,
+            gap.end_ms,
+            f"[no transcript from {_clock(gap.start_ms, '.')} to {_clock(gap.end_ms, '.')}]",
+        )
+        for gap in transcript.gaps
+    ]
+    lines.sort(key=lambda cue: cue.start_ms)
+    return list(_widened(lines, transcript.duration_ms))
+
+
+def to_txt(transcript: Transcript) -> str:
+    """One line a segment."""
+    return "".join(f"{cue.text}\n" for cue in cues(transcript))
+
+
+def to_srt(transcript: Transcript) -> str:
+    """SubRip: numbered from 1, hours always there. Nothing is escaped: SubRip has no escapes."""
+    return "".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{cue.text}\n\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    )
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """WebVTT: ``&``, ``<`` and ``>`` escaped, so that a text is never markup nor a time line."""
+    body = "".join(
+        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n"
+        for cue in cues(transcript)
+    )
+    return f"WEBVTT\n{body}"
+
+
+def to_tsv(transcript: Transcript) -> str:
+    """Tab-separated, whole milliseconds, as Whisper writes it."""
+    rows = "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}\n" for cue in cues(transcript))
+    return f"start\tend\ttext\n{rows}"
+
+
+def to_json(transcript: Transcript) -> str:
+    """Whisper's JSON and more, times in seconds."""
+    return f"{transcript.model_dump_json()}\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {
+    "txt": to_txt,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+    "json": to_json,
+}
+"""By file extension."""
+
+
+def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
+    """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
+    for cue, following in zip(lines, [*lines[1:], None], strict=True):
+        limit = following.start_ms if following else end_ms
+        yield cue._replace(end_ms=max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit), cue.start_ms + 1))
+
+
+def _clock(ms: int, point: str) -> str:
+    seconds, rest = divmod(ms, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,175 @@
+"""The bucket layout and a run's identity: every object key is written and parsed here.
+
+Touches: nothing.
+
+    runs/<run>/…    small, kept: what was asked, planned, found and written
+    work/<run>/…    large, passing: tasks, audio, results, evidence of failures
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+RUNS = "runs/"
+MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
+"""The last object of a run, by verdict."""
+
+_RESULT = re.compile(r"results/(\d{5,})/a(\d+)-([0-9A-Za-z-]+)\.json$")
+_FAILURE = re.compile(r"failures/(\d{5,}|intake)/a(\d+)-([0-9a-z]+)\.json$")
+_TASK = re.compile(r"tasks/(\d{5,})(?:-r(\d+))?\.json$")
+_NOTE = re.compile(r"language/(\d{5,})\.json$")
+_RUN = re.compile(r"[0-9a-f]{16}")
+
+
+class ResultKey(NamedTuple):
+    """One attempt's result. Sorts as winners are chosen: by attempt, then key."""
+
+    attempt: int
+    key: str
+    span: int
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """Every key of one run."""
+
+    run: str
+
+    @property
+    def home(self) -> str:
+        """Prefix of what is kept."""
+        return f"{RUNS}{self.run}/"
+
+    @property
+    def work(self) -> str:
+        """Prefix of what passes."""
+        return f"work/{self.run}/"
+
+    @property
+    def record(self) -> str:
+        """Identity, options and versions; immutable."""
+        return f"{self.home}run.json"
+
+    @property
+    def request(self) -> str:
+        """The latest command's wishes; also the intake job's task."""
+        return f"{self.home}request.json"
+
+    @property
+    def round(self) -> str:
+        """Which round of attempts this is."""
+        return f"{self.home}round.json"
+
+    @property
+    def plan(self) -> str:
+        """All spans, put once the last is known."""
+        return f"{self.home}plan.json"
+
+    @property
+    def status(self) -> str:
+        """For people, never for decisions."""
+        return f"{self.home}status.json"
+
+    @property
+    def cancel(self) -> str:
+        """Its presence cancels the run."""
+        return f"{self.home}cancel"
+
+    @property
+    def final(self) -> str:
+        """Which result won for each span."""
+        return f"{self.home}final.json"
+
+    @property
+    def report(self) -> str:
+        """Attempts, times, usage."""
+        return f"{self.home}report.json"
+
+    def transcript(self, extension: str) -> str:
+        """The transcript in one format."""
+        return f"{self.home}transcript.{extension}"
+
+    def marker(self, verdict: str) -> str:
+        """The run's last object."""
+        return f"{self.home}{MARKERS[verdict]}"
+
+    @property
+    def tasks(self) -> str:
+        """Prefix of all tasks."""
+        return f"{self.work}tasks/"
+
+    def task(self, span: int, rung: int = 0) -> str:
+        """The span's truth; *rung* > 0 is the same task with degraded options."""
+        return f"{self.tasks}{span:05d}{f'-r{rung}' if rung else ''}.json"
+
+    def audio(self, span: int) -> str:
+        """The chunk's FLAC."""
+        return f"{self.work}audio/{span:05d}.flac"
+
+    @property
+    def language(self) -> str:
+        """The run's language, frozen by the first span with enough speech."""
+        return f"{self.work}language.json"
+
+    @property
+    def language_notes(self) -> str:
+        """Prefix of what spans with too little speech heard."""
+        return f"{self.work}language/"
+
+    def language_note(self, span: int) -> str:
+        """What one span heard."""
+        return f"{self.language_notes}{span:05d}.json"
+
+    @property
+    def results(self) -> str:
+        """Prefix of all results."""
+        return f"{self.work}results/"
+
+    def results_of(self, span: int) -> str:
+        """Prefix of one span's results."""
+        return f"{self.results}{span:05d}/"
+
+    @property
+    def failures(self) -> str:
+        """Prefix of all evidence."""
+        return f"{self.work}failures/"
+
+    def failure(self, span: int | None, attempt: int, round_id: str) -> str:
+        """Evidence of one failed attempt; *span* None is the intake."""
+        return f"{self.failures}{'intake' if span is None else f'{span:05d}'}/a{attempt}-{round_id}.json"
+
+
+def parse_result(key: str) -> ResultKey | None:
+    """The attempt behind a result's key, or None for a key that is none."""
+    found = _RESULT.search(key)
+    return ResultKey(attempt=int(found[2]), key=key, span=int(found[1])) if found else None
+
+
+def parse_task(key: str) -> tuple[int, int] | None:
+    """(span, rung) of a task's key, or None."""
+    found = _TASK.search(key)
+    return (int(found[1]), int(found[2] or 0)) if found else None
+
+
+def parse_note(key: str) -> int | None:
+    """The span of a language note's key, or None."""
+    found = _NOTE.search(key)
+    return int(found[1]) if found else None
+
+
+def is_failure(key: str) -> bool:
+    """Whether a key is evidence of a failed attempt."""
+    return _FAILURE.search(key) is not None
+
+
+def is_run(text: str) -> bool:
+    """Whether *text* has the form of a run id."""
+    return _RUN.fullmatch(text) is not None
+
+
+def run_of(key: str) -> str | None:
+    """The run a ``runs/`` key belongs to, or None."""
+    name = key.removeprefix(RUNS).partition("/")[0]
+    return name if key.startswith(RUNS) and is_run(name) else None

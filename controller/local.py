@@ -1,0 +1,218 @@
+"""A runner with one operating-system process per job: the laptop, CI, the demo.
+
+Touches: processes, and a folder for their logs and scratch files. Same verbs as every runner: submit, observe, wait, delete,
+close; only ``wait`` blocks. A child holds the reading end of a pipe whose writing end is ours: however this process ends,
+the pipe ends with it and the child leaves, so nothing survives a killed controller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from controller import diagnose
+from controller.decide import Job, JobView
+from controller.errors import EnvironmentProblem, UsageProblem
+
+_PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
+_LOG_TAIL_BYTES = 16 << 10
+_MODEL_FAILED = 82
+
+
+@dataclass(kw_only=True)
+class _Child:
+    """A started job: its process, our end of its lifeline, and where it writes."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    lifeline: int
+    folder: Path
+    since_ms: int
+    oom_kills: int | None
+
+
+class LocalRunner:
+    """Jobs as processes of this machine."""
+
+    def __init__(self, store_url: str, home: Path) -> None:
+        """*home* is a private folder on a local disk: locks, logs and scratch files of running jobs lie there."""
+        self._store_url = store_url
+        self._home = home
+        self._children: dict[str, _Child] = {}
+        self._locks: dict[str, int] = {}
+
+    def lead(self, run: str) -> bool:
+        """Whether this process works on *run*: at most one does, until it ends or calls :meth:`close`."""
+        if run in self._locks:
+            return True
+        path = self._home / "locks" / f"{run}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._locks[run] = descriptor
+        # What a killed leader's jobs left behind.
+        shutil.rmtree(self._scratch(run), ignore_errors=True)
+        return True
+
+    def submit(self, job: Job) -> None:
+        """Start the job's process."""
+        name = _name(job)
+        folder = self._scratch(job.run) / name
+        folder.mkdir(parents=True, mode=0o700)
+        reading, writing = os.pipe()
+        try:
+            with (folder / "log").open("wb") as log:
+                process = subprocess.Popen(
+                    [
+                        *self._command(job),
+                        "--lifeline",
+                        str(reading),
+                        "--termination-log",
+                        str(folder / "last-words"),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(reading,),
+                    # Not our terminal's process group: Ctrl-C is ours to hear, and we stop the children.
+                    start_new_session=True,
+                    env=os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"},
+                )
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        self._children[name] = _Child(
+            job=job,
+            process=process,
+            lifeline=writing,
+            folder=folder,
+            since_ms=time.time_ns() // 1_000_000,
+            oom_kills=_oom_kills(),
+        )
+
+    def observe(self) -> list[JobView]:
+        """All jobs that were submitted and not deleted."""
+        return [self._view(name, child) for name, child in self._children.items()]
+
+    def wait(self, seconds: float) -> None:
+        """Rest between two looks; returns early when a signal has come."""
+        time.sleep(seconds)
+
+    def delete(self, view: JobView) -> None:
+        """Stop the job if it still runs, and forget it. Its result, if there is one, stays."""
+        child = self._children.pop(view.name)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        os.close(child.lifeline)
+        shutil.rmtree(child.folder, ignore_errors=True)
+
+    def close(self, *, leave: bool) -> None:
+        """Stop all jobs (*leave* has no meaning here: local jobs do not outlive their controller) and free the locks."""
+        del leave
+        for view in self.observe():
+            self.delete(view)
+        for run, descriptor in self._locks.items():
+            shutil.rmtree(self._scratch(run), ignore_errors=True)
+            os.close(descriptor)
+        self._locks.clear()
+
+    def _command(self, job: Job) -> list[str]:
+        # -P: the current folder may hold anybody's `controller` or `torch`.
+        module = ["controller.intake"] if job.span is None else ["chunk_job", "--attempt", str(job.attempt)]
+        return [
+            *(sys.executable, "-P", "-m", *module),
+            *("--store", self._store_url, "--task", job.task_key, "--task-sha256", job.task_sha256),
+        ]
+
+    def _scratch(self, run: str) -> Path:
+        return self._home / "scratch" / run
+
+    def _view(self, name: str, child: _Child) -> JobView:
+        status = child.process.poll()
+        tail = _tail(child.folder / "log")
+        diagnosis = None
+        if status is not None:
+            diagnosis = diagnose.from_process(
+                status,
+                last_words=_read(child.folder / "last-words"),
+                log=tail.decode(errors="replace").splitlines(),
+                oom_kills=None if child.oom_kills is None else (_oom_kills() or 0) - child.oom_kills,
+            )
+        positions = _PROGRESS.findall(tail)
+        return JobView(
+            run=child.job.run,
+            span=child.job.span,
+            attempt=child.job.attempt,
+            name=name,
+            uid=str(child.process.pid),
+            phase="running" if status is None else "ended",
+            since_ms=child.since_ms,
+            diagnosis=diagnosis,
+            progress_ms=int(positions[-1]) if positions else 0,
+        )
+
+
+def resolve_model(reference: str, *, download: bool) -> str:
+    """Where the model lies on this machine, asked of a chunk job's process: only it may load a model's library.
+
+    Raises :class:`UsageProblem` for an unknown name, :class:`EnvironmentProblem` where the model is not here.
+    """
+    command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
+    done = subprocess.run(
+        [*command, "--download"] if download else command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return os.fsdecode(done.stdout).strip()
+    summary, _, advice = done.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")
+    problem = EnvironmentProblem if done.returncode == _MODEL_FAILED else UsageProblem
+    raise problem(summary, advice)
+
+
+def _name(job: Job) -> str:
+    what = "intake" if job.span is None else f"c{job.span:05d}"
+    return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a log: a job may write for hours."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()[: 64 << 10]
+    except OSError:
+        return b""
+
+
+def _oom_kills() -> int | None:
+    """How often this machine's kernel has killed for memory; None where it does not tell (macOS)."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None

@@ -1,0 +1,283 @@
+"""Media: probe a file, decode one audio track as a stream of 16 kHz mono samples, write FLAC.
+
+Touches: ffmpeg and ffprobe, which meet untrusted bytes. ffmpeg-python builds the argument lists; we run them: no shell,
+absolute ``file:`` paths, only the file protocol, only media demuxers (never playlists, which open other files), a clean
+environment, limits on memory and CPU, and a death with their parent. The only door to ffmpeg and to soundfile's writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import numpy as np
+import soundfile
+
+from chunk_job.contract import SAMPLE_RATE
+from controller.errors import EnvironmentProblem, MediaProblem
+from controller.plan import FLOOR_DB, HOP_MS
+
+HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
+BLOCK_SAMPLES = 500 * HOP_SAMPLES
+"""Ten seconds a block."""
+
+_PROBE_TIMEOUT_S = 60
+_STALL_TIMEOUT_S = 120
+_MEMORY_LIMIT_BYTES = 4 << 30
+_CPU_LIMIT_S = 4 * 3600
+_OFFSET_FLOOR_MS = 50
+
+_DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,gxf,m4v,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
+    "mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
+)
+_CONTAINERS_WITH_OFFSETS = frozenset({"mov", "mp4", "matroska", "webm", "mpegts"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioTrack:
+    """One audio stream, by its number among the audio streams."""
+
+    number: int
+    codec: str
+    language: str
+    duration_ms: int | None
+    offset_ms: int
+    """How much later than the container it begins, where players honour that."""
+    default: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """What ffprobe says. ``duration_ms`` is a header's claim; None where there is none."""
+
+    container: str
+    duration_ms: int | None
+    tracks: tuple[AudioTrack, ...]
+
+    def track(self, number: int | None) -> AudioTrack:
+        """The wanted track; None: the one marked default, else the first. Raises :class:`MediaProblem`."""
+        if not self.tracks:
+            raise MediaProblem("has no audio stream", "choose a file with sound")
+        if number is None:
+            return next((track for track in self.tracks if track.default), self.tracks[0])
+        if number >= len(self.tracks):
+            listed = ", ".join(f"{track.number} ({track.codec} {track.language})" for track in self.tracks)
+            raise MediaProblem(f"has no audio track {number}", f"use --audio-track with one of: {listed}")
+        return self.tracks[number]
+
+
+def probe(path: str) -> Media:
+    """Ask ffprobe what is in the file at the absolute *path*. Raises :class:`MediaProblem` with ffmpeg's own words."""
+    command = [_tool("ffprobe"), "-v", "error", "-of", "json", "-show_format", "-show_streams"]
+    for name, value in _input_options().items():
+        command += [f"-{name}", value]
+    try:
+        done = subprocess.run(
+            [*_fence(), *command, "-i", f"file:{path}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            env=_environment(),
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", "check the file") from None
+    if done.returncode != 0:
+        raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", "check the file")
+    return _parse_probe(json.loads(done.stdout))
+
+
+@contextlib.contextmanager
+def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
+    """A stream over one track of the file at the absolute *path*; ffmpeg is gone when the block is left."""
+    graph = ffmpeg.input(f"file:{path}", vn=None, sn=None, dn=None, **_input_options())
+    output = graph.output(
+        "pipe:1",
+        map=f"0:a:{track.number}",
+        # Holes in the time stamps become silence, so times stay a player's; clean files are unchanged.
+        af="aresample=async=1",
+        ac=1,
+        ar=SAMPLE_RATE,
+        f="s16le",
+    )
+    command = [_tool("ffmpeg"), "-nostdin", "-v", "error", *output.get_args()]
+    with subprocess.Popen(
+        [*_fence(), *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+    ) as child:
+        try:
+            yield Decoder(child, path)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+class Decoder:
+    """Blocks of int16 samples from a running ffmpeg."""
+
+    def __init__(self, child: subprocess.Popen[bytes], path: str) -> None:
+        self._child = child
+        self._path = path
+        self._words = b""
+        self.complaint = ""
+        """ffmpeg's words about what it could not decode; empty for a clean file. Known when the blocks have ended."""
+
+    def blocks(self) -> Iterator[np.ndarray[Any, np.dtype[np.int16]]]:
+        """Every sample in order, ten seconds a block. Raises :class:`MediaProblem` when ffmpeg stands still."""
+        pending = bytearray()
+        wanted = BLOCK_SAMPLES * 2
+        while data := self._read():
+            pending += data
+            while len(pending) >= wanted:
+                yield np.frombuffer(bytes(pending[:wanted]), dtype="<i2")
+                del pending[:wanted]
+        if len(pending) >= 2:
+            yield np.frombuffer(bytes(pending[: len(pending) // 2 * 2]), dtype="<i2")
+        code = self._child.wait(timeout=_STALL_TIMEOUT_S)
+        self.complaint = _last_words(self._words, self._path) if self._words or code else ""
+
+    def _read(self) -> bytes:
+        """The next samples; words on stderr are kept (their end) while waiting, so that ffmpeg never blocks on them."""
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        streams = [self._child.stdout, self._child.stderr]
+        while True:
+            ready, _, _ = select.select(streams, [], [], _STALL_TIMEOUT_S)
+            if not ready:
+                raise MediaProblem(f"ffmpeg stood still for {_STALL_TIMEOUT_S} s", "check the file")
+            if self._child.stderr in ready:
+                words = os.read(self._child.stderr.fileno(), 1 << 16)
+                self._words = (self._words + words)[-4096:]
+                if not words:
+                    streams.remove(self._child.stderr)
+            if self._child.stdout in ready:
+                return os.read(self._child.stdout.fileno(), 1 << 20)
+
+
+class FlacWriter:
+    """A FLAC file of 16 kHz mono samples, with the digest of what went in."""
+
+    def __init__(self, path: Path | None) -> None:
+        """*path* None: only count and digest, for a chunk whose audio is not needed again."""
+        self._file = path and soundfile.SoundFile(
+            path, mode="w", samplerate=SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16"
+        )
+        self._digest = hashlib.sha256()
+        self.samples = 0
+
+    def write(self, pcm: np.ndarray[Any, np.dtype[np.int16]]) -> None:
+        """Append samples."""
+        self._digest.update(pcm.tobytes())
+        self.samples += len(pcm)
+        if self._file:
+            self._file.write(pcm)
+
+    def close(self) -> str:
+        """Finish the file; the digest of its samples."""
+        if self._file:
+            self._file.close()
+        return self._digest.hexdigest()
+
+
+def levels(pcm: np.ndarray[Any, np.dtype[np.int16]]) -> list[float]:
+    """One RMS level in dB of full scale for every 20 ms, the last one over what is left."""
+    spare = -len(pcm) % HOP_SAMPLES
+    samples = np.pad(pcm, (0, spare)).reshape(-1, HOP_SAMPLES).astype(np.float32) / 32768
+    power = np.einsum("ij,ij->i", samples, samples) / HOP_SAMPLES
+    if spare:
+        power[-1] *= HOP_SAMPLES / (HOP_SAMPLES - spare)
+    decibels: list[float] = np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).tolist()
+    return decibels
+
+
+def _parse_probe(document: dict[str, Any]) -> Media:
+    container = document.get("format", {})
+    streams = document.get("streams", [])
+    names = str(container.get("format_name", "unknown"))
+    video = any(stream.get("codec_type") == "video" and not _is_cover(stream) for stream in streams)
+    honoured = video or not _CONTAINERS_WITH_OFFSETS.isdisjoint(names.split(","))
+    begin_ms = _ms(container.get("start_time")) or 0
+    tracks: list[AudioTrack] = []
+    for stream in streams:
+        if stream.get("codec_type") != "audio":
+            continue
+        late_ms = (_ms(stream.get("start_time")) or begin_ms) - begin_ms
+        tracks.append(
+            AudioTrack(
+                number=len(tracks),
+                codec=str(stream.get("codec_name", "unknown")),
+                language=str(stream.get("tags", {}).get("language", "und")),
+                duration_ms=_ms(stream.get("duration")),
+                offset_ms=late_ms if honoured and late_ms > _OFFSET_FLOOR_MS else 0,
+                default=bool(stream.get("disposition", {}).get("default")),
+            )
+        )
+    return Media(container=names, duration_ms=_ms(container.get("duration")), tracks=tuple(tracks))
+
+
+def _is_cover(stream: dict[str, Any]) -> bool:
+    return bool(stream.get("disposition", {}).get("attached_pic"))
+
+
+def _ms(seconds: object) -> int | None:
+    """ffprobe's decimal strings as ms; None for what is missing or nonsense."""
+    try:
+        value = float(str(seconds))
+    except ValueError:
+        return None
+    return round(value * 1000) if -1e9 < value < 1e9 else None
+
+
+def _input_options() -> dict[str, str]:
+    return {"protocol_whitelist": "file,pipe", "format_whitelist": _DEMUXERS}
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: no credentials, no proxies, no AV_LOG surprises."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+def _fence() -> list[str]:
+    """util-linux sets limits and the death signal before ffmpeg starts; elsewhere (macOS) the timeouts must do."""
+    if not sys.platform.startswith("linux"):
+        return []
+    fence = []
+    if setpriv := shutil.which("setpriv"):
+        fence += [setpriv, "--pdeathsig", "KILL"]
+    if prlimit := shutil.which("prlimit"):
+        fence += [prlimit, f"--as={_MEMORY_LIMIT_BYTES}", f"--cpu={_CPU_LIMIT_S}", "--core=0", "--nofile=64"]
+    return fence
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise EnvironmentProblem(
+            f"{name} is not on this machine",
+            "install ffmpeg: apt-get install ffmpeg, dnf install ffmpeg, brew install ffmpeg",
+        )
+    return found
+
+
+def _last_words(stderr: bytes, path: str) -> str:
+    """ffmpeg's last line, without the path it repeats."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    return (lines[-1] if lines else "no reason given").replace(f"file:{path}: ", "")[:300]

@@ -1,0 +1,383 @@
+"""The loop over one or many runs: read, observe, decide, act, merge, write.
+
+Touches: through its edges, the store, the runner and the output files. It keeps no opinion about retries, times or budgets:
+those are ``decide``'s. Every run is led by one process; another one that asks for the same run follows it and gives the
+same verdict, or takes over when the leader dies.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from chunk_job.contract import JobError
+from chunk_job.store import Store
+from controller import decide as rules
+from controller.decide import Delete, Finish, Job, JobView, PinLanguage, RetryPolicy, RunState, Submit, decide
+from controller.errors import EnvironmentProblem, Interrupted, StenofleetError
+from controller.ledger import Ledger
+from controller.records import Outcome, Request, RunRecord, Status
+from controller.source import local_path
+
+TICK_S = 0.1
+_STATUS_EVERY_MS = 2_000
+_FOLLOW_EVERY_MS = 1_000
+
+State = Literal["following", "running", "complete", "partial", "failed", "cancelled"]
+
+
+class Runner(Protocol):
+    """Where jobs run. None of these blocks but ``wait``."""
+
+    def lead(self, run: str) -> bool:
+        """Whether this process works on *run* (at most one does)."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job."""
+
+    def observe(self) -> list[JobView]:
+        """Every job not deleted yet."""
+
+    def wait(self, seconds: float) -> None:
+        """Rest; may return early when something happens."""
+
+    def delete(self, view: JobView) -> None:
+        """Stop and forget a job; results stay."""
+
+    def close(self, *, leave: bool) -> None:
+        """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
+
+
+class Clock(Protocol):
+    """Time and signals, from outside."""
+
+    def now_ms(self) -> int:
+        """Since the epoch."""
+
+    def signal(self) -> int | None:
+        """The signal that asks this process to stop, if one has come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """One run to bring to its end, and whom it is for."""
+
+    record: RunRecord
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one run is, for the terminal and the status object."""
+
+    run: str
+    name: str
+    state: State
+    percent: float
+    done_ms: int
+    total_ms: int
+    spans_done: int
+    spans_known: int
+    planned: bool
+    running: int
+    failures: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """How a run ended. *files* were written; *environment* says that the media are not to blame."""
+
+    run: str
+    name: str
+    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    summary: str
+    advice: str = ""
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    environment: bool = False
+
+
+class Reporter(Protocol):
+    """Where the loop talks."""
+
+    def event(self, name: str, text: str) -> None:
+        """Something a person wants to know, of the run called *name*."""
+
+    def show(self, runs: Sequence[Progress]) -> None:
+        """How far everything is; called every tick."""
+
+
+def drive(
+    tickets: Sequence[Ticket],
+    *,
+    store: Store,
+    runner: Runner,
+    policy: RetryPolicy,
+    window: int,
+    reporter: Reporter,
+    clock: Clock,
+) -> list[Settled]:
+    """Bring all runs to their ends, at most *window* chunk jobs at a time over all of them.
+
+    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails; both leave runs that the
+    same command goes on with.
+    """
+    runs = [_Run(ticket, store=store, runner=runner, reporter=reporter, clock=clock) for ticket in tickets]
+    leave = True
+    try:
+        while any(run.settled is None for run in runs):
+            number = clock.signal()
+            if number is not None:
+                raise Interrupted(number)
+            _tick(runs, runner.observe(), policy, window)
+            reporter.show([run.progress() for run in runs])
+            if any(run.settled is None for run in runs):
+                runner.wait(TICK_S)
+        leave = False
+    except JobError as error:
+        raise EnvironmentProblem(error.summary, error.advice) from error
+    finally:
+        runner.close(leave=leave)
+    return [run.settled for run in runs if run.settled is not None]
+
+
+def _tick(runs: Sequence[_Run], jobs: Sequence[JobView], policy: RetryPolicy, window: int) -> None:
+    """One look at every run, in the order they were asked for; the first ones fill the window."""
+    room = window - sum(1 for view in jobs if view.span is not None)
+    intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
+    ahead = 0
+    for run in runs:
+        if run.settled is not None:
+            continue
+        mine = [view for view in jobs if view.run == run.id]
+        # Cut the next file only when the workers would soon be idle: chunks of a hundred files need not lie around.
+        submitted = run.tick(mine, policy, room=room, intake_room=intake_room if ahead < window else 0)
+        room -= submitted.count(False)
+        intake_room -= submitted.count(True)
+        ahead += run.waiting()
+
+
+class _Run:
+    """One run in the loop."""
+
+    def __init__(self, ticket: Ticket, *, store: Store, runner: Runner, reporter: Reporter, clock: Clock) -> None:
+        self.id = ticket.record.run
+        self.settled: Settled | None = None
+        self._name = ticket.record.name
+        self._request = ticket.request
+        self._ledger = Ledger(store, ticket.record, ticket.request)
+        self._runner = runner
+        self._reporter = reporter
+        self._clock = clock
+        self._began_ms = clock.now_ms()
+        self._state: RunState | None = None
+        self._percent = 0.0
+        self._due_ms = 0
+        self._seen: Outcome | Literal["cancelled"] | None = None
+        self._follows = False
+
+    def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
+        """Look once and act. The answer tells of each submitted job whether it was an intake."""
+        if self._state is None and not self._begin():
+            return []
+        now_ms = self._clock.now_ms()
+        self._state = state = self._ledger.refresh(jobs)
+        submitted = []
+        for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
+            match action:
+                case Submit():
+                    self._runner.submit(self._ledger.job(action))
+                    submitted.append(action.span is None)
+                case Delete():
+                    self._delete(action, now_ms)
+                case PinLanguage():
+                    self._ledger.pin_language(action.language)
+                case Finish():
+                    self._finish(action, now_ms)
+        self._put_status(now_ms)
+        return submitted
+
+    def waiting(self) -> int:
+        """Chunks that are cut and wait for a worker."""
+        return rules.waiting(self._state) if self._state else 0
+
+    def progress(self) -> Progress:
+        """How far it is; the percentage never goes back."""
+        state = self._state
+        if self.settled:
+            self._percent = 100.0
+        elif state:
+            self._percent = max(self._percent, rules.percent(state))
+        return Progress(
+            run=self.id,
+            name=self._name,
+            state=self.settled.verdict if self.settled else "running" if state else "following",
+            percent=self._percent,
+            done_ms=rules.done_ms(state) if state else 0,
+            total_ms=sum(state.tasks.values()) if state else 0,
+            spans_done=len(state.answered) if state else 0,
+            spans_known=len(state.tasks) if state else 0,
+            planned=bool(state and state.planned),
+            running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
+            failures=len(state.evidence) if state else 0,
+        )
+
+    def _begin(self) -> bool:
+        """Lead if nobody else does; otherwise follow who does. Whether there is work to do now."""
+        if self._follows and self._clock.now_ms() < self._due_ms:
+            return False
+        if self._follows and self._ended_elsewhere():
+            return False
+        if not self._runner.lead(self.id):
+            if not self._follows:
+                self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
+            self._follows = True
+            self._due_ms = self._clock.now_ms() + _FOLLOW_EVERY_MS
+            return False
+        done = self._ledger.open()
+        if done:
+            self._reporter.event(self._name, f"run {self.id} is already complete")
+            self._settle(done)
+            return False
+        self._state = self._ledger.state(())
+        if self._state.answered:
+            self._reporter.event(
+                self._name, f"resuming run {self.id}: {len(self._state.answered)} chunks are done already"
+            )
+        return True
+
+    def _ended_elsewhere(self) -> bool:
+        """Whether the leader has given a verdict. Seen twice: a new leader first removes the last round's."""
+        outcome = self._ledger.outcome()
+        seen: Outcome | Literal["cancelled"] | None = outcome
+        if outcome is None and self._ledger.cancelled():
+            seen = "cancelled"
+        if seen is None or seen != self._seen:
+            self._seen = seen
+            return False
+        if outcome:
+            self._settle(outcome)
+        else:
+            self._settled("cancelled", "cancelled")
+        return True
+
+    def _delete(self, delete: Delete, now_ms: int) -> None:
+        self._ledger.keep_evidence(delete, now_ms=now_ms)
+        self._runner.delete(delete.view)
+        if delete.failure:
+            what = "cutting" if delete.view.span is None else f"chunk {delete.view.span}"
+            self._reporter.event(
+                self._name,
+                f"{what}, attempt {delete.view.attempt} failed ({delete.failure.failure}): {delete.failure.summary}",
+            )
+
+    def _finish(self, finish: Finish, now_ms: int) -> None:
+        if finish.verdict == "cancelled":
+            self._settled("cancelled", finish.summary)
+            return
+        try:
+            outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+        except StenofleetError as error:
+            outcome = self._ledger.conclude(
+                Finish(verdict="failed", summary=error.summary, advice=error.advice),
+                elapsed_s=(now_ms - self._began_ms) / 1000,
+            )
+        self._settle(outcome, mark=True)
+
+    def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
+        """Write the outputs, then the run's last object: it promises that everything before it is there."""
+        files: tuple[str, ...] = ()
+        plan = self._ledger.plan()
+        if outcome.verdict != "failed":
+            try:
+                files = tuple(_write_outputs(self._request, self._ledger.transcript))
+            except OSError as error:
+                self._settled(
+                    "failed",
+                    f"{error.filename}: cannot be written: {error.strerror}",
+                    advice=f"the transcript is kept: free space or name another folder, then run the same command ({self.id})",
+                    environment=True,
+                )
+                return
+        if mark:
+            self._ledger.mark(outcome)
+        self._settled(
+            outcome.verdict,
+            outcome.summary,
+            advice=outcome.advice,
+            files=files,
+            warnings=plan.warnings if plan else (),
+        )
+
+    def _settled(
+        self,
+        verdict: Literal["complete", "partial", "failed", "cancelled"],
+        summary: str,
+        *,
+        advice: str = "",
+        files: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
+        environment: bool = False,
+    ) -> None:
+        self.settled = Settled(
+            run=self.id,
+            name=self._name,
+            verdict=verdict,
+            summary=summary,
+            advice=advice,
+            files=files,
+            warnings=warnings,
+            environment=environment,
+        )
+
+    def _put_status(self, now_ms: int) -> None:
+        if now_ms < self._due_ms and self.settled is None:
+            return
+        self._due_ms = now_ms + _STATUS_EVERY_MS
+        progress = self.progress()
+        self._ledger.put_status(
+            Status(
+                run=self.id,
+                name=self._name,
+                state="running" if progress.state == "following" else progress.state,
+                percent=round(progress.percent, 1),
+                spans_done=progress.spans_done,
+                spans_known=progress.spans_known,
+                planned=progress.planned,
+                failures=progress.failures,
+                updated_ms=now_ms,
+            )
+        )
+
+
+def _write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
+    """The wanted formats as files, each whole or absent. Raises :class:`OSError` with the file's name."""
+    written = []
+    for output in request.outputs:
+        base = local_path(output.base)
+        for extension in output.formats:
+            path = base.with_name(f"{base.name}.{extension}")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _replace(path, read(extension))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            written.append(str(path))
+    return written
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

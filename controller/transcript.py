@@ -1,0 +1,283 @@
+"""The transcript: results in chunk time → one document in media time.
+
+Touches: nothing. The only room that knows offsets and seams. A pure function of plan and winning results: the same winners
+give the same transcript, to the byte.
+
+At a forced cut both neighbours heard two seconds beyond it. They are joined at an anchor, a word both heard at the same
+moment; where there is none, each word goes to the side its middle lies on, and one word that both sides kept, or both left
+to the other, is put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from chunk_job.contract import ChunkResult, Document, Seconds, Segment, TranscribeOptions, Word
+from controller.errors import PlanMismatch
+from controller.plan import Cut, Plan, Span
+from controller.records import RunRecord
+
+_ANCHOR_MS = 500
+"""Two hearings of one word differ by less than this."""
+_NEIGHBOUR_MS = 350
+
+
+class SourceInfo(Document):
+    """What was transcribed."""
+
+    name: str
+    identity: str
+
+
+class ModelInfo(Document):
+    """What transcribed it; ``digest`` None where no chunk needed the model's answer."""
+
+    name: str
+    digest: str | None
+
+
+class Chunk(Document):
+    """One span of the transcript, and how its end was cut."""
+
+    start_ms: Seconds = Field(alias="start")
+    end_ms: Seconds = Field(alias="end")
+    cut: Cut
+    quality: Literal["ok", "empty", "silent", "lost"]
+
+
+class Gap(Document):
+    """A stretch without a transcript, because its chunk failed for good."""
+
+    start_ms: Seconds = Field(alias="start")
+    end_ms: Seconds = Field(alias="end")
+
+
+class Transcript(Document):
+    """A superset of Whisper's JSON. Times are absolute, ordered, inside the media."""
+
+    text: str
+    segments: tuple[Segment, ...]
+    language: str | None
+    """None: nobody speaks."""
+    schema_: Literal["stenofleet.transcript/1"] = Field(default="stenofleet.transcript/1", alias="schema")
+    duration_ms: Seconds = Field(alias="duration")
+    language_probability: float
+    success: bool
+    status: Literal["complete", "partial"]
+    source: SourceInfo
+    model: ModelInfo
+    options: TranscribeOptions
+    chunks: tuple[Chunk, ...]
+    gaps: tuple[Gap, ...]
+
+
+class _Timed(NamedTuple):
+    """A word of one side of a seam: its segment there, and the word in media time."""
+
+    segment: int
+    word: Word
+
+    @property
+    def middle(self) -> float:
+        return (self.word.start_ms + self.word.end_ms) / 2
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A span's segments in media time."""
+
+    span: Span
+    segments: list[Segment]
+
+
+def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Transcript:
+    """Join the winning *results*; spans without one become gaps.
+
+    Raises :class:`PlanMismatch` for results of different models or of spans the plan does not have.
+    """
+    by_span = {result.span: result for result in results}
+    if extra := by_span.keys() - {span.index for span in plan.spans}:
+        raise PlanMismatch(f"run {plan.run} has results for spans {sorted(extra)} that its plan does not have")
+    digests = {result.engine.model_digest for result in by_span.values()}
+    if len(digests) > 1:
+        raise PlanMismatch(
+            f"run {plan.run} has results of {len(digests)} different models",
+            "the model changed while the run was going on: start it anew with --force",
+        )
+    placed = [
+        _Placed(span, _place(by_span[span.index], span, plan.offset_ms)) for span in plan.spans if span.index in by_span
+    ]
+    for left, right in zip(placed, placed[1:], strict=False):
+        if left.span.cut == "forced" and right.span.index == left.span.index + 1:
+            _join(left.segments, right.segments, left.span.end_ms + plan.offset_ms)
+    segments = _ordered([segment for part in placed for segment in part.segments], plan.duration_ms + plan.offset_ms)
+    speaking = max(by_span.values(), key=lambda result: (result.speech_ms, -result.span), default=None)
+    lost = [span for span in plan.spans if span.index not in by_span]
+    return Transcript(
+        text="".join(segment.text for segment in segments).strip(),
+        segments=segments,
+        language=speaking.language if speaking else None,
+        language_probability=speaking.language_probability if speaking else 0.0,
+        duration_ms=plan.duration_ms + plan.offset_ms,
+        success=not lost,
+        status="partial" if lost else "complete",
+        source=SourceInfo(name=record.name, identity=record.identity),
+        model=ModelInfo(name=record.options.model, digest=next(iter(digests), None)),
+        options=record.options,
+        chunks=tuple(_chunk(span, by_span.get(span.index), plan.offset_ms) for span in plan.spans),
+        gaps=tuple(Gap(start_ms=span.start_ms + plan.offset_ms, end_ms=span.end_ms + plan.offset_ms) for span in lost),
+    )
+
+
+def _chunk(span: Span, result: ChunkResult | None, offset_ms: int) -> Chunk:
+    return Chunk(
+        start_ms=span.start_ms + offset_ms,
+        end_ms=span.end_ms + offset_ms,
+        cut=span.cut,
+        quality=result.quality if result else "lost",
+    )
+
+
+def _place(result: ChunkResult, span: Span, offset_ms: int) -> list[Segment]:
+    """The result's segments in media time."""
+    shift = span.audio_start_ms + offset_ms
+
+    def moved(word: Word) -> Word:
+        return word.model_copy(update={"start_ms": word.start_ms + shift, "end_ms": word.end_ms + shift})
+
+    return [
+        segment.model_copy(
+            update={
+                "start_ms": segment.start_ms + shift,
+                "end_ms": segment.end_ms + shift,
+                "seek": segment.seek + shift // 10,
+                "words": tuple(moved(word) for word in segment.words),
+            }
+        )
+        for segment in result.segments
+    ]
+
+
+def _join(left: list[Segment], right: list[Segment], cut_ms: int) -> None:
+    """Trim both sides of a forced cut so that every word in the overlap is there once."""
+    ours, theirs = _words(left), _words(right)
+    keep_left, keep_right = _split(ours, theirs, cut_ms)
+    _keep(left, ours, keep_left, cut_ms, before=True)
+    _keep(right, theirs, keep_right, cut_ms, before=False)
+
+
+def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[set[int], set[int]]:
+    """Which words of each side stay, by their places in the lists."""
+    anchor = _anchor(ours, theirs, cut_ms)
+    if anchor is not None:
+        return set(range(anchor[0] + 1)), set(range(anchor[1] + 1, len(theirs)))
+    keep_left = {i for i, timed in enumerate(ours) if timed.middle < cut_ms}
+    keep_right = {j for j, timed in enumerate(theirs) if timed.middle >= cut_ms}
+    last = max(keep_left, default=-1)
+    first = min(keep_right, default=len(theirs))
+    if 0 <= last and first < len(theirs) and _same_moment(ours[last], theirs[first]):
+        if ours[last].word.probability >= theirs[first].word.probability:
+            keep_right.discard(first)
+        else:
+            keep_left.discard(last)
+    elif last + 1 < len(ours) and first > 0 and _same_moment(ours[last + 1], theirs[first - 1]):
+        if ours[last + 1].word.probability >= theirs[first - 1].word.probability:
+            keep_left.add(last + 1)
+        else:
+            keep_right.add(first - 1)
+    return keep_left, keep_right
+
+
+def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[int, int] | None:
+    """The pair of equal words at the same moment, in the longest common run, nearest to the cut."""
+    pairs = {
+        (i, j)
+        for i, a in enumerate(ours)
+        for j, b in enumerate(theirs)
+        if abs(a.middle - b.middle) <= _ANCHOR_MS and (word := _normal(a.word.word)) and word == _normal(b.word.word)
+    }
+    if not pairs:
+        return None
+
+    def run_length(pair: tuple[int, int]) -> int:
+        begin, end = pair, pair
+        while (begin[0] - 1, begin[1] - 1) in pairs:
+            begin = (begin[0] - 1, begin[1] - 1)
+        while (end[0] + 1, end[1] + 1) in pairs:
+            end = (end[0] + 1, end[1] + 1)
+        return end[0] - begin[0]
+
+    def distance(pair: tuple[int, int]) -> float:
+        return abs((ours[pair[0]].middle + theirs[pair[1]].middle) / 2 - cut_ms)
+
+    return min(pairs, key=lambda pair: (-run_length(pair), distance(pair), pair))
+
+
+def _same_moment(a: _Timed, b: _Timed) -> bool:
+    """Whether two unequal words are two hearings of one sound."""
+    shared = min(a.word.end_ms, b.word.end_ms) - max(a.word.start_ms, b.word.start_ms)
+    shorter = min(a.word.end_ms - a.word.start_ms, b.word.end_ms - b.word.start_ms)
+    return abs(a.middle - b.middle) <= _NEIGHBOUR_MS and shared * 2 > shorter
+
+
+def _words(segments: Sequence[Segment]) -> list[_Timed]:
+    return [_Timed(index, word) for index, segment in enumerate(segments) for word in segment.words]
+
+
+def _keep(segments: list[Segment], words: Sequence[_Timed], keep: set[int], cut_ms: int, *, before: bool) -> None:
+    """Rebuild the segments that lost words; a segment without word times goes where its middle lies."""
+    staying: dict[int, list[Word]] = {}
+    for place, timed in enumerate(words):
+        if place in keep:
+            staying.setdefault(timed.segment, []).append(timed.word)
+    kept = []
+    for index, segment in enumerate(segments):
+        if not segment.words:
+            if ((segment.start_ms + segment.end_ms) / 2 < cut_ms) == before:
+                kept.append(segment)
+        elif index in staying:
+            kept.append(_trimmed(segment, staying[index]))
+    segments[:] = kept
+
+
+def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
+    if len(words) == len(segment.words):
+        return segment
+    return segment.model_copy(
+        update={
+            "text": "".join(word.word for word in words),
+            "start_ms": words[0].start_ms,
+            "end_ms": max(word.end_ms for word in words),
+            "words": tuple(words),
+            # The tokens of half a segment are not known without the tokenizer.
+            "tokens": (),
+        }
+    )
+
+
+def _ordered(segments: Sequence[Segment], end_ms: int) -> tuple[Segment, ...]:
+    """Segments and words renumbered, inside the media, none beginning before the one ahead of it has ended."""
+    ordered = []
+    at = 0
+    for number, segment in enumerate(segments):
+        start = min(max(segment.start_ms, at), end_ms)
+        words = []
+        word_at = start
+        for word in segment.words:
+            begin = min(max(word.start_ms, word_at), end_ms)
+            word_at = min(max(word.end_ms, begin), end_ms)
+            words.append(word.model_copy(update={"start_ms": begin, "end_ms": word_at}))
+        at = max(min(max(segment.end_ms, start), end_ms), word_at)
+        ordered.append(
+            segment.model_copy(update={"id": number, "start_ms": start, "end_ms": at, "words": tuple(words)})
+        )
+    return tuple(ordered)
+
+
+def _normal(word: str) -> str:
+    """A word as two hearings of it agree: case and punctuation aside."""
+    return "".join(character for character in word.casefold() if character.isalnum())
