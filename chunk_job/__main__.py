@@ -139,7 +139,7 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     with store.open(task.audio_key) as file:
         audio = model.read_pcm(file, pcm_sha256=task.pcm_sha256)
     fetched = time.monotonic()
-    options = _pinned(store, task)
+    options, frozen = _pinned(store, task)
     loaded = model.load(model.locate(options.model), options, seed=task.seed)
     reach(f"chunk.loaded.{where}")
     ready = time.monotonic()
@@ -161,7 +161,8 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         audio_ms=task.audio_ms,
         speech_ms=outcome.speech_ms,
         language=outcome.language,
-        language_probability=outcome.probability,
+        # As the run froze it: an attempt that finds the language decided says what the deciding one would have said.
+        language_probability=frozen.probability if frozen and outcome.language else outcome.probability,
         quality="silent" if outcome.speech_ms == 0 else "ok" if text.strip() else "empty",
         segments=outcome.segments,
         engine=loaded.engine,
@@ -188,9 +189,7 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         folder = model.locate(reference, download=download)
         samples = model.read_media(audio)
         loaded = model.load(folder, options, seed=0)
-        outcome = model.transcribe(
-            loaded, samples, options, settle=lambda heard: heard.language, progress=lambda _: None
-        )
+        outcome = model.transcribe(loaded, samples, options, settle=lambda heard: heard, progress=lambda _: None)
     except JobError as error:
         print(json.dumps({"success": False, "error": error.summary, "advice": error.advice}, ensure_ascii=False))
         raise
@@ -203,18 +202,18 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
     print(json.dumps(line, ensure_ascii=False))
 
 
-def _pinned(store: Store, task: ChunkTask) -> TranscribeOptions:
-    """The task's options with the run's language, where it is already frozen."""
+def _pinned(store: Store, task: ChunkTask) -> tuple[TranscribeOptions, Language | None]:
+    """The task's options with the run's language, and that decision, where it is already frozen."""
     if task.options.language is not None:
-        return task.options
+        return task.options, None
     try:
-        frozen = Language.decode(store.get(task.language_key, max_bytes=1 << 16))
+        frozen = _language(store, task)
     except ObjectMissing:
-        return task.options
-    return task.options.model_copy(update={"language": frozen.language})
+        return task.options, None
+    return task.options.model_copy(update={"language": frozen.language}), frozen
 
 
-def _settle(store: Store, task: ChunkTask, heard: model.Heard) -> str:
+def _settle(store: Store, task: ChunkTask, heard: model.Heard) -> model.Heard:
     """Freeze the run's language, or leave a note and pass the decision on. First write wins, by reading back."""
     document = Language(
         language=heard.language, probability=heard.probability, speech_ms=heard.speech_ms, span=task.span
@@ -226,7 +225,12 @@ def _settle(store: Store, task: ChunkTask, heard: model.Heard) -> str:
     if store.stat(task.language_key) is None:
         store.put(task.language_key, document.encode())
         reach(f"chunk.language.{task.span:05d}")
-    return Language.decode(store.get(task.language_key, max_bytes=1 << 16)).language
+    frozen = _language(store, task)
+    return model.Heard(language=frozen.language, probability=frozen.probability, speech_ms=heard.speech_ms)
+
+
+def _language(store: Store, task: ChunkTask) -> Language:
+    return Language.decode(store.get(task.language_key, max_bytes=1 << 16))
 
 
 def _commit(store: Store, key: str, data: bytes) -> None:

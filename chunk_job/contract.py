@@ -260,9 +260,9 @@ class ChunkResult(Document):
             raise DocumentInvalid(f"result answers another task than span {span} of run {run}")
         last = 0
         for segment in result.segments:
-            timed: Segment | Word
-            for timed in (segment, *segment.words):
-                if not timed.start_ms <= timed.end_ms <= result.audio_ms:
+            timed: tuple[Segment | Word, ...] = (segment, *segment.words)
+            for item in timed:
+                if not item.start_ms <= item.end_ms <= result.audio_ms:
                     raise DocumentInvalid(f"segment {segment.id}: times leave the chunk of {result.audio_ms} ms")
             if segment.start_ms < last:
                 raise DocumentInvalid(f"segment {segment.id} starts before the one ahead of it")

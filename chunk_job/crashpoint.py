@@ -1,8 +1,9 @@
 """Named places where a test or the demo may stop a process for real.
 
-Touches: one environment variable. ``STENOFLEET_CRASH_POINT=NAME=ACTION``, with ACTION one of ``kill`` (SIGKILL to this
-process), ``abort`` (a native abort, as CTranslate2 does it), or ``hold:FILE`` (write FILE and stand still, so that a test
-kills the process at exactly this place; at most two minutes). Unset, a crash point costs one dictionary look-up.
+Touches: one environment variable. ``STENOFLEET_CRASH_POINT=NAME=ACTION``, with ACTION one of ``kill`` (SIGKILL to
+this process), ``abort`` (a native abort, as CTranslate2 does it), or ``hold:FILE`` (write FILE and stand still, so
+that a test kills the process at exactly this place; at most two minutes). Unset, a crash point costs one dictionary
+look-up.
 """
 
 from __future__ import annotations

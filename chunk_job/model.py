@@ -190,7 +190,7 @@ def transcribe(
     audio: Any,
     options: TranscribeOptions,
     *,
-    settle: Callable[[Heard], str],
+    settle: Callable[[Heard], Heard],
     progress: Callable[[int], None],
 ) -> Transcription:
     """Transcribe *audio* (float32 mono, 16 kHz).
@@ -203,13 +203,13 @@ def transcribe(
         if model.engine.device == "cuda":
             _check_encoder(model.whisper, audio)
         generator, heard = _begin(model.whisper, audio, options)
-        language = options.language
         if heard.speech_ms == 0:
-            return Transcription(segments=(), language=language, probability=0.0, speech_ms=0)
-        if language is None:
-            language = settle(heard)
-            if language != heard.language:
-                generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": language}))
+            return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
+        if options.language is None:
+            settled = settle(heard)
+            if settled.language != heard.language:
+                generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": settled.language}))
+            heard = settled
         segments = []
         for raw in generator:
             segments.append(_segment(raw, audio_ms))
@@ -217,7 +217,9 @@ def transcribe(
     except (RuntimeError, ValueError) as error:
         raise _native_error(error, ExitCode.DECODE, "transcription failed") from error
     ordered = tuple(sorted(segments, key=lambda segment: (segment.start_ms, segment.id)))
-    return Transcription(segments=ordered, language=language, probability=heard.probability, speech_ms=heard.speech_ms)
+    return Transcription(
+        segments=ordered, language=heard.language, probability=heard.probability, speech_ms=heard.speech_ms
+    )
 
 
 def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterable[Any], Heard]:
@@ -373,7 +375,7 @@ def _native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
 
 
 def _preload_cublas() -> None:
-    """ctranslate2 opens libcublas.so.12 by name; the wheel that brings it is on no library path, so load it by its own."""
+    """ctranslate2 opens libcublas.so.12 by name, and the wheel that brings it is on no library path."""
     found = importlib.util.find_spec("nvidia")
     for place in found.submodule_search_locations or () if found else ():
         for library in ("libcublasLt.so.12", "libcublas.so.12"):

@@ -56,7 +56,7 @@ class StoredObject:
 
 
 class Store(Protocol):
-    """The verbs of every store. Keys are relative paths of ``/``-separated names; all raise :class:`JobError` leaves."""
+    """The verbs of every store. Keys are relative, ``/``-separated; failures are leaves of :class:`JobError`."""
 
     url: str
 

@@ -17,6 +17,7 @@ from controller.records import Evidence
 
 Phase = Literal["queued", "starting", "running", "ended"]
 Budget = Literal["chunk", "cluster", "never"]
+State = Literal["following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 
 BUDGETS: Mapping[FailureClass, Budget] = {
     # The same input, options or rights give the same failure: trying again only costs time.
@@ -119,6 +120,23 @@ class RunState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one run is, for the terminal and the status object."""
+
+    run: str
+    name: str
+    state: State
+    percent: float
+    done_ms: int
+    total_ms: int
+    spans_done: int
+    spans_known: int
+    planned: bool
+    running: int
+    failures: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Submit:
     """Start a job. *rung* counts the steps of degraded options."""
 
@@ -170,6 +188,23 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
         actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
     actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
     return actions
+
+
+def progress(state: RunState | None, *, name: str, run: str, seen: State, floor: float) -> Progress:
+    """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name."""
+    return Progress(
+        run=run,
+        name=name,
+        state=seen,
+        percent=100.0 if seen in ("complete", "partial") else max(floor, percent(state)) if state else floor,
+        done_ms=done_ms(state) if state else 0,
+        total_ms=sum(state.tasks.values()) if state else 0,
+        spans_done=len(state.answered) if state else 0,
+        spans_known=len(state.tasks) if state else 0,
+        planned=bool(state and state.planned),
+        running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
+        failures=len(state.evidence) if state else 0,
+    )
 
 
 def waiting(state: RunState) -> int:
@@ -264,10 +299,10 @@ def _broken(state: RunState, policy: RetryPolicy) -> Finish | None:
     """The circuit breaker: many equal failures, no success."""
     if state.answered or not policy.breaker:
         return None
-    counts = Counter(item.failure for item in state.evidence if item.span is not None)
-    for failure, count in counts.most_common(1):
+    own = [item for item in state.evidence if item.span is not None and _budget(item) != "cluster"]
+    for failure, count in Counter(item.failure for item in own).most_common(1):
         if count >= policy.breaker:
-            last = [item for item in state.evidence if item.failure == failure][-1]
+            last = [item for item in own if item.failure == failure][-1]
             return Finish(
                 verdict="failed",
                 summary=f"{count} jobs in a row failed alike and none succeeded ({failure}): {last.summary}",
@@ -279,9 +314,13 @@ def _broken(state: RunState, policy: RetryPolicy) -> Finish | None:
 def _lost(state: RunState, span: int | None, policy: RetryPolicy) -> Evidence | None:
     """The failure that ends this span's attempts for this round, if its budgets are spent."""
     failures = state.failures_of(span)
-    paid = Counter(BUDGETS[FailureClass(item.failure)] for item in failures)
+    paid = Counter(_budget(item) for item in failures)
     spent = paid["never"] or paid["chunk"] >= policy.max_attempts or paid["cluster"] > policy.max_disruptions
     return failures[-1] if spent else None
+
+
+def _budget(failure: Evidence) -> Budget:
+    return BUDGETS[FailureClass(failure.failure)]
 
 
 def _rested(state: RunState, span: int | None, now_ms: int, policy: RetryPolicy) -> bool:

@@ -67,8 +67,9 @@ _LINE_LENGTH = 500
 def from_process(status: int, *, last_words: bytes, log: Sequence[str], oom_kills: int | None) -> Diagnosis:
     """Why a local process ended without a result.
 
-    *status* is a return code (negative: the signal that killed it), *last_words* the termination message (empty: none),
-    *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system cannot tell).
+    *status* is a return code (negative: the signal that killed it), *last_words* the termination message (empty:
+    none), *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system
+    cannot tell).
     """
     details = tuple(line[:_LINE_LENGTH] for line in log[-_DETAIL_LINES:])
     told = _told(last_words)

@@ -22,7 +22,8 @@ class Cue(NamedTuple):
 
 
 def cues(transcript: Transcript) -> list[Cue]:
-    """The transcript's lines in order, gaps as lines of their own; each ends after it starts and before the next starts.
+    """The transcript's lines in order, gaps as lines of their own; each ends after it starts and before the next
+    starts.
 
     Line breaks inside a text would end a cue early in every format: they become spaces.
     """

@@ -1,9 +1,9 @@
 """The intake job: media → chunk audio, tasks, plan.
 
-Touches: the media file, ffmpeg (through ``media``), the store. One pass over the decoded audio in constant memory: levels
-go to the planner, samples to the open chunk, and a chunk's task is put as soon as its end is known, so the first chunk job
-starts while the rest is still being cut. Started again, it decodes from the beginning, takes stored tasks as given and puts
-only what is missing.
+Touches: the media file, ffmpeg (through ``media``), the store. One pass over the decoded audio in constant memory:
+levels go to the planner, samples to the open chunk, and a chunk's task is put as soon as its end is known, so the
+first chunk job starts while the rest is still being cut. Started again, it decodes from the beginning, takes stored
+tasks as given and puts only what is missing.
 
     python -m controller.intake --store URL --task KEY --task-sha256 HEX
 """
@@ -204,7 +204,7 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> 
     keys = RunKeys(record.run)
     cutter = Cutter(src, media, record.plan, audio_track=record.audio_track)
     answered = frozenset(found.span for entry in store.list(keys.results) if (found := parse_result(entry.key)))
-    tasked = {found[0] for entry in store.list(keys.tasks) if (found := parse_task(entry.key)) and not found[1]}
+    tasked = {known.span for entry in store.list(keys.tasks) if (known := parse_task(entry.key)) and not known.rung}
     skip = frozenset(span for span in tasked if span in answered or store.stat(keys.audio(span)) is not None)
     spans = []
     with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:

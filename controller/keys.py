@@ -31,6 +31,13 @@ class ResultKey(NamedTuple):
     span: int
 
 
+class TaskKey(NamedTuple):
+    """A span's task; *rung* > 0 is one with degraded options."""
+
+    span: int
+    rung: int
+
+
 @dataclass(frozen=True)
 class RunKeys:
     """Every key of one run."""
@@ -147,10 +154,10 @@ def parse_result(key: str) -> ResultKey | None:
     return ResultKey(attempt=int(found[2]), key=key, span=int(found[1])) if found else None
 
 
-def parse_task(key: str) -> tuple[int, int] | None:
-    """(span, rung) of a task's key, or None."""
+def parse_task(key: str) -> TaskKey | None:
+    """The span and rung behind a task's key, or None."""
     found = _TASK.search(key)
-    return (int(found[1]), int(found[2] or 0)) if found else None
+    return TaskKey(span=int(found[1]), rung=int(found[2] or 0)) if found else None
 
 
 def parse_note(key: str) -> int | None:

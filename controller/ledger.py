@@ -236,13 +236,12 @@ class Ledger:
         digests: dict[int, set[str]] = {}
         for entry in self._store.list(self.keys.tasks):
             found = parse_task(entry.key)
-            if found is None or (found[0] in self._tasks and not found[1]):
+            if found is None or (found.span in self._tasks and not found.rung):
                 continue
             raw = self._store.get(entry.key, max_bytes=_DOCUMENT_BYTES)
-            digests.setdefault(found[0], set()).add(sha256_hex(raw))
-            if not found[1]:
-                known = _Known(audio_ms=ChunkTask.decode(raw).audio_ms, digests=frozenset())
-                self._tasks[found[0]] = known
+            digests.setdefault(found.span, set()).add(sha256_hex(raw))
+            if not found.rung:
+                self._tasks[found.span] = _Known(audio_ms=ChunkTask.decode(raw).audio_ms, digests=frozenset())
         for span, more in digests.items():
             known = self._tasks[span]
             self._tasks[span] = replace(known, digests=known.digests | more)

@@ -1,8 +1,8 @@
 """A runner with one operating-system process per job: the laptop, CI, the demo.
 
-Touches: processes, and a folder for their logs and scratch files. Same verbs as every runner: submit, observe, wait, delete,
-close; only ``wait`` blocks. A child holds the reading end of a pipe whose writing end is ours: however this process ends,
-the pipe ends with it and the child leaves, so nothing survives a killed controller.
+Touches: processes, and a folder for their logs and scratch files. Same verbs as every runner: submit, observe,
+wait, delete, close; only ``wait`` blocks. A child holds the reading end of a pipe whose writing end is ours:
+however this process ends, the pipe ends with it and the child leaves, so nothing survives a killed controller.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller import diagnose
 from controller.decide import Job, JobView
-from controller.errors import EnvironmentProblem, UsageProblem
+from controller.errors import EnvironmentProblem
 
 _PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
 _LOG_TAIL_BYTES = 16 << 10
-_MODEL_FAILED = 82
 
 
 @dataclass(kw_only=True)
@@ -122,15 +122,18 @@ class LocalRunner:
         os.close(child.lifeline)
         shutil.rmtree(child.folder, ignore_errors=True)
 
+    def release(self, run: str) -> None:
+        """Free the run's lock: whoever follows it may look at how it ended."""
+        shutil.rmtree(self._scratch(run), ignore_errors=True)
+        os.close(self._locks.pop(run))
+
     def close(self, *, leave: bool) -> None:
-        """Stop all jobs (*leave* has no meaning here: local jobs do not outlive their controller) and free the locks."""
+        """Stop all jobs and free the locks. *leave* asks for nothing here: local jobs end with their controller."""
         del leave
         for view in self.observe():
             self.delete(view)
-        for run, descriptor in self._locks.items():
-            shutil.rmtree(self._scratch(run), ignore_errors=True)
-            os.close(descriptor)
-        self._locks.clear()
+        for run in list(self._locks):
+            self.release(run)
 
     def _command(self, job: Job) -> list[str]:
         # -P: the current folder may hold anybody's `controller` or `torch`.
@@ -168,23 +171,25 @@ class LocalRunner:
         )
 
 
-def resolve_model(reference: str, *, download: bool) -> str:
-    """Where the model lies on this machine, asked of a chunk job's process: only it may load a model's library.
+def resolve_model(reference: str, *, download: bool) -> None:
+    """Ask a chunk job's process whether it finds the model, or to fetch it: only it may load a model's library.
 
-    Raises :class:`UsageProblem` for an unknown name, :class:`EnvironmentProblem` where the model is not here.
+    Raises :class:`EnvironmentProblem` where the model is not here.
     """
-    command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
-    done = subprocess.run(
-        [*command, "--download"] if download else command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return os.fsdecode(done.stdout).strip()
-    summary, _, advice = done.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")
-    problem = EnvironmentProblem if done.returncode == _MODEL_FAILED else UsageProblem
-    raise problem(summary, advice)
+    with tempfile.TemporaryDirectory(prefix="stenofleet-model-") as folder:
+        last_words = Path(folder) / "last-words"
+        command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
+        command += ["--termination-log", str(last_words), *(["--download"] if download else [])]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode == 0:
+            return
+        why = diagnose.from_process(
+            done.returncode,
+            last_words=_read(last_words),
+            log=done.stderr.decode(errors="replace").splitlines(),
+            oom_kills=None,
+        )
+    raise EnvironmentProblem(why.summary, why.advice or "\n".join(why.details[-5:]))
 
 
 def _name(job: Job) -> str:

@@ -92,7 +92,8 @@ class Planner:
 
     def __init__(self, options: PlanOptions, *, duration_ms: int | None, direct: bool) -> None:
         self._options = options
-        # The grid lies at first + i·length/parts. A header that lies about the length is found out when the audio goes on.
+        # The grid lies at first + i·length/parts. A header that lies about the length is found out when the audio
+        # goes on.
         self._first_ms = max(options.threshold_ms, options.chunk_ms) if direct else 0
         self._parts, self._length_ms = 1, options.chunk_ms
         if duration_ms and not direct:

@@ -1,12 +1,13 @@
 """The loop over one or many runs: read, observe, decide, act, merge, write.
 
-Touches: through its edges, the store, the runner and the output files. It keeps no opinion about retries, times or budgets:
-those are ``decide``'s. Every run is led by one process; another one that asks for the same run follows it and gives the
-same verdict, or takes over when the leader dies.
+Touches: through its edges, the store, the runner and the output files. It keeps no opinion about retries, times or
+budgets: those are ``decide``'s. Every run is led by one process; another one that asks for the same run follows it
+and gives the same verdict, or takes over when the leader dies.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,7 +18,19 @@ from typing import Literal, Protocol
 from chunk_job.contract import JobError
 from chunk_job.store import Store
 from controller import decide as rules
-from controller.decide import Delete, Finish, Job, JobView, PinLanguage, RetryPolicy, RunState, Submit, decide
+from controller.decide import (
+    Delete,
+    Finish,
+    Job,
+    JobView,
+    PinLanguage,
+    Progress,
+    RetryPolicy,
+    RunState,
+    State,
+    Submit,
+    decide,
+)
 from controller.errors import EnvironmentProblem, Interrupted, StenofleetError
 from controller.ledger import Ledger
 from controller.records import Outcome, Request, RunRecord, Status
@@ -26,8 +39,6 @@ from controller.source import local_path
 TICK_S = 0.1
 _STATUS_EVERY_MS = 2_000
 _FOLLOW_EVERY_MS = 1_000
-
-State = Literal["following", "running", "complete", "partial", "failed", "cancelled"]
 
 
 class Runner(Protocol):
@@ -47,6 +58,9 @@ class Runner(Protocol):
 
     def delete(self, view: JobView) -> None:
         """Stop and forget a job; results stay."""
+
+    def release(self, run: str) -> None:
+        """Stop leading *run*: it has ended."""
 
     def close(self, *, leave: bool) -> None:
         """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
@@ -68,23 +82,6 @@ class Ticket:
 
     record: RunRecord
     request: Request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far one run is, for the terminal and the status object."""
-
-    run: str
-    name: str
-    state: State
-    percent: float
-    done_ms: int
-    total_ms: int
-    spans_done: int
-    spans_known: int
-    planned: bool
-    running: int
-    failures: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +120,8 @@ def drive(
 ) -> list[Settled]:
     """Bring all runs to their ends, at most *window* chunk jobs at a time over all of them.
 
-    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails; both leave runs that the
-    same command goes on with.
+    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails; both leave runs
+    that the same command goes on with.
     """
     runs = [_Run(ticket, store=store, runner=runner, reporter=reporter, clock=clock) for ticket in tickets]
     leave = True
@@ -140,7 +137,11 @@ def drive(
         leave = False
     except JobError as error:
         raise EnvironmentProblem(error.summary, error.advice) from error
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
+        for run in runs:
+            run.interrupt()
         runner.close(leave=leave)
     return [run.settled for run in runs if run.settled is not None]
 
@@ -177,7 +178,6 @@ class _Run:
         self._state: RunState | None = None
         self._percent = 0.0
         self._due_ms = 0
-        self._seen: Outcome | Literal["cancelled"] | None = None
         self._follows = False
 
     def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
@@ -192,6 +192,8 @@ class _Run:
                 case Submit():
                     self._runner.submit(self._ledger.job(action))
                     submitted.append(action.span is None)
+                    if action.attempt > 1:
+                        self._reporter.event(self._name, f"{_what(action.span)}: attempt {action.attempt} begins")
                 case Delete():
                     self._delete(action, now_ms)
                 case PinLanguage():
@@ -207,36 +209,28 @@ class _Run:
 
     def progress(self) -> Progress:
         """How far it is; the percentage never goes back."""
-        state = self._state
-        if self.settled:
-            self._percent = 100.0
-        elif state:
-            self._percent = max(self._percent, rules.percent(state))
-        return Progress(
-            run=self.id,
-            name=self._name,
-            state=self.settled.verdict if self.settled else "running" if state else "following",
-            percent=self._percent,
-            done_ms=rules.done_ms(state) if state else 0,
-            total_ms=sum(state.tasks.values()) if state else 0,
-            spans_done=len(state.answered) if state else 0,
-            spans_known=len(state.tasks) if state else 0,
-            planned=bool(state and state.planned),
-            running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
-            failures=len(state.evidence) if state else 0,
-        )
+        seen: State = self.settled.verdict if self.settled else "running" if self._state else "following"
+        progress = rules.progress(self._state, name=self._name, run=self.id, seen=seen, floor=self._percent)
+        self._percent = progress.percent
+        return progress
+
+    def interrupt(self) -> None:
+        """Say in the store that nobody works on it any more, for people who look."""
+        if self._state is not None and self.settled is None:
+            with contextlib.suppress(JobError):
+                self._put_status(self._clock.now_ms(), interrupted=True)
 
     def _begin(self) -> bool:
         """Lead if nobody else does; otherwise follow who does. Whether there is work to do now."""
         if self._follows and self._clock.now_ms() < self._due_ms:
-            return False
-        if self._follows and self._ended_elsewhere():
             return False
         if not self._runner.lead(self.id):
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
             self._follows = True
             self._due_ms = self._clock.now_ms() + _FOLLOW_EVERY_MS
+            return False
+        if self._follows and self._ended_elsewhere():
             return False
         done = self._ledger.open()
         if done:
@@ -245,35 +239,25 @@ class _Run:
             return False
         self._state = self._ledger.state(())
         if self._state.answered:
-            self._reporter.event(
-                self._name, f"resuming run {self.id}: {len(self._state.answered)} chunks are done already"
-            )
+            count = len(self._state.answered)
+            self._reporter.event(self._name, f"resuming run {self.id}: {count} chunks are done already")
         return True
 
     def _ended_elsewhere(self) -> bool:
-        """Whether the leader has given a verdict. Seen twice: a new leader first removes the last round's."""
+        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
         outcome = self._ledger.outcome()
-        seen: Outcome | Literal["cancelled"] | None = outcome
-        if outcome is None and self._ledger.cancelled():
-            seen = "cancelled"
-        if seen is None or seen != self._seen:
-            self._seen = seen
-            return False
         if outcome:
             self._settle(outcome)
-        else:
+        elif self._ledger.cancelled():
             self._settled("cancelled", "cancelled")
-        return True
+        return self.settled is not None
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
         self._ledger.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
         if delete.failure:
-            what = "cutting" if delete.view.span is None else f"chunk {delete.view.span}"
-            self._reporter.event(
-                self._name,
-                f"{what}, attempt {delete.view.attempt} failed ({delete.failure.failure}): {delete.failure.summary}",
-            )
+            what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
+            self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
         if finish.verdict == "cancelled":
@@ -299,7 +283,7 @@ class _Run:
                 self._settled(
                     "failed",
                     f"{error.filename}: cannot be written: {error.strerror}",
-                    advice=f"the transcript is kept: free space or name another folder, then run the same command ({self.id})",
+                    advice="the transcript is kept: free space or name another folder, then run the same command",
                     environment=True,
                 )
                 return
@@ -333,9 +317,10 @@ class _Run:
             warnings=warnings,
             environment=environment,
         )
+        self._runner.release(self.id)
 
-    def _put_status(self, now_ms: int) -> None:
-        if now_ms < self._due_ms and self.settled is None:
+    def _put_status(self, now_ms: int, *, interrupted: bool = False) -> None:
+        if now_ms < self._due_ms and self.settled is None and not interrupted:
             return
         self._due_ms = now_ms + _STATUS_EVERY_MS
         progress = self.progress()
@@ -343,7 +328,7 @@ class _Run:
             Status(
                 run=self.id,
                 name=self._name,
-                state="running" if progress.state == "following" else progress.state,
+                state="interrupted" if interrupted else progress.state,
                 percent=round(progress.percent, 1),
                 spans_done=progress.spans_done,
                 spans_known=progress.spans_known,
@@ -352,6 +337,10 @@ class _Run:
                 updated_ms=now_ms,
             )
         )
+
+
+def _what(span: int | None) -> str:
+    return "cutting" if span is None else f"chunk {span}"
 
 
 def _write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:

@@ -1,15 +1,16 @@
 """The transcript: results in chunk time → one document in media time.
 
-Touches: nothing. The only room that knows offsets and seams. A pure function of plan and winning results: the same winners
-give the same transcript, to the byte.
+Touches: nothing. The only room that knows offsets and seams. A pure function of plan and winning results: the same
+winners give the same transcript, to the byte.
 
-At a forced cut both neighbours heard two seconds beyond it. They are joined at an anchor, a word both heard at the same
-moment; where there is none, each word goes to the side its middle lies on, and one word that both sides kept, or both left
-to the other, is put right.
+At a forced cut both neighbours heard two seconds beyond it. They are joined at an anchor, a word both heard at the
+same moment; where there is none, each word goes to the side its middle lies on, and one word that both sides kept,
+or both left to the other, is put right.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -111,7 +112,7 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
     placed = [
         _Placed(span, _place(by_span[span.index], span, plan.offset_ms)) for span in plan.spans if span.index in by_span
     ]
-    for left, right in zip(placed, placed[1:], strict=False):
+    for left, right in itertools.pairwise(placed):
         if left.span.cut == "forced" and right.span.index == left.span.index + 1:
             _join(left.segments, right.segments, left.span.end_ms + plan.offset_ms)
     segments = _ordered([segment for part in placed for segment in part.segments], plan.duration_ms + plan.offset_ms)
@@ -120,7 +121,7 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
     return Transcript(
         text="".join(segment.text for segment in segments).strip(),
         segments=segments,
-        language=speaking.language if speaking else None,
+        language=(speaking and speaking.language) or record.options.language,
         language_probability=speaking.language_probability if speaking else 0.0,
         duration_ms=plan.duration_ms + plan.offset_ms,
         success=not lost,
@@ -179,7 +180,7 @@ def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tup
     keep_right = {j for j, timed in enumerate(theirs) if timed.middle >= cut_ms}
     last = max(keep_left, default=-1)
     first = min(keep_right, default=len(theirs))
-    if 0 <= last and first < len(theirs) and _same_moment(ours[last], theirs[first]):
+    if last >= 0 and first < len(theirs) and _same_moment(ours[last], theirs[first]):
         if ours[last].word.probability >= theirs[first].word.probability:
             keep_right.discard(first)
         else:

@@ -1,7 +1,7 @@
 """The command line: text → options once, errors → exit codes. The only place that exits.
 
-Touches: arguments, environment, standard streams. Commands are imported when they are called, so that ``--help`` costs what
-click costs.
+Touches: arguments, environment, standard streams. Commands are imported when they are called, so that ``--help``
+costs what click costs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from controller.local import LocalRunner
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 COMPUTE_TYPES = (
-    "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32", "bfloat16",
+    "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
+    "bfloat16",
 )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def store_at(url: str | None) -> Store:
 
 
 def runner_for(store: Store) -> LocalRunner:
-    """The local runner; its locks lie beside the objects where the store is a folder, so that all who share it agree."""
+    """The local runner. Its locks lie in the store where that is a folder, so that all who share it agree."""
     home = store.root if isinstance(store, FileStore) else state_home()
     return LocalRunner(store.url, home / ".local")
 

@@ -29,7 +29,7 @@ _STALE_MS = 30_000
 def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     """How far RUN is, or how it ended."""
     opened = shared.store_at(store)
-    facts = _facts(opened, _existing(opened, run))
+    facts = _facts(opened, existing_run(opened, run))
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -72,7 +72,7 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, 
     try:
         if is_run(transcript) and not path.exists():
             opened = shared.store_at(store)
-            data = opened.get(RunKeys(_existing(opened, transcript)).transcript("json"))
+            data = opened.get(RunKeys(existing_run(opened, transcript)).transcript("json"))
         else:
             data = path.read_bytes()
         document = Transcript.decode(data)
@@ -101,7 +101,7 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, 
 def cancel_command(run: str, *, store: str | None) -> int:
     """End RUN: whoever works on it stops within a second or two. Finished chunks are kept for a later transcribe."""
     opened = shared.store_at(store)
-    keys = RunKeys(_existing(opened, run))
+    keys = RunKeys(existing_run(opened, run))
     if opened.stat(keys.marker("complete")):
         say(f"run {keys.run} is complete already")
         return 0
@@ -120,7 +120,7 @@ def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: 
     opened = shared.store_at(store)
     if everything == bool(runs):
         raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
-    chosen = _runs(opened) if everything else [_existing(opened, run) for run in runs]
+    chosen = _runs(opened) if everything else [existing_run(opened, run) for run in runs]
     if chosen and not yes:
         click.confirm(
             f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?",
@@ -144,7 +144,7 @@ def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: 
     return 4 if kept else 0
 
 
-def _existing(store: Store, typed: str) -> str:
+def existing_run(store: Store, typed: str) -> str:
     """The run called *typed*, a run id or the unambiguous beginning of one. Raises :class:`UsageProblem`."""
     matching = [run for run in _runs(store) if run.startswith(typed.lower())]
     if len(matching) == 1:

@@ -21,6 +21,7 @@ from chunk_job.names import MODEL_FILES, MODELS
 from chunk_job.store import ObjectMissing, Store
 from controller import local, source
 from controller.cli import options as shared
+from controller.cli.runs import existing_run
 from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem, UsageProblem
 from controller.keys import RunKeys
@@ -80,8 +81,8 @@ def transcribe_command(
     """Transcribe media files.
 
     FILE is any audio or video ffmpeg reads; - reads a list of names from stdin, one a line (or NUL-separated).
-    Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. A run that was interrupted goes on when the
-    same command is given again.
+    Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. A run that was interrupted goes on
+    when the same command is given again.
     """
     jobs = max_parallel or max(1, shared.cores() // 4)
     wanted = shared.transcribe_options(jobs=jobs, **model)
@@ -131,7 +132,7 @@ def resume_command(
 ) -> int:
     """Go on with RUN as it was asked for: same options, same outputs."""
     opened = shared.store_at(store)
-    ticket = stored_ticket(opened, run)
+    ticket = stored_ticket(opened, existing_run(opened, run))
     ensure_model(ticket.record.options.model, download=False)
     settled = execute(
         [ticket],
@@ -381,10 +382,8 @@ def _exit_code(settled: Sequence[Settled]) -> int:
 
 
 def _print_plan(name: str, plan: Plan) -> None:
-    click.echo(
-        f"{printable(name)}: {clock(plan.duration_ms / 1000)}, {len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}"
-        f"{' (direct)' if plan.direct else ''}"
-    )
+    chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
+    click.echo(f"{printable(name)}: {clock(plan.duration_ms / 1000)}, {chunks}")
     for span in plan.spans:
         click.echo(
             f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"
