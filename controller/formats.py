@@ -89,8 +89,7 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 
 def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
     """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
-    for cue, following in zip(lines, [*lines[1:], None], strict=True):
-        limit = following.start_ms if following else end_ms
+    for cue, limit in zip(lines, [*(cue.start_ms for cue in lines[1:]), end_ms], strict=False):
         yield cue._replace(end_ms=max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit), cue.start_ms + 1))
 
 

@@ -149,7 +149,9 @@ class Cutter:
             self._complaint = decoder.complaint
         if not self._tape.end:
             reason = self._complaint or "its audio stream is empty"
-            raise MediaProblem(f"no audio could be decoded: {reason}", "check the file")
+            raise MediaProblem(
+                f"no audio could be decoded: {reason}", "check that it is complete and plays in a media player"
+            )
         self._tape.copy(flac, written, self._tape.end)
         yield CutChunk(span=self._planner.finish(self._decoded_ms), audio=path, pcm_sha256=flac.close())
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -38,6 +39,7 @@ _STALL_TIMEOUT_S = 120
 _MEMORY_LIMIT_BYTES = 4 << 30
 _CPU_LIMIT_S = 4 * 3600
 _OFFSET_FLOOR_MS = 50
+_INCOMPLETE = "check that it is complete and plays in a media player"
 
 _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,gxf,m4v,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
@@ -95,9 +97,9 @@ def probe(path: str) -> Media:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", "check the file") from None
+        raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", _INCOMPLETE) from None
     if done.returncode != 0:
-        raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", "check the file")
+        raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", _INCOMPLETE)
     return _parse_probe(json.loads(done.stdout))
 
 
@@ -162,7 +164,7 @@ class Decoder:
         while True:
             ready, _, _ = select.select(streams, [], [], _STALL_TIMEOUT_S)
             if not ready:
-                raise MediaProblem(f"ffmpeg stood still for {_STALL_TIMEOUT_S} s", "check the file")
+                raise MediaProblem(f"ffmpeg stood still for {_STALL_TIMEOUT_S} s", _INCOMPLETE)
             if self._child.stderr in ready:
                 words = os.read(self._child.stderr.fileno(), 1 << 16)
                 self._words = (self._words + words)[-4096:]
@@ -278,6 +280,7 @@ def _tool(name: str) -> str:
 
 
 def _last_words(stderr: bytes, path: str) -> str:
-    """ffmpeg's last line, without the path it repeats."""
+    """ffmpeg's last two lines, without the path and the addresses it puts before them."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    return (lines[-1] if lines else "no reason given").replace(f"file:{path}: ", "")[:300]
+    cleaned = [re.sub(r"^\[[^]]* @ 0x[0-9a-f]+\] *", "", line).replace(f"file:{path}: ", "") for line in lines[-2:]]
+    return "; ".join(dict.fromkeys(cleaned))[:300] or "no reason given"

@@ -239,8 +239,7 @@ class _Run:
             return False
         self._state = self._ledger.state(())
         if self._state.answered:
-            count = len(self._state.answered)
-            self._reporter.event(self._name, f"resuming run {self.id}: {count} chunks are done already")
+            self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
         return True
 
     def _ended_elsewhere(self) -> bool:

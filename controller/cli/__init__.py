@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import tomllib
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,6 +115,10 @@ def run(arguments: list[str] | None = None) -> int:
         if error.advice:
             say(f"  {error.advice}")
         return error.exit_code
+    except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)
+        traceback.print_exc()
+        click.echo("stenofleet: this is a bug: report it with the lines above; the same command resumes", err=True)
+        return 1
     return code if isinstance(code, int) else 0
 
 
