@@ -93,6 +93,7 @@ def test_resampling_keeps_a_tone() -> None:
     assert np.abs(new - expected)[500:-500].max() < 20
 
 
+@pytest.mark.process
 def test_ffmpeg_encodes_samples_and_files(tmp_path: Path) -> None:
     mp3 = speech.encode(speech.say("one two three"), tmp_path / "a b.mp3", "-b:a", "64k")
     mkv = speech.encode(mp3, tmp_path / "-dash.mkv", "-c:a", "libopus")
