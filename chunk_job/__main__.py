@@ -23,6 +23,7 @@ import contextlib
 import faulthandler
 import json
 import logging
+import math
 import secrets
 import signal
 import threading
@@ -42,13 +43,17 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
-from chunk_job.store import ObjectMissing, Store, open_store
+from chunk_job.store import ObjectMissing, Store, StoreUnavailable, open_store
 
 log = logging.getLogger("stenofleet.chunk_job")
 
 STALL_S = 600
 """No segment for so long: the process is stuck in native code. It leaves its stacks in the log and exits."""
 
+COMMIT_PATIENCE_S = 600
+"""How long a finished result waits for a store that is away, before the work is given up."""
+
+_COMMIT_PAUSE_S = 2.0
 _PROGRESS_EVERY_S = 1.0
 
 
@@ -69,6 +74,10 @@ class _Pulse:
         if self.last_s - self._said_s >= _PROGRESS_EVERY_S:
             self._said_s = self.last_s
             log.info("progress %d of %d ms", position_ms, self.audio_ms)
+
+    def rest(self) -> None:
+        """Native code is left behind: nothing to watch over any more."""
+        self.last_s = math.inf
 
     def watch(self) -> NoReturn:
         while True:
@@ -174,6 +183,7 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         ),
     )
     reach(f"chunk.transcribed.{where}")
+    pulse.rest()
     _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", result.encode())
     log.info("committed %d segments of %d ms, attempt %d", len(result.segments), task.audio_ms, attempt)
     reach(f"chunk.committed.{where}")
@@ -235,9 +245,19 @@ def _language(store: Store, task: ChunkTask) -> Language:
 
 def _commit(store: Store, key: str, data: bytes) -> None:
     """Put the result and read it back: what the store answers is what the controller will see."""
-    store.put(key, data)
-    if store.get(key) != data:
-        raise JobError(ExitCode.STORE_UNAVAILABLE, f"{key} reads back different from what was written")
+    until_s = time.monotonic() + (COMMIT_PATIENCE_S if store.remote else 0)
+    while True:
+        try:
+            store.put(key, data)
+            if store.get(key) == data:
+                return
+            raise StoreUnavailable(f"{key} reads back different from what was written", "check the store")
+        except StoreUnavailable as error:
+            if time.monotonic() >= until_s:
+                raise
+            # Minutes of work are in this process and nowhere else: a server that restarts is worth the wait.
+            log.warning("%s: trying again", error.summary)
+            time.sleep(_COMMIT_PAUSE_S)
 
 
 def _ms(start_s: float, end_s: float) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.contract import DocumentInvalid, ExitCode, JobError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -59,9 +59,11 @@ class Store(Protocol):
     """The verbs of every store. Keys are relative, ``/``-separated; failures are leaves of :class:`JobError`."""
 
     url: str
+    remote: bool
+    """A server, which may be away for a while and come back, rather than a folder."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> bytes:
-        """The object's bytes. Raises :class:`ObjectMissing`; refuses objects above *max_bytes* unread."""
+        """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` above *max_bytes*."""
 
     def open(self, key: str) -> BinaryIO:
         """A seekable reader over the object, for audio."""
@@ -97,6 +99,8 @@ def open_store(url: str) -> Store:
 class FileStore:
     """Objects as files under one private folder; a put is a rename, after the bytes are on disk."""
 
+    remote = False
+
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.url = self.root.as_uri()
@@ -105,7 +109,7 @@ class FileStore:
         with self.open(key) as file:
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
-            raise JobError(ExitCode.BAD_INPUT, f"object {key} is larger than {max_bytes} bytes")
+            raise DocumentInvalid(f"object {key} is larger than {max_bytes} bytes")
         return data
 
     def open(self, key: str) -> BinaryIO:

@@ -17,7 +17,7 @@ from controller.records import Evidence
 
 Phase = Literal["queued", "starting", "running", "ended"]
 Budget = Literal["chunk", "cluster", "never"]
-State = Literal["following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 
 BUDGETS: Mapping[FailureClass, Budget] = {
     # The same input, options or rights give the same failure: trying again only costs time.
@@ -60,6 +60,8 @@ class RetryPolicy:
     """And so many times the chunk's length: a large model on an old CPU is that slow (a GPU: 4)."""
     intake_deadline_ms: int = 6 * 3_600_000
     """Decoding runs at a thousand times real time; only a file that never ends takes this long."""
+    store_patience_ms: int = 0
+    """How long a store that answered before may be away. 0: a folder does not come back by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ class Progress:
 
     run: str
     name: str
+    size_bytes: int
     state: State
     percent: float
     done_ms: int
@@ -190,11 +193,17 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
     return actions
 
 
-def progress(state: RunState | None, *, name: str, run: str, seen: State, floor: float) -> Progress:
+def patient(policy: RetryPolicy, *, since_ms: int, now_ms: int) -> bool:
+    """Whether a store that has been away *since_ms* is still waited for."""
+    return now_ms - since_ms < policy.store_patience_ms
+
+
+def progress(state: RunState | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float) -> Progress:
     """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name."""
     return Progress(
         run=run,
         name=name,
+        size_bytes=size_bytes,
         state=seen,
         percent=100.0 if seen in ("complete", "partial") else max(floor, percent(state)) if state else floor,
         done_ms=done_ms(state) if state else 0,

@@ -45,7 +45,8 @@ class Diagnosis:
 _BY_EXIT_CODE: dict[int, FailureClass] = {
     ExitCode.USAGE: FailureClass.CONFIG,
     ExitCode.BAD_INPUT: FailureClass.BAD_INPUT,
-    ExitCode.INPUT_MISSING: FailureClass.STORE_UNAVAILABLE,
+    # Trying again does not bring it back; the next command finds it missing and cuts again.
+    ExitCode.INPUT_MISSING: FailureClass.BAD_INPUT,
     ExitCode.STORE_UNAVAILABLE: FailureClass.STORE_UNAVAILABLE,
     ExitCode.BUG: FailureClass.UNKNOWN,
     ExitCode.TEMPORARY: FailureClass.DEADLINE,

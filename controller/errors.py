@@ -2,12 +2,12 @@
 
 Touches: nothing. One base, few leaves, each with the exit code of the command line and what to do. Only ``cli`` exits.
 
-    StenofleetError      1   a bug
-    ├─ UsageProblem      2   the command contradicts itself or names what does not exist
-    ├─ EnvironmentProblem 3  something this machine or the store lacks, never the media
-    ├─ RunFailed         5   no transcript could be written
-    ├─ RunCancelled      8   somebody asked for it
-    └─ Interrupted     130/143 a signal; the run can be resumed
+    StenofleetError          1        a bug
+    ├─ UsageProblem          2        the command contradicts itself or names what does not exist
+    ├─ EnvironmentProblem    3        something this machine or the store lacks, never the media
+    ├─ MediaProblem          5        this file cannot be transcribed as it is
+    ├─ PlanMismatch          5        results that do not belong together
+    └─ Interrupted           130/143  a signal; the run can be resumed
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import collections
+import contextlib
 import faulthandler
 import logging
 import tempfile
@@ -26,8 +27,11 @@ from typing import NoReturn
 
 from chunk_job import process
 from chunk_job.contract import (
+    MAX_RESULT_BYTES,
     SAMPLE_RATE,
+    ChunkResult,
     ChunkTask,
+    DocumentInvalid,
     ExitCode,
     JobError,
     TranscribeOptions,
@@ -37,7 +41,7 @@ from chunk_job.crashpoint import reach
 from chunk_job.store import Store, open_store
 from controller import source
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.keys import RunKeys, parse_result, parse_task
+from controller.keys import RunKeys, parse_task
 from controller.media import FlacWriter, Media, Pcm, decode, levels, probe
 from controller.plan import Plan, Planner, PlanOptions, Span, is_direct
 from controller.records import Request, RunRecord, Source
@@ -46,6 +50,7 @@ log = logging.getLogger("stenofleet.intake")
 
 LANGUAGE_MIN_SPEECH_MS = 3_000
 """Less speech than this does not decide a run's language: Whisper is sure of itself even on a breath."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CutChunk:
@@ -205,9 +210,10 @@ class _Tape:
 def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> None:
     keys = RunKeys(record.run)
     cutter = Cutter(src, media, record.plan, audio_track=record.audio_track)
-    answered = frozenset(found.span for entry in store.list(keys.results) if (found := parse_result(entry.key)))
     tasked = {known.span for entry in store.list(keys.tasks) if (known := parse_task(entry.key)) and not known.rung}
-    skip = frozenset(span for span in tasked if span in answered or store.stat(keys.audio(span)) is not None)
+    skip = frozenset(
+        span for span in tasked if store.stat(keys.audio(span)) is not None or _answered(store, keys, span)
+    )
     spans = []
     with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
         for chunk in cutter.chunks(Path(scratch), skip=skip):
@@ -228,6 +234,18 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> 
     source.check_unchanged(src)
     store.put(keys.plan, cutter.plan(record.run, spans).encode())
     reach("intake.planned")
+
+
+def _answered(store: Store, keys: RunKeys, span: int) -> bool:
+    """Whether a valid result makes this span's audio unnecessary."""
+    tasks = [entry.key for entry in store.list(keys.tasks) if (known := parse_task(entry.key)) and known.span == span]
+    digests = frozenset(sha256_hex(store.get(key, max_bytes=1 << 20)) for key in tasks)
+    for entry in store.list(keys.results_of(span)):
+        with contextlib.suppress(DocumentInvalid):
+            data = store.get(entry.key, max_bytes=MAX_RESULT_BYTES)
+            ChunkResult.read(data, run=keys.run, span=span, task_sha256=digests)
+            return True
+    return False
 
 
 def _task(keys: RunKeys, record: RunRecord, chunk: CutChunk, *, direct: bool) -> ChunkTask:

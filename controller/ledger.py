@@ -75,8 +75,8 @@ class Ledger:
         self._notes: dict[int, Language] = {}
         self._round = ""
 
-    def open(self, *, force_round: str | None = None) -> Outcome | None:
-        """Begin or go on; the outcome, where the run is already complete.
+    def open(self) -> Outcome | None:
+        """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
         After a failure, a gap or a cancel this opens a new round, whose budgets are fresh.
         """
@@ -92,7 +92,7 @@ class Ledger:
         cancelled = self.cancelled()
         current = self._document(Round, self.keys.round)
         if current is None or outcome or cancelled:
-            current = Round(id=force_round or secrets.token_hex(4))
+            current = Round(id=secrets.token_hex(4))
             self._store.put(self.keys.round, current.encode())
         self._store.delete(self.keys.cancel)
         for verdict in MARKERS:
@@ -220,11 +220,19 @@ class Ledger:
     def _load(self) -> None:
         self._read_tasks()
         self._read_results(self.keys.results)
+        if self._planned and any(self._store.stat(self.keys.audio(span)) is None for span in self._open_spans()):
+            # A plan promises that what is still to do lies there. It does not any more: cut again, put what is missing.
+            self._store.delete(self.keys.plan)
+            self._planned = False
         self._read_language()
+        self._evidence.clear()
         for entry in self._store.list(self.keys.failures):
             if is_failure(entry.key) and (evidence := self._document(Evidence, entry.key)):
                 self._remember(evidence)
         self._evidence.sort(key=lambda item: (item.ended_ms, item.attempt))
+
+    def _open_spans(self) -> Iterator[int]:
+        return (span for span in self._tasks if span not in self._winners)
 
     def _remember(self, evidence: Evidence) -> None:
         self._evidence.append(evidence)

@@ -110,7 +110,7 @@ class LocalRunner:
         return [self._view(name, child) for name, child in self._children.items()]
 
     def wait(self, seconds: float) -> None:
-        """Rest between two looks; returns early when a signal has come."""
+        """Rest between two looks."""
         time.sleep(seconds)
 
     def delete(self, view: JobView) -> None:

@@ -34,17 +34,30 @@ def say(text: str) -> None:
 
 
 class _Speed:
-    """Audio seconds a second since this process began: what an earlier one did is not its speed."""
+    """Since this process began: what an earlier one did is not its speed."""
 
     def __init__(self) -> None:
         self._began_s = time.monotonic()
         self._before_ms: dict[str, int] = {}
+        self._before_percent: float | None = None
 
     def of(self, runs: Sequence[RunProgress]) -> float:
-        """Over all these runs."""
+        """Audio seconds a second, over all these runs."""
         elapsed_s = time.monotonic() - self._began_s
         done_ms = sum(run.done_ms - self._before_ms.setdefault(run.run, run.done_ms) for run in runs if run.spans_known)
         return max(0, done_ms) / 1000 / elapsed_s if elapsed_s else 0.0
+
+    def left_s(self, runs: Sequence[RunProgress]) -> float | None:
+        """Seconds to the end: by audio where all of it is known, else by the share that is done; None: too early."""
+        if all(run.planned for run in runs):
+            speed = self.of(runs)
+            return sum(run.total_ms - run.done_ms for run in runs) / 1000 / speed if speed else None
+        percent = overall(runs)
+        if self._before_percent is None:
+            self._before_percent = percent
+        gained = percent - self._before_percent
+        # A few percent are given for cutting alone and say nothing about the rest.
+        return (time.monotonic() - self._began_s) * (100 - percent) / gained if gained > 10 else None
 
 
 class Heartbeat:
@@ -64,16 +77,16 @@ class Heartbeat:
     def show(self, runs: Sequence[RunProgress]) -> None:
         """Say how far everything is, if it is time."""
         now_s = time.monotonic()
-        speed = self._speed.of(runs)
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
         done = sum(run.spans_done for run in runs)
         if self._quiet or (now_s < self._next_s and done == self._done):
             return
         self._next_s, self._done = now_s + HEARTBEAT_S, done
-        say(summary_line(runs, speed))
+        say(summary_line(runs, speed, left_s))
 
 
 class Bars:
-    """One bar a run, for a terminal."""
+    """For a terminal: a bar for everything, and one for each run that is being worked on."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -84,6 +97,7 @@ class Bars:
             TimeElapsedColumn(),
             console=self._console,
         )
+        self._all: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
         self._speed = _Speed()
 
@@ -100,27 +114,48 @@ class Bars:
 
     def show(self, runs: Sequence[RunProgress]) -> None:
         """Move the bars."""
-        speed = self._speed.of(runs)
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
+        if len(runs) > 1:
+            if self._all is None:
+                self._all = self._bars.add_task("", total=100, label="all files", detail="")
+            ended = f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files{_left(left_s)}"
+            self._bars.update(self._all, completed=overall(runs), detail=ended)
         for run in runs:
             if run.run not in self._tasks:
+                if run.state in ("waiting", "following"):
+                    continue
                 self._tasks[run.run] = self._bars.add_task("", total=100, label=printable(run.name)[:40], detail="")
-            self._bars.update(self._tasks[run.run], completed=run.percent, detail=_detail(run, speed))
+            self._bars.update(
+                self._tasks[run.run],
+                completed=run.percent,
+                detail=_detail(run, speed),
+                # What has ended is told at the end; among many files the bar goes to make room.
+                visible=len(runs) == 1 or run.state not in _ENDED,
+            )
 
 
-def summary_line(runs: Sequence[RunProgress], speed: float) -> str:
-    """All runs in one line: percentage by audio, chunks, *speed* in audio seconds a second, time left."""
-    known = sum(run.total_ms for run in runs)
-    weighted = sum(run.percent * max(run.total_ms, 1) for run in runs) / sum(max(run.total_ms, 1) for run in runs)
-    done_ms = sum(run.done_ms for run in runs)
+_ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
+
+
+def overall(runs: Sequence[RunProgress]) -> float:
+    """One percentage over several files, by their sizes: a weight that is known from the start never goes back."""
+    whole = sum(max(run.size_bytes, 1) for run in runs)
+    return sum(run.percent * max(run.size_bytes, 1) for run in runs) / whole
+
+
+def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None) -> str:
+    """All runs in one line: percentage, files, chunks, *speed* in audio seconds a second, time left."""
     planned = all(run.planned for run in runs)
-    parts = [
-        f"{weighted:3.0f}%",
+    parts = [f"{overall(runs):3.0f}%"]
+    if len(runs) > 1:
+        parts.append(f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files")
+    parts += [
         f"{sum(run.spans_done for run in runs)}/{sum(run.spans_known for run in runs)}{'' if planned else '+'} chunks",
         f"{sum(run.running for run in runs)} running",
         f"{speed:.1f} audio s/s",
     ]
-    if planned and speed:
-        parts.append(f"about {clock((known - done_ms) / 1000 / speed)} left")
+    if left_s is not None:
+        parts.append(f"about {clock(left_s)} left")
     return " | ".join(parts)
 
 
@@ -130,10 +165,14 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def _left(left_s: float | None) -> str:
+    return f", {clock(left_s)} left" if left_s is not None else ""
+
+
 def _detail(run: RunProgress, speed: float) -> str:
     if run.state != "running":
         return run.state
     if not run.planned:
         return f"cutting, {run.spans_known} chunks so far, {run.spans_done} done"
-    left = f", {clock((run.total_ms - run.done_ms) / 1000 / speed)} left" if speed else ""
-    return f"{run.spans_done}/{run.spans_known} chunks{left}"
+    left_s = (run.total_ms - run.done_ms) / 1000 / speed if speed else None
+    return f"{run.spans_done}/{run.spans_known} chunks{_left(left_s)}"

@@ -156,7 +156,7 @@ class Status(Document):
     schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
     run: str
     name: str
-    state: Literal["following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+    state: Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
     percent: float
     spans_done: int
     spans_known: int

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from chunk_job.contract import JobError
-from chunk_job.store import Store
+from chunk_job.contract import DocumentInvalid, JobError
+from chunk_job.store import ObjectMissing, Store, StoreUnavailable
 from controller import decide as rules
 from controller.decide import (
     Delete,
@@ -120,17 +120,19 @@ def drive(
 ) -> list[Settled]:
     """Bring all runs to their ends, at most *window* chunk jobs at a time over all of them.
 
-    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails; both leave runs
-    that the same command goes on with.
+    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
+    policy's patience; both leave runs that the same command goes on with.
     """
     runs = [_Run(ticket, store=store, runner=runner, reporter=reporter, clock=clock) for ticket in tickets]
+    outage = _Outage(policy, reporter, clock)
     leave = True
     try:
         while any(run.settled is None for run in runs):
             number = clock.signal()
             if number is not None:
                 raise Interrupted(number)
-            _tick(runs, runner.observe(), policy, window)
+            with outage.bridged():
+                _tick(runs, runner.observe(), policy, window)
             reporter.show([run.progress() for run in runs])
             if any(run.settled is None for run in runs):
                 runner.wait(TICK_S)
@@ -140,10 +142,43 @@ def drive(
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
-        for run in runs:
-            run.interrupt()
+        with contextlib.suppress(JobError):
+            for run in runs:
+                run.interrupt()
         runner.close(leave=leave)
     return [run.settled for run in runs if run.settled is not None]
+
+
+class _Outage:
+    """A store that stops answering in the middle: waited for, as long as the policy says. Jobs go on meanwhile."""
+
+    def __init__(self, policy: RetryPolicy, reporter: Reporter, clock: Clock) -> None:
+        self._policy = policy
+        self._reporter = reporter
+        self._clock = clock
+        self._reached = False
+        self._since_ms: int | None = None
+
+    @contextlib.contextmanager
+    def bridged(self) -> Iterator[None]:
+        """One look at the store. A look that fails half-way is safe to repeat: every action is."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            now_ms = self._clock.now_ms()
+            begins = self._since_ms is None
+            self._since_ms = now_ms if self._since_ms is None else self._since_ms
+            # One that never answered is a wrong address rather than an outage.
+            if not self._reached or not rules.patient(self._policy, since_ms=self._since_ms, now_ms=now_ms):
+                raise
+            if begins:
+                patience_s = self._policy.store_patience_ms // 1000
+                self._reporter.event("store", f"{error.summary}: waiting up to {patience_s} s for it to come back")
+            return
+        if self._since_ms is not None:
+            away_s = (self._clock.now_ms() - self._since_ms) // 1000
+            self._reporter.event("store", f"back after {away_s} s")
+        self._reached, self._since_ms = True, None
 
 
 def _tick(runs: Sequence[_Run], jobs: Sequence[JobView], policy: RetryPolicy, window: int) -> None:
@@ -151,12 +186,16 @@ def _tick(runs: Sequence[_Run], jobs: Sequence[JobView], policy: RetryPolicy, wi
     room = window - sum(1 for view in jobs if view.span is not None)
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
     ahead = 0
+    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
+    unopened = window + 1 - sum(1 for run in runs if run.open)
     for run in runs:
-        if run.settled is not None:
+        if run.settled is not None or (not run.open and unopened <= 0):
             continue
         mine = [view for view in jobs if view.run == run.id]
+        was_open = run.open
         # Cut the next file only when the workers would soon be idle: chunks of a hundred files need not lie around.
         submitted = run.tick(mine, policy, room=room, intake_room=intake_room if ahead < window else 0)
+        unopened -= run.open and not was_open
         room -= submitted.count(False)
         intake_room -= submitted.count(True)
         ahead += run.waiting()
@@ -180,8 +219,29 @@ class _Run:
         self._due_ms = 0
         self._follows = False
 
+    @property
+    def open(self) -> bool:
+        """Whether this process leads it and has work to do in it."""
+        return self._state is not None and self.settled is None
+
     def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
         """Look once and act. The answer tells of each submitted job whether it was an intake."""
+        try:
+            return self._tick(jobs, policy, room=room, intake_room=intake_room)
+        except (DocumentInvalid, ObjectMissing) as error:
+            # One run's objects were tampered with or expired: that run is lost, the others of the command are not.
+            for view in self._runner.observe():
+                if view.run == self.id:
+                    self._runner.delete(view)
+            self._settled(
+                "failed",
+                f"the store's objects of run {self.id} are damaged: {error.summary}",
+                advice="check who else writes to the store, or begin a new run with --force",
+                environment=True,
+            )
+            return []
+
+    def _tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
         if self._state is None and not self._begin():
             return []
         now_ms = self._clock.now_ms()
@@ -209,16 +269,30 @@ class _Run:
 
     def progress(self) -> Progress:
         """How far it is; the percentage never goes back."""
-        seen: State = self.settled.verdict if self.settled else "running" if self._state else "following"
-        progress = rules.progress(self._state, name=self._name, run=self.id, seen=seen, floor=self._percent)
+        seen: State = (
+            self.settled.verdict
+            if self.settled
+            else "running"
+            if self._state
+            else "following"
+            if self._follows
+            else "waiting"
+        )
+        progress = rules.progress(
+            self._state,
+            name=self._name,
+            run=self.id,
+            size_bytes=self._ledger.record.size_bytes,
+            seen=seen,
+            floor=self._percent,
+        )
         self._percent = progress.percent
         return progress
 
     def interrupt(self) -> None:
         """Say in the store that nobody works on it any more, for people who look."""
-        if self._state is not None and self.settled is None:
-            with contextlib.suppress(JobError):
-                self._put_status(self._clock.now_ms(), interrupted=True)
+        if self.open:
+            self._put_status(self._clock.now_ms(), interrupted=True)
 
     def _begin(self) -> bool:
         """Lead if nobody else does; otherwise follow who does. Whether there is work to do now."""

@@ -15,6 +15,7 @@ import click
 from chunk_job.contract import JobError, TranscribeOptions
 from chunk_job.names import language_code
 from chunk_job.store import FileStore, Store, open_store
+from controller.decide import RetryPolicy
 from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.local import LocalRunner
@@ -68,6 +69,12 @@ def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[st
 
 store_option = option(
     "--store", metavar="URL", help="Where runs are kept (default: file://$XDG_STATE_HOME/stenofleet)."
+)
+patience_option = option(
+    "--store-patience",
+    type=click.IntRange(0),
+    metavar="SECONDS",
+    help="How long a store that stops answering is waited for (default: 600; a folder 0).",
 )
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 formats_option = option(
@@ -131,6 +138,15 @@ def transcribe_options(
         temperature=tuple(ladder),
         cpu_threads=threads or max(1, cores() // jobs),
         **same,
+    )
+
+
+def retry_policy(store: Store, *, max_attempts: int, store_patience: int | None) -> RetryPolicy:
+    """The budgets of a command."""
+    default_s = 600 if store.remote else 0
+    return RetryPolicy(
+        max_attempts=max_attempts,
+        store_patience_ms=1000 * (default_s if store_patience is None else store_patience),
     )
 
 

@@ -46,6 +46,7 @@ _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
     help="Jobs at once (default: cores / 4, at least 1).",
 )
 @shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
+@shared.patience_option
 @shared.option(
     "--on-chunk-failure",
     type=click.Choice(["fail", "gap"]),
@@ -70,6 +71,7 @@ def transcribe_command(
     max_attempts: int,
     on_chunk_failure: str,
     *,
+    store_patience: int | None,
     keep_chunks: bool,
     download: bool,
     force: bool,
@@ -110,7 +112,7 @@ def transcribe_command(
             salt=secrets.token_hex(8) if force else "",
         )
         tickets[ticket.record.run] = _joined(tickets.get(ticket.record.run), ticket)
-    policy = RetryPolicy(max_attempts=max_attempts)
+    policy = shared.retry_policy(opened, max_attempts=max_attempts, store_patience=store_patience)
     settled = execute(list(tickets.values()), opened, policy=policy, window=jobs, quiet=quiet or as_json)
     return report([*refused, *settled], as_json=as_json, quiet=quiet)
 
@@ -124,11 +126,19 @@ def transcribe_command(
     help="Jobs at once (default: cores / 4, at least 1).",
 )
 @shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
+@shared.patience_option
 @shared.store_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
 def resume_command(
-    run: str, max_parallel: int | None, max_attempts: int, *, store: str | None, as_json: bool, quiet: bool
+    run: str,
+    max_parallel: int | None,
+    max_attempts: int,
+    *,
+    store_patience: int | None,
+    store: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Go on with RUN as it was asked for: same options, same outputs."""
     opened = shared.store_at(store)
@@ -137,7 +147,7 @@ def resume_command(
     settled = execute(
         [ticket],
         opened,
-        policy=RetryPolicy(max_attempts=max_attempts),
+        policy=shared.retry_policy(opened, max_attempts=max_attempts, store_patience=store_patience),
         window=max_parallel or max(1, shared.cores() // 4),
         quiet=quiet or as_json,
     )
@@ -273,8 +283,10 @@ def execute(tickets: Sequence[Ticket], store: Store, *, policy: RetryPolicy, win
                 return drive(tickets, reporter=bars, **arguments)
         return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
-        for ticket in tickets:
-            say(f"to go on: stenofleet resume {ticket.record.run} --store {store.url}")
+        if len(tickets) > 1:
+            say("to go on: give the same command again")
+        else:
+            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
         raise
 
 
