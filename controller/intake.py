@@ -131,12 +131,11 @@ class Cutter:
         Raises :class:`MediaProblem` where nothing can be decoded.
         """
 
-        def writer() -> tuple[Path | None, FlacWriter]:
-            index, _ = self._planner.opened
+        def writer(index: int) -> tuple[Path | None, FlacWriter]:
             path = scratch / f"{index:05d}.flac" if scratch and index not in skip else None
             return path, FlacWriter(path)
 
-        path, flac = writer()
+        path, flac = writer(0)
         written = 0
         with decode(self._path, self._track) as decoder:
             for block in decoder.blocks():
@@ -144,8 +143,9 @@ class Cutter:
                 for span in self._planner.feed(levels(block)):
                     self._tape.copy(flac, written, _samples(span.audio_end_ms))
                     yield CutChunk(span=span, audio=path, pcm_sha256=flac.close())
-                    path, flac = writer()
-                    written = _samples(self._planner.opened[1])
+                    path, flac = writer(span.index + 1)
+                    # The neighbours of a cut hear equally far beyond it.
+                    written = _samples(2 * span.end_ms - span.audio_end_ms)
                 settled = max(written, _samples(self._planner.settled_ms))
                 settled = min(settled, self._tape.end)
                 self._tape.copy(flac, written, settled)

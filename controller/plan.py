@@ -117,11 +117,6 @@ class Planner:
         """Audio before this will not be asked for again."""
         return max(0, self.settled_ms - self._options.pad_ms)
 
-    @property
-    def opened(self) -> tuple[int, int]:
-        """Index of the open span, and where its audio starts in ms."""
-        return self._count, self._audio_start * HOP_MS
-
     def feed(self, levels: Sequence[float]) -> list[Span]:
         """Take the next levels (dB, one a hop) and return the spans that are now closed."""
         skip = max(0, min(len(levels), self._window_start() - self._hops))
