@@ -18,7 +18,7 @@ ESCAPES: dict[str, Callable[[], object]] = {
     "connection": lambda: socket.create_connection(("127.0.0.1", 9), timeout=1),
     "name lookup": lambda: socket.getaddrinfo("localhost", 80),
     "subprocess": lambda: subprocess.run([sys.executable, "-V"], check=False),
-    "multiprocessing": lambda: multiprocessing.util.spawnv_passfds(os.fsencode(sys.executable), [b"-V"], []),  # type: ignore[attr-defined]
+    "multiprocessing": lambda: multiprocessing.util.spawnv_passfds(os.fsencode(sys.executable), [b"-V"], []),
     "posix_spawn": lambda: os.posix_spawn(sys.executable, [sys.executable, "-V"], {}),
     "system": lambda: os.system("true"),
     "fork": os.fork,

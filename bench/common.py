@@ -1,0 +1,124 @@
+"""What the benchmarks share: the river on one recording, a child's CPU time, ratios of medians, tables."""
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from chunk_job.store import FileStore
+from controller import demo, source
+from controller.cli.options import transcribe_options
+from controller.cli.transcribe import execute, make_ticket
+from controller.decide import RetryPolicy
+from controller.plan import Plan, PlanOptions
+from controller.records import Output
+from controller.transcript import Transcript
+
+NEVER_MS = 1 << 40
+WHOLE = PlanOptions(threshold_ms=NEVER_MS, threshold_bytes=NEVER_MS)
+"""A plan that cuts nothing."""
+
+
+def transcribe(
+    media: Path, plan: PlanOptions, *, language: str | None = None, jobs: int = 2, threads: int = 1
+) -> tuple[Transcript, Plan]:
+    """Take one recording through the real loop with processes of this machine: its transcript and its plan."""
+    options = transcribe_options(
+        model=str(demo.MODEL),
+        temperature=0.0,
+        temperature_increment_on_fallback=0.2,
+        threads=threads,
+        jobs=jobs,
+        language=language,
+    )
+    with tempfile.TemporaryDirectory(prefix="stenofleet-bench-") as folder:
+        store = FileStore(Path(folder) / "store")
+        base = Path(folder) / "out" / media.stem
+        ticket = make_ticket(
+            source.inspect(media),
+            Output(base=base.as_uri(), formats=("json",)),
+            plan=plan,
+            options=options,
+            audio_track=None,
+            on_chunk_failure="fail",
+            keep_chunks=False,
+        )
+        (settled,) = execute([ticket], store, policy=RetryPolicy(), window=jobs, quiet=True)
+        if settled.verdict != "complete":
+            raise RuntimeError(f"{media}: {settled.summary}")
+        made = Plan.decode(store.get(f"runs/{settled.run}/plan.json"))
+        return Transcript.decode(base.with_suffix(".json").read_bytes()), made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a command cost: CPU seconds of it and all its children, wall seconds, the largest process in MiB."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mib: float
+
+
+def cost(command: Sequence[str | Path], **environment: str) -> Cost:
+    """Run a command to its end. Raises where it fails, with what it said."""
+    reading, writing = os.pipe()
+    with tempfile.TemporaryFile() as said:
+        began_s = time.monotonic()
+        child = os.fork()
+        if child == 0:
+            # A process of its own in between, so that the children counted are this command's alone.
+            code = subprocess.run(
+                [str(part) for part in command], stdout=said, stderr=said, env=os.environ | environment, check=False
+            ).returncode
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            os.write(writing, f"{code} {used.ru_utime + used.ru_stime} {used.ru_maxrss}".encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        wall_s = time.monotonic() - began_s
+        status, cpu_s, peak_kib = os.read(reading, 100).split()
+        os.close(reading)
+        os.close(writing)
+        if int(status):
+            said.seek(0)
+            raise RuntimeError(f"{command[0]} ended with {int(status)}: {said.read()[-2000:].decode(errors='replace')}")
+    return Cost(cpu_s=float(cpu_s), wall_s=wall_s, peak_mib=int(peak_kib) / 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """Ours by theirs: medians of runs that took turns."""
+
+    ours: float
+    theirs: float
+
+    @property
+    def value(self) -> float:
+        return self.ours / self.theirs
+
+
+def compare(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int) -> Ratio:
+    """Let both run in turns, so that a busy minute of the machine meets both; the first turn only warms up."""
+    ours(), theirs()
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return Ratio(ours=statistics.median(pair[0] for pair in pairs), theirs=statistics.median(pair[1] for pair in pairs))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def machine() -> str:
+    """One line about where the figures come from."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    cores = len(os.sched_getaffinity(0))
+    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {cpu}, Python {platform.python_version()}"

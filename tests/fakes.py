@@ -1,0 +1,400 @@
+"""Documents as the house makes them, and a runner whose jobs do what they are told, in a time of its own.
+
+The store stays a real one: only processes and the clock are played.
+"""
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from chunk_job.contract import (
+    ChunkResult,
+    ChunkTask,
+    Engine,
+    ExitCode,
+    JobFailure,
+    Language,
+    Segment,
+    TranscribeOptions,
+    Usage,
+    Word,
+    sha256_hex,
+)
+from chunk_job.store import FileStore, Store
+from controller import diagnose
+from controller.decide import Job, JobView, Progress
+from controller.keys import RunKeys
+from controller.plan import Cut, Plan, PlanOptions, Span
+from controller.records import Output, Request, RunRecord, Source
+
+RUN = "0123456789abcdef"
+START_MS = 1_700_000_000_000
+ENGINE = Engine(
+    faster_whisper="1.2.1",
+    ctranslate2="4.8.1",
+    model="tiny",
+    model_digest="d" * 64,
+    device="cpu",
+    compute_type="int8",
+    isa="avx2",
+)
+
+
+# ---------------------------------------------------------------- documents
+
+
+def record(run: str = RUN, *, name: str = "talk.mp4", **options: Any) -> RunRecord:
+    """A run's record; its language is given unless *options* say otherwise."""
+    return RunRecord(
+        run=run,
+        identity="ab" * 32,
+        size_bytes=1000,
+        name=name,
+        audio_track=None,
+        plan=PlanOptions(),
+        options=TranscribeOptions(**{"model": "tiny", "language": "en", **options}),
+        planner=1,
+        versions={"stenofleet": "0"},
+    )
+
+
+def request(
+    of: RunRecord,
+    *outputs: Path,
+    formats: tuple[str, ...] = ("txt", "json"),
+    on_chunk_failure: Literal["fail", "gap"] = "fail",
+    keep_chunks: bool = False,
+) -> Request:
+    """What a command wants of a run: the transcript beside every path of *outputs*."""
+    return Request(
+        run=of.run,
+        source=Source(uri="file:///talk.mp4", size_bytes=of.size_bytes, mtime_ns=1, identity=of.identity),
+        record_key=RunKeys(of.run).record,
+        record_sha256=sha256_hex(of.encode()),
+        outputs=tuple(Output(base=base.as_uri(), formats=formats) for base in outputs),
+        on_chunk_failure=on_chunk_failure,
+        keep_chunks=keep_chunks,
+    )
+
+
+def plan(
+    *ends_ms: int, run: str = RUN, cuts: Mapping[int, Cut] | None = None, pad_ms: int = 2000, offset_ms: int = 0
+) -> Plan:
+    """Contiguous spans that end at *ends_ms*, in pauses but for *cuts* (by span); forced ones are padded."""
+    cut = {**dict.fromkeys(range(len(ends_ms)), "pause"), len(ends_ms) - 1: "end", **(cuts or {})}
+    spans = []
+    for index, (start, end) in enumerate(zip([0, *ends_ms], ends_ms, strict=False)):
+        before = pad_ms if index and cut[index - 1] == "forced" else 0
+        after = pad_ms if cut[index] == "forced" else 0
+        spans.append(
+            Span(
+                index=index,
+                start_ms=start,
+                end_ms=end,
+                audio_start_ms=start - before,
+                audio_end_ms=end + after,
+                cut=cut[index],  # type: ignore[arg-type]
+            )
+        )
+    return Plan(
+        run=run, spans=tuple(spans), duration_ms=ends_ms[-1], offset_ms=offset_ms, direct=len(spans) == 1, warnings=()
+    )
+
+
+def task(of: RunRecord, span: int, audio_ms: int = 10_000) -> ChunkTask:
+    """A span's task as the intake puts it."""
+    keys = RunKeys(of.run)
+    return ChunkTask(
+        run=of.run,
+        span=span,
+        audio_key=keys.audio(span),
+        audio_ms=audio_ms,
+        pcm_sha256="00" * 32,
+        result_prefix=keys.results_of(span),
+        language_key=keys.language,
+        language_note_key=keys.language_note(span),
+        language_min_speech_ms=3000,
+        options=of.options,
+        seed=span,
+    )
+
+
+def word(text: str, start_ms: int, end_ms: int, probability: float = 0.9) -> Word:
+    return Word(word=text, start_ms=start_ms, end_ms=end_ms, probability=probability)
+
+
+def segment(*words: Word, number: int = 0, text: str | None = None, **changes: Any) -> Segment:
+    """A segment of these words, as long as they are."""
+    whole = Segment(
+        id=number,
+        seek=0,
+        start_ms=words[0].start_ms if words else 0,
+        end_ms=words[-1].end_ms if words else 0,
+        text="".join(word.word for word in words) if text is None else text,
+        tokens=(1, 2, 3),
+        temperature=0.0,
+        avg_logprob=-0.2,
+        compression_ratio=1.1,
+        no_speech_prob=0.0,
+        words=words,
+    )
+    return whole.model_copy(update=changes)
+
+
+def result(of: ChunkTask, *segments: Segment, attempt: int = 1, **changes: Any) -> ChunkResult:
+    """A valid answer to a task."""
+    whole = ChunkResult(
+        text="".join(segment.text for segment in segments),
+        processing_time=1.0,
+        run=of.run,
+        span=of.span,
+        attempt=attempt,
+        uid="u",
+        task_sha256=sha256_hex(of.encode()),
+        audio_ms=of.audio_ms,
+        speech_ms=of.audio_ms // 2 if segments else 0,
+        language="en" if segments else None,
+        language_probability=0.9 if segments else 0.0,
+        quality="ok" if segments else "silent",
+        segments=segments,
+        engine=ENGINE,
+        usage=Usage(fetch_ms=10, load_ms=200, transcribe_ms=1000, cpu_threads=1),
+    )
+    return whole.model_copy(update=changes)
+
+
+# ---------------------------------------------------------------- a runner, a clock, a reporter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deed:
+    """What a job leaves in the store after *takes_ms*, and how it ends. *status* None: it never does."""
+
+    status: int | None = 0
+    leaves: Literal["result", "foreign result", "garbage", "note", "nothing"] = "nothing"
+    last_words: bytes = b""
+    takes_ms: int = 200
+    speech_ms: int = 5000
+
+
+def dies_saying(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> Deed:
+    """A job that can name its failure."""
+    return Deed(status=code, last_words=JobFailure(code=code, summary=summary, advice=advice).encode())
+
+
+DONE = Deed(leaves="result")
+CRASH = Deed(status=-signal.SIGSEGV)
+CRASH_AFTER_COMMIT = Deed(status=-signal.SIGABRT, leaves="result")
+KILLED = Deed(status=-signal.SIGKILL)
+HANG = Deed(status=None)
+NOTHING = Deed()
+FOREIGN = Deed(leaves="foreign result")
+GARBAGE = Deed(leaves="garbage")
+NOTE = Deed(leaves="note", speech_ms=800)
+
+Script = Callable[[Job], Deed]
+
+
+def scripted(deeds: Mapping[tuple[int | None, int], Deed]) -> Script:
+    """Deeds by span (None: the intake) and attempt; whatever is not said is done well."""
+    return lambda job: deeds.get((job.span, job.attempt), DONE)
+
+
+class JournalStore(FileStore):
+    """A real store that writes down what happened, in order, together with the runner."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.journal: list[str] = []
+
+    def put(self, key: str, data: bytes) -> None:
+        super().put(key, data)
+        self.journal.append(f"put {key}")
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        self.journal.append(f"delete {key}")
+
+    def when(self, entry: str) -> int:
+        """The place of the first entry that begins so."""
+        return next(place for place, found in enumerate(self.journal) if found.startswith(entry))
+
+
+@dataclass(kw_only=True)
+class FakeClock:
+    """Stands still but for the runner's waits."""
+
+    at_ms: int = START_MS
+    asked_to_stop: int | None = None
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+    def signal(self) -> int | None:
+        return self.asked_to_stop
+
+
+@dataclass(kw_only=True)
+class Recorder:
+    """A reporter that remembers."""
+
+    events: list[tuple[str, str]] = field(default_factory=list)
+    shown: list[list[Progress]] = field(default_factory=list)
+
+    def event(self, name: str, text: str) -> None:
+        self.events.append((name, text))
+
+    def show(self, runs: Sequence[Progress]) -> None:
+        self.shown.append(list(runs))
+
+    def said(self, part: str) -> bool:
+        return any(part in text for _, text in self.events)
+
+
+@dataclass(kw_only=True)
+class _Played:
+    """A job that was started."""
+
+    job: Job
+    deed: Deed
+    since_ms: int
+    left: bool = False
+
+
+class FakeRunner:
+    """Jobs by script. The intake cuts every medium into chunks of the lengths given."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: FakeClock,
+        script: Script | None = None,
+        *,
+        chunks_ms: Sequence[int] = (10_000, 10_000, 10_000),
+        on_wait: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """*on_wait* is told how many waits there were: where a test does something meanwhile."""
+        self.store = store
+        self.clock = clock
+        self.script = script or scripted({})
+        self.chunks_ms = tuple(chunks_ms)
+        self.on_wait = on_wait
+        self.submitted: list[Job] = []
+        self.released: list[str] = []
+        self.led_by_others: set[str] = set()
+        self.led: set[str] = set()
+        self.most_at_once = 0
+        self.closed: bool | None = None
+        self._played: dict[str, _Played] = {}
+        self._waits = 0
+
+    def lead(self, run: str) -> bool:
+        if run in self.led_by_others:
+            return False
+        self.led.add(run)
+        return True
+
+    def submit(self, job: Job) -> None:
+        assert job.run in self.led, "a job of a run that somebody else leads"
+        name = f"{job.run[:4]} {'intake' if job.span is None else f'chunk {job.span}'} a{job.attempt}"
+        assert name not in self._played, "a name used twice"
+        assert sha256_hex(self.store.get(job.task_key)) == job.task_sha256
+        self.submitted.append(job)
+        self._note(f"submit {name}")
+        self._played[name] = _Played(job=job, deed=self.script(job), since_ms=self.clock.at_ms)
+        chunks = sum(1 for played in self._played.values() if played.job.span is not None)
+        self.most_at_once = max(self.most_at_once, chunks)
+
+    def observe(self) -> list[JobView]:
+        return [self._view(name, played) for name, played in self._played.items()]
+
+    def wait(self, seconds: float) -> None:
+        self._waits += 1
+        assert self._waits < 5000, "this loop does not end"
+        self.clock.at_ms += round(seconds * 1000)
+        self.on_wait(self._waits)
+
+    def delete(self, view: JobView) -> None:
+        del self._played[view.name]
+        self._note(f"remove {view.name}")
+
+    def release(self, run: str) -> None:
+        self.led.remove(run)
+        self.released.append(run)
+
+    def close(self, *, leave: bool) -> None:
+        self.closed = leave
+        self._played.clear()
+        self.led.clear()
+
+    def _note(self, entry: str) -> None:
+        if isinstance(self.store, JournalStore):
+            self.store.journal.append(entry)
+
+    def _view(self, name: str, played: _Played) -> JobView:
+        ended = self.clock.at_ms - played.since_ms >= played.deed.takes_ms
+        if ended and not played.left:
+            self._leave(played)
+            played.left = True
+        status = played.deed.status if ended else None
+        diagnosis = None
+        if status is not None:
+            diagnosis = diagnose.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
+        return JobView(
+            run=played.job.run,
+            span=played.job.span,
+            attempt=played.job.attempt,
+            name=name,
+            uid=name,
+            phase="running" if status is None else "ended",
+            since_ms=played.since_ms,
+            diagnosis=diagnosis,
+            progress_ms=0,
+        )
+
+    def _leave(self, played: _Played) -> None:
+        if played.job.span is None:
+            if played.deed.leaves == "result":
+                cut(self.store, played.job, self.chunks_ms)
+            return
+        answer(self.store, played.job, played.deed)
+
+
+def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
+    """What an intake job leaves: audio, tasks and the plan, but for what is there."""
+    asked = Request.decode(store.get(job.task_key))
+    of = RunRecord.decode(store.get(asked.record_key))
+    keys = RunKeys(of.run)
+    for index, length in enumerate(chunks_ms):
+        if store.stat(keys.task(index)) is None:
+            store.put(keys.audio(index), b"flac")
+            store.put(keys.task(index), task(of, index, length).encode())
+    ends = [sum(chunks_ms[: index + 1]) for index in range(len(chunks_ms))]
+    store.put(keys.plan, plan(*ends, run=of.run).encode())
+
+
+def answer(store: Store, job: Job, deed: Deed) -> None:
+    """What a chunk job leaves."""
+    mine = ChunkTask.decode(store.get(job.task_key))
+    words = [
+        word(f" w{mine.span}{letter}", 1000 + 500 * place, 1400 + 500 * place) for place, letter in enumerate("ab")
+    ]
+    answered = result(mine, segment(*words), attempt=job.attempt, speech_ms=deed.speech_ms)
+    key = f"{mine.result_prefix}a{job.attempt}-u.json"
+    match deed.leaves:
+        case "result":
+            heard = Language(language="en", probability=0.9, speech_ms=deed.speech_ms, span=mine.span)
+            if mine.options.language is None and store.stat(mine.language_key) is None:
+                store.put(mine.language_key, heard.encode())
+            store.put(key, answered.encode())
+        case "foreign result":
+            store.put(key, answered.model_copy(update={"task_sha256": "f" * 64}).encode())
+        case "garbage":
+            store.put(key, b"{")
+        case "note":
+            note = Language(language="pt", probability=0.5, speech_ms=deed.speech_ms, span=mine.span)
+            store.put(mine.language_note_key, note.encode())
+        case "nothing":
+            pass
