@@ -57,6 +57,11 @@ def first_cut(levels: Sequence[float], **options: int) -> tuple[int, Cut]:
     return span.end_ms, span.cut
 
 
+def is_paused_at(expected_ms: int, levels: Sequence[float]) -> bool:
+    found_ms, why = first_cut(levels)
+    return why == "pause" and abs(found_ms - expected_ms) <= HOP_MS
+
+
 wild_options = st.builds(
     PlanOptions,
     threshold_ms=st.sampled_from([0, 30_000]),
@@ -248,12 +253,12 @@ def test_nothing_decoded_past_a_cut_point_is_no_empty_span() -> None:
 
 
 def test_a_pause_is_cut_in_its_middle() -> None:
-    assert first_cut(breathless(60_000, (36_000, 36_800, ROOM_DB))) == (pytest.approx(36_400, abs=HOP_MS), "pause")
+    assert is_paused_at(36_400, breathless(60_000, (36_000, 36_800, ROOM_DB)))
 
 
 def test_a_pause_is_chosen_over_a_quieter_dip() -> None:
     levels = breathless(60_000, (40_000, 40_200, FLOOR_DB), (45_000, 45_600, -50.0))
-    assert first_cut(levels) == (pytest.approx(45_300, abs=HOP_MS), "pause")
+    assert is_paused_at(45_300, levels)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +272,7 @@ def test_a_pause_is_chosen_over_a_quieter_dip() -> None:
 )
 def test_the_best_pause_is_taken(holes: list[tuple[int, int]], expected_ms: int) -> None:
     levels = breathless(60_000, *((start, end, ROOM_DB) for start, end in holes))
-    assert first_cut(levels) == (pytest.approx(expected_ms, abs=HOP_MS), "pause")
+    assert is_paused_at(expected_ms, levels)
 
 
 @pytest.mark.parametrize("noise_db", [-32.0, -45.0, -70.0])
@@ -283,7 +288,7 @@ def test_pauses_in_steady_noise_are_found(noise_db: float) -> None:
 
 def test_a_click_does_not_split_a_pause() -> None:
     levels = breathless(60_000, (41_000, 41_400, -32.0), (41_200, 41_220, -27.0))
-    assert first_cut(levels) == (pytest.approx(41_200, abs=HOP_MS), "pause")
+    assert is_paused_at(41_200, levels)
 
 
 @pytest.mark.parametrize(
