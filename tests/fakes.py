@@ -121,18 +121,23 @@ def task(of: RunRecord, span: int, audio_ms: int = 10_000) -> ChunkTask:
     )
 
 
+Heard = tuple[str, int, int]
+"""A word with its times."""
+
+
 def word(text: str, start_ms: int, end_ms: int, probability: float = 0.9) -> Word:
     return Word(word=text, start_ms=start_ms, end_ms=end_ms, probability=probability)
 
 
-def segment(*words: Word, number: int = 0, text: str | None = None, **changes: Any) -> Segment:
+def segment(*heard: Heard | Word, number: int = 0, text: str | None = None, **changes: Any) -> Segment:
     """A segment of these words, as long as they are."""
+    words = tuple(one if isinstance(one, dict) else word(*one) for one in heard)
     whole = Segment(
         id=number,
         seek=0,
-        start_ms=words[0].start_ms if words else 0,
-        end_ms=words[-1].end_ms if words else 0,
-        text="".join(word.word for word in words) if text is None else text,
+        start_ms=words[0]["start_ms"] if words else 0,
+        end_ms=words[-1]["end_ms"] if words else 0,
+        text="".join(word["word"] for word in words) if text is None else text,
         tokens=(1, 2, 3),
         temperature=0.0,
         avg_logprob=-0.2,
