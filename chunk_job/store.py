@@ -1,8 +1,8 @@
 """The store between the processes: named objects, whole or absent, behind one protocol.
 
-Touches: files. ``file://`` is the door a laptop uses; another scheme is another class with these same verbs, chosen in
-:func:`open_store` and nowhere else. An object is put whole or not at all: readers never see half of one, and a killed
-writer leaves at most a hidden temporary file.
+Touches: files. ``file://`` is the door a laptop uses; another scheme is another class with these same verbs (``s3://``:
+``s3.py``), chosen in :func:`open_store` and nowhere else. An object is put whole or not at all: readers never see half
+of one, and a killed writer leaves at most a hidden temporary file.
 """
 
 from __future__ import annotations
@@ -89,10 +89,14 @@ def open_store(url: str) -> Store:
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return FileStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        from chunk_job.s3 import S3Store
+
+        return S3Store(url)
     raise JobError(
         ExitCode.CONFIG,
         f"no store behind {url!r}",
-        "use file:///absolute/folder, for instance file:///var/lib/stenofleet",
+        "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
     )
 
 

@@ -1,0 +1,287 @@
+"""Objects in S3, by the minio SDK: AWS, MinIO, Ceph and whatever else speaks their protocol.
+
+Touches: the network, temporary files; through ``s3_client``, the environment. Imported by ``open_store`` for ``s3://``
+alone: the SDK costs a process a tenth of a second. What the SDK and urllib3 raise ends here and is never chained to
+what we raise: it holds requests, URLs with tokens in them, and the server's text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
+
+from minio.datatypes import Object
+from minio.error import MinioException, S3Error, ServerError
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import (
+    HTTPError,
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    SSLError,
+)
+from urllib3.exceptions import (
+    TimeoutError as HTTPTimeoutError,
+)
+
+from chunk_job import s3_client
+from chunk_job.contract import DocumentInvalid, ExitCode, JobError
+from chunk_job.store import ObjectMissing, StoreDenied, StoredObject, StoreUnavailable
+
+PART_BYTES = 16 << 20
+"""Larger files go up in parts of this size, one after the other: so much of a file is in memory at once."""
+
+_ROUNDS = 3
+_PIECE_BYTES = 1 << 20
+
+_T = TypeVar("_T")
+
+_DENIED = {
+    "AccessDenied": (
+        "this key may not do that: it needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and"
+        " s3:DeleteObject on what lies under the prefix"
+    ),
+    "AllAccessDisabled": "the bucket is closed to everybody: ask its owner",
+    "ExpiredToken": "the temporary credentials have expired: fetch new ones",
+    "InvalidAccessKeyId": "the store does not know this key: check AWS_ACCESS_KEY_ID or AWS_PROFILE, and the endpoint",
+    "InvalidToken": "the session token is not valid: check AWS_SESSION_TOKEN, or fetch new temporary credentials",
+    "InvalidTokenId": "the session token is not valid: check AWS_SESSION_TOKEN, or fetch new temporary credentials",
+    "RequestTimeTooSkewed": "the clocks of this machine and of the store differ by more than 15 minutes: set them",
+    "SignatureDoesNotMatch": "the secret does not belong to the key: check AWS_SECRET_ACCESS_KEY",
+}
+_REGION_ADVICE = "set AWS_REGION to the bucket's region, and AWS_ENDPOINT_URL_S3 where the bucket is not on AWS"
+_CONFIG = {
+    "AuthorizationHeaderMalformed": _REGION_ADVICE,
+    "IllegalLocationConstraintException": _REGION_ADVICE,
+    "NoSuchBucket": "create the bucket (stenofleet never does), or correct --store or the endpoint",
+    "PermanentRedirect": _REGION_ADVICE,
+    "TemporaryRedirect": _REGION_ADVICE,
+}
+_FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
+# Said to be the client's fault, and gone by the next try: a request that came damaged or late, a lost upload.
+_PASSING = frozenset({"BadDigest", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout"})
+_DOWN_ADVICE = "check that the store is up and that this machine reaches AWS_ENDPOINT_URL_S3"
+
+
+class S3Store:
+    """Objects under a prefix of one bucket. A put is one request, or a multipart upload that appears when complete."""
+
+    remote = True
+
+    def __init__(self, url: str) -> None:
+        """*url* is ``s3://bucket`` or ``s3://bucket/prefix``. No request is made yet.
+
+        Raises :class:`JobError` (CONFIG) for a URL or an environment that cannot work.
+        """
+        self._bucket, self._prefix = _parse(url)
+        self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        self._client, endpoint = s3_client.connect(self._bucket)
+        self._where = f"bucket {self._bucket} at {endpoint}"
+        self._bucket_seen = False
+
+    def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        def read(response: BaseHTTPResponse) -> bytes:
+            if int(response.headers.get("Content-Length", 0)) > max_bytes:
+                raise DocumentInvalid(f"object {key} is larger than {max_bytes} bytes")
+            return response.read()
+
+        return self._fetch(key, read)
+
+    def open(self, key: str) -> BinaryIO:
+        # On disk, because audio may be large, and without a name, so that nothing of it stays behind.
+        try:
+            with contextlib.ExitStack() as failing:
+                file = failing.enter_context(tempfile.TemporaryFile())
+
+                def copy(response: BaseHTTPResponse) -> None:
+                    file.seek(0)
+                    file.truncate()
+                    shutil.copyfileobj(response, file, _PIECE_BYTES)
+
+                self._fetch(key, copy)
+                file.seek(0)
+                failing.pop_all()
+                return file
+        except OSError as error:
+            raise StoreUnavailable(
+                f"no place for {key} in {tempfile.gettempdir()}: {error.strerror}",
+                "free space there or set TMPDIR to another folder",
+            ) from error
+
+    def put(self, key: str, data: bytes) -> None:
+        self._put(key, lambda: io.BytesIO(data), len(data))
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._put(key, lambda: path.open("rb"), path.stat().st_size)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        start = f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
+        with self._failures(prefix):
+            for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=True):
+                key = str(entry.object_name).removeprefix(self._prefix)
+                # Consoles mark folders by objects, and others may use the bucket: what cannot be a key is not ours.
+                if _is_key(key):
+                    yield _entry(key, entry)
+
+    def stat(self, key: str) -> StoredObject | None:
+        name = self._name(key)
+        with self._failures(key):
+            try:
+                return _entry(key, self._client.stat_object(bucket_name=self._bucket, object_name=name))
+            except S3Error as error:
+                # The answer to a HEAD has no body to say why. A listing has, and tells a missing bucket from an object.
+                if error.code != "NoSuchKey" or not self._bucket_seen:
+                    next(iter(self._client.list_objects(bucket_name=self._bucket, prefix=name)), None)
+                if error.code != "NoSuchKey":
+                    raise
+                self._bucket_seen = True
+                return None
+
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        with self._failures(key):
+            self._client.remove_object(bucket_name=self._bucket, object_name=name)
+
+    def _fetch(self, key: str, read: Callable[[BaseHTTPResponse], _T]) -> _T:
+        """What *read* makes of the object's body. It may be called again, with the body from its beginning."""
+        name = self._name(key)
+
+        def fetch() -> _T:
+            response = self._client.get_object(bucket_name=self._bucket, object_name=name)
+            try:
+                return read(response)
+            finally:
+                # Closed before its end, the connection is no use for another request; at its end it went back already.
+                response.close()
+
+        return self._again(key, fetch)
+
+    def _put(self, key: str, source: Callable[[], BinaryIO], size_bytes: int) -> None:
+        name = self._name(key)
+
+        def upload() -> None:
+            with source() as data:
+                self._client.put_object(
+                    bucket_name=self._bucket,
+                    object_name=name,
+                    data=data,
+                    length=size_bytes,
+                    part_size=PART_BYTES,
+                    num_parallel_uploads=1,
+                )
+
+        self._again(key, upload)
+
+    def _again(self, key: str, do: Callable[[], _T]) -> _T:
+        """Do it, again where urllib3 cannot: it repeats requests, but not a body that broke off on the way."""
+        for left in reversed(range(_ROUNDS)):
+            with self._failures(key):
+                try:
+                    return do()
+                except (HTTPError, S3Error) as error:
+                    if not left or not _is_passing(error):
+                        raise
+            time.sleep(s3_client.jittered(1.0))
+        raise AssertionError("the last round returns or raises")
+
+    @contextlib.contextmanager
+    def _failures(self, key: str) -> Iterator[None]:
+        """Turn what the SDK raises into the store's words."""
+        try:
+            yield
+        except (MinioException, HTTPError, ParseError, ValueError) as error:
+            raise self._translate(error, key) from None
+
+    def _translate(self, error: Exception, key: str) -> JobError:
+        what = f"{key or 'the objects'} in {self._where}"
+        if isinstance(error, HTTPError):
+            return _from_network(error.reason or error if isinstance(error, MaxRetryError) else error, what)
+        if isinstance(error, S3Error):
+            return ObjectMissing(key) if error.code == "NoSuchKey" else _from_code(error, what)
+        # 200: a page that should be a listing and is none.
+        status = error.status_code if isinstance(error, ServerError) else getattr(error, "_code", 200)
+        if s3_client.is_down(status):
+            return StoreUnavailable(f"{what}: HTTP {status}", _DOWN_ADVICE)
+        return JobError(
+            ExitCode.CONFIG,
+            f"{what}: HTTP {status}, and not what S3 would say",
+            "AWS_ENDPOINT_URL_S3 must name an S3 server, by https:// where it speaks TLS, without a proxy that answers",
+        )
+
+    def _name(self, key: str) -> str:
+        if not _is_key(key):
+            raise JobError(ExitCode.CONFIG, f"not an object key: {key!r}")
+        return self._prefix + key
+
+
+def _parse(url: str) -> tuple[str, str]:
+    """Bucket and prefix of an ``s3://`` URL; a prefix ends with a slash or is empty."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        # Not repeated: it holds a secret.
+        raise JobError(
+            ExitCode.CONFIG,
+            "keys do not belong into the store's URL, where everybody sees them",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write s3://bucket/prefix",
+        )
+    prefix = parts.path.strip("/")
+    if not parts.netloc or parts.query or parts.fragment or not (_is_key(prefix) or not prefix):
+        raise JobError(ExitCode.CONFIG, f"no bucket and prefix in {url!r}", "use s3://bucket or s3://bucket/prefix")
+    return parts.netloc, f"{prefix}/" if prefix else ""
+
+
+def _is_key(key: str) -> bool:
+    """What the folder store can hold too: no part is empty or hidden, none leads upwards."""
+    return not any(part.startswith(".") or not part for part in key.split("/"))
+
+
+def _entry(key: str, entry: Object) -> StoredObject:
+    modified = entry.last_modified
+    return StoredObject(key=key, size_bytes=entry.size or 0, modified_s=modified.timestamp() if modified else 0.0)
+
+
+def _is_passing(error: HTTPError | S3Error) -> bool:
+    """Whether the same again may well succeed. A request that urllib3 has given up after its retries is none."""
+    return error.code in _PASSING if isinstance(error, S3Error) else s3_client.is_interruption(error)
+
+
+def _from_code(error: S3Error, what: str) -> JobError:
+    """The store's word for an S3 error. The server's own text stays out: some quote the key that was used."""
+    code, status = error.code or "no code", error.response.status
+    told = f"{what}: {code} (HTTP {status}, request {error.request_id or 'unknown'})"
+    if code in _DENIED or status == 401:
+        return StoreDenied(told, _DENIED.get(code, _DENIED["AccessDenied"]))
+    if code in _CONFIG:
+        return JobError(ExitCode.CONFIG, told, _CONFIG[code])
+    if code in _FULL or status == 507:
+        return StoreUnavailable(f"no room: {told}", "free space in the store, or raise its quota")
+    if code in _PASSING or s3_client.is_down(status):
+        return StoreUnavailable(told, "the store is overloaded or unwell: try again, look at its log")
+    return JobError(ExitCode.CONFIG, told, "the store's log tells more under this request")
+
+
+def _from_network(error: Exception, what: str) -> JobError:
+    """The store's word for a request without an answer."""
+    cause = error.__cause__ or (error.args[0] if error.args else None)
+    reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or type(cause or error).__name__
+    if isinstance(error, SSLError) and not s3_client.is_interruption(error):
+        return JobError(
+            ExitCode.CONFIG,
+            f"{what}: no TLS: {reason}",
+            "AWS_CA_BUNDLE names the file with the certificates to trust; http:// is for a server without TLS",
+        )
+    if isinstance(error, NameResolutionError):
+        return StoreUnavailable(f"{what}: no such host", "check the name in AWS_ENDPOINT_URL_S3, and DNS")
+    if isinstance(error, NewConnectionError):
+        return StoreUnavailable(f"{what}: {reason}", _DOWN_ADVICE)
+    if isinstance(error, HTTPTimeoutError):
+        return StoreUnavailable(f"{what}: no answer in time", _DOWN_ADVICE)
+    return StoreUnavailable(f"{what}: the connection broke off", _DOWN_ADVICE)
