@@ -1,0 +1,559 @@
+"""The loop, with a real store, jobs by script and a time of its own: how runs come to their ends."""
+
+import errno
+import itertools
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chunk_job.contract import ChunkTask, ExitCode, Language
+from chunk_job.store import StoredObject, StoreUnavailable
+from controller.decide import Job, RetryPolicy
+from controller.errors import EnvironmentProblem, Interrupted
+from controller.keys import MARKERS, RunKeys
+from controller.records import Evidence, Final, Outcome, Report, Round, RunRecord, Status
+from controller.run import Settled, Ticket, drive
+from tests import fakes
+from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
+
+RUN = fakes.RUN
+KEYS = RunKeys(RUN)
+OTHER = "f" * 16
+POLICY = RetryPolicy(backoff_ms=0)
+
+
+class House:
+    """A store, and what every command brings: a runner, a reporter, a clock that goes on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = JournalStore(folder / "store")
+        self.clock = FakeClock()
+        self.reporter = Recorder()
+        self.runner = FakeRunner(self.store, self.clock)
+
+    def command(
+        self,
+        *tickets: Ticket,
+        script: Script | None = None,
+        window: int = 2,
+        policy: RetryPolicy = POLICY,
+        meanwhile: Callable[[int], None] = lambda _: None,
+        led_by_others: frozenset[str] = frozenset(),
+    ) -> list[Settled]:
+        """One command, from its start to its end; *meanwhile* is told how many ticks there were."""
+        self.reporter = Recorder()
+        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile)
+        self.runner.led_by_others |= led_by_others
+        self.clock.asked_to_stop = None
+        return drive(
+            tickets or [ticket()],
+            store=self.store,
+            runner=self.runner,
+            policy=policy,
+            window=window,
+            reporter=self.reporter,
+            clock=self.clock,
+        )
+
+    def attempts(self) -> list[tuple[int | None, int]]:
+        return [(job.span, job.attempt) for job in self.runner.submitted]
+
+    def evidence(self) -> list[tuple[int | None, int, str]]:
+        found = [Evidence.decode(self.store.get(entry.key)) for entry in self.store.list(KEYS.failures)]
+        return [(item.span, item.attempt, item.failure) for item in found]
+
+    def status(self) -> Status:
+        return Status.decode(self.store.get(KEYS.status))
+
+    def transcript(self, extension: str = "json") -> bytes:
+        return self.store.get(KEYS.transcript(extension))
+
+    def marker(self) -> str | None:
+        there = [verdict for verdict in MARKERS if self.store.stat(KEYS.marker(verdict))]
+        assert len(there) <= 1
+        return there[0] if there else None
+
+    def interrupt_at(self, tick: int) -> Callable[[int], None]:
+        def meanwhile(ticks: int) -> None:
+            if ticks == tick:
+                self.clock.asked_to_stop = signal.SIGTERM
+
+        return meanwhile
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def ticket(record: RunRecord | None = None, *outputs: Path, **wishes: str | bool) -> Ticket:
+    record = record or fakes.record()
+    return Ticket(record=record, request=fakes.request(record, *outputs, **wishes))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- to the end
+
+
+def test_a_run_is_cut_transcribed_merged_and_written(house: House) -> None:
+    base = house.folder / "out" / "talk"
+    [settled] = house.command(ticket(None, base))
+    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
+    assert (settled.verdict, settled.summary, settled.environment) == ("complete", "transcribed", False)
+    assert settled.files == (f"{base}.txt", f"{base}.json")
+    assert (house.folder / "out" / "talk.txt").read_text() == "w0a w0b\nw1a w1b\nw2a w2b\n"
+    assert (house.folder / "out" / "talk.json").read_bytes() == house.transcript()
+    assert house.marker() == "complete"
+    assert sorted(entry.name for entry in (house.folder / "out").iterdir()) == ["talk.json", "talk.txt"]
+
+
+def test_the_runs_last_object_comes_after_all_others_and_after_the_files(house: House) -> None:
+    house.command()
+    placed = house.store.when(f"put {KEYS.marker('complete')}")
+    later = [entry for entry in house.store.journal[placed + 1 :] if entry.startswith("put ")]
+    assert later == [f"put {KEYS.status}"]  # for people, and nothing decides by it
+    for key in (KEYS.plan, KEYS.final, KEYS.report, *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))):
+        assert house.store.when(f"put {key}") < placed
+
+
+def test_final_says_which_result_won_and_what_came_out(house: House) -> None:
+    house.command(script=scripted({(1, 1): fakes.CRASH}))
+    final = Final.decode(house.store.get(KEYS.final))
+    assert [(winner.span, winner.key.split("/")[-1]) for winner in final.winners] == [
+        (0, "a1-u.json"),
+        (1, "a2-u.json"),
+        (2, "a1-u.json"),
+    ]
+    assert final.outputs.keys() == {"txt", "srt", "vtt", "tsv", "json"}
+    assert (final.verdict, final.lost) == ("complete", ())
+
+
+def test_the_report_counts_what_it_took(house: House) -> None:
+    house.command(script=scripted({(1, 1): fakes.CRASH}))
+    report = Report.decode(house.store.get(KEYS.report))
+    assert [(span.attempts, span.failures) for span in report.spans] == [(1, ()), (2, ("NATIVE_CRASH",)), (1, ())]
+    assert (report.audio_s, report.speech_s, report.compute_s) == (30.0, 15.0, 3.63)
+    assert report.realtime_factor == round(30 / 3.63, 2)
+    assert 0.5 < report.elapsed_s < 5
+
+
+def test_the_percentage_only_grows_and_ends_at_a_hundred(house: House) -> None:
+    house.command(script=scripted({(1, 1): fakes.CRASH}))
+    seen = [runs[0].percent for runs in house.reporter.shown]
+    assert all(before <= after for before, after in itertools.pairwise(seen))
+    assert (seen[0], seen[-1]) == (5.0, 100.0)
+    assert [runs[0].state for runs in house.reporter.shown][-1] == "complete"
+    assert house.status().state == "complete"
+    assert house.status().percent == 100.0
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_a_chunk_that_crashed_is_tried_again(house: House) -> None:
+    [settled] = house.command(script=scripted({(1, 1): fakes.CRASH}))
+    assert settled.verdict == "complete"
+    assert (1, 2) in house.attempts()
+    assert house.evidence() == [(1, 1, "NATIVE_CRASH")]
+    assert house.reporter.said("chunk 1, attempt 1 failed (NATIVE_CRASH): native code crashed (SIGSEGV)")
+    assert house.reporter.said("chunk 1: attempt 2 begins")
+
+
+def test_a_chunk_that_crashed_after_its_commit_costs_nothing(house: House) -> None:
+    house.command(script=scripted({(1, 1): fakes.CRASH_AFTER_COMMIT}))
+    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
+    assert house.evidence() == []
+    assert not house.reporter.said("failed")
+
+
+def test_failures_on_the_way_leave_the_bytes_as_they_are(tmp_path: Path) -> None:
+    calm, wild = House(tmp_path / "calm"), House(tmp_path / "wild")
+    calm.command()
+    deeds = {(None, 1): fakes.CRASH, (0, 1): fakes.KILLED, (1, 1): fakes.NOTHING, (2, 1): fakes.CRASH_AFTER_COMMIT}
+    wild.command(script=scripted(deeds), window=1)
+    for extension in ("txt", "srt", "vtt", "tsv", "json"):
+        assert calm.transcript(extension) == wild.transcript(extension)
+
+
+@pytest.mark.parametrize("deed", [fakes.FOREIGN, fakes.GARBAGE], ids=["of another task", "garbage"])
+def test_an_invalid_result_is_a_failure_and_never_chosen(house: House, deed: fakes.Deed) -> None:
+    [settled] = house.command(script=scripted({(0, 1): deed}))
+    assert settled.verdict == "complete"
+    assert house.evidence() == [(0, 1, "RESULT_INVALID")]
+    final = Final.decode(house.store.get(KEYS.final))
+    assert final.winners[0].key == f"{KEYS.results_of(0)}a2-u.json"
+
+
+def test_evidence_is_put_before_anything_of_the_job_goes(house: House) -> None:
+    house.command(script=scripted({(1, 1): fakes.CRASH}))
+    assert house.store.when(f"put {KEYS.failures}00001/a1-") < house.store.when("remove 0123 chunk 1 a1")
+
+
+def test_a_job_that_stands_still_is_stopped_at_its_deadline(house: House) -> None:
+    policy = RetryPolicy(backoff_ms=0, deadline_base_ms=1000, deadline_factor=0)
+    [settled] = house.command(script=scripted({(0, 1): fakes.HANG}), policy=policy)
+    assert settled.verdict == "complete"
+    assert house.evidence() == [(0, 1, "DEADLINE")]
+
+
+def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(house: House) -> None:
+    [settled] = house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
+    assert settled.verdict == "failed"
+    assert settled.summary.startswith("chunk 2 failed 3 times, last NO_RESULT: ")
+    assert (settled.files, house.marker()) == ((), "failed")
+    assert house.store.stat(KEYS.final) is None
+    assert Outcome.decode(house.store.get(KEYS.marker("failed"))).summary == settled.summary
+    assert len(list(house.store.list(KEYS.results))) == 2
+
+
+def test_where_gaps_are_allowed_the_rest_is_written(house: House) -> None:
+    base = house.folder / "talk"
+    asked = ticket(None, base, on_chunk_failure="gap")
+    [settled] = house.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+    assert (settled.verdict, settled.summary) == ("partial", "1 chunk without a result: marked as gaps")
+    assert house.marker() == "partial"
+    assert "[no transcript from 00:00:10.000 to 00:00:20.000]" in (house.folder / "talk.txt").read_text()
+    assert json.loads(house.transcript())["gaps"] == [{"start": 10.0, "end": 20.0}]
+    assert Final.decode(house.store.get(KEYS.final)).lost == (1,)
+
+
+def test_a_full_gpu_is_tried_again_with_less(house: House) -> None:
+    record = fakes.record(batch_size=8, compute_type="float16")
+    full = fakes.dies_saying(ExitCode.CUDA_OOM)
+    [settled] = house.command(ticket(record), script=scripted({(0, 1): full, (0, 2): full}))
+    assert settled.verdict == "complete"
+    tried = [job.task_key for job in house.runner.submitted if job.span == 0]
+    assert tried == [KEYS.task(0), KEYS.task(0, 1), KEYS.task(0, 2)]
+    options = [ChunkTask.decode(house.store.get(key)).options for key in tried]
+    assert [(one.batch_size, one.compute_type) for one in options] == [(8, "float16"), (0, "float16"), (0, "int8")]
+
+
+def test_results_of_two_models_do_not_become_one_transcript(house: House) -> None:
+    def swap(_: int) -> None:
+        for entry in house.store.list(KEYS.results_of(1)):
+            house.store.put(entry.key, house.store.get(entry.key).replace(b"d" * 64, b"e" * 64))
+
+    [settled] = house.command(meanwhile=swap)
+    assert settled.verdict == "failed"
+    assert "2 different models" in settled.summary
+    assert house.marker() == "failed"
+
+
+# ---------------------------------------------------------------- the language
+
+
+def little_speech(speech_ms: dict[int, int]) -> Script:
+    """Chunks with so much speech, too little to decide: each says what it heard, and does its work when told."""
+
+    def script(job: Job) -> fakes.Deed:
+        if job.span is None or job.span not in speech_ms:
+            return fakes.DONE
+        return fakes.Deed(leaves="note", speech_ms=speech_ms.pop(job.span))
+
+    return script
+
+
+def test_the_first_chunk_with_enough_speech_decides_for_all(house: House) -> None:
+    [settled] = house.command(ticket(fakes.record(language=None)), script=little_speech({0: 800}), window=3)
+    assert settled.verdict == "complete"
+    assert [span for span, _ in house.attempts()] == [None, 0, 1, 0, 2]
+    assert Language.decode(house.store.get(KEYS.language)).span == 1
+    assert house.evidence() == []
+    decided = house.store.when(f"put {KEYS.language}")
+    assert house.store.when("submit 0123 chunk 2") > decided
+
+
+def test_when_nobody_has_enough_speech_the_best_note_is_pinned(house: House) -> None:
+    script = little_speech({0: 100, 1: 900, 2: 500})
+    [settled] = house.command(ticket(fakes.record(language=None)), script=script)
+    assert settled.verdict == "complete"
+    assert [span for span, _ in house.attempts()] == [None, 0, 1, 2, 0, 1, 2]
+    pinned = Language.decode(house.store.get(KEYS.language))
+    assert (pinned.span, pinned.language, pinned.speech_ms) == (1, "pt", 900)
+    assert house.evidence() == []
+
+
+# ---------------------------------------------------------------- several runs
+
+
+def test_several_runs_share_one_window_and_the_first_fills_it(house: House) -> None:
+    tickets = [ticket(fakes.record(run, name=run)) for run in (RUN, OTHER)]
+    settled = house.command(*tickets, window=3)
+    assert [one.verdict for one in settled] == ["complete", "complete"]
+    assert house.runner.most_at_once == 3
+    chunks = [job.run for job in house.runner.submitted if job.span is not None]
+    assert chunks[:3] == [RUN] * 3
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_there_are_never_more_jobs_than_the_window(house: House, window: int) -> None:
+    tickets = [ticket(fakes.record(f"{number:016x}")) for number in range(4)]
+    settled = house.command(*tickets, window=window, script=scripted({(1, 1): fakes.CRASH, (0, 1): fakes.KILLED}))
+    assert [one.verdict for one in settled] == ["complete"] * 4
+    assert house.runner.most_at_once == window
+
+
+def test_a_list_of_files_is_not_a_list_of_locks(house: House) -> None:
+    led: list[int] = []
+    tickets = [ticket(fakes.record(f"{number:016x}")) for number in range(20)]
+    settled = house.command(*tickets, window=2, meanwhile=lambda _: led.append(len(house.runner.led)))
+    assert [one.run for one in settled] == [f"{number:016x}" for number in range(20)]
+    assert max(led) <= 3
+    assert sorted(house.runner.released) == [one.run for one in settled]
+
+
+def test_one_bad_file_does_not_end_the_others(house: House) -> None:
+    tickets = [ticket(fakes.record(OTHER)), ticket()]
+    bad = fakes.dies_saying(ExitCode.BAD_INPUT, "no audio")
+    settled = house.command(*tickets, script=lambda job: bad if job.run == OTHER else fakes.DONE)
+    assert [(one.verdict, one.summary) for one in settled] == [("failed", "no audio"), ("complete", "transcribed")]
+
+
+def test_a_run_whose_objects_are_damaged_is_lost_and_the_others_are_not(house: House) -> None:
+    house.store.put(RunKeys(OTHER).record, b"{")
+    settled = house.command(ticket(fakes.record(OTHER)), ticket())
+    assert [(one.verdict, one.environment) for one in settled] == [("failed", True), ("complete", False)]
+    assert "damaged: RunRecord: " in settled[0].summary
+    assert not house.runner.led
+
+
+# ---------------------------------------------------------------- again
+
+
+def test_a_complete_run_is_returned_as_it_is(house: House) -> None:
+    house.command()
+    before = house.transcript()
+    base = house.folder / "again"
+    [settled] = house.command(ticket(None, base))
+    assert (house.runner.submitted, settled.verdict) == ([], "complete")
+    assert house.reporter.said(f"run {RUN} is already complete")
+    assert (house.folder / "again.json").read_bytes() == before == house.transcript()
+
+
+def test_a_signal_leaves_a_run_that_goes_on_where_it_was(house: House) -> None:
+    with pytest.raises(Interrupted) as caught:
+        house.command(meanwhile=house.interrupt_at(7), window=1)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert house.runner.closed is True
+    assert house.status().state == "interrupted"
+    done = [entry.key for entry in house.store.list(KEYS.results)]
+    assert 0 < len(done) < 3
+    round_id = Round.decode(house.store.get(KEYS.round)).id
+    [settled] = house.command(window=1)
+    assert settled.verdict == "complete"
+    assert house.reporter.said(f"resuming run {RUN}, chunks done so far: {len(done)}")
+    assert [span for span, _ in house.attempts()] == list(range(len(done), 3))
+    assert Round.decode(house.store.get(KEYS.round)).id == round_id
+    assert house.runner.closed is False
+
+
+def test_a_run_interrupted_anywhere_gives_the_same_bytes(tmp_path: Path) -> None:
+    calm = House(tmp_path / "calm")
+    calm.command()
+    ticks = len(calm.reporter.shown)
+    for tick in range(1, ticks):
+        house = House(tmp_path / str(tick))
+        with pytest.raises(Interrupted):
+            house.command(meanwhile=house.interrupt_at(tick))
+        committed = {entry.key: house.store.get(entry.key) for entry in house.store.list(KEYS.results)}
+        house.command()
+        assert house.transcript() == calm.transcript()
+        assert all(house.store.get(key) == data for key, data in committed.items())
+
+
+def test_after_a_failure_the_next_command_has_fresh_budgets_and_fresh_numbers(house: House) -> None:
+    house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
+    first = Round.decode(house.store.get(KEYS.round)).id
+    house.command(script=scripted({(2, 4): fakes.NOTHING, (2, 5): fakes.NOTHING}))
+    assert house.attempts() == [(2, 4), (2, 5), (2, 6)]
+    assert Round.decode(house.store.get(KEYS.round)).id != first
+    assert house.marker() == "complete"
+    assert len(house.evidence()) == 5
+
+
+def test_after_a_gap_the_next_command_tries_to_fill_it(house: House) -> None:
+    asked = ticket(on_chunk_failure="gap")
+    house.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+    [settled] = house.command(asked)
+    assert (settled.verdict, house.marker()) == ("complete", "complete")
+    assert house.attempts() == [(1, 4)]
+    assert json.loads(house.transcript())["gaps"] == []
+
+
+def test_a_cancel_ends_the_run_and_keeps_what_is_done(house: House) -> None:
+    def cancel(ticks: int) -> None:
+        if ticks == 6:
+            house.store.put(KEYS.cancel, b"")
+
+    [settled] = house.command(window=1, meanwhile=cancel)
+    assert (settled.verdict, house.marker(), house.status().state) == ("cancelled", None, "cancelled")
+    first = Round.decode(house.store.get(KEYS.round)).id
+    done = len(list(house.store.list(KEYS.results)))
+    assert 0 < done < 3
+    [settled] = house.command(window=1)
+    assert settled.verdict == "complete"
+    assert len(house.attempts()) == 3 - done
+    assert Round.decode(house.store.get(KEYS.round)).id != first
+    assert house.store.stat(KEYS.cancel) is None
+
+
+def test_audio_that_has_gone_is_cut_again(house: House) -> None:
+    with pytest.raises(Interrupted):
+        house.command(meanwhile=house.interrupt_at(7), window=1)
+    left = [entry.key for entry in house.store.list(f"{KEYS.work}audio/")]
+    for key in left:
+        house.store.delete(key)
+    [settled] = house.command(window=1)
+    assert settled.verdict == "complete"
+    assert house.attempts()[0][0] is None
+
+
+# ---------------------------------------------------------------- followers
+
+
+def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(house: House) -> None:
+    leader = House(house.folder)
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            leader.command()
+            house.runner.led_by_others.clear()
+
+    base = house.folder / "mine"
+    [settled] = house.command(ticket(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert (settled.verdict, house.runner.submitted) == ("complete", [])
+    assert house.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert len([text for _, text in house.reporter.events if "following it" in text]) == 1
+    assert (house.folder / "mine.json").read_bytes() == house.transcript()
+    assert house.reporter.shown[1][0].state == "following"
+
+
+@pytest.mark.parametrize("verdict", ["failed", "cancelled"])
+def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(house: House, verdict: str) -> None:
+    leader = House(house.folder)
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            cancel = (lambda _: house.store.put(KEYS.cancel, b"")) if verdict == "cancelled" else lambda _: None
+            leader.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE, meanwhile=cancel)
+            house.runner.led_by_others.clear()
+
+    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert settled.verdict == verdict
+    assert house.runner.submitted == []
+
+
+def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
+    leader = House(house.folder)
+
+    def die(ticks: int) -> None:
+        if ticks == 3:
+            with pytest.raises(Interrupted):
+                leader.command(meanwhile=leader.interrupt_at(7), window=1)
+            house.runner.led_by_others.clear()
+
+    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=die)
+    assert settled.verdict == "complete"
+    assert 0 < len(house.runner.submitted) < 3
+    assert house.reporter.said("resuming run")
+
+
+# ---------------------------------------------------------------- objects that have served
+
+
+def test_audio_goes_when_its_result_is_in(house: House) -> None:
+    house.command()
+    assert list(house.store.list(f"{KEYS.work}audio/")) == []
+    assert house.store.when(f"put {KEYS.results_of(1)}") < house.store.when(f"delete {KEYS.audio(1)}")
+
+
+def test_audio_stays_where_it_is_to_be_kept(house: House) -> None:
+    house.command(ticket(keep_chunks=True))
+    assert len(list(house.store.list(f"{KEYS.work}audio/"))) == 3
+
+
+def test_audio_of_an_invalid_result_stays_for_the_next_attempt(house: House) -> None:
+    house.command(script=lambda job: fakes.GARBAGE if job.span == 1 else fakes.DONE)
+    assert [entry.key for entry in house.store.list(f"{KEYS.work}audio/")] == [KEYS.audio(1)]
+
+
+# ---------------------------------------------------------------- outputs and outages
+
+
+def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_the_next_command(house: House) -> None:
+    (house.folder / "out").write_text("a file where a folder should be")
+    asked = ticket(None, house.folder / "out" / "talk")
+    [settled] = house.command(asked)
+    assert (settled.verdict, settled.environment, settled.files) == ("failed", True, ())
+    assert f"{house.folder / 'out'}" in settled.summary
+    assert house.marker() is None
+    (house.folder / "out").unlink()
+    [settled] = house.command(asked)
+    assert (settled.verdict, house.runner.submitted, house.marker()) == ("complete", [], "complete")
+    assert (house.folder / "out" / "talk.json").read_bytes() == house.transcript()
+
+
+def test_an_output_replaces_what_was_there_whole(house: House) -> None:
+    (house.folder / "talk.txt").write_text("old")
+    house.command(ticket(None, house.folder / "talk"))
+    assert (house.folder / "talk.txt").read_text().startswith("w0a")
+    assert not [entry for entry in house.folder.iterdir() if entry.name.endswith(".tmp")]
+
+
+class FlakyStore(JournalStore):
+    """A store that is away for some looks."""
+
+    away = False
+
+    def put(self, key: str, data: bytes) -> None:
+        self._answer()
+        super().put(key, data)
+
+    def stat(self, key: str) -> StoredObject | None:
+        self._answer()
+        return super().stat(key)
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the store is away", "wait for it")
+
+
+@pytest.mark.parametrize("patience_ms,survives", [(0, False), (500, False), (60_000, True)])
+def test_a_store_that_is_away_is_waited_for_as_long_as_the_policy_says(
+    house: House, patience_ms: int, survives: bool
+) -> None:
+    flaky = house.store = FlakyStore(house.folder / "store")
+
+    def outage(ticks: int) -> None:
+        flaky.away = 4 <= ticks < 24
+
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=patience_ms)
+    if survives:
+        [settled] = house.command(meanwhile=outage, policy=policy)
+        assert settled.verdict == "complete"
+        assert house.reporter.said("the store is away: waiting up to 60 s for it to come back")
+        assert house.reporter.said("back after 2 s")
+    else:
+        with pytest.raises(EnvironmentProblem, match="the store is away"):
+            house.command(meanwhile=outage, policy=policy)
+        assert house.runner.closed is True
+
+
+def test_a_store_that_never_answered_is_a_wrong_address(house: House) -> None:
+    flaky = house.store = FlakyStore(house.folder / "store")
+    flaky.away = True
+    with pytest.raises(EnvironmentProblem, match="the store is away"):
+        house.command(policy=RetryPolicy(store_patience_ms=60_000))
+    assert house.runner.submitted == []
+
+
+def test_an_error_of_the_machine_is_told_with_its_place(house: House) -> None:
+    def no_more_processes(job: Job) -> fakes.Deed:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable", "/usr/bin/python")
+
+    with pytest.raises(EnvironmentProblem, match="/usr/bin/python: Resource temporarily unavailable"):
+        house.command(script=no_more_processes)
+    assert house.runner.closed is True
