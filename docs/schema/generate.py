@@ -1,0 +1,73 @@
+# ruff: noqa: INP001
+"""Write the JSON Schema of every document that crosses a process or a bucket beside this file.
+
+python docs/schema/generate.py
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
+from controller.plan import Plan
+from controller.records import Evidence, Final, Outcome, Report, Request, Round, RunRecord, Status
+from controller.transcript import Transcript
+
+DOCUMENTS: tuple[type[Document], ...] = (
+    ChunkTask,
+    ChunkResult,
+    Language,
+    JobFailure,
+    RunRecord,
+    Request,
+    Round,
+    Evidence,
+    Plan,
+    Final,
+    Outcome,
+    Report,
+    Status,
+    Transcript,
+)
+FOLDER = Path(__file__).parent
+
+
+class _Written(GenerateJsonSchema):
+    """Every field is always written, also one that has a default; its name is title enough."""
+
+    def field_is_required(self, *_: Any, **__: Any) -> bool:
+        return True
+
+    def field_title_should_be_set(self, _: Any) -> bool:
+        return False
+
+
+def name_of(document: type[Document]) -> str:
+    """Its name in ``schema``, without the version: the name of its file."""
+    return str(document.model_fields["schema_"].default).removeprefix("stenofleet.").partition("/")[0]
+
+
+def schema_of(document: type[Document]) -> str:
+    """What the documents that the code writes look like."""
+    drawn = document.model_json_schema(by_alias=True, mode="serialization", schema_generator=_Written)
+    for part in (drawn, *drawn.get("$defs", {}).values()):
+        # What follows the first paragraph speaks to who changes the code.
+        part["description"] = " ".join(part["description"].partition("\n\n")[0].split())
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **drawn}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        path = FOLDER / f"{name_of(document)}.json"
+        path.write_text(schema_of(document), encoding="utf-8")
+        sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,400 @@
+"""One run's objects: rounds, what is believed of what lies in the store, and what is written of it."""
+
+import pytest
+
+from chunk_job.contract import (
+    MAX_RESULT_BYTES,
+    ChunkTask,
+    DocumentInvalid,
+    JobFailure,
+    Language,
+    TranscribeOptions,
+    sha256_hex,
+)
+from controller import ledger as room
+from controller.decide import Delete, Finish, JobView, Submit
+from controller.diagnose import Diagnosis, FailureClass
+from controller.errors import PlanMismatch
+from controller.keys import MARKERS, RunKeys
+from controller.ledger import Ledger
+from controller.records import Evidence, Outcome, Request, Round, RunRecord
+from tests import fakes
+from tests.fakes import JournalStore
+
+KEYS = RunKeys(fakes.RUN)
+RECORD = fakes.record()
+CRASHED = Diagnosis(failure=FailureClass.NATIVE_CRASH, summary="it crashed", advice="look", details=("last line",))
+
+
+@pytest.fixture
+def store(tmp_path: object, request: pytest.FixtureRequest) -> JournalStore:
+    return JournalStore(request.getfixturevalue("tmp_path") / "store")
+
+
+def opened(store: JournalStore, record: RunRecord = RECORD, **wishes: bool) -> Ledger:
+    ledger = Ledger(store, record, fakes.request(record, **wishes))  # type: ignore[arg-type]
+    assert ledger.open() is None
+    return ledger
+
+
+def put_tasks(store: JournalStore, *spans: int, record: RunRecord = RECORD, planned: bool = True) -> None:
+    for span in spans:
+        store.put(KEYS.audio(span), b"flac")
+        store.put(KEYS.task(span), fakes.task(record, span).encode())
+    if planned:
+        store.put(KEYS.plan, fakes.plan(*(10_000 * (span + 1) for span in range(len(spans)))).encode())
+
+
+def put_result(store: JournalStore, span: int, attempt: int = 1, *, uid: str = "u", text: str = " said") -> str:
+    answered = fakes.result(fakes.task(RECORD, span), fakes.segment((text, 0, 100)), attempt=attempt)
+    key = f"{KEYS.results_of(span)}a{attempt}-{uid}.json"
+    store.put(key, answered.encode())
+    return key
+
+
+def view(span: int | None, attempt: int = 1) -> JobView:
+    return JobView(
+        run=fakes.RUN,
+        span=span,
+        attempt=attempt,
+        name="n",
+        uid="u",
+        phase="ended",
+        since_ms=fakes.START_MS,
+        diagnosis=CRASHED,
+    )
+
+
+def round_of(store: JournalStore) -> str:
+    return Round.decode(store.get(KEYS.round)).id
+
+
+def outcome(verdict: str) -> Outcome:
+    return Outcome.model_validate({"run": fakes.RUN, "verdict": verdict, "round": "r", "summary": "s", "advice": "a"})
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def test_a_new_run_gets_its_record_its_request_and_a_round(store: JournalStore) -> None:
+    opened(store)
+    assert RunRecord.decode(store.get(KEYS.record)) == RECORD
+    request = Request.decode(store.get(KEYS.request))
+    assert request.record_sha256 == sha256_hex(store.get(KEYS.record))
+    assert round_of(store)
+
+
+def test_a_record_is_immutable_and_the_stored_one_counts(store: JournalStore) -> None:
+    opened(store)
+    renamed = fakes.record(name="renamed.mp4", cpu_threads=8)
+    again = opened(store, renamed)
+    assert again.record == RECORD == RunRecord.decode(store.get(KEYS.record))
+    assert Request.decode(store.get(KEYS.request)).record_sha256 == sha256_hex(RECORD.encode())
+
+
+def test_the_same_command_again_is_the_same_round(store: JournalStore) -> None:
+    opened(store)
+    first = round_of(store)
+    opened(store)
+    assert round_of(store) == first
+
+
+@pytest.mark.parametrize("verdict", ["failed", "partial"])
+def test_after_a_failure_or_a_gap_there_is_a_new_round(store: JournalStore, verdict: str) -> None:
+    opened(store).mark(outcome(verdict))
+    first = round_of(store)
+    assert opened(store).outcome() is None
+    assert round_of(store) != first
+
+
+def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalStore) -> None:
+    opened(store)
+    first = round_of(store)
+    store.put(KEYS.cancel, b"")
+    assert not opened(store).cancelled()
+    assert round_of(store) != first
+
+
+def test_a_complete_run_is_left_as_it_is(store: JournalStore) -> None:
+    opened(store).mark(outcome("complete"))
+    before = len(store.journal)
+    assert Ledger(store, RECORD, fakes.request(RECORD)).open() == outcome("complete")
+    assert len(store.journal) == before
+
+
+@pytest.mark.parametrize("verdict", MARKERS)
+def test_a_runs_last_object_tells_how_it_ended(store: JournalStore, verdict: str) -> None:
+    ledger = opened(store)
+    assert ledger.outcome() is None
+    ledger.mark(outcome(verdict))
+    assert ledger.outcome() == outcome(verdict)
+
+
+def test_only_failures_of_this_round_count_but_no_number_is_used_again(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0, 2), failure=CRASHED), now_ms=5)
+    ledger.keep_evidence(Delete(view=view(None, 3), failure=CRASHED), now_ms=6)
+    assert len(ledger.state(()).evidence) == 2
+    again = opened(store).state(())
+    assert [(item.span, item.attempt) for item in again.evidence] == [(0, 2), (None, 3)]
+    ledger.mark(outcome("failed"))
+    fresh = opened(store).state(())
+    assert fresh.evidence == ()
+    assert fresh.used_attempts == {0: 2, None: 3}
+
+
+# ---------------------------------------------------------------- what is believed
+
+
+def test_a_run_is_as_its_objects_say(store: JournalStore) -> None:
+    put_tasks(store, 0, 1, 2)
+    put_result(store, 1)
+    state = opened(store).state(())
+    assert (state.tasks, state.planned, state.answered) == ({0: 10_000, 1: 10_000, 2: 10_000}, True, frozenset({1}))
+    assert (state.cancelled, state.gaps_allowed, state.language_open) == (False, False, False)
+
+
+def test_without_a_plan_the_tasks_are_not_all(store: JournalStore) -> None:
+    put_tasks(store, 0, planned=False)
+    ledger = opened(store)
+    assert not ledger.state(()).planned
+    put_tasks(store, 0, 1)
+    state = ledger.refresh([view(None)])
+    assert (state.planned, sorted(state.tasks)) == (True, [0, 1])
+
+
+def test_a_plan_without_the_audio_of_what_is_to_do_is_no_plan(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    store.delete(KEYS.audio(0))
+    assert opened(store).state(()).planned
+    store.delete(KEYS.audio(1))
+    assert not opened(store).state(()).planned
+    assert store.stat(KEYS.plan) is None
+
+
+@pytest.mark.parametrize("first,second", [(1, 2), (2, 1)])
+def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first: int, second: int) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    put_result(store, 0, first, text=f" {first}")
+    ledger.refresh([view(0, first)])
+    put_result(store, 0, second, text=f" {second}")
+    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert ledger.transcript("txt") == b"1\n"
+    assert b"/a1-u.json" in store.get(KEYS.final)
+
+
+def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    put_result(store, 0, uid="b", text=" b")
+    put_result(store, 0, uid="a", text=" a")
+    ledger = opened(store)
+    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert ledger.transcript("txt") == b"a\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"",
+        fakes.result(fakes.task(RECORD, 1)).encode(),
+        fakes.result(fakes.task(fakes.record("e" * 16), 0)).encode(),
+        fakes.result(fakes.task(RECORD, 0), task_sha256="e" * 64).encode(),
+        fakes.result(fakes.task(RECORD, 0), fakes.segment((" late", 0, 10_001))).encode(),
+    ],
+    ids=["half", "nothing", "of another span", "of another run", "of another task", "beyond its audio"],
+)
+def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: JournalStore, data: bytes) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", data)
+    state = ledger.refresh([view(0, 1), view(0, 2)])
+    assert state.answered == frozenset()
+    assert [job.diagnosis and job.diagnosis.failure for job in state.jobs] == [
+        FailureClass.RESULT_INVALID,
+        FailureClass.NATIVE_CRASH,
+    ]
+    assert store.stat(KEYS.audio(0)) is not None
+    put_result(store, 0, 2)
+    assert ledger.refresh([view(0, 2)]).answered == {0}
+
+
+def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_tasks(store, 0)
+    put_result(store, 0)
+    monkeypatch.setattr(room, "MAX_RESULT_BYTES", 100)
+    assert opened(store).state(()).answered == frozenset()
+    assert MAX_RESULT_BYTES > 100
+
+
+@pytest.mark.parametrize(
+    "key", ["results/00000/notes.txt", "results/00000/a1.json", "results/00009/a1-u.json", "tasks/readme.md"]
+)
+def test_foreign_objects_are_nobodys(store: JournalStore, key: str) -> None:
+    put_tasks(store, 0)
+    store.put(f"{KEYS.work}{key}", b"what is this?")
+    state = opened(store).state(())
+    assert (state.tasks, state.answered) == ({0: 10_000}, frozenset())
+
+
+def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    put_result(store, 0)
+    assert ledger.refresh([view(1)]).answered == frozenset()
+    assert ledger.refresh([view(0)]).answered == {0}
+
+
+def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
+    record = fakes.record(language=None)
+    put_tasks(store, 0, 1, record=record)
+    ledger = opened(store, record)
+    assert ledger.state(()).language_open
+    heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
+    store.put(KEYS.language_note(1), heard.encode())
+    state = ledger.refresh([view(1)])
+    assert (state.language_open, state.notes) == (True, {1: heard})
+    ledger.pin_language(heard)
+    assert not ledger.state(()).language_open
+    assert Language.decode(store.get(KEYS.language)) == heard
+    assert not opened(store, record).state(()).language_open
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def test_a_job_is_told_its_tasks_key_and_digest(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    job = opened(store).job(Submit(span=0, attempt=2))
+    assert (job.run, job.span, job.attempt, job.task_key) == (fakes.RUN, 0, 2, KEYS.task(0))
+    assert job.task_sha256 == sha256_hex(store.get(KEYS.task(0)))
+
+
+def test_the_intakes_task_is_the_request(store: JournalStore) -> None:
+    job = opened(store).job(Submit(span=None, attempt=1))
+    assert (job.span, job.task_key, job.task_sha256) == (None, KEYS.request, sha256_hex(store.get(KEYS.request)))
+
+
+def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
+    record = fakes.record(batch_size=8)
+    put_tasks(store, 0, record=record)
+    ledger = opened(store, record)
+    job = ledger.job(Submit(span=0, attempt=2, rung=1))
+    assert job.task_key == KEYS.task(0, 1)
+    whole, less = ChunkTask.decode(store.get(KEYS.task(0))), ChunkTask.decode(store.get(job.task_key))
+    assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
+    answered = fakes.result(less, attempt=2)
+    store.put(f"{KEYS.results_of(0)}a2-u.json", answered.encode())
+    assert ledger.refresh([view(0, 2)]).answered == {0}
+    assert opened(store, record).state(()).answered == {0}
+
+
+def test_a_degraded_task_is_written_once(store: JournalStore) -> None:
+    record = fakes.record(batch_size=8)
+    put_tasks(store, 0, record=record)
+    ledger = opened(store, record)
+    ledger.job(Submit(span=0, attempt=2, rung=1))
+    ledger.job(Submit(span=0, attempt=3, rung=1))
+    assert store.journal.count(f"put {KEYS.task(0, 1)}") == 1
+
+
+def test_evidence_holds_what_was_seen(store: JournalStore) -> None:
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(3, 2), failure=CRASHED), now_ms=77)
+    key = KEYS.failure(3, 2, round_of(store))
+    assert Evidence.decode(store.get(key)) == Evidence(
+        round=round_of(store),
+        span=3,
+        attempt=2,
+        failure="NATIVE_CRASH",
+        summary="it crashed",
+        advice="look",
+        details=("last line",),
+        ended_ms=77,
+    )
+
+
+def test_a_job_that_did_not_fail_leaves_no_evidence(store: JournalStore) -> None:
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0)), now_ms=1)
+    assert list(store.list(KEYS.failures)) == []
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_a_result_that_came_late_is_merged_all_the_same(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    ledger = opened(store)
+    put_result(store, 1, text=" late")
+    ledger.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1)
+    assert ledger.transcript("txt") == b"said\nlate\n"
+
+
+def test_without_a_plan_nothing_is_merged(store: JournalStore) -> None:
+    put_tasks(store, 0, planned=False)
+    put_result(store, 0)
+    ledger = opened(store)
+    with pytest.raises(PlanMismatch, match="has no plan to merge by"):
+        ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert ledger.outcome() is None
+
+
+def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    told = opened(store).conclude(Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1)
+    assert (told.verdict, told.summary, told.advice) == ("failed", "why", "what")
+    assert store.stat(KEYS.report) is not None
+    assert store.stat(KEYS.final) is store.stat(KEYS.transcript("json")) is None
+
+
+@pytest.mark.parametrize(
+    "finish,summary",
+    [
+        (Finish(verdict="complete"), "transcribed"),
+        (Finish(verdict="partial", lost=(1,)), "1 chunk without a result: marked as gaps"),
+        (Finish(verdict="partial", lost=(1, 2)), "2 chunks without a result: marked as gaps"),
+    ],
+)
+def test_an_outcome_says_what_happened(store: JournalStore, finish: Finish, summary: str) -> None:
+    put_tasks(store, 0, 1, 2)
+    put_result(store, 0)
+    ledger = opened(store)
+    assert ledger.conclude(finish, elapsed_s=1).summary == summary
+    assert ledger.outcome() is None, "the marker is put by mark alone, after the outputs"
+
+
+def test_the_same_winners_give_the_same_bytes_whoever_concludes(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    put_result(store, 1)
+    written = []
+    for elapsed_s in (1.0, 99.0):
+        ledger = opened(store)
+        ledger.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s)
+        written.append({entry.key: store.get(entry.key) for entry in store.list(KEYS.home)})
+    changed = {key for key in written[0] if written[0][key] != written[1][key]}
+    assert changed == {KEYS.report}
+
+
+@pytest.mark.parametrize("key", [KEYS.plan, KEYS.task(0), KEYS.round])
+def test_a_damaged_document_of_our_own_is_an_error_and_not_a_surprise(store: JournalStore, key: str) -> None:
+    put_tasks(store, 0)
+    put_result(store, 0)
+    opened(store)
+    store.put(key, JobFailure(code=1, summary="", advice="").encode())
+    with pytest.raises(DocumentInvalid):
+        opened(store).conclude(Finish(verdict="complete"), elapsed_s=1)
+
+
+def test_options_that_change_nothing_for_a_rung_are_the_tasks_own(store: JournalStore) -> None:
+    put_tasks(store, 0, record=fakes.record(compute_type="int8"))
+    ledger = opened(store, fakes.record(compute_type="int8"))
+    job = ledger.job(Submit(span=0, attempt=4, rung=3))
+    options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
+    assert options == fakes.record(compute_type="int8").options
