@@ -258,6 +258,7 @@ def test_first_without_batches_then_with_8_bit_weights(
 def test_of_an_open_language_one_span_at_a_time_decides() -> None:
     assert submitted(act(state(language_open=True))) == [0]
     assert act(state(language_open=True, jobs=(job(0),))) == []
+    assert act(state(language_open=True, jobs=(job(0),), notes={0: note(0, 500)})) == [], "it still lives"
     assert submitted(act(state(language_open=False, jobs=(job(0),)))) == [1, 2]
 
 

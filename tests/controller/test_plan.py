@@ -266,7 +266,8 @@ def test_a_pause_is_chosen_over_a_quieter_dip() -> None:
     [
         pytest.param([(33_000, 33_400), (45_000, 45_700)], 45_340, id="the longer one, although farther"),
         pytest.param([(38_000, 39_000), (45_000, 46_600)], 38_500, id="beyond 0.8 s length counts no more"),
-        pytest.param([(33_000, 33_600), (44_000, 44_600)], 44_300, id="of equals the nearer one"),
+        pytest.param([(33_600, 34_240), (41_600, 42_240)], 41_920, id="of equals the nearer one"),
+        pytest.param([(38_400, 39_040), (46_400, 47_040)], 38_720, id="of equals the nearer one, before the grid"),
         pytest.param([(20_000, 22_000), (45_000, 45_400)], 45_200, id="none outside the window"),
     ],
 )
