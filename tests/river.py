@@ -1,0 +1,249 @@
+"""The command line as its users start it: a process, with a store and an output folder of its own.
+
+A *desk* is the folder of one test. Whatever a test starts there has the folder's path in its command line, so that
+what still runs can be counted, and stopped at the end, without knowing who started it.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chunk_job import crashpoint
+from chunk_job.store import FileStore
+from controller import demo
+from controller.formats import FORMATS
+from controller.keys import RunKeys
+
+PATIENCE_S = 60.0
+"""No step of any test takes a tenth of this, even beside three other test runs."""
+
+SMALL = ("--model", str(demo.MODEL), "--max-parallel", "2", "--threads", "1", "--language", "en")
+"""Options of a short recording, which stays whole."""
+
+CUT = (
+    *("--model", str(demo.MODEL), "--max-parallel", "2", "--threads", "1"),
+    *("--chunk-duration", "20", "--chunking-threshold", "0"),
+)
+"""Options that cut the reference recording in three."""
+
+
+def until(condition: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Wait for *condition*; fails, saying *what*, when it does not come true."""
+    end_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end_s, f"waited {patience_s:.0f} s in vain: {what}"
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What a command left: its exit code and its words."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files it says it has written."""
+        return [Path(line) for line in self.out.splitlines()]
+
+
+class Started:
+    """A running command."""
+
+    def __init__(self, process: subprocess.Popen[bytes], words: Path) -> None:
+        self.process = process
+        self._words = words
+
+    @property
+    def err(self) -> str:
+        """What it has said so far."""
+        return self._words.with_suffix(".err").read_text(encoding="utf-8", errors="surrogateescape")
+
+    def said(self, part: str) -> None:
+        """Wait until it has said *part*."""
+        until(lambda: part in self.err or self.process.poll() is not None, f"{part!r} is said")
+        assert part in self.err, self.err
+
+    def kill(self) -> None:
+        """``kill -9`` this process alone."""
+        self.process.kill()
+        self.process.wait()
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        try:
+            code = self.process.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"a command that does not end: {self.err}") from None
+        out = self._words.with_suffix(".out").read_text(encoding="utf-8", errors="surrogateescape")
+        return Ended(code=code, out=out, err=self.err)
+
+
+class Desk:
+    """A folder with a store, an output folder and the commands that use them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder / "out"
+        self.store = FileStore(folder / "store")
+        self._started: list[Started] = []
+        folder.mkdir(exist_ok=True)
+
+    def media(self, file: Path, name: str | None = None) -> Path:
+        """*file* in this folder, under the same or another name."""
+        place = self.folder / (name or file.name)
+        os.link(file, place)
+        return place
+
+    def start(
+        self,
+        *arguments: str | bytes | Path,
+        crash: str = "",
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        before: tuple[str, ...] = (),
+    ) -> Started:
+        """Start ``stenofleet`` with these arguments; *crash* is a crash point, *before* a program that runs it."""
+        words = self.folder / f"command{len(self._started) + 1}"
+        words.with_suffix(".in").write_bytes(stdin)
+        with (
+            words.with_suffix(".in").open("rb") as given,
+            words.with_suffix(".out").open("wb") as out,
+            words.with_suffix(".err").open("wb") as err,
+        ):
+            process = subprocess.Popen(
+                [*before, sys.executable, "-P", "-m", "controller", *arguments],
+                stdin=given,
+                stdout=out,
+                stderr=err,
+                cwd=self.folder,
+                env=self.environment(crash) | dict(env or {}),
+                start_new_session=True,
+            )
+        self._started.append(Started(process, words))
+        return self._started[-1]
+
+    def run(self, *arguments: str | bytes | Path, **how: Any) -> Ended:
+        """Run ``stenofleet`` to its end."""
+        return self.start(*arguments, **how).ended()
+
+    def transcribe(self, *arguments: str | bytes | Path, **how: Any) -> Ended:
+        """Run ``stenofleet transcribe`` into this desk's output folder."""
+        return self.run("transcribe", "-o", self.out, *arguments, **how)
+
+    def environment(self, crash: str = "") -> dict[str, str]:
+        """This process' environment without our own variables; the store is named there."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STENOFLEET", "PYTHON"))}
+        kept |= {"STENOFLEET_STORE": self.store.url, "XDG_STATE_HOME": str(self.folder / "state"), "LC_ALL": "C.UTF-8"}
+        return kept | ({crashpoint.VARIABLE: crash} if crash else {})
+
+    def meeting(self) -> Path:
+        """A file that a held crash point will make."""
+        return self.folder / f"here{len(self._started)}"
+
+    @property
+    def outputs(self) -> dict[str, bytes]:
+        """Every file of the output folder, by name."""
+        return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())} if self.out.exists() else {}
+
+    def document(self, stem: str) -> dict[str, Any]:
+        """A transcript's JSON."""
+        found: dict[str, Any] = json.loads((self.out / f"{stem}.json").read_bytes())
+        return found
+
+    def keys(self) -> RunKeys:
+        """The keys of the only run of the store."""
+        (run,) = (path.name for path in (self.store.root / "runs").iterdir())
+        return RunKeys(run)
+
+    def results(self) -> dict[str, tuple[int, int]]:
+        """Results by key, with what would change if one were written again."""
+        found = {}
+        for path in sorted(self.store.root.glob("work/*/results/*/*.json")):
+            status = path.stat()
+            found[str(path.relative_to(self.store.root))] = (status.st_ino, status.st_mtime_ns)
+        return found
+
+    def processes(self, part: str = "") -> list[int]:
+        """Processes that run here, those with *part* in their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                if os.fsencode(f"{self.folder}/") in line and part.encode() in line:
+                    found.append(int(entry.name))
+        return found
+
+    def quiet(self) -> None:
+        """Wait until nothing runs here any more."""
+        until(lambda: not self.processes(), f"nothing runs in {self.folder}", patience_s=15)
+
+    def kill_all(self, part: str = "") -> None:
+        """``kill -9`` everything that runs here, at once."""
+        for pid in self.processes(part):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def clear(self) -> None:
+        """Stop whatever still runs here."""
+        self.kill_all()
+        for started in self._started:
+            started.process.wait()
+        self.quiet()
+
+    def leftovers(self) -> list[str]:
+        """What is half-written or forgotten: hidden files, temporary files, scratch folders."""
+        places = [self.out, self.store.root]
+        found = [path for place in places for path in place.rglob("*") if path.name.startswith(".")]
+        found += list((self.store.root / ".local" / "scratch").rglob("*"))
+        return [str(path.relative_to(self.folder)) for path in found if path != self.store.root / ".local"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undisturbed:
+    """A run that nothing has disturbed: what every disturbed one must come to."""
+
+    desk: Desk
+    media: Path
+    outputs: Mapping[str, bytes]
+
+    def lay(self, desk: Desk, *answered: int) -> Path:
+        """Put this run on *desk* as it is when only the spans *answered* are done; the medium's path there."""
+        for part in ("runs", "work"):
+            shutil.copytree(self.desk.store.root / part, desk.store.root / part)
+        keys = desk.keys()
+        ended = [keys.marker("complete"), keys.final, keys.report, keys.status, *map(keys.transcript, FORMATS)]
+        for key in ended:
+            desk.store.delete(key)
+        for folder in sorted((desk.store.root / keys.results).iterdir()):
+            if int(folder.name) in answered:
+                desk.store.delete(keys.audio(int(folder.name)))
+            else:
+                shutil.rmtree(folder)
+        return desk.media(self.media)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Whether it is this process that must fill *folder*; the others wait until it has."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    done = folder.with_name(f"{folder.name}.done")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not done.exists()
+        done.touch()
