@@ -1,0 +1,272 @@
+"""What cannot be transcribed: every message names the file and says what to do, and the other files are not touched."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import river, speech
+from tests.river import CUT, SMALL, Desk, Undisturbed
+
+pytestmark = pytest.mark.process
+
+NOT_MEDIA = "is not media that ffmpeg can read"
+PLAYS = "check that it is complete and plays in a media player"
+
+BAD = {
+    "page.mp4": (NOT_MEDIA, PLAYS),
+    "noise.mp3": (NOT_MEDIA, PLAYS),
+    "half.m4a": (NOT_MEDIA, PLAYS),
+    "playlist.m3u8": (NOT_MEDIA, PLAYS),
+    "concat.txt": (NOT_MEDIA, PLAYS),
+    "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
+    "mute.mp4": ("has no audio stream", "choose a file with sound"),
+    "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),
+    "folder": ("is a folder", "name the media files in it, for instance with FOLDER/*.mp4"),
+    "missing.wav": ("no such file", "check the name"),
+    "pipe.wav": ("is no regular file", "save the recording as a file first"),
+    "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
+    "\x1b[31mred.mp4": ("no such file", "check the name"),
+}
+"""By name: what happened, what to do."""
+
+LIMITED = (
+    *(sys.executable, "-P", "-c"),
+    "import os, resource, sys; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); os.execv(sys.argv[2], sys.argv[2:])",
+)
+"""Run a command that may write no file longer than so many bytes: for a single file, the disk is full."""
+
+
+def lay_out(folder: Path) -> None:
+    """Put every bad file of the table in *folder*, and a good one."""
+    (folder / "page.mp4").write_text("<html>not found</html>\n" * 50)
+    (folder / "noise.mp3").write_bytes(bytes((i * i * 31 >> 3) % 256 for i in range(40_000)))
+    (folder / "playlist.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\ngood.wav\n#EXT-X-ENDLIST\n")
+    (folder / "concat.txt").write_text("ffconcat version 1.0\nfile 'good.wav'\n")
+    (folder / "empty.wav").touch()
+    (folder / "folder").mkdir()
+    (folder / "loop.wav").symlink_to("loop.wav")
+    os.mkfifo(folder / "pipe.wav")
+    good = speech.write_wav(folder / "good.wav", speech.tape(seconds=9, seed=40))
+    (folder / "header.wav").write_bytes(good.read_bytes()[:44])
+    whole = speech.encode(good, folder / "whole.m4a", "-c:a", "aac").read_bytes()
+    (folder / "half.m4a").write_bytes(whole[: len(whole) // 2])
+    picture = ["-f", "lavfi", "-i", "color=c=blue:s=64x48:r=5:d=1", "-c:v", "mpeg4"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, f"file:{folder / 'mute.mp4'}"], check=True)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, river.Ended]]:
+    """One command with all of them and a good one in the middle."""
+    desk = Desk(tmp_path_factory.mktemp("refused") / "desk")
+    lay_out(desk.folder)
+    names = list(BAD)
+    yield desk, desk.transcribe(*names[:5], "good.wav", *names[5:], *SMALL)
+    desk.clear()
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_it_says_which_file_and_what_to_do(refused: tuple[Desk, river.Ended], name: str) -> None:
+    summary, advice = BAD[name]
+    _, ended = refused
+    lines = ended.err.splitlines()
+    shown = name.replace("\x1b", "\\x1b")
+    at = [i for i, line in enumerate(lines) if shown in line and summary in line and "attempt" not in line]
+    assert len(at) == 1, ended.err
+    assert lines[at[0] + 1].strip() == advice
+
+
+def test_the_good_file_among_bad_ones_is_transcribed(refused: tuple[Desk, river.Ended]) -> None:
+    desk, ended = refused
+    assert ended.code == 4
+    assert sorted(desk.outputs) == [f"good.{extension}" for extension in ("json", "srt", "tsv", "txt", "vtt")]
+    said = speech.tape(seconds=9, seed=40).words
+    assert speech.word_errors(said, desk.document("good")["text"]).wer <= 0.15
+    assert ended.paths == [desk.out / f"good.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")]
+
+
+def test_a_bad_file_is_tried_once(refused: tuple[Desk, river.Ended]) -> None:
+    _, ended = refused
+    assert ended.err.count("page.mp4: cutting, attempt 1 failed (BAD_INPUT)") == 1
+    assert "attempt 2" not in ended.err
+
+
+def test_bad_files_leave_nothing_half_written(refused: tuple[Desk, river.Ended]) -> None:
+    desk, _ = refused
+    assert desk.leftovers() == []
+
+
+def test_a_name_never_steers_the_terminal(refused: tuple[Desk, river.Ended]) -> None:
+    _, ended = refused
+    assert "\x1b" not in ended.err + ended.out
+    assert "\\x1b[31mred.mp4" in ended.err
+
+
+def test_only_bad_files_are_an_exit_code_of_their_own(desk: Desk) -> None:
+    (desk.folder / "empty.wav").touch()
+    ended = desk.transcribe("empty.wav", "missing.wav", *SMALL, "--json")
+    assert ended.code == 5
+    assert json.loads(ended.out)["exit_code"] == 5
+    assert [(run["name"], run["verdict"]) for run in json.loads(ended.out)["runs"]] == [
+        ("empty.wav", "failed"),
+        ("missing.wav", "failed"),
+    ]
+    assert not desk.out.exists()
+
+
+def test_plan_refuses_the_same_and_plans_the_rest(desk: Desk) -> None:
+    lay_out(desk.folder)
+    ended = desk.run("plan", "mute.mp4", "good.wav", "missing.wav", "page.mp4")
+    assert ended.code == 4
+    assert ended.out.splitlines()[0] == "good.wav: 0:00:09, 1 chunk (direct)"
+    assert "mute.mp4: has no audio stream\n  choose a file with sound" in ended.err
+    assert "missing.wav: no such file\n  check the name" in ended.err
+    assert NOT_MEDIA in ended.err
+
+
+@pytest.mark.parametrize(
+    "model,code,words",
+    [
+        ("largest", 2, "no model 'largest': neither a folder here nor a known name"),
+        (".", 3, "it lacks model.bin, config.json, tokenizer.json"),
+        ("tiny", 3, "add --download to fetch it once from the hub (Systran/faster-whisper-tiny)"),
+    ],
+)
+def test_a_model_that_is_not_there_is_told_before_anything_starts(
+    desk: Desk, model: str, code: int, words: str
+) -> None:
+    speech.write_wav(desk.folder / "night.wav", speech.silence(2))
+    ended = desk.transcribe("night.wav", "--model", model, env={"HF_HOME": str(desk.folder / "hub")})
+    assert ended.code == code
+    assert words in ended.err
+    assert not desk.store.root.exists()
+    assert not desk.out.exists()
+
+
+def test_two_files_with_one_stem_are_told_before_anything_starts(desk: Desk) -> None:
+    (desk.folder / "sub").mkdir()
+    speech.write_wav(desk.folder / "night.wav", speech.silence(2))
+    speech.write_wav(desk.folder / "sub" / "night.mp3", speech.silence(3))
+    ended = desk.transcribe("night.wav", "sub/night.mp3", *SMALL)
+    assert ended.code == 2
+    assert "night.wav and sub/night.mp3 would both write night.txt" in ended.err
+    assert "rename one, or transcribe them with different --output-dir" in ended.err
+    assert not desk.store.root.exists()
+
+
+# ---------------------------------------------------------------- files that change, disks that are full
+
+
+@pytest.mark.parametrize(
+    "change,summary,advice",
+    [
+        ("append", "changed while it was being read", "wait until it is complete, then run the command again"),
+        ("remove", "is gone: No such file or directory", "put it back, then run the same command again"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_read_is_not_transcribed(
+    desk: Desk, tape: speech.Tape, change: str, summary: str, advice: str
+) -> None:
+    here = desk.meeting()
+    file = speech.write_wav(desk.folder / "live.wav", tape)
+    running = desk.start("transcribe", "-o", desk.out, file, *CUT, crash=f"intake.audio.00000=hold:{here}")
+    river.until(here.exists, "the intake is held")
+    if change == "append":
+        with file.open("ab") as more:
+            more.write(bytes(32_000))
+    else:
+        file.unlink()
+    desk.kill_all("controller.intake")
+    ended = running.ended()
+    assert ended.code == 5
+    assert f"{file}: {summary}\n  {advice}\n" in ended.err
+    assert desk.results() == {}
+    assert not desk.out.exists()
+    assert desk.leftovers() == []
+
+
+def test_no_room_for_the_outputs_keeps_the_transcript_and_leaves_nothing_half_written(
+    desk: Desk, undisturbed: Undisturbed
+) -> None:
+    file = undisturbed.lay(desk, 0, 1, 2)
+    assert desk.transcribe(file, *CUT).code == 0
+    other = ("-o", desk.folder / "other")
+    ended = desk.run("transcribe", *other, file, *CUT, before=(*LIMITED, "8000"))
+    assert ended.code == 3
+    assert "other/talk.json: cannot be written: File too large" in ended.err
+    assert "the transcript is kept: free space or name another folder, then run the same command" in ended.err
+    assert "talk.json" not in {path.name for path in (desk.folder / "other").iterdir()}
+    assert not [path for path in (desk.folder / "other").iterdir() if path.name.startswith(".")]
+    assert desk.run("transcribe", *other, file, *CUT).code == 0
+    assert {path.name: path.read_bytes() for path in (desk.folder / "other").iterdir()} == undisturbed.outputs
+
+
+def test_no_room_in_the_store_is_the_environments_fault_and_the_same_command_goes_on(
+    desk: Desk, undisturbed: Undisturbed
+) -> None:
+    file = undisturbed.lay(desk, 0, 1, 2)
+    ended = desk.transcribe(file, *CUT, before=(*LIMITED, "8000"))
+    assert ended.code == 3
+    assert f"no room for {desk.keys().transcript('json')} in {desk.store.root}: File too large" in ended.err
+    assert "free space there or choose another --store" in ended.err
+    assert f"to go on: stenofleet resume {desk.keys().run} --store {desk.store.url}" in ended.err
+    assert desk.outputs == {}
+    assert desk.leftovers() == []
+    assert desk.transcribe(file, *CUT).code == 0
+    assert desk.outputs == undisturbed.outputs
+
+
+@pytest.mark.parametrize("folder,code", [("talk.wav", 2), ("talk.wav/sub", 3)])
+def test_an_output_folder_that_cannot_be_one_is_told(
+    desk: Desk, undisturbed: Undisturbed, folder: str, code: int
+) -> None:
+    file = undisturbed.lay(desk, 0, 1, 2)
+    ended = desk.run("transcribe", "-o", folder, file, *CUT)
+    assert ended.code == code
+    assert f"{folder}" in ended.err
+    assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
+
+
+# ---------------------------------------------------------------- strange names
+
+NAMES = (
+    b"two words.wav",
+    b"-f.wav",
+    b"--model",
+    b"new\nline.wav",
+    b"concat:a|b.wav",
+    b"pipe:0",
+    b"http:host.wav",
+    b'it\'s "quoted" $HOME `x`.wav',
+    b"100%41 #1?.wav",
+    "voz é 日本.wav".encode(),
+    b"no extension",
+)
+
+
+def test_names_are_only_names(desk: Desk) -> None:
+    speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
+    names = [*NAMES, b"latin \xe9.wav"]
+    for name in names:
+        os.link(desk.folder / "a.wav", os.path.join(os.fsencode(desk.folder), name))
+    ended = desk.transcribe(*SMALL, "-f", "txt", "--", *names)
+    assert ended.code == 0, ended.err
+    written = sorted(os.listdir(os.fsencode(desk.out)))
+    assert written == sorted(os.fsencode(f"{Path(os.fsdecode(name)).stem}.txt") for name in names)
+    assert len(ended.out.splitlines()) == len(names), "a line a file, whatever is in its name"
+
+
+def test_ffmpeg_meets_names_as_files(desk: Desk) -> None:
+    speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
+    for name in NAMES:
+        os.link(desk.folder / "a.wav", os.path.join(os.fsencode(desk.folder), name))
+    ended = desk.run("plan", "--json", "--", *NAMES)
+    assert ended.code == 0, ended.err
+    plans = json.loads(ended.out)
+    assert sorted(plans) == sorted(os.fsdecode(name) for name in NAMES)
+    assert {plan["duration_ms"] for plan in plans.values()} == {2000}
