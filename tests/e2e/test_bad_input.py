@@ -34,11 +34,12 @@ BAD = {
 }
 """By name: what happened, what to do."""
 
-LIMITED = (
-    *(sys.executable, "-P", "-c"),
-    "import os, resource, sys; "
-    "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); os.execv(sys.argv[2], sys.argv[2:])",
-)
+_LIMIT = """\
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+LIMITED = (sys.executable, "-P", "-c", _LIMIT)
 """Run a command that may write no file longer than so many bytes: for a single file, the disk is full."""
 
 
@@ -253,7 +254,7 @@ def test_names_are_only_names(desk: Desk) -> None:
     speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
     names = [*NAMES, b"latin \xe9.wav"]
     for name in names:
-        os.link(desk.folder / "a.wav", os.path.join(os.fsencode(desk.folder), name))
+        os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
     ended = desk.transcribe(*SMALL, "-f", "txt", "--", *names)
     assert ended.code == 0, ended.err
     written = sorted(os.listdir(os.fsencode(desk.out)))
@@ -264,7 +265,7 @@ def test_names_are_only_names(desk: Desk) -> None:
 def test_ffmpeg_meets_names_as_files(desk: Desk) -> None:
     speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
     for name in NAMES:
-        os.link(desk.folder / "a.wav", os.path.join(os.fsencode(desk.folder), name))
+        os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
     ended = desk.run("plan", "--json", "--", *NAMES)
     assert ended.code == 0, ended.err
     plans = json.loads(ended.out)
