@@ -218,27 +218,6 @@ def test_empty_folders_do_not_stay(file_store: FileStore) -> None:
     assert sorted(path.name for path in file_store.root.rglob("*")) == ["a", "e"]
 
 
-def test_a_put_beside_a_delete_always_lands(file_store: FileStore) -> None:
-    """A delete takes the empty folder away, just as the next object is put in it."""
-    done = threading.Event()
-
-    def come_and_go() -> None:
-        while not done.is_set():
-            file_store.put("a/b/gone", b"")
-            file_store.delete("a/b/gone")
-
-    beside = threading.Thread(target=come_and_go)
-    beside.start()
-    try:
-        for number in range(60):
-            file_store.put(f"a/b/{number}", b"x")
-            assert file_store.get(f"a/b/{number}") == b"x"
-            file_store.delete(f"a/b/{number}")
-    finally:
-        done.set()
-        beside.join()
-
-
 def test_a_file_where_a_folder_should_be_is_told(file_store: FileStore) -> None:
     file_store.put("a", b"")
     with pytest.raises(StoreUnavailable, match=r"a/b in .*: Not a directory|a/b in .*: File exists"):
