@@ -1,0 +1,251 @@
+"""The chunk job as a process: one result or one reason, and never a word of the speech in its log."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+
+from chunk_job import crashpoint
+from chunk_job.contract import (
+    ChunkResult,
+    ChunkTask,
+    ExitCode,
+    JobFailure,
+    Language,
+    TranscribeOptions,
+    sha256_hex,
+)
+from chunk_job.store import FileStore
+from controller import demo
+from tests import river, speech
+
+pytestmark = pytest.mark.process
+
+TAPE = speech.tape(seconds=8, seed=70)
+PREFIX = "results/00003/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Left:
+    """What a job left behind."""
+
+    code: int
+    out: str
+    err: str
+    words: JobFailure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """A store with one task, and the job for it."""
+
+    folder: Path
+    store: FileStore
+
+    def task(self, pcm: speech.Pcm = TAPE.pcm, *, min_speech_ms: int = 3000, **options: Any) -> ChunkTask:
+        """Put a chunk's audio and its task."""
+        audio = io.BytesIO()
+        soundfile.write(audio, pcm, speech.RATE_HZ, format="FLAC", subtype="PCM_16")
+        self.store.put("audio/00003.flac", audio.getvalue())
+        task = ChunkTask(
+            run="0123456789abcdef",
+            span=3,
+            audio_key="audio/00003.flac",
+            audio_ms=len(pcm) // speech.SAMPLES_PER_MS,
+            pcm_sha256=hashlib.sha256(pcm.tobytes()).hexdigest(),
+            result_prefix=PREFIX,
+            language_key="language.json",
+            language_note_key="language/00003.json",
+            language_min_speech_ms=min_speech_ms,
+            options=TranscribeOptions(**{"model": str(demo.MODEL), "device": "cpu", "compute_type": "int8", **options}),
+            seed=5,
+        )
+        self.store.put("tasks/00003.json", task.encode())
+        return task
+
+    def start(self, *arguments: str, crash: str = "") -> subprocess.Popen[str]:
+        """Start the program with these arguments."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STENOFLEET", "PYTHON"))}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "chunk_job", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=kept | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(self.folder), crashpoint.VARIABLE: crash},
+        )
+
+    def job(self, sha256: str = "", *, key: str = "tasks/00003.json", attempt: int = 1) -> list[str]:
+        """The arguments of a job, as a runner gives them."""
+        return [
+            *("--store", self.store.url, "--task", key, "--attempt", str(attempt), "--uid", "u"),
+            *("--task-sha256", sha256 or sha256_hex(self.store.get(key)), "--termination-log", "last-words"),
+        ]
+
+    def left(self, process: subprocess.Popen[str]) -> Left:
+        """Wait for the end."""
+        out, err = process.communicate(timeout=river.PATIENCE_S)
+        words = self.folder / "last-words"
+        return Left(
+            code=process.returncode,
+            out=out,
+            err=err,
+            words=JobFailure.decode(words.read_bytes()) if words.exists() else None,
+        )
+
+    def run(self, *arguments: str) -> Left:
+        return self.left(self.start(*arguments))
+
+    def result(self, task: ChunkTask) -> ChunkResult:
+        """The only result."""
+        (entry,) = self.store.list(PREFIX)
+        digests = frozenset({sha256_hex(task.encode())})
+        return ChunkResult.read(self.store.get(entry.key), run=task.run, span=task.span, task_sha256=digests)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(folder=tmp_path, store=FileStore(tmp_path / "store"))
+
+
+# ---------------------------------------------------------------- by hand
+
+
+def test_by_hand_it_prints_one_json_line(room: Room) -> None:
+    speech.write_wav(room.folder / "chunk 001.wav", TAPE)
+    left = room.run("chunk 001.wav", str(demo.MODEL))
+    assert left.code == 0, left.err
+    (line,) = left.out.splitlines()
+    told = json.loads(line)
+    assert (told["success"], told["language"]) == (True, "en")
+    assert told["processing_time"] > 0
+    assert speech.word_errors(TAPE.words, told["text"]).wer <= 0.15
+
+
+@pytest.mark.parametrize(
+    "audio,reference,code,error",
+    [
+        ("missing.wav", str(demo.MODEL), ExitCode.INPUT_MISSING, "no such file: missing.wav"),
+        ("page.wav", str(demo.MODEL), ExitCode.BAD_INPUT, "page.wav is not readable audio"),
+        ("page.wav", "largest", ExitCode.MODEL, "no model 'largest'"),
+        ("page.wav", "medium", ExitCode.MODEL, "model medium (1.5 GB) is not on this machine"),
+    ],
+)
+def test_by_hand_a_failure_is_one_json_line_too(
+    room: Room, audio: str, reference: str, code: ExitCode, error: str
+) -> None:
+    (room.folder / "page.wav").write_text("<html>")
+    left = room.run(audio, reference)
+    assert left.code == code
+    (line,) = left.out.splitlines()
+    assert json.loads(line)["success"] is False
+    assert json.loads(line)["error"].startswith(error)
+
+
+# ---------------------------------------------------------------- as a job
+
+
+def test_a_job_leaves_a_valid_result_and_a_log_without_words(room: Room) -> None:
+    task = room.task()
+    left = room.run(*room.job(attempt=2))
+    assert (left.code, left.out, left.words) == (0, "", None), left.err
+    result = room.result(task)
+    assert [entry.key for entry in room.store.list(PREFIX)] == [f"{PREFIX}a2-u.json"]
+    assert (result.attempt, result.uid, result.quality, result.language) == (2, "u", "ok", "en")
+    assert (result.audio_ms, result.engine.compute_type, result.usage.cpu_threads) == (8000, "int8", 1)
+    assert speech.word_errors(TAPE.words, result.text).wer <= 0.15
+    assert f"committed {len(result.segments)} segments of 8000 ms, attempt 2" in left.err
+    assert not set(speech.normalise(result.text)) & set(speech.normalise(left.err)), "the log holds words"
+    frozen = Language.decode(room.store.get("language.json"))
+    assert (frozen.language, frozen.span, frozen.probability) == ("en", 3, result.language_probability)
+
+
+def test_a_frozen_language_is_taken_as_it_is(room: Room) -> None:
+    task = room.task()
+    frozen = Language(language="pt", probability=0.625, speech_ms=9000, span=0)
+    room.store.put("language.json", frozen.encode())
+    left = room.run(*room.job())
+    assert left.code == 0, left.err
+    assert (room.result(task).language, room.result(task).language_probability) == ("pt", 0.625)
+    assert Language.decode(room.store.get("language.json")) == frozen
+
+
+def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
+    room.task(min_speech_ms=60_000)
+    left = room.run(*room.job())
+    assert (left.code, left.words) == (0, None)
+    assert "too little to decide the language: passed on" in left.err
+    assert list(room.store.list(PREFIX)) == []
+    assert room.store.stat("language.json") is None
+    assert Language.decode(room.store.get("language/00003.json")).language == "en"
+
+
+@pytest.mark.parametrize(
+    "fault,code,summary",
+    [
+        ("no task", ExitCode.INPUT_MISSING, "the store has no object tasks/00003.json"),
+        ("other task", ExitCode.BAD_INPUT, "task tasks/00003.json is not the one this job was made for"),
+        ("no document", ExitCode.BAD_INPUT, "ChunkTask: "),
+        ("no audio", ExitCode.INPUT_MISSING, "the store has no object audio/00003.flac"),
+        ("other audio", ExitCode.DECODE, "chunk audio is not what the task promises (pcm_sha256)"),
+        ("no model", ExitCode.MODEL, "no model 'largest'"),
+        ("no store", ExitCode.CONFIG, "no store behind 'ftp://host'"),
+        ("no digest", ExitCode.USAGE, "--task needs --store and --task-sha256"),
+    ],
+)
+def test_a_job_that_cannot_work_says_why(room: Room, fault: str, code: ExitCode, summary: str) -> None:
+    room.task(model="largest" if fault == "no model" else str(demo.MODEL))
+    command = room.job()
+    match fault:
+        case "no task":
+            room.store.delete("tasks/00003.json")
+        case "other task":
+            command = room.job("f" * 64)
+        case "no document":
+            room.store.put("tasks/00003.json", b"{}")
+            command = room.job()
+        case "no audio":
+            room.store.delete("audio/00003.flac")
+        case "other audio":
+            other = io.BytesIO()
+            soundfile.write(other, TAPE.pcm[:-1], speech.RATE_HZ, format="FLAC", subtype="PCM_16")
+            room.store.put("audio/00003.flac", other.getvalue())
+        case "no store":
+            command[1] = "ftp://host"
+        case "no digest":
+            command[command.index("--task-sha256") + 1] = ""
+    left = room.run(*command)
+    assert left.code == code, left.err
+    assert left.out == ""
+    assert left.words is not None
+    assert (left.words.code, left.words.summary.startswith(summary)) == (code, True), left.words
+    assert summary in left.err
+    assert "Traceback" not in left.err
+    assert list(room.store.list(PREFIX)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_job_at_once_and_without_a_result(room: Room, number: signal.Signals) -> None:
+    room.task()
+    here = room.folder / "here"
+    with room.start(*room.job(), crash=f"chunk.loaded.00003.a1=hold:{here}") as process:
+        river.until(here.exists, "the model is loaded")
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 128 + number
+    assert list(room.store.list(PREFIX)) == []
+
+
+@pytest.mark.parametrize("reference,code", [(str(demo.MODEL), 0), ("largest", ExitCode.MODEL), ("medium", 82)])
+def test_it_tells_where_a_model_lies(room: Room, reference: str, code: int) -> None:
+    left = room.run("--resolve-model", reference)
+    assert (left.code, left.out) == (code, f"{demo.MODEL}\n" if code == 0 else "")
