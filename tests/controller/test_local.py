@@ -1,0 +1,316 @@
+"""The runner with a process a job: what every runner does, and what is left when it is gone."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chunk_job.contract import ExitCode
+from controller import demo, local
+from controller.decide import Job, JobView
+from controller.diagnose import FailureClass
+from controller.errors import EnvironmentProblem
+from controller.local import LocalRunner
+from tests import river
+
+pytestmark = pytest.mark.process
+
+RUN = "0123456789abcdef"
+OTHER = "fedcba9876543210"
+
+STAND = "import time; print('progress 1000 of 9000 ms', flush=True); time.sleep(100)"
+HOLD = (
+    "import sys, time; from chunk_job import process; process.start_logging(); "
+    "process.hold_lifeline(int(sys.argv[sys.argv.index('--lifeline') + 1])); print('up', flush=True); time.sleep(100)"
+)
+
+
+class Scripted(LocalRunner):
+    """The real runner, its jobs' programs named by the task key: a job costs a model no test needs here."""
+
+    programs: dict[str, str]
+
+    def _command(self, job: Job) -> list[str]:
+        return [sys.executable, "-P", "-c", self.programs[job.task_key]]
+
+
+def job(program: str, *, run: str = RUN, span: int | None = 0, attempt: int = 1) -> Job:
+    return Job(run=run, span=span, attempt=attempt, task_key=program, task_sha256="0" * 64)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Iterator[Scripted]:
+    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner.programs = {
+        "well": "print('all is well')",
+        "stand": STAND,
+        "hold": HOLD,
+        "named": (
+            "import sys; from pathlib import Path; from chunk_job import process; from chunk_job.contract import *\n"
+            "def do(): raise JobError(ExitCode.MODEL, 'no model', 'get one')\n"
+            "process.leave(process.work(do, Path(sys.argv[sys.argv.index('--termination-log') + 1])))"
+        ),
+        "code": f"import os; print('bye', flush=True); os._exit({ExitCode.CUDA_OOM})",
+        "crash": "import faulthandler, os; faulthandler.enable(); os.abort()",
+        "loud": "import sys\n"
+        "for n in range(20_000): print(f'line {n}')\n"
+        "print('progress 7000 of 9000 ms'); sys.exit(70)",
+        "where": "import os, sys; print(os.environ['TMPDIR'], os.environ['HF_HUB_OFFLINE'], sys.stdin.read() == '')",
+    }
+    yield runner
+    runner.close(leave=False)
+
+
+def ended(runner: LocalRunner) -> JobView:
+    """The only job, once it has ended."""
+    river.until(lambda: [view.phase for view in runner.observe()] == ["ended"], "the job ends")
+    (view,) = runner.observe()
+    return view
+
+
+def log(runner: LocalRunner, tmp_path: Path) -> Path:
+    """The only job's log."""
+    (found,) = (tmp_path / "home" / "scratch").rglob("log")
+    return found
+
+
+# ---------------------------------------------------------------- what every runner does
+
+
+def test_a_submitted_job_is_seen_running_and_then_ended(runner: Scripted) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    runner.submit(job("stand", span=4, attempt=2))
+    (view,) = runner.observe()
+    assert (view.run, view.span, view.attempt, view.phase, view.diagnosis) == (RUN, 4, 2, "running", None)
+    assert before_ms <= view.since_ms <= time.time_ns() // 1_000_000
+    os.kill(int(view.uid), signal.SIGKILL)
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert view.diagnosis.failure == FailureClass.DISRUPTED_DELETED
+
+
+@pytest.mark.parametrize(
+    "program,failure,summary",
+    [
+        ("well", FailureClass.NO_RESULT, "the process ended well but left no result"),
+        ("named", FailureClass.MODEL, "no model"),
+        ("code", FailureClass.CUDA_OOM, "the process ended with exit code 80"),
+        ("crash", FailureClass.NATIVE_CRASH, "native code crashed (SIGABRT)"),
+        ("loud", FailureClass.UNKNOWN, "the process ended with exit code 70"),
+    ],
+)
+def test_an_end_has_a_name(runner: Scripted, program: str, failure: FailureClass, summary: str) -> None:
+    runner.submit(job(program))
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert (view.diagnosis.failure, view.diagnosis.summary) == (failure, summary)
+
+
+def test_the_logs_end_is_evidence_and_progress(runner: Scripted) -> None:
+    runner.submit(job("loud"))
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert view.diagnosis.details[-2:] == ("line 19999", "progress 7000 of 9000 ms")
+    assert len(view.diagnosis.details) == 30
+    assert view.progress_ms == 7000
+
+
+def test_progress_is_seen_while_it_runs(runner: Scripted) -> None:
+    runner.submit(job("stand"))
+    river.until(lambda: runner.observe()[0].progress_ms == 1000, "progress is seen")
+    assert runner.observe()[0].phase == "running"
+
+
+def test_a_crash_leaves_its_stack(runner: Scripted) -> None:
+    runner.submit(job("crash"))
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert any("Fatal Python error: Aborted" in line for line in view.diagnosis.details)
+
+
+def test_jobs_of_one_run_are_told_apart(runner: Scripted) -> None:
+    for one in (
+        job("stand", span=None),
+        job("stand", span=1),
+        job("stand", span=1, attempt=2),
+        job("stand", run=OTHER),
+    ):
+        runner.submit(one)
+    assert len({view.name for view in runner.observe()}) == 4
+    assert {(view.run, view.span, view.attempt) for view in runner.observe()} == {
+        (RUN, None, 1),
+        (RUN, 1, 1),
+        (RUN, 1, 2),
+        (OTHER, 0, 1),
+    }
+
+
+def test_a_deleted_job_is_stopped_and_forgotten_and_its_files_are_gone(runner: Scripted, tmp_path: Path) -> None:
+    runner.submit(job("stand"))
+    (view,) = runner.observe()
+    runner.delete(view)
+    assert runner.observe() == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(view.uid), 0)
+    assert list((tmp_path / "home" / "scratch").rglob("*/*")) == []
+
+
+def test_a_deleted_job_takes_its_children_along(runner: Scripted, tmp_path: Path) -> None:
+    marker = str(tmp_path / "grandchild")
+    runner.programs["parent"] = (
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {STAND!r}, {marker!r}])\n"
+        "time.sleep(100)"
+    )
+
+    def grandchildren() -> list[str]:
+        found = []
+        for line in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                found += [line.parent.name] if os.fsencode(marker) in line.read_bytes().split(b"\0") else []
+        return found
+
+    runner.submit(job("parent"))
+    river.until(grandchildren, "the grandchild runs")
+    runner.delete(runner.observe()[0])
+    river.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
+
+
+def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scripted, tmp_path: Path) -> None:
+    runner.submit(job("where"))
+    ended(runner)
+    path = log(runner, tmp_path)
+    assert path.read_text(encoding="utf-8").split() == [str(path.parent), "1", "True"]
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_closing_stops_everything(runner: Scripted) -> None:
+    runner.submit(job("stand"))
+    runner.submit(job("stand", span=1))
+    pids = [int(view.uid) for view in runner.observe()]
+    runner.close(leave=False)
+    assert runner.observe() == []
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_job_that_cannot_be_started_leaves_no_trace(runner: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        runner.submit(job("well"))
+    assert runner.observe() == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_jobs_leave_no_descriptor_behind(runner: Scripted) -> None:
+    runner.programs["nothing"] = ""
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(12):
+        runner.submit(job("nothing", span=number))
+        runner.delete(runner.observe()[0])
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ---------------------------------------------------------------- leading
+
+
+def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path: Path) -> None:
+    other = LocalRunner("file:///s", tmp_path / "home")
+    assert runner.lead(RUN)
+    assert runner.lead(RUN), "asked again, it still does"
+    assert not other.lead(RUN)
+    assert other.lead(OTHER)
+    runner.release(RUN)
+    assert other.lead(RUN)
+    other.close(leave=False)
+    assert runner.lead(RUN)
+
+
+def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
+    left = tmp_path / "home" / "scratch" / RUN / "sf-old"
+    left.mkdir(parents=True)
+    (left / "00000.flac").write_bytes(b"half")
+    beside = tmp_path / "home" / "scratch" / OTHER
+    beside.mkdir()
+    assert runner.lead(RUN)
+    assert not left.exists()
+    assert beside.exists()
+
+
+def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\n"
+        "from tests.controller import test_local as t\n"
+        "runner = t.Scripted('file:///s', __import__('pathlib').Path(sys.argv[1]))\n"
+        "runner.programs = {'hold': t.HOLD}\n"
+        "runner.lead(t.RUN); runner.submit(t.job('hold'))\n"
+        "print(runner.observe()[0].uid, flush=True); time.sleep(100)\n"
+    )
+    root = Path(__file__).parents[2]
+    home = tmp_path / "home"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, cwd=root, text=True
+    ) as leader:
+        assert leader.stdout is not None
+        pid = int(leader.stdout.readline())
+        runner = LocalRunner("file:///s", home)
+        assert not runner.lead(RUN)
+        river.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
+        leader.kill()
+    river.until(gone(pid), "the orphan leaves", patience_s=10)
+    assert runner.lead(RUN)
+    runner.close(leave=False)
+
+
+def gone(pid: int) -> Callable[[], bool]:
+    def look() -> bool:
+        try:
+            return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
+        except OSError:
+            return True
+
+    return look
+
+
+# ---------------------------------------------------------------- the real jobs
+
+
+@pytest.mark.parametrize("span,module", [(None, ["controller.intake"]), (3, ["chunk_job", "--attempt", "2"])])
+def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
+    tmp_path: Path, span: int | None, module: list[str]
+) -> None:
+    runner = LocalRunner("file:///a/store", tmp_path / "home")
+    wanted = Job(run=RUN, span=span, attempt=2, task_key="k", task_sha256="d")
+    assert runner._command(wanted) == [
+        *(sys.executable, "-P", "-m", *module),
+        *("--store", "file:///a/store", "--task", "k", "--task-sha256", "d"),
+    ]
+
+
+@pytest.mark.parametrize("span", [None, 0])
+def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None) -> None:
+    runner = LocalRunner((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner.submit(Job(run=RUN, span=span, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
+    try:
+        view = ended(runner)
+    finally:
+        runner.close(leave=False)
+    assert view.diagnosis is not None
+    assert view.diagnosis.failure == FailureClass.BAD_INPUT
+    assert view.diagnosis.summary == "the store has no object tasks/00000.json"
+
+
+def test_a_model_is_resolved_by_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    local.resolve_model(str(demo.MODEL), download=False)
+    with pytest.raises(EnvironmentProblem, match=r"model medium \(1.5 GB\) is not on this machine") as missing:
+        local.resolve_model("medium", download=False)
+    assert "--download" in missing.value.advice
