@@ -1,0 +1,300 @@
+"""ffmpeg's door: the samples of a file to the sample, at the times a player shows, and never another file's."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from controller import media
+from controller.errors import EnvironmentProblem, MediaProblem
+from controller.media import BLOCK_SAMPLES, FlacWriter, Media, Pcm, decode, levels, probe
+from controller.plan import FLOOR_DB
+from tests import river, speech
+
+RATE = speech.RATE_HZ
+
+
+def clicks(seconds: int, *, every_s: int = 2) -> Pcm:
+    """Silence with a click at every odd second: what cannot be shifted unseen."""
+    pcm = speech.silence(seconds)
+    for second in range(1, seconds, every_s):
+        pcm[second * RATE : second * RATE + 80] = 20_000
+    return pcm
+
+
+def onsets_ms(pcm: Pcm) -> list[float]:
+    """When clicks begin."""
+    loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 5000)
+    first = loud[np.concatenate([[True], np.diff(loud) > RATE // 2])] if len(loud) else loud
+    return [at / RATE * 1000 for at in first.tolist()]
+
+
+def decoded(path: Path, track: int | None = None) -> Pcm:
+    with decode(str(path), probe(str(path)).track(track)) as decoder:
+        blocks = list(decoder.blocks())
+    return np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+
+
+# ---------------------------------------------------------------- samples
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "samples", [1, 319, RATE, BLOCK_SAMPLES - 1, BLOCK_SAMPLES, BLOCK_SAMPLES + 1, 2 * BLOCK_SAMPLES + 7]
+)
+def test_a_wav_is_decoded_to_the_sample(tmp_path: Path, samples: int) -> None:
+    pcm = np.random.default_rng(samples).integers(-32768, 32767, samples).astype(np.int16)
+    path = speech.write_wav(tmp_path / "a.wav", pcm)
+    with decode(str(path), probe(str(path)).track(None)) as decoder:
+        blocks = list(decoder.blocks())
+    assert np.array_equal(np.concatenate(blocks), pcm)
+    assert all(len(block) == BLOCK_SAMPLES for block in blocks[:-1])
+    assert decoder.complaint == ""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "name,options",
+    [
+        ("a.flac", ()),
+        ("a.mp3", ("-b:a", "64k")),
+        ("a.m4a", ("-c:a", "aac")),
+        ("a.ogg", ("-c:a", "libopus")),
+        ("a.webm", ("-c:a", "libopus")),
+        ("a.mka", ("-c:a", "aac", "-ar", "48000")),
+        ("a.ts", ("-c:a", "aac", "-ar", "48000")),
+        ("a48.wav", ("-ar", "48000", "-ac", "2")),
+        ("a8.wav", ("-ar", "8000", "-c:a", "pcm_mulaw")),
+    ],
+)
+def test_times_do_not_drift_in_any_container(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    path = speech.encode(clicks(40), tmp_path / name, *options)
+    found = onsets_ms(decoded(path))
+    assert len(found) == 20
+    assert abs(found[0] - 1000) <= 50
+    assert abs((found[-1] - found[0]) - 38_000) <= 1
+
+
+@pytest.mark.process
+def test_a_hole_in_the_time_stamps_becomes_silence(tmp_path: Path) -> None:
+    """Two seconds of a file's packets are missing; the clicks behind the hole keep their times."""
+    hole = speech.encode(
+        clicks(12), tmp_path / "hole.mkv", "-af", r"aselect=not(between(t\,4\,6))", "-c:a", "pcm_s16le"
+    )
+    assert hole.stat().st_size < 10.5 * 2 * RATE
+    with_hole = onsets_ms(decoded(hole))
+    assert [round(at / 1000) for at in with_hole] == [1, 3, 7, 9, 11]
+    assert max(abs(at - 1000 * round(at / 1000)) for at in with_hole) <= 50
+
+
+@pytest.mark.process
+def test_a_late_track_is_told_and_the_samples_begin_with_its_own(tmp_path: Path) -> None:
+    wav = speech.write_wav(tmp_path / "a.wav", clicks(6))
+    late = tmp_path / "late.mp4"
+    picture = ["-f", "lavfi", "-i", "color=c=blue:s=64x48:r=10:d=9", "-itsoffset", "3", "-i", f"file:{wav}"]
+    command = ["ffmpeg", "-v", "error", *picture, "-c:v", "mpeg4", "-c:a", "aac", "-ar", "48000", f"file:{late}"]
+    subprocess.run(command, check=True)
+    track = probe(str(late)).track(None)
+    assert 2950 <= track.offset_ms <= 3000
+    shown = [at + track.offset_ms for at in onsets_ms(decoded(late))]
+    assert max(abs(at - wanted) for at, wanted in zip(shown, (4000, 6000, 8000), strict=True)) <= 50
+
+
+@pytest.mark.process
+def test_the_wanted_track_is_decoded(tmp_path: Path) -> None:
+    one, two = (speech.write_wav(tmp_path / f"{n}.wav", np.full(RATE, 1000 * n, np.int16)) for n in (1, 2))
+    both = speech.encode(
+        one, tmp_path / "both.mka", "-i", str(two), "-map", "0", "-map", "1", "-c:a", "pcm_s16le",
+        "-disposition:a:0", "0", "-disposition:a:1", "default",
+    )  # fmt: skip
+    assert [int(decoded(both, number)[0]) for number in (0, 1, None)] == [1000, 2000, 2000]
+    with pytest.raises(MediaProblem, match="has no audio track 2") as missing:
+        probe(str(both)).track(2)
+    assert missing.value.advice == "use --audio-track with one of: 0 (pcm_s16le und), 1 (pcm_s16le und)"
+
+
+@pytest.mark.process
+def test_what_is_broken_is_told_and_the_rest_is_decoded(tmp_path: Path) -> None:
+    path = speech.encode(clicks(20), tmp_path / "a.mp3", "-b:a", "64k")
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2 : len(raw) // 2 + 3000] = b"\xff" * 3000
+    path.write_bytes(raw)
+    with decode(str(path), probe(str(path)).track(None)) as decoder:
+        samples = sum(map(len, decoder.blocks()))
+    assert samples > 18 * RATE
+    assert decoder.complaint
+    assert str(path) not in decoder.complaint
+    assert "0x" not in decoder.complaint
+
+
+# ---------------------------------------------------------------- probing
+
+
+@pytest.mark.process
+def test_a_probe_tells_container_length_and_tracks(tmp_path: Path) -> None:
+    path = speech.encode(clicks(3), tmp_path / "a.m4a", "-c:a", "aac", "-metadata:s:a:0", "language=por")
+    found = probe(str(path))
+    (track,) = found.tracks
+    assert "mp4" in found.container
+    assert abs((found.duration_ms or 0) - 3000) < 100
+    assert (track.number, track.codec, track.language, track.offset_ms, track.default) == (0, "aac", "por", 0, True)
+
+
+PLAYLISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{other}\n#EXT-X-ENDLIST\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile '{other}'\n",
+    "list.mpd": (
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" profiles="p">'
+        '<Period><AdaptationSet><Representation id="1" mimeType="audio/wav" bandwidth="1">'
+        "<BaseURL>{other}</BaseURL></Representation></AdaptationSet></Period></MPD>"
+    ),
+    "list.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_a_playlist_opens_no_other_file(tmp_path: Path, name: str) -> None:
+    other = speech.write_wav(tmp_path / "secret.wav", clicks(2))
+    path = tmp_path / name
+    path.write_text(PLAYLISTS[name].format(other=other.name))
+    with pytest.raises(MediaProblem, match="is not media that ffmpeg can read"):
+        probe(str(path))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["concat:secret.wav|secret.wav", "pipe:0", "-i", "%d.wav"])
+def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
+    path = speech.write_wav(tmp_path / name, clicks(2))
+    assert len(decoded(path)) == 2 * RATE
+
+
+@pytest.mark.parametrize("name", ["ffmpeg", "ffprobe"])
+def test_a_missing_tool_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentProblem, match=f"{name} is not on this machine") as missing:
+        media._tool(name)
+    assert "apt-get install ffmpeg" in missing.value.advice
+
+
+def test_ffmpeg_gets_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "http_proxy", "FFREPORT", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "x")
+    assert sorted(media._environment()) == ["LC_ALL", "PATH"]
+
+
+def audio(**stream: object) -> dict[str, object]:
+    return {"codec_type": "audio", "codec_name": "aac", **stream}
+
+
+VIDEO = {"codec_type": "video", "codec_name": "h264"}
+COVER = {**VIDEO, "disposition": {"attached_pic": 1}}
+
+
+@pytest.mark.parametrize(
+    "container,streams,offsets",
+    [
+        ({"format_name": "mov,mp4", "start_time": "0"}, [VIDEO, audio(start_time="2.976")], [2976]),
+        ({"format_name": "mov,mp4", "start_time": "0"}, [audio(start_time="0.021")], [0]),
+        ({"format_name": "mpegts", "start_time": "1.4"}, [audio(start_time="1.4")], [0]),
+        ({"format_name": "mpegts", "start_time": "1.4"}, [VIDEO, audio(start_time="2.4"), audio()], [1000, 0]),
+        ({"format_name": "ogg", "start_time": "0"}, [audio(start_time="5")], [0]),
+        ({"format_name": "ogg", "start_time": "0"}, [COVER, audio(start_time="5")], [0]),
+        ({"format_name": "avi", "start_time": "0"}, [VIDEO, audio(start_time="5")], [5000]),
+        ({"format_name": "mp3", "start_time": "0.025"}, [audio(start_time="0.025")], [0]),
+        ({"format_name": "mov,mp4"}, [audio(start_time="N/A")], [0]),
+    ],
+)
+def test_a_track_is_late_where_players_honour_it(
+    container: dict[str, object], streams: list[dict[str, object]], offsets: list[int]
+) -> None:
+    found = media._parse_probe({"format": container, "streams": streams})
+    assert [track.offset_ms for track in found.tracks] == offsets
+
+
+@pytest.mark.parametrize(
+    "told,ms",
+    [("1.5", 1500), (None, None), ("N/A", None), ("nan", None), ("inf", None), ("-0.5", -500), ("1e300", None)],
+)
+def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
+    assert media._ms(told) == ms
+
+
+def test_media_without_sound_have_no_track() -> None:
+    with pytest.raises(MediaProblem, match="has no audio stream"):
+        Media(container="mp4", duration_ms=None, tracks=()).track(None)
+
+
+# ---------------------------------------------------------------- levels, FLAC
+
+
+@pytest.mark.parametrize(
+    "pcm,wanted",
+    [
+        (np.zeros(320, np.int16), [FLOOR_DB]),
+        (np.full(640, -32768, np.int16), [0.0, 0.0]),
+        (np.full(320, 3277, np.int16), [-20.0]),
+        (np.full(480, 3277, np.int16), [-20.0, -20.0]),
+        (np.full(1, 3277, np.int16), [-20.0]),
+        (np.empty(0, np.int16), []),
+    ],
+    ids=["silence", "full", "tenth", "one and a half", "a sample", "nothing"],
+)
+def test_a_level_is_the_power_of_twenty_milliseconds(pcm: Pcm, wanted: list[float]) -> None:
+    assert levels(pcm) == pytest.approx(wanted, abs=0.01)
+
+
+def test_levels_do_not_depend_on_how_the_audio_is_cut_in_blocks() -> None:
+    pcm = speech.tape(seconds=7, seed=3).pcm
+    assert levels(pcm[: 5 * RATE]) + levels(pcm[5 * RATE :]) == levels(pcm)
+
+
+def test_flac_holds_the_samples_and_their_digest(tmp_path: Path) -> None:
+    pcm = speech.tape(seconds=3, seed=4).pcm
+    flac, counted = FlacWriter(tmp_path / "a.flac"), FlacWriter(None)
+    for part in np.array_split(pcm, 7):
+        flac.write(part)
+        counted.write(part)
+    digest = hashlib.sha256(pcm.tobytes()).hexdigest()
+    assert (flac.close(), counted.close()) == (digest, digest)
+    assert flac.samples == counted.samples == len(pcm)
+    read, rate = soundfile.read(tmp_path / "a.flac", dtype="int16")
+    assert rate == RATE
+    assert np.array_equal(read, pcm)
+
+
+# ---------------------------------------------------------------- ffmpeg's life
+
+
+@pytest.mark.process
+def test_a_reader_that_stops_leaves_no_ffmpeg(tmp_path: Path) -> None:
+    path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
+    desk = river.Desk(tmp_path)
+    with decode(str(path), probe(str(path)).track(None)) as decoder:
+        next(decoder.blocks())
+        assert desk.processes("ffmpeg")
+    assert desk.processes() == []
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS has no parent-death signal")
+def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
+    path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
+    desk = river.Desk(tmp_path)
+    code = (
+        "import sys, time; from controller.media import decode, probe; path = sys.argv[1]\n"
+        "with decode(path, probe(path).track(None)) as decoder:\n"
+        "    next(decoder.blocks()); print('up', flush=True); time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"up\n"
+        assert desk.processes("ffmpeg")
+        os.kill(reader.pid, signal.SIGKILL)
+    desk.quiet()
