@@ -1,0 +1,51 @@
+"""The shipped sample and model are what the demonstration says they are."""
+
+import json
+
+import pytest
+
+from chunk_job.names import MODEL_FILES
+from controller import demo
+from controller.cli.demo import _CHUNK_MS, _KILLED, _word_error_rate
+from controller.intake import plan_only
+from controller.plan import PlanOptions
+from controller.source import inspect
+from tests import speech
+
+MEGABYTE = 1 << 20
+
+
+def test_the_model_is_whole_and_small() -> None:
+    assert all((demo.MODEL / name).is_file() for name in MODEL_FILES)
+    assert sum(file.stat().st_size for file in demo.MODEL.iterdir()) < 4 * MEGABYTE
+    assert json.loads((demo.MODEL / "config.json").read_bytes())
+
+
+def test_the_sample_says_only_words_the_model_knows() -> None:
+    words = speech.normalise(demo.SAMPLE_TEXT.read_text(encoding="utf-8"))
+    vocabulary = json.loads((demo.MODEL / "vocabulary.json").read_bytes())
+    known = {word.strip("Ġ ").lower() for word in vocabulary}
+    assert len(words) > 200
+    assert set(words) <= known
+
+
+@pytest.mark.process
+def test_the_sample_is_three_minutes_in_five_chunks_of_which_the_killed_is_one() -> None:
+    plan = plan_only(inspect(demo.SAMPLE), PlanOptions(threshold_ms=0, chunk_ms=_CHUNK_MS), audio_track=None)
+    assert 170_000 < plan.duration_ms < 200_000
+    assert len(plan.spans) == 5
+    assert {span.cut for span in plan.spans[:-1]} == {"pause"}
+    assert _KILLED == "chunk.transcribed.00001.a1"
+
+
+@pytest.mark.parametrize(
+    "spoken,heard,rate",
+    [
+        ("one two three", "One, two\nthree.\n", 0.0),
+        ("one two three four", "one two three", 0.25),
+        ("one", "one one one", 2.0),
+        ("one two", "", 1.0),
+    ],
+)
+def test_the_word_error_rate_is_of_words_alone(spoken: str, heard: str, rate: float) -> None:
+    assert _word_error_rate(spoken, heard) == rate
