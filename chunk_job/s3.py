@@ -244,8 +244,10 @@ def _is_key(key: str) -> bool:
 
 
 def _entry(key: str, entry: Object) -> StoredObject:
+    # Whole seconds, which is all that a HEAD tells; a listing would know milliseconds.
     modified = entry.last_modified
-    return StoredObject(key=key, size_bytes=entry.size or 0, modified_s=modified.timestamp() if modified else 0.0)
+    seconds = int(modified.timestamp()) if modified else 0
+    return StoredObject(key=key, size_bytes=entry.size or 0, modified_s=float(seconds))
 
 
 def _is_passing(error: HTTPError | S3Error) -> bool:

@@ -30,8 +30,8 @@ CONNECT_S = 5.0
 READ_S = 60.0
 """The server's silence for so long breaks a request off. A slow body is no silence."""
 
-RETRY_AFTER_S = 20
-"""The longest wait that a server may ask for."""
+RETRY_AFTER_S = 10
+"""The longest wait that a server may ask for. MinIO says 60 whenever it is busy, also a moment after its start."""
 
 _IDENTITY_TIMEOUT = Timeout(connect=2.0, read=20.0)
 _AWS = "https://s3.amazonaws.com"

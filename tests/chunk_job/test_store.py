@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from chunk_job.contract import DocumentInvalid, ExitCode, JobError
 from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, open_store
 
-STORES = [pytest.param("file_store", id="file")]
+STORES = [pytest.param("file_store", id="file"), pytest.param("s3_store", id="s3", marks=pytest.mark.s3)]
 
 
 @pytest.fixture

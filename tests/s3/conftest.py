@@ -1,0 +1,50 @@
+"""A real S3 server for every test here, one a worker, and a bucket a test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chunk_job import s3_client
+from chunk_job.store import Store, open_store
+from tests.testbed import proxy as proxies
+from tests.testbed import s3_server
+from tests.testbed.fixtures import bucket, environment, server
+from tests.testbed.s3_server import OwnServer, Server
+
+__all__ = ["bucket", "environment", "server"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.s3)
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[OwnServer]:
+    """A server that the test may kill."""
+    if s3_server.given():
+        pytest.skip("kills its server, and the given one is not ours to kill")
+    with s3_server.own(tmp_path / "minio") as own:
+        yield own
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waits between tries: the tests of what is tried again need not sit through them."""
+    monkeypatch.setattr(s3_client, "jittered", lambda _: 0.01)
+
+
+@pytest.fixture
+def store(environment: pytest.MonkeyPatch, bucket: str) -> Store:
+    return open_store(f"s3://{bucket}/some/prefix")
+
+
+@pytest.fixture
+def proxy(server: Server, environment: pytest.MonkeyPatch) -> Iterator[proxies.Proxy]:
+    """A proxy between the store and its server."""
+    with proxies.proxied(server.address) as proxy:
+        environment.setenv("AWS_ENDPOINT_URL_S3", proxy.endpoint)
+        yield proxy
