@@ -1,10 +1,10 @@
 """What cannot be transcribed: every message names the file and says what to do, and the other files are not touched."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,14 +61,18 @@ def lay_out(folder: Path) -> None:
     subprocess.run(["ffmpeg", "-v", "error", *picture, f"file:{folder / 'mute.mp4'}"], check=True)
 
 
-@pytest.fixture(scope="module")
-def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Desk, river.Ended]]:
+@pytest.fixture(scope="session")
+def refused(shared: Path) -> tuple[Desk, river.Ended]:
     """One command with all of them and a good one in the middle."""
-    desk = Desk(tmp_path_factory.mktemp("refused") / "desk")
-    lay_out(desk.folder)
-    names = list(BAD)
-    yield desk, desk.transcribe(*names[:5], "good.wav", *names[5:], *SMALL)
-    desk.clear()
+    folder = shared / "refused"
+    with river.alone(folder) as must:
+        desk = Desk(folder)
+        if must:
+            lay_out(folder)
+            names = list(BAD)
+            ended = desk.transcribe(*names[:5], "good.wav", *names[5:], *SMALL)
+            (folder / "ended.json").write_text(json.dumps(dataclasses.asdict(ended)), encoding="utf-8")
+    return desk, river.Ended(**json.loads((folder / "ended.json").read_bytes()))
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,8 +1,6 @@
 """The commands around a run that is going on: seen, cancelled, not to be removed."""
 
 import json
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -35,10 +33,12 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     refused = desk.run("clean", run, "--yes")
     assert (refused.code, desk.keys().run) == (4, run)
     assert f"run {run} is being worked on: cancel it first" in refused.err
+    follower = desk.start("transcribe", "-o", desk.folder / "other", file, *CUT)
+    follower.said("following it")
     cancelled = desk.run("cancel", run[:6])
     assert (cancelled.code, cancelled.err) == (0, f"run {run} is cancelled\n")
     ended = running.ended()
-    assert ended.code == 8
+    assert (ended.code, follower.ended().code) == (8, 8), "who follows a cancelled run is cancelled too"
     assert "talk.wav: cancelled: cancelled" in ended.err
     assert desk.processes() == []
     assert desk.outputs == {}
@@ -49,15 +49,6 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     assert again.code == 0, again.err
     assert before.items() <= desk.results().items()
     assert desk.outputs == undisturbed.outputs
-
-
-def test_a_follower_of_a_cancelled_run_is_cancelled_too(desk: Desk, undisturbed: Undisturbed) -> None:
-    file = undisturbed.lay(desk, 0, 2)
-    running = held(desk, file)
-    follower = desk.start("transcribe", "-o", desk.folder / "other", file, *CUT)
-    follower.said("following it")
-    assert desk.run("cancel", desk.keys().run).code == 0
-    assert (running.ended().code, follower.ended().code) == (8, 8)
 
 
 def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(desk: Desk, undisturbed: Undisturbed) -> None:
@@ -71,17 +62,6 @@ def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(desk: Des
     desk.store.put(keys.status, json.dumps(status | {"updated_ms": status["updated_ms"] - 31_000}).encode())
     facts = json.loads(desk.run("status", keys.run, "--json").out)
     assert (facts["state"], facts["advice"]) == ("interrupted", f"stenofleet resume {keys.run}")
-
-
-def test_two_signals_are_one(desk: Desk, undisturbed: Undisturbed) -> None:
-    file = undisturbed.lay(desk, 0, 2)
-    running = held(desk, file)
-    for _ in range(2):
-        os.kill(running.process.pid, signal.SIGINT)
-    ended = running.ended()
-    assert ended.code == 130
-    assert "Traceback" not in ended.err
-    assert ended.err.count("to go on: ") == 1
 
 
 def test_the_demo_kills_a_job_and_comes_to_the_end(desk: Desk) -> None:
