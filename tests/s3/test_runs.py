@@ -1,0 +1,146 @@
+"""Whole runs with their store in S3: the same bytes as in a folder, resumed after kills, and no secret anywhere."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chunk_job.store import open_store
+from tests import river, speech
+from tests.testbed.s3_server import OwnServer, Server
+
+OUTAGE_S = 25
+"""Longer than any retry inside of the store: only patience outlasts it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A recording, and what an undisturbed run on a folder makes of it."""
+
+    media: Path
+    outputs: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    desk = river.Desk(tmp_path_factory.mktemp("folder"))
+    media = desk.folder / "talk.wav"
+    speech.write_wav(media, speech.tape(seconds=64, seed=1))
+    ended = desk.transcribe(media, *river.CUT)
+    assert ended.code == 0, ended.err
+    return Reference(media=media, outputs=desk.outputs)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[river.Desk]:
+    desk = river.Desk(tmp_path / "desk")
+    yield desk
+    desk.clear()
+
+
+@pytest.fixture
+def there(bucket: str) -> dict[str, str]:
+    """The store that commands of this test use."""
+    return {"STENOFLEET_STORE": f"s3://{bucket}/team/talks"}
+
+
+def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
+    server: Server, bucket: str, desk: river.Desk, there: dict[str, str], reference: Reference
+) -> None:
+    command = desk.start("transcribe", "-o", desk.out, reference.media, *river.CUT, env=there)
+    seen = set()
+    while command.process.poll() is None:
+        for pid in desk.processes():
+            try:
+                seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            except OSError:
+                continue
+        for log in desk.folder.rglob("log"):
+            seen.add(log.read_bytes() if log.is_file() else b"")
+        time.sleep(0.05)
+    ended = command.ended()
+    assert ended.code == 0, ended.err
+    assert desk.outputs == reference.outputs
+    # Commands of the controller, the intake and three chunks at least.
+    assert len([line for line in seen if b"--store" in line]) >= 4
+
+    store = open_store(there["STENOFLEET_STORE"])
+    objects = {entry.key: store.get(entry.key) for entry in store.list("")}
+    assert {key.rpartition("/")[2] for key in objects} >= {"_SUCCESS", "plan.json", "transcript.json", "run.json"}
+    names = {entry.object_name or "" for entry in server.client().list_objects(bucket_name=bucket, recursive=True)}
+    assert all(name.startswith("team/talks/") for name in names)
+    files = [path.read_bytes() for path in desk.folder.rglob("*") if path.is_file()]
+    for secret in (server.access_key, server.secret_key):
+        for text in (*objects.values(), *files, *seen, ended.err.encode(), ended.out.encode()):
+            assert secret.encode() not in text
+
+    assert "complete" in desk.run("list", env=there).out
+    assert desk.run("clean", "--all", "--yes", env=there).code == 0
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize("point", ["chunk.transcribed.00001.a1", "chunk.committed.00001.a1", "run.transcript.srt"])
+def test_a_killed_command_is_given_again(
+    desk: river.Desk, there: dict[str, str], reference: Reference, point: str
+) -> None:
+    here = desk.meeting()
+    command = desk.start(
+        "transcribe", "-o", desk.out, reference.media, *river.CUT, env=there, crash=f"{point}=hold:{here}"
+    )
+    river.until(here.exists, point)
+    command.kill()
+    desk.quiet()
+    store = open_store(there["STENOFLEET_STORE"])
+    before = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
+    ended = desk.transcribe(reference.media, *river.CUT, env=there)
+    assert ended.code == 0, ended.err
+    assert desk.outputs == reference.outputs
+    after = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
+    assert after.items() >= before.items()
+
+
+def test_a_store_that_goes_away_in_the_middle_and_comes_back(
+    mortal: OwnServer, desk: river.Desk, reference: Reference, environment: pytest.MonkeyPatch
+) -> None:
+    for name, value in mortal.environment.items():
+        environment.setenv(name, value)
+    with mortal.bucket() as bucket:
+        there = {"STENOFLEET_STORE": f"s3://{bucket}"}
+        here = desk.meeting()
+        # The job of chunk 1 stands still with its words until it is killed; the others meet the outage as they work.
+        command = desk.start(
+            *("transcribe", "-o", desk.out, reference.media, *river.CUT),
+            env=there,
+            crash=f"chunk.transcribed.00001.a1=hold:{here}",
+        )
+        river.until(here.exists, "a chunk is transcribed")
+        mortal.kill()
+        command.said("waiting up to")
+        time.sleep(OUTAGE_S)
+        assert command.process.poll() is None
+        mortal.start()
+        desk.kill_all("chunk_job")
+        ended = command.ended()
+        assert ended.code == 0, ended.err
+        assert desk.outputs == reference.outputs
+
+
+def test_a_store_that_says_no_ends_the_command_with_advice(
+    desk: river.Desk, bucket: str, reference: Reference, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "nobody-knows-this")
+    ended = desk.transcribe(reference.media, *river.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
+    assert ended.code == 3, ended.err
+    assert "SignatureDoesNotMatch" in ended.err
+    assert "AWS_SECRET_ACCESS_KEY" in ended.err
+    assert "nobody-knows-this" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_bucket_that_is_missing_ends_the_command_with_advice(desk: river.Desk, reference: Reference) -> None:
+    ended = desk.transcribe(reference.media, *river.CUT, env={"STENOFLEET_STORE": "s3://stenofleet-nowhere"})
+    assert ended.code == 3, ended.err
+    assert "create the bucket" in ended.err
+    assert "Traceback" not in ended.err
