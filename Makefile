@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg demo test lint fmt lock clean
+.PHONY: help venv ffmpeg demo test test-s3 lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -36,6 +36,11 @@ demo: venv ffmpeg ## the main job on the shipped sample: one chunk job is killed
 
 test: venv ffmpeg ## every test that needs no server
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not cluster and not soak" $(ARGS)
+
+# The build is no part of the tests' time. STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name another server.
+test-s3: venv ffmpeg ## the store and whole runs on a real MinIO, which is built once from its Go module
+	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
 
 lint: venv ## ruff, mypy and import-linter; each runs even if another fails
 	@failed=; \

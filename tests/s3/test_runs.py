@@ -11,7 +11,7 @@ from chunk_job.store import open_store
 from tests import river, speech
 from tests.testbed.s3_server import OwnServer, Server
 
-OUTAGE_S = 25
+OUTAGE_S = 60
 """Longer than any retry inside of the store: only patience outlasts it."""
 
 
@@ -101,6 +101,7 @@ def test_a_killed_command_is_given_again(
     assert after.items() >= before.items()
 
 
+@pytest.mark.timeout(240)
 def test_a_store_that_goes_away_in_the_middle_and_comes_back(
     mortal: OwnServer, desk: river.Desk, reference: Reference, environment: pytest.MonkeyPatch
 ) -> None:
