@@ -1,5 +1,6 @@
 """ffmpeg's door: the samples of a file to the sample, at the times a player shows, and never another file's."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -183,10 +184,21 @@ def test_a_missing_tool_is_the_environments_fault(monkeypatch: pytest.MonkeyPatc
     assert "apt-get install ffmpeg" in missing.value.advice
 
 
-def test_ffmpeg_gets_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_SECRET_ACCESS_KEY", "http_proxy", "FFREPORT", "LD_PRELOAD"):
-        monkeypatch.setenv(name, "x")
-    assert sorted(media._environment()) == ["LC_ALL", "PATH"]
+@pytest.mark.process
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("http_proxy", "http://proxy")
+    path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
+    with decode(str(path), probe(str(path)).track(None)) as decoder:
+        next(decoder.blocks())
+        place = Path("/proc", str(decoder._child.pid))
+        assert (place / "comm").read_text() == "ffmpeg\n"
+        names = {line.partition("=")[0] for line in (place / "environ").read_text().split("\0") if line}
+        limits = {line[:26].strip(): line[26:].split()[0] for line in (place / "limits").read_text().splitlines()}
+    assert names == {"LC_ALL", "PATH"}
+    wanted = {"Max address space": 4 << 30, "Max cpu time": 4 * 3600, "Max core file size": 0, "Max open files": 64}
+    assert {name: int(limits[name]) for name in wanted} == wanted
 
 
 def audio(**stream: object) -> dict[str, object]:
@@ -292,9 +304,14 @@ def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
         "with decode(path, probe(path).track(None)) as decoder:\n"
         "    next(decoder.blocks()); print('up', flush=True); time.sleep(100)\n"
     )
-    with subprocess.Popen([sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
-        assert reader.stdout is not None
-        assert reader.stdout.readline() == b"up\n"
-        assert desk.processes("ffmpeg")
-        os.kill(reader.pid, signal.SIGKILL)
-    desk.quiet()
+    with contextlib.ExitStack() as held:
+        with subprocess.Popen([sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
+            assert reader.stdout is not None
+            assert reader.stdout.readline() == b"up\n"
+            assert desk.processes("ffmpeg")
+            # The pipe stays open: it is the parent's death alone that ffmpeg hears of.
+            for descriptor in Path("/proc", str(reader.pid), "fd").iterdir():
+                if str(descriptor.readlink()).startswith("pipe:"):
+                    held.callback(os.close, os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK))
+            os.kill(reader.pid, signal.SIGKILL)
+        desk.quiet()
