@@ -280,6 +280,8 @@ def _from_network(error: Exception, what: str) -> JobError:
             f"{what}: no TLS: {reason}",
             "AWS_CA_BUNDLE names the file with the certificates to trust; http:// is for a server without TLS",
         )
+    if isinstance(error, ValueError):
+        return JobError(ExitCode.CONFIG, f"{what}: that is no name of a server", "correct AWS_ENDPOINT_URL_S3")
     if isinstance(error, NameResolutionError):
         return StoreUnavailable(f"{what}: no such host", "check the name in AWS_ENDPOINT_URL_S3, and DNS")
     if isinstance(error, NewConnectionError):

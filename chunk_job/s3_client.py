@@ -92,7 +92,8 @@ def is_interruption(error: HTTPError) -> bool:
     """Whether an answer began and broke off, or a handshake did: the same again may well succeed."""
     if isinstance(error, SSLError):
         return bool(error.args) and isinstance(error.args[0], (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    return not isinstance(error, MaxRetryError)
+    # A ValueError: urllib3 cannot make an address of the endpoint.
+    return not isinstance(error, (MaxRetryError, ValueError))
 
 
 def jittered(seconds: float) -> float:

@@ -119,6 +119,14 @@ def test_a_url_that_is_no_bucket_is_refused(bad: str) -> None:
     assert caught.value.code == ExitCode.CONFIG
 
 
+@pytest.mark.parametrize("name", ["a..b", "x" * 70])
+def test_an_endpoint_that_can_be_no_name_is_told(aws: pytest.MonkeyPatch, name: str) -> None:
+    aws.setenv("AWS_ENDPOINT_URL_S3", f"http://{name}:9000")
+    with pytest.raises(JobError, match="no name of a server") as caught:
+        open_store("s3://talks").get("x")
+    assert caught.value.code == ExitCode.CONFIG
+
+
 def test_keys_in_the_url_are_refused_and_not_repeated() -> None:
     with pytest.raises(JobError, match="do not belong") as caught:
         open_store("s3://AKIA:hush@talks/a")
