@@ -547,7 +547,7 @@ def test_a_store_that_never_answered_is_a_wrong_address(house: House) -> None:
     flaky.away = True
     with pytest.raises(EnvironmentProblem, match="the store is away"):
         house.command(policy=RetryPolicy(store_patience_ms=60_000))
-    assert house.runner.submitted == []
+    assert house.clock.at_ms == fakes.START_MS, "nobody waited"
 
 
 def test_an_error_of_the_machine_is_told_with_its_place(house: House) -> None:
