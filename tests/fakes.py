@@ -129,23 +129,29 @@ def word(text: str, start_ms: int, end_ms: int, probability: float = 0.9) -> Wor
     return Word(word=text, start_ms=start_ms, end_ms=end_ms, probability=probability)
 
 
-def segment(*heard: Heard | Word, number: int = 0, text: str | None = None, **changes: Any) -> Segment:
+def segment(
+    *heard: Heard, number: int = 0, text: str | None = None, probability: float = 0.9, **changes: Any
+) -> Segment:
     """A segment of these words, as long as they are."""
-    words = tuple(one if isinstance(one, dict) else word(*one) for one in heard)
     whole = Segment(
         id=number,
         seek=0,
-        start_ms=words[0]["start_ms"] if words else 0,
-        end_ms=words[-1]["end_ms"] if words else 0,
-        text="".join(word["word"] for word in words) if text is None else text,
+        start_ms=heard[0][1] if heard else 0,
+        end_ms=heard[-1][2] if heard else 0,
+        text="".join(said for said, _, _ in heard) if text is None else text,
         tokens=(1, 2, 3),
         temperature=0.0,
         avg_logprob=-0.2,
         compression_ratio=1.1,
         no_speech_prob=0.0,
-        words=words,
+        words=tuple(word(*one, probability) for one in heard),
     )
     return whole.model_copy(update=changes)
+
+
+def heard_in(said: Segment) -> list[Heard]:
+    """Its words, whatever they are in memory."""
+    return [(one["word"], one["start"], one["end"]) for one in said.model_dump()["words"]]
 
 
 def result(of: ChunkTask, *segments: Segment, attempt: int = 1, **changes: Any) -> ChunkResult:

@@ -43,7 +43,7 @@ DOCUMENTS: list[Document] = [
 times = st.integers(min_value=0, max_value=1000 * 3_600_000)
 texts = st.text(max_size=20)
 floats = st.floats(allow_nan=False, allow_infinity=False)
-words = st.fixed_dictionaries({"word": texts, "start_ms": times, "end_ms": times, "probability": floats})
+words = st.builds(fakes.word, texts, times, times, floats)
 segments = st.builds(
     Segment,
     id=st.integers(),

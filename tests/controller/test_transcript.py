@@ -29,11 +29,8 @@ def spoken(plan: Plan, span: int, *segments: Segment, **changes: Any) -> ChunkRe
 
 
 def words_of(transcript: Transcript) -> list[Heard]:
-    return [
-        (word["word"].strip(), word["start_ms"], word["end_ms"])
-        for segment in transcript.segments
-        for word in segment.words
-    ]
+    heard = [word for segment in transcript.segments for word in fakes.heard_in(segment)]
+    return [(text.strip(), start, end) for text, start, end in heard]
 
 
 def texts_of(transcript: Transcript) -> list[str]:
@@ -46,7 +43,7 @@ def joined(left: Sequence[Heard], right: Sequence[Heard], *, offset_ms: int = 0)
     results = []
     for span, heard in enumerate((left, right)):
         shift = plan.spans[span].audio_start_ms
-        words = [fakes.word(f" {text}", start - shift, end - shift) for text, start, end in heard]
+        words = [(f" {text}", start - shift, end - shift) for text, start, end in heard]
         results.append(spoken(plan, span, *([fakes.segment(*words)] if words else [])))
     return merge(plan, RECORD, results)
 
@@ -183,8 +180,8 @@ def test_without_an_anchor_the_middle_of_a_word_decides(
 @pytest.mark.parametrize("by_ms", [-50, 50], ids=["kept by both", "kept by none"])
 def test_of_two_hearings_the_surer_one_is_kept(ours: float, theirs: float, kept: str, by_ms: int) -> None:
     plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"})
-    left = fakes.segment(fakes.word(" right", 9800 + by_ms, 10_200 + by_ms, ours))
-    right = fakes.segment(fakes.word(" write", 9800 - by_ms - 8000, 10_200 - by_ms - 8000, theirs))
+    left = fakes.segment((" right", 9800 + by_ms, 10_200 + by_ms), probability=ours)
+    right = fakes.segment((" write", 1800 - by_ms, 2200 - by_ms), probability=theirs)
     assert texts_of(merge(plan, RECORD, [spoken(plan, 0, left), spoken(plan, 1, right)])) == [kept]
 
 
@@ -354,9 +351,9 @@ def assert_in_order(merged: Transcript) -> None:
     for segment in merged.segments:
         assert at <= segment.start_ms <= segment.end_ms <= merged.duration_ms
         at = segment.start_ms
-        for word in segment.words:
-            assert at <= word["start_ms"] <= word["end_ms"] <= segment.end_ms
-            at = word["end_ms"]
+        for _, start, end in fakes.heard_in(segment):
+            assert at <= start <= end <= segment.end_ms
+            at = end
         at = segment.end_ms
 
 
@@ -374,8 +371,9 @@ def hearings(draw: st.DrawFn) -> tuple[Plan, dict[int, ChunkResult]]:
         starts = sorted(draw(st.lists(st.integers(0, length), max_size=8)))
         segments = []
         for begin, end in pairwise([*starts, length]):
-            heard = [fakes.word(f" w{draw(st.integers(0, 3))}", begin, draw(st.integers(begin, end)))]
-            segments.append(fakes.segment(*heard, end_ms=draw(st.integers(heard[0]["end_ms"], length))))
+            ended = draw(st.integers(begin, end))
+            word = (f" w{draw(st.integers(0, 3))}", begin, ended)
+            segments.append(fakes.segment(word, end_ms=draw(st.integers(ended, length))))
         results[span.index] = spoken(plan, span.index, *segments)
     return plan, results
 
