@@ -389,10 +389,8 @@ def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
 def answer(store: Store, job: Job, deed: Deed) -> None:
     """What a chunk job leaves."""
     mine = ChunkTask.decode(store.get(job.task_key))
-    words = [
-        word(f" w{mine.span}{letter}", 1000 + 500 * place, 1400 + 500 * place) for place, letter in enumerate("ab")
-    ]
-    answered = result(mine, segment(*words), attempt=job.attempt, speech_ms=deed.speech_ms)
+    said = segment((f" w{mine.span}a", 1000, 1400), (f" w{mine.span}b", 1500, 1900))
+    answered = result(mine, said, attempt=job.attempt, speech_ms=deed.speech_ms)
     key = f"{mine.result_prefix}a{job.attempt}-u.json"
     match deed.leaves:
         case "result":
