@@ -143,7 +143,9 @@ def inside(said: Tape, at_ms: int, *, margin_ms: int = 100) -> bool:
 
 def heard(transcript: Transcript) -> list[HeardWord]:
     """Its words with their times."""
-    return [(word.word, word.start_ms, word.end_ms) for segment in transcript.segments for word in segment.words]
+    return [
+        (word["word"], word["start_ms"], word["end_ms"]) for segment in transcript.segments for word in segment.words
+    ]
 
 
 def seam_count(said: Script, cuts: list[int], transcript: Transcript) -> int:

@@ -277,7 +277,7 @@ def _segment(raw: Any, audio_ms: int) -> Segment:
 
     words: list[Word] = []
     for word in raw.words or ():
-        start = max(ms(word.start), words[-1].start_ms if words else 0)
+        start = max(ms(word.start), words[-1]["start_ms"] if words else 0)
         words.append(
             Word(
                 word=word.word,
@@ -286,12 +286,12 @@ def _segment(raw: Any, audio_ms: int) -> Segment:
                 probability=_finite(word.probability),
             )
         )
-    start = words[0].start_ms if words else ms(raw.start)
+    start = words[0]["start_ms"] if words else ms(raw.start)
     return Segment(
         id=raw.id,
         seek=raw.seek,
         start_ms=start,
-        end_ms=max(ms(raw.end), start, words[-1].end_ms if words else 0),
+        end_ms=max(ms(raw.end), start, words[-1]["end_ms"] if words else 0),
         text=raw.text,
         tokens=tuple(int(token) for token in raw.tokens),
         temperature=_finite(raw.temperature or 0.0),

@@ -84,7 +84,11 @@ class _Timed(NamedTuple):
 
     @property
     def middle(self) -> float:
-        return (self.word.start_ms + self.word.end_ms) / 2
+        return (self.word["start_ms"] + self.word["end_ms"]) / 2
+
+    @property
+    def probability(self) -> float:
+        return self.word["probability"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,12 @@ def _place(result: ChunkResult, span: Span, offset_ms: int) -> list[Segment]:
     shift = span.audio_start_ms + offset_ms
 
     def moved(word: Word) -> Word:
-        return word.model_copy(update={"start_ms": word.start_ms + shift, "end_ms": word.end_ms + shift})
+        return {
+            "word": word["word"],
+            "start_ms": word["start_ms"] + shift,
+            "end_ms": word["end_ms"] + shift,
+            "probability": word["probability"],
+        }
 
     return [
         segment.model_copy(
@@ -156,7 +165,7 @@ def _place(result: ChunkResult, span: Span, offset_ms: int) -> list[Segment]:
                 "start_ms": segment.start_ms + shift,
                 "end_ms": segment.end_ms + shift,
                 "seek": segment.seek + shift // 10,
-                "words": tuple(moved(word) for word in segment.words),
+                "words": tuple(map(moved, segment.words)),
             }
         )
         for segment in result.segments
@@ -181,12 +190,12 @@ def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tup
     last = max(keep_left, default=-1)
     first = min(keep_right, default=len(theirs))
     if last >= 0 and first < len(theirs) and _same_moment(ours[last], theirs[first]):
-        if ours[last].word.probability >= theirs[first].word.probability:
+        if ours[last].probability >= theirs[first].probability:
             keep_right.discard(first)
         else:
             keep_left.discard(last)
     elif last + 1 < len(ours) and first > 0 and _same_moment(ours[last + 1], theirs[first - 1]):
-        if ours[last + 1].word.probability >= theirs[first - 1].word.probability:
+        if ours[last + 1].probability >= theirs[first - 1].probability:
             keep_left.add(last + 1)
         else:
             keep_right.add(first - 1)
@@ -199,7 +208,7 @@ def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tu
         (i, j)
         for i, a in enumerate(ours)
         for j, b in enumerate(theirs)
-        if abs(a.middle - b.middle) <= _ANCHOR_MS and (word := _normal(a.word.word)) and word == _normal(b.word.word)
+        if abs(a.middle - b.middle) <= _ANCHOR_MS and (word := _normal(a.word)) and word == _normal(b.word)
     }
     if not pairs:
         return None
@@ -220,8 +229,9 @@ def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tu
 
 def _same_moment(a: _Timed, b: _Timed) -> bool:
     """Whether two unequal words are two hearings of one sound."""
-    shared = min(a.word.end_ms, b.word.end_ms) - max(a.word.start_ms, b.word.start_ms)
-    shorter = min(a.word.end_ms - a.word.start_ms, b.word.end_ms - b.word.start_ms)
+    one, other = a.word, b.word
+    shared = min(one["end_ms"], other["end_ms"]) - max(one["start_ms"], other["start_ms"])
+    shorter = min(one["end_ms"] - one["start_ms"], other["end_ms"] - other["start_ms"])
     return abs(a.middle - b.middle) <= _NEIGHBOUR_MS and shared * 2 > shorter
 
 
@@ -250,9 +260,9 @@ def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
         return segment
     return segment.model_copy(
         update={
-            "text": "".join(word.word for word in words),
-            "start_ms": words[0].start_ms,
-            "end_ms": max(word.end_ms for word in words),
+            "text": "".join(word["word"] for word in words),
+            "start_ms": words[0]["start_ms"],
+            "end_ms": max(word["end_ms"] for word in words),
             "words": tuple(words),
             # The tokens of half a segment are not known without the tokenizer.
             "tokens": (),
@@ -266,19 +276,30 @@ def _ordered(segments: Sequence[Segment], end_ms: int) -> tuple[Segment, ...]:
     at = 0
     for number, segment in enumerate(segments):
         start = min(max(segment.start_ms, at), end_ms)
-        words = []
-        word_at = start
-        for word in segment.words:
-            begin = min(max(word.start_ms, word_at), end_ms)
-            word_at = min(max(word.end_ms, begin), end_ms)
-            words.append(word.model_copy(update={"start_ms": begin, "end_ms": word_at}))
+        words, word_at = _ordered_words(segment.words, start, end_ms)
         at = max(min(max(segment.end_ms, start), end_ms), word_at)
-        ordered.append(
-            segment.model_copy(update={"id": number, "start_ms": start, "end_ms": at, "words": tuple(words)})
-        )
+        ordered.append(segment.model_copy(update={"id": number, "start_ms": start, "end_ms": at, "words": words}))
     return tuple(ordered)
 
 
-def _normal(word: str) -> str:
+def _ordered_words(words: tuple[Word, ...], start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:
+    """The words in order within [start_ms, end_ms], and where the last of them ends."""
+    at = start_ms
+    for word in words:
+        if not at <= word["start_ms"] <= word["end_ms"] <= end_ms:
+            break
+        at = word["end_ms"]
+    else:
+        return words, at
+    at = start_ms
+    moved: list[Word] = []
+    for word in words:
+        begin = min(max(word["start_ms"], at), end_ms)
+        at = min(max(word["end_ms"], begin), end_ms)
+        moved.append({**word, "start_ms": begin, "end_ms": at})
+    return tuple(moved), at
+
+
+def _normal(word: Word) -> str:
     """A word as two hearings of it agree: case and punctuation aside."""
-    return "".join(character for character in word.casefold() if character.isalnum())
+    return "".join(character for character in word["word"].casefold() if character.isalnum())
