@@ -76,11 +76,15 @@ class Document(BaseModel):
     def decode(cls, data: bytes) -> Self:
         """The document in *data*. Raises :class:`DocumentInvalid` with the first thing that is wrong."""
         try:
-            return cls.model_validate_json(data)
+            document = cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(str(part) for part in first["loc"]) or "document"
             raise DocumentInvalid(f"{cls.__name__}: {place}: {first['msg']}") from error
+        # Code need not repeat it; what comes from outside must say what it is.
+        if "schema_" in cls.model_fields.keys() - document.model_fields_set:
+            raise DocumentInvalid(f"{cls.__name__}: schema: Field required")
+        return document
 
 
 class DocumentInvalid(JobError):

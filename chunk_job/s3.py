@@ -228,13 +228,13 @@ def _parse(url: str) -> tuple[str, str]:
     if "@" in parts.netloc:
         # Not repeated: it holds a secret.
         raise JobError(
-            ExitCode.CONFIG,
+            ExitCode.USAGE,
             "keys do not belong into the store's URL, where everybody sees them",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write s3://bucket/prefix",
         )
     prefix = parts.path.strip("/")
     if not parts.netloc or parts.query or parts.fragment or not (_is_key(prefix) or not prefix):
-        raise JobError(ExitCode.CONFIG, f"no bucket and prefix in {url!r}", "use s3://bucket or s3://bucket/prefix")
+        raise JobError(ExitCode.USAGE, f"no bucket and prefix in {url!r}", "use s3://bucket or s3://bucket/prefix")
     return parts.netloc, f"{prefix}/" if prefix else ""
 
 

@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ class Store(Protocol):
 
 
 def open_store(url: str) -> Store:
-    """The store at *url*. Raises :class:`JobError` (CONFIG) for a scheme that has no door."""
+    """The store at *url*. Raises :class:`JobError`: USAGE for a URL that is none, CONFIG where something is missing."""
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return FileStore(Path(unquote(parts.path)))
@@ -94,7 +95,7 @@ def open_store(url: str) -> Store:
 
         return S3Store(url)
     raise JobError(
-        ExitCode.CONFIG,
+        ExitCode.USAGE,
         f"no store behind {url!r}",
         "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
     )
@@ -147,6 +148,8 @@ class FileStore:
             return None
         except OSError as error:
             raise _translate(error, key, self.root) from error
+        if not stat.S_ISREG(status.st_mode):
+            return None
         return StoredObject(key=key, size_bytes=status.st_size, modified_s=status.st_mtime)
 
     def delete(self, key: str) -> None:
@@ -188,7 +191,7 @@ class FileStore:
         # A delete next door may take the last object, and with it the folder, between mkdir and open.
         for _ in range(20):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 temporary.parent.mkdir(parents=True, exist_ok=True)
                 return temporary.open("xb")
         return temporary.open("xb")
@@ -197,7 +200,7 @@ class FileStore:
     def _errors(self, key: str) -> Iterator[None]:
         try:
             yield
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError) as error:
             raise ObjectMissing(key) from error
         except OSError as error:
             raise _translate(error, key, self.root) from error

@@ -19,7 +19,7 @@ Phase = Literal["queued", "starting", "running", "ended"]
 Budget = Literal["chunk", "cluster", "never"]
 State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 
-BUDGETS: Mapping[FailureClass, Budget] = {
+BUDGETS: Mapping[str, Budget] = {
     # The same input, options or rights give the same failure: trying again only costs time.
     FailureClass.BAD_INPUT: "never",
     FailureClass.CONFIG: "never",
@@ -39,6 +39,12 @@ BUDGETS: Mapping[FailureClass, Budget] = {
     FailureClass.DISRUPTED_DELETED: "cluster",
 }
 """Who pays for a failure."""
+
+ENVIRONMENT: frozenset[str] = frozenset(
+    {FailureClass.CONFIG, FailureClass.ACCESS, FailureClass.MODEL, FailureClass.GPU_UNHEALTHY}
+    | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
+)
+"""Failures for which the media are not to blame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +177,8 @@ class Finish:
     lost: tuple[int, ...] = ()
     summary: str = ""
     advice: str = ""
+    failure: str = ""
+    """Class of the failure that decided it; empty where none did."""
 
 
 Action = Submit | Delete | PinLanguage | Finish
@@ -186,7 +194,8 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
     verdict = _verdict(state, policy)
     if verdict is not None:
         return actions if live or actions else [verdict]
-    intakes = [view for view in live if view.span is None]
+    # One that has just ended is judged first: its evidence, and the back-off it asks for, are not in this picture yet.
+    intakes = [view for view in state.jobs if view.span is None]
     if not state.planned and not intakes and intake_room > 0 and _rested(state, None, now_ms, policy):
         actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
     actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
@@ -284,7 +293,7 @@ def _verdict(state: RunState, policy: RetryPolicy) -> Finish | None:
     if broken is not None:
         return broken
     if not state.planned and (why := _lost(state, None, policy)):
-        return Finish(verdict="failed", summary=why.summary, advice=why.advice)
+        return Finish(verdict="failed", summary=why.summary, advice=why.advice, failure=why.failure)
     lost = {span: why for span in state.tasks if span not in state.answered and (why := _lost(state, span, policy))}
     if lost and not state.gaps_allowed:
         span, why = min(lost.items())
@@ -295,12 +304,19 @@ def _verdict(state: RunState, policy: RetryPolicy) -> Finish | None:
             summary=f"chunk {span} failed {count} time{'s' if count > 1 else ''}, last {why.failure}: {why.summary}",
             advice=why.advice
             or "run the same command again for a fresh round, or allow a gap (--on-chunk-failure gap)",
+            failure=why.failure,
         )
     if not state.planned or len(state.answered) + len(lost) < len(state.tasks):
         return None
     if lost and not state.answered:
         why = lost[min(lost)]
-        return Finish(verdict="failed", lost=tuple(sorted(lost)), summary=why.summary, advice=why.advice)
+        return Finish(
+            verdict="failed",
+            lost=tuple(sorted(lost)),
+            summary=why.summary,
+            advice=why.advice,
+            failure=why.failure,
+        )
     return Finish(verdict="partial" if lost else "complete", lost=tuple(sorted(lost)))
 
 
@@ -316,6 +332,7 @@ def _broken(state: RunState, policy: RetryPolicy) -> Finish | None:
                 verdict="failed",
                 summary=f"{count} jobs in a row failed alike and none succeeded ({failure}): {last.summary}",
                 advice=last.advice,
+                failure=failure,
             )
     return None
 
@@ -329,7 +346,8 @@ def _lost(state: RunState, span: int | None, policy: RetryPolicy) -> Evidence | 
 
 
 def _budget(failure: Evidence) -> Budget:
-    return BUDGETS[FailureClass(failure.failure)]
+    # A class of another version is nobody's fault but the chunk's.
+    return BUDGETS.get(failure.failure, "chunk")
 
 
 def _rested(state: RunState, span: int | None, now_ms: int, policy: RetryPolicy) -> bool:

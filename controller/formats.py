@@ -5,10 +5,11 @@ Touches: nothing. Each format is a pure function of the transcript; ``render`` m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from controller.transcript import Transcript
+from controller.transcript import Gap, Transcript
 
 _SHORTEST_CUE_MS = 20
 
@@ -32,14 +33,7 @@ def cues(transcript: Transcript) -> list[Cue]:
         for segment in transcript.segments
         if (text := " ".join(segment.text.split()))
     ]
-    lines += [
-        Cue(
-            gap.start_ms,
-            gap.end_ms,
-            f"[no transcript from {_clock(gap.start_ms, '.')} to {_clock(gap.end_ms, '.')}]",
-        )
-        for gap in transcript.gaps
-    ]
+    lines += [_gap_line(gap, lines) for gap in transcript.gaps]
     lines.sort(key=lambda cue: cue.start_ms)
     return list(_widened(lines, transcript.duration_ms))
 
@@ -50,9 +44,9 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_srt(transcript: Transcript) -> str:
-    """SubRip: numbered from 1, hours always there. Nothing is escaped: SubRip has no escapes."""
+    """SubRip: numbered from 1, hours always there. It has no escapes: what would read as a time line is changed."""
     return "".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{cue.text}\n\n"
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_unlike_times(cue.text)}\n\n"
         for number, cue in enumerate(cues(transcript), 1)
     )
 
@@ -87,6 +81,15 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 """By file extension."""
 
 
+def _gap_line(gap: Gap, lines: Sequence[Cue]) -> Cue:
+    """A line for what is missing, between the lines around it: a neighbour may have heard a little of it."""
+    start = max([gap.start_ms, *(cue.end_ms for cue in lines if cue.start_ms < gap.start_ms)])
+    end = min([gap.end_ms, *(cue.start_ms for cue in lines if cue.start_ms >= gap.start_ms)])
+    # Whole seconds: with milliseconds SubRip parsers take the text for a time line.
+    text = f"[no transcript from {_seconds(gap.start_ms // 1000)} to {_seconds(-(-gap.end_ms // 1000))}]"
+    return Cue(start, max(start, end), text)
+
+
 def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
     """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
     for cue, limit in zip(lines, [*(cue.start_ms for cue in lines[1:]), end_ms], strict=False):
@@ -94,8 +97,15 @@ def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
 
 
 def _clock(ms: int, point: str) -> str:
-    seconds, rest = divmod(ms, 1000)
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{point}{rest:03d}"
+    return f"{_seconds(ms // 1000)}{point}{ms % 1000:03d}"
+
+
+def _seconds(seconds: int) -> str:
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _unlike_times(text: str) -> str:
+    return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text)
 
 
 def _escaped(text: str) -> str:

@@ -158,13 +158,15 @@ class Ledger:
         )
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
-        """Put why a job failed, before anything of it goes."""
+        """Put why a job failed, before anything of it goes; its number is used in any case."""
+        span = delete.view.span
+        self._used[span] = max(self._used.get(span, 0), delete.view.attempt)
         why = delete.failure
         if why is None:
             return
         evidence = Evidence(
             round=self._round,
-            span=delete.view.span,
+            span=span,
             attempt=delete.view.attempt,
             failure=why.failure,
             summary=why.summary,
@@ -197,6 +199,7 @@ class Ledger:
             round=self._round,
             summary=finish.summary or _summary(verdict, finish.lost),
             advice=finish.advice,
+            failure=finish.failure,
         )
         reach("run.concluded")
         return outcome
@@ -220,10 +223,7 @@ class Ledger:
     def _load(self) -> None:
         self._read_tasks()
         self._read_results(self.keys.results)
-        if self._planned and any(self._store.stat(self.keys.audio(span)) is None for span in self._open_spans()):
-            # A plan promises that what is still to do lies there. It does not any more: cut again, put what is missing.
-            self._store.delete(self.keys.plan)
-            self._planned = False
+        self._uncut()
         self._read_language()
         self._evidence.clear()
         for entry in self._store.list(self.keys.failures):
@@ -231,8 +231,19 @@ class Ledger:
                 self._remember(evidence)
         self._evidence.sort(key=lambda item: (item.ended_ms, item.attempt))
 
-    def _open_spans(self) -> Iterator[int]:
-        return (span for span in self._tasks if span not in self._winners)
+    def _uncut(self) -> None:
+        """A task promises that its audio lies there. Where it does not any more, forget it: the intake cuts it anew."""
+        gone = [
+            span
+            for span in self._tasks
+            if span not in self._winners and self._store.stat(self.keys.audio(span)) is None
+        ]
+        if gone:
+            self._store.delete(self.keys.plan)
+            self._planned = False
+        for span in gone:
+            self._store.delete(self.keys.task(span))
+            del self._tasks[span]
 
     def _remember(self, evidence: Evidence) -> None:
         self._evidence.append(evidence)
@@ -251,6 +262,8 @@ class Ledger:
             if not found.rung:
                 self._tasks[found.span] = _Known(audio_ms=ChunkTask.decode(raw).audio_ms, digests=frozenset())
         for span, more in digests.items():
+            if span not in self._tasks:
+                continue  # degraded options of a task that is not there (any more)
             known = self._tasks[span]
             self._tasks[span] = replace(known, digests=known.digests | more)
 

@@ -48,6 +48,7 @@ _CPU_LIMIT_S = 4 * 3600
 _OFFSET_FLOOR_MS = 50
 _INCOMPLETE = "check that it is complete and plays in a media player"
 
+_INPUT = "INPUT"
 _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,gxf,m4v,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
     "mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
@@ -105,6 +106,10 @@ def probe(path: str) -> Media:
         )
     except subprocess.TimeoutExpired:
         raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", _INCOMPLETE) from None
+    if b"not on whitelist" in done.stderr:
+        raise MediaProblem(
+            "is a playlist or another format that is not read here", "name the recording itself, in a media container"
+        )
     if done.returncode != 0:
         raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", _INCOMPLETE)
     return _parse_probe(json.loads(done.stdout))
@@ -113,7 +118,8 @@ def probe(path: str) -> Media:
 @contextlib.contextmanager
 def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     """A stream over one track of the file at the absolute *path*; ffmpeg is gone when the block is left."""
-    graph = ffmpeg.input(f"file:{path}", vn=None, sn=None, dn=None, **_input_options())
+    # A stand-in for the name: ffmpeg-python encodes what it is given, and a name need not be UTF-8.
+    graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **_input_options())
     output = graph.output(
         "pipe:1",
         map=f"0:a:{track.number}",
@@ -123,7 +129,8 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         ar=SAMPLE_RATE,
         f="s16le",
     )
-    command = [_tool("ffmpeg"), "-nostdin", "-v", "error", *output.get_args()]
+    arguments = [f"file:{path}" if argument == _INPUT else argument for argument in output.get_args()]
+    command = [_tool("ffmpeg"), "-nostdin", "-v", "error", *arguments]
     with subprocess.Popen(
         [*_fence(), *command],
         stdin=subprocess.DEVNULL,
@@ -193,7 +200,11 @@ class FlacWriter:
     """A FLAC file of 16 kHz mono samples, with the digest of what went in."""
 
     def __init__(self, path: Path | None) -> None:
-        """*path* None: only count and digest, for a chunk whose audio is not needed again."""
+        """*path* None: only count and digest, for a chunk whose audio is not needed again.
+
+        Writing raises :class:`EnvironmentProblem` where there is no room.
+        """
+        self._path = path
         self._file = path and soundfile.SoundFile(
             path, mode="w", samplerate=SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16"
         )
@@ -205,13 +216,25 @@ class FlacWriter:
         self._digest.update(pcm.data)
         self.samples += len(pcm)
         if self._file:
-            self._file.write(pcm)
+            with self._room():
+                self._file.write(pcm)
 
     def close(self) -> str:
         """Finish the file; the digest of its samples."""
         if self._file:
-            self._file.close()
+            with self._room():
+                self._file.close()
         return self._digest.hexdigest()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise EnvironmentProblem(
+                f"chunk audio cannot be written to {self._path and self._path.parent}: {error}",
+                "free space there, or point TMPDIR (a local run: --store) to a folder with room",
+            ) from error
 
 
 def levels(pcm: Pcm) -> list[float]:

@@ -96,7 +96,8 @@ class Planner:
         # goes on.
         self._first_ms = max(options.threshold_ms, options.chunk_ms) if direct else 0
         self._parts, self._length_ms = 1, options.chunk_ms
-        if duration_ms and not direct:
+        # A header shorter than a chunk says nothing about how to share out the audio: most likely it is wrong.
+        if duration_ms and duration_ms >= options.chunk_ms and not direct:
             self._parts, self._length_ms = max(1, round(duration_ms / options.chunk_ms)), duration_ms
         self._half = max(1, min(options.window_ms, self._length_ms // self._parts // 4) // HOP_MS)
         self._grid = 0 if direct else 1

@@ -118,6 +118,8 @@ class Outcome(Document):
     round: str
     summary: str
     advice: str
+    failure: str = ""
+    """Class of the failure that decided it; empty where none did."""
 
 
 class SpanReport(Document):

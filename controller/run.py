@@ -368,6 +368,7 @@ class _Run:
             advice=outcome.advice,
             files=files,
             warnings=plan.warnings if plan else (),
+            environment=outcome.failure in rules.ENVIRONMENT,
         )
 
     def _settled(

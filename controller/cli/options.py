@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 import click
 
-from chunk_job.contract import JobError, TranscribeOptions
+from chunk_job.contract import ExitCode, JobError, TranscribeOptions
 from chunk_job.names import language_code
 from chunk_job.store import FileStore, Store, open_store
 from controller.decide import RetryPolicy
-from controller.errors import UsageProblem
+from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS
 from controller.local import LocalRunner
 
@@ -156,11 +156,14 @@ def cores() -> int:
 
 
 def store_at(url: str | None) -> Store:
-    """The store to use. Raises :class:`UsageProblem` for a URL that is none."""
+    """The store to use. Raises :class:`UsageProblem` for a URL that is none, :class:`EnvironmentProblem` where its
+    credentials or certificates are missing.
+    """
     try:
         return open_store(url or state_home().as_uri())
     except JobError as error:
-        raise UsageProblem(error.summary, error.advice) from error
+        problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
+        raise problem(error.summary, error.advice) from error
 
 
 def runner_for(store: Store) -> LocalRunner:

@@ -355,7 +355,8 @@ def _outputs(paths: Sequence[Path], folder: Path, formats: tuple[str, ...]) -> d
         raise UsageProblem(f"{folder}: is no folder", "name a folder for --output-dir")
     by_base: dict[Path, Path] = {}
     for path in paths:
-        base = folder.absolute() / (path.stem or path.name)
+        # A name of dots has a stem that would lead out of the folder.
+        base = folder.absolute() / (path.stem if path.stem.strip(".") else path.name)
         if base in by_base:
             raise UsageProblem(
                 f"{by_base[base]} and {path} would both write {base.name}.txt",

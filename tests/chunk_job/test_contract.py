@@ -27,6 +27,7 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
+from controller.records import Round
 from tests import fakes
 
 TASK = fakes.task(fakes.record(), 7, audio_ms=10_000)
@@ -85,6 +86,11 @@ def test_a_document_comes_back_as_it_went(document: Document) -> None:
 def test_an_unknown_field_is_an_error(document: Document) -> None:
     with pytest.raises(DocumentInvalid, match=f"^{type(document).__name__}: more: "):
         type(document).decode(changed(document, lambda raw: raw.update(more=1)))
+
+
+def test_a_document_that_does_not_say_what_it_is_is_an_error() -> None:
+    with pytest.raises(DocumentInvalid, match=r"^Round: schema: "):
+        Round.decode(b'{"id": "x"}')
 
 
 @pytest.mark.parametrize("document", [TASK, RESULT, DOCUMENTS[3], DOCUMENTS[4]], ids=lambda one: type(one).__name__)

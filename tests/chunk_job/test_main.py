@@ -199,7 +199,7 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
         ("no audio", ExitCode.INPUT_MISSING, "the store has no object audio/00003.flac"),
         ("other audio", ExitCode.DECODE, "chunk audio is not what the task promises (pcm_sha256)"),
         ("no model", ExitCode.MODEL, "no model 'largest'"),
-        ("no store", ExitCode.CONFIG, "no store behind 'ftp://host'"),
+        ("no store", ExitCode.USAGE, "no store behind 'ftp://host'"),
         ("no digest", ExitCode.USAGE, "--task needs --store and --task-sha256"),
     ],
 )

@@ -225,6 +225,32 @@ def test_a_file_where_a_folder_should_be_is_told(file_store: FileStore) -> None:
     assert file_store.stat("a/b") is None
 
 
+def test_a_prefix_is_no_object(file_store: FileStore) -> None:
+    file_store.put("a/b", b"")
+    assert file_store.stat("a") is None
+    with pytest.raises(ObjectMissing):
+        file_store.get("a")
+
+
+def test_a_put_survives_deletes_next_door(file_store: FileStore) -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            file_store.put("a/b/gone", b"")
+            file_store.delete("a/b/gone")
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        for number in range(300):
+            file_store.put(f"a/b/{number}", b"")
+            file_store.delete(f"a/b/{number}")
+    finally:
+        stop.set()
+        other.join()
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 def test_a_folder_of_somebody_else_is_told(file_store: FileStore) -> None:
     file_store.put("a/b", b"")
@@ -256,7 +282,7 @@ def test_a_file_url_is_a_folder(url: str, root: str) -> None:
 def test_another_url_is_no_store(url: str) -> None:
     with pytest.raises(JobError, match="no store behind") as refused:
         open_store(url)
-    assert refused.value.code == ExitCode.CONFIG
+    assert refused.value.code == ExitCode.USAGE
     assert "file:///absolute/folder" in refused.value.advice
 
 

@@ -317,10 +317,8 @@ def test_a_chunk_that_crashed_without_a_result_leaves_evidence() -> None:
 
 def test_an_intake_that_crashed_after_its_plan_costs_nothing() -> None:
     crashed = job(None, "ended")
-    assert act(state(jobs=(crashed,)), room=0, intake_room=0) == [Delete(view=crashed, failure=None)]
-    assert act(state(planned=False, jobs=(crashed,)), room=0, intake_room=0) == [
-        Delete(view=crashed, failure=crashed.diagnosis)
-    ]
+    assert act(state(jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=None)]
+    assert act(state(planned=False, jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
 
 
 def test_a_span_whose_job_is_being_deleted_waits_one_look() -> None:
@@ -339,8 +337,8 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     late = job(span, age_ms=limit_ms + 1)
     queued = job(span, "queued", age_ms=10 * limit_ms)
     for fine in (in_time, queued):
-        assert act(state(planned=planned, answered=answered, jobs=(fine,)), room=0, intake_room=0) == []
-    assert act(state(planned=planned, answered=answered, jobs=(late,)), room=0, intake_room=0) == [
+        assert act(state(planned=planned, answered=answered, jobs=(fine,)), room=0) == []
+    assert act(state(planned=planned, answered=answered, jobs=(late,)), room=0) == [
         Delete(view=late, failure=diagnose.deadline(limit_ms // 1000))
     ]
 
@@ -389,8 +387,23 @@ def test_media_that_cannot_be_cut_fail_the_run(evidence: tuple[Evidence, ...]) -
     why = evidence[-1]
     for gaps_allowed in (False, True):
         assert act(state(tasks={}, planned=False, evidence=evidence, gaps_allowed=gaps_allowed)) == [
-            Finish(verdict="failed", summary=why.summary, advice=why.advice)
+            Finish(verdict="failed", summary=why.summary, advice=why.advice, failure=why.failure)
         ]
+
+
+def test_an_intake_that_has_just_failed_is_not_started_again_in_the_same_look() -> None:
+    failed_now = job(None, phase="ended")
+    assert act(state(tasks={}, planned=False, jobs=(failed_now,))) == [
+        Delete(view=failed_now, failure=failed_now.diagnosis)
+    ]
+
+
+def test_a_class_of_another_version_is_the_chunks_own() -> None:
+    foreign = failed(0, FailureClass.UNKNOWN, times=3)
+    strange = tuple(item.model_copy(update={"failure": "IMAGE_PULL"}) for item in foreign)
+    (finish,) = act(state(evidence=strange))
+    assert isinstance(finish, Finish)
+    assert (finish.verdict, finish.failure) == ("failed", "IMAGE_PULL")
 
 
 # ---------------------------------------------------------------- ends

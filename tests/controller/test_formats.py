@@ -183,9 +183,30 @@ def test_hours_outgrow_two_digits(ms: int, stamp: str) -> None:
 
 def test_a_gap_is_a_line_of_its_own_at_its_place() -> None:
     whole = transcript((0, 1000, "a"), (1_440_000, 1_441_000, "b"), gaps=[(720_000, 1_440_000)])
-    assert cues(whole)[1] == Cue(720_000, 1_440_000, "[no transcript from 00:12:00.000 to 00:24:00.000]")
+    assert cues(whole)[1] == Cue(720_000, 1_440_000, "[no transcript from 00:12:00 to 00:24:00]")
     assert [cue.text[0] for cue in cues(whole)] == ["a", "[", "b"]
     assert "[no transcript" not in formats.to_json(whole)
+
+
+@pytest.mark.parametrize(
+    "lines,expected",
+    [
+        pytest.param([(9_500, 11_500, "a")], [(9_500, 11_500), (11_500, 20_000)], id="the chunk before heard beyond"),
+        pytest.param([(19_000, 21_000, "a")], [(10_000, 19_000), (19_000, 21_000)], id="the chunk behind heard before"),
+    ],
+)
+def test_a_gap_does_not_overlap_what_its_neighbours_heard(lines: list[Line], expected: list[tuple[int, int]]) -> None:
+    whole = transcript(*lines, gaps=[(10_000, 20_000)], duration_ms=30_000)
+    assert [(cue.start_ms, cue.end_ms) for cue in cues(whole)] == expected
+
+
+def test_a_time_line_in_a_text_is_no_cue_of_its_own() -> None:
+    text = "from 00:00:01,000 --> 00:00:02,000 she said"
+    whole = transcript((5000, 6000, text), gaps=[(6000, 9000)])
+    assert formats.to_srt(whole).count("-->") == 2
+    read = pysubs2.SSAFile.from_string(formats.to_srt(transcript(gaps=[(6000, 9000)])), format_="srt")
+    assert [(event.start, event.end) for event in read] == [(6000, 9000)]
+    assert read[0].plaintext == "[no transcript from 00:00:06 to 00:00:09]"
 
 
 @given(st.lists(st.tuples(st.integers(0, 500 * HOURS_MS), st.integers(0, 9000), st.text(max_size=12)), max_size=6))
@@ -205,22 +226,22 @@ def test_any_lines_come_back_from_both_subtitle_formats(lines: list[tuple[int, i
 # ---------------------------------------------------------------- to the byte
 
 GOLDEN = {
-    "txt": "Olá, <mundo> & cia.\n[no transcript from 00:00:10.000 to 00:00:20.000]\nThe end.\n",
+    "txt": "Olá, <mundo> & cia.\n[no transcript from 00:00:10 to 00:00:20]\nThe end.\n",
     "srt": (
         "1\n00:00:01,000 --> 00:00:02,500\nOlá, <mundo> & cia.\n\n"
-        "2\n00:00:10,000 --> 00:00:20,000\n[no transcript from 00:00:10.000 to 00:00:20.000]\n\n"
+        "2\n00:00:10,000 --> 00:00:20,000\n[no transcript from 00:00:10 to 00:00:20]\n\n"
         "3\n00:00:20,500 --> 00:00:20,900\nThe end.\n\n"
     ),
     "vtt": (
         "WEBVTT\n\n"
         "00:00:01.000 --> 00:00:02.500\nOlá, &lt;mundo&gt; &amp; cia.\n\n"
-        "00:00:10.000 --> 00:00:20.000\n[no transcript from 00:00:10.000 to 00:00:20.000]\n\n"
+        "00:00:10.000 --> 00:00:20.000\n[no transcript from 00:00:10 to 00:00:20]\n\n"
         "00:00:20.500 --> 00:00:20.900\nThe end.\n"
     ),
     "tsv": (
         "start\tend\ttext\n"
         "1000\t2500\tOlá, <mundo> & cia.\n"
-        "10000\t20000\t[no transcript from 00:00:10.000 to 00:00:20.000]\n"
+        "10000\t20000\t[no transcript from 00:00:10 to 00:00:20]\n"
         "20500\t20900\tThe end.\n"
     ),
     "json": (

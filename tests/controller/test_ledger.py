@@ -170,8 +170,22 @@ def test_a_plan_without_the_audio_of_what_is_to_do_is_no_plan(store: JournalStor
     store.delete(KEYS.audio(0))
     assert opened(store).state(()).planned
     store.delete(KEYS.audio(1))
-    assert not opened(store).state(()).planned
+    state = opened(store).state(())
+    assert (state.planned, sorted(state.tasks)) == (False, [0])
     assert store.stat(KEYS.plan) is None
+
+
+def test_options_of_a_task_that_is_not_there_are_nobodys(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    store.put(KEYS.task(7, 1), fakes.task(RECORD, 7).encode())
+    assert sorted(opened(store).state(()).tasks) == [0]
+
+
+def test_the_number_of_a_job_that_left_nothing_is_used_up(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0, attempt=1)), now_ms=0)
+    assert ledger.state(()).used_attempts == {0: 1}
 
 
 @pytest.mark.parametrize("first,second", [(1, 2), (2, 1)])

@@ -215,7 +215,7 @@ def test_where_gaps_are_allowed_the_rest_is_written(house: House) -> None:
     [settled] = house.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
     assert (settled.verdict, settled.summary) == ("partial", "1 chunk without a result: marked as gaps")
     assert house.marker() == "partial"
-    assert "[no transcript from 00:00:10.000 to 00:00:20.000]" in (house.folder / "talk.txt").read_text()
+    assert "[no transcript from 00:00:10 to 00:00:20]" in (house.folder / "talk.txt").read_text()
     assert json.loads(house.transcript())["gaps"] == [{"start": 10.0, "end": 20.0}]
     assert Final.decode(house.store.get(KEYS.final)).lost == (1,)
 

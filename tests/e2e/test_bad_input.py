@@ -17,12 +17,14 @@ pytestmark = pytest.mark.process
 NOT_MEDIA = "is not media that ffmpeg can read"
 PLAYS = "check that it is complete and plays in a media player"
 
+PLAYLIST = ("is a playlist or another format that is not read here", "name the recording itself, in a media container")
+
 BAD = {
     "page.mp4": (NOT_MEDIA, PLAYS),
     "noise.mp3": (NOT_MEDIA, PLAYS),
     "half.m4a": (NOT_MEDIA, PLAYS),
-    "playlist.m3u8": (NOT_MEDIA, PLAYS),
-    "concat.txt": (NOT_MEDIA, PLAYS),
+    "playlist.m3u8": PLAYLIST,
+    "concat.txt": PLAYLIST,
     "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
     "mute.mp4": ("has no audio stream", "choose a file with sound"),
     "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),
@@ -237,6 +239,15 @@ def test_an_output_folder_that_cannot_be_one_is_told(
     assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
 
 
+def test_no_room_for_the_chunks_is_the_environments_fault(desk: Desk, undisturbed: Undisturbed) -> None:
+    file = desk.media(undisturbed.lay(desk, 0, 1, 2), "again.wav")
+    ended = desk.transcribe(file, *CUT, "--force", before=(*LIMITED, "20000"))
+    assert ended.code == 3
+    assert "chunk audio cannot be written to" in ended.err
+    assert "free space there" in ended.err
+    assert "this is a bug" not in ended.err
+
+
 # ---------------------------------------------------------------- strange names
 
 NAMES = (
@@ -266,12 +277,20 @@ def test_names_are_only_names(desk: Desk) -> None:
     assert len(ended.out.splitlines()) == len(names), "a line a file, whatever is in its name"
 
 
+def test_a_name_of_dots_stays_in_the_output_folder(desk: Desk) -> None:
+    speech.write_wav(desk.folder / "..wav", speech.silence(2, noise_db=-60))
+    ended = desk.transcribe("..wav", *SMALL, "-f", "txt")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in desk.out.iterdir()] == ["..wav.txt"]
+
+
 def test_ffmpeg_meets_names_as_files(desk: Desk) -> None:
     speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
-    for name in NAMES:
+    names = [*NAMES, b"latin \xe9.wav"]
+    for name in names:
         os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
-    ended = desk.run("plan", "--json", "--", *NAMES)
+    ended = desk.run("plan", "--json", "--", *names)
     assert ended.code == 0, ended.err
     plans = json.loads(ended.out)
-    assert sorted(plans) == sorted(os.fsdecode(name) for name in NAMES)
+    assert sorted(plans) == sorted(os.fsdecode(name) for name in names)
     assert {plan["duration_ms"] for plan in plans.values()} == {2000}

@@ -1,6 +1,7 @@
 """Kill anything, anywhere: nothing stays running, the same command finishes, and the bytes are those of a quiet run."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Sequence
@@ -131,7 +132,7 @@ def test_a_lost_chunk_is_a_marked_gap_where_gaps_are_allowed_and_the_same_comman
     assert (document["status"], document["success"]) == ("partial", False)
     assert document["gaps"] == [{"start": lost["start"], "end": lost["end"]}]
     assert [chunk["quality"] for chunk in document["chunks"]] == ["ok", "lost", "ok"]
-    marks = f"[no transcript from 00:00:{lost['start']:06.3f} to 00:00:{lost['end']:06.3f}]"
+    marks = f"[no transcript from 00:00:{int(lost['start']):02d} to 00:00:{math.ceil(lost['end']):02d}]"
     for extension in ("txt", "srt", "vtt", "tsv"):
         assert desk.outputs[f"talk.{extension}"].decode().count(marks) == 1, extension
     assert [cue.text for cue in webvtt.read(str(desk.out / "talk.vtt")).captions].count(marks) == 1
@@ -139,6 +140,15 @@ def test_a_lost_chunk_is_a_marked_gap_where_gaps_are_allowed_and_the_same_comman
     ended = desk.transcribe(file, *wanted)
     assert ended.code == 0, ended.err
     assert not desk.store.stat(desk.keys().marker("partial"))
+    assert_undisturbed(desk, undisturbed)
+
+
+def test_chunk_audio_that_is_gone_is_cut_again(desk: Desk, undisturbed: Undisturbed) -> None:
+    file = undisturbed.lay(desk, 0, 2)
+    desk.store.delete(desk.keys().audio(1))
+    ended = desk.transcribe(file, *CUT)
+    assert ended.code == 0, ended.err
+    assert "failed" not in ended.err
     assert_undisturbed(desk, undisturbed)
 
 
