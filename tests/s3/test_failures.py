@@ -348,12 +348,13 @@ def test_a_region_that_is_wrong(environment: pytest.MonkeyPatch, tmp_path: Path,
     with s3_server.own(tmp_path / "minio", variables={"MINIO_REGION": "eu-here-1"}) as server:
         for name, value in server.environment.items():
             environment.setenv(name, value)
+        # A server that has only just started may not have read its region yet; one that makes a bucket has.
+        server.mc("mb", "server/bucket")
         environment.setenv("AWS_REGION", "eu-there-1")
         with pytest.raises(JobError, match="AuthorizationHeaderMalformed") as caught:
             verbs(open_store("s3://bucket"), tmp_path / "file")[verb]()
         assert caught.value.code == ExitCode.CONFIG
         assert "AWS_REGION" in caught.value.advice
-        server.mc("mb", "server/bucket")
         environment.setenv("AWS_REGION", "eu-here-1")
         open_store("s3://bucket").put("x", b"data")
 
