@@ -8,11 +8,8 @@ and gives the same verdict, or takes over when the leader dies.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 from chunk_job.contract import DocumentInvalid, JobError
@@ -33,8 +30,8 @@ from controller.decide import (
 )
 from controller.errors import EnvironmentProblem, Interrupted, StenofleetError
 from controller.ledger import Ledger
+from controller.outputs import write_outputs
 from controller.records import Outcome, Request, RunRecord, Status
-from controller.source import local_path
 
 TICK_S = 0.1
 _STATUS_EVERY_MS = 2_000
@@ -351,7 +348,7 @@ class _Run:
         plan = self._ledger.plan()
         if outcome.verdict != "failed":
             try:
-                files = tuple(_write_outputs(self._request, self._ledger.transcript))
+                files = tuple(write_outputs(self._request, self._ledger.transcript))
             except OSError as error:
                 self._settled(
                     "failed",
@@ -415,32 +412,3 @@ class _Run:
 
 def _what(span: int | None) -> str:
     return "cutting" if span is None else f"chunk {span}"
-
-
-def _write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
-    """The wanted formats as files, each whole or absent. Raises :class:`OSError` with the file's name."""
-    written = []
-    for output in request.outputs:
-        base = local_path(output.base)
-        for extension in output.formats:
-            path = base.with_name(f"{base.name}.{extension}")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _replace(path, read(extension))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from error
-            written.append(str(path))
-    return written
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
