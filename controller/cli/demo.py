@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import time
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     text = next(Path(file) for file in settled.files if file.endswith(".txt")).read_text(encoding="utf-8")
     rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
     say(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
-    say(f"\nNext: {Path(sys.argv[0]).name} transcribe YOUR-FILE --model small --download")
+    say("\nNext: stenofleet transcribe YOUR-FILE --model small --download")
     return 0
 
 
