@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg demo test test-s3 lint fmt lock clean
+.PHONY: help venv ffmpeg demo test test-s3 bench lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -41,6 +41,9 @@ test: venv ffmpeg ## every test that needs no server
 test-s3: venv ffmpeg ## the store and whole runs on a real MinIO, which is built once from its Go module
 	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
+
+bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)
+	@for bench in fidelity speed s3; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 lint: venv ## ruff, mypy and import-linter; each runs even if another fails
 	@failed=; \
