@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import click
 
-from controller.errors import StenofleetError, UsageProblem
+from chunk_job.contract import JobError
+from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
@@ -115,6 +116,14 @@ def run(arguments: list[str] | None = None) -> int:
         if error.advice:
             say(f"  {error.advice}")
         return error.exit_code
+    except JobError as error:
+        # The store, asked by a command that only looks: nothing of it is a bug.
+        from controller.progress import say
+
+        say(f"stenofleet: {error.summary}")
+        if error.advice:
+            say(f"  {error.advice}")
+        return EnvironmentProblem.exit_code
     except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)
         traceback.print_exc()
         click.echo("stenofleet: this is a bug: report it with the lines above; the same command resumes", err=True)

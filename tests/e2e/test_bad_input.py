@@ -284,6 +284,15 @@ def test_a_name_of_dots_stays_in_the_output_folder(desk: Desk) -> None:
     assert [path.name for path in desk.out.iterdir()] == ["..wav.txt"]
 
 
+def test_a_recording_is_never_overwritten_by_its_transcript(desk: Desk) -> None:
+    media = speech.write_wav(desk.folder / "talk.txt", speech.silence(2, noise_db=-60))
+    before = media.read_bytes()
+    ended = desk.run("transcribe", "talk.txt", *SMALL, "-o", ".")
+    assert ended.code == 2
+    assert "talk.txt is a recording" in ended.err
+    assert media.read_bytes() == before
+
+
 def test_ffmpeg_meets_names_as_files(desk: Desk) -> None:
     speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
     names = [*NAMES, b"latin \xe9.wav"]
