@@ -363,11 +363,11 @@ def _outputs(paths: Sequence[Path], folder: Path, formats: tuple[str, ...]) -> d
                 "rename one, or transcribe them with different --output-dir",
             )
         by_base[base] = path
-    media = {path.absolute().resolve() for path in paths}
+    media = {os.path.realpath(path) for path in paths}
     for base, path in by_base.items():
         for extension in formats:
             target = base.with_name(f"{base.name}.{extension}")
-            if target.resolve() in media:
+            if os.path.realpath(target) in media:
                 raise UsageProblem(f"{target} is a recording: {path} would overwrite it", "name another --output-dir")
     return {path: Output(base=base.as_uri(), formats=formats) for base, path in by_base.items()}
 
