@@ -73,5 +73,5 @@ lock: venv ## resolve requirements/*.txt again, keeping versions that still fit 
 	@grep -c '==' requirements/*.txt
 
 clean: ## remove .venv, caches and build output
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist stenofleet-demo
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

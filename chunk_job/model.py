@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from chunk_job.contract import SAMPLE_RATE, Engine, ExitCode, JobError, Segment, TranscribeOptions, Word
-from chunk_job.names import MODEL_FILES, MODELS
+from chunk_job.names import MODEL_FILES, MODELS, is_published
 
 _SAMPLED_ABOVE = 64 << 20
 _SAMPLES = 64
@@ -70,7 +70,7 @@ def locate(reference: str, *, download: bool = False) -> Path:
             )
         return folder
     known = MODELS.get(reference)
-    if known is None and reference.count("/") != 1:
+    if not is_published(reference):
         raise JobError(
             ExitCode.MODEL,
             f"no model {reference!r}: neither a folder here nor a known name",

@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -37,6 +38,9 @@ MODELS: dict[str, KnownModel] = {
     "distil-large-v3.5": KnownModel("distil-whisper/distil-large-v3.5-ct2", 1515),
 }
 
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""``owner/name`` on the hub: never a path that begins with a dot, a slash or a tilde."""
+
 MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")
 """What a model folder must hold to be loaded without a network."""
 
@@ -60,6 +64,11 @@ LANGUAGES: dict[str, str] = {
     "yo": "yoruba", "zh": "chinese", "yue": "cantonese",
 }  # fmt: skip
 """Whisper's language codes with their English names; both may be typed."""
+
+
+def is_published(reference: str) -> bool:
+    """Whether *reference* can be a model on the hub: a known name, or a repository ``owner/name``."""
+    return reference in MODELS or _REPOSITORY.fullmatch(reference) is not None
 
 
 def language_code(typed: str) -> str | None:

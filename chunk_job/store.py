@@ -101,6 +101,27 @@ def open_store(url: str) -> Store:
     )
 
 
+def write_whole(
+    path: Path,
+    write: Callable[[BinaryIO], object],
+    *,
+    create: Callable[[Path], BinaryIO] = lambda path: path.open("xb"),
+) -> None:
+    """Let *write* fill the file at *path*: whole and on disk, or as it was before. Raises :class:`OSError`."""
+    # Not made of the file's own name, which may be as long as names can be.
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    file = create(temporary)
+    try:
+        with file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 class FileStore:
     """Objects as files under one private folder; a put is a rename, after the bytes are on disk."""
 
@@ -130,8 +151,10 @@ class FileStore:
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        with self._errors(prefix):
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        names: list[str] = []
+        # A folder that goes while we look held nothing any more.
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = os.listdir(folder)
         # A folder sorts where its objects do in an object store: by its name with the slash.
         for name in sorted(names, key=lambda name: name + "/" if (folder / name).is_dir() else name):
             if name.startswith("."):
@@ -173,18 +196,8 @@ class FileStore:
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
         path = self._path(key)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         with self._errors(key):
-            file = self._create(temporary)
-            try:
-                with file:
-                    write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            write_whole(path, write, create=self._create)
             _sync_folder(path.parent)
 
     def _create(self, temporary: Path) -> BinaryIO:

@@ -20,7 +20,7 @@ import contextlib
 import faulthandler
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -210,9 +210,13 @@ class _Tape:
 def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> None:
     keys = RunKeys(record.run)
     cutter = Cutter(src, media, record.plan, audio_track=record.audio_track)
-    tasked = {known.span for entry in store.list(keys.tasks) if (known := parse_task(entry.key)) and not known.rung}
+    tasks: dict[int, list[str]] = {}
+    for entry in store.list(keys.tasks):
+        if known := parse_task(entry.key):
+            tasks.setdefault(known.span, []).append(entry.key)
+    tasked = {span for span in tasks if keys.task(span) in tasks[span]}
     skip = frozenset(
-        span for span in tasked if store.stat(keys.audio(span)) is not None or _answered(store, keys, span)
+        span for span in tasked if store.stat(keys.audio(span)) is not None or _answered(store, keys, span, tasks[span])
     )
     spans = []
     with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
@@ -236,9 +240,8 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> 
     reach("intake.planned")
 
 
-def _answered(store: Store, keys: RunKeys, span: int) -> bool:
-    """Whether a valid result makes this span's audio unnecessary."""
-    tasks = [entry.key for entry in store.list(keys.tasks) if (known := parse_task(entry.key)) and known.span == span]
+def _answered(store: Store, keys: RunKeys, span: int, tasks: Sequence[str]) -> bool:
+    """Whether a valid result for one of the span's *tasks* makes its audio unnecessary."""
     digests = frozenset(sha256_hex(store.get(key, max_bytes=1 << 20)) for key in tasks)
     for entry in store.list(keys.results_of(span)):
         with contextlib.suppress(DocumentInvalid):

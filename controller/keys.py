@@ -21,6 +21,7 @@ _FAILURE = re.compile(r"failures/(\d{5,}|intake)/a(\d+)-([0-9a-z]+)\.json$")
 _TASK = re.compile(r"tasks/(\d{5,})(?:-r(\d+))?\.json$")
 _NOTE = re.compile(r"language/(\d{5,})\.json$")
 _RUN = re.compile(r"[0-9a-f]{16}")
+_RUN_PREFIX = re.compile(r"[0-9a-fA-F]{1,16}")
 
 
 class ResultKey(NamedTuple):
@@ -174,6 +175,11 @@ def is_failure(key: str) -> bool:
 def is_run(text: str) -> bool:
     """Whether *text* has the form of a run id."""
     return _RUN.fullmatch(text) is not None
+
+
+def is_run_prefix(text: str) -> bool:
+    """Whether *text* may be the beginning of a run id, as people type it."""
+    return _RUN_PREFIX.fullmatch(text) is not None
 
 
 def run_of(key: str) -> str | None:

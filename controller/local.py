@@ -36,7 +36,8 @@ class _Child:
     process: subprocess.Popen[bytes]
     lifeline: int
     folder: Path
-    since_ms: int
+    began_s: float
+    """By a clock that stands still while the machine sleeps."""
     oom_kills: int | None
 
 
@@ -101,7 +102,7 @@ class LocalRunner:
             process=process,
             lifeline=writing,
             folder=folder,
-            since_ms=time.time_ns() // 1_000_000,
+            began_s=time.monotonic(),
             oom_kills=_oom_kills(),
         )
 
@@ -165,7 +166,7 @@ class LocalRunner:
             name=name,
             uid=str(child.process.pid),
             phase="running" if status is None else "ended",
-            since_ms=child.since_ms,
+            since_ms=time.time_ns() // 1_000_000 - round(1000 * (time.monotonic() - child.began_s)),
             diagnosis=diagnosis,
             progress_ms=int(positions[-1]) if positions else 0,
         )
@@ -180,7 +181,15 @@ def resolve_model(reference: str, *, download: bool) -> None:
         last_words = Path(folder) / "last-words"
         command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
         command += ["--termination-log", str(last_words), *(["--download"] if download else [])]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        reading, writing = os.pipe()
+        try:
+            command += ["--lifeline", str(reading)]
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=(reading,), check=False
+            )
+        finally:
+            os.close(reading)
+            os.close(writing)
         if done.returncode == 0:
             return
         why = diagnose.from_process(

@@ -265,7 +265,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 number=len(tracks),
                 codec=str(stream.get("codec_name", "unknown")),
                 language=str(stream.get("tags", {}).get("language", "und")),
-                duration_ms=_ms(stream.get("duration")),
+                duration_ms=_ms(stream.get("duration")) or _clock_ms(stream.get("tags", {}).get("DURATION")),
                 offset_ms=late_ms if honoured and late_ms > _OFFSET_FLOOR_MS else 0,
                 default=bool(stream.get("disposition", {}).get("default")),
             )
@@ -284,6 +284,12 @@ def _ms(seconds: object) -> int | None:
     except ValueError:
         return None
     return round(value * 1000) if -1e9 < value < 1e9 else None
+
+
+def _clock_ms(stamp: object) -> int | None:
+    """Matroska keeps a stream's length as a tag: hours, minutes and seconds."""
+    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", str(stamp))
+    return round(1000 * (3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]))) if found else None
 
 
 def _input_options() -> dict[str, str]:

@@ -5,11 +5,10 @@ Touches: output folders.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from chunk_job.store import write_whole
 from controller.records import Request
 from controller.source import local_path
 
@@ -21,23 +20,15 @@ def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
         base = local_path(output.base)
         for extension in output.formats:
             path = base.with_name(f"{base.name}.{extension}")
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _replace(path, read(extension))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from error
+            write_output(path, read(extension))
             written.append(str(path))
     return written
 
 
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
+def write_output(path: Path, data: bytes) -> None:
+    """One file, whole or as it was before. Raises :class:`OSError` with its name."""
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(data))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

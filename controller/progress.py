@@ -6,9 +6,11 @@ Touches: the terminal (stderr). Untrusted text (file names, ffmpeg's words, logs
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TextIO
 
 import click
 from rich.console import Console
@@ -30,7 +32,22 @@ def printable(text: str) -> str:
 
 def say(text: str) -> None:
     """A line of talk on stderr."""
-    click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
+    _write("\n".join(printable(line) for line in text.split("\n")), sys.stderr)
+
+
+def tell(text: str) -> None:
+    """A line of data on stdout."""
+    _write(text, sys.stdout)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    try:
+        click.echo(text, file=stream)
+    except BrokenPipeError:
+        # Whoever read this has gone (`| head`). The work goes on, and what else there is to say goes nowhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 class _Speed:

@@ -139,8 +139,8 @@ def drive(
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(JobError):
-            for run in runs:
+        for run in runs:
+            with contextlib.suppress(JobError):
                 run.interrupt()
         runner.close(leave=leave)
     return [run.settled for run in runs if run.settled is not None]

@@ -108,22 +108,15 @@ def run(arguments: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except StenofleetError as error:
+    except (StenofleetError, JobError) as error:
         # Not at the top: rich and everything behind it is only needed to talk.
         from controller.progress import say
 
         say(f"stenofleet: {error.summary}")
         if error.advice:
             say(f"  {error.advice}")
-        return error.exit_code
-    except JobError as error:
-        # The store, asked by a command that only looks: nothing of it is a bug.
-        from controller.progress import say
-
-        say(f"stenofleet: {error.summary}")
-        if error.advice:
-            say(f"  {error.advice}")
-        return EnvironmentProblem.exit_code
+        # A JobError comes from the store, asked by a command that only looks.
+        return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
     except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)
         traceback.print_exc()
         click.echo("stenofleet: this is a bug: report it with the lines above; the same command resumes", err=True)
@@ -145,9 +138,15 @@ def _config(path: Path) -> dict[str, Any]:
     for name in _COMMANDS:
         command = stenofleet.get_command(click.Context(stenofleet), name)
         assert command is not None
-        names = {parameter.name for parameter in command.params if isinstance(parameter, click.Option)}
-        known |= {parameter for parameter in names if parameter}
-        maps[name] = {key: value for key, value in options.items() if key in names}
+        typed = {
+            long[2:].replace("-", "_"): parameter.name
+            for parameter in command.params
+            if isinstance(parameter, click.Option)
+            for long in parameter.opts
+            if long.startswith("--")
+        }
+        known |= typed.keys()
+        maps[name] = {typed[key]: value for key, value in options.items() if key in typed}
     if unknown := sorted(options.keys() - known):
         raise UsageProblem(f"{path}: no option is called {', '.join(unknown)}", "see stenofleet transcribe --help")
     return maps

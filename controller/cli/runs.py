@@ -14,7 +14,8 @@ from chunk_job.store import ObjectMissing, Store
 from controller.cli import options as shared
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS
-from controller.keys import MARKERS, RUNS, RunKeys, is_run, run_of
+from controller.keys import MARKERS, RUNS, RunKeys, is_run_prefix, run_of
+from controller.outputs import write_output
 from controller.progress import printable, say
 from controller.records import Outcome, Status
 from controller.transcript import Transcript
@@ -70,7 +71,7 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, 
     """Make any format again from a transcript's JSON: no model, no media."""
     path = Path(transcript)
     try:
-        if is_run(transcript) and not path.exists():
+        if not path.exists() and is_run_prefix(transcript):
             opened = shared.store_at(store)
             data = opened.get(RunKeys(existing_run(opened, transcript)).transcript("json"))
         else:
@@ -84,11 +85,10 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, 
         raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else Path(document.source.name).stem
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
         for extension in formats:
             target = output_dir / f"{stem}.{extension}"
             if not (target.exists() and path.exists() and target.samefile(path)):
-                target.write_text(FORMATS[extension](document), encoding="utf-8")
+                write_output(target, FORMATS[extension](document).encode())
             click.echo(printable(str(target)))
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename}: cannot be written: {error.strerror}") from error
@@ -174,7 +174,10 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
     }
     for verdict in MARKERS:
         if store.stat(keys.marker(verdict)):
-            outcome = Outcome.decode(store.get(keys.marker(verdict)))
+            try:
+                outcome = Outcome.decode(store.get(keys.marker(verdict)))
+            except DocumentInvalid as error:
+                return facts | {"state": "damaged", "summary": error.summary}
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
     if store.stat(keys.cancel):
         return facts | {"state": "cancelled"}

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from chunk_job.contract import UNHASHED, JobError, TranscribeOptions, sha256_hex
-from chunk_job.names import MODEL_FILES, MODELS
+from chunk_job.names import MODEL_FILES, MODELS, is_published
 from chunk_job.store import ObjectMissing, Store
 from controller import local, source
 from controller.cli import options as shared
@@ -26,7 +26,7 @@ from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem, UsageProblem
 from controller.keys import RunKeys
 from controller.plan import PLANNER, Plan, PlanOptions
-from controller.progress import Bars, Heartbeat, clock, printable, say
+from controller.progress import Bars, Heartbeat, clock, printable, say, tell
 from controller.records import Output, Request, RunRecord, Source
 from controller.run import Settled, Ticket, drive
 
@@ -56,7 +56,7 @@ _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 )
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
 @shared.option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
-@click.option("--force", is_flag=True, help="A new run, even if this one is done.")
+@shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
 @shared.store_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")  # fmt: skip
@@ -249,7 +249,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
     folder = Path(reference)
     if all((folder / name).is_file() for name in MODEL_FILES):
         return
-    if not folder.is_dir() and reference not in MODELS and reference.count("/") != 1:
+    if not folder.is_dir() and not is_published(reference):
         raise UsageProblem(
             f"no model {reference!r}: neither a folder here nor a known name",
             f"known names: {', '.join(MODELS)}",
@@ -284,7 +284,7 @@ def execute(tickets: Sequence[Ticket], store: Store, *, policy: RetryPolicy, win
         return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
         if len(tickets) > 1:
-            say("to go on: give the same command again")
+            say("to go on: give the same command again (without --force)")
         else:
             say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
         raise
@@ -303,10 +303,10 @@ def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
             say(f"{item.name}: warning: {warning}")
         if not as_json:
             for file in item.files:
-                click.echo(printable(file))
+                tell(printable(file))
     code = _exit_code(settled)
     if as_json:
-        click.echo(json.dumps({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}))
+        tell(json.dumps({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}))
     return code
 
 
@@ -335,15 +335,18 @@ def _listed(files: Sequence[Path]) -> Iterator[Path]:
     for file in files:
         names = _from_stdin() if str(file) == "-" else [file]
         for name in names:
-            if name.absolute() not in seen:
-                seen.add(name.absolute())
+            place = os.path.join(os.path.realpath(name.parent), name.name)  # noqa: PTH118 (a link is a name of its own)
+            if place not in seen:
+                seen.add(place)
                 yield name
 
 
 def _from_stdin() -> list[Path]:
     data = sys.stdin.buffer.read()
     separator = b"\0" if b"\0" in data else b"\n"
-    names = [Path(os.fsdecode(part.rstrip(b"\r"))) for part in data.split(separator) if part.strip()]
+    # Lists made on Windows end their lines in two characters; between NULs every byte is the name's.
+    parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
+    names = [Path(os.fsdecode(part)) for part in parts if part.strip()]
     if not names:
         raise UsageProblem("the list on stdin is empty", "give one file name a line")
     return names
