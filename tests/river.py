@@ -115,8 +115,12 @@ class Desk:
         env: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         before: tuple[str, ...] = (),
+        keep: tuple[int, ...] = (),
     ) -> Started:
-        """Start ``stenofleet`` with these arguments; *crash* is a crash point, *before* a program that runs it."""
+        """Start ``stenofleet`` with these arguments; *crash* is a crash point, *before* a program that runs it.
+
+        The command inherits the descriptors in *keep*.
+        """
         words = self.folder / f"command{len(self._started) + 1}"
         words.with_suffix(".in").write_bytes(stdin)
         with (
@@ -132,6 +136,7 @@ class Desk:
                 cwd=self.folder,
                 env=self.environment(crash) | dict(env or {}),
                 start_new_session=True,
+                pass_fds=keep,
             )
         self._started.append(Started(process, words))
         return self._started[-1]

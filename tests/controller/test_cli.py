@@ -1,5 +1,6 @@
 """The command line without the work: options once, from four places; every mistake has its exit code."""
 
+import errno
 import json
 import os
 import re
@@ -261,6 +262,57 @@ def test_a_file_that_makes_no_sense_is_told(
     assert asked == []
 
 
+def test_the_file_knows_options_by_the_names_people_type(line: Line, asked: list[dict[str, Any]], talk: Path) -> None:
+    Path("stenofleet.toml").write_text('output-format = "srt,vtt"\njson = true\n', encoding="utf-8")
+    said = line("transcribe", talk, *MODEL)
+    assert json.loads(said.out)["exit_code"] == 0
+    assert asked[0]["tickets"][0].request.outputs[0].formats == ("srt", "vtt")
+
+
+def test_force_is_an_option_of_the_environment_too(
+    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STENOFLEET_FORCE", "1")
+    for _ in range(2):
+        line("transcribe", talk, *MODEL)
+    first, second = (seen["tickets"][0].record.run for seen in asked)
+    assert first != second
+
+
+@pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
+def test_a_folder_that_is_not_there_is_no_name_of_the_hub(line: Line, talk: Path, folder: str) -> None:
+    said = line("transcribe", talk, "--model", folder)
+    assert said.code == 2
+    assert f"no model '{folder}'" in said.err
+
+
+def test_a_file_named_twice_by_other_ways_counts_once(line: Line, asked: list[dict[str, Any]], talk: Path) -> None:
+    assert line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code in (0, 2)
+    (talk.parent / "x").mkdir()
+    assert line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code == 0
+    assert len(asked[-1]["tickets"]) == 1
+
+
+def test_a_damaged_marker_does_not_hide_the_other_runs(line: Line) -> None:
+    put_run(line.store, RUNS[0])
+    put_run(line.store, RUNS[1])
+    line.store.put(f"runs/{RUNS[0]}/_SUCCESS", b"{")
+    said = line("list", "--json")
+    assert said.code == 0
+    states = {run["run"]: run["state"] for run in json.loads(said.out)["runs"]}
+    assert states[RUNS[0]] == "damaged"
+    assert RUNS[1] in states
+
+
+@pytest.mark.parametrize("command", [("list",), ("status", "aa"), ("resume", "aa"), ("cancel", "aa"), ("render", "aa")])
+def test_a_store_that_cannot_be_read_is_the_environments_fault(line: Line, command: tuple[str, ...]) -> None:
+    line.store.root.parent.mkdir(parents=True, exist_ok=True)
+    line.store.root.symlink_to(line.store.root.name)
+    said = line(*command)
+    assert said.code == 3
+    assert "bug" not in said.err
+
+
 def test_the_file_serves_every_command_that_has_the_option(
     line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -446,6 +498,23 @@ def test_rendering_beside_the_json_does_not_touch_it(line: Line, document: Trans
         before.st_mtime_ns,
     )
     assert Path("talk.srt").exists()
+
+
+def test_no_room_for_a_rendering_leaves_what_was_there(
+    line: Line, document: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("talk.json").write_bytes(document.encode())
+    Path("talk.srt").write_text("before", encoding="utf-8")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    said = line("render", "talk.json", "-f", "srt")
+    assert said.code == 3
+    assert "talk.srt: cannot be written: No space left on device" in said.err
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["talk.json", "talk.srt"]
+    assert Path("talk.srt").read_text(encoding="utf-8") == "before"
 
 
 def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> None:

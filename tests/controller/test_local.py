@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -306,6 +307,43 @@ def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None) -> 
     assert view.diagnosis is not None
     assert view.diagnosis.failure == FailureClass.BAD_INPUT
     assert view.diagnosis.summary == "the store has no object tasks/00000.json"
+
+
+@pytest.mark.parametrize("slept_s", [0, 7 * 3600])
+def test_a_job_does_not_age_while_the_machine_sleeps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slept_s: int
+) -> None:
+    runner = LocalRunner((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner.submit(Job(run=RUN, span=0, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
+    try:
+        # The wall clock goes on in the night, the monotonic one does not.
+        now_ns = time.time_ns() + slept_s * 10**9
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns)
+        (view,) = runner.observe()
+    finally:
+        runner.close(leave=False)
+    assert now_ns // 1_000_000 - view.since_ms < 60_000
+
+
+def test_a_model_look_up_does_not_outlive_its_command(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        script = "from controller import local; local.resolve_model('tiny', download=True)"
+        environment = os.environ | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
+            "HF_HUB_CACHE": str(tmp_path),
+            "TMPDIR": str(tmp_path),
+        }
+        command = subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.DEVNULL)
+        hub.settimeout(60)
+        connection, _ = hub.accept()
+        (child,) = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+        command.kill()
+        command.wait()
+        until_s = time.monotonic() + 30
+        while Path(f"/proc/{child}").exists() and time.monotonic() < until_s:
+            time.sleep(0.05)
+        connection.close()
+    assert not Path(f"/proc/{child}").exists()
 
 
 def test_a_model_is_resolved_by_a_job_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -138,6 +138,17 @@ def test_what_is_broken_is_told_and_the_rest_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
+def test_in_a_film_the_length_is_the_audios(tmp_path: Path) -> None:
+    sound = speech.write_wav(tmp_path / "sound.wav", clicks(4))
+    film = tmp_path / "film.mkv"
+    picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=5:duration=20"]
+    subprocess.run(["ffmpeg", "-v", "error", *picture, "-i", str(sound), "-c:a", "flac", str(film)], check=True)
+    found = probe(str(film))
+    assert found.duration_ms == 20_000
+    assert found.tracks[0].duration_ms == pytest.approx(4_000, abs=50)
+
+
+@pytest.mark.process
 def test_a_probe_tells_container_length_and_tracks(tmp_path: Path) -> None:
     path = speech.encode(clicks(3), tmp_path / "a.m4a", "-c:a", "aac", "-metadata:s:a:0", "language=por")
     found = probe(str(path))

@@ -277,6 +277,35 @@ def test_names_are_only_names(desk: Desk) -> None:
     assert len(ended.out.splitlines()) == len(names), "a line a file, whatever is in its name"
 
 
+def test_a_name_as_long_as_names_can_be_is_only_a_name(desk: Desk) -> None:
+    name = "語" * 80 + ".wav"
+    speech.write_wav(desk.folder / name, speech.silence(2, noise_db=-60))
+    ended = desk.transcribe(name, *SMALL)
+    assert ended.code == 0, ended.err
+    assert len(desk.outputs) == 5
+
+
+def test_a_list_by_nul_keeps_every_byte_of_a_name(desk: Desk) -> None:
+    speech.write_wav(desk.folder / "x.wav\r", speech.silence(2, noise_db=-60))
+    ended = desk.transcribe(*SMALL, "-f", "txt", "-", stdin=b"x.wav\r\0")
+    assert ended.code == 0, ended.err
+
+
+def test_who_reads_the_talk_may_leave(desk: Desk) -> None:
+    speech.write_wav(desk.folder / "x.wav", speech.silence(2, noise_db=-60))
+    gone, writing = os.pipe()
+    os.close(gone)
+    try:
+        # Both streams into a pipe that nobody reads.
+        into = "import os, sys; [os.dup2(int(sys.argv[1]), n) for n in (1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"
+        before = (sys.executable, "-P", "-c", into, str(writing))
+        ended = desk.transcribe("x.wav", *SMALL, before=before, keep=(writing,))
+    finally:
+        os.close(writing)
+    assert ended.code == 0
+    assert len(desk.outputs) == 5
+
+
 def test_a_name_of_dots_stays_in_the_output_folder(desk: Desk) -> None:
     speech.write_wav(desk.folder / "..wav", speech.silence(2, noise_db=-60))
     ended = desk.transcribe("..wav", *SMALL, "-f", "txt")
