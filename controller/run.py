@@ -35,6 +35,7 @@ from controller.records import Outcome, Request, RunRecord, Status
 
 TICK_S = 0.1
 _STATUS_EVERY_MS = 2_000
+_AFTER_CANCEL = "finished chunks are kept: the same command goes on"
 _FOLLOW_EVERY_MS = 1_000
 
 
@@ -319,7 +320,7 @@ class _Run:
         if outcome:
             self._settle(outcome)
         elif self._ledger.cancelled():
-            self._settled("cancelled", "cancelled")
+            self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
         return self.settled is not None
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
@@ -331,7 +332,7 @@ class _Run:
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
         if finish.verdict == "cancelled":
-            self._settled("cancelled", finish.summary)
+            self._settled("cancelled", finish.summary, advice=_AFTER_CANCEL)
             return
         try:
             outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)

@@ -140,7 +140,7 @@ def resume_command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Go on with RUN as it was asked for: same options, same outputs."""
+    """Go on with RUN: same recording, model and outputs. How many jobs and tries is asked anew."""
     opened = shared.store_at(store)
     ticket = stored_ticket(opened, existing_run(opened, run))
     ensure_model(ticket.record.options.model, download=False)
