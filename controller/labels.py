@@ -1,0 +1,85 @@
+"""Names, labels and selectors of a run's Kubernetes objects: every one is written and parsed here.
+
+Touches: nothing. A name follows from run, span and attempt alone, so that two controllers, or one that never heard the
+server's answer, mean the same Job.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from controller.decide import Job
+from controller.keys import is_run
+
+RUN = "stenofleet.io/run"
+CHUNK = "stenofleet.io/chunk"
+ATTEMPT = "stenofleet.io/attempt"
+TASK = "stenofleet.io/task"
+TASK_SHA256 = "stenofleet.io/task-sha256"
+
+_NAME = "stenofleet"
+_INTAKE = "intake"
+
+
+class Identity(NamedTuple):
+    """Whose job it is. *span* None is the intake."""
+
+    run: str
+    span: int | None
+    attempt: int
+
+
+def lease_name(run: str) -> str:
+    """Name of the run's Lease."""
+    return f"sf-{run}"
+
+
+def job_name(job: Job) -> str:
+    """Name of the Job of one attempt."""
+    what = _INTAKE if job.span is None else f"c{job.span:05d}"
+    return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
+
+
+def run_selector(run: str) -> str:
+    """Label selector of all Jobs and pods of one run."""
+    return f"{RUN}={run}"
+
+
+def labels_of(job: Job, *, version: str) -> dict[str, str]:
+    """What Job and pod are found by. *version* is this program's."""
+    return {
+        "app.kubernetes.io/name": _NAME,
+        "app.kubernetes.io/part-of": _NAME,
+        "app.kubernetes.io/component": _INTAKE if job.span is None else "chunk",
+        "app.kubernetes.io/managed-by": _NAME,
+        # A version may hold a plus, a label may not.
+        "app.kubernetes.io/version": re.sub(r"[^0-9A-Za-z_.-]", "-", version)[:63].strip("-_."),
+        RUN: job.run,
+        CHUNK: _INTAKE if job.span is None else f"{job.span:05d}",
+        ATTEMPT: str(job.attempt),
+    }
+
+
+def annotations_of(job: Job) -> dict[str, str]:
+    """What the Job was told, to compare before it is adopted."""
+    return {TASK: job.task_key, TASK_SHA256: job.task_sha256}
+
+
+def identity(document: Mapping[str, Any]) -> Identity | None:
+    """Whose Job or pod *document* is, by its labels; None where they are not ours."""
+    found = document.get("metadata", {}).get("labels") or {}
+    run, chunk, attempt = (str(found.get(key, "")) for key in (RUN, CHUNK, ATTEMPT))
+    if not is_run(run) or not re.fullmatch(r"[1-9][0-9]{0,8}", attempt):
+        return None
+    if chunk != _INTAKE and not re.fullmatch(r"[0-9]{5,9}", chunk):
+        return None
+    return Identity(run, None if chunk == _INTAKE else int(chunk), int(attempt))
+
+
+def same_task(document: Mapping[str, Any], job: Job) -> bool:
+    """Whether the Job *document* works on *job*'s task: it may be adopted as if we had created it."""
+    found = document.get("metadata", {}).get("annotations") or {}
+    mine = Identity(job.run, job.span, job.attempt)
+    return identity(document) == mine and found.get(TASK_SHA256) == job.task_sha256
