@@ -14,8 +14,9 @@ from pathlib import Path
 
 from chunk_job.store import FileStore
 from controller import demo, source
-from controller.cli.options import transcribe_options
-from controller.cli.transcribe import execute, make_ticket
+from controller.cli.options import runner_for, transcribe_options
+from controller.cli.tickets import make_ticket
+from controller.cli.work import execute
 from controller.decide import RetryPolicy
 from controller.plan import Plan, PlanOptions
 from controller.records import Output
@@ -50,7 +51,7 @@ def transcribe(
             on_chunk_failure="fail",
             keep_chunks=False,
         )
-        (settled,) = execute([ticket], store, policy=RetryPolicy(), window=jobs, quiet=True)
+        (settled,) = execute([ticket], store, runner_for(store), policy=RetryPolicy(), window=jobs, quiet=True)
         if settled.verdict != "complete":
             raise RuntimeError(f"{media}: {settled.summary}")
         made = Plan.decode(store.get(f"runs/{settled.run}/plan.json"))

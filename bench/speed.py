@@ -147,10 +147,8 @@ def cut_only(media: str, folder: str) -> None:
     """Cut a recording into chunks and do nothing else."""
     from controller.intake import Cutter
     from controller.media import probe
-    from controller.source import inspect
 
-    source = inspect(Path(media))
-    cutter = Cutter(source, probe(media), PlanOptions(), audio_track=None)
+    cutter = Cutter(Path(media), probe(media), PlanOptions(), audio_track=None)
     for chunk in cutter.chunks(Path(folder), skip=frozenset()):
         if chunk.audio:
             chunk.audio.unlink()

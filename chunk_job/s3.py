@@ -43,6 +43,7 @@ _ROUNDS = 3
 _PIECE_BYTES = 1 << 20
 
 _T = TypeVar("_T")
+_Headers = dict[str, str | list[str] | tuple[str]]
 
 _DENIED = {
     "AccessDenied": (
@@ -63,6 +64,7 @@ _CONFIG = {
     "IllegalLocationConstraintException": _REGION_ADVICE,
     "NoSuchBucket": "create the bucket (stenofleet never does), or correct --store or the endpoint",
     "PermanentRedirect": _REGION_ADVICE,
+    "PreconditionFailed": "the object was replaced while it was being read: try again when nobody writes it",
     "TemporaryRedirect": _REGION_ADVICE,
 }
 _FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
@@ -100,13 +102,7 @@ class S3Store:
         try:
             with contextlib.ExitStack() as failing:
                 file = failing.enter_context(tempfile.TemporaryFile())
-
-                def copy(response: BaseHTTPResponse) -> None:
-                    file.seek(0)
-                    file.truncate()
-                    shutil.copyfileobj(response, file, _PIECE_BYTES)
-
-                self._fetch(key, copy)
+                self._download(key, file)
                 file.seek(0)
                 failing.pop_all()
                 return file
@@ -115,6 +111,10 @@ class S3Store:
                 f"no place for {key} in {tempfile.gettempdir()}: {error.strerror}",
                 "free space there or set TMPDIR to another folder",
             ) from error
+
+    def get_file(self, key: str, path: Path) -> None:
+        with path.open("xb") as file:
+            self._download(key, file)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda: io.BytesIO(data), len(data))
@@ -150,12 +150,24 @@ class S3Store:
         with self._failures(key):
             self._client.remove_object(bucket_name=self._bucket, object_name=name)
 
-    def _fetch(self, key: str, read: Callable[[BaseHTTPResponse], _T]) -> _T:
-        """What *read* makes of the object's body. It may be called again, with the body from its beginning."""
+    def _download(self, key: str, file: BinaryIO) -> None:
+        """The object's bytes at the end of *file*. A body that breaks off goes on where it did, if it is still that."""
+        begun: _Headers = {}
+
+        def copy(response: BaseHTTPResponse) -> None:
+            try:
+                shutil.copyfileobj(response, file, _PIECE_BYTES)
+            finally:
+                begun.update({"If-Match": response.headers["ETag"], "Range": f"bytes={file.tell()}-"})
+
+        self._fetch(key, copy, begun)
+
+    def _fetch(self, key: str, read: Callable[[BaseHTTPResponse], _T], headers: _Headers | None = None) -> _T:
+        """What *read* makes of the object's body. It may be called again, with the body that *headers* then ask for."""
         name = self._name(key)
 
         def fetch() -> _T:
-            response = self._client.get_object(bucket_name=self._bucket, object_name=name)
+            response = self._client.get_object(bucket_name=self._bucket, object_name=name, request_headers=headers)
             try:
                 return read(response)
             finally:
@@ -247,7 +259,12 @@ def _entry(key: str, entry: Object) -> StoredObject:
     # Whole seconds, which is all that a HEAD tells; a listing would know milliseconds.
     modified = entry.last_modified
     seconds = int(modified.timestamp()) if modified else 0
-    return StoredObject(key=key, size_bytes=entry.size or 0, modified_s=float(seconds))
+    return StoredObject(
+        key=key,
+        size_bytes=entry.size or 0,
+        modified_s=float(seconds),
+        revision=f"{entry.etag} {entry.version_id or ''}".strip(),
+    )
 
 
 def _is_passing(error: HTTPError | S3Error) -> bool:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -54,6 +54,8 @@ class StoredObject:
     size_bytes: int
     modified_s: float
     """Seconds since the epoch, by the store's clock: for people, never for decisions."""
+    revision: str = field(default="", compare=False)
+    """What another content under this key would change, where the store says it at all: S3's ETag and version."""
 
 
 class Store(Protocol):
@@ -68,6 +70,9 @@ class Store(Protocol):
 
     def open(self, key: str) -> BinaryIO:
         """A seekable reader over the object, for audio."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object to a new file at *path*, streaming. Raises :class:`OSError` where that cannot be written."""
 
     def put(self, key: str, data: bytes) -> None:
         """Store *data* whole, replacing what was there."""
@@ -141,6 +146,10 @@ class FileStore:
     def open(self, key: str) -> BinaryIO:
         with self._errors(key):
             return self._path(key).open("rb")
+
+    def get_file(self, key: str, path: Path) -> None:
+        with self.open(key) as source, path.open("xb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda file: file.write(data))

@@ -93,34 +93,27 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     if sha256_hex(record_raw) != request.record_sha256:
         raise JobError(ExitCode.BAD_INPUT, f"run record {request.record_key} is not the one the request names")
     record = RunRecord.decode(record_raw)
-    path = source.local_path(request.source.uri)
     source.check_unchanged(request.source)
-    try:
-        media = probe(str(path))
-        _cut_and_put(store, record, request.source, media)
-    except MediaProblem as error:
-        # The fault may lie in bytes that were swapped under our hands: say that instead of what they looked like.
-        source.check_unchanged(request.source)
-        told = error.summary.startswith(f"{path}: ")
-        raise MediaProblem(error.summary if told else f"{path}: {error.summary}", error.advice) from error
+    with source.at_hand(request.source) as path, _named(request.source):
+        _cut_and_put(store, record, request.source, path)
 
 
 def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
-    """The plan of a media file, with nothing stored: the dry run. Raises :class:`MediaProblem`."""
-    media = probe(str(source.local_path(src.uri)))
-    cutter = Cutter(src, media, options, audio_track=audio_track)
-    spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
-    return cutter.plan("0" * 16, spans)
+    """The plan of a recording, with nothing stored: the dry run. Raises :class:`MediaProblem`."""
+    with source.at_hand(src) as path, _named(src):
+        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track)
+        spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
+        return cutter.plan("0" * 16, spans)
 
 
 class Cutter:
     """One pass over one track of one media file."""
 
-    def __init__(self, src: Source, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
-        self._path = str(source.local_path(src.uri))
+    def __init__(self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
+        self._path = str(path)
         self._track = media.track(audio_track)
         self._header_ms = self._track.duration_ms or media.duration_ms
-        self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=src.size_bytes)
+        self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=path.stat().st_size)
         self._planner = Planner(options, duration_ms=self._header_ms, direct=self.direct)
         self._tape = _Tape()
         self._complaint = ""
@@ -207,9 +200,22 @@ class _Tape:
             self._blocks.popleft()
 
 
-def _cut_and_put(store: Store, record: RunRecord, src: Source, media: Media) -> None:
+@contextlib.contextmanager
+def _named(src: Source) -> Iterator[None]:
+    """Put the recording's name before what is wrong with it."""
+    try:
+        yield
+    except MediaProblem as error:
+        # The fault may lie in bytes that were swapped under our hands: say that instead of what they looked like.
+        source.check_unchanged(src)
+        name = source.shown(src)
+        told = error.summary.startswith(f"{name}: ")
+        raise MediaProblem(error.summary if told else f"{name}: {error.summary}", error.advice) from error
+
+
+def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> None:
     keys = RunKeys(record.run)
-    cutter = Cutter(src, media, record.plan, audio_track=record.audio_track)
+    cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
     tasks: dict[int, list[str]] = {}
     for entry in store.list(keys.tasks):
         if known := parse_task(entry.key):

@@ -44,10 +44,11 @@ class _Child:
 class LocalRunner:
     """Jobs as processes of this machine."""
 
-    def __init__(self, store_url: str, home: Path) -> None:
-        """*home* is a private folder on a local disk: locks, logs and scratch files of running jobs lie there."""
+    def __init__(self, store_url: str, home: Path, scratch: Path | None = None) -> None:
+        """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
         self._store_url = store_url
         self._home = home
+        self._scratch_home = scratch or home / "scratch"
         self._children: dict[str, _Child] = {}
         self._locks: dict[str, int] = {}
 
@@ -145,7 +146,8 @@ class LocalRunner:
         ]
 
     def _scratch(self, run: str) -> Path:
-        return self._home / "scratch" / run
+        # Its own name in a folder that may be anybody's.
+        return self._scratch_home / f"stenofleet-{run}"
 
     def _view(self, name: str, child: _Child) -> JobView:
         status = child.process.poll()

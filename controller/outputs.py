@@ -1,6 +1,6 @@
-"""The transcript where the command wants it: files, each whole or absent.
+"""The transcript where the command wants it: files or objects, each whole or absent.
 
-Touches: output folders.
+Touches: output folders, and S3 (through the store's door).
 """
 
 from __future__ import annotations
@@ -8,27 +8,74 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from chunk_job.store import write_whole
+from chunk_job.contract import ExitCode, JobError
+from chunk_job.store import StoreUnavailable, open_store, write_whole
+from controller.errors import EnvironmentProblem, UsageProblem
 from controller.records import Request
-from controller.source import local_path
+from controller.source import is_object, local_path
+
+_KEPT = "the transcript is kept: free space or name another folder, then run the same command again"
+
+
+def base_of(folder: str, stem: str) -> str:
+    """The URI of the files that *stem*'s transcript becomes in *folder* (a path or ``s3://…``), without extension."""
+    if is_object(folder):
+        return f"{folder.rstrip('/')}/{stem}"
+    return (Path(folder).absolute() / stem).as_uri()
+
+
+def place(base: str, extension: str) -> str:
+    """Where one format goes: a path, or an object's URL."""
+    if is_object(base):
+        return f"{base}.{extension}"
+    path = local_path(base)
+    return str(path.with_name(f"{path.name}.{extension}"))
+
+
+def check_folder(folder: str) -> None:
+    """See before any work whether *folder* can take outputs.
+
+    Raises :class:`UsageProblem` for what is none, and :class:`EnvironmentProblem` where S3 says no.
+    """
+    if not is_object(folder):
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise UsageProblem(f"{folder}: is no folder", "name a folder for --output-dir")
+        return
+    try:
+        open_store(folder).stat("stenofleet")
+    except JobError as error:
+        problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
+        raise problem(f"{folder}: {error.summary}", error.advice) from error
 
 
 def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
-    """The wanted formats as files, each whole or absent. Raises :class:`OSError` with the file's name."""
+    """Every wanted format to where it was asked for; the places. Raises as :func:`write_output` does."""
     written = []
     for output in request.outputs:
-        base = local_path(output.base)
         for extension in output.formats:
-            path = base.with_name(f"{base.name}.{extension}")
-            write_output(path, read(extension))
-            written.append(str(path))
+            where = place(output.base, extension)
+            write_output(where, read(extension))
+            written.append(where)
     return written
 
 
-def write_output(path: Path, data: bytes) -> None:
-    """One file, whole or as it was before. Raises :class:`OSError` with its name."""
+def write_output(where: str, data: bytes) -> None:
+    """One file or object, whole or as it was before.
+
+    Raises :class:`EnvironmentProblem` where it cannot be written, and :class:`StoreUnavailable` for an S3 that may come
+    back.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: file.write(data))
+        if is_object(where):
+            folder, _, name = where.rpartition("/")
+            open_store(folder).put(name, data)
+        else:
+            path = Path(where)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, lambda file: file.write(data))
+    except StoreUnavailable:
+        raise
+    except JobError as error:
+        raise EnvironmentProblem(f"{where}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise EnvironmentProblem(f"{where}: cannot be written: {error.strerror}", _KEPT) from error

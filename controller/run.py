@@ -350,13 +350,8 @@ class _Run:
         if outcome.verdict != "failed":
             try:
                 files = tuple(write_outputs(self._request, self._ledger.transcript))
-            except OSError as error:
-                self._settled(
-                    "failed",
-                    f"{error.filename}: cannot be written: {error.strerror}",
-                    advice="the transcript is kept: free space or name another folder, then run the same command",
-                    environment=True,
-                )
+            except EnvironmentProblem as error:
+                self._settled("failed", error.summary, advice=error.advice, environment=True)
                 return
         if mark:
             self._ledger.mark(outcome)

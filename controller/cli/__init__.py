@@ -21,7 +21,7 @@ from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
     "resume": "controller.cli.transcribe",
-    "plan": "controller.cli.transcribe",
+    "plan": "controller.cli.plan",
     "status": "controller.cli.runs",
     "list": "controller.cli.runs",
     "render": "controller.cli.runs",

@@ -12,7 +12,8 @@ import click
 from chunk_job import crashpoint
 from controller import demo, source
 from controller.cli import options as shared
-from controller.cli.transcribe import execute, make_ticket
+from controller.cli.tickets import make_ticket
+from controller.cli.work import execute
 from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem
 from controller.formats import FORMATS
@@ -58,7 +59,9 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     say("The job of chunk 1 will be killed (SIGKILL) in its first attempt, just before it can commit its result.")
     os.environ[crashpoint.VARIABLE] = f"{_KILLED}=kill"
     opened = shared.store_at(store)
-    settled = execute([ticket], opened, policy=RetryPolicy(), window=_WORKERS, quiet=False)[0]
+    settled = execute([ticket], opened, shared.runner_for(opened), policy=RetryPolicy(), window=_WORKERS, quiet=False)[
+        0
+    ]
     if settled.verdict != "complete":
         raise EnvironmentProblem(f"the demo failed: {settled.summary}", settled.advice)
     say(f"\nDone in {time.monotonic() - began_s:.0f} s (run {settled.run}). The transcript:")

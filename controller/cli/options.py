@@ -76,6 +76,15 @@ patience_option = option(
     metavar="SECONDS",
     help="How long a store that stops answering is waited for (default: 600; a folder 0).",
 )
+scratch_option = option(
+    "--scratch-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For passing files of running jobs, s3:// media among them (default: in the store's or the state folder).",
+)
+output_option = option(
+    "-o", "--output-dir", type=click.Path(), default=".", metavar="DIR|s3://…", help="Default: here."
+)
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 formats_option = option(
     "-f",
@@ -166,10 +175,10 @@ def store_at(url: str | None) -> Store:
         raise problem(error.summary, error.advice) from error
 
 
-def runner_for(store: Store) -> LocalRunner:
+def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
     """The local runner. Its locks lie in the store where that is a folder, so that all who share it agree."""
-    home = store.root if isinstance(store, FileStore) else state_home()
-    return LocalRunner(store.url, home / ".local")
+    home = (store.root if isinstance(store, FileStore) else state_home()) / ".local"
+    return LocalRunner(store.url, home, scratch and scratch.absolute())
 
 
 def state_home() -> Path:

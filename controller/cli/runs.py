@@ -12,10 +12,10 @@ import click
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
 from controller.cli import options as shared
-from controller.errors import EnvironmentProblem, UsageProblem
+from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.keys import MARKERS, RUNS, RunKeys, is_run_prefix, run_of
-from controller.outputs import write_output
+from controller.outputs import base_of, check_folder, place, write_output
 from controller.progress import printable, say
 from controller.records import Outcome, Status
 from controller.transcript import Transcript
@@ -59,16 +59,11 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.command("render")
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
-@shared.option(
-    "-o",
-    "--output-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(),
-    help="Default: here.",
-)
+@shared.output_option
 @shared.store_option
-def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, *, store: str | None) -> int:
+def render_command(transcript: str, formats: tuple[str, ...], output_dir: str, *, store: str | None) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
+    check_folder(output_dir)
     path = Path(transcript)
     try:
         if not path.exists() and is_run_prefix(transcript):
@@ -84,14 +79,11 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: Path, 
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else Path(document.source.name).stem
-    try:
-        for extension in formats:
-            target = output_dir / f"{stem}.{extension}"
-            if not (target.exists() and path.exists() and target.samefile(path)):
-                write_output(target, FORMATS[extension](document).encode())
-            click.echo(printable(str(target)))
-    except OSError as error:
-        raise EnvironmentProblem(f"{error.filename}: cannot be written: {error.strerror}") from error
+    for extension in formats:
+        target = place(base_of(output_dir, stem), extension)
+        if not (path.exists() and Path(target).exists() and path.samefile(target)):
+            write_output(target, FORMATS[extension](document).encode())
+        click.echo(printable(target))
     return 0
 
 

@@ -58,6 +58,17 @@ def test_a_file_is_put_whole(store: Store, tmp_path: Path) -> None:
     assert store.get("a/b.flac") == (tmp_path / "file").read_bytes()
 
 
+def test_an_object_becomes_a_file(store: Store, tmp_path: Path) -> None:
+    body = bytes(range(256)) * 9000
+    store.put("a/b.flac", body)
+    store.get_file("a/b.flac", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == body
+    with pytest.raises(FileExistsError):
+        store.get_file("a/b.flac", tmp_path / "file")
+    with pytest.raises(ObjectMissing, match="a/c"):
+        store.get_file("a/c", tmp_path / "other")
+
+
 def test_an_object_is_read_from_any_place(store: Store) -> None:
     store.put("a/b", b"0123456789")
     with store.open("a/b") as file:

@@ -67,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ``transcribe`` would do; it does nothing of it."""
     seen: list[dict[str, Any]] = []
 
-    def execute(tickets: Any, store: Any, **rest: Any) -> list[Any]:
+    def execute(tickets: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
         seen.append({"tickets": list(tickets), "store": store, **rest})
         return []
 
@@ -484,7 +484,7 @@ def test_every_format_is_made_again_from_the_json(line: Line, document: Transcri
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
     said = line("render", "talk.json", "-o", "again")
     assert said.code == 0
-    assert said.out.splitlines() == [f"again/talk.{extension}" for extension in FORMATS]
+    assert said.out.splitlines() == [str(Path(f"again/talk.{extension}").absolute()) for extension in FORMATS]
     for extension, render in FORMATS.items():
         assert Path(f"again/talk.{extension}").read_text(encoding="utf-8") == render(document)
 
@@ -520,7 +520,7 @@ def test_no_room_for_a_rendering_leaves_what_was_there(
 def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> None:
     put_run(line.store, fakes.RUN)
     line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
-    assert line("render", fakes.RUN, "-f", "vtt").out == "talk.vtt\n"
+    assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 
 

@@ -18,7 +18,7 @@ from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, ExitCode, JobError, TranscribeOptions, sha256_hex
 from chunk_job.store import FileStore
 from controller import intake, source
-from controller.cli.transcribe import make_ticket
+from controller.cli.tickets import make_ticket
 from controller.errors import MediaProblem
 from controller.keys import RunKeys
 from controller.media import probe
@@ -326,7 +326,7 @@ def test_an_hour_is_planned_without_drift(tmp_path: Path) -> None:
     assert (plan.duration_ms, plan.warnings) == (1000 * seconds, ())
     assert len(plan.spans) == round(seconds / 720)
     at = 0
-    cutter = intake.Cutter(source.inspect(flac), probe(str(flac)), PlanOptions(), audio_track=None)
+    cutter = intake.Cutter(flac, probe(str(flac)), PlanOptions(), audio_track=None)
     for chunk in cutter.chunks(None, skip=frozenset()):
         end = chunk.span.end_ms * speech.SAMPLES_PER_MS
         assert chunk.pcm_sha256 == sha256_hex(samples[at:end].tobytes())

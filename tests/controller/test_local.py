@@ -236,10 +236,10 @@ def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path
 
 
 def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
-    left = tmp_path / "home" / "scratch" / RUN / "sf-old"
+    left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}" / "sf-old"
     left.mkdir(parents=True)
     (left / "00000.flac").write_bytes(b"half")
-    beside = tmp_path / "home" / "scratch" / OTHER
+    beside = tmp_path / "home" / "scratch" / f"stenofleet-{OTHER}"
     beside.mkdir()
     assert runner.lead(RUN)
     assert not left.exists()

@@ -1,0 +1,66 @@
+"""``plan``: where files would be cut."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from controller import source
+from controller.cli import options as shared
+from controller.cli.tickets import listed
+from controller.cli.work import exit_code, refused
+from controller.errors import MediaProblem
+from controller.plan import Plan, PlanOptions
+from controller.progress import clock, printable, say
+from controller.run import Settled
+
+
+@click.command("plan")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
+@shared.cut_options
+@shared.json_option
+def plan_command(
+    files: tuple[str, ...],
+    chunk_duration: int,
+    chunking_threshold: int,
+    audio_track: int | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Show where files would be cut, and change nothing: decodes them once."""
+    # Only here does a command decode media itself: numpy and ffmpeg stay out of every other one.
+    from controller.intake import plan_only
+
+    wanted = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)
+    plans: dict[str, Plan] = {}
+    without = []
+    for name in listed(files):
+        try:
+            plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track)
+        except MediaProblem as error:
+            without.append(refused(name, error))
+    if as_json:
+        click.echo(json.dumps({name: json.loads(plan.encode()) for name, plan in plans.items()}))
+    else:
+        for name, plan in plans.items():
+            _print_plan(name, plan)
+    for item in without:
+        say(f"{item.summary}\n  {item.advice}")
+    return exit_code([*without, *(_planned(name) for name in plans)])
+
+
+def _planned(name: str) -> Settled:
+    return Settled(run="", name=name, verdict="complete", summary="planned")
+
+
+def _print_plan(name: str, plan: Plan) -> None:
+    chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
+    click.echo(f"{printable(name)}: {clock(plan.duration_ms / 1000)}, {chunks}")
+    for span in plan.spans:
+        click.echo(
+            f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"
+            f"  {(span.end_ms - span.start_ms) / 1000:8.2f} s  {span.cut}"
+        )
+    for warning in plan.warnings:
+        say(f"{name}: warning: {warning}")

@@ -1,0 +1,102 @@
+"""Runs brought to their ends, and what is said of it: the loop's clock and signals, the words, the exit code.
+
+Touches: signals, the clock, the terminal (through ``progress``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from chunk_job.store import Store
+from controller.decide import RetryPolicy
+from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
+from controller.progress import Bars, Heartbeat, printable, say, tell
+from controller.run import Runner, Settled, Ticket, drive
+
+
+def execute(
+    tickets: Sequence[Ticket], store: Store, runner: Runner, *, policy: RetryPolicy, window: int, quiet: bool
+) -> list[Settled]:
+    """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it."""
+    if not tickets:
+        return []
+    arguments: dict[str, Any] = {
+        "store": store,
+        "runner": runner,
+        "policy": policy,
+        "window": window,
+        "clock": _Clock(),
+    }
+    try:
+        if sys.stderr.isatty() and not quiet:
+            with Bars() as bars:
+                return drive(tickets, reporter=bars, **arguments)
+        return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
+    except (Interrupted, EnvironmentProblem):
+        if len(tickets) > 1:
+            say("to go on: give the same command again (without --force)")
+        else:
+            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
+        raise
+
+
+def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
+    """Tell how everything ended: files on stdout, words on stderr; the exit code."""
+    for item in settled:
+        if item.verdict != "complete" and not as_json:
+            say(f"{item.name}: {item.verdict}: {item.summary}" if item.name not in item.summary else item.summary)
+            if item.advice:
+                say(f"  {item.advice}")
+        elif not quiet and not as_json:
+            say(f"{item.name}: {item.summary} (run {item.run})")
+        for warning in item.warnings:
+            say(f"{item.name}: warning: {warning}")
+        if not as_json:
+            for file in item.files:
+                tell(printable(file))
+    code = exit_code(settled)
+    if as_json:
+        tell(json.dumps({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}))
+    return code
+
+
+def refused(name: str, error: MediaProblem) -> Settled:
+    """A recording that never became a run."""
+    return Settled(run="", name=name, verdict="failed", summary=error.summary, advice=error.advice)
+
+
+def exit_code(settled: Sequence[Settled]) -> int:
+    """0 all, 4 some, and of none: 8 cancelled, 3 the environment's fault, 5."""
+    verdicts = [item.verdict for item in settled]
+    if all(verdict == "complete" for verdict in verdicts):
+        return 0
+    if any(verdict in ("complete", "partial") for verdict in verdicts):
+        return 4
+    if all(verdict == "cancelled" for verdict in verdicts):
+        return 8
+    return 3 if all(item.environment for item in settled) else 5
+
+
+class _Clock:
+    """The system's clock, and the signals this process has been sent."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def signal(self) -> int | None:
+        return self._signal
+
+    def _hear(self, number: int, _: object) -> None:
+        # Only the reason is kept; the loop sees it at its next tick, between two whole steps.
+        self._signal = number
