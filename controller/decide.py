@@ -25,23 +25,39 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.CONFIG: "never",
     FailureClass.ACCESS: "never",
     FailureClass.MODEL: "never",
+    FailureClass.CREATE_DENIED_ADMISSION: "never",
+    FailureClass.CREATE_DENIED_RBAC: "never",
+    # By the time these are failures, they have been waited for.
+    FailureClass.UNSCHEDULABLE_RESOURCES: "never",
+    FailureClass.UNSCHEDULABLE_AFFINITY: "never",
+    FailureClass.UNSCHEDULABLE_TAINT: "never",
+    FailureClass.UNSCHEDULABLE_VOLUME: "never",
     # The chunk's own failures.
     FailureClass.CUDA_OOM: "chunk",
     FailureClass.GPU_UNHEALTHY: "chunk",
     FailureClass.NATIVE_CRASH: "chunk",
     FailureClass.OOM_KILLED: "chunk",
+    FailureClass.EPHEMERAL_STORAGE: "chunk",
+    # A node's, perhaps; one name for all chunks, more likely: few attempts, and the breaker sees them.
+    FailureClass.IMAGE_PULL: "chunk",
     FailureClass.DEADLINE: "chunk",
     FailureClass.NO_RESULT: "chunk",
     FailureClass.RESULT_INVALID: "chunk",
     FailureClass.UNKNOWN: "chunk",
     # What happens around it.
     FailureClass.STORE_UNAVAILABLE: "cluster",
+    FailureClass.CREATE_DENIED_QUOTA: "cluster",
+    FailureClass.DISRUPTED_PREEMPTED: "cluster",
+    FailureClass.DISRUPTED_EVICTED: "cluster",
+    FailureClass.DISRUPTED_DRAINED: "cluster",
+    FailureClass.DISRUPTED_NODE_LOST: "cluster",
     FailureClass.DISRUPTED_DELETED: "cluster",
 }
 """Who pays for a failure."""
 
 ENVIRONMENT: frozenset[str] = frozenset(
-    {FailureClass.CONFIG, FailureClass.ACCESS, FailureClass.MODEL, FailureClass.GPU_UNHEALTHY}
+    {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
+    | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL}
     | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
 )
 """Failures for which the media are not to blame."""

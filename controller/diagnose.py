@@ -1,6 +1,7 @@
 """Why did it fail? An exit status with last words and a log → a class, evidence, and what to do.
 
-Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names.
+Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names. What a cluster says of its
+jobs is read in ``pods`` and ``pending``, in the same words.
 """
 
 from __future__ import annotations
@@ -25,8 +26,21 @@ class FailureClass(StrEnum):
     MODEL = "MODEL"
     NATIVE_CRASH = "NATIVE_CRASH"
     OOM_KILLED = "OOM_KILLED"
+    EPHEMERAL_STORAGE = "EPHEMERAL_STORAGE"
     DEADLINE = "DEADLINE"
+    DISRUPTED_PREEMPTED = "DISRUPTED.preempted"
+    DISRUPTED_EVICTED = "DISRUPTED.evicted"
+    DISRUPTED_DRAINED = "DISRUPTED.drained"
+    DISRUPTED_NODE_LOST = "DISRUPTED.node_lost"
     DISRUPTED_DELETED = "DISRUPTED.deleted"
+    IMAGE_PULL = "IMAGE_PULL"
+    CREATE_DENIED_QUOTA = "CREATE_DENIED.quota"
+    CREATE_DENIED_ADMISSION = "CREATE_DENIED.admission"
+    CREATE_DENIED_RBAC = "CREATE_DENIED.rbac"
+    UNSCHEDULABLE_RESOURCES = "UNSCHEDULABLE.resources"
+    UNSCHEDULABLE_AFFINITY = "UNSCHEDULABLE.affinity"
+    UNSCHEDULABLE_TAINT = "UNSCHEDULABLE.taint"
+    UNSCHEDULABLE_VOLUME = "UNSCHEDULABLE.volume"
     NO_RESULT = "NO_RESULT"
     RESULT_INVALID = "RESULT_INVALID"
     UNKNOWN = "UNKNOWN"
@@ -72,11 +86,10 @@ def from_process(status: int, *, last_words: bytes, log: Sequence[str], oom_kill
     none), *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system
     cannot tell).
     """
-    details = tuple(line[:_LINE_LENGTH] for line in log[-_DETAIL_LINES:])
-    told = _told(last_words)
+    details = excerpt(log)
+    told = told_by(last_words)
     if told is not None:
-        failure = _BY_EXIT_CODE.get(told.code, FailureClass.UNKNOWN)
-        return Diagnosis(failure=failure, summary=told.summary, advice=told.advice, details=details)
+        return Diagnosis(failure=by_code(told.code), summary=told.summary, advice=told.advice, details=details)
     if status < 0:
         return _killed(-status, oom_kills, details)
     if status == 0:
@@ -85,8 +98,7 @@ def from_process(status: int, *, last_words: bytes, log: Sequence[str], oom_kill
             summary="the process ended well but left no result",
             details=details,
         )
-    failure = _BY_EXIT_CODE.get(status, FailureClass.UNKNOWN)
-    return Diagnosis(failure=failure, summary=f"the process ended with exit code {status}", details=details)
+    return Diagnosis(failure=by_code(status), summary=f"the process ended with exit code {status}", details=details)
 
 
 def deadline(limit_s: int) -> Diagnosis:
@@ -107,6 +119,26 @@ def invalid_result(reason: str) -> Diagnosis:
     )
 
 
+def by_code(code: int) -> FailureClass:
+    """What a job means by its exit code, which its last words repeat."""
+    return _BY_EXIT_CODE.get(code, FailureClass.UNKNOWN)
+
+
+def told_by(last_words: bytes) -> JobFailure | None:
+    """What a job said of its own end, or None where *last_words* are no such document."""
+    if not last_words:
+        return None
+    try:
+        return JobFailure.decode(last_words)
+    except DocumentInvalid:
+        return None
+
+
+def excerpt(log: Sequence[str]) -> tuple[str, ...]:
+    """As much of a log's end as evidence holds."""
+    return tuple(line[:_LINE_LENGTH] for line in log[-_DETAIL_LINES:])
+
+
 def _killed(number: int, oom_kills: int | None, details: tuple[str, ...]) -> Diagnosis:
     name = signal.Signals(number).name if number in {member.value for member in signal.Signals} else str(number)
     if number in _CRASH_SIGNALS:
@@ -124,12 +156,3 @@ def _killed(number: int, oom_kills: int | None, details: tuple[str, ...]) -> Dia
             details=details,
         )
     return Diagnosis(failure=FailureClass.DISRUPTED_DELETED, summary=f"somebody stopped it ({name})", details=details)
-
-
-def _told(last_words: bytes) -> JobFailure | None:
-    if not last_words:
-        return None
-    try:
-        return JobFailure.decode(last_words)
-    except DocumentInvalid:
-        return None

@@ -19,6 +19,9 @@ ATTEMPT = "stenofleet.io/attempt"
 TASK = "stenofleet.io/task"
 TASK_SHA256 = "stenofleet.io/task-sha256"
 
+CONTAINER = "job"
+"""Name of a pod's one container of ours; a service mesh may add its own."""
+
 _NAME = "stenofleet"
 _INTAKE = "intake"
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from chunk_job.names import MODELS
 from controller.decide import Job
 from controller.errors import UsageProblem
-from controller.labels import annotations_of, job_name, labels_of
+from controller.labels import CONTAINER, annotations_of, job_name, labels_of
 
 Device = Literal["cuda", "cpu"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -182,13 +182,11 @@ def intake_job(job: Job, options: JobOptions, owner: Owner, *, media_bytes: int)
 
 
 def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> dict[str, Any]:
-    queue = {"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {}
+    labels = {**options.labels, **labels_of(job, version=options.version)}
+    annotations = {**options.annotations, **annotations_of(job)}
     # Moving a job to save a node would cost all its work.
     stay = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
-    metadata = {
-        "labels": {**options.labels, **queue, **labels_of(job, version=options.version)},
-        "annotations": {**stay, **options.annotations, **annotations_of(job)},
-    }
+    queue = {"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {}
     spec: dict[str, Any] = {
         "completions": 1,
         "parallelism": 1,
@@ -196,7 +194,7 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
         "backoffLimit": 0,
         # Never wait for a pod on a node that is gone; a podFailurePolicy would force that wait.
         "podReplacementPolicy": "TerminatingOrFailed",
-        "template": {"metadata": metadata, "spec": pod},
+        "template": {"metadata": {"labels": labels, "annotations": {**stay, **annotations}}, "spec": pod},
     }
     if options.ttl_s is not None:
         spec["ttlSecondsAfterFinished"] = options.ttl_s
@@ -208,7 +206,8 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
         "metadata": {
             "name": job_name(job),
             "namespace": options.namespace,
-            **metadata,
+            "labels": labels | queue,
+            "annotations": annotations,
             "ownerReferences": [
                 {
                     "apiVersion": "coordination.k8s.io/v1",
@@ -241,7 +240,7 @@ def _pod(
         volumes.append({"name": "ca", "configMap": {"name": options.s3_ca}})
         mounts.append({"name": "ca", "mountPath": _CA_FOLDER, "readOnly": True})
     container = {
-        "name": "job",
+        "name": CONTAINER,
         "image": image,
         "imagePullPolicy": options.image_pull_policy,
         # -P: no module out of the working folder. tini: a process that is not PID 1 can abort, and be stopped.

@@ -12,6 +12,7 @@ from chunk_job.contract import Language, TranscribeOptions
 from controller import diagnose
 from controller.decide import (
     BUDGETS,
+    ENVIRONMENT,
     Action,
     Delete,
     Finish,
@@ -35,8 +36,20 @@ from controller.records import Evidence
 RUN = "0123456789abcdef"
 NOW = 1_700_000_000_000
 POLICY = RetryPolicy()
-NEVER = [FailureClass.BAD_INPUT, FailureClass.CONFIG, FailureClass.ACCESS, FailureClass.MODEL]
-CLUSTER = [FailureClass.STORE_UNAVAILABLE, FailureClass.DISRUPTED_DELETED]
+NEVER = [
+    FailureClass.BAD_INPUT,
+    FailureClass.CONFIG,
+    FailureClass.ACCESS,
+    FailureClass.MODEL,
+    FailureClass.CREATE_DENIED_ADMISSION,
+    FailureClass.CREATE_DENIED_RBAC,
+    *(failure for failure in FailureClass if failure.startswith("UNSCHEDULABLE.")),
+]
+CLUSTER = [
+    FailureClass.STORE_UNAVAILABLE,
+    FailureClass.CREATE_DENIED_QUOTA,
+    *(failure for failure in FailureClass if failure.startswith("DISRUPTED.")),
+]
 CHUNK = [failure for failure in FailureClass if failure not in {*NEVER, *CLUSTER}]
 
 
@@ -114,7 +127,14 @@ def test_every_class_has_a_budget() -> None:
     assert {failure: BUDGETS[failure] for failure in NEVER} == dict.fromkeys(NEVER, "never")
     assert {failure: BUDGETS[failure] for failure in CLUSTER} == dict.fromkeys(CLUSTER, "cluster")
     assert {failure: BUDGETS[failure] for failure in CHUNK} == dict.fromkeys(CHUNK, "chunk")
-    assert len(CHUNK) == 8
+    assert len(CHUNK) == 10
+
+
+def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
+    assert set(FailureClass) - ENVIRONMENT == {
+        FailureClass.BAD_INPUT,
+        *(failure for failure in CHUNK if failure not in {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL}),
+    }
 
 
 @pytest.mark.parametrize("failure", CHUNK)
