@@ -158,7 +158,7 @@ class S3Store:
             try:
                 shutil.copyfileobj(response, file, _PIECE_BYTES)
             finally:
-                begun.update({"If-Match": response.headers["ETag"], "Range": f"bytes={file.tell()}-"})
+                begun.update({"If-Match": response.headers.get("ETag", "*"), "Range": f"bytes={file.tell()}-"})
 
         self._fetch(key, copy, begun)
 

@@ -71,6 +71,11 @@ class RunKeys:
         return f"{self.home}round.json"
 
     @property
+    def lead(self) -> str:
+        """Who works on it now, where machines share the store."""
+        return f"{self.home}lead.json"
+
+    @property
     def plan(self) -> str:
         """All spans, put once the last is known."""
         return f"{self.home}plan.json"

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -68,6 +69,19 @@ class LocalRunner:
         # What a killed leader's jobs left behind.
         shutil.rmtree(self._scratch(run), ignore_errors=True)
         return True
+
+    def place(self, run: str) -> str:
+        """The folder of the locks: a name drawn once, because host names are not unique."""
+        del run
+        path = self._home / "place"
+        if not path.exists():
+            drawn = self._home / f".{secrets.token_hex(8)}"
+            drawn.write_text(drawn.name[1:], encoding="ascii")
+            # Whole or not there, and the first one's for all.
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(drawn)
+            drawn.unlink()
+        return path.read_text(encoding="ascii")
 
     def submit(self, job: Job) -> None:
         """Start the job's process."""

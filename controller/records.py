@@ -63,6 +63,18 @@ class Request(Document):
     keep_chunks: bool
 
 
+class Lead(Document):
+    """Who works on a run, in a store that machines share. Renewed while it is so."""
+
+    schema_: Literal["stenofleet.lead/1"] = Field(default="stenofleet.lead/1", alias="schema")
+    owner: str
+    """One command's run, drawn at its start."""
+    place: str
+    """Machine or cluster whose own lock the owner holds."""
+    beat: int
+    """Another one every time it is renewed."""
+
+
 class Round(Document):
     """One series of attempts with its own budgets. After a failure or a cancel the next command opens another."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store, StoreUnavailable
@@ -18,7 +17,6 @@ from controller import decide as rules
 from controller.decide import (
     Delete,
     Finish,
-    Job,
     JobView,
     PinLanguage,
     Progress,
@@ -28,82 +26,17 @@ from controller.decide import (
     Submit,
     decide,
 )
+from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, StenofleetError
+from controller.lead import Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outputs import write_outputs
-from controller.records import Outcome, Request, RunRecord, Status
+from controller.records import Outcome, Status
 
 TICK_S = 0.1
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
 _FOLLOW_EVERY_MS = 1_000
-
-
-class Runner(Protocol):
-    """Where jobs run. None of these blocks but ``wait``."""
-
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run* (at most one does)."""
-
-    def submit(self, job: Job) -> None:
-        """Start a job."""
-
-    def observe(self) -> list[JobView]:
-        """Every job not deleted yet."""
-
-    def wait(self, seconds: float) -> None:
-        """Rest; may return early when something happens."""
-
-    def delete(self, view: JobView) -> None:
-        """Stop and forget a job; results stay."""
-
-    def release(self, run: str) -> None:
-        """Stop leading *run*: it has ended."""
-
-    def close(self, *, leave: bool) -> None:
-        """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
-
-
-class Clock(Protocol):
-    """Time and signals, from outside."""
-
-    def now_ms(self) -> int:
-        """Since the epoch."""
-
-    def signal(self) -> int | None:
-        """The signal that asks this process to stop, if one has come."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """One run to bring to its end, and whom it is for."""
-
-    record: RunRecord
-    request: Request
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settled:
-    """How a run ended. *files* were written; *environment* says that the media are not to blame."""
-
-    run: str
-    name: str
-    verdict: Literal["complete", "partial", "failed", "cancelled"]
-    summary: str
-    advice: str = ""
-    files: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    environment: bool = False
-
-
-class Reporter(Protocol):
-    """Where the loop talks."""
-
-    def event(self, name: str, text: str) -> None:
-        """Something a person wants to know, of the run called *name*."""
-
-    def show(self, runs: Sequence[Progress]) -> None:
-        """How far everything is; called every tick."""
 
 
 def drive(
@@ -216,11 +149,13 @@ class _Run:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
+        self._store = store
+        self._lead: StoreLead | None = None
 
     @property
     def open(self) -> bool:
-        """Whether this process leads it and has work to do in it."""
-        return self._state is not None and self.settled is None
+        """Whether this process leads it, or is about to, and has work to do in it."""
+        return self.settled is None and (self._state is not None or (self._lead is not None and not self._follows))
 
     def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
         """Look once and act. The answer tells of each submitted job whether it was an intake."""
@@ -240,9 +175,9 @@ class _Run:
             return []
 
     def _tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
-        if self._state is None and not self._begin():
-            return []
         now_ms = self._clock.now_ms()
+        if not self._leads(now_ms, jobs) or (self._state is None and not self._begin()):
+            return []
         self._state = state = self._ledger.refresh(jobs)
         submitted = []
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
@@ -289,21 +224,39 @@ class _Run:
 
     def interrupt(self) -> None:
         """Say in the store that nobody works on it any more, for people who look."""
-        if self.open:
+        if self.open and self._state is not None:
             self._put_status(self._clock.now_ms(), interrupted=True)
+        self._release()
 
-    def _begin(self) -> bool:
-        """Lead if nobody else does; otherwise follow who does. Whether there is work to do now."""
-        if self._follows and self._clock.now_ms() < self._due_ms:
+    def _leads(self, now_ms: int, jobs: Sequence[JobView]) -> bool:
+        """Whether this process may work on it now; otherwise it follows who does."""
+        if self._follows and now_ms < self._due_ms:
             return False
-        if not self._runner.lead(self.id):
+        standing = self._standing(now_ms)
+        if standing == "following":
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
-            self._follows = True
-            self._due_ms = self._clock.now_ms() + _FOLLOW_EVERY_MS
-            return False
+            # It may have taken over while this machine slept: its jobs are the ones that count now.
+            for view in jobs:
+                self._runner.delete(view)
+            self._state, self._follows = None, True
+            self._due_ms = now_ms + _FOLLOW_EVERY_MS
+        return standing == "leading"
+
+    def _standing(self, now_ms: int) -> Standing:
+        if not self._runner.lead(self.id):
+            return "following"
+        if not self._store.remote:
+            return "leading"
+        if self._lead is None:
+            self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
+        return self._lead.ask(now_ms)
+
+    def _begin(self) -> bool:
+        """Open the run, now that we lead it. Whether there is work to do."""
         if self._follows and self._ended_elsewhere():
             return False
+        self._follows = False
         done = self._ledger.open()
         if done:
             self._reporter.event(self._name, f"run {self.id} is already complete")
@@ -385,6 +338,14 @@ class _Run:
             environment=environment,
         )
         self._runner.release(self.id)
+        self._release()
+
+    def _release(self) -> None:
+        """Let another machine lead at once; where the store does not hear it, after a while."""
+        if self._lead is not None:
+            with contextlib.suppress(JobError):
+                self._lead.release()
+            self._lead = None
 
     def _put_status(self, now_ms: int, *, interrupted: bool = False) -> None:
         if now_ms < self._due_ms and self.settled is None and not interrupted:

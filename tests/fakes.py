@@ -296,6 +296,7 @@ class FakeRunner:
         self.released: list[str] = []
         self.led_by_others: set[str] = set()
         self.led: set[str] = set()
+        self.at = "here"
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
@@ -306,6 +307,9 @@ class FakeRunner:
             return False
         self.led.add(run)
         return True
+
+    def place(self, run: str) -> str:
+        return self.at
 
     def submit(self, job: Job) -> None:
         assert job.run in self.led, "a job of a run that somebody else leads"

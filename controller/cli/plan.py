@@ -10,10 +10,10 @@ from controller import source
 from controller.cli import options as shared
 from controller.cli.tickets import listed
 from controller.cli.work import exit_code, refused
+from controller.edges import Settled
 from controller.errors import MediaProblem
 from controller.plan import Plan, PlanOptions
 from controller.progress import clock, printable, say
-from controller.run import Settled
 
 
 @click.command("plan")

@@ -12,9 +12,11 @@ import click
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
 from controller.cli import options as shared
+from controller.edges import Runner
 from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.keys import MARKERS, RUNS, RunKeys, is_run_prefix, run_of
+from controller.lead import StoreLead
 from controller.outputs import base_of, check_folder, place, write_output
 from controller.progress import printable, say
 from controller.records import Outcome, Status
@@ -122,7 +124,7 @@ def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: 
     runner = shared.runner_for(opened)
     kept = 0
     for run in chosen:
-        if not runner.lead(run):
+        if not runner.lead(run) or _led_elsewhere(opened, run, runner):
             say(f"run {run} is being worked on: cancel it first")
             kept += 1
             continue
@@ -134,6 +136,11 @@ def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: 
     runner.close(leave=False)
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
+
+
+def _led_elsewhere(store: Store, run: str, runner: Runner) -> bool:
+    """Whether another machine works on it."""
+    return store.remote and StoreLead(store, run, runner.place(run)).held_elsewhere(runner.wait)
 
 
 def existing_run(store: Store, typed: str) -> str:

@@ -15,12 +15,12 @@ from typing import Any
 from chunk_job.contract import UNHASHED, JobError, TranscribeOptions, sha256_hex
 from chunk_job.store import ObjectMissing, Store
 from controller import source
+from controller.edges import Ticket
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.keys import RunKeys
 from controller.outputs import base_of, check_folder, place
 from controller.plan import PLANNER, PlanOptions
 from controller.records import Output, Request, RunRecord, Source
-from controller.run import Ticket
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 

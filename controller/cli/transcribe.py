@@ -15,10 +15,10 @@ from controller.cli import options as shared
 from controller.cli.runs import existing_run
 from controller.cli.tickets import joined, listed, make_ticket, outputs_of, stored_ticket
 from controller.cli.work import execute, refused, report
+from controller.edges import Ticket
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.plan import PlanOptions
 from controller.progress import say
-from controller.run import Ticket
 
 
 @click.command("transcribe")

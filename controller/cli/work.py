@@ -15,9 +15,10 @@ from typing import Any
 
 from chunk_job.store import Store
 from controller.decide import RetryPolicy
+from controller.edges import Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.progress import Bars, Heartbeat, printable, say, tell
-from controller.run import Runner, Settled, Ticket, drive
+from controller.run import drive
 
 
 def execute(

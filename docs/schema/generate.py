@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
 from controller.plan import Plan
-from controller.records import Evidence, Final, Outcome, Report, Request, Round, RunRecord, Status
+from controller.records import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
 from controller.transcript import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -26,6 +26,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RunRecord,
     Request,
     Round,
+    Lead,
     Evidence,
     Plan,
     Final,

@@ -5,6 +5,7 @@ import itertools
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store import StoredObject, StoreUnavailable
 from controller.decide import Job, RetryPolicy
+from controller.edges import Settled, Ticket
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.keys import MARKERS, RunKeys
-from controller.records import Evidence, Final, Outcome, Report, Round, RunRecord, Status
-from controller.run import Settled, Ticket, drive
+from controller.lead import StoreLead
+from controller.records import Evidence, Final, Lead, Outcome, Report, Round, RunRecord, Status
+from controller.run import drive
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 
@@ -459,6 +462,97 @@ def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
     assert settled.verdict == "complete"
     assert 0 < len(house.runner.submitted) < 3
     assert house.reporter.said("resuming run")
+
+
+class SharedStore(JournalStore):
+    """A store that machines share, as S3 is."""
+
+    remote = True
+
+
+class Elsewhere:
+    """A command on another machine, as far as this one sees it: it leads, and then ends or dies."""
+
+    def __init__(self, house: House) -> None:
+        house.store = SharedStore(house.folder / "store")
+        self.house = house
+        self.lead = StoreLead(house.store, RUN, "there")
+
+    def leads(self) -> None:
+        while self.lead.ask(self.house.clock.at_ms) != "leading":
+            self.house.clock.at_ms += 500
+
+    def renews(self, ticks: int) -> None:
+        self.lead.ask(self.house.clock.at_ms)
+
+    def finishes(self) -> None:
+        there = House(self.house.folder)
+        there.command()
+        self.lead.release()
+
+
+def test_a_run_led_on_another_machine_is_followed_to_its_verdict(house: House) -> None:
+    other = Elsewhere(house)
+    other.leads()
+
+    def meanwhile(ticks: int) -> None:
+        if ticks < 100:
+            other.renews(ticks)
+        if ticks == 100:
+            other.finishes()
+
+    [settled] = house.command(meanwhile=meanwhile)
+    assert (settled.verdict, house.runner.submitted) == ("complete", [])
+    assert house.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert house.store.stat(KEYS.lead) is None
+
+
+def test_a_leader_of_another_machine_that_dies_is_given_up_and_its_run_goes_on(house: House) -> None:
+    other = Elsewhere(house)
+    other.leads()
+    [settled] = house.command(meanwhile=lambda ticks: other.renews(ticks) if ticks < 100 else None)
+    assert settled.verdict == "complete"
+    assert house.reporter.said("following it")
+    assert len(house.runner.submitted) == 4
+
+
+def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(house: House) -> None:
+    other = Elsewhere(house)
+    submitted = {}
+
+    def meanwhile(ticks: int) -> None:
+        if ticks == 15:
+            assert house.runner.observe(), "it works on it"
+            house.store.put(KEYS.lead, Lead(owner="another", place="there", beat=1).encode())
+        if ticks == 60:
+            assert house.runner.observe() == []
+            submitted["while following"] = len(house.runner.submitted)
+        if ticks == 100:
+            submitted["at its end"] = len(house.runner.submitted)
+            other.finishes()
+            house.store.delete(KEYS.lead)
+
+    [settled] = house.command(
+        script=lambda job: fakes.DONE if job.span is None else replace(fakes.DONE, takes_ms=3_000), meanwhile=meanwhile
+    )
+    assert settled.verdict == "complete"
+    assert house.reporter.said("following it")
+    assert submitted["while following"] == submitted["at its end"] == len(house.runner.submitted)
+
+
+def test_no_more_runs_are_claimed_than_are_worked_on(house: House) -> None:
+    Elsewhere(house)
+    runs = [f"{number:016x}" for number in range(20)]
+    leads = set()
+
+    def meanwhile(ticks: int) -> None:
+        held = sum(1 for run in runs if house.store.stat(RunKeys(run).lead))
+        leads.add(held)
+
+    settled = house.command(*(ticket(fakes.record(run)) for run in runs), window=2, meanwhile=meanwhile)
+    assert [one.verdict for one in settled] == ["complete"] * 20
+    assert max(leads) == 3
+    assert all(house.store.stat(RunKeys(run).lead) is None for run in runs)
 
 
 # ---------------------------------------------------------------- objects that have served

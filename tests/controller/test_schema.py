@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from chunk_job.contract import Document, JobFailure, Language
-from controller.records import Evidence, Final, Outcome, Report, Round, SpanReport, Status, Winner
+from controller.records import Evidence, Final, Lead, Outcome, Report, Round, SpanReport, Status, Winner
 from controller.transcript import merge
 from docs.schema import generate
 from tests import fakes
@@ -24,6 +24,7 @@ EXAMPLES: dict[str, Document] = {
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
     "round": Round(id="cafe"),
+    "lead": Lead(owner="ab", place="cd", beat=3),
     "evidence": Evidence(
         round="cafe",
         span=None,

@@ -155,6 +155,30 @@ def test_a_body_that_breaks_off_is_fetched_again(
     assert proxy.fault.times == 0
 
 
+def test_a_large_body_goes_on_where_it_broke_off(proxy: Proxy, hasty: None, bucket: str) -> None:
+    large = DATA * 8
+    open_store(f"s3://{bucket}").put("x", large)
+    store = open_store(f"s3://{bucket}")
+    before = proxy.downloaded_bytes
+    proxy.fault = Fault(kind="cut", after_bytes=len(large) * 3 // 4, times=1)
+    assert read(store, "open") == large
+    assert proxy.downloaded_bytes - before < len(large) * 5 // 4
+
+
+def test_a_body_is_never_made_of_two_objects(proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_store(f"s3://{bucket}").put("x", DATA)
+
+    def replaced(_: float) -> float:
+        open_store(f"s3://{bucket}").put("x", DATA[::-1])
+        return 0.0
+
+    monkeypatch.setattr(s3_client, "jittered", replaced)
+    proxy.fault = Fault(kind="cut", after_bytes=400_000, times=1)
+    with pytest.raises(JobError, match="PreconditionFailed") as refused:
+        read(open_store(f"s3://{bucket}"), "open")
+    assert "replaced while it was being read" in refused.value.advice
+
+
 @READS
 def test_a_body_that_always_breaks_off_is_an_error(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
     open_store(f"s3://{bucket}").put("x", DATA)

@@ -1,0 +1,94 @@
+"""Who works on a run whose store is shared by machines: an object that its leader renews.
+
+Touches: the store. A runner's own lock keeps apart the commands of one place (a machine, a cluster). Between places
+only the store is shared, and neither conditional puts nor clocks can be relied on: so a claim is put, left alone for a
+moment and read back, and a leader is given up for dead after so many looks of ours in which it renewed nothing. A store
+that answers late can make two leaders for a few seconds. That costs work done twice and no word of a transcript:
+results are kept by attempt, and the lowest valid one wins.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Literal
+
+from chunk_job.contract import DocumentInvalid
+from chunk_job.store import ObjectMissing, Store
+from controller.keys import RunKeys
+from controller.records import Lead
+
+Standing = Literal["leading", "following", "undecided"]
+
+LOOK_MS = 1_000
+RENEW_MS = 3_000
+LOOKS = 20
+"""Seven renewals missed: a leader so long silent is dead, asleep, or cut off from the store."""
+
+
+class StoreLead:
+    """The lead of one run, as this process sees it."""
+
+    def __init__(self, store: Store, run: str, place: str) -> None:
+        """*place* is whom the runner's lock keeps apart; that lock must be held whenever this is asked."""
+        self._store = store
+        self._key = RunKeys(run).lead
+        self._mine = Lead(owner=secrets.token_hex(8), place=place, beat=0)
+        self._standing: Standing = "undecided"
+        self._seen: Lead | None = None
+        self._looks = 0
+        self._due_ms = 0
+
+    def ask(self, now_ms: int) -> Standing:
+        """Claim, renew or watch, as it is due. A leader that finds another one in its place leads no more."""
+        # A clock that was set back must not make a leader silent.
+        if not 0 < self._due_ms - now_ms <= RENEW_MS:
+            self._standing, pause_ms = self._look()
+            self._due_ms = now_ms + pause_ms
+        return self._standing
+
+    def release(self) -> None:
+        """Let the next one lead at once."""
+        found = self._read()
+        if found and found.owner == self._mine.owner:
+            self._store.delete(self._key)
+        self._standing, self._due_ms = "undecided", 0
+
+    def held_elsewhere(self, wait: Callable[[float], None]) -> bool:
+        """Whether somebody else renews it, without a claim of our own; takes as long as it takes to be sure."""
+        while (found := self._read()) and (seen := self._watch(found)) != "free":
+            if seen == "renewed":
+                return True
+            wait(LOOK_MS / 1000)
+        return False
+
+    def _look(self) -> tuple[Standing, int]:
+        """What we are now, and after how many ms to look again."""
+        found = self._read()
+        if found.owner == self._mine.owner if found else self._standing == "leading":
+            self._put()
+            return "leading", RENEW_MS
+        seen = self._watch(found) if found else "free"
+        if seen == "free":
+            self._put()
+            return "undecided", LOOK_MS
+        other = seen == "renewed" or self._standing == "leading"
+        return "following" if other else self._standing, LOOK_MS
+
+    def _watch(self, found: Lead) -> Literal["free", "renewed", "silent"]:
+        """Free: its holder was of our place, whose lock we have, or has not renewed it for long."""
+        before, self._seen = self._seen, found
+        self._looks = self._looks + 1 if found == before else 0
+        if found.place == self._mine.place or self._looks >= LOOKS:
+            return "free"
+        return "silent" if before is None or self._looks else "renewed"
+
+    def _put(self) -> None:
+        self._mine = self._mine.model_copy(update={"beat": self._mine.beat + 1})
+        self._store.put(self._key, self._mine.encode())
+
+    def _read(self) -> Lead | None:
+        try:
+            return Lead.decode(self._store.get(self._key, max_bytes=1 << 16))
+        except (ObjectMissing, DocumentInvalid):
+            return None

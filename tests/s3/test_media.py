@@ -1,0 +1,271 @@
+"""Recordings that lie in S3, transcripts that go there, and commands of two machines on one run."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from chunk_job.store import Store, open_store
+from controller import source
+from controller.errors import EnvironmentProblem, MediaProblem
+from tests import river, speech
+from tests.testbed.proxy import Fault, Proxy
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    media = tmp_path_factory.mktemp("media") / "talk.wav"
+    speech.write_wav(media, speech.tape(seconds=64, seed=1))
+    return media
+
+
+@pytest.fixture(scope="module")
+def wanted(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """What a command makes of the file."""
+    desk = river.Desk(tmp_path_factory.mktemp("wanted"))
+    ended = desk.transcribe(talk, *river.CUT)
+    assert ended.code == 0, ended.err
+    return desk.outputs
+
+
+@pytest.fixture
+def desk(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[river.Desk]:
+    desk = river.Desk(tmp_path / "desk")
+    yield desk
+    desk.clear()
+
+
+@pytest.fixture
+def uploads(environment: pytest.MonkeyPatch, bucket: str) -> Store:
+    return open_store(f"s3://{bucket}")
+
+
+def same_words(one: bytes, other: bytes) -> bool:
+    """Whether two transcripts differ in nothing but what their source is known by."""
+    return one.partition(b'"source":')[0] == other.partition(b'"source":')[0]
+
+
+# ---------------------------------------------------------------- as input and output
+
+
+@pytest.mark.parametrize("key", ["talk.wav", "a b/what? #1 100%41.wav", "日本/ã.b.wav", "no-extension"])
+def test_an_object_is_transcribed_like_a_file_and_leaves_nothing_behind(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes], key: str
+) -> None:
+    uploads.put_file(key, talk)
+    scratch = desk.folder / "scratch"
+    ended = desk.transcribe(f"s3://{bucket}/{key}", *river.CUT, "--scratch-dir", scratch)
+    assert ended.code == 0, ended.err
+    stem = Path(key).stem
+    assert set(desk.outputs) == {f"{stem}.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")}
+    assert desk.outputs[f"{stem}.srt"] == wanted["talk.srt"]
+    assert same_words(desk.outputs[f"{stem}.json"], wanted["talk.json"])
+    assert list(scratch.iterdir()) == []
+    assert desk.leftovers() == []
+    again = desk.transcribe(f"s3://{bucket}/{key}", *river.CUT)
+    assert (again.code, "already complete" in again.err) == (0, True)
+
+
+def test_transcripts_go_to_a_bucket(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    folder = f"s3://{bucket}/out put/2026"
+    ended = desk.run("transcribe", talk, *river.CUT, "-o", f"{folder}/", "-f", "srt,json")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines() == [f"{folder}/talk.srt", f"{folder}/talk.json"]
+    assert uploads.get("out put/2026/talk.srt") == wanted["talk.srt"]
+    assert uploads.get("out put/2026/talk.json") == wanted["talk.json"]
+    rendered = desk.run("render", desk.keys().run, "-f", "vtt", "-o", folder)
+    assert (rendered.code, rendered.out) == (0, f"{folder}/talk.vtt\n"), rendered.err
+    assert uploads.get("out put/2026/talk.vtt") == wanted["talk.vtt"]
+
+
+def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    uploads.put_file("in/other.wav", talk)
+    uploads.put("in/empty.wav", b"")
+    uploads.put("in/noise.wav", b"no media at all" * 99)
+    names = [f"s3://{bucket}/in/{name}" for name in ("other.wav", "gone.wav", "empty.wav", "noise.wav")]
+    names += [f"s3://{bucket}", "s3://stenofleet-nowhere/lost.wav", str(talk)]
+    ended = desk.transcribe("-", *river.CUT, stdin="\n".join(names).encode())
+    assert ended.code == 4, ended.err
+    assert desk.outputs["other.srt"] == desk.outputs["talk.srt"] == wanted["talk.srt"]
+    assert f"s3://{bucket}/in/gone.wav: no such object" in ended.err
+    assert f"s3://{bucket}/in/empty.wav: is empty (0 bytes)" in ended.err
+    assert f"s3://{bucket}/in/noise.wav: is not media that ffmpeg can read" in ended.err
+    assert f"s3://{bucket}: names no object" in ended.err
+    assert "s3://stenofleet-nowhere/lost.wav: " in ended.err
+    assert "NoSuchBucket" in ended.err
+    assert "stenofleet-media-" not in ended.err, "where it was fetched to is nobody's business"
+    assert "Traceback" not in ended.err
+
+
+def test_a_dry_run_looks_into_an_object(desk: river.Desk, uploads: Store, bucket: str, talk: Path) -> None:
+    uploads.put_file("talk.wav", talk)
+    said = desk.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    assert said.code == 0, said.err
+    assert said.out.startswith(f"s3://{bucket}/talk.wav: 0:01:04, 3 chunks")
+
+
+def test_recording_run_and_transcript_may_all_lie_in_one_bucket(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    uploads.put_file("in/talk.wav", talk)
+    there = {"STENOFLEET_STORE": f"s3://{bucket}/runs-of-the-team"}
+    ended = desk.run("transcribe", f"s3://{bucket}/in/talk.wav", *river.CUT, "-o", f"s3://{bucket}/out", env=there)
+    assert ended.code == 0, ended.err
+    assert uploads.get("out/talk.srt") == wanted["talk.srt"]
+    assert not desk.out.exists()
+
+
+# ---------------------------------------------------------------- refused before any work
+
+
+@pytest.mark.parametrize(
+    "folder,code,words",
+    [
+        ("s3://stenofleet-nowhere/out", 3, "NoSuchBucket"),
+        ("s3://", 2, "no bucket and prefix"),
+        ("s3://{bucket}/a//b", 2, "no bucket and prefix"),
+    ],
+)
+def test_an_output_place_that_is_none_is_refused_before_any_work(
+    desk: river.Desk, bucket: str, talk: Path, folder: str, code: int, words: str
+) -> None:
+    ended = desk.run("transcribe", talk, *river.CUT, "-o", folder.format(bucket=bucket))
+    assert (ended.code, words in ended.err) == (code, True), ended.err
+    assert not (desk.store.root / "runs").exists()
+
+
+def test_a_recording_is_never_overwritten_in_a_bucket_either(desk: river.Desk, uploads: Store, bucket: str) -> None:
+    ended = desk.run("transcribe", f"s3://{bucket}/a/talk.json", *river.SMALL, "-o", f"s3://{bucket}/a")
+    assert ended.code == 2
+    assert f"s3://{bucket}/a/talk.json is a recording" in ended.err
+
+
+def test_two_objects_of_one_name_need_two_folders(desk: river.Desk, bucket: str) -> None:
+    ended = desk.transcribe(f"s3://{bucket}/a/talk.mp3", f"s3://{bucket}/b/talk.wav", *river.SMALL)
+    assert ended.code == 2
+    assert "would both write" in ended.err
+
+
+def test_no_room_is_told_before_anything_is_fetched(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads.put_file("talk.wav", talk)
+    src = source.inspect(f"s3://{bucket}/talk.wav").model_copy(update={"size_bytes": 1 << 60})
+    with (
+        pytest.raises(EnvironmentProblem, match=r"do not fit into .*: \d+ MiB are free there") as full,
+        source.at_hand(src),
+    ):
+        pytest.fail("there is no such disk")
+    assert "--scratch-dir" in full.value.advice
+
+
+# ---------------------------------------------------------------- what an object is known by
+
+
+def test_an_object_is_known_by_its_content_and_not_by_its_key(uploads: Store, bucket: str) -> None:
+    uploads.put("a.wav", b"content")
+    uploads.put("b.wav", b"content")
+    uploads.put("c.wav", b"Content")
+    known = [source.inspect(f"s3://{bucket}/{key}.wav") for key in "abc"]
+    assert known[0].identity == known[1].identity != known[2].identity
+    assert known[0].size_bytes == 7
+    assert source.shown(known[0]) == f"s3://{bucket}/a.wav"
+
+
+@pytest.mark.parametrize("change,words", [("replaced", "changed while it was being read"), ("deleted", "is gone")])
+def test_an_object_that_changes_is_refused(uploads: Store, bucket: str, change: str, words: str) -> None:
+    uploads.put("a.wav", b"content")
+    src = source.inspect(f"s3://{bucket}/a.wav")
+    source.check_unchanged(src)
+    with source.at_hand(src) as path:
+        assert path.read_bytes() == b"content"
+    if change == "replaced":
+        uploads.put("a.wav", b"another")
+    else:
+        uploads.delete("a.wav")
+    with pytest.raises(MediaProblem, match=words):
+        source.check_unchanged(src)
+    if change == "deleted":
+        with pytest.raises(MediaProblem, match=words), source.at_hand(src):
+            pytest.fail("it is gone")
+
+
+def test_an_object_behind_a_bad_line_arrives_whole(
+    desk: river.Desk, proxy: Proxy, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    uploads.put_file("talk.wav", talk)
+    proxy.fault = Fault(kind="cut", after_bytes=1_500_000, times=3)
+    ended = desk.transcribe(f"s3://{bucket}/talk.wav", *river.CUT)
+    assert ended.code == 0, ended.err
+    assert desk.outputs["talk.srt"] == wanted["talk.srt"]
+
+
+def test_a_killed_command_leaves_no_recording_in_the_scratch_folder(
+    desk: river.Desk, uploads: Store, bucket: str, talk: Path
+) -> None:
+    uploads.put_file("talk.wav", talk)
+    here, scratch = desk.meeting(), desk.folder / "scratch"
+    name = f"s3://{bucket}/talk.wav"
+    command = desk.start(
+        *("transcribe", "-o", desk.out, name, *river.CUT, "--scratch-dir", scratch),
+        crash=f"intake.task.00001=hold:{here}",
+    )
+    river.until(here.exists, "the intake is held")
+    assert [path.stat().st_size for path in scratch.rglob("media.wav")] == [talk.stat().st_size]
+    command.kill()
+    desk.quiet()
+    ended = desk.transcribe(name, *river.CUT, "--scratch-dir", scratch)
+    assert ended.code == 0, ended.err
+    assert list(scratch.iterdir()) == []
+
+
+# ---------------------------------------------------------------- two machines
+
+
+def machine(desk: river.Desk, bucket: str, name: str) -> dict[str, str]:
+    """The environment of a command on a machine that shares nothing but the bucket."""
+    return {"STENOFLEET_STORE": f"s3://{bucket}/shared", "XDG_STATE_HOME": os.fspath(desk.folder / name)}
+
+
+def test_a_command_on_another_machine_follows_and_writes_files_of_its_own(
+    desk: river.Desk, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    one, two = machine(desk, bucket, "one"), machine(desk, bucket, "two")
+    here = desk.meeting()
+    leader = desk.start(
+        "transcribe", "-o", desk.out, talk, *river.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
+    )
+    river.until(here.exists, "the leader's job is held")
+    follower = desk.start("transcribe", "-o", desk.folder / "other", talk, *river.CUT, env=two)
+    follower.said("following it")
+    clean = desk.run("clean", "--all", "--yes", env=two | {"XDG_STATE_HOME": os.fspath(desk.folder / "three")})
+    assert (clean.code, "is being worked on" in clean.err) == (4, True)
+    desk.kill_all("chunk_job")
+    first, second = leader.ended(), follower.ended()
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "attempt" not in second.err
+    assert desk.outputs == wanted
+    assert {path.name: path.read_bytes() for path in (desk.folder / "other").iterdir()} == wanted
+
+
+def test_a_command_takes_over_from_a_machine_that_died(
+    desk: river.Desk, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    one, two = machine(desk, bucket, "one"), machine(desk, bucket, "two")
+    here = desk.meeting()
+    leader = desk.start(
+        "transcribe", "-o", desk.out, talk, *river.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
+    )
+    river.until(here.exists, "the leader's job is held")
+    follower = desk.start("transcribe", "-o", desk.out, talk, *river.CUT, env=two)
+    follower.said("following it")
+    leader.kill()
+    ended = follower.ended()
+    assert ended.code == 0, ended.err
+    assert "resuming run" in ended.err
+    assert desk.outputs == wanted
