@@ -17,7 +17,7 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.store import FileStore
 from controller import cli, demo, source
 from controller.cli import options as shared
-from controller.cli import transcribe
+from controller.cli import tickets, transcribe
 from controller.formats import FORMATS
 from controller.keys import RunKeys
 from controller.plan import PlanOptions
@@ -567,7 +567,7 @@ def test_the_console_script_is_installed(tmp_path: Path) -> None:
 
 def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     runs = [
-        transcribe.make_ticket(
+        tickets.make_ticket(
             source.inspect(demo.SAMPLE),
             Output(base="file:///x", formats=("txt",)),
             plan=PlanOptions(),
