@@ -62,6 +62,11 @@ ENVIRONMENT: frozenset[str] = frozenset(
 )
 """Failures for which the media are not to blame."""
 
+_OF_THE_NODE = frozenset({FailureClass.CUDA_OOM, FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL})
+"""Another node may do better: its GPU is larger, well, or has the image."""
+
+MORE_MEMORY = 1.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
@@ -95,6 +100,15 @@ class Job:
     attempt: int
     task_key: str
     task_sha256: str
+    audio_ms: int = 0
+    """Length of a chunk; 0 for the intake."""
+    media_uri: str = ""
+    """Where an intake finds its recording; empty for a chunk."""
+    media_bytes: int = 0
+    memory_factor: float = 1.0
+    """Above what a job of its kind gets, where the runner gives memory at all."""
+    avoid_nodes: tuple[str, ...] = ()
+    """Where earlier attempts failed for what the node is; for runners that have nodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +127,10 @@ class JobView:
     """Why it failed, once it has ended; meaningless where a result exists."""
     progress_ms: int = 0
     """How far it says it is in its audio."""
+    waits_for: str = ""
+    """What keeps it from starting, in a sentence; empty where nothing does but its turn."""
+    lost: bool = False
+    """Its node has gone silent: it may yet answer, and another attempt at the same span is safe meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +181,13 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Submit:
-    """Start a job. *rung* counts the steps of degraded options."""
+    """Start a job. *rung* counts the steps of degraded options; the rest is as in :class:`Job`."""
 
     span: int | None
     attempt: int
     rung: int = 0
+    memory_factor: float = 1.0
+    avoid_nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -384,7 +404,7 @@ def _next_attempt(state: RunState, span: int | None) -> int:
 def _chunk_actions(
     state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, room: int
 ) -> Iterator[Action]:
-    busy = {view.span for view in state.jobs}
+    busy = {view.span for view in state.jobs if not view.lost}
     open_spans = [span for span in sorted(state.tasks) if span not in state.answered and not _lost(state, span, policy)]
     if state.language_open:
         undecided = [span for span in open_spans if span not in state.notes]
@@ -396,5 +416,18 @@ def _chunk_actions(
         open_spans, room = undecided[:1], min(room, 0 if live else 1)
     ready = [span for span in open_spans if span not in busy and _rested(state, span, now_ms, policy)]
     for span in ready[: max(0, room)]:
-        ooms = sum(1 for item in state.failures_of(span) if item.failure == FailureClass.CUDA_OOM)
-        yield Submit(span=span, attempt=_next_attempt(state, span), rung=ooms)
+        yield _escalated(state, span)
+
+
+def _escalated(state: RunState, span: int) -> Submit:
+    """The span's next attempt, with more of what the last ones lacked."""
+    failures = state.failures_of(span)
+    count = Counter(item.failure for item in failures)
+    return Submit(
+        span=span,
+        attempt=_next_attempt(state, span),
+        rung=count[FailureClass.CUDA_OOM],
+        # Once: what needs still more is no slip of the estimate.
+        memory_factor=MORE_MEMORY if count[FailureClass.OOM_KILLED] else 1.0,
+        avoid_nodes=tuple({item.node: None for item in failures if item.node and item.failure in _OF_THE_NODE}),
+    )

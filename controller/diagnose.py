@@ -54,6 +54,8 @@ class Diagnosis:
     summary: str
     advice: str = ""
     details: tuple[str, ...] = ()
+    node: str = ""
+    """Where it happened, on a cluster."""
 
 
 _BY_EXIT_CODE: dict[int, FailureClass] = {

@@ -14,13 +14,24 @@ from controller.records import Request, RunRecord
 
 
 class Runner(Protocol):
-    """Where jobs run. None of these blocks but ``wait``."""
+    """Where jobs run. None of these blocks but ``wait``.
+
+    Where a runner cannot be reached for a while, each may raise :class:`ClusterUnavailable`; all are safe to repeat.
+    """
+
+    tick_s: float
+    """How long to rest between two looks."""
+    burst: int
+    """Jobs it may be asked to start at one look."""
 
     def lead(self, run: str) -> bool:
         """Whether this process works on *run*: of all that share this runner's place at most one does."""
 
     def place(self, run: str) -> str:
         """A name for whom :meth:`lead` keeps apart: who led from here before and leads no more has ended."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether somebody has ended *run* where its jobs are."""
 
     def submit(self, job: Job) -> None:
         """Start a job."""

@@ -4,7 +4,8 @@ Touches: nothing. One base, few leaves, each with the exit code of the command l
 
     StenofleetError          1        a bug
     ├─ UsageProblem          2        the command contradicts itself or names what does not exist
-    ├─ EnvironmentProblem    3        something this machine or the store lacks, never the media
+    ├─ EnvironmentProblem    3        something this machine, the store or the cluster lacks, never the media
+    │  └─ ClusterUnavailable          the API server cannot serve now, and may again
     ├─ MediaProblem          5        this file cannot be transcribed as it is
     ├─ PlanMismatch          5        results that do not belong together
     └─ Interrupted           130/143  a signal; the run can be resumed
@@ -34,6 +35,14 @@ class EnvironmentProblem(StenofleetError):
     """The machine or the store lacks something; the media are not to blame."""
 
     exit_code = 3
+
+
+class ClusterUnavailable(EnvironmentProblem):
+    """The API server cannot be reached, or cannot serve now."""
+
+    def __init__(self, summary: str, *, retry_after_s: int = 0) -> None:
+        super().__init__(summary, "check that the cluster is up and that this machine reaches its API server")
+        self.retry_after_s = retry_after_s
 
 
 class MediaProblem(StenofleetError):

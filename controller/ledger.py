@@ -113,6 +113,10 @@ class Ledger:
         """Whether somebody has asked to end the run."""
         return self._store.stat(self.keys.cancel) is not None
 
+    def cancel(self) -> None:
+        """Ask to end the run."""
+        self._store.put(self.keys.cancel, b"")
+
     def refresh(self, jobs: Sequence[JobView]) -> RunState:
         """Look again at what can have changed, and answer with the run's state."""
         if not self._planned and any(view.span is None for view in jobs):
@@ -149,12 +153,18 @@ class Ledger:
             if submit.rung and self._store.stat(key) is None:
                 self._put_degraded(submit.span, submit.rung)
         raw = self._store.get(key)
+        intake = submit.span is None
         return Job(
             run=self.record.run,
             span=submit.span,
             attempt=submit.attempt,
             task_key=key,
             task_sha256=sha256_hex(raw),
+            audio_ms=0 if submit.span is None else self._tasks[submit.span].audio_ms,
+            media_uri=self.request.source.uri if intake else "",
+            media_bytes=self.request.source.size_bytes if intake else 0,
+            memory_factor=submit.memory_factor,
+            avoid_nodes=submit.avoid_nodes,
         )
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
@@ -173,6 +183,7 @@ class Ledger:
             advice=why.advice,
             details=why.details,
             ended_ms=now_ms,
+            node=why.node,
         )
         self._store.put(self.keys.failure(evidence.span, evidence.attempt, self._round), evidence.encode())
         self._remember(evidence)

@@ -45,6 +45,9 @@ class _Child:
 class LocalRunner:
     """Jobs as processes of this machine."""
 
+    tick_s = 0.1
+    burst = 1 << 20
+
     def __init__(self, store_url: str, home: Path, scratch: Path | None = None) -> None:
         """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
         self._store_url = store_url
@@ -82,6 +85,11 @@ class LocalRunner:
                 path.hardlink_to(drawn)
             drawn.unlink()
         return path.read_text(encoding="ascii")
+
+    def cancelled(self, run: str) -> bool:
+        """Never: only the store tells of that here."""
+        del run
+        return False
 
     def submit(self, job: Job) -> None:
         """Start the job's process."""

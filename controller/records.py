@@ -98,6 +98,8 @@ class Evidence(Document):
     """The last log lines, events, container states."""
     ended_ms: int
     """Since the epoch, by the controller's clock; spaces retries, decides nothing else."""
+    node: str = ""
+    """Where it ran, on a cluster."""
 
 
 class Winner(Document):

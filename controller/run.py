@@ -27,13 +27,12 @@ from controller.decide import (
     decide,
 )
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
-from controller.errors import EnvironmentProblem, Interrupted, StenofleetError
+from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted, StenofleetError
 from controller.lead import Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outputs import write_outputs
 from controller.records import Outcome, Status
 
-TICK_S = 0.1
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
 _FOLLOW_EVERY_MS = 1_000
@@ -63,10 +62,10 @@ def drive(
             if number is not None:
                 raise Interrupted(number)
             with outage.bridged():
-                _tick(runs, runner.observe(), policy, window)
+                _tick(runs, runner, policy, window)
             reporter.show([run.progress() for run in runs])
             if any(run.settled is None for run in runs):
-                runner.wait(TICK_S)
+                runner.wait(runner.tick_s)
         leave = False
     except JobError as error:
         raise EnvironmentProblem(error.summary, error.advice) from error
@@ -81,7 +80,7 @@ def drive(
 
 
 class _Outage:
-    """A store that stops answering in the middle: waited for, as long as the policy says. Jobs go on meanwhile."""
+    """A store or a cluster that stops answering in the middle: waited for as the policy says. Jobs go on meanwhile."""
 
     def __init__(self, policy: RetryPolicy, reporter: Reporter, clock: Clock) -> None:
         self._policy = policy
@@ -89,47 +88,53 @@ class _Outage:
         self._clock = clock
         self._reached = False
         self._since_ms: int | None = None
+        self._what = ""
 
     @contextlib.contextmanager
     def bridged(self) -> Iterator[None]:
         """One look at the store. A look that fails half-way is safe to repeat: every action is."""
         try:
             yield
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ClusterUnavailable) as error:
             now_ms = self._clock.now_ms()
             begins = self._since_ms is None
             self._since_ms = now_ms if self._since_ms is None else self._since_ms
-            # One that never answered is a wrong address rather than an outage.
+            # What never answered is a wrong address rather than an outage.
             if not self._reached or not rules.patient(self._policy, since_ms=self._since_ms, now_ms=now_ms):
                 raise
             if begins:
                 patience_s = self._policy.store_patience_ms // 1000
-                self._reporter.event("store", f"{error.summary}: waiting up to {patience_s} s for it to come back")
+                self._what = "store" if isinstance(error, StoreUnavailable) else "cluster"
+                self._reporter.event(self._what, f"{error.summary}: waiting up to {patience_s} s for it to come back")
             return
         if self._since_ms is not None:
             away_s = (self._clock.now_ms() - self._since_ms) // 1000
-            self._reporter.event("store", f"back after {away_s} s")
+            self._reporter.event(self._what, f"back after {away_s} s")
         self._reached, self._since_ms = True, None
 
 
-def _tick(runs: Sequence[_Run], jobs: Sequence[JobView], policy: RetryPolicy, window: int) -> None:
+def _tick(runs: Sequence[_Run], runner: Runner, policy: RetryPolicy, window: int) -> None:
     """One look at every run, in the order they were asked for; the first ones fill the window."""
-    room = window - sum(1 for view in jobs if view.span is not None)
-    intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
-    ahead = 0
     # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
     unopened = window + 1 - sum(1 for run in runs if run.open)
     for run in runs:
-        if run.settled is not None or (not run.open and unopened <= 0):
-            continue
-        mine = [view for view in jobs if view.run == run.id]
-        was_open = run.open
-        # Cut the next file only when the workers would soon be idle: chunks of a hundred files need not lie around.
-        submitted = run.tick(mine, policy, room=room, intake_room=intake_room if ahead < window else 0)
-        unopened -= run.open and not was_open
-        room -= submitted.count(False)
-        intake_room -= submitted.count(True)
-        ahead += run.waiting()
+        if run.settled is None and (run.open or unopened > 0):
+            was_open = run.open
+            run.prepare()
+            unopened -= run.open and not was_open
+    # After the leads are clear: a run that begins may have jobs of a controller before us.
+    jobs = runner.observe()
+    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
+    intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
+    ahead = 0
+    for run in runs:
+        if run.ready:
+            mine = [view for view in jobs if view.run == run.id]
+            # Cut the next file only when workers would soon be idle: chunks of a hundred files need not lie around.
+            submitted = run.tick(mine, policy, room=room, intake_room=intake_room if ahead < window else 0)
+            room -= submitted.count(False)
+            intake_room -= submitted.count(True)
+            ahead += run.waiting()
 
 
 class _Run:
@@ -149,6 +154,7 @@ class _Run:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
+        self._told = ""
         self._store = store
         self._lead: StoreLead | None = None
 
@@ -157,29 +163,46 @@ class _Run:
         """Whether this process leads it, or is about to, and has work to do in it."""
         return self.settled is None and (self._state is not None or (self._lead is not None and not self._follows))
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is work to decide on now."""
+        return self.settled is None and self._state is not None
+
+    def prepare(self) -> None:
+        """Lead or follow it, and open it where we lead."""
+        with self._damage():
+            if self._leads(self._clock.now_ms()) and self._state is None:
+                self._begin()
+
     def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
         """Look once and act. The answer tells of each submitted job whether it was an intake."""
+        submitted: list[bool] = []
+        with self._damage():
+            self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
+        return submitted
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
         try:
-            return self._tick(jobs, policy, room=room, intake_room=intake_room)
+            yield
         except (DocumentInvalid, ObjectMissing) as error:
-            # One run's objects were tampered with or expired: that run is lost, the others of the command are not.
-            for view in self._runner.observe():
-                if view.run == self.id:
-                    self._runner.delete(view)
+            self._stop_jobs()
             self._settled(
                 "failed",
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
                 advice="check who else writes to the store, or begin a new run with --force",
                 environment=True,
             )
-            return []
 
-    def _tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
+    def _tick(
+        self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
+    ) -> None:
         now_ms = self._clock.now_ms()
-        if not self._leads(now_ms, jobs) or (self._state is None and not self._begin()):
-            return []
+        if self._runner.cancelled(self.id):
+            self._ledger.cancel()
+        self._tell_waits(jobs)
         self._state = state = self._ledger.refresh(jobs)
-        submitted = []
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
@@ -194,7 +217,19 @@ class _Run:
                 case Finish():
                     self._finish(action, now_ms)
         self._put_status(now_ms)
-        return submitted
+
+    def _stop_jobs(self) -> None:
+        for view in self._runner.observe():
+            if view.run == self.id:
+                self._runner.delete(view)
+
+    def _tell_waits(self, jobs: Sequence[JobView]) -> None:
+        """Say once for the whole run what keeps its jobs from starting."""
+        waits = next((f"{_what(view.span)} waits: {view.waits_for}" for view in jobs if view.waits_for), "")
+        reason = waits.partition(" waits: ")[2]
+        if reason and reason != self._told:
+            self._reporter.event(self._name, waits)
+        self._told = reason or self._told
 
     def waiting(self) -> int:
         """Chunks that are cut and wait for a worker."""
@@ -228,7 +263,7 @@ class _Run:
             self._put_status(self._clock.now_ms(), interrupted=True)
         self._release()
 
-    def _leads(self, now_ms: int, jobs: Sequence[JobView]) -> bool:
+    def _leads(self, now_ms: int) -> bool:
         """Whether this process may work on it now; otherwise it follows who does."""
         if self._follows and now_ms < self._due_ms:
             return False
@@ -237,8 +272,8 @@ class _Run:
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
             # It may have taken over while this machine slept: its jobs are the ones that count now.
-            for view in jobs:
-                self._runner.delete(view)
+            if self._state is not None:
+                self._stop_jobs()
             self._state, self._follows = None, True
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"
@@ -252,20 +287,19 @@ class _Run:
             self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
         return self._lead.ask(now_ms)
 
-    def _begin(self) -> bool:
-        """Open the run, now that we lead it. Whether there is work to do."""
+    def _begin(self) -> None:
+        """Open the run, now that we lead it; it may have ended already."""
         if self._follows and self._ended_elsewhere():
-            return False
+            return
         self._follows = False
         done = self._ledger.open()
         if done:
             self._reporter.event(self._name, f"run {self.id} is already complete")
             self._settle(done)
-            return False
+            return
         self._state = self._ledger.state(())
         if self._state.answered:
             self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
-        return True
 
     def _ended_elsewhere(self) -> bool:
         """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""

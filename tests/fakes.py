@@ -277,6 +277,9 @@ class _Played:
 class FakeRunner:
     """Jobs by script. The intake cuts every medium into chunks of the lengths given."""
 
+    tick_s = 0.1
+    burst = 1 << 20
+
     def __init__(
         self,
         store: Store,
@@ -297,6 +300,7 @@ class FakeRunner:
         self.led_by_others: set[str] = set()
         self.led: set[str] = set()
         self.at = "here"
+        self.cancelled_runs: set[str] = set()
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
@@ -310,6 +314,9 @@ class FakeRunner:
 
     def place(self, run: str) -> str:
         return self.at
+
+    def cancelled(self, run: str) -> bool:
+        return run in self.cancelled_runs
 
     def submit(self, job: Job) -> None:
         assert job.run in self.led, "a job of a run that somebody else leads"
