@@ -7,7 +7,7 @@ server's answer, mean the same Job.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from controller.decide import Job
@@ -45,9 +45,14 @@ def job_name(job: Job) -> str:
     return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
 
 
-def run_selector(run: str) -> str:
-    """Label selector of all Jobs and pods of one run."""
-    return f"{RUN}={run}"
+def selector(runs: Sequence[str]) -> str:
+    """Label selector of all Jobs and pods of these runs."""
+    return f"{RUN} in ({','.join(runs)})"
+
+
+def run_labels(run: str) -> dict[str, str]:
+    """What a run's Lease is found by."""
+    return {"app.kubernetes.io/name": _NAME, "app.kubernetes.io/managed-by": _NAME, RUN: run}
 
 
 def labels_of(job: Job, *, version: str) -> dict[str, str]:

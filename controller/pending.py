@@ -61,6 +61,13 @@ _REFUSED: tuple[_Rule, ...] = (
         None,
     ),
     _Rule(
+        r"failed quota",
+        FailureClass.CREATE_DENIED_ADMISSION,
+        "the namespace's quota asks for requests or limits that jobs do not set",
+        "a LimitRange with defaults gives them to every pod",
+        0,
+    ),
+    _Rule(
         r"violates PodSecurity",
         FailureClass.CREATE_DENIED_ADMISSION,
         "the namespace's Pod Security level forbids the pod",
@@ -292,14 +299,14 @@ def _as_before(found: Stuck, before: Stuck | None, now_ms: int) -> Stuck:
 def _not_created(job: Document, events: Sequence[Document]) -> Stuck | None:
     # With a pod counted, this is only a list that lags behind.
     last = None if job.get("status", {}).get("active") else _last(events, ("FailedCreate",))
-    return None if last is None else _found(_REFUSED, one_line(last.get("message")))
+    return None if last is None else _found(_REFUSED, str(last.get("message")))
 
 
 def _not_scheduled(pod: Document) -> Stuck | None:
     scheduled = condition(pod, "PodScheduled")
     if (scheduled.get("status"), scheduled.get("reason")) != ("False", "Unschedulable"):
         return None
-    message = one_line(scheduled.get("message"))
+    message = str(scheduled.get("message"))
     found = _found(_UNSCHEDULABLE, message)
     if found.diagnosis.failure is FailureClass.UNSCHEDULABLE_RESOURCES and _BUSY in message:
         return replace(found, patience_ms=None)
@@ -308,22 +315,21 @@ def _not_scheduled(pod: Document) -> Stuck | None:
 
 def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
     waiting = container_state(pod, "waiting")
-    reason, message = str(waiting.get("reason") or ""), one_line(waiting.get("message"))
+    reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     if reason in _PULLS:
         return _found(_NOT_PULLED, f"{reason}: {message}")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
         return _found(_NOT_MADE, f"{reason}: {message}")
     trouble = _last(events, _TROUBLES)
-    return None if trouble is None else _found(_NOT_MADE, f"{trouble['reason']}: {one_line(trouble.get('message'))}")
+    return None if trouble is None else _found(_NOT_MADE, f"{trouble['reason']}: {trouble.get('message')}")
 
 
 def _found(rules: Sequence[_Rule], message: str) -> Stuck:
     rule = next(rule for rule in rules if re.search(rule.pattern, message))
+    # The pod's name would make the same trouble look different for every chunk.
+    said = one_line(re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message))
     diagnosis = Diagnosis(
-        failure=rule.failure,
-        summary=f"{rule.summary}: {message[:500]}",
-        advice=rule.advice,
-        details=(message[:2000],),
+        failure=rule.failure, summary=f"{rule.summary}: {said}", advice=rule.advice, details=(one_line(message),)
     )
     return Stuck(diagnosis=diagnosis, since_ms=0, patience_ms=rule.patience_ms)
 
