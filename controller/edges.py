@@ -45,6 +45,9 @@ class Runner(Protocol):
     def delete(self, view: JobView) -> None:
         """Stop and forget a job; results stay."""
 
+    def forget(self, run: str) -> None:
+        """Somebody else leads *run* now: stop what only this process looks after."""
+
     def release(self, run: str) -> None:
         """Stop leading *run*: it has ended."""
 

@@ -11,7 +11,7 @@ import contextlib
 import http
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,12 +119,13 @@ class Api:
         except Reply:
             return []
 
-    def watch(self, kind: Kind, *, seconds: int, **query: str) -> Iterator[dict[str, Any]]:
+    def watch(self, kind: Kind, *, seconds: int, **query: str) -> Generator[dict[str, Any], None, None]:
         """Events of at most *seconds*; one that breaks off or is refused just ends: whoever watches lists again."""
         asked = {"watch": "1", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "false", **query}
-        with contextlib.suppress(HTTPError, ValueError, Reply, ClusterUnavailable), contextlib.closing(
-            self._send("GET", self._path(kind), asked, None, read_s=seconds + _CONNECT_S)
-        ) as body:
+        with (
+            contextlib.suppress(HTTPError, ValueError, Reply, ClusterUnavailable),
+            contextlib.closing(self._send("GET", self._path(kind), asked, None, read_s=seconds + _CONNECT_S)) as body,
+        ):
             for line in _lines(body):
                 yield json.loads(line)
 

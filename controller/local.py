@@ -146,6 +146,12 @@ class LocalRunner:
         os.close(child.lifeline)
         shutil.rmtree(child.folder, ignore_errors=True)
 
+    def forget(self, run: str) -> None:
+        """Stop the jobs of *run*: nobody else looks after them."""
+        for view in self.observe():
+            if view.run == run:
+                self.delete(view)
+
     def release(self, run: str) -> None:
         """Free the run's lock: whoever follows it may look at how it ended."""
         shutil.rmtree(self._scratch(run), ignore_errors=True)

@@ -187,7 +187,9 @@ class _Run:
         try:
             yield
         except (DocumentInvalid, ObjectMissing) as error:
-            self._stop_jobs()
+            for view in self._runner.observe():
+                if view.run == self.id:
+                    self._runner.delete(view)
             self._settled(
                 "failed",
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
@@ -217,11 +219,6 @@ class _Run:
                 case Finish():
                     self._finish(action, now_ms)
         self._put_status(now_ms)
-
-    def _stop_jobs(self) -> None:
-        for view in self._runner.observe():
-            if view.run == self.id:
-                self._runner.delete(view)
 
     def _tell_waits(self, jobs: Sequence[JobView]) -> None:
         """Say once for the whole run what keeps its jobs from starting."""
@@ -273,7 +270,7 @@ class _Run:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
             # It may have taken over while this machine slept: its jobs are the ones that count now.
             if self._state is not None:
-                self._stop_jobs()
+                self._runner.forget(self.id)
             self._state, self._follows = None, True
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"

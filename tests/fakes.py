@@ -342,6 +342,11 @@ class FakeRunner:
         del self._played[view.name]
         self._note(f"remove {view.name}")
 
+    def forget(self, run: str) -> None:
+        for view in self.observe():
+            if view.run == run:
+                self.delete(view)
+
     def release(self, run: str) -> None:
         self.led.remove(run)
         self.released.append(run)

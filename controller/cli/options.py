@@ -22,6 +22,9 @@ from controller.local import LocalRunner
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+CLUSTER_THREADS = 2
+"""Of a job on a cluster: with a GPU the CPU only prepares its input."""
+
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
     "bfloat16",
@@ -33,6 +36,22 @@ def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
+
+
+class ClusterOption(click.Option):
+    """An option that only the Kubernetes runner reads."""
+
+
+class Sectioned(click.Command):
+    """A command whose help tells those apart."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        cluster = [option for option in self.params if isinstance(option, ClusterOption)]
+        for title, chosen in (("Options", set(self.get_params(ctx)) - set(cluster)), ("Kubernetes", set(cluster))):
+            rows = [row for option in self.get_params(ctx) if option in chosen and (row := option.get_help_record(ctx))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -70,11 +89,17 @@ def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[st
 store_option = option(
     "--store", metavar="URL", help="Where runs are kept (default: file://$XDG_STATE_HOME/stenofleet)."
 )
+parallel_option = option(
+    "--max-parallel",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Jobs at once (default: cores / 4, at least 1; on a cluster 16).",
+)
 patience_option = option(
     "--store-patience",
     type=click.IntRange(0),
     metavar="SECONDS",
-    help="How long a store that stops answering is waited for (default: 600; a folder 0).",
+    help="How long a store or cluster that stops answering is waited for (default: 600; a folder 0).",
 )
 scratch_option = option(
     "--scratch-dir",
@@ -135,7 +160,10 @@ def transcribe_options(
     jobs: int,
     **same: Any,
 ) -> TranscribeOptions:
-    """The model options as one document; *same* are the fields whose names are the options'."""
+    """The model options as one document; *same* are the fields whose names are the options'.
+
+    *jobs* share this machine; 0: they run elsewhere.
+    """
     folder = Path(model).expanduser()
     step = temperature_increment_on_fallback
     ladder = [temperature]
@@ -143,18 +171,21 @@ def transcribe_options(
         ladder.append(round(ladder[-1] + step, 6))
     return TranscribeOptions(
         # Jobs run in other folders than this command.
-        model=str(folder.absolute()) if folder.is_dir() else model,
+        model=str(folder.absolute()) if jobs and folder.is_dir() else model,
         temperature=tuple(ladder),
-        cpu_threads=threads or max(1, cores() // jobs),
+        cpu_threads=threads or (max(1, cores() // jobs) if jobs else CLUSTER_THREADS),
         **same,
     )
 
 
-def retry_policy(store: Store, *, max_attempts: int, store_patience: int | None) -> RetryPolicy:
+def retry_policy(
+    store: Store, wanted: TranscribeOptions, *, max_attempts: int, store_patience: int | None
+) -> RetryPolicy:
     """The budgets of a command."""
     default_s = 600 if store.remote else 0
     return RetryPolicy(
         max_attempts=max_attempts,
+        deadline_factor=4 if wanted.device == "cuda" else RetryPolicy.deadline_factor,
         store_patience_ms=1000 * (default_s if store_patience is None else store_patience),
     )
 

@@ -5,6 +5,7 @@ Touches: stdin (a list of names), media (to identify them), the store (a run tha
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -97,7 +98,7 @@ def make_ticket(
         plan=plan,
         options=options,
         planner=PLANNER,
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        versions=dict(_versions()),
     )
     request = Request(
         run=run,
@@ -132,3 +133,10 @@ def joined(known: Ticket | None, ticket: Ticket) -> Ticket:
 
 def _real(name: str) -> str:
     return name if source.is_object(name) else os.path.realpath(name)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Of what is installed here: a controller that hands its work on has no model library."""
+    for name in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)

@@ -11,6 +11,7 @@ import click
 
 from chunk_job.names import MODEL_FILES, MODELS, is_published
 from controller import local, source
+from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.runs import existing_run
 from controller.cli.tickets import joined, listed, make_ticket, outputs_of, stored_ticket
@@ -21,18 +22,14 @@ from controller.plan import PlanOptions
 from controller.progress import say
 
 
-@click.command("transcribe")
+@click.command("transcribe", cls=shared.Sectioned)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.output_option
 @shared.formats_option
 @shared.model_options
 @shared.cut_options
-@shared.option(
-    "--max-parallel",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Jobs at once (default: cores / 4, at least 1).",
-)
+@kubernetes.runner_option
+@shared.parallel_option
 @shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
 @shared.patience_option
 @shared.option(
@@ -48,7 +45,8 @@ from controller.progress import say
 @shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
 @shared.store_option
 @shared.json_option
-@shared.option("-q", "--quiet", is_flag=True, help="No progress.")  # fmt: skip
+@shared.option("-q", "--quiet", is_flag=True, help="No progress.")
+@kubernetes.options
 def transcribe_command(
     files: tuple[str, ...],
     output_dir: str,
@@ -68,7 +66,8 @@ def transcribe_command(
     store: str | None,
     as_json: bool,
     quiet: bool,
-    **model: Any,
+    runner: str,
+    **rest: Any,
 ) -> int:
     """Transcribe media files.
 
@@ -76,13 +75,18 @@ def transcribe_command(
     (or NUL-separated). Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. A run that was
     interrupted goes on when the same command is given again.
     """
-    jobs = max_parallel or max(1, shared.cores() // 4)
-    wanted = shared.transcribe_options(jobs=jobs, **model)
+    cluster, model = kubernetes.divided(rest, runner)
+    jobs = max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4))
+    wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     plan = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
-    ensure_model(wanted.model, download=download)
+    if cluster:
+        wanted = kubernetes.on_gpus(wanted)
+    else:
+        ensure_model(wanted.model, download=download)
+    workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
     tickets: dict[str, Ticket] = {}
     without = []
     for name in names:
@@ -102,26 +106,22 @@ def transcribe_command(
             salt=secrets.token_hex(8) if force else "",
         )
         tickets[ticket.record.run] = joined(tickets.get(ticket.record.run), ticket)
-    policy = shared.retry_policy(opened, max_attempts=max_attempts, store_patience=store_patience)
-    runner = shared.runner_for(opened, scratch_dir)
-    settled = execute(list(tickets.values()), opened, runner, policy=policy, window=jobs, quiet=quiet or as_json)
+    policy = shared.retry_policy(opened, wanted, max_attempts=max_attempts, store_patience=store_patience)
+    settled = execute(list(tickets.values()), opened, workplace, policy=policy, window=jobs, quiet=quiet or as_json)
     return report([*without, *settled], as_json=as_json, quiet=quiet)
 
 
-@click.command("resume")
+@click.command("resume", cls=shared.Sectioned)
 @click.argument("run")
-@shared.option(
-    "--max-parallel",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Jobs at once (default: cores / 4, at least 1).",
-)
+@kubernetes.runner_option
+@shared.parallel_option
 @shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
 @shared.patience_option
 @shared.scratch_option
 @shared.store_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
+@kubernetes.options
 def resume_command(
     run: str,
     max_parallel: int | None,
@@ -132,17 +132,22 @@ def resume_command(
     store: str | None,
     as_json: bool,
     quiet: bool,
+    runner: str,
+    **rest: Any,
 ) -> int:
-    """Go on with RUN: same recording, model and outputs. How many jobs and tries is asked anew."""
+    """Go on with RUN: same recording, model and outputs. Where jobs run, how many and how often is asked anew."""
     opened = shared.store_at(store)
     ticket = stored_ticket(opened, existing_run(opened, run))
-    ensure_model(ticket.record.options.model, download=False)
+    cluster, _ = kubernetes.divided(rest, runner)
+    wanted = ticket.record.options
+    if not cluster:
+        ensure_model(wanted.model, download=False)
     settled = execute(
         [ticket],
         opened,
-        shared.runner_for(opened, scratch_dir),
-        policy=shared.retry_policy(opened, max_attempts=max_attempts, store_patience=store_patience),
-        window=max_parallel or max(1, shared.cores() // 4),
+        kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
+        policy=shared.retry_policy(opened, wanted, max_attempts=max_attempts, store_patience=store_patience),
+        window=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
         quiet=quiet or as_json,
     )
     return report(settled, as_json=as_json, quiet=quiet)

@@ -1,0 +1,169 @@
+"""What only the Kubernetes runner is told: its options, once, and the runner they make.
+
+Touches: environment (the store's address, to hand it on to pods).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.store import Store
+from controller.cli import options as shared
+from controller.edges import Runner
+from controller.errors import UsageProblem
+from controller.manifest import JobOptions, weights_mb
+
+if TYPE_CHECKING:
+    # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
+    from controller.kube import Api
+
+MAX_PARALLEL = 16
+"""Live Jobs, where nothing else is said: a small cluster's GPUs, and a list that costs nothing."""
+
+_VERSION = importlib.metadata.version("stenofleet")
+
+
+def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE``, any number of them."""
+    for value in values:
+        if not value.partition("=")[0] or "=" not in value:
+            raise click.BadParameter(f"{value!r} is no KEY=VALUE", param=parameter)
+    return dict(value.split("=", 1) for value in values)
+
+
+def tolerations(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[dict[str, str], ...]:
+    """``KEY[=VALUE][:EFFECT]``, as taints are written."""
+    return tuple(map(_toleration, values))
+
+
+def _toleration(text: str) -> dict[str, str]:
+    taint, _, effect = text.partition(":")
+    key, equals, value = taint.partition("=")
+    said = {"key": key, "operator": "Equal" if equals else "Exists"}
+    return said | ({"value": value} if equals else {}) | ({"effect": effect} if effect else {})
+
+
+def _option(*names: str, **attributes: Any) -> Any:
+    """An option that only the Kubernetes runner reads: help shows it in a section of its own."""
+    return shared.option(*names, cls=shared.ClusterOption, **attributes)
+
+
+place_options = shared.together(
+    _option("--context", default="", metavar="NAME", help="Of the kubeconfig (default: its current one)."),
+    _option("--namespace", default="", help="Default: the context's, or the pod's own."),
+)
+job_options = shared.together(
+    _option("--chunk-image", default=f"stenofleet-chunk-job:{_VERSION}", show_default=True),
+    _option("--intake-image", default=f"stenofleet-controller:{_VERSION}", show_default=True),
+    _option("--image-pull-policy", type=click.Choice(["Always", "IfNotPresent", "Never"]), default="IfNotPresent",
+            show_default=True),
+    _option("--image-pull-secret", "image_pull_secrets", multiple=True, metavar="NAME"),
+    _option("--s3-secret", default="stenofleet-s3", show_default=True, metavar="NAME",
+            help="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for jobs; empty: their ServiceAccount."),
+    _option("--job-s3-endpoint", default="", metavar="URL", help="Where pods find S3 (default: as here)."),
+    _option("--s3-ca", default="", metavar="NAME", help="ConfigMap with ca.crt, where S3's certificate needs it."),
+    _option("--model-claim", default="", metavar="NAME", help="PersistentVolumeClaim with models."),
+    _option("--model-image", default="", metavar="IMAGE", help="Image with models, mounted as a volume."),
+    _option("--model-path", default="/models", show_default=True, help="Where jobs find either."),
+    _option("--gpu-resource", default="nvidia.com/gpu", show_default=True),
+    _option("--gpus", type=click.IntRange(1), default=1, show_default=True, help="Of one job."),
+    _option("--job-memory", "memory_mb", type=click.IntRange(64), metavar="MIB",
+            help="Of a chunk job (default: from model and chunk length)."),
+    _option("--job-scratch", "scratch_mb", type=click.IntRange(16), default=1024, show_default=True, metavar="MIB"),
+    _option("--node-selector", callback=pairs, multiple=True, metavar="KEY=VALUE"),
+    _option("--toleration", "tolerations", callback=tolerations, multiple=True, metavar="KEY[=VALUE][:EFFECT]"),
+    _option("--priority-class", default="", metavar="NAME"),
+    _option("--runtime-class", default="", metavar="NAME"),
+    _option("--queue", default="", metavar="NAME", help="Kueue's LocalQueue: jobs wait in it, suspended."),
+    _option("--service-account", default="", metavar="NAME", help="Of job pods; its token is never mounted."),
+    _option("--job-env", "env", callback=pairs, multiple=True, metavar="KEY=VALUE", help="Never for secrets."),
+)  # fmt: skip
+options = shared.together(place_options, job_options)
+runner_option = shared.option(
+    "--runner",
+    type=click.Choice(["local", "kubernetes"]),
+    default="local",
+    show_default=True,
+    help="Where jobs run: processes here, or Jobs of a cluster.",
+)
+
+
+Settings = Mapping[str, Any]
+"""The options above, by their names."""
+
+
+def divided(given: Mapping[str, Any], runner: str) -> tuple[Settings | None, dict[str, Any]]:
+    """The cluster's options (None: jobs run on this machine) and the rest of what a command was *given*."""
+    mine = {name: value for name, value in given.items() if name in _names()}
+    rest = {name: value for name, value in given.items() if name not in mine}
+    return (mine if runner == "kubernetes" else None), rest
+
+
+def on_gpus(wanted: TranscribeOptions) -> TranscribeOptions:
+    """On a cluster ``auto`` is the GPU: a job that quietly ran on a CPU would cost a node's day."""
+    return wanted.model_copy(update={"device": "cuda"}) if wanted.device == "auto" else wanted
+
+
+def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, cluster: Settings | None) -> Runner:
+    """Where a command's jobs run.
+
+    Raises :class:`UsageProblem` where pods cannot reach what this machine can, :class:`EnvironmentProblem` where there
+    is no cluster.
+    """
+    here = shared.runner_for(store, scratch)
+    if cluster is None:
+        return here
+    from controller.cluster import ClusterRunner
+
+    api = api_of(cluster)
+    return ClusterRunner(api, job_options_of(store, wanted, namespace=api.namespace, cluster=cluster), here=here)
+
+
+def api_of(cluster: Settings) -> Api:
+    """The cluster. Raises :class:`EnvironmentProblem` where there is none."""
+    from controller.kube import connect
+
+    return connect(context=cluster["context"], namespace=cluster["namespace"])
+
+
+def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:
+    """What the cluster's jobs look like. Raises :class:`UsageProblem` where pods cannot reach the store."""
+    if not store.remote:
+        raise UsageProblem(f"pods cannot reach {store.url}", "name a store that they can: --store s3://bucket/prefix")
+    same = {name: value for name, value in cluster.items() if name not in ("context", "namespace", "job_s3_endpoint")}
+    return JobOptions(
+        store_url=store.url,
+        version=_VERSION,
+        namespace=namespace,
+        s3_endpoint=_endpoint(cluster["job_s3_endpoint"]),
+        s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        device="cpu" if wanted.device == "cpu" else "cuda",
+        cpu=str(wanted.cpu_threads),
+        model_mb=weights_mb(wanted.model),
+        **same,
+    )
+
+
+def _names() -> frozenset[str]:
+    """The parameters of the options above."""
+    marked: Any = options(lambda: None)
+    return frozenset(parameter.name for parameter in marked.__click_params__)
+
+
+def _endpoint(given: str) -> str:
+    """Where pods find S3."""
+    found = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    if urlsplit(found).hostname in ("localhost", "127.0.0.1", "::1"):
+        raise UsageProblem(
+            f"pods cannot reach {found}: that is this machine to itself",
+            "say where they find the same S3: --job-s3-endpoint http://minio.minio:9000",
+        )
+    return found
