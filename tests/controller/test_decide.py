@@ -1,7 +1,9 @@
 """What to do next: every budget, pause, order and end, from pictures of a run."""
 
 import random
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,6 +130,13 @@ def test_every_class_has_a_budget() -> None:
     assert {failure: BUDGETS[failure] for failure in CLUSTER} == dict.fromkeys(CLUSTER, "cluster")
     assert {failure: BUDGETS[failure] for failure in CHUNK} == dict.fromkeys(CHUNK, "chunk")
     assert len(CHUNK) == 10
+
+
+def test_the_handbook_says_of_every_class_who_pays() -> None:
+    handbook = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z_.a-z]+)` \| .+ \| (.+) \|$", handbook, re.MULTILINE)
+    said = {"never": "never", "never tried again": "never", "the chunk's": "chunk", "the surroundings'": "cluster"}
+    assert {name: said[payer] for name, payer in rows} == BUDGETS
 
 
 def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
