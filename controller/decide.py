@@ -31,7 +31,6 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.UNSCHEDULABLE_RESOURCES: "never",
     FailureClass.UNSCHEDULABLE_AFFINITY: "never",
     FailureClass.UNSCHEDULABLE_TAINT: "never",
-    FailureClass.UNSCHEDULABLE_VOLUME: "never",
     # The chunk's own failures.
     FailureClass.CUDA_OOM: "chunk",
     FailureClass.GPU_UNHEALTHY: "chunk",
@@ -40,6 +39,7 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.EPHEMERAL_STORAGE: "chunk",
     # A node's, perhaps; one name for all chunks, more likely: few attempts, and the breaker sees them.
     FailureClass.IMAGE_PULL: "chunk",
+    FailureClass.UNSCHEDULABLE_VOLUME: "chunk",
     FailureClass.DEADLINE: "chunk",
     FailureClass.NO_RESULT: "chunk",
     FailureClass.RESULT_INVALID: "chunk",
@@ -57,7 +57,7 @@ BUDGETS: Mapping[str, Budget] = {
 
 ENVIRONMENT: frozenset[str] = frozenset(
     {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
-    | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL}
+    | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME}
     | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
 )
 """Failures for which the media are not to blame."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from controller.diagnose import Diagnosis, FailureClass
 from controller.pods import Document, condition, container_state, one_line, phase, suspended, to_ms
 
-_SOON_MS = 30_000
+_SOON_MS = 60_000
 """What people and tools apply in the wrong order is there after this."""
 
 _LATER_MS = 300_000
@@ -124,6 +124,14 @@ _REFUSED: tuple[_Rule, ...] = (
         0,
     ),
     _Rule(
+        r"(?i)internal error|failed calling webhook|timed? ?out|time allotted|connection refused|too many requests"
+        r"|etcdserver|status unknown for quota|object has been modified",
+        FailureClass.CREATE_DENIED_ADMISSION,
+        "the cluster cannot judge it now",
+        "its words name what is down: ask who runs the cluster",
+        _LATER_MS,
+    ),
+    _Rule(
         r"is invalid",
         FailureClass.CONFIG,
         "the API server finds the Job invalid",
@@ -135,7 +143,7 @@ _REFUSED: tuple[_Rule, ...] = (
         FailureClass.CREATE_DENIED_ADMISSION,
         "the cluster refuses it",
         "its words say why: ask who runs the cluster",
-        0,
+        _SOON_MS,
     ),
 )
 
@@ -184,9 +192,8 @@ _UNSCHEDULABLE: tuple[_Rule, ...] = (
     ),
 )
 
-_PULLS = frozenset(
-    {"ErrImagePull", "ErrImageNeverPull", "ImagePullBackOff", "ImageInspectError", "InvalidImageName"}
-    | {"RegistryUnavailable", "SignatureValidationFailed"}
+_PULLS = re.compile(
+    r"ErrImage(Never)?Pull|ImagePullBackOff|ImageInspectError|InvalidImageName|.*(Registry|Signature).*"
 )
 
 _NOT_PULLED: tuple[_Rule, ...] = (
@@ -258,7 +265,8 @@ _NOT_MADE: tuple[_Rule, ...] = (
     ),
     _Rule(
         "",
-        FailureClass.CONFIG,
+        # One node's trouble, as far as it is known: other nodes may do better.
+        FailureClass.UNKNOWN,
         "its node cannot make the container",
         "see `kubectl describe` of the pod and of its node",
         _LATER_MS,
@@ -316,7 +324,7 @@ def _not_scheduled(pod: Document) -> Stuck | None:
 def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
     waiting = container_state(pod, "waiting")
     reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
-    if reason in _PULLS:
+    if _PULLS.fullmatch(reason):
         return _found(_NOT_PULLED, f"{reason}: {message}")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
         return _found(_NOT_MADE, f"{reason}: {message}")

@@ -45,7 +45,9 @@ NEVER = [
     FailureClass.MODEL,
     FailureClass.CREATE_DENIED_ADMISSION,
     FailureClass.CREATE_DENIED_RBAC,
-    *(failure for failure in FailureClass if failure.startswith("UNSCHEDULABLE.")),
+    FailureClass.UNSCHEDULABLE_RESOURCES,
+    FailureClass.UNSCHEDULABLE_AFFINITY,
+    FailureClass.UNSCHEDULABLE_TAINT,
 ]
 CLUSTER = [
     FailureClass.STORE_UNAVAILABLE,
@@ -129,7 +131,7 @@ def test_every_class_has_a_budget() -> None:
     assert {failure: BUDGETS[failure] for failure in NEVER} == dict.fromkeys(NEVER, "never")
     assert {failure: BUDGETS[failure] for failure in CLUSTER} == dict.fromkeys(CLUSTER, "cluster")
     assert {failure: BUDGETS[failure] for failure in CHUNK} == dict.fromkeys(CHUNK, "chunk")
-    assert len(CHUNK) == 10
+    assert len(CHUNK) == 11
 
 
 def test_the_handbook_says_of_every_class_who_pays() -> None:
@@ -142,7 +144,7 @@ def test_the_handbook_says_of_every_class_who_pays() -> None:
 def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
     assert set(FailureClass) - ENVIRONMENT == {
         FailureClass.BAD_INPUT,
-        *(failure for failure in CHUNK if failure not in {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL}),
+        *set(CHUNK) - {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME},
     }
 
 

@@ -11,7 +11,6 @@ from controller.pending import Stuck, pending, refused
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes"
 NOW = 1_770_112_800_000
-SECOND = 1_000
 MINUTE = 60_000
 HOUR = 3_600_000
 IMAGE = "use an image of this project (--chunk-image, --intake-image)"
@@ -49,6 +48,18 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         "its words name the policy: ask who runs the cluster",
         0,
     ),
+    "webhook-away": (
+        FailureClass.CREATE_DENIED_ADMISSION,
+        "the cluster cannot judge it now",
+        "its words name what is down: ask who runs the cluster",
+        5 * MINUTE,
+    ),
+    "network-not-ready": (
+        FailureClass.UNKNOWN,
+        "its node cannot make the container",
+        "see `kubectl describe` of the pod and of its node",
+        5 * MINUTE,
+    ),
     "limit-range": (
         FailureClass.CREATE_DENIED_ADMISSION,
         "a LimitRange of the namespace forbids the pod",
@@ -59,19 +70,19 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         FailureClass.CONFIG,
         "the ServiceAccount does not exist",
         "create it, or correct --service-account",
-        30 * SECOND,
+        MINUTE,
     ),
     "no-priority-class": (
         FailureClass.CONFIG,
         "the PriorityClass does not exist",
         "see `kubectl get priorityclass`, and correct --priority-class",
-        30 * SECOND,
+        MINUTE,
     ),
     "no-runtime-class": (
         FailureClass.CONFIG,
         "the RuntimeClass does not exist",
         "see `kubectl get runtimeclass`, and correct --runtime-class",
-        30 * SECOND,
+        MINUTE,
     ),
     "gpus-busy": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, None),
     "gpus-nowhere": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, 15 * MINUTE),
@@ -98,7 +109,7 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         FailureClass.UNSCHEDULABLE_VOLUME,
         "the PersistentVolumeClaim with the models does not exist",
         "create it, or correct --model-claim",
-        30 * SECOND,
+        MINUTE,
     ),
     "claim-unbound": (
         FailureClass.UNSCHEDULABLE_VOLUME,
@@ -123,7 +134,7 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         FailureClass.IMAGE_PULL,
         "the image is not on the node, and may not be pulled",
         "load it on every node, or change --image-pull-policy",
-        30 * SECOND,
+        MINUTE,
     ),
     "image-name": (
         FailureClass.IMAGE_PULL,
@@ -131,13 +142,13 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         "correct --chunk-image or --intake-image",
         0,
     ),
-    "image-unknown": (FailureClass.IMAGE_PULL, UNKNOWN_IMAGE, PUSH, 30 * SECOND),
-    "image-unknown-backing-off": (FailureClass.IMAGE_PULL, UNKNOWN_IMAGE, PUSH, 30 * SECOND),
+    "image-unknown": (FailureClass.IMAGE_PULL, UNKNOWN_IMAGE, PUSH, MINUTE),
+    "image-unknown-backing-off": (FailureClass.IMAGE_PULL, UNKNOWN_IMAGE, PUSH, MINUTE),
     "image-private": (
         FailureClass.IMAGE_PULL,
         "the registry refuses the image",
         "give a Secret for it (--image-pull-secret)",
-        30 * SECOND,
+        MINUTE,
     ),
     "registry-away": (
         FailureClass.IMAGE_PULL,
@@ -145,12 +156,12 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
         "see its name (--chunk-image, --intake-image) and the node's way to the registry",
         5 * MINUTE,
     ),
-    "no-secret": (FailureClass.CONFIG, NO_KEYS, KEYS, 30 * SECOND),
-    "secret-lacks-key": (FailureClass.CONFIG, NO_KEYS, KEYS, 30 * SECOND),
-    "no-configmap": (FailureClass.CONFIG, NO_KEYS, KEYS, 30 * SECOND),
+    "no-secret": (FailureClass.CONFIG, NO_KEYS, KEYS, MINUTE),
+    "secret-lacks-key": (FailureClass.CONFIG, NO_KEYS, KEYS, MINUTE),
+    "no-configmap": (FailureClass.CONFIG, NO_KEYS, KEYS, MINUTE),
     "image-is-root": (FailureClass.CONFIG, "the image would run as root", IMAGE, 0),
     "container-cannot-be-made": (
-        FailureClass.CONFIG,
+        FailureClass.UNKNOWN,
         "its node cannot make the container",
         "see `kubectl describe` of the pod and of its node",
         5 * MINUTE,
@@ -236,6 +247,15 @@ def test_an_event_of_the_newer_kind_has_its_time_elsewhere() -> None:
     found = judged(it)
     assert found is not None
     assert found.diagnosis.failure is FailureClass.CONFIG
+
+
+@pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
+def test_whatever_keeps_an_image_away_is_a_pull(reason: str) -> None:
+    it = case("registry-away")
+    it["pod"]["status"]["containerStatuses"][0]["state"]["waiting"] = {"reason": reason}
+    found = judged(it)
+    assert found is not None
+    assert found.diagnosis.failure is FailureClass.IMAGE_PULL
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
@@ -326,9 +346,16 @@ def test_what_cannot_mend_itself_is_over_at_once() -> None:
         (
             'jobs.batch "x" is forbidden: unable to create new content in namespace n because it is being terminated',
             FailureClass.CREATE_DENIED_ADMISSION,
-            0,
+            MINUTE,
         ),
         ('namespaces "speech" not found', FailureClass.CONFIG, 0),
+        ("etcdserver: request timed out", FailureClass.CREATE_DENIED_ADMISSION, 5 * MINUTE),
+        (
+            'Operation cannot be fulfilled on resourcequotas "q": the object has been modified',
+            FailureClass.CREATE_DENIED_ADMISSION,
+            5 * MINUTE,
+        ),
+        ("status unknown for quota: q, resources: pods", FailureClass.CREATE_DENIED_ADMISSION, 5 * MINUTE),
         (
             'Job.batch "x" is invalid: spec.template.spec.containers[0].resources.requests: Invalid value: "2000Mi"',
             FailureClass.CONFIG,
@@ -346,5 +373,5 @@ def test_a_refusal_says_what_it_is_by_its_words(message: str, failure: FailureCl
 def test_a_refusal_that_is_repeated_is_one_wait() -> None:
     message = 'pods "x" is forbidden: error looking up service account n/s: serviceaccount "s" not found'
     first = refused(message, before=None, now_ms=NOW)
-    again = refused(message, before=first, now_ms=NOW + 30 * SECOND)
-    assert (first.over(NOW), again.over(NOW + 30 * SECOND)) == (False, True)
+    again = refused(message, before=first, now_ms=NOW + MINUTE)
+    assert (first.over(NOW), again.over(NOW + MINUTE)) == (False, True)
