@@ -42,7 +42,7 @@ from chunk_job.store import Store, open_store
 from controller import source
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.keys import RunKeys, parse_task
-from controller.media import FlacWriter, Media, Pcm, decode, levels, probe
+from controller.media import FlacWriter, Media, Pcm, decode, levels, offset_ms, probe
 from controller.plan import Plan, Planner, PlanOptions, Span, is_direct
 from controller.records import Request, RunRecord, Source
 
@@ -112,6 +112,7 @@ class Cutter:
     def __init__(self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
         self._path = str(path)
         self._track = media.track(audio_track)
+        self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
         self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=path.stat().st_size)
         self._planner = Planner(options, duration_ms=self._header_ms, direct=self.direct)
@@ -159,7 +160,7 @@ class Cutter:
             run=run,
             spans=tuple(spans),
             duration_ms=self._decoded_ms,
-            offset_ms=self._track.offset_ms,
+            offset_ms=self._offset_ms,
             direct=self.direct,
             warnings=tuple(self._warnings()),
         )
@@ -171,7 +172,8 @@ class Cutter:
     def _warnings(self) -> Iterator[str]:
         if self._complaint:
             yield f"ffmpeg met errors while decoding, what it could read is transcribed: {self._complaint}"
-        short_ms = (self._header_ms or 0) - self._decoded_ms
+        # Matroska's length of a late track counts from the film's beginning.
+        short_ms = (self._header_ms or 0) - self._offset_ms - self._decoded_ms
         if short_ms > max(2_000, (self._header_ms or 0) // 100):
             yield f"the file ends {short_ms / 1000:.0f} s before its header says it does: is it complete?"
 

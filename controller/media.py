@@ -45,7 +45,10 @@ _SHORT_READ_BYTES = 256 << 10
 _PAUSE_S = 0.005
 _MEMORY_LIMIT_BYTES = 4 << 30
 _CPU_LIMIT_S = 4 * 3600
-_OFFSET_FLOOR_MS = 50
+_FIRST_PACKETS = 64
+"""More than any decoder swallows before its first sound."""
+_LONGEST_HOLE_S = 3600
+"""In a transport stream, a longer step of the time stamps is not a hole but another clock: it is closed up."""
 _INCOMPLETE = "check that it is complete and plays in a media player"
 
 _INPUT = "INPUT"
@@ -53,7 +56,6 @@ _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,gxf,m4v,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
     "mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
 )
-_CONTAINERS_WITH_OFFSETS = frozenset({"mov", "mp4", "matroska", "webm", "mpegts"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,6 @@ class AudioTrack:
     codec: str
     language: str
     duration_ms: int | None
-    offset_ms: int
-    """How much later than the container it begins, where players honour that."""
     default: bool
 
 
@@ -74,6 +74,8 @@ class Media:
     """What ffprobe says. ``duration_ms`` is a header's claim; None where there is none."""
 
     container: str
+    begin_ms: int
+    """What its clock reads where a player's reads 0: the first thing that is shown or heard."""
     duration_ms: int | None
     tracks: tuple[AudioTrack, ...]
 
@@ -91,28 +93,20 @@ class Media:
 
 def probe(path: str) -> Media:
     """Ask ffprobe what is in the file at the absolute *path*. Raises :class:`MediaProblem` with ffmpeg's own words."""
-    command = [_tool("ffprobe"), "-v", "error", "-of", "json", "-show_format", "-show_streams"]
-    for name, value in _input_options().items():
-        command += [f"-{name}", value]
-    try:
-        done = subprocess.run(
-            [*_fence(), *command, "-i", f"file:{path}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PROBE_TIMEOUT_S,
-            env=_environment(),
-            start_new_session=True,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", _INCOMPLETE) from None
-    if b"not on whitelist" in done.stderr:
-        raise MediaProblem(
-            "is a playlist or another format that is not read here", "name the recording itself, in a media container"
-        )
-    if done.returncode != 0:
-        raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", _INCOMPLETE)
-    return _parse_probe(json.loads(done.stdout))
+    return _parse_probe(_ffprobe(path, "-show_format", "-show_streams"))
+
+
+def offset_ms(path: str, media: Media, track: AudioTrack) -> int:
+    """How much later than the recording the first sample that :func:`decode` gives of *track* is heard.
+
+    The frames are asked, not the header: it tells no time for a track that begins behind the first megabytes.
+    Raises :class:`MediaProblem` like :func:`probe`.
+    """
+    wanted = ("-show_entries", "frame=best_effort_timestamp_time", "-read_intervals", f"%+#{_FIRST_PACKETS}")
+    document = _ffprobe(path, "-select_streams", f"a:{track.number}", *wanted)
+    times = (_ms(frame.get("best_effort_timestamp_time")) for frame in document.get("frames", []))
+    first_ms = next((time_ms for time_ms in times if time_ms is not None), media.begin_ms)
+    return max(0, first_ms - media.begin_ms)
 
 
 @contextlib.contextmanager
@@ -123,14 +117,15 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     output = graph.output(
         "pipe:1",
         map=f"0:a:{track.number}",
-        # Holes in the time stamps become silence, so times stay a player's; clean files are unchanged.
+        # Holes in the time stamps become silence, so times stay a player's; clean files are unchanged. Those under
+        # 0.1 s wait until they add up: a finer measure would cut out sound wherever time stamps jitter.
         af="aresample=async=1",
         ac=1,
         ar=SAMPLE_RATE,
         f="s16le",
     )
     arguments = [f"file:{path}" if argument == _INPUT else argument for argument in output.get_args()]
-    command = [_tool("ffmpeg"), "-nostdin", "-v", "error", *arguments]
+    command = [_tool("ffmpeg"), "-nostdin", "-v", "error", "-dts_delta_threshold", str(_LONGEST_HOLE_S), *arguments]
     with subprocess.Popen(
         [*_fence(), *command],
         stdin=subprocess.DEVNULL,
@@ -248,33 +243,50 @@ def levels(pcm: Pcm) -> list[float]:
     return decibels
 
 
+def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
+    command = [_tool("ffprobe"), "-v", "error", "-of", "json", *wanted]
+    for name, value in _input_options().items():
+        command += [f"-{name}", value]
+    try:
+        done = subprocess.run(
+            [*_fence(), *command, "-i", f"file:{path}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_TIMEOUT_S,
+            env=_environment(),
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", _INCOMPLETE) from None
+    if b"not on whitelist" in done.stderr:
+        raise MediaProblem(
+            "is a playlist or another format that is not read here", "name the recording itself, in a media container"
+        )
+    if done.returncode != 0:
+        raise MediaProblem(f"is not media that ffmpeg can read: {_last_words(done.stderr, path)}", _INCOMPLETE)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
 def _parse_probe(document: dict[str, Any]) -> Media:
     container = document.get("format", {})
-    streams = document.get("streams", [])
-    names = str(container.get("format_name", "unknown"))
-    video = any(stream.get("codec_type") == "video" and not _is_cover(stream) for stream in streams)
-    honoured = video or not _CONTAINERS_WITH_OFFSETS.isdisjoint(names.split(","))
-    begin_ms = _ms(container.get("start_time")) or 0
-    tracks: list[AudioTrack] = []
-    for stream in streams:
-        if stream.get("codec_type") != "audio":
-            continue
-        late_ms = (_ms(stream.get("start_time")) or begin_ms) - begin_ms
-        tracks.append(
+    sounds = [stream for stream in document.get("streams", []) if stream.get("codec_type") == "audio"]
+    return Media(
+        container=str(container.get("format_name", "unknown")),
+        begin_ms=_ms(container.get("start_time")) or 0,
+        duration_ms=_ms(container.get("duration")),
+        tracks=tuple(
             AudioTrack(
-                number=len(tracks),
+                number=number,
                 codec=str(stream.get("codec_name", "unknown")),
                 language=str(stream.get("tags", {}).get("language", "und")),
                 duration_ms=_ms(stream.get("duration")) or _clock_ms(stream.get("tags", {}).get("DURATION")),
-                offset_ms=late_ms if honoured and late_ms > _OFFSET_FLOOR_MS else 0,
                 default=bool(stream.get("disposition", {}).get("default")),
             )
-        )
-    return Media(container=names, duration_ms=_ms(container.get("duration")), tracks=tuple(tracks))
-
-
-def _is_cover(stream: dict[str, Any]) -> bool:
-    return bool(stream.get("disposition", {}).get("attached_pic"))
+            for number, stream in enumerate(sounds)
+        ),
+    )
 
 
 def _ms(seconds: object) -> int | None:

@@ -95,19 +95,6 @@ def test_a_hole_in_the_time_stamps_becomes_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_late_track_is_told_and_the_samples_begin_with_its_own(tmp_path: Path) -> None:
-    wav = speech.write_wav(tmp_path / "a.wav", clicks(6))
-    late = tmp_path / "late.mp4"
-    picture = ["-f", "lavfi", "-i", "color=c=blue:s=64x48:r=10:d=9", "-itsoffset", "3", "-i", f"file:{wav}"]
-    command = ["ffmpeg", "-v", "error", *picture, "-c:v", "mpeg4", "-c:a", "aac", "-ar", "48000", f"file:{late}"]
-    subprocess.run(command, check=True)
-    track = probe(str(late)).track(None)
-    assert 2950 <= track.offset_ms <= 3000
-    shown = [at + track.offset_ms for at in onsets_ms(decoded(late))]
-    assert max(abs(at - wanted) for at, wanted in zip(shown, (4000, 6000, 8000), strict=True)) <= 50
-
-
-@pytest.mark.process
 def test_the_wanted_track_is_decoded(tmp_path: Path) -> None:
     one, two = (speech.write_wav(tmp_path / f"{n}.wav", np.full(RATE, 1000 * n, np.int16)) for n in (1, 2))
     both = speech.encode(
@@ -155,7 +142,7 @@ def test_a_probe_tells_container_length_and_tracks(tmp_path: Path) -> None:
     (track,) = found.tracks
     assert "mp4" in found.container
     assert abs((found.duration_ms or 0) - 3000) < 100
-    assert (track.number, track.codec, track.language, track.offset_ms, track.default) == (0, "aac", "por", 0, True)
+    assert (track.number, track.codec, track.language, track.default) == (0, "aac", "por", True)
 
 
 PLAYLISTS = {
@@ -214,35 +201,6 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
     assert {name: int(limits[name]) for name in wanted} == wanted
 
 
-def audio(**stream: object) -> dict[str, object]:
-    return {"codec_type": "audio", "codec_name": "aac", **stream}
-
-
-VIDEO = {"codec_type": "video", "codec_name": "h264"}
-COVER = {**VIDEO, "disposition": {"attached_pic": 1}}
-
-
-@pytest.mark.parametrize(
-    "container,streams,offsets",
-    [
-        ({"format_name": "mov,mp4", "start_time": "0"}, [VIDEO, audio(start_time="2.976")], [2976]),
-        ({"format_name": "mov,mp4", "start_time": "0"}, [audio(start_time="0.021")], [0]),
-        ({"format_name": "mpegts", "start_time": "1.4"}, [audio(start_time="1.4")], [0]),
-        ({"format_name": "mpegts", "start_time": "1.4"}, [VIDEO, audio(start_time="2.4"), audio()], [1000, 0]),
-        ({"format_name": "ogg", "start_time": "0"}, [audio(start_time="5")], [0]),
-        ({"format_name": "ogg", "start_time": "0"}, [COVER, audio(start_time="5")], [0]),
-        ({"format_name": "avi", "start_time": "0"}, [VIDEO, audio(start_time="5")], [5000]),
-        ({"format_name": "mp3", "start_time": "0.025"}, [audio(start_time="0.025")], [0]),
-        ({"format_name": "mov,mp4"}, [audio(start_time="N/A")], [0]),
-    ],
-)
-def test_a_track_is_late_where_players_honour_it(
-    container: dict[str, object], streams: list[dict[str, object]], offsets: list[int]
-) -> None:
-    found = media._parse_probe({"format": container, "streams": streams})
-    assert [track.offset_ms for track in found.tracks] == offsets
-
-
 @pytest.mark.parametrize(
     "told,ms",
     [("1.5", 1500), (None, None), ("N/A", None), ("nan", None), ("inf", None), ("-0.5", -500), ("1e300", None)],
@@ -253,7 +211,7 @@ def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
 
 def test_media_without_sound_have_no_track() -> None:
     with pytest.raises(MediaProblem, match="has no audio stream"):
-        Media(container="mp4", duration_ms=None, tracks=()).track(None)
+        Media(container="mp4", begin_ms=0, duration_ms=None, tracks=()).track(None)
 
 
 # ---------------------------------------------------------------- levels, FLAC
