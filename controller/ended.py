@@ -74,8 +74,6 @@ _POD_REASONS: Mapping[str, _Finding] = {
     "Preempting": _PREEMPTED_BY_KUBELET,
     "Terminated": _SHUT_DOWN,
     "NodeShutdown": _SHUT_DOWN,
-    "Shutdown": _SHUT_DOWN,
-    "NodeLost": _DISRUPTIONS["DeletionByPodGC"],
 }
 """A pod's own reason, where that alone says it."""
 
@@ -214,7 +212,7 @@ def _by_deletion(end: _End) -> _Finding | None:
     for event in end.events:
         if event.get("reason") in _EVENTS:
             return _EVENTS[event["reason"]]
-    if any(condition(end.job, kind).get("reason") == "DeadlineExceeded" for kind in ("FailureTarget", "Failed")):
+    if condition(end.job, "FailureTarget").get("reason") == "DeadlineExceeded":
         return (
             FailureClass.DEADLINE,
             "the Job's own deadline passed",

@@ -7,7 +7,7 @@ and its deadline counts nothing while no node has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -274,9 +274,11 @@ _NOT_MADE: tuple[_Rule, ...] = (
 )
 
 _TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox")
+_NEVER = "1970-01-01T00:00:00Z"
 _BUSY = "No preemption victims found"
 """The best sign that some node has what the pod asks for: its pods could be put out, were they less important."""
 
+# Schedulers before 1.35 name the taint; later ones only count it.
 _REPAIR = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|unschedulable)|were unschedulable")
 
 
@@ -344,9 +346,7 @@ def _found(rules: Sequence[_Rule], message: str) -> Stuck:
 
 def _last(events: Sequence[Document], reasons: Sequence[str]) -> Document | None:
     found = [event for event in events if event.get("reason") in reasons]
-    return max(found, key=_at_ms, default=None)
-
-
-def _at_ms(event: Mapping[str, str]) -> int:
-    said = event.get("lastTimestamp") or event.get("eventTime")
-    return to_ms(said) if said else 0
+    # The newer kind of event has its time elsewhere.
+    return max(
+        found, key=lambda event: to_ms(event.get("lastTimestamp") or event.get("eventTime") or _NEVER), default=None
+    )

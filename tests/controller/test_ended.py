@@ -107,6 +107,11 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         "its node was lost, or tainted NoExecute",
         f"{FREE}; see `kubectl describe node`",
     ),
+    "node-removed-pod-gone": (
+        FailureClass.DISRUPTED_NODE_LOST,
+        "its node was lost, or tainted NoExecute",
+        f"{FREE}; see `kubectl describe node`",
+    ),
     "node-removed": (FailureClass.DISRUPTED_NODE_LOST, "its node is gone", f"{FREE}; see `kubectl get nodes`"),
     "pod-deleted": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
     "pod-deleted-and-left-with-0": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
@@ -155,6 +160,10 @@ def judged(end: Any) -> Diagnosis:
 
 def terminated(end: Any) -> Any:
     return end["pod"]["status"]["containerStatuses"][0]["state"]["terminated"]
+
+
+def disruption(end: Any) -> Any:
+    return next(item for item in end["pod"]["status"]["conditions"] if item["type"] == "DisruptionTarget")
 
 
 def test_every_recorded_end_is_read() -> None:
@@ -229,7 +238,11 @@ def test_a_deleted_pod_whose_job_failed_by_itself_keeps_its_own_fault(code: int)
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in CASES if name.startswith(("deadline", "emptydir", "node-", "preempted", "drained", "pod-del"))],
+    [
+        name
+        for name in CASES
+        if name.startswith(("deadline", "emptydir", "node-under", "preempted", "drained", "pod-d"))
+    ],
 )
 def test_what_a_job_said_itself_goes_first(name: str) -> None:
     end = case(name)
@@ -259,6 +272,26 @@ def test_memory_goes_before_a_disruption() -> None:
     assert judged(end).failure is FailureClass.OOM_KILLED
 
 
+@pytest.mark.parametrize("reason", ["Terminated", "NodeShutdown"])
+def test_a_node_that_shuts_down_says_so_as_the_pods_reason(reason: str) -> None:
+    end = case("node-shut-down")
+    end["pod"]["status"]["reason"] = reason
+    assert judged(end).failure is FailureClass.DISRUPTED_DRAINED
+
+
+def test_an_end_that_the_kubelet_did_not_see_is_no_end_of_the_process() -> None:
+    end = case("killed-on-its-node")
+    terminated(end)["reason"] = "ContainerStatusUnknown"
+    assert judged(end).failure is FailureClass.UNKNOWN
+
+
+@pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
+def test_a_container_that_could_not_start_says_so_whatever_its_code(reason: str) -> None:
+    end = case("killed-on-its-node")
+    terminated(end)["reason"] = reason
+    assert judged(end).failure is FailureClass.CONFIG
+
+
 def test_a_disruption_goes_before_a_crash() -> None:
     end = case("drained")
     terminated(end)["exitCode"] = 139
@@ -267,14 +300,14 @@ def test_a_disruption_goes_before_a_crash() -> None:
 
 def test_a_disruption_of_an_unknown_kind_is_one() -> None:
     end = case("drained")
-    end["pod"]["status"]["conditions"][0]["reason"] = "DeletionByCat"
+    disruption(end)["reason"] = "DeletionByCat"
     assert judged(end).failure is FailureClass.DISRUPTED_DELETED
 
 
 def test_a_disruption_that_was_called_off_is_none() -> None:
     end = case("drained")
     del end["pod"]["metadata"]["deletionTimestamp"]
-    end["pod"]["status"]["conditions"][0]["status"] = "False"
+    disruption(end)["status"] = "False"
     terminated(end)["exitCode"] = 139
     assert judged(end).failure is FailureClass.NATIVE_CRASH
 
@@ -323,10 +356,16 @@ def test_evidence_names_pod_node_container_conditions_events_and_log() -> None:
 
 def test_events_are_evidence_where_they_warn_or_tell_the_end() -> None:
     assert (
-        "event: Preempted, Preempted by pod 5c1f2d7e-0a4e-4b6f-8a39-7be2c55a2c11 on node gpu-1"
+        "event: Preempted, Preempted by pod 596d5ebe-e162-48f2-89b8-a49067a87bcb on node gpu-1"
         in judged(case("pod-gone-preempted")).details
     )
-    assert not any("Killing" in line for line in judged(case("pod-gone-preempted")).details)
+    assert not any("SuccessfulCreate" in line for line in judged(case("pod-gone-preempted")).details)
+
+
+def test_a_warning_is_evidence_whatever_its_reason() -> None:
+    end = case("pod-gone")
+    end["events"] = [{"reason": "SystemOOM", "type": "Warning", "message": "out of  memory"}]
+    assert judged(end).details[-1] == "event: SystemOOM, out of memory"
 
 
 def test_without_a_log_the_end_that_kubernetes_kept_is_evidence() -> None:

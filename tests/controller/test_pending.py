@@ -86,7 +86,8 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
     ),
     "gpus-busy": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, None),
     "gpus-nowhere": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, 15 * MINUTE),
-    "node-away": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, HOUR),
+    "node-away": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, 15 * MINUTE),
+    "node-away-by-name": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, HOUR),
     "nodes-cordoned": (
         FailureClass.UNSCHEDULABLE_TAINT,
         "every node that could take it is tainted or cordoned",
