@@ -22,7 +22,7 @@ from controller.edges import Runner
 from controller.ended import from_cluster
 from controller.errors import EnvironmentProblem
 from controller.kube import Api, Reply
-from controller.labels import CONTAINER, Identity, identity, job_name, same_task, selector
+from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
 from controller.manifest import JobOptions, chunk_job, intake_job
 from controller.pending import Stuck, pending, refused
@@ -33,6 +33,7 @@ _SETTLE_S = 0.3
 """Pods often end together: so long more of them are waited for before a look."""
 
 _LOG_LINES = 60
+_SWEEPS = 30
 
 
 class ClusterRunner:
@@ -287,6 +288,23 @@ class ClusterRunner:
         for kept in (self._pods, self._stuck, self._ends):
             for uid in [uid for uid in kept if uid not in known]:
                 del kept[uid]
+
+
+def sweep(api: Api, run: str) -> list[str]:
+    """Delete whatever of *run* is on the cluster; the pods that still end. A lost node's pods do so for long."""
+    lease = api.get("leases", lease_name(run))
+    if lease is not None:
+        # All Jobs belong to it. They are deleted by name as well: collecting takes its time.
+        api.delete("leases", lease_name(run), uid=lease["metadata"]["uid"])
+    for job in api.find("jobs", exact=True, labelSelector=selector([run]))["items"]:
+        api.delete("jobs", job["metadata"]["name"], uid=job["metadata"]["uid"])
+    left: list[Document] = []
+    for _ in range(_SWEEPS):
+        left = api.find("pods", exact=True, labelSelector=selector([run]))["items"]
+        if all(pod["metadata"].get("deletionTimestamp") for pod in left):
+            break
+        time.sleep(1)
+    return [str(pod["metadata"]["name"]) for pod in left]
 
 
 def _job_uid(pod: Document) -> str:

@@ -178,5 +178,7 @@ class Status(Document):
     spans_known: int
     planned: bool
     """Whether ``spans_known`` is all of them."""
+    running: int = 0
+    """Jobs at work now."""
     failures: int
     updated_ms: int

@@ -392,6 +392,7 @@ class _Run:
                 spans_done=progress.spans_done,
                 spans_known=progress.spans_known,
                 planned=progress.planned,
+                running=progress.running,
                 failures=progress.failures,
                 updated_ms=now_ms,
             )

@@ -29,7 +29,7 @@ _PACKAGES = (
 @shared.json_option
 def version_command(*, as_json: bool) -> int:
     """Versions of everything that makes a transcript."""
-    facts = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    facts = {name: _version(name) for name in _PACKAGES}
     facts |= {"python": platform.python_version(), "ffmpeg": shutil.which("ffmpeg") or "missing"}
     if as_json:
         click.echo(json.dumps(facts))
@@ -37,6 +37,14 @@ def version_command(*, as_json: bool) -> int:
         for name, version in facts.items():
             click.echo(f"{name:16} {version}")
     return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # An image that cuts has no model library.
+        return "missing"
 
 
 @click.command("completion")

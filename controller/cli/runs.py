@@ -11,6 +11,7 @@ import click
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
+from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.edges import Runner
 from controller.errors import UsageProblem
@@ -47,7 +48,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
 def list_command(*, store: str | None, as_json: bool) -> int:
     """All runs in the store."""
     opened = shared.store_at(store)
-    runs = [_facts(opened, run) for run in _runs(opened)]
+    runs = [_facts(opened, run) for run in run_ids(opened)]
     if as_json:
         click.echo(json.dumps({"runs": runs}))
         return 0
@@ -89,17 +90,27 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: str, *
     return 0
 
 
-@click.command("cancel")
+@click.command("cancel", cls=shared.Sectioned)
 @click.argument("run")
+@kubernetes.runner_option
 @shared.store_option
-def cancel_command(run: str, *, store: str | None) -> int:
-    """End RUN: whoever works on it stops within a second or two. Finished chunks are kept for a later transcribe."""
+@kubernetes.place_options
+def cancel_command(run: str, *, runner: str, store: str | None, context: str, namespace: str) -> int:
+    """End RUN: whoever works on it stops within a few seconds. Finished chunks are kept for a later transcribe.
+
+    With --runner kubernetes its Jobs are deleted too, whether anybody works on it or not.
+    """
     opened = shared.store_at(store)
     keys = RunKeys(existing_run(opened, run))
     if opened.stat(keys.marker("complete")):
         say(f"run {keys.run} is complete already")
         return 0
     opened.put(keys.cancel, b"")
+    if runner == "kubernetes":
+        from controller.cluster import sweep
+
+        for pod in sweep(kubernetes.api_of({"context": context, "namespace": namespace}), keys.run):
+            say(f"pod {pod} still ends: it goes when its node answers")
     say(f"run {keys.run} is cancelled")
     return 0
 
@@ -114,7 +125,7 @@ def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: 
     opened = shared.store_at(store)
     if everything == bool(runs):
         raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
-    chosen = _runs(opened) if everything else [existing_run(opened, run) for run in runs]
+    chosen = run_ids(opened) if everything else [existing_run(opened, run) for run in runs]
     if chosen and not yes:
         click.confirm(
             f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?",
@@ -145,14 +156,15 @@ def _led_elsewhere(store: Store, run: str, runner: Runner) -> bool:
 
 def existing_run(store: Store, typed: str) -> str:
     """The run called *typed*, a run id or the unambiguous beginning of one. Raises :class:`UsageProblem`."""
-    matching = [run for run in _runs(store) if run.startswith(typed.lower())]
+    matching = [run for run in run_ids(store) if run.startswith(typed.lower())]
     if len(matching) == 1:
         return matching[0]
     what = "no run" if not matching else f"{len(matching)} runs"
     raise UsageProblem(f"{what} {typed} in {store.url}", "see stenofleet list")
 
 
-def _runs(store: Store) -> list[str]:
+def run_ids(store: Store) -> list[str]:
+    """Every run in the store."""
     return sorted({run for entry in store.list(RUNS) if (run := run_of(entry.key))})
 
 

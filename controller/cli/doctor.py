@@ -1,0 +1,269 @@
+"""``doctor``: everything a first run needs, looked at one by one, and at last a real word.
+
+Touches: the store, the cluster, and one probe run through the real loop, whose objects it removes again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
+from chunk_job.store import Store
+from controller import demo, source
+from controller.cli import kubernetes
+from controller.cli import options as shared
+from controller.cli.tickets import make_ticket
+from controller.cli.transcribe import ensure_model
+from controller.decide import Job, Progress, RetryPolicy
+from controller.errors import Interrupted, StenofleetError
+from controller.keys import RunKeys
+from controller.manifest import Owner, chunk_job, intake_job
+from controller.outputs import base_of
+from controller.plan import PlanOptions
+from controller.progress import printable, say
+from controller.records import Output
+from controller.run import drive
+
+NEVER_MS = 1 << 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at, what was found, and what to do where that is not well."""
+
+    name: str
+    well: bool
+    found: str
+    fix: str = ""
+
+
+@click.command("doctor", cls=shared.Sectioned)
+@kubernetes.runner_option
+@shared.model_options
+@shared.option(
+    "--timeout",
+    type=click.IntRange(10),
+    default=900,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the probe: a cold image and model included.",
+)
+@shared.store_option
+@shared.json_option
+@kubernetes.options  # fmt: skip
+def doctor_command(*, runner: str, timeout: int, store: str | None, as_json: bool, **rest: Any) -> int:
+    """See whether a run would work: store, cluster, rights, image, GPU, model, and a real word.
+
+    Give it the options that transcribe will get. It changes nothing that stays.
+    """
+    cluster, model = kubernetes.divided(rest, runner)
+    wanted = shared.transcribe_options(jobs=0 if cluster else 1, **model)
+    opened = shared.store_at(store)
+    checks: list[Check] = []
+    for looked in _looks(opened, kubernetes.on_gpus(wanted) if cluster else wanted, cluster, timeout_s=timeout):
+        checks.append(looked)
+        if not as_json:
+            say(f"{'ok  ' if looked.well else 'FAIL'}  {looked.name}: {looked.found}")
+            if not looked.well:
+                say("      " + looked.fix.replace("\n", "\n      "))
+    if as_json:
+        click.echo(json.dumps({"checks": [dataclasses.asdict(check) for check in checks]}))
+    return 0 if all(check.well for check in checks) else 3
+
+
+def _looks(
+    store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int
+) -> Iterator[Check]:
+    """The checks in order. What the next ones rest on ends them where it is not well."""
+    found = [_checked("store", lambda: _store(store))]
+    yield found[-1]
+    if cluster is not None:
+        for look in _cluster_looks(store, wanted, cluster):
+            found.append(look)
+            yield look
+    else:
+        found.append(_checked("model", lambda: _model(wanted)))
+        yield found[-1]
+    if all(look.well for look in found):
+        yield _checked("probe", lambda: _probe(store, wanted, cluster, timeout_s=timeout_s))
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, well=True, found=look())
+    except (JobError, StenofleetError) as error:
+        return Check(name=name, well=False, found=error.summary, fix=error.advice)
+
+
+def _store(store: Store) -> str:
+    """Every verb once."""
+    key, data = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
+    store.put(key, data)
+    same = store.get(key) == data and [entry.key for entry in store.list("doctor/") if entry.key == key] == [key]
+    store.delete(key)
+    if not same or store.stat(key):
+        raise StenofleetError(f"{store.url} does not give back what was put", "use another store")
+    return f"{store.url} takes, gives, lists and deletes"
+
+
+def _model(wanted: TranscribeOptions) -> str:
+    ensure_model(wanted.model, download=False)
+    return f"{wanted.model} is here"
+
+
+def _cluster_looks(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings) -> Iterator[Check]:
+    try:
+        api = kubernetes.api_of(cluster)
+        options = kubernetes.job_options_of(store, wanted, namespace=api.namespace, cluster=cluster)
+        version = api.version()
+    except StenofleetError as error:
+        yield Check(name="cluster", well=False, found=error.summary, fix=error.advice)
+        return
+    yield Check(name="cluster", well=True, found=f"Kubernetes {version} at {api.server}, namespace {api.namespace}")
+    yield _checked("rights", lambda: _rights(api))
+    for name, document in (
+        ("chunk job", chunk_job(_job(0), options, _NOBODY, audio_ms=1000)),
+        ("intake job", intake_job(_job(None), options, _NOBODY, media_bytes=0)),
+    ):
+        yield _checked(name, lambda document=document: _accepted(api, document))  # type: ignore[misc]
+
+
+_NOBODY = Owner(name="sf-doctor", uid="00000000-0000-0000-0000-000000000000")
+
+
+def _job(span: int | None) -> Job:
+    return Job(run="0" * 16, span=span, attempt=1, task_key="none", task_sha256="0" * 64)
+
+
+def _rights(api: Any) -> str:
+    from controller.kube import PERMISSIONS
+
+    missing = []
+    for permission in PERMISSIONS:
+        verbs = [verb for verb in permission.verbs if not api.allowed(permission.group, permission.resource, verb)]
+        if verbs:
+            missing.append((permission, verbs))
+    if not missing:
+        return f"all {sum(len(permission.verbs) for permission in PERMISSIONS)} of the Role in k8s/"
+    lacking = ", ".join(f"{'/'.join(verbs)} {permission.resource}" for permission, verbs in missing)
+    rules = "\n".join(
+        f'- {{apiGroups: ["{permission.group}"], resources: [{permission.resource}], verbs: [{", ".join(verbs)}]}}'
+        for permission, verbs in missing
+    )
+    raise StenofleetError(
+        f"this identity may not {lacking} in namespace {api.namespace}",
+        f"have these rules added to its Role (all of them: k8s/base/rbac.yaml):\n{rules}",
+    )
+
+
+def _accepted(api: Any, document: dict[str, Any]) -> str:
+    """What the server says to a Job that it need not keep."""
+    from controller.kube import Reply
+    from controller.pending import refused
+
+    try:
+        warnings = api.try_create("jobs", document)
+    except Reply as reply:
+        why = refused(reply.message, before=None, now_ms=0).diagnosis
+        raise StenofleetError(why.summary, why.advice) from reply
+    if warnings:
+        raise StenofleetError(
+            "; ".join(warnings), "the pods of this Job would be refused: see the options of transcribe"
+        )
+    image = document["spec"]["template"]["spec"]["containers"][0]["image"]
+    return f"the server takes it (image {image})"
+
+
+def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int) -> str:
+    """Three minutes of known speech through the real loop: its first words, and what heard them."""
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
+        ticket = make_ticket(
+            source.inspect(demo.SAMPLE),
+            Output(base=base_of(folder, "probe"), formats=("txt",)),
+            plan=PlanOptions(threshold_ms=NEVER_MS),
+            options=wanted,
+            audio_track=None,
+            on_chunk_failure="fail",
+            keep_chunks=False,
+            salt=secrets.token_hex(8),
+        )
+        run = ticket.record.run
+        clock = _Timeout(timeout_s)
+        try:
+            (settled,) = drive(
+                [ticket],
+                store=store,
+                runner=kubernetes.runner_of(store, wanted, scratch=None, cluster=cluster),
+                policy=RetryPolicy(max_attempts=1, max_disruptions=2),
+                window=1,
+                reporter=_Murmur(),
+                clock=clock,
+            )
+            if settled.verdict != "complete":
+                raise StenofleetError(settled.summary, settled.advice)
+            engine = _engine(store, run)
+            words = (Path(folder) / "probe.txt").read_text(encoding="utf-8").split()
+        except Interrupted as error:
+            if error.exit_code != 128 + signal.SIGALRM:
+                raise
+            raise StenofleetError(
+                f"no word within {timeout_s} s", "see above what it waits for, or give it more time: --timeout"
+            ) from None
+        finally:
+            for prefix in (RunKeys(run).work, RunKeys(run).home):
+                for entry in list(store.list(prefix)):
+                    store.delete(entry.key)
+    if not words:
+        raise StenofleetError(
+            "the model heard no word in three minutes of clear English",
+            "check --model and --language; try another --compute-type",
+        )
+    heard = printable(" ".join(words[:6]))
+    return f"{wanted.model} heard {heard!r} on {engine} after {time.monotonic() - began_s:.0f} s"
+
+
+def _engine(store: Store, run: str) -> str:
+    entry = next(iter(store.list(RunKeys(run).results)))
+    engine = ChunkResult.decode(store.get(entry.key)).engine
+    return f"{engine.device} ({engine.compute_type}, {engine.isa})"
+
+
+class _Timeout:
+    """The system's clock, and a signal when patience is over."""
+
+    def __init__(self, seconds: int) -> None:
+        self._end_s = time.monotonic() + seconds
+        self._signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def signal(self) -> int | None:
+        return self._signal or (signal.SIGALRM if time.monotonic() > self._end_s else None)
+
+    def _hear(self, number: int, _: object) -> None:
+        self._signal = number
+
+
+class _Murmur:
+    """Says what happens meanwhile, and draws nothing."""
+
+    def event(self, name: str, text: str) -> None:
+        say(f"      {name}: {text}")
+
+    def show(self, runs: Sequence[Progress]) -> None:
+        del runs

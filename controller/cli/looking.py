@@ -1,0 +1,160 @@
+"""``watch`` and ``logs``: how runs go on, and what their jobs said. Both only look."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from chunk_job.contract import JobError
+from chunk_job.store import Store
+from controller.cli import kubernetes
+from controller.cli import options as shared
+from controller.cli.runs import existing_run, run_ids
+from controller.decide import Progress
+from controller.errors import UsageProblem
+from controller.keys import MARKERS, RunKeys, is_failure, parse_result
+from controller.progress import Bars, Heartbeat, printable, say
+from controller.records import Evidence, Status
+
+_LOOK_S = 2.0
+_CODES = {"complete": 0, "partial": 4, "failed": 5, "cancelled": 8}
+
+
+@click.command("watch")
+@click.argument("runs", nargs=-1)
+@shared.store_option
+def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
+    """Follow RUNS (all that go on now, where none is named) to their ends. Ctrl-C ends the watching, nothing else."""
+    opened = shared.store_at(store)
+    chosen = [existing_run(opened, run) for run in runs] or _going_on(opened)
+    if not chosen:
+        say(f"nothing goes on in {opened.url}")
+        return 0
+    try:
+        if sys.stderr.isatty():
+            with Bars() as bars:
+                return _followed(opened, chosen, bars)
+        return _followed(opened, chosen, Heartbeat())
+    except KeyboardInterrupt:
+        return 130
+
+
+@click.command("logs", cls=shared.Sectioned)
+@click.argument("run")
+@shared.option("--chunk", type=click.IntRange(0), metavar="N", help="Default: all, the intake included.")
+@kubernetes.runner_option
+@shared.store_option
+@shared.json_option
+@kubernetes.place_options
+def logs_command(
+    run: str, chunk: int | None, *, runner: str, store: str | None, as_json: bool, context: str, namespace: str
+) -> int:
+    """What the jobs of RUN left behind: why attempts failed, with their last lines.
+
+    With --runner kubernetes also what those that are running say now.
+    """
+    opened = shared.store_at(store)
+    keys = RunKeys(existing_run(opened, run))
+    kept = [item for item in _evidence(opened, keys) if chunk is None or item.span == chunk]
+    alive = _alive(keys.run, chunk, {"context": context, "namespace": namespace}) if runner == "kubernetes" else {}
+    if as_json:
+        failed = [json.loads(item.encode()) for item in kept]
+        click.echo(json.dumps({"failures": failed, "running": alive}))
+        return 0
+    for item in kept:
+        _print(item)
+    for name, lines in alive.items():
+        click.echo(f"{name}, running:")
+        for line in lines:
+            click.echo(f"  {printable(line)}")
+    if not kept and not alive:
+        say(_nothing(opened, keys, chunk))
+    return 0
+
+
+def _going_on(store: Store) -> list[str]:
+    return [run for run in run_ids(store) if (status := _status(store, run)) and status.state == "running"]
+
+
+def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
+    """Show them until all have ended; the worst of their exit codes."""
+    while True:
+        ends = {run: _end(store, run) for run in runs}
+        reporter.show([_progress(store, run, ends[run]) for run in runs])
+        if all(ends.values()):
+            for run, end in ends.items():
+                say(f"{run}: {end}")
+            return max(_CODES[end] for end in ends.values())
+        time.sleep(_LOOK_S)
+
+
+def _end(store: Store, run: str) -> str:
+    """The verdict; empty while it goes on."""
+    keys = RunKeys(run)
+    found = next((verdict for verdict in MARKERS if store.stat(keys.marker(verdict))), "")
+    return found or ("cancelled" if store.stat(keys.cancel) else "")
+
+
+def _status(store: Store, run: str) -> Status | None:
+    try:
+        return Status.decode(store.get(RunKeys(run).status))
+    except JobError:
+        return None
+
+
+def _progress(store: Store, run: str, end: str) -> Progress:
+    status = _status(store, run)
+    state: Any = end or (status.state if status else "waiting")
+    return Progress(
+        run=run,
+        name=status.name if status else run,
+        size_bytes=1,
+        state=state,
+        percent=100.0 if end in ("complete", "partial") else status.percent if status else 0.0,
+        done_ms=0,
+        total_ms=0,
+        spans_done=status.spans_done if status else 0,
+        spans_known=status.spans_known if status else 0,
+        planned=bool(status and status.planned),
+        running=status.running if status else 0,
+        failures=status.failures if status else 0,
+    )
+
+
+def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
+    found = [Evidence.decode(store.get(entry.key)) for entry in store.list(keys.failures) if is_failure(entry.key)]
+    return sorted(found, key=lambda item: (item.ended_ms, item.span or -1, item.attempt))
+
+
+def _print(item: Evidence) -> None:
+    what = "intake" if item.span is None else f"chunk {item.span}"
+    where = f" on {item.node}" if item.node else ""
+    click.echo(f"{what}, attempt {item.attempt}{where}: {item.failure}: {printable(item.summary)}")
+    if item.advice:
+        click.echo(f"  what to do: {printable(item.advice)}")
+    for line in item.details:
+        click.echo(f"  {printable(line)}")
+
+
+def _alive(run: str, chunk: int | None, place: dict[str, str]) -> dict[str, list[str]]:
+    """Pod → the end of its log."""
+    from controller.labels import CONTAINER, identity, selector
+
+    api = kubernetes.api_of(place)
+    pods = api.find("pods", labelSelector=selector([run]))["items"]
+    chosen = [pod for pod in pods if (whose := identity(pod)) and (chunk is None or whose.span == chunk)]
+    names = sorted(str(pod["metadata"]["name"]) for pod in chosen)
+    return {name: api.log(name, CONTAINER, lines=200) for name in names}
+
+
+def _nothing(store: Store, keys: RunKeys, chunk: int | None) -> str:
+    if chunk is None:
+        return f"no attempt of run {keys.run} has failed"
+    done = any(parse_result(entry.key) for entry in store.list(keys.results_of(chunk)))
+    if not done and store.stat(keys.task(chunk)) is None:
+        raise UsageProblem(f"run {keys.run} has no chunk {chunk}", "see stenofleet status")
+    return f"no attempt of chunk {chunk} has failed; it {'is transcribed' if done else 'has no result yet'}"
