@@ -326,10 +326,8 @@ def _not_scheduled(pod: Document) -> Stuck | None:
 def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
     waiting = container_state(pod, "waiting")
     reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
-    if _PULLS.fullmatch(reason):
-        return _found(_NOT_PULLED, f"{reason}: {message}")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
-        return _found(_NOT_MADE, f"{reason}: {message}")
+        return _found(_NOT_PULLED if _PULLS.fullmatch(reason) else _NOT_MADE, f"{reason}: {message}")
     trouble = _last(events, _TROUBLES)
     return None if trouble is None else _found(_NOT_MADE, f"{trouble['reason']}: {trouble.get('message')}")
 
