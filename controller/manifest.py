@@ -152,14 +152,13 @@ def chunk_job(
     """
     audio_s = math.ceil(audio_ms / 1000)
     memory_mb = math.ceil(memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s)))
-    factor = options.deadline_factor or _DEADLINE_FACTORS[options.device]
     pod = _pod(
         options,
         image=options.chunk_image,
         command=["chunk_job", *_task(job, options), "--attempt", str(job.attempt), "--uid", "$(POD_UID)"],
         memory_mb=memory_mb,
         scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB,
-        deadline_s=options.deadline_base_s + factor * audio_s,
+        deadline_s=options.deadline_base_s + (options.deadline_factor or _DEADLINE_FACTORS[options.device]) * audio_s,
     )
     _give_gpus(pod, options)
     _give_model(pod, options)
@@ -226,8 +225,7 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
 
 def _task(job: Job, options: JobOptions) -> list[str]:
     # A `$` would begin one of Kubernetes' own variables.
-    store = options.store_url.replace("$", "$$")
-    return ["--store", store, "--task", job.task_key, "--task-sha256", job.task_sha256]
+    return ["--store", options.store_url.replace("$", "$$"), "--task", job.task_key, "--task-sha256", job.task_sha256]
 
 
 def _pod(
