@@ -146,6 +146,15 @@ class Segment(Document):
     no_speech_prob: float
     words: tuple[Word, ...]
 
+    def inside(self, end_ms: int) -> bool:
+        """Whether all its times, and its words', run forwards and end by *end_ms*."""
+        if not self.start_ms <= self.end_ms <= end_ms:
+            return False
+        for word in self.words:  # noqa: SIM110 (a generator in all() costs a third more on results of an hour)
+            if not word["start_ms"] <= word["end_ms"] <= end_ms:
+                return False
+        return True
+
 
 class TranscribeOptions(Document):
     """How to turn audio into words. Everything but :data:`UNHASHED` changes the transcript and so the run's id."""
@@ -268,11 +277,7 @@ class ChunkResult(Document):
             raise DocumentInvalid(f"result answers another task than span {span} of run {run}")
         last = 0
         for segment in result.segments:
-            times = [
-                (segment.start_ms, segment.end_ms),
-                *((word["start_ms"], word["end_ms"]) for word in segment.words),
-            ]
-            if not all(start <= end <= result.audio_ms for start, end in times):
+            if not segment.inside(result.audio_ms):
                 raise DocumentInvalid(f"segment {segment.id}: times leave the chunk of {result.audio_ms} ms")
             if segment.start_ms < last:
                 raise DocumentInvalid(f"segment {segment.id} starts before the one ahead of it")

@@ -38,31 +38,30 @@ def cues(transcript: Transcript) -> list[Cue]:
     return list(_widened(lines, transcript.duration_ms))
 
 
-def to_txt(transcript: Transcript) -> str:
+def to_txt(lines: Sequence[Cue]) -> str:
     """One line a segment."""
-    return "".join(f"{cue.text}\n" for cue in cues(transcript))
+    return "".join(f"{cue.text}\n" for cue in lines)
 
 
-def to_srt(transcript: Transcript) -> str:
+def to_srt(lines: Sequence[Cue]) -> str:
     """SubRip: numbered from 1, hours always there. It has no escapes: what would read as a time line is changed."""
     return "".join(
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_unlike_times(cue.text)}\n\n"
-        for number, cue in enumerate(cues(transcript), 1)
+        for number, cue in enumerate(lines, 1)
     )
 
 
-def to_vtt(transcript: Transcript) -> str:
+def to_vtt(lines: Sequence[Cue]) -> str:
     """WebVTT: ``&``, ``<`` and ``>`` escaped, so that a text is never markup nor a time line."""
     body = "".join(
-        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n"
-        for cue in cues(transcript)
+        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n" for cue in lines
     )
     return f"WEBVTT\n{body}"
 
 
-def to_tsv(transcript: Transcript) -> str:
+def to_tsv(lines: Sequence[Cue]) -> str:
     """Tab-separated, whole milliseconds, as Whisper writes it."""
-    rows = "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}\n" for cue in cues(transcript))
+    rows = "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}\n" for cue in lines)
     return f"start\tend\ttext\n{rows}"
 
 
@@ -71,14 +70,26 @@ def to_json(transcript: Transcript) -> str:
     return f"{transcript.model_dump_json()}\n"
 
 
+_OF_LINES: dict[str, Callable[[Sequence[Cue]], str]] = {"txt": to_txt, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+
+
+def every_format(transcript: Transcript) -> Iterator[tuple[str, str]]:
+    """All formats by file extension; what the text formats share is made once."""
+    lines = cues(transcript)
+    for extension, write in _OF_LINES.items():
+        yield extension, write(lines)
+    yield "json", to_json(transcript)
+
+
+def _alone(write: Callable[[Sequence[Cue]], str]) -> Callable[[Transcript], str]:
+    return lambda transcript: write(cues(transcript))
+
+
 FORMATS: dict[str, Callable[[Transcript], str]] = {
-    "txt": to_txt,
-    "srt": to_srt,
-    "vtt": to_vtt,
-    "tsv": to_tsv,
+    **{extension: _alone(write) for extension, write in _OF_LINES.items()},
     "json": to_json,
 }
-"""By file extension."""
+"""Each by its file extension, for who wants one."""
 
 
 def _gap_line(gap: Gap, lines: Sequence[Cue]) -> Cue:
@@ -93,7 +104,8 @@ def _gap_line(gap: Gap, lines: Sequence[Cue]) -> Cue:
 def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
     """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
     for cue, limit in zip(lines, [*(cue.start_ms for cue in lines[1:]), end_ms], strict=False):
-        yield cue._replace(end_ms=max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit), cue.start_ms + 1))
+        end = max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit), cue.start_ms + 1)
+        yield Cue(cue.start_ms, end, cue.text)
 
 
 def _clock(ms: int, point: str) -> str:
@@ -105,7 +117,7 @@ def _seconds(seconds: int) -> str:
 
 
 def _unlike_times(text: str) -> str:
-    return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text)
+    return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text) if "-->" in text else text
 
 
 def _escaped(text: str) -> str:

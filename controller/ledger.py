@@ -26,7 +26,7 @@ from chunk_job.store import ObjectMissing, Store
 from controller import diagnose
 from controller.decide import Delete, Finish, Job, JobView, RunState, Submit, degrade
 from controller.errors import PlanMismatch
-from controller.formats import FORMATS
+from controller.formats import every_format
 from controller.keys import MARKERS, ResultKey, RunKeys, is_failure, parse_note, parse_result, parse_task
 from controller.plan import Plan
 from controller.records import (
@@ -42,7 +42,7 @@ from controller.records import (
     Verdict,
     Winner,
 )
-from controller.transcript import Transcript, merge
+from controller.transcript import merge
 
 _DOCUMENT_BYTES = 64 << 20
 
@@ -335,9 +335,10 @@ class Ledger:
         winners: list[Winner] = []
         transcript = merge(plan, self.record, self._winning(winners))
         outputs = {}
-        for extension, text in self._rendered(transcript):
-            self._store.put(self.keys.transcript(extension), text)
-            outputs[extension] = sha256_hex(text)
+        for extension, text in every_format(transcript):
+            data = text.encode()
+            self._store.put(self.keys.transcript(extension), data)
+            outputs[extension] = sha256_hex(data)
             reach(f"run.transcript.{extension}")
         final = Final(
             run=self.record.run,
@@ -353,10 +354,6 @@ class Ledger:
             result, data = self._result(self._winners[span])
             winners.append(Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)))
             yield result
-
-    def _rendered(self, transcript: Transcript) -> Iterator[tuple[str, bytes]]:
-        for extension, render in FORMATS.items():
-            yield extension, render(transcript).encode()
 
     def _report(self, verdict: Verdict, elapsed_s: float) -> Report:
         spans = tuple(self._span_report(span) for span in sorted(self._tasks))

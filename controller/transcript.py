@@ -10,6 +10,7 @@ or both left to the other, is put right.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from controller.records import RunRecord
 
 _ANCHOR_MS = 500
 """Two hearings of one word differ by less than this."""
+_ANCHOR_WORDS = 100
+"""So many words a side may be anchors: more than are ever said in an overlap of four seconds."""
 _NEIGHBOUR_MS = 350
 
 
@@ -77,26 +80,37 @@ class Transcript(Document):
 
 
 class _Timed(NamedTuple):
-    """A word of one side of a seam: its segment there, and the word in media time."""
+    """A word of one side of a seam: its segment there, the word in chunk time, and how far that is from media time."""
 
     segment: int
     word: Word
+    shift_ms: int
+
+    @property
+    def start_ms(self) -> int:
+        return self.word["start_ms"] + self.shift_ms
+
+    @property
+    def end_ms(self) -> int:
+        return self.word["end_ms"] + self.shift_ms
 
     @property
     def middle(self) -> float:
-        return (self.word["start_ms"] + self.word["end_ms"]) / 2
+        return (self.start_ms + self.end_ms) / 2
 
     @property
     def probability(self) -> float:
         return self.word["probability"]
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A span's segments in media time."""
+@dataclass
+class _Part:
+    """A span's segments, still in chunk time: they are copied once, at the end."""
 
     span: Span
-    segments: list[Segment]
+    segments: tuple[Segment, ...]
+    shift_ms: int
+    """From chunk time to media time."""
 
 
 def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Transcript:
@@ -113,13 +127,15 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
             f"run {plan.run} has results of {len(digests)} different models",
             "the model changed while the run was going on: start it anew with --force",
         )
-    placed = [
-        _Placed(span, _place(by_span[span.index], span, plan.offset_ms)) for span in plan.spans if span.index in by_span
+    parts = [
+        _Part(span, by_span[span.index].segments, span.audio_start_ms + plan.offset_ms)
+        for span in plan.spans
+        if span.index in by_span
     ]
-    for left, right in itertools.pairwise(placed):
+    for left, right in itertools.pairwise(parts):
         if left.span.cut == "forced" and right.span.index == left.span.index + 1:
-            _join(left.segments, right.segments, left.span.end_ms + plan.offset_ms)
-    segments = _ordered([segment for part in placed for segment in part.segments], plan.duration_ms + plan.offset_ms)
+            _join(left, right, left.span.end_ms + plan.offset_ms)
+    segments = _placed(parts, plan.duration_ms + plan.offset_ms)
     speaking = max(by_span.values(), key=lambda result: (result.speech_ms, -result.span), default=None)
     lost = [span for span in plan.spans if span.index not in by_span]
     return Transcript(
@@ -147,32 +163,7 @@ def _chunk(span: Span, result: ChunkResult | None, offset_ms: int) -> Chunk:
     )
 
 
-def _place(result: ChunkResult, span: Span, offset_ms: int) -> list[Segment]:
-    """The result's segments in media time."""
-    shift = span.audio_start_ms + offset_ms
-
-    def moved(word: Word) -> Word:
-        return {
-            "word": word["word"],
-            "start_ms": word["start_ms"] + shift,
-            "end_ms": word["end_ms"] + shift,
-            "probability": word["probability"],
-        }
-
-    return [
-        segment.model_copy(
-            update={
-                "start_ms": segment.start_ms + shift,
-                "end_ms": segment.end_ms + shift,
-                "seek": segment.seek + shift // 10,
-                "words": tuple(map(moved, segment.words)),
-            }
-        )
-        for segment in result.segments
-    ]
-
-
-def _join(left: list[Segment], right: list[Segment], cut_ms: int) -> None:
+def _join(left: _Part, right: _Part, cut_ms: int) -> None:
     """Trim both sides of a forced cut so that every word in the overlap is there once."""
     ours, theirs = _words(left), _words(right)
     keep_left, keep_right = _split(ours, theirs, cut_ms)
@@ -204,11 +195,13 @@ def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tup
 
 def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[int, int] | None:
     """The pair of equal words at the same moment, in the longest common run, nearest to the cut."""
+    heard = [(j, theirs[j].middle, _normal(theirs[j].word)) for j in _nearest(theirs, cut_ms)]
     pairs = {
         (i, j)
-        for i, a in enumerate(ours)
-        for j, b in enumerate(theirs)
-        if abs(a.middle - b.middle) <= _ANCHOR_MS and (word := _normal(a.word)) and word == _normal(b.word)
+        for i in _nearest(ours, cut_ms)
+        if (word := _normal(ours[i].word))
+        for j, middle, other in heard
+        if word == other and abs(ours[i].middle - middle) <= _ANCHOR_MS
     }
     if not pairs:
         return None
@@ -227,32 +220,36 @@ def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tu
     return min(pairs, key=lambda pair: (-run_length(pair), distance(pair), pair))
 
 
+def _nearest(words: Sequence[_Timed], cut_ms: int) -> list[int]:
+    """The places of the words around the cut: no others were heard twice, and comparing all with all takes minutes."""
+    return heapq.nsmallest(_ANCHOR_WORDS, range(len(words)), key=lambda place: abs(words[place].middle - cut_ms))
+
+
 def _same_moment(a: _Timed, b: _Timed) -> bool:
     """Whether two unequal words are two hearings of one sound."""
-    one, other = a.word, b.word
-    shared = min(one["end_ms"], other["end_ms"]) - max(one["start_ms"], other["start_ms"])
-    shorter = min(one["end_ms"] - one["start_ms"], other["end_ms"] - other["start_ms"])
+    shared = min(a.end_ms, b.end_ms) - max(a.start_ms, b.start_ms)
+    shorter = min(a.end_ms - a.start_ms, b.end_ms - b.start_ms)
     return abs(a.middle - b.middle) <= _NEIGHBOUR_MS and shared * 2 > shorter
 
 
-def _words(segments: Sequence[Segment]) -> list[_Timed]:
-    return [_Timed(index, word) for index, segment in enumerate(segments) for word in segment.words]
+def _words(part: _Part) -> list[_Timed]:
+    return [_Timed(index, word, part.shift_ms) for index, segment in enumerate(part.segments) for word in segment.words]
 
 
-def _keep(segments: list[Segment], words: Sequence[_Timed], keep: set[int], cut_ms: int, *, before: bool) -> None:
+def _keep(part: _Part, words: Sequence[_Timed], keep: set[int], cut_ms: int, *, before: bool) -> None:
     """Rebuild the segments that lost words; a segment without word times goes where its middle lies."""
     staying: dict[int, list[Word]] = {}
     for place, timed in enumerate(words):
         if place in keep:
             staying.setdefault(timed.segment, []).append(timed.word)
     kept = []
-    for index, segment in enumerate(segments):
+    for index, segment in enumerate(part.segments):
         if not segment.words:
-            if ((segment.start_ms + segment.end_ms) / 2 < cut_ms) == before:
+            if ((segment.start_ms + segment.end_ms) / 2 + part.shift_ms < cut_ms) == before:
                 kept.append(segment)
         elif index in staying:
             kept.append(_trimmed(segment, staying[index]))
-    segments[:] = kept
+    part.segments = tuple(kept)
 
 
 def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
@@ -270,34 +267,40 @@ def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
     )
 
 
-def _ordered(segments: Sequence[Segment], end_ms: int) -> tuple[Segment, ...]:
-    """Segments and words renumbered, inside the media, none beginning before the one ahead of it has ended."""
-    ordered = []
+def _placed(parts: Sequence[_Part], end_ms: int) -> tuple[Segment, ...]:
+    """All segments in media time, renumbered, inside the media, none beginning before the one ahead of it has ended."""
+    placed: list[Segment] = []
     at = 0
-    for number, segment in enumerate(segments):
-        start = min(max(segment.start_ms, at), end_ms)
-        words, word_at = _ordered_words(segment.words, start, end_ms)
-        at = max(min(max(segment.end_ms, start), end_ms), word_at)
-        ordered.append(segment.model_copy(update={"id": number, "start_ms": start, "end_ms": at, "words": words}))
-    return tuple(ordered)
+    for part in parts:
+        shift = part.shift_ms
+        for segment in part.segments:
+            start = min(max(segment.start_ms + shift, at), end_ms)
+            words, word_at = _placed_words(segment.words, shift, start, end_ms)
+            at = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
+            changes = {
+                "id": len(placed),
+                "seek": segment.seek + shift // 10,
+                "start_ms": start,
+                "end_ms": at,
+                "words": words,
+            }
+            placed.append(segment.model_copy(update=changes))
+    return tuple(placed)
 
 
-def _ordered_words(words: tuple[Word, ...], start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:
-    """The words in order within [start_ms, end_ms], and where the last of them ends."""
+def _placed_words(words: Sequence[Word], shift_ms: int, start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:
+    """The words in media time, in order within [start_ms, end_ms], and where the last of them ends."""
     at = start_ms
+    placed: list[Word] = []
     for word in words:
-        if not at <= word["start_ms"] <= word["end_ms"] <= end_ms:
-            break
-        at = word["end_ms"]
-    else:
-        return words, at
-    at = start_ms
-    moved: list[Word] = []
-    for word in words:
-        begin = min(max(word["start_ms"], at), end_ms)
-        at = min(max(word["end_ms"], begin), end_ms)
-        moved.append({**word, "start_ms": begin, "end_ms": at})
-    return tuple(moved), at
+        begin, end = word["start_ms"] + shift_ms, word["end_ms"] + shift_ms
+        # Comparisons rather than min and max: this line runs a hundred thousand times in ten hours of speech.
+        if not at <= begin <= end <= end_ms:
+            begin = min(max(begin, at), end_ms)
+            end = min(max(end, begin), end_ms)
+        placed.append({"word": word["word"], "start_ms": begin, "end_ms": end, "probability": word["probability"]})
+        at = end
+    return tuple(placed), at
 
 
 def _normal(word: Word) -> str:

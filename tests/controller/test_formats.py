@@ -59,7 +59,7 @@ def said(text: str) -> str:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_srt_gives_back_times_and_text(text: str) -> None:
-    made = formats.to_srt(transcript((1000, 2500, "before"), (2500, 3001, text), (3001, 4000, "after")))
+    made = FORMATS["srt"](transcript((1000, 2500, "before"), (2500, 3001, text), (3001, 4000, "after")))
     blocks = [block.split("\n") for block in made.removesuffix("\n\n").split("\n\n")]
     assert [block[0] for block in blocks] == ["1", "2", "3"]
     assert blocks[1][1:] == ["00:00:02,500 --> 00:00:03,001", said(text)]
@@ -71,7 +71,7 @@ def test_srt_gives_back_times_and_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_vtt_gives_back_times_and_text(text: str) -> None:
-    made = formats.to_vtt(transcript((1000, 2500, "before"), (2500, 3001, text), (3001, 4000, "after")))
+    made = FORMATS["vtt"](transcript((1000, 2500, "before"), (2500, 3001, text), (3001, 4000, "after")))
     read = webvtt.from_buffer(io.StringIO(made)).captions
     assert [(line.start, line.end) for line in read] == [
         ("00:00:01.000", "00:00:02.500"),
@@ -85,14 +85,14 @@ def test_vtt_gives_back_times_and_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_tsv_gives_back_whole_milliseconds_and_text(text: str) -> None:
-    made = formats.to_tsv(transcript((1000, 2500, "before"), (2500, 3001, text)))
+    made = FORMATS["tsv"](transcript((1000, 2500, "before"), (2500, 3001, text)))
     rows = [line.split("\t") for line in made.split("\n")]
     assert rows == [["start", "end", "text"], ["1000", "2500", "before"], ["2500", "3001", said(text)], [""]]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_txt_is_one_line_a_segment(text: str) -> None:
-    assert formats.to_txt(transcript((0, 100, " before"), (100, 200, text))) == f"before\n{said(text)}\n"
+    assert FORMATS["txt"](transcript((0, 100, " before"), (100, 200, text))) == f"before\n{said(text)}\n"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -139,8 +139,8 @@ def test_an_empty_transcript_gives_valid_files() -> None:
         "vtt": "WEBVTT\n",
         "tsv": "start\tend\ttext\n",
     }
-    assert webvtt.from_buffer(io.StringIO(formats.to_vtt(empty))).captions == []
-    assert list(pysubs2.SSAFile.from_string(formats.to_srt(empty), format_="srt")) == []
+    assert webvtt.from_buffer(io.StringIO(FORMATS["vtt"](empty))).captions == []
+    assert list(pysubs2.SSAFile.from_string(FORMATS["srt"](empty), format_="srt")) == []
     assert json.loads(formats.to_json(empty))["segments"] == []
 
 
@@ -176,9 +176,9 @@ def test_a_cue_without_length_is_widened(lines: list[Line], ends: list[int]) -> 
 )
 def test_hours_outgrow_two_digits(ms: int, stamp: str) -> None:
     late = transcript((ms, ms + 1000, "late"))
-    assert f"\n{stamp} --> " in formats.to_vtt(late)
-    assert f"1\n{stamp.replace('.', ',')} --> " in formats.to_srt(late)
-    assert f"\n{ms}\t{ms + 1000}\tlate\n" in formats.to_tsv(late)
+    assert f"\n{stamp} --> " in FORMATS["vtt"](late)
+    assert f"1\n{stamp.replace('.', ',')} --> " in FORMATS["srt"](late)
+    assert f"\n{ms}\t{ms + 1000}\tlate\n" in FORMATS["tsv"](late)
 
 
 def test_a_gap_is_a_line_of_its_own_at_its_place() -> None:
@@ -203,8 +203,8 @@ def test_a_gap_does_not_overlap_what_its_neighbours_heard(lines: list[Line], exp
 def test_a_time_line_in_a_text_is_no_cue_of_its_own() -> None:
     text = "from 00:00:01,000 --> 00:00:02,000 she said"
     whole = transcript((5000, 6000, text), gaps=[(6000, 9000)])
-    assert formats.to_srt(whole).count("-->") == 2
-    read = pysubs2.SSAFile.from_string(formats.to_srt(transcript(gaps=[(6000, 9000)])), format_="srt")
+    assert FORMATS["srt"](whole).count("-->") == 2
+    read = pysubs2.SSAFile.from_string(FORMATS["srt"](transcript(gaps=[(6000, 9000)])), format_="srt")
     assert [(event.start, event.end) for event in read] == [(6000, 9000)]
     assert read[0].plaintext == "[no transcript from 00:00:06 to 00:00:09]"
 
@@ -215,12 +215,12 @@ def test_any_lines_come_back_from_both_subtitle_formats(lines: list[tuple[int, i
     expected = cues(whole)
     assert all(cue.start_ms < cue.end_ms for cue in expected)
     assert [cue.text for cue in expected] == [said(text) for _, _, text in sorted(lines) if said(text)]
-    srt = formats.to_srt(whole).split("\n")
+    srt = FORMATS["srt"](whole).split("\n")
     assert srt[2::4] == [cue.text for cue in expected]
     assert [int(number) for number in srt[:-1:4]] == list(range(1, len(expected) + 1))
-    tsv = formats.to_tsv(whole).split("\n")[1:-1]
+    tsv = FORMATS["tsv"](whole).split("\n")[1:-1]
     assert [tuple(row.split("\t")) for row in tsv] == [(str(cue[0]), str(cue[1]), cue[2]) for cue in expected]
-    assert len(formats.to_vtt(whole).split("\n")) == 2 + 3 * len(expected)
+    assert len(FORMATS["vtt"](whole).split("\n")) == 2 + 3 * len(expected)
 
 
 # ---------------------------------------------------------------- to the byte
@@ -279,3 +279,8 @@ def test_the_same_winners_give_these_bytes(extension: str) -> None:
 
 def test_there_are_five_formats() -> None:
     assert FORMATS.keys() == GOLDEN.keys()
+
+
+def test_all_formats_at_once_are_what_each_is_alone() -> None:
+    whole = transcript((1000, 2500, "a <b>"), (2500, 2500, "c --> d"), gaps=[(6000, 9000)])
+    assert dict(formats.every_format(whole)) == {extension: render(whole) for extension, render in FORMATS.items()}

@@ -249,6 +249,13 @@ def test_words_that_both_sides_heard_alike_are_never_lost_nor_doubled(seed: int,
     assert texts_of(merged) == whole
 
 
+def test_a_seam_of_thousands_of_equal_words_is_joined_too() -> None:
+    """A hostile result: comparing every word with every other would end neither in time nor in memory."""
+    same = [("la", 9900, 10_100)] * 20_000
+    merged = joined(same, same)
+    assert 0 < len(texts_of(merged)) < 40_000
+
+
 # ---------------------------------------------------------------- gaps
 
 
