@@ -26,8 +26,11 @@ def reach(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "abort":
         os.abort()
+    elif action == "exit":
+        # As if all were well.
+        os._exit(0)
     elif action.startswith("hold:"):
         Path(action.removeprefix("hold:")).touch()
         time.sleep(_HOLD_S)
     else:
-        raise ValueError(f"{VARIABLE}: no action {action!r}: use kill, abort or hold:FILE")
+        raise ValueError(f"{VARIABLE}: no action {action!r}: use kill, abort, exit or hold:FILE")

@@ -39,6 +39,7 @@ _SWEEPS = 30
 class ClusterRunner:
     """Jobs of one namespace of one cluster."""
 
+    kind = "kubernetes"
     tick_s = TICK_S
     burst = 20
 

@@ -19,6 +19,8 @@ class Runner(Protocol):
     Where a runner cannot be reached for a while, each may raise :class:`ClusterUnavailable`; all are safe to repeat.
     """
 
+    kind: str
+    """As ``--runner`` names it."""
     tick_s: float
     """How long to rest between two looks."""
     burst: int

@@ -45,6 +45,7 @@ class _Child:
 class LocalRunner:
     """Jobs as processes of this machine."""
 
+    kind = "local"
     tick_s = 0.1
     burst = 1 << 20
 

@@ -68,8 +68,8 @@ class JobOptions:
     device: Device = "cuda"
     gpu_resource: str = "nvidia.com/gpu"
     """As the device plugin advertises it: ``nvidia.com/mig-1g.10gb`` for a slice."""
-    gpus: int = 1
-    """A job uses one."""
+    gpus: int | None = None
+    """Of one job. None: one, which is what it uses, and none on a CPU."""
     cpu: str = "1"
     """Requested, never a limit: throttling makes chunks slow and frees nobody."""
     memory_mb: int | None = None
@@ -322,11 +322,12 @@ def _chunk_memory_mb(options: JobOptions, audio_s: int) -> float:
 
 
 def _give_gpus(pod: dict[str, Any], options: JobOptions) -> None:
-    if options.device != "cuda":
+    count = int(options.device == "cuda") if options.gpus is None else options.gpus
+    if not count:
         return
     resources = pod["containers"][0]["resources"]
     for kind in ("requests", "limits"):
-        resources[kind][options.gpu_resource] = str(options.gpus)
+        resources[kind][options.gpu_resource] = str(count)
     pod["tolerations"].append({"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
 
 

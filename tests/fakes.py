@@ -277,6 +277,7 @@ class _Played:
 class FakeRunner:
     """Jobs by script. The intake cuts every medium into chunks of the lengths given."""
 
+    kind = "fake"
     tick_s = 0.1
     burst = 1 << 20
 

@@ -74,7 +74,7 @@ job_options = shared.together(
     _option("--model-image", default="", metavar="IMAGE", help="Image with models, mounted as a volume."),
     _option("--model-path", default="/models", show_default=True, help="Where jobs find either."),
     _option("--gpu-resource", default="nvidia.com/gpu", show_default=True),
-    _option("--gpus", type=click.IntRange(1), default=1, show_default=True, help="Of one job."),
+    _option("--gpus", type=click.IntRange(0), metavar="N", help="Of one job (default: 1, with --device cpu none)."),
     _option("--job-memory", "memory_mb", type=click.IntRange(64), metavar="MIB",
             help="Of a chunk job (default: from model and chunk length)."),
     _option("--job-scratch", "scratch_mb", type=click.IntRange(16), default=1024, show_default=True, metavar="MIB"),

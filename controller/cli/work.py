@@ -43,7 +43,8 @@ def execute(
         if len(tickets) > 1:
             say("to go on: give the same command again (without --force)")
         else:
-            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
+            where = "" if runner.kind == "local" else f" --runner {runner.kind}"
+            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}{where}")
         raise
 
 

@@ -27,12 +27,12 @@ def test_a_point_is_passed_where_the_variable_is_not_set(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("value", ["here", "here=", "here=stop"])
 def test_an_unknown_action_is_an_error(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(crashpoint.VARIABLE, value)
-    with pytest.raises(ValueError, match="use kill, abort or hold:FILE"):
+    with pytest.raises(ValueError, match="use kill, abort, exit or hold:FILE"):
         crashpoint.reach("here")
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("action,died_of", [("kill", signal.SIGKILL), ("abort", signal.SIGABRT)])
+@pytest.mark.parametrize("action,died_of", [("kill", signal.SIGKILL), ("abort", signal.SIGABRT), ("exit", 0)])
 def test_the_process_dies_of_the_real_signal(action: str, died_of: signal.Signals) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", REACH, "here"],
