@@ -210,6 +210,24 @@ def test_a_job_on_its_way_waits_for_nothing(name: str) -> None:
     assert judged(case(name, "phases")) is None
 
 
+@pytest.mark.parametrize(
+    "name,trouble", [("created-suspended", "quota"), ("failed", "quota"), ("running", "volume-not-mounted")]
+)
+def test_trouble_that_is_over_is_none(name: str, trouble: str) -> None:
+    it = case(name, "phases")
+    it["events"] = case(trouble)["events"]
+    assert judged(it) is None
+
+
+@pytest.mark.parametrize("reason", ["FailedMount", "FailedAttachVolume", "FailedMapVolume"])
+def test_a_volume_that_a_node_cannot_have_is_known_by_events_alone(reason: str) -> None:
+    it = case("volume-not-mounted")
+    it["events"][0]["reason"] = reason
+    found = judged(it)
+    assert found is not None
+    assert found.diagnosis.failure is FailureClass.UNSCHEDULABLE_VOLUME
+
+
 def test_a_job_that_left_its_queue_may_wait_for_room() -> None:
     found = judged(case("resumed", "phases"))
     assert found is not None
