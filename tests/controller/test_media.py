@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from controller import media
+from controller import fence, media
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.media import BLOCK_SAMPLES, FlacWriter, Media, Pcm, decode, levels, probe
 from controller.plan import FLOOR_DB
@@ -180,7 +180,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
 def test_a_missing_tool_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match=f"{name} is not on this machine") as missing:
-        media._tool(name)
+        fence.found(name)
     assert "apt-get install ffmpeg" in missing.value.advice
 
 
@@ -197,7 +197,9 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
         names = {line.partition("=")[0] for line in (place / "environ").read_text().split("\0") if line}
         limits = {line[:26].strip(): line[26:].split()[0] for line in (place / "limits").read_text().splitlines()}
     assert names == {"LC_ALL", "PATH"}
-    wanted = {"Max address space": 4 << 30, "Max cpu time": 4 * 3600, "Max core file size": 0, "Max open files": 64}
+    cpu_s = 60 + path.stat().st_size // 4096
+    wanted = {"Max address space": 2 << 30, "Max cpu time": cpu_s, "Max file size": 0, "Max open files": 64}
+    wanted |= {"Max core file size": 0}
     assert {name: int(limits[name]) for name in wanted} == wanted
 
 
