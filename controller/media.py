@@ -130,7 +130,7 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         flush_packets=0,
     )
     arguments = [f"file:{path}" if argument == _INPUT else argument for argument in output.get_args()]
-    size_bytes = os.stat(path).st_size
+    size_bytes = Path(path).stat().st_size
     steps = ["-dts_delta_threshold", str(_LONGEST_HOLE_S), "-dts_error_threshold", str(_LONGEST_HOLE_S)]
     with subprocess.Popen(
         [*fence.command("ffmpeg", size_bytes=size_bytes), "-nostdin", "-filter_threads", "1", *steps, *arguments],
