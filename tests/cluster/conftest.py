@@ -1,0 +1,25 @@
+"""A real Kubernetes cluster for every test here: one for the whole session, in one worker, after another session's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.site import site
+from tests.testbed import cluster as testbed
+from tests.testbed.cluster import Cluster
+
+__all__ = ["site"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with testbed.cluster() as up:
+        yield up

@@ -1,0 +1,128 @@
+"""A node: containerd and kubelet with a state of their own, so that several live on one machine.
+
+Touches: the state folder, control groups, containerd's socket.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+from tests.testbed import network, processes
+from tests.testbed.control_plane import ControlPlane, programs
+from tests.testbed.tool_image import NAME as SANDBOX
+from tests.testbed.tool_image import write_archive
+
+_PLUGINS = Path("/usr/lib/cni")
+
+
+class Node:
+    """Node *number* (from 1) of a cluster: ``node-1`` with the parts ``containerd-1`` and ``kubelet-1``."""
+
+    def __init__(self, plane: ControlPlane, number: int) -> None:
+        self.name = f"node-{number}"
+        self._number = number
+        self._state = plane.state / self.name
+        self._state.mkdir()
+        self._group = f"{processes.GROUP}/{self.name}"
+        self._socket = self._state / "containerd.sock"
+        self.containerd = plane.part(f"containerd-{number}", "containerd", "--config", self._containerd_settings())
+        self.kubelet = plane.part(
+            f"kubelet-{number}",
+            *(programs() / "kubelet", "--config", self._kubelet_settings()),
+            *("--kubeconfig", plane.kubeconfig(self.name)),
+            *("--hostname-override", self.name, "--node-ip", network.node_address(number)),
+            *("--root-dir", self._state / "kubelet", "--cert-dir", self._state / "keys"),
+        )
+
+    def ready(self) -> bool:
+        """Whether containerd answers."""
+        return self._ctr("version", check=False)
+
+    def prepare(self) -> None:
+        """Make what kubelet finds when it starts; containerd must answer."""
+        processes.group_folders(self.name)
+        self.load(write_archive(self._state / "tools.tar"))
+
+    def load(self, archive: Path) -> None:
+        """Import the images of a docker archive."""
+        self._ctr("images", "import", str(archive))
+
+    def _ctr(self, *arguments: str, check: bool = True) -> bool:
+        done = subprocess.run(
+            ["ctr", "--address", self._socket, "--namespace", "k8s.io", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"ctr {' '.join(arguments)} on {self.name}: {done.stderr.strip()}")
+        return done.returncode == 0
+
+    def _containerd_settings(self) -> Path:
+        networks = self._state / "cni"
+        networks.mkdir()
+        (networks / "10-bridge.conflist").write_text(json.dumps(self._networks()))
+        path = self._state / "containerd.toml"
+        path.write_text(f"""\
+version = 2
+root = "{self._state}/containerd/root"
+state = "{self._state}/containerd/state"
+[grpc]
+  address = "{self._socket}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{self._state}/containerd/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{SANDBOX}"
+  restrict_oom_score_adj = true  # root without CAP_SYS_RESOURCE may not lower a score
+  netns_mounts_under_state_dir = true  # so that no namespace is left when the state is removed
+  disable_apparmor = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{_PLUGINS}"
+    conf_dir = "{networks}"
+""")
+        return path
+
+    def _networks(self) -> dict[str, object]:
+        """One bridge and one book of addresses for all nodes: every pod reaches every other, and this machine."""
+        pods = {"subnet": network.SUBNET, "rangeStart": network.FIRST_POD, "gateway": network.GATEWAY}
+        bridge = {
+            "type": "bridge",
+            "bridge": network.BRIDGE,
+            "hairpinMode": True,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": str(self._state.parent / "addresses"),
+                "ranges": [[pods]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }
+        return {"cniVersion": "0.4.0", "name": "testbed", "plugins": [bridge]}
+
+    def _kubelet_settings(self) -> Path:
+        path = self._state / "kubelet.yaml"
+        address = network.node_address(self._number)
+        document = {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            # Whoever reaches it is in the testbed's own network.
+            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
+            "authorization": {"mode": "AlwaysAllow"},
+            "address": address,
+            "healthzBindAddress": address,
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{self._group}",
+            "enforceNodeAllocatable": [],
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "containerRuntimeEndpoint": f"unix://{self._socket}",
+            "clusterDNS": [network.GATEWAY],
+            "clusterDomain": "cluster.local",
+            "podLogsDir": str(self._state / "logs"),
+            # The machine's disk and memory are not the testbed's alone.
+            "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
+            "imageGCHighThresholdPercent": 100,
+            "syncFrequency": "5s",
+            "nodeStatusUpdateFrequency": "2s",
+        }
+        path.write_text(json.dumps(document))
+        return path
