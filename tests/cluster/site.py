@@ -1,0 +1,159 @@
+"""A namespace with what a run needs in it, a bucket, and the command line pointed at both."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunk_job.store import Store, open_store
+from controller.keys import RunKeys, parse_result
+from controller.labels import CHUNK, RUN
+from controller.records import Evidence
+from tests import river
+from tests.testbed.cluster import Cluster
+
+GPU = "nvidia.com/gpu"
+
+CUT = ("--chunk-duration", "20", "--chunking-threshold", "0")
+"""Three chunks of the reference recording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """The product's images, on every node, and where the chunk job's holds the demonstration model."""
+
+    controller: str
+    chunk_job: str
+    model: str
+
+
+@dataclass(kw_only=True)
+class Site:
+    """One test's place on the cluster."""
+
+    cluster: Cluster
+    images: Images
+    namespace: str
+    bucket: str
+    desk: river.Desk
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What every command on this cluster is told: one that works on a CPU and holds a GPU meanwhile."""
+        return (
+            *("--runner", "kubernetes", "--namespace", self.namespace, "--image-pull-policy", "Never"),
+            *("--chunk-image", self.images.chunk_job, "--intake-image", self.images.controller),
+            *("--model", self.images.model, "--device", "cpu", "--gpus", "1", "--threads", "1", "--job-memory", "500"),
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **self.cluster.s3.environment,
+            "KUBECONFIG": str(self.cluster.kubeconfig),
+            "STENOFLEET_STORE": f"s3://{self.bucket}/store",
+        }
+
+    @property
+    def store(self) -> Store:
+        return open_store(f"s3://{self.bucket}/store")
+
+    def store_of(self, prefix: str) -> Store:
+        """Another place in the same bucket."""
+        return open_store(f"s3://{self.bucket}/{prefix}")
+
+    def start(self, media: str | Path, *arguments: str, **how: Any) -> river.Started:
+        """Start a run of *media* into the desk's output folder."""
+        command = ("transcribe", media, "-o", self.desk.out, *CUT, *self.options, *arguments)
+        return self.desk.start(*command, env=self.environment | how.pop("env", {}), **how)
+
+    def run(self, media: str | Path, *arguments: str, **how: Any) -> river.Ended:
+        return self.start(media, *arguments, **how).ended()
+
+    def ask(self, *command: str, env: Mapping[str, str] | None = None) -> river.Ended:
+        """Another command about this store."""
+        return self.desk.run(*command, env=self.environment | dict(env or {}))
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments)
+
+    def found(self, kind: str, *, chunk: int | None = None) -> list[dict[str, Any]]:
+        """All our objects of a kind, or those of one chunk."""
+        selector = RUN if chunk is None else f"{RUN},{CHUNK}={chunk:05d}"
+        items: list[dict[str, Any]] = self.cluster.get("--namespace", self.namespace, kind, "-l", selector)["items"]
+        return items
+
+    def kubeconfig_of(self, account: str) -> Path:
+        """A kubeconfig for a ServiceAccount of this namespace."""
+        config = json.loads(self.kubectl("config", "view", "--raw", "--output", "json"))
+        for user in config["users"]:
+            user["user"] = {"token": self.kubectl("create", "token", account).strip()}
+        path = self.desk.folder / f"{account}.kubeconfig"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        river.until(condition, what, patience_s=120)
+
+    def running(self, chunk: int) -> str:
+        """Wait until this chunk's job runs in its container; the pod's name."""
+        names: list[str] = []
+
+        def runs() -> bool:
+            names[:] = [
+                str(pod["metadata"]["name"])
+                for pod in self.found("pods", chunk=chunk)
+                for status in pod["status"].get("containerStatuses", ())
+                if "running" in status["state"] and not pod["metadata"].get("deletionTimestamp")
+            ]
+            return bool(names)
+
+        self.until(runs, f"chunk {chunk} runs")
+        return names[0]
+
+    def keys(self) -> RunKeys:
+        (run,) = {entry.key.split("/")[1] for entry in self.store.list("runs/")}
+        return RunKeys(run)
+
+    def results(self) -> dict[str, float]:
+        """Every result with its time: what is computed twice shows."""
+        return {
+            entry.key: entry.modified_s for entry in self.store.list(self.keys().results) if parse_result(entry.key)
+        }
+
+    def failures(self) -> list[tuple[int | None, int, str]]:
+        """Span, attempt and class of everything that failed."""
+        store = self.store
+        found = [Evidence.decode(store.get(entry.key)) for entry in store.list(self.keys().failures)]
+        return [(item.span, item.attempt, item.failure) for item in sorted(found, key=lambda item: item.ended_ms)]
+
+    def empty(self) -> bool:
+        """Whether nothing of us is left."""
+        return not any(self.found(kind) for kind in ("jobs", "leases"))
+
+
+@pytest.fixture
+def site(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in cluster.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    with cluster.namespace("run") as namespace, cluster.s3.bucket() as bucket:
+        secret = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}
+        cluster.apply(
+            namespace,
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stenofleet-s3"}, "stringData": secret},
+        )
+        desk = river.Desk(tmp_path / "desk")
+        yield Site(cluster=cluster, images=images, namespace=namespace, bucket=bucket, desk=desk)
+        desk.clear()
+
+
+def rest(seconds: float) -> None:
+    """Let something outlast a time that is the matter of the test."""
+    time.sleep(seconds)

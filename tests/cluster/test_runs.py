@@ -1,0 +1,265 @@
+"""Whole runs on a real cluster, from outside: the same bytes as on one machine, and what disturbs them."""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunk_job import crashpoint
+from controller.keys import parse_task
+from controller.lease import DURATION_S
+from tests import river, speech
+from tests.cluster.site import CUT, GPU, Site, rest
+
+OUTAGE_S = 20
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    media = tmp_path_factory.mktemp("media") / "talk.wav"
+    speech.write_wav(media, speech.tape(seconds=64, seed=1))
+    return media
+
+
+@pytest.fixture(scope="module")
+def wanted(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """What one machine makes of it."""
+    desk = river.Desk(tmp_path_factory.mktemp("wanted"))
+    ended = desk.transcribe(talk, *river.SMALL, *CUT)
+    assert ended.code == 0, ended.err
+    return desk.outputs
+
+
+def words(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What does not name the model's place, which is another one in a pod."""
+    return {name: data for name, data in outputs.items() if not name.endswith(".json")} | {
+        "text": json.loads(outputs["talk.json"])["text"].encode()
+    }
+
+
+ENGLISH = ("--language", "en")
+
+
+# ---------------------------------------------------------------- to the end
+
+
+def test_a_file_is_cut_here_and_only_its_chunks_travel(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    command = site.start(talk, *ENGLISH)
+    seen: dict[str, dict[str, Any]] = {}
+    while command.process.poll() is None:
+        seen |= {pod["metadata"]["name"]: pod for pod in site.found("pods")}
+        rest(0.3)
+    ended = command.ended()
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert {pod["metadata"]["labels"]["stenofleet.io/chunk"] for pod in seen.values()} == {"00000", "00001", "00002"}
+    for pod in seen.values():
+        (container,) = pod["spec"]["containers"]
+        assert container["resources"]["limits"][GPU] == "1"
+        assert pod["spec"].get("nodeName", "node-").startswith("node-")
+        assert "AWS_SECRET_ACCESS_KEY" in json.dumps(pod)
+        assert site.cluster.s3.secret_key not in json.dumps(pod)
+    assert not [entry.key for entry in site.store.list("") if entry.key.endswith((".wav", ".flac"))]
+    assert site.empty()
+
+
+def test_a_recording_in_a_bucket_is_cut_by_an_intake_job(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    bucket = site.store_of("in")
+    bucket.put_file("talk.wav", talk)
+    command = site.start(f"s3://{site.bucket}/in/talk.wav", *ENGLISH, "-o", f"s3://{site.bucket}/out")
+    site.until(lambda: [job for job in site.found("jobs") if job["metadata"]["name"].endswith("-intake-a1")], "intake")
+    ended = command.ended()
+    assert ended.code == 0, ended.err
+    assert site.store_of("out").get("talk.srt") == wanted["talk.srt"]
+    assert not site.desk.processes("controller.intake")
+    assert site.empty()
+
+
+def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
+    command = site.start(talk, *ENGLISH)
+    site.running(1)
+    page = site.kubectl("get", "jobs", "-l", "stenofleet.io/run", "-L", "stenofleet.io/chunk,stenofleet.io/attempt")
+    header, *rows = page.splitlines()
+    assert header.split()[-2:] == ["CHUNK", "ATTEMPT"]
+    assert any(row.split()[-2:] == ["00001", "1"] for row in rows)
+    said = site.ask("status", site.keys().run)
+    assert "running" in said.out
+    watched = site.ask("watch", site.keys().run)
+    assert (watched.code, f"{site.keys().run}: complete" in watched.err) == (0, True), watched.err
+    assert command.ended().code == 0
+
+
+# ---------------------------------------------------------------- first survivals
+
+
+def test_a_deleted_pod_costs_no_attempt(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    command = site.start(talk, *ENGLISH, "--max-attempts", "1")
+    site.kubectl("delete", "pod", site.running(1), "--wait=false")
+    ended = command.ended()
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert site.failures() == [(1, 1, "DISRUPTED.deleted")]
+    logs = site.ask("logs", site.keys().run, "--chunk", "1")
+    assert "chunk 1, attempt 1 on node-" in logs.out
+    assert "DISRUPTED.deleted" in logs.out
+
+
+def test_too_little_memory_is_said_and_tried_with_half_as_much_again(site: Site, talk: Path) -> None:
+    command = site.start(talk, *ENGLISH, "--job-memory", "64", "--max-attempts", "2", "--max-parallel", "1")
+    limits = set()
+    while command.process.poll() is None:
+        for job in site.found("jobs"):
+            limits.add(job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"])
+        rest(0.3)
+    ended = command.ended()
+    assert ended.code == 5, ended.err
+    assert {failure for _, _, failure in site.failures()} == {"OOM_KILLED"}
+    assert limits == {"64Mi", "96Mi"}
+    assert "--job-memory" in ended.err
+    assert site.empty()
+
+
+def test_an_image_that_is_not_there_is_the_environments_fault(site: Site, talk: Path) -> None:
+    ended = site.run(talk, *ENGLISH, "--chunk-image", "localhost/nowhere:1", "--max-attempts", "1")
+    assert ended.code == 3, ended.err
+    assert "IMAGE_PULL" in ended.err
+    assert "load it on every node" in ended.err
+    assert site.empty()
+
+
+@pytest.mark.parametrize("action,failure", [("exit", "NO_RESULT"), ("abort", "NATIVE_CRASH")])
+def test_an_end_without_a_result_is_tried_again(
+    site: Site, talk: Path, wanted: Mapping[str, bytes], action: str, failure: str
+) -> None:
+    ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.transcribed.00001.a1={action}")
+    assert ended.code == 0, ended.err
+    assert site.failures() == [(1, 1, failure)]
+    assert words(site.desk.outputs) == words(wanted)
+
+
+def test_a_crash_after_the_commit_costs_nothing(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.committed.00001.a1=abort")
+    assert ended.code == 0, ended.err
+    assert site.failures() == []
+    assert words(site.desk.outputs) == words(wanted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
+    site: Site, talk: Path, wanted: Mapping[str, bytes], number: signal.Signals
+) -> None:
+    first = site.start(talk, *ENGLISH)
+    site.until(lambda: len(site.results()) == 1 if site.found("jobs") else False, "one chunk is done")
+    before = site.results()
+    os.kill(first.process.pid, number)
+    first.process.wait()
+    if number == signal.SIGTERM:
+        assert "to go on: stenofleet resume" in first.ended().err
+        assert "--runner kubernetes" in first.ended().err
+    uids = {job["metadata"]["uid"] for job in site.found("jobs")}
+    assert uids, "its jobs go on"
+    ended = site.run(talk, *ENGLISH)
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    after = site.results()
+    assert after.items() >= before.items()
+    assert len(after) == 3, "no chunk was computed twice"
+    assert site.failures() == []
+    assert site.empty()
+
+
+def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    first = site.start(talk, *ENGLISH)
+    site.running(0)
+    elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
+    second = site.start(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
+    second.said("worked on by another process: following it")
+    one, other = first.ended(), second.ended()
+    assert (one.code, other.code) == (0, 0), one.err + other.err
+    assert len(site.results()) == 3
+    assert (site.desk.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
+
+
+def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    command = site.start(talk, *ENGLISH)
+    site.running(0)
+    site.cluster.kill("apiserver")
+    try:
+        command.said("does not answer")
+        rest(OUTAGE_S)
+    finally:
+        site.cluster.start("apiserver")
+    ended = command.ended()
+    assert ended.code == 0, ended.err
+    assert "cluster: back after" in ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert len(site.results()) == 3
+    assert OUTAGE_S > DURATION_S, "the Lease lapsed meanwhile"
+
+
+# ---------------------------------------------------------------- what waits
+
+
+def test_jobs_that_no_node_can_take_say_so_and_a_deleted_lease_ends_them(site: Site, talk: Path) -> None:
+    command = site.start(talk, *ENGLISH, "--gpus", "3")
+    command.said("waits: ")
+    assert "Insufficient nvidia.com/gpu" in command.err
+    (lease,) = site.found("leases")
+    site.kubectl("delete", "lease", lease["metadata"]["name"])
+    ended = command.ended()
+    assert ended.code == 8, ended.err
+    site.until(site.empty, "its jobs are collected")
+
+
+def test_a_quota_makes_jobs_wait_their_turn(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+    site.kubectl("create", "quota", "gpus", f"--hard=requests.{GPU}=1")
+    ended = site.run(talk, *ENGLISH)
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert site.failures() == []
+
+
+def test_cancel_sweeps_what_is_on_the_cluster(site: Site, talk: Path) -> None:
+    command = site.start(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.00001.a1=hold:/tmp/here")
+    site.running(1)
+    command.kill()
+    place = ("--runner", "kubernetes", "--namespace", site.namespace)
+    said = site.ask("cancel", site.keys().run, *place)
+    assert said.code == 0, said.err
+    assert site.empty()
+    site.until(lambda: not site.found("pods"), "its pods end")
+    assert any(parse_task(entry.key) for entry in site.store.list(site.keys().tasks)), "what is done is kept"
+
+
+# ---------------------------------------------------------------- rights
+
+
+def test_doctor_finds_a_word_and_leaves_nothing(site: Site) -> None:
+    said = site.ask("doctor", *site.options)
+    assert said.code == 0, said.err
+    for line in ("store", "cluster", "rights", "chunk job", "intake job", "probe"):
+        assert f"ok    {line}: " in said.err
+    assert list(site.store.list("")) == []
+    assert site.empty()
+
+
+def test_doctor_says_which_right_is_missing_and_how_to_grant_it(site: Site) -> None:
+    site.kubectl("create", "serviceaccount", "weak")
+    site.kubectl("create", "role", "weak", "--verb=get,list", "--resource=jobs.batch")
+    site.kubectl("create", "rolebinding", "weak", "--role=weak", f"--serviceaccount={site.namespace}:weak")
+    weak = site.kubeconfig_of("weak")
+    said = site.ask("doctor", *site.options, env={"KUBECONFIG": str(weak)})
+    assert said.code == 3
+    assert "FAIL  rights: this identity may not create/delete jobs" in said.err
+    assert (
+        '- {apiGroups: ["coordination.k8s.io"], resources: [leases], verbs: [create, get, update, delete]}' in said.err
+    )
+    assert "Traceback" not in said.err
+    denied = site.desk.run(
+        "transcribe", "/nowhere.wav", *site.options, env=site.environment | {"KUBECONFIG": str(weak)}
+    )
+    assert denied.code == 5, denied.err
