@@ -19,6 +19,9 @@ from chunk_job.contract import ExitCode, JobError, JobFailure
 
 log = logging.getLogger("stenofleet.job")
 
+_LAST_WORDS_BYTES = 4096
+"""Kubernetes cuts a termination message after so much."""
+
 
 class JobArgumentParser(argparse.ArgumentParser):
     """An argument parser whose errors are the job's USAGE exit code."""
@@ -72,12 +75,21 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
         return ExitCode.DONE
     log.error("%s%s", failure.summary, f": {failure.advice}" if failure.advice else "")
     if termination_log:
-        document = JobFailure(code=failure.code, summary=failure.summary[:1000], advice=failure.advice[:1000])
         try:
-            termination_log.write_bytes(document.encode())
+            termination_log.write_bytes(_last_words(failure))
         except OSError as error:
             log.error("no termination message: %s", error)  # noqa: TRY400 (the failure itself is told above)
     return failure.code
+
+
+def _last_words(failure: JobError) -> bytes:
+    """As much of it as Kubernetes keeps: cut in the middle it would be no document."""
+    for limit in (1900, 800, 300):
+        parts = [text.encode()[:limit].decode(errors="ignore") for text in (failure.summary, failure.advice)]
+        document = JobFailure(code=failure.code, summary=parts[0], advice=parts[1]).encode()
+        if len(document) <= _LAST_WORDS_BYTES:
+            break
+    return document
 
 
 def leave(code: int) -> NoReturn:

@@ -224,8 +224,8 @@ class ClusterRunner:
             lost=pods.looks_lost(document, pod) if document else False,
         )
         if view.phase == "ended":
-            return replace(view, diagnosis=self._end(uid, document, pod))
-        stuck = self._pending(uid, document, pod, now_ms)
+            return replace(view, diagnosis=self._end(name, uid, document, pod))
+        stuck = self._pending(name, uid, document, pod, now_ms)
         if stuck is None:
             return view
         if stuck.over(now_ms):
@@ -252,11 +252,11 @@ class ClusterRunner:
             del self._refused[name]
         return view
 
-    def _pending(self, uid: str, document: Document, pod: Document | None, now_ms: int) -> Stuck | None:
+    def _pending(self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int) -> Stuck | None:
         before = self._stuck.get(uid)
         # What starts within the first seconds needs no events read for it.
         young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
-        events = [] if young else list(self._events(uid, pod))
+        events = [] if young else list(self._events(name, pod))
         stuck = pending(document, pod, events, before=before, now_ms=now_ms)
         if stuck is None:
             self._stuck.pop(uid, None)
@@ -264,26 +264,35 @@ class ClusterRunner:
             self._stuck[uid] = stuck
         return stuck
 
-    def _end(self, uid: str, document: Document, pod: Document | None) -> Diagnosis:
+    def _end(self, name: str, uid: str, document: Document, pod: Document | None) -> Diagnosis:
         """Why it ended without a result, read once: whether there is one only the store knows."""
         if uid not in self._ends:
             ended = pods.container_state(pod, "terminated")
             if ended.get("exitCode") == 0:
                 events, log = [], []
             else:
-                events = list(self._events(uid, pod))
+                events = list(self._events(name, pod))
                 log = self._api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) if pod else []
             why = from_cluster(document, pod, events, log)
             self._ends[uid] = replace(why, node=pods.node(pod))
         return self._ends[uid]
 
-    def _events(self, uid: str, pod: Document | None) -> Iterator[Document]:
-        for about in (uid, pod["metadata"]["uid"] if pod else ""):
-            if about:
-                with contextlib.suppress(Reply):
-                    yield from self._api.find("events", exact=True, fieldSelector=f"involvedObject.uid={about}")[
-                        "items"
-                    ]
+    def _events(self, name: str, pod: Document | None) -> Iterator[Document]:
+        """Of a Job and its pod, by their names: not every event says an uid."""
+        yield from self._about(f"involvedObject.kind=Job,involvedObject.name={name}")
+        if pod is not None:
+            yield from self._about(f"involvedObject.kind=Pod,involvedObject.name={pod['metadata']['name']}")
+            return
+        # A pod that was never seen has its Job's name, and something more.
+        for event in self._about("involvedObject.kind=Pod"):
+            if str(event["involvedObject"].get("name", "")).startswith(f"{name}-"):
+                yield event
+
+    def _about(self, selected: str) -> list[Document]:
+        try:
+            return list(self._api.find("events", exact=True, fieldSelector=selected)["items"])
+        except Reply:
+            return []  # evidence is welcome, never needed
 
     def _forget(self, known: set[str]) -> None:
         for kept in (self._pods, self._stuck, self._ends):

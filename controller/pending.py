@@ -99,7 +99,7 @@ _REFUSED: tuple[_Rule, ...] = (
         r"(maximum|minimum) \S+ usage per|limit to request ratio",
         FailureClass.CREATE_DENIED_ADMISSION,
         "a LimitRange of the namespace forbids the pod",
-        "see `kubectl describe limitrange`; adapt it, --job-cpu or --job-memory",
+        "see `kubectl describe limitrange`; adapt it, --threads or --job-memory",
         0,
     ),
     _Rule(
@@ -166,7 +166,7 @@ _UNSCHEDULABLE: tuple[_Rule, ...] = (
         r"Insufficient|Too many pods",
         FailureClass.UNSCHEDULABLE_RESOURCES,
         "no node has room for it",
-        "see `kubectl describe nodes`; adapt --job-memory, --job-cpu, --gpus or --gpu-resource",
+        "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource",
         _NODES_MS,
     ),
     _Rule(

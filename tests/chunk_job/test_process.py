@@ -24,7 +24,7 @@ def failing(error: BaseException) -> None:
     "error,code,summary,advice",
     [
         (JobError(ExitCode.MODEL, "no model", "get one"), ExitCode.MODEL, "no model", "get one"),
-        (JobError(ExitCode.CUDA_OOM, "x" * 5000, "y" * 5000), ExitCode.CUDA_OOM, "x" * 1000, "y" * 1000),
+        (JobError(ExitCode.CUDA_OOM, "x" * 5000, "y" * 5000), ExitCode.CUDA_OOM, "x" * 1900, "y" * 1900),
         (MemoryError(), ExitCode.BUG, OUT_OF_MEMORY, "give the job more memory or make the chunks shorter"),
         (KeyError("k"), ExitCode.BUG, "KeyError: 'k'", "this is a bug: report it with the log"),
     ],
@@ -36,6 +36,19 @@ def test_a_failure_leaves_its_exit_code_and_last_words(
     words = tmp_path / "last-words"
     assert process.work(lambda: failing(error), words) == code
     assert JobFailure.decode(words.read_bytes()) == JobFailure(code=code, summary=summary, advice=advice)
+
+
+@pytest.mark.parametrize("text", ["a", "議", '"', "\0", "😀"], ids=["ascii", "cjk", "quotes", "control", "emoji"])
+def test_long_last_words_stay_a_document_that_kubernetes_keeps_whole(tmp_path: Path, text: str) -> None:
+    def fail() -> None:
+        raise JobError(ExitCode.BAD_INPUT, text * 5000, text * 5000)
+
+    process.work(fail, tmp_path / "words")
+    said = (tmp_path / "words").read_bytes()
+    assert len(said) <= 4096
+    told = JobFailure.decode(said)
+    assert text * 20 in told.summary
+    assert text * 20 in told.advice
 
 
 def test_work_that_ends_well_has_no_last_words(tmp_path: Path) -> None:
