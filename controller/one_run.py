@@ -1,0 +1,302 @@
+"""One run in the loop: lead it or follow it, look, act, write, settle.
+
+Touches: through its edges, the store, the runner and the output files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from chunk_job.contract import DocumentInvalid, JobError
+from chunk_job.store import ObjectMissing, Store
+from controller import decide as rules
+from controller.decide import (
+    Delete,
+    Finish,
+    JobView,
+    PinLanguage,
+    Progress,
+    RetryPolicy,
+    RunState,
+    State,
+    Submit,
+    decide,
+)
+from controller.edges import Clock, Reporter, Runner, Settled, Ticket
+from controller.errors import EnvironmentProblem, StenofleetError
+from controller.lead import Standing, StoreLead
+from controller.ledger import Ledger
+from controller.outputs import write_outputs
+from controller.records import Outcome, Status
+
+_STATUS_EVERY_MS = 2_000
+_AFTER_CANCEL = "finished chunks are kept: the same command goes on"
+_FOLLOW_EVERY_MS = 1_000
+
+
+class LoopRun:
+    """One run in the loop."""
+
+    def __init__(self, ticket: Ticket, *, store: Store, runner: Runner, reporter: Reporter, clock: Clock) -> None:
+        self.id = ticket.record.run
+        self.settled: Settled | None = None
+        self._name = ticket.record.name
+        self._request = ticket.request
+        self._ledger = Ledger(store, ticket.record, ticket.request)
+        self._runner = runner
+        self._reporter = reporter
+        self._clock = clock
+        self._began_ms = clock.now_ms()
+        self._state: RunState | None = None
+        self._percent = 0.0
+        self._due_ms = 0
+        self._follows = False
+        self._told = ""
+        self._store = store
+        self._lead: StoreLead | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether this process leads it, or is about to, and has work to do in it."""
+        return self.settled is None and (self._state is not None or (self._lead is not None and not self._follows))
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is work to decide on now."""
+        return self.settled is None and self._state is not None
+
+    def prepare(self) -> None:
+        """Lead or follow it, and open it where we lead."""
+        with self._damage():
+            if self._leads(self._clock.now_ms()) and self._state is None:
+                self._begin()
+
+    def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
+        """Look once and act. The answer tells of each submitted job whether it was an intake."""
+        submitted: list[bool] = []
+        with self._damage():
+            self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
+        return submitted
+
+    @contextlib.contextmanager
+    def _damage(self) -> Iterator[None]:
+        """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
+        try:
+            yield
+        except (DocumentInvalid, ObjectMissing) as error:
+            for view in self._runner.observe():
+                if view.run == self.id:
+                    self._runner.delete(view)
+            self._settled(
+                "failed",
+                f"the store's objects of run {self.id} are damaged: {error.summary}",
+                advice="check who else writes to the store, or begin a new run with --force",
+                environment=True,
+            )
+
+    def _tick(
+        self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
+    ) -> None:
+        now_ms = self._clock.now_ms()
+        if self._runner.cancelled(self.id):
+            self._ledger.cancel()
+        self._tell_waits(jobs)
+        self._state = state = self._ledger.refresh(jobs)
+        for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
+            match action:
+                case Submit():
+                    self._runner.submit(self._ledger.job(action))
+                    submitted.append(action.span is None)
+                    if action.attempt > 1:
+                        self._reporter.event(self._name, f"{_what(action.span)}: attempt {action.attempt} begins")
+                case Delete():
+                    self._delete(action, now_ms)
+                case PinLanguage():
+                    self._ledger.pin_language(action.language)
+                case Finish():
+                    self._finish(action, now_ms)
+        self._put_status(now_ms)
+
+    def _tell_waits(self, jobs: Sequence[JobView]) -> None:
+        """Say once for the whole run what keeps its jobs from starting."""
+        waits = next((f"{_what(view.span)} waits: {view.waits_for}" for view in jobs if view.waits_for), "")
+        reason = waits.partition(" waits: ")[2]
+        if reason and reason != self._told:
+            self._reporter.event(self._name, waits)
+        self._told = reason or self._told
+
+    def waiting(self) -> int:
+        """Chunks that are cut and wait for a worker."""
+        return rules.waiting(self._state) if self._state else 0
+
+    def progress(self) -> Progress:
+        """How far it is; the percentage never goes back."""
+        seen: State = (
+            self.settled.verdict
+            if self.settled
+            else "running"
+            if self._state
+            else "following"
+            if self._follows
+            else "waiting"
+        )
+        progress = rules.progress(
+            self._state,
+            name=self._name,
+            run=self.id,
+            size_bytes=self._ledger.record.size_bytes,
+            seen=seen,
+            floor=self._percent,
+        )
+        self._percent = progress.percent
+        return progress
+
+    def interrupt(self) -> None:
+        """Say in the store that nobody works on it any more, for people who look."""
+        if self.open and self._state is not None:
+            self._put_status(self._clock.now_ms(), interrupted=True)
+        self._release()
+
+    def _leads(self, now_ms: int) -> bool:
+        """Whether this process may work on it now; otherwise it follows who does."""
+        if self._follows and now_ms < self._due_ms:
+            return False
+        standing = self._standing(now_ms)
+        if standing == "following":
+            if not self._follows:
+                self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
+            # It may have taken over while this machine slept: its jobs are the ones that count now.
+            if self._state is not None:
+                self._runner.forget(self.id)
+            self._state, self._follows = None, True
+            self._due_ms = now_ms + _FOLLOW_EVERY_MS
+        return standing == "leading"
+
+    def _standing(self, now_ms: int) -> Standing:
+        if not self._runner.lead(self.id):
+            return "following"
+        if not self._store.remote:
+            return "leading"
+        if self._lead is None:
+            self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
+        return self._lead.ask(now_ms)
+
+    def _begin(self) -> None:
+        """Open the run, now that we lead it; it may have ended already."""
+        if self._follows and self._ended_elsewhere():
+            return
+        self._follows = False
+        done = self._ledger.open()
+        if done:
+            self._reporter.event(self._name, f"run {self.id} is already complete")
+            self._settle(done)
+            return
+        self._state = self._ledger.state(())
+        if self._state.answered:
+            self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
+
+    def _ended_elsewhere(self) -> bool:
+        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
+        outcome = self._ledger.outcome()
+        if outcome:
+            self._settle(outcome)
+        elif self._ledger.cancelled():
+            self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
+        return self.settled is not None
+
+    def _delete(self, delete: Delete, now_ms: int) -> None:
+        self._ledger.keep_evidence(delete, now_ms=now_ms)
+        self._runner.delete(delete.view)
+        if delete.failure:
+            what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
+            self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
+
+    def _finish(self, finish: Finish, now_ms: int) -> None:
+        if finish.verdict == "cancelled":
+            self._settled("cancelled", finish.summary, advice=_AFTER_CANCEL)
+            return
+        try:
+            outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+        except StenofleetError as error:
+            outcome = self._ledger.conclude(
+                Finish(verdict="failed", summary=error.summary, advice=error.advice),
+                elapsed_s=(now_ms - self._began_ms) / 1000,
+            )
+        self._settle(outcome, mark=True)
+
+    def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
+        """Write the outputs, then the run's last object: it promises that everything before it is there."""
+        files: tuple[str, ...] = ()
+        plan = self._ledger.plan()
+        if outcome.verdict != "failed":
+            try:
+                files = tuple(write_outputs(self._request, self._ledger.transcript))
+            except EnvironmentProblem as error:
+                self._settled("failed", error.summary, advice=error.advice, environment=True)
+                return
+        if mark:
+            self._ledger.mark(outcome)
+        self._settled(
+            outcome.verdict,
+            outcome.summary,
+            advice=outcome.advice,
+            files=files,
+            warnings=plan.warnings if plan else (),
+            environment=outcome.failure in rules.ENVIRONMENT,
+        )
+
+    def _settled(
+        self,
+        verdict: Literal["complete", "partial", "failed", "cancelled"],
+        summary: str,
+        *,
+        advice: str = "",
+        files: tuple[str, ...] = (),
+        warnings: tuple[str, ...] = (),
+        environment: bool = False,
+    ) -> None:
+        self.settled = Settled(
+            run=self.id,
+            name=self._name,
+            verdict=verdict,
+            summary=summary,
+            advice=advice,
+            files=files,
+            warnings=warnings,
+            environment=environment,
+        )
+        self._runner.release(self.id)
+        self._release()
+
+    def _release(self) -> None:
+        """Let another machine lead at once; where the store does not hear it, after a while."""
+        if self._lead is not None:
+            with contextlib.suppress(JobError):
+                self._lead.release()
+            self._lead = None
+
+    def _put_status(self, now_ms: int, *, interrupted: bool = False) -> None:
+        if now_ms < self._due_ms and self.settled is None and not interrupted:
+            return
+        self._due_ms = now_ms + _STATUS_EVERY_MS
+        progress = self.progress()
+        self._ledger.put_status(
+            Status(
+                run=self.id,
+                name=self._name,
+                state="interrupted" if interrupted else progress.state,
+                percent=round(progress.percent, 1),
+                spans_done=progress.spans_done,
+                spans_known=progress.spans_known,
+                planned=progress.planned,
+                running=progress.running,
+                failures=progress.failures,
+                updated_ms=now_ms,
+            )
+        )
+
+
+def _what(span: int | None) -> str:
+    return "cutting" if span is None else f"chunk {span}"
