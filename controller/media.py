@@ -304,17 +304,18 @@ def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
 
 def _parse_probe(document: dict[str, Any]) -> Media:
     container = document.get("format", {})
+    begin_ms = _ms(container.get("start_time")) or 0
     sounds = [stream for stream in document.get("streams", []) if stream.get("codec_type") == "audio"]
     return Media(
         container=str(container.get("format_name", "unknown")),
-        begin_ms=_ms(container.get("start_time")) or 0,
+        begin_ms=begin_ms,
         duration_ms=_ms(container.get("duration")),
         tracks=tuple(
             AudioTrack(
                 number=number,
                 codec=str(stream.get("codec_name", "unknown")),
                 language=str(stream.get("tags", {}).get("language", "und")),
-                duration_ms=_ms(stream.get("duration")) or _clock_ms(stream.get("tags", {}).get("DURATION")),
+                duration_ms=_ms(stream.get("duration")) or _clock_ms(stream.get("tags", {}).get("DURATION"), begin_ms),
                 default=bool(stream.get("disposition", {}).get("default")),
             )
             for number, stream in enumerate(sounds)
@@ -331,7 +332,9 @@ def _ms(seconds: object) -> int | None:
     return round(value * 1000) if -1e9 < value < 1e9 else None
 
 
-def _clock_ms(stamp: object) -> int | None:
-    """Matroska keeps a stream's length as a tag: hours, minutes and seconds."""
+def _clock_ms(stamp: object, begin_ms: int) -> int | None:
+    """Matroska keeps in a tag where a stream ends, in hours, minutes and seconds of its own clock."""
     found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", str(stamp))
-    return round(1000 * (3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]))) if found else None
+    if not found:
+        return None
+    return max(0, round(1000 * (3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]))) - begin_ms)

@@ -1,0 +1,158 @@
+"""Times are a player's: a click is written where the container's clock, less its begin, says that it sounds.
+
+The witness is ffmpeg with time stamps kept (``-copyts``): every decoded frame's own time, and the place in the frame.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller.plan import PlanOptions
+from tests import clicks
+from tests.clicks import ffmpeg
+
+pytestmark = pytest.mark.process
+
+NEAR_S = 0.02
+SECONDS = 14
+FILM = ("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate=10:duration={SECONDS}")
+HEAVY = ("-f", "lavfi", "-i", f"testsrc2=size=320x240:rate=25:duration={SECONDS},noise=alls=100:allf=t")
+"""Three megabytes a second: the sound begins behind what ffprobe reads of a file."""
+HOLE = ("-af", "asetpts='if(gte(T,6),PTS+10/TB,PTS)'")
+MPEG4 = ("-c:v", "mpeg4", "-c:a", "aac")
+SHIFTED = ("-output_ts_offset", "5", "-avoid_negative_ts", "disabled")
+
+Make = Callable[[Path, Path], None]
+"""Makes the file of the second path from the sound of the first."""
+
+
+def encoded(*options: str) -> Make:
+    return lambda sound, path: ffmpeg("-i", sound, *options, path)
+
+
+def film(*options: str, late_s: float = 0.0, picture: tuple[str, ...] = FILM) -> Make:
+    return lambda sound, path: ffmpeg(*picture, "-itsoffset", str(late_s), "-i", sound, *options, path)
+
+
+def skipping(sound: Path, path: Path) -> None:
+    """An edit list that leaves out the first two seconds."""
+    ffmpeg("-i", sound, whole := path.with_suffix(".whole.m4a"))
+    ffmpeg("-ss", "2.013", "-i", whole, "-c", "copy", path)
+
+
+def joined(codec: str, *more: str) -> Make:
+    def make(sound: Path, path: Path) -> None:
+        ffmpeg(
+            *more, "-i", sound, "-c:v", "mpeg2video", "-c:a", codec, "-shortest", part := path.with_suffix(".part.ts")
+        )
+        path.write_bytes(part.read_bytes() * 3)
+
+    return make
+
+
+SHAPES: dict[str, tuple[int, Make]] = {
+    "cbr.mp3": (44_100, encoded("-b:a", "96k")),
+    "vbr.mp3": (44_100, encoded("-q:a", "5")),
+    "vbr without header.mp3": (44_100, encoded("-q:a", "5", "-write_xing", "0", "-id3v2_version", "0")),
+    "8 kHz.mp3": (8_000, encoded()),
+    "22.05 kHz.mp3": (22_050, encoded()),
+    "priming.m4a": (48_000, encoded()),
+    "edit list skips.m4a": (44_100, skipping),
+    "edit list waits.m4a": (44_100, film("-map", "1:a", "-avoid_negative_ts", "disabled", late_s=3)),
+    "starts at 5.mp4": (44_100, film(*MPEG4, *SHIFTED)),
+    "starts at 5.mkv": (44_100, film(*MPEG4, *SHIFTED)),
+    "starts at 5.ts": (44_100, film(*MPEG4, *SHIFTED)),
+    "sound alone starts at 5.mka": (44_100, encoded("-c:a", "aac", *SHIFTED)),
+    "late.mp4": (44_100, film(*MPEG4, late_s=3)),
+    "late.mkv": (44_100, film(*MPEG4, late_s=3)),
+    "late.ts": (44_100, film(*MPEG4, late_s=3)),
+    "a little late.webm": (48_000, film("-c:v", "libvpx", "-c:a", "libopus", late_s=0.04)),
+    "late in a heavy film.mkv": (44_100, film("-c:v", "mjpeg", "-q:v", "1", "-c:a", "aac", late_s=6, picture=HEAVY)),
+    "hole.mp4": (44_100, encoded(*HOLE, "-c:a", "aac")),
+    "hole.mkv": (44_100, encoded(*HOLE, "-c:a", "aac")),
+    "hole.ts": (44_100, encoded(*HOLE, "-c:a", "aac")),
+    "hole.ogg": (44_100, encoded(*HOLE, "-c:a", "libvorbis")),
+    "a.opus": (48_000, encoded()),
+    "a.ogg": (44_100, encoded("-c:a", "libvorbis")),
+    "a.webm": (48_000, encoded("-c:a", "libopus")),
+    "a.flac": (44_100, encoded()),
+    "a.wav": (22_050, encoded("-c:a", "adpcm_ima_wav")),
+    "a.wma": (44_100, encoded()),
+    "a.avi": (44_100, film("-c:v", "mpeg4", "-c:a", "libmp3lame")),
+}
+JOINED: dict[str, Make] = {"joined.ts": joined("mp2"), "joined films.ts": joined("aac", *FILM)}
+
+
+def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
+    """When a player lets the clicks be heard; at *joints* the clock jumps back, and it plays on."""
+    asked = subprocess.run(
+        ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "format=start_time", path],
+        capture_output=True,
+        check=True,
+    )
+    begin_s = float(json.loads(asked.stdout)["format"].get("start_time", 0))
+    command = ["ffmpeg", "-nostdin", "-hide_banner", "-copyts", "-i", str(path), "-map", "0:a:0", "-af", "ashowinfo"]
+    done = subprocess.run([*command, "-ac", "1", "-f", "s16le", "pipe:1"], capture_output=True, check=True)
+    frames = re.findall(rb"pts_time:(\S+) .*?rate:(\d+) nb_samples:(\d+)", done.stderr)
+    starts_s, rate_hz, lengths = [float(frame[0]) for frame in frames], int(frames[0][1]), [int(f[2]) for f in frames]
+    firsts = np.cumsum([0, *lengths])
+    pcm = np.frombuffer(done.stdout, "<i2")
+    assert firsts[-1] == len(pcm)
+    times_s = []
+    for middle in clicks.middles(pcm, rate_hz):
+        frame = int(np.searchsorted(firsts, middle, side="right")) - 1
+        times_s.append(
+            middle / rate_hz if joints else starts_s[frame] - begin_s + (middle - firsts[frame]) / rate_hz,
+        )
+    return times_s
+
+
+def furthest(shown: clicks.Shown, wanted_s: list[float]) -> float:
+    """How far the worst click is from where it belongs, in seconds."""
+    return max(abs(one - other) for one, other in zip(shown.times_s, wanted_s, strict=True))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_times_are_those_of_a_player(tmp_path: Path, name: str) -> None:
+    rate_hz, make = SHAPES[name]
+    sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(rate_hz, seconds=SECONDS), rate_hz)
+    make(sound, tmp_path / name)
+    wanted_s = player_times_s(tmp_path / name)
+    assert len(wanted_s) >= SECONDS // 2 - 1
+    shown = clicks.cut(tmp_path / name, tmp_path)
+    assert furthest(shown, wanted_s) < NEAR_S
+    assert not shown.plan.warnings
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_where_streams_are_joined_time_goes_on(tmp_path: Path, name: str) -> None:
+    sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(44_100, seconds=SECONDS), 44_100)
+    JOINED[name](sound, tmp_path / name)
+    wanted_s = player_times_s(tmp_path / name, joints=True)
+    assert len(wanted_s) == 3 * SECONDS // 2
+    assert furthest(clicks.cut(tmp_path / name, tmp_path), wanted_s) < NEAR_S
+
+
+def test_a_hole_and_a_late_track_are_where_they_were_made(tmp_path: Path) -> None:
+    """The witness could err as we do: here the times are known beforehand, to a codec's priming."""
+    sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(48_000, seconds=SECONDS), 48_000)
+    film(*MPEG4, *HOLE, late_s=4)(sound, tmp_path / "film.mkv")
+    wanted_s = [4.0 + at if 4 + at < 6 else 14.0 + at for at in range(1, SECONDS, 2)]
+    assert furthest(clicks.cut(tmp_path / "film.mkv", tmp_path), wanted_s) < 0.03
+
+
+def test_two_hours_do_not_drift_at_any_border(tmp_path: Path) -> None:
+    path = clicks.long_recording(tmp_path / "long.m4a", hours=2)
+    shown = clicks.cut(path, tmp_path, PlanOptions(threshold_ms=0))
+    spans = shown.plan.spans
+    assert len(spans) == 10
+    # Every span holds a click, so that no border is left out.
+    assert {next(s.index for s in spans if s.end_ms > 1000 * at) for at in shown.times_s} == set(range(10))
+    assert furthest(shown, [5 + 600 * i for i in range(12)]) < NEAR_S
+    assert [span.start_ms for span in spans] == [0, *(span.end_ms for span in spans[:-1])]
+    assert -(-shown.samples // 16) == shown.plan.duration_ms == spans[-1].end_ms
