@@ -1,4 +1,4 @@
-"""What the benchmarks share: the river on one recording, a child's CPU time, ratios of medians, tables."""
+"""What the benchmarks share: the river on one recording, a child's CPU time, medians of turns, tables."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,46 @@ def compare(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: i
     ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     return Ratio(ours=statistics.median(pair[0] for pair in pairs), theirs=statistics.median(pair[1] for pair in pairs))
+
+
+def turns(commands: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
+    """The median cost of each command, all of them in turns; the first turn only warms up."""
+    made = [{name: run() for name, run in commands.items()} for _ in range(rounds + 1)][1:]
+    return {name: _median([costs[name] for costs in made]) for name in commands}
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    return Cost(
+        cpu_s=statistics.median(one.cpu_s for one in costs),
+        wall_s=statistics.median(one.wall_s for one in costs),
+        peak_mib=max(one.peak_mib for one in costs),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One line of a table: what was measured, against whom, and the promise."""
+
+    name: str
+    peer: str = ""
+    ours: str
+    theirs: str = ""
+    ratio: str = ""
+    bar: str = ""
+
+
+def by_ratio(name: str, peer: str, bar: str, ratio: Ratio, unit: str) -> Figure:
+    """A line that compares."""
+    ours, theirs = f"{ratio.ours:.2f} {unit}", f"{ratio.theirs:.2f} {unit}"
+    return Figure(name=name, peer=peer, ours=ours, theirs=theirs, ratio=f"{ratio.value:.2f}", bar=bar)
+
+
+def report(figures: Iterable[Figure]) -> None:
+    """Print each line as soon as it is measured."""
+    print(f"{machine()}\n")
+    print(table(["what", "against", "ours", "theirs", "ratio", "bar"], []), flush=True)
+    for one in figures:
+        print(f"| {one.name} | {one.peer} | {one.ours} | {one.theirs} | {one.ratio} | {one.bar} |", flush=True)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
