@@ -71,9 +71,9 @@ class Started:
         """What it has said so far."""
         return self._words.with_suffix(".err").read_text(encoding="utf-8", errors="surrogateescape")
 
-    def said(self, part: str) -> None:
+    def said(self, part: str, *, patience_s: float = PATIENCE_S) -> None:
         """Wait until it has said *part*."""
-        until(lambda: part in self.err or self.process.poll() is not None, f"{part!r} is said")
+        until(lambda: part in self.err or self.process.poll() is not None, f"{part!r} is said", patience_s=patience_s)
         assert part in self.err, self.err
 
     def kill(self) -> None:
@@ -81,10 +81,10 @@ class Started:
         self.process.kill()
         self.process.wait()
 
-    def ended(self) -> Ended:
+    def ended(self, *, patience_s: float = PATIENCE_S) -> Ended:
         """Wait for its end."""
         try:
-            code = self.process.wait(timeout=PATIENCE_S)
+            code = self.process.wait(timeout=patience_s)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"a command that does not end: {self.err}") from None

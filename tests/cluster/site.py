@@ -19,6 +19,9 @@ from tests.testbed.cluster import Cluster
 
 GPU = "nvidia.com/gpu"
 
+PATIENCE_S = 240.0
+"""Kubernetes backs off for half a minute here and there: a quota that is free again is seen that late."""
+
 CUT = ("--chunk-duration", "20", "--chunking-threshold", "0")
 """Three chunks of the reference recording."""
 
@@ -73,7 +76,7 @@ class Site:
         return self.desk.start(*command, env=self.environment | how.pop("env", {}), **how)
 
     def run(self, media: str | Path, *arguments: str, **how: Any) -> river.Ended:
-        return self.start(media, *arguments, **how).ended()
+        return self.start(media, *arguments, **how).ended(patience_s=PATIENCE_S)
 
     def ask(self, *command: str, env: Mapping[str, str] | None = None) -> river.Ended:
         """Another command about this store."""
@@ -98,7 +101,7 @@ class Site:
         return path
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        river.until(condition, what, patience_s=120)
+        river.until(condition, what, patience_s=PATIENCE_S)
 
     def running(self, chunk: int) -> str:
         """Wait until this chunk's job runs in its container; the pod's name."""

@@ -13,7 +13,9 @@ from chunk_job import crashpoint
 from controller.keys import parse_task
 from controller.lease import DURATION_S
 from tests import river, speech
-from tests.cluster.site import CUT, GPU, Site, rest
+from tests.cluster.site import CUT, GPU, PATIENCE_S, Site, rest
+
+pytestmark = pytest.mark.timeout(600)
 
 OUTAGE_S = 20
 
@@ -53,7 +55,7 @@ def test_a_file_is_cut_here_and_only_its_chunks_travel(site: Site, talk: Path, w
     while command.process.poll() is None:
         seen |= {pod["metadata"]["name"]: pod for pod in site.found("pods")}
         rest(0.3)
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert words(site.desk.outputs) == words(wanted)
     assert {pod["metadata"]["labels"]["stenofleet.io/chunk"] for pod in seen.values()} == {"00000", "00001", "00002"}
@@ -72,7 +74,7 @@ def test_a_recording_in_a_bucket_is_cut_by_an_intake_job(site: Site, talk: Path,
     bucket.put_file("talk.wav", talk)
     command = site.start(f"s3://{site.bucket}/in/talk.wav", *ENGLISH, "-o", f"s3://{site.bucket}/out")
     site.until(lambda: [job for job in site.found("jobs") if job["metadata"]["name"].endswith("-intake-a1")], "intake")
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert site.store_of("out").get("talk.srt") == wanted["talk.srt"]
     assert not site.desk.processes("controller.intake")
@@ -90,7 +92,7 @@ def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
     assert "running" in said.out
     watched = site.ask("watch", site.keys().run)
     assert (watched.code, f"{site.keys().run}: complete" in watched.err) == (0, True), watched.err
-    assert command.ended().code == 0
+    assert command.ended(patience_s=PATIENCE_S).code == 0
 
 
 # ---------------------------------------------------------------- first survivals
@@ -99,7 +101,7 @@ def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
 def test_a_deleted_pod_costs_no_attempt(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     command = site.start(talk, *ENGLISH, "--max-attempts", "1")
     site.kubectl("delete", "pod", site.running(1), "--wait=false")
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert words(site.desk.outputs) == words(wanted)
     assert site.failures() == [(1, 1, "DISRUPTED.deleted")]
@@ -115,7 +117,7 @@ def test_too_little_memory_is_said_and_tried_with_half_as_much_again(site: Site,
         for job in site.found("jobs"):
             limits.add(job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"])
         rest(0.3)
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 5, ended.err
     assert {failure for _, _, failure in site.failures()} == {"OOM_KILLED"}
     assert limits == {"64Mi", "96Mi"}
@@ -152,9 +154,10 @@ def test_a_crash_after_the_commit_costs_nothing(site: Site, talk: Path, wanted: 
 def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
     site: Site, talk: Path, wanted: Mapping[str, bytes], number: signal.Signals
 ) -> None:
-    first = site.start(talk, *ENGLISH)
-    site.until(lambda: len(site.results()) == 1 if site.found("jobs") else False, "one chunk is done")
+    first = site.start(talk, *ENGLISH, "--max-parallel", "1")
+    site.running(1)
     before = site.results()
+    assert len(before) == 1
     os.kill(first.process.pid, number)
     first.process.wait()
     if number == signal.SIGTERM:
@@ -178,7 +181,7 @@ def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str,
     elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
     second = site.start(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
     second.said("worked on by another process: following it")
-    one, other = first.ended(), second.ended()
+    one, other = first.ended(patience_s=PATIENCE_S), second.ended(patience_s=PATIENCE_S)
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert len(site.results()) == 3
     assert (site.desk.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
@@ -193,7 +196,7 @@ def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: 
         rest(OUTAGE_S)
     finally:
         site.cluster.start("apiserver")
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert "cluster: back after" in ended.err
     assert words(site.desk.outputs) == words(wanted)
@@ -210,7 +213,7 @@ def test_jobs_that_no_node_can_take_say_so_and_a_deleted_lease_ends_them(site: S
     assert "Insufficient nvidia.com/gpu" in command.err
     (lease,) = site.found("leases")
     site.kubectl("delete", "lease", lease["metadata"]["name"])
-    ended = command.ended()
+    ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 8, ended.err
     site.until(site.empty, "its jobs are collected")
 
