@@ -1,44 +1,43 @@
+# ruff: noqa: INP001 (a program of its own, mounted into the controller's pod)
 """Waits until the Job that fetches the model has ended: a chunk job that finds no model ends its run for good.
 
-Runs in the controller's pod, before the controller, with its rights. Touches: Kubernetes.
+Runs before the controller, in its pod and with its rights. Touches: Kubernetes, through the controller's own door.
 """
 
 import sys
 import time
 
-from controller.errors import ClusterUnavailable
+from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.kube import Api, connect
+from controller.progress import say
 
 JOB = "stenofleet-model"
 _LOOK_EVERY_S = 3.0
 
 
+def main() -> int:
+    """0 when the model is there; otherwise 3, as of every lack of the surroundings."""
+    api = connect()
+    say(f"waiting for the model: kubectl logs -f job/{JOB} shows how far it is")
+    while not (how := ended(api)):
+        time.sleep(_LOOK_EVERY_S)
+    if "Failed" in how:
+        say(f"the model could not be fetched: kubectl logs job/{JOB} says why")
+        return EnvironmentProblem.exit_code
+    return 0
+
+
 def ended(api: Api) -> set[str]:
-    """The conditions that its end has; where the Job is gone, it has done its work or is not wanted."""
-    job = api.get("jobs", JOB)
+    """What is said of the Job's end; nothing while it runs. One that is gone has done its work, or is not wanted."""
+    try:
+        job = api.get("jobs", JOB)
+    except ClusterUnavailable as error:
+        say(f"{error.summary}: asking again")
+        return set()
     if job is None:
         return {"Complete"}
     conditions = job.get("status", {}).get("conditions") or ()
     return {found["type"] for found in conditions if found["status"] == "True"} & {"Complete", "Failed"}
-
-
-def main() -> int:
-    """0 when the model is there; 3, as of every lack of the surroundings, when it could not be fetched."""
-    api = connect()
-    print(f"waiting for the model: kubectl logs -f job/{JOB} shows how far it is", flush=True)
-    while True:
-        try:
-            how = ended(api)
-        except ClusterUnavailable as error:
-            print(f"{error.summary}: asking again", flush=True)
-            how = set()
-        if how:
-            break
-        time.sleep(_LOOK_EVERY_S)
-    if "Failed" in how:
-        print(f"the model could not be fetched: kubectl logs job/{JOB} says why", file=sys.stderr)
-        return 3
-    return 0
 
 
 if __name__ == "__main__":

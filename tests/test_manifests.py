@@ -1,0 +1,257 @@
+"""What ``k8s/`` says twice with the code, and what every pod of it must be. No cluster: the documents as they lie."""
+
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from controller.cli.transcribe import transcribe_command
+from controller.cli.work import exit_code
+from controller.decide import Job
+from controller.edges import Settled
+from controller.errors import UsageProblem
+from controller.kube import PERMISSIONS
+from controller.labels import labels_of
+from controller.manifest import JobOptions, Owner, chunk_job
+
+FOLDER = Path(__file__).parents[1] / "k8s"
+BASE = FOLDER / "base"
+JOB = Job(run="0123456789abcdef", span=1, attempt=1, task_key="task", task_sha256="0" * 64)
+JOBS = ("stenofleet", "stenofleet-model")
+
+Document = dict[str, Any]
+
+
+def documents(path: Path) -> list[Document]:
+    found: list[Document] = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    return found
+
+
+OBJECTS = {
+    (document["kind"], document["metadata"]["name"]): document
+    for path in sorted(BASE.glob("*.yaml"))
+    if path.name != "kustomization.yaml"
+    for document in documents(path)
+}
+(KUSTOMIZATION,) = documents(BASE / "kustomization.yaml")
+
+
+def pod(name: str) -> Document:
+    spec: Document = OBJECTS["Job", name]["spec"]["template"]["spec"]
+    return spec
+
+
+def containers(name: str) -> list[Document]:
+    return [*pod(name).get("initContainers", ()), *pod(name)["containers"]]
+
+
+def component(name: str) -> str:
+    label: str = OBJECTS["Job", name]["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
+    return label
+
+
+def lines(path: Path) -> dict[str, str]:
+    """What an env file says."""
+    told = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in told)
+
+
+def plain_environment(container: Document) -> dict[str, str]:
+    return {item["name"]: item["value"] for item in container["env"]}
+
+
+def overlay() -> dict[str, str]:
+    (kustomization,) = documents(FOLDER / "overlays" / "cpu" / "kustomization.yaml")
+    (merged,) = kustomization["configMapGenerator"]
+    return dict(line.split("=", 1) for line in merged["literals"])
+
+
+def read(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options that the controller's command has in its pod."""
+    (controller,) = pod("stenofleet")["containers"]
+    environment = settings | plain_environment(controller)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    arguments = [re.sub(r"\$\((\w+)\)", lambda found: environment[found[1]], text) for text in controller["args"]]
+    assert arguments.pop(0) == transcribe_command.name
+    context = transcribe_command.make_context("transcribe", arguments)
+    assert all(context.params[name] is not None for name in ("files", "output_dir", "store"))
+    return context.params
+
+
+def option(name: str) -> click.Option:
+    (found,) = [item for item in transcribe_command.params if item.name == name]
+    assert isinstance(found, click.Option)
+    return found
+
+
+def allowed(policy: str) -> Iterator[Document]:
+    yield from OBJECTS["NetworkPolicy", policy]["spec"]["egress"]
+
+
+def test_kustomize_is_given_every_file_that_lies_there() -> None:
+    known = {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+    assert {path.name for path in BASE.glob("*.yaml")} == known
+    (door,) = documents(FOLDER / "kustomization.yaml")
+    assert door["resources"] == ["base"]
+
+
+def test_the_role_is_the_table_of_permissions_and_nothing_is_granted_beyond_the_namespace() -> None:
+    rules = OBJECTS["Role", "stenofleet"]["rules"]
+    granted = {(*rule["apiGroups"], *rule["resources"]): tuple(rule["verbs"]) for rule in rules}
+    assert granted == {(permission.group, permission.resource): permission.verbs for permission in PERMISSIONS}
+    assert len(rules) == len(PERMISSIONS)
+    binding = OBJECTS["RoleBinding", "stenofleet"]
+    assert binding["roleRef"] | {"apiGroup": ""} == {"apiGroup": "", "kind": "Role", "name": "stenofleet"}
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "stenofleet"}]
+    assert not [kind for kind, _ in OBJECTS if kind.startswith("Cluster")]
+
+
+def test_the_namespace_refuses_what_is_not_restricted() -> None:
+    labels = OBJECTS["Namespace", "stenofleet"]["metadata"]["labels"]
+    assert labels == {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_pod_is_as_strict_as_the_jobs_that_the_controller_makes(name: str) -> None:
+    made = chunk_job(
+        JOB,
+        JobOptions(chunk_image="c", intake_image="i", store_url="s3://b", version="0"),
+        Owner(name="lease", uid="uid"),
+        audio_ms=1,
+    )["spec"]["template"]["spec"]
+    assert made["securityContext"].items() <= pod(name)["securityContext"].items()
+    assert pod(name)["enableServiceLinks"] is False
+    assert pod(name)["restartPolicy"] == "Never"
+    for container in containers(name):
+        assert container["securityContext"] == made["containers"][0]["securityContext"]
+        assert container["command"][:2] == ["tini", "--"]
+        resources = container["resources"]
+        assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
+        assert resources["requests"]["memory"] == resources["limits"]["memory"]
+
+
+def test_the_controller_alone_has_a_token() -> None:
+    assert OBJECTS["ServiceAccount", "stenofleet"]["automountServiceAccountToken"] is False
+    assert {name: pod(name)["automountServiceAccountToken"] for name in JOBS} == dict(
+        zip(JOBS, (True, False), strict=True)
+    )
+    assert pod("stenofleet")["serviceAccountName"] == "stenofleet"
+    assert "serviceAccountName" not in pod("stenofleet-model")
+
+
+def test_images_are_the_ones_that_the_command_line_would_take() -> None:
+    named = {image["name"]: f"{image['name']}:{image['newTag']}" for image in KUSTOMIZATION["images"]}
+    used = {container["image"] for name in JOBS for container in containers(name)}
+    assert used == named.keys()
+    assert set(named.values()) == {option("chunk_image").default, option("intake_image").default}
+    told = {
+        (source["name"], target["fieldPaths"][0])
+        for replacement in KUSTOMIZATION["replacements"]
+        if (source := replacement["source"])["kind"] == "Job"
+        for target in replacement["targets"]
+    }
+    assert told == {
+        ("stenofleet", f"data.{option('intake_image').envvar}"),
+        ("stenofleet-model", f"data.{option('chunk_image').envvar}"),
+    }
+    assert str(option("chunk_image").default).startswith(containers("stenofleet-model")[0]["image"])
+
+
+@pytest.mark.parametrize("changes", [{}, overlay()], ids=["base", "cpu"])
+def test_every_setting_is_an_option_with_a_value_that_it_takes(
+    changes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = lines(BASE / "settings.env") | changes
+    (controller,) = pod("stenofleet")["containers"]
+    known = {item.envvar for item in transcribe_command.params if isinstance(item, click.Option)}
+    given = {name for name in settings | plain_environment(controller) if name.startswith("STENOFLEET_")}
+    assert given <= known
+    options = read(settings, monkeypatch)
+    assert options["runner"] == "kubernetes"
+    assert options["device"] == ("cpu" if changes else "cuda")
+
+
+def test_claim_secret_and_model_path_are_one_name_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = read(lines(BASE / "settings.env"), monkeypatch)
+    (secret,) = KUSTOMIZATION["secretGenerator"]
+    assert secret["name"] == options["s3_secret"] == option("s3_secret").default
+    # The jobs are told its name in words, which kustomize does not change.
+    assert secret["options"] == {"disableNameSuffixHash": True}
+    assert lines(BASE / "s3.env.example").keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert ("PersistentVolumeClaim", options["model_claim"]) in OBJECTS
+    (fetching,) = pod("stenofleet-model")["containers"]
+    assert {"name": "models", "mountPath": options["model_path"]} in fetching["volumeMounts"]
+    assert plain_environment(fetching)["HF_HUB_CACHE"] == options["model_path"]
+    assert pod("stenofleet-model")["volumes"][0]["persistentVolumeClaim"]["claimName"] == options["model_claim"]
+
+
+def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
+    def settled(verdict: Any) -> Settled:
+        return Settled(run="", name="", verdict=verdict, summary="")
+
+    verdicts = {exit_code([settled(verdict)]) for verdict in ("partial", "failed", "cancelled")}
+    disrupted, stopped, final = OBJECTS["Job", "stenofleet"]["spec"]["podFailurePolicy"]["rules"]
+    assert disrupted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
+    assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [143])
+    assert (final["action"], set(final["onExitCodes"]["values"])) == ("FailJob", verdicts | {UsageProblem.exit_code})
+    (controller,) = pod("stenofleet")["containers"]
+    assert {rule["onExitCodes"]["containerName"] for rule in (stopped, final)} == {controller["name"]}
+
+
+def test_every_pod_reaches_s3_and_names_but_for_the_model_s_that_reaches_the_internet() -> None:
+    jobs = {labels_of(job, version="0")["app.kubernetes.io/component"] for job in (JOB, replace(JOB, span=None))}
+    name, chosen = OBJECTS["NetworkPolicy", "stenofleet-s3"]["spec"]["podSelector"]["matchExpressions"]
+    assert (name["key"], name["values"]) == ("app.kubernetes.io/name", ["stenofleet"])
+    assert set(chosen["values"]) == jobs | {component("stenofleet")}
+    assert [rule["ports"] for rule in allowed("stenofleet-s3")] == [[{"protocol": "TCP", "port": 9000}]]
+    for policy, of in (("stenofleet-api-server", "stenofleet"), ("stenofleet-model", "stenofleet-model")):
+        labels = OBJECTS["NetworkPolicy", policy]["spec"]["podSelector"]["matchLabels"]
+        assert labels["app.kubernetes.io/component"] == component(of)
+    world = [rule["to"][0]["ipBlock"]["cidr"] for rule in allowed("stenofleet-model")]
+    assert world == ["0.0.0.0/0"]
+
+
+def test_nothing_is_allowed_that_no_policy_names() -> None:
+    deny = OBJECTS["NetworkPolicy", "stenofleet-default-deny"]["spec"]
+    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    policies = [document["spec"] for (kind, _), document in OBJECTS.items() if kind == "NetworkPolicy"]
+    assert not [policy for policy in policies if "ingress" in policy]
+    assert len(policies) == 5
+
+
+def test_the_port_of_s3_is_the_setting_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = [item for item in KUSTOMIZATION["replacements"] if item["source"]["kind"] == "ConfigMap"]
+    (target,) = port["targets"]
+    assert port["source"]["fieldPath"].removeprefix("data.") in lines(BASE / "settings.env")
+    assert target["select"] == {"kind": "NetworkPolicy", "name": "stenofleet-s3"}
+    (rule,) = allowed("stenofleet-s3")
+    assert target["fieldPaths"] == ["spec.egress.0.ports.0.port"]
+    assert [*rule] == ["ports"]
+
+
+def test_the_controller_waits_for_the_job_that_fetches_the_model() -> None:
+    (waiting, *_), (script,) = pod("stenofleet")["initContainers"], KUSTOMIZATION["configMapGenerator"][1]["files"]
+    path = BASE / script
+    spec = importlib.util.spec_from_file_location("wait_for_model", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert ("Job", module.JOB) in OBJECTS
+    (mount,) = waiting["volumeMounts"]
+    assert waiting["command"][-1] == f"{mount['mountPath']}/{path.name}"
+    assert OBJECTS["Job", module.JOB]["spec"]["activeDeadlineSeconds"] > 0
+
+
+def test_the_cpu_overlay_changes_the_settings_of_the_base() -> None:
+    (kustomization,) = documents(FOLDER / "overlays" / "cpu" / "kustomization.yaml")
+    (merged,) = kustomization["configMapGenerator"]
+    assert (merged["behavior"], merged["namespace"]) == ("merge", KUSTOMIZATION["namespace"])
+    assert merged["name"] == KUSTOMIZATION["configMapGenerator"][0]["name"]
