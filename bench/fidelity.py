@@ -1,6 +1,7 @@
 """What cutting does to words: recordings with known words, cut and whole, compared around every cut.
 
-    python -m bench.fidelity [--minutes 12] [--only NAME]
+    python -m bench.fidelity [--minutes 15] [--only NAME]
+    python -m bench.fidelity --drift 10
 
 A word is *wrong* near a cut where the alignment with the spoken words has an edit within three seconds of it. The
 demonstration model errs by itself too, at the edges of its own windows: so the same places are counted in a transcript
@@ -10,8 +11,8 @@ of the whole file, and what counts is the difference.
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import jiwer
 import numpy as np
 
 from bench.common import WHOLE, machine, table, transcribe
+from controller.demo.recipe.corpus import Language
 from controller.plan import PlanOptions
 from controller.transcript import Transcript
-from tests.speech import HeardWord, Pcm, Script, Tape, normalise, seam_errors, tape, word_errors, write_wav
+from tests import clicks
+from tests.speech import HeardWord, Pcm, Script, Tape, normalise, seam_errors, tape, write_wav
 
 NEAR_MS = 3_000
 ANY_PAUSE = PlanOptions(threshold_ms=0, chunk_ms=20_000)
@@ -29,7 +32,7 @@ ANY_PAUSE = PlanOptions(threshold_ms=0, chunk_ms=20_000)
 FORCED = PlanOptions(threshold_ms=0, chunk_ms=15_000, window_ms=20, pause_ms=600_000, dip_ms=600_000)
 FIXED = FORCED.model_copy(update={"pad_ms": 0})
 
-Voice = tuple[str, str]
+Voice = tuple[Language, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,6 @@ class Case:
     voices: tuple[Voice, ...]
     inside: bool = False
     dirty: Callable[[Pcm, np.random.Generator], Pcm] | None = None
-    kind: Any = "sentences"
 
 
 EN: tuple[Voice, ...] = (("en", "en-us"), ("en", "en+m3"), ("en", "en-us+f2"))
@@ -83,27 +85,35 @@ def mixed(pcm: Pcm, other: np.ndarray[Any, Any], *, under_db: float, active: Any
 CASES = (
     Case(name="pauses, English", plan=ANY_PAUSE, voices=EN),
     Case(name="pauses, Portuguese", plan=ANY_PAUSE, voices=PT),
-    Case(name="pauses, noise 12 dB under", plan=ANY_PAUSE, voices=EN[:1], dirty=noise),
-    Case(name="pauses, music 18 dB under", plan=ANY_PAUSE, voices=EN[1:2], dirty=music),
-    Case(name="pauses, breaths", plan=ANY_PAUSE, voices=EN[2:], dirty=breath),
+    Case(name="pauses, noise 12 dB under", plan=ANY_PAUSE, voices=EN, dirty=noise),
+    Case(name="pauses, music 18 dB under", plan=ANY_PAUSE, voices=EN, dirty=music),
+    Case(name="pauses, breaths", plan=ANY_PAUSE, voices=EN, dirty=breath),
     Case(name="forced in sentences, 2 s padding", plan=FORCED, voices=(*EN, *PT), inside=True),
     Case(name="fixed in sentences, no padding (naive)", plan=FIXED, voices=(EN[0], PT[0]), inside=True),
 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Around:
+    """What was counted in one place, in the whole file's transcript and in the cut one's."""
+
+    whole: int
+    cut: int
+
+    @property
+    def more(self) -> int:
+        return self.cut - self.whole
+
+
 @dataclass(kw_only=True)
 class Tally:
-    """Sums over the recordings of a case."""
+    """Counts of a case: one entry a cut (``wrong``, ``seams``) or a span (``edits``, ``words``)."""
 
-    cuts: int = 0
     in_pauses: int = 0
-    words: int = 0
-    errors_whole: float = 0
-    errors_cut: float = 0
-    near_whole: int = 0
-    near_cut: int = 0
-    seams_whole: int = 0
-    seams_cut: int = 0
+    wrong: list[Around] = field(default_factory=list)
+    seams: list[Around] = field(default_factory=list)
+    edits: list[Around] = field(default_factory=list)
+    words: list[int] = field(default_factory=list)
     tails_lost: int = 0
     recordings: int = 0
 
@@ -112,28 +122,32 @@ def measure(case: Case, minutes: float, folder: Path) -> Tally:
     """Make, transcribe and compare every recording of the case."""
     tally = Tally()
     for number, (language, voice) in enumerate(case.voices):
-        said = tape(seconds=60 * minutes, seed=100 + number, language=language, voice=voice, kind=case.kind)  # type: ignore[arg-type]
+        said = tape(seconds=60 * minutes, seed=100 + number, language=language, voice=voice)
         sound = case.dirty(said.pcm, np.random.default_rng(number)) if case.dirty else said.pcm
         media = write_wav(folder / f"{number}.wav", sound)
         cut, plan = transcribe(media, case.plan, language=language)
         whole, _ = transcribe(media, WHOLE, language=language)
         every = [span.end_ms for span in plan.spans[:-1]]
         cuts = [at for at in every if inside(said, at)] if case.inside else every
-        tally.cuts += len(cuts)
-        tally.in_pauses += sum(not inside(said, at, margin_ms=0) for at in cuts)
-        tally.recordings += 1
-        tally.words += len(said.words)
-        tally.errors_whole += word_errors(said.words, whole.text).wer * len(said.words)
-        tally.errors_cut += word_errors(said.words, cut.text).wer * len(said.words)
-        tally.near_whole += wrong_near(said, cuts, whole)
-        tally.near_cut += wrong_near(said, cuts, cut)
-        tally.seams_whole += seam_count(said, cuts, whole)
-        tally.seams_cut += seam_count(said, cuts, cut)
-        tally.tails_lost += normalise(cut.text)[-1:] != normalise(said.words[-1])[-1:] and (
-            normalise(whole.text)[-1:] == normalise(said.words[-1])[-1:]
-        )
+        compare(tally, said, whole, cut, cuts=cuts, spans=[(span.start_ms, span.end_ms) for span in plan.spans])
         print(f"{case.name}: {voice}: {len(cuts)} cuts", file=sys.stderr, flush=True)
     return tally
+
+
+def compare(
+    tally: Tally, said: Tape, whole: Transcript, cut: Transcript, *, cuts: list[int], spans: list[tuple[int, int]]
+) -> None:
+    """Add what one recording's two transcripts make wrong, around every cut and within every span."""
+    edits_whole, edits_cut = edits(said, whole), edits(said, cut)
+    tally.recordings += 1
+    tally.in_pauses += sum(not inside(said, at, margin_ms=0) for at in cuts)
+    tally.tails_lost += last_word(cut) != last_word(said) == last_word(whole)
+    for at in cuts:
+        tally.wrong.append(Around(whole=near(edits_whole, at), cut=near(edits_cut, at)))
+        tally.seams.append(Around(whole=seam_count(said, at, whole), cut=seam_count(said, at, cut)))
+    for span in spans:
+        tally.words.append(begun_in(spoken(said), span))
+        tally.edits.append(Around(whole=begun_in(edits_whole, span), cut=begun_in(edits_cut, span)))
 
 
 def inside(said: Tape, at_ms: int, *, margin_ms: int = 100) -> bool:
@@ -148,66 +162,111 @@ def heard(transcript: Transcript) -> list[HeardWord]:
     ]
 
 
-def seam_count(said: Script, cuts: list[int], transcript: Transcript) -> int:
-    """Words lost or doubled near the cuts."""
-    found = seam_errors(said.utterances, cuts, heard(transcript), window_ms=NEAR_MS)
+def spoken(said: Script) -> list[HeardWord]:
+    """Its words with about their times."""
+    return [word for utterance in said.utterances for word in utterance.word_times()]
+
+
+def last_word(text: Script | Transcript) -> list[str]:
+    """It alone, as two hearings of it agree; nothing where nothing was heard."""
+    return normalise(text.words[-1] if isinstance(text, Script) else text.text)[-1:]
+
+
+def seam_count(said: Script, at_ms: int, transcript: Transcript) -> int:
+    """Words lost or doubled near a cut."""
+    found = seam_errors(said.utterances, [at_ms], heard(transcript), window_ms=NEAR_MS)
     return len(found.lost) + len(found.doubled)
 
 
-def wrong_near(said: Script, cuts: list[int], transcript: Transcript) -> int:
-    """Edits within three seconds of a cut."""
-    spoken = [(token, start, end) for word, start, end in _said(said) for token in normalise(word)]
-    tokens = [(token, start, end) for word, start, end in heard(transcript) for token in normalise(word)]
-    (chunks,) = jiwer.process_words(" ".join(w[0] for w in spoken), " ".join(w[0] for w in tokens)).alignments
-    edits = 0
+def edits(said: Script, transcript: Transcript) -> list[HeardWord]:
+    """Every word that is missing, wrong or too much."""
+    wanted, got = (
+        [(token, start, end) for word, start, end in words for token in normalise(word)]
+        for words in (spoken(said), heard(transcript))
+    )
+    (chunks,) = jiwer.process_words(" ".join(w[0] for w in wanted), " ".join(w[0] for w in got)).alignments
+    found: list[HeardWord] = []
     for chunk in chunks:
         if chunk.type in ("delete", "substitute"):
-            edits += sum(_near(word, cuts) for word in spoken[chunk.ref_start_idx : chunk.ref_end_idx])
+            found += wanted[chunk.ref_start_idx : chunk.ref_end_idx]
         elif chunk.type == "insert":
-            edits += sum(_near(word, cuts) for word in tokens[chunk.hyp_start_idx : chunk.hyp_end_idx])
-    return edits
+            found += got[chunk.hyp_start_idx : chunk.hyp_end_idx]
+    return found
 
 
-def _said(said: Script) -> Iterator[HeardWord]:
-    for utterance in said.utterances:
-        yield from utterance.word_times()
+def near(words: list[HeardWord], at_ms: int) -> int:
+    """How many of the words are within three seconds of a cut."""
+    return sum(start - NEAR_MS <= at_ms <= end + NEAR_MS for _, start, end in words)
 
 
-def _near(word: HeardWord, cuts: list[int]) -> bool:
-    return any(word[1] - NEAR_MS <= at <= word[2] + NEAR_MS for at in cuts)
+def begun_in(words: list[HeardWord], span: tuple[int, int]) -> int:
+    """How many of the words begin in an interval."""
+    return sum(span[0] <= start < span[1] for _, start, _ in words)
+
+
+def interval(places: list[Around], weights: list[int]) -> tuple[float, float, float]:
+    """How many more the cut transcript has per unit of weight, with its 95 % interval (bootstrap over the places)."""
+    more, weight = np.array([place.more for place in places]), np.array(weights)
+    drawn = np.random.default_rng(0).integers(0, len(places), (4000, len(places)))
+    low, high = np.percentile(more[drawn].sum(axis=1) / weight[drawn].sum(axis=1), [2.5, 97.5])
+    return more.sum() / weight.sum(), float(low), float(high)
 
 
 def row(case: Case, tally: Tally) -> list[str]:
     """One line of the table."""
-    per_cut = 1 / max(tally.cuts, 1)
+    words, ones = sum(tally.words), [1] * len(tally.wrong)
+    wer_whole, wer_cut = (100 * sum(of) / words for of in zip(*((e.whole, e.cut) for e in tally.edits), strict=True))
     return [
         case.name,
-        str(tally.cuts),
-        f"{100 * tally.in_pauses * per_cut:.0f} %",
-        f"{100 * tally.errors_whole / tally.words:.2f} %",
-        f"{100 * tally.errors_cut / tally.words:.2f} %",
-        f"{tally.near_whole} → {tally.near_cut}",
-        f"{(tally.near_cut - tally.near_whole) * per_cut:+.3f}",
-        f"{tally.seams_whole} → {tally.seams_cut}",
-        f"{(tally.seams_cut - tally.seams_whole) * per_cut:+.3f}",
+        str(len(ones)),
+        f"{100 * tally.in_pauses / len(ones):.0f} %",
+        f"{wer_whole:.2f} → {wer_cut:.2f} %",
+        "{:+.2f} ({:+.2f} … {:+.2f})".format(*(100 * part for part in interval(tally.edits, tally.words))),
+        changed(tally.wrong),
+        "{:+.3f} ({:+.3f} … {:+.3f})".format(*interval(tally.wrong, ones)),
+        changed(tally.seams),
+        "{:+.3f} ({:+.3f} … {:+.3f})".format(*interval(tally.seams, ones)),
         f"{tally.tails_lost} of {tally.recordings}",
     ]
+
+
+def changed(places: list[Around]) -> str:
+    """From the whole file to the cut one, in all."""
+    return f"{sum(place.whole for place in places)} → {sum(place.cut for place in places)}"
+
+
+def drift(hours: int) -> None:
+    """Print how far the clicks of a long recording are from where they belong, in every chunk."""
+    rows = []
+    for kind in ("mp3", "m4a"):
+        with tempfile.TemporaryDirectory(prefix="stenofleet-drift-") as folder:
+            path = clicks.long_recording(Path(folder) / f"long.{kind}", hours=hours)
+            shown = clicks.cut(path, Path(folder), PlanOptions(threshold_ms=0))
+        off_ms = [1000 * (at - 5 - 600 * number) for number, at in enumerate(shown.times_s)]
+        lost = shown.plan.duration_ms - shown.samples / 16
+        rows.append([kind, str(len(shown.plan.spans)), f"{min(off_ms):+.3f} … {max(off_ms):+.3f} ms", f"{lost:.2f} ms"])
+    print(f"{machine()}, {hours} h\n")
+    print(table(["format", "chunks", "clicks off by", "decoded, less all chunks"], rows))
 
 
 def main() -> None:
     """Measure all cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=12, help="length of each recording")
+    parser.add_argument("--minutes", type=float, default=15, help="length of each recording")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--drift", type=int, metavar="HOURS", help="only this: how far clicks drift in so many hours")
     arguments = parser.parse_args()
+    if arguments.drift:
+        drift(arguments.drift)
+        return
     rows = []
     for case in CASES:
         if arguments.only in case.name:
             with tempfile.TemporaryDirectory(prefix="stenofleet-fidelity-") as folder:
                 rows.append(row(case, measure(case, arguments.minutes, Path(folder))))
     print(f"{machine()}, {arguments.minutes:g} minutes a recording\n")
-    header = ["case", "cuts", "in pauses", "WER whole", "WER cut", "wrong near cuts, whole → cut", "more a cut"]
-    print(table([*header, "lost or doubled, whole → cut", "more a cut", "tails lost"], rows))
+    header = ["case", "cuts", "in pauses", "WER, whole → cut", "points more", "wrong near cuts", "more a cut"]
+    print(table([*header, "lost or doubled", "more a cut", "tails lost"], rows))
 
 
 if __name__ == "__main__":
