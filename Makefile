@@ -3,16 +3,17 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg demo test test-s3 bench lint fmt lock clean
+.PHONY: help venv ffmpeg demo test test-s3 test-cluster bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 CODE := $(foreach dir,controller chunk_job tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHON
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):[^#]*## *\(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## *\(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 venv: $(READY) ## set up .venv: the hash-locked packages and this project, editable
 	@:
@@ -42,8 +43,24 @@ test-s3: venv ffmpeg ## the store and whole runs on a real MinIO, which is built
 	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
 
+# One worker: there is one cluster, and some tests kill parts of it. KUBECONFIG names another, STENOFLEET_TEST_S3_* its S3.
+test-cluster: venv ffmpeg ## whole runs on a real Kubernetes, built once from Go modules (Linux, root; a quarter of an hour)
+	@sh .ci/need cluster
+	@[ -n "$$KUBECONFIG" ] || $(BIN)/python -m tests.testbed.cluster --build
+	@$(BIN)/python -m pytest -m cluster $(ARGS)
+
 bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)
 	@for bench in fidelity speed s3; do $(BIN)/python -m bench.$$bench || exit 1; done
+
+# BUILDER=… names the program, BASE=… another Debian, LOCK=chunk-job-torch.txt adds torch to the chunk job.
+images: ## build both container images: stenofleet-controller and stenofleet-chunk-job
+	@builder=$(or $(BUILDER),$$(for one in docker podman buildah; do $$one version >/dev/null 2>&1 && echo $$one && break; done)); \
+	if [ -z "$$builder" ]; then echo "make: no docker, podman or buildah here that answers: images are built by one" >&2; exit 1; fi; \
+	for target in controller chunk-job; do \
+	    "$$builder" build --file Dockerfile.gpu --target $$target --tag stenofleet-$$target:$(VERSION) \
+	        --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
+	        $(if $(BASE),--build-arg BASE=$(BASE)) $(if $(LOCK),--build-arg LOCK=$(LOCK)) . || exit 1; \
+	done
 
 lint: venv ## ruff, mypy and import-linter; each runs even if another fails
 	@failed=; \
@@ -69,7 +86,9 @@ lock: venv ## resolve requirements/*.txt again, keeping versions that still fit 
 	    --no-build $(if $(UPGRADE),--upgrade) "$$@"; }; \
 	compile pyproject.toml --group dev -o requirements/dev.txt && \
 	compile --group controller -c requirements/dev.txt -o requirements/controller.txt && \
-	compile --group chunk-job -c requirements/dev.txt -o requirements/chunk-job.txt
+	for group in chunk-job chunk-job-torch build; do \
+	    compile --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; \
+	done
 	@grep -c '==' requirements/*.txt
 
 clean: ## remove .venv, caches and build output

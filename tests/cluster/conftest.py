@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.site import site
+from tests.cluster.site import Images, site
 from tests.testbed import cluster as testbed
+from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
 __all__ = ["site"]
@@ -23,3 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster() -> Iterator[Cluster]:
     with testbed.cluster() as up:
         yield up
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> Images:
+    """The product's images, built from these sources and loaded; a given cluster has them under the same names."""
+    if cluster.own:
+        for target in built.TARGETS:
+            cluster.load(built.archive(target))
+    return Images(controller=built.name("controller"), chunk_job=built.name("chunk-job"), model=built.DEMO_MODEL)

@@ -107,8 +107,7 @@ class ControlPlane:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(self._keys / "ca.pem"))
         names = ["localhost", *("kubernetes.default.svc.cluster.local".rsplit(".", cut)[0] for cut in range(5))]
-        addresses = (network.GATEWAY, _FIRST_SERVICE, "127.0.0.1")
-        server = authority.issue_cert(*addresses, *names, key_type=trustme.KeyType.RSA)  # busybox speaks no other
+        server = authority.issue_cert(network.GATEWAY, _FIRST_SERVICE, "127.0.0.1", *names)
         server.private_key_and_cert_chain_pem.write_to_path(str(self._keys / "api-server.pem"))
         authority.issue_cert("service-accounts").private_key_pem.write_to_path(str(self._keys / "accounts.pem"))
         rows = [f'{one.token},{one.user},{one.user},"{",".join(one.groups)}"' for one in self._identities.values()]
