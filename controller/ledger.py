@@ -19,6 +19,7 @@ from chunk_job.contract import (
     DocumentInvalid,
     Language,
     TranscribeOptions,
+    Usage,
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
@@ -57,6 +58,14 @@ class _Known:
     digests: frozenset[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Spent:
+    """What the report needs of a winner, which may be megabytes and is not read again for it."""
+
+    speech_ms: int
+    usage: Usage
+
+
 class Ledger:
     """The store's view of one run, kept by the process that leads it."""
 
@@ -67,6 +76,7 @@ class Ledger:
         self.keys = RunKeys(record.run)
         self._tasks: dict[int, _Known] = {}
         self._winners: dict[int, ResultKey] = {}
+        self._spent: dict[int, _Spent] = {}
         self._invalid: dict[str, str] = {}
         self._evidence: list[Evidence] = []
         self._used: dict[int | None, int] = {}
@@ -287,11 +297,12 @@ class Ledger:
             if key.span in self._winners and self._winners[key.span] <= key:
                 continue
             try:
-                self._result(key)
+                result, _ = self._result(key)
             except DocumentInvalid as error:
                 self._invalid[key.key] = error.summary
             else:
                 self._winners[key.span] = key
+                self._spent[key.span] = _Spent(speech_ms=result.speech_ms, usage=result.usage)
                 if not self.request.keep_chunks:
                     self._store.delete(self.keys.audio(key.span))
             self._used[key.span] = max(self._used.get(key.span, 0), key.attempt)
@@ -372,18 +383,16 @@ class Ledger:
 
     def _span_report(self, span: int) -> SpanReport:
         failures = [item for item in self._evidence if item.span == span]
-        winner = self._winners.get(span)
-        result = self._result(winner)[0] if winner else None
-        usage = result.usage if result else None
+        winner, spent = self._winners.get(span), self._spent.get(span)
         return SpanReport(
             span=span,
             attempts=max([winner.attempt if winner else 0, *(item.attempt for item in failures)]),
             failures=tuple(item.failure for item in failures),
             audio_s=self._tasks[span].audio_ms / 1000,
-            speech_s=result.speech_ms / 1000 if result else 0.0,
-            fetch_s=usage.fetch_ms / 1000 if usage else 0.0,
-            load_s=usage.load_ms / 1000 if usage else 0.0,
-            transcribe_s=usage.transcribe_ms / 1000 if usage else 0.0,
+            speech_s=spent.speech_ms / 1000 if spent else 0.0,
+            fetch_s=spent.usage.fetch_ms / 1000 if spent else 0.0,
+            load_s=spent.usage.load_ms / 1000 if spent else 0.0,
+            transcribe_s=spent.usage.transcribe_ms / 1000 if spent else 0.0,
         )
 
     def _document(self, kind: type[_D], key: str) -> _D | None:
