@@ -50,7 +50,7 @@ test-cluster: venv ffmpeg ## whole runs on a real Kubernetes, built once from Go
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
 
 bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)
-	@for bench in fidelity speed s3; do $(BIN)/python -m bench.$$bench || exit 1; done
+	@for bench in fidelity speed merge setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # BUILDER=… names the program, BASE=… another Debian, LOCK=chunk-job-torch.txt adds torch to the chunk job.
 images: ## build both container images: stenofleet-controller and stenofleet-chunk-job

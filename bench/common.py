@@ -5,6 +5,7 @@ import platform
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +57,15 @@ def transcribe(
             raise RuntimeError(f"{media}: {settled.summary}")
         made = Plan.decode(store.get(f"runs/{settled.run}/plan.json"))
         return Transcript.decode(base.with_suffix(".json").read_bytes()), made
+
+
+def transcribe_command(media: Path, place: Path, *options: str) -> list[str | Path]:
+    """The command of one run, with a store of its own."""
+    return [
+        *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", demo.MODEL),
+        *("--language", "en", "--threads", "1", "-q", "--store", (place / "store").as_uri(), "-o", place),
+        *options,
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

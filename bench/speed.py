@@ -7,23 +7,17 @@ it by repeating ten minutes, ten hours by repeating those.
 """
 
 import argparse
-import json
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.common import Ratio, compare, cost, machine, table
-from chunk_job.contract import ChunkResult, Engine, Segment, TranscribeOptions, Usage, Word
+from bench import peer
+from bench.common import Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
 from controller import demo
-from controller.formats import FORMATS
-from controller.plan import Plan, PlanOptions, Span
-from controller.records import RunRecord
-from controller.transcript import merge
+from controller.plan import PlanOptions
 from tests.speech import encode, write_tape
 
 PYTHON = (sys.executable, "-P", "-m")
@@ -38,25 +32,12 @@ print("".join(segment.text for segment in segments))
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    peer: str
-    ours: str
-    theirs: str
-    ratio: str
-    bar: str
-
-
 class Bench:
     """The recordings, and a figure for each promise."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder = folder
         self.rounds = rounds
-        self.count = 0
         tape = folder / "ten.wav"
         write_tape(tape, seconds=600, seed=7)
         self.short = encode(tape, folder / "second.wav", "-ss", "1", "-t", "1")
@@ -74,24 +55,7 @@ class Bench:
 
     def command(self, media: Path, *options: str) -> list[str | Path]:
         """One run of its own."""
-        self.count += 1
-        place = self.folder / f"run{self.count}"
-        store = (place / "store").as_uri()
-        fixed = [
-            "--model",
-            str(demo.MODEL),
-            "--language",
-            "en",
-            "--threads",
-            "1",
-            "-q",
-            "--store",
-            store,
-            "-o",
-            str(place),
-        ]
-        command: list[str | Path] = [*PYTHON, "controller", "transcribe", media]
-        return [*command, *fixed, *options]
+        return transcribe_command(media, self.fresh(), *options)
 
     def cut(self, media: Path) -> Ratio:
         """CPU seconds of cutting and encoding."""
@@ -115,32 +79,70 @@ class Bench:
         bare: list[str | Path] = [sys.executable, "-c", BARE, demo.MODEL, self.short]
         return compare(lambda: cost(hand).cpu_s, lambda: cost(bare).cpu_s, rounds=3 * self.rounds)
 
-    def chunked(self, figure: Callable[[list[str | Path]], float], jobs: str) -> Ratio:
-        """Ten chunks of forty minutes against the same command on the whole, controller and cutting included."""
-        cut = ("--chunking-threshold", "0", "--chunk-duration", "240", "--max-parallel", jobs)
+    def chunked(self) -> Iterator[Figure]:
+        """Forty minutes in ten chunks against the same command on the whole and against plain tools.
+
+        Every side is a whole command, the controller and the cutting included.
+        """
+        program = peer.install(self.folder / "peer")
+        cut = ("--chunking-threshold", "0", "--chunk-duration", "240", "--max-parallel")
         whole = ("--chunking-threshold", "99999", "--max-parallel", "1", "--compute-type", "int8")
-        return compare(
-            lambda: figure(self.command(self.forty, *cut)),
-            lambda: figure(self.command(self.forty, *whole)),
-            rounds=self.rounds,
+        costs = turns(
+            {
+                "whole": lambda: cost(self.command(self.forty, *whole)),
+                "one": lambda: cost(self.command(self.forty, *cut, "1")),
+                "two": lambda: cost(self.command(self.forty, *cut, "2")),
+                "peer": lambda: cost(
+                    peer.command(program, self.forty, self.fresh(), seconds=240, jobs=2), HF_HUB_OFFLINE="1"
+                ),
+            },
+            self.rounds,
         )
 
-    def intake_mib(self, media: Path) -> float:
+        def wall(ours: str, theirs: str) -> Ratio:
+            return Ratio(ours=costs[ours].wall_s, theirs=costs[theirs].wall_s)
+
+        def cpu(ours: str, theirs: str) -> Ratio:
+            return Ratio(ours=costs[ours].cpu_s, theirs=costs[theirs].cpu_s)
+
+        file, tools = "the whole file, one thread", "ffmpeg, GNU parallel, whisper-ctranslate2"
+        yield by_ratio("ten chunks one by one", file, "≤ 1.05", cpu("one", "whole"), "CPU s")
+        yield by_ratio("two workers of one thread", file, "≤ 0.55", wall("two", "whole"), "s")
+        yield by_ratio("two workers of one thread", tools, "≤ 1.05", wall("two", "peer"), "s")
+        yield by_ratio("the same in CPU seconds", tools, "", cpu("two", "peer"), "CPU s")
+
+    def intake_memory(self) -> Figure:
         """Peak memory of the largest process while nothing but cutting happens."""
         script = "import bench.speed, sys; bench.speed.cut_only(*sys.argv[1:])"
-        return cost([sys.executable, "-c", script, media, self.fresh()], PYTHONPATH=str(Path.cwd())).peak_mib
+        long, short = (
+            cost([sys.executable, "-c", script, media, self.fresh()], PYTHONPATH=str(Path.cwd())).peak_mib
+            for media in (self.hours, self.mp3)
+        )
+        return Figure(
+            name="cutting 10 h, memory",
+            peer="cutting 2 h",
+            ours=f"{long:.0f} MiB",
+            theirs=f"{short:.0f} MiB",
+            ratio=f"{long - short:+.0f} MiB",
+            bar="≤ +20 MB",
+        )
 
-    def first_chunk_s(self) -> float:
-        """Wall seconds from the command to the first chunk's task, on ten hours."""
-        command = self.command(self.hours)
-        place = self.folder / f"run{self.count}" / "store"
+    def first_chunk(self) -> Figure:
+        """Wall seconds from the command to the first chunk's process, on ten hours."""
+        place = self.fresh()
+        command = transcribe_command(self.hours, place)
         began_s = time.monotonic()
         with subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL) as child:
-            while not list(place.glob(".local/scratch/*/*-c00000-a1")) and time.monotonic() - began_s < 60:
+            while not list(place.glob("store/.local/scratch/*/*-c00000-a1")) and time.monotonic() - began_s < 60:
                 time.sleep(0.01)
             took_s = time.monotonic() - began_s
             child.terminate()
-        return took_s
+        return Figure(name="first chunk job of 10 h starts after", ours=f"{took_s:.1f} s", bar="≤ 3 s")
+
+    def help(self) -> Figure:
+        """Wall seconds of the shortest command."""
+        shortest_s = min(cost([*PYTHON, "controller", "--help"]).wall_s for _ in range(5))
+        return Figure(name="`stenofleet --help`", ours=f"{shortest_s:.2f} s", bar="< 0.3 s")
 
 
 def cut_only(media: str, folder: str) -> None:
@@ -154,163 +156,17 @@ def cut_only(media: str, folder: str) -> None:
             chunk.audio.unlink()
 
 
-def results(hours: int) -> Iterator[bytes]:
-    """Dense speech as chunk jobs write it: 12 minutes and about 2,400 words a result."""
-    rng = random.Random(1)
-    engine = Engine(
-        faster_whisper="1.2.1",
-        ctranslate2="4.8.1",
-        model="m",
-        model_digest="d",
-        device="cpu",
-        compute_type="int8",
-        isa="x",
-    )
-    usage = Usage(fetch_ms=1, load_ms=1, transcribe_ms=1, cpu_threads=1)
-    for span in range(hours * 5):
-        segments: list[Segment] = []
-        at = 0
-        while at < 714_000:
-            words, start = [], at
-            for _ in range(rng.randint(8, 16)):
-                end = at + rng.randint(100, 400)
-                words.append(
-                    Word(word=f" word{rng.randint(0, 999)}", start_ms=at, end_ms=end, probability=rng.random())
-                )
-                at = end
-            segments.append(
-                Segment(
-                    id=len(segments),
-                    seek=0,
-                    start_ms=start,
-                    end_ms=at,
-                    text="".join(word["word"] for word in words),
-                    tokens=tuple(rng.randint(0, 50_000) for _ in range(len(words) + 4)),
-                    temperature=0.0,
-                    avg_logprob=-0.3,
-                    compression_ratio=1.4,
-                    no_speech_prob=0.01,
-                    words=tuple(words),
-                )
-            )
-            at += rng.randint(100, 900)
-        yield ChunkResult(
-            text="",
-            processing_time=1.0,
-            run="r",
-            span=span,
-            attempt=1,
-            uid="u",
-            task_sha256="t",
-            audio_ms=720_000,
-            speech_ms=720_000,
-            language="en",
-            language_probability=0.9,
-            quality="ok",
-            segments=tuple(segments),
-            engine=engine,
-            usage=usage,
-        ).encode()
-
-
-def merging(rounds: int, *, write: bool) -> Ratio:
-    """CPU seconds of reading, validating and merging ten hours, against ``json.loads`` of the same bytes."""
-    raw = list(results(10))
-    spans = tuple(
-        Span(
-            index=i,
-            start_ms=720_000 * i,
-            end_ms=720_000 * (i + 1),
-            audio_start_ms=720_000 * i,
-            audio_end_ms=720_000 * (i + 1),
-            cut="pause",
-        )
-        for i in range(len(raw))
-    )
-    plan = Plan(run="r", spans=spans, duration_ms=spans[-1].end_ms, offset_ms=0, direct=False, warnings=())
-    record = RunRecord(
-        run="r",
-        identity="i",
-        size_bytes=1,
-        name="n",
-        audio_track=None,
-        plan=PlanOptions(),
-        options=TranscribeOptions(),
-        planner=1,
-        versions={},
-    )
-    wanted = frozenset({"t"})
-
-    def ours() -> float:
-        began_s = time.process_time()
-        read = (ChunkResult.read(data, run="r", span=i, task_sha256=wanted) for i, data in enumerate(raw))
-        transcript = merge(plan, record, read)
-        if write:
-            for render in FORMATS.values():
-                render(transcript)
-        return time.process_time() - began_s
-
-    def theirs() -> float:
-        began_s = time.process_time()
-        for data in raw:
-            json.loads(data)
-        return time.process_time() - began_s
-
-    return compare(ours, theirs, rounds=3 * rounds)
-
-
-def by_ratio(name: str, peer: str, bar: str, ratio: Ratio, unit: str) -> Figure:
-    """A line that compares."""
-    ours, theirs = f"{ratio.ours:.2f} {unit}", f"{ratio.theirs:.2f} {unit}"
-    return Figure(name=name, peer=peer, ours=ours, theirs=theirs, ratio=f"{ratio.value:.2f}", bar=bar)
-
-
-def figures(bench: Bench) -> Iterator[Callable[[], Figure]]:
-    """All of them, to be measured one by one."""
+def figures(folder: Path, rounds: int) -> Iterator[Figure]:
+    """All of them, one by one."""
+    bench = Bench(folder, rounds)
+    yield bench.help()
+    yield bench.first_chunk()
     segment = "`ffmpeg -f segment -c:a flac`"
-    yield lambda: by_ratio("cut and encode 2 h of mp3", segment, "≤ 1.0", bench.cut(bench.mp3), "CPU s")
-    yield lambda: by_ratio("cut and encode 2 h of m4a", segment, "≤ 1.0", bench.cut(bench.m4a), "CPU s")
-    yield lambda: by_ratio("chunk job, 1 s of audio", "bare faster-whisper call", "≤ 0.9", bench.job(), "CPU s")
-    whole = "the whole file, one thread"
-    yield lambda: by_ratio(
-        "ten chunks one by one", whole, "≤ 1.05", bench.chunked(lambda command: cost(command).cpu_s, "1"), "CPU s"
-    )
-    yield lambda: by_ratio(
-        "two workers of one thread", whole, "≤ 0.55", bench.chunked(lambda command: cost(command).wall_s, "2"), "s"
-    )
-    loads = "`json.loads` of the same bytes"
-    yield lambda: by_ratio("merge 10 h", loads, "≤ 3", merging(bench.rounds, write=False), "CPU s")
-    yield lambda: by_ratio("merge 10 h, write five formats", loads, "", merging(bench.rounds, write=True), "CPU s")
-
-    def memory() -> Figure:
-        long, short = bench.intake_mib(bench.hours), bench.intake_mib(bench.mp3)
-        more = f"{long - short:+.0f} MiB"
-        return Figure(
-            name="cutting 10 h, memory",
-            peer="cutting 2 h",
-            ours=f"{long:.0f} MiB",
-            theirs=f"{short:.0f} MiB",
-            ratio=more,
-            bar="≤ +20 MB",
-        )
-
-    yield memory
-    yield lambda: Figure(
-        name="first chunk job of 10 h starts after",
-        peer="",
-        ours=f"{bench.first_chunk_s():.1f} s",
-        theirs="",
-        ratio="",
-        bar="≤ 3 s",
-    )
-    yield lambda: Figure(
-        name="`stenofleet --help`",
-        peer="",
-        ours=f"{min(cost([*PYTHON, 'controller', '--help']).wall_s for _ in range(5)):.2f} s",
-        theirs="",
-        ratio="",
-        bar="< 0.3 s",
-    )
+    yield by_ratio("cut and encode 2 h of mp3", segment, "≤ 1.0", bench.cut(bench.mp3), "CPU s")
+    yield by_ratio("cut and encode 2 h of m4a", segment, "≤ 1.0", bench.cut(bench.m4a), "CPU s")
+    yield bench.intake_memory()
+    yield by_ratio("chunk job, 1 s of audio", "bare faster-whisper call", "≤ 0.9", bench.job(), "CPU s")
+    yield from bench.chunked()
 
 
 def main() -> None:
@@ -318,14 +174,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each comparison, after one to warm up")
     arguments = parser.parse_args()
-    rows = []
     with tempfile.TemporaryDirectory(prefix="stenofleet-speed-") as folder:
-        for measure in figures(Bench(Path(folder), arguments.rounds)):
-            found = measure()
-            print(f"{found.name}: {found.ours} / {found.theirs} {found.ratio}", file=sys.stderr, flush=True)
-            rows.append([found.name, found.peer, found.ours, found.theirs, found.ratio, found.bar])
-    print(f"{machine()}\n")
-    print(table(["what", "against", "ours", "theirs", "ratio", "bar"], rows))
+        report(figures(Path(folder), arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""The peer of the chunked rows: what one would do without this project, ``ffmpeg -f segment``, GNU parallel and
+whisper-ctranslate2, with the same engine, model and options."""
+
+import importlib.metadata
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from controller import demo
+
+ENGINE = ("faster-whisper", "ctranslate2", "onnxruntime", "tokenizers", "numpy", "av")
+OPTIONS = (
+    *("--model_directory", str(demo.MODEL), "--language", "en", "--device", "cpu", "--compute_type", "int8"),
+    *("--threads", "1", "--beam_size", "5", "--vad_filter", "True", "--word_timestamps", "True"),
+    *("--condition_on_previous_text", "False", "--output_format", "json"),
+)
+
+
+def install(folder: Path) -> Path:
+    """whisper-ctranslate2 in an environment of its own, on the very versions a chunk job runs on; its program.
+
+    Ends the bench, saying why, where it or GNU parallel is not to be had.
+    """
+    if not shutil.which("parallel"):
+        sys.exit("bench: GNU parallel is not on this machine: apt-get install parallel")
+    pins = [f"{name}=={importlib.metadata.version(name)}" for name in ENGINE]
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    wanted = [*pip, "install", "whisper-ctranslate2", *pins]
+    done = subprocess.run(wanted, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"bench: whisper-ctranslate2 cannot be installed from the package index: {done.stderr[-500:]}")
+    return folder / "bin" / "whisper-ctranslate2"
+
+
+def command(program: Path, media: Path, folder: Path, *, seconds: int, jobs: int) -> list[str]:
+    """Cut *media* by the clock into *folder* and transcribe the pieces, *jobs* at a time."""
+    cut = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(media), "-vn", "-ac", "1", "-ar", "16000", "-c:a", "flac"]
+    cut += ["-f", "segment", "-segment_time", str(seconds), str(folder / "%03d.flac")]
+    each = ["parallel", "--will-cite", "--halt", "now,fail=1", "-j", str(jobs), str(program), *OPTIONS]
+    each += ["--output_dir", str(folder), ":::"]
+    return ["sh", "-ec", f"{shlex.join(cut)}; {shlex.join(each)} {shlex.quote(str(folder))}/*.flac"]
