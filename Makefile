@@ -46,7 +46,7 @@ test-s3: venv ffmpeg ## the store and whole runs on a real MinIO, which is built
 # One worker: there is one cluster, and some tests kill parts of it. KUBECONFIG names another, STENOFLEET_TEST_S3_* its S3.
 test-cluster: venv ffmpeg ## whole runs on a real Kubernetes, built once from Go modules (Linux, root; a quarter of an hour)
 	@sh .ci/need cluster
-	@[ -n "$$KUBECONFIG" ] || $(BIN)/python -m tests.testbed.cluster --build
+	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
 
 bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)

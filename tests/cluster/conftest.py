@@ -12,12 +12,17 @@ from tests.testbed.cluster import Cluster
 
 __all__ = ["site"]
 
+_PATIENCE_S = 600
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.cluster)
+            if not item.get_closest_marker("timeout"):
+                # The first one may wait for another session's cluster, and loads the images.
+                item.add_marker(pytest.mark.timeout(_PATIENCE_S))
 
 
 @pytest.fixture(scope="session")

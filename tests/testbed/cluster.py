@@ -202,7 +202,7 @@ def cluster() -> Iterator[Cluster]:
         return
     require()
     build_programs()
-    with locked(_LOCK):
+    with locked(_LOCK, holder="another session's cluster"):
         clean()
         STATE.mkdir(mode=0o700)
         own = OwnCluster()

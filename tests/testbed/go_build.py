@@ -60,11 +60,15 @@ def digest(*files: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time has the lock file *path*; a killed one gives it back."""
+def locked(path: Path, *, holder: str = "another session") -> Iterator[None]:
+    """One process at a time has the lock file *path*; a killed one gives it back. Who waits says so: for *holder*."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"testbed: waiting for {holder}, which holds {path}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

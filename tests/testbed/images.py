@@ -5,6 +5,7 @@ Touches: a cache folder outside the checkout with buildah's storage, package reg
     python -m tests.testbed.images         build both images, and print their archives
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ TARGETS = ("controller", "chunk-job")
 PACKAGES = "/opt/stenofleet/lib/python3.11/site-packages"
 DEMO_MODEL = f"{PACKAGES}/controller/demo/model"
 _BASE = "localhost/stenofleet-base:bookworm"
+_MOST_IMAGES = 100
 _TRUST = Path("etc/ssl/certs/ca-certificates.crt")
 
 
@@ -34,6 +36,7 @@ def archive(target: str) -> Path:
     Minutes the first time, seconds where only the project's code has changed.
     """
     with locked(_folder() / "lock"):
+        _forget_old()
         _base()
         identity = _build(target)
         path = _folder() / f"{target}-{identity}.tar"
@@ -63,7 +66,7 @@ def _build(target: str) -> str:
 
 def _base() -> None:
     """A minimal Debian in buildah's storage, which trusts what this machine trusts, so that pip and apt work in it."""
-    if _buildah("images", "--quiet", "--filter", f"reference={_BASE}"):
+    if _BASE in _buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
         return
     print("testbed: making a base image from Debian's packages (a minute, once)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="stenofleet-base-") as folder:
@@ -73,11 +76,20 @@ def _base() -> None:
             stdout=subprocess.DEVNULL,
             check=True,
         )
+        for leftovers in ("var/cache/apt", "var/lib/apt/lists"):
+            shutil.rmtree(root / leftovers)
+            (root / leftovers).mkdir()
         (root / _TRUST).write_bytes((Path("/") / _TRUST).read_bytes())
         (root / "etc/pip.conf").write_text(f"[global]\ncert = /{_TRUST}\n")
         dockerfile = Path(folder) / "Dockerfile"
         dockerfile.write_text("FROM scratch\nCOPY root /\n")
         _buildah("build", "--quiet", "--isolation", "chroot", "--tag", _BASE, "--file", str(dockerfile), folder)
+
+
+def _forget_old() -> None:
+    """Begin anew where many changes have left their layers: nothing else ever takes them out of the cache."""
+    if len(_buildah("images", "--all", "--quiet").split()) > _MOST_IMAGES:
+        _buildah("rmi", "--all", "--force")
 
 
 def _folder() -> Path:
