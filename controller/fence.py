@@ -85,7 +85,7 @@ def check_end(tool: str, code: int, words: bytes) -> None:
     """Raises :class:`MediaProblem` if *tool* crashed or met a limit: more is missing then than a broken frame."""
     if code < 0:
         raise MediaProblem(
-            f"{tool} was ended by {signal.Signals(-code).name}: it crashed, or took more time or memory than it gets",
+            f"{tool} was ended by {signal.Signals(-code).name}: it crashed, or took more than it is given",
             CONVERT,
         )
     if (code and b"Cannot allocate memory" in words) or b"Failed to compensate for timestamp delta" in words:

@@ -1,0 +1,273 @@
+"""Media that attack: no other file is read, nothing is connected, memory and length stay bounded, the file is named."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests import hostile, lies, speech
+from tests.examine import Finding, examine
+from tests.river import SMALL, Desk
+from tests.trace import trace
+
+pytestmark = pytest.mark.process
+
+FUZZ_SEED = 4
+FUZZ_FILES = 30
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="strace and limits are Linux'")
+
+
+class Listener:
+    """A server on this machine that counts who calls, and hangs up."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            caller, _ = self._socket.accept()
+            with caller:
+                if caller.recv(3) == b"end":
+                    return
+                self.calls += 1
+
+    def close(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            last.sendall(b"end")
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    yield listener
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    return hostile.write_honest(tmp_path_factory.mktemp("honest"))
+
+
+@pytest.fixture
+def canary(desk: Desk) -> Path:
+    return speech.write_wav(desk.folder / "canary.wav", speech.silence(1))
+
+
+def written(folder: Path, files: Iterator[tuple[str, bytes]], start: str = "") -> list[Path]:
+    """The files whose names begin with *start*, written to *folder*."""
+    paths = []
+    for name, data in files:
+        if name.startswith(start):
+            (folder / name).write_bytes(data)
+            paths.append(folder / name)
+    assert paths
+    return paths
+
+
+# ---------------------------------------------------------------- other files, other machines
+
+
+def check_reach(desk: Desk, listener: Listener, files: list[str]) -> str:
+    """Plan *files* under strace: a tool opens its file alone, nobody the canary or a socket. What is said."""
+    command = [sys.executable, "-P", "-m", "controller", "plan", "--", *files]
+    traced = trace(command, cwd=desk.folder, env=desk.environment())
+    wanted = {os.path.join(desk.folder, name) for name in files}  # noqa: PTH118 - byte for byte as the command makes it
+    assert len(traced.tools) >= len(files)
+    met: set[str] = set()
+    for pid in traced.tools:
+        opened = traced.opened.get(pid, frozenset())
+        assert len(opened) == 1, opened
+        met |= opened
+    assert met == wanted
+    everything = frozenset().union(*traced.opened.values()) - wanted - set(files)
+    assert not [path for path in everything if "canary.wav" in path]
+    assert traced.sockets == ()
+    assert listener.calls == 0
+    assert "Traceback" not in traced.err
+    return traced.err
+
+
+@linux
+@pytest.mark.parametrize("start", ["file", "n", "protocol"])
+def test_a_file_that_names_others_is_the_only_one_read(
+    desk: Desk, canary: Path, listener: Listener, start: str
+) -> None:
+    paths = written(desk.folder, hostile.redirectors(canary, listener.port), start)
+    words = check_reach(desk, listener, [path.name for path in paths])
+    for path in paths:
+        (line,) = [line for line in words.splitlines() if line.startswith(f"{path}: ")]
+        assert "is a playlist or another format" in line or "is not media that ffmpeg can read" in line
+    assert "0x" not in words
+
+
+@linux
+def test_a_container_that_refers_to_others_is_the_only_one_read(
+    desk: Desk, canary: Path, listener: Listener, honest: Mapping[str, bytes]
+) -> None:
+    paths = written(desk.folder, hostile.referrers(honest, canary))
+    check_reach(desk, listener, [path.name for path in paths])
+
+
+@linux
+def test_a_name_that_reads_as_a_protocol_is_a_name(desk: Desk, canary: Path, listener: Listener) -> None:
+    (desk.folder / "http:").mkdir()
+    for name in hostile.NAMES:
+        speech.write_wav(desk.folder / name, speech.silence(1, noise_db=-60))
+    assert check_reach(desk, listener, list(hostile.NAMES)) == ""
+
+
+@linux
+@pytest.mark.parametrize(
+    "name,options",
+    [
+        ("file-hls.m3u8", ()),
+        ("file-hls.mp4", ("-f", "hls")),
+        ("near-concat.ffconcat", ()),
+        ("file-concat.wav", ("-safe", "0")),
+        ("protocol0.ffconcat", ("-safe", "0")),
+        ("net-hls.m3u8", ()),
+        ("dref-alias.mov", ("-enable_drefs", "1", "-use_absolute_path", "1")),
+    ],
+)
+def test_without_the_fence_the_same_files_reach_out(
+    desk: Desk, canary: Path, listener: Listener, honest: Mapping[str, bytes], name: str, options: tuple[str, ...]
+) -> None:
+    """The traps are set: a test that finds nothing opened would find it."""
+    written(desk.folder, hostile.redirectors(canary, listener.port))
+    written(desk.folder, hostile.referrers(honest, canary))
+    protocols = ("-protocol_whitelist", "file,http,tcp,subfile,crypto,data")
+    traced = trace(["ffprobe", "-v", "error", *protocols, *options, "-i", name], cwd=desk.folder)
+    reached = any("canary.wav" in path for paths in traced.opened.values() for path in paths)
+    assert reached or (listener.calls and traced.sockets), traced.err
+
+
+# ---------------------------------------------------------------- more than a file can hold
+
+
+def check(paths: list[Path]) -> dict[str, Finding]:
+    findings = examine(paths)
+    assert [finding.name for finding in findings] == [path.name for path in paths]
+    faults = {path: list(finding.faults(path)) for finding, path in zip(findings, paths, strict=True)}
+    assert not {path: found for path, found in faults.items() if found}
+    return {finding.name: finding for finding in findings}
+
+
+ENDLESS = "far more than a file of its size can hold"
+LYING: Mapping[str, str | int] = {
+    "rate1.wav": ENDLESS,
+    "flac-1hz.flac": ENDLESS,
+    "rate2147483647.wav": "needs more than 512 MiB at once",
+    "sttsffffffff.m4a": "needs more than 512 MiB at once",
+    "stcoffffffff.m4a": "needs more than 512 MiB at once",
+    "channels65535.wav": "is not media that ffmpeg can read",
+    "channels255.wav": "no audio could be decoded",
+    "language.opus": "ffprobe was ended by SIGXFSZ",
+    "page.mp4": "is not media that ffmpeg can read",
+    "cover.mp3": 2_000,
+    "size2880000000.wav": 1_000,
+    "size4294967295.wav": 1_000,
+    "size0.wav": 1_000,
+    "tag.mp3": 2_000,
+}
+"""What must come of some of them: a refusal, or so many milliseconds."""
+
+
+@linux
+def test_a_header_that_lies_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
+    findings = check(written(tmp_path, lies.lies(honest)))
+    for name, wanted in LYING.items():
+        finding = findings[name]
+        assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.told), finding
+
+
+JUMPS = {"1.mkv": 3601, "2.mkv": 2, "10000.mkv": 2, "10000.ts": 2}
+"""Hours between the first and the second half of a recording, and the seconds that come of it."""
+
+
+def jump(path: Path, seconds: int) -> Path:
+    """Two seconds of stereo, and *seconds* between their time stamps."""
+    step = f"asetpts='PTS+if(gt(T,1),{seconds}/TB,0)'"
+    source = ["-f", "lavfi", "-i", "sine=d=2:r=48000"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, "-af", step, "-ac", "2", "-c:a", "aac", path], check=True)
+    return path
+
+
+@linux
+def test_time_stamps_that_jump_for_years_make_no_silence_and_those_of_an_hour_do(tmp_path: Path) -> None:
+    paths = [jump(tmp_path / name, int(name.split(".")[0]) * 3600 - 1) for name in JUMPS]
+    findings = check(paths)
+    lengths_s = {name: round((finding.duration_ms or 0) / 1000) for name, finding in findings.items()}
+    assert lengths_s == JUMPS
+    assert max(finding.peak_mb for finding in findings.values()) < 400
+
+
+@linux
+def test_an_hour_of_silence_in_a_small_file_is_cut_like_any_other(tmp_path: Path) -> None:
+    path = tmp_path / "silence.flac"
+    source = ["-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono:d=3600"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, path], check=True)
+    assert path.stat().st_size < 1_000_000
+    finding = check([path])[path.name]
+    assert finding.duration_ms == 3_600_000
+    assert finding.peak_mb < 200
+
+
+@linux
+def test_of_many_tracks_one_is_read_and_some_are_told(desk: Desk) -> None:
+    wav = speech.write_wav(desk.folder / "a.wav", speech.silence(1, noise_db=-60))
+    tracks = [part for _ in range(200) for part in ("-map", "0")]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", wav, *tracks, "-c", "copy", desk.folder / "many.mka"], check=True)
+    assert desk.run("plan", "many.mka", "--audio-track", "199").code == 0
+    ended = desk.run("plan", "many.mka", "--audio-track", "200")
+    assert ended.code == 5
+    assert "many.mka: has no audio track 200\n  use --audio-track with one of: 0 (pcm_s16le und), 1 " in ended.err
+    assert "7 (pcm_s16le und), … up to 199\n" in ended.err
+
+
+@linux
+def test_a_device_and_a_terabyte_of_nothing_are_refused(desk: Desk) -> None:
+    (desk.folder / "zero.wav").symlink_to("/dev/zero")
+    with (desk.folder / "sparse.mp4").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    ended = desk.run("plan", "zero.wav", "sparse.mp4")
+    assert ended.code == 5
+    assert "zero.wav: is no regular file" in ended.err
+    assert f"{desk.folder}/sparse.mp4: is not media that ffmpeg can read" in ended.err
+
+
+@linux
+def test_a_bomb_fails_alone_and_leaves_nothing(desk: Desk, honest: Mapping[str, bytes]) -> None:
+    written(desk.folder, lies.lies(honest), "rate2147483647.wav")
+    speech.write_wav(desk.folder / "good.wav", speech.silence(2, noise_db=-60))
+    ended = desk.transcribe("rate2147483647.wav", "good.wav", *SMALL)
+    assert ended.code == 4
+    assert "rate2147483647.wav: ffmpeg needs more than 512 MiB at once for it" in ended.err
+    assert "convert it to WAV or FLAC" in ended.err
+    assert "Traceback" not in ended.err
+    assert {name.split(".")[0] for name in desk.outputs} == {"good"}
+    assert desk.leftovers() == []
+    assert not list(desk.store.root.glob("work/*/audio/*"))
+
+
+# ---------------------------------------------------------------- files that were broken
+
+
+@linux
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_broken_file_is_refused_or_read_within_bounds(tmp_path: Path, honest: Mapping[str, bytes], half: int) -> None:
+    """Another seed, for as long as one likes: ``make soak``."""
+    files = islice(hostile.broken(honest, FUZZ_SEED), half, FUZZ_FILES, 2)
+    check(written(tmp_path, files))

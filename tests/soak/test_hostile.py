@@ -1,0 +1,39 @@
+"""Broken files without end, as ``make soak`` wants: for so long, from a seed that is told, failures kept."""
+
+import os
+import secrets
+import time
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tests import hostile
+from tests.examine import examine
+
+pytestmark = pytest.mark.soak
+
+BATCH = 50
+SECONDS = float(os.environ.get("STENOFLEET_SOAK_S") or "600")
+SEED = int(os.environ.get("STENOFLEET_SOAK_SEED") or secrets.randbelow(1 << 32))
+
+
+@pytest.mark.timeout(SECONDS + 600)
+def test_no_broken_file_gets_out_of_bounds(tmp_path: Path) -> None:
+    """Every batch is examined by a process of its own; a file with a fault stays where the message says."""
+    print(f"seed {SEED}, {SECONDS:.0f} s")
+    files = hostile.broken(hostile.write_honest(tmp_path), SEED)
+    end_s, examined, faults = time.monotonic() + SECONDS, 0, []
+    while time.monotonic() < end_s:
+        paths = []
+        for name, data in islice(files, BATCH):
+            paths.append(tmp_path / name)
+            paths[-1].write_bytes(data)
+        for path, finding in zip(paths, examine(paths), strict=True):
+            found = list(finding.faults(path))
+            faults += [f"{path}: {fault}" for fault in found]
+            if not found:
+                path.unlink()
+        examined += len(paths)
+    print(f"{examined} files, {len(faults)} faults")
+    assert not faults, f"seed {SEED} (STENOFLEET_SOAK_SEED={SEED}):\n" + "\n".join(faults)
