@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -55,9 +56,15 @@ def command(tool: str, *, size_bytes: int, output_bytes: int = 0) -> list[str]:
             begin += [setpriv, "--pdeathsig", "KILL", "--no-new-privs"]
         if prlimit := shutil.which("prlimit"):
             cpu_s = min(_CPU_CEILING_S, _CPU_FLOOR_S + size_bytes // _BYTES_A_CPU_S)
-            begin += [prlimit, f"--as={_MEMORY_BYTES}", f"--cpu={cpu_s}", f"--fsize={output_bytes}"]
-            begin += ["--core=0", "--nofile=64"]
+            limits = {"as": _MEMORY_BYTES, "cpu": cpu_s, "fsize": output_bytes, "core": 0, "nofile": 64}
+            begin += [prlimit, *(f"--{name}={_lowered(name, limit)}" for name, limit in limits.items())]
     return [*begin, found(tool), "-v", "error", "-max_alloc", str(_ALLOCATION_BYTES)]
+
+
+def _lowered(name: str, limit: int) -> int:
+    """*limit*, or this process' own where that is lower: nobody but root may raise it."""
+    own = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+    return limit if own == resource.RLIM_INFINITY else min(limit, own)
 
 
 def environment() -> dict[str, str]:

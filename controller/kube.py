@@ -148,7 +148,9 @@ class Api:
     def try_create(self, kind: Kind, document: Mapping[str, Any]) -> list[str]:
         """Have the server check *document* without keeping it: its warnings. Raises :class:`Reply`."""
         path = self._path(kind)
-        with contextlib.closing(self._send("POST", path, {"dryRun": "All"}, document)) as body:
+        with contextlib.closing(
+            self._send("POST", path, {"dryRun": "All", "fieldValidation": "Strict"}, document)
+        ) as body:
             _checked(body, body.read())
             return [warning.partition('"')[2].rstrip('"') for warning in body.headers.getlist("Warning")]
 
@@ -193,13 +195,15 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
     *namespace*: empty for the context's, or the pod's own. Raises :class:`EnvironmentProblem`.
     """
     settings = Configuration()
+    # Asked now: the library would have looked when it was loaded.
+    file = os.environ.get("KUBECONFIG") or None
     try:
-        if not context and not os.environ.get("KUBECONFIG") and (_SERVICE_ACCOUNT / "token").is_file():
+        if not context and not file and (_SERVICE_ACCOUNT / "token").is_file():
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             found = (_SERVICE_ACCOUNT / "namespace").read_text(encoding="ascii")
         else:
-            config.load_kube_config(context=context or None, client_configuration=settings)  # type: ignore[no-untyped-call]
-            found = _namespace_of(context)
+            config.load_kube_config(file, context or None, settings)  # type: ignore[no-untyped-call]
+            found = _namespace_of(file, context)
     except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
         raise EnvironmentProblem(
             f"no cluster: {error}", "set KUBECONFIG, or name one of its contexts: --context"
@@ -209,9 +213,9 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
     return Api(ApiClient(settings), namespace or found or "stenofleet")
 
 
-def _namespace_of(context: str) -> str:
+def _namespace_of(file: str | None, context: str) -> str:
     """The namespace of that context of the kubeconfig; empty: of its current one."""
-    known, active = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    known, active = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     chosen = next((item for item in known if item["name"] == context), active)
     return str(chosen["context"].get("namespace") or "")
 

@@ -123,6 +123,7 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
         return here
     from controller.cluster import ClusterRunner
 
+    _check_reach(store)
     api = api_of(cluster)
     return ClusterRunner(api, job_options_of(store, wanted, namespace=api.namespace, cluster=cluster), here=here)
 
@@ -136,8 +137,7 @@ def api_of(cluster: Settings) -> Api:
 
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:
     """What the cluster's jobs look like. Raises :class:`UsageProblem` where pods cannot reach the store."""
-    if not store.remote:
-        raise UsageProblem(f"pods cannot reach {store.url}", "name a store that they can: --store s3://bucket/prefix")
+    _check_reach(store)
     same = {name: value for name, value in cluster.items() if name not in ("context", "namespace", "job_s3_endpoint")}
     return JobOptions(
         store_url=store.url,
@@ -150,6 +150,11 @@ def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, c
         model_mb=weights_mb(wanted.model),
         **same,
     )
+
+
+def _check_reach(store: Store) -> None:
+    if not store.remote:
+        raise UsageProblem(f"pods cannot reach {store.url}", "name a store that they can: --store s3://bucket/prefix")
 
 
 def _names() -> frozenset[str]:

@@ -60,7 +60,7 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[str, ...]) -> d
         base = base_of(folder, last.stem if last.stem.strip(".") else last.name)
         if base in by_base:
             raise UsageProblem(
-                f"{by_base[base]} and {name} would both write {place(base, 'txt')}",
+                f"{by_base[base]} and {name} would both write {place(base, 'txt').rpartition('/')[2]}",
                 "rename one, or transcribe them with different --output-dir",
             )
         by_base[base] = name
