@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg demo test test-s3 test-cluster bench images lint fmt lock clean
+.PHONY: help venv ffmpeg strace demo test test-s3 test-cluster soak bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -32,10 +32,13 @@ $(READY): requirements/dev.txt pyproject.toml
 ffmpeg: ## make sure that ffmpeg and ffprobe are there
 	@sh .ci/need ffmpeg
 
+strace: ## make sure that strace is there (Linux): tests watch what ffmpeg opens
+	@sh .ci/need strace
+
 demo: venv ffmpeg ## the main job on the shipped sample: one chunk job is killed, the transcript is whole
 	@$(BIN)/python -m controller demo $(ARGS)
 
-test: venv ffmpeg ## every test that needs no server
+test: venv ffmpeg strace ## every test that needs no server
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not cluster and not soak" $(ARGS)
 
 # The build is no part of the tests' time. STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name another server.
@@ -48,6 +51,9 @@ test-cluster: venv ffmpeg ## whole runs on a real Kubernetes, built once from Go
 	@sh .ci/need cluster
 	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
+
+soak: venv ffmpeg ## broken media from a printed seed: SECONDS=600 long, SEED=… again; failures are kept
+	@STENOFLEET_SOAK_S=$(SECONDS) STENOFLEET_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -s -m soak $(ARGS)
 
 bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)
 	@for bench in fidelity speed merge setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done

@@ -14,7 +14,7 @@ import soundfile
 
 from controller import fence, media
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.media import BLOCK_SAMPLES, FlacWriter, Media, Pcm, decode, levels, probe
+from controller.media import BLOCK_SAMPLES, AudioTrack, FlacWriter, Media, Pcm, decode, levels, probe
 from controller.plan import FLOOR_DB
 from tests import river, speech
 
@@ -214,6 +214,78 @@ def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
 def test_media_without_sound_have_no_track() -> None:
     with pytest.raises(MediaProblem, match="has no audio stream"):
         Media(container="mp4", begin_ms=0, duration_ms=None, tracks=()).track(None)
+
+
+# ---------------------------------------------------------------- the fence
+
+
+@pytest.mark.process
+def test_an_ffmpeg_that_is_ended_is_an_error_and_not_a_short_recording(tmp_path: Path) -> None:
+    path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
+    with decode(str(path), probe(str(path)).track(None)) as decoder:
+        blocks = decoder.blocks()
+        next(blocks)
+        # What the limit on CPU time does, and a crash in a decoder's code.
+        os.kill(decoder._child.pid, signal.SIGKILL)
+        with pytest.raises(MediaProblem, match="ffmpeg was ended by SIGKILL") as ended:
+            list(blocks)
+    assert ended.value.advice == fence.CONVERT
+
+
+@pytest.mark.process
+def test_a_recording_is_at_most_as_long_as_its_size_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = speech.write_wav(tmp_path / "a.wav", speech.silence(90))
+    monkeypatch.setattr(fence, "_LENGTH_CEILING_S", 90)
+    assert len(decoded(path)) == 90 * RATE
+    monkeypatch.setattr(fence, "_LENGTH_CEILING_S", 89)
+    with pytest.raises(MediaProblem, match="does not end after 0 h, far more than a file of its size can hold"):
+        decoded(path)
+
+
+@pytest.mark.parametrize("size_bytes,hours", [(0, 1), (16 * 3600, 2), (1 << 30, 1000), (1 << 40, 1000)])
+def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_bytes: int, hours: int) -> None:
+    assert fence.longest_s(size_bytes) == hours * 3600
+
+
+@pytest.mark.parametrize(
+    "stderr,wanted",
+    [
+        (b"", "no reason given"),
+        (b"file:/media/a\nb.wav: Invalid data\n", "Invalid data"),
+        (b"[aac @ 0x55d0] [SWR @ 0x7f00] odd\n", "odd"),
+        (b"one\ntwo\n\ntwo\n", "two"),
+        (b"cannot open '/media/a\nb.wav'\n", "cannot open 'the file'"),
+        (b"\xff" * 1000, "\ufffd" * 300),
+    ],
+)
+def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
+    assert fence.last_words(stderr, "/media/a\nb.wav") == wanted
+
+
+@pytest.mark.parametrize(
+    "code,words,told",
+    [
+        (0, b"", None),
+        (1, b"Invalid data", None),
+        (0, b"Cannot allocate memory", None),
+        (1, b"Cannot allocate memory", "needs more than 512 MiB at once"),
+        (0, b"Failed to compensate for timestamp delta of 9.0", "needs more than 512 MiB at once"),
+        (-11, b"", "was ended by SIGSEGV"),
+    ],
+)
+def test_how_a_tool_ends_tells_whether_something_is_missing(code: int, words: bytes, told: str | None) -> None:
+    with pytest.raises(MediaProblem, match=told) if told else contextlib.nullcontext():
+        fence.check_end("ffmpeg", code, words)
+
+
+def test_of_many_tracks_only_some_are_told() -> None:
+    track = AudioTrack(number=0, codec="aac", language="x" * 1000, duration_ms=None, default=False)
+    media = Media(container="mp4", begin_ms=0, duration_ms=None, tracks=(track,) * 200)
+    with pytest.raises(MediaProblem) as missing:
+        media.track(200)
+    assert missing.value.advice.startswith("use --audio-track with one of: 0 (aac xxxxxxxx), ")
+    assert missing.value.advice.endswith(", … up to 199")
+    assert len(missing.value.advice) < 200
 
 
 # ---------------------------------------------------------------- levels, FLAC
