@@ -148,8 +148,10 @@ def test_the_controller_alone_has_a_token() -> None:
 
 def test_images_are_the_ones_that_the_command_line_would_take() -> None:
     named = {image["name"]: f"{image['name']}:{image['newTag']}" for image in KUSTOMIZATION["images"]}
-    used = {container["image"] for name in JOBS for container in containers(name)}
-    assert used == named.keys()
+    used = [(name, container["image"]) for name in JOBS for container in containers(name)]
+    assert dict(used) == {"stenofleet": "stenofleet-controller", "stenofleet-model": "stenofleet-chunk-job"}
+    assert set(used) == set(dict(used).items())
+    assert {image for _, image in used} == named.keys()
     assert set(named.values()) == {option("chunk_image").default, option("intake_image").default}
     told = {
         (source["name"], target["fieldPaths"][0])
@@ -161,7 +163,7 @@ def test_images_are_the_ones_that_the_command_line_would_take() -> None:
         ("stenofleet", f"data.{option('intake_image').envvar}"),
         ("stenofleet-model", f"data.{option('chunk_image').envvar}"),
     }
-    assert str(option("chunk_image").default).startswith(containers("stenofleet-model")[0]["image"])
+    assert str(option("chunk_image").default).startswith(dict(used)["stenofleet-model"])
 
 
 @pytest.mark.parametrize("changes", [{}, overlay()], ids=["base", "cpu"])
@@ -205,7 +207,7 @@ def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
     assert {rule["onExitCodes"]["containerName"] for rule in (stopped, final)} == {controller["name"]}
 
 
-def test_every_pod_reaches_s3_and_names_but_for_the_model_s_that_reaches_the_internet() -> None:
+def test_jobs_reach_s3_the_controller_the_api_server_and_the_model_s_job_the_internet() -> None:
     jobs = {labels_of(job, version="0")["app.kubernetes.io/component"] for job in (JOB, replace(JOB, span=None))}
     name, chosen = OBJECTS["NetworkPolicy", "stenofleet-s3"]["spec"]["podSelector"]["matchExpressions"]
     assert (name["key"], name["values"]) == ("app.kubernetes.io/name", ["stenofleet"])
@@ -221,6 +223,8 @@ def test_every_pod_reaches_s3_and_names_but_for_the_model_s_that_reaches_the_int
 def test_nothing_is_allowed_that_no_policy_names() -> None:
     deny = OBJECTS["NetworkPolicy", "stenofleet-default-deny"]["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    names = OBJECTS["NetworkPolicy", "stenofleet-dns"]["spec"]["podSelector"]
+    assert names == {"matchLabels": {"app.kubernetes.io/name": "stenofleet"}}
     policies = [document["spec"] for (kind, _), document in OBJECTS.items() if kind == "NetworkPolicy"]
     assert not [policy for policy in policies if "ingress" in policy]
     assert len(policies) == 5
