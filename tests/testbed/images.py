@@ -5,6 +5,7 @@ Touches: a cache folder outside the checkout with buildah's storage, package reg
     python -m tests.testbed.images         build both images, and print their archives
 """
 
+import functools
 import shutil
 import subprocess
 import sys
@@ -30,8 +31,9 @@ def name(target: str) -> str:
     return f"stenofleet-{target}:{version}"
 
 
+@functools.cache
 def archive(target: str) -> Path:
-    """The image of *target* (controller or chunk-job) as a docker archive, built from the sources as they are.
+    """The image of *target* (controller or chunk-job) as a docker archive, built from the sources as they are at the first call.
 
     Minutes the first time, seconds where only the project's code has changed.
     """
