@@ -14,6 +14,7 @@ from controller import demo
 from controller.formats import FORMATS
 from tests.cluster.site import Images
 from tests.river import until
+from tests.testbed import hub, network
 from tests.testbed.cluster import Cluster
 
 if TYPE_CHECKING:
@@ -204,6 +205,22 @@ def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_says_where_to_look(d
     assert "kubectl logs job/stenofleet-model says why" in door.log("stenofleet", "model")
     assert "no model 'no-such-model'" in door.log("stenofleet-model", "model")
     assert not door.pods("intake")
+
+
+def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(door: Door) -> None:
+    if not door.cluster.own:
+        pytest.skip("pods ask a hub on this machine, which those of another cluster need not reach")
+    with hub.serving(network.HOST, demo.MODEL) as models:
+        door.edit(STENOFLEET_MODEL="tiny", HF_ENDPOINT=models.url)
+        door.apply()
+        door.ends("stenofleet", "Complete")
+        assert "/models/models--Systran--faster-whisper-tiny/" in door.log("stenofleet-model", "model")
+        assert door.objects("transcripts/")
+        assert set(models.sent) == {path.name for path in demo.MODEL.iterdir()}
+        door.kubectl("delete", "job", "stenofleet", "stenofleet-model")
+        door.apply()
+        door.ends("stenofleet-model", "Complete")
+        assert len(models.sent) == len(set(models.sent))
 
 
 @pytest.mark.parametrize("overlay", ["", "overlays/cpu"])
