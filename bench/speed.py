@@ -14,8 +14,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import soundfile
+
 from bench import peer
 from bench.common import Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
+from chunk_job.contract import SAMPLE_RATE, ChunkTask, TranscribeOptions, sha256_hex
+from chunk_job.store import FileStore
 from controller import demo
 from controller.plan import PlanOptions
 from tests.speech import encode, write_tape
@@ -74,10 +78,33 @@ class Bench:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
     def job(self) -> Ratio:
-        """CPU seconds of one chunk job on one second of audio, by hand, against the bare call."""
-        hand: list[str | Path] = [*PYTHON, "chunk_job", self.short, demo.MODEL]
+        """CPU seconds of one chunk job on one second of audio, to its committed result, against the bare call."""
+        store = FileStore(self.fresh())
+        pcm, _ = soundfile.read(self.short, dtype="int16")
+        task = ChunkTask(
+            run="0123456789abcdef",
+            span=0,
+            audio_key="audio.flac",
+            audio_ms=len(pcm) * 1000 // SAMPLE_RATE,
+            pcm_sha256=sha256_hex(pcm.tobytes()),
+            result_prefix="results/",
+            language_key="language.json",
+            language_note_key="note.json",
+            language_min_speech_ms=0,
+            options=TranscribeOptions(model=str(demo.MODEL), compute_type="int8"),
+            seed=1,
+        )
+        soundfile.write(store.root / task.audio_key, pcm, SAMPLE_RATE)
+        store.put("task.json", task.encode())
+        job: list[str | Path] = [*PYTHON, "chunk_job", "--store", store.url, "--task", "task.json"]
+        job += ["--task-sha256", sha256_hex(task.encode())]
         bare: list[str | Path] = [sys.executable, "-c", BARE, demo.MODEL, self.short]
-        return compare(lambda: cost(hand).cpu_s, lambda: cost(bare).cpu_s, rounds=3 * self.rounds)
+
+        def ours() -> float:
+            store.delete(task.language_key)
+            return cost(job).cpu_s
+
+        return compare(ours, lambda: cost(bare).cpu_s, rounds=3 * self.rounds)
 
     def chunked(self) -> Iterator[Figure]:
         """Forty minutes in ten chunks against the same command on the whole and against plain tools.
