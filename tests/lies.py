@@ -13,7 +13,7 @@ def lies(honest: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield from _lying_waves()
     yield from _lying_tables(honest["a.m4a"])
     yield "tag.mp3", id3([], claims=256 << 20) + honest["a.mp3"]
-    yield "cover.mp3", id3([(b"APIC", b"\0image/png\0\3\0" + _huge_picture(16_000))]) + honest["a.mp3"]
+    yield "cover.mp3", id3([(b"APIC", b"\0image/png\0\3\0" + _huge_picture(12_000))]) + honest["a.mp3"]
     yield "language.opus", _with_long_comment(honest["a.opus"])
     yield "flac-1hz.flac", _with_flac_rate(honest["a.flac"], 1)
     yield (
