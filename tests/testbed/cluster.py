@@ -150,9 +150,15 @@ class OwnCluster(Cluster):
             raise RuntimeError(f"testbed: {problem}\n{self._last_words()}") from problem
 
     def down(self) -> None:
-        """Kill the components; pods go on until :func:`clean`."""
+        """End the nodes' containers, then kill every component. What cannot be ended well is left to :func:`clean`."""
+        kept = [node.containerd for node in self._nodes]
         for part in self._parts.values():
-            part.kill()
+            if part not in kept:
+                part.kill()
+        for node in self._nodes:
+            with contextlib.suppress(RuntimeError):
+                node.end()
+            node.containerd.kill()
 
     def load(self, archive: Path) -> None:
         with ThreadPoolExecutor(len(self._nodes)) as pool:

@@ -33,7 +33,7 @@ def name(target: str) -> str:
 
 @functools.cache
 def archive(target: str) -> Path:
-    """The image of *target* (controller or chunk-job) as a docker archive, built from the sources as they are at the first call.
+    """The image of *target* (controller or chunk-job) as a docker archive, built from the sources at the first call.
 
     Minutes the first time, seconds where only the project's code has changed.
     """

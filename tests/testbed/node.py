@@ -1,18 +1,43 @@
 """A node: containerd and kubelet with a state of their own, so that several live on one machine.
 
-Touches: the state folder, control groups, containerd's socket.
+Unpacking the project's images takes minutes, so a node's images outlive its cluster, without any container.
+Touches: the state folder, a cache folder outside the checkout, control groups, containerd's socket.
 """
 
+import contextlib
 import json
+import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 from tests.testbed import network, processes
 from tests.testbed.control_plane import ControlPlane, programs
+from tests.testbed.go_build import cache_folder
 from tests.testbed.tool_image import NAME as SANDBOX
 from tests.testbed.tool_image import write_archive
 
 _PLUGINS = Path("/usr/lib/cni")
+_LOADED = "stenofleet-loaded.json"
+_KEPT = "stenofleet-kept"
+
+
+def _images_folder(node: str) -> Path:
+    """containerd's root: that of an earlier cluster where it ended as it should, else an empty one."""
+    folder = cache_folder() / "nodes" / node
+    if not (folder / _KEPT).is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    (folder / _KEPT).unlink(missing_ok=True)
+    return folder
+
+
+def _contents(archive: Path) -> dict[str, str]:
+    """The image names in a docker archive, each with its image's digest."""
+    with tarfile.open(archive) as opened:
+        file = opened.extractfile("manifest.json")
+        assert file
+        return {tag: str(image["Config"]) for image in json.load(file) for tag in image["RepoTags"]}
 
 
 class Node:
@@ -25,6 +50,7 @@ class Node:
         self._state.mkdir()
         self._group = f"{processes.GROUP}/{self.name}"
         self._socket = self._state / "containerd.sock"
+        self._images = _images_folder(self.name)
         self.containerd = plane.part(f"containerd-{number}", "containerd", "--config", self._containerd_settings())
         self.kubelet = plane.part(
             f"kubelet-{number}",
@@ -36,7 +62,9 @@ class Node:
 
     def ready(self) -> bool:
         """Whether containerd answers."""
-        return self._ctr("version", check=False)
+        with contextlib.suppress(RuntimeError):
+            return bool(self._ctr("version"))
+        return False
 
     def prepare(self) -> None:
         """Make what kubelet finds when it starts; containerd must answer."""
@@ -44,19 +72,35 @@ class Node:
         self.load(write_archive(self._state / "tools.tar"))
 
     def load(self, archive: Path) -> None:
-        """Import the images of a docker archive."""
-        self._ctr("images", "import", str(archive))
+        """Import the images of a docker archive, unless these very images are there already."""
+        known, new = self._loaded(), _contents(archive)
+        if not new.items() <= known.items():
+            self._ctr("images", "import", str(archive))
+            (self._images / _LOADED).write_text(json.dumps(known | new))
 
-    def _ctr(self, *arguments: str, check: bool = True) -> bool:
+    def end(self) -> None:
+        """Remove every container and stop containerd; kubelet must be down. The images stay for the next cluster."""
+        for kind, force in (("tasks", ["--force"]), ("containers", [])):
+            if names := self._ctr(kind, "list", "--quiet").split():
+                self._ctr(kind, "delete", *force, *names)
+        self.containerd.kill()
+        (self._images / _KEPT).touch()
+
+    def _loaded(self) -> dict[str, str]:
+        file = self._images / _LOADED
+        loaded: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+        return loaded
+
+    def _ctr(self, *arguments: str) -> str:
         done = subprocess.run(
             ["ctr", "--address", self._socket, "--namespace", "k8s.io", *arguments],
             capture_output=True,
             text=True,
             check=False,
         )
-        if check and done.returncode:
-            raise RuntimeError(f"ctr {' '.join(arguments)} on {self.name}: {done.stderr.strip()}")
-        return done.returncode == 0
+        if done.returncode:
+            raise RuntimeError(f"ctr {' '.join(arguments[:3])} on {self.name}: {done.stderr.strip()}")
+        return done.stdout
 
     def _containerd_settings(self) -> Path:
         networks = self._state / "cni"
@@ -65,7 +109,7 @@ class Node:
         path = self._state / "containerd.toml"
         path.write_text(f"""\
 version = 2
-root = "{self._state}/containerd/root"
+root = "{self._images}"
 state = "{self._state}/containerd/state"
 [grpc]
   address = "{self._socket}"

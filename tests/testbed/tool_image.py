@@ -25,9 +25,10 @@ def write_archive(path: Path) -> Path:
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         }
     ).encode()
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"]}]).encode()
+    identity = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = json.dumps([{"Config": identity, "RepoTags": [NAME], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(path, "w") as archive:
-        for name, data in (("manifest.json", manifest), ("config.json", config), ("layer.tar", layer)):
+        for name, data in (("manifest.json", manifest), (identity, config), ("layer.tar", layer)):
             _add(archive, name, data)
     return path
 
