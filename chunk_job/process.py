@@ -84,6 +84,7 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
 
 def _last_words(failure: JobError) -> bytes:
     """As much of it as Kubernetes keeps: cut in the middle it would be no document."""
+    document = b""
     for limit in (1900, 800, 300):
         parts = [text.encode()[:limit].decode(errors="ignore") for text in (failure.summary, failure.advice)]
         document = JobFailure(code=failure.code, summary=parts[0], advice=parts[1]).encode()

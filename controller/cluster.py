@@ -188,7 +188,7 @@ class ClusterRunner:
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
         """Our Jobs by uid, but for those that we deleted."""
-        answer = self._asked("jobs", exact=exact, labelSelector=selector(self._leases.runs))
+        answer = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
         return {
             document["metadata"]["uid"]: document
             for document in answer["items"]
@@ -196,21 +196,15 @@ class ClusterRunner:
         }
 
     def _read_pods(self) -> None:
-        answer = self._asked("pods", exact=False, labelSelector=selector(self._leases.runs))
+        answer = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
         self._version = str(answer["metadata"]["resourceVersion"])
         for pod in answer["items"]:
             self._pods[_job_uid(pod)] = pod
 
-    def _asked(self, kind: Any, *, exact: bool, **query: str) -> dict[str, Any]:
-        try:
-            return self._api.find(kind, exact=exact, **query)
-        except Reply as reply:
-            raise EnvironmentProblem(
-                f"the cluster refuses to list {kind}: {reply.message}",
-                "stenofleet doctor lists the rights that are missing, and the Role that grants them",
-            ) from reply
-
     def _view(self, whose: Identity, name: str, uid: str, document: Document) -> JobView:
+        if document and pods.suspended(document):
+            # What a queue took back ends no attempt: the pod that it stopped is not the Job's next one.
+            self._pods.pop(uid, None)
         pod = self._pods.get(uid)
         now_ms = _now_ms()
         view = JobView(

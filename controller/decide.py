@@ -229,6 +229,9 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
         return actions or [Finish(verdict="cancelled", summary="cancelled")]
     verdict = _verdict(state, policy)
     if verdict is not None:
+        if verdict.verdict == "failed":
+            # What has not begun would make a decided run wait for a free GPU.
+            actions += [Delete(view=view) for view in live if view.phase in ("queued", "starting")]
         return actions if live or actions else [verdict]
     # One that has just ended is judged first: its evidence, and the back-off it asks for, are not in this picture yet.
     intakes = [view for view in state.jobs if view.span is None]
@@ -305,6 +308,9 @@ def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[De
             limit_ms = _deadline_ms(state, view, policy)
             if view.phase == "running" and now_ms - view.since_ms > limit_ms and not settled:
                 yield Delete(view=view, failure=deadline(limit_ms // 1000))
+            elif settled and view.span is not None:
+                # Its span was answered by an attempt that was thought lost, or by itself a moment ago.
+                yield Delete(view=view)
         elif settled or _deferred(state, view):
             yield Delete(view=view)
         else:

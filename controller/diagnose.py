@@ -1,7 +1,7 @@
 """Why did it fail? An exit status with last words and a log → a class, evidence, and what to do.
 
-Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names. What a cluster says of its
-jobs is read in ``ended`` and ``pending``, in the same words.
+Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names. What a cluster says of
+its jobs is read in ``ended`` and ``pending``, in the same words.
 """
 
 from __future__ import annotations

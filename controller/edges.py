@@ -73,6 +73,8 @@ class Ticket:
 
     record: RunRecord
     request: Request
+    round: str = ""
+    """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
 
 
 @dataclass(frozen=True, kw_only=True)

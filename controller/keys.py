@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 RUNS = "runs/"
+WORK = "work/"
 MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 """The last object of a run, by verdict."""
 
@@ -53,7 +54,7 @@ class RunKeys:
     @property
     def work(self) -> str:
         """Prefix of what passes."""
-        return f"work/{self.run}/"
+        return f"{WORK}{self.run}/"
 
     @property
     def record(self) -> str:
@@ -62,7 +63,7 @@ class RunKeys:
 
     @property
     def request(self) -> str:
-        """The latest command's wishes; also the intake job's task."""
+        """The latest command's wishes."""
         return f"{self.home}request.json"
 
     @property
@@ -112,6 +113,10 @@ class RunKeys:
     def tasks(self) -> str:
         """Prefix of all tasks."""
         return f"{self.work}tasks/"
+
+    def intake_task(self, digest: str) -> str:
+        """What an intake job is told; another *digest* for another recording of the same content."""
+        return f"{self.work}intake/{digest}.json"
 
     def task(self, span: int, rung: int = 0) -> str:
         """The span's truth; *rung* > 0 is the same task with degraded options."""
@@ -188,6 +193,7 @@ def is_run_prefix(text: str) -> bool:
 
 
 def run_of(key: str) -> str | None:
-    """The run a ``runs/`` key belongs to, or None."""
-    name = key.removeprefix(RUNS).partition("/")[0]
-    return name if key.startswith(RUNS) and is_run(name) else None
+    """The run a ``runs/`` or ``work/`` key belongs to, or None."""
+    home, _, rest = key.partition("/")
+    name = rest.partition("/")[0]
+    return name if f"{home}/" in (RUNS, WORK) and is_run(name) else None

@@ -58,11 +58,14 @@ PERMISSIONS: tuple[Permission, ...] = (
 """All that the controller may do in its namespace; the Role in ``k8s/`` is this table."""
 
 
-class Reply(Exception):
+class Reply(EnvironmentProblem):
     """An answer that is no success: the server's own words."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(
+            f"the cluster refuses: {message or f'HTTP {status}'}",
+            "stenofleet doctor --runner kubernetes lists the rights that are missing, and how to grant them",
+        )
         self.status = status
         self.reason = reason
         self.message = message
@@ -101,22 +104,29 @@ class Api:
         """The replaced object. Raises :class:`Reply`, 409 where somebody changed it since it was read."""
         return self._ask("PUT", self._path(kind, document["metadata"]["name"]), body=document)
 
-    def delete(self, kind: Kind, name: str, *, uid: str) -> None:
-        """Delete this very object and, in the background, what it owns; one that is gone or another is no error."""
-        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+    def delete(self, kind: Kind, name: str, *, uid: str, version: str = "") -> bool:
+        """Delete this very object and, in the background, what it owns; one that is gone or another is no error.
+
+        *version*: and only as it was read. Whether it was so.
+        """
+        only = {"uid": uid} | ({"resourceVersion": version} if version else {})
         try:
-            self._ask("DELETE", self._path(kind, name), body=body)
+            self._ask("DELETE", self._path(kind, name), body={"propagationPolicy": "Background", "preconditions": only})
         except Reply as reply:
             if reply.status not in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT):
                 raise
+            return False
+        return True
 
     def log(self, pod: str, container: str, *, lines: int) -> list[str]:
         """The end of a container's log; empty where there is none any more."""
         path = f"{self._path('pods', pod)}/log"
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(64 << 10)}
         try:
-            return self._bytes(path, query).decode(errors="replace").splitlines()
-        except Reply:
+            # Asked of the node through the server: a dead one answers late or with an error of the server's.
+            with contextlib.closing(self._send("GET", path, query, None, read_s=_CONNECT_S)) as answer:
+                return _checked(answer, _read(answer)).decode(errors="replace").splitlines()
+        except (Reply, ClusterUnavailable):
             return []
 
     def watch(self, kind: Kind, *, seconds: int, **query: str) -> Generator[dict[str, Any], None, None]:
@@ -166,10 +176,6 @@ class Api:
             document: dict[str, Any] = json.loads(_checked(answer, _read(answer)))
             return document
 
-    def _bytes(self, path: str, query: Mapping[str, str]) -> bytes:
-        with contextlib.closing(self._send("GET", path, query, None)) as answer:
-            return _checked(answer, _read(answer))
-
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Any, *, read_s: float = _READ_S
     ) -> HTTPResponse:
@@ -204,7 +210,7 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
         else:
             config.load_kube_config(file, context or None, settings)  # type: ignore[no-untyped-call]
             found = _namespace_of(file, context)
-    except (config.ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what its parser meets, the library raises as it comes
         raise EnvironmentProblem(
             f"no cluster: {error}", "set KUBECONFIG, or name one of its contexts: --context"
         ) from error

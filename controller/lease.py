@@ -6,6 +6,7 @@ Touches: Kubernetes (through ``kube``), a small thread that renews. A Lease is t
 
 from __future__ import annotations
 
+import contextlib
 import http
 import os
 import secrets
@@ -23,6 +24,12 @@ from controller.manifest import Owner
 
 DURATION_S = 15
 RENEW_S = 5
+_TRIES = 3
+
+
+def _clock_s() -> float:
+    """Goes on while the machine sleeps, where the system has such a clock: others may have taken over meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(kw_only=True)
@@ -39,7 +46,7 @@ class _Seen:
     """Somebody else's Lease: what it said, and since when it has said just that, by our own clock."""
 
     said: tuple[str, str]
-    since_s: float = field(default_factory=time.monotonic)
+    since_s: float = field(default_factory=_clock_s)
 
 
 class Leases:
@@ -99,14 +106,18 @@ class Leases:
         held = self._held.pop(run, None)
         if held is None or held.state != "held":
             return
-        try:
-            if ended:
-                self._api.delete("leases", lease_name(run), uid=held.document["metadata"]["uid"])
-            else:
-                self._api.replace("leases", self._renewed(held.document, holder=""))
-        except (ClusterUnavailable, Reply):
-            # It lapses by itself.
-            return
+        with contextlib.suppress(ClusterUnavailable, Reply):  # it lapses by itself
+            for _ in range(_TRIES):
+                found = self._api.get("leases", lease_name(run))
+                if found is None or found["spec"].get("holderIdentity") != self._identity:
+                    return
+                # Only as it was just read: somebody may take it over at this moment, and with it all Jobs.
+                if not ended:
+                    self._api.replace("leases", self._renewed(found, holder=""))
+                    return
+                meta = found["metadata"]
+                if self._api.delete("leases", meta["name"], uid=meta["uid"], version=meta["resourceVersion"]):
+                    return
 
     def close(self) -> None:
         """Release all, leaving their Jobs, and stop renewing."""
@@ -127,13 +138,13 @@ class Leases:
         if seen is None or seen.said != said:
             seen = self._seen[run] = _Seen(said=said)
         # By our own clock: the other one's may be set to anything.
-        silent = time.monotonic() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
-        if said[0] and not silent:
+        silent = _clock_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
+        if said[0] and said[0] != self._identity and not silent:
             return False
         return self._hold(run, lambda: self._api.replace("leases", self._renewed(found, holder=self._identity)))
 
     def _hold(self, run: str, write: Any) -> bool:
-        begun_s = time.monotonic()
+        begun_s = _clock_s()
         try:
             document = write()
         except Reply as reply:
@@ -157,14 +168,14 @@ class Leases:
                         continue
 
     def _renew(self, held: _Held) -> None:
-        begun_s = time.monotonic()
+        begun_s = _clock_s()
         try:
             held.document = self._api.replace("leases", self._renewed(held.document, holder=self._identity))
         except Reply as reply:
             if reply.status not in (http.HTTPStatus.CONFLICT, http.HTTPStatus.NOT_FOUND):
                 raise
             found = self._api.get("leases", held.document["metadata"]["name"])
-            if found is None or found["metadata"]["uid"] != held.document["metadata"]["uid"]:
+            if found is None:
                 held.state = "gone"
             elif found["spec"].get("holderIdentity") != self._identity:
                 held.state = "lost"
@@ -175,7 +186,7 @@ class Leases:
         held.renewed_s = begun_s
 
     def _lapsed(self, held: _Held) -> bool:
-        return time.monotonic() - held.renewed_s > DURATION_S
+        return _clock_s() - held.renewed_s > DURATION_S
 
     def _fresh(self, run: str) -> dict[str, Any]:
         empty = {

@@ -69,8 +69,10 @@ class _Spent:
 class Ledger:
     """The store's view of one run, kept by the process that leads it."""
 
-    def __init__(self, store: Store, record: RunRecord, request: Request) -> None:
+    def __init__(self, store: Store, record: RunRecord, request: Request, *, round_id: str = "") -> None:
+        """*round_id* names the round that this command belongs to; empty: what has ended is tried anew."""
         self._store = store
+        self._wanted_round = sha256_hex(round_id.encode())[:8] if round_id else ""
         self.record = record
         self.request = request
         self.keys = RunKeys(record.run)
@@ -88,10 +90,11 @@ class Ledger:
     def open(self) -> Outcome | None:
         """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
-        After a failure, a gap or a cancel this opens a new round, whose budgets are fresh.
+        After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
+        started again in the same round gets that round's verdict.
         """
         outcome = self.outcome()
-        if outcome and outcome.verdict == "complete":
+        if outcome and (outcome.verdict == "complete" or outcome.round == self._wanted_round):
             return outcome
         if self._store.stat(self.keys.record) is None:
             self._store.put(self.keys.record, self.record.encode())
@@ -101,10 +104,12 @@ class Ledger:
         self._store.put(self.keys.request, self.request.encode())
         cancelled = self.cancelled()
         current = self._document(Round, self.keys.round)
-        if current is None or outcome or cancelled:
-            current = Round(id=secrets.token_hex(4))
+        same = current is not None and current.id == self._wanted_round
+        if current is None or ((outcome or cancelled) and not same):
+            current = Round(id=self._wanted_round or secrets.token_hex(4))
             self._store.put(self.keys.round, current.encode())
-        self._store.delete(self.keys.cancel)
+        if not same:
+            self._store.delete(self.keys.cancel)
         for verdict in MARKERS:
             self._store.delete(self.keys.marker(verdict))
         self._round = current.id
@@ -132,7 +137,7 @@ class Ledger:
         if not self._planned and any(view.span is None for view in jobs):
             self._read_tasks()
         for view in jobs:
-            if view.phase == "ended" and view.span is not None and view.span not in self._winners:
+            if (view.phase == "ended" or view.lost) and view.span is not None and view.span not in self._winners:
                 self._read_results(self.keys.results_of(view.span))
         if self._language_open and any(view.span is not None for view in jobs):
             self._read_language()
@@ -157,7 +162,7 @@ class Ledger:
     def job(self, submit: Submit) -> Job:
         """The job behind a submit; its task is in the store when this returns."""
         if submit.span is None:
-            key = self.keys.request
+            key = self._put_intake_task()
         else:
             key = self.keys.task(submit.span, submit.rung)
             if submit.rung and self._store.stat(key) is None:
@@ -177,12 +182,24 @@ class Ledger:
             avoid_nodes=submit.avoid_nodes,
         )
 
+    def _put_intake_task(self) -> str:
+        """What an intake is told: the request without what it has nothing to do with, so that it stays the same."""
+        told = self.request.model_copy(update={"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False})
+        raw = told.encode()
+        key = self.keys.intake_task(sha256_hex(raw)[:16])
+        if self._store.stat(key) is None:
+            self._store.put(key, raw)
+        return key
+
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
         """Put why a job failed, before anything of it goes; its number is used in any case."""
         span = delete.view.span
         self._used[span] = max(self._used.get(span, 0), delete.view.attempt)
         why = delete.failure
-        if why is None:
+        if span is not None and why is not None and span not in self._winners:
+            # Stopped in the middle, it may have answered all the same.
+            self._read_results(self.keys.results_of(span))
+        if why is None or (span is not None and span in self._winners):
             return
         evidence = Evidence(
             round=self._round,
@@ -267,6 +284,9 @@ class Ledger:
             del self._tasks[span]
 
     def _remember(self, evidence: Evidence) -> None:
+        # Once: a look that fails half-way is repeated, and keeps its evidence again.
+        same = (evidence.round, evidence.span, evidence.attempt)
+        self._evidence = [item for item in self._evidence if (item.round, item.span, item.attempt) != same]
         self._evidence.append(evidence)
         self._used[evidence.span] = max(self._used.get(evidence.span, 0), evidence.attempt)
 

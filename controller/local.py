@@ -53,7 +53,7 @@ class LocalRunner:
         """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
         self._store_url = store_url
         self._home = home
-        self._scratch_home = scratch or home / "scratch"
+        self._scratch_home = scratch
         self._children: dict[str, _Child] = {}
         self._locks: dict[str, int] = {}
 
@@ -79,6 +79,7 @@ class LocalRunner:
         del run
         path = self._home / "place"
         if not path.exists():
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
             drawn = self._home / f".{secrets.token_hex(8)}"
             drawn.write_text(drawn.name[1:], encoding="ascii")
             # Whole or not there, and the first one's for all.
@@ -175,8 +176,10 @@ class LocalRunner:
         ]
 
     def _scratch(self, run: str) -> Path:
-        # Its own name in a folder that may be anybody's.
-        return self._scratch_home / f"stenofleet-{run}"
+        if self._scratch_home is None:
+            return self._home / "scratch" / f"stenofleet-{run}"
+        # A folder that others may use too, for the same run in another store.
+        return self._scratch_home / f"stenofleet-{run}-{self.place(run)}"
 
     def _view(self, name: str, child: _Child) -> JobView:
         status = child.process.poll()

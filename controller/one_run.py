@@ -44,7 +44,7 @@ class LoopRun:
         self.settled: Settled | None = None
         self._name = ticket.record.name
         self._request = ticket.request
-        self._ledger = Ledger(store, ticket.record, ticket.request)
+        self._ledger = Ledger(store, ticket.record, ticket.request, round_id=ticket.round)
         self._runner = runner
         self._reporter = reporter
         self._clock = clock
@@ -101,6 +101,11 @@ class LoopRun:
     ) -> None:
         now_ms = self._clock.now_ms()
         if self._runner.cancelled(self.id):
+            outcome = self._ledger.outcome()
+            if outcome:
+                # We slept, or were cut off, and somebody brought it to its end.
+                self._settle(outcome)
+                return
             self._ledger.cancel()
         self._tell_waits(jobs)
         self._state = state = self._ledger.refresh(jobs)
@@ -190,7 +195,7 @@ class LoopRun:
         self._follows = False
         done = self._ledger.open()
         if done:
-            self._reporter.event(self._name, f"run {self.id} is already complete")
+            self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
             return
         self._state = self._ledger.state(())

@@ -18,8 +18,13 @@ _KEPT = "the transcript is kept: free space or name another folder, then run the
 
 
 def base_of(folder: str, stem: str) -> str:
-    """The URI of the files that *stem*'s transcript becomes in *folder* (a path or ``s3://…``), without extension."""
+    """The URI of the files that *stem*'s transcript becomes in *folder* (a path or ``s3://…``), without extension.
+
+    Raises :class:`UsageProblem` for a name that an object cannot have.
+    """
     if is_object(folder):
+        if stem.startswith(".") or not stem.isprintable():
+            raise UsageProblem(f"{stem!r} is no name for an object here", "rename the recording, or write to a folder")
         return f"{folder.rstrip('/')}/{stem}"
     return (Path(folder).absolute() / stem).as_uri()
 
@@ -44,8 +49,10 @@ def check_folder(folder: str) -> None:
     try:
         open_store(folder).stat("stenofleet")
     except JobError as error:
-        problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
-        raise problem(f"{folder}: {error.summary}", error.advice) from error
+        if error.code is ExitCode.USAGE:
+            # Not repeated: it may hold a secret.
+            raise UsageProblem(f"--output-dir: {error.summary}", error.advice) from error
+        raise EnvironmentProblem(f"{folder}: {error.summary}", error.advice) from error
 
 
 def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:

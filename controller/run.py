@@ -18,6 +18,8 @@ from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.one_run import LoopRun
 
+_LONGEST_REST_S = 30.0
+
 
 def drive(
     tickets: Sequence[Ticket],
@@ -46,7 +48,7 @@ def drive(
                 _tick(runs, runner, policy, window)
             reporter.show([run.progress() for run in runs])
             if any(run.settled is None for run in runs):
-                runner.wait(runner.tick_s)
+                runner.wait(max(runner.tick_s, outage.rest_s))
         leave = False
     except JobError as error:
         raise EnvironmentProblem(error.summary, error.advice) from error
@@ -70,13 +72,18 @@ class _Outage:
         self._reached = False
         self._since_ms: int | None = None
         self._what = ""
+        self.rest_s = 0.0
+        """How long a server that is too busy has asked to be left alone, within reason."""
 
     @contextlib.contextmanager
     def bridged(self) -> Iterator[None]:
         """One look at the store. A look that fails half-way is safe to repeat: every action is."""
+        self.rest_s = 0.0
         try:
             yield
         except (StoreUnavailable, ClusterUnavailable) as error:
+            if isinstance(error, ClusterUnavailable):
+                self.rest_s = min(error.retry_after_s, _LONGEST_REST_S)
             now_ms = self._clock.now_ms()
             begins = self._since_ms is None
             self._since_ms = now_ms if self._since_ms is None else self._since_ms

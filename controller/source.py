@@ -149,6 +149,11 @@ def _opened(url: str) -> tuple[Store, str]:
     bucket, _, key = url.removeprefix(_S3).partition("/")
     if not key or not key.isprintable():
         raise MediaProblem(f"{url}: names no object", "write s3://bucket/folder/recording.mp4")
+    if any(part.startswith(".") or not part for part in key.split("/")):
+        raise MediaProblem(
+            f"{url}: a key with an empty part, or one that begins with a dot, is not read here",
+            "copy the recording to a plain key",
+        )
     return open_store(f"{_S3}{bucket}"), key
 
 

@@ -63,7 +63,7 @@ def lines(path: Path) -> dict[str, str]:
 
 
 def plain_environment(container: Document) -> dict[str, str]:
-    return {item["name"]: item["value"] for item in container["env"]}
+    return {item["name"]: item.get("value", "of-the-pod") for item in container["env"]}
 
 
 def overlay() -> dict[str, str]:

@@ -102,6 +102,8 @@ def _looks(
 def _checked(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name=name, well=True, found=look())
+    except Interrupted:
+        raise
     except (JobError, StenofleetError) as error:
         return Check(name=name, well=False, found=error.summary, fix=error.advice)
 
@@ -187,6 +189,8 @@ def _accepted(api: Any, document: dict[str, Any]) -> str:
 
 def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int) -> str:
     """Three minutes of known speech through the real loop: its first words, and what heard them."""
+    from controller.cluster import sweep
+
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
         ticket = make_ticket(
@@ -222,6 +226,8 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
                 f"no word within {timeout_s} s", "see above what it waits for, or give it more time: --timeout"
             ) from None
         finally:
+            if cluster is not None:
+                sweep(kubernetes.api_of(cluster), run)
             for prefix in (RunKeys(run).work, RunKeys(run).home):
                 for entry in list(store.list(prefix)):
                     store.delete(entry.key)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_PARALLEL = 16
 """Live Jobs, where nothing else is said: a small cluster's GPUs, and a list that costs nothing."""
 
+_SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
+
 _VERSION = importlib.metadata.version("stenofleet")
 
 
@@ -37,6 +39,14 @@ def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -
         if not value.partition("=")[0] or "=" not in value:
             raise click.BadParameter(f"{value!r} is no KEY=VALUE", param=parameter)
     return dict(value.split("=", 1) for value in values)
+
+
+def plain_pairs(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` that everybody may read."""
+    found = pairs(context, parameter, values)
+    if secret := sorted(found.keys() & _SECRETS):
+        raise click.BadParameter(f"{', '.join(secret)} belongs into the Secret that --s3-secret names", param=parameter)
+    return found
 
 
 def tolerations(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[dict[str, str], ...]:
@@ -84,7 +94,7 @@ job_options = shared.together(
     _option("--runtime-class", default="", metavar="NAME"),
     _option("--queue", default="", metavar="NAME", help="Kueue's LocalQueue: jobs wait in it, suspended."),
     _option("--service-account", default="", metavar="NAME", help="Of job pods; its token is never mounted."),
-    _option("--job-env", "env", callback=pairs, multiple=True, metavar="KEY=VALUE", help="Never for secrets."),
+    _option("--job-env", "env", callback=plain_pairs, multiple=True, metavar="KEY=VALUE", help="Never for secrets."),
 )  # fmt: skip
 options = shared.together(place_options, job_options)
 runner_option = shared.option(
@@ -166,6 +176,12 @@ def _names() -> frozenset[str]:
 def _endpoint(given: str) -> str:
     """Where pods find S3."""
     found = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    if "@" in found:
+        # Not repeated: it may hold a password.
+        raise UsageProblem(
+            "the address of S3 holds a user, and everybody who reads a Job would see it",
+            "give --job-s3-endpoint without one, and the key in the Secret (--s3-secret)",
+        )
     if urlsplit(found).hostname in ("localhost", "127.0.0.1", "::1"):
         raise UsageProblem(
             f"pods cannot reach {found}: that is this machine to itself",

@@ -95,6 +95,11 @@ parallel_option = option(
     metavar="N",
     help="Jobs at once (default: cores / 4, at least 1; on a cluster 16).",
 )
+attempts_options = together(
+    option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk."),
+    option("--max-disruptions", type=click.IntRange(0), default=20, show_default=True,
+           help="Times that its surroundings may take a chunk's job away."),
+)  # fmt: skip
 patience_option = option(
     "--store-patience",
     type=click.IntRange(0),
@@ -179,12 +184,13 @@ def transcribe_options(
 
 
 def retry_policy(
-    store: Store, wanted: TranscribeOptions, *, max_attempts: int, store_patience: int | None
+    store: Store, wanted: TranscribeOptions, *, max_attempts: int, max_disruptions: int, store_patience: int | None
 ) -> RetryPolicy:
     """The budgets of a command."""
     default_s = 600 if store.remote else 0
     return RetryPolicy(
         max_attempts=max_attempts,
+        max_disruptions=max_disruptions,
         deadline_factor=4 if wanted.device == "cuda" else RetryPolicy.deadline_factor,
         store_patience_ms=1000 * (default_s if store_patience is None else store_patience),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from controller.cli import options as shared
 from controller.edges import Runner
 from controller.errors import UsageProblem
 from controller.formats import FORMATS
-from controller.keys import MARKERS, RUNS, RunKeys, is_run_prefix, run_of
+from controller.keys import MARKERS, RUNS, WORK, RunKeys, is_run_prefix, run_of
 from controller.lead import StoreLead
 from controller.outputs import base_of, check_folder, place, write_output
 from controller.progress import printable, say
@@ -107,46 +108,60 @@ def cancel_command(run: str, *, runner: str, store: str | None, context: str, na
         return 0
     opened.put(keys.cancel, b"")
     if runner == "kubernetes":
-        from controller.cluster import sweep
-
-        for pod in sweep(kubernetes.api_of({"context": context, "namespace": namespace}), keys.run):
-            say(f"pod {pod} still ends: it goes when its node answers")
+        _sweep(keys.run, context=context, namespace=namespace)
     say(f"run {keys.run} is cancelled")
     return 0
 
 
-@click.command("clean")
+@click.command("clean", cls=shared.Sectioned)
 @click.argument("runs", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All runs nobody works on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@kubernetes.runner_option
 @shared.store_option
-def clean_command(runs: tuple[str, ...], *, everything: bool, yes: bool, store: str | None) -> int:
-    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders stay."""
+@kubernetes.place_options
+def clean_command(
+    runs: tuple[str, ...], *, everything: bool, yes: bool, runner: str, store: str | None, context: str, namespace: str
+) -> int:
+    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders stay.
+
+    With --runner kubernetes the Jobs that a stopped controller has left go first: they would write results again.
+    """
     opened = shared.store_at(store)
     if everything == bool(runs):
         raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
-    chosen = run_ids(opened) if everything else [existing_run(opened, run) for run in runs]
+    homes = (RUNS, WORK)
+    chosen = run_ids(opened, homes=homes) if everything else [existing_run(opened, run, homes=homes) for run in runs]
     if chosen and not yes:
         click.confirm(
             f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?",
             abort=True,
             err=True,
         )
-    runner = shared.runner_for(opened)
+    here = shared.runner_for(opened)
     kept = 0
     for run in chosen:
-        if not runner.lead(run) or _led_elsewhere(opened, run, runner):
+        if not here.lead(run) or _led_elsewhere(opened, run, here):
             say(f"run {run} is being worked on: cancel it first")
             kept += 1
             continue
+        if runner == "kubernetes":
+            _sweep(run, context=context, namespace=namespace)
         keys = RunKeys(run)
         # The record last: a clean that is interrupted can be given again by the run's name.
         for prefix in (keys.work, keys.home):
             for entry in sorted(opened.list(prefix), key=lambda entry: entry.key == keys.record):
                 opened.delete(entry.key)
-    runner.close(leave=False)
+    here.close(leave=False)
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
+
+
+def _sweep(run: str, *, context: str, namespace: str) -> None:
+    from controller.cluster import sweep
+
+    for pod in sweep(kubernetes.api_of({"context": context, "namespace": namespace}), run):
+        say(f"pod {pod} still ends: it goes when its node answers")
 
 
 def _led_elsewhere(store: Store, run: str, runner: Runner) -> bool:
@@ -154,18 +169,18 @@ def _led_elsewhere(store: Store, run: str, runner: Runner) -> bool:
     return store.remote and StoreLead(store, run, runner.place(run)).held_elsewhere(runner.wait)
 
 
-def existing_run(store: Store, typed: str) -> str:
+def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) -> str:
     """The run called *typed*, a run id or the unambiguous beginning of one. Raises :class:`UsageProblem`."""
-    matching = [run for run in run_ids(store) if run.startswith(typed.lower())]
+    matching = [run for run in run_ids(store, homes=homes) if run.startswith(typed.lower())]
     if len(matching) == 1:
         return matching[0]
     what = "no run" if not matching else f"{len(matching)} runs"
     raise UsageProblem(f"{what} {typed} in {store.url}", "see stenofleet list")
 
 
-def run_ids(store: Store) -> list[str]:
-    """Every run in the store."""
-    return sorted({run for entry in store.list(RUNS) if (run := run_of(entry.key))})
+def run_ids(store: Store, *, homes: Sequence[str] = (RUNS,)) -> list[str]:
+    """Every run in the store; with ``WORK`` among *homes* also one that only its jobs' objects are left of."""
+    return sorted({run for home in homes for entry in store.list(home) if (run := run_of(entry.key))})
 
 
 def _facts(store: Store, run: str) -> dict[str, Any]:

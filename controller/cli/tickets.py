@@ -83,6 +83,7 @@ def make_ticket(
     on_chunk_failure: Any,
     keep_chunks: bool,
     salt: str = "",
+    round_id: str = "",
 ) -> Ticket:
     """The run this source and these options are, and the request for it."""
     hashed = options.model_dump_json(exclude=set(UNHASHED))
@@ -109,7 +110,7 @@ def make_ticket(
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
     )
-    return Ticket(record=record, request=request)
+    return Ticket(record=record, request=request, round=round_id)
 
 
 def stored_ticket(store: Store, run: str) -> Ticket:
@@ -128,7 +129,7 @@ def joined(known: Ticket | None, ticket: Ticket) -> Ticket:
     if known is None:
         return ticket
     outputs = known.request.outputs + ticket.request.outputs
-    return Ticket(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
+    return Ticket(record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs}))
 
 
 def _real(name: str) -> str:

@@ -30,7 +30,7 @@ from controller.progress import say
 @shared.cut_options
 @kubernetes.runner_option
 @shared.parallel_option
-@shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
+@shared.attempts_options
 @shared.patience_option
 @shared.option(
     "--on-chunk-failure",
@@ -42,6 +42,13 @@ from controller.progress import say
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
 @shared.scratch_option
 @shared.option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
+@shared.option(
+    "--round",
+    "round_id",
+    default="",
+    metavar="ID",
+    help="For what starts this command again after a crash: with the same ID a verdict stays one.",
+)
 @shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
 @shared.store_option
 @shared.json_option
@@ -56,12 +63,14 @@ def transcribe_command(
     audio_track: int | None,
     max_parallel: int | None,
     max_attempts: int,
+    max_disruptions: int,
     on_chunk_failure: str,
     *,
     store_patience: int | None,
     keep_chunks: bool,
     scratch_dir: Path | None,
     download: bool,
+    round_id: str,
     force: bool,
     store: str | None,
     as_json: bool,
@@ -104,9 +113,12 @@ def transcribe_command(
             on_chunk_failure=on_chunk_failure,
             keep_chunks=keep_chunks,
             salt=secrets.token_hex(8) if force else "",
+            round_id=round_id,
         )
         tickets[ticket.record.run] = joined(tickets.get(ticket.record.run), ticket)
-    policy = shared.retry_policy(opened, wanted, max_attempts=max_attempts, store_patience=store_patience)
+    policy = shared.retry_policy(
+        opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
+    )
     settled = execute(list(tickets.values()), opened, workplace, policy=policy, window=jobs, quiet=quiet or as_json)
     return report([*without, *settled], as_json=as_json, quiet=quiet)
 
@@ -115,7 +127,7 @@ def transcribe_command(
 @click.argument("run")
 @kubernetes.runner_option
 @shared.parallel_option
-@shared.option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk.")
+@shared.attempts_options
 @shared.patience_option
 @shared.scratch_option
 @shared.store_option
@@ -126,6 +138,7 @@ def resume_command(
     run: str,
     max_parallel: int | None,
     max_attempts: int,
+    max_disruptions: int,
     *,
     store_patience: int | None,
     scratch_dir: Path | None,
@@ -146,7 +159,13 @@ def resume_command(
         [ticket],
         opened,
         kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
-        policy=shared.retry_policy(opened, wanted, max_attempts=max_attempts, store_patience=store_patience),
+        policy=shared.retry_policy(
+            opened,
+            wanted,
+            max_attempts=max_attempts,
+            max_disruptions=max_disruptions,
+            store_patience=store_patience,
+        ),
         window=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
         quiet=quiet or as_json,
     )

@@ -40,11 +40,11 @@ def execute(
                 return drive(tickets, reporter=bars, **arguments)
         return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
-        if len(tickets) > 1:
+        if len(tickets) > 1 or runner.kind != "local":
+            # What a cluster needs besides is a line of options.
             say("to go on: give the same command again (without --force)")
         else:
-            where = "" if runner.kind == "local" else f" --runner {runner.kind}"
-            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}{where}")
+            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
         raise
 
 

@@ -581,3 +581,37 @@ def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     ]
     assert runs[0] == runs[2]
     assert len(set(runs)) == 3
+
+
+@pytest.mark.parametrize("place", ["s3://key:hush@bucket/x", "s3://[x", "s3://"])
+def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(line: Line, talk: Path, place: str) -> None:
+    said = line("transcribe", talk, "-o", place)
+    assert said.code == 2
+    assert "hush" not in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("name", [".hidden.wav", "new\nline.wav"])
+def test_a_name_that_no_object_can_have_is_refused_before_any_work(
+    line: Line, asked: list[dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.cli.tickets.check_folder", lambda _: None)
+    speech.write_wav(Path(name), speech.silence(1))
+    said = line("transcribe", name, "-o", "s3://bucket/x")
+    assert (said.code, asked) == (2, [])
+    assert "is no name for an object here" in said.err
+
+
+@pytest.mark.parametrize("url", ["s3://[x/talk.wav", "s3://bucket//talk.wav", "s3://bucket/.a/talk.wav", "s3://bucket"])
+def test_an_object_that_cannot_be_named_is_that_recordings_fault(line: Line, url: str) -> None:
+    said = line("plan", url)
+    assert said.code in (3, 5)
+    assert "Traceback" not in said.err
+    assert url.removeprefix("s3://")[:2] in said.err
+
+
+def test_clean_finds_what_a_forgotten_job_left(line: Line) -> None:
+    line.store.put(f"work/{fakes.RUN}/results/00000/a1-u.json", b"{}")
+    assert line("list").out == ""
+    assert line("clean", "--all", "--yes").code == 0
+    assert list(line.store.list("")) == []

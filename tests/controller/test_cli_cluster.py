@@ -153,6 +153,19 @@ def test_a_pair_that_is_none_is_refused(spelled: str) -> None:
         options_made(*spelled.split())
 
 
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+def test_a_secret_is_no_variable_that_everybody_reads(name: str) -> None:
+    with pytest.raises(Exception, match="belongs into the Secret") as refused:
+        options_made("--job-env", f"{name}=hush")
+    assert "hush" not in str(refused.value)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageProblem, match="the address of S3 holds a user") as refused:
+        options_made("--job-s3-endpoint", "http://me:hush@minio:9000")
+    assert "hush" not in refused.value.summary + refused.value.advice
+
+
 @pytest.mark.process  # the client library asks the system for its kinds of sockets
 def test_a_folder_is_no_store_for_pods(
     store: FileStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -374,9 +375,15 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     ]
 
 
-def test_the_deadline_of_a_span_that_is_answered_is_nobodys_business() -> None:
+def test_a_job_of_a_span_that_is_answered_is_stopped_and_has_not_failed() -> None:
     late = job(0, age_ms=10**9)
-    assert act(state(answered=frozenset({0, 1, 2}), jobs=(late,))) == []
+    assert act(state(answered=frozenset({0, 1, 2}), jobs=(late,))) == [Delete(view=late, failure=None)]
+
+
+def test_a_job_whose_node_went_silent_gets_a_second_one_beside_it() -> None:
+    silent = replace(job(0), lost=True)
+    assert submitted(act(state(tasks={0: 1000}, jobs=(silent,)))) == [0]
+    assert submitted(act(state(tasks={0: 1000}, jobs=(silent, job(0, attempt=2))))) == []
 
 
 # ---------------------------------------------------------------- windows and numbers
@@ -472,11 +479,18 @@ def test_nothing_but_gaps_is_a_failure() -> None:
 
 
 def test_a_verdict_waits_for_the_jobs_that_still_run() -> None:
-    for done in (state(answered=frozenset({0, 1, 2})), state(evidence=failed(0, FailureClass.BAD_INPUT))):
-        alive = RunState(**{**done.__dict__, "jobs": (job(1),)})
-        assert act(alive) == []
-        ended = RunState(**{**done.__dict__, "jobs": (job(1, "ended"),)})
-        assert [type(action) for action in act(ended)] == [Delete]
+    done = state(evidence=failed(0, FailureClass.BAD_INPUT))
+    alive = RunState(**{**done.__dict__, "jobs": (job(1),)})
+    assert act(alive) == []
+    ended = RunState(**{**done.__dict__, "jobs": (job(1, "ended"),)})
+    assert [type(action) for action in act(ended)] == [Delete]
+
+
+@pytest.mark.parametrize("phase", ["queued", "starting"])
+def test_a_failed_run_waits_for_nothing_that_has_not_begun(phase: Phase) -> None:
+    waiting = job(1, phase)
+    lost = state(evidence=failed(0, FailureClass.BAD_INPUT), jobs=(waiting,))
+    assert act(lost) == [Delete(view=waiting, failure=None)]
 
 
 def test_a_failure_without_advice_still_says_what_to_do() -> None:

@@ -137,7 +137,8 @@ def test_results_sort_as_winners_are_chosen() -> None:
     [
         ("runs/0123456789abcdef/run.json", RUN),
         ("runs/0123456789abcdef", RUN),
-        ("work/0123456789abcdef/tasks/00000.json", None),
+        ("work/0123456789abcdef/tasks/00000.json", RUN),
+        ("elsewhere/0123456789abcdef/run.json", None),
         ("runs/0123456789ABCDEF/run.json", None),
         ("runs/0123456789abcde/run.json", None),
         ("runs/0123456789abcdef0/run.json", None),

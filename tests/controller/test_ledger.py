@@ -1,5 +1,8 @@
 """One run's objects: rounds, what is believed of what lies in the store, and what is written of it."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from chunk_job.contract import (
@@ -11,6 +14,7 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
+from controller import diagnose
 from controller import ledger as room
 from controller.decide import Delete, Finish, JobView, Submit
 from controller.diagnose import Diagnosis, FailureClass
@@ -287,9 +291,45 @@ def test_a_job_is_told_its_tasks_key_and_digest(store: JournalStore) -> None:
     assert job.task_sha256 == sha256_hex(store.get(KEYS.task(0)))
 
 
-def test_the_intakes_task_is_the_request(store: JournalStore) -> None:
+def test_an_intakes_task_is_the_same_whatever_a_command_wants_besides(store: JournalStore, tmp_path: Path) -> None:
     job = opened(store).job(Submit(span=None, attempt=1))
-    assert (job.span, job.task_key, job.task_sha256) == (None, KEYS.request, sha256_hex(store.get(KEYS.request)))
+    assert (job.span, job.task_sha256) == (None, sha256_hex(store.get(job.task_key)))
+    record = fakes.record()
+    other = Ledger(store, record, fakes.request(record, tmp_path / "x", on_chunk_failure="gap", keep_chunks=True))
+    assert other.open() is None
+    assert other.job(Submit(span=None, attempt=1)) == job
+    moved = fakes.request(record).model_copy(update={"source": other.request.source.model_copy(update={"mtime_ns": 7})})
+    again = Ledger(store, record, moved)
+    assert again.open() is None
+    assert again.job(Submit(span=None, attempt=1)).task_key != job.task_key
+
+
+def test_a_failure_that_is_kept_twice_counts_once(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    late = Delete(view=view(0), failure=diagnose.deadline(7))
+    for _ in range(3):
+        ledger.keep_evidence(late, now_ms=1)
+    assert [item.attempt for item in ledger.state(()).evidence] == [1]
+
+
+def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(fakes.record(), 0)).encode())
+    running = replace(view(0), phase="running")
+    ledger.keep_evidence(Delete(view=running, failure=diagnose.deadline(7)), now_ms=1)
+    state = ledger.state(())
+    assert (state.answered, state.evidence) == (frozenset({0}), ())
+
+
+def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(fakes.record(), 0)).encode())
+    silent = replace(view(0), phase="running", lost=True)
+    assert ledger.refresh([replace(silent, lost=False)]).answered == frozenset()
+    assert ledger.refresh([silent]).answered == frozenset({0})
 
 
 def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:

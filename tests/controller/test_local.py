@@ -235,6 +235,19 @@ def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path
     assert runner.lead(RUN)
 
 
+def test_a_scratch_folder_may_be_shared_by_stores_that_know_nothing_of_each_other(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    one, other = (Scripted((tmp_path / name).as_uri(), tmp_path / name, scratch) for name in ("one", "other"))
+    one.programs = {"hold": "import time; time.sleep(60)"}
+    assert one.lead(RUN)
+    one.submit(job("hold"))
+    assert other.lead(RUN)
+    other.close(leave=False)
+    assert len(list(scratch.rglob("log"))) == 1
+    one.close(leave=False)
+    assert list(scratch.rglob("*")) == []
+
+
 def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
     left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}" / "sf-old"
     left.mkdir(parents=True)

@@ -16,7 +16,7 @@ HOUR = 3_600_000
 IMAGE = "use an image of this project (--chunk-image, --intake-image)"
 KEYS = "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or correct --s3-secret or --s3-ca"
 PUSH = "push it, or correct --chunk-image or --intake-image"
-SIZES = "see `kubectl describe nodes`; adapt --job-memory, --job-cpu, --gpus or --gpu-resource"
+SIZES = "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource"
 CLAIM = "see `kubectl describe pvc`: many nodes need ReadOnlyMany or ReadWriteMany"
 MOUNT = "see `kubectl describe pvc` and the storage driver's log"
 TAINTS = "see the taints in `kubectl describe nodes`, and add a --toleration"
@@ -63,7 +63,7 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
     "limit-range": (
         FailureClass.CREATE_DENIED_ADMISSION,
         "a LimitRange of the namespace forbids the pod",
-        "see `kubectl describe limitrange`; adapt it, --job-cpu or --job-memory",
+        "see `kubectl describe limitrange`; adapt it, --threads or --job-memory",
         0,
     ),
     "no-service-account": (

@@ -464,6 +464,42 @@ def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
     assert house.reporter.said("resuming run")
 
 
+def test_a_command_started_again_in_its_round_gives_the_same_verdict(house: House) -> None:
+    first = replace(ticket(), round="job-1")
+    [failed] = house.command(first, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+    assert failed.verdict == "failed"
+    spent = len(house.runner.submitted)
+    [again] = house.command(first)
+    assert (again.verdict, again.summary, house.runner.submitted) == ("failed", failed.summary, [])
+    [anew] = house.command(replace(first, round="job-2"))
+    assert anew.verdict == "complete"
+    assert [job.attempt for job in house.runner.submitted] == [4]
+    assert spent == 1 + 2 + 3
+
+
+def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+    twice = scripted({(1, 1): fakes.CRASH, (1, 2): fakes.HANG})
+    with pytest.raises(Interrupted):
+        house.command(mine, script=twice, meanwhile=house.interrupt_at(40))
+    [failed] = house.command(mine, script=lambda job: fakes.CRASH if job.span == 1 else fakes.DONE)
+    assert failed.verdict == "failed"
+    assert "failed 3 times" in failed.summary
+    assert len(house.evidence()) == 3
+
+
+def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+
+    def cancel(ticks: int) -> None:
+        if ticks == 5:
+            house.store.put(KEYS.cancel, b"")
+
+    assert [one.verdict for one in house.command(mine, meanwhile=cancel)] == ["cancelled"]
+    assert [one.verdict for one in house.command(mine)] == ["cancelled"]
+    assert [one.verdict for one in house.command(replace(mine, round="job-2"))] == ["complete"]
+
+
 class SharedStore(JournalStore):
     """A store that machines share, as S3 is."""
 
