@@ -186,6 +186,24 @@ def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str,
     assert (site.desk.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
 
 
+def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_verdict(
+    site: Site, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    sleeper = site.start(talk, *ENGLISH)
+    site.running(0)
+    os.kill(sleeper.process.pid, signal.SIGSTOP)
+    try:
+        elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
+        other = site.run(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
+        assert other.code == 0, other.err
+    finally:
+        os.kill(sleeper.process.pid, signal.SIGCONT)
+    ended = sleeper.ended(patience_s=PATIENCE_S)
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert site.store.stat(site.keys().cancel) is None
+
+
 def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     command = site.start(talk, *ENGLISH)
     site.running(0)
@@ -245,6 +263,15 @@ def test_doctor_finds_a_word_and_leaves_nothing(site: Site) -> None:
     assert said.code == 0, said.err
     for line in ("store", "cluster", "rights", "chunk job", "intake job", "probe"):
         assert f"ok    {line}: " in said.err
+    assert list(site.store.list("")) == []
+    assert site.empty()
+
+
+def test_a_doctor_that_waits_in_vain_leaves_nothing_either(site: Site) -> None:
+    said = site.ask("doctor", *site.options, "--gpus", "3", "--timeout", "20")
+    assert said.code == 3, said.err
+    assert "FAIL  probe: no word within 20 s" in said.err
+    assert "Insufficient nvidia.com/gpu" in said.err
     assert list(site.store.list("")) == []
     assert site.empty()
 
