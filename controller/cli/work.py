@@ -52,7 +52,8 @@ def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
     """Tell how everything ended: files on stdout, words on stderr; the exit code."""
     for item in settled:
         if item.verdict != "complete" and not as_json:
-            say(f"{item.name}: {item.verdict}: {item.summary}" if item.name not in item.summary else item.summary)
+            parts = dict.fromkeys([item.name, item.verdict, item.summary])
+            say(": ".join(parts) if item.name not in item.summary else item.summary)
             if item.advice:
                 say(f"  {item.advice}")
         elif not quiet and not as_json:
