@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chunk_job import crashpoint
 from chunk_job.store import Store, open_store
 from controller.keys import RunKeys, parse_result
 from controller.labels import CHUNK, RUN
@@ -18,6 +19,12 @@ from tests import river
 from tests.testbed.cluster import Cluster
 
 GPU = "nvidia.com/gpu"
+
+
+def held(chunk: int) -> tuple[str, ...]:
+    """Options that make the first job of *chunk* stand still, so that a test meets the run in its middle."""
+    return ("--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.{chunk:05d}.a1=hold:/tmp/here")
+
 
 PATIENCE_S = 240.0
 """Kubernetes backs off for half a minute here and there: a quota that is free again is seen that late."""
@@ -53,6 +60,11 @@ class Site:
             *("--chunk-image", self.images.chunk_job, "--intake-image", self.images.controller),
             *("--model", self.images.model, "--device", "cpu", "--gpus", "1", "--threads", "1", "--job-memory", "500"),
         )
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What commands are told that only look, or sweep."""
+        return ("--runner", "kubernetes", "--namespace", self.namespace)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -118,6 +130,10 @@ class Site:
 
         self.until(runs, f"chunk {chunk} runs")
         return names[0]
+
+    def let_go(self, chunk: int) -> None:
+        """Delete the pod of a chunk's job, which a crash point holds: its next attempt is not held."""
+        self.kubectl("delete", "pod", self.running(chunk), "--wait=false")
 
     def keys(self) -> RunKeys:
         (run,) = {entry.key.split("/")[1] for entry in self.store.list("runs/")}

@@ -13,7 +13,7 @@ from chunk_job import crashpoint
 from controller.keys import parse_task
 from controller.lease import DURATION_S
 from tests import river, speech
-from tests.cluster.site import CUT, GPU, PATIENCE_S, Site, rest
+from tests.cluster.site import CUT, GPU, PATIENCE_S, Site, held, rest
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -82,7 +82,7 @@ def test_a_recording_in_a_bucket_is_cut_by_an_intake_job(site: Site, talk: Path,
 
 
 def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
-    command = site.start(talk, *ENGLISH)
+    command = site.start(talk, *ENGLISH, *held(1))
     site.running(1)
     page = site.kubectl("get", "jobs", "-l", "stenofleet.io/run", "-L", "stenofleet.io/chunk,stenofleet.io/attempt")
     header, *rows = page.splitlines()
@@ -90,6 +90,10 @@ def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
     assert any(row.split()[-2:] == ["00001", "1"] for row in rows)
     said = site.ask("status", site.keys().run)
     assert "running" in said.out
+    alive = site.ask("logs", site.keys().run, "--chunk", "1", *site.place)
+    assert f"sf-{site.keys().run[:12]}-c00001-a1-" in alive.out
+    assert "running:" in alive.out
+    site.let_go(1)
     watched = site.ask("watch", site.keys().run)
     assert (watched.code, f"{site.keys().run}: complete" in watched.err) == (0, True), watched.err
     assert command.ended(patience_s=PATIENCE_S).code == 0
@@ -99,8 +103,8 @@ def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
 
 
 def test_a_deleted_pod_costs_no_attempt(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
-    command = site.start(talk, *ENGLISH, "--max-attempts", "1")
-    site.kubectl("delete", "pod", site.running(1), "--wait=false")
+    command = site.start(talk, *ENGLISH, *held(1), "--max-attempts", "1")
+    site.let_go(1)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert words(site.desk.outputs) == words(wanted)
@@ -175,11 +179,12 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
 
 
 def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
-    first = site.start(talk, *ENGLISH)
-    site.running(0)
+    first = site.start(talk, *ENGLISH, *held(2))
+    site.running(2)
     elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
     second = site.start(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
     second.said("worked on by another process: following it")
+    site.let_go(2)
     one, other = first.ended(patience_s=PATIENCE_S), second.ended(patience_s=PATIENCE_S)
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert len(site.results()) == 3
@@ -189,10 +194,11 @@ def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str,
 def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_verdict(
     site: Site, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
-    sleeper = site.start(talk, *ENGLISH)
-    site.running(0)
+    sleeper = site.start(talk, *ENGLISH, *held(2))
+    site.running(2)
     os.kill(sleeper.process.pid, signal.SIGSTOP)
     try:
+        site.let_go(2)
         elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
         other = site.run(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
         assert other.code == 0, other.err
@@ -205,14 +211,16 @@ def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_v
 
 
 def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
-    command = site.start(talk, *ENGLISH)
-    site.running(0)
+    command = site.start(talk, *ENGLISH, *held(2))
+    site.running(2)
     site.cluster.kill("apiserver")
     try:
         command.said("does not answer")
         rest(OUTAGE_S)
     finally:
         site.cluster.start("apiserver")
+    site.cluster.wait_for_api()
+    site.let_go(2)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert "cluster: back after" in ended.err
@@ -244,11 +252,10 @@ def test_a_quota_makes_jobs_wait_their_turn(site: Site, talk: Path, wanted: Mapp
 
 
 def test_cancel_sweeps_what_is_on_the_cluster(site: Site, talk: Path) -> None:
-    command = site.start(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.00001.a1=hold:/tmp/here")
+    command = site.start(talk, *ENGLISH, *held(1))
     site.running(1)
     command.kill()
-    place = ("--runner", "kubernetes", "--namespace", site.namespace)
-    said = site.ask("cancel", site.keys().run, *place)
+    said = site.ask("cancel", site.keys().run, *site.place)
     assert said.code == 0, said.err
     assert site.empty()
     site.until(lambda: not site.found("pods"), "its pods end")
