@@ -25,6 +25,7 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
+from controller.cli.work import SystemClock
 from controller.decide import Job, Progress, RetryPolicy
 from controller.errors import Interrupted, StenofleetError
 from controller.keys import RunKeys
@@ -189,8 +190,6 @@ def _accepted(api: Any, document: dict[str, Any]) -> str:
 
 def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int) -> str:
     """Three minutes of known speech through the real loop: its first words, and what heard them."""
-    from controller.cluster import sweep
-
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
         ticket = make_ticket(
@@ -204,7 +203,6 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             salt=secrets.token_hex(8),
         )
         run = ticket.record.run
-        clock = _Timeout(timeout_s)
         try:
             (settled,) = drive(
                 [ticket],
@@ -213,7 +211,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
                 policy=RetryPolicy(max_attempts=1, max_disruptions=2),
                 window=1,
                 reporter=_Murmur(),
-                clock=clock,
+                clock=SystemClock(limit_s=timeout_s),
             )
             if settled.verdict != "complete":
                 raise StenofleetError(settled.summary, settled.advice)
@@ -227,6 +225,8 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             ) from None
         finally:
             if cluster is not None:
+                from controller.cluster import sweep
+
                 sweep(kubernetes.api_of(cluster), run)
             for prefix in (RunKeys(run).work, RunKeys(run).home):
                 for entry in list(store.list(prefix)):
@@ -244,25 +244,6 @@ def _engine(store: Store, run: str) -> str:
     entry = next(iter(store.list(RunKeys(run).results)))
     engine = ChunkResult.decode(store.get(entry.key)).engine
     return f"{engine.device} ({engine.compute_type}, {engine.isa})"
-
-
-class _Timeout:
-    """The system's clock, and a signal when patience is over."""
-
-    def __init__(self, seconds: int) -> None:
-        self._end_s = time.monotonic() + seconds
-        self._signal: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
-
-    def now_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-    def signal(self) -> int | None:
-        return self._signal or (signal.SIGALRM if time.monotonic() > self._end_s else None)
-
-    def _hear(self, number: int, _: object) -> None:
-        self._signal = number
 
 
 class _Murmur:

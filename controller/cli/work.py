@@ -32,7 +32,7 @@ def execute(
         "runner": runner,
         "policy": policy,
         "window": window,
-        "clock": _Clock(),
+        "clock": SystemClock(),
     }
     try:
         if sys.stderr.isatty() and not quiet:
@@ -86,18 +86,24 @@ def exit_code(settled: Sequence[Settled]) -> int:
     return 3 if all(item.environment for item in settled) else 5
 
 
-class _Clock:
+class SystemClock:
     """The system's clock, and the signals this process has been sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit_s: int | None = None) -> None:
+        """After *limit_s* it is as if the system had sent SIGALRM; None: never."""
         self._signal: int | None = None
+        self._end_s = None if limit_s is None else time.monotonic() + limit_s
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hear)
 
     def now_ms(self) -> int:
+        """Since the epoch."""
         return time.time_ns() // 1_000_000
 
     def signal(self) -> int | None:
+        """The signal that asks this process to stop, if one has come."""
+        if self._signal is None and self._end_s is not None and time.monotonic() > self._end_s:
+            return signal.SIGALRM
         return self._signal
 
     def _hear(self, number: int, _: object) -> None:

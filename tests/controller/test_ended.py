@@ -13,6 +13,7 @@ from chunk_job.contract import ExitCode, JobFailure
 from controller.decide import BUDGETS
 from controller.diagnose import Diagnosis, FailureClass
 from controller.ended import from_cluster
+from tests.controller import test_diagnose
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "ended"
 FREE = "costs no attempt"
@@ -184,24 +185,7 @@ def test_what_is_said_to_cost_no_attempt_costs_none(name: str) -> None:
 
 # ---------------------------------------------------------------- exit codes
 
-CODES = {
-    ExitCode.USAGE: FailureClass.CONFIG,
-    ExitCode.BAD_INPUT: FailureClass.BAD_INPUT,
-    ExitCode.INPUT_MISSING: FailureClass.BAD_INPUT,
-    ExitCode.STORE_UNAVAILABLE: FailureClass.STORE_UNAVAILABLE,
-    ExitCode.BUG: FailureClass.UNKNOWN,
-    ExitCode.TEMPORARY: FailureClass.DEADLINE,
-    ExitCode.ACCESS_DENIED: FailureClass.ACCESS,
-    ExitCode.CONFIG: FailureClass.CONFIG,
-    ExitCode.CUDA_OOM: FailureClass.CUDA_OOM,
-    ExitCode.GPU_UNHEALTHY: FailureClass.GPU_UNHEALTHY,
-    ExitCode.MODEL: FailureClass.MODEL,
-    ExitCode.DECODE: FailureClass.UNKNOWN,
-    ExitCode.TERMINATED: FailureClass.DISRUPTED_DELETED,
-    1: FailureClass.UNKNOWN,
-    2: FailureClass.UNKNOWN,
-    255: FailureClass.UNKNOWN,
-}
+CODES: dict[int, FailureClass] = dict(test_diagnose.CODES.items()) | {1: FailureClass.UNKNOWN, 2: FailureClass.UNKNOWN, 255: FailureClass.UNKNOWN}
 
 
 @pytest.mark.parametrize("code,failure", CODES.items())

@@ -12,9 +12,9 @@ import pytest
 
 from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store import StoredObject, StoreUnavailable
-from controller.decide import Job, RetryPolicy
+from controller.decide import Job, JobView, RetryPolicy
 from controller.edges import Settled, Ticket
-from controller.errors import EnvironmentProblem, Interrupted
+from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.keys import MARKERS, RunKeys
 from controller.lead import StoreLead
 from controller.records import Evidence, Final, Lead, Outcome, Report, Round, RunRecord, Status
@@ -498,6 +498,30 @@ def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(house: Ho
     assert [one.verdict for one in house.command(mine, meanwhile=cancel)] == ["cancelled"]
     assert [one.verdict for one in house.command(mine)] == ["cancelled"]
     assert [one.verdict for one in house.command(replace(mine, round="job-2"))] == ["complete"]
+
+
+def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(house: House) -> None:
+    busy = [ClusterUnavailable("busy", retry_after_s=7)]
+    times = []
+
+    def meanwhile(ticks: int) -> None:
+        times.append(house.clock.at_ms)
+        if ticks == 3:
+            observe = house.runner.observe
+
+            def refuse() -> list[JobView]:
+                if busy:
+                    raise busy.pop()
+                return observe()
+
+            house.runner.observe = refuse  # type: ignore[method-assign]
+
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
+    [settled] = house.command(policy=policy, meanwhile=meanwhile)
+    assert settled.verdict == "complete"
+    assert house.reporter.said("busy: waiting up to 60 s for it to come back")
+    assert house.reporter.said("back after 7 s")
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) == 7_000
 
 
 class SharedStore(JournalStore):
