@@ -54,7 +54,7 @@ class ClusterRunner:
         self._pods: dict[str, Document] = {}
         self._stuck: dict[str, Stuck] = {}
         self._ends: dict[str, Diagnosis] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, str] = {}
         self._version = ""
 
     def lead(self, run: str) -> bool:
@@ -116,13 +116,14 @@ class ClusterRunner:
             return
         self._leases.owner(view.run)
         self._api.delete("jobs", view.name, uid=view.uid)
-        self._deleted.add(view.uid)
+        self._deleted[view.uid] = view.run
         del self._known[view.name]
 
     def forget(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
         self._refused = {name: known for name, known in self._refused.items() if known[0].run != run}
+        self._deleted = {uid: of for uid, of in self._deleted.items() if of != run}
         self._here.forget(run)
 
     def release(self, run: str) -> None:

@@ -75,7 +75,12 @@ class Leases:
             try:
                 return self._take(run)
             except Reply as reply:
-                raise _denied(reply, self._api.namespace) from reply
+                if reply.status != http.HTTPStatus.NOT_FOUND:
+                    raise
+                space = self._api.namespace
+                raise EnvironmentProblem(
+                    f"the cluster has no namespace {space}", "create it, or name another: --namespace"
+                ) from reply
         if held.state == "held" and self._lapsed(held):
             self._renew(held)
         if held.state == "lost":
@@ -209,15 +214,3 @@ class Leases:
         if taken:
             changes |= {"acquireTime": now, "leaseTransitions": (spec.get("leaseTransitions") or 0) + 1}
         return {**document, "spec": spec | changes}
-
-
-def _denied(reply: Reply, namespace: str) -> EnvironmentProblem:
-    if reply.status == http.HTTPStatus.FORBIDDEN:
-        return EnvironmentProblem(
-            f"the cluster refuses: {reply.message}",
-            f"stenofleet doctor lists the rights that are missing in namespace {namespace}, and how to grant them",
-        )
-    return EnvironmentProblem(
-        f"the cluster refuses the Lease: {reply.message}",
-        f"is there a namespace {namespace}? --namespace names another",
-    )

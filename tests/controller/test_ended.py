@@ -185,7 +185,11 @@ def test_what_is_said_to_cost_no_attempt_costs_none(name: str) -> None:
 
 # ---------------------------------------------------------------- exit codes
 
-CODES: dict[int, FailureClass] = dict(test_diagnose.CODES.items()) | {1: FailureClass.UNKNOWN, 2: FailureClass.UNKNOWN, 255: FailureClass.UNKNOWN}
+CODES: dict[int, FailureClass] = dict(test_diagnose.CODES.items()) | {
+    1: FailureClass.UNKNOWN,
+    2: FailureClass.UNKNOWN,
+    255: FailureClass.UNKNOWN,
+}
 
 
 @pytest.mark.parametrize("code,failure", CODES.items())
