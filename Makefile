@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 READY := .venv/.ready
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-CODE := $(foreach dir,controller chunk_job tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+CODE := $(foreach dir,controller chunk_job k8s tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHON
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 VARIABLE = "STENOFLEET_CRASH_POINT"
 _HOLD_S = 120
+_LOOK_S = 0.05
 
 
 def reach(name: str) -> None:
@@ -27,10 +28,12 @@ def reach(name: str) -> None:
     elif action == "abort":
         os.abort()
     elif action == "exit":
-        # As if all were well.
         os._exit(0)
     elif action.startswith("hold:"):
-        Path(action.removeprefix("hold:")).touch()
-        time.sleep(_HOLD_S)
+        rendezvous = Path(action.removeprefix("hold:"))
+        rendezvous.touch()
+        end_s = time.monotonic() + _HOLD_S
+        while rendezvous.exists() and time.monotonic() < end_s:
+            time.sleep(_LOOK_S)
     else:
         raise ValueError(f"{VARIABLE}: no action {action!r}: use kill, abort, exit or hold:FILE")

@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any
 
 from controller import pods
-from controller.decide import Job, JobView
 from controller.diagnose import Diagnosis
 from controller.edges import Runner
 from controller.ended import from_cluster
@@ -27,6 +26,7 @@ from controller.lease import Leases
 from controller.manifest import JobOptions, chunk_job, intake_job
 from controller.pending import Stuck, pending, refused
 from controller.pods import Document
+from controller.state import Job, JobView
 
 TICK_S = 3.0
 _SETTLE_S = 0.3
@@ -99,7 +99,7 @@ class ClusterRunner:
                 for event in events:
                     pod = event.get("object", {})
                     if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
-                        self._pods[_job_uid(pod)] = pod
+                        self._keep(pod)
                         if event["type"] == "DELETED" or pods.container_state(pod, "terminated"):
                             end_s = min(end_s, time.monotonic() + _SETTLE_S)
                     if time.monotonic() >= end_s:
@@ -200,13 +200,17 @@ class ClusterRunner:
         answer = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
         self._version = str(answer["metadata"]["resourceVersion"])
         for pod in answer["items"]:
-            self._pods[_job_uid(pod)] = pod
+            self._keep(pod)
+
+    def _keep(self, pod: Document) -> None:
+        uid = _job_uid(pod)
+        self._pods[uid] = pods.newest(pod, self._pods.get(uid))
 
     def _view(self, whose: Identity, name: str, uid: str, document: Document) -> JobView:
-        if document and pods.suspended(document):
-            # What a queue took back ends no attempt: the pod that it stopped is not the Job's next one.
-            self._pods.pop(uid, None)
         pod = self._pods.get(uid)
+        if document and pod and pods.taken_back(document, pod):
+            del self._pods[uid]
+            pod = None
         now_ms = _now_ms()
         view = JobView(
             run=whose.run,

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from controller.decide import Job, JobView, Progress
 from controller.records import Request, RunRecord
+from controller.state import Job, JobView, Progress
 
 
 class Runner(Protocol):

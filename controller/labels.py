@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from controller.decide import Job
 from controller.keys import is_run
+from controller.state import Job
 
 RUN = "stenofleet.io/run"
 CHUNK = "stenofleet.io/chunk"

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller import diagnose
-from controller.decide import Job, JobView
 from controller.errors import EnvironmentProblem
+from controller.state import Job, JobView
 
 _PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
 _LOG_TAIL_BYTES = 16 << 10

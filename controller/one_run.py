@@ -11,25 +11,15 @@ from typing import Literal
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
-from controller import decide as rules
-from controller.decide import (
-    Delete,
-    Finish,
-    JobView,
-    PinLanguage,
-    Progress,
-    RetryPolicy,
-    RunState,
-    State,
-    Submit,
-    decide,
-)
+from controller import state as figures
+from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, StenofleetError
 from controller.lead import Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outputs import write_outputs
 from controller.records import Outcome, Status
+from controller.state import JobView, Progress, RunState, State
 
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
@@ -134,7 +124,7 @@ class LoopRun:
 
     def waiting(self) -> int:
         """Chunks that are cut and wait for a worker."""
-        return rules.waiting(self._state) if self._state else 0
+        return figures.waiting(self._state) if self._state else 0
 
     def progress(self) -> Progress:
         """How far it is; the percentage never goes back."""
@@ -147,7 +137,7 @@ class LoopRun:
             if self._follows
             else "waiting"
         )
-        progress = rules.progress(
+        progress = figures.progress(
             self._state,
             name=self._name,
             run=self.id,
@@ -249,7 +239,7 @@ class LoopRun:
             advice=outcome.advice,
             files=files,
             warnings=plan.warnings if plan else (),
-            environment=outcome.failure in rules.ENVIRONMENT,
+            environment=outcome.failure in ENVIRONMENT,
         )
 
     def _settled(

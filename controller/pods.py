@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from controller.decide import Phase
 from controller.labels import CONTAINER
+from controller.state import Phase
 
 Document = Mapping[str, Any]
 """A Kubernetes object as JSON gives it."""
@@ -40,6 +40,23 @@ def since_ms(job: Document, pod: Document | None) -> int:
 def suspended(job: Document) -> bool:
     """Whether a queue holds the Job back. What it does to a running pod then is no failure."""
     return bool(job.get("spec", {}).get("suspend")) or is_true(job, "Suspended")
+
+
+def taken_back(job: Document, pod: Document) -> bool:
+    """Whether a queue stopped this pod by suspending its Job: its end is not the Job's, which has another pod next."""
+    if suspended(job):
+        return True
+    begun = job.get("status", {}).get("startTime")  # anew when it is resumed
+    created = pod.get("metadata", {}).get("creationTimestamp")
+    # Two clocks wrote these: only what is being deleted as well is an earlier pod for sure.
+    return bool(begun and created and created < begun and pod["metadata"].get("deletionTimestamp"))
+
+
+def newest(pod: Document, known: Document | None) -> Document:
+    """Which of two pods of one Job is the later one: while the first still ends, a resumed Job has two."""
+    if known is None or pod["metadata"].get("uid") == known["metadata"].get("uid"):
+        return pod
+    return max(known, pod, key=lambda one: str(one["metadata"].get("creationTimestamp")))
 
 
 def node(pod: Document | None) -> str:

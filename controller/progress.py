@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from controller.decide import Progress as RunProgress
+from controller.state import Progress as RunProgress
 
 HEARTBEAT_S = 15.0
 

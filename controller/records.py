@@ -12,6 +12,9 @@ from pydantic import Field
 from chunk_job.contract import Document, TranscribeOptions
 from controller.plan import PlanOptions
 
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Of one that is read: what is larger is none of these."""
+
 Verdict = Literal["complete", "partial", "failed"]
 
 

@@ -24,10 +24,10 @@ from chunk_job.contract import (
 )
 from chunk_job.store import FileStore, Store
 from controller import diagnose
-from controller.decide import Job, JobView, Progress
 from controller.keys import RunKeys
 from controller.plan import Cut, Plan, PlanOptions, Span
 from controller.records import Output, Request, RunRecord, Source
+from controller.state import Job, JobView, Progress
 
 RUN = "0123456789abcdef"
 START_MS = 1_700_000_000_000

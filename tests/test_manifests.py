@@ -13,12 +13,12 @@ import yaml  # type: ignore[import-untyped]
 
 from controller.cli.transcribe import transcribe_command
 from controller.cli.work import exit_code
-from controller.decide import Job
 from controller.edges import Settled
 from controller.errors import UsageProblem
 from controller.kube import PERMISSIONS
 from controller.labels import labels_of
 from controller.manifest import JobOptions, Owner, chunk_job
+from controller.state import Job
 
 FOLDER = Path(__file__).parents[1] / "k8s"
 BASE = FOLDER / "base"

@@ -26,7 +26,7 @@ from controller.cli import options as shared
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
 from controller.cli.work import SystemClock
-from controller.decide import Job, Progress, RetryPolicy
+from controller.decide import RetryPolicy
 from controller.errors import Interrupted, StenofleetError
 from controller.keys import RunKeys
 from controller.manifest import Owner, chunk_job, intake_job
@@ -35,6 +35,7 @@ from controller.plan import PlanOptions
 from controller.progress import printable, say
 from controller.records import Output
 from controller.run import drive
+from controller.state import Job, Progress
 
 NEVER_MS = 1 << 40
 

@@ -14,11 +14,11 @@ from chunk_job.store import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.runs import existing_run, run_ids
-from controller.decide import Progress
 from controller.errors import UsageProblem
 from controller.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, printable, say
 from controller.records import Evidence, Status
+from controller.state import Progress
 
 _LOOK_S = 2.0
 _CODES = {"complete": 0, "partial": 4, "failed": 5, "cancelled": 8}

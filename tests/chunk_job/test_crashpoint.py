@@ -52,3 +52,13 @@ def test_a_held_process_says_that_it_is_there_and_stands_still(tmp_path: Path) -
         assert child.poll() is None
         child.kill()
         assert child.communicate(timeout=10)[0] == b""
+
+
+@pytest.mark.process
+def test_a_held_process_goes_on_when_it_is_let_go(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    command = [sys.executable, "-c", REACH, "here"]
+    with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:
+        river.until(here.exists, "the point is reached")
+        here.unlink()
+        assert child.communicate(timeout=10)[0] == b"went on\n"

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.site import Images, site
+from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import cluster as testbed
 from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
-__all__ = ["site"]
+__all__ = ["shared", "site", "talk", "tape", "undisturbed", "wanted"]
 
 _PATIENCE_S = 600
 

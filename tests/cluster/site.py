@@ -19,11 +19,12 @@ from tests import river
 from tests.testbed.cluster import Cluster
 
 GPU = "nvidia.com/gpu"
+RENDEZVOUS = "/tmp/here"
 
 
 def held(chunk: int) -> tuple[str, ...]:
-    """Options that make the first job of *chunk* stand still, so that a test meets the run in its middle."""
-    return ("--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.{chunk:05d}.a1=hold:/tmp/here")
+    """Options that make the first job of *chunk* stand still while RENDEZVOUS is there, so a test meets the run."""
+    return ("--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.{chunk:05d}.a1=hold:{RENDEZVOUS}")
 
 
 PATIENCE_S = 240.0

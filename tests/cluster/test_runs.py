@@ -10,30 +10,14 @@ from typing import Any
 import pytest
 
 from chunk_job import crashpoint
+from controller.cluster import TICK_S
 from controller.keys import parse_task
 from controller.lease import DURATION_S
-from tests import river, speech
-from tests.cluster.site import CUT, GPU, PATIENCE_S, Site, held, rest
+from tests.cluster.site import GPU, PATIENCE_S, RENDEZVOUS, Site, held, rest
 
 pytestmark = pytest.mark.timeout(600)
 
 OUTAGE_S = 20
-
-
-@pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    media = tmp_path_factory.mktemp("media") / "talk.wav"
-    speech.write_wav(media, speech.tape(seconds=64, seed=1))
-    return media
-
-
-@pytest.fixture(scope="module")
-def wanted(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    """What one machine makes of it."""
-    desk = river.Desk(tmp_path_factory.mktemp("wanted"))
-    ended = desk.transcribe(talk, *river.SMALL, *CUT)
-    assert ended.code == 0, ended.err
-    return desk.outputs
 
 
 def words(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -249,6 +233,26 @@ def test_a_quota_makes_jobs_wait_their_turn(site: Site, talk: Path, wanted: Mapp
     assert ended.code == 0, ended.err
     assert words(site.desk.outputs) == words(wanted)
     assert site.failures() == []
+
+
+def test_a_queue_that_takes_a_job_back_and_gives_it_again_costs_no_attempt(
+    site: Site, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
+    command = site.start(talk, *ENGLISH, *held(1), "--max-attempts", "1")
+    first = site.running(1)
+    (job,) = {job["metadata"]["name"] for job in site.found("jobs", chunk=1)}
+    site.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": true}}')
+    site.until(lambda: not site.found("pods", chunk=1), "its pod is stopped")
+    rest(2 * TICK_S)
+    site.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": false}}')
+    second = site.running(1)
+    assert second != first
+    site.kubectl("exec", second, "--", "rm", RENDEZVOUS)
+    ended = command.ended(patience_s=PATIENCE_S)
+    assert ended.code == 0, ended.err
+    assert site.failures() == []
+    assert words(site.desk.outputs) == words(wanted)
+    assert {key.rpartition("/")[2][:3] for key in site.results()} == {"a1-"}
 
 
 def test_cancel_sweeps_what_is_on_the_cluster(site: Site, talk: Path) -> None:

@@ -19,22 +19,16 @@ from controller.decide import (
     Action,
     Delete,
     Finish,
-    JobView,
-    Phase,
     PinLanguage,
     RetryPolicy,
-    RunState,
     Submit,
     decide,
     degrade,
-    done_ms,
     patient,
-    percent,
-    progress,
-    waiting,
 )
 from controller.diagnose import Diagnosis, FailureClass
 from controller.records import Evidence
+from controller.state import JobView, Phase, RunState, done_ms, percent, progress, waiting
 
 RUN = "0123456789abcdef"
 NOW = 1_700_000_000_000

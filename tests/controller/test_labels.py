@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.decide import Job
 from controller.labels import (
     Identity,
     annotations_of,
@@ -18,6 +17,7 @@ from controller.labels import (
     same_task,
     selector,
 )
+from controller.state import Job
 
 RUN = "0123456789abcdef"
 LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")

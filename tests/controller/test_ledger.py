@@ -14,14 +14,14 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
-from controller import diagnose
-from controller import ledger as room
-from controller.decide import Delete, Finish, JobView, Submit
+from controller import answers, diagnose
+from controller.decide import Delete, Finish, Submit
 from controller.diagnose import Diagnosis, FailureClass
 from controller.errors import PlanMismatch
 from controller.keys import MARKERS, RunKeys
 from controller.ledger import Ledger
 from controller.records import Evidence, Outcome, Request, Round, RunRecord
+from controller.state import JobView
 from tests import fakes
 from tests.fakes import JournalStore
 
@@ -243,7 +243,7 @@ def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: Journa
 def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put_tasks(store, 0)
     put_result(store, 0)
-    monkeypatch.setattr(room, "MAX_RESULT_BYTES", 100)
+    monkeypatch.setattr(answers, "MAX_RESULT_BYTES", 100)
     assert opened(store).state(()).answered == frozenset()
     assert MAX_RESULT_BYTES > 100
 

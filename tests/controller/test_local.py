@@ -14,10 +14,10 @@ import pytest
 
 from chunk_job.contract import ExitCode
 from controller import demo, local
-from controller.decide import Job, JobView
 from controller.diagnose import FailureClass
 from controller.errors import EnvironmentProblem
 from controller.local import LocalRunner
+from controller.state import Job, JobView
 from tests import river
 
 pytestmark = pytest.mark.process

@@ -16,9 +16,10 @@ from kubernetes.client import ApiClient, V1Job
 from chunk_job import process
 from chunk_job.__main__ import _parser
 from chunk_job.names import MODELS
-from controller.decide import Job, RetryPolicy
+from controller.decide import RetryPolicy
 from controller.errors import UsageProblem
 from controller.manifest import JobOptions, Owner, chunk_job, intake_job, weights_mb
+from controller.state import Job
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "manifests"
 RUN = "0123456789abcdef"

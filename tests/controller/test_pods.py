@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 
-from controller.decide import Phase
-from controller.pods import condition, container_state, looks_lost, node, one_line, phase, since_ms, suspended, to_ms
+from controller.pods import (
+    condition,
+    container_state,
+    looks_lost,
+    newest,
+    node,
+    one_line,
+    phase,
+    since_ms,
+    suspended,
+    taken_back,
+    to_ms,
+)
+from controller.state import Phase
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes"
 CREATED_MS = 1_770_112_800_000
@@ -84,6 +96,34 @@ def test_a_job_that_is_held_back_only_by_its_condition_is_held_back() -> None:
     job["spec"]["suspend"] = False
     assert phase(job, pod) == "queued"
     assert suspended(job)
+
+
+@pytest.mark.parametrize("name", sorted(PHASES))
+def test_a_pod_is_taken_back_only_by_a_queue(name: str) -> None:
+    job, pod = case(name)
+    if pod is not None:
+        assert taken_back(job, pod) == ("suspended" in name)
+
+
+def test_a_pod_from_before_its_job_was_resumed_is_none_of_its_ends() -> None:
+    job, pod = case("suspended-while-running")
+    job["spec"]["suspend"] = False
+    job["status"] |= {"startTime": "2026-02-03T10:00:20Z", "conditions": [{"type": "Suspended", "status": "False"}]}
+    assert phase(job, pod) == "ended", "what the pod says for itself"
+    assert taken_back(job, pod)
+    # The clocks of the job controller and of the API server may differ: a pod that nobody deletes is the Job's own.
+    del pod["metadata"]["deletionTimestamp"]
+    assert not taken_back(job, pod)
+
+
+def test_of_two_pods_of_a_job_the_later_one_counts() -> None:
+    _, first = case("suspended-while-running")
+    _, second = case("running")
+    second["metadata"] |= {"uid": "second", "creationTimestamp": "2026-02-03T10:00:20Z"}
+    assert newest(first, None) is first
+    assert newest(second, first) is newest(first, second) is second
+    later = {**second, "status": {}}
+    assert newest(later, second) is later, "of one pod, what came last"
 
 
 @pytest.mark.parametrize("name", sorted(PHASES))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from controller import progress
-from controller.decide import Progress, State
 from controller.progress import Bars, Heartbeat, clock, overall, printable, say, summary_line
+from controller.state import Progress, State
 
 
 def run(**changes: Any) -> Progress:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from chunk_job.contract import Document, DocumentInvalid
 from controller import errors
-from controller.decide import State
 from controller.keys import MARKERS
 from controller.records import Evidence, Outcome, Report, Request, Round, RunRecord, SpanReport, Status, Verdict
+from controller.state import State
 from tests.controller.test_schema import EXAMPLES
 
 ROOMS = {name: example for name, example in EXAMPLES.items() if type(example).__module__ == "controller.records"}

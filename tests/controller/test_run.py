@@ -12,13 +12,14 @@ import pytest
 
 from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store import StoredObject, StoreUnavailable
-from controller.decide import Job, JobView, RetryPolicy
+from controller.decide import RetryPolicy
 from controller.edges import Settled, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.keys import MARKERS, RunKeys
 from controller.lead import StoreLead
 from controller.records import Evidence, Final, Lead, Outcome, Report, Round, RunRecord, Status
 from controller.run import drive
+from controller.state import Job, JobView
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 

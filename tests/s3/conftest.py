@@ -7,12 +7,13 @@ import pytest
 
 from chunk_job import s3_client
 from chunk_job.store import Store, open_store
+from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import proxy as proxies
 from tests.testbed import s3_server
 from tests.testbed.fixtures import bucket, environment, server
 from tests.testbed.s3_server import OwnServer, Server
 
-__all__ = ["bucket", "environment", "server"]
+__all__ = ["bucket", "environment", "server", "shared", "talk", "tape", "undisturbed", "wanted"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

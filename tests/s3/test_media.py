@@ -9,24 +9,8 @@ import pytest
 from chunk_job.store import Store, open_store
 from controller import source
 from controller.errors import EnvironmentProblem, MediaProblem
-from tests import river, speech
+from tests import river
 from tests.testbed.proxy import Fault, Proxy
-
-
-@pytest.fixture(scope="module")
-def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    media = tmp_path_factory.mktemp("media") / "talk.wav"
-    speech.write_wav(media, speech.tape(seconds=64, seed=1))
-    return media
-
-
-@pytest.fixture(scope="module")
-def wanted(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    """What a command makes of the file."""
-    desk = river.Desk(tmp_path_factory.mktemp("wanted"))
-    ended = desk.transcribe(talk, *river.CUT)
-    assert ended.code == 0, ended.err
-    return desk.outputs
 
 
 @pytest.fixture

@@ -2,35 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from chunk_job.store import open_store
-from tests import river, speech
+from tests import river
 from tests.testbed.s3_server import OwnServer, Server
 
 OUTAGE_S = 60
 """Longer than any retry inside of the store: only patience outlasts it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A recording, and what an undisturbed run on a folder makes of it."""
-
-    media: Path
-    outputs: dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    desk = river.Desk(tmp_path_factory.mktemp("folder"))
-    media = desk.folder / "talk.wav"
-    speech.write_wav(media, speech.tape(seconds=64, seed=1))
-    ended = desk.transcribe(media, *river.CUT)
-    assert ended.code == 0, ended.err
-    return Reference(media=media, outputs=desk.outputs)
 
 
 @pytest.fixture
@@ -47,9 +28,9 @@ def there(bucket: str) -> dict[str, str]:
 
 
 def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
-    server: Server, bucket: str, desk: river.Desk, there: dict[str, str], reference: Reference
+    server: Server, bucket: str, desk: river.Desk, there: dict[str, str], undisturbed: river.Undisturbed
 ) -> None:
-    command = desk.start("transcribe", "-o", desk.out, reference.media, *river.CUT, env=there)
+    command = desk.start("transcribe", "-o", desk.out, undisturbed.media, *river.CUT, env=there)
     seen = set()
     while command.process.poll() is None:
         for pid in desk.processes():
@@ -62,7 +43,7 @@ def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
         time.sleep(0.05)
     ended = command.ended()
     assert ended.code == 0, ended.err
-    assert desk.outputs == reference.outputs
+    assert desk.outputs == undisturbed.outputs
     # Commands of the controller, the intake and three chunks at least.
     assert len([line for line in seen if b"--store" in line]) >= 4
 
@@ -83,27 +64,27 @@ def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
 
 @pytest.mark.parametrize("point", ["chunk.transcribed.00001.a1", "chunk.committed.00001.a1", "run.transcript.srt"])
 def test_a_killed_command_is_given_again(
-    desk: river.Desk, there: dict[str, str], reference: Reference, point: str
+    desk: river.Desk, there: dict[str, str], undisturbed: river.Undisturbed, point: str
 ) -> None:
     here = desk.meeting()
     command = desk.start(
-        "transcribe", "-o", desk.out, reference.media, *river.CUT, env=there, crash=f"{point}=hold:{here}"
+        "transcribe", "-o", desk.out, undisturbed.media, *river.CUT, env=there, crash=f"{point}=hold:{here}"
     )
     river.until(here.exists, point)
     command.kill()
     desk.quiet()
     store = open_store(there["STENOFLEET_STORE"])
     before = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
-    ended = desk.transcribe(reference.media, *river.CUT, env=there)
+    ended = desk.transcribe(undisturbed.media, *river.CUT, env=there)
     assert ended.code == 0, ended.err
-    assert desk.outputs == reference.outputs
+    assert desk.outputs == undisturbed.outputs
     after = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
     assert after.items() >= before.items()
 
 
 @pytest.mark.timeout(240)
 def test_a_store_that_goes_away_in_the_middle_and_comes_back(
-    mortal: OwnServer, desk: river.Desk, reference: Reference, environment: pytest.MonkeyPatch
+    mortal: OwnServer, desk: river.Desk, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     for name, value in mortal.environment.items():
         environment.setenv(name, value)
@@ -112,7 +93,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
         here = desk.meeting()
         # The job of chunk 1 stands still with its words until it is killed; the others meet the outage as they work.
         command = desk.start(
-            *("transcribe", "-o", desk.out, reference.media, *river.CUT),
+            *("transcribe", "-o", desk.out, undisturbed.media, *river.CUT),
             env=there,
             crash=f"chunk.transcribed.00001.a1=hold:{here}",
         )
@@ -125,14 +106,14 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
         desk.kill_all("chunk_job")
         ended = command.ended()
         assert ended.code == 0, ended.err
-        assert desk.outputs == reference.outputs
+        assert desk.outputs == undisturbed.outputs
 
 
 def test_a_store_that_says_no_ends_the_command_with_advice(
-    desk: river.Desk, bucket: str, reference: Reference, environment: pytest.MonkeyPatch
+    desk: river.Desk, bucket: str, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("AWS_SECRET_ACCESS_KEY", "nobody-knows-this")
-    ended = desk.transcribe(reference.media, *river.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
+    ended = desk.transcribe(undisturbed.media, *river.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
     assert ended.code == 3, ended.err
     assert "SignatureDoesNotMatch" in ended.err
     assert "AWS_SECRET_ACCESS_KEY" in ended.err
@@ -140,8 +121,10 @@ def test_a_store_that_says_no_ends_the_command_with_advice(
     assert "Traceback" not in ended.err
 
 
-def test_a_bucket_that_is_missing_ends_the_command_with_advice(desk: river.Desk, reference: Reference) -> None:
-    ended = desk.transcribe(reference.media, *river.CUT, env={"STENOFLEET_STORE": "s3://stenofleet-nowhere"})
+def test_a_bucket_that_is_missing_ends_the_command_with_advice(
+    desk: river.Desk, undisturbed: river.Undisturbed
+) -> None:
+    ended = desk.transcribe(undisturbed.media, *river.CUT, env={"STENOFLEET_STORE": "s3://stenofleet-nowhere"})
     assert ended.code == 3, ended.err
     assert "create the bucket" in ended.err
     assert "Traceback" not in ended.err

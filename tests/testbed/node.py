@@ -76,6 +76,9 @@ class Node:
         known, new = self._loaded(), _contents(archive)
         if not new.items() <= known.items():
             self._ctr("images", "import", str(archive))
+            # Kubelet's door to containerd keeps a second name for every image, which outlives the first.
+            if old := [digest for tag, digest in known.items() if new.get(tag, digest) != digest]:
+                self._ctr("images", "remove", *(f"sha256:{digest.removesuffix('.json')}" for digest in old))
             (self._images / _LOADED).write_text(json.dumps(known | new))
 
     def end(self) -> None:

@@ -1,0 +1,54 @@
+"""The reference recording and one undisturbed run of it, for the whole session, however many workers it has.
+
+Fixtures: conftest files that need them import them from here.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests import river, speech
+
+SECONDS = 64
+SEED = 1
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def tape() -> speech.Tape:
+    """What is said in the reference recording."""
+    return speech.tape(seconds=SECONDS, seed=SEED)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(shared: Path, tape: speech.Tape) -> river.Undisturbed:
+    """The reference: cut in three, transcribed by two workers, its chunks' audio kept."""
+    folder = shared / "undisturbed"
+    media = shared / "talk.wav"
+    with river.alone(folder) as must:
+        desk = river.Desk(folder)
+        if must:
+            speech.write_wav(media, tape)
+            ended = desk.transcribe(media, *river.CUT, "--keep-chunks")
+            assert ended.code == 0, ended.err
+    return river.Undisturbed(desk=desk, media=media, outputs=desk.outputs)
+
+
+@pytest.fixture(scope="session")
+def talk(undisturbed: river.Undisturbed) -> Path:
+    """The recording."""
+    return undisturbed.media
+
+
+@pytest.fixture(scope="session")
+def wanted(undisturbed: river.Undisturbed) -> Mapping[str, bytes]:
+    """What one machine makes of it, left alone."""
+    return undisturbed.outputs
