@@ -40,8 +40,8 @@ class EnvironmentProblem(StenofleetError):
 class ClusterUnavailable(EnvironmentProblem):
     """The API server cannot be reached, or cannot serve now."""
 
-    def __init__(self, summary: str, *, retry_after_s: int = 0) -> None:
-        super().__init__(summary, "check that the cluster is up and that this machine reaches its API server")
+    def __init__(self, summary: str, advice: str = "", *, retry_after_s: int = 0) -> None:
+        super().__init__(summary, advice or "check that the cluster is up and that this machine reaches its API server")
         self.retry_after_s = retry_after_s
 
 

@@ -245,8 +245,13 @@ def _checked(answer: HTTPResponse, data: bytes) -> bytes:
     # 401: a ServiceAccount's token that has just been renewed is read again within a minute.
     if answer.status in (401, 429) or answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
         wait_s = answer.headers.get("Retry-After", "")
+        unknown = answer.status == http.HTTPStatus.UNAUTHORIZED
         raise ClusterUnavailable(
-            f"the API server does not serve now: HTTP {answer.status} {reason} {message}".strip(),
+            f"the API server {'does not know this identity' if unknown else 'does not serve now'}: "
+            f"HTTP {answer.status} {reason} {message}".rstrip(),
+            "log in to the cluster again: the kubeconfig's token or certificate is not valid (any more)"
+            if unknown
+            else "",
             retry_after_s=int(wait_s) if wait_s.isdecimal() else 0,
         )
     raise Reply(answer.status, reason, message)

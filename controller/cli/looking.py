@@ -21,14 +21,22 @@ from controller.records import Evidence, Status
 from controller.state import Progress
 
 _LOOK_S = 2.0
-_CODES = {"complete": 0, "partial": 4, "failed": 5, "cancelled": 8}
+_SILENT_S = 180.0
+"""Who works on a run reports every few seconds; so long after the last word its successor should be there, too."""
+
+_UNATTENDED = "unattended"
+_SILENCE = "nobody has worked on it for three minutes: give its command again to go on"
+_CODES = {"complete": 0, _UNATTENDED: 3, "partial": 4, "failed": 5, "cancelled": 8}
 
 
 @click.command("watch")
 @click.argument("runs", nargs=-1)
 @shared.store_option
 def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
-    """Follow RUNS (all that go on now, where none is named) to their ends. Ctrl-C ends the watching, nothing else."""
+    """Follow RUNS (all that go on now, where none is named) to their ends. Ctrl-C ends the watching, nothing else.
+
+    A run that nobody works on any more is followed no longer than three minutes.
+    """
     opened = shared.store_at(store)
     chosen = [existing_run(opened, run) for run in runs] or _going_on(opened)
     if not chosen:
@@ -81,13 +89,22 @@ def _going_on(store: Store) -> list[str]:
 
 
 def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
-    """Show them until all have ended; the worst of their exit codes."""
+    """Show them until all have ended, or nobody works on them; the worst of their exit codes."""
+    # By our own clock: theirs may differ.
+    heard: dict[str, tuple[Status | None, float]] = {}
     while True:
+        now_s = time.monotonic()
         ends = {run: _end(store, run) for run in runs}
-        reporter.show([_progress(store, run, ends[run]) for run in runs])
+        for run in runs:
+            status = _status(store, run)
+            if run not in heard or heard[run][0] != status:
+                heard[run] = status, now_s
+            elif now_s - heard[run][1] >= _SILENT_S:
+                ends[run] = ends[run] or _UNATTENDED
+        reporter.show([_progress(run, heard[run][0], ends[run]) for run in runs])
         if all(ends.values()):
             for run, end in ends.items():
-                say(f"{run}: {end}")
+                say(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
             return max(_CODES[end] for end in ends.values())
         time.sleep(_LOOK_S)
 
@@ -106,9 +123,8 @@ def _status(store: Store, run: str) -> Status | None:
         return None
 
 
-def _progress(store: Store, run: str, end: str) -> Progress:
-    status = _status(store, run)
-    state: Any = end or (status.state if status else "waiting")
+def _progress(run: str, status: Status | None, end: str) -> Progress:
+    state: Any = "interrupted" if end == _UNATTENDED else end or (status.state if status else "waiting")
     return Progress(
         run=run,
         name=status.name if status else run,

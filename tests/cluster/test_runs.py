@@ -217,9 +217,12 @@ def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: 
 
 
 def test_jobs_that_no_node_can_take_say_so_and_a_deleted_lease_ends_them(site: Site, talk: Path) -> None:
+    first = site.start(talk, *ENGLISH, "--gpus", "3")
+    first.said("waits: ")
+    first.kill()
     command = site.start(talk, *ENGLISH, "--gpus", "3")
     command.said("waits: ")
-    assert "Insufficient nvidia.com/gpu" in command.err
+    assert "Insufficient nvidia.com/gpu" in command.err, "the next controller says it of the Jobs it finds"
     (lease,) = site.found("leases")
     site.kubectl("delete", "lease", lease["metadata"]["name"])
     ended = command.ended(patience_s=PATIENCE_S)
@@ -303,3 +306,14 @@ def test_doctor_says_which_right_is_missing_and_how_to_grant_it(site: Site) -> N
         "transcribe", "/nowhere.wav", *site.options, env=site.environment | {"KUBECONFIG": str(weak)}
     )
     assert denied.code == 5, denied.err
+
+
+def test_an_identity_that_the_server_does_not_know_is_said_to_be_so(site: Site) -> None:
+    config = site.kubeconfig_of("default")
+    document = json.loads(config.read_text(encoding="utf-8"))
+    document["users"][0]["user"]["token"] += "0"
+    config.write_text(json.dumps(document), encoding="utf-8")
+    said = site.ask("doctor", *site.options, env={"KUBECONFIG": str(config)})
+    assert said.code == 3
+    assert "does not know this identity: HTTP 401" in said.err
+    assert "log in to the cluster again" in said.err

@@ -37,10 +37,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     return store
 
 
-def put_status(store: FileStore, *, state: Any = "running", running: int = 2, marker: Any = None) -> None:
+def put_status(
+    store: FileStore, *, state: Any = "running", running: int = 2, percent: float = 40.0, marker: Any = None
+) -> None:
     store.put(KEYS.record, fakes.record().encode())
     status = Status(
-        run=RUN, name="talk.mp4", state=state, percent=40.0, spans_done=1, spans_known=3, planned=True,
+        run=RUN, name="talk.mp4", state=state, percent=percent, spans_done=1, spans_known=3, planned=True,
         running=running, failures=0, updated_ms=time.time_ns() // 1_000_000,
     )  # fmt: skip
     store.put(KEYS.status, status.encode())
@@ -220,6 +222,32 @@ def test_who_watches_is_told_the_verdict_by_the_exit_code(
     assert cli.run(["watch", RUN[:6]]) == code
     timer.join()
     assert f"{RUN}: {end}" in capsys.readouterr().err
+
+
+def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
+    store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking, "_LOOK_S", 0.01)
+    monkeypatch.setattr(looking, "_SILENT_S", 0.3)
+    put_status(store)
+    began_s = time.monotonic()
+    reports = 0
+    stop = threading.Event()
+
+    def report() -> None:
+        nonlocal reports
+        while not stop.wait(0.05) and reports < 10:
+            reports += 1
+            put_status(store, percent=float(reports))
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    assert cli.run(["watch", RUN]) == 3
+    stop.set()
+    thread.join()
+    assert reports == 10, "it was followed as long as somebody reported"
+    assert time.monotonic() - began_s >= 0.8
+    assert f"{RUN}: nobody has worked on it for three minutes: give its command again" in capsys.readouterr().err
 
 
 def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
