@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.testbed import network, processes
@@ -76,10 +77,14 @@ class Node:
         known, new = self._loaded(), _contents(archive)
         if not new.items() <= known.items():
             self._ctr("images", "import", str(archive))
-            # Kubelet's door to containerd keeps a second name for every image, which outlives the first.
-            if old := [digest for tag, digest in known.items() if new.get(tag, digest) != digest]:
-                self._ctr("images", "remove", *(f"sha256:{digest.removesuffix('.json')}" for digest in old))
+            self._forget_images_but(f"sha256:{digest.removesuffix('.json')}" for digest in (known | new).values())
             (self._images / _LOADED).write_text(json.dumps(known | new))
+
+    def _forget_images_but(self, kept: Iterable[str]) -> None:
+        """Kubelet's door to containerd keeps a second name for every image, which outlives the first."""
+        named = {name for name in self._ctr("images", "list", "--quiet").split() if name.startswith("sha256:")}
+        if old := named.difference(kept):
+            self._ctr("images", "remove", *old)
 
     def end(self) -> None:
         """Remove every container and stop containerd; kubelet must be down. The images stay for the next cluster."""
