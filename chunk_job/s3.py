@@ -12,7 +12,7 @@ import io
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -86,6 +86,7 @@ class S3Store:
         self._bucket, self._prefix = _parse(url)
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._client, endpoint = s3_client.connect(self._bucket)
+        self.environment: Mapping[str, str] = s3_client.environment()
         self._where = f"bucket {self._bucket} at {endpoint}"
         self._bucket_seen = False
 

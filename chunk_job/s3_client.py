@@ -35,6 +35,7 @@ RETRY_AFTER_S = 10
 
 _IDENTITY_TIMEOUT = Timeout(connect=2.0, read=20.0)
 _AWS = "https://s3.amazonaws.com"
+_ENDPOINT, _REGION = "AWS_ENDPOINT_URL_S3", "AWS_REGION"
 _ADVICE = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN for temporary keys), or AWS_PROFILE with"
     " keys in ~/.aws/credentials, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; where only the AWS CLI can sign in:"
@@ -47,14 +48,8 @@ def connect(bucket: str) -> tuple[Minio, str]:
 
     Raises :class:`JobError` (CONFIG) where the environment cannot work.
     """
-    profile = _profile()
-    endpoint = (
-        os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or profile.get("endpoint_url")
-        or _AWS
-    )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or profile.get("region")
+    profile, found = _profile(), environment()
+    endpoint, region = found.get(_ENDPOINT, _AWS), found.get(_REGION)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         # Not repeated: it may hold a password.
@@ -81,6 +76,16 @@ def connect(bucket: str) -> tuple[Minio, str]:
     if re.search(r"addressing_style\s*=\s*virtual", profile.get("s3", "")):
         client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
     return client, parts.netloc
+
+
+def environment() -> dict[str, str]:
+    """Endpoint and region as variables, from wherever this process has them; what is not set is not there."""
+    profile = _profile()
+    found = {
+        _ENDPOINT: os.environ.get(_ENDPOINT) or os.environ.get("AWS_ENDPOINT_URL") or profile.get("endpoint_url"),
+        _REGION: os.environ.get(_REGION) or os.environ.get("AWS_DEFAULT_REGION") or profile.get("region"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def is_down(status: int) -> bool:

@@ -13,9 +13,10 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -64,6 +65,8 @@ class Store(Protocol):
     url: str
     remote: bool
     """A server, which may be away for a while and come back, rather than a folder."""
+    environment: Mapping[str, str]
+    """Variables by which a process elsewhere finds the same server; credentials are not among them."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> bytes:
         """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` above *max_bytes*."""
@@ -134,6 +137,7 @@ class FileStore:
     """Objects as files under one private folder; a put is a rename, after the bytes are on disk."""
 
     remote = False
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()

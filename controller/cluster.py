@@ -19,7 +19,7 @@ from controller import pods
 from controller.diagnose import Diagnosis
 from controller.edges import Runner
 from controller.ended import from_cluster
-from controller.errors import EnvironmentProblem
+from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.kube import Api, Reply
 from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
@@ -55,6 +55,7 @@ class ClusterRunner:
         self._stuck: dict[str, Stuck] = {}
         self._ends: dict[str, Diagnosis] = {}
         self._deleted: dict[str, str] = {}
+        self._warnings: list[Document] | None = None
         self._version = ""
 
     def lead(self, run: str) -> bool:
@@ -148,6 +149,7 @@ class ClusterRunner:
             audio_ms=job.audio_ms,
             memory_factor=job.memory_factor,
             avoid_nodes=job.avoid_nodes,
+            only_elsewhere=job.only_elsewhere,
         )
 
     def _adopt(self, job: Job) -> None:
@@ -174,17 +176,21 @@ class ClusterRunner:
     def _observe(self) -> Iterator[JobView]:
         if not self._leases.runs:
             return
+        self._warnings = None
         found = self._listed(exact=False)
         if any(uid not in found for _, uid in self._known.values()):
             # This server may not have heard of it yet. One question to all of them before it counts as gone.
             found = self._listed(exact=True)
+            for run in {whose.run for whose, uid in self._known.values() if uid not in found}:
+                # Its Lease deleted, all of them are gone: a cancel, and nobody's failure.
+                self._leases.look(run)
         self._read_pods()
         for document in found.values():
             self._remember(document)
         for name, (whose, uid) in self._known.items():
             yield self._view(whose, name, uid, found.get(uid, {}))
-        for name, (job, _) in list(self._refused.items()):
-            yield self._refused_view(name, job)
+        for place, (name, (job, _)) in enumerate(list(self._refused.items())):
+            yield self._refused_view(name, job, again=place < self.burst)
         self._forget({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
@@ -220,6 +226,7 @@ class ClusterRunner:
             uid=uid,
             phase=pods.phase(document, pod) if document else "ended",
             since_ms=pods.since_ms(document, pod) if document else now_ms,
+            node=pods.node(pod),
             lost=pods.looks_lost(document, pod) if document else False,
         )
         if view.phase == "ended":
@@ -231,8 +238,8 @@ class ClusterRunner:
             return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=pods.node(pod)))
         return replace(view, waits_for=stuck.diagnosis.summary)
 
-    def _refused_view(self, name: str, job: Job) -> JobView:
-        """A Job that the server would not take: asked again at every look, until it takes it or patience is over."""
+    def _refused_view(self, name: str, job: Job, *, again: bool) -> JobView:
+        """A Job that the server would not take: asked *again*, until it takes it or patience is over."""
         stuck = self._refused[name][1]
         view = JobView(
             run=job.run,
@@ -246,16 +253,18 @@ class ClusterRunner:
         )
         if stuck.over(_now_ms()):
             return replace(view, phase="ended", diagnosis=stuck.diagnosis)
-        self.submit(job)
-        if name in self._known:
-            del self._refused[name]
+        if again:
+            self.submit(job)
+            if name in self._known:
+                del self._refused[name]
         return view
 
     def _pending(self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int) -> Stuck | None:
         before = self._stuck.get(uid)
-        # What starts within the first seconds needs no events read for it.
+        # What starts within the first seconds, runs or waits in a queue needs no events read for it.
         young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
-        events = [] if young else list(self._events(name, pod))
+        on_its_way = pods.phase(document, pod) in ("queued", "starting") and not pods.suspended(document)
+        events = self._warned(name, pod) if on_its_way and not young else []
         stuck = pending(document, pod, events, before=before, now_ms=now_ms)
         if stuck is None:
             self._stuck.pop(uid, None)
@@ -276,6 +285,15 @@ class ClusterRunner:
             self._ends[uid] = replace(why, node=pods.node(pod))
         return self._ends[uid]
 
+    def _warned(self, name: str, pod: Document | None) -> list[Document]:
+        """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
+        if self._warnings is None:
+            try:
+                self._warnings = self._about("type=Warning")
+            except ClusterUnavailable:
+                self._warnings = []  # all else of this look is worth more
+        return [event for event in self._warnings if _is_about(event, name, pod)]
+
     def _events(self, name: str, pod: Document | None) -> Iterator[Document]:
         """Of a Job and its pod, by their names: not every event says an uid."""
         yield from self._about(f"involvedObject.kind=Job,involvedObject.name={name}")
@@ -283,9 +301,7 @@ class ClusterRunner:
             yield from self._about(f"involvedObject.kind=Pod,involvedObject.name={pod['metadata']['name']}")
             return
         # A pod that was never seen has its Job's name, and something more.
-        for event in self._about("involvedObject.kind=Pod"):
-            if str(event["involvedObject"].get("name", "")).startswith(f"{name}-"):
-                yield event
+        yield from (event for event in self._about("involvedObject.kind=Pod") if _is_about(event, name, None))
 
     def _about(self, selected: str) -> list[Document]:
         try:
@@ -314,6 +330,15 @@ def sweep(api: Api, run: str) -> list[str]:
             break
         time.sleep(1)
     return [str(pod["metadata"]["name"]) for pod in left]
+
+
+def _is_about(event: Document, job: str, pod: Document | None) -> bool:
+    """Whether an event is of the Job *job* or of *pod*: any pod of it, where None was ever seen."""
+    about = event["involvedObject"]
+    kind, name = about.get("kind"), str(about.get("name", ""))
+    if kind == "Pod" and pod is None:
+        return name.startswith(f"{job}-")
+    return name == (job if kind == "Job" else pod["metadata"]["name"] if kind == "Pod" and pod else None)
 
 
 def _job_uid(pod: Document) -> str:

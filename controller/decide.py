@@ -99,6 +99,7 @@ class Submit:
     rung: int = 0
     memory_factor: float = 1.0
     avoid_nodes: tuple[str, ...] = ()
+    only_elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,14 +160,23 @@ def patient(policy: RetryPolicy, *, since_ms: int, now_ms: int) -> bool:
 
 def degrade(options: TranscribeOptions, rung: int) -> TranscribeOptions:
     """Options that need less memory on the GPU, step by step: no batches, then 8-bit weights."""
+    for step in _steps(options)[:rung]:
+        options = options.model_copy(update=step)
+    return options
+
+
+def rungs(options: TranscribeOptions) -> int:
+    """How many such steps there are."""
+    return len(_steps(options))
+
+
+def _steps(options: TranscribeOptions) -> list[dict[str, object]]:
     steps: list[dict[str, object]] = []
     if options.batch_size:
         steps.append({"batch_size": 0})
     if not options.compute_type.startswith("int8"):
         steps.append({"compute_type": "int8"})
-    for step in steps[:rung]:
-        options = options.model_copy(update=step)
-    return options
+    return steps
 
 
 def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[Delete]:
@@ -295,13 +305,31 @@ def _chunk_actions(
 
 def _escalated(state: RunState, span: int) -> Submit:
     """The span's next attempt, with more of what the last ones lacked."""
-    failures = state.failures_of(span)
-    count = Counter(item.failure for item in failures)
+    count = Counter(item.failure for item in state.failures_of(span))
+    avoid = _unfit_nodes(state, span)
     return Submit(
         span=span,
         attempt=_next_attempt(state, span),
         rung=count[FailureClass.CUDA_OOM],
         # Once: what needs still more is no slip of the estimate.
         memory_factor=MORE_MEMORY if count[FailureClass.OOM_KILLED] else 1.0,
-        avoid_nodes=tuple({item.node: None for item in failures if item.node and item.failure in _OF_THE_NODE}),
+        avoid_nodes=avoid,
+        only_elsewhere=bool(avoid) and any(node not in avoid for node in _fit_nodes(state)),
     )
+
+
+def _unfit_nodes(state: RunState, span: int) -> tuple[str, ...]:
+    """Nodes that failed this span for what they are, in order."""
+    failures = [item for item in state.failures_of(span) if item.node and item.failure in _OF_THE_NODE]
+    # A GPU that was full gets what needs less of it first.
+    patient = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.rungs
+    return tuple({item.node: None for item in failures if not (patient and item.failure == FailureClass.CUDA_OOM)})
+
+
+def _fit_nodes(state: RunState) -> Iterator[str]:
+    """Nodes that are known to run this run's jobs: where there are none, even an unfit one is better than no node.
+
+    Where there are, an unfit one is shut out: it fails fast, so it would be the one that is free for every attempt.
+    """
+    yield from (view.node for view in state.jobs if view.node and view.phase == "running" and not view.lost)
+    yield from (item.node for item in state.evidence if item.node and item.failure not in _OF_THE_NODE)

@@ -40,9 +40,11 @@ class EnvironmentProblem(StenofleetError):
 class ClusterUnavailable(EnvironmentProblem):
     """The API server cannot be reached, or cannot serve now."""
 
-    def __init__(self, summary: str, advice: str = "", *, retry_after_s: int = 0) -> None:
+    def __init__(self, summary: str, advice: str = "", *, retry_after_s: int = 0, answered: bool = False) -> None:
+        """*answered*: by the server itself, in whatever words. So its address is right."""
         super().__init__(summary, advice or "check that the cluster is up and that this machine reaches its API server")
         self.retry_after_s = retry_after_s
+        self.answered = answered
 
 
 class MediaProblem(StenofleetError):

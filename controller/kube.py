@@ -11,6 +11,7 @@ import contextlib
 import http
 import json
 import os
+import ssl
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from kubernetes import config
 from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 
@@ -126,14 +128,14 @@ class Api:
             # Asked of the node through the server: a dead one answers late or with an error of the server's.
             with contextlib.closing(self._send("GET", path, query, None, read_s=_CONNECT_S)) as answer:
                 return _checked(answer, _read(answer)).decode(errors="replace").splitlines()
-        except (Reply, ClusterUnavailable):
+        except EnvironmentProblem:
             return []
 
     def watch(self, kind: Kind, *, seconds: int, **query: str) -> Generator[dict[str, Any], None, None]:
         """Events of at most *seconds*; one that breaks off or is refused just ends: whoever watches lists again."""
         asked = {"watch": "1", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "false", **query}
         with (
-            contextlib.suppress(HTTPError, ValueError, Reply, ClusterUnavailable),
+            contextlib.suppress(HTTPError, ValueError, EnvironmentProblem),
             contextlib.closing(self._send("GET", self._path(kind), asked, None, read_s=seconds + _CONNECT_S)) as body,
         ):
             for line in _lines(body):
@@ -173,8 +175,12 @@ class Api:
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> dict[str, Any]:
         with contextlib.closing(self._send(method, path, query or {}, body)) as answer:
-            document: dict[str, Any] = json.loads(_checked(answer, _read(answer)))
-            return document
+            data = _checked(answer, _read(answer))
+        try:
+            document: dict[str, Any] = json.loads(data)
+        except ValueError as error:
+            raise ClusterUnavailable(f"{self.server} answers what is no API server's answer") from error
+        return document
 
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Any, *, read_s: float = _READ_S
@@ -192,6 +198,9 @@ class Api:
             answer: HTTPResponse = self._client.call_api(*prepared, _request_timeout=(_CONNECT_S, read_s)).response
         except HTTPError as error:
             raise _unreachable(self.server, error) from None
+        except ApiException as error:
+            # Of all that urllib3 meets, the library raises only what is wrong with TLS as its own, without a status.
+            raise _not_trusted(self.server, error) from None
         return answer
 
 
@@ -253,6 +262,7 @@ def _checked(answer: HTTPResponse, data: bytes) -> bytes:
             if unknown
             else "",
             retry_after_s=int(wait_s) if wait_s.isdecimal() else 0,
+            answered=not unknown,
         )
     raise Reply(answer.status, reason, message)
 
@@ -262,6 +272,17 @@ def _unreachable(server: str, error: HTTPError) -> ClusterUnavailable:
     return ClusterUnavailable(
         f"the API server {server} does not answer: {getattr(cause, 'strerror', None) or type(error).__name__}"
     )
+
+
+def _not_trusted(server: str, error: ApiException) -> EnvironmentProblem:
+    cause = error.__context__.args[0] if error.__context__ and error.__context__.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return EnvironmentProblem(
+            f"the certificate of the API server {server} is not trusted: {cause.verify_message}",
+            "correct the certificate-authority of its cluster in the kubeconfig",
+        )
+    # A handshake that broke off: behind a load balancer, a server that is away looks like this.
+    return ClusterUnavailable(f"the API server {server} does not answer: {cause}")
 
 
 def _lines(answer: HTTPResponse) -> Iterator[bytes]:

@@ -106,12 +106,18 @@ class Leases:
         held = self._held.get(run)
         return held is not None and held.state == "gone"
 
+    def look(self, run: str) -> None:
+        """Renew it now rather than in a while: there is reason to think that it was deleted or taken."""
+        held = self._held.get(run)
+        if held is not None and held.state == "held":
+            self._renew(held)
+
     def release(self, run: str, *, ended: bool) -> None:
         """Hold it no more. *ended*: nothing will be done for the run any more, and the Lease goes."""
         held = self._held.pop(run, None)
         if held is None or held.state != "held":
             return
-        with contextlib.suppress(ClusterUnavailable, Reply):  # it lapses by itself
+        with contextlib.suppress(EnvironmentProblem):  # it lapses by itself
             for _ in range(_TRIES):
                 found = self._api.get("leases", lease_name(run))
                 if found is None or found["spec"].get("holderIdentity") != self._identity:
@@ -168,7 +174,7 @@ class Leases:
                 if held.state == "held" and not self._over.is_set():
                     try:
                         self._renew(held)
-                    except (ClusterUnavailable, Reply):
+                    except EnvironmentProblem:
                         # Not in time: whoever would act on it sees that it has lapsed.
                         continue
 

@@ -19,7 +19,7 @@ from chunk_job.contract import (
 from chunk_job.crashpoint import reach
 from chunk_job.store import ObjectMissing, Store
 from controller.answers import Answers
-from controller.decide import Delete, Finish, Submit
+from controller.decide import Delete, Finish, Submit, rungs
 from controller.errors import PlanMismatch
 from controller.formats import every_format
 from controller.keys import MARKERS, RunKeys, is_failure, parse_note
@@ -41,6 +41,8 @@ from controller.records import (
 from controller.state import Job, JobView, RunState
 from controller.transcript import merge
 
+_ALL_EVERY_MS = 60_000
+
 _D = TypeVar("_D", bound=Document)
 
 
@@ -50,7 +52,7 @@ class Ledger:
     def __init__(self, store: Store, record: RunRecord, request: Request, *, round_id: str = "") -> None:
         """*round_id* names the round that this command belongs to; empty: what has ended is tried anew."""
         self._store = store
-        self._wanted_round = sha256_hex(round_id.encode())[:8] if round_id else ""
+        self._command = sha256_hex(round_id.encode())[:8] if round_id else ""
         self.record = record
         self.request = request
         self.keys = RunKeys(record.run)
@@ -60,6 +62,7 @@ class Ledger:
         self._language_open = record.options.language is None
         self._notes: dict[int, Language] = {}
         self._round = ""
+        self._all_read_ms: int | None = None
 
     def open(self) -> Outcome | None:
         """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
@@ -68,7 +71,9 @@ class Ledger:
         started again in the same round gets that round's verdict.
         """
         outcome = self.outcome()
-        if outcome and (outcome.verdict == "complete" or outcome.round == self._wanted_round):
+        current = self._document(Round, self.keys.round)
+        ours = current is not None and bool(self._command) and current.command == self._command
+        if outcome and (outcome.verdict == "complete" or (ours and current and outcome.round == current.id)):
             return outcome
         if self._store.stat(self.keys.record) is None:
             self._store.put(self.keys.record, self.record.encode())
@@ -76,14 +81,13 @@ class Ledger:
         self.record = RunRecord.decode(raw)
         self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
         self._store.put(self.keys.request, self.request.encode())
-        cancelled = self.cancelled()
-        current = self._document(Round, self.keys.round)
-        same = current is not None and current.id == self._wanted_round
-        if current is None or ((outcome or cancelled) and not same):
-            current = Round(id=self._wanted_round or secrets.token_hex(4))
-            self._store.put(self.keys.round, current.encode())
-        if not same:
+        if current is None or not ours:
+            goes_on = current is not None and not outcome and not self.cancelled()
+            # First this: beside our name it would have been asked of us.
             self._store.delete(self.keys.cancel)
+            fresh = secrets.token_hex(4)
+            current = Round(id=current.id if current and goes_on else fresh, command=self._command)
+            self._store.put(self.keys.round, current.encode())
         for verdict in MARKERS:
             self._store.delete(self.keys.marker(verdict))
         self._round = current.id
@@ -106,13 +110,19 @@ class Ledger:
         """Ask to end the run."""
         self._store.put(self.keys.cancel, b"")
 
-    def refresh(self, jobs: Sequence[JobView]) -> RunState:
+    def refresh(self, jobs: Sequence[JobView], *, now_ms: int) -> RunState:
         """Look again at what can have changed, and answer with the run's state."""
         if not self._answers.planned and any(view.span is None for view in jobs):
             self._answers.read_tasks()
         for view in jobs:
             if (view.phase == "ended" or view.lost) and view.span is not None and view.span not in self._answers:
                 self._answers.read_results(view.span)
+        if self._all_read_ms is None:
+            self._all_read_ms = now_ms
+        elif now_ms - self._all_read_ms >= _ALL_EVERY_MS:
+            # What was given up for lost may have gone on where nobody sees it, and answer yet.
+            self._answers.read_results()
+            self._all_read_ms = now_ms
         if self._language_open and any(view.span is not None for view in jobs):
             self._read_language()
         return self.state(jobs)
@@ -132,6 +142,7 @@ class Ledger:
             jobs=tuple(self._answers.judged(view) for view in jobs),
             language_open=self._language_open,
             notes=self._notes,
+            rungs=rungs(self.record.options),
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
         )
@@ -157,6 +168,7 @@ class Ledger:
             media_bytes=self.request.source.size_bytes if intake else 0,
             memory_factor=submit.memory_factor,
             avoid_nodes=submit.avoid_nodes,
+            only_elsewhere=submit.only_elsewhere,
         )
 
     def _put_intake_task(self) -> str:

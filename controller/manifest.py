@@ -144,11 +144,12 @@ def chunk_job(
     audio_ms: int,
     memory_factor: float = 1.0,
     avoid_nodes: Sequence[str] = (),
+    only_elsewhere: bool = False,
 ) -> dict[str, Any]:
     """The Job of one chunk of *audio_ms*.
 
     *memory_factor* multiplies its memory (1.5 after it was killed for too little), *avoid_nodes* are names of nodes
-    that it must not run on.
+    that it does not run on as long as another one is free, or in no case (*only_elsewhere*).
     """
     audio_s = math.ceil(audio_ms / 1000)
     memory_mb = math.ceil(memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s)))
@@ -163,7 +164,7 @@ def chunk_job(
     _give_gpus(pod, options)
     _give_model(pod, options)
     if avoid_nodes:
-        pod["affinity"] = {"nodeAffinity": _elsewhere(avoid_nodes)}
+        pod["affinity"] = {"nodeAffinity": _elsewhere(avoid_nodes, only=only_elsewhere)}
     return _job(job, options, owner, pod)
 
 
@@ -328,7 +329,9 @@ def _give_gpus(pod: dict[str, Any], options: JobOptions) -> None:
     resources = pod["containers"][0]["resources"]
     for kind in ("requests", "limits"):
         resources[kind][options.gpu_resource] = str(count)
-    pod["tolerations"].append({"key": options.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+    # A slice of a GPU (nvidia.com/mig-…) lies behind the taint of whole ones, too.
+    for key in dict.fromkeys(("nvidia.com/gpu", options.gpu_resource)):
+        pod["tolerations"].append({"key": key, "operator": "Exists", "effect": "NoSchedule"})
 
 
 def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
@@ -345,7 +348,10 @@ def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
         container["env"].append({"name": "HF_HUB_CACHE", "value": options.model_path})
 
 
-def _elsewhere(nodes: Sequence[str]) -> dict[str, Any]:
+def _elsewhere(nodes: Sequence[str], *, only: bool) -> dict[str, Any]:
     # One name to a requirement is all the API takes.
     names = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in dict.fromkeys(nodes)]
-    return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": names}]}}
+    if only:
+        return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": names}]}}
+    wish = {"weight": 100, "preference": {"matchFields": names}}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}

@@ -70,6 +70,12 @@ class LoopRun:
             self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
         return submitted
 
+    def linger(self) -> None:
+        """Say in the store that it is still worked on, while the cluster is away and nothing else can be done."""
+        if self.ready:
+            with contextlib.suppress(JobError):
+                self._put_status(self._clock.now_ms())
+
     @contextlib.contextmanager
     def _damage(self) -> Iterator[None]:
         """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
@@ -98,7 +104,7 @@ class LoopRun:
                 return
             self._ledger.cancel()
         self._tell_waits(jobs)
-        self._state = state = self._ledger.refresh(jobs)
+        self._state = state = self._ledger.refresh(jobs, now_ms=now_ms)
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():

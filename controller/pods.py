@@ -48,8 +48,9 @@ def taken_back(job: Document, pod: Document) -> bool:
         return True
     begun = job.get("status", {}).get("startTime")  # anew when it is resumed
     created = pod.get("metadata", {}).get("creationTimestamp")
-    # Two clocks wrote these: only what is being deleted as well is an earlier pod for sure.
-    return bool(begun and created and created < begun and pod["metadata"].get("deletionTimestamp"))
+    # Two clocks wrote these, so they tell only where there is reason to ask.
+    asked = condition(job, "Suspended") and pod["metadata"].get("deletionTimestamp")
+    return bool(asked and begun and created and created < begun)
 
 
 def newest(pod: Document, known: Document | None) -> Document:

@@ -83,6 +83,8 @@ class Round(Document):
 
     schema_: Literal["stenofleet.round/1"] = Field(default="stenofleet.round/1", alias="schema")
     id: str
+    command: str = ""
+    """Who last went on with it, where whoever starts that command starts it again after a crash; empty: a person."""
 
 
 class Evidence(Document):

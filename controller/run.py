@@ -46,6 +46,9 @@ def drive(
                 raise Interrupted(number)
             with outage.bridged():
                 _tick(runs, runner, policy, window)
+            if outage.lasts:
+                for run in runs:
+                    run.linger()
             reporter.show([run.progress() for run in runs])
             if any(run.settled is None for run in runs):
                 runner.wait(max(runner.tick_s, outage.rest_s))
@@ -75,6 +78,11 @@ class _Outage:
         self.rest_s = 0.0
         """How long a server that is too busy has asked to be left alone, within reason."""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether something is away now."""
+        return self._since_ms is not None
+
     @contextlib.contextmanager
     def bridged(self) -> Iterator[None]:
         """One look at the store. A look that fails half-way is safe to repeat: every action is."""
@@ -84,6 +92,7 @@ class _Outage:
         except (StoreUnavailable, ClusterUnavailable) as error:
             if isinstance(error, ClusterUnavailable):
                 self.rest_s = min(error.retry_after_s, _LONGEST_REST_S)
+                self._reached = self._reached or error.answered
             now_ms = self._clock.now_ms()
             begins = self._since_ms is None
             self._since_ms = now_ms if self._since_ms is None else self._since_ms

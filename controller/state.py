@@ -35,6 +35,8 @@ class Job:
     """Above what a job of its kind gets, where the runner gives memory at all."""
     avoid_nodes: tuple[str, ...] = ()
     """Where earlier attempts failed for what the node is; for runners that have nodes."""
+    only_elsewhere: bool = False
+    """Never on those; else only where nothing else is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class JobView:
     """How far it says it is in its audio."""
     waits_for: str = ""
     """What keeps it from starting, in a sentence; empty where nothing does but its turn."""
+    node: str = ""
+    """Where it is, for runners that have nodes."""
     lost: bool = False
     """Its node has gone silent: it may yet answer, and another attempt at the same span is safe meanwhile."""
 
@@ -79,6 +83,8 @@ class RunState:
     """No language was given and none is frozen yet."""
     notes: Mapping[int, Language] = field(default_factory=dict)
     """What spans with too little speech to decide have heard."""
+    rungs: int = 0
+    """Steps by which the run's options can be made to need less of a GPU."""
     gaps_allowed: bool = False
     cancelled: bool = False
 

@@ -6,7 +6,6 @@ Touches: environment (the store's address, to hand it on to pods).
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
     from controller.kube import Api
 
+_NO_SECRET = "none"  # noqa: S105 (a word, because an empty variable counts as not given)
 MAX_PARALLEL = 16
 """Live Jobs, where nothing else is said: a small cluster's GPUs, and a list that costs nothing."""
 
@@ -77,7 +77,7 @@ job_options = shared.together(
             show_default=True),
     _option("--image-pull-secret", "image_pull_secrets", multiple=True, metavar="NAME"),
     _option("--s3-secret", default="stenofleet-s3", show_default=True, metavar="NAME",
-            help="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for jobs; empty: their ServiceAccount."),
+            help="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for jobs; none: their ServiceAccount."),
     _option("--job-s3-endpoint", default="", metavar="URL", help="Where pods find S3 (default: as here)."),
     _option("--s3-ca", default="", metavar="NAME", help="ConfigMap with ca.crt, where S3's certificate needs it."),
     _option("--model-claim", default="", metavar="NAME", help="PersistentVolumeClaim with models."),
@@ -148,13 +148,15 @@ def api_of(cluster: Settings) -> Api:
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:
     """What the cluster's jobs look like. Raises :class:`UsageProblem` where pods cannot reach the store."""
     _check_reach(store)
-    same = {name: value for name, value in cluster.items() if name not in ("context", "namespace", "job_s3_endpoint")}
+    apart = ("context", "namespace", "job_s3_endpoint", "s3_secret")
+    same = {name: value for name, value in cluster.items() if name not in apart}
     return JobOptions(
         store_url=store.url,
         version=_VERSION,
         namespace=namespace,
-        s3_endpoint=_endpoint(cluster["job_s3_endpoint"]),
-        s3_region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "",
+        s3_endpoint=_endpoint(cluster["job_s3_endpoint"] or store.environment.get("AWS_ENDPOINT_URL_S3", "")),
+        s3_region=store.environment.get("AWS_REGION", ""),
+        s3_secret="" if cluster["s3_secret"] == _NO_SECRET else cluster["s3_secret"],
         device="cpu" if wanted.device == "cpu" else "cuda",
         cpu=str(wanted.cpu_threads),
         model_mb=weights_mb(wanted.model),
@@ -173,9 +175,8 @@ def _names() -> frozenset[str]:
     return frozenset(parameter.name for parameter in marked.__click_params__)
 
 
-def _endpoint(given: str) -> str:
-    """Where pods find S3."""
-    found = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+def _endpoint(found: str) -> str:
+    """Where pods find S3, if they can."""
     if "@" in found:
         # Not repeated: it may hold a password.
         raise UsageProblem(

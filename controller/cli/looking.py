@@ -13,7 +13,7 @@ from chunk_job.contract import JobError
 from chunk_job.store import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.runs import existing_run, run_ids
+from controller.cli.runs import existing_run, run_ids, worked_on
 from controller.errors import UsageProblem
 from controller.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, printable, say
@@ -85,7 +85,7 @@ def logs_command(
 
 
 def _going_on(store: Store) -> list[str]:
-    return [run for run in run_ids(store) if (status := _status(store, run)) and status.state == "running"]
+    return [run for run in run_ids(store) if (status := _status(store, run)) and worked_on(status)]
 
 
 def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:

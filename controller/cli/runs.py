@@ -183,6 +183,11 @@ def run_ids(store: Store, *, homes: Sequence[str] = (RUNS,)) -> list[str]:
     return sorted({run for home in homes for entry in store.list(home) if (run := run_of(entry.key))})
 
 
+def worked_on(status: Status) -> bool:
+    """Whether somebody has reported on it lately, by the clock of whoever did."""
+    return status.state == "running" and time.time_ns() // 1_000_000 - status.updated_ms <= _STALE_MS
+
+
 def _facts(store: Store, run: str) -> dict[str, Any]:
     """What the store says of a run; a running state nobody has renewed for long is said to be interrupted."""
     keys = RunKeys(run)
@@ -207,6 +212,6 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
     if store.stat(keys.cancel):
         return facts | {"state": "cancelled"}
-    if status.state == "running" and time.time_ns() // 1_000_000 - status.updated_ms > _STALE_MS:
+    if status.state == "running" and not worked_on(status):
         return facts | {"state": "interrupted", "advice": f"stenofleet resume {run}"}
     return facts

@@ -112,7 +112,8 @@ def transcribe_command(
             audio_track=audio_track,
             on_chunk_failure=on_chunk_failure,
             keep_chunks=keep_chunks,
-            salt=secrets.token_hex(8) if force else "",
+            # The same for whoever starts this very command again: a run begun anew is gone on with, too.
+            salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,
         )
         tickets[ticket.record.run] = joined(tickets.get(ticket.record.run), ticket)

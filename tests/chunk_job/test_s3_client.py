@@ -71,6 +71,22 @@ def test_a_profile_gives_endpoint_region_style_and_keys(aws: pytest.MonkeyPatch,
     assert client._provider.retrieve().secret_key == "50%off"
 
 
+def test_the_way_to_the_same_server_is_told_in_variables_wherever_it_was_found(
+    aws: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert s3_client.environment() == {}
+    files(tmp_path, config="[default]\nregion = eu-1\nendpoint_url = http://c.example\n")
+    assert s3_client.environment() == {"AWS_ENDPOINT_URL_S3": "http://c.example", "AWS_REGION": "eu-1"}
+    aws.setenv("AWS_ENDPOINT_URL", "https://all.example")
+    aws.setenv("AWS_DEFAULT_REGION", "eu-2")
+    assert s3_client.environment() == {"AWS_ENDPOINT_URL_S3": "https://all.example", "AWS_REGION": "eu-2"}
+    aws.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example")
+    aws.setenv("AWS_REGION", "eu-3")
+    told = {"AWS_ENDPOINT_URL_S3": "https://s3.example", "AWS_REGION": "eu-3"}
+    assert s3_client.environment() == open_store("s3://talks").environment == told
+    assert open_store(tmp_path.as_uri()).environment == {}
+
+
 def test_variables_win_over_a_profile(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files(tmp_path, credentials="[default]\naws_access_key_id = k\naws_secret_access_key = s\n")
     client, _ = s3_client.connect("talks")

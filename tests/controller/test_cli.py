@@ -279,6 +279,15 @@ def test_force_is_an_option_of_the_environment_too(
     assert first != second
 
 
+def test_a_command_that_is_started_again_in_its_round_begins_anew_once(
+    line: Line, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    for round_id in ("one", "one", "another"):
+        line("transcribe", talk, *MODEL, "--force", "--round", round_id)
+    first, again, other = (seen["tickets"][0].record.run for seen in asked)
+    assert first == again != other
+
+
 @pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
 def test_a_folder_that_is_not_there_is_no_name_of_the_hub(line: Line, talk: Path, folder: str) -> None:
     said = line("transcribe", talk, "--model", folder)

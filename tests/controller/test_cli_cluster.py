@@ -27,6 +27,10 @@ class Shared(FileStore):
 
     remote = True
 
+    def __init__(self, **environment: str) -> None:
+        super().__init__(Path("/somewhere"))
+        self.environment = environment
+
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
@@ -38,12 +42,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
 
 
 def put_status(
-    store: FileStore, *, state: Any = "running", running: int = 2, percent: float = 40.0, marker: Any = None
+    store: FileStore,
+    *,
+    state: Any = "running",
+    running: int = 2,
+    percent: float = 40.0,
+    marker: Any = None,
+    age_s: int = 0,
 ) -> None:
     store.put(KEYS.record, fakes.record().encode())
     status = Status(
         run=RUN, name="talk.mp4", state=state, percent=percent, spans_done=1, spans_known=3, planned=True,
-        running=running, failures=0, updated_ms=time.time_ns() // 1_000_000,
+        running=running, failures=0, updated_ms=time.time_ns() // 1_000_000 - age_s * 1000,
     )  # fmt: skip
     store.put(KEYS.status, status.encode())
     if marker:
@@ -54,7 +64,7 @@ def put_status(
 # ---------------------------------------------------------------- options
 
 
-def options_made(*arguments: str, wanted: TranscribeOptions | None = None) -> JobOptions:
+def options_made(*arguments: str, wanted: TranscribeOptions | None = None, **environment: str) -> JobOptions:
     """What the cluster's jobs look like after these words on the command line."""
     seen: dict[str, Any] = {}
 
@@ -68,7 +78,7 @@ def options_made(*arguments: str, wanted: TranscribeOptions | None = None) -> Jo
     cluster, rest = kubernetes.divided(seen, "kubernetes")
     assert cluster is not None
     assert rest == {}
-    store = Shared(Path("/somewhere"))
+    store = Shared(**environment)
     return kubernetes.job_options_of(store, wanted or TranscribeOptions(), namespace="team", cluster=cluster)
 
 
@@ -110,9 +120,7 @@ def test_an_option_is_what_a_job_is_made_of(spelled: str, field: str, value: obj
     assert getattr(options_made(*spelled.split()), field) == value
 
 
-def test_what_is_not_said_is_the_jobs_own_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
+def test_what_is_not_said_is_the_jobs_own_default() -> None:
     made = options_made()
     version = made.version
     plain = JobOptions(
@@ -132,20 +140,20 @@ def test_on_a_cluster_a_job_is_for_a_gpu_unless_it_is_said(device: Any, made: st
     assert (wanted.device, options_made(wanted=wanted).device) == (made, made)
 
 
-def test_pods_find_s3_where_this_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://minio.example")
-    monkeypatch.setenv("AWS_REGION", "here-1")
-    made = options_made()
+def test_pods_find_s3_where_this_machine_does() -> None:
+    made = options_made(AWS_ENDPOINT_URL_S3="https://minio.example", AWS_REGION="here-1")
     assert (made.s3_endpoint, made.s3_region) == ("https://minio.example", "here-1")
 
 
+def test_a_word_says_that_there_is_no_secret_for_an_empty_variable_counts_as_not_given() -> None:
+    assert options_made("--s3-secret", "none").s3_secret == ""
+    assert options_made("--s3-secret", "mine").s3_secret == "mine"
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_an_address_that_is_this_machine_to_itself_is_no_address_for_pods(
-    monkeypatch: pytest.MonkeyPatch, host: str
-) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://{host}:9000")
+def test_an_address_that_is_this_machine_to_itself_is_no_address_for_pods(host: str) -> None:
     with pytest.raises(UsageProblem, match="that is this machine to itself") as refused:
-        options_made()
+        options_made(AWS_ENDPOINT_URL_S3=f"http://{host}:9000")
     assert "--job-s3-endpoint" in refused.value.advice
 
 
@@ -256,6 +264,9 @@ def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
     assert cli.run(["watch"]) == 0
     assert f"nothing goes on in {store.url}" in capsys.readouterr().err
     put_status(store, state="interrupted")
+    assert cli.run(["watch"]) == 0
+    assert "nothing goes on" in capsys.readouterr().err
+    put_status(store, age_s=40)  # its controller was killed
     assert cli.run(["watch"]) == 0
     assert "nothing goes on" in capsys.readouterr().err
 

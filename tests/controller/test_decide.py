@@ -25,6 +25,7 @@ from controller.decide import (
     decide,
     degrade,
     patient,
+    rungs,
 )
 from controller.diagnose import Diagnosis, FailureClass
 from controller.records import Evidence
@@ -64,7 +65,9 @@ def state(**changes: Any) -> RunState:
     return RunState(**{**usual, **changes})
 
 
-def failed(span: int | None, failure: FailureClass, *, times: int = 1, ago_ms: int = 10**7) -> tuple[Evidence, ...]:
+def failed(
+    span: int | None, failure: FailureClass, *, times: int = 1, ago_ms: int = 10**7, node: str = ""
+) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
             round="r",
@@ -75,6 +78,7 @@ def failed(span: int | None, failure: FailureClass, *, times: int = 1, ago_ms: i
             advice=f"advice on {failure}",
             details=(),
             ended_ms=NOW - ago_ms,
+            node=node,
         )
         for attempt in range(1, times + 1)
     )
@@ -260,7 +264,7 @@ def test_each_full_gpu_is_one_step_down(ooms: int, others: int, rung: int) -> No
 
 
 @pytest.mark.parametrize(
-    "batch_size,compute_type,rungs",
+    "batch_size,compute_type,stairs",
     [
         (8, "float16", [(8, "float16"), (0, "float16"), (0, "int8"), (0, "int8")]),
         (0, "float16", [(0, "float16"), (0, "int8"), (0, "int8")]),
@@ -270,12 +274,82 @@ def test_each_full_gpu_is_one_step_down(ooms: int, others: int, rung: int) -> No
     ],
 )
 def test_first_without_batches_then_with_8_bit_weights(
-    batch_size: int, compute_type: str, rungs: list[tuple[int, str]]
+    batch_size: int, compute_type: str, stairs: list[tuple[int, str]]
 ) -> None:
     options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type, beam_size=7)
-    stairs = [degrade(options, rung) for rung in range(len(rungs))]
-    assert [(step.batch_size, step.compute_type) for step in stairs] == rungs
-    assert all(step.beam_size == 7 for step in stairs)
+    steps = [degrade(options, rung) for rung in range(len(stairs))]
+    assert [(step.batch_size, step.compute_type) for step in steps] == stairs
+    assert all(step.beam_size == 7 for step in steps)
+
+
+@pytest.mark.parametrize(
+    "batch_size,compute_type,steps", [(8, "float16", 2), (0, "float16", 1), (8, "int8", 1), (0, "int8_float16", 0)]
+)
+def test_there_are_as_many_steps_down_as_change_something(batch_size: int, compute_type: str, steps: int) -> None:
+    options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type)
+    assert rungs(options) == steps
+    assert degrade(options, steps - 1) != degrade(options, steps) or steps == 0
+    assert degrade(options, steps) == degrade(options, steps + 1)
+
+
+# ---------------------------------------------------------------- nodes
+
+
+SICK = failed(0, FailureClass.GPU_UNHEALTHY, node="sick")
+
+
+def placed(of: RunState) -> tuple[tuple[str, ...], bool]:
+    """Where span 0's next attempt does not go, and whether that is an order."""
+    [submit] = [action for action in act(of) if isinstance(action, Submit) and action.span == 0]
+    return submit.avoid_nodes, submit.only_elsewhere
+
+
+def test_a_sick_node_is_avoided_where_another_one_is_free_as_long_as_no_other_is_known_to_work() -> None:
+    assert placed(state(evidence=SICK)) == (("sick",), False)
+    assert placed(state(evidence=SICK, jobs=(job(1, node="sick"),))) == (("sick",), False)
+    assert placed(state(evidence=SICK, jobs=(job(1, "starting", node="other"),))) == (("sick",), False)
+    assert placed(state(evidence=SICK, jobs=(job(1, node="other", lost=True),))) == (("sick",), False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"jobs": (job(1, node="other"),)}, id="a job runs there"),
+        pytest.param({"evidence": SICK + failed(1, FailureClass.NATIVE_CRASH, node="other")}, id="one got that far"),
+    ],
+)
+def test_a_sick_node_that_is_always_free_gets_no_second_chance_once_another_is_known_to_work(
+    changes: dict[str, Any],
+) -> None:
+    assert placed(state(**{"evidence": SICK, **changes})) == (("sick",), True)
+
+
+def test_a_node_is_avoided_by_the_span_that_it_failed_and_for_what_it_is_alone() -> None:
+    [one, other] = [
+        action for action in act(state(evidence=SICK, answered=frozenset({2}))) if isinstance(action, Submit)
+    ]
+    assert (one.avoid_nodes, other.avoid_nodes) == (("sick",), ())
+    assert placed(state(evidence=failed(0, FailureClass.NATIVE_CRASH, node="other"))) == ((), False)
+
+
+def test_every_node_that_was_sick_is_avoided() -> None:
+    (later,) = failed(0, FailureClass.GPU_UNHEALTHY, node="too")
+    both = (*SICK, later.model_copy(update={"attempt": 2}))
+    assert placed(state(evidence=both, used_attempts={0: 2})) == (("sick", "too"), False)
+
+
+@pytest.mark.parametrize("times,steps,avoided", [(1, 2, ()), (2, 2, ()), (3, 2, ("full",)), (1, 0, ("full",))])
+def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
+    times: int, steps: int, avoided: tuple[str, ...]
+) -> None:
+    evidence = failed(0, FailureClass.CUDA_OOM, times=times, node="full")
+    of = state(evidence=evidence, used_attempts={0: times}, rungs=steps)
+    [submit] = [
+        action
+        for action in act(of, policy=RetryPolicy(max_attempts=9))
+        if isinstance(action, Submit) and not action.span
+    ]
+    assert submit.avoid_nodes == avoided
 
 
 # ---------------------------------------------------------------- language

@@ -27,6 +27,7 @@ from tests.fakes import JournalStore
 
 KEYS = RunKeys(fakes.RUN)
 RECORD = fakes.record()
+NOW = fakes.START_MS
 CRASHED = Diagnosis(failure=FailureClass.NATIVE_CRASH, summary="it crashed", advice="look", details=("last line",))
 
 
@@ -119,6 +120,45 @@ def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalS
     assert round_of(store) != first
 
 
+def commanded(store: JournalStore, name: str) -> Ledger:
+    """Opened by a command that whoever started it starts again after a crash."""
+    ledger = Ledger(store, RECORD, fakes.request(RECORD), round_id=name)
+    ledger.open()
+    return ledger
+
+
+@pytest.mark.parametrize("first", ["", "another"])
+def test_a_command_that_goes_on_with_the_round_of_another_is_asked_for_its_verdict_from_then_on(
+    store: JournalStore, first: str
+) -> None:
+    commanded(store, first)
+    begun = round_of(store)
+    ledger = commanded(store, "mine")
+    assert round_of(store) == begun, "its budgets are those of the round that goes on"
+    failed = outcome("failed").model_copy(update={"round": begun})
+    ledger.mark(failed)
+    assert Ledger(store, RECORD, fakes.request(RECORD), round_id="mine").open() == failed
+    commanded(store, first)
+    assert round_of(store) != begun
+
+
+def test_a_cancel_of_a_round_that_was_taken_over_counts_for_who_took_it_over(store: JournalStore) -> None:
+    commanded(store, "")
+    begun = round_of(store)
+    commanded(store, "mine").cancel()
+    assert commanded(store, "mine").cancelled()
+    assert round_of(store) == begun
+    assert not commanded(store, "").cancelled()
+    assert round_of(store) != begun
+
+
+def test_a_cancel_goes_before_the_round_that_it_was_not_meant_for_begins(store: JournalStore) -> None:
+    commanded(store, "first").cancel()
+    store.journal.clear()
+    commanded(store, "mine")
+    assert store.when(f"delete {KEYS.cancel}") < store.when(f"put {KEYS.round}")
+
+
 def test_a_complete_run_is_left_as_it_is(store: JournalStore) -> None:
     opened(store).mark(outcome("complete"))
     before = len(store.journal)
@@ -164,7 +204,7 @@ def test_without_a_plan_the_tasks_are_not_all(store: JournalStore) -> None:
     ledger = opened(store)
     assert not ledger.state(()).planned
     put_tasks(store, 0, 1)
-    state = ledger.refresh([view(None)])
+    state = ledger.refresh([view(None)], now_ms=NOW)
     assert (state.planned, sorted(state.tasks)) == (True, [0, 1])
 
 
@@ -197,7 +237,7 @@ def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first
     put_tasks(store, 0)
     ledger = opened(store)
     put_result(store, 0, first, text=f" {first}")
-    ledger.refresh([view(0, first)])
+    ledger.refresh([view(0, first)], now_ms=NOW)
     put_result(store, 0, second, text=f" {second}")
     ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
     assert ledger.transcript("txt") == b"1\n"
@@ -229,7 +269,7 @@ def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: Journa
     put_tasks(store, 0)
     ledger = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", data)
-    state = ledger.refresh([view(0, 1), view(0, 2)])
+    state = ledger.refresh([view(0, 1), view(0, 2)], now_ms=NOW)
     assert state.answered == frozenset()
     assert [job.diagnosis and job.diagnosis.failure for job in state.jobs] == [
         FailureClass.RESULT_INVALID,
@@ -237,7 +277,7 @@ def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: Journa
     ]
     assert store.stat(KEYS.audio(0)) is not None
     put_result(store, 0, 2)
-    assert ledger.refresh([view(0, 2)]).answered == {0}
+    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
 
 
 def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +302,20 @@ def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalSto
     put_tasks(store, 0, 1)
     ledger = opened(store)
     put_result(store, 0)
-    assert ledger.refresh([view(1)]).answered == frozenset()
-    assert ledger.refresh([view(0)]).answered == {0}
+    assert ledger.refresh([view(1)], now_ms=NOW).answered == frozenset()
+    assert ledger.refresh([view(0)], now_ms=NOW).answered == {0}
+
+
+def test_what_nobody_looks_for_is_looked_for_once_a_minute(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    ledger.refresh([view(1)], now_ms=NOW)
+    put_result(store, 0)
+    assert ledger.refresh([view(1)], now_ms=NOW + 59_999).answered == frozenset()
+    assert ledger.refresh([view(1)], now_ms=NOW + 60_000).answered == {0}
+    put_result(store, 1)
+    assert ledger.refresh([], now_ms=NOW + 119_999).answered == {0}
+    assert ledger.refresh([], now_ms=NOW + 120_000).answered == {0, 1}
 
 
 def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
@@ -273,7 +325,7 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     assert ledger.state(()).language_open
     heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
     store.put(KEYS.language_note(1), heard.encode())
-    state = ledger.refresh([view(1)])
+    state = ledger.refresh([view(1)], now_ms=NOW)
     assert (state.language_open, state.notes) == (True, {1: heard})
     ledger.pin_language(heard)
     assert not ledger.state(()).language_open
@@ -328,8 +380,8 @@ def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> 
     ledger = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(fakes.record(), 0)).encode())
     silent = replace(view(0), phase="running", lost=True)
-    assert ledger.refresh([replace(silent, lost=False)]).answered == frozenset()
-    assert ledger.refresh([silent]).answered == frozenset({0})
+    assert ledger.refresh([replace(silent, lost=False)], now_ms=NOW).answered == frozenset()
+    assert ledger.refresh([silent], now_ms=NOW).answered == frozenset({0})
 
 
 def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
@@ -342,7 +394,7 @@ def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store:
     assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
     answered = fakes.result(less, attempt=2)
     store.put(f"{KEYS.results_of(0)}a2-u.json", answered.encode())
-    assert ledger.refresh([view(0, 2)]).answered == {0}
+    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
     assert opened(store, record).state(()).answered == {0}
 
 

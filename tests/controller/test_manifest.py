@@ -42,8 +42,23 @@ def options(**changes: Any) -> JobOptions:
     return JobOptions(**{**USUAL, **changes})
 
 
-def chunk(*, audio_ms: int = AUDIO_MS, memory_factor: float = 1, avoid: tuple[str, ...] = (), **of: Any) -> Document:
-    return chunk_job(CHUNK, options(**of), OWNER, audio_ms=audio_ms, memory_factor=memory_factor, avoid_nodes=avoid)
+def chunk(
+    *,
+    audio_ms: int = AUDIO_MS,
+    memory_factor: float = 1,
+    avoid: tuple[str, ...] = (),
+    only_elsewhere: bool = False,
+    **of: Any,
+) -> Document:
+    return chunk_job(
+        CHUNK,
+        options(**of),
+        OWNER,
+        audio_ms=audio_ms,
+        memory_factor=memory_factor,
+        avoid_nodes=avoid,
+        only_elsewhere=only_elsewhere,
+    )
 
 
 def intake(*, media_bytes: int = MEDIA_BYTES, **of: Any) -> Document:
@@ -210,7 +225,8 @@ def gpu(name: str, count: str) -> Change:
         for kind in ("requests", "limits"):
             del container(document)["resources"][kind]["nvidia.com/gpu"]
             container(document)["resources"][kind][name] = count
-        pod(document)["tolerations"][-1]["key"] = name
+        if name != "nvidia.com/gpu":
+            pod(document)["tolerations"].append({**pod(document)["tolerations"][-1], "key": name})
 
     return change
 
@@ -405,9 +421,12 @@ def test_an_intake_has_room_for_its_media(media_bytes: int) -> None:
 def test_nodes_to_avoid_are_named_one_by_one() -> None:
     expected = golden("chunk")
     names = [{"key": "metadata.name", "operator": "NotIn", "values": [node]} for node in ("gpu-7", "gpu-9")]
+    wish = [{"weight": 100, "preference": {"matchFields": names}}]
+    pod(expected)["affinity"] = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": wish}}
+    assert chunk(avoid=("gpu-7", "gpu-9", "gpu-7")) == expected
     terms = {"nodeSelectorTerms": [{"matchFields": names}]}
     pod(expected)["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    assert chunk(avoid=("gpu-7", "gpu-9", "gpu-7")) == expected
+    assert chunk(avoid=("gpu-7", "gpu-9", "gpu-7"), only_elsewhere=True) == expected
 
 
 # ---------------------------------------------------------------- what holds for every document

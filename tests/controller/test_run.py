@@ -525,6 +525,46 @@ def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) == 7_000
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_busy_server_is_one_whose_address_is_right(
+    house: House, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    looks = iter(range(3))
+    lead = FakeRunner.lead
+
+    def busy(runner: FakeRunner, run: str) -> bool:
+        if next(looks, None) is not None:
+            raise ClusterUnavailable("busy", answered=answered)
+        return lead(runner, run)
+
+    monkeypatch.setattr(FakeRunner, "lead", busy)
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
+    if answered:
+        assert [one.verdict for one in house.command(policy=policy)] == ["complete"]
+    else:
+        with pytest.raises(EnvironmentProblem, match="busy"):
+            house.command(policy=policy)
+
+
+def test_while_the_cluster_is_away_the_status_says_that_somebody_works_on_it(house: House) -> None:
+    seen = []
+
+    def meanwhile(ticks: int) -> None:
+        if ticks == 3:
+            house.runner.observe = away  # type: ignore[method-assign]
+        if ticks > 3:
+            seen.append(house.clock.at_ms - house.status().updated_ms)
+
+    def away() -> list[JobView]:
+        raise ClusterUnavailable("away")
+
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
+    with pytest.raises(EnvironmentProblem, match="away"):
+        house.command(policy=policy, meanwhile=meanwhile)
+    assert len(seen) > 500
+    assert max(seen) < 10_000
+
+
 class SharedStore(JournalStore):
     """A store that machines share, as S3 is."""
 
