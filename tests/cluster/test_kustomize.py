@@ -223,6 +223,37 @@ def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(door: Door) 
         assert len(models.sent) == len(set(models.sent))
 
 
+def snippet(section: str) -> str:
+    """The first piece of YAML in a section of ``k8s/README.md``."""
+    text = (SOURCE / "README.md").read_text(encoding="utf-8")
+    return text.partition(f"## {section}\n")[2].partition("```yaml\n")[2].partition("```")[0]
+
+
+def test_authorities_and_identities_of_their_own_as_the_readme_adds_them(door: Door) -> None:
+    folder = door.folder / "overlays" / "own"
+    folder.mkdir()
+    (folder / "ca.crt").write_text("x", encoding="utf-8")
+    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\n"
+    text = snippet("S3 with a certificate or an identity of its own").replace(
+        "namespace: stenofleet", f"namespace: {door.namespace}"
+    )
+    document = yaml.safe_load(head + text)
+    remove = "- {op: remove, path: /spec/template/spec/containers/0/envFrom/1}"
+    assert remove.removeprefix("- ") in (SOURCE / "README.md").read_text(encoding="utf-8")
+    document["patches"].append({"target": {"kind": "Job", "name": "stenofleet"}, "patch": remove})
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    (door.folder / "base" / "s3.env").write_text("", encoding="utf-8")
+    made = list(yaml.safe_load_all(door.cluster.kubectl("kustomize", str(folder))))
+    door.apply("--dry-run=server", "--validate=strict", overlay="overlays/own")
+    (settings,) = [one["data"] for one in made if one["metadata"]["name"].startswith("stenofleet-settings")]
+    assert settings["STENOFLEET_S3_CA"] == "s3-ca"
+    (job,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Job", "stenofleet")]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "ca", "mountPath": "/etc/stenofleet/ca", "readOnly": True} in container["volumeMounts"]
+    assert {"name": "AWS_CA_BUNDLE", "value": "/etc/stenofleet/ca/ca.crt"} in container["env"]
+    assert [next(iter(source)) for source in container["envFrom"]] == ["configMapRef"]
+
+
 @pytest.mark.parametrize("overlay", ["", "overlays/cpu"])
 def test_the_server_takes_every_document_as_it_is(door: Door, overlay: str) -> None:
     # The cpu overlay names the namespace of the settings it changes.

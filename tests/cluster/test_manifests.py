@@ -22,6 +22,8 @@ def documents(namespace: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"intake, {name}", made.intake(**{**changes, "namespace": namespace})
     for name, (changes, _) in made.OF_A_CHUNK.items():
         yield f"chunk, {name}", made.chunk(**{**changes, "namespace": namespace})
+    for only in (False, True):
+        yield f"chunk, elsewhere, only: {only}", made.chunk(namespace=namespace, avoid=("a", "b"), only_elsewhere=only)
     for name, (changes, _) in made.OF_AN_INTAKE.items():
         yield f"intake, {name}", made.intake(**{**changes, "namespace": namespace})
 

@@ -1,0 +1,123 @@
+"""The runner on the real API server, look by look: what it asks for, and what it makes of what has gone."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controller import lease
+from controller.cluster import TICK_S, ClusterRunner
+from controller.kube import Api, connect
+from controller.labels import job_name, lease_name
+from controller.manifest import JobOptions
+from controller.state import Job
+from tests import fakes
+from tests.cluster.site import GPU, Site
+
+RUN = fakes.RUN
+
+
+class CountingApi(Api):
+    """The real one, which counts what is asked of it."""
+
+    def __init__(self, of: Api) -> None:
+        super().__init__(of._client, of.namespace)
+        self.asked: Counter[tuple[str, str]] = Counter()
+
+    def find(self, kind: Any, *, exact: bool = False, **query: str) -> dict[str, Any]:
+        self.asked["find", kind] += 1
+        return super().find(kind, exact=exact, **query)
+
+    def create(self, kind: Any, document: Any) -> dict[str, Any]:
+        self.asked["create", kind] += 1
+        return super().create(kind, document)
+
+
+@pytest.fixture
+def api(site: Site, monkeypatch: pytest.MonkeyPatch) -> CountingApi:
+    monkeypatch.setenv("KUBECONFIG", str(site.cluster.kubeconfig))
+    return CountingApi(connect(namespace=site.namespace))
+
+
+@pytest.fixture
+def runner(site: Site, api: CountingApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRunner]:
+    """It leads the run. Its jobs want more GPUs than a node has, so that nothing ever starts."""
+    # No other look at the Lease than those that are the matter of the test.
+    monkeypatch.setattr(lease, "RENEW_S", 600)
+    monkeypatch.setattr(lease, "DURATION_S", 600)
+    options = JobOptions(
+        chunk_image=site.images.chunk_job,
+        intake_image=site.images.controller,
+        store_url=site.store.url,
+        version="0",
+        namespace=site.namespace,
+        gpus=3,
+    )
+    runner = ClusterRunner(api, options, here=fakes.FakeRunner(site.store, fakes.FakeClock()))
+    assert runner.lead(RUN)
+    yield runner
+    runner.close(leave=True)
+
+
+def chunk(span: int) -> Job:
+    return Job(run=RUN, span=span, attempt=1, task_key=f"tasks/{span}", task_sha256="0" * 64, audio_ms=1_000)
+
+
+def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
+    site: Site, api: CountingApi, runner: ClusterRunner
+) -> None:
+    for span in range(5):
+        runner.submit(chunk(span))
+    time.sleep(2 * TICK_S + 1)
+    site.until(lambda: all(view.waits_for for view in runner.observe()), "each says what it waits for")
+    api.asked.clear()
+    views = runner.observe()
+    assert [view.phase for view in views] == ["queued"] * 5
+    assert all("Insufficient nvidia.com/gpu" in view.waits_for for view in views)
+    assert api.asked == {("find", "jobs"): 1, ("find", "pods"): 1, ("find", "events"): 1}
+
+
+def test_of_many_refused_jobs_so_many_are_tried_again_at_each_look(
+    site: Site, api: CountingApi, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClusterRunner, "burst", 2)
+    site.kubectl("create", "quota", "gpus", f"--hard=requests.{GPU}=0")
+    site.until(lambda: "requests" in site.kubectl("get", "quota", "gpus"), "the quota is there")
+    site.kubectl("create", "quota", "none", "--hard=count/jobs.batch=0")
+    site.kubectl("wait", "quota/none", "--for=jsonpath={.status.hard}", "--timeout=60s")
+    for span in range(5):
+        runner.submit(chunk(span))
+    api.asked.clear()
+    views = runner.observe()
+    assert len(views) == 5
+    assert all("quota" in view.waits_for for view in views)
+    assert api.asked["create", "jobs"] == 2
+    site.kubectl("delete", "quota", "none")
+    for _ in range(3):
+        runner.observe()
+    assert {view.name for view in runner.observe() if view.uid} == {job_name(chunk(span)) for span in range(5)}
+
+
+def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
+    site: Site, api: CountingApi, runner: ClusterRunner
+) -> None:
+    runner.submit(chunk(0))
+    assert len(runner.observe()) == 1
+    assert not runner.cancelled(RUN)
+    site.kubectl("delete", "lease", lease_name(RUN))
+    site.until(lambda: not site.found("jobs"), "its jobs are collected")
+    assert not runner.cancelled(RUN), "nobody has looked yet"
+    runner.observe()
+    assert runner.cancelled(RUN)
+
+
+def test_a_job_that_vanishes_alone_cancels_nothing(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
+    runner.submit(chunk(0))
+    site.kubectl("delete", "job", job_name(chunk(0)))
+    (view,) = runner.observe()
+    assert view.phase == "ended"
+    assert view.diagnosis is not None
+    assert view.diagnosis.failure == "DISRUPTED.deleted"
+    assert not runner.cancelled(RUN)

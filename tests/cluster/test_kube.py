@@ -1,0 +1,114 @@
+"""The one door to the API server, with a proxy in it that misbehaves: what each failure is taken for."""
+
+import http
+import json
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from controller.errors import ClusterUnavailable, EnvironmentProblem
+from controller.kube import Api, connect
+from tests.cluster.site import Site
+from tests.testbed import proxy as proxies
+from tests.testbed.proxy import Fault, Proxy
+
+
+class Way:
+    """From here to the API server, through a proxy."""
+
+    def __init__(self, site: Site, proxy: Proxy, patch: pytest.MonkeyPatch) -> None:
+        self.proxy = proxy
+        self._site = site
+        self._patch = patch
+        self._config = json.loads(site.kubectl("config", "view", "--raw", "--flatten", "--output", "json"))
+
+    def api(self, *, scheme: str = "https", authority: trustme.CA | None = None) -> Api:
+        """A client that goes this way; *authority* is the one that it trusts, in place of the cluster's."""
+        host, port = self.proxy.listener.getsockname()
+        (cluster,) = (entry["cluster"] for entry in self._config["clusters"])
+        cluster["server"] = f"{scheme}://{host}:{port}"
+        if authority:
+            path = self._site.desk.folder / "ca.pem"
+            authority.cert_pem.write_to_path(str(path))
+            cluster.pop("certificate-authority-data")
+            cluster["certificate-authority"] = str(path)
+        config = self._site.desk.folder / "kubeconfig"
+        config.write_text(json.dumps(self._config), encoding="utf-8")
+        self._patch.setenv("KUBECONFIG", str(config))
+        return connect(namespace=self._site.namespace)
+
+
+@pytest.fixture
+def way(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    if not site.cluster.own:
+        pytest.skip("goes by 127.0.0.1, which is no name in the certificate of another cluster")
+    config = json.loads(site.kubectl("config", "view", "--output", "json"))
+    (cluster,) = (entry["cluster"] for entry in config["clusters"])
+    address = urlsplit(cluster["server"])
+    assert address.hostname
+    assert address.port
+    with proxies.proxied((address.hostname, address.port)) as proxy:
+        yield Way(site, proxy, monkeypatch)
+
+
+def answer(status: http.HTTPStatus, body: bytes, *headers: str) -> Fault:
+    """Somebody else answers, in HTTP without TLS."""
+    lines = (f"HTTP/1.1 {status.value} {status.phrase}", f"Content-Length: {len(body)}", *headers)
+    return Fault(kind="answer", data="\r\n".join((*lines, "", "")).encode() + body)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(kind="refuse"),
+        Fault(kind="hang"),
+        Fault(kind="cut", after_bytes=0),
+        Fault(kind="cut", after_bytes=100),
+        Fault(kind="answer", data=b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ],
+    ids=["reset", "silent", "ended", "ended in the handshake", "no TLS"],
+)
+def test_a_server_that_is_away_behind_something_that_listens_is_an_outage(way: Way, fault: Fault) -> None:
+    api = way.api()
+    way.proxy.fault = fault
+    with pytest.raises(ClusterUnavailable, match=r"the API server https://127\.0\.0\.1:\d+ does not answer: ") as told:
+        api.version()
+    assert not told.value.answered
+    assert list(api.watch("pods", seconds=1)) == []
+    assert api.log("nothing", "main", lines=1) == []
+    way.proxy.fault = None
+    assert api.version().startswith("v1.")
+
+
+def test_a_certificate_that_is_not_trusted_is_no_outage_and_the_sentence_says_where_to_look(way: Way) -> None:
+    api = way.api(authority=trustme.CA())
+    with pytest.raises(EnvironmentProblem) as told:
+        api.version()
+    assert not isinstance(told.value, ClusterUnavailable)
+    assert "the certificate of the API server https://127.0.0.1:" in told.value.summary
+    assert told.value.summary.endswith("is not trusted: unable to get local issuer certificate")
+    assert "certificate-authority" in told.value.advice
+
+
+def test_what_answers_in_the_server_s_place_is_no_answer(way: Way) -> None:
+    api = way.api(scheme="http")
+    way.proxy.fault = answer(http.HTTPStatus.OK, b"<html>Please log in.</html>")
+    with pytest.raises(ClusterUnavailable, match="answers what is no API server's answer") as told:
+        api.version()
+    assert not told.value.answered
+
+
+@pytest.mark.parametrize(
+    "status", [http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.UNAUTHORIZED]
+)
+def test_a_busy_server_is_waited_for_as_long_as_it_asks_and_one_that_knows_nobody_is_no_server_of_ours(
+    way: Way, status: http.HTTPStatus
+) -> None:
+    api = way.api(scheme="http")
+    way.proxy.fault = answer(status, b"{}", "Retry-After: 7")
+    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value}") as told:
+        api.version()
+    assert told.value.retry_after_s == 7
+    assert told.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
