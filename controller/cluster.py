@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from controller import pods
 from controller.diagnose import Diagnosis
@@ -23,7 +22,7 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.kube import Api, Reply
 from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
-from controller.manifest import JobOptions, chunk_job, intake_job
+from controller.manifest import JobOptions, job_document
 from controller.pending import Stuck, pending, refused
 from controller.pods import Document
 from controller.state import Job, JobView
@@ -76,7 +75,7 @@ class ClusterRunner:
             self._here.submit(job)
             return
         try:
-            made = self._api.create("jobs", self._document(job))
+            made = self._api.create("jobs", job_document(job, self._options, self._leases.owner(job.run)))
         except Reply as reply:
             if reply.status == http.HTTPStatus.CONFLICT:
                 self._adopt(job)
@@ -137,20 +136,6 @@ class ClusterRunner:
         """Leave the Jobs to the next controller, who finds them by their labels."""
         self._leases.close()
         self._here.close(leave=leave)
-
-    def _document(self, job: Job) -> dict[str, Any]:
-        owner = self._leases.owner(job.run)
-        if job.span is None:
-            return intake_job(job, self._options, owner, media_bytes=job.media_bytes)
-        return chunk_job(
-            job,
-            self._options,
-            owner,
-            audio_ms=job.audio_ms,
-            memory_factor=job.memory_factor,
-            avoid_nodes=job.avoid_nodes,
-            only_elsewhere=job.only_elsewhere,
-        )
 
     def _adopt(self, job: Job) -> None:
         name = job_name(job)

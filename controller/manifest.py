@@ -136,49 +136,38 @@ def weights_mb(model: str) -> int:
     return known.size_mb if known else JobOptions.model_mb
 
 
-def chunk_job(
-    job: Job,
-    options: JobOptions,
-    owner: Owner,
-    *,
-    audio_ms: int,
-    memory_factor: float = 1.0,
-    avoid_nodes: Sequence[str] = (),
-    only_elsewhere: bool = False,
-) -> dict[str, Any]:
-    """The Job of one chunk of *audio_ms*.
+def job_document(job: Job, options: JobOptions, owner: Owner) -> dict[str, Any]:
+    """The Job of a chunk, or of an intake, which downloads its media to its scratch folder first."""
+    pod = _intake_pod(job, options) if job.span is None else _chunk_pod(job, options)
+    return _job(job, options, owner, pod)
 
-    *memory_factor* multiplies its memory (1.5 after it was killed for too little), *avoid_nodes* are names of nodes
-    that it does not run on as long as another one is free, or in no case (*only_elsewhere*).
-    """
-    audio_s = math.ceil(audio_ms / 1000)
-    memory_mb = math.ceil(memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s)))
+
+def _chunk_pod(job: Job, options: JobOptions) -> dict[str, Any]:
+    audio_s = math.ceil(job.audio_ms / 1000)
     pod = _pod(
         options,
         image=options.chunk_image,
         command=["chunk_job", *_task(job, options), "--attempt", str(job.attempt), "--uid", "$(POD_UID)"],
-        memory_mb=memory_mb,
+        memory_mb=math.ceil(job.memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s))),
         scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB,
         deadline_s=options.deadline_base_s + (options.deadline_factor or _DEADLINE_FACTORS[options.device]) * audio_s,
     )
     _give_gpus(pod, options)
     _give_model(pod, options)
-    if avoid_nodes:
-        pod["affinity"] = {"nodeAffinity": _elsewhere(avoid_nodes, only=only_elsewhere)}
-    return _job(job, options, owner, pod)
+    if job.avoid_nodes:
+        pod["affinity"] = {"nodeAffinity": _elsewhere(job.avoid_nodes, only=job.only_elsewhere)}
+    return pod
 
 
-def intake_job(job: Job, options: JobOptions, owner: Owner, *, media_bytes: int) -> dict[str, Any]:
-    """The Job that cuts media of *media_bytes*, downloaded to its scratch folder first."""
-    pod = _pod(
+def _intake_pod(job: Job, options: JobOptions) -> dict[str, Any]:
+    return _pod(
         options,
         image=options.intake_image,
         command=["controller.intake", *_task(job, options)],
         memory_mb=options.intake_memory_mb,
-        scratch_mb=options.scratch_mb + math.ceil(media_bytes / (1 << 20)),
+        scratch_mb=options.scratch_mb + math.ceil(job.media_bytes / (1 << 20)),
         deadline_s=options.deadline_base_s + options.intake_deadline_s,
     )
-    return _job(job, options, owner, pod)
 
 
 def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> dict[str, Any]:

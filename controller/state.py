@@ -32,7 +32,7 @@ class Job:
     """Where an intake finds its recording; empty for a chunk."""
     media_bytes: int = 0
     memory_factor: float = 1.0
-    """Above what a job of its kind gets, where the runner gives memory at all."""
+    """Times what a job of its kind gets, where the runner gives memory: 1.5 after it was killed for too little."""
     avoid_nodes: tuple[str, ...] = ()
     """Where earlier attempts failed for what the node is; for runners that have nodes."""
     only_elsewhere: bool = False

@@ -17,7 +17,7 @@ from controller.edges import Settled
 from controller.errors import UsageProblem
 from controller.kube import PERMISSIONS
 from controller.labels import labels_of
-from controller.manifest import JobOptions, Owner, chunk_job
+from controller.manifest import JobOptions, Owner, job_document
 from controller.state import Job
 
 FOLDER = Path(__file__).parents[1] / "k8s"
@@ -120,11 +120,10 @@ def test_the_namespace_refuses_what_is_not_restricted() -> None:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_pod_is_as_strict_as_the_jobs_that_the_controller_makes(name: str) -> None:
-    made = chunk_job(
+    made = job_document(
         JOB,
         JobOptions(chunk_image="c", intake_image="i", store_url="s3://b", version="0"),
         Owner(name="lease", uid="uid"),
-        audio_ms=1,
     )["spec"]["template"]["spec"]
     assert made["securityContext"].items() <= pod(name)["securityContext"].items()
     assert pod(name)["enableServiceLinks"] is False

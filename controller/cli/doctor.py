@@ -29,7 +29,7 @@ from controller.cli.work import SystemClock
 from controller.decide import RetryPolicy
 from controller.errors import Interrupted, StenofleetError
 from controller.keys import RunKeys
-from controller.manifest import Owner, chunk_job, intake_job
+from controller.manifest import Owner, job_document
 from controller.outputs import base_of
 from controller.plan import PlanOptions
 from controller.progress import printable, say
@@ -137,8 +137,8 @@ def _cluster_looks(store: Store, wanted: TranscribeOptions, cluster: kubernetes.
     yield Check(name="cluster", well=True, found=f"Kubernetes {version} at {api.server}, namespace {api.namespace}")
     yield _checked("rights", lambda: _rights(api))
     for name, document in (
-        ("chunk job", chunk_job(_job(0), options, _NOBODY, audio_ms=1000)),
-        ("intake job", intake_job(_job(None), options, _NOBODY, media_bytes=0)),
+        ("chunk job", job_document(_job(0), options, _NOBODY)),
+        ("intake job", job_document(_job(None), options, _NOBODY)),
     ):
         yield _checked(name, lambda document=document: _accepted(api, document))  # type: ignore[misc]
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from chunk_job.__main__ import _parser
 from chunk_job.names import MODELS
 from controller.decide import RetryPolicy
 from controller.errors import UsageProblem
-from controller.manifest import JobOptions, Owner, chunk_job, intake_job, weights_mb
+from controller.manifest import JobOptions, Owner, job_document, weights_mb
 from controller.state import Job
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "manifests"
@@ -50,19 +51,14 @@ def chunk(
     only_elsewhere: bool = False,
     **of: Any,
 ) -> Document:
-    return chunk_job(
-        CHUNK,
-        options(**of),
-        OWNER,
-        audio_ms=audio_ms,
-        memory_factor=memory_factor,
-        avoid_nodes=avoid,
-        only_elsewhere=only_elsewhere,
+    job = replace(
+        CHUNK, audio_ms=audio_ms, memory_factor=memory_factor, avoid_nodes=avoid, only_elsewhere=only_elsewhere
     )
+    return job_document(job, options(**of), OWNER)
 
 
 def intake(*, media_bytes: int = MEDIA_BYTES, **of: Any) -> Document:
-    return intake_job(INTAKE, options(**of), OWNER, media_bytes=media_bytes)
+    return job_document(replace(INTAKE, media_bytes=media_bytes), options(**of), OWNER)
 
 
 def golden(name: str) -> Document:
@@ -460,11 +456,15 @@ any_options = st.builds(
 def documents(draw: st.DrawFn) -> Document:
     of = draw(any_options)
     if draw(st.booleans()):
-        return intake_job(INTAKE, of, OWNER, media_bytes=draw(st.integers(0, 10**13)))
-    avoid = tuple(draw(st.lists(texts, max_size=3)))
-    factor = draw(st.sampled_from([1.0, 1.5]))
-    audio_ms = draw(st.integers(1, 10**8))
-    return chunk_job(CHUNK, of, OWNER, audio_ms=audio_ms, memory_factor=factor, avoid_nodes=avoid)
+        return job_document(replace(INTAKE, media_bytes=draw(st.integers(0, 10**13))), of, OWNER)
+    job = replace(
+        CHUNK,
+        audio_ms=draw(st.integers(1, 10**8)),
+        memory_factor=draw(st.sampled_from([1.0, 1.5])),
+        avoid_nodes=tuple(draw(st.lists(texts, max_size=3))),
+        only_elsewhere=draw(st.booleans()),
+    )
+    return job_document(job, of, OWNER)
 
 
 def quantities(document: Document) -> Iterator[Any]:
