@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,17 +35,19 @@ class Door:
     folder: Path
     namespace: str
     bucket: str
-    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def s3(self) -> "Minio":
         return self.cluster.s3.client()
 
     def edit(self, **changes: str) -> None:
-        """Write ``settings.env`` with these changes."""
-        self.settings |= changes
-        lines = "".join(f"{name}={value}\n" for name, value in self.settings.items())
-        (self.folder / "base" / "settings.env").write_text(lines, encoding="utf-8")
+        """Change these lines of ``settings.env``, or add them."""
+        path = self.folder / "base" / "settings.env"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.partition("=")[0] not in changes]
+        path.write_text(
+            "\n".join([*kept, *(f"{name}={value}" for name, value in changes.items()), ""]), encoding="utf-8"
+        )
 
     def apply(self, *arguments: str, overlay: str = "") -> str:
         return self.cluster.kubectl("apply", "--kustomize", str(self.folder / overlay), *arguments)
