@@ -97,7 +97,8 @@ def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
         raise JobError(
             ExitCode.MODEL,
             f"model {reference}{size} is not on this machine",
-            f"add --download to fetch it once from the hub ({repository}), or give a model folder to --model",
+            f"add --download to fetch it once from the hub ({repository}), or give a model folder to --model; on a"
+            " cluster it must lie in the chunk image or on the volume that --model-claim names",
         ) from error
     return locate(str(folder))
 
@@ -369,7 +370,7 @@ def _native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
         return JobError(
             ExitCode.GPU_UNHEALTHY,
             f"{what}: {text}",
-            "check the driver and libcublas.so.12 (extra: stenofleet[gpu])",
+            "check the driver and libcublas.so.12 (pip install 'stenofleet[gpu]' brings it), or give --device cpu",
         )
     return JobError(otherwise, f"{what}: {text}")
 

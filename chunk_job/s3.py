@@ -151,6 +151,9 @@ class S3Store:
         with self._failures(key):
             self._client.remove_object(bucket_name=self._bucket, object_name=name)
 
+    def sweep(self, prefix: str) -> None:
+        """Nothing: parts of an upload that broke off are no objects, and the server drops them (``docs/store.md``)."""
+
     def _download(self, key: str, file: BinaryIO) -> None:
         """The object's bytes at the end of *file*. A body that breaks off goes on where it did, if it is still that."""
         begun: _Headers = {}

@@ -2,13 +2,14 @@
 
 Touches: files. ``file://`` is the door a laptop uses; another scheme is another class with these same verbs (``s3://``:
 ``s3.py``), chosen in :func:`open_store` and nowhere else. An object is put whole or not at all: readers never see half
-of one, and a killed writer leaves at most a hidden temporary file.
+of one, and a killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -92,6 +93,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; a missing one is no error."""
 
+    def sweep(self, prefix: str) -> None:
+        """Remove what writers that died have left half-written under *prefix* (ending in ``/``)."""
+
 
 def open_store(url: str) -> Store:
     """The store at *url*. Raises :class:`JobError`: USAGE for a URL that is none, CONFIG where something is missing."""
@@ -124,6 +128,8 @@ def write_whole(
     file = create(temporary)
     try:
         with file:
+            # Ends with this process, however it ends: what is not locked is nobody's any more.
+            _lock(file)
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -195,6 +201,9 @@ class FileStore:
         path = self._path(key)
         with self._errors(key):
             path.unlink(missing_ok=True)
+        self._remove_empty(path)
+
+    def _remove_empty(self, path: Path) -> None:
         # An object store has no empty folders; leaving them here would litter `clean` and `list`.
         for folder in path.parents:
             if folder == self.root:
@@ -203,6 +212,13 @@ class FileStore:
                 folder.rmdir()
             except OSError:
                 break
+
+    def sweep(self, prefix: str) -> None:
+        folder = self._path(prefix.rstrip("/"))
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError):
+            for left in [path for path in folder.rglob(".*.tmp") if _nobody_writes(path)]:
+                left.unlink(missing_ok=True)
+                self._remove_empty(left)
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")
@@ -233,6 +249,21 @@ class FileStore:
             raise ObjectMissing(key) from error
         except OSError as error:
             raise _translate(error, key, self.root) from error
+
+
+def _lock(file: BinaryIO) -> None:
+    with contextlib.suppress(OSError):  # a file system that has no locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _nobody_writes(path: Path) -> bool:
+    """Whether the writer of a half-written file has died."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _translate(error: OSError, key: str, root: Path) -> JobError:

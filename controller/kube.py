@@ -27,6 +27,7 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 
 _CONNECT_S = 5.0
 _READ_S = 30.0
+_KUBECONFIG = "~/.kube/config"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 Kind = Literal["jobs", "leases", "pods", "events", "selfsubjectaccessreviews"]
@@ -217,15 +218,30 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             found = (_SERVICE_ACCOUNT / "namespace").read_text(encoding="ascii")
         else:
+            _check_there(file)
             config.load_kube_config(file, context or None, settings)  # type: ignore[no-untyped-call]
             found = _namespace_of(file, context)
+    except EnvironmentProblem:
+        raise
     except Exception as error:  # what its parser meets, the library raises as it comes
         raise EnvironmentProblem(
-            f"no cluster: {error}", "set KUBECONFIG, or name one of its contexts: --context"
+            f"no cluster: {file or _KUBECONFIG} cannot be used: {error}",
+            "name another file in KUBECONFIG, or another of its contexts: --context",
         ) from error
     # urllib3 repeats reads and deletes three times in silence: every bound would be four times what it says.
     settings.retries = False
     return Api(ApiClient(settings), namespace or found or "stenofleet")
+
+
+def _check_there(file: str | None) -> None:
+    if any(Path(one).expanduser().exists() for one in (file or _KUBECONFIG).split(os.pathsep) if one):
+        return
+    raise EnvironmentProblem(
+        f"no cluster: KUBECONFIG is {file}, and there is no such file"
+        if file
+        else f"no cluster: KUBECONFIG is not set, and there is no {_KUBECONFIG}",
+        "set KUBECONFIG to the file that kubectl uses for the cluster",
+    )
 
 
 def _namespace_of(file: str | None, context: str) -> str:

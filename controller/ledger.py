@@ -232,7 +232,9 @@ class Ledger:
         return outcome
 
     def mark(self, outcome: Outcome) -> None:
-        """Put the run's last object."""
+        """Put the run's last object, once nothing is left of writers that were killed."""
+        for prefix in (self.keys.work, self.keys.home):
+            self._store.sweep(prefix)
         self._store.put(self.keys.marker(outcome.verdict), outcome.encode())
 
     def transcript(self, extension: str) -> bytes:

@@ -5,6 +5,7 @@ Touches: output folders, and S3 (through the store's door).
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from chunk_job.store import StoreUnavailable, open_store, write_whole
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.records import Request
 from controller.source import is_object, local_path
-
-_KEPT = "the transcript is kept: free space or name another folder, then run the same command again"
 
 
 def base_of(folder: str, stem: str) -> str:
@@ -40,11 +39,12 @@ def place(base: str, extension: str) -> str:
 def check_folder(folder: str) -> None:
     """See before any work whether *folder* can take outputs.
 
-    Raises :class:`UsageProblem` for what is none, and :class:`EnvironmentProblem` where S3 says no.
+    Raises :class:`UsageProblem` for what is none, and :class:`EnvironmentProblem` where S3 or the system says no.
     """
     if not is_object(folder):
         if Path(folder).exists() and not Path(folder).is_dir():
             raise UsageProblem(f"{folder}: is no folder", "name a folder for --output-dir")
+        _try_to_write(Path(folder).absolute())
         return
     try:
         open_store(folder).stat("stenofleet")
@@ -55,13 +55,32 @@ def check_folder(folder: str) -> None:
         raise EnvironmentProblem(f"{folder}: {error.summary}", error.advice) from error
 
 
+def _try_to_write(folder: Path) -> None:
+    """Put a file into *folder*, or into where it will be made, and take it away again."""
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder}: cannot be written to: {error.strerror}", "name another folder: --output-dir"
+        ) from error
+
+
 def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
     """Every wanted format to where it was asked for; the places. Raises as :func:`write_output` does."""
     written = []
     for output in request.outputs:
         for extension in output.formats:
             where = place(output.base, extension)
-            write_output(where, read(extension))
+            try:
+                write_output(where, read(extension))
+            except EnvironmentProblem as error:
+                raise EnvironmentProblem(
+                    error.summary,
+                    f"the transcript is kept: stenofleet render {request.run} -o FOLDER writes it elsewhere, and"
+                    f" stenofleet resume {request.run} here, once there is room and the right to",
+                ) from error
             written.append(where)
     return written
 
@@ -85,4 +104,4 @@ def write_output(where: str, data: bytes) -> None:
     except JobError as error:
         raise EnvironmentProblem(f"{where}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
-        raise EnvironmentProblem(f"{where}: cannot be written: {error.strerror}", _KEPT) from error
+        raise EnvironmentProblem(f"{where}: cannot be written: {error.strerror}", "name another folder") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import urllib3  # noqa: F401 (it tries a socket when it is loaded, which is no test's doing)
 from hypothesis import settings
 
 from chunk_job.store import FileStore

@@ -7,9 +7,11 @@ costs what click costs.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import tomllib
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +38,9 @@ _COMMANDS = {
 }
 
 CONFIG_FILE = "stenofleet.toml"
+
+_OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT")
+"""Variables that are no options: of tests, and of pods beside a Service that is called stenofleet."""
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
@@ -97,6 +102,8 @@ _SHORT_HELP = {
 def stenofleet(ctx: click.Context) -> None:
     """Long audio and video to transcripts, one short-lived process per chunk."""
     ctx.default_map = _config(Path(CONFIG_FILE))
+    if unknown := _unknown_variables():
+        click.echo(f"stenofleet: no option is called {', '.join(unknown)}: not read", err=True)
 
 
 def main() -> NoReturn:
@@ -141,13 +148,10 @@ def _config(path: Path) -> dict[str, Any]:
     options = {key.replace("-", "_"): value for key, value in table.items()}
     known: set[str] = set()
     maps: dict[str, Any] = {}
-    for name in _COMMANDS:
-        command = stenofleet.get_command(click.Context(stenofleet), name)
-        assert command is not None
+    for name, parameters in _options():
         typed = {
             long[2:].replace("-", "_"): parameter.name
-            for parameter in command.params
-            if isinstance(parameter, click.Option)
+            for parameter in parameters
             for long in parameter.opts
             if long.startswith("--")
         }
@@ -156,3 +160,19 @@ def _config(path: Path) -> dict[str, Any]:
     if unknown := sorted(options.keys() - known):
         raise UsageProblem(f"{path}: no option is called {', '.join(unknown)}", "see stenofleet transcribe --help")
     return maps
+
+
+def _unknown_variables() -> list[str]:
+    """Variables that look like options and are none: a slip in one would be the default in silence."""
+    found = {name for name in os.environ if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
+    if not found:
+        return []
+    return sorted(found - {str(option.envvar) for _, options in _options() for option in options})
+
+
+def _options() -> Iterator[tuple[str, list[click.Option]]]:
+    """Every command's name and its options."""
+    for name in _COMMANDS:
+        command = stenofleet.get_command(click.Context(stenofleet), name)
+        assert command is not None
+        yield name, [parameter for parameter in command.params if isinstance(parameter, click.Option)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -70,7 +72,10 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     text = next(Path(file) for file in settled.files if file.endswith(".txt")).read_text(encoding="utf-8")
     rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
     say(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
-    say("\nNext: stenofleet transcribe YOUR-FILE --model small --download")
+    # `make demo` leaves it beside its Python, which need not be on the PATH.
+    beside = Path(sys.executable).with_name("stenofleet")
+    program = "stenofleet" if shutil.which("stenofleet") else os.path.relpath(beside)
+    say(f"\nNext: {program} transcribe YOUR-FILE --model small --download")
     return 0
 
 

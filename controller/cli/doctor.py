@@ -61,19 +61,23 @@ class Check:
     metavar="SECONDS",
     help="For the probe: a cold image and model included.",
 )
+@shared.download_option
 @shared.store_option
 @shared.json_option
 @kubernetes.options  # fmt: skip
-def doctor_command(*, runner: str, timeout: int, store: str | None, as_json: bool, **rest: Any) -> int:
+def doctor_command(*, runner: str, timeout: int, download: bool, store: str | None, as_json: bool, **rest: Any) -> int:
     """See whether a run would work: store, cluster, rights, image, GPU, model, and a real word.
 
-    Give it the options that transcribe will get. It changes nothing that stays.
+    Give it the options that transcribe will get. It changes nothing that stays but for a
+    model that --download fetches.
     """
     cluster, model = kubernetes.divided(rest, runner)
     wanted = shared.transcribe_options(jobs=0 if cluster else 1, **model)
     opened = shared.store_at(store)
     checks: list[Check] = []
-    for looked in _looks(opened, kubernetes.on_gpus(wanted) if cluster else wanted, cluster, timeout_s=timeout):
+    if cluster:
+        wanted = kubernetes.on_gpus(wanted)
+    for looked in _looks(opened, wanted, cluster, download=download, timeout_s=timeout):
         checks.append(looked)
         if not as_json:
             say(f"{'ok  ' if looked.well else 'FAIL'}  {looked.name}: {looked.found}")
@@ -85,7 +89,7 @@ def doctor_command(*, runner: str, timeout: int, store: str | None, as_json: boo
 
 
 def _looks(
-    store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int
+    store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, download: bool, timeout_s: int
 ) -> Iterator[Check]:
     """The checks in order. What the next ones rest on ends them where it is not well."""
     found = [_checked("store", lambda: _store(store))]
@@ -95,7 +99,7 @@ def _looks(
             found.append(look)
             yield look
     else:
-        found.append(_checked("model", lambda: _model(wanted)))
+        found.append(_checked("model", lambda: _model(wanted, download=download)))
         yield found[-1]
     if all(look.well for look in found):
         yield _checked("probe", lambda: _probe(store, wanted, cluster, timeout_s=timeout_s))
@@ -121,8 +125,8 @@ def _store(store: Store) -> str:
     return f"{store.url} takes, gives, lists and deletes"
 
 
-def _model(wanted: TranscribeOptions) -> str:
-    ensure_model(wanted.model, download=False)
+def _model(wanted: TranscribeOptions, *, download: bool) -> str:
+    ensure_model(wanted.model, download=download)
     return f"{wanted.model} is here"
 
 

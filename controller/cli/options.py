@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from chunk_job.contract import ExitCode, JobError, TranscribeOptions
 from chunk_job.names import language_code
@@ -43,7 +44,22 @@ class ClusterOption(click.Option):
 
 
 class Sectioned(click.Command):
-    """A command whose help tells those apart."""
+    """A command that tells those apart: in its help, and where they were typed for jobs that run here."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.params.get("runner") != "kubernetes":
+            # Settings in the environment or a file may be there for other commands.
+            typed = [
+                parameter.opts[0]
+                for parameter in self.params
+                if isinstance(parameter, ClusterOption)
+                and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+            ]
+            if typed:
+                raise UsageProblem(
+                    f"{', '.join(typed)}: only for jobs on a cluster, and these run here", "add --runner kubernetes"
+                )
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         cluster = [option for option in self.params if isinstance(option, ClusterOption)]
@@ -115,6 +131,7 @@ scratch_option = option(
 output_option = option(
     "-o", "--output-dir", type=click.Path(), default=".", metavar="DIR|s3://…", help="Default: here."
 )
+download_option = option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 formats_option = option(
     "-f",

@@ -21,7 +21,7 @@ from controller.keys import MARKERS, RUNS, WORK, RunKeys, is_run_prefix, run_of
 from controller.lead import StoreLead
 from controller.outputs import base_of, check_folder, place, write_output
 from controller.progress import printable, say
-from controller.records import Outcome, Status
+from controller.records import Outcome, Request, Status
 from controller.transcript import Transcript
 
 _STALE_MS = 30_000
@@ -34,12 +34,15 @@ _STALE_MS = 30_000
 def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     """How far RUN is, or how it ended."""
     opened = shared.store_at(store)
-    facts = _facts(opened, existing_run(opened, run))
+    run = existing_run(opened, run)
+    facts = _facts(opened, run) | _places(opened, run)
     if as_json:
         click.echo(json.dumps(facts))
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name:12} {printable(str(value))}")
+        return 0
+    for name, value in facts.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one != "":
+                click.echo(f"{name:12} {printable(str(one))}")
     return 0
 
 
@@ -54,7 +57,8 @@ def list_command(*, store: str | None, as_json: bool) -> int:
         click.echo(json.dumps({"runs": runs}))
         return 0
     for facts in runs:
-        click.echo(f"{facts['run']}  {facts['state']:11}  {facts['percent']:5.1f}%  {printable(str(facts['name']))}")
+        told = (facts["run"], f"{facts['state']:11}", f"{facts['percent']:5.1f}%", _minute(facts.get("updated_ms", 0)))
+        click.echo("  ".join((*told, printable(str(facts["name"])))))
     if not runs:
         say(f"no runs in {opened.url}")
     return 0
@@ -152,6 +156,7 @@ def clean_command(
         for prefix in (keys.work, keys.home):
             for entry in sorted(opened.list(prefix), key=lambda entry: entry.key == keys.record):
                 opened.delete(entry.key)
+            opened.sweep(prefix)
     here.close(leave=False)
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
@@ -174,8 +179,8 @@ def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) ->
     matching = [run for run in run_ids(store, homes=homes) if run.startswith(typed.lower())]
     if len(matching) == 1:
         return matching[0]
-    what = "no run" if not matching else f"{len(matching)} runs"
-    raise UsageProblem(f"{what} {typed} in {store.url}", "see stenofleet list")
+    what = f"{typed} is the beginning of {len(matching)} runs" if matching else f"no run {typed}"
+    raise UsageProblem(f"{what} in {store.url}", "see stenofleet list")
 
 
 def run_ids(store: Store, *, homes: Sequence[str] = (RUNS,)) -> list[str]:
@@ -194,7 +199,7 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
     try:
         status = Status.decode(store.get(keys.status))
     except JobError:
-        return {"run": run, "name": "", "state": "interrupted", "percent": 0.0}
+        return {"run": run, "name": "", "state": "interrupted", "percent": 0.0, "advice": f"stenofleet resume {run}"}
     facts: dict[str, Any] = {
         "run": run,
         "name": status.name,
@@ -202,6 +207,7 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
         "percent": status.percent,
         "chunks": f"{status.spans_done}/{status.spans_known}{'' if status.planned else '+'}",
         "failures": status.failures,
+        "updated_ms": status.updated_ms,
     }
     for verdict in MARKERS:
         if store.stat(keys.marker(verdict)):
@@ -211,7 +217,27 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
                 return facts | {"state": "damaged", "summary": error.summary}
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
     if store.stat(keys.cancel):
-        return facts | {"state": "cancelled"}
-    if status.state == "running" and not worked_on(status):
-        return facts | {"state": "interrupted", "advice": f"stenofleet resume {run}"}
+        facts["state"] = "cancelled"
+    elif status.state == "running" and not worked_on(status):
+        facts["state"] = "interrupted"
+    if facts["state"] in ("cancelled", "interrupted", "failed"):
+        facts["advice"] = f"stenofleet resume {run}"
     return facts
+
+
+def _minute(when_ms: int) -> str:
+    """By this machine's clock on the wall; of a time that cannot be, nothing."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(when_ms / 1000)) if when_ms else f"{'':16}"
+    except (ValueError, OverflowError, OSError):
+        return f"{'':16}"
+
+
+def _places(store: Store, run: str) -> dict[str, Any]:
+    """Where the recording lies, and where the transcript goes."""
+    try:
+        request = Request.decode(store.get(RunKeys(run).request))
+    except JobError:
+        return {}
+    outputs = [place(output.base, extension) for output in request.outputs for extension in output.formats]
+    return {"recording": request.source.uri, "outputs": outputs}

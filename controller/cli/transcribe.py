@@ -41,7 +41,7 @@ from controller.progress import say
 )
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
 @shared.scratch_option
-@shared.option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
+@shared.download_option
 @shared.option(
     "--round",
     "round_id",
@@ -120,7 +120,15 @@ def transcribe_command(
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
-    settled = execute(list(tickets.values()), opened, workplace, policy=policy, window=jobs, quiet=quiet or as_json)
+    settled = execute(
+        list(tickets.values()),
+        opened,
+        workplace,
+        policy=policy,
+        window=jobs,
+        quiet=quiet or as_json,
+        anew=force and not round_id,
+    )
     return report([*without, *settled], as_json=as_json, quiet=quiet)
 
 
@@ -131,6 +139,7 @@ def transcribe_command(
 @shared.attempts_options
 @shared.patience_option
 @shared.scratch_option
+@shared.download_option
 @shared.store_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -143,6 +152,7 @@ def resume_command(
     *,
     store_patience: int | None,
     scratch_dir: Path | None,
+    download: bool,
     store: str | None,
     as_json: bool,
     quiet: bool,
@@ -155,7 +165,7 @@ def resume_command(
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = ticket.record.options
     if not cluster:
-        ensure_model(wanted.model, download=False)
+        ensure_model(wanted.model, download=download)
     settled = execute(
         [ticket],
         opened,

@@ -5,6 +5,7 @@ Touches: signals, the clock, the terminal (through ``progress``).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from chunk_job.contract import JobError
 from chunk_job.store import Store
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Ticket
@@ -20,11 +22,23 @@ from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.progress import Bars, Heartbeat, printable, say, tell
 from controller.run import drive
 
+_MOST_TOLD = 10
+
 
 def execute(
-    tickets: Sequence[Ticket], store: Store, runner: Runner, *, policy: RetryPolicy, window: int, quiet: bool
+    tickets: Sequence[Ticket],
+    store: Store,
+    runner: Runner,
+    *,
+    policy: RetryPolicy,
+    window: int,
+    quiet: bool,
+    anew: bool = False,
 ) -> list[Settled]:
-    """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it."""
+    """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it.
+
+    *anew*: the same command would begin other runs.
+    """
     if not tickets:
         return []
     arguments: dict[str, Any] = {
@@ -40,12 +54,26 @@ def execute(
                 return drive(tickets, reporter=bars, **arguments)
         return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
-        if len(tickets) > 1 or runner.kind != "local":
-            # What a cluster needs besides is a line of options.
-            say("to go on: give the same command again (without --force)")
-        else:
-            say(f"to go on: stenofleet resume {tickets[0].record.run} --store {store.url}")
+        _tell_the_way_back(tickets, store, runner, anew=anew)
         raise
+
+
+def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, *, anew: bool) -> None:
+    begun = []
+    with contextlib.suppress(JobError):  # a store that is away
+        begun = [ticket.record.run for ticket in tickets if store.stat(ticket.request.record_key)]
+    if not anew and (len(tickets) > 1 or runner.kind != "local" or not begun):
+        # What a cluster needs besides is a line of options.
+        say("to go on: give the same command again")
+        return
+    # Its options are asked anew, all the others lie in the store.
+    where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
+    for run in begun[:_MOST_TOLD]:
+        say(f"to go on: stenofleet resume {run} --store {store.url}{where}")
+    if not begun:
+        say("nothing was begun: give the same command again")
+    if len(begun) > _MOST_TOLD:
+        say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
 
 
 def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:

@@ -10,13 +10,14 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import DocumentInvalid, ExitCode, JobError
-from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, open_store
+from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, open_store, write_whole
 
 STORES = [pytest.param("file_store", id="file"), pytest.param("s3_store", id="s3", marks=pytest.mark.s3)]
 
@@ -205,6 +206,25 @@ def test_what_a_killed_writer_leaves_is_no_object(file_store: FileStore) -> None
     file_store.put("a/b", b"1")
     (file_store.root / "a" / ".c.json.1234.tmp").write_bytes(b"half")
     assert keys(file_store, "a/") == ["a/b"]
+
+
+def test_a_sweep_takes_what_writers_that_died_left_and_nothing_that_is_still_written(file_store: FileStore) -> None:
+    file_store.put("a/b/c", b"1")
+    file_store.put("a/d/gone", b"1")
+    for place in ("a/b", "a/d", "other"):
+        (file_store.root / place).mkdir(exist_ok=True)
+        (file_store.root / place / ".0011.tmp").write_bytes(b"half")
+    file_store.delete("a/d/gone")
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"2")
+        file_store.sweep("a/")
+
+    write_whole(file_store.root / "a" / "b" / "c", write)
+    assert file_store.get("a/b/c") == b"2"
+    left = sorted(str(path.relative_to(file_store.root)) for path in file_store.root.rglob("*"))
+    assert left == ["a", "a/b", "a/b/c", "other", "other/.0011.tmp"]
+    file_store.sweep("nothing/")
 
 
 def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStore) -> None:

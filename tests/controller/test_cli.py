@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.store import FileStore
 from controller import cli, demo, source
 from controller.cli import options as shared
-from controller.cli import tickets, transcribe
+from controller.cli import tickets, transcribe, work
+from controller.edges import Ticket
+from controller.errors import Interrupted
 from controller.formats import FORMATS
 from controller.keys import RunKeys
 from controller.plan import PlanOptions
@@ -164,7 +167,7 @@ def test_completion_is_a_script_for_the_shell(line: Line, shell: str) -> None:
         (("transcribe", "a", "--model", "largest"), "no model 'largest'"),
         (("completion", "tcsh"), "is not one of"),
         (("status", "cccc"), "no run cccc"),
-        (("status", "aaaa"), "2 runs aaaa"),
+        (("status", "aaaa"), "aaaa is the beginning of 2 runs"),
         (("resume", "cccc"), "no run cccc"),
         (("cancel", "cccc"), "no run cccc"),
         (("clean",), "name runs to remove, or --all"),
@@ -286,6 +289,77 @@ def test_a_command_that_is_started_again_in_its_round_begins_anew_once(
         line("transcribe", talk, *MODEL, "--force", "--round", round_id)
     first, again, other = (seen["tickets"][0].record.run for seen in asked)
     assert first == again != other
+
+
+def test_a_variable_that_is_no_option_is_told(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STENOFLEET_MODEL", "STENOFLEET_JOB_MEMORY", "STENOFLEET_TIMEOUT", "STENOFLEET_SERVICE_HOST"):
+        monkeypatch.setenv(name, "1")
+    assert line("list").err == f"no runs in {line.store.url}\n"
+    monkeypatch.setenv("STENOFLEET_CHUNK_DURATOIN", "60")
+    said = line("list")
+    assert (said.code, said.err.splitlines()[0]) == (
+        0,
+        "stenofleet: no option is called STENOFLEET_CHUNK_DURATOIN: not read",
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("transcribe", "talk.wav", "--queue", "x"), ("cancel", "aaaa", "--namespace", "x")], ids=" ".join
+)
+def test_what_is_typed_for_a_cluster_needs_one(line: Line, talk: Path, command: tuple[str, ...]) -> None:
+    said = line(*command)
+    assert said.code == 2
+    assert f"{command[2]}: only for jobs on a cluster, and these run here" in said.err
+    assert "--runner kubernetes" in said.err
+
+
+def test_what_is_set_for_a_cluster_waits_for_one(
+    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STENOFLEET_QUEUE", "x")
+    assert line("transcribe", talk, *MODEL).code == 0
+
+
+def test_an_output_folder_that_nobody_may_write_to_is_told_before_any_work(
+    line: Line, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    said = line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
+    assert (said.code, asked) == (3, [])
+    assert "/proc/self/somewhere/new: cannot be written to: " in said.err
+    assert "name another folder: --output-dir" in said.err
+    assert line("transcribe", talk, *MODEL, "-o", "out/of/here").code == 0
+    assert not Path("out").exists()
+
+
+class Stopped:
+    """A loop that a signal ends, after so many of its runs were begun."""
+
+    def __init__(self, begun: int) -> None:
+        self.begun = begun
+
+    def __call__(self, tickets: Sequence[Ticket], *, store: FileStore, **_: Any) -> list[Any]:
+        for ticket in tickets[: self.begun]:
+            store.put(ticket.request.record_key, ticket.record.encode())
+        raise Interrupted(15)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begun(
+    line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+) -> None:
+    files = [talk, *(speech.write_wav(Path(f"{number}.wav"), speech.silence(2 + number)) for number in range(12))]
+    force = ["--force"] if forced else []
+    monkeypatch.setattr(work, "drive", Stopped(0))
+    said = line("transcribe", *files, *MODEL, *force)
+    assert said.err.splitlines()[0].endswith("give the same command again")
+    monkeypatch.setattr(work, "drive", Stopped(11))
+    told = [text for text in line("transcribe", *files, *MODEL, *force).err.splitlines() if "stenofleet resume" in text]
+    begun = {entry.key.split("/")[1] for entry in line.store.list("runs/")}
+    assert len(told) == (10 if forced else 0)
+    assert {text.split()[5] for text in told} <= begun
+    one = line("transcribe", talk, *MODEL, *force).err
+    assert f"--store {line.store.url}" in one
+    assert "to go on: stenofleet resume " in one
 
 
 @pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
@@ -468,6 +542,14 @@ def test_cleaning_removes_the_named_run_and_nothing_else(line: Line) -> None:
     said = line("clean", "--all", "--yes")
     assert (said.code, said.err) == (0, "removed 2 of 2 runs\n")
     assert list(line.store.list("")) == []
+
+
+def test_cleaning_takes_what_killed_writers_left(line: Line) -> None:
+    put_run(line.store, RUNS[0])
+    home = line.store.root / "runs" / RUNS[0]
+    (home / ".0011.tmp").write_text("half a transcript")
+    assert line("clean", RUNS[0], "--yes").code == 0
+    assert not home.exists()
 
 
 def test_cleaning_asks_and_takes_no_for_an_answer(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ import pytest
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store import FileStore
 from controller import cli, demo
-from controller.cli import kubernetes, looking
-from controller.errors import UsageProblem
+from controller.cli import doctor, kubernetes, looking
+from controller.errors import EnvironmentProblem, UsageProblem
 from controller.keys import RunKeys
 from controller.manifest import JobOptions
 from controller.records import Evidence, Outcome, Status
@@ -205,8 +205,16 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
     put_status(store)
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
     said = capsys.readouterr().err
-    assert "no cluster: " in said
-    assert "set KUBECONFIG" in said
+    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, and there is no such file" in said
+    (tmp_path / "nothing").write_text("some text", encoding="utf-8")
+    assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
+    assert f"no cluster: {tmp_path / 'nothing'} cannot be used: " in capsys.readouterr().err
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
+    said = capsys.readouterr().err
+    assert "no cluster: KUBECONFIG is not set, and there is no ~/.kube/config" in said
+    assert "set KUBECONFIG to the file that kubectl uses" in said
 
 
 # ---------------------------------------------------------------- watch
@@ -352,3 +360,15 @@ def test_the_doctor_stops_where_the_next_check_would_rest_on_what_is_missing(
     assert "FAIL  model: " in said
     assert "--download" in said
     assert "probe" not in said
+
+
+def test_a_doctor_may_fetch_the_model_too(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ensure(model: str, *, download: bool) -> None:
+        asked.append((model, download))
+        raise EnvironmentProblem("no hub")
+
+    monkeypatch.setattr(doctor, "ensure_model", ensure)
+    assert cli.run(["doctor", "--model", "tiny", "--download"]) == 3
+    assert asked == [("tiny", True)]

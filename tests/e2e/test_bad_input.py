@@ -206,7 +206,7 @@ def test_no_room_for_the_outputs_keeps_the_transcript_and_leaves_nothing_half_wr
     ended = desk.run("transcribe", *other, file, *CUT, before=(*LIMITED, "8000"))
     assert ended.code == 3
     assert "other/talk.json: cannot be written: File too large" in ended.err
-    assert "the transcript is kept: free space or name another folder, then run the same command" in ended.err
+    assert f"the transcript is kept: stenofleet render {desk.keys().run} -o FOLDER writes it elsewhere" in ended.err
     assert "talk.json" not in {path.name for path in (desk.folder / "other").iterdir()}
     assert not [path for path in (desk.folder / "other").iterdir() if path.name.startswith(".")]
     assert desk.run("transcribe", *other, file, *CUT).code == 0
@@ -236,6 +236,7 @@ def test_an_output_folder_that_cannot_be_one_is_told(
     ended = desk.run("transcribe", "-o", folder, file, *CUT)
     assert ended.code == code
     assert f"{folder}" in ended.err
+    assert desk.store.stat(desk.keys().marker("complete")) is None, "it is told before any work"
     assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
 
 
