@@ -74,7 +74,9 @@ def locate(reference: str, *, download: bool = False) -> Path:
         raise JobError(
             ExitCode.MODEL,
             f"no model {reference!r}: neither a folder here nor a known name",
-            f"known names: {', '.join(MODELS)}",
+            "a folder must lie where the job runs: in a pod, in its image or on its volume"
+            if reference.startswith(("/", ".", "~"))
+            else f"known names: {', '.join(MODELS)}",
         )
     return _from_hub(known.repository if known else reference, reference, download=download)
 

@@ -221,7 +221,7 @@ class ClusterRunner:
             return view
         if stuck.over(now_ms):
             return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=pods.node(pod)))
-        return replace(view, waits_for=stuck.diagnosis.summary)
+        return replace(view, waits_for=_told(stuck))
 
     def _refused_view(self, name: str, job: Job, *, again: bool) -> JobView:
         """A Job that the server would not take: asked *again*, until it takes it or patience is over."""
@@ -234,7 +234,7 @@ class ClusterRunner:
             uid="",
             phase="queued",
             since_ms=stuck.since_ms,
-            waits_for=stuck.diagnosis.summary,
+            waits_for=_told(stuck),
         )
         if stuck.over(_now_ms()):
             return replace(view, phase="ended", diagnosis=stuck.diagnosis)
@@ -315,6 +315,10 @@ def sweep(api: Api, run: str) -> list[str]:
             break
         time.sleep(1)
     return [str(pod["metadata"]["name"]) for pod in left]
+
+
+def _told(stuck: Stuck) -> str:
+    return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
 
 
 def _is_about(event: Document, job: str, pod: Document | None) -> bool:

@@ -245,6 +245,10 @@ class Ledger:
         """The run's plan, once it is known."""
         return self._document(Plan, self.keys.plan)
 
+    def status(self) -> Status | None:
+        """What whoever leads the run says of it."""
+        return self._document(Status, self.keys.status)
+
     def put_status(self, status: Status) -> None:
         """Say how far the run is."""
         self._store.put(self.keys.status, status.encode())

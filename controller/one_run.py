@@ -6,8 +6,9 @@ Touches: through its edges, the store, the runner and the output files.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
@@ -43,7 +44,8 @@ class LoopRun:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
-        self._told = ""
+        self._told: set[str] = set()
+        self._heard: Status | None = None
         self._store = store
         self._lead: StoreLead | None = None
 
@@ -121,12 +123,13 @@ class LoopRun:
         self._put_status(now_ms)
 
     def _tell_waits(self, jobs: Sequence[JobView]) -> None:
-        """Say once for the whole run what keeps its jobs from starting."""
-        waits = next((f"{_what(view.span)} waits: {view.waits_for}" for view in jobs if view.waits_for), "")
-        reason = waits.partition(" waits: ")[2]
-        if reason and reason != self._told:
-            self._reporter.event(self._name, waits)
-        self._told = reason or self._told
+        """Say once for the whole run what keeps its jobs from starting, whichever of them and however often."""
+        for view in jobs:
+            # How many nodes or GPUs lack just now makes no other reason of it.
+            reason = re.sub(r"\d+", "#", view.waits_for)
+            if reason and reason not in self._told:
+                self._told.add(reason)
+                self._reporter.event(self._name, f"{_what(view.span)} waits: {view.waits_for}")
 
     def waiting(self) -> int:
         """Chunks that are cut and wait for a worker."""
@@ -143,14 +146,17 @@ class LoopRun:
             if self._follows
             else "waiting"
         )
-        progress = figures.progress(
-            self._state,
-            name=self._name,
-            run=self.id,
-            size_bytes=self._ledger.record.size_bytes,
-            seen=seen,
-            floor=self._percent,
-        )
+        whose: dict[str, Any] = {
+            "name": self._name,
+            "run": self.id,
+            "size_bytes": self._ledger.record.size_bytes,
+            "seen": seen,
+            "floor": self._percent,
+        }
+        if self._follows and self._state is None:
+            progress = figures.heard(self._heard, **whose)
+        else:
+            progress = figures.progress(self._state, **whose)
         self._percent = progress.percent
         return progress
 
@@ -172,6 +178,8 @@ class LoopRun:
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._follows = None, True
+            with contextlib.suppress(DocumentInvalid):
+                self._heard = self._ledger.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"
 
@@ -293,6 +301,8 @@ class LoopRun:
                 spans_known=progress.spans_known,
                 planned=progress.planned,
                 running=progress.running,
+                done_ms=progress.done_ms,
+                total_ms=progress.total_ms,
                 failures=progress.failures,
                 updated_ms=now_ms,
             )

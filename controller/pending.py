@@ -180,7 +180,7 @@ _UNSCHEDULABLE: tuple[_Rule, ...] = (
         r"taint|were unschedulable",
         FailureClass.UNSCHEDULABLE_TAINT,
         "every node that could take it is tainted or cordoned",
-        "see the taints in `kubectl describe nodes`, and add a --toleration",
+        "`kubectl describe nodes | grep -A3 Taints` shows them; add a --toleration",
         _NODES_MS,
     ),
     _Rule(
@@ -334,8 +334,9 @@ def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
 
 def _found(rules: Sequence[_Rule], message: str) -> Stuck:
     rule = next(rule for rule in rules if re.search(rule.pattern, message))
-    # The pod's name would make the same trouble look different for every chunk.
-    said = one_line(re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message))
+    # A pod's name, or a kubelet between two tries, would make the same trouble look different.
+    said = re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message)
+    said = one_line(re.sub(r'^ImagePullBackOff: Back-off pulling image "[^"]*": ', "", said))
     diagnosis = Diagnosis(
         failure=rule.failure, summary=f"{rule.summary}: {said}", advice=rule.advice, details=(one_line(message),)
     )

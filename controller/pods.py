@@ -96,6 +96,18 @@ def container_state(pod: Document | None, state: str) -> Document:
     return next((item.get("state", {}).get(state) or {} for item in found if item.get("name") == CONTAINER), {})
 
 
+def why_not_running(pod: Document) -> str:
+    """What the server says of a pod whose container does not run, in few words."""
+    waiting, ended = container_state(pod, "waiting"), container_state(pod, "terminated")
+    if ended:
+        return one_line(f"ended with exit code {ended.get('exitCode')}")
+    unscheduled = condition(pod, "PodScheduled")
+    if unscheduled.get("status") == "False":
+        waiting = unscheduled
+    said = [waiting.get("reason") or pod.get("status", {}).get("phase") or "Pending", waiting.get("message")]
+    return one_line(": ".join(filter(None, said)))
+
+
 def one_line(text: Any) -> str:
     """A message as one line of bearable length."""
     return " ".join(str(text or "").split())[:500]

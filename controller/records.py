@@ -185,5 +185,8 @@ class Status(Document):
     """Whether ``spans_known`` is all of them."""
     running: int = 0
     """Jobs at work now."""
+    done_ms: int = 0
+    total_ms: int = 0
+    """Audio that is transcribed, and that is cut so far."""
     failures: int
     updated_ms: int

@@ -11,7 +11,7 @@ from typing import Literal
 
 from chunk_job.contract import Language
 from controller.diagnose import Diagnosis
-from controller.records import Evidence
+from controller.records import Evidence, Status
 
 Phase = Literal["queued", "starting", "running", "ended"]
 State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
@@ -126,6 +126,24 @@ def progress(state: RunState | None, *, name: str, run: str, size_bytes: int, se
         planned=bool(state and state.planned),
         running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
         failures=len(state.evidence) if state else 0,
+    )
+
+
+def heard(status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0) -> Progress:
+    """How far a run is by what its leader says of it."""
+    return Progress(
+        run=run,
+        name=name,
+        size_bytes=size_bytes,
+        state=seen,
+        percent=100.0 if seen in ("complete", "partial") else max(floor, status.percent) if status else floor,
+        done_ms=status.done_ms if status else 0,
+        total_ms=status.total_ms if status else 0,
+        spans_done=status.spans_done if status else 0,
+        spans_known=status.spans_known if status else 0,
+        planned=bool(status and status.planned),
+        running=status.running if status else 0,
+        failures=status.failures if status else 0,
     )
 
 

@@ -68,7 +68,7 @@ class Check:
 def doctor_command(*, runner: str, timeout: int, download: bool, store: str | None, as_json: bool, **rest: Any) -> int:
     """See whether a run would work: store, cluster, rights, image, GPU, model, and a real word.
 
-    Give it the options that transcribe will get. It changes nothing that stays but for a
+    Give it model, device, store and cluster as transcribe will get them. It changes nothing that stays but for a
     model that --download fetches.
     """
     cluster, model = kubernetes.divided(rest, runner)
@@ -226,7 +226,8 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             if error.exit_code != 128 + signal.SIGALRM:
                 raise
             raise StenofleetError(
-                f"no word within {timeout_s} s", "see above what it waits for, or give it more time: --timeout"
+                f"no word within {timeout_s} s",
+                "see above what it waits for and what to do; where that only takes time: --timeout",
             ) from None
         finally:
             if cluster is not None:

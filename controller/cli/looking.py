@@ -18,7 +18,7 @@ from controller.errors import UsageProblem
 from controller.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, printable, say
 from controller.records import Evidence, Status
-from controller.state import Progress
+from controller.state import Progress, heard
 
 _LOOK_S = 2.0
 _SILENT_S = 180.0
@@ -68,10 +68,13 @@ def logs_command(
     opened = shared.store_at(store)
     keys = RunKeys(existing_run(opened, run))
     kept = [item for item in _evidence(opened, keys) if chunk is None or item.span == chunk]
-    alive = _alive(keys.run, chunk, {"context": context, "namespace": namespace}) if runner == "kubernetes" else {}
+    alive: dict[str, list[str]] = {}
+    waiting: dict[str, str] = {}
+    if runner == "kubernetes":
+        alive, waiting = _now(keys.run, chunk, {"context": context, "namespace": namespace})
     if as_json:
         failed = [json.loads(item.encode()) for item in kept]
-        click.echo(json.dumps({"failures": failed, "running": alive}))
+        click.echo(json.dumps({"failures": failed, "running": alive, "waiting": waiting}))
         return 0
     for item in kept:
         _print(item)
@@ -79,7 +82,9 @@ def logs_command(
         click.echo(f"{name}, running:")
         for line in lines:
             click.echo(f"  {printable(line)}")
-    if not kept and not alive:
+    for name, reason in waiting.items():
+        click.echo(f"{name}, not running: {printable(reason)}")
+    if not kept and not alive and not waiting:
         say(_nothing(opened, keys, chunk))
     return 0
 
@@ -91,17 +96,17 @@ def _going_on(store: Store) -> list[str]:
 def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
     """Show them until all have ended, or nobody works on them; the worst of their exit codes."""
     # By our own clock: theirs may differ.
-    heard: dict[str, tuple[Status | None, float]] = {}
+    last: dict[str, tuple[Status | None, float]] = {}
     while True:
         now_s = time.monotonic()
         ends = {run: _end(store, run) for run in runs}
         for run in runs:
             status = _status(store, run)
-            if run not in heard or heard[run][0] != status:
-                heard[run] = status, now_s
-            elif now_s - heard[run][1] >= _SILENT_S:
+            if run not in last or last[run][0] != status:
+                last[run] = status, now_s
+            elif now_s - last[run][1] >= _SILENT_S:
                 ends[run] = ends[run] or _UNATTENDED
-        reporter.show([_progress(run, heard[run][0], ends[run]) for run in runs])
+        reporter.show([_progress(run, last[run][0], ends[run]) for run in runs])
         if all(ends.values()):
             for run, end in ends.items():
                 say(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
@@ -125,20 +130,7 @@ def _status(store: Store, run: str) -> Status | None:
 
 def _progress(run: str, status: Status | None, end: str) -> Progress:
     state: Any = "interrupted" if end == _UNATTENDED else end or (status.state if status else "waiting")
-    return Progress(
-        run=run,
-        name=status.name if status else run,
-        size_bytes=1,
-        state=state,
-        percent=100.0 if end in ("complete", "partial") else status.percent if status else 0.0,
-        done_ms=0,
-        total_ms=0,
-        spans_done=status.spans_done if status else 0,
-        spans_known=status.spans_known if status else 0,
-        planned=bool(status and status.planned),
-        running=status.running if status else 0,
-        failures=status.failures if status else 0,
-    )
+    return heard(status, name=status.name if status else run, run=run, size_bytes=1, seen=state)
 
 
 def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
@@ -156,15 +148,24 @@ def _print(item: Evidence) -> None:
         click.echo(f"  {printable(line)}")
 
 
-def _alive(run: str, chunk: int | None, place: dict[str, str]) -> dict[str, list[str]]:
-    """Pod → the end of its log."""
+def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Pods that run with the ends of their logs, and the others with why they do not."""
+    from controller import pods
     from controller.labels import CONTAINER, identity, selector
 
     api = kubernetes.api_of(place)
-    pods = api.find("pods", labelSelector=selector([run]))["items"]
-    chosen = [pod for pod in pods if (whose := identity(pod)) and (chunk is None or whose.span == chunk)]
-    names = sorted(str(pod["metadata"]["name"]) for pod in chosen)
-    return {name: api.log(name, CONTAINER, lines=200) for name in names}
+    found = api.find("pods", labelSelector=selector([run]))["items"]
+    chosen = {
+        str(pod["metadata"]["name"]): pod
+        for pod in found
+        if (whose := identity(pod)) and (chunk is None or whose.span == chunk)
+    }
+    alive = {
+        name: api.log(name, CONTAINER, lines=200)
+        for name, pod in sorted(chosen.items())
+        if pods.container_state(pod, "running")
+    }
+    return alive, {name: pods.why_not_running(pod) for name, pod in sorted(chosen.items()) if name not in alive}
 
 
 def _nothing(store: Store, keys: RunKeys, chunk: int | None) -> str:

@@ -39,10 +39,12 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(facts))
         return 0
+    facts["updated"] = _minute(facts.pop("updated_ms", 0)).strip()
+    if facts.get("failures"):
+        facts["failures"] = f"{facts['failures']} (stenofleet logs {run})"
     for name, value in facts.items():
-        for one in value if isinstance(value, list) else [value]:
-            if one != "":
-                click.echo(f"{name:12} {printable(str(one))}")
+        if value:
+            click.echo(f"{name:12} {printable(', '.join(value) if isinstance(value, list) else str(value))}")
     return 0
 
 
@@ -166,7 +168,7 @@ def _sweep(run: str, *, context: str, namespace: str) -> None:
     from controller.cluster import sweep
 
     for pod in sweep(kubernetes.api_of({"context": context, "namespace": namespace}), run):
-        say(f"pod {pod} still ends: it goes when its node answers")
+        say(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
 
 
 def _led_elsewhere(store: Store, run: str, runner: Runner) -> bool:

@@ -194,7 +194,9 @@ def ensure_model(reference: str, *, download: bool) -> None:
     if not folder.is_dir() and not is_published(reference):
         raise UsageProblem(
             f"no model {reference!r}: neither a folder here nor a known name",
-            f"known names: {', '.join(MODELS)}",
+            "a folder must lie where the job runs: in a pod, in its image or on its volume"
+            if reference.startswith(("/", ".", "~"))
+            else f"known names: {', '.join(MODELS)}",
         )
     if download:
         say(f"fetching model {reference} where it is missing")

@@ -76,6 +76,12 @@ def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
     assert "large-v3-turbo" in unknown.value.advice
 
 
+def test_of_a_folder_that_is_not_there_no_names_are_told() -> None:
+    with pytest.raises(JobError, match="no model '/models/other'") as unknown:
+        model.locate("/models/other")
+    assert unknown.value.advice == "a folder must lie where the job runs: in a pod, in its image or on its volume"
+
+
 @pytest.mark.parametrize(
     "name,summary,advice",
     [

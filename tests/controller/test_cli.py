@@ -517,6 +517,20 @@ def test_runs_are_listed_and_told(line: Line) -> None:
     assert "summary      so it was" in line("status", "BBBB").out
 
 
+def test_the_status_says_where_things_lie_and_how_to_go_on(line: Line) -> None:
+    put_run(line.store, RUNS[0], state="interrupted")
+    request = fakes.request(fakes.record(RUNS[0]), Path("/out/talk"))
+    line.store.put(RunKeys(RUNS[0]).request, request.encode())
+    said = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in line("status", RUNS[0]).out.splitlines()}
+    assert said["recording"] == "file:///talk.mp4"
+    assert said["outputs"] == "/out/talk.txt, /out/talk.json"
+    assert said["advice"] == f"stenofleet resume {RUNS[0]}"
+    assert said["failures"] == f"2 (stenofleet logs {RUNS[0]})"
+    assert "updated_ms" not in said
+    facts = json.loads(line("status", RUNS[0], "--json").out)
+    assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
+
+
 def test_a_run_whose_status_is_unreadable_is_still_listed(line: Line) -> None:
     put_run(line.store, RUNS[0])
     line.store.put(RunKeys(RUNS[0]).status, b"{")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controller.diagnose import FailureClass
+from controller.labels import CONTAINER
 from controller.pending import Stuck, pending, refused
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes"
@@ -19,7 +20,7 @@ PUSH = "push it, or correct --chunk-image or --intake-image"
 SIZES = "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource"
 CLAIM = "see `kubectl describe pvc`: many nodes need ReadOnlyMany or ReadWriteMany"
 MOUNT = "see `kubectl describe pvc` and the storage driver's log"
-TAINTS = "see the taints in `kubectl describe nodes`, and add a --toleration"
+TAINTS = "`kubectl describe nodes | grep -A3 Taints` shows them; add a --toleration"
 NO_KEYS = "a Secret or ConfigMap of the job does not exist, or lacks a key"
 UNKNOWN_IMAGE = "the registry does not have the image"
 
@@ -394,3 +395,18 @@ def test_a_refusal_that_is_repeated_is_one_wait() -> None:
     first = refused(message, before=None, now_ms=NOW)
     again = refused(message, before=first, now_ms=NOW + MINUTE)
     assert (first.over(NOW), again.over(NOW + MINUTE)) == (False, True)
+
+
+def test_a_kubelet_between_two_tries_says_the_same_as_the_try() -> None:
+    cause = 'failed to pull and unpack image "x": dial tcp: no such host'
+    tries = [
+        {"reason": "ErrImagePull", "message": cause},
+        {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "x": ErrImagePull: {cause}'},
+    ]
+    told = set()
+    for waiting in tries:
+        status = {"phase": "Pending", "containerStatuses": [{"name": CONTAINER, "state": {"waiting": waiting}}]}
+        found = pending({"status": {"active": 1}}, {"status": status}, [], before=None, now_ms=NOW)
+        assert found is not None
+        told.add(found.diagnosis.summary)
+    assert told == {f"the image cannot be pulled: ErrImagePull: {cause}"}

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from controller.labels import CONTAINER
 from controller.pods import (
+    Document,
     condition,
     container_state,
     looks_lost,
@@ -18,6 +20,7 @@ from controller.pods import (
     suspended,
     taken_back,
     to_ms,
+    why_not_running,
 )
 from controller.state import Phase
 
@@ -195,3 +198,29 @@ def test_a_message_is_one_line_of_bearable_length() -> None:
     assert one_line(" a\n\tb  c ") == "a b c"
     assert one_line(None) == ""
     assert len(one_line("x " * 1000)) == 500
+
+
+@pytest.mark.parametrize(
+    "status,said",
+    [
+        ({"phase": "Pending"}, "Pending"),
+        (
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+                ]
+            },
+            "Unschedulable: no room",
+        ),
+        (
+            {"containerStatuses": [{"name": CONTAINER, "state": {"waiting": {"reason": "ContainerCreating"}}}]},
+            "ContainerCreating",
+        ),
+        (
+            {"containerStatuses": [{"name": CONTAINER, "state": {"terminated": {"exitCode": 80}}}]},
+            "ended with exit code 80",
+        ),
+    ],
+)
+def test_why_a_pod_does_not_run_is_said_in_the_server_s_words(status: Document, said: str) -> None:
+    assert why_not_running({"status": status}) == said

@@ -435,6 +435,40 @@ def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(house
     assert house.reporter.shown[1][0].state == "following"
 
 
+def test_who_follows_sees_how_far_the_leader_says_it_is(house: House) -> None:
+    leader = House(house.folder)
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            with pytest.raises(Interrupted):
+                leader.command(meanwhile=leader.interrupt_at(7), window=1)
+        if ticks == 40:
+            house.runner.led_by_others.clear()
+
+    house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+    seen = [runs[0] for runs in house.reporter.shown if runs[0].state == "following"]
+    told = leader.reporter.shown[-1][0]
+    assert (seen[0].percent, seen[0].total_ms) == (0.0, 0)
+    assert (seen[-1].spans_done, seen[-1].spans_known) == (told.spans_done, 3)
+    assert (seen[-1].done_ms, seen[-1].total_ms) == (told.done_ms, 30_000)
+    assert seen[-1].percent == round(told.percent, 1) > 10
+
+
+def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(house: House) -> None:
+    reasons = itertools.cycle(["no image", "0/3 nodes have room", "0/4 nodes have room"])
+    observe = FakeRunner.observe
+
+    def waiting(runner: FakeRunner) -> list[JobView]:
+        reason = next(reasons)
+        return [replace(view, waits_for=reason) for view in observe(runner)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", waiting)
+        house.command()
+    told = [text.partition(" waits: ")[2] for _, text in house.reporter.events if " waits: " in text]
+    assert sorted(told) == ["0/3 nodes have room", "no image"] or sorted(told) == ["0/4 nodes have room", "no image"]
+
+
 @pytest.mark.parametrize("verdict", ["failed", "cancelled"])
 def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(house: House, verdict: str) -> None:
     leader = House(house.folder)
