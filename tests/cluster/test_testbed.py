@@ -1,12 +1,13 @@
 """The cluster that the other tests here stand on: its pods, names, GPUs, parts that die and come back."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.testbed import pods, tool_image
-from tests.testbed.cluster import GPUS_PER_NODE, NODES, Cluster
+from tests.testbed.cluster import GPUS_PER_NODE, NODES, Cluster, OwnCluster
 from tests.testbed.control_plane import NODE_GRACE_S
 from tests.testbed.pods import finished, phase, until
 
@@ -43,6 +44,25 @@ def test_nodes_are_ready_and_advertise_their_gpus(own: Cluster) -> None:
 def test_a_restricted_pod_runs_and_its_log_is_read(own: Cluster, namespace: str) -> None:
     own.apply(namespace, shell("speaks", "id -u; echo done"))
     assert finished(own, namespace, "speaks") == "10001\ndone\n"
+
+
+def test_an_image_that_a_node_threw_away_is_loaded_again(own: Cluster, tmp_path: Path) -> None:
+    assert isinstance(own, OwnCluster)
+    archive = tool_image.write_archive(tmp_path / "tools.tar")
+    node = own._nodes[0]
+
+    def images() -> list[str]:
+        return node._ctr("images", "list", "--quiet").split()
+
+    before = images()
+    own.load(archive)
+    assert images() == before
+    (known,) = (digest for name, digest in node._loaded().items() if name == tool_image.NAME)
+    # As a kubelet does where the disk is full.
+    node._ctr("images", "remove", tool_image.NAME, f"sha256:{known.removesuffix('.json')}")
+    assert tool_image.NAME not in images()
+    own.load(archive)
+    assert tool_image.NAME in images()
 
 
 def test_pods_of_one_gpu_fill_all_nodes_and_no_more(own: Cluster, namespace: str) -> None:

@@ -41,6 +41,11 @@ def _contents(archive: Path) -> dict[str, str]:
         return {tag: str(image["Config"]) for image in json.load(file) for tag in image["RepoTags"]}
 
 
+def _second_name(digest: str) -> str:
+    """Under which kubelet's door to containerd keeps an image beside its own name."""
+    return f"sha256:{digest.removesuffix('.json')}"
+
+
 class Node:
     """Node *number* (from 1) of a cluster: ``node-1`` with the parts ``containerd-1`` and ``kubelet-1``."""
 
@@ -77,7 +82,7 @@ class Node:
         known, new = self._loaded(), _contents(archive)
         if not new.items() <= known.items():
             self._ctr("images", "import", str(archive))
-            self._forget_images_but(f"sha256:{digest.removesuffix('.json')}" for digest in (known | new).values())
+            self._forget_images_but(map(_second_name, (known | new).values()))
             (self._images / _LOADED).write_text(json.dumps(known | new))
 
     def _forget_images_but(self, kept: Iterable[str]) -> None:
@@ -95,9 +100,11 @@ class Node:
         (self._images / _KEPT).touch()
 
     def _loaded(self) -> dict[str, str]:
+        """What is there by our own book and by containerd's: where the disk is full, a kubelet removes images."""
         file = self._images / _LOADED
         loaded: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
-        return loaded
+        there = self._ctr("images", "list", "--quiet").split()
+        return {name: digest for name, digest in loaded.items() if _second_name(digest) in there}
 
     def _ctr(self, *arguments: str) -> str:
         done = subprocess.run(
