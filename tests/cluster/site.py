@@ -1,5 +1,6 @@
 """A namespace with what a run needs in it, a bucket, and the command line pointed at both."""
 
+import contextlib
 import json
 import os
 import time
@@ -131,6 +132,17 @@ class Site:
 
         self.until(runs, f"chunk {chunk} runs")
         return names[0]
+
+    def go_on(self, pod: str) -> None:
+        """Let the job in *pod* go on, once it has come to the crash point that holds it."""
+
+        def removed() -> bool:
+            with contextlib.suppress(RuntimeError):
+                self.kubectl("exec", pod, "--", "rm", RENDEZVOUS)
+                return True
+            return False
+
+        self.until(removed, f"{pod} is held")
 
     def let_go(self, chunk: int) -> None:
         """Delete the pod of a chunk's job, which a crash point holds: its next attempt is not held."""

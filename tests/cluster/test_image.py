@@ -143,7 +143,7 @@ def test_the_chunk_jobs_image_hears_what_this_machine_hears(cluster: Cluster, na
     # A small model: by how much it errs depends on the CPU (4 to 12 %), whose nodes share it here.
     assert jiwer.wer(" ".join(wanted.split()), result["text"].replace(".", "").strip()) < 0.2
     if cluster.own:
-        by_hand = [sys.executable, "-P", "-m", "chunk_job", demo.SAMPLE, demo.MODEL]
+        by_hand = [sys.executable, "-P", "-m", "chunk_job", str(demo.SAMPLE), str(demo.MODEL)]
         here = subprocess.run(by_hand, capture_output=True, check=True, text=True).stdout
         assert result["text"] == json.loads(here.splitlines()[-1])["text"]
 

@@ -13,7 +13,7 @@ from chunk_job import crashpoint
 from controller.cluster import TICK_S
 from controller.keys import parse_task
 from controller.lease import DURATION_S
-from tests.cluster.site import GPU, PATIENCE_S, RENDEZVOUS, Site, held, rest
+from tests.cluster.site import GPU, PATIENCE_S, Site, held, rest
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -250,7 +250,7 @@ def test_a_queue_that_takes_a_job_back_and_gives_it_again_costs_no_attempt(
     site.kubectl("patch", "job", job, "--patch", '{"spec": {"suspend": false}}')
     second = site.running(1)
     assert second != first
-    site.kubectl("exec", second, "--", "rm", RENDEZVOUS)
+    site.go_on(second)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert site.failures() == []
