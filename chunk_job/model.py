@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from chunk_job.contract import SAMPLE_RATE, Engine, ExitCode, JobError, Segment, TranscribeOptions, Word
-from chunk_job.names import MODEL_FILES, MODELS, is_published
+from chunk_job.names import MODEL_FILES, MODELS, is_published, unknown_model
 
 _SAMPLED_ABOVE = 64 << 20
 _SAMPLES = 64
@@ -71,13 +71,7 @@ def locate(reference: str, *, download: bool = False) -> Path:
         return folder
     known = MODELS.get(reference)
     if not is_published(reference):
-        raise JobError(
-            ExitCode.MODEL,
-            f"no model {reference!r}: neither a folder here nor a known name",
-            "a folder must lie where the job runs: in a pod, in its image or on its volume"
-            if reference.startswith(("/", ".", "~"))
-            else f"known names: {', '.join(MODELS)}",
-        )
+        raise JobError(ExitCode.MODEL, *unknown_model(reference))
     return _from_hub(known.repository if known else reference, reference, download=download)
 
 

@@ -77,3 +77,13 @@ def language_code(typed: str) -> str | None:
     if wanted in LANGUAGES:
         return wanted
     return next((code for code, name in LANGUAGES.items() if name == wanted), None)
+
+
+def unknown_model(reference: str) -> tuple[str, str]:
+    """What to say, and advise, of a model that is neither a folder nor known."""
+    return (
+        f"no model {reference!r}: neither a folder here nor a known name",
+        "a folder must lie where the job runs: in a pod, in its image or on its volume"
+        if reference.startswith(("/", ".", "~"))
+        else f"known names: {', '.join(MODELS)}",
+    )

@@ -86,7 +86,6 @@ class S3Store:
         self._bucket, self._prefix = _parse(url)
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._client, endpoint = s3_client.connect(self._bucket)
-        self.environment: Mapping[str, str] = s3_client.environment()
         self._where = f"bucket {self._bucket} at {endpoint}"
         self._bucket_seen = False
 
@@ -150,6 +149,11 @@ class S3Store:
         name = self._name(key)
         with self._failures(key):
             self._client.remove_object(bucket_name=self._bucket, object_name=name)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Endpoint and region, as this process has them."""
+        return s3_client.environment()
 
     def sweep(self, prefix: str) -> None:
         """Nothing: parts of an upload that broke off are no objects, and the server drops them (``docs/store.md``)."""

@@ -48,7 +48,8 @@ def connect(bucket: str) -> tuple[Minio, str]:
 
     Raises :class:`JobError` (CONFIG) where the environment cannot work.
     """
-    profile, found = _profile(), environment()
+    profile = _profile()
+    found = _way(profile)
     endpoint, region = found.get(_ENDPOINT, _AWS), found.get(_REGION)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -80,7 +81,10 @@ def connect(bucket: str) -> tuple[Minio, str]:
 
 def environment() -> dict[str, str]:
     """Endpoint and region as variables, from wherever this process has them; what is not set is not there."""
-    profile = _profile()
+    return _way(_profile())
+
+
+def _way(profile: dict[str, str]) -> dict[str, str]:
     found = {
         _ENDPOINT: os.environ.get(_ENDPOINT) or os.environ.get("AWS_ENDPOINT_URL") or profile.get("endpoint_url"),
         _REGION: os.environ.get(_REGION) or os.environ.get("AWS_DEFAULT_REGION") or profile.get("region"),

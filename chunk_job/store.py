@@ -66,8 +66,10 @@ class Store(Protocol):
     url: str
     remote: bool
     """A server, which may be away for a while and come back, rather than a folder."""
-    environment: Mapping[str, str]
-    """Variables by which a process elsewhere finds the same server; credentials are not among them."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables by which a process elsewhere finds the same server; credentials are not among them."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> bytes:
         """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` above *max_bytes*."""

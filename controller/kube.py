@@ -213,16 +213,16 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
     settings = Configuration()
     # Asked now: the library would have looked when it was loaded.
     file = os.environ.get("KUBECONFIG") or None
+    inside = not context and not file and (_SERVICE_ACCOUNT / "token").is_file()
+    if not inside:
+        _check_there(file)
     try:
-        if not context and not file and (_SERVICE_ACCOUNT / "token").is_file():
+        if inside:
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
             found = (_SERVICE_ACCOUNT / "namespace").read_text(encoding="ascii")
         else:
-            _check_there(file)
             config.load_kube_config(file, context or None, settings)  # type: ignore[no-untyped-call]
             found = _namespace_of(file, context)
-    except EnvironmentProblem:
-        raise
     except Exception as error:  # what its parser meets, the library raises as it comes
         raise EnvironmentProblem(
             f"no cluster: {file or _KUBECONFIG} cannot be used: {error}",

@@ -23,6 +23,7 @@ from chunk_job.store import Store
 from controller import demo, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.runs import remove_run
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
 from controller.cli.work import SystemClock
@@ -234,9 +235,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
                 from controller.cluster import sweep
 
                 sweep(kubernetes.api_of(cluster), run)
-            for prefix in (RunKeys(run).work, RunKeys(run).home):
-                for entry in list(store.list(prefix)):
-                    store.delete(entry.key)
+            remove_run(store, run)
     if not words:
         raise StenofleetError(
             "the model heard no word in three minutes of clear English",

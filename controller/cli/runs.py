@@ -153,15 +153,20 @@ def clean_command(
             continue
         if runner == "kubernetes":
             _sweep(run, context=context, namespace=namespace)
-        keys = RunKeys(run)
-        # The record last: a clean that is interrupted can be given again by the run's name.
-        for prefix in (keys.work, keys.home):
-            for entry in sorted(opened.list(prefix), key=lambda entry: entry.key == keys.record):
-                opened.delete(entry.key)
-            opened.sweep(prefix)
+        remove_run(opened, run)
     here.close(leave=False)
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
+
+
+def remove_run(store: Store, run: str) -> None:
+    """Take all of it out of the store."""
+    keys = RunKeys(run)
+    # The record last: a clean that is interrupted can be given again by the run's name.
+    for prefix in (keys.work, keys.home):
+        for entry in sorted(store.list(prefix), key=lambda entry: entry.key == keys.record):
+            store.delete(entry.key)
+        store.sweep(prefix)
 
 
 def _sweep(run: str, *, context: str, namespace: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from chunk_job.names import MODEL_FILES, MODELS, is_published
+from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
@@ -192,12 +192,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
     if all((folder / name).is_file() for name in MODEL_FILES):
         return
     if not folder.is_dir() and not is_published(reference):
-        raise UsageProblem(
-            f"no model {reference!r}: neither a folder here nor a known name",
-            "a folder must lie where the job runs: in a pod, in its image or on its volume"
-            if reference.startswith(("/", ".", "~"))
-            else f"known names: {', '.join(MODELS)}",
-        )
+        raise UsageProblem(*unknown_model(reference))
     if download:
         say(f"fetching model {reference} where it is missing")
     try:

@@ -76,6 +76,7 @@ def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
     views = runner.observe()
     assert [view.phase for view in views] == ["queued"] * 5
     assert all("Insufficient nvidia.com/gpu" in view.waits_for for view in views)
+    assert all("; see `kubectl describe nodes`; adapt --job-memory" in view.waits_for for view in views)
     assert api.asked == {("find", "jobs"): 1, ("find", "pods"): 1, ("find", "events"): 1}
 
 

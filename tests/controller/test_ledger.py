@@ -174,6 +174,16 @@ def test_a_runs_last_object_tells_how_it_ended(store: JournalStore, verdict: str
     assert ledger.outcome() == outcome(verdict)
 
 
+def test_a_run_that_ends_takes_what_killed_writers_left(store: JournalStore) -> None:
+    ledger = opened(store)
+    left = [store.root / home / ".0011.tmp" for home in (KEYS.home, KEYS.work)]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    ledger.mark(outcome("complete"))
+    assert not [path for path in left if path.exists()]
+
+
 def test_only_failures_of_this_round_count_but_no_number_is_used_again(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     ledger = opened(store)
