@@ -322,8 +322,8 @@ def _unfit_nodes(state: RunState, span: int) -> tuple[str, ...]:
     """Nodes that failed this span for what they are, in order."""
     failures = [item for item in state.failures_of(span) if item.node and item.failure in _OF_THE_NODE]
     # A GPU that was full gets what needs less of it first.
-    patient = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.rungs
-    return tuple({item.node: None for item in failures if not (patient and item.failure == FailureClass.CUDA_OOM)})
+    spared = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.rungs
+    return tuple({item.node: None for item in failures if not (spared and item.failure == FailureClass.CUDA_OOM)})
 
 
 def _fit_nodes(state: RunState) -> Iterator[str]:
