@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     SSLError,
 )
 from urllib3.exceptions import (
@@ -33,14 +33,13 @@ from urllib3.exceptions import (
 )
 
 from chunk_job import s3_client
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
-from chunk_job.store import ObjectMissing, StoreDenied, StoredObject, StoreUnavailable
+from chunk_job.contract import ExitCode, JobError
+from chunk_job.objects import MAX_BYTES, ObjectMissing, StoreDenied, StoredObject, StoreUnavailable, copy_bounded
 
 PART_BYTES = 16 << 20
 """Larger files go up in parts of this size, one after the other: so much of a file is in memory at once."""
 
 _ROUNDS = 3
-_PIECE_BYTES = 1 << 20
 
 _T = TypeVar("_T")
 _Headers = dict[str, str | list[str] | tuple[str]]
@@ -70,6 +69,7 @@ _CONFIG = {
 _FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
 # Said to be the client's fault, and gone by the next try: a request that came damaged or late, a lost upload.
 _PASSING = frozenset({"BadDigest", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout"})
+_NOT_ASKED = "an answer to another request"
 _DOWN_ADVICE = "check that the store is up and that this machine reaches AWS_ENDPOINT_URL_S3"
 
 
@@ -91,18 +91,20 @@ class S3Store:
 
     def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
         def read(response: BaseHTTPResponse) -> bytes:
-            if int(response.headers.get("Content-Length", 0)) > max_bytes:
-                raise DocumentInvalid(f"object {key} is larger than {max_bytes} bytes")
-            return response.read()
+            if response.status != 200:
+                raise ProtocolError(_NOT_ASKED)
+            data = io.BytesIO()
+            _copy(response, data, key, max_bytes)
+            return data.getvalue()
 
         return self._fetch(key, read)
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, max_bytes: int = MAX_BYTES) -> BinaryIO:
         # On disk, because audio may be large, and without a name, so that nothing of it stays behind.
         try:
             with contextlib.ExitStack() as failing:
                 file = failing.enter_context(tempfile.TemporaryFile())
-                self._download(key, file)
+                self._download(key, file, max_bytes)
                 file.seek(0)
                 failing.pop_all()
                 return file
@@ -112,9 +114,9 @@ class S3Store:
                 "free space there or set TMPDIR to another folder",
             ) from error
 
-    def get_file(self, key: str, path: Path) -> None:
+    def get_file(self, key: str, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         with path.open("xb") as file:
-            self._download(key, file)
+            self._download(key, file, max_bytes)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda: io.BytesIO(data), len(data))
@@ -158,17 +160,27 @@ class S3Store:
     def sweep(self, prefix: str) -> None:
         """Nothing: parts of an upload that broke off are no objects, and the server drops them (``docs/store.md``)."""
 
-    def _download(self, key: str, file: BinaryIO) -> None:
-        """The object's bytes at the end of *file*. A body that breaks off goes on where it did, if it is still that."""
-        begun: _Headers = {}
+    def _download(self, key: str, file: BinaryIO, max_bytes: int) -> None:
+        """Fill the empty *file*. A body that breaks off is continued, if the object is still the same."""
+        asked: _Headers = {}
 
         def copy(response: BaseHTTPResponse) -> None:
+            if response.status == 200:
+                # The whole object, also where a part was asked for and the server does not serve parts.
+                file.seek(0)
+                file.truncate()
+            elif not _is_rest(response, asked, file.tell()):
+                # The next round asks for the whole object.
+                asked.clear()
+                raise ProtocolError(_NOT_ASKED)
             try:
-                shutil.copyfileobj(response, file, _PIECE_BYTES)
+                _copy(response, file, key, max_bytes)
             finally:
-                begun.update({"If-Match": response.headers.get("ETag", "*"), "Range": f"bytes={file.tell()}-"})
+                asked.clear()
+                if (etag := response.headers.get("ETag")) and file.tell():
+                    asked.update({"If-Match": etag, "Range": f"bytes={file.tell()}-"})
 
-        self._fetch(key, copy, begun)
+        self._fetch(key, copy, asked)
 
     def _fetch(self, key: str, read: Callable[[BaseHTTPResponse], _T], headers: _Headers | None = None) -> _T:
         """What *read* makes of the object's body. It may be called again, with the body that *headers* then ask for."""
@@ -273,6 +285,28 @@ def _entry(key: str, entry: Object) -> StoredObject:
         modified_s=float(seconds),
         revision=f"{entry.etag} {entry.version_id or ''}".strip(),
     )
+
+
+def _copy(response: BaseHTTPResponse, file: BinaryIO, key: str, max_bytes: int) -> None:
+    """Write the body to *file*, as :func:`copy_bounded` does: the bytes that are stored.
+
+    They may have a Content-Encoding, which decodes a few to any number, and whoever may put an object can set it.
+    """
+    length = response.headers.get("Content-Length", "")
+    copy_bounded(
+        key,
+        lambda size: response.read(size, decode_content=False),
+        file,
+        max_bytes=max_bytes,
+        expected_bytes=int(length) if length.isdecimal() else 0,
+    )
+
+
+def _is_rest(response: BaseHTTPResponse, asked: _Headers, start: int) -> bool:
+    """Whether this is the part from byte *start* on, of the object that was *asked* for."""
+    part = response.headers.get("Content-Range", "")
+    same = response.headers.get("ETag") == asked.get("If-Match", "")
+    return response.status == 206 and same and part.startswith(f"bytes {start}-")
 
 
 def _is_passing(error: HTTPError | S3Error) -> bool:

@@ -1,102 +1,58 @@
 """The store between the processes: named objects, whole or absent, behind one protocol.
 
-Touches: files. ``file://`` is the door a laptop uses; another scheme is another class with these same verbs (``s3://``:
-``s3.py``), chosen in :func:`open_store` and nowhere else. An object is put whole or not at all: readers never see half
-of one, and a killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
+Touches: files (through ``files.py``). ``file://`` is a folder of this machine; another scheme is another class with
+these same verbs (``s3://``: ``s3.py``), chosen in :func:`open_store` and nowhere else. An object is put whole or not at
+all: readers never see half of one, and a killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import fnmatch
 import os
-import secrets
+import pwd
+import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
+from chunk_job import files
+from chunk_job.contract import ExitCode, JobError
+from chunk_job.files import WrongKind, make_private, write_whole
+from chunk_job.objects import (
+    MAX_BYTES,
+    ObjectMissing,
+    Store,
+    StoreDenied,
+    StoredObject,
+    StoreUnavailable,
+    copy_bounded,
+    too_large,
+)
+
+__all__ = [
+    "FileStore",
+    "ObjectMissing",
+    "Store",
+    "StoreDenied",
+    "StoreUnavailable",
+    "StoredObject",
+    "make_private",
+    "open_store",
+    "write_whole",
+]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-
-class ObjectMissing(JobError):
-    """There is no object under this key."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(ExitCode.INPUT_MISSING, f"the store has no object {key}")
-
-
-class StoreDenied(JobError):
-    """The store refuses this identity."""
-
-    def __init__(self, summary: str, advice: str) -> None:
-        super().__init__(ExitCode.ACCESS_DENIED, summary, advice)
-
-
-class StoreUnavailable(JobError):
-    """The store cannot serve now: down, slow, or full."""
-
-    def __init__(self, summary: str, advice: str) -> None:
-        super().__init__(ExitCode.STORE_UNAVAILABLE, summary, advice)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredObject:
-    """What a listing tells of an object."""
-
-    key: str
-    size_bytes: int
-    modified_s: float
-    """Seconds since the epoch, by the store's clock: for people, never for decisions."""
-    revision: str = field(default="", compare=False)
-    """What another content under this key would change, where the store says it at all: S3's ETag and version."""
-
-
-class Store(Protocol):
-    """The verbs of every store. Keys are relative, ``/``-separated; failures are leaves of :class:`JobError`."""
-
-    url: str
-    remote: bool
-    """A server, which may be away for a while and come back, rather than a folder."""
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Variables by which a process elsewhere finds the same server; credentials are not among them."""
-
-    def get(self, key: str, *, max_bytes: int = ...) -> bytes:
-        """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` above *max_bytes*."""
-
-    def open(self, key: str) -> BinaryIO:
-        """A seekable reader over the object, for audio."""
-
-    def get_file(self, key: str, path: Path) -> None:
-        """Write the object to a new file at *path*, streaming. Raises :class:`OSError` where that cannot be written."""
-
-    def put(self, key: str, data: bytes) -> None:
-        """Store *data* whole, replacing what was there."""
-
-    def put_file(self, key: str, path: Path) -> None:
-        """Store the file at *path* whole, streaming."""
-
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object whose key starts with *prefix* (ending in ``/``), in key order."""
-
-    def stat(self, key: str) -> StoredObject | None:
-        """The object's entry, or None."""
-
-    def delete(self, key: str) -> None:
-        """Remove the object; a missing one is no error."""
-
-    def sweep(self, prefix: str) -> None:
-        """Remove what writers that died have left half-written under *prefix* (ending in ``/``)."""
+# There is no such folder or file: something else has the name, or it went while we looked.
+_ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
+# What stenofleet makes at the top of a store.
+_OURS = re.compile(r"runs|work|doctor|\.local|\.[0-9a-f]{16}\.tmp")
 
 
 def open_store(url: str) -> Store:
@@ -118,31 +74,11 @@ def open_store(url: str) -> Store:
     )
 
 
-def write_whole(
-    path: Path,
-    write: Callable[[BinaryIO], object],
-    *,
-    create: Callable[[Path], BinaryIO] = lambda path: path.open("xb"),
-) -> None:
-    """Let *write* fill the file at *path*: whole and on disk, or as it was before. Raises :class:`OSError`."""
-    # Not made of the file's own name, which may be as long as names can be.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    file = create(temporary)
-    try:
-        with file:
-            # Ends with this process, however it ends: what is not locked is nobody's any more.
-            _lock(file)
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 class FileStore:
-    """Objects as files under one private folder; a put is a rename, after the bytes are on disk."""
+    """Objects as files under one private folder; a put is a rename, after the bytes are on disk.
+
+    The folder itself may be reached through links, nothing below it is. What is no plain file is no object.
+    """
 
     remote = False
     environment: Mapping[str, str] = MappingProxyType({})
@@ -151,20 +87,46 @@ class FileStore:
         self.root = root.absolute()
         self.url = self.root.as_uri()
 
+    def keep_private(self) -> str | None:
+        """Take the folder from other users where they have access; a sentence about that, or None.
+
+        Only a folder of this user that holds nothing but a store is changed: never one like ``/tmp``, or a home.
+        """
+        with contextlib.suppress(OSError), files.folder(self.root) as root:
+            mode = os.fstat(root).st_mode
+            if not mode & 0o077:
+                return None
+            if self._is_only_a_store(root):
+                with contextlib.suppress(OSError):
+                    os.fchmod(root, 0o700)
+                    return f"{self.root}: other users had access to this store; now it is private (mode 0700)"
+            return (
+                f"{self.root}: other users have access to this store (mode {stat.S_IMODE(mode):04o}): take it from"
+                " them, or give --store a folder of its own, which will be private"
+            )
+        return None
+
     def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
-        with self.open(key) as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise DocumentInvalid(f"object {key} is larger than {max_bytes} bytes")
-        return data
+        with self.open(key, max_bytes=max_bytes) as file, self._errors(key):
+            # Not to its end: whoever lets the file grow meanwhile would decide how much that is.
+            return file.read(min(os.fstat(file.fileno()).st_size, max_bytes))
 
-    def open(self, key: str) -> BinaryIO:
+    def open(self, key: str, *, max_bytes: int = MAX_BYTES) -> BinaryIO:
+        *parts, name = _parts(key)
         with self._errors(key):
-            return self._path(key).open("rb")
+            try:
+                with files.folder(self.root, parts) as folder:
+                    file = os.fdopen(files.open_plain(name, folder), "rb")
+            except (FileNotFoundError, WrongKind) as error:
+                raise ObjectMissing(key) from error
+        if os.fstat(file.fileno()).st_size > max_bytes:
+            file.close()
+            raise too_large(key, max_bytes)
+        return file
 
-    def get_file(self, key: str, path: Path) -> None:
-        with self.open(key) as source, path.open("xb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+    def get_file(self, key: str, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        with self.open(key, max_bytes=max_bytes) as source, path.open("xb") as file:
+            copy_bounded(key, source.read, file, max_bytes=max_bytes)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda file: file.write(data))
@@ -174,103 +136,150 @@ class FileStore:
             self._put(key, lambda file: shutil.copyfileobj(source, file, 1 << 20))
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        folder = self._path(prefix.rstrip("/")) if prefix else self.root
-        names: list[str] = []
-        # A folder that goes while we look held nothing any more.
-        with self._errors(prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            names = os.listdir(folder)
-        # A folder sorts where its objects do in an object store: by its name with the slash.
-        for name in sorted(names, key=lambda name: name + "/" if (folder / name).is_dir() else name):
-            if name.startswith("."):
-                continue
-            if (folder / name).is_dir():
-                yield from self.list(f"{prefix}{name}/")
-            elif entry := self.stat(f"{prefix}{name}"):
-                yield entry
+        # No descriptor is open between two entries: a listing may be abandoned, and many may be under way.
+        waiting: list[StoredObject | str] = [prefix]
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, StoredObject):
+                yield found
+            else:
+                waiting += reversed(self._look(found))
+
+    def _look(self, prefix: str) -> Sequence[StoredObject | str]:
+        """The objects of one folder and the prefixes of the folders in it, in key order."""
+        parts = _parts(prefix.rstrip("/")) if prefix else ()
+        found: dict[str, StoredObject | str] = {}
+        with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+            for each in _visible(folder):
+                key = f"{prefix}{each.name}"
+                if each.is_dir(follow_symlinks=False):
+                    # Sorts where its objects do in an object store: by its name with the slash.
+                    found[f"{key}/"] = f"{key}/"
+                elif each.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[key] = _entry(key, each.stat(follow_symlinks=False))
+        return [found[key] for key in sorted(found)]
 
     def stat(self, key: str) -> StoredObject | None:
-        try:
-            status = self._path(key).stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise _translate(error, key, self.root) from error
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        return StoredObject(key=key, size_bytes=status.st_size, modified_s=status.st_mtime)
+        *parts, name = _parts(key)
+        with self._errors(key), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return _entry(key, status) if stat.S_ISREG(status.st_mode) else None
+        return None
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
-        with self._errors(key):
-            path.unlink(missing_ok=True)
-        self._remove_empty(path)
+        *parts, name = _parts(key)
+        absent = contextlib.suppress(*_ABSENT, IsADirectoryError)
+        with self._errors(key), absent, files.folder(self.root, parts) as folder:
+            os.unlink(name, dir_fd=folder)
+        self._remove_empty(parts)
 
-    def _remove_empty(self, path: Path) -> None:
+    def _remove_empty(self, parts: Sequence[str]) -> None:
         # An object store has no empty folders; leaving them here would litter `clean` and `list`.
-        for folder in path.parents:
-            if folder == self.root:
-                break
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+        with contextlib.suppress(OSError):
+            while parts:
+                *above, name = parts
+                with files.folder(self.root, above) as folder:
+                    os.rmdir(name, dir_fd=folder)
+                parts = above
 
     def sweep(self, prefix: str) -> None:
-        folder = self._path(prefix.rstrip("/"))
-        with self._errors(prefix), contextlib.suppress(FileNotFoundError):
-            for left in [path for path in folder.rglob(".*.tmp") if _nobody_writes(path)]:
-                left.unlink(missing_ok=True)
-                self._remove_empty(left)
+        waiting = [_parts(prefix.rstrip("/"))]
+        while waiting:
+            parts = waiting.pop()
+            with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+                waiting += [[*parts, each.name] for each in _visible(folder) if each.is_dir(follow_symlinks=False)]
+                for name in fnmatch.filter(os.listdir(folder), ".*.tmp"):
+                    if not files.has_writer(name, folder):
+                        os.unlink(name, dir_fd=folder)
+            self._remove_empty(parts)
 
-    def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
-            raise JobError(ExitCode.CONFIG, f"not an object key: {key!r}")
-        return self.root.joinpath(*parts)
+    def _is_only_a_store(self, root: int) -> bool:
+        """Whether the folder is this user's and holds what a store does and nothing else."""
+        status = os.fstat(root)
+        # Sticky: a folder that is shared on purpose.
+        if (
+            status.st_uid != os.geteuid()
+            or status.st_mode & stat.S_ISVTX
+            or any(os.path.samestat(status, home) for home in _homes())
+        ):
+            return False
+        with os.scandir(root) as entries:
+            found = list(entries)
+            if not all(
+                _OURS.fullmatch(entry.name) and entry.stat(follow_symlinks=False).st_uid == status.st_uid
+                for entry in found
+            ):
+                return False
+        # An empty folder directly below / is more likely the system's (/srv, /mnt) than a store.
+        return bool(found) or len(self.root.resolve().parts) > 2
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
-        path = self._path(key)
-        with self._errors(key):
-            write_whole(path, write, create=self._create)
-            _sync_folder(path.parent)
+        *parts, name = _parts(key)
+        temporary = files.temporary_name()
+        with self._errors(key), self._created(parts, temporary) as (folder, file):
+            files.complete(file, temporary, name, write, folder)
+            # A rename is on disk only when its folder is.
+            os.fsync(folder)
 
-    def _create(self, temporary: Path) -> BinaryIO:
-        # A delete next door may take the last object, and with it the folder, between mkdir and open.
-        for _ in range(20):
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError, FileExistsError):
-                temporary.parent.mkdir(parents=True, exist_ok=True)
-                return temporary.open("xb")
-        return temporary.open("xb")
+    @contextlib.contextmanager
+    def _created(self, parts: Sequence[str], temporary: str) -> Iterator[tuple[int, BinaryIO]]:
+        """The folder and a new file in it."""
+        # A delete elsewhere may take the last object, and with it the folder, before there is a file in it.
+        for left in reversed(range(20)):
+            with contextlib.ExitStack() as opened:
+                try:
+                    folder = opened.enter_context(files.folder(self.root, parts, make=True))
+                    file = files.create(temporary, folder, private=True)
+                except FileNotFoundError:
+                    if not left:
+                        raise
+                    continue
+                yield folder, file
+                return
 
     @contextlib.contextmanager
     def _errors(self, key: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ObjectMissing(key) from error
         except OSError as error:
             raise _translate(error, key, self.root) from error
 
 
-def _lock(file: BinaryIO) -> None:
-    with contextlib.suppress(OSError):  # a file system that has no locks
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _entry(key: str, status: os.stat_result) -> StoredObject:
+    return StoredObject(key=key, size_bytes=status.st_size, modified_s=status.st_mtime)
 
 
-def _nobody_writes(path: Path) -> bool:
-    """Whether the writer of a half-written file has died."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _parts(key: str) -> list[str]:
+    parts = key.split("/")
+    if any(part in ("", ".", "..") or part.startswith(".") for part in parts):
+        raise JobError(ExitCode.CONFIG, f"not an object key: {key!r}")
+    return parts
+
+
+def _visible(folder: int) -> Iterator[os.DirEntry[str]]:
+    """What is in the folder, less the hidden. It can be asked while the descriptor is open."""
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _homes() -> Iterator[os.stat_result]:
+    """This user's home folder, by the environment and by the system's list of users."""
+    with contextlib.suppress(OSError, RuntimeError):
+        yield Path.home().stat()
+    with contextlib.suppress(OSError, KeyError):
+        yield Path(pwd.getpwuid(os.geteuid()).pw_dir).stat()
 
 
 def _translate(error: OSError, key: str, root: Path) -> JobError:
     """The store's word for an operating system's error."""
     reason = error.strerror or str(error)
+    if isinstance(error, WrongKind) and error.is_link:
+        return JobError(
+            ExitCode.CONFIG,
+            f"no {key} in {root}: {error.filename} is a symbolic link, and a store follows none",
+            "put a folder in its place, or give --store the folder that it leads to",
+        )
     if error.errno in _FULL:
         return StoreUnavailable(f"no room for {key} in {root}: {reason}", "free space there or choose another --store")
     if error.errno in _DENIED:
@@ -278,12 +287,3 @@ def _translate(error: OSError, key: str, root: Path) -> JobError:
             f"no access to {key} in {root}: {reason}", "give this user the folder or choose another --store"
         )
     return StoreUnavailable(f"{key} in {root}: {reason}", "check the folder or choose another --store")
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,11 +8,8 @@ however this process ends, the pipe ends with it and the child leaves, so nothin
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +18,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller import diagnose
+from controller import diagnose, folders
 from controller.errors import EnvironmentProblem
+from controller.keys import is_run
 from controller.state import Job, JobView
 
 _PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
 _LOG_TAIL_BYTES = 16 << 10
+_READ_BYTES = 64 << 10
 
 
 @dataclass(kw_only=True)
@@ -52,55 +51,46 @@ class LocalRunner:
     def __init__(self, store_url: str, home: Path, scratch: Path | None = None) -> None:
         """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
         self._store_url = store_url
-        self._home = home
-        self._scratch_home = scratch
+        self._home = folders.Home(home, scratch)
         self._children: dict[str, _Child] = {}
         self._locks: dict[str, int] = {}
 
     def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: at most one does, until it ends or calls :meth:`close`."""
+        """Whether this process works on *run*: at most one does, until it ends or calls :meth:`close`.
+
+        Raises :class:`EnvironmentProblem` where the folder of the locks cannot be used.
+        """
+        _check(run)
         if run in self._locks:
             return True
-        path = self._home / "locks" / f"{run}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        lock = self._home.lock(run)
+        if lock is None:
             return False
-        self._locks[run] = descriptor
-        # What a killed leader's jobs left behind.
-        shutil.rmtree(self._scratch(run), ignore_errors=True)
+        self._locks[run] = lock
+        self._home.remove_leftovers(run)
         return True
 
     def place(self, run: str) -> str:
-        """The folder of the locks: a name drawn once, because host names are not unique."""
-        del run
-        path = self._home / "place"
-        if not path.exists():
-            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            drawn = self._home / f".{secrets.token_hex(8)}"
-            drawn.write_text(drawn.name[1:], encoding="ascii")
-            # Whole or not there, and the first one's for all.
-            with contextlib.suppress(FileExistsError):
-                path.hardlink_to(drawn)
-            drawn.unlink()
-        return path.read_text(encoding="ascii")
+        """The folder of the locks: a name drawn once, because host names are not unique.
+
+        Raises :class:`EnvironmentProblem` where it cannot be read.
+        """
+        _check(run)
+        return self._home.place()
 
     def cancelled(self, run: str) -> bool:
         """Never: only the store tells of that here."""
-        del run
+        _check(run)
         return False
 
     def submit(self, job: Job) -> None:
         """Start the job's process."""
+        _check(job.run)
         name = _name(job)
-        folder = self._scratch(job.run) / name
-        folder.mkdir(parents=True, mode=0o700)
+        folder = self._home.job_folder(job.run, name)
         reading, writing = os.pipe()
         try:
-            with (folder / "log").open("wb") as log:
+            with (folder / "log").open("xb") as log:
                 process = subprocess.Popen(
                     [
                         *self._command(job),
@@ -146,17 +136,19 @@ class LocalRunner:
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
         os.close(child.lifeline)
-        shutil.rmtree(child.folder, ignore_errors=True)
+        folders.remove(child.folder.parent.parent, child.folder.parent.name, child.folder.name)
 
     def forget(self, run: str) -> None:
         """Stop the jobs of *run*: nobody else looks after them."""
+        _check(run)
         for view in self.observe():
             if view.run == run:
                 self.delete(view)
 
     def release(self, run: str) -> None:
         """Free the run's lock: whoever follows it may look at how it ended."""
-        shutil.rmtree(self._scratch(run), ignore_errors=True)
+        _check(run)
+        self._home.remove_scratch(run)
         os.close(self._locks.pop(run))
 
     def close(self, *, leave: bool) -> None:
@@ -175,20 +167,14 @@ class LocalRunner:
             *("--store", self._store_url, "--task", job.task_key, "--task-sha256", job.task_sha256),
         ]
 
-    def _scratch(self, run: str) -> Path:
-        if self._scratch_home is None:
-            return self._home / "scratch" / f"stenofleet-{run}"
-        # A folder that others may use too, for the same run in another store.
-        return self._scratch_home / f"stenofleet-{run}-{self.place(run)}"
-
     def _view(self, name: str, child: _Child) -> JobView:
         status = child.process.poll()
-        tail = _tail(child.folder / "log")
+        tail = folders.read_end(child.folder / "log", _LOG_TAIL_BYTES)
         diagnosis = None
         if status is not None:
             diagnosis = diagnose.from_process(
                 status,
-                last_words=_read(child.folder / "last-words"),
+                last_words=folders.read_end(child.folder / "last-words", _READ_BYTES),
                 log=tail.decode(errors="replace").splitlines(),
                 oom_kills=None if child.oom_kills is None else (_oom_kills() or 0) - child.oom_kills,
             )
@@ -228,7 +214,7 @@ def resolve_model(reference: str, *, download: bool) -> None:
             return
         why = diagnose.from_process(
             done.returncode,
-            last_words=_read(last_words),
+            last_words=folders.read_end(last_words, _READ_BYTES),
             log=done.stderr.decode(errors="replace").splitlines(),
             oom_kills=None,
         )
@@ -240,21 +226,10 @@ def _name(job: Job) -> str:
     return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
 
 
-def _tail(path: Path) -> bytes:
-    """The end of a log: a job may write for hours."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL_BYTES))
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()[: 64 << 10]
-    except OSError:
-        return b""
+def _check(run: str) -> None:
+    """Raises :class:`ValueError` for what is no run id: it becomes a part of paths."""
+    if not is_run(run):
+        raise ValueError(f"not a run id: {run!r}")
 
 
 def _oom_kills() -> int | None:

@@ -3,12 +3,14 @@
 The suite is written once: each of its tests runs with every store in ``STORES``, the fixtures that open one.
 """
 
+import io
 import itertools
 import os
 import resource
 import stat
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import DocumentInvalid, ExitCode, JobError
-from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, open_store, write_whole
+from chunk_job.objects import copy_bounded
+from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, make_private, open_store, write_whole
 
 STORES = [pytest.param("file_store", id="file"), pytest.param("s3_store", id="s3", marks=pytest.mark.s3)]
 
@@ -96,6 +99,28 @@ def test_an_object_larger_than_allowed_is_refused(store: Store) -> None:
     assert store.get("a/b", max_bytes=5) == b"12345"
     with pytest.raises(DocumentInvalid, match="a/b is larger than 4 bytes"):
         store.get("a/b", max_bytes=4)
+
+
+def test_an_object_larger_than_allowed_is_neither_opened_nor_written_to_a_file(store: Store, tmp_path: Path) -> None:
+    store.put("a/b", b"12345")
+    with store.open("a/b", max_bytes=5) as file:
+        assert file.read() == b"12345"
+    store.get_file("a/b", tmp_path / "file", max_bytes=5)
+    assert (tmp_path / "file").read_bytes() == b"12345"
+    with pytest.raises(DocumentInvalid, match="object a/b is larger than 4 bytes"):
+        store.open("a/b", max_bytes=4)
+    with pytest.raises(DocumentInvalid, match="object a/b is larger than 4 bytes"):
+        store.get_file("a/b", tmp_path / "other", max_bytes=4)
+    assert not (tmp_path / "other").exists() or (tmp_path / "other").read_bytes() == b""
+
+
+def test_an_object_of_no_bytes_is_never_too_large(store: Store, tmp_path: Path) -> None:
+    store.put("a/b", b"")
+    assert store.get("a/b", max_bytes=0) == b""
+    with store.open("a/b", max_bytes=0) as file:
+        assert file.read() == b""
+    store.get_file("a/b", tmp_path / "file", max_bytes=0)
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_a_listing_is_in_key_order_over_all_levels(store: Store) -> None:
@@ -192,6 +217,20 @@ def test_keys_come_back_sorted_as_they_were_put(store: Store, names: list[str], 
     for key in wanted:
         store.delete(key)
     assert keys(store, "p/") == []
+
+
+@pytest.mark.parametrize("most", [0, 1, 5 << 20])
+def test_a_source_without_an_end_is_copied_up_to_the_limit(most: int) -> None:
+    read, written = [], io.BytesIO()
+
+    def endless(size: int) -> bytes:
+        read.append(size)
+        return bytes(size)
+
+    with pytest.raises(DocumentInvalid, match=f"object a is larger than {most} bytes"):
+        copy_bounded("a", endless, written, max_bytes=most)
+    assert len(written.getvalue()) <= most
+    assert sum(read) <= most + 1
 
 
 # ---------------------------------------------------------------- a folder
@@ -322,3 +361,415 @@ def test_a_store_that_is_only_looked_at_makes_no_folder(file_store: FileStore) -
     assert file_store.stat("runs/a") is None
     file_store.delete("runs/a")
     assert not file_store.root.exists()
+
+
+# ---------------------------------------------------------------- links, pipes and what else a folder can hold
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder outside the store, with what must stay as it is and must not be seen."""
+    folder = tmp_path / "outside"
+    (folder / "empty").mkdir(parents=True)
+    for name in ("file", ".0011.tmp"):
+        (folder / name).write_bytes(b"secret")
+    return folder
+
+
+@pytest.fixture
+def untouched(outside: Path) -> Iterator[None]:
+    """See that a test leaves it so."""
+    yield
+    assert sorted(path.name for path in outside.rglob("*")) == [".0011.tmp", "empty", "file"]
+    assert (outside / "file").read_bytes() == b"secret"
+
+
+def _pipe(path: Path, _: Path) -> None:
+    os.mkfifo(path)
+
+
+def _locked_pipe(path: Path, _: Path) -> None:
+    os.mkfifo(path, 0)
+
+
+def _socket(path: Path, _: Path) -> None:
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+def _link(path: Path, outside: Path) -> None:
+    path.symlink_to(outside / "file")
+
+
+def _link_to_folder(path: Path, outside: Path) -> None:
+    path.symlink_to(outside)
+
+
+def _link_to_nothing(path: Path, outside: Path) -> None:
+    path.symlink_to(outside / "nothing")
+
+
+def _link_to_itself(path: Path, _: Path) -> None:
+    path.symlink_to(path)
+
+
+Make = Callable[[Path, Path], None]
+ENTRIES = [_pipe, _locked_pipe, _socket, _link, _link_to_folder, _link_to_nothing, _link_to_itself]
+STRANGE = pytest.mark.parametrize("make", ENTRIES, ids=[make.__name__[1:] for make in ENTRIES])
+
+
+@STRANGE
+@pytest.mark.timeout(20)
+def test_what_is_no_plain_file_is_no_object(
+    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, make: Make
+) -> None:
+    file_store.put("a/real", b"1")
+    make(file_store.root / "a" / "x", outside)
+    for read in (file_store.get, file_store.open, lambda key: file_store.get_file(key, tmp_path / "copy")):
+        with pytest.raises(ObjectMissing, match="a/x"):
+            read("a/x")
+    assert not (tmp_path / "copy").exists()
+    assert file_store.stat("a/x") is None
+    assert keys(file_store, "") == ["a/real"]
+    assert keys(file_store, "a/x/") == []
+
+
+@STRANGE
+@pytest.mark.timeout(20)
+def test_a_put_replaces_such_an_entry_itself(
+    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, make: Make
+) -> None:
+    file_store.put("a/real", b"1")
+    make(file_store.root / "a" / "x", outside)
+    file_store.put("a/x", b"2")
+    assert file_store.get("a/x") == b"2"
+    assert stat.S_ISREG((file_store.root / "a" / "x").lstat().st_mode)
+    (tmp_path / "new").write_bytes(b"3")
+    (file_store.root / "a" / "x").unlink()
+    make(file_store.root / "a" / "x", outside)
+    file_store.put_file("a/x", tmp_path / "new")
+    assert file_store.get("a/x") == b"3"
+
+
+@STRANGE
+@pytest.mark.timeout(20)
+def test_a_delete_removes_such_an_entry_itself(
+    file_store: FileStore, outside: Path, untouched: None, make: Make
+) -> None:
+    file_store.put("a/b/real", b"1")
+    make(file_store.root / "a" / "b" / "x", outside)
+    file_store.delete("a/b/x")
+    assert os.listdir(file_store.root / "a" / "b") == ["real"]
+
+
+@STRANGE
+@pytest.mark.timeout(20)
+def test_a_sweep_leaves_such_entries_alone(file_store: FileStore, outside: Path, untouched: None, make: Make) -> None:
+    file_store.put("a/b/real", b"1")
+    (file_store.root / "a" / "b" / ".0022.tmp").write_bytes(b"half")
+    make(file_store.root / "a" / "b" / ".0011.tmp", outside)
+    make(file_store.root / "a" / "x", outside)
+    file_store.sweep("a/")
+    assert sorted(os.listdir(file_store.root / "a" / "b")) == [".0011.tmp", "real"]
+
+
+@pytest.mark.parametrize("place", ["a", "a/b", "a/b/c"])
+def test_no_verb_follows_a_link_below_the_folder(
+    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, place: str
+) -> None:
+    link = file_store.root / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(outside)
+    for read in (file_store.get, file_store.open, lambda key: file_store.get_file(key, tmp_path / "copy")):
+        with pytest.raises(ObjectMissing):
+            read(f"{place}/file")
+    assert file_store.stat(f"{place}/file") is None
+    assert keys(file_store, "") == keys(file_store, f"{place}/") == keys(file_store, f"{place}/empty/") == []
+    for key in (f"{place}/file", f"{place}/empty/x", f"{place}/nothing"):
+        file_store.delete(key)
+    for prefix in ("a/", f"{place}/", f"{place}/empty/"):
+        file_store.sweep(prefix)
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("key", ["a/b/file", "a/b/c/d"])
+def test_a_put_through_a_linked_folder_is_refused_with_what_to_do(
+    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, key: str
+) -> None:
+    (file_store.root / "a").mkdir(parents=True)
+    (file_store.root / "a" / "b").symlink_to(outside)
+    (tmp_path / "new").write_bytes(b"3")
+    puts: list[Callable[[], None]] = [
+        lambda: file_store.put(key, b"2"),
+        lambda: file_store.put_file(key, tmp_path / "new"),
+    ]
+    for put in puts:
+        with pytest.raises(JobError) as refused:
+            put()
+        assert refused.value.code == ExitCode.CONFIG
+        assert f"{file_store.root}/a/b is a symbolic link" in refused.value.summary
+        assert refused.value.advice == "put a folder in its place, or give --store the folder that it leads to"
+
+
+def test_a_folder_that_a_link_takes_the_place_of_is_left(
+    file_store: FileStore, outside: Path, untouched: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment between two looks is when somebody else can act: the delete below finds another folder than it saw."""
+    file_store.put("a/empty/x", b"1")
+    unlink = os.unlink
+
+    def swapped(name: str, *, dir_fd: int | None = None) -> None:
+        unlink(name, dir_fd=dir_fd)
+        (file_store.root / "a").rename(file_store.root / "moved")
+        (file_store.root / "a").symlink_to(outside)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", swapped)
+        file_store.delete("a/empty/x")
+    assert (file_store.root / "moved" / "empty").is_dir()
+
+
+def test_the_folder_itself_may_be_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "mine").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("disk")
+    (tmp_path / "disk" / "store").symlink_to("mine")
+    store = FileStore(tmp_path / "link" / "store")
+    store.put("a/b", b"1")
+    assert (store.get("a/b"), keys(store, "")) == (b"1", ["a/b"])
+    store.sweep("a/")
+    store.delete("a/b")
+    assert list((tmp_path / "disk" / "mine").iterdir()) == []
+
+
+def test_an_object_is_no_folder_of_others(file_store: FileStore) -> None:
+    file_store.put("a", b"1")
+    with pytest.raises(ObjectMissing):
+        file_store.get("a/b")
+    assert keys(file_store, "a/") == []
+    file_store.delete("a/b")
+    file_store.sweep("a/")
+    assert file_store.get("a") == b"1"
+
+
+def test_a_prefix_is_neither_replaced_nor_deleted(file_store: FileStore) -> None:
+    file_store.put("a/b", b"1")
+    with pytest.raises(StoreUnavailable, match="Is a directory"):
+        file_store.put("a", b"2")
+    file_store.delete("a")
+    assert file_store.get("a/b") == b"1"
+    assert os.listdir(file_store.root) == ["a"]
+
+
+def test_a_sweep_removes_folders_that_a_killed_writer_has_made(file_store: FileStore) -> None:
+    (file_store.root / "a" / "b" / "c").mkdir(parents=True)
+    file_store.sweep("a/")
+    assert os.listdir(file_store.root) == []
+
+
+def test_a_listing_that_is_abandoned_holds_no_descriptor(file_store: FileStore) -> None:
+    for number in range(4):
+        file_store.put(f"a/b/{number}/x", b"")
+    before = len(os.listdir("/proc/self/fd"))
+    begun = [file_store.list("") for _ in range(300)]
+    assert {next(listing).key for listing in begun} == {"a/b/0/x"}
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_verb_leaves_a_descriptor_behind(file_store: FileStore, outside: Path, tmp_path: Path) -> None:
+    file_store.put("a/real", b"12")
+    (file_store.root / "link").symlink_to(outside)
+    os.mkfifo(file_store.root / "a" / "pipe")
+    verbs: list[Callable[[str], object]] = [
+        file_store.get,
+        file_store.stat,
+        file_store.delete,
+        lambda key: file_store.open(key).close(),
+        lambda key: file_store.open(key, max_bytes=1),
+        lambda key: file_store.get_file(key, tmp_path / "never" / "made"),
+        lambda key: file_store.put(key, b"12"),
+        lambda key: file_store.sweep(f"{key}/"),
+    ]
+    before = len(os.listdir("/proc/self/fd"))
+    for verb, key in itertools.product(verbs, ("a/real", "a/pipe", "a", "a/nothing/x", "link/file", "a/real/x")):
+        try:
+            verb(key)
+        except (JobError, OSError):
+            continue
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ---------------------------------------------------------------- private
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o277, 0o777], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(*paths: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in paths}
+
+
+def test_a_store_and_all_above_it_that_is_missing_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    store = FileStore(tmp_path / "x" / "y" / "store")
+    store.put("a/b/c", b"1")
+    folders = [store.root, *store.root.parents[:2], store.root / "a", store.root / "a" / "b"]
+    assert modes(*folders) == {0o700}
+    assert modes(store.root / "a" / "b" / "c") == {0o600}
+    assert store.get("a/b/c") == b"1"
+
+
+def test_a_private_folder_is_made_with_its_parents_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    make_private(tmp_path / "x" / "y" / "z")
+    assert modes(tmp_path / "x", tmp_path / "x" / "y", tmp_path / "x" / "y" / "z") == {0o700}
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x").chmod(0o755)
+    make_private(tmp_path / "x" / "y")
+    make_private(tmp_path / "x")
+    assert modes(tmp_path / "x") == {0o755}
+    (tmp_path / "link").symlink_to("x")
+    make_private(tmp_path / "link" / "z")
+    assert modes(tmp_path / "x" / "z") == {0o700}
+
+
+@pytest.mark.parametrize("place", ["file", "link"])
+def test_what_is_no_folder_does_not_become_one(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nothing")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        make_private(tmp_path / place / "x")
+    with pytest.raises(StoreUnavailable, match=r"File exists|Not a directory"):
+        FileStore(tmp_path / place).put("a/b", b"")
+
+
+def test_a_persons_own_file_has_the_mode_of_the_umask_and_may_be_behind_links(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "link" / "file", lambda file: file.write(b"1"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder" / "file").read_bytes() == b"1"
+    assert modes(tmp_path / "folder" / "file") == {0o644}
+    assert os.listdir(tmp_path / "folder") == ["file"]
+
+
+def test_a_persons_own_file_stays_whole_where_writing_fails(tmp_path: Path) -> None:
+    def fail(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "file", fail)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.fixture
+def shared(file_store: FileStore) -> FileStore:
+    """A store that other users have access to."""
+    for name in ("runs/a", "work/b", "doctor/c"):
+        file_store.put(name, b"1")
+    (file_store.root / ".local").mkdir()
+    (file_store.root / f".{'0' * 16}.tmp").write_bytes(b"half")
+    file_store.root.chmod(0o755)
+    return file_store
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711, 0o707, 0o777, 0o701])
+def test_a_store_that_others_have_access_to_is_taken_from_them_with_a_message(shared: FileStore, mode: int) -> None:
+    shared.root.chmod(mode)
+    message = shared.keep_private()
+    assert message == f"{shared.root}: other users had access to this store; now it is private (mode 0700)"
+    assert modes(shared.root) == {0o700}
+    assert shared.keep_private() is None
+    assert shared.get("runs/a") == b"1"
+
+
+def test_an_empty_folder_is_made_private_too(file_store: FileStore) -> None:
+    file_store.root.mkdir()
+    file_store.root.chmod(0o755)
+    assert file_store.keep_private()
+    assert modes(file_store.root) == {0o700}
+
+
+def test_a_store_behind_a_link_is_made_private_itself(shared: FileStore, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shared.root)
+    assert FileStore(tmp_path / "link").keep_private()
+    assert modes(shared.root) == {0o700}
+
+
+def refused(store: FileStore, mode: int = 0o755) -> None:
+    """It is left as it is, and the message is that others have access."""
+    for _ in range(2):
+        message = store.keep_private()
+        assert message is not None
+        assert message.startswith(f"{store.root}: other users have access to this store (mode {mode:04o})")
+        assert "--store" in message
+        assert modes(store.root) == {mode}
+
+
+@pytest.mark.parametrize("name", ["holiday.jpg", ".ssh", "runs2", "Runs", ".0011.tmp", "lost+found"])
+def test_a_folder_that_holds_something_else_is_not_changed_but_reported(shared: FileStore, name: str) -> None:
+    (shared.root / name).mkdir()
+    refused(shared)
+
+
+def test_a_folder_that_is_shared_on_purpose_is_not_changed(file_store: FileStore) -> None:
+    file_store.root.mkdir()
+    file_store.root.chmod(0o1777)
+    refused(file_store, 0o1777)
+
+
+def test_a_home_is_not_changed(shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(shared.root))
+    refused(shared)
+
+
+def test_an_empty_folder_at_the_top_of_the_system_is_not_changed(
+    file_store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_store.root.mkdir()
+    file_store.root.chmod(0o755)
+    monkeypatch.setattr(Path, "resolve", lambda _: Path("/srv"))
+    refused(file_store)
+
+
+def test_a_folder_of_another_user_is_not_changed(shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    refused(shared)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_a_store_in_which_another_user_has_something_is_not_changed(shared: FileStore) -> None:
+    os.chown(shared.root / "work", 12345, 12345)
+    refused(shared)
+
+
+def test_a_mode_that_cannot_be_changed_is_no_failure(shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "fchmod", fail)
+    refused(shared)
+
+
+def test_a_store_that_is_private_or_not_there_gets_no_message(file_store: FileStore) -> None:
+    assert file_store.keep_private() is None
+    assert not file_store.root.exists()
+    file_store.put("runs/a", b"")
+    assert file_store.keep_private() is None
+
+
+def test_using_a_store_changes_nothing_that_is_there(shared: FileStore) -> None:
+    opened = open_store(shared.url)
+    opened.put("runs/b", b"")
+    opened.get("runs/b")
+    list(opened.list(""))
+    assert modes(shared.root) == {0o755}, "only the command line repairs"

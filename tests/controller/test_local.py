@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from chunk_job.contract import ExitCode
+from chunk_job.store import FileStore
 from controller import demo, local
+from controller.cli import options
 from controller.diagnose import FailureClass
 from controller.errors import EnvironmentProblem
 from controller.local import LocalRunner
@@ -75,9 +78,9 @@ def ended(runner: LocalRunner) -> JobView:
     return view
 
 
-def log(runner: LocalRunner, tmp_path: Path) -> Path:
+def log(runner: LocalRunner, tmp_path: Path, place: str = "home/scratch") -> Path:
     """The only job's log."""
-    (found,) = (tmp_path / "home" / "scratch").rglob("log")
+    (found,) = (tmp_path / place).rglob("log")
     return found
 
 
@@ -249,13 +252,13 @@ def test_a_scratch_folder_may_be_shared_by_stores_that_know_nothing_of_each_othe
 
 
 def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
-    left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}" / "sf-old"
+    left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}-{runner.place(RUN)}-0123" / "sf-old"
     left.mkdir(parents=True)
     (left / "00000.flac").write_bytes(b"half")
-    beside = tmp_path / "home" / "scratch" / f"stenofleet-{OTHER}"
+    beside = tmp_path / "home" / "scratch" / f"stenofleet-{OTHER}-{runner.place(OTHER)}-0123"
     beside.mkdir()
     assert runner.lead(RUN)
-    assert not left.exists()
+    assert not left.parent.exists()
     assert beside.exists()
 
 
@@ -280,7 +283,9 @@ def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> Non
         river.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
         leader.kill()
     river.until(gone(pid), "the orphan leaves", patience_s=10)
+    assert len(list((home / "scratch").iterdir())) == 1
     assert runner.lead(RUN)
+    assert list((home / "scratch").iterdir()) == [], "and so does what it wrote"
     runner.close(leave=False)
 
 
@@ -292,6 +297,310 @@ def gone(pid: int) -> Callable[[], bool]:
             return True
 
     return look
+
+
+# ---------------------------------------------------------------- what others have put in the way
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """A folder that other users may write to."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+@pytest.fixture
+def sharing(tmp_path: Path, scratch: Path) -> Iterator[Scripted]:
+    """A runner whose jobs use it."""
+    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home", scratch)
+    runner.programs = {"where": "import os; print(os.environ['TMPDIR'])", "stand": STAND}
+    yield runner
+    runner.close(leave=False)
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A folder of ours that nobody may lead us to."""
+    folder = tmp_path / "private"
+    (folder / "sf-old").mkdir(parents=True)
+    (folder / "sf-old" / "file").write_bytes(b"mine")
+    return folder
+
+
+def test_scratch_folders_have_names_that_cannot_be_guessed_and_are_for_their_owner_alone(
+    sharing: Scripted, scratch: Path
+) -> None:
+    names = set()
+    for _ in range(3):
+        assert sharing.lead(RUN)
+        sharing.submit(job("where"))
+        ended(sharing)
+        (made,) = scratch.iterdir()
+        start = f"stenofleet-{RUN}-{sharing.place(RUN)}-"
+        assert made.name.startswith(start)
+        assert len(made.name) - len(start) >= 8
+        names.add(made.name)
+        status = made.lstat()
+        assert (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o700)
+        assert log(sharing, scratch.parent, "scratch").read_text().strip() == str(next(made.iterdir()))
+        sharing.delete(sharing.observe()[0])
+        sharing.release(RUN)
+        assert list(scratch.iterdir()) == []
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize("end", ["", "-{place}", "-{place}-", "-{place}-0123456789abcdef"])
+def test_a_folder_that_was_there_before_is_neither_used_nor_cleared_through_a_link(
+    sharing: Scripted, scratch: Path, private: Path, end: str
+) -> None:
+    placed = scratch / f"stenofleet-{RUN}{end.format(place=sharing.place(RUN))}"
+    placed.symlink_to(private)
+    assert sharing.lead(RUN)
+    sharing.submit(job("where"))
+    ended(sharing)
+    (found,) = (path for path in scratch.iterdir() if path != placed)
+    assert len(list(found.rglob("log"))) == 1
+    sharing.close(leave=False)
+    assert sharing.lead(RUN)
+    assert list(scratch.iterdir()) == [placed]
+    assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
+
+
+def test_a_leftover_is_removed_but_nothing_behind_the_links_in_it(
+    sharing: Scripted, scratch: Path, private: Path
+) -> None:
+    left = scratch / f"stenofleet-{RUN}-{sharing.place(RUN)}-0123456789abcdef"
+    left.mkdir()
+    (left / "sf-old").symlink_to(private)
+    assert sharing.lead(RUN)
+    assert list(scratch.iterdir()) == []
+    assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
+
+
+def test_a_leftover_of_another_user_is_left(sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = scratch / f"stenofleet-{RUN}-{sharing.place(RUN)}-0123456789abcdef"
+    left.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert sharing.lead(RUN)
+    assert left.exists()
+
+
+def test_a_folder_that_was_made_and_belongs_to_another_user_is_not_used(
+    sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sharing.lead(RUN)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(EnvironmentProblem, match="does not belong to this user") as refused:
+        sharing.submit(job("where"))
+    assert "--scratch-dir" in refused.value.advice
+    assert sharing.observe() == []
+
+
+def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
+    sharing: Scripted, scratch: Path, private: Path
+) -> None:
+    assert sharing.lead(RUN)
+    sharing.submit(job("where"))
+    ended(sharing)
+    (first,) = scratch.iterdir()
+    moved = first.rename(scratch.parent / "cleaned-up")
+    first.symlink_to(private)
+    sharing.submit(job("where", span=1))
+    river.until(lambda: [view.phase for view in sharing.observe()] == ["ended"] * 2, "the jobs end")
+    (second,) = (path for path in scratch.iterdir() if path != first)
+    assert len(list(second.rglob("log"))) == 1
+    for view in sharing.observe():
+        sharing.delete(view)
+    sharing.close(leave=False)
+    assert list(scratch.iterdir()) == [first]
+    assert list(moved.iterdir()) != []
+    assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
+
+
+def test_the_scratch_folder_itself_may_be_behind_a_link(tmp_path: Path, scratch: Path) -> None:
+    (tmp_path / "link").symlink_to(scratch)
+    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home", tmp_path / "link")
+    runner.programs = {"where": "import os; print(os.environ['TMPDIR'])"}
+    assert runner.lead(RUN)
+    runner.submit(job("where"))
+    ended(runner)
+    assert len(list(scratch.rglob("log"))) == 1
+    runner.close(leave=False)
+    assert list(scratch.iterdir()) == []
+
+
+KINDS = pytest.mark.parametrize("kind", ["a named pipe", "a symbolic link", "a folder", "a socket"])
+
+
+def put_there(path: Path, kind: str, target: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a symbolic link":
+        path.symlink_to(target)
+    elif kind == "a folder":
+        path.mkdir()
+    elif kind == "a socket":
+        os.mknod(path, stat.S_IFSOCK | 0o600)
+    else:
+        path.write_bytes(b"")
+
+
+@KINDS
+@pytest.mark.timeout(20)
+def test_something_else_in_the_place_of_a_lock_is_named(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "home" / "locks" / f"{RUN}.lock", tmp_path / "target"
+    put_there(path, kind, target)
+    runner = LocalRunner("file:///s", tmp_path / "home")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(EnvironmentProblem) as refused:
+        runner.lead(RUN)
+    assert refused.value.summary.startswith(f"{path} is {kind}")
+    assert "remove it" in refused.value.advice
+    assert not target.exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@KINDS
+@pytest.mark.timeout(20)
+def test_something_else_in_the_place_of_the_place_file_is_named(tmp_path: Path, kind: str) -> None:
+    path, target = tmp_path / "home" / "place", tmp_path / "target"
+    target.write_bytes(b"0123456789abcdef")
+    put_there(path, kind, target)
+    runner = LocalRunner("file:///s", tmp_path / "home")
+    for ask in (runner.place, runner.lead):
+        with pytest.raises(EnvironmentProblem) as refused:
+            ask(RUN)
+        assert refused.value.summary.startswith(f"{path} is {kind}")
+        assert "remove it" in refused.value.advice
+    runner.close(leave=False)
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a symbolic link", "a file"])
+@pytest.mark.parametrize("part", ["", "locks", "scratch"])
+@pytest.mark.timeout(20)
+def test_something_else_in_the_place_of_a_private_folder_is_named(tmp_path: Path, part: str, kind: str) -> None:
+    path, target = tmp_path / "home" / part, tmp_path / "target"
+    target.mkdir()
+    put_there(path, kind, target)
+    runner = Scripted("file:///s", tmp_path / "home")
+    with pytest.raises(EnvironmentProblem) as refused:
+        runner.lead(RUN)
+    assert refused.value.summary.startswith(f"{path} is {kind}")
+    assert list(target.iterdir()) == []
+    runner.close(leave=False)
+
+
+@pytest.mark.parametrize("held", [b"", b"../../../../etc", b"0123456789abcdef/..", b"0123456789ABCDEF", b"\xff" * 16])
+def test_a_place_that_stenofleet_has_not_written_is_not_used(tmp_path: Path, held: bytes) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "place").write_bytes(held)
+    with pytest.raises(EnvironmentProblem, match="home/place does not hold what stenofleet wrote") as refused:
+        LocalRunner("file:///s", tmp_path / "home").place(RUN)
+    assert "remove it" in refused.value.advice
+
+
+def test_a_place_is_drawn_once(tmp_path: Path) -> None:
+    drawn = {LocalRunner("file:///s", tmp_path / "home").place(run) for run in (RUN, OTHER) * 3}
+    assert len(drawn) == 1
+    assert os.listdir(tmp_path / "home") == ["place"]
+    assert (tmp_path / "home" / "place").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "run", ["", "../../etc", "0123456789abcde", "0123456789ABCDEF", f"{RUN}/x", f"{RUN}\n", "*" * 16]
+)
+def test_what_is_no_run_id_is_refused_by_every_verb(runner: Scripted, tmp_path: Path, run: str) -> None:
+    verbs: list[Callable[[str], object]] = [
+        runner.lead,
+        runner.place,
+        runner.cancelled,
+        runner.forget,
+        runner.release,
+        lambda run: runner.submit(job("well", run=run)),
+    ]
+    for verb in verbs:
+        with pytest.raises(ValueError, match="not a run id"):
+            verb(run)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o277, 0o777], ids=oct)
+def test_all_folders_of_a_runner_are_private_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    home, scratch = tmp_path / "state" / "store" / ".local", tmp_path / "big" / "scratch"
+    before = os.umask(mask)
+    try:
+        for given in (None, scratch):
+            runner = Scripted("file:///s", home, given)
+            runner.programs = {"where": "import os; print(os.environ['TMPDIR'])"}
+            assert runner.lead(RUN)
+            runner.submit(job("where"))
+            found = [path for top in ("state", "big") for path in tmp_path.glob(f"{top}/**/")]
+            assert {path.stat().st_mode & 0o777 for path in found} == {0o700}
+            assert any(path.name.startswith("sf-") for path in found)
+            runner.close(leave=False)
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "instead", ["os.mkfifo(path)", "os.symlink('/etc/passwd', path)", "os.symlink('/dev/zero', path)"]
+)
+def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted, instead: str) -> None:
+    runner.programs["swap"] = (
+        "import os\n"
+        "for name in ('log', 'last-words'):\n"
+        "    path = os.path.join(os.environ['TMPDIR'], name)\n"
+        "    if os.path.exists(path): os.unlink(path)\n"
+        f"    {instead}\n"
+        "os._exit(70)"
+    )
+    runner.submit(job("swap"))
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert (view.diagnosis.failure, view.diagnosis.details) == (FailureClass.UNKNOWN, ())
+
+
+@pytest.mark.timeout(60)
+def test_what_a_job_leaves_is_read_up_to_a_limit(runner: Scripted) -> None:
+    runner.programs["huge"] = (
+        "import os\n"
+        "for name in ('log', 'last-words'): os.truncate(os.open(os.path.join(os.environ['TMPDIR'], name),"
+        " os.O_RDWR | os.O_CREAT), 1 << 40)\n"
+        "os._exit(70)"
+    )
+    runner.submit(job("huge"))
+    view = ended(runner)
+    assert view.diagnosis is not None
+    assert view.diagnosis.failure == FailureClass.UNKNOWN
+
+
+def test_the_command_line_makes_a_store_private_and_reports_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FileStore(tmp_path / "store")
+    store.put("runs/a", b"")
+    store.root.chmod(0o755)
+    for message in (f"{store.root}: other users had access to this store; now it is private (mode 0700)\n", ""):
+        assert options.store_at(store.url).url == store.url
+        assert capsys.readouterr() == ("", message)
+        assert store.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_command_line_reports_a_store_that_stays_open_to_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = FileStore(tmp_path / "store")
+    store.put("holidays/a", b"")
+    store.root.chmod(0o755)
+    options.store_at(store.url)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"{store.root}: other users have access to this store (mode 0755)")
+    assert store.root.stat().st_mode & 0o777 == 0o755
 
 
 # ---------------------------------------------------------------- the real jobs
@@ -309,8 +618,8 @@ def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
     ]
 
 
-@pytest.mark.parametrize("span", [None, 0])
-def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None) -> None:
+@pytest.mark.parametrize("span,failure", [(None, FailureClass.BAD_INPUT), (0, FailureClass.CHUNK_DAMAGED)])
+def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None, failure: FailureClass) -> None:
     runner = LocalRunner((tmp_path / "store").as_uri(), tmp_path / "home")
     runner.submit(Job(run=RUN, span=span, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
     try:
@@ -318,7 +627,7 @@ def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None) -> 
     finally:
         runner.close(leave=False)
     assert view.diagnosis is not None
-    assert view.diagnosis.failure == FailureClass.BAD_INPUT
+    assert view.diagnosis.failure == failure
     assert view.diagnosis.summary == "the store has no object tasks/00000.json"
 
 

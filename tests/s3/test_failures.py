@@ -1,5 +1,7 @@
 """What the store says when S3 is down, slow, broken, or says no; against a real server and a proxy that misbehaves."""
 
+import gzip
+import io
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 import trustme
 
 from chunk_job import s3_client
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.contract import DocumentInvalid, ExitCode, JobError
 from chunk_job.store import Store, StoreDenied, StoreUnavailable, open_store
 from tests.testbed import s3_server
 from tests.testbed.proxy import Fault, Proxy, proxied
@@ -37,12 +39,24 @@ def verbs(store: Store, path: Path) -> dict[str, Callable[[], object]]:
 
 VERBS = pytest.mark.parametrize("verb", ["get", "open", "put", "put_file", "list", "stat", "delete"])
 READS = pytest.mark.parametrize("verb", ["get", "open"])
+BOUNDED = pytest.mark.parametrize("verb", ["get", "open", "get_file"])
 
 
 def read(store: Store, verb: str, key: str = "x") -> bytes:
     if verb == "get":
         return store.get(key)
     with store.open(key) as file:
+        return file.read()
+
+
+def read_within(store: Store, verb: str, max_bytes: int, path: Path) -> bytes:
+    """The object ``x`` by one of the verbs that read."""
+    if verb == "get":
+        return store.get("x", max_bytes=max_bytes)
+    if verb == "get_file":
+        store.get_file("x", path, max_bytes=max_bytes)
+        return path.read_bytes()
+    with store.open("x", max_bytes=max_bytes) as file:
         return file.read()
 
 
@@ -182,7 +196,8 @@ def test_a_body_is_never_made_of_two_objects(proxy: Proxy, bucket: str, monkeypa
 @READS
 def test_a_body_that_always_breaks_off_is_an_error(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
     open_store(f"s3://{bucket}").put("x", DATA)
-    proxy.fault = Fault(kind="cut", after_bytes=400_000)
+    # Three rounds do not get it together.
+    proxy.fault = Fault(kind="cut", after_bytes=300_000)
     with pytest.raises(StoreUnavailable, match="broke off"):
         read(open_store(f"s3://{bucket}"), verb)
 
@@ -225,13 +240,144 @@ def test_what_is_no_s3_server(proxy: Proxy, bucket: str, tmp_path: Path) -> None
 def test_no_room_for_what_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", DATA)
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("chunk_job.s3.shutil.copyfileobj", full)
+    monkeypatch.setattr("chunk_job.s3.copy_bounded", full)
     with pytest.raises(StoreUnavailable, match="No space left") as caught:
         store.open("x")
     assert "TMPDIR" in caught.value.advice
+
+
+# ---------------------------------------------------------------- more than was asked for
+
+
+@BOUNDED
+def test_an_object_is_read_as_it_is_stored_whatever_encoding_it_is_given(
+    server: Server, environment: pytest.MonkeyPatch, bucket: str, verb: str, tmp_path: Path
+) -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    server.client().put_object(
+        bucket_name=bucket,
+        object_name="x",
+        data=io.BytesIO(bomb),
+        length=len(bomb),
+        metadata={"Content-Encoding": "gzip"},
+    )
+    stored = server.client().stat_object(bucket_name=bucket, object_name="x")
+    assert stored.metadata
+    assert stored.metadata["Content-Encoding"] == "gzip"
+    store = open_store(f"s3://{bucket}")
+    assert read_within(store, verb, len(bomb), tmp_path / "file") == bomb
+    with pytest.raises(DocumentInvalid, match=f"x is larger than {len(bomb) - 1} bytes"):
+        read_within(store, verb, len(bomb) - 1, tmp_path / "other")
+
+
+@BOUNDED
+def test_no_more_is_read_than_may_be(
+    proxy: Proxy, environment: pytest.MonkeyPatch, bucket: str, verb: str, tmp_path: Path
+) -> None:
+    open_store(f"s3://{bucket}").put("x", DATA * 16)
+    store = open_store(f"s3://{bucket}")
+    before = proxy.downloaded_bytes
+    with pytest.raises(DocumentInvalid, match="object x is larger than 1000 bytes"):
+        read_within(store, verb, 1000, tmp_path / "file")
+    # Some of it lies in the sockets' buffers.
+    assert proxy.downloaded_bytes - before < len(DATA) * 8
+    assert not (tmp_path / "file").exists() or (tmp_path / "file").stat().st_size == 0
+
+
+@BOUNDED
+@pytest.mark.parametrize("allowed", [9, 10])
+def test_a_body_without_a_length_is_bounded_too(
+    proxy: Proxy, hasty: None, bucket: str, verb: str, allowed: int, tmp_path: Path
+) -> None:
+    proxy.fault = Fault(kind="answer", data=b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n0123456789")
+    store = open_store(f"s3://{bucket}")
+    if allowed == 10:
+        assert read_within(store, verb, allowed, tmp_path / "file") == b"0123456789"
+        return
+    with pytest.raises(DocumentInvalid, match="object x is larger than 9 bytes"):
+        read_within(store, verb, allowed, tmp_path / "file")
+    assert proxy.connections == 1, "it is not asked for again"
+    if verb == "get_file":
+        assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_length_that_lies_downwards_does_not_help(proxy: Proxy, hasty: None, bucket: str, tmp_path: Path) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    proxy.fault = Fault(kind="answer", data=chunked + b"a\r\n0123456789\r\n0\r\n\r\n")
+    with pytest.raises(DocumentInvalid, match="larger than 9 bytes"):
+        open_store(f"s3://{bucket}").get("x", max_bytes=9)
+
+
+# ---------------------------------------------------------------- another part than was asked for
+
+
+def parts(*answers: bytes) -> Callable[[Proxy], None]:
+    """Answers of a server in the proxy's place, one a connection."""
+
+    def give(proxy: Proxy) -> None:
+        left = list(answers)
+        proxy._take = lambda: Fault(kind="answer", data=left.pop(0)) if left else None  # type: ignore[method-assign]
+
+    return give
+
+
+def body(status: str, data: bytes, *headers: str, length: int | None = None) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(data) if length is None else length}", "Connection: close"]
+    return "\r\n".join([*head, *headers, "", ""]).encode() + data
+
+
+# More than is read at once, so that something of the first answer is in the file when the second one comes.
+HALF = len(DATA) * 2
+WHOLE = DATA * 3
+BEGUN = body("200 OK", WHOLE[:HALF], 'ETag: "one"', length=len(WHOLE))
+
+
+def part(data: bytes, etag: str, start: int) -> bytes:
+    place = f"Content-Range: bytes {start}-{start + len(data) - 1}/{len(WHOLE)}"
+    return body("206 Partial Content", data, f'ETag: "{etag}"', place)
+
+
+@pytest.mark.parametrize("verb", ["open", "get_file"])
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([part(WHOLE[HALF:], "one", HALF)], id="rest"),
+        pytest.param([body("200 OK", WHOLE, 'ETag: "one"')], id="whole"),
+        pytest.param([body("200 OK", WHOLE, 'ETag: "two"')], id="whole of another"),
+        pytest.param([part(DATA[::-1], "two", HALF), body("200 OK", WHOLE, 'ETag: "two"')], id="rest of another"),
+        pytest.param([part(DATA[7:], "one", HALF + 7), body("200 OK", WHOLE, 'ETag: "one"')], id="another part"),
+        pytest.param([body("204 No Content", b""), body("200 OK", WHOLE, 'ETag: "one"')], id="nothing"),
+    ],
+)
+def test_a_transfer_is_continued_with_the_rest_of_the_same_object_or_begun_again(
+    proxy: Proxy, hasty: None, bucket: str, verb: str, answers: list[bytes], tmp_path: Path
+) -> None:
+    parts(BEGUN, *answers)(proxy)
+    assert read_within(open_store(f"s3://{bucket}"), verb, len(WHOLE), tmp_path / "file") == WHOLE
+    assert proxy.connections == 1 + len(answers)
+
+
+def test_without_an_etag_a_transfer_is_begun_again(proxy: Proxy, hasty: None, bucket: str) -> None:
+    place = f"Content-Range: bytes {HALF}-{len(WHOLE) - 1}/{len(WHOLE)}"
+    parts(
+        body("200 OK", WHOLE[:HALF], length=len(WHOLE)),
+        body("206 Partial Content", DATA[::-1], place),
+        body("200 OK", WHOLE),
+    )(proxy)
+    assert read(open_store(f"s3://{bucket}"), "open") == WHOLE
+
+
+@READS
+def test_a_part_that_nobody_asked_for_is_not_the_object(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
+    proxy.fault = Fault(
+        kind="answer", data=body("206 Partial Content", b"56789", 'ETag: "one"', "Content-Range: bytes 0-4/10")
+    )
+    with pytest.raises(StoreUnavailable):
+        read(open_store(f"s3://{bucket}"), verb)
+    assert proxy.connections == 3
 
 
 # ---------------------------------------------------------------- the server dies
