@@ -36,23 +36,23 @@ class Identity(NamedTuple):
 
 def lease_name(run: str) -> str:
     """Name of the run's Lease."""
-    return f"sf-{run}"
+    return f"sf-{_checked(run)}"
 
 
 def job_name(job: Job) -> str:
     """Name of the Job of one attempt."""
     what = _INTAKE if job.span is None else f"c{job.span:05d}"
-    return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
+    return f"sf-{_checked(job.run)[:12]}-{what}-a{job.attempt}"
 
 
 def selector(runs: Sequence[str]) -> str:
     """Label selector of all Jobs and pods of these runs."""
-    return f"{RUN} in ({','.join(runs)})"
+    return f"{RUN} in ({','.join(map(_checked, runs))})"
 
 
 def run_labels(run: str) -> dict[str, str]:
     """What a run's Lease is found by."""
-    return {"app.kubernetes.io/name": _NAME, "app.kubernetes.io/managed-by": _NAME, RUN: run}
+    return {"app.kubernetes.io/name": _NAME, "app.kubernetes.io/managed-by": _NAME, RUN: _checked(run)}
 
 
 def labels_of(job: Job, *, version: str) -> dict[str, str]:
@@ -64,7 +64,7 @@ def labels_of(job: Job, *, version: str) -> dict[str, str]:
         "app.kubernetes.io/managed-by": _NAME,
         # A version may hold a plus, a label may not.
         "app.kubernetes.io/version": re.sub(r"[^0-9A-Za-z_.-]", "-", version)[:63].strip("-_."),
-        RUN: job.run,
+        RUN: _checked(job.run),
         CHUNK: _INTAKE if job.span is None else f"{job.span:05d}",
         ATTEMPT: str(job.attempt),
     }
@@ -91,3 +91,10 @@ def same_task(document: Mapping[str, Any], job: Job) -> bool:
     found = document.get("metadata", {}).get("annotations") or {}
     mine = Identity(job.run, job.span, job.attempt)
     return identity(document) == mine and found.get(TASK_SHA256) == job.task_sha256
+
+
+def _checked(run: str) -> str:
+    """*run*, which names what is created, listed and deleted. ValueError where it is no run id."""
+    if not is_run(run):
+        raise ValueError(f"not a run id: {run!r}")
+    return run

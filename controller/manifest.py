@@ -19,6 +19,8 @@ from controller.state import Job
 Device = Literal["cuda", "cpu"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
+SECRETS = {"AWS_ACCESS_KEY_ID": False, "AWS_SECRET_ACCESS_KEY": False, "AWS_SESSION_TOKEN": True}
+"""Variables that come from a Secret, and whether each may be missing in it."""
 _CA_FOLDER = "/etc/stenofleet/ca"
 _TERMINATION_LOG = "/dev/termination-log"
 
@@ -139,6 +141,10 @@ def weights_mb(model: str) -> int:
 def job_document(job: Job, options: JobOptions, owner: Owner) -> dict[str, Any]:
     """The Job of a chunk, or of an intake, which downloads its media to its scratch folder first."""
     pod = _intake_pod(job, options) if job.span is None else _chunk_pod(job, options)
+    (container,) = pod["containers"]
+    _keep_literal(container)
+    if job.span is not None:
+        container["command"] += ["--uid", "$(POD_UID)"]  # the one variable that the kubelet is to put in
     return _job(job, options, owner, pod)
 
 
@@ -147,7 +153,7 @@ def _chunk_pod(job: Job, options: JobOptions) -> dict[str, Any]:
     pod = _pod(
         options,
         image=options.chunk_image,
-        command=["chunk_job", *_task(job, options), "--attempt", str(job.attempt), "--uid", "$(POD_UID)"],
+        command=["chunk_job", *_task(job, options), "--attempt", str(job.attempt)],
         memory_mb=math.ceil(job.memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s))),
         scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB,
         deadline_s=options.deadline_base_s + (options.deadline_factor or _DEADLINE_FACTORS[options.device]) * audio_s,
@@ -213,9 +219,17 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
     }
 
 
+def _keep_literal(container: dict[str, Any]) -> None:
+    """Double every ``$`` where the kubelet replaces ``$(NAME)`` by a variable, secret ones among them."""
+    for kind in container.keys() & {"command", "args"}:
+        container[kind] = [part.replace("$", "$$") for part in container[kind]]
+    for variable in container["env"]:
+        if "value" in variable:
+            variable["value"] = variable["value"].replace("$", "$$")
+
+
 def _task(job: Job, options: JobOptions) -> list[str]:
-    # A `$` would begin one of Kubernetes' own variables.
-    return ["--store", options.store_url.replace("$", "$$"), "--task", job.task_key, "--task-sha256", job.task_sha256]
+    return ["--store", options.store_url, "--task", job.task_key, "--task-sha256", job.task_sha256]
 
 
 def _pod(
@@ -245,13 +259,14 @@ def _pod(
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
+    user = {} if options.run_as_user is None else dict.fromkeys(("runAsUser", "runAsGroup"), options.run_as_user)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
         # A net: the kubelet alone keeps it, so a lost node does not, and pulling the image counts.
         "activeDeadlineSeconds": deadline_s,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": _user(options) | {"seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {"runAsNonRoot": True, **user, "seccompProfile": {"type": "RuntimeDefault"}},
         "tolerations": _tolerations(options),
         "containers": [container],
         "volumes": volumes,
@@ -264,12 +279,6 @@ def _pod(
         "serviceAccountName": options.service_account,
     }
     return pod | {name: value for name, value in optional.items() if value}
-
-
-def _user(options: JobOptions) -> dict[str, Any]:
-    if options.run_as_user is None:
-        return {"runAsNonRoot": True}
-    return {"runAsNonRoot": True, "runAsUser": options.run_as_user, "runAsGroup": options.run_as_user}
 
 
 def _tolerations(options: JobOptions) -> list[dict[str, Any]]:
@@ -295,11 +304,7 @@ def _environment(options: JobOptions) -> list[dict[str, Any]]:
     plain = {name: value for name, value in plain.items() if value} | dict(options.env)
     secret = [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": options.s3_secret, "key": key, "optional": optional}}}
-        for key, optional in (
-            ("AWS_ACCESS_KEY_ID", False),
-            ("AWS_SECRET_ACCESS_KEY", False),
-            ("AWS_SESSION_TOKEN", True),
-        )
+        for key, optional in SECRETS.items()
         if options.s3_secret
     ]
     pod_uid = {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
@@ -342,5 +347,4 @@ def _elsewhere(nodes: Sequence[str], *, only: bool) -> dict[str, Any]:
     names = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in dict.fromkeys(nodes)]
     if only:
         return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": names}]}}
-    wish = {"weight": 100, "preference": {"matchFields": names}}
-    return {"preferredDuringSchedulingIgnoredDuringExecution": [wish]}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": {"matchFields": names}}]}

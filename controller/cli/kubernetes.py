@@ -18,7 +18,7 @@ from chunk_job.store import Store
 from controller.cli import options as shared
 from controller.edges import Runner
 from controller.errors import UsageProblem
-from controller.manifest import JobOptions, weights_mb
+from controller.manifest import SECRETS, JobOptions, weights_mb
 
 if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
@@ -28,7 +28,8 @@ _NO_SECRET = "none"  # noqa: S105 (a word, because an empty variable counts as n
 MAX_PARALLEL = 16
 """Live Jobs, where nothing else is said: a small cluster's GPUs, and a list that costs nothing."""
 
-_SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
+_MOST_MIB = 1 << 24
+"""Sixteen TiB: more memory or disk than one node has."""
 
 _VERSION = importlib.metadata.version("stenofleet")
 
@@ -44,8 +45,10 @@ def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -
 def plain_pairs(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """``KEY=VALUE`` that everybody may read."""
     found = pairs(context, parameter, values)
-    if secret := sorted(found.keys() & _SECRETS):
+    if secret := sorted(found.keys() & SECRETS.keys()):
         raise click.BadParameter(f"{', '.join(secret)} belongs into the Secret that --s3-secret names", param=parameter)
+    if "POD_UID" in found:
+        raise click.BadParameter("POD_UID is set for each job: its results are named by it", param=parameter)
     return found
 
 
@@ -84,10 +87,12 @@ job_options = shared.together(
     _option("--model-image", default="", metavar="IMAGE", help="Image with models, mounted as a volume."),
     _option("--model-path", default="/models", show_default=True, help="Where jobs find either."),
     _option("--gpu-resource", default="nvidia.com/gpu", show_default=True),
-    _option("--gpus", type=click.IntRange(0), metavar="N", help="Of one job (default: 1, with --device cpu none)."),
-    _option("--job-memory", "memory_mb", type=click.IntRange(64), metavar="MIB",
+    _option("--gpus", type=click.IntRange(0, 1024), metavar="N",
+            help="Of one job (default: 1, with --device cpu none)."),
+    _option("--job-memory", "memory_mb", type=click.IntRange(64, _MOST_MIB), metavar="MIB",
             help="Of a chunk job (default: from model and chunk length)."),
-    _option("--job-scratch", "scratch_mb", type=click.IntRange(16), default=1024, show_default=True, metavar="MIB"),
+    _option("--job-scratch", "scratch_mb", type=click.IntRange(16, _MOST_MIB), default=1024, show_default=True,
+            metavar="MIB"),
     _option("--node-selector", callback=pairs, multiple=True, metavar="KEY=VALUE"),
     _option("--toleration", "tolerations", callback=tolerations, multiple=True, metavar="KEY[=VALUE][:EFFECT]"),
     _option("--priority-class", default="", metavar="NAME"),

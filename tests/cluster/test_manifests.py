@@ -1,13 +1,28 @@
-"""Every document that options can make, as the API server itself judges it."""
+"""Every document that options can make, as the API server itself judges it, and its values as a program gets them."""
 
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from controller.kube import Api, connect
+from controller.manifest import JobOptions, job_document
+from controller.state import Job
 from tests.cluster.site import Site
 from tests.controller import test_manifest as made
+from tests.testbed import pods
+
+SOURCE = Path(__file__).parents[2] / "k8s"
+TELL = (
+    'import json, os, sys; cache = os.environ.get("HF_HUB_CACHE", "");'
+    " print(json.dumps([sys.argv[1:], dict(os.environ), os.path.ismount(cache)]))"
+)
+"""A program that says what it was given. In single quotes it is one word of a shell."""
 
 
 @pytest.fixture
@@ -40,3 +55,121 @@ def test_what_breaks_the_restricted_level_is_told(api: Api) -> None:
     (warning,) = api.try_create("jobs", document)
     assert "would violate PodSecurity" in warning
     assert "seccompProfile" in warning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a program in a pod was given, and its pod."""
+
+    arguments: list[str]
+    environment: dict[str, str]
+    cache_is_mounted: bool
+    log: str
+    pod: dict[str, Any]
+
+
+def run(site: Site, metadata: dict[str, Any], spec: dict[str, Any]) -> Told:
+    """Run a pod as it is, once with ``TELL`` as its program and with empty folders for whatever it mounts."""
+    (container,) = spec["containers"]
+    command = " ".join(container["command"])
+    assert "$" not in TELL
+    if '-P -m controller "$@"' in command:
+        container["command"] = [
+            part.replace('-m controller "$@"', f"-c '{TELL}' \"$@\"") for part in container["command"]
+        ]
+    else:
+        at = container["command"].index("-m")
+        container["command"][at : at + 2] = ["-c", TELL]
+    spec["volumes"] = [{"name": volume["name"], "emptyDir": {}} for volume in spec["volumes"]]
+    container["imagePullPolicy"] = "Never"
+    name = "tells"
+    site.cluster.apply(
+        site.namespace,
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": name}, "spec": spec},
+    )
+    log = pods.finished(site.cluster, site.namespace, name)
+    arguments, environment, mounted = json.loads(log)
+    return Told(
+        arguments=arguments,
+        environment=environment,
+        cache_is_mounted=mounted,
+        log=log,
+        pod=site.cluster.get("--namespace", site.namespace, "pod", name),
+    )
+
+
+def hostile_options(site: Site) -> JobOptions:
+    """Every option that may hold any text, with all the ways to name a variable."""
+    return made.options(
+        chunk_image=site.images.chunk_job,
+        intake_image=site.images.controller,
+        store_url=f"s3://b/{made.HOSTILE}",
+        s3_endpoint=f"http://{made.HOSTILE}",
+        s3_region=made.HOSTILE,
+        model_claim="models",
+        model_path=f"/models/{made.HOSTILE}",
+        env={f"GIVEN_{number}": text for number, text in enumerate(made.DOLLARS)},
+        annotations={"team/note": made.HOSTILE},
+        device="cpu",
+        memory_mb=200,
+        intake_memory_mb=200,
+        scratch_mb=16,
+    )
+
+
+@pytest.mark.parametrize("job", [made.CHUNK, made.INTAKE], ids=["chunk", "intake"])
+def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> None:
+    job = replace(job, task_key=made.HOSTILE, task_sha256=f"{made.HOSTILE}!")
+    options = hostile_options(site)
+    template = job_document(job, options, made.OWNER)["spec"]["template"]
+    told = run(site, {"annotations": template["metadata"]["annotations"]}, template["spec"])
+    uid = told.pod["metadata"]["uid"]
+    of_a_chunk = (["--attempt", "2"], ["--uid", uid]) if job.span is not None else ([], [])
+    assert told.arguments == [
+        *("--store", options.store_url, "--task", job.task_key, "--task-sha256", job.task_sha256, *of_a_chunk[0]),
+        *("--termination-log", "/dev/termination-log", *of_a_chunk[1]),
+    ]
+    given = {**options.env, "AWS_ENDPOINT_URL_S3": options.s3_endpoint, "AWS_REGION": options.s3_region}
+    if job.span is not None:
+        given["HF_HUB_CACHE"] = options.model_path
+        assert told.cache_is_mounted
+    assert {name: told.environment[name] for name in given} == given
+    # What they named was there, and is nowhere else.
+    secret = site.cluster.s3.secret_key
+    assert (told.environment["POD_UID"], told.environment["AWS_SECRET_ACCESS_KEY"]) == (uid, secret)
+    assert told.log.count(secret) == 1
+    assert told.pod["metadata"]["annotations"]["team/note"] == made.HOSTILE
+
+
+@pytest.mark.parametrize(
+    "job,setting,wanted",
+    [
+        ("stenofleet", "MEDIA", ["transcribe", made.HOSTILE]),
+        ("stenofleet-model", "STENOFLEET_MODEL", ["--resolve-model", made.HOSTILE, "--download"]),
+    ],
+)
+def test_a_setting_of_the_manifests_names_no_variable(
+    site: Site, tmp_path: Path, job: str, setting: str, wanted: list[str]
+) -> None:
+    """``args: [$(MEDIA)]`` puts the setting in; what stands in the setting is not looked at again."""
+    folder = shutil.copytree(SOURCE, tmp_path / "k8s") / "base"
+    (folder / "s3.env").write_text("AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\n", encoding="utf-8")
+    path = folder / "settings.env"
+    before = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in before if not line.startswith(f"{setting}=")]
+    given = [f"GIVEN_{number}={text}" for number, text in enumerate(made.DOLLARS)]
+    path.write_text("\n".join([*kept, f"{setting}={made.HOSTILE}", *given, ""]), encoding="utf-8")
+    documents = list(yaml.safe_load_all(site.cluster.kubectl("kustomize", str(folder))))
+    (settings,) = [one for one in documents if one["metadata"]["name"].startswith("stenofleet-settings")]
+    jobs = {one["metadata"]["name"]: one for one in documents if one["kind"] == "Job"}
+    spec = jobs[job]["spec"]["template"]["spec"]
+    site.cluster.apply(site.namespace, {**settings, "metadata": {"name": settings["metadata"]["name"]}})
+    (container,) = spec["containers"]
+    container["image"] = {"controller": site.images.controller, "model": site.images.chunk_job}[container["name"]]
+    for field in ("initContainers", "serviceAccountName"):
+        spec.pop(field, None)
+    told = run(site, {}, spec | {"automountServiceAccountToken": False})
+    assert told.arguments == wanted
+    assert told.environment[setting] == made.HOSTILE
+    assert [told.environment[f"GIVEN_{number}"] for number in range(len(made.DOLLARS))] == list(made.DOLLARS)
+    assert ("AWS_SECRET_ACCESS_KEY" in told.environment) == (job == "stenofleet")

@@ -1,12 +1,16 @@
 """Names and labels: the same for everyone, valid for Kubernetes, and read back as they were written."""
 
+import inspect
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller import labels
 from controller.labels import (
     Identity,
     annotations_of,
@@ -14,6 +18,7 @@ from controller.labels import (
     job_name,
     labels_of,
     lease_name,
+    run_labels,
     same_task,
     selector,
 )
@@ -109,6 +114,41 @@ def test_two_attempts_never_share_a_name(one: Job, other: Job) -> None:
 def test_the_selector_finds_what_the_labels_say() -> None:
     key, _, values = selector([RUN, "f" * 16]).partition(" in ")
     assert labels_of(job(), version="0.1.0")[key] in values.strip("()").split(",")
+
+
+NO_RUNS = (
+    "", "x", "fedora", RUN[:-1], f"{RUN}0", RUN.upper(), f"{RUN}\n", f" {RUN}", "../../../../etc", "$(POD_UID)000000",
+    "a),x notin (b123", "a,b,c,d,e,f,0123", "０123456789abcdef",
+)  # fmt: skip
+USES: dict[str, Callable[[str], object]] = {
+    "lease_name": lease_name,
+    "run_labels": run_labels,
+    "selector": lambda run: selector([RUN, run]),
+    "job_name": lambda run: job_name(replace(job(), run=run)),
+    "job_name of an intake": lambda run: job_name(replace(job(None), run=run)),
+    "labels_of": lambda run: labels_of(replace(job(), run=run), version="0.1.0"),
+}
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+@pytest.mark.parametrize("run", NO_RUNS, ids=repr)
+def test_what_is_no_run_id_makes_no_name_label_or_selector(use: Callable[[str], object], run: str) -> None:
+    use(RUN)
+    with pytest.raises(ValueError, match=re.escape(f"not a run id: {run!r}")):
+        use(run)
+
+
+def test_every_function_that_is_given_a_run_is_tried_with_none() -> None:
+    """Those that make something; the two others read what the server shows, and compare."""
+    given = {
+        name
+        for name, found in vars(labels).items()
+        if inspect.isfunction(found)
+        and found.__module__ == labels.__name__
+        and {"run", "runs", "job"} & inspect.signature(found).parameters.keys()
+        and not name.startswith("_")
+    }
+    assert given - {"annotations_of", "same_task"} == {name.partition(" ")[0] for name in USES}
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import copy
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -529,12 +529,121 @@ def test_documents_share_nothing_that_can_be_changed(one: Document, other: Docum
     assert other == before
 
 
+# ---------------------------------------------------------------- what the kubelet replaces
+
+DOLLARS = ("$(AWS_SECRET_ACCESS_KEY)", "$$", "$(POD_UID)", "$$(X)", "$$$(X)", "$", "$é", "$(", "$()", "a$b$")
+HOSTILE = " ".join(DOLLARS)
+
+
+def expanded(text: str, used: list[str]) -> str:
+    """*text* as the kubelet gives it to a program (k8s.io/kubernetes/third_party/forked/golang/expansion), where no
+    variable is set: *used* gets the names of those it would put in.
+    """
+    out, at = "", 0
+    while at < len(text):
+        one, following = text[at], text[at + 1 : at + 2]
+        end = text.find(")", at)
+        if one == "$" and following == "$":
+            out, at = out + "$", at + 2
+        elif one == "$" and following == "(" and end > 0:
+            used.append(text[at + 2 : end])
+            out, at = out + text[at : end + 1], end + 1
+        else:
+            out, at = out + one, at + 1
+    return out
+
+
+@given(st.text("$()AB é", max_size=12) | st.text(max_size=12))
+def test_a_value_reaches_the_program_as_it_was_given(value: str) -> None:
+    used: list[str] = []
+    found = {item["name"]: item for item in container(chunk(env={"MINE": value}))["env"]}
+    assert expanded(found["MINE"]["value"], used) == value
+    assert not used
+
+
+def hostile(kind: Any) -> Any:
+    """A value of an option's type, with ``HOSTILE`` wherever it holds text; None for one that holds none."""
+    if kind in (str, str | None):
+        return HOSTILE
+    if get_origin(kind) is tuple:
+        return (hostile(get_args(kind)[0]),)
+    if get_origin(kind) is Mapping:
+        return {HOSTILE: HOSTILE}
+    assert kind in (int, int | None) or get_origin(kind) is Literal, f"an option of another type: {kind}"
+    return None
+
+
+def all_hostile(**given_: Any) -> JobOptions:
+    found = {name: hostile(kind) for name, kind in get_type_hints(JobOptions).items()}
+    return options(**{name: value for name, value in found.items() if value is not None} | given_)
+
+
+def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a document with the fields it lies in, names of a mapping's entries among them."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield f"{path}{{}}", name
+            yield from texts_of(item, f"{path}.{'*' if '$' in name else name}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts_of(item, path)
+    elif isinstance(value, str):
+        yield path, value
+
+
+POD = ".spec.template.spec"
+EXPANDED = {f"{POD}.containers.command", f"{POD}.containers.args", f"{POD}.containers.env.value"}
+"""What the kubelet puts variables into, of the fields that are used here: its other ones are ``subPathExpr`` of a mount
+and the commands of probes.
+"""
+LITERAL = {
+    *(f"{place}.metadata.{kind}{of}" for place in ("", ".spec.template") for kind in ("labels", "annotations")
+      for of in ("{}", ".*")),
+    *(".metadata.name", ".metadata.namespace", ".metadata.labels.kueue.x-k8s.io/queue-name"),
+    *(f"{place}.metadata.annotations.stenofleet.io/{name}" for place in ("", ".spec.template")
+      for name in ("task", "task-sha256")),
+    *(f"{POD}.{name}" for name in ("priorityClassName", "runtimeClassName", "serviceAccountName")),
+    *(f"{POD}.{name}" for name in ("imagePullSecrets.name", "nodeSelector{}", "nodeSelector.*")),
+    *(f"{POD}.tolerations{name}" for name in ("{}", ".*", ".key")),
+    *(f"{POD}.volumes.{name}" for name in ("configMap.name", "persistentVolumeClaim.claimName", "image.reference")),
+    *(f"{POD}.containers.{name}" for name in ("image", "env.name", "volumeMounts.mountPath")),
+    *(f"{POD}.containers.env.valueFrom.secretKeyRef.name", f"{POD}.containers.resources.requests.cpu"),
+    *(f"{POD}.containers.resources.{kind}{{}}" for kind in ("requests", "limits")),
+}  # fmt: skip
+"""Fields that neither the kubelet nor the API server puts anything into. Think before you add one."""
+
+MODELS_FROM: tuple[dict[str, str], ...] = ({"model_claim": ""}, {"model_image": ""})
+
+
+@pytest.mark.parametrize("models", MODELS_FROM, ids=["image", "claim"])
+@pytest.mark.parametrize("job", [CHUNK, INTAKE], ids=["chunk", "intake"])
+def test_no_option_and_no_task_can_name_a_variable(job: Job, models: dict[str, str]) -> None:
+    told = replace(job, task_key=HOSTILE, task_sha256=HOSTILE)
+    used: list[str] = []
+    seen: dict[str, list[str]] = {}
+    for path, text in texts_of(job_document(told, all_hostile(**models), OWNER)):
+        if path in EXPANDED:
+            seen.setdefault(path, []).append(expanded(text, used))
+        elif "$" in text:
+            assert path in LITERAL, f"{path} holds {text}: is it expanded?"
+            assert HOSTILE in text
+    assert used == (["POD_UID"] if job is CHUNK else [])
+    command, values = seen[f"{POD}.containers.command"], seen[f"{POD}.containers.env.value"]
+    assert command.count(HOSTILE) == 3, "store, task and its digest"
+    assert values.count(HOSTILE) == (4 if job is CHUNK else 3), "endpoint, region, --job-env, a chunk's models"
+
+
+def test_only_one_text_of_a_command_is_a_reference() -> None:
+    assert container(chunk())["command"].count("$(POD_UID)") == 1
+    assert "$(POD_UID)" not in container(intake())["command"]
+
+
 # ---------------------------------------------------------------- the program behind the command
 
 
 def arguments(document: Document) -> list[str]:
     """The command line as the kubelet makes it."""
-    line = [part.replace("$(POD_UID)", "1f-2e").replace("$$", "$") for part in container(document)["command"]]
+    line = [expanded(part, []).replace("$(POD_UID)", "1f-2e") for part in container(document)["command"]]
     assert line[:5] == ["tini", "--", "python", "-P", "-m"]
     return line[5:]
 
