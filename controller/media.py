@@ -106,7 +106,7 @@ def offset_ms(path: str, media: Media, track: AudioTrack) -> int:
     """
     wanted = ("-show_entries", "frame=best_effort_timestamp_time", "-read_intervals", f"%+#{_FIRST_PACKETS}")
     document = _ffprobe(path, "-select_streams", f"a:{track.number}", *wanted)
-    times = (_ms(frame.get("best_effort_timestamp_time")) for frame in document.get("frames", []))
+    times = (_ms(frame.get("best_effort_timestamp_time")) for frame in _rows(document.get("frames")))
     first_ms = next((time_ms for time_ms in times if time_ms is not None), media.begin_ms)
     return max(0, first_ms - media.begin_ms)
 
@@ -258,8 +258,7 @@ def levels(pcm: Pcm) -> list[float]:
     power = np.einsum("ij,ij->i", samples, samples) / (HOP_SAMPLES * 32768.0**2)
     if spare:
         power[-1] *= HOP_SAMPLES / (HOP_SAMPLES - spare)
-    decibels: list[float] = np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).tolist()
-    return decibels
+    return cast("list[float]", np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).tolist())
 
 
 def _stood_still() -> MediaProblem:
@@ -268,8 +267,7 @@ def _stood_still() -> MediaProblem:
 
 def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
     command = fence.command("ffprobe", size_bytes=0, output_bytes=_PROBE_BYTES)
-    for name, value in fence.INPUT_OPTIONS.items():
-        command += [f"-{name}", value]
+    command += [part for name, value in fence.INPUT_OPTIONS.items() for part in (f"-{name}", value)]
     # Files, for their length can be limited: what a pipe brings would have to be held first.
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as words:
         try:
@@ -287,7 +285,7 @@ def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
             raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", fence.INCOMPLETE) from None
         told.seek(0)
         words.seek(0)
-        return _answer(code, told.read(), words.read(), path)
+        return _answer(code, told.read(_PROBE_BYTES), words.read(_PROBE_BYTES), path)
 
 
 def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
@@ -296,45 +294,57 @@ def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
         raise MediaProblem(
             "is a playlist or another format that is not read here", "name the recording itself, in a media container"
         )
-    if code != 0:
-        raise MediaProblem(f"is not media that ffmpeg can read: {fence.last_words(words, path)}", fence.INCOMPLETE)
-    document: dict[str, Any] = json.loads(told)
-    return document
+    # Neither JSON nor UTF-8, thousands of digits in a number, as many brackets in each other.
+    with contextlib.suppress(ValueError, RecursionError):
+        if code == 0 and isinstance(document := json.loads(told), dict):
+            return document
+    raise MediaProblem(f"is not media that ffmpeg can read: {fence.last_words(words, path)}", fence.INCOMPLETE)
 
 
 def _parse_probe(document: dict[str, Any]) -> Media:
-    container = document.get("format", {})
+    container = _fields(document.get("format"))
     begin_ms = _ms(container.get("start_time")) or 0
-    sounds = [stream for stream in document.get("streams", []) if stream.get("codec_type") == "audio"]
+    sounds = [stream for stream in _rows(document.get("streams")) if stream.get("codec_type") == "audio"]
     return Media(
-        container=str(container.get("format_name", "unknown")),
+        container=_word(container.get("format_name"), "unknown"),
         begin_ms=begin_ms,
-        duration_ms=_ms(container.get("duration")),
+        duration_ms=_ms(container.get("duration"), least_s=0),
         tracks=tuple(
             AudioTrack(
                 number=number,
-                codec=str(stream.get("codec_name", "unknown")),
-                language=str(stream.get("tags", {}).get("language", "und")),
-                duration_ms=_ms(stream.get("duration")) or _clock_ms(stream.get("tags", {}).get("DURATION"), begin_ms),
-                default=bool(stream.get("disposition", {}).get("default")),
+                codec=_word(stream.get("codec_name"), "unknown"),
+                language=_word(_fields(stream.get("tags")).get("language"), "und"),
+                duration_ms=_ms(stream.get("duration"), least_s=0) or _clock_ms(_fields(stream.get("tags")), begin_ms),
+                default=_fields(stream.get("disposition")).get("default") == 1,
             )
             for number, stream in enumerate(sounds)
         ),
     )
 
 
-def _ms(seconds: object) -> int | None:
+def _fields(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _word(value: object, otherwise: str) -> str:
+    """Up to 64 characters of a text that can be shown; *otherwise* where there is none."""
+    return value[:64] if isinstance(value, str) and value and value.isprintable() else otherwise
+
+
+def _ms(seconds: Any, *, least_s: float = -1e9) -> int | None:
     """ffprobe's decimal strings as ms; None for what is missing or nonsense."""
-    try:
-        value = float(str(seconds))
-    except ValueError:
-        return None
-    return round(value * 1000) if -1e9 < value < 1e9 else None
+    with contextlib.suppress(OverflowError, TypeError, ValueError):
+        if least_s <= (value := float(seconds)) <= 1e9:
+            return round(value * 1000)
+    return None
 
 
-def _clock_ms(stamp: object, begin_ms: int) -> int | None:
+def _clock_ms(tags: dict[str, Any], begin_ms: int) -> int | None:
     """Matroska keeps in a tag where a stream ends, in hours, minutes and seconds of its own clock."""
-    found = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", str(stamp))
-    if not found:
-        return None
-    return max(0, round(1000 * (3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]))) - begin_ms)
+    found = re.fullmatch(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d+)?)", _word(tags.get("DURATION"), ""))
+    end_ms = found and _ms(3600 * int(found[1]) + 60 * int(found[2]) + float(found[3]))
+    return None if end_ms is None else max(0, end_ms - begin_ms)

@@ -15,6 +15,8 @@ def lies(honest: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     yield "tag.mp3", id3([], claims=256 << 20) + honest["a.mp3"]
     yield "cover.mp3", id3([(b"APIC", b"\0image/png\0\3\0" + _huge_picture(12_000))]) + honest["a.mp3"]
     yield "language.opus", _with_long_comment(honest["a.opus"])
+    for number, claim in enumerate(_LENGTH_TAGS):
+        yield f"length{number}.mka", with_length_tag(honest["a.mka"], claim)
     yield "flac-1hz.flac", _with_flac_rate(honest["a.flac"], 1)
     yield (
         "nested.mka",
@@ -93,6 +95,26 @@ def _with_long_comment(ogg: bytes) -> bytes:
     tags = b"OpusTags" + vendor + struct.pack("<I", len(comment)) + comment
     head, rest = ogg[: ogg.index(b"OggS", 4)], ogg[ogg.index(b"OggS", ogg.index(b"OpusTags")) :]
     return head + b"".join(_ogg_pages(tags, serial=ogg[14:18])) + rest
+
+
+_LENGTH_TAGS = ("9" * 400 + ":00:00.0", "9" * 5_000 + ":00:00.0", "00:00:00." + "9" * 5_000, "-1:00:00", "1" * 900_000)
+"""How long a track says that it is."""
+
+
+def with_length_tag(matroska: bytes, claim: str) -> bytes:
+    """Matroska tags before its sound: the length of its first track is *claim*."""
+    uid = matroska.index(b"\x73\xc5")
+    uid_size = matroska[uid + 2] & 0x7F
+    track = _element(b"\x63\xc0", _element(b"\x63\xc5", matroska[uid + 3 : uid + 3 + uid_size]))
+    said = _element(b"\x45\xa3", b"DURATION") + _element(b"\x44\x87", claim.encode())
+    tags = _element(b"\x12\x54\xc3\x67", _element(b"\x73\x73", track + _element(b"\x67\xc8", said)))
+    segment, sound = matroska.index(b"\x18\x53\x80\x67") + 4, matroska.index(b"\x1f\x43\xb6\x75")
+    return matroska[:segment] + b"\x01" + b"\xff" * 7 + matroska[segment + 8 : sound] + tags + matroska[sound:]
+
+
+def _element(kind: bytes, body: bytes) -> bytes:
+    """A part of a Matroska file."""
+    return kind + (len(body) | 1 << 56).to_bytes(8) + body
 
 
 def _ogg_pages(packet: bytes, *, serial: bytes) -> Iterator[bytes]:

@@ -2,21 +2,25 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller import fence, media
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.media import BLOCK_SAMPLES, AudioTrack, FlacWriter, Media, Pcm, decode, levels, probe
 from controller.plan import FLOOR_DB
-from tests import river, speech
+from tests import lies, river, speech
 
 RATE = speech.RATE_HZ
 
@@ -214,6 +218,183 @@ def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
 def test_media_without_sound_have_no_track() -> None:
     with pytest.raises(MediaProblem, match="has no audio stream"):
         Media(container="mp4", begin_ms=0, duration_ms=None, tracks=()).track(None)
+
+
+# ---------------------------------------------------------------- whatever ffprobe says
+
+DIGITS = ("9" * 400, "9" * 5000, "1" * 10_000)
+ODD_NUMBERS: list[Any] = [
+    None, True, {}, [], "", "N/A", "nan", "inf", "-inf", "1e400", 1e300, -1e300, float("nan"), float("inf"), 10**400,
+    -(10**400), "1e9", "1.0000001e9", "-1000000001", *DIGITS, "-5", "\ud800", "٣", {"a": 1}, [1], -(2**63),
+]  # fmt: skip
+ODD_STAMPS: list[Any] = [
+    *(f"{digits}:00:00.000000000" for digits in DIGITS), *(f"00:00:00.{digits}" for digits in DIGITS), "999999:59:59",
+    "-1:00:00", "00:00", "1:2:3", "00:99:99", "00:00:nan", "\ud800:00:00", 5, 10**400, None, [], {}, [[["00:00:01"]]],
+]  # fmt: skip
+ODD_TEXTS: list[Any] = [None, 5, 10**400, [], {}, "", "x" * 10**6, "\x1b[2J", "\ud800", "a\nb", "\0", "é" * 100]
+
+
+def name_of(value: object) -> str:
+    """A short name for a long value."""
+    text = ascii(value)
+    return text if len(text) < 20 else f"{text[:12]}… {len(text)}"
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+def told(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def answered(raw: bytes) -> Media | None:
+    """What comes of ffprobe's words; None where they are a fault of the file."""
+    try:
+        found = media._parse_probe(media._answer(0, raw, b"", "/media/a.mka"))
+    except MediaProblem:
+        return None
+    lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
+    assert all(length is None or 0 <= length <= 2 * 10**12 for length in lengths)
+    assert abs(found.begin_ms) <= 10**12
+    words = [found.container, *(word for track in found.tracks for word in (track.codec, track.language))]
+    assert all(0 < len(word) <= 64 and word.isprintable() for word in words)
+    assert [track.number for track in found.tracks] == list(range(len(found.tracks)))
+    with pytest.raises(MediaProblem) as missing:
+        found.track(len(found.tracks))
+    assert len(missing.value.advice) < 1000
+    return found
+
+
+def sound(**fields: Any) -> dict[str, Any]:
+    return {"codec_type": "audio", "codec_name": "aac", **fields}
+
+
+def of_one(**fields: Any) -> AudioTrack:
+    found = answered(told({"streams": [sound(**fields)], "format": {"format_name": "matroska,webm"}}))
+    assert found
+    (track,) = found.tracks
+    return track
+
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([*ODD_NUMBERS, *ODD_STAMPS, *ODD_TEXTS])
+)
+any_json = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+
+
+def shaped(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A document that has some of these fields, or is none."""
+    return st.fixed_dictionaries({}, optional={name: kind | any_json for name, kind in fields.items()}) | any_json
+
+
+answers = shaped(
+    format=shaped(format_name=leaves, start_time=leaves, duration=leaves),
+    streams=st.lists(
+        shaped(
+            codec_type=st.just("audio"),
+            codec_name=leaves,
+            duration=leaves,
+            tags=shaped(language=leaves, DURATION=leaves),
+            disposition=shaped(default=leaves),
+        ),
+        max_size=3,
+    ),
+    frames=st.lists(shaped(best_effort_timestamp_time=leaves), max_size=3),
+)
+
+
+@given(answers)
+def test_any_document_of_ffprobes_is_media_or_a_fault_of_the_file(document: object) -> None:
+    found = answered(told(document))
+    assert (found is None) == (not isinstance(document, dict))
+
+
+@given(st.binary(max_size=50) | answers.map(lambda document: told(document)[:-1]))
+def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> None:
+    answered(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"{", b"null", b"[]", b'"audio"', b"1", b'{"streams": [}', b"\xff\xfe", b'{"format": "\xff"}',
+        b'{"a":' + b"9" * 5000 + b"}", nested(100_000).encode(), b'{"streams":' + nested(100_000).encode() + b"}",
+    ],
+    ids=name_of,
+)  # fmt: skip
+def test_what_is_no_document_is_a_fault_of_the_file(raw: bytes) -> None:
+    with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
+        media._answer(0, raw, b"", "/media/a.mka")
+    assert fault.value.advice == fence.INCOMPLETE
+
+
+@pytest.mark.parametrize("nothing", [None, 5, "audio", [], {}, [None], [[]], ["audio"], [{"codec_type": "video"}]])
+def test_fields_of_another_type_are_no_fields(nothing: object) -> None:
+    assert answered(told({"streams": nothing, "format": nothing})) == Media(
+        container="unknown", begin_ms=0, duration_ms=None, tracks=()
+    )
+    plain = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=False)
+    assert of_one(tags=nothing, disposition=nothing, duration=nothing if nothing != 5 else None) == plain
+
+
+@pytest.mark.parametrize("number", ODD_NUMBERS, ids=name_of)
+def test_times_are_of_a_recording_or_unknown(number: object) -> None:
+    answered(told({"streams": [sound(duration=number)], "format": {"start_time": number, "duration": number}}))
+
+
+@pytest.mark.parametrize("stamp", ODD_STAMPS, ids=name_of)
+@pytest.mark.parametrize("start", ["0", "-999999999", "999999999"])
+def test_a_tag_tells_a_length_or_nothing(stamp: object, start: str) -> None:
+    found = answered(told({"streams": [sound(tags={"DURATION": stamp})], "format": {"start_time": start}}))
+    assert found
+    if stamp not in ("00:99:99", *(f"00:00:00.{digits}" for digits in DIGITS)):
+        assert found.tracks[0].duration_ms is None
+
+
+@pytest.mark.parametrize(
+    "stamp,ms", [("00:00:01.016000000", 1016), ("10:00:00.5", 36_000_500), ("01:02:03", 3_723_000)]
+)
+def test_a_tag_as_ffmpeg_writes_it_is_a_length(stamp: str, ms: int) -> None:
+    assert of_one(tags={"DURATION": stamp}).duration_ms == ms
+
+
+@pytest.mark.parametrize("word", ODD_TEXTS, ids=name_of)
+def test_names_are_short_and_can_be_shown(word: object) -> None:
+    found = of_one(codec_name=word, tags={"language": word})
+    if not (isinstance(word, str) and word[:1] in {"x", "é"}):
+        assert (found.codec, found.language) == ("unknown", "und")
+
+
+@given(answers, st.sampled_from([-(10**12), -1, 0, 10**12]))
+def test_a_beginning_is_never_before_the_recordings(document: Any, begin_ms: int) -> None:
+    track = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(media, "_ffprobe", lambda *_: document if isinstance(document, dict) else {})
+        late_ms = media.offset_ms(
+            "/a", Media(container="", begin_ms=begin_ms, duration_ms=None, tracks=(track,)), track
+        )
+    assert 0 <= late_ms <= 2 * 10**12
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_matroska_file_whose_tag_has_hundreds_of_digits_is_cut(tmp_path: Path, digits: int) -> None:
+    honest = speech.encode(clicks(4), tmp_path / "honest.mka", "-fflags", "+bitexact")
+    path = tmp_path / "liar.mka"
+    path.write_bytes(lies.with_length_tag(honest.read_bytes(), "9" * digits + ":00:00.000000000"))
+    raw = media._ffprobe(str(path), "-show_entries", media._ENTRIES)
+    assert raw["streams"][0]["tags"]["DURATION"].startswith("9" * digits)
+    found = probe(str(path))
+    assert found.tracks[0].duration_ms is None
+    assert len(decoded(path)) == pytest.approx(4 * RATE, abs=RATE // 10)
 
 
 # ---------------------------------------------------------------- the fence
