@@ -10,12 +10,12 @@ import logging
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from chunk_job.contract import ExitCode, JobError, JobFailure
+from chunk_job.text import masked, printable, shown
 
 log = logging.getLogger("stenofleet.job")
 
@@ -41,10 +41,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lifeline", type=int, metavar="FD", help="a pipe from the parent; exit when it closes")
 
 
+class _OneLine(logging.Formatter):
+    """A record as one line, printable and masked: it may hold file names and what tools say, and a log is read on a
+    terminal. Only a traceback keeps its line breaks.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        return masked(printable(super().formatMessage(record)))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (the library's name)
+        return shown(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 (the library's name)
+        return shown(super().formatStack(stack_info))
+
+
+def _log_trace(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        log.error("an unexpected error ended a thread", exc_info=ended.exc_value)
+
+
 def start_logging() -> None:
     """Plain lines on stderr, and only ours: libraries would log what was said."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("stenofleet").setLevel(logging.INFO)
+    threading.excepthook = _log_trace
+
+
+def tell(line: str) -> None:
+    """Write a line of data to stdout."""
+    sys.stdout.write(f"{printable(line)}\n")
 
 
 def hold_lifeline(descriptor: int | None) -> None:
@@ -68,8 +96,9 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
         failure = error
     except MemoryError:
         failure = JobError(ExitCode.BUG, "out of memory", "give the job more memory or make the chunks shorter")
-    except Exception as error:  # noqa: BLE001 (the last line of defence: whatever it is gets a name and a trace)
-        traceback.print_exc()
+    except Exception as error:
+        # The last line of defence: whatever it is gets a name and a trace.
+        log.exception("an unexpected error")
         failure = JobError(ExitCode.BUG, f"{type(error).__name__}: {error}", "this is a bug: report it with the log")
     else:
         return ExitCode.DONE
@@ -83,10 +112,11 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
 
 
 def _last_words(failure: JobError) -> bytes:
-    """As much of it as Kubernetes keeps: cut in the middle it would be no document."""
+    """As much of it as Kubernetes keeps: cut in the middle it would be no document. It is printed by kubectl, too."""
     document = b""
+    texts = (shown(failure.summary), shown(failure.advice))
     for limit in (1900, 800, 300):
-        parts = [text.encode()[:limit].decode(errors="ignore") for text in (failure.summary, failure.advice)]
+        parts = [text.encode()[:limit].decode(errors="ignore") for text in texts]
         document = JobFailure(code=failure.code, summary=parts[0], advice=parts[1]).encode()
         if len(document) <= _LAST_WORDS_BYTES:
             break

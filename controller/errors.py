@@ -13,6 +13,8 @@ Touches: nothing. One base, few leaves, each with the exit code of the command l
 
 from __future__ import annotations
 
+from chunk_job.text import masked
+
 
 class StenofleetError(Exception):
     """Base of everything the command line reports: what happened, and what to do."""
@@ -20,9 +22,9 @@ class StenofleetError(Exception):
     exit_code = 1
 
     def __init__(self, summary: str, advice: str = "") -> None:
-        super().__init__(summary)
-        self.summary = summary
-        self.advice = advice
+        # Here, so that what people typed into a URL reaches neither a terminal nor a document.
+        self.summary, self.advice = masked(summary), masked(advice)
+        super().__init__(self.summary)
 
 
 class UsageProblem(StenofleetError):

@@ -1,7 +1,7 @@
 """What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
 
-Touches: the terminal (stderr). Untrusted text (file names, ffmpeg's words, logs) is made harmless in
-:func:`printable`, and nowhere else.
+Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`ask` or
+:class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made harmless here.
 """
 
 from __future__ import annotations
@@ -17,32 +17,41 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from chunk_job.text import printable, shown
 from controller.state import Progress as RunProgress
 
 HEARTBEAT_S = 15.0
 
 
-def printable(text: str) -> str:
-    """*text* with control characters and broken encodings as escapes: a name must not steer a terminal."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in text
-    )
-
-
 def say(text: str) -> None:
-    """A line of talk on stderr."""
-    _write("\n".join(printable(line) for line in text.split("\n")), sys.stderr)
+    """Write lines for people to stderr."""
+    _write(shown(text), sys.stderr)
 
 
-def tell(text: str) -> None:
-    """A line of data on stdout."""
-    _write(text, sys.stdout)
+def tell(text: str, *, exact: bool = False) -> None:
+    """Write lines of data to stdout.
+
+    *exact*: one line that programs read (a path, the address of an object, JSON of ``text.json_line``): not masked.
+    """
+    _write(printable(text) if exact else shown(text), sys.stdout)
+
+
+def ask(question: str) -> bool:
+    """Ask for yes or no on the terminal. Raises :class:`click.Abort` where nobody can answer."""
+    return click.confirm(shown(question), err=True)
+
+
+def _one_line(text: str) -> str:
+    """*text* without line breaks, for what has one line."""
+    return shown(printable(text))
 
 
 def _write(text: str, stream: TextIO) -> None:
+    # A terminal of another locale than UTF-8 has characters that it cannot show.
+    encoding = stream.encoding or "utf-8"
     try:
-        click.echo(text, file=stream)
+        # Anything else may be untrusted, so only here: TID251.
+        click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
     except BrokenPipeError:
         # Whoever read this has gone (`| head`). The work goes on, and what else there is to say goes nowhere.
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -89,7 +98,7 @@ class Heartbeat:
     def event(self, name: str, text: str) -> None:
         """Say it, with the run's name."""
         if not self._quiet:
-            say(f"{name}: {text}".replace("\n", "\\n"))
+            say(_one_line(f"{name}: {text}"))
 
     def show(self, runs: Sequence[RunProgress]) -> None:
         """Say how far everything is, if it is time."""
@@ -127,7 +136,7 @@ class Bars:
 
     def event(self, name: str, text: str) -> None:
         """Print it above the bars."""
-        self._console.print(Text(printable(f"{name}: {text}")))
+        self._console.print(Text(_one_line(f"{name}: {text}")))
 
     def show(self, runs: Sequence[RunProgress]) -> None:
         """Move the bars."""
@@ -141,7 +150,8 @@ class Bars:
             if run.run not in self._tasks:
                 if run.state in ("waiting", "following"):
                     continue
-                self._tasks[run.run] = self._bars.add_task("", total=100, label=printable(run.name)[:40], detail="")
+                label = _one_line(run.name)[:40]
+                self._tasks[run.run] = self._bars.add_task("", total=100, label=label, detail="")
             self._bars.update(
                 self._tasks[run.run],
                 completed=run.percent,

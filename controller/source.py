@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -17,6 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from chunk_job.contract import JobError
 from chunk_job.store import Store, StoredObject, StoreUnavailable, open_store
+from chunk_job.text import masked_name
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.records import Source
 
@@ -26,6 +28,9 @@ _SAMPLE_BYTES = 1 << 20
 _SPARE_BYTES = 256 << 20
 _EMPTY_ADVICE = "check how it was copied or recorded"
 _S3 = "s3://"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_DOWNLOAD = "download the recording first, or name an object in S3: s3://bucket/key"
+_KEYS = "write s3://bucket/key, and give the keys by the usual AWS variables"
 
 
 def is_object(name: str) -> bool:
@@ -39,7 +44,17 @@ def inspect(name: str | Path) -> Source:
     Raises :class:`MediaProblem` for what cannot be a recording (nothing there, a folder, a device, no bytes, no access)
     and :class:`EnvironmentProblem` where S3 itself cannot be asked.
     """
-    return _inspect_object(str(name)) if is_object(str(name)) else _inspect_file(Path(name))
+    if is_object(str(name)):
+        return _inspect_object(str(name))
+    if (scheme := _SCHEME.match(str(name))) and not os.path.lexists(name):
+        advice = "name its path, without file://" if scheme[1].lower() == "file" else _DOWNLOAD
+        raise MediaProblem(f"{masked_name(str(name))}: URLs of this kind are not read", advice)
+    return _inspect_file(Path(name))
+
+
+def inspect_uri(uri: str) -> Source:
+    """The source behind a URI of a document. Raises as :func:`inspect` does."""
+    return inspect(uri if is_object(uri) else local_path(uri))
 
 
 def local_path(uri: str) -> Path:
@@ -147,6 +162,8 @@ def _inspect_object(url: str) -> Source:
 def _opened(url: str) -> tuple[Store, str]:
     """The bucket of an object, and its key, in which every character counts. Raises :class:`JobError`."""
     bucket, _, key = url.removeprefix(_S3).partition("/")
+    if "@" in url and ("@" in bucket or ":" in bucket):
+        raise MediaProblem(f"{masked_name(url)}: an address with a user in it is not read", _KEYS)
     if not key or not key.isprintable():
         raise MediaProblem(f"{url}: names no object", "write s3://bucket/folder/recording.mp4")
     if any(part.startswith(".") or not part for part in key.split("/")):

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from chunk_job.text import printable
 from controller import fence, source
 from controller.errors import StenofleetError
 from controller.intake import plan_only
 from controller.plan import PlanOptions
-from controller.progress import printable
 
 PEAK_MB = 768
 """More than any tool of ffmpeg takes for any of our files: 512 MB at once, and itself."""

@@ -7,9 +7,11 @@ costs what click costs.
 from __future__ import annotations
 
 import importlib
+import io
+import logging
 import os
 import sys
-import tomllib
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,9 @@ from typing import Any, NoReturn
 import click
 
 from chunk_job.contract import JobError
+from chunk_job.text import printable, shown
+from controller.cli.settings import default as default_of
+from controller.cli.settings import read as read_settings
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 
 _COMMANDS = {
@@ -45,12 +50,22 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
 5 none written, 8 cancelled, 130/143 interrupted (the resume command is printed).
-Every option can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml; a flag wins over both.
+Options can be given as STENOFLEET_<OPTION> or, but for those that remove, replace or fetch something, in
+./stenofleet.toml; a flag wins over both.
 """
+
+
+class _Context(click.Context):
+    """Shows defaults in help, some of which the settings file gives."""
+
+    def get_help(self) -> str:
+        return shown(super().get_help())
 
 
 class _Group(click.Group):
     """Commands by name, imported on demand."""
+
+    context_class = _Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -62,6 +77,8 @@ class _Group(click.Group):
         found: click.Command | None = (
             getattr(importlib.import_module(module), f"{cmd_name}_command") if module else None
         )
+        if found:
+            found.context_class = _Context
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -101,13 +118,14 @@ _SHORT_HELP = {
 @click.pass_context
 def stenofleet(ctx: click.Context) -> None:
     """Long audio and video to transcripts, one short-lived process per chunk."""
-    ctx.default_map = _config(Path(CONFIG_FILE))
+    ctx.default_map = _config(Path(CONFIG_FILE), str(ctx.invoked_subcommand))
     if unknown := _unknown_variables():
-        click.echo(f"stenofleet: no option is called {', '.join(unknown)}: not read", err=True)
+        _say(f"stenofleet: no option is called {', '.join(unknown)}: not read")
 
 
 def main() -> NoReturn:
     """The console script."""
+    write_others_harmless()
     sys.exit(run())
 
 
@@ -116,55 +134,80 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = stenofleet.main(args=arguments, prog_name="stenofleet", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("aborted", err=True)
+        _say("aborted")
         return 130
     except click.ClickException as error:
-        error.show()
+        # Click's own lines; they repeat values, also those of the settings file.
+        lines = io.StringIO()
+        error.show(file=lines)
+        _say(lines.getvalue().removesuffix("\n"))
         return error.exit_code
     except (StenofleetError, JobError) as error:
-        # Not at the top: rich and everything behind it is only needed to talk.
-        from controller.progress import say
-
-        say(f"stenofleet: {error.summary}")
+        # In one line, whatever is in it.
+        _say(printable(f"stenofleet: {error.summary}"))
         if error.advice:
-            say(f"  {error.advice}")
+            _say(f"  {error.advice}")
         # A JobError comes from the store, asked by a command that only looks.
         return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
     except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)
-        traceback.print_exc()
-        click.echo("stenofleet: this is a bug: report it with the lines above; the same command resumes", err=True)
+        _say(traceback.format_exc().removesuffix("\n"))
+        _say("stenofleet: this is a bug: report it with the lines above; the same command resumes")
         return 1
     return code if isinstance(code, int) else 0
 
 
-def _config(path: Path) -> dict[str, Any]:
-    """Defaults from the project's file, for every command that has the option. Raises :class:`UsageProblem`."""
-    if not path.is_file():
+class _Aside(logging.Handler):
+    """What libraries warn of, where no handler is set up: they quote servers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(printable(self.format(record)))
+
+
+def _say_trace(ended: threading.ExceptHookArgs) -> None:
+    if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        _say("".join(traceback.format_exception(ended.exc_value)).removesuffix("\n"))
+
+
+def write_others_harmless() -> None:
+    """Have what libraries log and what ends a thread written like everything else, for the rest of this process."""
+    logging.lastResort = _Aside(logging.WARNING)
+    threading.excepthook = _say_trace
+
+
+def _say(text: str) -> None:
+    # Not at the top: rich and everything behind it is only needed to write to the terminal.
+    from controller.progress import say
+
+    say(text)
+
+
+def _config(path: Path, command: str) -> dict[str, Any]:
+    """Defaults of *command* from the settings file at *path*; says on stderr which. Raises :class:`UsageProblem`."""
+    settings = read_settings(path)
+    if not settings:
         return {}
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"{path}: {error}", "mend the file or move it away") from error
-    options = {key.replace("-", "_"): value for key, value in table.items()}
-    known: set[str] = set()
-    maps: dict[str, Any] = {}
-    for name, parameters in _options():
-        typed = {
-            long[2:].replace("-", "_"): parameter.name
-            for parameter in parameters
-            for long in parameter.opts
-            if long.startswith("--")
-        }
-        known |= typed.keys()
-        maps[name] = {typed[key]: value for key, value in options.items() if key in typed}
-    if unknown := sorted(options.keys() - known):
-        raise UsageProblem(f"{path}: no option is called {', '.join(unknown)}", "see stenofleet transcribe --help")
-    return maps
+    typed = {
+        name: {long[2:]: option for option in options for long in option.opts if long.startswith("--")}
+        for name, options in _options()
+    }
+    known = {name for options in typed.values() for name in options}
+    if unknown := sorted(settings.keys() - known):
+        told = ", ".join(name[:60] for name in unknown[:5])
+        raise UsageProblem(f"{path}: no option is called {told}", "see stenofleet transcribe --help")
+    context = click.Context(stenofleet)
+    mine = {name: typed[command][name] for name in settings if name in typed[command]}
+    if mine:
+        _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in mine)}")
+    values = {
+        str(option.name): default_of(path, name, settings[name], option, context) for name, option in mine.items()
+    }
+    return {command: values}
 
 
 def _unknown_variables() -> list[str]:
     """Variables that look like options and are none: a slip in one would be the default in silence."""
-    found = {name for name in os.environ if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
+    variables = os.environ  # noqa: TID251 (where options come from)
+    found = {name for name in variables if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
     if not found:
         return []
     return sorted(found - {str(option.envvar) for _, options in _options() for option in options})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import shutil
 
 import click
 from click.shell_completion import get_completion_class
 
+from chunk_job.text import json_line
 from controller import cli
 from controller.cli import options as shared
+from controller.progress import tell
 
 _PACKAGES = (
     "stenofleet",
@@ -32,10 +33,10 @@ def version_command(*, as_json: bool) -> int:
     facts = {name: _version(name) for name in _PACKAGES}
     facts |= {"python": platform.python_version(), "ffmpeg": shutil.which("ffmpeg") or "missing"}
     if as_json:
-        click.echo(json.dumps(facts))
+        tell(json_line(facts), exact=True)
     else:
         for name, version in facts.items():
-            click.echo(f"{name:16} {version}")
+            tell(f"{name:16} {version}", exact=True)
     return 0
 
 
@@ -53,5 +54,7 @@ def completion_command(shell: str) -> int:
     """Print SHELL's completion script, to be saved where the shell looks for completions."""
     completion = get_completion_class(shell)
     assert completion is not None
-    click.echo(completion(cli.stenofleet, {}, "stenofleet", "_STENOFLEET_COMPLETE").source())
+    script = completion(cli.stenofleet, {}, "stenofleet", "_STENOFLEET_COMPLETE").source()
+    # Raw: nothing in it comes from outside, and a shell reads its tabs.
+    click.echo(script)  # noqa: TID251
     return 0

@@ -1,5 +1,6 @@
 """The manners of a job's process: its lifeline, its last words, its leaving."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 from chunk_job import process
 from chunk_job.contract import ExitCode, JobError, JobFailure
+from chunk_job.text import printable
 
 OUT_OF_MEMORY = "out of memory"
 
@@ -47,8 +49,25 @@ def test_long_last_words_stay_a_document_that_kubernetes_keeps_whole(tmp_path: P
     said = (tmp_path / "words").read_bytes()
     assert len(said) <= 4096
     told = JobFailure.decode(said)
-    assert text * 20 in told.summary
-    assert text * 20 in told.advice
+    # Shown by `kubectl describe`, too.
+    assert printable(text) * 20 in told.summary
+    assert printable(text) * 20 in told.advice
+    assert (told.summary + told.advice).isprintable()
+
+
+def test_the_termination_message_steers_no_terminal_and_repeats_no_secret(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise JobError(
+            ExitCode.BAD_INPUT, "a\x1b]0;x\x9b.mp4 \u202e http://user:hush@host", "one\ntwo?X-Amz-Signature=hush"
+        )
+
+    process.work(fail, tmp_path / "words")
+    said = (tmp_path / "words").read_text(encoding="utf-8")
+    assert said.removesuffix("\n").isprintable()
+    assert "hush" not in said
+    told = JobFailure.decode(said.encode())
+    assert told.summary == "a\\x1b]0;x\\x9b.mp4 \\u202e http://***@host"
+    assert told.advice == "one\ntwo?X-Amz-Signature=***"
 
 
 def test_work_that_ends_well_has_no_last_words(tmp_path: Path) -> None:
@@ -63,6 +82,36 @@ def test_a_failure_without_a_place_for_last_words_is_still_told(
     assert process.work(lambda: failing(JobError(ExitCode.ACCESS_DENIED, "no", "ask")), words) == ExitCode.ACCESS_DENIED
     assert "no: ask" in caplog.messages
     assert any("no termination message" in line for line in caplog.messages) == (words is not None)
+
+
+# ---------------------------------------------------------------- the log
+
+
+def logged(message: str, *arguments: object, error: Exception | None = None) -> str:
+    """What the handler of a job writes of one record."""
+    trace = (type(error), error, None) if error else None
+    record = logging.LogRecord("stenofleet.x", logging.ERROR, "x.py", 1, message, arguments, trace)
+    return process._OneLine("%(message)s").format(record)
+
+
+def test_a_record_is_one_line_that_steers_no_terminal() -> None:
+    line = logged("%s: %s", "a\x1b[2J\nprogress 9000 of 9000 ms", "\x9b\u202e\x00\udcff")
+    assert line == "a\\x1b[2J\\nprogress 9000 of 9000 ms: \\x9b\\u202e\\x00\\udcff"
+
+
+def test_a_record_repeats_no_secret() -> None:
+    assert logged("no %s", "s3://user:hush@bucket/key") == "no s3://***@bucket/key"
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    first, *lines = logged("x\ny", error=ValueError("\x1b[2J\nat http://user:hush@host")).split("\n")
+    assert first == "x\\ny"
+    assert lines == ["ValueError: \\x1b[2J", "at http://***@host"]
+
+
+def test_the_line_of_data_on_stdout_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    process.tell("/models/a\x1bb\nc")
+    assert capsys.readouterr().out == "/models/a\\x1bb\\nc\n"
 
 
 # ---------------------------------------------------------------- real processes
@@ -124,6 +173,49 @@ def test_only_our_own_loggers_are_heard() -> None:
     )
     with python(code) as child:
         assert child.communicate(timeout=20) == (b"", b"ours\ntheir warning\n")
+
+
+@pytest.mark.process
+def test_what_ends_a_thread_is_traced_in_the_log_too() -> None:
+    code = (
+        "import threading; from chunk_job import process; process.start_logging()\n"
+        "def fail(): raise ValueError('\\x1b[2J')\n"
+        "thread = threading.Thread(target=fail); thread.start(); thread.join()"
+    )
+    with python(code) as child:
+        _, err = child.communicate(timeout=20)
+    told = err.decode().splitlines()
+    assert told[0] == "an unexpected error ended a thread"
+    assert told[-1] == "ValueError: \\x1b[2J"
+
+
+@pytest.mark.process
+def test_a_bug_is_traced_in_the_log_without_what_steers_a_terminal() -> None:
+    code = (
+        "from chunk_job import process; process.start_logging()\n"
+        "def fail(): raise ValueError('\\x1b[2J\\x9b http://user:hush@host')\n"
+        "process.leave(process.work(fail, None))"
+    )
+    with python(code) as child:
+        out, err = child.communicate(timeout=20)
+    assert (child.returncode, out) == (ExitCode.BUG, b"")
+    told = err.decode().split("\n")
+    assert "Traceback (most recent call last):" in told
+    assert "ValueError: \\x1b[2J\\x9b http://***@host" in told
+    assert told[-2] == "ValueError: \\x1b[2J\\x9b http://***@host: this is a bug: report it with the log"
+    assert all(line.isprintable() for line in told)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("module", ["chunk_job", "controller.intake"])
+def test_a_wrong_argument_is_repeated_printable_and_masked(module: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", module, "--lifeline", "\x1b[2Jhttp://user:hush@host"],
+        capture_output=True, check=False, timeout=20, text=True,
+    )  # fmt: skip
+    assert ended.returncode == ExitCode.USAGE
+    assert "[2Jhttp://***@host" in ended.stderr
+    assert "\x1b" not in ended.stderr
 
 
 @pytest.mark.process

@@ -1,15 +1,17 @@
 """What a person sees: one percentage that never goes back, and names that steer no terminal."""
 
 import io
+import json
+import sys
 from typing import Any
 
+import click
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
+from chunk_job.text import json_line
 from controller import progress
-from controller.progress import Bars, Heartbeat, clock, overall, printable, say, summary_line
+from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell
 from controller.state import Progress, State
 
 
@@ -51,31 +53,66 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
 # ---------------------------------------------------------------- untrusted text
 
 
-@pytest.mark.parametrize(
-    "text,shown",
-    [
-        ("plain é 日本 🎬", "plain é 日本 🎬"),
-        ("\x1b[31mred", "\\x1b[31mred"),
-        ("a\rb\nc\td", "a\\rb\\nc\\td"),
-        ("\u202egpj.exe", "\\u202egpj.exe"),
-        ("\udcff", "\\udcff"),
-        ("\x9b2J\x00\x7f", "\\x9b2J\\x00\\x7f"),
-    ],
-)
-def test_what_could_steer_a_terminal_is_escaped(text: str, shown: str) -> None:
-    assert printable(text) == shown
-
-
-@given(st.text(st.characters(codec=None)))
-def test_whatever_it_is_it_can_be_printed(text: str) -> None:
-    shown = printable(text)
-    assert shown.isprintable()
-    shown.encode()
+EVIL = "one\x1b[2J\x9b\n\u202etwo\x00 http://user:hush@host"
+HARMLESS = "one\\x1b[2J\\x9b\n\\u202etwo\\x00 http://***@host\n"
 
 
 def test_talk_goes_to_stderr_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
-    say("one\x1b\ntwo")
-    assert capsys.readouterr() == ("", "one\\x1b\ntwo\n")
+    say(EVIL)
+    assert capsys.readouterr() == ("", HARMLESS)
+
+
+def test_data_goes_to_stdout_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(EVIL)
+    assert capsys.readouterr() == (HARMLESS, "")
+
+
+@pytest.mark.parametrize("path", ["/a\x1bb\nc?X-Amz-Date=1.txt", "s3://bucket/a@b/c?sig=1.txt"])
+def test_a_path_is_one_line_in_which_nothing_is_masked(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(path, exact=True)
+    assert capsys.readouterr().out == path.replace("\x1b", "\\x1b").replace("\n", "\\n") + "\n"
+
+
+def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"a": EVIL, "b": "\x7f", "c": ["s3://bucket", "x:@y", "https://h/?sig=1", "é"]}
+    tell(json_line(document), exact=True)
+    line = capsys.readouterr().out
+    assert json.loads(line) == document
+    assert line.removesuffix("\n").isprintable()
+
+
+def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    tell("/é/日.txt", exact=True)
+    sys.stdout.flush()
+    assert raw.getvalue().decode("latin-1") == "/é/\\u65e5.txt\n"
+
+
+@pytest.mark.parametrize("answer,yes", [("y", True), ("n", False), ("", False)])
+def test_a_question_is_harmless_too(
+    answer: str, yes: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def reply(prompt: str) -> str:
+        asked.append(prompt)
+        return answer
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", reply)
+    assert ask("Remove \x1b[2J from http://user:hush@host?") is yes
+    told = capsys.readouterr().err + "".join(asked)
+    assert "Remove \\x1b[2J from http://***@host? [y/N]" in told
+    assert "\x1b" not in told
+
+
+def test_a_question_that_nobody_answers_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("click.termui.visible_prompt_func", gone)
+    with pytest.raises(click.Abort):
+        ask("Remove it?")
 
 
 # ---------------------------------------------------------------- figures
@@ -153,8 +190,8 @@ def test_a_heartbeat_comes_every_fifteen_seconds_and_with_each_chunk(
 
 
 def test_events_are_one_line_each_with_the_runs_name(capsys: pytest.CaptureFixture[str]) -> None:
-    Heartbeat().event("a\x1b.mp4", "two\nlines")
-    assert capsys.readouterr().err == "a\\x1b.mp4: two\\nlines\n"
+    Heartbeat().event("a\x1b.mp4", "two\nlines of http://user:hush@host")
+    assert capsys.readouterr().err == "a\\x1b.mp4: two\\nlines of http://***@host\n"
 
 
 def test_quiet_is_quiet(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,3 +243,10 @@ def test_markup_and_escapes_in_names_are_only_text() -> None:
     assert "[bold]\\x1b[2J.mp4" in told
     assert "[red]x\\x1b]0;title: [/red]" in told
     assert "\x1b[2J" not in told
+
+
+def test_bars_repeat_no_secret() -> None:
+    told = on_terminal([run(name="http://user:hush@host\n.mp4")], event=("a", "no http://user:hush@host\x9b\n"))
+    assert "http://***@host\\n.mp4" in told
+    assert "a: no http://***@host\\x9b\\n" in told
+    assert "hush" not in told

@@ -1,0 +1,157 @@
+"""Text that is not to be trusted, made fit for terminals and logs: escapes for control characters, ``***`` for secrets.
+
+Touches: nothing. Whatever is written for people passes :func:`shown`; errors pass :func:`masked` where they are made,
+so that a secret of a URL reaches no log and no document either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import unquote
+
+_MASK = "***"
+
+# Where an address begins. A path that was made of a URL has one slash left.
+_BEGIN = r"(\b(?:https?|s3|ftps?|sftp|ssh):/+|://)"
+# A quote, but not one that ends a string of JSON.
+_QUOTE = r'"(?![,:}\]])'
+_NO_PORT = r"""(?!\d*(?:[\s/?#'"`,;:.)\]}>|]|$))"""
+
+# An address ends at the first of "/", "?" and "#", but people type passwords that hold these: what follows a colon and
+# is no port is one. The lengths are bounded because many beginnings without an end would take time that grows with the
+# square of the text.
+_USERS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf'{_BEGIN}(?:[^\s/?#@:\[\]"]|{_QUOTE}){{0,256}}:{_NO_PORT}[^\s@][^@\n]{{0,256}}@',
+        rf'{_BEGIN}(?:[^\s/?#"]|{_QUOTE})*@',
+    )
+)
+# No address of s3:// has a port, and none with a user is ever used: up to the last "@" everything may be a password.
+_S3_USER = re.compile(rf'(\bs3:/+)(?:[^\s/@:"]|{_QUOTE}){{0,256}}[:@]', re.IGNORECASE)
+
+_SPACE = re.compile(r"\s")
+_WORD = re.compile(r"\S+")
+_PARAMETER = re.compile(r"[?&;#]([^=?&;#\s]+)=")
+_VALUE = re.compile(r"[^&;#\s]*")
+_ENCODED = re.compile(r"[^?&;#\s]*")
+# What ends a sentence, a quotation or a document behind a URL, and stays readable.
+_BEHIND = "'\"`)]}>,.:"
+# Redirections carry URLs in URLs, encoded as often; nobody writes deeper ones.
+_MOST_NESTED = 3
+_MOST_PASSES = 8
+
+# Of a parameter's name, as letters and digits alone.
+_SECRET = re.compile(
+    r".*(?:token|secret|signature|credentials?|password|passwd|passphrase|apikey|accesskey|accesskeyid|secretkey"
+    r"|accessid|authorization|jwt|sessionid)"
+    r"|auth|code|hmac|key|keypairid|pass|pw|pwd|sid|sig"
+)
+# These are no ordinary words, and are secrets in a path without a server too.
+_PLAIN_SECRET = re.compile(
+    r"(?:x(?:amz|goog|oss|cos))(?:signature|credential|securitytoken)|.*accesskeyid|(?:access|id|refresh|session)token"
+)
+_UNNAMED = re.compile(r"[^a-z0-9]")
+
+
+def printable(text: str) -> str:
+    """*text* with control characters and broken encodings as escapes: a name must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in text
+    )
+
+
+def masked(text: str) -> str:
+    """*text* with ``***`` for what its URLs hold of secrets: users and passwords, signatures, tokens and keys."""
+    # A value that is gone may have been what hid a user from view.
+    for _ in range(_MOST_PASSES):
+        before, text = text, _masked(text, _MOST_NESTED)
+        if text == before:
+            break
+    return text
+
+
+def masked_name(name: str) -> str:
+    """:func:`masked` for a single *name*, as it was typed: if it is a URL, the spaces in it are a part of that."""
+    whole = _SPACE.sub("%20", name)
+    hidden = masked(whole)
+    return name if hidden == whole else hidden
+
+
+def shown(text: str) -> str:
+    """*text* for a terminal or a log, line by line: printable and masked."""
+    return "\n".join(masked(printable(line)) for line in text.split("\n"))
+
+
+def json_line(document: object, *, ensure_ascii: bool = True) -> str:
+    """*document* as one line of JSON that :func:`printable` leaves as it is, so that it stays JSON."""
+    text = json.dumps(document, ensure_ascii=ensure_ascii)
+    if text.isprintable():
+        return text
+    return "".join(
+        # The encoder leaves DEL alone.
+        character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+        for character in text
+    )
+
+
+def _masked(text: str, depth: int) -> str:
+    if "@" in text and ":/" in text:
+        for pattern in _USERS:
+            text = pattern.sub(rf"\1{_MASK}@", text)
+        if "s3:/" in text.lower():
+            text = _WORD.sub(lambda word: _without_s3_user(word[0]), text)
+    if "=" in text:
+        url = text.find("://")
+        text = _WORD.sub(lambda word: _without_values(word[0], depth, behind_url=0 <= url < word.start()), text)
+    return text
+
+
+def _without_s3_user(word: str) -> str:
+    last = word.rfind("@")
+    found = _S3_USER.search(word, 0, last + 1)
+    return f"{word[: found.end(1)]}{_MASK}{word[last:]}" if found else word
+
+
+def _without_values(word: str, depth: int, *, behind_url: bool) -> str:
+    """A *word* without the values of parameters that are secrets, where it is a URL, or the rest of one with spaces."""
+    url, query = word.find(":/"), word.find("?")
+    parts, end = [], 0
+    for found in _PARAMETER.finditer(word):
+        begin = found.end()
+        if found.start() < end:
+            continue
+        in_url = 0 <= url < begin or (behind_url and 0 <= query < begin)
+        # A value is looked for only where it is taken: each could be as long as the rest.
+        if not _is_secret(found[1], in_url=in_url) and not _hides(_at(_ENCODED, word, begin), depth):
+            continue
+        value = _at(_VALUE, word, begin)
+        if bare := value.rstrip(_BEHIND):
+            parts += [word[end:begin], _MASK, value[len(bare) :]]
+            end = begin + len(value)
+    return "".join(parts) + word[end:]
+
+
+def _at(pattern: re.Pattern[str], text: str, begin: int) -> str:
+    found = pattern.match(text, begin)
+    return found[0] if found else ""
+
+
+def _is_secret(name: str, *, in_url: bool) -> bool:
+    plain = _UNNAMED.sub("", unquote(unquote(name)).lower())
+    return bool((_SECRET if in_url else _PLAIN_SECRET).fullmatch(plain))
+
+
+def _hides(value: str, depth: int) -> bool:
+    """Whether a percent-encoded *value* is a URL with secrets."""
+    for _ in range(depth):
+        if "%" not in value:
+            break
+        value = unquote(value)
+        if _masked(value, depth - 1) != value:
+            return True
+    return False

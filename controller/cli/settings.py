@@ -1,0 +1,189 @@
+"""The settings file of the current folder: checked, read once, and only for what a file may decide.
+
+Touches: one file. Anybody may have put it there, in a folder that others share or have sent: who owns it, how long it
+is and what is in it are checked before anything of it counts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+from click.types import BoolParamType, FloatParamType, IntParamType
+
+from chunk_job.text import masked
+from controller.errors import UsageProblem
+from controller.text import cleaned
+
+MAX_BYTES = 64 << 10
+"""All options with long prompts are a few thousand."""
+
+NEVER = {
+    "all": "it means every run",
+    "download": "gigabytes are fetched only when they are asked for",
+    "force": "it begins again what is done",
+    "overwrite": "it replaces files",
+    "yes": "it answers before it is asked",
+}
+"""Options that destroy something, or do more than a command does by itself, and why a file does not give them."""
+
+_MAX_NUMBER = 1 << 53
+_MAX_DOTS = 1_000
+"""In a line: the parser's time grows with the square of a key's parts."""
+
+_MOST_TOLD = 300
+_MEND = "mend the file or move it away"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in the file at *path*: values by options' names. Empty where there is no such file.
+
+    Raises :class:`UsageProblem` for a file that cannot be read or trusted, and for what no option is given as.
+    """
+    data = _contents(path)
+    if data is None:
+        return {}
+    try:
+        text = data.decode()
+        if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
+            raise RecursionError
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise UsageProblem(f"{path}: is nested too deeply", _MEND) from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
+        raise UsageProblem(f"{path}: {error}", _MEND) from None
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("_", "-")
+        if why := NEVER.get(name):
+            raise UsageProblem(
+                f"{path}: {name} is never read from a file: {why}",
+                f"give it on the command line: --{name}",
+            )
+        if name in found:
+            raise UsageProblem(f"{path}: {name} is given twice", _MEND)
+        for single in value if isinstance(value, list) else [value]:
+            if problem := _problem(single):
+                raise UsageProblem(f"{path}: {name}: {problem}", _MEND)
+        found[name] = value
+    return found
+
+
+def default(path: Path, name: str, value: Any, option: click.Option, ctx: click.Context) -> Any:
+    """What a value of :func:`read` is as a default of *option*.
+
+    Raises :class:`UsageProblem`, which names file and option, where the option does not take it.
+    """
+    given = value if isinstance(value, list) else [value]
+    try:
+        if isinstance(value, list) and not option.multiple:
+            raise click.BadParameter("a list of values, where one is taken")
+        for single in given:
+            _check_type(single, option.type)
+        ready = tuple(given) if option.multiple else value
+        # Click does the same once more, and would then speak of the option alone.
+        made = option.process_value(ctx, ready)
+        if isinstance(made, int) and abs(made) > _MAX_NUMBER:
+            raise click.BadParameter("a number that is too large")
+    except click.UsageError as error:
+        # It repeats the value, which may be as long as the file.
+        raise UsageProblem(f"{path}: {name}: {masked(error.message)[:_MOST_TOLD]}", _MEND) from None
+    except (ArithmeticError, ValueError):
+        raise UsageProblem(f"{path}: {name}: a value that it does not take", _MEND) from None
+    return ready
+
+
+def _check_type(value: Any, kind: click.ParamType[Any]) -> None:
+    """Raises :class:`click.BadParameter` for what click would take for something else: ``true`` for 1, 2.5 for 2."""
+    if isinstance(value, str):
+        return
+    if isinstance(kind, BoolParamType):
+        taken, wanted = isinstance(value, bool), "true or false"
+    elif isinstance(kind, IntParamType):
+        taken, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+    elif isinstance(kind, FloatParamType):
+        taken, wanted = not isinstance(value, bool), "a number"
+    else:
+        taken, wanted = False, "a text in quotes"
+    if not taken:
+        raise click.BadParameter(f"it takes {wanted}")
+
+
+def _problem(value: Any) -> str:
+    """Why *value* is no option's; empty where it may be one's."""
+    if isinstance(value, str):
+        return "a text with control characters" if cleaned(value)[1] else ""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int | float):
+        # False for nan, too. An integer may be too large for any float.
+        return "" if -_MAX_NUMBER <= value <= _MAX_NUMBER else "a number that is too large, or none"
+    return "a list in a list, a table or a date, where a text, a number, true, false or a list of these is taken"
+
+
+def _contents(path: Path) -> bytes | None:
+    """The bytes of the file at *path*; None where there is none. What is checked and what is read is one open file."""
+    try:
+        before = path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    _check_kind(path, before.st_mode, link=True)
+    _check_owner(path, before)
+    try:
+        # A pipe is not waited for, and a terminal does not become the one of this process.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UsageProblem(f"{path}: is a link to nothing", "correct it or move it away") from None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        status, after = os.fstat(descriptor), path.lstat()
+        _check_kind(path, status.st_mode)
+        _check_owner(path, status)
+        if status.st_mode & stat.S_IWOTH:
+            raise UsageProblem(
+                f"{path}: everybody may write to it", f"see what is in it, then chmod o-w {path}, or move it away"
+            )
+        opened = before if stat.S_ISLNK(before.st_mode) else status
+        if not os.path.samestat(before, opened) or not os.path.samestat(before, after):
+            raise UsageProblem(f"{path}: was replaced while it was being read", "see who writes here, and try again")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_BYTES:
+        raise UsageProblem(f"{path}: is longer than {MAX_BYTES} bytes", _MEND)
+    return data
+
+
+def _check_kind(path: Path, mode: int, *, link: bool = False) -> None:
+    """Raises :class:`UsageProblem` for anything but a regular file or, where that is allowed, a *link*."""
+    if stat.S_ISREG(mode) or (link and stat.S_ISLNK(mode)):
+        return
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    what = kinds.get(stat.S_IFMT(mode), "a device")
+    raise UsageProblem(f"{path}: is {what}; settings are read from a file of this name", "rename it or move it away")
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    """Raises :class:`UsageProblem` for a file, or a link, of another user."""
+    if status.st_uid not in (os.geteuid(), 0):
+        what = "the link belongs" if stat.S_ISLNK(status.st_mode) else "belongs"
+        raise UsageProblem(
+            f"{path}: {what} to another user (id {status.st_uid}), who would decide what this command does",
+            f"see what is in it, then make it your own (chown -h {os.geteuid()} {path}), or move it away",
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> UsageProblem:
+    return UsageProblem(
+        f"{path}: cannot be read: {error.strerror}", "get the right to read it (chmod, chown), or move it away"
+    )
