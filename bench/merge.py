@@ -34,6 +34,7 @@ from controller.keys import RunKeys
 from controller.ledger import Ledger
 from controller.plan import Plan, PlanOptions, Span
 from controller.records import Output, Request, RunRecord, Source
+from controller.tasks import chunk_task
 from controller.transcript import merge
 
 RUN = "0123456789abcdef"
@@ -52,7 +53,7 @@ SPANS = tuple(
 PLAN = Plan(run=RUN, spans=SPANS, duration_ms=SPANS[-1].end_ms, offset_ms=0, direct=False, warnings=())
 RECORD = RunRecord(
     run=RUN,
-    identity="i",
+    identity="0" * 64,
     size_bytes=1,
     name="n",
     audio_track=None,
@@ -65,7 +66,7 @@ ENGINE = Engine(
     faster_whisper="1.2.1",
     ctranslate2="4.8.1",
     model="m",
-    model_digest="d",
+    model_digest="0" * 64,
     device="cpu",
     compute_type="int8",
     isa="x",
@@ -75,20 +76,7 @@ LOADS = "`json.loads` of the same bytes"
 
 def task(span: int) -> ChunkTask:
     """What the chunk job of this span was told."""
-    keys = RunKeys(RUN)
-    return ChunkTask(
-        run=RUN,
-        span=span,
-        audio_key=keys.audio(span),
-        audio_ms=SPAN_MS,
-        pcm_sha256="p",
-        result_prefix=keys.results_of(span),
-        language_key=keys.language,
-        language_note_key=f"{keys.language_notes}{span:05d}.json",
-        language_min_speech_ms=0,
-        options=RECORD.options,
-        seed=1,
-    )
+    return chunk_task(RECORD, span, audio_ms=SPAN_MS, pcm_sha256="0" * 64, direct=False)
 
 
 def results() -> Iterator[bytes]:
@@ -147,7 +135,10 @@ def merging(raw: list[bytes], rounds: int, *, write: bool) -> Ratio:
 
     def ours() -> float:
         began_s = time.process_time()
-        read = (ChunkResult.read(data, run=RUN, span=i, task_sha256=wanted[i]) for i, data in enumerate(raw))
+        read = (
+            ChunkResult.read(data, run=RUN, span=i, task_sha256=wanted[i], audio_ms=SPAN_MS)
+            for i, data in enumerate(raw)
+        )
         transcript = merge(PLAN, RECORD, read)
         if write:
             for _, text in every_format(transcript):
@@ -169,9 +160,9 @@ def request() -> Request:
     """What a command asks of the run."""
     return Request(
         run=RUN,
-        source=Source(uri="file:///n", identity="i", size_bytes=1, mtime_ns=1),
+        source=Source(uri="file:///n", identity="0" * 64, size_bytes=1, mtime_ns=1),
         record_key=RunKeys(RUN).record,
-        record_sha256="",
+        record_sha256="0" * 64,
         outputs=(Output(base="file:///n", formats=("json",)),),
         on_chunk_failure="fail",
         keep_chunks=True,

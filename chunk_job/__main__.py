@@ -21,7 +21,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import contextlib
 import faulthandler
-import json
 import logging
 import math
 import secrets
@@ -29,21 +28,25 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from chunk_job import lazy, model, process
 from chunk_job.contract import (
+    SAMPLE_RATE,
     ChunkResult,
     ChunkTask,
+    DocumentInvalid,
     ExitCode,
     JobError,
     Language,
     TranscribeOptions,
     Usage,
+    longest_result_bytes,
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
 from chunk_job.store import ObjectMissing, Store, StoreUnavailable, open_store
+from chunk_job.text import json_line
 
 log = logging.getLogger("stenofleet.chunk_job")
 
@@ -52,6 +55,9 @@ STALL_S = 600
 
 COMMIT_PATIENCE_S = 600
 """How long a finished result waits for a store that is away, before the work is given up."""
+
+_FLAC_HEADER_BYTES = 1 << 20
+"""Room for what a FLAC file may hold besides its samples."""
 
 _COMMIT_PAUSE_S = 2.0
 _PROGRESS_EVERY_S = 1.0
@@ -121,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.resolve_model:
-        print(model.locate(arguments.resolve_model, download=arguments.download))
+        process.tell(str(model.locate(arguments.resolve_model, download=arguments.download)))
     elif arguments.task:
         if not (arguments.store and arguments.task_sha256):
             raise JobError(ExitCode.USAGE, "--task needs --store and --task-sha256")
@@ -142,13 +148,9 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str) -> None:
     """Transcribe the chunk the task under *key* describes and commit the result. Logs counts, never text."""
     started = time.monotonic()
-    raw = store.get(key, max_bytes=1 << 20)
-    if sha256_hex(raw) != task_sha256:
-        raise JobError(ExitCode.BAD_INPUT, f"task {key} is not the one this job was made for")
-    task = ChunkTask.decode(raw)
+    task = _read_task(store, key, task_sha256)
     where = f"{task.span:05d}.a{attempt}"
-    with store.open(task.audio_key) as file:
-        audio = model.read_pcm(file, pcm_sha256=task.pcm_sha256)
+    audio = _read_audio(store, task)
     fetched = time.monotonic()
     options, frozen = _pinned(store, task)
     loaded = model.load(model.locate(options.model), options, seed=task.seed)
@@ -170,7 +172,8 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         uid=uid,
         task_sha256=task_sha256,
         audio_ms=task.audio_ms,
-        speech_ms=outcome.speech_ms,
+        # Rounded from seconds.
+        speech_ms=min(outcome.speech_ms, task.audio_ms),
         language=outcome.language,
         # As the run froze it: an attempt that finds the language decided says what the deciding one would have said.
         language_probability=frozen.probability if frozen and outcome.language else outcome.probability,
@@ -186,9 +189,57 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     )
     reach(f"chunk.transcribed.{where}")
     pulse.rest()
-    _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", result.encode())
+    _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", _checked(result))
     log.info("committed %d segments of %d ms, attempt %d", len(result.segments), task.audio_ms, attempt)
     reach(f"chunk.committed.{where}")
+
+
+def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
+    """The task under *key*. Raises :class:`JobError` (CHUNK_DAMAGED) where it is gone or another one."""
+    try:
+        raw = store.get(key, max_bytes=ChunkTask.max_bytes)
+    except (ObjectMissing, DocumentInvalid) as error:
+        raise _damaged(error.summary) from error
+    if sha256_hex(raw) != task_sha256:
+        raise _damaged(f"task {key} is not the one this job was made for")
+    return ChunkTask.decode(raw)
+
+
+def _read_audio(store: Store, task: ChunkTask) -> Any:
+    """The chunk's samples. Raises :class:`JobError` (CHUNK_DAMAGED) where they are gone or not what the task says."""
+    try:
+        # FLAC is never much longer than the samples in it.
+        limit = _FLAC_HEADER_BYTES + task.audio_ms * SAMPLE_RATE * 3 // 1000
+        with store.open(task.audio_key, max_bytes=limit) as file:
+            return model.read_pcm(file, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256)
+    except (ObjectMissing, DocumentInvalid) as error:
+        raise _damaged(error.summary) from error
+    except model.WrongAudio as error:
+        raise _damaged(f"{task.audio_key}: {error}") from error
+
+
+def _damaged(what: str) -> JobError:
+    return JobError(
+        ExitCode.CHUNK_DAMAGED,
+        what,
+        "the chunk is cut again; if it repeats, see who else writes to the store, and whether its disk is sound",
+    )
+
+
+def _checked(result: ChunkResult) -> bytes:
+    """The result's bytes. Raises :class:`JobError` (DECODE) for one that the controller would refuse."""
+    data = result.encode()
+    try:
+        result.check()
+        if len(data) > longest_result_bytes(result.audio_ms):
+            raise DocumentInvalid(f"{len(data)} bytes of result")
+    except DocumentInvalid as error:
+        raise JobError(
+            ExitCode.DECODE,
+            f"the model wrote more than speech can hold: {error.summary}",
+            "try another model or --compute-type, or --condition-on-previous-text False",
+        ) from error
+    return data
 
 
 def by_hand(audio: Path, reference: str, *, download: bool) -> None:
@@ -203,7 +254,8 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         loaded = model.load(folder, options, seed=0)
         outcome = model.transcribe(loaded, samples, options, settle=lambda heard: heard, progress=lambda _: None)
     except JobError as error:
-        print(json.dumps({"success": False, "error": error.summary, "advice": error.advice}, ensure_ascii=False))
+        failed = {"success": False, "error": error.summary, "advice": error.advice}
+        process.tell(json_line(failed, ensure_ascii=False))
         raise
     line = {
         "success": True,
@@ -211,7 +263,7 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         "language": outcome.language,
         "processing_time": round(time.monotonic() - started, 3),
     }
-    print(json.dumps(line, ensure_ascii=False))
+    process.tell(json_line(line, ensure_ascii=False))
 
 
 def _pinned(store: Store, task: ChunkTask) -> tuple[TranscribeOptions, Language | None]:
@@ -242,7 +294,7 @@ def _settle(store: Store, task: ChunkTask, heard: model.Heard) -> model.Heard:
 
 
 def _language(store: Store, task: ChunkTask) -> Language:
-    return Language.decode(store.get(task.language_key, max_bytes=1 << 16))
+    return Language.decode(store.get(task.language_key, max_bytes=Language.max_bytes))
 
 
 def _commit(store: Store, key: str, data: bytes) -> None:
@@ -251,7 +303,7 @@ def _commit(store: Store, key: str, data: bytes) -> None:
     while True:
         try:
             store.put(key, data)
-            if store.get(key) == data:
+            if _reads_back(store, key, data):
                 return
             raise StoreUnavailable(f"{key} reads back different from what was written", "check the store")
         except StoreUnavailable as error:
@@ -260,6 +312,13 @@ def _commit(store: Store, key: str, data: bytes) -> None:
             # Minutes of work are in this process and nowhere else: a server that restarts is worth the wait.
             log.warning("%s: trying again", error.summary)
             time.sleep(_COMMIT_PAUSE_S)
+
+
+def _reads_back(store: Store, key: str, data: bytes) -> bool:
+    try:
+        return store.get(key, max_bytes=len(data)) == data
+    except (ObjectMissing, DocumentInvalid):
+        return False
 
 
 def _ms(start_s: float, end_s: float) -> int:

@@ -10,20 +10,32 @@ from __future__ import annotations
 
 import hashlib
 from enum import IntEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
 from pydantic_core import core_schema
 from typing_extensions import TypedDict  # pydantic's own; before Python 3.12 it accepts no other
 
+from chunk_job.text import masked
+
 SAMPLE_RATE = 16_000
 """Samples a second of every chunk: what Whisper hears."""
 
-MAX_RESULT_BYTES = 64 << 20
-"""A result larger than this is refused unread: an hour of dense speech with word times is 3 MB."""
+MAX_AUDIO_MS = 1001 * 3_600_000
+"""Longest recording, in ms: what the intake decodes of one file at most, and an hour to spare."""
+
+MAX_SPANS = 400_000
+"""More spans than any plan has: the longest recording in the shortest chunks."""
 
 MAX_SEGMENTS = 100_000
-"""More segments than any chunk can hold; stops a hostile result from filling the controller's memory."""
+"""More segments than any chunk can hold."""
+
+# What a result may hold for each second of its audio, and in any case. Fast speech is 6 words, 10 tokens, 40 characters
+# and 900 bytes of result a second; a decoder that repeats itself writes several times that.
+_BYTES_A_SECOND, _BYTES_ANYWAY = 8 << 10, 512 << 10
+_WORDS_A_SECOND, _WORDS_ANYWAY = 30, 1_000
+_TOKENS_A_SECOND, _TOKENS_ANYWAY = 100, 4_000
+_CHARACTERS_A_SECOND, _CHARACTERS_ANYWAY = 300, 20_000
 
 
 class ExitCode(IntEnum):
@@ -42,6 +54,8 @@ class ExitCode(IntEnum):
     GPU_UNHEALTHY = 81
     MODEL = 82
     DECODE = 83
+    CHUNK_DAMAGED = 84
+    """The chunk's task or audio in the store is gone, or is not what the job was started for."""
     TERMINATED = 143
 
 
@@ -49,10 +63,9 @@ class JobError(Exception):
     """A failure a job can name: its exit code, what happened, and what to do about it."""
 
     def __init__(self, code: ExitCode, summary: str, advice: str = "") -> None:
-        super().__init__(summary)
-        self.code = code
-        self.summary = summary
-        self.advice = advice
+        # Here, so that what people typed into a URL reaches no log, document or termination message.
+        self.code, self.summary, self.advice = code, masked(summary), masked(advice)
+        super().__init__(self.summary)
 
 
 class Document(BaseModel):
@@ -68,6 +81,9 @@ class Document(BaseModel):
         serialize_by_alias=True,
     )
 
+    max_bytes: ClassVar[int] = 64 << 10
+    """Longest encoding of such a document. What is longer is refused before it is parsed."""
+
     def encode(self) -> bytes:
         """The document as UTF-8 JSON. Equal documents give equal bytes: field order is declaration order."""
         return self.model_dump_json().encode() + b"\n"
@@ -75,6 +91,8 @@ class Document(BaseModel):
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """The document in *data*. Raises :class:`DocumentInvalid` with the first thing that is wrong."""
+        if len(data) > cls.max_bytes:
+            raise DocumentInvalid(f"{cls.__name__}: {len(data)} bytes are more than {cls.max_bytes}")
         try:
             document = cls.model_validate_json(data)
         except ValidationError as error:
@@ -99,10 +117,10 @@ class _SecondsInJson:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, __: Any) -> core_schema.CoreSchema:
-        seconds = core_schema.float_schema(ge=0, lt=1e9, strict=True, allow_inf_nan=False)
+        seconds = core_schema.float_schema(ge=0, le=MAX_AUDIO_MS / 1000, strict=True, allow_inf_nan=False)
         return core_schema.json_or_python_schema(
             json_schema=core_schema.no_info_after_validator_function(lambda value: round(value * 1000), seconds),
-            python_schema=core_schema.int_schema(ge=0, strict=True),
+            python_schema=core_schema.int_schema(ge=0, le=MAX_AUDIO_MS, strict=True),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda ms: ms / 1000, return_schema=core_schema.float_schema(), when_used="json"
             ),
@@ -110,11 +128,31 @@ class _SecondsInJson:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _: Any, __: Any) -> dict[str, Any]:
-        return {"type": "number", "minimum": 0}
+        return {"type": "number", "minimum": 0, "maximum": MAX_AUDIO_MS / 1000}
 
 
 Seconds = Annotated[int, _SecondsInJson]
 """Milliseconds in memory, seconds with three decimals in JSON."""
+
+# Ranges of everything that comes from outside: no number overflows a sum or a float, no text fills a memory, and what
+# becomes a part of a path can lead nowhere.
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""A run's identity: the beginning of a digest."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SpanIndex = Annotated[int, Field(ge=0, lt=MAX_SPANS)]
+Attempt = Annotated[int, Field(ge=1, le=1_000_000)]
+Milliseconds = Annotated[int, Field(ge=0, le=MAX_AUDIO_MS)]
+"""A length or a place in a recording."""
+ElapsedMs = Annotated[int, Field(ge=0, le=10**10)]
+"""Time that work took: four months at most."""
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+"""Any other number that is counted, sizes in bytes and times since the epoch among them."""
+Score = Annotated[float, Field(ge=-1e6, le=1e6)]
+"""What a model says of its own words: probabilities and their like."""
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+ObjectKey = Annotated[str, Field(min_length=1, max_length=1024)]
+Line = Annotated[str, Field(max_length=8_000)]
+"""A sentence for people, or what a tool said."""
 
 
 @with_config(Document.model_config)
@@ -125,26 +163,26 @@ class Word(TypedDict):
     times the merge.
     """
 
-    word: str
+    word: Annotated[str, Field(max_length=8_000)]
     start_ms: Annotated[Seconds, Field(alias="start")]
     end_ms: Annotated[Seconds, Field(alias="end")]
-    probability: float
+    probability: Score
 
 
 class Segment(Document):
     """Whisper's segment. Chunk-local in a result, absolute in a transcript. ``end_ms`` is exclusive."""
 
-    id: int
-    seek: int
+    id: Count
+    seek: Count
     start_ms: Seconds = Field(alias="start")
     end_ms: Seconds = Field(alias="end")
-    text: str
-    tokens: tuple[int, ...]
-    temperature: float
-    avg_logprob: float
-    compression_ratio: float
-    no_speech_prob: float
-    words: tuple[Word, ...]
+    text: str = Field(max_length=1_000_000)
+    tokens: tuple[Annotated[int, Field(ge=0, lt=1 << 24)], ...] = Field(max_length=100_000)
+    temperature: Score
+    avg_logprob: Score
+    compression_ratio: Score
+    no_speech_prob: Score
+    words: tuple[Word, ...] = Field(max_length=100_000)
 
     def inside(self, end_ms: int) -> bool:
         """Whether all its times, and its words', run forwards and end by *end_ms*."""
@@ -159,17 +197,20 @@ class Segment(Document):
 class TranscribeOptions(Document):
     """How to turn audio into words. Everything but :data:`UNHASHED` changes the transcript and so the run's id."""
 
-    model: str = "medium"
+    max_bytes: ClassVar[int] = 1 << 20
+    model: str = Field(default="medium", min_length=1, max_length=4_096)
     """A folder with a CTranslate2 model, or a name of ``names.MODELS``."""
-    language: str | None = None
+    language: LanguageCode | None = None
     """Whisper's code, or None: detected once for the run and pinned on every chunk."""
     task: Literal["transcribe", "translate"] = "transcribe"
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """``cuda`` fails without a GPU instead of falling back in silence."""
-    compute_type: str = "auto"
+    compute_type: str = Field(default="auto", max_length=32)
     """``auto``: int8 for chunks; on the direct path float16 on a GPU and int8 on a CPU."""
     beam_size: int = Field(default=5, ge=1, le=32)
-    temperature: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    temperature: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, max_length=128
+    )
     """The fallback ladder. Kept on: without it hard passages are lost; the seed makes it repeatable."""
     batch_size: int = Field(default=0, ge=0, le=256)
     """0: sequential decoding. Above: faster-whisper's batched mode, which has no fallback and no quality checks."""
@@ -177,8 +218,8 @@ class TranscribeOptions(Document):
     """Skip what holds no speech: Whisper invents words in silence."""
     condition_on_previous_text: bool = False
     """Off: one bad window would spoil the following ones, and chunks must not depend on each other."""
-    initial_prompt: str | None = None
-    hotwords: str | None = None
+    initial_prompt: str | None = Field(default=None, max_length=64_000)
+    hotwords: str | None = Field(default=None, max_length=64_000)
     cpu_threads: int = Field(default=1, ge=1, le=256)
     """Threads of one job; changes speed, never words."""
 
@@ -190,21 +231,22 @@ UNHASHED = frozenset({"cpu_threads"})
 class ChunkTask(Document):
     """All a chunk job is told: complete object keys, never a bucket layout, never a secret."""
 
+    max_bytes: ClassVar[int] = 1 << 20
     schema_: Literal["stenofleet.task/1"] = Field(default="stenofleet.task/1", alias="schema")
-    run: str
-    span: int = Field(ge=0)
-    audio_key: str
-    audio_ms: int = Field(gt=0)
+    run: RunId
+    span: SpanIndex
+    audio_key: ObjectKey
+    audio_ms: Milliseconds = Field(gt=0)
     """Length of the chunk's audio, padding of forced cuts included."""
-    pcm_sha256: str
+    pcm_sha256: Sha256
     """Of the 16-bit little-endian samples: the same whatever FLAC encoder wrote them."""
-    result_prefix: str
+    result_prefix: ObjectKey
     """Results of all attempts lie here, one object each."""
-    language_key: str
+    language_key: ObjectKey
     """Where the run's language is frozen, when ``options.language`` is None."""
-    language_note_key: str
+    language_note_key: ObjectKey
     """Where this chunk says what it heard when it had too little speech to decide for the run."""
-    language_min_speech_ms: int = Field(ge=0)
+    language_min_speech_ms: Milliseconds
     """Less speech than this passes the decision on. 0: this chunk decides in any case."""
     options: TranscribeOptions
     seed: int = Field(ge=0, lt=2**31)
@@ -214,50 +256,51 @@ class Language(Document):
     """A language heard: the run's decision, or one chunk's note."""
 
     schema_: Literal["stenofleet.language/1"] = Field(default="stenofleet.language/1", alias="schema")
-    language: str
-    probability: float
-    speech_ms: int = Field(ge=0)
-    span: int = Field(ge=0)
+    language: LanguageCode
+    probability: Score
+    speech_ms: Milliseconds
+    span: SpanIndex
 
 
 class Engine(Document):
     """What computed a result. Another CPU kind may give other words, so the record names it."""
 
-    faster_whisper: str
-    ctranslate2: str
-    model: str
-    model_digest: str
-    device: str
-    compute_type: str
-    isa: str
+    faster_whisper: str = Field(max_length=200)
+    ctranslate2: str = Field(max_length=200)
+    model: str = Field(max_length=4_096)
+    model_digest: Sha256
+    device: str = Field(max_length=200)
+    compute_type: str = Field(max_length=200)
+    isa: str = Field(max_length=200)
 
 
 class Usage(Document):
     """What a result cost. Never part of a transcript: it differs between two runs of the same thing."""
 
-    fetch_ms: int = Field(ge=0)
-    load_ms: int = Field(ge=0)
-    transcribe_ms: int = Field(ge=0)
-    cpu_threads: int
+    fetch_ms: ElapsedMs
+    load_ms: ElapsedMs
+    transcribe_ms: ElapsedMs
+    cpu_threads: int = Field(ge=1, le=4_096)
 
 
 class ChunkResult(Document):
     """One attempt's transcript of one chunk, in chunk-local time."""
 
+    max_bytes: ClassVar[int] = 64 << 20
     schema_: Literal["stenofleet.result/1"] = Field(default="stenofleet.result/1", alias="schema")
     success: Literal[True] = True
     text: str
-    processing_time: float
-    run: str
-    span: int = Field(ge=0)
-    attempt: int = Field(ge=1)
-    uid: str
-    task_sha256: str
-    audio_ms: int = Field(gt=0)
-    speech_ms: int = Field(ge=0)
-    language: str | None
+    processing_time: float = Field(ge=0, le=1e7)
+    run: RunId
+    span: SpanIndex
+    attempt: Attempt
+    uid: str = Field(pattern=r"^[0-9A-Za-z-]{1,64}$")
+    task_sha256: Sha256
+    audio_ms: Milliseconds = Field(gt=0)
+    speech_ms: Milliseconds
+    language: LanguageCode | None
     """None: nobody spoke and the run's language is still open."""
-    language_probability: float
+    language_probability: Score
     quality: Literal["ok", "empty", "silent"]
     """``silent``: no speech was found; ``empty``: speech was found and gave no words."""
     segments: tuple[Segment, ...] = Field(max_length=MAX_SEGMENTS)
@@ -265,33 +308,61 @@ class ChunkResult(Document):
     usage: Usage
 
     @classmethod
-    def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str]) -> Self:
-        """The result in *data* if it answers one of these tasks; results are untrusted input.
+    def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int) -> Self:
+        """The result in *data* if it answers one of these tasks, of *audio_ms* of audio; results are untrusted input.
 
-        Raises :class:`DocumentInvalid` when it is too large, malformed, of another task, or its times leave the chunk.
+        Raises :class:`DocumentInvalid` when it is too large, malformed, of another task, or holds what no chunk of that
+        length can.
         """
-        if len(data) > MAX_RESULT_BYTES:
-            raise DocumentInvalid(f"result of {len(data)} bytes is larger than {MAX_RESULT_BYTES}")
+        limit = longest_result_bytes(audio_ms)
+        if len(data) > limit:
+            raise DocumentInvalid(f"result of {len(data)} bytes is larger than {limit}")
         result = cls.decode(data)
         if (result.run, result.span) != (run, span) or result.task_sha256 not in task_sha256:
             raise DocumentInvalid(f"result answers another task than span {span} of run {run}")
+        if result.audio_ms != audio_ms:
+            raise DocumentInvalid(f"result of {result.audio_ms} ms answers a task of {audio_ms} ms")
+        result.check()
+        return result
+
+    def check(self) -> None:
+        """Raises :class:`DocumentInvalid` where times leave the chunk or run backwards, or there is too much text."""
         last = 0
-        for segment in result.segments:
-            if not segment.inside(result.audio_ms):
-                raise DocumentInvalid(f"segment {segment.id}: times leave the chunk of {result.audio_ms} ms")
+        for segment in self.segments:
+            if not segment.inside(self.audio_ms):
+                raise DocumentInvalid(f"segment {segment.id}: times leave the chunk of {self.audio_ms} ms")
             if segment.start_ms < last:
                 raise DocumentInvalid(f"segment {segment.id} starts before the one ahead of it")
             last = segment.start_ms
-        return result
+        if self.speech_ms > self.audio_ms:
+            raise DocumentInvalid(f"{self.speech_ms} ms of speech in a chunk of {self.audio_ms} ms")
+        for what, found, a_second, anyway in (
+            ("words", sum(len(segment.words) for segment in self.segments), _WORDS_A_SECOND, _WORDS_ANYWAY),
+            ("tokens", sum(len(segment.tokens) for segment in self.segments), _TOKENS_A_SECOND, _TOKENS_ANYWAY),
+            ("characters", len(self.text), _CHARACTERS_A_SECOND, _CHARACTERS_ANYWAY),
+            (
+                "characters",
+                sum(len(segment.text) for segment in self.segments),
+                _CHARACTERS_A_SECOND,
+                _CHARACTERS_ANYWAY,
+            ),
+        ):
+            if found > anyway + a_second * self.audio_ms // 1000:
+                raise DocumentInvalid(f"{found} {what} in a chunk of {self.audio_ms} ms: more than speech can hold")
+
+
+def longest_result_bytes(audio_ms: int) -> int:
+    """How long the result of a chunk of *audio_ms* can be. An hour of dense speech with word times is 3 MB."""
+    return min(ChunkResult.max_bytes, _BYTES_ANYWAY + _BYTES_A_SECOND * audio_ms // 1000)
 
 
 class JobFailure(Document):
     """A job's last words, written once at its end: Kubernetes' termination message, a file for local jobs."""
 
     schema_: Literal["stenofleet.failure/1"] = Field(default="stenofleet.failure/1", alias="schema")
-    code: int
-    summary: str
-    advice: str
+    code: int = Field(ge=0, le=255)
+    summary: Line
+    advice: Line
 
 
 def sha256_hex(data: bytes) -> str:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from chunk_job.contract import SAMPLE_RATE, Engine, ExitCode, JobError, Segment, TranscribeOptions, Word
 from chunk_job.names import MODEL_FILES, MODELS, is_published, unknown_model
 
+_FLAC_MAGIC = b"fLaC"
 _SAMPLED_ABOVE = 64 << 20
 _SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
@@ -44,6 +45,10 @@ class Transcription:
     language: str | None
     probability: float
     speech_ms: int
+
+
+class WrongAudio(Exception):
+    """Chunk audio that is not what its task says."""
 
 
 class LoadedModel:
@@ -156,19 +161,28 @@ def load(folder: Path, options: TranscribeOptions, *, seed: int) -> LoadedModel:
     return LoadedModel(whisper, engine)
 
 
-def read_pcm(file: BinaryIO, *, pcm_sha256: str) -> Any:
+def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
     """A chunk's FLAC as float32 mono samples at 16 kHz in [-1, 1).
 
-    Raises :class:`JobError` (DECODE) where the samples are not the ones the task promises.
+    At most one sample more than *audio_ms* of audio is decoded, whatever the file holds. Raises :class:`WrongAudio`
+    where the samples are not the ones whose digest is *pcm_sha256*.
     """
     import soundfile
 
+    begin = file.read(len(_FLAC_MAGIC))
+    file.seek(0)
+    if begin != _FLAC_MAGIC:
+        # libsndfile would try two dozen other formats on it.
+        raise WrongAudio("not a FLAC file")
     try:
-        pcm, rate = soundfile.read(file, dtype="int16")
+        with soundfile.SoundFile(file) as flac:
+            if (flac.samplerate, flac.channels) != (SAMPLE_RATE, 1):
+                raise WrongAudio(f"{flac.channels} channels of {flac.samplerate} Hz, not one of {SAMPLE_RATE} Hz")
+            pcm = flac.read(audio_ms * SAMPLE_RATE // 1000 + 1, dtype="int16")
     except soundfile.LibsndfileError as error:
-        raise JobError(ExitCode.DECODE, f"chunk audio is not readable: {error}") from error
-    if rate != SAMPLE_RATE or pcm.ndim != 1 or hashlib.sha256(pcm.tobytes()).hexdigest() != pcm_sha256:
-        raise JobError(ExitCode.DECODE, "chunk audio is not what the task promises (pcm_sha256)")
+        raise WrongAudio(f"not readable: {error}") from error
+    if hashlib.sha256(pcm.tobytes()).hexdigest() != pcm_sha256:
+        raise WrongAudio("other samples than the task says (pcm_sha256)")
     return pcm.astype("float32") / 32768.0
 
 

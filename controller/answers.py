@@ -1,62 +1,90 @@
-"""A run's tasks and what answers them: reads both, validates every result once, and says which of them counts.
+"""A run's tasks and what answers them: reads both, validates them once, and says which result counts.
 
-Touches: the store. What is remembered between two looks is only what was read there and can be read again.
+Touches: the store. What is remembered between two looks is only what was read there and can be read again. A task that
+no intake of this run can have written, or that the plan does not have, is removed and its chunk cut again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from chunk_job.contract import MAX_RESULT_BYTES, ChunkResult, ChunkTask, DocumentInvalid, Usage, sha256_hex
-from chunk_job.store import Store
-from controller import diagnose
-from controller.decide import degrade
-from controller.keys import ResultKey, RunKeys, parse_result, parse_task
-from controller.records import MAX_DOCUMENT_BYTES, Winner
+from chunk_job.contract import (
+    ChunkResult,
+    ChunkTask,
+    DocumentInvalid,
+    Language,
+    Usage,
+    longest_result_bytes,
+    sha256_hex,
+)
+from chunk_job.store import ObjectMissing, Store
+from controller import diagnose, documents, tasks
+from controller.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
+from controller.plan import Plan
+from controller.records import RunRecord, Winner
 from controller.state import JobView
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """A task that was read: its audio's length, and the digests results may answer (one a rung)."""
+    """A task that was read and belongs to the run."""
 
-    audio_ms: int
-    digests: frozenset[str]
+    task: ChunkTask
+    digests: dict[int, str] = field(default_factory=dict)
+    """Of the objects whose results count, by rung."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What the report needs of a winner, which may be megabytes and is not read again for it."""
+    """What is needed of a winner later; it may be megabytes and is not read again for it."""
 
     speech_ms: int
+    language: str | None
+    language_probability: float
     usage: Usage
+
+
+class ResultGone(Exception):
+    """A result that counted is gone from the store, or was changed."""
+
+    def __init__(self, key: ResultKey, reason: str) -> None:
+        super().__init__(f"it was there once, and is gone or changed: {reason}")
+        self.key = key
 
 
 class Answers:
     """The spans of one run: which there are, and which have a valid result."""
 
-    def __init__(self, store: Store, keys: RunKeys, *, keep_audio: bool) -> None:
+    def __init__(self, store: Store, record: RunRecord, *, keep_audio: bool) -> None:
         """*keep_audio*: else a chunk's audio goes with its first valid result."""
         self._store = store
-        self._keys = keys
+        self._record = record
+        self._keys = RunKeys(record.run)
         self._keep_audio = keep_audio
         self._tasks: dict[int, _Task] = {}
         self._winners: dict[int, ResultKey] = {}
         self._spent: dict[int, Spent] = {}
         self._invalid: dict[str, str] = {}
-        self.planned = False
-        """Whether the tasks are all there will be."""
+        self.plan: Plan | None = None
+        """The run's plan, once the tasks are exactly its spans."""
         self.attempts: dict[int, int] = {}
         """Highest attempt of a span that left a result, valid or not."""
+        self.refused: list[str] = []
+        """What was found and not believed, in sentences."""
 
     def __contains__(self, span: int | None) -> bool:
         return span in self._winners
 
     @property
+    def planned(self) -> bool:
+        """Whether the tasks are all there will be."""
+        return self.plan is not None
+
+    @property
     def tasks(self) -> dict[int, int]:
         """Span → length of its audio in ms, for every task."""
-        return {span: task.audio_ms for span, task in self._tasks.items()}
+        return {span: known.task.audio_ms for span, known in self._tasks.items()}
 
     @property
     def answered(self) -> frozenset[int]:
@@ -65,34 +93,54 @@ class Answers:
 
     def audio_ms(self, span: int) -> int:
         """Length of the span's audio."""
-        return self._tasks[span].audio_ms
+        return self._tasks[span].task.audio_ms
+
+    def digest(self, span: int, rung: int = 0) -> str:
+        """Digest of the span's task as it was read or written: what its job must find."""
+        return self._tasks[span].digests[rung]
 
     def answer(self, span: int) -> tuple[ResultKey, Spent] | None:
         """The result that counts and what it took; None where there is none."""
         return (self._winners[span], self._spent[span]) if span in self._winners else None
 
+    def language(self) -> Language | None:
+        """The language that the results there are were transcribed in; None where none of them tells."""
+        for span in sorted(self._spent):
+            spent = self._spent[span]
+            if spent.language is not None:
+                return Language(
+                    language=spent.language,
+                    probability=spent.language_probability,
+                    speech_ms=spent.speech_ms,
+                    span=span,
+                )
+        return None
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the intake found wrong with the recording; nothing where the plan is not known."""
+        plan = self.plan or documents.valid(self._store, Plan, self._keys.plan)
+        return plan.warnings if plan else ()
+
     def read(self) -> None:
         """Everything: at the beginning of a round."""
         self.read_tasks()
         self.read_results()
-        self._forget_uncut()
+        self._drop_uncut()
 
     def read_tasks(self) -> None:
         """Tasks that were not seen before, and whether they are all."""
         # The plan before the tasks: when it is there, so are they all.
-        self.planned = self._store.stat(self._keys.plan) is not None
-        digests: dict[int, set[str]] = {}
-        for entry in self._store.list(self._keys.tasks):
-            found = parse_task(entry.key)
-            if found is None or (found.span in self._tasks and not found.rung):
-                continue
-            raw = self._store.get(entry.key, max_bytes=MAX_DOCUMENT_BYTES)
-            digests.setdefault(found.span, set()).add(sha256_hex(raw))
-            if not found.rung:
-                self._tasks[found.span] = _Task(audio_ms=ChunkTask.decode(raw).audio_ms, digests=frozenset())
-        for span, more in digests.items():
-            if span in self._tasks:  # else: degraded options of a task that is not there (any more)
-                self._accept(span, more)
+        plan = documents.valid(self._store, Plan, self._keys.plan)
+        listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
+        # A task before the same with degraded options, which are judged by it.
+        for found in sorted(listed):
+            if found.span not in self._tasks or found.rung not in self._tasks[found.span].digests:
+                self._read_task(found)
+        for span in self._tasks.keys() - {found.span for found in listed if not found.rung}:
+            self._forget(span)
+        self.plan = plan if plan and self._is_all(plan) else None
+        if plan and not self.plan:
+            self._drop_plan()
 
     def read_results(self, span: int | None = None) -> None:
         """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
@@ -104,14 +152,33 @@ class Answers:
                 continue
             try:
                 result, _ = self._result(key)
+            except ObjectMissing:
+                continue
             except DocumentInvalid as error:
                 self._invalid[key.key] = error.summary
             else:
                 self._winners[key.span] = key
-                self._spent[key.span] = Spent(speech_ms=result.speech_ms, usage=result.usage)
+                self._spent[key.span] = Spent(
+                    speech_ms=result.speech_ms,
+                    language=result.language,
+                    language_probability=result.language_probability,
+                    usage=result.usage,
+                )
                 if not self._keep_audio:
                     self._store.delete(self._keys.audio(key.span))
             self.attempts[key.span] = max(self.attempts.get(key.span, 0), key.attempt)
+
+    def cut_again(self, span: int) -> None:
+        """Remove the span's task and audio, and with them the plan: the next intake writes them once more."""
+        if span in self._winners or span not in self._tasks:
+            return
+        self._drop_plan()
+        # The task last: without it nobody knows that its audio is to be written again.
+        degraded = [self._keys.task(span, rung) for rung in self._tasks[span].digests if rung]
+        for key in (*degraded, self._keys.audio(span)):
+            self._store.delete(key)
+        self._store.delete(self._keys.task(span))
+        self._forget(span)
 
     def judged(self, view: JobView) -> JobView:
         """A job that left an invalid result failed for that."""
@@ -124,38 +191,79 @@ class Answers:
     def degraded(self, span: int, rung: int) -> str:
         """Key of the span's task with options *rung* steps cheaper, which is put where it is not there yet."""
         key = self._keys.task(span, rung)
-        if self._store.stat(key) is None:
-            task = ChunkTask.decode(self._store.get(self._keys.task(span)))
-            raw = task.model_copy(update={"options": degrade(task.options, rung)}).encode()
+        known = self._tasks[span]
+        if rung not in known.digests:
+            raw = tasks.degraded_task(known.task, rung).encode()
             self._store.put(key, raw)
-            self._accept(span, {sha256_hex(raw)})
+            known.digests[rung] = sha256_hex(raw)
         return key
 
     def winning(self) -> Iterator[tuple[Winner, ChunkResult]]:
-        """The results that count, in order, read again one at a time."""
+        """The results that count, in order, read again one at a time.
+
+        Raises :class:`ResultGone` for one that was valid once; its span has no result then.
+        """
         for span in sorted(self._winners):
-            result, data = self._result(self._winners[span])
+            try:
+                result, data = self._result(self._winners[span])
+            except (ObjectMissing, DocumentInvalid) as error:
+                key = self._winners.pop(span)
+                del self._spent[span]
+                self._invalid[key.key] = error.summary
+                raise ResultGone(key, error.summary) from error
             yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
 
-    def _accept(self, span: int, digests: set[str]) -> None:
-        task = self._tasks[span]
-        self._tasks[span] = replace(task, digests=task.digests | digests)
+    def _read_task(self, found: TaskKey) -> None:
+        key = self._keys.task(found.span, found.rung)
+        try:
+            raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
+            task = documents.parse(ChunkTask, key, raw)
+        except ObjectMissing:
+            return
+        except DocumentInvalid as error:
+            self._refuse(key, error.summary)
+            return
+        known = self._tasks.get(found.span)
+        if not found.rung and tasks.belongs(task, self._record, found.span):
+            self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
+        elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
+            known.digests[found.rung] = sha256_hex(raw)
+        else:
+            self._refuse(key, "no intake of this run has written it")
 
-    def _forget_uncut(self) -> None:
-        """A task promises that its audio lies there. Where it does not any more, forget it: the intake cuts it anew."""
-        gone = [
-            span
-            for span in self._tasks
-            if span not in self._winners and self._store.stat(self._keys.audio(span)) is None
-        ]
-        if gone:
-            self._store.delete(self._keys.plan)
-            self.planned = False
-        for span in gone:
-            self._store.delete(self._keys.task(span))
-            del self._tasks[span]
+    def _refuse(self, key: str, why: str) -> None:
+        self.refused.append(f"{key} is not believed and removed: {why}")
+        self._store.delete(key)
+
+    def _is_all(self, plan: Plan) -> bool:
+        """Whether the tasks are exactly the spans of *plan*."""
+        lengths = {span.index: span.audio_ms for span in plan.spans}
+        return self.tasks == lengths
+
+    def _drop_plan(self) -> None:
+        self._store.delete(self._keys.plan)
+        self.plan = None
+
+    def _forget(self, span: int) -> None:
+        for kept in (self._tasks, self._winners, self._spent):
+            kept.pop(span, None)
+
+    def _drop_uncut(self) -> None:
+        """A task promises that its audio lies there. Where it does not any more, the intake cuts it once more."""
+        for span in sorted(self._tasks):
+            if span not in self._winners and self._store.stat(self._keys.audio(span)) is None:
+                self.cut_again(span)
 
     def _result(self, key: ResultKey) -> tuple[ChunkResult, bytes]:
-        data = self._store.get(key.key, max_bytes=MAX_RESULT_BYTES)
-        digests = self._tasks[key.span].digests
-        return ChunkResult.read(data, run=self._keys.run, span=key.span, task_sha256=digests), data
+        known = self._tasks[key.span]
+        data = self._store.get(key.key, max_bytes=longest_result_bytes(known.task.audio_ms))
+        result = ChunkResult.read(
+            data,
+            run=self._keys.run,
+            span=key.span,
+            task_sha256=frozenset(known.digests.values()),
+            audio_ms=known.task.audio_ms,
+        )
+        if (result.attempt, result.uid) != (key.attempt, key.uid):
+            raise DocumentInvalid(f"result of attempt {result.attempt}-{result.uid} lies under another name")
+        return result, data

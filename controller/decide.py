@@ -42,6 +42,8 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.DEADLINE: "chunk",
     FailureClass.NO_RESULT: "chunk",
     FailureClass.RESULT_INVALID: "chunk",
+    # Its chunk is cut again before the next attempt.
+    FailureClass.CHUNK_DAMAGED: "chunk",
     FailureClass.UNKNOWN: "chunk",
     # What happens around it.
     FailureClass.STORE_UNAVAILABLE: "cluster",
@@ -57,6 +59,7 @@ BUDGETS: Mapping[str, Budget] = {
 ENVIRONMENT: frozenset[str] = frozenset(
     {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
     | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME}
+    | {FailureClass.CHUNK_DAMAGED}
     | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
 )
 """Failures for which the media are not to blame."""
@@ -244,7 +247,12 @@ def _broken(state: RunState, policy: RetryPolicy) -> Finish | None:
     """The circuit breaker: many equal failures, no success."""
     if state.answered or not policy.breaker:
         return None
-    own = [item for item in state.evidence if item.span is not None and _budget(item) != "cluster"]
+    own = [
+        item
+        for item in state.evidence
+        # Objects that went from the store together are cut again together.
+        if item.span is not None and _budget(item) != "cluster" and item.failure != FailureClass.CHUNK_DAMAGED
+    ]
     for failure, count in Counter(item.failure for item in own).most_common(1):
         if count >= policy.breaker:
             last = [item for item in own if item.failure == failure][-1]

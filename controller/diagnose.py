@@ -43,6 +43,7 @@ class FailureClass(StrEnum):
     UNSCHEDULABLE_VOLUME = "UNSCHEDULABLE.volume"
     NO_RESULT = "NO_RESULT"
     RESULT_INVALID = "RESULT_INVALID"
+    CHUNK_DAMAGED = "CHUNK_DAMAGED"
     UNKNOWN = "UNKNOWN"
 
 
@@ -72,6 +73,7 @@ _BY_EXIT_CODE: dict[int, FailureClass] = {
     ExitCode.GPU_UNHEALTHY: FailureClass.GPU_UNHEALTHY,
     ExitCode.MODEL: FailureClass.MODEL,
     ExitCode.DECODE: FailureClass.UNKNOWN,
+    ExitCode.CHUNK_DAMAGED: FailureClass.CHUNK_DAMAGED,
     ExitCode.TERMINATED: FailureClass.DISRUPTED_DELETED,
 }
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from controller.records import Format
 from controller.transcript import Gap, Transcript
 
 _SHORTEST_CUE_MS = 20
@@ -70,10 +71,10 @@ def to_json(transcript: Transcript) -> str:
     return f"{transcript.model_dump_json()}\n"
 
 
-_OF_LINES: dict[str, Callable[[Sequence[Cue]], str]] = {"txt": to_txt, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
+_OF_LINES: dict[Format, Callable[[Sequence[Cue]], str]] = {"txt": to_txt, "srt": to_srt, "vtt": to_vtt, "tsv": to_tsv}
 
 
-def every_format(transcript: Transcript) -> Iterator[tuple[str, str]]:
+def every_format(transcript: Transcript) -> Iterator[tuple[Format, str]]:
     """All formats by file extension; what the text formats share is made once."""
     lines = cues(transcript)
     for extension, write in _OF_LINES.items():
@@ -85,7 +86,7 @@ def _alone(write: Callable[[Sequence[Cue]], str]) -> Callable[[Transcript], str]
     return lambda transcript: write(cues(transcript))
 
 
-FORMATS: dict[str, Callable[[Transcript], str]] = {
+FORMATS: dict[Format, Callable[[Transcript], str]] = {
     **{extension: _alone(write) for extension, write in _OF_LINES.items()},
     "json": to_json,
 }

@@ -20,36 +20,34 @@ import contextlib
 import faulthandler
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from chunk_job import process
 from chunk_job.contract import (
-    MAX_RESULT_BYTES,
+    MAX_AUDIO_MS,
     SAMPLE_RATE,
     ChunkResult,
     ChunkTask,
     DocumentInvalid,
     ExitCode,
     JobError,
-    TranscribeOptions,
+    longest_result_bytes,
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
-from chunk_job.store import Store, open_store
-from controller import source
+from chunk_job.store import ObjectMissing, Store, open_store
+from controller import documents, source
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.keys import RunKeys, parse_task
 from controller.media import FlacWriter, Media, Pcm, decode, levels, offset_ms, probe
 from controller.plan import Plan, Planner, PlanOptions, Span, is_direct
 from controller.records import Request, RunRecord, Source
+from controller.tasks import chunk_task
 
 log = logging.getLogger("stenofleet.intake")
-
-LANGUAGE_MIN_SPEECH_MS = 3_000
-"""Less speech than this does not decide a run's language: Whisper is sure of itself even on a breath."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,14 @@ class CutChunk:
     span: Span
     audio: Path | None
     pcm_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A task that was in the store before this pass, and the digest of its object."""
+
+    task: ChunkTask
+    digest: str
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -85,17 +91,25 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
-    raw = store.get(key, max_bytes=1 << 20)
+    raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
         raise JobError(ExitCode.BAD_INPUT, f"request {key} is not the one this job was made for")
-    request = Request.decode(raw)
-    record_raw = store.get(request.record_key, max_bytes=1 << 20)
+    request = documents.parse(Request, key, raw)
+    record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
         raise JobError(ExitCode.BAD_INPUT, f"run record {request.record_key} is not the one the request names")
-    record = RunRecord.decode(record_raw)
+    record = documents.parse(RunRecord, request.record_key, record_raw)
     source.check_unchanged(request.source)
     with source.at_hand(request.source) as path, _named(request.source):
-        _cut_and_put(store, record, request.source, path)
+        # Once more where a task was found that these media do not give, and was removed.
+        if not _cut_and_put(store, record, request.source, path) and not _cut_and_put(
+            store, record, request.source, path
+        ):
+            raise JobError(
+                ExitCode.STORE_UNAVAILABLE,
+                f"tasks of run {record.run} change while they are written",
+                "check who else writes to the store",
+            )
 
 
 def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
@@ -160,7 +174,8 @@ class Cutter:
             run=run,
             spans=tuple(spans),
             duration_ms=self._decoded_ms,
-            offset_ms=self._offset_ms,
+            # A track that begins weeks late is a header that lies.
+            offset_ms=self._offset_ms if self._decoded_ms + self._offset_ms <= MAX_AUDIO_MS else 0,
             direct=self.direct,
             warnings=tuple(self._warnings()),
         )
@@ -215,85 +230,90 @@ def _named(src: Source) -> Iterator[None]:
         raise MediaProblem(error.summary if told else f"{name}: {error.summary}", error.advice) from error
 
 
-def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> None:
+def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
+    """Put the audio and tasks that are missing, and the plan. False: a stored task was wrong and is removed."""
     keys = RunKeys(record.run)
     cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
-    tasks: dict[int, list[str]] = {}
-    for entry in store.list(keys.tasks):
-        if known := parse_task(entry.key):
-            tasks.setdefault(known.span, []).append(entry.key)
-    tasked = {span for span in tasks if keys.task(span) in tasks[span]}
+    known = _stored_tasks(store, keys)
+    answered = {span for span, stored in known.items() if _answered(store, keys, span, stored)}
     skip = frozenset(
-        span for span in tasked if store.stat(keys.audio(span)) is not None or _answered(store, keys, span, tasks[span])
+        span for span, stored in known.items() if 0 in stored and (span in answered or store.stat(keys.audio(span)))
     )
     spans = []
+    whole = True
     with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
         for chunk in cutter.chunks(Path(scratch), skip=skip):
             index = chunk.span.index
-            task = _task(keys, record, chunk, direct=cutter.direct)
-            if index in tasked:
-                _check_task(store, keys.task(index), task)
+            task = chunk_task(
+                record,
+                index,
+                audio_ms=chunk.span.audio_ms,
+                pcm_sha256=chunk.pcm_sha256,
+                direct=cutter.direct,
+            )
+            stored = known[index].get(0) if index in known else None
+            if stored and stored.task != task:
+                if index in answered:
+                    raise _other_audio(index)
+                _remove_chunk(store, keys, index, known[index])
+                whole = whole and chunk.audio is not None
             if chunk.audio:
                 store.put_file(keys.audio(index), chunk.audio)
                 chunk.audio.unlink()
             reach(f"intake.audio.{index:05d}")
-            if index not in tasked:
+            if chunk.audio and not (stored and stored.task == task):
                 source.check_unchanged(src)
                 store.put(keys.task(index), task.encode())
             reach(f"intake.task.{index:05d}")
             spans.append(chunk.span)
             log.info("span %d ends at %d ms (%s)", index, chunk.span.end_ms, chunk.span.cut)
     source.check_unchanged(src)
-    store.put(keys.plan, cutter.plan(record.run, spans).encode())
-    reach("intake.planned")
+    for index in known.keys() - {span.index for span in spans}:
+        # Of another plan, or of nobody: every task that stays is one of the plan.
+        _remove_chunk(store, keys, index, known[index])
+    if whole:
+        store.put(keys.plan, cutter.plan(record.run, spans).encode())
+        reach("intake.planned")
+    return whole
 
 
-def _answered(store: Store, keys: RunKeys, span: int, tasks: Sequence[str]) -> bool:
-    """Whether a valid result for one of the span's *tasks* makes its audio unnecessary."""
-    digests = frozenset(sha256_hex(store.get(key, max_bytes=1 << 20)) for key in tasks)
+def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
+    """The tasks that are in the store, by span and rung; what is no task is not there."""
+    found: dict[int, dict[int, _Stored]] = {}
+    for entry in store.list(keys.tasks):
+        if key := parse_task(entry.key):
+            with contextlib.suppress(DocumentInvalid, ObjectMissing):
+                raw = store.get(entry.key, max_bytes=ChunkTask.max_bytes)
+                task = documents.parse(ChunkTask, entry.key, raw)
+                found.setdefault(key.span, {})[key.rung] = _Stored(task=task, digest=sha256_hex(raw))
+    return found
+
+
+def _answered(store: Store, keys: RunKeys, span: int, stored: Mapping[int, _Stored]) -> bool:
+    """Whether a valid result for one of the span's tasks makes its audio unnecessary."""
+    audio_ms = next(iter(stored.values())).task.audio_ms
+    digests = frozenset(one.digest for one in stored.values())
     for entry in store.list(keys.results_of(span)):
-        with contextlib.suppress(DocumentInvalid):
-            data = store.get(entry.key, max_bytes=MAX_RESULT_BYTES)
-            ChunkResult.read(data, run=keys.run, span=span, task_sha256=digests)
+        with contextlib.suppress(DocumentInvalid, ObjectMissing):
+            data = store.get(entry.key, max_bytes=longest_result_bytes(audio_ms))
+            ChunkResult.read(data, run=keys.run, span=span, task_sha256=digests, audio_ms=audio_ms)
             return True
     return False
 
 
-def _task(keys: RunKeys, record: RunRecord, chunk: CutChunk, *, direct: bool) -> ChunkTask:
-    index = chunk.span.index
-    seed = int(sha256_hex(f"{record.run}/{index}".encode())[:8], 16) >> 1
-    return ChunkTask(
-        run=record.run,
-        span=index,
-        audio_key=keys.audio(index),
-        audio_ms=chunk.span.audio_end_ms - chunk.span.audio_start_ms,
-        pcm_sha256=chunk.pcm_sha256,
-        result_prefix=keys.results_of(index),
-        language_key=keys.language,
-        language_note_key=keys.language_note(index),
-        # The only chunk there is has nobody to pass the decision to.
-        language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
-        options=_chunk_options(record.options, direct=direct),
-        seed=seed,
+def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) -> None:
+    """Take a chunk's audio and tasks out of the store."""
+    store.delete(keys.audio(span))
+    for rung in sorted(rungs, reverse=True):
+        store.delete(keys.task(span, rung))
+
+
+def _other_audio(span: int) -> JobError:
+    return JobError(
+        ExitCode.CONFIG,
+        f"span {span} decodes to other audio than when this run began",
+        "ffmpeg has changed meanwhile; use --force to start a new run",
     )
-
-
-def _chunk_options(options: TranscribeOptions, *, direct: bool) -> TranscribeOptions:
-    """int8 for chunks unless something else was asked for: a direct job has the device to itself."""
-    if options.compute_type == "auto" and not direct:
-        return options.model_copy(update={"compute_type": "int8"})
-    return options
-
-
-def _check_task(store: Store, key: str, task: ChunkTask) -> None:
-    """A stored task is given; audio cut differently now would not be what its results are about."""
-    stored = ChunkTask.decode(store.get(key, max_bytes=1 << 20))
-    if (stored.pcm_sha256, stored.audio_ms) != (task.pcm_sha256, task.audio_ms):
-        raise JobError(
-            ExitCode.CONFIG,
-            f"span {task.span} decodes to other audio than when this run began",
-            "ffmpeg has changed meanwhile; use --force to start a new run",
-        )
 
 
 def _samples(ms: int) -> int:

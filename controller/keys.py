@@ -17,10 +17,14 @@ WORK = "work/"
 MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 """The last object of a run, by verdict."""
 
-_RESULT = re.compile(r"results/(\d{5,})/a(\d+)-([0-9A-Za-z-]+)\.json$")
-_FAILURE = re.compile(r"failures/(\d{5,}|intake)/a(\d+)-([0-9a-z]+)\.json$")
-_TASK = re.compile(r"tasks/(\d{5,})(?:-r(\d+))?\.json$")
-_NOTE = re.compile(r"language/(\d{5,})\.json$")
+_WORK = r"work/[0-9a-f]{16}/"
+_SPAN = r"(0[0-9]{4}|[1-9][0-9]{4,6})"
+"""As ``05d`` writes it: another spelling of a number would be a second name for its object."""
+_ATTEMPT = r"a([1-9][0-9]{0,6})"
+_RESULT = re.compile(rf"{_WORK}results/{_SPAN}/{_ATTEMPT}-([0-9A-Za-z-]{{1,64}})\.json")
+_FAILURE = re.compile(rf"{_WORK}failures/(?:{_SPAN}|intake)/{_ATTEMPT}-([0-9a-f]{{8}})\.json")
+_TASK = re.compile(rf"{_WORK}tasks/{_SPAN}(?:-r([1-9]))?\.json")
+_NOTE = re.compile(rf"{_WORK}language/{_SPAN}\.json")
 _RUN = re.compile(r"[0-9a-f]{16}")
 _RUN_PREFIX = re.compile(r"[0-9a-fA-F]{1,16}")
 
@@ -31,6 +35,7 @@ class ResultKey(NamedTuple):
     attempt: int
     key: str
     span: int
+    uid: str
 
 
 class TaskKey(NamedTuple):
@@ -42,9 +47,13 @@ class TaskKey(NamedTuple):
 
 @dataclass(frozen=True)
 class RunKeys:
-    """Every key of one run."""
+    """Every key of one run. Raises :class:`ValueError` for what is no run id: it would be a part of every key."""
 
     run: str
+
+    def __post_init__(self) -> None:
+        if not is_run(self.run):
+            raise ValueError(f"not a run id: {self.run!r}")
 
     @property
     def home(self) -> str:
@@ -161,25 +170,25 @@ class RunKeys:
 
 def parse_result(key: str) -> ResultKey | None:
     """The attempt behind a result's key, or None for a key that is none."""
-    found = _RESULT.search(key)
-    return ResultKey(attempt=int(found[2]), key=key, span=int(found[1])) if found else None
+    found = _RESULT.fullmatch(key)
+    return ResultKey(attempt=int(found[2]), key=key, span=int(found[1]), uid=found[3]) if found else None
 
 
 def parse_task(key: str) -> TaskKey | None:
     """The span and rung behind a task's key, or None."""
-    found = _TASK.search(key)
+    found = _TASK.fullmatch(key)
     return TaskKey(span=int(found[1]), rung=int(found[2] or 0)) if found else None
 
 
 def parse_note(key: str) -> int | None:
     """The span of a language note's key, or None."""
-    found = _NOTE.search(key)
+    found = _NOTE.fullmatch(key)
     return int(found[1]) if found else None
 
 
 def is_failure(key: str) -> bool:
     """Whether a key is evidence of a failed attempt."""
-    return _FAILURE.search(key) is not None
+    return _FAILURE.fullmatch(key) is not None
 
 
 def is_run(text: str) -> bool:

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Callable
 from typing import Literal
 
-from chunk_job.contract import DocumentInvalid
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store import Store
+from controller import documents
 from controller.keys import RunKeys
 from controller.records import Lead
 
@@ -33,7 +33,7 @@ class StoreLead:
         """*place* is whom the runner's lock keeps apart; that lock must be held whenever this is asked."""
         self._store = store
         self._key = RunKeys(run).lead
-        self._mine = Lead(owner=secrets.token_hex(8), place=place, beat=0)
+        self._mine = Lead(run=run, owner=secrets.token_hex(8), place=place, beat=0)
         self._standing: Standing = "undecided"
         self._seen: Lead | None = None
         self._looks = 0
@@ -88,7 +88,4 @@ class StoreLead:
         self._store.put(self._key, self._mine.encode())
 
     def _read(self) -> Lead | None:
-        try:
-            return Lead.decode(self._store.get(self._key, max_bytes=1 << 16))
-        except (ObjectMissing, DocumentInvalid):
-            return None
+        return documents.valid(self._store, Lead, self._key)

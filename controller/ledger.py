@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
-from chunk_job.contract import (
-    ChunkResult,
-    Document,
-    Language,
-    sha256_hex,
-)
+from chunk_job.contract import ChunkResult, DocumentInvalid, Language, sha256_hex
 from chunk_job.crashpoint import reach
-from chunk_job.store import ObjectMissing, Store
-from controller.answers import Answers
+from chunk_job.store import Store
+from controller import diagnose, documents, transcripts
+from controller.answers import Answers, ResultGone
 from controller.decide import Delete, Finish, Submit, rungs
+from controller.diagnose import Diagnosis, FailureClass
 from controller.errors import PlanMismatch
 from controller.formats import every_format
 from controller.keys import MARKERS, RunKeys, is_failure, parse_note
-from controller.plan import Plan
 from controller.records import (
-    MAX_DOCUMENT_BYTES,
     Evidence,
     Final,
+    Format,
     Outcome,
     Report,
     Request,
@@ -39,11 +34,10 @@ from controller.records import (
     Winner,
 )
 from controller.state import Job, JobView, RunState
-from controller.transcript import merge
+from controller.transcript import Transcript, merge
 
 _ALL_EVERY_MS = 60_000
-
-_D = TypeVar("_D", bound=Document)
+_LONGEST_LINE = 8_000
 
 
 class Ledger:
@@ -56,30 +50,31 @@ class Ledger:
         self.record = record
         self.request = request
         self.keys = RunKeys(record.run)
-        self._answers = Answers(store, self.keys, keep_audio=request.keep_chunks)
+        self._keep_audio = request.keep_chunks
+        self._answers = Answers(store, record, keep_audio=self._keep_audio)
         self._evidence: list[Evidence] = []
         self._used: dict[int | None, int] = {}
         self._language_open = record.options.language is None
         self._notes: dict[int, Language] = {}
         self._round = ""
         self._all_read_ms: int | None = None
+        self._transcript: Transcript | None = None
 
     def open(self) -> Outcome | None:
         """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
         After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
-        started again in the same round gets that round's verdict.
+        started again in the same round gets that round's verdict. A verdict whose transcript is not there any more, or
+        is not what it says, is none: the run is finished once more.
         """
         outcome = self.outcome()
-        current = self._document(Round, self.keys.round)
+        current = documents.valid(self._store, Round, self.keys.round)
         ours = current is not None and bool(self._command) and current.command == self._command
         if outcome and (outcome.verdict == "complete" or (ours and current and outcome.round == current.id)):
-            return outcome
-        if self._store.stat(self.keys.record) is None:
-            self._store.put(self.keys.record, self.record.encode())
-        raw = self._store.get(self.keys.record)
-        self.record = RunRecord.decode(raw)
-        self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
+            if self._is_kept(outcome):
+                return outcome
+            outcome = None if outcome.verdict == "complete" else outcome
+        self._put_record()
         self._store.put(self.keys.request, self.request.encode())
         if current is None or not ours:
             goes_on = current is not None and not outcome and not self.cancelled()
@@ -94,11 +89,37 @@ class Ledger:
         self._load()
         return None
 
+    def _put_record(self) -> None:
+        """Take the stored record, which counts; put ours where there is none of this run."""
+        stored = documents.valid(self._store, RunRecord, self.keys.record)
+        if stored is None or not self.record.same_run(stored):
+            stored = self.record
+            self._store.put(self.keys.record, stored.encode())
+        raw = self._store.get(self.keys.record, max_bytes=RunRecord.max_bytes)
+        self.record = documents.parse(RunRecord, self.keys.record, raw)
+        if not self.record.same_run(stored):
+            raise DocumentInvalid(f"the record of run {self.record.run} changes while it is read")
+        self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
+        self._answers = Answers(self._store, self.record, keep_audio=self._keep_audio)
+
+    def ended(self) -> Outcome | None:
+        """How the run has ended; None where it has not, or its transcript is not what that says."""
+        outcome = self.outcome()
+        return outcome if outcome and self._is_kept(outcome) else None
+
+    def _is_kept(self, outcome: Outcome) -> bool:
+        """Whether the transcript of a run that has ended is there, whole and of this run."""
+        if outcome.verdict == "failed":
+            return True
+        self._transcript = transcripts.stored(self._store, self.record)
+        found = self._transcript
+        return found is not None and (found.status == "complete" or outcome.verdict == "partial")
+
     def outcome(self) -> Outcome | None:
         """The body of the run's last object, if its round has ended."""
         for verdict in MARKERS:
-            found = self._document(Outcome, self.keys.marker(verdict))
-            if found:
+            found = documents.valid(self._store, Outcome, self.keys.marker(verdict))
+            if found and found.verdict == verdict:
                 return found
         return None
 
@@ -155,14 +176,14 @@ class Ledger:
             key = self._answers.degraded(submit.span, submit.rung)
         else:
             key = self.keys.task(submit.span)
-        raw = self._store.get(key)
         intake = submit.span is None
         return Job(
             run=self.record.run,
             span=submit.span,
             attempt=submit.attempt,
             task_key=key,
-            task_sha256=sha256_hex(raw),
+            # As it was validated: what lies there now may be another one.
+            task_sha256=sha256_hex(self._intake_task()) if submit.span is None else self._digest(submit),
             audio_ms=0 if submit.span is None else self._answers.audio_ms(submit.span),
             media_uri=self.request.source.uri if intake else "",
             media_bytes=self.request.source.size_bytes if intake else 0,
@@ -171,13 +192,20 @@ class Ledger:
             only_elsewhere=submit.only_elsewhere,
         )
 
-    def _put_intake_task(self) -> str:
+    def _digest(self, submit: Submit) -> str:
+        assert submit.span is not None
+        return self._answers.digest(submit.span, submit.rung)
+
+    def _intake_task(self) -> bytes:
         """What an intake is told: the request without what it has nothing to do with, so that it stays the same."""
-        told = self.request.model_copy(update={"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False})
-        raw = told.encode()
+        return self.request.model_copy(
+            update={"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
+        ).encode()
+
+    def _put_intake_task(self) -> str:
+        raw = self._intake_task()
         key = self.keys.intake_task(sha256_hex(raw)[:16])
-        if self._store.stat(key) is None:
-            self._store.put(key, raw)
+        self._store.put(key, raw)
         return key
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
@@ -190,18 +218,28 @@ class Ledger:
             self._answers.read_results(span)
         if why is None or span in self._answers:
             return
+        self._keep(why, span, delete.view.attempt, now_ms=now_ms)
+        if span is not None and why.failure is FailureClass.CHUNK_DAMAGED:
+            self._answers.cut_again(span)
+
+    def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
+        """Put that a result which counted is not valid any more: else it could be computed again without an end."""
+        self._keep(diagnose.invalid_result(str(lost)), lost.key.span, lost.key.attempt, now_ms=now_ms)
+
+    def _keep(self, why: Diagnosis, span: int | None, attempt: int, *, now_ms: int) -> None:
         evidence = Evidence(
+            run=self.record.run,
             round=self._round,
             span=span,
-            attempt=delete.view.attempt,
+            attempt=attempt,
             failure=why.failure,
-            summary=why.summary,
-            advice=why.advice,
-            details=why.details,
-            ended_ms=now_ms,
+            summary=why.summary[:_LONGEST_LINE],
+            advice=why.advice[:_LONGEST_LINE],
+            details=tuple(line[:1_000] for line in why.details[:100]),
+            ended_ms=max(now_ms, 0),
             node=why.node,
         )
-        self._store.put(self.keys.failure(evidence.span, evidence.attempt, self._round), evidence.encode())
+        self._store.put(self.keys.failure(span, attempt, self._round), evidence.encode())
         self._remember(evidence)
 
     def pin_language(self, language: Language) -> None:
@@ -212,20 +250,21 @@ class Ledger:
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
         """Merge if there is something to merge, write everything, and the run's last object last.
 
-        Raises :class:`PlanMismatch` where the results do not belong together.
+        The verdict is the transcript's own. Raises :class:`ResultGone` where a result is not there any more, and
+        :class:`PlanMismatch` where the results do not belong together, or are fewer than when the run was decided.
         """
+        verdict: Verdict = "failed"
+        summary = finish.summary
         if finish.verdict in ("complete", "partial"):
-            verdict: Verdict = "complete" if finish.verdict == "complete" else "partial"
-            self._write_transcript(verdict, finish.lost)
-        else:
-            verdict = "failed"
+            self._transcript = written = self._write_transcript(finish.lost)
+            verdict, summary = written.status, _summary(written)
         self._store.put(self.keys.report, self._report(verdict, elapsed_s).encode())
         outcome = Outcome(
             run=self.record.run,
             verdict=verdict,
             round=self._round,
-            summary=finish.summary or _summary(verdict, finish.lost),
-            advice=finish.advice,
+            summary=(summary or "failed")[:_LONGEST_LINE],
+            advice=finish.advice[:_LONGEST_LINE],
             failure=finish.failure,
         )
         reach("run.concluded")
@@ -237,17 +276,25 @@ class Ledger:
             self._store.sweep(prefix)
         self._store.put(self.keys.marker(outcome.verdict), outcome.encode())
 
-    def transcript(self, extension: str) -> bytes:
-        """The stored transcript in one format."""
-        return self._store.get(self.keys.transcript(extension))
+    def transcript(self) -> Transcript:
+        """The transcript of the outcome that was given last. It is kept here no longer: it may be large."""
+        found, self._transcript = self._transcript, None
+        if found is None:
+            raise DocumentInvalid(f"run {self.record.run} has no transcript")
+        return found
 
-    def plan(self) -> Plan | None:
-        """The run's plan, once it is known."""
-        return self._document(Plan, self.keys.plan)
+    def warnings(self) -> tuple[str, ...]:
+        """What the intake found wrong with the recording, once the plan is known."""
+        return self._answers.warnings()
+
+    def refused(self) -> list[str]:
+        """What was found in the store and not believed since this was last asked, in sentences."""
+        found, self._answers.refused = self._answers.refused, []
+        return found
 
     def status(self) -> Status | None:
         """What whoever leads the run says of it."""
-        return self._document(Status, self.keys.status)
+        return documents.valid(self._store, Status, self.keys.status)
 
     def put_status(self, status: Status) -> None:
         """Say how far the run is."""
@@ -258,7 +305,8 @@ class Ledger:
         self._read_language()
         self._evidence.clear()
         for entry in self._store.list(self.keys.failures):
-            if is_failure(entry.key) and (evidence := self._document(Evidence, entry.key)):
+            evidence = documents.valid(self._store, Evidence, entry.key) if is_failure(entry.key) else None
+            if evidence and entry.key == self.keys.failure(evidence.span, evidence.attempt, evidence.round):
                 self._remember(evidence)
         self._evidence.sort(key=lambda item: (item.ended_ms, item.attempt))
 
@@ -272,21 +320,36 @@ class Ledger:
     def _read_language(self) -> None:
         if not self._language_open:
             return
-        self._language_open = self._store.stat(self.keys.language) is None
+        self._language_open = documents.valid(self._store, Language, self.keys.language) is None
+        if self._language_open and (heard := self._answers.language()):
+            # It was frozen once: the chunks that are done were transcribed in it.
+            self.pin_language(heard)
         for entry in self._store.list(self.keys.language_notes):
             span = parse_note(entry.key)
-            if span is not None and span not in self._notes and (note := self._document(Language, entry.key)):
-                self._notes[span] = note
+            if span is not None and span not in self._notes:
+                note = documents.valid(self._store, Language, entry.key)
+                if note and note.span == span:
+                    self._notes[span] = note
 
-    def _write_transcript(self, verdict: Verdict, lost: Sequence[int]) -> None:
+    def _write_transcript(self, lost: Sequence[int]) -> Transcript:
+        """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
         # Once more: an attempt that was given up for lost may have answered meanwhile.
         self._answers.read_results()
-        plan = self.plan()
+        plan = self._answers.plan
         if plan is None:
             raise PlanMismatch(f"run {self.record.run} has no plan to merge by")
         winners: list[Winner] = []
         transcript = merge(plan, self.record, self._winning(winners))
-        outputs = {}
+        missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
+        if gone := sorted(set(missing) - set(lost)):
+            raise PlanMismatch(
+                f"run {self.record.run} has no results of chunks {', '.join(map(str, gone[:10]))} any more",
+                "see who else writes to the store; the same command again transcribes them again",
+            )
+        before = transcripts.stored(self._store, self.record) if missing else None
+        if before and before.gaps_ms < transcript.gaps_ms:
+            return before
+        outputs: dict[Format, str] = {}
         for extension, text in every_format(transcript):
             data = text.encode()
             self._store.put(self.keys.transcript(extension), data)
@@ -294,12 +357,13 @@ class Ledger:
             reach(f"run.transcript.{extension}")
         final = Final(
             run=self.record.run,
-            verdict="complete" if verdict == "complete" else "partial",
+            verdict=transcript.status,
             winners=tuple(winners),
-            lost=tuple(lost),
+            lost=tuple(missing),
             outputs=outputs,
         )
         self._store.put(self.keys.final, final.encode())
+        return transcript
 
     def _winning(self, winners: list[Winner]) -> Iterator[ChunkResult]:
         for winner, result in self._answers.winning():
@@ -335,14 +399,9 @@ class Ledger:
             transcribe_s=spent.usage.transcribe_ms / 1000 if spent else 0.0,
         )
 
-    def _document(self, kind: type[_D], key: str) -> _D | None:
-        try:
-            return kind.decode(self._store.get(key, max_bytes=MAX_DOCUMENT_BYTES))
-        except ObjectMissing:
-            return None
 
-
-def _summary(verdict: Verdict, lost: Sequence[int]) -> str:
-    if verdict == "partial":
-        return f"{len(lost)} chunk{'s' if len(lost) > 1 else ''} without a result: marked as gaps"
-    return "transcribed" if verdict == "complete" else "failed"
+def _summary(written: Transcript) -> str:
+    if written.status == "complete":
+        return "transcribed"
+    count = sum(1 for chunk in written.chunks if chunk.quality == "lost")
+    return f"{count} chunk{'s' if count > 1 else ''} without a result: marked as gaps"

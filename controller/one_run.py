@@ -13,6 +13,7 @@ from typing import Any, Literal
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
 from controller import state as figures
+from controller.answers import ResultGone
 from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, StenofleetError
@@ -99,7 +100,7 @@ class LoopRun:
     ) -> None:
         now_ms = self._clock.now_ms()
         if self._runner.cancelled(self.id):
-            outcome = self._ledger.outcome()
+            outcome = self._ledger.ended()
             if outcome:
                 # We slept, or were cut off, and somebody brought it to its end.
                 self._settle(outcome)
@@ -107,6 +108,7 @@ class LoopRun:
             self._ledger.cancel()
         self._tell_waits(jobs)
         self._state = state = self._ledger.refresh(jobs, now_ms=now_ms)
+        self._tell_refused()
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
@@ -121,6 +123,10 @@ class LoopRun:
                 case Finish():
                     self._finish(action, now_ms)
         self._put_status(now_ms)
+
+    def _tell_refused(self) -> None:
+        for reason in self._ledger.refused():
+            self._reporter.event(self._name, reason)
 
     def _tell_waits(self, jobs: Sequence[JobView]) -> None:
         """Say once for the whole run what keeps its jobs from starting, whichever of them and however often."""
@@ -178,8 +184,7 @@ class LoopRun:
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._follows = None, True
-            with contextlib.suppress(DocumentInvalid):
-                self._heard = self._ledger.status()
+            self._heard = self._ledger.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"
 
@@ -198,6 +203,7 @@ class LoopRun:
             return
         self._follows = False
         done = self._ledger.open()
+        self._tell_refused()
         if done:
             self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
@@ -208,7 +214,7 @@ class LoopRun:
 
     def _ended_elsewhere(self) -> bool:
         """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
-        outcome = self._ledger.outcome()
+        outcome = self._ledger.ended()
         if outcome:
             self._settle(outcome)
         elif self._ledger.cancelled():
@@ -228,6 +234,11 @@ class LoopRun:
             return
         try:
             outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+        except ResultGone as error:
+            # The next tick sees that there is work left, as often as a chunk may fail.
+            self._ledger.keep_lost_result(error, now_ms=now_ms)
+            self._reporter.event(self._name, f"{_what(error.key.span)}: its result is not valid any more: {error}")
+            return
         except StenofleetError as error:
             outcome = self._ledger.conclude(
                 Finish(verdict="failed", summary=error.summary, advice=error.advice),
@@ -238,10 +249,13 @@ class LoopRun:
     def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
         """Write the outputs, then the run's last object: it promises that everything before it is there."""
         files: tuple[str, ...] = ()
-        plan = self._ledger.plan()
+        warnings = self._ledger.warnings()
         if outcome.verdict != "failed":
+            transcript = self._ledger.transcript()
+            warnings = tuple(dict.fromkeys([*warnings, *transcript.warnings]))
             try:
-                files = tuple(write_outputs(self._request, self._ledger.transcript))
+                files, kept = write_outputs(self._request, transcript)
+                warnings += kept
             except EnvironmentProblem as error:
                 self._settled("failed", error.summary, advice=error.advice, environment=True)
                 return
@@ -252,7 +266,7 @@ class LoopRun:
             outcome.summary,
             advice=outcome.advice,
             files=files,
-            warnings=plan.warnings if plan else (),
+            warnings=warnings,
             environment=outcome.failure in ENVIRONMENT,
         )
 

@@ -5,15 +5,20 @@ Touches: output folders, and S3 (through the store's door).
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from chunk_job.contract import ExitCode, JobError
 from chunk_job.store import StoreUnavailable, open_store, write_whole
+from chunk_job.text import masked_name
 from controller.errors import EnvironmentProblem, UsageProblem
+from controller.formats import FORMATS
 from controller.records import Request
 from controller.source import is_object, local_path
+from controller.transcript import Transcript, longest_transcript_bytes
 
 
 def base_of(folder: str, stem: str) -> str:
@@ -21,6 +26,8 @@ def base_of(folder: str, stem: str) -> str:
 
     Raises :class:`UsageProblem` for a name that an object cannot have.
     """
+    if not stem or stem in (".", "..") or "/" in stem or "\0" in stem:
+        raise UsageProblem(f"{stem!r} is no name for a file", "rename the recording")
     if is_object(folder):
         if stem.startswith(".") or not stem.isprintable():
             raise UsageProblem(f"{stem!r} is no name for an object here", "rename the recording, or write to a folder")
@@ -42,6 +49,11 @@ def check_folder(folder: str) -> None:
     Raises :class:`UsageProblem` for what is none, and :class:`EnvironmentProblem` where S3 or the system says no.
     """
     if not is_object(folder):
+        if "://" in folder and not Path(folder).exists():
+            raise UsageProblem(
+                f"{masked_name(folder)}: transcripts are not written to URLs of this kind",
+                "name a folder, or s3://bucket/folder, for --output-dir",
+            )
         if Path(folder).exists() and not Path(folder).is_dir():
             raise UsageProblem(f"{folder}: is no folder", "name a folder for --output-dir")
         _try_to_write(Path(folder).absolute())
@@ -67,14 +79,20 @@ def _try_to_write(folder: Path) -> None:
         ) from error
 
 
-def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
-    """Every wanted format to where it was asked for; the places. Raises as :func:`write_output` does."""
-    written = []
+def write_outputs(request: Request, transcript: Transcript) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Render every wanted format to where it was asked for; the places, and in sentences what was left as it was.
+
+    A transcript with gaps never replaces one of the same run that has fewer. Raises as :func:`write_output` does.
+    """
+    written, kept = [], []
     for output in request.outputs:
+        if transcript.gaps and _better_there(place(output.base, "json"), transcript):
+            kept.append(f"{place(output.base, 'json')} has fewer gaps: it and the files beside it are left as they are")
+            continue
         for extension in output.formats:
             where = place(output.base, extension)
             try:
-                write_output(where, read(extension))
+                write_output(where, FORMATS[extension](transcript).encode())
             except EnvironmentProblem as error:
                 raise EnvironmentProblem(
                     error.summary,
@@ -82,7 +100,23 @@ def write_outputs(request: Request, read: Callable[[str], bytes]) -> list[str]:
                     f" stenofleet resume {request.run} here, once there is room and the right to",
                 ) from error
             written.append(where)
-    return written
+    return tuple(written), tuple(kept)
+
+
+def _better_there(where: str, transcript: Transcript) -> bool:
+    """Whether *where* holds a transcript of the same content and options that has fewer gaps."""
+    try:
+        if is_object(where):
+            folder, _, name = where.rpartition("/")
+            data = open_store(folder).get(name, max_bytes=longest_transcript_bytes(transcript.duration_ms))
+        else:
+            data = read_file(Path(where), max_bytes=longest_transcript_bytes(transcript.duration_ms))
+        there = Transcript.decode(data)
+    except StoreUnavailable:
+        raise
+    except (JobError, OSError):
+        return False
+    return there.same_run(transcript) and there.gaps_ms < transcript.gaps_ms
 
 
 def write_output(where: str, data: bytes) -> None:
@@ -105,3 +139,16 @@ def write_output(where: str, data: bytes) -> None:
         raise EnvironmentProblem(f"{where}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
         raise EnvironmentProblem(f"{where}: cannot be written: {error.strerror}", "name another folder") from error
+
+
+def read_file(path: Path, *, max_bytes: int) -> bytes:
+    """The content of a regular file of at most *max_bytes*. Raises :class:`OSError`, also for anything else."""
+    # A pipe of that name would be waited for until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+        return file.read(max_bytes)

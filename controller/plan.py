@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from chunk_job.contract import Document
+from chunk_job.contract import MAX_AUDIO_MS, MAX_SPANS, Count, Document, Line, Milliseconds, RunId, SpanIndex
 
 PLANNER = 1
 """Version of the cutting rules. Part of a run's identity: other cuts, other run."""
@@ -28,52 +28,87 @@ HOP_MS = 20
 FLOOR_DB = -90.0
 """Digital silence reads as this."""
 
+LONGEST_PAD_MS = 2_000
+"""What a neighbour hears beyond a forced cut, at most."""
+
 Cut = Literal["pause", "tight", "forced", "end"]
 
 
 class PlanOptions(Document):
     """When and how finely to cut."""
 
-    threshold_ms: int = Field(default=2_400_000, ge=0)
+    threshold_ms: Count = 2_400_000
     """Shorter media are one span (with ``threshold_bytes``). 0: always cut."""
-    threshold_bytes: int = Field(default=500_000_000, ge=0)
+    threshold_bytes: Count = 500_000_000
     """Larger media are cut even if they are short."""
-    chunk_ms: int = Field(default=720_000, ge=10_000)
+    chunk_ms: Milliseconds = Field(default=720_000, ge=10_000)
     """Wanted length of a span. Twelve minutes: start-up costs little, a lost chunk too."""
-    window_ms: int = Field(default=30_000, ge=HOP_MS)
+    window_ms: Milliseconds = Field(default=30_000, ge=HOP_MS)
     """How far from the grid a pause is looked for; never more than a quarter of a span."""
-    pause_ms: int = Field(default=300, ge=HOP_MS)
+    pause_ms: Milliseconds = Field(default=300, ge=HOP_MS)
     """Shorter quiet is no pause but a stop consonant or a breath."""
-    dip_ms: int = Field(default=150, ge=HOP_MS)
+    dip_ms: Milliseconds = Field(default=150, ge=HOP_MS)
     """Quiet of this length holds no speech either, and needs no padding."""
-    pad_ms: int = Field(default=2_000, ge=0, le=2_000)
+    pad_ms: int = Field(default=2_000, ge=0, le=LONGEST_PAD_MS)
     """What both neighbours hear beyond a forced cut. 0: no padding, words at the cut are lost."""
 
 
 class Span(Document):
     """A planned interval of the decoded audio, half-open; its chunk's audio may reach beyond it on both sides."""
 
-    index: int = Field(ge=0)
-    start_ms: int = Field(ge=0)
-    end_ms: int = Field(gt=0)
-    audio_start_ms: int = Field(ge=0)
-    audio_end_ms: int = Field(gt=0)
+    index: SpanIndex
+    start_ms: Milliseconds
+    end_ms: Milliseconds = Field(gt=0)
+    audio_start_ms: Milliseconds
+    audio_end_ms: Milliseconds = Field(gt=0)
     cut: Cut
     """What ends it."""
+
+    @property
+    def audio_ms(self) -> int:
+        """Length of its chunk's audio."""
+        return self.audio_end_ms - self.audio_start_ms
 
 
 class Plan(Document):
     """All spans of a run, contiguous from 0 to the end of what was decoded."""
 
+    max_bytes: ClassVar[int] = 64 << 20
     schema_: Literal["stenofleet.plan/1"] = Field(default="stenofleet.plan/1", alias="schema")
-    run: str
-    spans: tuple[Span, ...]
-    duration_ms: int
+    run: RunId
+    spans: tuple[Span, ...] = Field(min_length=1, max_length=MAX_SPANS)
+    duration_ms: Milliseconds = Field(gt=0)
     """Decoded length: the truth, whatever the header says."""
-    offset_ms: int = Field(ge=0)
+    offset_ms: Milliseconds
     """Added to every time at the merge: an audio track that begins after the video, as a player shows it."""
     direct: bool
-    warnings: tuple[str, ...]
+    warnings: Annotated[tuple[Line, ...], Field(max_length=100)]
+
+    @model_validator(mode="after")
+    def _contiguous(self) -> Self:
+        at = 0
+        for index, span in enumerate(self.spans):
+            if span.index != index or span.start_ms != at or span.end_ms <= at:
+                raise ValueError(f"span {index} does not follow the one before it")
+            # The last level of the audio may be shorter than a hop.
+            if not (
+                span.start_ms - LONGEST_PAD_MS <= span.audio_start_ms <= span.start_ms
+                and span.end_ms <= span.audio_end_ms <= span.end_ms + LONGEST_PAD_MS
+                and span.audio_end_ms < self.duration_ms + HOP_MS
+            ):
+                raise ValueError(f"span {index}: its audio is not around it")
+            at = span.end_ms
+        if at != self.duration_ms:
+            raise ValueError(f"the spans end at {at} ms, the audio at {self.duration_ms} ms")
+        if self.duration_ms + self.offset_ms > MAX_AUDIO_MS:
+            raise ValueError("longer than any recording")
+        return self
+
+
+def longest_chunk_ms(options: PlanOptions) -> int:
+    """The longest chunk audio that these options can give, by far."""
+    window_ms = max(options.window_ms, HOP_MS)
+    return min(2 * max(options.chunk_ms, options.threshold_ms) + 2 * (window_ms + options.pad_ms), MAX_AUDIO_MS)
 
 
 def is_direct(options: PlanOptions, *, duration_ms: int | None, size_bytes: int) -> bool:

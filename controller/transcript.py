@@ -14,14 +14,29 @@ import heapq
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from chunk_job.contract import ChunkResult, Document, Seconds, Segment, TranscribeOptions, Word
+from chunk_job.contract import (
+    MAX_SPANS,
+    UNHASHED,
+    ChunkResult,
+    Document,
+    DocumentInvalid,
+    LanguageCode,
+    Line,
+    Score,
+    Seconds,
+    Segment,
+    Sha256,
+    TranscribeOptions,
+    Word,
+)
 from controller.errors import PlanMismatch
 from controller.plan import Cut, Plan, Span
-from controller.records import RunRecord
+from controller.records import FileName, RunRecord
+from controller.text import cleaned, is_suspect
 
 _ANCHOR_MS = 500
 """Two hearings of one word differ by less than this."""
@@ -33,15 +48,15 @@ _NEIGHBOUR_MS = 350
 class SourceInfo(Document):
     """What was transcribed."""
 
-    name: str
-    identity: str
+    name: FileName
+    identity: Sha256
 
 
 class ModelInfo(Document):
     """What transcribed it; ``digest`` None where no chunk needed the model's answer."""
 
-    name: str
-    digest: str | None
+    name: str = Field(max_length=4_096)
+    digest: Sha256 | None
 
 
 class Chunk(Document):
@@ -63,20 +78,86 @@ class Gap(Document):
 class Transcript(Document):
     """A superset of Whisper's JSON. Times are absolute, ordered, inside the media."""
 
+    max_bytes: ClassVar[int] = 1 << 30
     text: str
-    segments: tuple[Segment, ...]
-    language: str | None
+    segments: tuple[Segment, ...] = Field(max_length=100_000_000)
+    language: LanguageCode | None
     """None: nobody speaks."""
     schema_: Literal["stenofleet.transcript/1"] = Field(default="stenofleet.transcript/1", alias="schema")
     duration_ms: Seconds = Field(alias="duration")
-    language_probability: float
+    language_probability: Score
     success: bool
     status: Literal["complete", "partial"]
     source: SourceInfo
     model: ModelInfo
     options: TranscribeOptions
-    chunks: tuple[Chunk, ...]
-    gaps: tuple[Gap, ...]
+    chunks: Annotated[tuple[Chunk, ...], Field(min_length=1, max_length=MAX_SPANS)]
+    gaps: Annotated[tuple[Gap, ...], Field(max_length=MAX_SPANS)]
+    warnings: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
+    """What may be wrong with it, in sentences."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        lost = [(chunk.start_ms, chunk.end_ms) for chunk in self.chunks if chunk.quality == "lost"]
+        if lost != [(gap.start_ms, gap.end_ms) for gap in self.gaps]:
+            raise ValueError("the gaps are not the chunks that are lost")
+        if (self.status == "complete", self.success) != (not lost, not lost):
+            raise ValueError(f"{self.status}, with {len(lost)} of {len(self.chunks)} chunks lost")
+        at = self.chunks[0].start_ms
+        for chunk in self.chunks:
+            if chunk.start_ms != at or chunk.end_ms <= at:
+                raise ValueError("the chunks do not follow each other")
+            at = chunk.end_ms
+        if at != self.duration_ms:
+            raise ValueError("the chunks do not end where the recording does")
+        return self
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The transcript in *data*, its text cleaned like that of a new one.
+
+        Raises :class:`DocumentInvalid`, also where its times run backwards or leave the recording.
+        """
+        found = super().decode(data)
+        at = 0
+        for segment in found.segments:
+            if segment.start_ms < at or not segment.inside(found.duration_ms):
+                raise DocumentInvalid(f"Transcript: segment {segment.id} is not behind the one before it")
+            at = segment.start_ms
+        segments, removed = _cleaned(found.segments)
+        if segments == found.segments:
+            return found
+        return found.model_copy(
+            update={
+                "segments": segments,
+                "text": cleaned(found.text)[0],
+                "warnings": (*found.warnings, *([_removed(removed)] if removed else [])),
+            }
+        )
+
+    @property
+    def gaps_ms(self) -> int:
+        """How much of the recording has no transcript."""
+        return sum(gap.end_ms - gap.start_ms for gap in self.gaps)
+
+    def is_of(self, record: RunRecord) -> bool:
+        """Whether it transcribes the content of *record* with its options."""
+        return self.source.identity == record.identity and _same_words(self.options, record.options)
+
+    def same_run(self, other: Transcript) -> bool:
+        """Whether both transcribe the same content with the same options."""
+        return self.source.identity == other.source.identity and _same_words(self.options, other.options)
+
+
+def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
+    """Whether options differ in speed at most."""
+    nothing = dict.fromkeys(UNHASHED)
+    return one.model_copy(update=nothing) == other.model_copy(update=nothing)
+
+
+def longest_transcript_bytes(duration_ms: int) -> int:
+    """How long the JSON of a recording of *duration_ms* can be; an hour of dense speech is 3 MB."""
+    return min(Transcript.max_bytes, (4 << 20) + (8 << 10) * duration_ms // 1000)
 
 
 class _Timed(NamedTuple):
@@ -135,7 +216,7 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
     for left, right in itertools.pairwise(parts):
         if left.span.cut == "forced" and right.span.index == left.span.index + 1:
             _join(left, right, left.span.end_ms + plan.offset_ms)
-    segments = _placed(parts, plan.duration_ms + plan.offset_ms)
+    segments, removed = _cleaned(_placed(parts, plan.duration_ms + plan.offset_ms))
     speaking = max(by_span.values(), key=lambda result: (result.speech_ms, -result.span), default=None)
     lost = [span for span in plan.spans if span.index not in by_span]
     return Transcript(
@@ -151,7 +232,29 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
         options=record.options,
         chunks=tuple(_chunk(span, by_span.get(span.index), plan.offset_ms) for span in plan.spans),
         gaps=tuple(Gap(start_ms=span.start_ms + plan.offset_ms, end_ms=span.end_ms + plan.offset_ms) for span in lost),
+        warnings=(*plan.warnings, *([_removed(removed)] if removed else [])),
     )
+
+
+def _cleaned(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], int]:
+    """The segments without what could steer a terminal or turn other text around, and how much of that there was."""
+    # All at once first: what is wrong with one word in a million must not cost a look at each.
+    words_too = [segment.text for segment in segments] + [word["word"] for part in segments for word in part.words]
+    if not is_suspect("".join(words_too)):
+        return tuple(segments), 0
+    clean, total = [], 0
+    for segment in segments:
+        text, removed = cleaned(segment.text)
+        pairs = [cleaned(word["word"]) for word in segment.words]
+        words = tuple({**word, "word": pair[0]} for word, pair in zip(segment.words, pairs, strict=True))
+        clean.append(segment.model_copy(update={"text": text, "words": words}))
+        # Each is in the text and in a word.
+        total += max(removed, sum(pair[1] for pair in pairs))
+    return tuple(clean), total
+
+
+def _removed(count: int) -> str:
+    return f"{count} control character{'s' if count > 1 else ''} removed from the text"
 
 
 def _chunk(span: Span, result: ChunkResult | None, offset_ms: int) -> Chunk:

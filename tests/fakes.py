@@ -24,10 +24,11 @@ from chunk_job.contract import (
 )
 from chunk_job.store import FileStore, Store
 from controller import diagnose
-from controller.keys import RunKeys
+from controller.keys import RunKeys, parse_task
 from controller.plan import Cut, Plan, PlanOptions, Span
-from controller.records import Output, Request, RunRecord, Source
+from controller.records import Format, Output, Request, RunRecord, Source
 from controller.state import Job, JobView, Progress
+from controller.tasks import chunk_task
 
 RUN = "0123456789abcdef"
 START_MS = 1_700_000_000_000
@@ -63,7 +64,7 @@ def record(run: str = RUN, *, name: str = "talk.mp4", **options: Any) -> RunReco
 def request(
     of: RunRecord,
     *outputs: Path,
-    formats: tuple[str, ...] = ("txt", "json"),
+    formats: tuple[Format, ...] = ("txt", "json"),
     on_chunk_failure: Literal["fail", "gap"] = "fail",
     keep_chunks: bool = False,
 ) -> Request:
@@ -105,20 +106,7 @@ def plan(
 
 def task(of: RunRecord, span: int, audio_ms: int = 10_000) -> ChunkTask:
     """A span's task as the intake puts it."""
-    keys = RunKeys(of.run)
-    return ChunkTask(
-        run=of.run,
-        span=span,
-        audio_key=keys.audio(span),
-        audio_ms=audio_ms,
-        pcm_sha256="00" * 32,
-        result_prefix=keys.results_of(span),
-        language_key=keys.language,
-        language_note_key=keys.language_note(span),
-        language_min_speech_ms=3000,
-        options=of.options,
-        seed=span,
-    )
+    return chunk_task(of, span, audio_ms=audio_ms, pcm_sha256="00" * 32, direct=False)
 
 
 Heard = tuple[str, int, int]
@@ -395,6 +383,9 @@ def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
     asked = Request.decode(store.get(job.task_key))
     of = RunRecord.decode(store.get(asked.record_key))
     keys = RunKeys(of.run)
+    for entry in list(store.list(keys.tasks)):
+        if (found := parse_task(entry.key)) and found.span >= len(chunks_ms):
+            store.delete(entry.key)
     for index, length in enumerate(chunks_ms):
         if store.stat(keys.task(index)) is None:
             store.put(keys.audio(index), b"flac")

@@ -9,14 +9,16 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import JobError
+from chunk_job.contract import MAX_SPANS
 from chunk_job.store import Store
+from chunk_job.text import json_line, printable
+from controller import documents
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.runs import existing_run, run_ids, worked_on
 from controller.errors import UsageProblem
 from controller.keys import MARKERS, RunKeys, is_failure, parse_result
-from controller.progress import Bars, Heartbeat, printable, say
+from controller.progress import Bars, Heartbeat, say, tell
 from controller.records import Evidence, Status
 from controller.state import Progress, heard
 
@@ -53,7 +55,7 @@ def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
 
 @click.command("logs", cls=shared.Sectioned)
 @click.argument("run")
-@shared.option("--chunk", type=click.IntRange(0), metavar="N", help="Default: all, the intake included.")
+@shared.option("--chunk", type=click.IntRange(0, MAX_SPANS - 1), metavar="N", help="Default: all, the intake included.")
 @kubernetes.runner_option
 @shared.store_option
 @shared.json_option
@@ -74,16 +76,16 @@ def logs_command(
         alive, waiting = _now(keys.run, chunk, {"context": context, "namespace": namespace})
     if as_json:
         failed = [json.loads(item.encode()) for item in kept]
-        click.echo(json.dumps({"failures": failed, "running": alive, "waiting": waiting}))
+        tell(json_line({"failures": failed, "running": alive, "waiting": waiting}), exact=True)
         return 0
     for item in kept:
         _print(item)
     for name, lines in alive.items():
-        click.echo(f"{name}, running:")
+        tell(printable(f"{name}, running:"))
         for line in lines:
-            click.echo(f"  {printable(line)}")
+            tell(printable(f"  {line}"))
     for name, reason in waiting.items():
-        click.echo(f"{name}, not running: {printable(reason)}")
+        tell(printable(f"{name}, not running: {reason}"))
     if not kept and not alive and not waiting:
         say(_nothing(opened, keys, chunk))
     return 0
@@ -98,7 +100,7 @@ def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
     # By our own clock: theirs may differ.
     last: dict[str, tuple[Status | None, float]] = {}
     while True:
-        now_s = time.monotonic()
+        now_s = time.monotonic()  # noqa: TID251 (how long a run has been silent)
         ends = {run: _end(store, run) for run in runs}
         for run in runs:
             status = _status(store, run)
@@ -122,10 +124,7 @@ def _end(store: Store, run: str) -> str:
 
 
 def _status(store: Store, run: str) -> Status | None:
-    try:
-        return Status.decode(store.get(RunKeys(run).status))
-    except JobError:
-        return None
+    return documents.valid(store, Status, RunKeys(run).status)
 
 
 def _progress(run: str, status: Status | None, end: str) -> Progress:
@@ -134,18 +133,20 @@ def _progress(run: str, status: Status | None, end: str) -> Progress:
 
 
 def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
-    found = [Evidence.decode(store.get(entry.key)) for entry in store.list(keys.failures) if is_failure(entry.key)]
+    keys_of = [entry.key for entry in store.list(keys.failures) if is_failure(entry.key)]
+    found = [item for key in keys_of if (item := documents.valid(store, Evidence, key))]
     return sorted(found, key=lambda item: (item.ended_ms, item.span or -1, item.attempt))
 
 
 def _print(item: Evidence) -> None:
     what = "intake" if item.span is None else f"chunk {item.span}"
     where = f" on {item.node}" if item.node else ""
-    click.echo(f"{what}, attempt {item.attempt}{where}: {item.failure}: {printable(item.summary)}")
+    # Line breaks in what others wrote are escaped too: each of these is one line.
+    tell(printable(f"{what}, attempt {item.attempt}{where}: {item.failure}: {item.summary}"))
     if item.advice:
-        click.echo(f"  what to do: {printable(item.advice)}")
+        tell(printable(f"  what to do: {item.advice}"))
     for line in item.details:
-        click.echo(f"  {printable(line)}")
+        tell(printable(f"  {line}"))
 
 
 def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:

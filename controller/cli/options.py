@@ -5,6 +5,7 @@ Touches: environment (where the store lies by default), the machine's core count
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,20 @@ from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS
 from controller.local import LocalRunner
+from controller.local_requests import LocalRequests
+from controller.progress import say
+from controller.records import Format
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+MOST_AUDIO_S = 1000 * 3600
+"""No recording is cut that is longer."""
+
 CLUSTER_THREADS = 2
 """Of a job on a cluster: with a GPU the CPU only prepares its input."""
+
+SMALLEST_STEP = 0.01
+"""Of the temperatures of the fallback: each may decode a window once more."""
 
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
@@ -37,6 +47,14 @@ def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
+
+
+class Fraction(click.FloatRange):
+    """A number of a range. ``nan`` is in every range by click's comparison."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        return self.fail(f"{value} is no number", param, ctx) if math.isnan(found) else found
 
 
 class ClusterOption(click.Option):
@@ -91,7 +109,27 @@ def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> 
     return code
 
 
-def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """A callback that takes what documents can hold: an argument may be any bytes, and of any length."""
+
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not least <= len(value) <= most:
+            raise click.BadParameter(f"it has {len(value)} characters, and may have {least} to {most}")
+        if value and value.encode(errors="replace").decode() != value:
+            raise click.BadParameter("it is not UTF-8")
+        return value
+
+    return check
+
+
+def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
+    """0, or a step that a ladder of temperatures can have."""
+    if 0 < value < SMALLEST_STEP:
+        raise click.BadParameter(f"{value} is below {SMALLEST_STEP}: use 0 for no fallback")
+    return value
+
+
+def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
     """``all``, or one or more formats, comma-separated."""
     wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
     if wanted == ["all"]:
@@ -99,7 +137,7 @@ def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[st
     unknown = [part for part in wanted if part not in FORMATS]
     if unknown or not wanted:
         raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
-    return tuple(dict.fromkeys(wanted))
+    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
 
 
 store_option = option(
@@ -107,18 +145,19 @@ store_option = option(
 )
 parallel_option = option(
     "--max-parallel",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10_000),
     metavar="N",
     help="Jobs at once (default: cores / 4, at least 1; on a cluster 16).",
 )
 attempts_options = together(
-    option("--max-attempts", type=click.IntRange(1), default=3, show_default=True, help="Tries of a failing chunk."),
-    option("--max-disruptions", type=click.IntRange(0), default=20, show_default=True,
+    option("--max-attempts", type=click.IntRange(1, 1000), default=3, show_default=True,
+           help="Tries of a failing chunk."),
+    option("--max-disruptions", type=click.IntRange(0, 10_000), default=20, show_default=True,
            help="Times that its surroundings may take a chunk's job away."),
 )  # fmt: skip
 patience_option = option(
     "--store-patience",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 365 * 24 * 3600),
     metavar="SECONDS",
     help="How long a store or cluster that stops answering is waited for (default: 600; a folder 0).",
 )
@@ -143,7 +182,8 @@ formats_option = option(
     help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
 )
 model_options = together(
-    option("--model", default="medium", show_default=True, metavar="NAME|FOLDER", help="Whisper model."),
+    option("--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
+           help="Whisper model."),
     option("--language", callback=parse_language, help="Code or English name; detected where it is not given."),
     option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
            help="translate: to English."),
@@ -152,24 +192,24 @@ model_options = together(
     option("--compute-type", type=click.Choice(COMPUTE_TYPES), default="auto", show_default=True,
            help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
     option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
-    option("--temperature", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="First temperature."),
-    option("--temperature-increment-on-fallback", type=click.FloatRange(0, 1), default=0.2, show_default=True,
-           help="Step of the fallback when a window decodes badly; 0: no fallback."),
+    option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
+    option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
+           show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
     option("--batch-size", type=click.IntRange(0, 256), default=0, show_default=True,
            help="Windows at once on a GPU: faster, without fallback and quality checks. 0: one by one."),
     option("--vad-filter", type=bool, default=True, show_default=True, help="Skip what holds no speech."),
     option("--condition-on-previous-text", type=bool, default=False, show_default=True,
            help="Let a window see the text before it."),
-    option("--initial-prompt", help="Text before the first window of each chunk."),
-    option("--hotwords", help="Words to expect."),
+    option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
+    option("--hotwords", callback=text(most=64_000), help="Words to expect."),
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
 )  # fmt: skip
 cut_options = together(
-    option("--chunk-duration", type=click.IntRange(10), default=720, show_default=True, metavar="SECONDS",
+    option("--chunk-duration", type=click.IntRange(10, MOST_AUDIO_S), default=720, show_default=True, metavar="SECONDS",
            help="Wanted length of a chunk."),
-    option("--chunking-threshold", type=click.IntRange(0), default=2400, show_default=True, metavar="SECONDS",
-           help="Shorter files (and below 500 MB) are not cut."),
-    option("--audio-track", type=click.IntRange(0), metavar="N", help="Audio stream, counted from 0."),
+    option("--chunking-threshold", type=click.IntRange(0, MOST_AUDIO_S), default=2400, show_default=True,
+           metavar="SECONDS", help="Shorter files (and below 500 MB) are not cut."),
+    option("--audio-track", type=click.IntRange(0, 9999), metavar="N", help="Audio stream, counted from 0."),
 )  # fmt: skip
 
 
@@ -220,13 +260,16 @@ def cores() -> int:
 
 def store_at(url: str | None) -> Store:
     """The store to use. Raises :class:`UsageProblem` for a URL that is none, :class:`EnvironmentProblem` where its
-    credentials or certificates are missing.
+    credentials or certificates are missing. A folder that other users have access to is made private where it may be.
     """
     try:
-        return open_store(url or state_home().as_uri())
+        opened = open_store(url or state_home().as_uri())
     except JobError as error:
         problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
         raise problem(error.summary, error.advice) from error
+    if isinstance(opened, FileStore) and (changed := opened.keep_private()):
+        say(changed)
+    return opened
 
 
 def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
@@ -235,7 +278,12 @@ def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
     return LocalRunner(store.url, home, scratch and scratch.absolute())
 
 
+def local_requests() -> LocalRequests:
+    """What this user asked for on this machine."""
+    return LocalRequests(state_home())
+
+
 def state_home() -> Path:
     """``$XDG_STATE_HOME/stenofleet``."""
-    base = os.environ.get("XDG_STATE_HOME")
+    base = os.environ.get("XDG_STATE_HOME")  # noqa: TID251 (where this user keeps state)
     return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "stenofleet"

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from chunk_job.text import json_line, printable
 from controller import source
 from controller.cli import options as shared
 from controller.cli.tickets import listed
@@ -13,7 +14,7 @@ from controller.cli.work import exit_code, refused
 from controller.edges import Settled
 from controller.errors import MediaProblem
 from controller.plan import Plan, PlanOptions
-from controller.progress import clock, printable, say
+from controller.progress import clock, say, tell
 
 
 @click.command("plan")
@@ -41,12 +42,12 @@ def plan_command(
         except MediaProblem as error:
             without.append(refused(name, error))
     if as_json:
-        click.echo(json.dumps({name: json.loads(plan.encode()) for name, plan in plans.items()}))
+        tell(json_line({name: json.loads(plan.encode()) for name, plan in plans.items()}), exact=True)
     else:
         for name, plan in plans.items():
             _print_plan(name, plan)
     for item in without:
-        say(f"{item.summary}\n  {item.advice}")
+        say(f"{printable(item.summary)}\n  {item.advice}")
     return exit_code([*without, *(_planned(name) for name in plans)])
 
 
@@ -56,11 +57,11 @@ def _planned(name: str) -> Settled:
 
 def _print_plan(name: str, plan: Plan) -> None:
     chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
-    click.echo(f"{printable(name)}: {clock(plan.duration_ms / 1000)}, {chunks}")
+    tell(f"{name}: {clock(plan.duration_ms / 1000)}, {chunks}", exact=True)
     for span in plan.spans:
-        click.echo(
+        tell(
             f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"
             f"  {(span.end_ms - span.start_ms) / 1000:8.2f} s  {span.cut}"
         )
     for warning in plan.warnings:
-        say(f"{name}: warning: {warning}")
+        say(f"{printable(name)}: warning: {warning}")

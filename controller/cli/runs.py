@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import DocumentInvalid, JobError
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.contract import DocumentInvalid
+from chunk_job.store import Store
+from chunk_job.text import json_line, printable
+from controller import documents, transcripts
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.edges import Runner
@@ -19,12 +20,14 @@ from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.keys import MARKERS, RUNS, WORK, RunKeys, is_run_prefix, run_of
 from controller.lead import StoreLead
-from controller.outputs import base_of, check_folder, place, write_output
-from controller.progress import printable, say
-from controller.records import Outcome, Request, Status
+from controller.outputs import base_of, check_folder, place, read_file, write_output
+from controller.progress import ask, say, tell
+from controller.records import Format, Outcome, Request, RunRecord, Status
 from controller.transcript import Transcript
 
 _STALE_MS = 30_000
+_PLACES = frozenset({"name", "recording", "outputs"})
+"""Facts of a run that are file names, paths and addresses of objects: told as they are."""
 
 
 @click.command("status")
@@ -37,14 +40,15 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     run = existing_run(opened, run)
     facts = _facts(opened, run) | _places(opened, run)
     if as_json:
-        click.echo(json.dumps(facts))
+        tell(json_line(facts), exact=True)
         return 0
     facts["updated"] = _minute(facts.pop("updated_ms", 0)).strip()
     if facts.get("failures"):
         facts["failures"] = f"{facts['failures']} (stenofleet logs {run})"
     for name, value in facts.items():
         if value:
-            click.echo(f"{name:12} {printable(', '.join(value) if isinstance(value, list) else str(value))}")
+            text = f"{name:12} {', '.join(value) if isinstance(value, list) else value}"
+            tell(printable(text), exact=name in _PLACES)
     return 0
 
 
@@ -56,11 +60,11 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     opened = shared.store_at(store)
     runs = [_facts(opened, run) for run in run_ids(opened)]
     if as_json:
-        click.echo(json.dumps({"runs": runs}))
+        tell(json_line({"runs": runs}), exact=True)
         return 0
     for facts in runs:
         told = (facts["run"], f"{facts['state']:11}", f"{facts['percent']:5.1f}%", _minute(facts.get("updated_ms", 0)))
-        click.echo("  ".join((*told, printable(str(facts["name"])))))
+        tell("  ".join((*told, facts["name"])), exact=True)
     if not runs:
         say(f"no runs in {opened.url}")
     return 0
@@ -71,19 +75,15 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @shared.formats_option
 @shared.output_option
 @shared.store_option
-def render_command(transcript: str, formats: tuple[str, ...], output_dir: str, *, store: str | None) -> int:
+def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str, *, store: str | None) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
     check_folder(output_dir)
     path = Path(transcript)
     try:
         if not path.exists() and is_run_prefix(transcript):
-            opened = shared.store_at(store)
-            data = opened.get(RunKeys(existing_run(opened, transcript)).transcript("json"))
+            document = _stored_transcript(shared.store_at(store), transcript)
         else:
-            data = path.read_bytes()
-        document = Transcript.decode(data)
-    except ObjectMissing:
-        raise UsageProblem(f"run {transcript} has no transcript yet", "see stenofleet status") from None
+            document = Transcript.decode(read_file(path, max_bytes=Transcript.max_bytes))
     except DocumentInvalid as error:
         raise UsageProblem(f"{transcript} is no transcript of stenofleet: {error.summary}") from error
     except OSError as error:
@@ -93,8 +93,17 @@ def render_command(transcript: str, formats: tuple[str, ...], output_dir: str, *
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, FORMATS[extension](document).encode())
-        click.echo(printable(target))
+        tell(target, exact=True)
     return 0
+
+
+def _stored_transcript(store: Store, typed: str) -> Transcript:
+    run = existing_run(store, typed)
+    record = documents.valid(store, RunRecord, RunKeys(run).record)
+    found = record and transcripts.stored(store, record)
+    if not found:
+        raise UsageProblem(f"run {run} has no transcript yet", "see stenofleet status")
+    return found
 
 
 @click.command("cancel", cls=shared.Sectioned)
@@ -138,12 +147,8 @@ def clean_command(
         raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
     homes = (RUNS, WORK)
     chosen = run_ids(opened, homes=homes) if everything else [existing_run(opened, run, homes=homes) for run in runs]
-    if chosen and not yes:
-        click.confirm(
-            f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?",
-            abort=True,
-            err=True,
-        )
+    if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
+        raise click.Abort
     here = shared.runner_for(opened)
     kept = 0
     for run in chosen:
@@ -154,6 +159,7 @@ def clean_command(
         if runner == "kubernetes":
             _sweep(run, context=context, namespace=namespace)
         remove_run(opened, run)
+        shared.local_requests().forget(opened.url, run)
     here.close(leave=False)
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
@@ -203,9 +209,8 @@ def worked_on(status: Status) -> bool:
 def _facts(store: Store, run: str) -> dict[str, Any]:
     """What the store says of a run; a running state nobody has renewed for long is said to be interrupted."""
     keys = RunKeys(run)
-    try:
-        status = Status.decode(store.get(keys.status))
-    except JobError:
+    status = documents.valid(store, Status, keys.status)
+    if status is None:
         return {"run": run, "name": "", "state": "interrupted", "percent": 0.0, "advice": f"stenofleet resume {run}"}
     facts: dict[str, Any] = {
         "run": run,
@@ -219,7 +224,7 @@ def _facts(store: Store, run: str) -> dict[str, Any]:
     for verdict in MARKERS:
         if store.stat(keys.marker(verdict)):
             try:
-                outcome = Outcome.decode(store.get(keys.marker(verdict)))
+                outcome = documents.read(store, Outcome, keys.marker(verdict))
             except DocumentInvalid as error:
                 return facts | {"state": "damaged", "summary": error.summary}
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
@@ -242,9 +247,8 @@ def _minute(when_ms: int) -> str:
 
 def _places(store: Store, run: str) -> dict[str, Any]:
     """Where the recording lies, and where the transcript goes."""
-    try:
-        request = Request.decode(store.get(RunKeys(run).request))
-    except JobError:
+    request = documents.valid(store, Request, RunKeys(run).request)
+    if request is None:
         return {}
     outputs = [place(output.base, extension) for output in request.outputs for extension in output.formats]
     return {"recording": request.source.uri, "outputs": outputs}

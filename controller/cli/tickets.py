@@ -9,19 +9,21 @@ import contextlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import UNHASHED, JobError, TranscribeOptions, sha256_hex
+from chunk_job.contract import JobError, TranscribeOptions, sha256_hex
 from chunk_job.store import ObjectMissing, Store
-from controller import source
+from chunk_job.text import masked_name
+from controller import documents, source
+from controller.cli import options as shared
 from controller.edges import Ticket
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.keys import RunKeys
 from controller.outputs import base_of, check_folder, place
 from controller.plan import PLANNER, PlanOptions
-from controller.records import Output, Request, RunRecord, Source
+from controller.records import Format, LocalRequest, Output, Request, RunRecord, Source
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
@@ -50,17 +52,17 @@ def _from_stdin() -> list[str]:
     return names
 
 
-def outputs_of(names: Sequence[str], folder: str, formats: tuple[str, ...]) -> dict[str, Output]:
+def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
     """Where each file's transcript goes. Raises :class:`UsageProblem` where two would go to one place."""
     check_folder(folder)
     by_base: dict[str, str] = {}
     for name in names:
-        last = source.file_name(name if source.is_object(name) else Path(name).absolute().as_uri())
-        # A name of dots has a stem that would lead out of the folder.
-        base = base_of(folder, last.stem if last.stem.strip(".") else last.name)
+        base = base_of(folder, output_stem(name if source.is_object(name) else Path(name).absolute().as_uri()))
         if base in by_base:
+            # The end of a URL that was typed may be a password.
+            what = "the same files" if "@" in name else place(base, "txt").rpartition("/")[2]
             raise UsageProblem(
-                f"{by_base[base]} and {name} would both write {place(base, 'txt').rpartition('/')[2]}",
+                f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
                 "rename one, or transcribe them with different --output-dir",
             )
         by_base[base] = name
@@ -86,12 +88,9 @@ def make_ticket(
     round_id: str = "",
 ) -> Ticket:
     """The run this source and these options are, and the request for it."""
-    hashed = options.model_dump_json(exclude=set(UNHASHED))
-    identity = "\0".join([src.identity, plan.model_dump_json(), hashed, str(audio_track), str(PLANNER), salt])
-    run = sha256_hex(identity.encode())[:16]
     name = source.file_name(src.uri).name
-    record = RunRecord(
-        run=run,
+    unnamed = RunRecord(
+        run="0" * 16,
         identity=src.identity,
         size_bytes=src.size_bytes,
         name=name.encode("utf-8", "replace").decode(),
@@ -100,7 +99,10 @@ def make_ticket(
         options=options,
         planner=PLANNER,
         versions=dict(_versions()),
+        salt=salt,
     )
+    run = unnamed.hashed()
+    record = unnamed.model_copy(update={"run": run})
     request = Request(
         run=run,
         source=src,
@@ -113,15 +115,63 @@ def make_ticket(
     return Ticket(record=record, request=request, round=round_id)
 
 
-def stored_ticket(store: Store, run: str) -> Ticket:
-    """The ticket of a run in the store. Raises :class:`UsageProblem` where there is none."""
+def known_ticket(known: LocalRequest, output: Output | None) -> Ticket:
+    """The ticket of a run that was asked for on this machine; *output* replaces where its transcript goes."""
+    outputs = (output,) if output else known.request.outputs
+    return Ticket(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
+
+
+def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
+    """The ticket of a run that only the store tells of; its transcript goes to *folder*, which a person has named.
+
+    Raises :class:`UsageProblem` where there is no such run or no folder, and :class:`EnvironmentProblem` for a record
+    or a recording that is not what the run's id stands for.
+    """
     keys = RunKeys(run)
     try:
-        return Ticket(record=RunRecord.decode(store.get(keys.record)), request=Request.decode(store.get(keys.request)))
+        record = documents.read(store, RunRecord, keys.record)
+        request = documents.read(store, Request, keys.request)
     except ObjectMissing:
         raise UsageProblem(f"no run {run} in {store.url}", "see stenofleet list") from None
     except JobError as error:
         raise EnvironmentProblem(error.summary, error.advice) from error
+    if record.hashed() != run:
+        raise EnvironmentProblem(
+            f"the record of run {run} is not the one that this id was made of",
+            "see who else writes to the store; a run that 0.1.0 began with --force cannot be resumed from here: begin a"
+            " new one with stenofleet transcribe",
+        )
+    if folder is None:
+        places = sorted({place(output.base, extension) for output in request.outputs for extension in output.formats})
+        raise UsageProblem(
+            f"run {run} was not begun on this machine: its store says that it transcribes {request.source.uri} with"
+            f" model {record.options.model}, to {', '.join(places[:5]) or 'no place'}",
+            f"where that is right, name a folder for its transcript: stenofleet resume {run} -o FOLDER",
+        )
+    src = source.inspect_uri(request.source.uri)
+    if src.identity != record.identity:
+        raise EnvironmentProblem(
+            f"{source.shown(src)} is not the recording of run {run}",
+            "put the recording back where it was, or give the command that began the run",
+        )
+    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
+    request = request.model_copy(update={"source": src, "outputs": (output,)})
+    return Ticket(record=record, request=request)
+
+
+def keep_local(store: Store, tickets: Iterable[Ticket]) -> None:
+    """Remember on this machine what was asked of these runs, for ``resume``."""
+    requests = shared.local_requests()
+    for ticket in tickets:
+        run = ticket.record.run
+        requests.keep(LocalRequest(run=run, store=store.url, record=ticket.record, request=ticket.request))
+
+
+def output_stem(uri: str) -> str:
+    """What a recording's transcript is called, without an extension."""
+    last = source.file_name(uri)
+    # A name of dots has a stem that would lead out of the folder.
+    return last.stem if last.stem.strip(".") else last.name
 
 
 def joined(known: Ticket | None, ticket: Ticket) -> Ticket:

@@ -8,18 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
+from chunk_job.store import Store
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.runs import existing_run
-from controller.cli.tickets import joined, listed, make_ticket, outputs_of, stored_ticket
+from controller.cli.tickets import (
+    joined,
+    keep_local,
+    known_ticket,
+    listed,
+    make_ticket,
+    output_stem,
+    outputs_of,
+    stored_ticket,
+)
 from controller.cli.work import execute, refused, report
 from controller.edges import Ticket
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
+from controller.outputs import base_of, check_folder
 from controller.plan import PlanOptions
-from controller.progress import say
+from controller.progress import ask, say
+from controller.records import Format, Output
 
 
 @click.command("transcribe", cls=shared.Sectioned)
@@ -57,7 +70,7 @@ from controller.progress import say
 def transcribe_command(
     files: tuple[str, ...],
     output_dir: str,
-    formats: tuple[str, ...],
+    formats: tuple[Format, ...],
     chunk_duration: int,
     chunking_threshold: int,
     audio_track: int | None,
@@ -117,6 +130,7 @@ def transcribe_command(
             round_id=round_id,
         )
         tickets[ticket.record.run] = joined(tickets.get(ticket.record.run), ticket)
+    keep_local(opened, tickets.values())
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
@@ -134,6 +148,22 @@ def transcribe_command(
 
 @click.command("resume", cls=shared.Sectioned)
 @click.argument("run")
+@shared.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(),
+    metavar="DIR|s3://…",
+    help="Where its transcript goes (default: where the command that began it on this machine said).",
+)
+@shared.option(
+    "-f",
+    "--output-format",
+    "formats",
+    default="all",
+    callback=shared.parse_formats,
+    show_default=True,
+    help="With --output-dir: txt, srt, vtt, tsv, json, or all.",
+)
 @kubernetes.runner_option
 @shared.parallel_option
 @shared.attempts_options
@@ -146,6 +176,8 @@ def transcribe_command(
 @kubernetes.options
 def resume_command(
     run: str,
+    output_dir: str | None,
+    formats: tuple[Format, ...],
     max_parallel: int | None,
     max_attempts: int,
     max_disruptions: int,
@@ -159,9 +191,13 @@ def resume_command(
     runner: str,
     **rest: Any,
 ) -> int:
-    """Go on with RUN: same recording, model and outputs. Where jobs run, how many and how often is asked anew."""
+    """Resume RUN: same recording, model and outputs. Where jobs run, how many and how often is asked again.
+
+    A run that was not begun on this machine needs --output-dir: a store does not decide where files are written.
+    """
     opened = shared.store_at(store)
-    ticket = stored_ticket(opened, existing_run(opened, run))
+    ticket = _resumed(opened, existing_run(opened, run), output_dir, formats)
+    keep_local(opened, [ticket])
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = ticket.record.options
     if not cluster:
@@ -183,6 +219,20 @@ def resume_command(
     return report(settled, as_json=as_json, quiet=quiet)
 
 
+def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
+    """What is asked of a run whose id is given. Raises :class:`UsageProblem` where that is not known here."""
+    # A folder that the environment or a file names is meant for new runs.
+    typed = click.get_current_context().get_parameter_source("output_dir") is ParameterSource.COMMANDLINE
+    folder = folder if typed else None
+    if folder is not None:
+        check_folder(folder)
+    known = shared.local_requests().find(store.url, run)
+    if known is None:
+        return stored_ticket(store, run, folder, formats)
+    stem = output_stem(known.request.source.uri)
+    return known_ticket(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
+
+
 def ensure_model(reference: str, *, download: bool) -> None:
     """Check that jobs on this machine will find the model; on a terminal, offer to fetch it.
 
@@ -200,6 +250,6 @@ def ensure_model(reference: str, *, download: bool) -> None:
     except EnvironmentProblem as error:
         if download or not (sys.stdin.isatty() and sys.stderr.isatty()) or folder.is_dir():
             raise
-        if not click.confirm(f"{error.summary}. Download it now?", err=True):
+        if not ask(f"{error.summary}. Download it now?"):
             raise
         local.resolve_model(reference, download=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import signal
 import sys
 import time
@@ -16,10 +15,11 @@ from typing import Any
 
 from chunk_job.contract import JobError
 from chunk_job.store import Store
+from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
-from controller.progress import Bars, Heartbeat, printable, say, tell
+from controller.progress import Bars, Heartbeat, say, tell
 from controller.run import drive
 
 _MOST_TOLD = 10
@@ -81,25 +81,25 @@ def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
     for item in settled:
         if item.verdict != "complete" and not as_json:
             parts = dict.fromkeys([item.name, item.verdict, item.summary])
-            say(": ".join(parts) if item.name not in item.summary else item.summary)
+            say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
             if item.advice:
                 say(f"  {item.advice}")
         elif not quiet and not as_json:
-            say(f"{item.name}: {item.summary} (run {item.run})")
+            say(printable(f"{item.name}: {item.summary} (run {item.run})"))
         for warning in item.warnings:
-            say(f"{item.name}: warning: {warning}")
+            say(printable(f"{item.name}: warning: {warning}"))
         if not as_json:
             for file in item.files:
-                tell(printable(file))
+                tell(file, exact=True)
     code = exit_code(settled)
     if as_json:
-        tell(json.dumps({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}))
+        tell(json_line({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}), exact=True)
     return code
 
 
 def refused(name: str, error: MediaProblem) -> Settled:
-    """A recording that never became a run."""
-    return Settled(run="", name=name, verdict="failed", summary=error.summary, advice=error.advice)
+    """A recording that never became a run. Its name, as it was typed, may be a URL with a secret in it."""
+    return Settled(run="", name=masked_name(name), verdict="failed", summary=error.summary, advice=error.advice)
 
 
 def exit_code(settled: Sequence[Settled]) -> int:
@@ -120,7 +120,7 @@ class SystemClock:
     def __init__(self, *, limit_s: int | None = None) -> None:
         """After *limit_s* it is as if the system had sent SIGALRM; None: never."""
         self._signal: int | None = None
-        self._end_s = None if limit_s is None else time.monotonic() + limit_s
+        self._end_s = None if limit_s is None else time.monotonic() + limit_s  # noqa: TID251 (this is the clock)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hear)
 
@@ -130,7 +130,8 @@ class SystemClock:
 
     def signal(self) -> int | None:
         """The signal that asks this process to stop, if one has come."""
-        if self._signal is None and self._end_s is not None and time.monotonic() > self._end_s:
+        now_s = time.monotonic()  # noqa: TID251 (as above)
+        if self._signal is None and self._end_s is not None and now_s > self._end_s:
             return signal.SIGALRM
         return self._signal
 

@@ -15,7 +15,18 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
 from controller.plan import Plan
-from controller.records import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
+from controller.records import (
+    Evidence,
+    Final,
+    Lead,
+    LocalRequest,
+    Outcome,
+    Report,
+    Request,
+    Round,
+    RunRecord,
+    Status,
+)
 from controller.transcript import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -25,6 +36,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     JobFailure,
     RunRecord,
     Request,
+    LocalRequest,
     Round,
     Lead,
     Evidence,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from chunk_job import contract
 from chunk_job.contract import (
-    MAX_RESULT_BYTES,
     MAX_SEGMENTS,
     UNHASHED,
     ChunkResult,
@@ -25,6 +24,7 @@ from chunk_job.contract import (
     Language,
     Segment,
     TranscribeOptions,
+    longest_result_bytes,
     sha256_hex,
 )
 from controller.records import Round
@@ -43,16 +43,17 @@ DOCUMENTS: list[Document] = [
 ]
 times = st.integers(min_value=0, max_value=1000 * 3_600_000)
 texts = st.text(max_size=20)
-floats = st.floats(allow_nan=False, allow_infinity=False)
+floats = st.floats(-1e6, 1e6)
+counts = st.integers(0, 1 << 53)
 words = st.builds(fakes.word, texts, times, times, floats)
 segments = st.builds(
     Segment,
-    id=st.integers(),
-    seek=st.integers(),
+    id=counts,
+    seek=counts,
     start=times,
     end=times,
     text=texts,
-    tokens=st.lists(st.integers(), max_size=3).map(tuple),
+    tokens=st.lists(st.integers(0, 60_000), max_size=3).map(tuple),
     temperature=floats,
     avg_logprob=floats,
     compression_ratio=floats,
@@ -62,7 +63,11 @@ segments = st.builds(
 
 
 def read(result: ChunkResult) -> ChunkResult:
-    return ChunkResult.read(result.encode(), run=TASK.run, span=TASK.span, task_sha256=DIGESTS)
+    return read_bytes(result.encode())
+
+
+def read_bytes(data: bytes) -> ChunkResult:
+    return ChunkResult.read(data, run=TASK.run, span=TASK.span, task_sha256=DIGESTS, audio_ms=TASK.audio_ms)
 
 
 def changed(document: Document, change: Callable[[dict[str, Any]], object]) -> bytes:
@@ -90,7 +95,7 @@ def test_an_unknown_field_is_an_error(document: Document) -> None:
 
 def test_a_document_that_does_not_say_what_it_is_is_an_error() -> None:
     with pytest.raises(DocumentInvalid, match=r"^Round: schema: "):
-        Round.decode(b'{"id": "x"}')
+        Round.decode(b'{"id": "0000cafe"}')
 
 
 @pytest.mark.parametrize("document", [TASK, RESULT, DOCUMENTS[3], DOCUMENTS[4]], ids=lambda one: type(one).__name__)
@@ -163,10 +168,10 @@ def test_any_segment_comes_back_as_it_went(segment: Segment) -> None:
 @given(
     st.builds(
         TranscribeOptions,
-        model=texts,
-        language=st.none() | texts,
+        model=st.text(min_size=1, max_size=20),
+        language=st.sampled_from([None, "en", "yue"]),
         beam_size=st.integers(1, 32),
-        temperature=st.lists(floats, max_size=6).map(tuple),
+        temperature=st.lists(st.floats(0, 1), min_size=1, max_size=6).map(tuple),
         batch_size=st.integers(0, 256),
         vad_filter=st.booleans(),
         initial_prompt=st.none() | texts,
@@ -232,7 +237,8 @@ def test_in_memory_a_time_is_milliseconds_under_either_name() -> None:
 
 def test_a_result_that_answers_its_task_is_read() -> None:
     assert read(RESULT) == RESULT
-    assert ChunkResult.read(RESULT.encode(), run=TASK.run, span=7, task_sha256=DIGESTS | {"f" * 64}) == RESULT
+    more = DIGESTS | {"f" * 64}
+    assert ChunkResult.read(RESULT.encode(), run=TASK.run, span=7, task_sha256=more, audio_ms=10_000) == RESULT
 
 
 def test_an_empty_result_is_one() -> None:
@@ -276,23 +282,95 @@ def test_segments_out_of_order_are_refused() -> None:
         read(swapped)
 
 
-def test_a_result_too_large_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contract, "MAX_RESULT_BYTES", len(RESULT.encode()))
-    read(RESULT)
-    monkeypatch.setattr(contract, "MAX_RESULT_BYTES", len(RESULT.encode()) - 1)
-    with pytest.raises(DocumentInvalid, match="is larger than"):
-        read(RESULT)
+def test_a_result_too_large_is_refused_unread() -> None:
     # Were it decoded, it would fail for what it holds.
     with pytest.raises(DocumentInvalid, match="is larger than"):
-        ChunkResult.read(b"{" * len(RESULT.encode()), run=TASK.run, span=7, task_sha256=DIGESTS)
-    assert MAX_RESULT_BYTES == 64 << 20
+        read_bytes(b"{" * (longest_result_bytes(TASK.audio_ms) + 1))
+    with pytest.raises(DocumentInvalid, match="ChunkResult: document"):
+        read_bytes(b"{" * longest_result_bytes(TASK.audio_ms))
+
+
+def test_how_long_a_result_may_be_follows_from_its_audio() -> None:
+    assert longest_result_bytes(1000) < longest_result_bytes(720_000) < 8 << 20
+    assert longest_result_bytes(contract.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
 
 
 def test_more_segments_than_a_chunk_can_hold_are_refused() -> None:
     many = b",".join([fakes.segment().encode().strip()] * (MAX_SEGMENTS + 1))
     raw = fakes.result(TASK).encode().replace(b'"segments":[]', b'"segments":[%s]' % many)
     with pytest.raises(DocumentInvalid, match=f"at most {MAX_SEGMENTS} items"):
-        ChunkResult.read(raw, run=TASK.run, span=7, task_sha256=DIGESTS)
+        ChunkResult.decode(raw)
+
+
+@pytest.mark.parametrize("audio_ms", [1, 9_999, 10_001, 10**9])
+def test_a_result_of_another_length_than_its_task_is_refused(audio_ms: int) -> None:
+    with pytest.raises(DocumentInvalid, match=f"result of {audio_ms} ms answers a task of 10000 ms"):
+        read(RESULT.model_copy(update={"audio_ms": audio_ms, "segments": (), "speech_ms": 0}))
+
+
+def test_more_speech_than_audio_is_refused() -> None:
+    with pytest.raises(DocumentInvalid, match="10001 ms of speech in a chunk of 10000 ms"):
+        read(RESULT.model_copy(update={"speech_ms": 10_001}))
+
+
+def crowded(*, words: int = 0, tokens: int = 0, characters: int = 0) -> ChunkResult:
+    """A result with as much as is asked for, in segments that are each within their own bounds."""
+    parts = [
+        fakes.segment(
+            *[("", 0, 0)] * min(words - 1_000 * number, 1_000),
+            number=number,
+            text="x" * max(0, min(characters - 10_000 * number, 10_000)),
+        ).model_copy(update={"tokens": (1,) * max(0, min(tokens - 1_000 * number, 1_000))})
+        for number in range(max(-(-words // 1_000), -(-tokens // 1_000), -(-characters // 10_000)))
+    ]
+    return fakes.result(TASK, *parts).model_copy(update={"text": ""})
+
+
+@pytest.mark.parametrize(
+    "what,most",
+    [("words", 1_000 + 30 * 10), ("tokens", 4_000 + 100 * 10), ("characters", 20_000 + 300 * 10)],
+)
+def test_words_tokens_and_text_are_bounded_by_the_length_of_the_audio(what: str, most: int) -> None:
+    assert read(crowded(**{what: most})).audio_ms == 10_000
+    with pytest.raises(DocumentInvalid, match=f"{most + 1} {what} in a chunk of 10000 ms: more than speech can hold"):
+        read(crowded(**{what: most + 1}))
+    with pytest.raises(DocumentInvalid, match="characters in a chunk of 10000 ms"):
+        read(RESULT.model_copy(update={"text": "x" * 30_000}))
+
+
+HUGE = 10**400
+NUMBERS = [
+    "span",
+    "attempt",
+    "audio_ms",
+    "speech_ms",
+    "processing_time",
+    "language_probability",
+    "usage.fetch_ms",
+    "usage.load_ms",
+    "usage.transcribe_ms",
+    "usage.cpu_threads",
+    "segments.0.id",
+    "segments.0.seek",
+    "segments.0.start",
+    "segments.0.tokens.0",
+    "segments.0.temperature",
+    "segments.0.words.0.end",
+    "segments.0.words.0.probability",
+]
+
+
+@pytest.mark.parametrize("value", [HUGE, -HUGE, 1 << 64, -1e300], ids=["400 digits", "minus", "65 bits", "1e300"])
+@pytest.mark.parametrize("place", NUMBERS)
+def test_every_number_of_a_result_has_a_range(place: str, value: float) -> None:
+    raw: Any = json.loads(RESULT.encode())
+    *way, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    inner = raw
+    for part in way:
+        inner = inner[part]
+    inner[last] = value
+    with pytest.raises(DocumentInvalid):
+        read_bytes(json.dumps(raw).encode())
 
 
 def test_a_result_never_says_that_it_failed() -> None:

@@ -110,7 +110,9 @@ class Room:
         """The only result."""
         (entry,) = self.store.list(PREFIX)
         digests = frozenset({sha256_hex(task.encode())})
-        return ChunkResult.read(self.store.get(entry.key), run=task.run, span=task.span, task_sha256=digests)
+        return ChunkResult.read(
+            self.store.get(entry.key), run=task.run, span=task.span, task_sha256=digests, audio_ms=task.audio_ms
+        )
 
 
 @pytest.fixture
@@ -193,11 +195,13 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
 @pytest.mark.parametrize(
     "fault,code,summary",
     [
-        ("no task", ExitCode.INPUT_MISSING, "the store has no object tasks/00003.json"),
-        ("other task", ExitCode.BAD_INPUT, "task tasks/00003.json is not the one this job was made for"),
+        ("no task", ExitCode.CHUNK_DAMAGED, "the store has no object tasks/00003.json"),
+        ("other task", ExitCode.CHUNK_DAMAGED, "task tasks/00003.json is not the one this job was made for"),
+        ("endless task", ExitCode.CHUNK_DAMAGED, "object tasks/00003.json is larger than 1048576 bytes"),
         ("no document", ExitCode.BAD_INPUT, "ChunkTask: "),
-        ("no audio", ExitCode.INPUT_MISSING, "the store has no object audio/00003.flac"),
-        ("other audio", ExitCode.DECODE, "chunk audio is not what the task promises (pcm_sha256)"),
+        ("no audio", ExitCode.CHUNK_DAMAGED, "the store has no object audio/00003.flac"),
+        ("other audio", ExitCode.CHUNK_DAMAGED, "audio/00003.flac: other samples than the task says (pcm_sha256)"),
+        ("endless audio", ExitCode.CHUNK_DAMAGED, "object audio/00003.flac is larger than 1432576 bytes"),
         ("no model", ExitCode.MODEL, "no model 'largest'"),
         ("no store", ExitCode.USAGE, "no store behind 'ftp://host'"),
         ("no digest", ExitCode.USAGE, "--task needs --store and --task-sha256"),
@@ -220,6 +224,10 @@ def test_a_job_that_cannot_work_says_why(room: Room, fault: str, code: ExitCode,
             other = io.BytesIO()
             soundfile.write(other, TAPE.pcm[:-1], speech.RATE_HZ, format="FLAC", subtype="PCM_16")
             room.store.put("audio/00003.flac", other.getvalue())
+        case "endless task":
+            room.store.put("tasks/00003.json", b" " * (1 << 20) + b"{}")
+        case "endless audio":
+            room.store.put("audio/00003.flac", b"fLaC" + bytes(2 << 20))
         case "no store":
             command[1] = "ftp://host"
         case "no digest":

@@ -4,8 +4,9 @@ import hashlib
 import io
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ctranslate2
 import numpy as np
@@ -191,25 +192,48 @@ def sha(pcm: speech.Pcm) -> str:
     return hashlib.sha256(pcm.tobytes()).hexdigest()
 
 
+def read_pcm(file: BinaryIO, pcm: speech.Pcm, *, pcm_sha256: str | None = None) -> Any:
+    """Read *file* for a task whose audio is *pcm*."""
+    audio_ms = -(-len(pcm) // speech.SAMPLES_PER_MS)
+    return model.read_pcm(file, audio_ms=audio_ms, pcm_sha256=sha(pcm) if pcm_sha256 is None else pcm_sha256)
+
+
 def test_chunk_audio_is_read_to_the_sample(tape: speech.Tape) -> None:
-    read = model.read_pcm(flac(tape.pcm), pcm_sha256=sha(tape.pcm))
-    assert read.dtype == np.float32
-    assert np.array_equal(read, floats(tape.pcm))
+    for pcm in (tape.pcm, tape.pcm[:-7]):
+        read = read_pcm(flac(pcm), pcm)
+        assert read.dtype == np.float32
+        assert np.array_equal(read, floats(pcm))
 
 
 def test_chunk_audio_that_is_not_the_promised_is_refused(tape: speech.Tape) -> None:
     stereo = np.stack([tape.pcm[:800], tape.pcm[:800]], axis=1)
+    wav = io.BytesIO()
+    soundfile.write(wav, tape.pcm, speech.RATE_HZ, format="WAV", subtype="PCM_16")
+    wav.seek(0)
     cases = [
-        (flac(tape.pcm[:-1]), sha(tape.pcm)),
-        (flac(tape.pcm, rate=48_000), sha(tape.pcm)),
-        (flac(stereo), sha(stereo)),
+        (flac(tape.pcm[:-1]), tape.pcm, "other samples than the task says"),
+        (flac(np.concatenate([tape.pcm, tape.pcm[:1]])), tape.pcm, "other samples than the task says"),
+        (flac(tape.pcm, rate=48_000), tape.pcm, "1 channels of 48000 Hz"),
+        (flac(stereo), stereo, "2 channels of 16000 Hz"),
+        (wav, tape.pcm, "not a FLAC file"),
+        (io.BytesIO(b"fLaC, it says"), tape.pcm, "not readable"),
+        (io.BytesIO(b""), tape.pcm, "not a FLAC file"),
     ]
-    for file, promised in cases:
-        with pytest.raises(JobError, match="not what the task promises") as refused:
-            model.read_pcm(file, pcm_sha256=promised)
-        assert refused.value.code == ExitCode.DECODE
-    with pytest.raises(JobError, match="chunk audio is not readable"):
-        model.read_pcm(io.BytesIO(b"fLaC, it says"), pcm_sha256="")
+    for file, pcm, told in cases:
+        with pytest.raises(model.WrongAudio, match=told):
+            read_pcm(file, pcm)
+
+
+def test_no_more_of_a_file_is_decoded_than_its_task_says() -> None:
+    hour = flac(np.zeros(3600 * speech.RATE_HZ, np.int16))
+    tracemalloc.start()
+    try:
+        with pytest.raises(model.WrongAudio, match="other samples than the task says"):
+            read_pcm(hour, np.zeros(33 * speech.RATE_HZ, np.int16))
+        # Thirty-three seconds of samples are a megabyte, an hour of them 115.
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def put_run(store: FileStore, run: str, *, state: Any = "running", name: str = "
     )  # fmt: skip
     store.put(keys.status, status.encode())
     if marker:
-        outcome = Outcome(run=run, verdict=marker, round="r", summary="so it was", advice="do this")
+        outcome = Outcome(run=run, verdict=marker, round="0000cafe", summary="so it was", advice="do this")
         store.put(keys.marker(marker), outcome.encode())
 
 

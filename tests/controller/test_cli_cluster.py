@@ -57,7 +57,7 @@ def put_status(
     )  # fmt: skip
     store.put(KEYS.status, status.encode())
     if marker:
-        outcome = Outcome(run=RUN, verdict=marker, round="r", summary="so it was", advice="")
+        outcome = Outcome(run=RUN, verdict=marker, round="0000cafe", summary="so it was", advice="")
         store.put(KEYS.marker(marker), outcome.encode())
 
 
@@ -284,7 +284,7 @@ def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
 
 def put_failure(store: FileStore, span: int | None, attempt: int, **said: Any) -> None:
     evidence = Evidence(
-        round="cafe",
+        round="0000cafe",
         span=span,
         attempt=attempt,
         failure=said.get("failure", "OOM_KILLED"),
@@ -294,7 +294,7 @@ def put_failure(store: FileStore, span: int | None, attempt: int, **said: Any) -
         ended_ms=fakes.START_MS + attempt,
         node=said.get("node", ""),
     )
-    store.put(KEYS.failure(span, attempt, "cafe"), evidence.encode())
+    store.put(KEYS.failure(span, attempt, "0000cafe"), evidence.encode())
 
 
 def test_logs_tell_why_each_attempt_failed(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:

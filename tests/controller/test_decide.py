@@ -70,7 +70,7 @@ def failed(
 ) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
-            round="r",
+            round="0000cafe",
             span=span,
             attempt=attempt,
             failure=failure,
@@ -130,7 +130,7 @@ def test_every_class_has_a_budget() -> None:
     assert {failure: BUDGETS[failure] for failure in NEVER} == dict.fromkeys(NEVER, "never")
     assert {failure: BUDGETS[failure] for failure in CLUSTER} == dict.fromkeys(CLUSTER, "cluster")
     assert {failure: BUDGETS[failure] for failure in CHUNK} == dict.fromkeys(CHUNK, "chunk")
-    assert len(CHUNK) == 11
+    assert len(CHUNK) == 12
 
 
 def test_the_handbook_says_of_every_class_who_pays() -> None:
@@ -143,7 +143,13 @@ def test_the_handbook_says_of_every_class_who_pays() -> None:
 def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
     assert set(FailureClass) - ENVIRONMENT == {
         FailureClass.BAD_INPUT,
-        *set(CHUNK) - {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME},
+        *set(CHUNK)
+        - {
+            FailureClass.GPU_UNHEALTHY,
+            FailureClass.IMAGE_PULL,
+            FailureClass.UNSCHEDULABLE_VOLUME,
+            FailureClass.CHUNK_DAMAGED,
+        },
     }
 
 
@@ -240,6 +246,7 @@ def test_five_equal_failures_without_a_success_stop_the_run() -> None:
         pytest.param([FailureClass.UNKNOWN] * 5, {"answered": frozenset({8})}, {}, id="one success"),
         pytest.param([FailureClass.UNKNOWN] * 4 + [FailureClass.NO_RESULT], {}, {}, id="not alike"),
         pytest.param([FailureClass.STORE_UNAVAILABLE] * 5, {}, {}, id="of the surroundings"),
+        pytest.param([FailureClass.CHUNK_DAMAGED] * 5, {}, {}, id="chunks that are cut again"),
         pytest.param([FailureClass.UNKNOWN] * 5, {}, {"breaker": 0}, id="no breaker"),
     ],
 )
@@ -641,7 +648,7 @@ def pictures(draw: st.DrawFn) -> RunState:
     spans = list(range(count))
     evidence = tuple(
         Evidence(
-            round="r",
+            round="0000cafe",
             span=span,
             attempt=number,
             failure=draw(st.sampled_from(FailureClass)),

@@ -32,6 +32,7 @@ CODES = {
     ExitCode.GPU_UNHEALTHY: FailureClass.GPU_UNHEALTHY,
     ExitCode.MODEL: FailureClass.MODEL,
     ExitCode.DECODE: FailureClass.UNKNOWN,
+    ExitCode.CHUNK_DAMAGED: FailureClass.CHUNK_DAMAGED,
     ExitCode.TERMINATED: FailureClass.DISRUPTED_DELETED,
 }
 
@@ -100,7 +101,7 @@ def test_last_words_that_are_none_leave_it_to_the_status(last_words: bytes) -> N
 
 
 def test_a_code_that_nobody_knows_is_unknown_and_keeps_its_words() -> None:
-    told = found(1, last_words=JobFailure(code=999, summary="odd", advice="").encode())
+    told = found(1, last_words=JobFailure(code=199, summary="odd", advice="").encode())
     assert (told.failure, told.summary) == (FailureClass.UNKNOWN, "odd")
 
 
@@ -152,5 +153,6 @@ def test_the_vocabulary_is_public_and_does_not_change() -> None:
         "UNSCHEDULABLE.volume",
         "NO_RESULT",
         "RESULT_INVALID",
+        "CHUNK_DAMAGED",
         "UNKNOWN",
     ]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from controller.keys import RunKeys
 from controller.media import probe
 from controller.plan import Plan, PlanOptions
 from controller.records import Output
-from tests import river, speech
+from tests import fakes, river, speech
 
 pytestmark = pytest.mark.process
 
@@ -200,10 +201,42 @@ def test_audio_that_is_gone_is_put_again_unless_its_result_is_in(cut: Order) -> 
     assert cut.objects() == before
 
 
-def test_a_task_of_other_audio_is_refused(cut: Order) -> None:
+@pytest.mark.parametrize("changes", [{"pcm_sha256": "0" * 64}, {"audio_ms": 9_999}, {"result_prefix": "work/x/"}])
+@pytest.mark.parametrize("audio", ["there", "gone", "other"])
+def test_a_task_without_a_result_that_is_not_of_this_cut_is_written_again(
+    cut: Order, changes: dict[str, Any], audio: str
+) -> None:
+    right, chunk = cut.task(1), cut.store.get(cut.keys.audio(1))
+    cut.store.delete(cut.keys.plan)
+    cut.store.put(cut.keys.task(1), right.model_copy(update=changes).encode())
+    if audio == "gone":
+        cut.store.delete(cut.keys.audio(1))
+    elif audio == "other":
+        cut.store.put(cut.keys.audio(1), b"fLaC")
+    cut.run()
+    assert cut.task(1) == right
+    assert cut.store.get(cut.keys.audio(1)) == chunk
+    assert len(cut.plan().spans) == 3
+
+
+def test_tasks_beyond_the_plan_are_removed(cut: Order) -> None:
+    cut.store.delete(cut.keys.plan)
+    for span in (3, 7, 100_000):
+        cut.store.put(cut.keys.task(span), cut.task(1).model_copy(update={"span": span}).encode())
+        cut.store.put(cut.keys.audio(span), b"fLaC")
+    cut.run()
+    found = [entry.key for entry in cut.store.list(cut.keys.work)]
+    assert [key for key in found if "/tasks/" in key or "/audio/" in key] == [
+        *(cut.keys.audio(span) for span in range(3)),
+        *(cut.keys.task(span) for span in range(3)),
+    ]
+
+
+def test_a_task_with_a_result_whose_audio_is_other_now_is_refused(cut: Order) -> None:
     cut.store.delete(cut.keys.plan)
     other = cut.task(1).model_copy(update={"pcm_sha256": "0" * 64})
     cut.store.put(cut.keys.task(1), other.encode())
+    cut.store.put(f"{cut.keys.results_of(1)}a1-u.json", fakes.result(other).encode())
     with pytest.raises(JobError, match="span 1 decodes to other audio than when this run began") as refused:
         cut.run()
     assert refused.value.code == ExitCode.CONFIG

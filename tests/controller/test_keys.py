@@ -12,8 +12,8 @@ from controller.keys import MARKERS, ResultKey, RunKeys, TaskKey
 
 RUN = "0123456789abcdef"
 OURS = RunKeys(RUN)
-spans = st.integers(min_value=0, max_value=10**7)
-attempts = st.integers(min_value=1, max_value=10**4)
+spans = st.integers(min_value=0, max_value=9_999_999)
+attempts = st.integers(min_value=1, max_value=9_999_999)
 uids = st.from_regex(r"[0-9A-Za-z-]+", fullmatch=True)
 
 READERS: dict[str, Callable[[str], object]] = {
@@ -41,8 +41,8 @@ LAYOUT = {
     OURS.language: "work/0123456789abcdef/language.json",
     OURS.language_note(42): "work/0123456789abcdef/language/00042.json",
     OURS.results_of(42): "work/0123456789abcdef/results/00042/",
-    OURS.failure(42, 2, "cafe"): "work/0123456789abcdef/failures/00042/a2-cafe.json",
-    OURS.failure(None, 1, "cafe"): "work/0123456789abcdef/failures/intake/a1-cafe.json",
+    OURS.failure(42, 2, "0000cafe"): "work/0123456789abcdef/failures/00042/a2-0000cafe.json",
+    OURS.failure(None, 1, "0000cafe"): "work/0123456789abcdef/failures/intake/a1-0000cafe.json",
 }
 FOREIGN = [
     "",
@@ -58,9 +58,19 @@ FOREIGN = [
     "work/0123456789abcdef/language/42.json",
     "work/0123456789abcdef/language.json",
     "work/0123456789abcdef/failures/00042/a1.json",
-    "work/0123456789abcdef/failures/other/a1-cafe.json",
+    "work/0123456789abcdef/failures/other/a1-0000cafe.json",
     "work/0123456789abcdef/audio/00042.flac",
     "runs/0123456789abcdef/run.json",
+    "work/0123456789abcdef/tasks/00042.json\n",
+    "work/0123456789abcdef/tasks/000042.json",
+    "work/0123456789abcdef/tasks/0004\u0662.json",
+    f"work/0123456789abcdef/tasks/{'9' * 5000}.json",
+    f"work/0123456789abcdef/results/00042/a{'9' * 5000}-u.json",
+    "work/0123456789abcdef/results/00042/a01-u.json",
+    "work/0123456789abcdef/results/000042/a1-u.json",
+    "work/q/../../0123456789abcdef/tasks/00042.json",
+    "elsewhere/tasks/00042.json",
+    "work/0123456789abcdef/failures/00042/a1-../x.json",
 ]
 
 
@@ -98,7 +108,7 @@ def test_a_task_is_read_back_as_it_was_written(span: int, rung: int) -> None:
 @given(span=spans, attempt=attempts, uid=uids)
 def test_a_result_is_read_back_as_it_was_written(span: int, attempt: int, uid: str) -> None:
     key = f"{OURS.results_of(span)}a{attempt}-{uid}.json"
-    assert keys.parse_result(key) == ResultKey(attempt=attempt, key=key, span=span)
+    assert keys.parse_result(key) == ResultKey(attempt=attempt, key=key, span=span, uid=uid)
     assert readers(key) == ["result"]
 
 
@@ -109,7 +119,7 @@ def test_a_note_is_read_back_as_it_was_written(span: int) -> None:
     assert readers(key) == ["note"]
 
 
-@given(span=st.none() | spans, attempt=attempts, round_id=st.from_regex(r"[0-9a-z]+", fullmatch=True))
+@given(span=st.none() | spans, attempt=attempts, round_id=st.from_regex(r"[0-9a-f]{8}", fullmatch=True))
 def test_evidence_is_known_by_its_key(span: int | None, attempt: int, round_id: str) -> None:
     key = OURS.failure(span, attempt, round_id)
     assert readers(key) == ["failure"]
@@ -128,7 +138,12 @@ def test_a_foreign_key_is_nothing(key: str) -> None:
 
 
 def test_results_sort_as_winners_are_chosen() -> None:
-    found = [ResultKey(2, "a", 0), ResultKey(10, "a", 0), ResultKey(1, "b", 0), ResultKey(1, "a", 0)]
+    found = [
+        ResultKey(2, "a", 0, "u"),
+        ResultKey(10, "a", 0, "u"),
+        ResultKey(1, "b", 0, "u"),
+        ResultKey(1, "a", 0, "u"),
+    ]
     assert sorted(found) == [found[3], found[2], found[0], found[1]]
 
 
@@ -153,3 +168,9 @@ def test_the_run_of_a_key(key: str, run: str | None) -> None:
 @pytest.mark.parametrize("text,is_one", [(RUN, True), (RUN[:-1], False), (f"{RUN}\n", False), (RUN.upper(), False)])
 def test_the_form_of_a_run_id(text: str, is_one: bool) -> None:
     assert keys.is_run(text) is is_one
+
+
+@pytest.mark.parametrize("run", ["", "q/../../scratch/victim", RUN.upper(), f"{RUN}/", f"{RUN}\n", RUN[:-1], "a" * 17])
+def test_nothing_but_a_run_id_becomes_a_part_of_a_key(run: str) -> None:
+    with pytest.raises(ValueError, match="not a run id"):
+        RunKeys(run)

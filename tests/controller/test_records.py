@@ -48,14 +48,14 @@ def test_a_field_too_much_or_too_few_is_named(document: Document) -> None:
 @given(
     st.builds(
         Evidence,
-        round=texts,
-        span=st.none() | st.integers(),
-        attempt=st.integers(min_value=1),
-        failure=texts,
+        round=st.just("0000cafe"),
+        span=st.none() | st.integers(0, 1000),
+        attempt=st.integers(1, 1000),
+        failure=st.sampled_from(["UNKNOWN", "DISRUPTED.node_lost"]),
         summary=texts,
         advice=texts,
         details=st.lists(texts, max_size=3).map(tuple),
-        ended_ms=st.integers(),
+        ended_ms=st.integers(0, 1 << 53),
     )
 )
 def test_any_evidence_comes_back_as_it_went(evidence: Evidence) -> None:

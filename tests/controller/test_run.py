@@ -37,6 +37,7 @@ class House:
         self.store = JournalStore(folder / "store")
         self.clock = FakeClock()
         self.reporter = Recorder()
+        self.chunks_ms: tuple[int, ...] = (10_000, 10_000, 10_000)
         self.runner = FakeRunner(self.store, self.clock)
 
     def command(
@@ -50,7 +51,7 @@ class House:
     ) -> list[Settled]:
         """One command, from its start to its end; *meanwhile* is told how many ticks there were."""
         self.reporter = Recorder()
-        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile)
+        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         self.runner.led_by_others |= led_by_others
         self.clock.asked_to_stop = None
         return drive(
@@ -317,11 +318,54 @@ def test_one_bad_file_does_not_end_the_others(house: House) -> None:
 
 
 def test_a_run_whose_objects_are_damaged_is_lost_and_the_others_are_not(house: House) -> None:
-    house.store.put(RunKeys(OTHER).record, b"{")
+    class Spoiled(JournalStore):
+        def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+            return b"{" if key == RunKeys(OTHER).record else super().get(key, max_bytes=max_bytes)
+
+    house.store = Spoiled(house.folder / "store")
     settled = house.command(ticket(fakes.record(OTHER)), ticket())
     assert [(one.verdict, one.environment) for one in settled] == [("failed", True), ("complete", False)]
     assert "damaged: RunRecord: " in settled[0].summary
     assert not house.runner.led
+
+
+def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> None:
+    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+    [settled] = house.command(script=scripted({(1, 1): damaged}), window=1)
+    assert settled.verdict == "complete"
+    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (None, 2), (2, 1), (1, 2)]
+    assert house.evidence() == [(1, 1, "CHUNK_DAMAGED")]
+    assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
+
+
+def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(house: House) -> None:
+    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+    [settled] = house.command(script=lambda job: damaged if job.span == 1 else fakes.DONE)
+    assert (settled.verdict, settled.environment) == ("failed", True)
+    assert settled.summary == "chunk 1 failed 3 times, last CHUNK_DAMAGED: other samples"
+
+
+def test_chunks_whose_audio_went_together_are_cut_again_together(house: House) -> None:
+    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "gone")
+    many: dict[tuple[int | None, int], fakes.Deed] = {(span, 1): damaged for span in range(6)}
+    house.chunks_ms = (10_000,) * 6
+    [settled] = house.command(script=scripted(many), window=6)
+    assert settled.verdict == "complete"
+    assert len([job for job in house.runner.submitted if job.span is None]) == 2
+
+
+def test_a_result_that_is_gone_when_it_is_merged_is_transcribed_again(house: House) -> None:
+    def meanwhile(_: int) -> None:
+        results = [entry.key for entry in house.store.list(KEYS.results)]
+        if len(results) == 2 and not house.store.journal.count("spoiled"):
+            house.store.journal.append("spoiled")
+            house.store.put(results[0], b"{")
+
+    [settled] = house.command(window=1, meanwhile=meanwhile)
+    assert settled.verdict == "complete"
+    assert house.reporter.said("chunk 0: its result is not valid any more")
+    assert (0, 2) in house.attempts()
+    assert house.evidence() == [(0, 1, "RESULT_INVALID")]
 
 
 # ---------------------------------------------------------------- again
@@ -658,7 +702,7 @@ def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(ho
     def meanwhile(ticks: int) -> None:
         if ticks == 15:
             assert house.runner.observe(), "it works on it"
-            house.store.put(KEYS.lead, Lead(owner="another", place="there", beat=1).encode())
+            house.store.put(KEYS.lead, Lead(owner=b"another0".hex(), place="there", beat=1).encode())
         if ticks == 60:
             assert house.runner.observe() == []
             submitted["while following"] = len(house.runner.submitted)

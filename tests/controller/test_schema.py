@@ -7,7 +7,18 @@ import jsonschema
 import pytest
 
 from chunk_job.contract import Document, JobFailure, Language
-from controller.records import Evidence, Final, Lead, Outcome, Report, Round, SpanReport, Status, Winner
+from controller.records import (
+    Evidence,
+    Final,
+    Lead,
+    LocalRequest,
+    Outcome,
+    Report,
+    Round,
+    SpanReport,
+    Status,
+    Winner,
+)
 from controller.transcript import merge
 from docs.schema import generate
 from tests import fakes
@@ -23,10 +34,11 @@ EXAMPLES: dict[str, Document] = {
     "failure": JobFailure(code=80, summary="full", advice="wait"),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
-    "round": Round(id="cafe"),
-    "lead": Lead(owner="ab", place="cd", beat=3),
+    "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
+    "round": Round(id="0000cafe"),
+    "lead": Lead(owner="0123456789abcdef", place="cd", beat=3),
     "evidence": Evidence(
-        round="cafe",
+        round="0000cafe",
         span=None,
         attempt=1,
         failure="UNKNOWN",
@@ -43,7 +55,7 @@ EXAMPLES: dict[str, Document] = {
         lost=(1,),
         outputs={"txt": "cd" * 32},
     ),
-    "outcome": Outcome(run=fakes.RUN, verdict="failed", round="cafe", summary="odd", advice=""),
+    "outcome": Outcome(run=fakes.RUN, verdict="failed", round="0000cafe", summary="odd", advice=""),
     "report": Report(
         run=fakes.RUN,
         verdict="complete",
@@ -135,5 +147,5 @@ def test_times_are_published_as_seconds(name: str) -> None:
     definitions = published(name)["$defs"]
     for kind in ("Segment", "Word"):
         assert {"start", "end"} <= definitions[kind]["properties"].keys()
-        assert definitions[kind]["properties"]["start"] == {"minimum": 0, "type": "number"}
+        assert definitions[kind]["properties"]["start"] == {"maximum": 3603600.0, "minimum": 0, "type": "number"}
     assert "start_ms" not in json.dumps(published(name))

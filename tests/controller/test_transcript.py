@@ -294,17 +294,17 @@ def test_where_nobody_speaks_it_is_empty_and_a_success() -> None:
 
 @pytest.mark.parametrize(
     "speech_ms,language",
-    [((100, 9000, 300), "l1"), ((500, 500, 100), "l0"), ((0, 0, 1), "l2")],
+    [((100, 9000, 300), "bb"), ((500, 500, 100), "aa"), ((0, 0, 1), "cc")],
     ids=["the most", "of equals the first", "at all"],
 )
 def test_the_language_is_that_of_the_chunk_with_most_speech(speech_ms: tuple[int, ...], language: str) -> None:
     plan = fakes.plan(10_000, 20_000, 30_000)
     results = [
-        spoken(plan, span, speech_ms=ms, language=f"l{span}", language_probability=span / 10)
+        spoken(plan, span, speech_ms=ms, language=("aa", "bb", "cc")[span], language_probability=span / 10)
         for span, ms in enumerate(speech_ms)
     ]
     merged = merge(plan, RECORD, results)
-    assert (merged.language, merged.language_probability) == (language, int(language[1]) / 10)
+    assert (merged.language, merged.language_probability) == (language, "abc".index(language[0]) / 10)
 
 
 def test_it_says_what_was_transcribed_by_what_and_how() -> None:
@@ -346,9 +346,7 @@ def test_a_result_of_a_span_the_plan_does_not_have_is_refused() -> None:
     ],
 )
 def test_times_are_put_in_order(segments: list[Segment], expected: list[tuple[int, int]]) -> None:
-    plan = fakes.plan(10_000)
-    shorter = plan.model_copy(update={"duration_ms": 9800})
-    merged = merge(shorter, RECORD, [spoken(plan, 0, *segments)])
+    merged = merge(fakes.plan(9800), RECORD, [spoken(fakes.plan(10_000), 0, *segments)])
     assert [(one.start_ms, one.end_ms) for one in merged.segments] == expected
     assert_in_order(merged)
 

@@ -87,7 +87,7 @@ def test_a_chunk_job_that_dies_is_tried_again_unless_its_result_is_there(
 
 
 def test_a_job_that_dies_having_frozen_the_language_changes_nothing(desk: Desk, undisturbed: Undisturbed) -> None:
-    file = undisturbed.lay(desk, 1, 2)
+    file = undisturbed.lay(desk)
     desk.store.delete(desk.keys().language)
     ended = desk.transcribe(file, *CUT, crash="chunk.language.00000=kill")
     assert ended.code == 0, ended.err

@@ -1,0 +1,45 @@
+"""What was asked for on this machine, run by run: where recordings lie, where transcripts go.
+
+Touches: the state folder. Whoever may write to a bucket may write a run's ``request.json``, so a command that is given
+a run's id alone takes these from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from chunk_job.contract import DocumentInvalid, JobError, sha256_hex
+from chunk_job.store import FileStore, ObjectMissing
+from controller.records import LocalRequest
+
+
+class LocalRequests:
+    """The requests of this machine's commands, one document a run and store."""
+
+    def __init__(self, home: Path) -> None:
+        """*home* is the state folder of this user."""
+        self._store = FileStore(home / ".local" / "requests")
+
+    def keep(self, request: LocalRequest) -> None:
+        """Remember it. Where that cannot be done, the run can still be resumed by its whole command."""
+        with contextlib.suppress(JobError):
+            self._store.put(_key(request.store, request.run), request.encode())
+
+    def find(self, store_url: str, run: str) -> LocalRequest | None:
+        """What was asked of *run* in this store; None where nothing was, or not from here."""
+        key = _key(store_url, run)
+        try:
+            found = LocalRequest.decode(self._store.get(key, max_bytes=LocalRequest.max_bytes))
+        except (ObjectMissing, DocumentInvalid):
+            return None
+        return found if (found.store, found.run) == (store_url, run) else None
+
+    def forget(self, store_url: str, run: str) -> None:
+        """Remove it."""
+        with contextlib.suppress(JobError):
+            self._store.delete(_key(store_url, run))
+
+
+def _key(store_url: str, run: str) -> str:
+    return f"{sha256_hex(store_url.encode(errors='surrogateescape'))[:16]}/{run}.json"

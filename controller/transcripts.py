@@ -1,0 +1,31 @@
+"""Transcripts that were written before: in the store, and in output folders.
+
+Touches: the store. A transcript that comes back is rendered again rather than copied, and only where it is one of the
+run that asks for it.
+"""
+
+from __future__ import annotations
+
+from chunk_job.contract import DocumentInvalid, sha256_hex
+from chunk_job.store import ObjectMissing, Store
+from controller import documents
+from controller.keys import RunKeys
+from controller.plan import Plan
+from controller.records import Final, RunRecord
+from controller.transcript import Transcript, longest_transcript_bytes
+
+
+def stored(store: Store, record: RunRecord) -> Transcript | None:
+    """The transcript of a run in its store; None where there is none that is whole and of this run."""
+    keys = RunKeys(record.run)
+    try:
+        plan = documents.valid(store, Plan, keys.plan)
+        limit = longest_transcript_bytes(plan.duration_ms + plan.offset_ms) if plan else Transcript.max_bytes
+        data = store.get(keys.transcript("json"), max_bytes=limit)
+        transcript = Transcript.decode(data)
+    except (ObjectMissing, DocumentInvalid):
+        return None
+    final = documents.valid(store, Final, keys.final)
+    if final and final.outputs.get("json") != sha256_hex(data):
+        return None
+    return transcript if transcript.is_of(record) else None

@@ -1,0 +1,250 @@
+"""The command line against a store that somebody else has written to."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import controller.cli
+from chunk_job.contract import sha256_hex
+from chunk_job.store import FileStore, Store
+from controller import source
+from controller.cli import options as shared
+from controller.cli import transcribe
+from controller.cli.tickets import keep_local, make_ticket
+from controller.edges import Ticket
+from controller.keys import RunKeys
+from controller.plan import PlanOptions
+from controller.records import Output, Request
+from tests import fakes
+from tests.tamper.scene import Scene
+
+Line = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def line(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Line:
+    for name in os.environ:
+        if name.startswith("STENOFLEET"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("STENOFLEET_STORE", store.url)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(transcribe, "ensure_model", lambda *_, **__: None)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        code = controller.cli.run([os.fspath(argument) for argument in arguments])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
+    """What commands would work on; they do nothing of it."""
+    seen: list[Ticket] = []
+
+    def execute(tickets: Sequence[Ticket], *_: object, **__: object) -> list[object]:
+        seen.extend(tickets)
+        return []
+
+    monkeypatch.setattr(transcribe, "execute", execute)
+    return seen
+
+
+@pytest.fixture
+def ticket(store: Store, tmp_path: Path) -> Ticket:
+    """A run that was asked for by a command, as its objects in the store say."""
+    talk = tmp_path / "talk.wav"
+    talk.write_bytes(b"not really")
+    made = make_ticket(
+        source.inspect(talk),
+        Output(base=(tmp_path / "out" / "talk").as_uri(), formats=("txt", "json")),
+        plan=PlanOptions(),
+        options=fakes.record().options,
+        audio_track=None,
+        on_chunk_failure="fail",
+        keep_chunks=False,
+    )
+    keys = RunKeys(made.record.run)
+    store.put(keys.record, made.record.encode())
+    store.put(keys.request, made.request.encode())
+    return made
+
+
+def spoil(store: Store, key: str, **changes: Any) -> None:
+    store.put(key, json.dumps(json.loads(store.get(key)) | changes).encode())
+
+
+def keys_of(ticket: Ticket) -> RunKeys:
+    return RunKeys(ticket.record.run)
+
+
+@pytest.mark.parametrize("where", ["record", "request"])
+@pytest.mark.parametrize("run", ["q/../../scratch/x/victim", "f" * 16, "", 7])
+def test_a_run_id_of_the_store_is_not_believed(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path, where: str, run: object
+) -> None:
+    victim = tmp_path / "scratch" / "x" / "victim"
+    victim.mkdir(parents=True)
+    (victim / "file").touch()
+    spoil(store, getattr(keys_of(ticket), where), run=run)
+    code, _, err = line("resume", ticket.record.run, "-o", "out")
+    assert code == 3, err
+    assert asked == []
+    assert (victim / "file").exists()
+    assert "Traceback" not in err
+
+
+def test_resume_asks_where_to_write_what_was_not_begun_here(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path
+) -> None:
+    request = Request.decode(store.get(keys_of(ticket).request))
+    evil = Output(base=(tmp_path / "evil" / "transcript").as_uri(), formats=("txt",))
+    store.put(keys_of(ticket).request, request.model_copy(update={"outputs": (evil,)}).encode())
+    code, _, err = line("resume", ticket.record.run)
+    assert (code, asked) == (2, [])
+    assert "was not begun on this machine" in err
+    assert str(tmp_path / "evil" / "transcript.txt") in err
+    assert f"with model {ticket.record.options.model}" in err
+    assert f"stenofleet resume {ticket.record.run} -o FOLDER" in err
+    code, _, err = line("resume", ticket.record.run, "-o", "mine", "-f", "srt")
+    assert code == 0, err
+    (resumed,) = asked
+    assert resumed.request.outputs == (Output(base=(Path.cwd() / "mine" / "talk").as_uri(), formats=("srt",)),)
+    assert (resumed.record, resumed.request.source) == (ticket.record, ticket.request.source)
+
+
+def test_resume_knows_what_was_begun_here_whatever_the_store_says(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket
+) -> None:
+    keep_local(store, [ticket])
+    keys = keys_of(ticket)
+    spoil(store, keys.request, outputs=[{"base": "file:///tmp/evil", "formats": ["txt"]}])
+    spoil(store, keys.record, identity="0" * 64)
+    code, _, err = line("resume", ticket.record.run)
+    assert code == 0, err
+    assert asked == [ticket]
+    assert line("resume", ticket.record.run, "-o", "other")[0] == 0
+    assert asked[1].request.outputs[0].base == (Path.cwd() / "other" / "talk").as_uri()
+
+
+def test_a_folder_of_the_environment_or_a_file_is_meant_for_new_runs(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STENOFLEET_OUTPUT_DIR", "elsewhere")
+    Path("stenofleet.toml").write_text('output-dir = "elsewhere"\n', encoding="utf-8")
+    assert line("resume", ticket.record.run)[0] == 2
+    keep_local(store, [ticket])
+    assert line("resume", ticket.record.run)[0] == 0
+    assert asked == [ticket]
+
+
+def test_what_was_begun_here_in_another_store_is_not_known_in_this_one(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path
+) -> None:
+    keep_local(FileStore(tmp_path / "other"), [ticket])
+    assert line("resume", ticket.record.run)[0] == 2
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"options": json.loads(fakes.record().options.encode()) | {"model": "/tmp/other-model"}},
+        {"identity": "0" * 64},
+        {"audio_track": 1},
+        {"salt": "x"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_record_that_is_not_what_the_id_was_made_of_is_refused(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, changes: dict[str, Any]
+) -> None:
+    spoil(store, keys_of(ticket).record, **changes)
+    code, _, err = line("resume", ticket.record.run, "-o", "out")
+    assert (code, asked) == (3, [])
+    assert "is not the one that this id was made of" in err
+
+
+def test_another_file_of_this_machine_is_not_taken_for_the_recording(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path
+) -> None:
+    secret = tmp_path / "diary.wav"
+    secret.write_bytes(b"dear diary")
+    status = secret.stat()
+    planted = json.loads(store.get(keys_of(ticket).request))["source"] | {
+        "uri": secret.as_uri(),
+        "size_bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+    }
+    spoil(store, keys_of(ticket).request, source=planted)
+    code, _, err = line("resume", ticket.record.run, "-o", "out")
+    assert (code, asked) == (3, [])
+    assert "diary.wav is not the recording of run" in err
+
+
+@pytest.mark.parametrize("formats", [["sh"], ["pth"], ["txt/../../x"], []])
+def test_formats_are_the_known_ones(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, formats: list[str]
+) -> None:
+    spoil(store, keys_of(ticket).request, outputs=[{"base": "file:///tmp/evil", "formats": formats}])
+    store.put(f"{keys_of(ticket).home}transcript.sh", b"#!/bin/sh")
+    code, _, err = line("resume", ticket.record.run, "-o", "out")
+    assert (code, asked) == (3, [])
+    assert "Request: outputs.0.formats" in err
+
+
+def test_a_run_that_was_resumed_with_a_folder_is_known_here_from_then_on(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket
+) -> None:
+    assert line("resume", ticket.record.run, "-o", "mine")[0] == 0
+    assert line("resume", ticket.record.run)[0] == 0
+    assert asked[0] == asked[1]
+
+
+def test_clean_forgets_what_it_removes(store: Store, line: Line, ticket: Ticket, tmp_path: Path) -> None:
+    keep_local(store, [ticket])
+    assert shared.local_requests().find(store.url, ticket.record.run)
+    assert line("clean", ticket.record.run, "--yes")[0] == 0
+    assert shared.local_requests().find(store.url, ticket.record.run) is None
+
+
+def test_render_takes_no_transcript_of_another_run(store: Store, line: Line, scene: Scene) -> None:
+    scene.command(scene.ticket(), scene.ticket(fakes.record("e" * 16, beam_size=1)))
+    ours, other = RunKeys(fakes.RUN), RunKeys("e" * 16)
+    store.put(ours.transcript("json"), store.get(other.transcript("json")))
+    store.delete(ours.final)
+    code, out, err = line("render", fakes.RUN, "-o", "out")
+    assert (code, out) == (2, "")
+    assert "has no transcript yet" in err
+
+
+@pytest.mark.parametrize("command", ["status", "list", "logs", "watch"])
+def test_a_status_of_many_megabytes_is_not_read(store: Store, line: Line, scene: Scene, command: str) -> None:
+    scene.command()
+    keys = RunKeys(fakes.RUN)
+    store.put(keys.status, b" " * (70 << 10) + store.get(keys.status))
+    code, out, err = line(command, *([] if command == "list" else [fakes.RUN]))
+    assert code == 0, err
+    assert not any(told.startswith(("name ", "chunks ")) or told.endswith("  talk.mp4") for told in out.splitlines())
+
+
+def test_only_the_same_store_and_run_is_found_on_this_machine(
+    store: Store, line: Line, ticket: Ticket, tmp_path: Path
+) -> None:
+    keep_local(store, [ticket])
+    folder = tmp_path / "state" / "stenofleet" / ".local" / "requests" / sha256_hex(store.url.encode())[:16]
+    kept = folder / f"{ticket.record.run}.json"
+    other = folder / f"{'e' * 16}.json"
+    other.write_bytes(kept.read_bytes())
+    requests = shared.local_requests()
+    assert requests.find(store.url, ticket.record.run)
+    assert requests.find(store.url, "e" * 16) is None
+    kept.write_bytes(b"{")
+    assert requests.find(store.url, ticket.record.run) is None

@@ -1,0 +1,150 @@
+"""Objects of a run removed at random: it is finished right, or says what is missing, and never silently less."""
+
+import random
+import shutil
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from chunk_job.contract import ExitCode
+from controller.errors import Interrupted
+from controller.records import Outcome
+from controller.state import Job
+from controller.transcript import Transcript
+from tests import fakes
+from tests.fakes import CRASH, DONE, Deed
+from tests.tamper.scene import KEYS, Scene
+
+NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it back")
+
+
+def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
+    """Sets of objects to remove: each alone (on a folder), and many by chance, from few of them to nearly all."""
+    ordered = sorted(keys)
+    chance = random.Random(len(ordered))
+    if not scene.store.remote:
+        yield from (frozenset({key}) for key in ordered)
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9) * (1 if scene.store.remote else 8):
+        yield frozenset(key for key in ordered if chance.random() < share)
+
+
+def without_media(job: Job) -> Deed:
+    """The recording is gone: nothing can be cut any more."""
+    return NO_MEDIA if job.span is None else DONE
+
+
+def finished(scene: Scene) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """A run that is complete: its objects and its outputs."""
+    (settled,) = scene.command()
+    assert settled.verdict == "complete"
+    return scene.objects(), scene.outputs()
+
+
+def half_done(scene: Scene) -> dict[str, bytes]:
+    """A run that was interrupted with some chunks done."""
+
+    def meanwhile(_: int) -> None:
+        if len(list(scene.store.list(KEYS.results))) == 2:
+            scene.clock.asked_to_stop = 15
+
+    with pytest.raises(Interrupted):
+        scene.command(
+            script=lambda job: Deed(leaves="result", takes_ms=200 + 900 * (job.span or 0)), meanwhile=meanwhile
+        )
+    scene.clock.asked_to_stop = None
+    return scene.objects()
+
+
+def test_a_complete_run_without_some_of_its_objects_comes_to_the_same_bytes(scene: Scene) -> None:
+    whole, outputs = finished(scene)
+    for gone in subsets(scene, whole):
+        scene.lay(whole, without=gone)
+        shutil.rmtree(scene.out)
+        (settled,) = scene.command()
+        assert (settled.verdict, scene.outputs()) == ("complete", outputs), gone
+        assert Outcome.decode(scene.store.get(KEYS.marker("complete"))).verdict == "complete"
+
+
+def test_a_run_half_done_without_some_of_its_objects_comes_to_the_same_bytes(scene: Scene) -> None:
+    _, outputs = finished(scene)
+    scene.lay({})
+    begun = half_done(scene)
+    for gone in subsets(scene, begun):
+        scene.lay(begun, without=gone)
+        shutil.rmtree(scene.out)
+        (settled,) = scene.command()
+        assert (settled.verdict, scene.outputs()) == ("complete", outputs), gone
+
+
+def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene) -> None:
+    whole, outputs = finished(scene)
+    verdicts = set()
+    for gone in subsets(scene, whole):
+        scene.lay(whole, without=gone)
+        (settled,) = scene.command(scene.ticket(gaps=True), script=without_media)
+        assert scene.outputs() == outputs, gone
+        assert (settled.verdict, settled.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], (
+            gone
+        )
+        verdicts.add(settled.verdict)
+    assert verdicts == {"failed", "complete"}
+
+
+def test_everything_under_work_gone_is_no_empty_transcript(scene: Scene) -> None:
+    whole, outputs = finished(scene)
+    marks = [KEYS.marker("complete"), *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))]
+    scene.lay(whole, without=[*marks, *(key for key in whole if key.startswith(KEYS.work))])
+    assert scene.store.stat(KEYS.plan)
+    (settled,) = scene.command()
+    assert (settled.verdict, scene.outputs()) == ("complete", outputs)
+    assert scene.runner.submitted, "it was transcribed again"
+
+
+@pytest.mark.parametrize("left", [["store"], ["output"], ["store", "output"]], ids=" and ".join)
+def test_a_worse_transcript_never_replaces_a_better_one_of_the_same_run(scene: Scene, left: list[str]) -> None:
+    asked = scene.ticket(gaps=True)
+    (first,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
+    assert first.verdict == "partial"
+    better, outputs = scene.objects(), scene.outputs()
+    assert Transcript.decode(outputs[f"{fakes.RUN}.json"]).gaps_ms == 10_000
+    lost = [key for key in better if key.startswith(KEYS.results)]
+    if "store" not in left:
+        lost += [KEYS.final, *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))]
+    scene.lay(better, without=lost)
+    if "output" not in left:
+        shutil.rmtree(scene.out)
+    (second,) = scene.command(asked, script=lambda job: CRASH if job.span in (1, 2) else DONE)
+    assert second.verdict == "partial"
+    if "store" in left or "output" in left:
+        assert scene.outputs() == outputs
+    if "store" in left:
+        assert scene.store.get(KEYS.transcript("json")) == better[KEYS.transcript("json")]
+        assert second.summary == "1 chunk without a result: marked as gaps"
+    else:
+        assert "has fewer gaps" in second.warnings[-1]
+
+
+def test_a_better_transcript_replaces_a_worse_one(scene: Scene) -> None:
+    asked = scene.ticket(gaps=True)
+    scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
+    (settled,) = scene.command(asked)
+    assert settled.verdict == "complete"
+    assert Transcript.decode(scene.outputs()[f"{fakes.RUN}.json"]).gaps == ()
+
+
+def test_the_language_of_chunks_that_are_done_is_kept_where_its_object_is_gone(scene: Scene) -> None:
+    record = fakes.record(language=None)
+
+    def meanwhile(_: int) -> None:
+        if len(list(scene.store.list(KEYS.results))) == 1:
+            scene.store.delete(KEYS.language)
+            scene.clock.asked_to_stop = 15
+
+    with pytest.raises(Interrupted):
+        scene.command(scene.ticket(record), meanwhile=meanwhile)
+    scene.clock.asked_to_stop = None
+    assert scene.store.stat(KEYS.language) is None
+    (settled,) = scene.command(scene.ticket(record))
+    assert settled.verdict == "complete"
+    assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).language == "en"
+    assert b'"language":"en"' in scene.store.get(KEYS.language)
