@@ -137,8 +137,10 @@ Action = Submit | Delete | PinLanguage | Finish
 
 def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, intake_room: int) -> list[Action]:
     """The next actions, at most *room* chunk jobs and *intake_room* intake jobs among them."""
-    actions: list[Action] = list(_deletions(state, now_ms, policy))
-    live = [view for view in state.jobs if not any(isinstance(a, Delete) and a.view is view for a in actions)]
+    deletions = list(_deletions(state, now_ms, policy))
+    actions: list[Action] = [*deletions]
+    gone = {id(delete.view) for delete in deletions}
+    live = [view for view in state.jobs if id(view) not in gone]
     if state.cancelled:
         actions = [Delete(view=view) for view in state.jobs]
         return actions or [Finish(verdict="cancelled", summary="cancelled")]

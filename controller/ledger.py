@@ -52,7 +52,8 @@ class Ledger:
         self.keys = RunKeys(record.run)
         self._keep_audio = request.keep_chunks
         self._answers = Answers(store, record, keep_audio=self._keep_audio)
-        self._evidence: list[Evidence] = []
+        self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
+        """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
         self._used: dict[int | None, int] = {}
         self._language_open = record.options.language is None
         self._notes: dict[int, Language] = {}
@@ -158,7 +159,7 @@ class Ledger:
             tasks=self._answers.tasks,
             planned=self._answers.planned,
             answered=self._answers.answered,
-            evidence=tuple(item for item in self._evidence if item.round == self._round),
+            evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
             jobs=tuple(self._answers.judged(view) for view in jobs),
             language_open=self._language_open,
@@ -304,17 +305,16 @@ class Ledger:
         self._answers.read()
         self._read_language()
         self._evidence.clear()
+        found = []
         for entry in self._store.list(self.keys.failures):
             evidence = documents.valid(self._store, Evidence, entry.key) if is_failure(entry.key) else None
             if evidence and entry.key == self.keys.failure(evidence.span, evidence.attempt, evidence.round):
-                self._remember(evidence)
-        self._evidence.sort(key=lambda item: (item.ended_ms, item.attempt))
+                found.append(evidence)
+        for evidence in sorted(found, key=lambda item: (item.ended_ms, item.attempt)):
+            self._remember(evidence)
 
     def _remember(self, evidence: Evidence) -> None:
-        # Once: a look that fails half-way is repeated, and keeps its evidence again.
-        same = (evidence.round, evidence.span, evidence.attempt)
-        self._evidence = [item for item in self._evidence if (item.round, item.span, item.attempt) != same]
-        self._evidence.append(evidence)
+        self._evidence[evidence.round, evidence.span, evidence.attempt] = evidence
         self._used[evidence.span] = max(self._used.get(evidence.span, 0), evidence.attempt)
 
     def _read_language(self) -> None:
@@ -371,7 +371,10 @@ class Ledger:
             yield result
 
     def _report(self, verdict: Verdict, elapsed_s: float) -> Report:
-        spans = tuple(self._span_report(span) for span in sorted(self._answers.tasks))
+        failed: dict[int | None, list[Evidence]] = {}
+        for item in self._evidence.values():
+            failed.setdefault(item.span, []).append(item)
+        spans = tuple(self._span_report(span, failed.get(span, ())) for span in sorted(self._answers.tasks))
         compute_s = sum(span.fetch_s + span.load_s + span.transcribe_s for span in spans)
         audio_s = sum(span.audio_s for span in spans)
         return Report(
@@ -385,8 +388,7 @@ class Ledger:
             spans=spans,
         )
 
-    def _span_report(self, span: int) -> SpanReport:
-        failures = [item for item in self._evidence if item.span == span]
+    def _span_report(self, span: int, failures: Sequence[Evidence]) -> SpanReport:
         winner, spent = self._answers.answer(span) or (None, None)
         return SpanReport(
             span=span,

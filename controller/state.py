@@ -5,8 +5,9 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from chunk_job.contract import Language
@@ -88,9 +89,17 @@ class RunState:
     gaps_allowed: bool = False
     cancelled: bool = False
 
-    def failures_of(self, span: int | None) -> list[Evidence]:
+    def failures_of(self, span: int | None) -> Sequence[Evidence]:
         """This round's failures of one span (None: of the intake)."""
-        return [item for item in self.evidence if item.span == span]
+        return self._failures.get(span, ())
+
+    @cached_property
+    def _failures(self) -> Mapping[int | None, Sequence[Evidence]]:
+        """The evidence by span: asked for every task, so it is sorted once."""
+        found: dict[int | None, list[Evidence]] = {}
+        for item in self.evidence:
+            found.setdefault(item.span, []).append(item)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
