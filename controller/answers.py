@@ -130,7 +130,11 @@ class Answers:
     def read_tasks(self) -> None:
         """Tasks that were not seen before, and whether they are all."""
         # The plan before the tasks: when it is there, so are they all.
-        plan = documents.valid(self._store, Plan, self._keys.plan)
+        try:
+            plan = documents.find(self._store, Plan, self._keys.plan)
+        except DocumentInvalid:
+            plan = None
+            self._drop_plan()
         listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
         # A task before the same with degraded options, which are judged by it.
         for found in sorted(listed):
@@ -141,6 +145,15 @@ class Answers:
         self.plan = plan if plan and self._is_all(plan) else None
         if plan and not self.plan:
             self._drop_plan()
+
+    def read_new_tasks(self) -> None:
+        """What an intake that works now has put since: it cuts in order, so one missing key says that this is all."""
+        if self._store.stat(self._keys.plan) is not None:
+            self.read_tasks()
+            return
+        span = 0
+        while span in self._tasks or self._read_task(TaskKey(span=span, rung=0)):
+            span += 1
 
     def read_results(self, span: int | None = None) -> None:
         """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
@@ -213,16 +226,17 @@ class Answers:
                 raise ResultGone(key, error.summary) from error
             yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
 
-    def _read_task(self, found: TaskKey) -> None:
+    def _read_task(self, found: TaskKey) -> bool:
+        """Remember a task that is in the store and belongs to the run; one that does not is removed."""
         key = self._keys.task(found.span, found.rung)
         try:
             raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
             task = documents.parse(ChunkTask, key, raw)
         except ObjectMissing:
-            return
+            return False
         except DocumentInvalid as error:
             self._refuse(key, error.summary)
-            return
+            return False
         known = self._tasks.get(found.span)
         if not found.rung and tasks.belongs(task, self._record, found.span):
             self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
@@ -230,6 +244,8 @@ class Answers:
             known.digests[found.rung] = sha256_hex(raw)
         else:
             self._refuse(key, "no intake of this run has written it")
+            return False
+        return True
 
     def _refuse(self, key: str, why: str) -> None:
         self.refused.append(f"{key} is not believed and removed: {why}")
@@ -250,8 +266,9 @@ class Answers:
 
     def _drop_uncut(self) -> None:
         """A task promises that its audio lies there. Where it does not any more, the intake cuts it once more."""
+        cut = {entry.key for entry in self._store.list(self._keys.audios)}
         for span in sorted(self._tasks):
-            if span not in self._winners and self._store.stat(self._keys.audio(span)) is None:
+            if span not in self._winners and self._keys.audio(span) not in cut:
                 self.cut_again(span)
 
     def _result(self, key: ResultKey) -> tuple[ChunkResult, bytes]:

@@ -131,9 +131,14 @@ class RunKeys:
         """The span's truth; *rung* > 0 is the same task with degraded options."""
         return f"{self.tasks}{span:05d}{f'-r{rung}' if rung else ''}.json"
 
+    @property
+    def audios(self) -> str:
+        """Prefix of all chunks' audio."""
+        return f"{self.work}audio/"
+
     def audio(self, span: int) -> str:
         """The chunk's FLAC."""
-        return f"{self.work}audio/{span:05d}.flac"
+        return f"{self.audios}{span:05d}.flac"
 
     @property
     def language(self) -> str:

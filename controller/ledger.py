@@ -37,6 +37,7 @@ from controller.state import Job, JobView, RunState
 from controller.transcript import Transcript, merge
 
 _ALL_EVERY_MS = 60_000
+_NEW_TASKS_EVERY_MS = 1_000
 _LONGEST_LINE = 8_000
 
 
@@ -59,6 +60,7 @@ class Ledger:
         self._notes: dict[int, Language] = {}
         self._round = ""
         self._all_read_ms: int | None = None
+        self._tasks_read_ms = 0
         self._transcript: Transcript | None = None
 
     def open(self) -> Outcome | None:
@@ -134,8 +136,7 @@ class Ledger:
 
     def refresh(self, jobs: Sequence[JobView], *, now_ms: int) -> RunState:
         """Look again at what can have changed, and answer with the run's state."""
-        if not self._answers.planned and any(view.span is None for view in jobs):
-            self._answers.read_tasks()
+        self._read_new_tasks([view for view in jobs if view.span is None], now_ms)
         for view in jobs:
             if (view.phase == "ended" or view.lost) and view.span is not None and view.span not in self._answers:
                 self._answers.read_results(view.span)
@@ -148,6 +149,15 @@ class Ledger:
         if self._language_open and any(view.span is not None for view in jobs):
             self._read_language()
         return self.state(jobs)
+
+    def _read_new_tasks(self, intakes: Sequence[JobView], now_ms: int) -> None:
+        """Read what an intake has put. A server is asked once a second, and when the intake has ended."""
+        if self._answers.planned or not intakes:
+            return
+        pause_ms = _NEW_TASKS_EVERY_MS if self._store.remote else 0
+        if any(view.phase == "ended" for view in intakes) or not 0 <= now_ms - self._tasks_read_ms < pause_ms:
+            self._answers.read_new_tasks()
+            self._tasks_read_ms = now_ms
 
     def state(self, jobs: Sequence[JobView]) -> RunState:
         """The run as last seen."""
