@@ -19,6 +19,7 @@ from chunk_job.store import Store, StoreUnavailable
 from controller.decide import RetryPolicy
 from controller.edges import Clock, Reporter, Runner, Settled, Stopped, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
+from controller.lead import LeadKeeper
 from controller.one_run import LoopRun
 from controller.outages import Outage, Unavailable
 
@@ -42,7 +43,10 @@ def drive(
     Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
     policy's patience before any run has ended; both leave runs that the same command resumes.
     """
-    runs = [LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock) for ticket in tickets]
+    keeper = LeadKeeper()
+    runs = [
+        LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper) for ticket in tickets
+    ]
     outage = Outage(policy, reporter, clock)
     hurried = True
     try:
@@ -59,6 +63,7 @@ def drive(
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
         _farewell(runs, runner, hurried=hurried, store_away=outage.of_store)
+        keeper.close()
     return [run.settled for run in runs if run.settled is not None]
 
 
