@@ -89,13 +89,22 @@ class S3Store:
         self._put(key, lambda: path.open("rb"), path.stat().st_size)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        start = f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
+        start = self._start(prefix)
         with self._failures(prefix):
             for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=True):
                 key = str(entry.object_name).removeprefix(self._prefix)
                 # Consoles mark folders by objects, and others may use the bucket: what cannot be a key is not ours.
                 if _is_key(key):
                     yield _entry(key, entry)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = self._start(prefix)
+        with self._failures(prefix):
+            # Grouped by the server: a page holds a thousand folders, whatever lies in them.
+            for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=False):
+                name, slash, _ = str(entry.object_name).removeprefix(start).partition("/")
+                if slash and _is_key(name):
+                    yield name
 
     def stat(self, key: str) -> StoredObject | None:
         name = self._name(key)
@@ -195,6 +204,10 @@ class S3Store:
             yield
         except (MinioException, HTTPError, ParseError, ValueError) as error:
             raise s3_errors.translate(error, key, self._where) from None
+
+    def _start(self, prefix: str) -> str:
+        """How the names of objects under *prefix* begin."""
+        return f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
 
     def _name(self, key: str) -> str:
         if not _is_key(key):
