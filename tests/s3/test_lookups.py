@@ -10,8 +10,9 @@ import pytest
 import controller.cli
 from chunk_job import s3_client
 from chunk_job.store import Store
+from controller.cli.clean import _AT_ONCE
 from controller.keys import RunKeys
-from controller.records import Outcome, Status
+from controller.records import Lead, Outcome, Status
 from controller.stored_runs import AT_ONCE, in_parallel
 from tests import fakes
 
@@ -66,8 +67,20 @@ def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
         assert sum("list-type=2" in each for each in asked) == most - 4
 
 
+def test_abandoned_runs_are_removed_together(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("controller.lead.LOOK_MS", 100)
+    put_runs(store, IDS)
+    for run in IDS:
+        store.put(RunKeys(run).lead, Lead(run=run, owner="0" * 16, place="elsewhere", beat=1).encode())
+    assert controller.cli.run(["clean", "--all", "--yes"]) == 0
+    assert capsys.readouterr().err == f"removed {len(IDS)} of {len(IDS)} runs\n"
+    assert list(store.list("")) == []
+
+
 def test_threads_find_open_connections_and_nothing_warns(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    assert AT_ONCE <= s3_client.CONNECTIONS
+    assert max(AT_ONCE, _AT_ONCE) <= s3_client.CONNECTIONS
     for number in range(8):
         store.put(f"w/{number}", b"1")
     caplog.set_level(logging.DEBUG, "urllib3")
