@@ -23,7 +23,7 @@ from controller.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix
 from controller.records import Status
 
 AT_ONCE = 16
-"""Runs that are read at the same time. The S3 client keeps twice as many connections."""
+"""Runs of a server's store that are read at the same time. The S3 client keeps twice as many connections."""
 
 _STALE_MS = 30_000
 _MOST_KEYS = 1000
@@ -53,7 +53,7 @@ def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) ->
     elif is_run_prefix(wanted):
         found = [run for run in run_ids(store, homes=homes) if run.startswith(wanted)]
     # A folder may hold no object any more.
-    there = in_parallel(lambda run: is_there(store, run, homes=homes), found)
+    there = of_each(store, lambda run: is_there(store, run, homes=homes), found)
     matching = [run for run, is_one in zip(found, there, strict=True) if is_one]
     if len(matching) == 1:
         return matching[0]
@@ -111,7 +111,13 @@ def remove_run(store: Store, run: str) -> None:
         store.sweep(prefix)
 
 
-def in_parallel(do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int = AT_ONCE) -> Iterator[_R]:
+def of_each(store: Store, do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int = AT_ONCE) -> Iterator[_R]:
+    """What *do* makes of each of *items*, in their order. *do* asks *store*: a server of several items at once."""
+    # In a folder there is nothing to wait for: threads would only be in each other's way, and hold more descriptors.
+    return in_parallel(do, items, at_once=at_once) if store.remote else map(do, items)
+
+
+def in_parallel(do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int) -> Iterator[_R]:
     """What *do* makes of each of *items*, in their order; up to *at_once* are under way, in threads.
 
     What *do* raises is raised in its turn. No more of *items* is taken, and no more results are kept, than a few times

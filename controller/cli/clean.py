@@ -16,9 +16,9 @@ from controller.lead import LOOK_MS, LOOKS, StoreLead
 from controller.progress import ask, say
 from controller.stored_runs import (
     existing_run,
-    in_parallel,
     is_there,
     is_worked_on,
+    of_each,
     read_status,
     remove_run,
     run_ids,
@@ -58,12 +58,11 @@ def clean_command(
     chosen = list(dict.fromkeys(named))
     if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
         raise click.Abort
-    cluster = kubernetes.api_of({"context": context, "namespace": namespace}) if runner == "kubernetes" else None
+    cluster: Api | None = None
+    if chosen and runner == "kubernetes":
+        cluster = kubernetes.api_of({"context": context, "namespace": namespace})
     here = shared.runner_for(opened)
-    # In a folder there is nothing to wait for, and every run under way holds a few descriptors.
-    gone = in_parallel(
-        lambda run: _remove(opened, run, here, cluster), chosen, at_once=_AT_ONCE if opened.remote else 1
-    )
+    gone = of_each(opened, lambda run: _remove(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
     kept = 0
     for run, is_gone in zip(chosen, gone, strict=True):
         if not is_gone:

@@ -20,7 +20,7 @@ from controller.keys import RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, say, tell
 from controller.records import Evidence, Status
 from controller.state import Progress, heard
-from controller.stored_runs import existing_run, in_parallel, is_worked_on, read_run, read_status, run_ids
+from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
 _LOOK_S = 2.0
 _SILENT_S = 180.0
@@ -92,7 +92,7 @@ def logs_command(
 
 
 def _going_on(store: Store) -> list[str]:
-    found = in_parallel(lambda run: read_status(store, run), run_ids(store))
+    found = of_each(store, lambda run: read_status(store, run), run_ids(store))
     return [status.run for status in found if status and is_worked_on(status)]
 
 
@@ -102,7 +102,7 @@ def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
     last: dict[str, tuple[Status | None, float]] = {}
     while True:
         now_s = time.monotonic()  # noqa: TID251 (how long a run has been silent)
-        found = dict(zip(runs, in_parallel(lambda run: read_run(store, run), runs), strict=True))
+        found = dict(zip(runs, of_each(store, lambda run: read_run(store, run), runs), strict=True))
         ends = {run: one.end if one else "" for run, one in found.items()}
         for run, one in found.items():
             status = one.status if one else None

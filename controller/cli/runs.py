@@ -20,7 +20,7 @@ from controller.keys import MARKERS, RunKeys, is_run_prefix
 from controller.outputs import base_of, check_folder, place, read_file, write_output
 from controller.progress import say, tell
 from controller.records import Format, Outcome, Request, RunRecord
-from controller.stored_runs import existing_run, in_parallel, is_worked_on, read_run, run_ids
+from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.transcript import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
@@ -59,7 +59,7 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     """All runs in the store."""
     opened = shared.store_at(store)
     # None: an empty folder, or removed meanwhile.
-    found = (facts for facts in in_parallel(lambda run: _facts(opened, run), run_ids(opened)) if facts)
+    found = (facts for facts in of_each(opened, lambda run: _facts(opened, run), run_ids(opened)) if facts)
     if as_json:
         tell(json_line({"runs": list(found)}), exact=True)
         return 0

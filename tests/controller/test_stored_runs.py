@@ -24,36 +24,42 @@ IDS = [f"{number:02x}" * 8 for number in range(1, 41)]
 
 
 class Counting(FileStore):
-    """A folder that counts what it is asked, as a server would be: a listing costs as much as it says of."""
+    """A folder that counts what it is asked. It may pass for a server."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, remote: bool) -> None:
         super().__init__(root)
+        self.remote = remote
+        self.lock = threading.Lock()
         self.asked: Counter[str] = Counter()
         self.listed: list[str] = []
 
+    def count(self, verb: str) -> None:
+        with self.lock:
+            self.asked[verb] += 1
+
     def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
-        self.asked["get"] += 1
+        self.count("get")
         return super().get(key, max_bytes=max_bytes)
 
     def stat(self, key: str) -> StoredObject | None:
-        self.asked["stat"] += 1
+        self.count("stat")
         return super().stat(key)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        self.asked["list"] += 1
+        self.count("list")
         self.listed.append(prefix)
         return super().list(prefix)
 
     def folders(self, prefix: str) -> Iterator[str]:
-        self.asked["folders"] += 1
+        self.count("folders")
         return super().folders(prefix)
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+@pytest.fixture(params=[False, True], ids=["folder", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-    store = Counting(tmp_path / "store")
+    store = Counting(tmp_path / "store", remote=request.param)
     monkeypatch.setattr(shared, "store_at", lambda _: store)
     return store
 
@@ -137,7 +143,7 @@ def test_a_folder_without_objects_is_no_run(store: Counting) -> None:
     assert [run["run"] for run in listed()] == [IDS[0]]
 
 
-def listed(capture: pytest.CaptureFixture[str] | None = None) -> list[dict[str, Any]]:
+def listed() -> list[dict[str, Any]]:
     """What ``list --json`` says."""
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -302,7 +308,7 @@ def test_who_stops_in_the_middle_does_not_wait_for_what_is_under_way() -> None:
 
 def test_no_thread_stays_behind() -> None:
     before = threading.active_count()
-    assert sum(in_parallel(lambda number: number, range(50))) == sum(range(50))
+    assert sum(in_parallel(lambda number: number, range(50), at_once=16)) == sum(range(50))
     quiet(threading.active_count)
     assert threading.active_count() <= before
 
