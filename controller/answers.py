@@ -70,6 +70,10 @@ class Answers:
         """The run's plan, once the tasks are exactly its spans."""
         self.attempts: dict[int, int] = {}
         """Highest attempt of a span that left a result, valid or not."""
+        self._early: dict[int, list[ResultKey]] = {}
+        """Results that were listed while their task was not there."""
+        self.removed: frozenset[int] = frozenset()
+        """Spans whose task was removed and not seen since."""
         self.refused: list[str] = []
         """What was found and not believed, in sentences."""
 
@@ -130,7 +134,11 @@ class Answers:
     def read_tasks(self) -> None:
         """Tasks that were not seen before, and whether they are all."""
         # The plan before the tasks: when it is there, so are they all.
-        plan = documents.valid(self._store, Plan, self._keys.plan)
+        try:
+            plan = documents.find(self._store, Plan, self._keys.plan)
+        except DocumentInvalid:
+            plan = None
+            self._drop_plan()
         listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
         # A task before the same with degraded options, which are judged by it.
         for found in sorted(listed):
@@ -142,31 +150,48 @@ class Answers:
         if plan and not self.plan:
             self._drop_plan()
 
+    def read_new_tasks(self) -> None:
+        """What an intake that works now has put since: it cuts in order, so one missing key says that this is all."""
+        if self._store.stat(self._keys.plan) is not None:
+            self.read_tasks()
+            return
+        span = 0
+        while span in self._tasks or self._read_task(TaskKey(span=span, rung=0)):
+            span += 1
+
     def read_results(self, span: int | None = None) -> None:
         """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
         for entry in self._store.list(self._keys.results if span is None else self._keys.results_of(span)):
             key = parse_result(entry.key)
-            if key is None or key.key in self._invalid or key.span not in self._tasks:
+            if key is None:
                 continue
-            if key.span in self._winners and self._winners[key.span] <= key:
-                continue
-            try:
-                result, _ = self._result(key)
-            except ObjectMissing:
-                continue
-            except DocumentInvalid as error:
-                self._invalid[key.key] = error.summary
-            else:
-                self._winners[key.span] = key
-                self._spent[key.span] = Spent(
-                    speech_ms=result.speech_ms,
-                    language=result.language,
-                    language_probability=result.language_probability,
-                    usage=result.usage,
-                )
-                if not self._keep_audio:
-                    self._store.delete(self._keys.audio(key.span))
+            # Its number is used, whatever it holds.
             self.attempts[key.span] = max(self.attempts.get(key.span, 0), key.attempt)
+            if key.span in self._tasks:
+                self._read_result(key)
+            else:
+                self._early.setdefault(key.span, []).append(key)
+
+    def _read_result(self, key: ResultKey) -> None:
+        """Validate a result that was not seen before; of a span whose task is known."""
+        if key.key in self._invalid or (key.span in self._winners and self._winners[key.span] <= key):
+            return
+        try:
+            result, _ = self._result(key)
+        except ObjectMissing:
+            return
+        except DocumentInvalid as error:
+            self._invalid[key.key] = error.summary
+            return
+        self._winners[key.span] = key
+        self._spent[key.span] = Spent(
+            speech_ms=result.speech_ms,
+            language=result.language,
+            language_probability=result.language_probability,
+            usage=result.usage,
+        )
+        if not self._keep_audio:
+            self._store.delete(self._keys.audio(key.span))
 
     def cut_again(self, span: int) -> None:
         """Remove the span's task and audio, and with them the plan: the next intake writes them once more."""
@@ -179,6 +204,7 @@ class Answers:
             self._store.delete(key)
         self._store.delete(self._keys.task(span))
         self._forget(span)
+        self.removed |= {span}
 
     def judged(self, view: JobView) -> JobView:
         """A job that left an invalid result failed for that."""
@@ -213,23 +239,29 @@ class Answers:
                 raise ResultGone(key, error.summary) from error
             yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
 
-    def _read_task(self, found: TaskKey) -> None:
+    def _read_task(self, found: TaskKey) -> bool:
+        """Remember a task that is in the store and belongs to the run; one that does not is removed."""
         key = self._keys.task(found.span, found.rung)
         try:
             raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
             task = documents.parse(ChunkTask, key, raw)
         except ObjectMissing:
-            return
+            return False
         except DocumentInvalid as error:
             self._refuse(key, error.summary)
-            return
+            return False
         known = self._tasks.get(found.span)
         if not found.rung and tasks.belongs(task, self._record, found.span):
             self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
+            self.removed -= {found.span}
+            for early in self._early.pop(found.span, ()):
+                self._read_result(early)
         elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
             known.digests[found.rung] = sha256_hex(raw)
         else:
             self._refuse(key, "no intake of this run has written it")
+            return False
+        return True
 
     def _refuse(self, key: str, why: str) -> None:
         self.refused.append(f"{key} is not believed and removed: {why}")
@@ -250,8 +282,9 @@ class Answers:
 
     def _drop_uncut(self) -> None:
         """A task promises that its audio lies there. Where it does not any more, the intake cuts it once more."""
+        cut = {entry.key for entry in self._store.list(self._keys.audios)}
         for span in sorted(self._tasks):
-            if span not in self._winners and self._store.stat(self._keys.audio(span)) is None:
+            if span not in self._winners and self._keys.audio(span) not in cut:
                 self.cut_again(span)
 
     def _result(self, key: ResultKey) -> tuple[ChunkResult, bytes]:

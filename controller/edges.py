@@ -5,7 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -57,14 +57,28 @@ class Runner(Protocol):
         """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
 
 
+class Stopped(BaseException):
+    """A signal has come, and the loop has not met it in time: whatever it is doing is left where it is.
+
+    No :class:`Exception`, so that nothing on the way takes it for one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 class Clock(Protocol):
-    """Time and signals, from outside."""
+    """Time and signals, from outside. While the loop works, it may raise :class:`Stopped`."""
 
     def now_ms(self) -> int:
         """Since the epoch."""
 
     def signal(self) -> int | None:
         """The signal that asks this process to stop, if one has come."""
+
+    def rest(self, wait: Callable[[], None]) -> None:
+        """Call *wait*, which a signal may end early."""
 
 
 @dataclass(frozen=True, kw_only=True)

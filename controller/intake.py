@@ -41,7 +41,7 @@ from chunk_job.crashpoint import reach
 from chunk_job.store import ObjectMissing, Store, open_store
 from controller import documents, source
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.keys import RunKeys, parse_task
+from controller.keys import RunKeys, parse_result, parse_task
 from controller.media import FlacWriter, Media, Pcm, decode, levels, offset_ms, probe
 from controller.plan import Plan, Planner, PlanOptions, Span, is_direct
 from controller.records import Request, RunRecord, Source
@@ -93,11 +93,11 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
-        raise JobError(ExitCode.BAD_INPUT, f"request {key} is not the one this job was made for")
+        raise _changed(f"request {key} is not the one this job was made for")
     request = documents.parse(Request, key, raw)
     record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
-        raise JobError(ExitCode.BAD_INPUT, f"run record {request.record_key} is not the one the request names")
+        raise _changed(f"run record {request.record_key} is not the one the request names")
     record = documents.parse(RunRecord, request.record_key, record_raw)
     source.check_unchanged(request.source)
     with source.at_hand(request.source) as path, _named(request.source):
@@ -235,9 +235,10 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
     keys = RunKeys(record.run)
     cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
     known = _stored_tasks(store, keys)
-    answered = {span for span, stored in known.items() if _answered(store, keys, span, stored)}
+    answered = _answered(store, keys, known)
+    cut = {entry.key for entry in store.list(keys.audios)}
     skip = frozenset(
-        span for span, stored in known.items() if 0 in stored and (span in answered or store.stat(keys.audio(span)))
+        span for span, stored in known.items() if 0 in stored and (span in answered or keys.audio(span) in cut)
     )
     spans = []
     whole = True
@@ -289,16 +290,21 @@ def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
     return found
 
 
-def _answered(store: Store, keys: RunKeys, span: int, stored: Mapping[int, _Stored]) -> bool:
-    """Whether a valid result for one of the span's tasks makes its audio unnecessary."""
-    audio_ms = next(iter(stored.values())).task.audio_ms
-    digests = frozenset(one.digest for one in stored.values())
-    for entry in store.list(keys.results_of(span)):
+def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Stored]]) -> set[int]:
+    """Spans whose audio is unnecessary, because there is a valid result for one of their tasks."""
+    answered: set[int] = set()
+    for entry in store.list(keys.results):
+        found = parse_result(entry.key)
+        if found is None or found.span in answered or found.span not in known:
+            continue
+        stored = known[found.span]
+        audio_ms = next(iter(stored.values())).task.audio_ms
+        digests = frozenset(one.digest for one in stored.values())
         with contextlib.suppress(DocumentInvalid, ObjectMissing):
             data = store.get(entry.key, max_bytes=longest_result_bytes(audio_ms))
-            ChunkResult.read(data, run=keys.run, span=span, task_sha256=digests, audio_ms=audio_ms)
-            return True
-    return False
+            ChunkResult.read(data, run=keys.run, span=found.span, task_sha256=digests, audio_ms=audio_ms)
+            answered.add(found.span)
+    return answered
 
 
 def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) -> None:
@@ -306,6 +312,10 @@ def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) 
     store.delete(keys.audio(span))
     for rung in sorted(rungs, reverse=True):
         store.delete(keys.task(span, rung))
+
+
+def _changed(what: str) -> JobError:
+    return JobError(ExitCode.STORE_UNAVAILABLE, what, "see who else writes to the store; the same command tries again")
 
 
 def _other_audio(span: int) -> JobError:

@@ -37,6 +37,7 @@ from controller.state import Job, JobView, RunState
 from controller.transcript import Transcript, merge
 
 _ALL_EVERY_MS = 60_000
+_NEW_TASKS_EVERY_MS = 1_000
 _LONGEST_LINE = 8_000
 
 
@@ -52,12 +53,15 @@ class Ledger:
         self.keys = RunKeys(record.run)
         self._keep_audio = request.keep_chunks
         self._answers = Answers(store, record, keep_audio=self._keep_audio)
-        self._evidence: list[Evidence] = []
+        self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
+        """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
         self._used: dict[int | None, int] = {}
+        self._language: Language | None = None
         self._language_open = record.options.language is None
         self._notes: dict[int, Language] = {}
         self._round = ""
         self._all_read_ms: int | None = None
+        self._tasks_read_ms = 0
         self._transcript: Transcript | None = None
 
     def open(self) -> Outcome | None:
@@ -133,8 +137,7 @@ class Ledger:
 
     def refresh(self, jobs: Sequence[JobView], *, now_ms: int) -> RunState:
         """Look again at what can have changed, and answer with the run's state."""
-        if not self._answers.planned and any(view.span is None for view in jobs):
-            self._answers.read_tasks()
+        self._read_new_tasks([view for view in jobs if view.span is None], now_ms)
         for view in jobs:
             if (view.phase == "ended" or view.lost) and view.span is not None and view.span not in self._answers:
                 self._answers.read_results(view.span)
@@ -148,6 +151,15 @@ class Ledger:
             self._read_language()
         return self.state(jobs)
 
+    def _read_new_tasks(self, intakes: Sequence[JobView], now_ms: int) -> None:
+        """Read what an intake has put. A server is asked once a second, and when the intake has ended."""
+        if self._answers.planned or not intakes:
+            return
+        pause_ms = _NEW_TASKS_EVERY_MS if self._store.remote else 0
+        if any(view.phase == "ended" for view in intakes) or not 0 <= now_ms - self._tasks_read_ms < pause_ms:
+            self._answers.read_new_tasks()
+            self._tasks_read_ms = now_ms
+
     def state(self, jobs: Sequence[JobView]) -> RunState:
         """The run as last seen."""
         used = dict(self._used)
@@ -158,12 +170,13 @@ class Ledger:
             tasks=self._answers.tasks,
             planned=self._answers.planned,
             answered=self._answers.answered,
-            evidence=tuple(item for item in self._evidence if item.round == self._round),
+            evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
             jobs=tuple(self._answers.judged(view) for view in jobs),
             language_open=self._language_open,
             notes=self._notes,
             rungs=rungs(self.record.options),
+            removed=self._answers.removed,
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
         )
@@ -172,10 +185,14 @@ class Ledger:
         """The job behind a submit; its task is in the store when this returns."""
         if submit.span is None:
             key = self._put_intake_task()
+            # It sees what is missing now.
+            self._answers.removed = frozenset()
         elif submit.rung:
             key = self._answers.degraded(submit.span, submit.rung)
         else:
             key = self.keys.task(submit.span)
+        if submit.span is not None:
+            self._restore_language()
         intake = submit.span is None
         return Job(
             run=self.record.run,
@@ -224,7 +241,13 @@ class Ledger:
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
         """Put that a result which counted is not valid any more: else it could be computed again without an end."""
-        self._keep(diagnose.invalid_result(str(lost)), lost.key.span, lost.key.attempt, now_ms=now_ms)
+        span, attempt = lost.key.span, lost.key.attempt
+        if (self._round, span, attempt) in self._evidence:
+            # Lost before under this number: each loss counts.
+            attempt = self._used[span] + 1
+        self._keep(diagnose.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
+        if self._store.stat(self.keys.audio(span)) is None:
+            self._answers.cut_again(span)
 
     def _keep(self, why: Diagnosis, span: int | None, attempt: int, *, now_ms: int) -> None:
         evidence = Evidence(
@@ -245,7 +268,7 @@ class Ledger:
     def pin_language(self, language: Language) -> None:
         """Freeze the run's language."""
         self._store.put(self.keys.language, language.encode())
-        self._language_open = False
+        self._language, self._language_open = language, False
 
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
         """Merge if there is something to merge, write everything, and the run's last object last.
@@ -304,23 +327,27 @@ class Ledger:
         self._answers.read()
         self._read_language()
         self._evidence.clear()
+        found = []
         for entry in self._store.list(self.keys.failures):
             evidence = documents.valid(self._store, Evidence, entry.key) if is_failure(entry.key) else None
             if evidence and entry.key == self.keys.failure(evidence.span, evidence.attempt, evidence.round):
-                self._remember(evidence)
-        self._evidence.sort(key=lambda item: (item.ended_ms, item.attempt))
+                found.append(evidence)
+        for evidence in sorted(found, key=lambda item: (item.ended_ms, item.attempt)):
+            self._remember(evidence)
 
     def _remember(self, evidence: Evidence) -> None:
-        # Once: a look that fails half-way is repeated, and keeps its evidence again.
-        same = (evidence.round, evidence.span, evidence.attempt)
-        self._evidence = [item for item in self._evidence if (item.round, item.span, item.attempt) != same]
-        self._evidence.append(evidence)
+        self._evidence[evidence.round, evidence.span, evidence.attempt] = evidence
         self._used[evidence.span] = max(self._used.get(evidence.span, 0), evidence.attempt)
 
     def _read_language(self) -> None:
         if not self._language_open:
             return
-        self._language_open = documents.valid(self._store, Language, self.keys.language) is None
+        try:
+            self._language = documents.find(self._store, Language, self.keys.language)
+        except DocumentInvalid:
+            # Left there, every job would stumble over it.
+            self._store.delete(self.keys.language)
+        self._language_open = self._language is None
         if self._language_open and (heard := self._answers.language()):
             # It was frozen once: the chunks that are done were transcribed in it.
             self.pin_language(heard)
@@ -330,6 +357,11 @@ class Ledger:
                 note = documents.valid(self._store, Language, entry.key)
                 if note and note.span == span:
                     self._notes[span] = note
+
+    def _restore_language(self) -> None:
+        """Put the run's language again where its object is gone: the next job would decide it once more."""
+        if self._language is not None and self._store.stat(self.keys.language) is None:
+            self._store.put(self.keys.language, self._language.encode())
 
     def _write_transcript(self, lost: Sequence[int]) -> Transcript:
         """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
@@ -371,7 +403,10 @@ class Ledger:
             yield result
 
     def _report(self, verdict: Verdict, elapsed_s: float) -> Report:
-        spans = tuple(self._span_report(span) for span in sorted(self._answers.tasks))
+        failed: dict[int | None, list[Evidence]] = {}
+        for item in self._evidence.values():
+            failed.setdefault(item.span, []).append(item)
+        spans = tuple(self._span_report(span, failed.get(span, ())) for span in sorted(self._answers.tasks))
         compute_s = sum(span.fetch_s + span.load_s + span.transcribe_s for span in spans)
         audio_s = sum(span.audio_s for span in spans)
         return Report(
@@ -385,8 +420,7 @@ class Ledger:
             spans=spans,
         )
 
-    def _span_report(self, span: int) -> SpanReport:
-        failures = [item for item in self._evidence if item.span == span]
+    def _span_report(self, span: int, failures: Sequence[Evidence]) -> SpanReport:
         winner, spent = self._answers.answer(span) or (None, None)
         return SpanReport(
             span=span,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from chunk_job.contract import DocumentInvalid, JobError, sha256_hex
-from chunk_job.store import FileStore, ObjectMissing
+from chunk_job.contract import JobError, sha256_hex
+from chunk_job.store import FileStore
 from controller.records import LocalRequest
 
 
@@ -21,17 +21,20 @@ class LocalRequests:
         """*home* is the state folder of this user."""
         self._store = FileStore(home / ".local" / "requests")
 
-    def keep(self, request: LocalRequest) -> None:
-        """Remember it. Where that cannot be done, the run can still be resumed by its whole command."""
-        with contextlib.suppress(JobError):
+    def keep(self, request: LocalRequest) -> str:
+        """Remember it. Where that cannot be done, why not: the run can then be resumed by its whole command alone."""
+        try:
             self._store.put(_key(request.store, request.run), request.encode())
+        except JobError as error:
+            return error.summary
+        return ""
 
     def find(self, store_url: str, run: str) -> LocalRequest | None:
         """What was asked of *run* in this store; None where nothing was, or not from here."""
         key = _key(store_url, run)
         try:
             found = LocalRequest.decode(self._store.get(key, max_bytes=LocalRequest.max_bytes))
-        except (ObjectMissing, DocumentInvalid):
+        except JobError:
             return None
         return found if (found.store, found.run) == (store_url, run) else None
 

@@ -8,30 +8,59 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from chunk_job.contract import DocumentInvalid, JobError
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store import ObjectMissing, Store, StoreUnavailable
 from controller import state as figures
 from controller.answers import ResultGone
-from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide
+from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide, patient
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
-from controller.errors import EnvironmentProblem, StenofleetError
-from controller.lead import Standing, StoreLead
+from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
+from controller.lead import LeadKeeper, Standing, StoreLead
 from controller.ledger import Ledger
+from controller.outages import Trouble, Unavailable
 from controller.outputs import write_outputs
 from controller.records import Outcome, Status
 from controller.state import JobView, Progress, RunState, State
+from controller.transcript import Transcript
 
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
 _FOLLOW_EVERY_MS = 1_000
 
 
+_Verdict = Literal["complete", "partial", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unwritten:
+    """How a run has ended, while its outputs are not written yet."""
+
+    outcome: Outcome
+    transcript: Transcript | None
+    warnings: tuple[str, ...]
+    mark: bool
+    """Whether the run's last object is to be put behind them."""
+
+
 class LoopRun:
     """One run in the loop."""
 
-    def __init__(self, ticket: Ticket, *, store: Store, runner: Runner, reporter: Reporter, clock: Clock) -> None:
+    def __init__(
+        self,
+        ticket: Ticket,
+        *,
+        store: Store,
+        runner: Runner,
+        reporter: Reporter,
+        clock: Clock,
+        keeper: LeadKeeper,
+    ) -> None:
+        """*keeper* renews the run's lead, where machines share the store."""
         self.id = ticket.record.run
         self.settled: Settled | None = None
         self._name = ticket.record.name
@@ -49,6 +78,9 @@ class LoopRun:
         self._heard: Status | None = None
         self._store = store
         self._lead: StoreLead | None = None
+        self._keeper = keeper
+        self._unwritten: _Unwritten | None = None
+        self._trouble: Trouble | None = None
 
     @property
     def open(self) -> bool:
@@ -57,21 +89,59 @@ class LoopRun:
 
     @property
     def ready(self) -> bool:
-        """Whether there is work to decide on now."""
-        return self.settled is None and self._state is not None
+        """Whether there is work to decide on now, or a transcript to write."""
+        return self.settled is None and (self._state is not None or self._unwritten is not None)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether it alone waits for something that is away."""
+        return self._trouble is not None
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether it is to be worked on now."""
+        return self._trouble is None or self._trouble.is_due(now_ms)
+
+    def postpone(self, error: Unavailable, policy: RetryPolicy, *, now_ms: int) -> None:
+        """Leave it alone for a while, because of what it could not reach; in the end give it up."""
+        if self._trouble is None:
+            self._trouble = Trouble.begun(now_ms)
+            patience_s = policy.store_patience_ms // 1000
+            self._reporter.event(self._name, f"{error.summary}: tried again for up to {patience_s} s, others continue")
+        else:
+            self._trouble.again(now_ms)
+        if not patient(policy, since_ms=self._trouble.since_ms, now_ms=now_ms):
+            self.give_up(error)
+
+    def give_up(self, error: JobError | StenofleetError) -> None:
+        """End it for this command, because of what it cannot reach. Its jobs and objects stay for the next one."""
+        if self.settled is None:
+            advice = error.advice or "the same command resumes it once that is mended"
+            if self._unwritten is not None:
+                advice = (
+                    "the transcript is kept: the same command writes it there, and"
+                    f" stenofleet render {self.id} -o FOLDER elsewhere"
+                )
+            self.settled = self._verdict("failed", error.summary, advice=advice, environment=True)
 
     def prepare(self) -> None:
         """Lead or follow it, and open it where we lead."""
         with self._damage():
-            if self._leads(self._clock.now_ms()) and self._state is None:
+            if self._leads(self._clock.now_ms()) and self._state is None and self._unwritten is None:
                 self._begin()
 
-    def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, *, room: int, intake_room: int) -> list[bool]:
-        """Look once and act. The answer tells of each submitted job whether it was an intake."""
-        submitted: list[bool] = []
+    def tick(
+        self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
+    ) -> None:
+        """Look once and act. *submitted* gets, for each job that was started, whether it was an intake."""
         with self._damage():
-            self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
-        return submitted
+            if self._unwritten is not None:
+                self._write(self._unwritten)
+            else:
+                self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
+        if self._trouble is not None:
+            away_s = (self._clock.now_ms() - self._trouble.since_ms) // 1000
+            self._reporter.event(self._name, f"back after {away_s} s")
+            self._trouble = None
 
     def linger(self) -> None:
         """Say in the store that it is still worked on, while the cluster is away and nothing else can be done."""
@@ -84,6 +154,11 @@ class LoopRun:
         """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
         try:
             yield
+        except StoreUnavailable:
+            raise
+        except ValidationError as error:
+            # What was put together from valid documents is none: somebody made them so.
+            self.give_up(DocumentInvalid(f"the documents of run {self.id} do not fit together: {error.title}"))
         except (DocumentInvalid, ObjectMissing) as error:
             for view in self._runner.observe():
                 if view.run == self.id:
@@ -94,6 +169,9 @@ class LoopRun:
                 advice="check who else writes to the store, or begin a new run with --force",
                 environment=True,
             )
+        except (JobError, RunProblem) as error:
+            # No right to its objects, something else in their place: other runs may have what they need.
+            self.give_up(error)
 
     def _tick(
         self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
@@ -122,7 +200,8 @@ class LoopRun:
                     self._ledger.pin_language(action.language)
                 case Finish():
                     self._finish(action, now_ms)
-        self._put_status(now_ms)
+        if self.settled is None:
+            self._put_status(now_ms)
 
     def _tell_refused(self) -> None:
         for reason in self._ledger.refused():
@@ -183,7 +262,7 @@ class LoopRun:
             # It may have taken over while this machine slept: its jobs are the ones that count now.
             if self._state is not None:
                 self._runner.forget(self.id)
-            self._state, self._follows = None, True
+            self._state, self._unwritten, self._follows = None, None, True
             self._heard = self._ledger.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"
@@ -195,6 +274,7 @@ class LoopRun:
             return "leading"
         if self._lead is None:
             self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
+            self._keeper.keep(self._lead)
         return self._lead.ask(now_ms)
 
     def _begin(self) -> None:
@@ -248,18 +328,24 @@ class LoopRun:
 
     def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
         """Write the outputs, then the run's last object: it promises that everything before it is there."""
+        transcript = self._ledger.transcript() if outcome.verdict != "failed" else None
+        warnings = dict.fromkeys([*self._ledger.warnings(), *(transcript.warnings if transcript else ())])
+        # Kept until it is written: what cannot be written now is not merged again for that.
+        self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
+        self._write(self._unwritten)
+
+    def _write(self, unwritten: _Unwritten) -> None:
+        outcome = unwritten.outcome
         files: tuple[str, ...] = ()
-        warnings = self._ledger.warnings()
-        if outcome.verdict != "failed":
-            transcript = self._ledger.transcript()
-            warnings = tuple(dict.fromkeys([*warnings, *transcript.warnings]))
+        warnings = unwritten.warnings
+        if unwritten.transcript is not None:
             try:
-                files, kept = write_outputs(self._request, transcript)
+                files, kept = write_outputs(self._request, unwritten.transcript)
                 warnings += kept
             except EnvironmentProblem as error:
                 self._settled("failed", error.summary, advice=error.advice, environment=True)
                 return
-        if mark:
+        if unwritten.mark:
             self._ledger.mark(outcome)
         self._settled(
             outcome.verdict,
@@ -270,17 +356,28 @@ class LoopRun:
             environment=outcome.failure in ENVIRONMENT,
         )
 
-    def _settled(
+    def _settled(self, verdict: _Verdict, summary: str, **more: Any) -> None:
+        """End it for good: its status, then its lock."""
+        self.settled = self._verdict(verdict, summary, **more)
+        self._unwritten = None
+        if self._state is not None:
+            # Before the lock is released: a `clean` that comes between would leave a run of one object.
+            with contextlib.suppress(JobError):
+                self._put_status(self._clock.now_ms())
+        self._runner.release(self.id)
+        self._release()
+
+    def _verdict(
         self,
-        verdict: Literal["complete", "partial", "failed", "cancelled"],
+        verdict: _Verdict,
         summary: str,
         *,
         advice: str = "",
         files: tuple[str, ...] = (),
         warnings: tuple[str, ...] = (),
         environment: bool = False,
-    ) -> None:
-        self.settled = Settled(
+    ) -> Settled:
+        return Settled(
             run=self.id,
             name=self._name,
             verdict=verdict,
@@ -290,12 +387,11 @@ class LoopRun:
             warnings=warnings,
             environment=environment,
         )
-        self._runner.release(self.id)
-        self._release()
 
     def _release(self) -> None:
         """Let another machine lead at once; where the store does not hear it, after a while."""
         if self._lead is not None:
+            self._keeper.drop(self._lead)
             with contextlib.suppress(JobError):
                 self._lead.release()
             self._lead = None

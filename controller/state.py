@@ -5,8 +5,9 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from chunk_job.contract import Language
@@ -85,12 +86,22 @@ class RunState:
     """What spans with too little speech to decide have heard."""
     rungs: int = 0
     """Steps by which the run's options can be made to need less of a GPU."""
+    removed: frozenset[int] = frozenset()
+    """Spans whose task was removed since the last intake began, so that another one has to write it."""
     gaps_allowed: bool = False
     cancelled: bool = False
 
-    def failures_of(self, span: int | None) -> list[Evidence]:
+    def failures_of(self, span: int | None) -> Sequence[Evidence]:
         """This round's failures of one span (None: of the intake)."""
-        return [item for item in self.evidence if item.span == span]
+        return self._failures.get(span, ())
+
+    @cached_property
+    def _failures(self) -> Mapping[int | None, Sequence[Evidence]]:
+        """The evidence by span: asked for every task, so it is sorted once."""
+        found: dict[int | None, list[Evidence]] = {}
+        for item in self.evidence:
+            found.setdefault(item.span, []).append(item)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,6 +234,9 @@ class FakeClock:
     def signal(self) -> int | None:
         return self.asked_to_stop
 
+    def rest(self, wait: Callable[[], None]) -> None:
+        wait()
+
 
 @dataclass(kw_only=True)
 class Recorder:

@@ -20,7 +20,7 @@ import click
 from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
 from chunk_job.store import Store
 from chunk_job.text import json_line, printable
-from controller import demo, source
+from controller import demo, documents, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.tickets import make_ticket
@@ -247,8 +247,10 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
 
 
 def _engine(store: Store, run: str) -> str:
-    entry = next(iter(store.list(RunKeys(run).results)))
-    engine = ChunkResult.decode(store.get(entry.key)).engine
+    results = [documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
+    engine = next((result.engine for result in results if result), None)
+    if engine is None:
+        raise StenofleetError("the probe's result is gone from the store", "see who else writes to it")
     return f"{engine.device} ({engine.compute_type}, {engine.isa})"
 
 

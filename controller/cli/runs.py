@@ -14,6 +14,7 @@ from chunk_job.text import json_line, printable
 from controller import documents, transcripts
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.tickets import output_stem
 from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.keys import MARKERS, RunKeys, is_run_prefix
@@ -91,13 +92,20 @@ def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str
         raise UsageProblem(f"{transcript} is no transcript of stenofleet: {error.summary}") from error
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
-    stem = path.stem if path.exists() else Path(document.source.name).stem
+    stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     for extension in formats:
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, FORMATS[extension](document).encode())
         tell(target, exact=True)
     return 0
+
+
+def _stem_of(store: Store, typed: str) -> str:
+    """What the files of a run are called: as on this machine, else its id. Never what the store says."""
+    run = existing_run(store, typed)
+    known = shared.local_requests().find(store.url, run)
+    return output_stem(known.request.source.uri) if known else run
 
 
 def _stored_transcript(store: Store, typed: str) -> Transcript:

@@ -59,6 +59,7 @@ from controller.stored_runs import existing_run
     "--round",
     "round_id",
     default="",
+    callback=shared.text(most=200),
     metavar="ID",
     help="For what starts this command again after a crash: with the same ID a verdict stays one.",
 )

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from chunk_job.contract import JobError
 from chunk_job.store import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
-from controller.edges import Runner, Settled, Ticket
+from controller.edges import Runner, Settled, Stopped, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.progress import Bars, Heartbeat, say, tell
-from controller.run import drive
+from controller.run import drive, within
 
 _MOST_TOLD = 10
+
+_STEP_S = 2.0
+"""How long a step of the loop may go on after a signal."""
+
+_FIND_S = 1.5
 
 
 def execute(
@@ -59,14 +65,19 @@ def execute(
 
 
 def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, *, anew: bool) -> None:
-    begun = []
-    with contextlib.suppress(JobError):  # a store that is away
-        begun = [ticket.record.run for ticket in tickets if store.stat(ticket.request.record_key)]
+    begun: list[str] = []
+
+    def find() -> None:
+        with contextlib.suppress(JobError):
+            begun.extend(ticket.record.run for ticket in tickets if store.stat(ticket.request.record_key))
+
+    # It may be the store that is away.
+    within(_FIND_S, find)
     if not anew and (len(tickets) > 1 or runner.kind != "local" or not begun):
         # What a cluster needs besides is a line of options.
         say("to go on: give the same command again")
         return
-    # Its options are asked anew, all the others lie in the store.
+    # How jobs run is asked again; all the rest is kept on this machine.
     where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
     for run in begun[:_MOST_TOLD]:
         say(f"to go on: stenofleet resume {run} --store {store.url}{where}")
@@ -83,7 +94,7 @@ def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
             parts = dict.fromkeys([item.name, item.verdict, item.summary])
             say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
             if item.advice:
-                say(f"  {item.advice}")
+                say(indented(item.advice))
         elif not quiet and not as_json:
             say(printable(f"{item.name}: {item.summary} (run {item.run})"))
         for warning in item.warnings:
@@ -95,6 +106,11 @@ def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
     if as_json:
         tell(json_line({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}), exact=True)
     return code
+
+
+def indented(advice: str) -> str:
+    """Advice as lines that cannot be taken for others: a part of it may come from a store."""
+    return "\n".join(f"  {line}" for line in advice.split("\n"))
 
 
 def refused(name: str, error: MediaProblem) -> Settled:
@@ -114,13 +130,23 @@ def exit_code(settled: Sequence[Settled]) -> int:
     return 3 if all(item.environment for item in settled) else 5
 
 
+class _Woken(BaseException):
+    """A signal has ended a wait."""
+
+
 class SystemClock:
-    """The system's clock, and the signals this process has been sent."""
+    """The system's clock, and the signals this process has been sent.
+
+    The first signal ends the loop's waits, and at its next tick the loop; where that takes too long, whatever the loop
+    is doing. A second one ends the process at once.
+    """
 
     def __init__(self, *, limit_s: int | None = None) -> None:
         """After *limit_s* it is as if the system had sent SIGALRM; None: never."""
         self._signal: int | None = None
-        self._end_s = None if limit_s is None else time.monotonic() + limit_s  # noqa: TID251 (this is the clock)
+        self._resting = False
+        self._end_s = None if limit_s is None else _now_s() + limit_s
+        signal.signal(signal.SIGALRM, self._stop)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._hear)
 
@@ -130,11 +156,40 @@ class SystemClock:
 
     def signal(self) -> int | None:
         """The signal that asks this process to stop, if one has come."""
-        now_s = time.monotonic()  # noqa: TID251 (as above)
-        if self._signal is None and self._end_s is not None and now_s > self._end_s:
+        if self._signal is None and self._end_s is not None and _now_s() > self._end_s:
             return signal.SIGALRM
+        if self._signal is not None:
+            # The loop has met it.
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return self._signal
 
+    def rest(self, wait: Callable[[], None]) -> None:
+        """Call *wait*; a signal ends it."""
+        try:
+            try:
+                self._resting = True
+                if self._signal is None:
+                    wait()
+            finally:
+                self._resting = False
+        except _Woken:
+            return
+
     def _hear(self, number: int, _: object) -> None:
-        # Only the reason is kept; the loop sees it at its next tick, between two whole steps.
+        if self._signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self._signal = number
+        if self._resting:
+            self._resting = False
+            raise _Woken
+        # Between two steps the loop sees it by itself. A step that waits for a server may take much longer.
+        signal.setitimer(signal.ITIMER_REAL, _STEP_S)
+
+    def _stop(self, *_: object) -> None:
+        if self._signal is not None:
+            raise Stopped(self._signal)
+
+
+def _now_s() -> float:
+    return time.monotonic()  # noqa: TID251 (this is where the loop gets its time from)

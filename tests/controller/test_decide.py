@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -811,3 +811,19 @@ def test_a_run_whose_jobs_fail_at_random_always_ends(seed: int, gaps_allowed: bo
             assert played.evidence
     if not played.bad:
         assert end.verdict in ("complete", "failed")
+
+
+def test_evidence_is_gone_through_a_few_times_however_many_tasks_there_are() -> None:
+    passes = []
+
+    class Counted(tuple[Evidence, ...]):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[Evidence]:
+            passes.append(len(self))
+            return super().__iter__()
+
+    many = tuple(item for span in range(0, 1000, 2) for item in failed(span, FailureClass.NATIVE_CRASH))
+    wide = state(tasks=dict.fromkeys(range(1000), 10_000), evidence=Counted(many), answered=frozenset({999}))
+    assert act(wide)
+    assert sum(passes) <= 8 * len(many)

@@ -1,5 +1,7 @@
 """One run's objects: rounds, what is believed of what lies in the store, and what is written of it."""
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
+from chunk_job.store import StoredObject
 from controller import answers, diagnose
 from controller.decide import Delete, Finish, Submit
 from controller.diagnose import Diagnosis, FailureClass
@@ -351,6 +354,70 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     assert not ledger.state(()).language_open
     assert Language.decode(store.get(KEYS.language)) == heard
     assert not opened(store, record).state(()).language_open
+
+
+# ---------------------------------------------------------------- how often the store is asked
+
+
+class Counting(JournalStore):
+    """Counts what it is asked, by verb."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: Counter[str] = Counter()
+
+    def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        self.asked["get"] += 1
+        return super().get(key, max_bytes=max_bytes)
+
+    def stat(self, key: str) -> StoredObject | None:
+        self.asked["stat"] += 1
+        return super().stat(key)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self.asked["list"] += 1
+        return super().list(prefix)
+
+
+def test_while_a_file_is_cut_a_tick_asks_for_the_next_task_alone(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    put_tasks(store, *range(50), planned=False)
+    ledger = opened(store)
+    cutting = replace(view(None), phase="running")
+    store.asked.clear()
+    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 50
+    assert (store.asked["list"], store.asked["get"]) == (0, 1)
+    put_tasks(store, 50, 51, planned=False)
+    store.asked.clear()
+    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 52
+    assert (store.asked["list"], store.asked["get"]) == (0, 3)
+
+
+def test_a_server_is_asked_for_new_tasks_once_a_second(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    store.remote = True
+    ledger = opened(store)
+    cutting = replace(view(None), phase="running")
+    for tick in range(20):
+        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+    store.asked.clear()
+    for tick in range(20, 40):
+        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+    assert store.asked["get"] == 2
+    put_tasks(store, 0)
+    assert ledger.refresh([replace(cutting, phase="ended")], now_ms=NOW + 4_001).planned
+
+
+@pytest.mark.parametrize("chunks", [3, 60])
+def test_a_run_is_opened_with_as_many_questions_as_documents(tmp_path: Path, chunks: int) -> None:
+    store = Counting(tmp_path)
+    put_tasks(store, *range(chunks), planned=False)
+    opened(store)
+    store.asked.clear()
+    opened(store)
+    assert store.asked["stat"] <= 3
+    assert store.asked["list"] <= 5
+    assert store.asked["get"] <= chunks + 8
 
 
 # ---------------------------------------------------------------- jobs

@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,17 @@ import pytest
 
 from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store import StoredObject, StoreUnavailable
+from controller import one_run, outputs
+from controller import run as run_module
 from controller.decide import RetryPolicy
 from controller.edges import Settled, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.keys import MARKERS, RunKeys
 from controller.lead import StoreLead
-from controller.records import Evidence, Final, Lead, Outcome, Report, Round, RunRecord, Status
+from controller.records import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
 from controller.run import drive
 from controller.state import Job, JobView
+from controller.transcript import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 
@@ -830,3 +834,161 @@ def test_an_error_of_the_machine_is_told_with_its_place(house: House) -> None:
     with pytest.raises(EnvironmentProblem, match="/usr/bin/python: Resource temporarily unavailable"):
         house.command(script=no_more_processes)
     assert house.runner.closed is True
+
+
+# ---------------------------------------------------------------- what one run alone cannot reach
+
+
+NAMES = ("a", "b", "c", "d")
+PATIENT = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
+
+
+def four(house: House) -> list[Ticket]:
+    """Four runs, each with an output of its own."""
+    return [ticket(fakes.record(name * 16, name=f"{name}.mp4"), house.folder / "out" / name) for name in NAMES]
+
+
+@pytest.fixture
+def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Runs whose outputs cannot be written, as a bucket that is away."""
+    closed: set[str] = set()
+    write = outputs.write_outputs
+
+    def refuse(request: Request, transcript: Transcript) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if request.run in closed:
+            raise StoreUnavailable("the output bucket is away", "wait for it")
+        return write(request, transcript)
+
+    monkeypatch.setattr(one_run, "write_outputs", refuse)
+    return closed
+
+
+def merges(house: House, run: str) -> int:
+    return house.store.journal.count(f"put {RunKeys(run).transcript('json')}")
+
+
+def test_a_run_whose_outputs_cannot_be_written_costs_the_others_nothing(house: House, closed_output: set[str]) -> None:
+    closed_output.add("a" * 16)
+    settled = house.command(*four(house), policy=PATIENT)
+    assert [(one.verdict, one.environment) for one in settled] == [("failed", True), *[("complete", False)] * 3]
+    assert settled[0].summary == "the output bucket is away"
+    assert "stenofleet render aaaaaaaaaaaaaaaa -o FOLDER" in settled[0].advice
+    assert merges(house, "a" * 16) == 1, "what is merged is not merged again because it cannot be written"
+    assert house.reporter.said("the output bucket is away: tried again for up to 60 s, others continue")
+    assert sorted(path.stem for path in (house.folder / "out").iterdir()) == sorted([*NAMES[1:], *NAMES[1:]])
+    closed_output.clear()
+    assert [one.verdict for one in house.command(*four(house))] == ["complete"] * 4
+
+
+def test_outputs_that_can_be_written_again_are_written_at_once_and_not_merged_again(
+    house: House, closed_output: set[str]
+) -> None:
+    closed_output.add("a" * 16)
+
+    def meanwhile(_: int) -> None:
+        if house.reporter.said("others continue") and house.clock.at_ms - fakes.START_MS > 20_000:
+            closed_output.clear()
+
+    settled = house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
+    assert [one.verdict for one in settled] == ["complete"] * 4
+    assert merges(house, "a" * 16) == 1
+    assert house.reporter.said("back after ")
+
+
+def test_a_job_that_a_webhook_refuses_for_a_while_costs_the_other_runs_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = FakeRunner.submit
+    refused = []
+
+    def refuse(runner: FakeRunner, job: Job) -> None:
+        if (job.run, job.span) == ("a" * 16, 1) and house.clock.at_ms - fakes.START_MS < 30_000:
+            refused.append(house.clock.at_ms)
+            raise ClusterUnavailable("the admission webhook does not answer", answered=True)
+        submit(runner, job)
+
+    monkeypatch.setattr(FakeRunner, "submit", refuse)
+    ended: dict[str, int] = {}
+
+    def meanwhile(_: int) -> None:
+        for run in house.reporter.shown[-1]:
+            if run.state == "complete":
+                ended.setdefault(run.run, house.clock.at_ms)
+
+    settled = house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
+    assert [one.verdict for one in settled] == ["complete"] * 4
+    assert max(ended[name * 16] for name in NAMES[1:]) - fakes.START_MS < 10_000, "nobody waited for it"
+    assert len(refused) < 15, "it is asked less and less often"
+
+
+def test_what_has_ended_is_reported_although_the_store_goes_away_for_the_rest(house: House) -> None:
+    flaky = house.store = FlakyStore(house.folder / "store")
+
+    def meanwhile(_: int) -> None:
+        flaky.away = any(run.state == "complete" for run in house.reporter.shown[-1])
+
+    settled = house.command(
+        *four(house), policy=RetryPolicy(backoff_ms=0, store_patience_ms=5_000), meanwhile=meanwhile
+    )
+    verdicts = [one.verdict for one in settled]
+    assert len(verdicts) == 4
+    assert set(verdicts) == {"complete", "failed"}
+    assert {one.summary for one in settled if one.verdict == "failed"} == {"the store is away"}
+    assert house.runner.closed is True, "what runs is left for the next command"
+
+
+def test_a_status_is_written_before_the_lock_is_released(house: House) -> None:
+    released = []
+    release = FakeRunner.release
+
+    def note(runner: FakeRunner, run: str) -> None:
+        released.append(len(house.store.journal))
+        release(runner, run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "release", note)
+        house.command()
+    assert not [entry for entry in house.store.journal[released[0] :] if entry.startswith("put")]
+    assert house.status().state == "complete"
+
+
+def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(house: House) -> None:
+    flaky = house.store = FlakyStore(house.folder / "store")
+    asked = []
+
+    def meanwhile(ticks: int) -> None:
+        flaky.away = ticks >= 4
+        if ticks == 8:
+            house.clock.asked_to_stop = signal.SIGTERM
+            answer = flaky._answer
+
+            def count() -> None:
+                asked.append(1)
+                answer()
+
+            flaky._answer = count  # type: ignore[method-assign]
+
+    with pytest.raises(Interrupted):
+        house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
+    assert asked == []
+
+
+def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "_STATUS_S", 0.05)
+    monkeypatch.setattr(run_module, "_CLOSE_S", 0.05)
+    over = threading.Event()
+    put = JournalStore.put
+
+    def hang(store: JournalStore, key: str, data: bytes) -> None:
+        if b"interrupted" in data:
+            over.wait(20)
+        put(store, key, data)
+
+    monkeypatch.setattr(JournalStore, "put", hang)
+    monkeypatch.setattr(FakeRunner, "close", lambda *_, **__: over.wait(20))
+    try:
+        with pytest.raises(Interrupted):
+            house.command(meanwhile=house.interrupt_at(7), window=1)
+        assert not over.is_set()
+    finally:
+        over.set()

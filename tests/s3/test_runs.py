@@ -1,5 +1,6 @@
 """Whole runs with their store in S3: the same bytes as in a folder, resumed after kills, and no secret anywhere."""
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,36 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
         ended = command.ended()
         assert ended.code == 0, ended.err
         assert desk.outputs == undisturbed.outputs
+
+
+@pytest.mark.parametrize("away", ["hangs", "is down"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
+    mortal: OwnServer, desk: river.Desk, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch, away: str,
+    number: int,
+) -> None:  # fmt: skip
+    for name, value in mortal.environment.items():
+        environment.setenv(name, value)
+    with mortal.bucket() as bucket:
+        here = desk.meeting()
+        command = desk.start(
+            *("transcribe", "-o", desk.out, undisturbed.media, *river.CUT),
+            env={"STENOFLEET_STORE": f"s3://{bucket}"},
+            crash=f"chunk.transcribed.00001.a1=hold:{here}",
+        )
+        river.until(here.exists, "a chunk is transcribed")
+        if away == "hangs":
+            mortal.stop()
+        else:
+            mortal.kill()
+        time.sleep(3)  # the loop meets it in the middle of a request
+        command.process.send_signal(number)
+        try:
+            assert command.ended(patience_s=10).code == 128 + number
+        finally:
+            mortal.kill()
+            mortal.start()
+        desk.quiet()
 
 
 def test_a_store_that_says_no_ends_the_command_with_advice(

@@ -29,6 +29,7 @@ class Scene:
         self.out = folder / "out"
         self.clock = FakeClock()
         self.reporter = Recorder()
+        self.chunks_ms: tuple[int, ...] = (10_000, 10_000, 10_000)
         self.runner = FakeRunner(store, self.clock)
 
     def ticket(self, record: RunRecord | None = None, *, gaps: bool = False) -> Ticket:
@@ -46,7 +47,7 @@ class Scene:
     ) -> list[Settled]:
         """One command from its start to its end."""
         self.reporter = Recorder()
-        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile)
+        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         return drive(
             tickets or [self.ticket()],
             store=self.store,

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -201,6 +202,11 @@ class OwnServer(Server):
                 self.kill()
                 raise RuntimeError(f"minio does not start:\n{log_end}")
             time.sleep(0.02)
+
+    def stop(self) -> None:
+        """SIGSTOP: what is connected gets no answer any more, until it is killed and started."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """SIGKILL, and gone when this returns."""
