@@ -35,7 +35,7 @@ _COMMANDS = {
     "watch": "controller.cli.looking",
     "logs": "controller.cli.looking",
     "cancel": "controller.cli.runs",
-    "clean": "controller.cli.runs",
+    "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
     "version": "controller.cli.about",

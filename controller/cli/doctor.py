@@ -23,7 +23,6 @@ from chunk_job.text import json_line, printable
 from controller import demo, documents, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.runs import remove_run
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
 from controller.cli.work import SystemClock
@@ -37,6 +36,7 @@ from controller.progress import say, tell
 from controller.records import Output
 from controller.run import drive
 from controller.state import Job, Progress
+from controller.stored_runs import remove_run
 
 NEVER_MS = 1 << 40
 

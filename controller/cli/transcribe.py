@@ -15,7 +15,6 @@ from chunk_job.store import Store
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.runs import existing_run
 from controller.cli.tickets import (
     joined,
     keep_local,
@@ -33,6 +32,7 @@ from controller.outputs import base_of, check_folder
 from controller.plan import PlanOptions
 from controller.progress import ask, say
 from controller.records import Format, Output
+from controller.stored_runs import existing_run
 
 
 @click.command("transcribe", cls=shared.Sectioned)
