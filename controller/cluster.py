@@ -265,7 +265,7 @@ class ClusterRunner:
                 events, log = [], []
             else:
                 events = list(self._events(name, pod))
-                log = self._api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) if pod else []
+                log = self._api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) or [] if pod else []
             why = from_cluster(document, pod, events, log)
             self._ends[uid] = replace(why, node=pods.node(pod))
         return self._ends[uid]
