@@ -1,7 +1,7 @@
 """A runner with one Kubernetes Job per job. Same verbs as every runner.
 
 Touches: Kubernetes (through ``kube`` and ``lease``). Truth is what the server lists by label; what is remembered
-between two looks is only what a list can no longer tell: a pod's last state, and since when something has been stuck.
+between two looks is only what no list holds: a pod's last state, and since when something has been stuck.
 A recording on this machine is cut on this machine, and only its chunks travel.
 """
 
@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller import pods
-from controller.diagnose import Diagnosis
 from controller.edges import Runner
-from controller.ended import from_cluster
+from controller.end_causes import EndCauses, about, is_about
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.kube import Api, Reply
-from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
+from controller.labels import Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
 from controller.manifest import JobOptions, job_document
 from controller.pending import Stuck, pending, refused
@@ -31,7 +30,6 @@ TICK_S = 3.0
 _SETTLE_S = 0.3
 """Pods often end together: so long more of them are waited for before a look."""
 
-_LOG_LINES = 60
 _SWEEPS = 30
 
 
@@ -52,7 +50,7 @@ class ClusterRunner:
         self._refused: dict[str, tuple[Job, Stuck]] = {}
         self._pods: dict[str, Document] = {}
         self._stuck: dict[str, Stuck] = {}
-        self._ends: dict[str, Diagnosis] = {}
+        self._ends = EndCauses(api)
         self._deleted: dict[str, str] = {}
         self._warnings: list[Document] | None = None
         self._version = ""
@@ -134,6 +132,7 @@ class ClusterRunner:
 
     def close(self, *, leave: bool) -> None:
         """Leave the Jobs to the next controller, who finds them by their labels."""
+        self._ends.close()
         self._leases.close()
         self._here.close(leave=leave)
 
@@ -156,7 +155,8 @@ class ClusterRunner:
     def _remember(self, document: Document) -> None:
         whose = identity(document)
         if whose is not None:
-            self._known[document["metadata"]["name"]] = (whose, document["metadata"]["uid"])
+            name, uid = document["metadata"]["name"], document["metadata"]["uid"]
+            self._known[name] = (whose, uid)
 
     def _observe(self) -> Iterator[JobView]:
         if not self._leases.runs:
@@ -172,8 +172,9 @@ class ClusterRunner:
         self._read_pods()
         for document in found.values():
             self._remember(document)
-        for name, (whose, uid) in self._known.items():
-            yield self._view(whose, name, uid, found.get(uid, {}))
+        views = [self._view(whose, name, uid, found.get(uid, {})) for name, (whose, uid) in self._known.items()]
+        self._ends.wait()
+        yield from (self._explained(view, found.get(view.uid, {})) for view in views)
         for place, (name, (job, _)) in enumerate(list(self._refused.items())):
             yield self._refused_view(name, job, again=place < self.burst)
         self._forget({uid for _, uid in self._known.values()})
@@ -181,11 +182,8 @@ class ClusterRunner:
     def _listed(self, *, exact: bool) -> dict[str, Document]:
         """Our Jobs by uid, but for those that we deleted."""
         answer = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
-        return {
-            document["metadata"]["uid"]: document
-            for document in answer["items"]
-            if document["metadata"]["uid"] not in self._deleted and identity(document) is not None
-        }
+        listed = {document["metadata"]["uid"]: document for document in answer["items"]}
+        return {uid: job for uid, job in listed.items() if uid not in self._deleted and identity(job) is not None}
 
     def _read_pods(self) -> None:
         answer = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
@@ -202,6 +200,7 @@ class ClusterRunner:
         if document and pod and pods.taken_back(document, pod):
             del self._pods[uid]
             pod = None
+        phase = pods.phase(document, pod) if document else "ended"
         now_ms = _now_ms()
         view = JobView(
             run=whose.run,
@@ -209,19 +208,29 @@ class ClusterRunner:
             attempt=whose.attempt,
             name=name,
             uid=uid,
-            phase=pods.phase(document, pod) if document else "ended",
+            phase=phase,
             since_ms=pods.since_ms(document, pod) if document else now_ms,
             node=pods.node(pod),
             lost=pods.looks_lost(document, pod) if document else False,
         )
-        if view.phase == "ended":
-            return replace(view, diagnosis=self._end(name, uid, document, pod))
-        stuck = self._pending(name, uid, document, pod, now_ms)
+        if phase == "ended":
+            self._ends.begin(uid, name, pod)
+            return view
+        # What starts within the first seconds needs no events read for it.
+        young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
+        stuck = self._pending(name, uid, document, pod, now_ms, young=young)
         if stuck is None:
             return view
         if stuck.over(now_ms):
-            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=pods.node(pod)))
+            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=view.node))
         return replace(view, waits_for=_told(stuck))
+
+    def _explained(self, view: JobView, document: Document) -> JobView:
+        """One that has ended, with why; one whose end is still being read has not ended for anybody else."""
+        if view.phase != "ended" or view.diagnosis is not None:
+            return view
+        why = self._ends.of(view.uid, document, self._pods.get(view.uid))
+        return replace(view, phase="ended" if why else "ending", diagnosis=why)
 
     def _refused_view(self, name: str, job: Job, *, again: bool) -> JobView:
         """A Job that the server would not take: asked *again*, until it takes it or patience is over."""
@@ -244,10 +253,11 @@ class ClusterRunner:
                 del self._refused[name]
         return view
 
-    def _pending(self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int) -> Stuck | None:
+    def _pending(
+        self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
+    ) -> Stuck | None:
         before = self._stuck.get(uid)
-        # What starts within the first seconds, runs or waits in a queue needs no events read for it.
-        young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
+        # Nor does what runs or waits in a queue.
         on_its_way = pods.phase(document, pod) in ("queued", "starting") and not pods.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
         stuck = pending(document, pod, events, before=before, now_ms=now_ms)
@@ -257,47 +267,19 @@ class ClusterRunner:
             self._stuck[uid] = stuck
         return stuck
 
-    def _end(self, name: str, uid: str, document: Document, pod: Document | None) -> Diagnosis:
-        """Why it ended without a result, read once: whether there is one only the store knows."""
-        if uid not in self._ends:
-            ended = pods.container_state(pod, "terminated")
-            if ended.get("exitCode") == 0:
-                events, log = [], []
-            else:
-                events = list(self._events(name, pod))
-                log = self._api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) or [] if pod else []
-            why = from_cluster(document, pod, events, log)
-            self._ends[uid] = replace(why, node=pods.node(pod))
-        return self._ends[uid]
-
     def _warned(self, name: str, pod: Document | None) -> list[Document]:
         """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
         if self._warnings is None:
             try:
-                self._warnings = self._about("type=Warning")
+                self._warnings = about(self._api, "type=Warning")
             except ClusterUnavailable:
                 self._warnings = []  # all else of this look is worth more
-        return [event for event in self._warnings if _is_about(event, name, pod)]
-
-    def _events(self, name: str, pod: Document | None) -> Iterator[Document]:
-        """Of a Job and its pod, by their names: not every event says an uid."""
-        yield from self._about(f"involvedObject.kind=Job,involvedObject.name={name}")
-        if pod is not None:
-            yield from self._about(f"involvedObject.kind=Pod,involvedObject.name={pod['metadata']['name']}")
-            return
-        # A pod that was never seen has its Job's name, and something more.
-        yield from (event for event in self._about("involvedObject.kind=Pod") if _is_about(event, name, None))
-
-    def _about(self, selected: str) -> list[Document]:
-        try:
-            return list(self._api.find("events", exact=True, fieldSelector=selected)["items"])
-        except Reply:
-            return []  # evidence is welcome, never needed
+        return [event for event in self._warnings if is_about(event, name, pod)]
 
     def _forget(self, known: set[str]) -> None:
-        for kept in (self._pods, self._stuck, self._ends):
-            for uid in [uid for uid in kept if uid not in known]:
-                del kept[uid]
+        self._pods = {uid: pod for uid, pod in self._pods.items() if uid in known}
+        self._stuck = {uid: stuck for uid, stuck in self._stuck.items() if uid in known}
+        self._ends.forget(known)
 
 
 def sweep(api: Api, run: str) -> list[str]:
@@ -319,15 +301,6 @@ def sweep(api: Api, run: str) -> list[str]:
 
 def _told(stuck: Stuck) -> str:
     return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
-
-
-def _is_about(event: Document, job: str, pod: Document | None) -> bool:
-    """Whether an event is of the Job *job* or of *pod*: any pod of it, where None was ever seen."""
-    about = event["involvedObject"]
-    kind, name = about.get("kind"), str(about.get("name", ""))
-    if kind == "Pod" and pod is None:
-        return name.startswith(f"{job}-")
-    return name == (job if kind == "Job" else pod["metadata"]["name"] if kind == "Pod" and pod else None)
 
 
 def _job_uid(pod: Document) -> str:

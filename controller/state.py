@@ -14,7 +14,8 @@ from chunk_job.contract import Language
 from controller.diagnose import Diagnosis
 from controller.records import Evidence, Status
 
-Phase = Literal["queued", "starting", "running", "ended"]
+Phase = Literal["queued", "starting", "running", "ending", "ended"]
+"""*ending*: it works no more, and why is still being read."""
 State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 
 
