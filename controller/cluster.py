@@ -1,7 +1,7 @@
 """A runner with one Kubernetes Job per job. Same verbs as every runner.
 
 Touches: Kubernetes (through ``kube`` and ``lease``). Truth is what the server lists by label; what is remembered
-between two looks is only what no list holds: a pod's last state, and since when something has been stuck.
+between two looks is only what no list holds: a pod's last state, since when something has been so, what was deleted.
 A recording on this machine is cut on this machine, and only its chunks travel.
 """
 
@@ -24,6 +24,7 @@ from controller.lease import Leases
 from controller.manifest import JobOptions, job_document
 from controller.pending import Stuck, pending, refused
 from controller.pods import Document
+from controller.remembered import Ages, Deleted
 from controller.state import Job, JobView
 
 TICK_S = 3.0
@@ -51,7 +52,8 @@ class ClusterRunner:
         self._pods: dict[str, Document] = {}
         self._stuck: dict[str, Stuck] = {}
         self._ends = EndCauses(api)
-        self._deleted: dict[str, str] = {}
+        self._ages = Ages()
+        self._deleted = Deleted()
         self._warnings: list[Document] | None = None
         self._version = ""
 
@@ -113,15 +115,14 @@ class ClusterRunner:
             self._here.delete(view)
             return
         self._leases.owner(view.run)
-        self._api.delete("jobs", view.name, uid=view.uid)
-        self._deleted[view.uid] = view.run
+        self._remove(view.run, view.name, view.uid)
         del self._known[view.name]
 
     def forget(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
         self._refused = {name: known for name, known in self._refused.items() if known[0].run != run}
-        self._deleted = {uid: of for uid, of in self._deleted.items() if of != run}
+        self._deleted.forget(run)
         self._here.forget(run)
 
     def release(self, run: str) -> None:
@@ -145,18 +146,23 @@ class ClusterRunner:
             self._remember(found)
         elif identity(found) == Identity(job.run, job.span, job.attempt):
             # Of a round whose evidence was cleaned away: its task is not ours any more.
-            self._api.delete("jobs", name, uid=found["metadata"]["uid"])
+            self._remove(job.run, name, found["metadata"]["uid"])
         else:
             raise EnvironmentProblem(
                 f"{self._api.namespace} has a Job {name} that is not stenofleet's",
                 "delete it, or give stenofleet a namespace of its own (--namespace)",
             )
 
+    def _remove(self, run: str, name: str, uid: str) -> None:
+        self._api.delete("jobs", name, uid=uid)
+        self._deleted.add(uid, run, _now_s())
+
     def _remember(self, document: Document) -> None:
         whose = identity(document)
         if whose is not None:
             name, uid = document["metadata"]["name"], document["metadata"]["uid"]
             self._known[name] = (whose, uid)
+            self._ages.know(uid, _now_s())
 
     def _observe(self) -> Iterator[JobView]:
         if not self._leases.runs:
@@ -183,6 +189,7 @@ class ClusterRunner:
         """Our Jobs by uid, but for those that we deleted."""
         answer = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
         listed = {document["metadata"]["uid"]: document for document in answer["items"]}
+        self._deleted.listed(listed, _now_s())
         return {uid: job for uid, job in listed.items() if uid not in self._deleted and identity(job) is not None}
 
     def _read_pods(self) -> None:
@@ -201,6 +208,7 @@ class ClusterRunner:
             del self._pods[uid]
             pod = None
         phase = pods.phase(document, pod) if document else "ended"
+        age = self._ages.saw(uid, phase, _now_s())
         now_ms = _now_ms()
         view = JobView(
             run=whose.run,
@@ -209,7 +217,7 @@ class ClusterRunner:
             name=name,
             uid=uid,
             phase=phase,
-            since_ms=pods.since_ms(document, pod) if document else now_ms,
+            since_ms=now_ms - round(1000 * age.in_phase_s),
             node=pods.node(pod),
             lost=pods.looks_lost(document, pod) if document else False,
         )
@@ -217,8 +225,7 @@ class ClusterRunner:
             self._ends.begin(uid, name, pod)
             return view
         # What starts within the first seconds needs no events read for it.
-        young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
-        stuck = self._pending(name, uid, document, pod, now_ms, young=young)
+        stuck = self._pending(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
         if stuck is None:
             return view
         if stuck.over(now_ms):
@@ -280,6 +287,7 @@ class ClusterRunner:
         self._pods = {uid: pod for uid, pod in self._pods.items() if uid in known}
         self._stuck = {uid: stuck for uid, stuck in self._stuck.items() if uid in known}
         self._ends.forget(known)
+        self._ages.forget(known)
 
 
 def sweep(api: Api, run: str) -> list[str]:
@@ -309,3 +317,8 @@ def _job_uid(pod: Document) -> str:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _now_s() -> float:
+    """By a clock that nobody sets: what ages are measured with."""
+    return time.monotonic()

@@ -52,7 +52,7 @@ class JobView:
     uid: str
     phase: Phase
     since_ms: int
-    """When its work began (its creation, until then), since the epoch."""
+    """Since when it has been known in this phase, since the epoch, by the controller's own clock alone."""
     diagnosis: Diagnosis | None = None
     """Why it failed, once it has ended; meaningless where a result exists."""
     progress_ms: int = 0

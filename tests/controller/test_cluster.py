@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 
 from chunk_job.store import FileStore
 from controller import cluster, end_causes, lease
-from controller.cluster import ClusterRunner
+from controller.cluster import TICK_S, ClusterRunner
 from controller.decide import Delete, RetryPolicy, decide
 from controller.diagnose import FailureClass
 from controller.labels import CONTAINER, job_name
 from controller.manifest import JobOptions
+from controller.remembered import DELETED_S
 from controller.state import Job, JobView, RunState
 from tests import fakes
 from tests.controller.kube_fake import Answer, Asked, FakeApi, FakeServer, timed_out
@@ -42,6 +44,7 @@ class Time:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
+    monkeypatch.setattr(cluster, "_now_s", clock.now_s)
     monkeypatch.setattr(cluster, "_now_ms", clock.now_ms)
     return clock
 
@@ -253,3 +256,101 @@ def test_an_end_whose_result_is_there_needs_no_cause(server: FakeServer, runner:
     (view,) = runner.observe()
     assert view.phase == "ending"
     assert Delete(view=view) in decided(view, now_ms=0, answered=frozenset({0}))
+
+
+# ---------------------------------------------------------------- lists that lag behind
+
+
+def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_deleted(
+    server: FakeServer, runner: ClusterRunner
+) -> None:
+    runner.submit(chunk(0, sha256="1" * 64))
+    runner.forget(RUN)  # as if another controller had made it
+    server.lag(behind=True)
+    runner.submit(chunk(0))
+    assert server.found("jobs") == []
+    assert runner.observe() == []
+    runner.submit(chunk(0))
+    (view,) = runner.observe()
+    (job,) = server.found("jobs")
+    assert view.uid == job["metadata"]["uid"]
+
+
+def test_what_was_deleted_is_forgotten_when_no_list_can_show_it_any_more(
+    server: FakeServer, runner: ClusterRunner, clock: Time
+) -> None:
+    for span in range(5):
+        runner.submit(chunk(span))
+    server.lag(behind=True)
+    for view in runner.observe():
+        runner.delete(view)
+    clock.s += DELETED_S
+    assert runner.observe() == [], "it is still listed"
+    assert len(runner._deleted) == 5
+    server.lag(behind=False)
+    clock.s += DELETED_S - 1
+    assert runner.observe() == []
+    assert len(runner._deleted) == 5
+    clock.s += 1
+    assert runner.observe() == []
+    assert len(runner._deleted) == 0
+
+
+def test_of_jobs_that_are_gone_nothing_is_kept(server: FakeServer, runner: ClusterRunner, clock: Time) -> None:
+    for span in range(5):
+        runner.submit(chunk(span))
+        crashes(server, chunk(span))
+    for view in until(runner, all_ended):
+        runner.delete(view)
+    runner.observe()
+    kept = (runner._known, runner._pods, runner._stuck, runner._ends._reads, runner._ages._seen)
+    assert [len(one) for one in kept] == [0] * 5
+
+
+# ---------------------------------------------------------------- clocks that differ
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=-19), timedelta(), timedelta(minutes=19)])
+def test_a_job_is_as_old_as_it_has_been_known_whatever_the_time_is_in_the_cluster(
+    server: FakeServer, runner: ClusterRunner, clock: Time, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
+) -> None:
+    begun_ms = time.time_ns() // 1_000_000
+    monkeypatch.setattr(cluster, "_now_ms", lambda: begun_ms + round(1000 * (clock.s - 1000)))
+    server.ahead = ahead
+    runner.submit(chunk(0))
+    runner.observe()
+    clock.s += 600  # in a queue, which is no work
+    has_pod(server, chunk(0), {"running": {"startedAt": server.now()}}, "Running")
+    (view,) = runner.observe()
+    assert view.since_ms == cluster._now_ms()
+    assert decided(view, now_ms=cluster._now_ms()) == []
+    clock.s += 930
+    (view,) = runner.observe()
+    assert decided(view, now_ms=cluster._now_ms()) == []
+    clock.s += 1
+    (view,) = runner.observe()
+    (late,) = (it for it in decided(view, now_ms=cluster._now_ms()) if isinstance(it, Delete))
+    assert late.failure is not None
+    assert late.failure.failure is FailureClass.DEADLINE
+
+
+def test_events_of_a_job_that_does_not_start_are_read_whatever_the_time_is_in_the_cluster(
+    server: FakeServer, runner: ClusterRunner, clock: Time
+) -> None:
+    server.ahead = timedelta(days=36_500)
+    runner.submit(chunk(0))
+    server.put(
+        "events",
+        {
+            "metadata": {"name": "one"},
+            "involvedObject": {"kind": "Job", "name": job_name(chunk(0))},
+            "reason": "FailedCreate",
+            "type": "Warning",
+            "message": "exceeded quota: gpus",
+            "lastTimestamp": server.now(),
+        },
+    )
+    assert [view.waits_for for view in runner.observe()] == [""]
+    clock.s += 2 * TICK_S
+    (view,) = runner.observe()
+    assert "quota" in view.waits_for
