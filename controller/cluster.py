@@ -22,8 +22,9 @@ from controller.kube import Api, Reply
 from controller.labels import Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
 from controller.manifest import JobOptions, job_document
-from controller.pending import Stuck, pending, refused
+from controller.pending import Stuck, pending
 from controller.pods import Document
+from controller.refusals import Refusals
 from controller.remembered import Ages, Deleted
 from controller.state import Job, JobView
 
@@ -48,7 +49,7 @@ class ClusterRunner:
         self._here = here
         self._leases = Leases(api)
         self._known: dict[str, tuple[Identity, str]] = {}
-        self._refused: dict[str, tuple[Job, Stuck]] = {}
+        self._refused = Refusals()
         self._pods: dict[str, Document] = {}
         self._stuck: dict[str, Stuck] = {}
         self._ends = EndCauses(api)
@@ -73,16 +74,17 @@ class ClusterRunner:
         """Create the Job, or adopt the one that has its name and its task."""
         if job.media_uri.startswith("file:"):
             self._here.submit(job)
-            return
+        elif not self._refused.hold_back(job, now_ms=_now_ms()):
+            self._post(job)
+
+    def _post(self, job: Job) -> None:
         try:
             made = self._api.create("jobs", job_document(job, self._options, self._leases.owner(job.run)))
         except Reply as reply:
             if reply.status == http.HTTPStatus.CONFLICT:
                 self._adopt(job)
             else:
-                name = job_name(job)
-                before = self._refused[name][1] if name in self._refused else None
-                self._refused[name] = (job, refused(reply.message, before=before, now_ms=_now_ms()))
+                self._refused.add(job, reply.message, now_ms=_now_ms())
         else:
             self._remember(made)
 
@@ -109,7 +111,7 @@ class ClusterRunner:
     def delete(self, view: JobView) -> None:
         """Delete the Job and its pod; one that is gone, or of another attempt by now, is no error."""
         if view.name in self._refused:
-            del self._refused[view.name]
+            self._refused.drop(view.name)
             return
         if view.name not in self._known:
             self._here.delete(view)
@@ -121,7 +123,7 @@ class ClusterRunner:
     def forget(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
-        self._refused = {name: known for name, known in self._refused.items() if known[0].run != run}
+        self._refused.forget(run)
         self._deleted.forget(run)
         self._here.forget(run)
 
@@ -156,6 +158,7 @@ class ClusterRunner:
     def _remove(self, run: str, name: str, uid: str) -> None:
         self._api.delete("jobs", name, uid=uid)
         self._deleted.add(uid, run, _now_s())
+        self._refused.hurry()  # what it used of a quota is free
 
     def _remember(self, document: Document) -> None:
         whose = identity(document)
@@ -181,8 +184,8 @@ class ClusterRunner:
         views = [self._view(whose, name, uid, found.get(uid, {})) for name, (whose, uid) in self._known.items()]
         self._ends.wait()
         yield from (self._explained(view, found.get(view.uid, {})) for view in views)
-        for place, (name, (job, _)) in enumerate(list(self._refused.items())):
-            yield self._refused_view(name, job, again=place < self.burst)
+        self._post_again()
+        yield from (_refused_view(job, stuck) for job, stuck in self._refused)
         self._forget({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
@@ -239,26 +242,15 @@ class ClusterRunner:
         why = self._ends.of(view.uid, document, self._pods.get(view.uid))
         return replace(view, phase="ended" if why else "ending", diagnosis=why)
 
-    def _refused_view(self, name: str, job: Job, *, again: bool) -> JobView:
-        """A Job that the server would not take: asked *again*, until it takes it or patience is over."""
-        stuck = self._refused[name][1]
-        view = JobView(
-            run=job.run,
-            span=job.span,
-            attempt=job.attempt,
-            name=name,
-            uid="",
-            phase="queued",
-            since_ms=stuck.since_ms,
-            waits_for=_told(stuck),
-        )
-        if stuck.over(_now_ms()):
-            return replace(view, phase="ended", diagnosis=stuck.diagnosis)
-        if again:
-            self.submit(job)
-            if name in self._known:
-                del self._refused[name]
-        return view
+    def _post_again(self) -> None:
+        """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
+        for jobs in self._refused.due(_now_ms()):
+            for job in jobs[: self.burst]:
+                self._post(job)
+                name = job_name(job)
+                if name not in self._known:
+                    break
+                self._refused.taken(name)
 
     def _pending(
         self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
@@ -309,6 +301,21 @@ def sweep(api: Api, run: str) -> list[str]:
 
 def _told(stuck: Stuck) -> str:
     return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
+
+
+def _refused_view(job: Job, stuck: Stuck) -> JobView:
+    """A Job that the server would not take, until it takes it or patience is over."""
+    view = JobView(
+        run=job.run,
+        span=job.span,
+        attempt=job.attempt,
+        name=job_name(job),
+        uid="",
+        phase="queued",
+        since_ms=stuck.since_ms,
+        waits_for=_told(stuck),
+    )
+    return replace(view, phase="ended", diagnosis=stuck.diagnosis) if stuck.over(_now_ms()) else view
 
 
 def _job_uid(pod: Document) -> str:

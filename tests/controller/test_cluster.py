@@ -258,6 +258,97 @@ def test_an_end_whose_result_is_there_needs_no_cause(server: FakeServer, runner:
     assert Delete(view=view) in decided(view, now_ms=0, answered=frozenset({0}))
 
 
+# ---------------------------------------------------------------- jobs that the server refuses
+
+
+def test_refused_jobs_are_posted_again_less_and_less_often(
+    server: FakeServer, runner: ClusterRunner, clock: Time
+) -> None:
+    server.before = refuse_jobs
+    for span in range(5):
+        runner.submit(chunk(span))
+    posted = []
+    for _ in range(400):  # twenty minutes
+        before = server.asked["POST", "jobs"]
+        views = runner.observe()
+        assert len(views) == 5
+        assert all("quota" in view.waits_for for view in views)
+        posted.append(server.asked["POST", "jobs"] - before)
+        clock.s += TICK_S
+    assert max(posted) == 1, "one of them, to see whether it is taken"
+    assert sum(posted) <= 50
+    assert all(any(posted[at : at + 21]) for at in range(380)), "but every minute"
+
+
+def test_when_one_is_taken_the_others_follow(server: FakeServer, runner: ClusterRunner, clock: Time) -> None:
+    server.before = refuse_jobs
+    for span in range(5):
+        runner.submit(chunk(span))
+    runner.observe()
+    server.before = lambda asked: None
+    clock.s += MINUTE_S
+    runner.observe()
+    assert {view.name for view in runner.observe() if view.uid} == {job_name(chunk(span)) for span in range(5)}
+    assert len(runner.observe()) == 5, "each once"
+
+
+def test_of_many_that_follow_so_many_are_posted_at_one_tick(
+    server: FakeServer, runner: ClusterRunner, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClusterRunner, "burst", 2)
+    server.before = refuse_jobs
+    for span in range(5):
+        runner.submit(chunk(span))
+    server.before = lambda asked: None
+    clock.s += MINUTE_S
+    taken = []
+    for _ in range(3):
+        before = len(server.found("jobs"))
+        runner.observe()
+        taken.append(len(server.found("jobs")) - before)
+    assert taken == [2, 2, 1]
+
+
+def test_a_job_of_ours_that_goes_makes_the_next_tick_try_again(
+    server: FakeServer, runner: ClusterRunner, clock: Time
+) -> None:
+    runner.submit(chunk(0))
+    server.before = refuse_jobs
+    runner.submit(chunk(1))
+    for _ in range(100):
+        runner.observe()
+        clock.s += TICK_S
+    first, _ = runner.observe()
+    before = server.asked["POST", "jobs"]
+    while server.asked["POST", "jobs"] == before:
+        runner.observe()
+        clock.s += TICK_S
+    server.before = lambda asked: None
+    assert [view.uid for view in runner.observe()] == [first.uid, ""], "it has just been tried"
+    runner.delete(first)
+    runner.observe()
+    (second,) = runner.observe()
+    assert (second.span, bool(second.uid)) == (1, True)
+
+
+def test_what_may_mend_itself_is_tried_once_more_before_it_counts_as_a_failure(
+    server: FakeServer, runner: ClusterRunner, clock: Time
+) -> None:
+    def lack_class(asked: Asked) -> None:
+        if (asked.method, asked.kind) == ("POST", "jobs"):
+            raise Answer(http.HTTPStatus.FORBIDDEN, "no PriorityClass with name x was found")
+
+    server.before = lack_class
+    runner.submit(chunk(0))
+    clock.s += MINUTE_S - 0.5
+    runner.observe()
+    before = server.asked["POST", "jobs"]
+    clock.s += 0.5
+    (view,) = runner.observe()
+    assert server.asked["POST", "jobs"] == before + 1
+    assert (view.phase, view.diagnosis and view.diagnosis.failure) == ("ended", FailureClass.CONFIG)
+
+
 # ---------------------------------------------------------------- lists that lag behind
 
 
