@@ -1,7 +1,7 @@
 """A runner with one Kubernetes Job per job. Same verbs as every runner.
 
 Touches: Kubernetes (through ``kube`` and ``lease``). Truth is what the server lists by label; what is remembered
-between two looks is only what a list can no longer tell: a pod's last state, and since when something has been stuck.
+between two looks is only what no list holds: a pod's last state, since when something has been so, what was deleted.
 A recording on this machine is cut on this machine, and only its chunks travel.
 """
 
@@ -15,23 +15,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller import pods
-from controller.diagnose import Diagnosis
 from controller.edges import Runner
-from controller.ended import from_cluster
+from controller.end_causes import EndCauses, about, is_about
 from controller.errors import ClusterUnavailable, RunProblem
 from controller.kube import Api, Reply
-from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
+from controller.labels import Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
 from controller.manifest import JobOptions, job_document
-from controller.pending import Stuck, pending, refused
+from controller.pending import Stuck, pending
 from controller.pods import Document
+from controller.refusals import Refusals
+from controller.remembered import Ages, Deleted
 from controller.state import Job, JobView
 
 TICK_S = 3.0
 _SETTLE_S = 0.3
 """Pods often end together: so long more of them are waited for before a look."""
 
-_LOG_LINES = 60
 _SWEEPS = 30
 
 
@@ -49,11 +49,12 @@ class ClusterRunner:
         self._here = here
         self._leases = Leases(api)
         self._known: dict[str, tuple[Identity, str]] = {}
-        self._refused: dict[str, tuple[Job, Stuck]] = {}
+        self._refused = Refusals()
         self._pods: dict[str, Document] = {}
         self._stuck: dict[str, Stuck] = {}
-        self._ends: dict[str, Diagnosis] = {}
-        self._deleted: dict[str, str] = {}
+        self._ends = EndCauses(api)
+        self._ages = Ages()
+        self._deleted = Deleted()
         self._warnings: list[Document] | None = None
         self._version = ""
 
@@ -73,16 +74,17 @@ class ClusterRunner:
         """Create the Job, or adopt the one that has its name and its task."""
         if job.media_uri.startswith("file:"):
             self._here.submit(job)
-            return
+        elif not self._refused.hold_back(job, now_ms=_now_ms()):
+            self._post(job)
+
+    def _post(self, job: Job) -> None:
         try:
             made = self._api.create("jobs", job_document(job, self._options, self._leases.owner(job.run)))
         except Reply as reply:
             if reply.status == http.HTTPStatus.CONFLICT:
                 self._adopt(job)
             else:
-                name = job_name(job)
-                before = self._refused[name][1] if name in self._refused else None
-                self._refused[name] = (job, refused(reply.message, before=before, now_ms=_now_ms()))
+                self._refused.add(job, reply.message, now_ms=_now_ms())
         else:
             self._remember(made)
 
@@ -109,21 +111,20 @@ class ClusterRunner:
     def delete(self, view: JobView) -> None:
         """Delete the Job and its pod; one that is gone, or of another attempt by now, is no error."""
         if view.name in self._refused:
-            del self._refused[view.name]
+            self._refused.drop(view.name)
             return
         if view.name not in self._known:
             self._here.delete(view)
             return
         self._leases.owner(view.run)
-        self._api.delete("jobs", view.name, uid=view.uid)
-        self._deleted[view.uid] = view.run
+        self._remove(view.run, view.name, view.uid)
         del self._known[view.name]
 
     def forget(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
-        self._refused = {name: known for name, known in self._refused.items() if known[0].run != run}
-        self._deleted = {uid: of for uid, of in self._deleted.items() if of != run}
+        self._refused.forget(run)
+        self._deleted.forget(run)
         self._here.forget(run)
 
     def release(self, run: str) -> None:
@@ -134,6 +135,7 @@ class ClusterRunner:
 
     def close(self, *, leave: bool) -> None:
         """Leave the Jobs to the next controller, who finds them by their labels."""
+        self._ends.close()
         self._leases.close()
         self._here.close(leave=leave)
 
@@ -146,17 +148,24 @@ class ClusterRunner:
             self._remember(found)
         elif identity(found) == Identity(job.run, job.span, job.attempt):
             # Of a round whose evidence was cleaned away: its task is not ours any more.
-            self._api.delete("jobs", name, uid=found["metadata"]["uid"])
+            self._remove(job.run, name, found["metadata"]["uid"])
         else:
             raise RunProblem(
                 f"{self._api.namespace} has a Job {name} that is not stenofleet's",
                 "delete it, or give stenofleet a namespace of its own (--namespace)",
             )
 
+    def _remove(self, run: str, name: str, uid: str) -> None:
+        self._api.delete("jobs", name, uid=uid)
+        self._deleted.add(uid, run, _now_s())
+        self._refused.hurry()  # what it used of a quota is free
+
     def _remember(self, document: Document) -> None:
         whose = identity(document)
         if whose is not None:
-            self._known[document["metadata"]["name"]] = (whose, document["metadata"]["uid"])
+            name, uid = document["metadata"]["name"], document["metadata"]["uid"]
+            self._known[name] = (whose, uid)
+            self._ages.know(uid, _now_s())
 
     def _observe(self) -> Iterator[JobView]:
         if not self._leases.runs:
@@ -172,20 +181,19 @@ class ClusterRunner:
         self._read_pods()
         for document in found.values():
             self._remember(document)
-        for name, (whose, uid) in self._known.items():
-            yield self._view(whose, name, uid, found.get(uid, {}))
-        for place, (name, (job, _)) in enumerate(list(self._refused.items())):
-            yield self._refused_view(name, job, again=place < self.burst)
+        views = [self._view(whose, name, uid, found.get(uid, {})) for name, (whose, uid) in self._known.items()]
+        self._ends.wait()
+        yield from (self._explained(view, found.get(view.uid, {})) for view in views)
+        self._post_again()
+        yield from (_refused_view(job, stuck) for job, stuck in self._refused)
         self._forget({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
         """Our Jobs by uid, but for those that we deleted."""
         answer = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
-        return {
-            document["metadata"]["uid"]: document
-            for document in answer["items"]
-            if document["metadata"]["uid"] not in self._deleted and identity(document) is not None
-        }
+        listed = {document["metadata"]["uid"]: document for document in answer["items"]}
+        self._deleted.listed(listed, _now_s())
+        return {uid: job for uid, job in listed.items() if uid not in self._deleted and identity(job) is not None}
 
     def _read_pods(self) -> None:
         answer = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
@@ -202,6 +210,8 @@ class ClusterRunner:
         if document and pod and pods.taken_back(document, pod):
             del self._pods[uid]
             pod = None
+        phase = pods.phase(document, pod) if document else "ended"
+        age = self._ages.saw(uid, phase, _now_s())
         now_ms = _now_ms()
         view = JobView(
             run=whose.run,
@@ -209,45 +219,44 @@ class ClusterRunner:
             attempt=whose.attempt,
             name=name,
             uid=uid,
-            phase=pods.phase(document, pod) if document else "ended",
-            since_ms=pods.since_ms(document, pod) if document else now_ms,
+            phase=phase,
+            since_ms=now_ms - round(1000 * age.in_phase_s),
             node=pods.node(pod),
             lost=pods.looks_lost(document, pod) if document else False,
         )
-        if view.phase == "ended":
-            return replace(view, diagnosis=self._end(name, uid, document, pod))
-        stuck = self._pending(name, uid, document, pod, now_ms)
+        if phase == "ended":
+            self._ends.begin(uid, name, pod)
+            return view
+        # What starts within the first seconds needs no events read for it.
+        stuck = self._pending(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
         if stuck is None:
             return view
         if stuck.over(now_ms):
-            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=pods.node(pod)))
+            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=view.node))
         return replace(view, waits_for=_told(stuck))
 
-    def _refused_view(self, name: str, job: Job, *, again: bool) -> JobView:
-        """A Job that the server would not take: asked *again*, until it takes it or patience is over."""
-        stuck = self._refused[name][1]
-        view = JobView(
-            run=job.run,
-            span=job.span,
-            attempt=job.attempt,
-            name=name,
-            uid="",
-            phase="queued",
-            since_ms=stuck.since_ms,
-            waits_for=_told(stuck),
-        )
-        if stuck.over(_now_ms()):
-            return replace(view, phase="ended", diagnosis=stuck.diagnosis)
-        if again:
-            self.submit(job)
-            if name in self._known:
-                del self._refused[name]
-        return view
+    def _explained(self, view: JobView, document: Document) -> JobView:
+        """One that has ended, with why; one whose end is still being read has not ended for anybody else."""
+        if view.phase != "ended" or view.diagnosis is not None:
+            return view
+        why = self._ends.of(view.uid, document, self._pods.get(view.uid))
+        return replace(view, phase="ended" if why else "ending", diagnosis=why)
 
-    def _pending(self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int) -> Stuck | None:
+    def _post_again(self) -> None:
+        """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
+        for jobs in self._refused.due(_now_ms()):
+            for job in jobs[: self.burst]:
+                self._post(job)
+                name = job_name(job)
+                if name not in self._known:
+                    break
+                self._refused.taken(name)
+
+    def _pending(
+        self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
+    ) -> Stuck | None:
         before = self._stuck.get(uid)
-        # What starts within the first seconds, runs or waits in a queue needs no events read for it.
-        young = now_ms - pods.to_ms(document["metadata"]["creationTimestamp"]) < 2 * TICK_S * 1000
+        # Nor does what runs or waits in a queue.
         on_its_way = pods.phase(document, pod) in ("queued", "starting") and not pods.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
         stuck = pending(document, pod, events, before=before, now_ms=now_ms)
@@ -257,47 +266,20 @@ class ClusterRunner:
             self._stuck[uid] = stuck
         return stuck
 
-    def _end(self, name: str, uid: str, document: Document, pod: Document | None) -> Diagnosis:
-        """Why it ended without a result, read once: whether there is one only the store knows."""
-        if uid not in self._ends:
-            ended = pods.container_state(pod, "terminated")
-            if ended.get("exitCode") == 0:
-                events, log = [], []
-            else:
-                events = list(self._events(name, pod))
-                log = self._api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) if pod else []
-            why = from_cluster(document, pod, events, log)
-            self._ends[uid] = replace(why, node=pods.node(pod))
-        return self._ends[uid]
-
     def _warned(self, name: str, pod: Document | None) -> list[Document]:
         """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
         if self._warnings is None:
             try:
-                self._warnings = self._about("type=Warning")
+                self._warnings = about(self._api, "type=Warning")
             except ClusterUnavailable:
                 self._warnings = []  # all else of this look is worth more
-        return [event for event in self._warnings if _is_about(event, name, pod)]
-
-    def _events(self, name: str, pod: Document | None) -> Iterator[Document]:
-        """Of a Job and its pod, by their names: not every event says an uid."""
-        yield from self._about(f"involvedObject.kind=Job,involvedObject.name={name}")
-        if pod is not None:
-            yield from self._about(f"involvedObject.kind=Pod,involvedObject.name={pod['metadata']['name']}")
-            return
-        # A pod that was never seen has its Job's name, and something more.
-        yield from (event for event in self._about("involvedObject.kind=Pod") if _is_about(event, name, None))
-
-    def _about(self, selected: str) -> list[Document]:
-        try:
-            return list(self._api.find("events", exact=True, fieldSelector=selected)["items"])
-        except Reply:
-            return []  # evidence is welcome, never needed
+        return [event for event in self._warnings if is_about(event, name, pod)]
 
     def _forget(self, known: set[str]) -> None:
-        for kept in (self._pods, self._stuck, self._ends):
-            for uid in [uid for uid in kept if uid not in known]:
-                del kept[uid]
+        self._pods = {uid: pod for uid, pod in self._pods.items() if uid in known}
+        self._stuck = {uid: stuck for uid, stuck in self._stuck.items() if uid in known}
+        self._ends.forget(known)
+        self._ages.forget(known)
 
 
 def sweep(api: Api, run: str) -> list[str]:
@@ -321,13 +303,19 @@ def _told(stuck: Stuck) -> str:
     return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
 
 
-def _is_about(event: Document, job: str, pod: Document | None) -> bool:
-    """Whether an event is of the Job *job* or of *pod*: any pod of it, where None was ever seen."""
-    about = event["involvedObject"]
-    kind, name = about.get("kind"), str(about.get("name", ""))
-    if kind == "Pod" and pod is None:
-        return name.startswith(f"{job}-")
-    return name == (job if kind == "Job" else pod["metadata"]["name"] if kind == "Pod" and pod else None)
+def _refused_view(job: Job, stuck: Stuck) -> JobView:
+    """A Job that the server would not take, until it takes it or patience is over."""
+    view = JobView(
+        run=job.run,
+        span=job.span,
+        attempt=job.attempt,
+        name=job_name(job),
+        uid="",
+        phase="queued",
+        since_ms=stuck.since_ms,
+        waits_for=_told(stuck),
+    )
+    return replace(view, phase="ended", diagnosis=stuck.diagnosis) if stuck.over(_now_ms()) else view
 
 
 def _job_uid(pod: Document) -> str:
@@ -336,3 +324,8 @@ def _job_uid(pod: Document) -> str:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _now_s() -> float:
+    """By a clock that nobody sets: what ages are measured with."""
+    return time.monotonic()

@@ -12,6 +12,7 @@ import http
 import json
 import os
 import ssl
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 
 _CONNECT_S = 5.0
 _READ_S = 30.0
+_CONNECTIONS = 32
+"""Kept open: for the loop, its watch, the Leases, and the threads that read why Jobs ended."""
+
 _KUBECONFIG = "~/.kube/config"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -75,10 +79,11 @@ class Reply(EnvironmentProblem):
 
 
 class Api:
-    """One namespace of one cluster."""
+    """One namespace of one cluster. Any thread may ask: connections are the pool's, answers their reader's."""
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self._client = client
+        self._preparing = threading.Lock()
         self.namespace = namespace
 
     @property
@@ -121,14 +126,16 @@ class Api:
             return False
         return True
 
-    def log(self, pod: str, container: str, *, lines: int) -> list[str]:
-        """The end of a container's log; empty where there is none any more."""
+    def log(self, pod: str, container: str, *, lines: int) -> list[str] | None:
+        """The end of a container's log; empty where there is none any more; None where nobody answered in time."""
         path = f"{self._path('pods', pod)}/log"
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(64 << 10)}
         try:
             # Asked of the node through the server: a dead one answers late or with an error of the server's.
             with contextlib.closing(self._send("GET", path, query, None, read_s=_CONNECT_S)) as answer:
                 return _checked(answer, _read(answer)).decode(errors="replace").splitlines()
+        except ClusterUnavailable:
+            return None
         except EnvironmentProblem:
             return []
 
@@ -187,14 +194,16 @@ class Api:
         self, method: str, path: str, query: Mapping[str, str], body: Any, *, read_s: float = _READ_S
     ) -> HTTPResponse:
         """The open answer. Raises :class:`ClusterUnavailable` where none comes."""
-        prepared = self._client.param_serialize(
-            method,
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        # The library renews a token here, by a program where the kubeconfig names one, and knows no threads.
+        with self._preparing:
+            prepared = self._client.param_serialize(
+                method,
+                path,
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
         try:
             answer: HTTPResponse = self._client.call_api(*prepared, _request_timeout=(_CONNECT_S, read_s)).response
         except HTTPError as error:
@@ -230,8 +239,7 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
         ) from error
     # urllib3 repeats reads and deletes three times in silence: every bound would be four times what it says.
     settings.retries = False
-    # The library keeps five connections a core. Threads that clean up ask at once, and urllib3 warns of each beyond.
-    settings.connection_pool_maxsize = 32
+    settings.connection_pool_maxsize = _CONNECTIONS
     return Api(ApiClient(settings), namespace or found or "stenofleet")
 
 

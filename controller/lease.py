@@ -1,7 +1,8 @@
 """Leases: who leads a run on a cluster, and the owner of all its Jobs.
 
 Touches: Kubernetes (through ``kube``), a small thread that renews. A Lease is taken by an update with its
-``resourceVersion``, never by deleting it: whatever it owns would go with it. One that vanishes is a cancel.
+``resourceVersion``, never by deleting it: whatever it owns would go with it. One that vanishes is a cancel. The thread
+ends with the process alone: what it cannot do it leaves to the next time, and a Lease that is not renewed lapses.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class _Held:
     document: dict[str, Any]
     renewed_s: float
     state: Literal["held", "lost", "gone"] = "held"
+    error: Exception | None = None
+    """What nobody foresaw a renewal to meet, until it is raised where the loop meets it."""
 
 
 @dataclass(kw_only=True)
@@ -57,6 +60,8 @@ class Leases:
         self._identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._held: dict[str, _Held] = {}
         self._seen: dict[str, _Seen] = {}
+        self._reported = ""
+        """The last such error that was raised: one that comes back at every renewal is reported once."""
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -90,11 +95,21 @@ class Leases:
     def owner(self, run: str) -> Owner:
         """What a Job of the run names as its owner. Whoever changes anything asks first.
 
-        Raises :class:`ClusterUnavailable` where the Lease has lapsed: somebody else may hold it by now.
+        Raises :class:`ClusterUnavailable` where the Lease has lapsed: somebody else may hold it by now. It raises it
+        also, once, where a renewal has met an error that nobody foresaw: the thread itself cannot report one.
         """
         held = self._held[run]
+        error, held.error = held.error, None
+        why = f": {type(error).__name__}: {error}" if error else ""
         if held.state == "lost" or (held.state == "held" and self._lapsed(held)):
-            raise ClusterUnavailable(f"the Lease of run {run} could not be renewed in time")
+            raise ClusterUnavailable(f"the Lease of run {run} could not be renewed in time{why}") from error
+        if error and why != self._reported:
+            self._reported = why
+            raise ClusterUnavailable(
+                f"the Lease of run {run} could not be renewed{why}",
+                "it is tried again: please report this error",
+                answered=True,  # the cluster is not away
+            ) from error
         return Owner(name=held.document["metadata"]["name"], uid=held.document["metadata"]["uid"])
 
     def uid(self, run: str) -> str:
@@ -114,6 +129,7 @@ class Leases:
 
     def release(self, run: str, *, ended: bool) -> None:
         """Hold it no more. *ended*: nothing will be done for the run any more, and the Lease goes."""
+        self._seen.pop(run, None)
         held = self._held.pop(run, None)
         if held is None or held.state != "held":
             return
@@ -163,6 +179,7 @@ class Leases:
                 raise
             return False
         self._held[run] = _Held(document=document, renewed_s=begun_s)
+        self._seen.pop(run, None)
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, name="leases", daemon=True)
             self._thread.start()
@@ -177,6 +194,8 @@ class Leases:
                     except EnvironmentProblem:
                         # Not in time: whoever would act on it sees that it has lapsed.
                         continue
+                    except Exception as error:  # noqa: BLE001 - kept for `owner`; without this thread every Lease lapses
+                        held.error = error
 
     def _renew(self, held: _Held) -> None:
         begun_s = _clock_s()

@@ -139,7 +139,8 @@ class Ledger:
         """Look again at what can have changed, and answer with the run's state."""
         self._read_new_tasks([view for view in jobs if view.span is None], now_ms)
         for view in jobs:
-            if (view.phase == "ended" or view.lost) and view.span is not None and view.span not in self._answers:
+            over = view.phase in ("ending", "ended") or view.lost
+            if over and view.span is not None and view.span not in self._answers:
                 self._answers.read_results(view.span)
         if self._all_read_ms is None:
             self._all_read_ms = now_ms

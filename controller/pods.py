@@ -32,11 +32,6 @@ def phase(job: Document, pod: Document | None) -> Phase:
     return "running" if started_at(pod) else "starting"
 
 
-def since_ms(job: Document, pod: Document | None) -> int:
-    """When the work began, by the node's clock; before that, when the Job was created."""
-    return to_ms(started_at(pod) or job["metadata"]["creationTimestamp"])
-
-
 def suspended(job: Document) -> bool:
     """Whether a queue holds the Job back. What it does to a running pod then is no failure."""
     return bool(job.get("spec", {}).get("suspend")) or is_true(job, "Suspended")

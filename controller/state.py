@@ -14,7 +14,8 @@ from chunk_job.contract import Language
 from controller.diagnose import Diagnosis
 from controller.records import Evidence, Status
 
-Phase = Literal["queued", "starting", "running", "ended"]
+Phase = Literal["queued", "starting", "running", "ending", "ended"]
+"""*ending*: it works no more, and why is still being read."""
 State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 
 
@@ -51,7 +52,7 @@ class JobView:
     uid: str
     phase: Phase
     since_ms: int
-    """When its work began (its creation, until then), since the epoch."""
+    """Since when it has been known in this phase, since the epoch, by the controller's own clock alone."""
     diagnosis: Diagnosis | None = None
     """Why it failed, once it has ended; meaningless where a result exists."""
     progress_ms: int = 0

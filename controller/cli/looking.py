@@ -153,7 +153,7 @@ def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, 
         if (whose := identity(pod)) and (chunk is None or whose.span == chunk)
     }
     alive = {
-        name: api.log(name, CONTAINER, lines=200)
+        name: api.log(name, CONTAINER, lines=200) or []
         for name, pod in sorted(chosen.items())
         if pods.container_state(pod, "running")
     }

@@ -432,7 +432,7 @@ def test_a_span_whose_job_is_being_deleted_waits_one_look() -> None:
     assert submitted(act(state(jobs=(job(0, "ended"),)))) == [1, 2]
 
 
-@pytest.mark.parametrize("phase", ["queued", "starting", "running"])
+@pytest.mark.parametrize("phase", ["queued", "starting", "running", "ending"])
 def test_a_job_that_lives_is_left_alone(phase: Phase) -> None:
     assert act(state(answered=frozenset({1, 2}), jobs=(job(0, phase),))) == []
 
@@ -661,7 +661,11 @@ def pictures(draw: st.DrawFn) -> RunState:
         for number in range(1, 1 + draw(st.integers(0, 4)))
     )
     jobs = tuple(
-        job(span, draw(st.sampled_from(["queued", "starting", "running", "ended"])), age_ms=draw(st.integers(0, 10**7)))
+        job(
+            span,
+            draw(st.sampled_from(["queued", "starting", "running", "ending", "ended"])),
+            age_ms=draw(st.integers(0, 10**7)),
+        )
         for span in [None, *spans]
         if draw(st.booleans())
     )

@@ -471,6 +471,14 @@ def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> 
     assert ledger.refresh([silent], now_ms=NOW).answered == frozenset({0})
 
 
+def test_a_job_whose_end_is_still_being_read_may_have_answered(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    put_result(store, 0)
+    ending = replace(view(0), phase="ending", diagnosis=None)
+    assert ledger.refresh([ending], now_ms=NOW).answered == frozenset({0})
+
+
 def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)

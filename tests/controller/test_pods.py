@@ -16,7 +16,7 @@ from controller.pods import (
     node,
     one_line,
     phase,
-    since_ms,
+    started_at,
     suspended,
     taken_back,
     to_ms,
@@ -26,7 +26,6 @@ from controller.state import Phase
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes"
 CREATED_MS = 1_770_112_800_000
-STARTED_MS = CREATED_MS + 2_000
 
 PHASES: dict[str, Phase] = {
     "created": "queued",
@@ -144,24 +143,15 @@ def test_a_node_that_is_back_is_not_lost() -> None:
     assert not looks_lost(job, pod)
 
 
-@pytest.mark.parametrize(
-    "name,since",
-    [
-        ("created", CREATED_MS),
-        ("unscheduled", CREATED_MS),
-        ("creating", CREATED_MS),
-        ("running", STARTED_MS),
-        ("container-over-pod-not-yet", STARTED_MS),
-    ],
-)
-def test_work_began_when_the_container_did(name: str, since: int) -> None:
-    assert since_ms(*case(name)) == since
+def test_work_began_when_the_container_did() -> None:
+    assert started_at(case("creating")[1]) is None
+    assert started_at(case("running")[1]) == "2026-02-03T10:00:02Z"
 
 
 def test_a_container_that_nobody_has_seen_never_began() -> None:
-    job, pod = case("deadline-while-pulling", "ended")
+    _, pod = case("deadline-while-pulling", "ended")
     container_state(pod, "terminated")["startedAt"] = "1970-01-01T00:00:00Z"  # type: ignore[index]
-    assert since_ms(job, pod) == CREATED_MS
+    assert started_at(pod) is None
 
 
 @pytest.mark.parametrize(
