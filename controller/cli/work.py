@@ -177,8 +177,8 @@ class SystemClock:
 
     def _hear(self, number: int, _: object) -> None:
         if self._signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            # At once: the jobs of this machine notice that it is gone, and objects are whole or absent.
+            os._exit(128 + number)
         self._signal = number
         if self._resting:
             self._resting = False

@@ -83,4 +83,4 @@ def test_a_second_signal_ends_the_process_at_once(number: int) -> None:
     )
     root = Path(work.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=root, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (-number, b"first\n"), done.stderr
+    assert (done.returncode, done.stdout) == (128 + number, b"first\n"), done.stderr
