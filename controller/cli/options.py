@@ -1,6 +1,6 @@
 """Options many commands share, and what they become: typed options, once, at the door.
 
-Touches: environment (where the store lies by default), the machine's core count.
+Touches: environment (where the store lies by default), the processors that this process may use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from chunk_job.contract import ExitCode, JobError, TranscribeOptions
+from chunk_job.cores import usable as cores
 from chunk_job.names import language_code
 from chunk_job.store import FileStore, Store, open_store
 from controller.decide import RetryPolicy
@@ -251,11 +252,6 @@ def retry_policy(
         deadline_factor=4 if wanted.device == "cuda" else RetryPolicy.deadline_factor,
         store_patience_ms=1000 * (default_s if store_patience is None else store_patience),
     )
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def store_at(url: str | None) -> Store:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import controller.cli
+from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store import FileStore
 from controller import cli, demo, source
@@ -499,6 +500,15 @@ def test_a_file_named_twice_counts_once_and_equal_content_is_one_run(
     assert line("transcribe", talk, talk.absolute(), "copy.wav", *MODEL).code == 0
     (ticket,) = asked[0]["tickets"]
     assert [Path(output.base).name for output in ticket.request.outputs] == ["talk", "copy"]
+
+
+def test_a_quota_of_processors_bounds_jobs_and_threads(
+    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(cores, "_quotas", lambda _: iter([8.0]))
+    assert line("transcribe", talk, *MODEL).code == 0
+    assert (asked[-1]["window"], options_of(asked).cpu_threads) == (2, 4)
 
 
 # ---------------------------------------------------------------- runs in the store
