@@ -80,6 +80,12 @@ class LoopRun:
         return self.settled is None and (self._state is not None or self._unwritten is not None)
 
     @property
+    def unbegun(self) -> bool:
+        """Whether it is open and nothing was ever started in it that could be seen by now."""
+        seen = self._state
+        return self.ready and seen is not None and not (seen.tasks or seen.planned or seen.jobs or seen.evidence)
+
+    @property
     def in_trouble(self) -> bool:
         """Whether it alone waits for something that is away."""
         return self._trouble is not None

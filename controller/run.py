@@ -22,6 +22,9 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupte
 from controller.one_run import LoopRun
 from controller.outages import Outage, Unavailable
 
+_SPARE_RUNS = 2
+"""Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""
+
 _STATUS_S = 2.0
 _CLOSE_S = 3.0
 """How long an interrupted command may take to say that it is, and to close: a pod has a minute, people less."""
@@ -72,12 +75,13 @@ def _loop(
     outage: Outage,
 ) -> None:
     """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
+    opening = _Opening()
     while any(run.settled is None for run in runs):
         number = clock.signal()
         if number is not None:
             raise Interrupted(number)
         with outage.bridged():
-            _tick(runs, runner, policy, window, clock.now_ms())
+            _tick(runs, runner, policy, window, clock.now_ms(), opening)
         if outage.of_cluster:
             for run in runs:
                 run.linger()
@@ -136,15 +140,35 @@ class _Ticked:
             run.postpone(error, policy, now_ms=now_ms)
 
 
-def _tick(runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int) -> None:
+@dataclass
+class _Opening:
+    """How many runs the next tick may open: one before the first job, then as many as there is work for.
+
+    Opening a run costs several requests to its store: with a large window, hundreds of them would hold the first job.
+    """
+
+    wanted: int = 1
+
+    def plan(self, *, startable: int, spare: int, opened: int) -> None:
+        """*startable* intakes could be started now, *spare* runs wait for theirs, of *opened* in all.
+
+        Not more at once than are open already: what the first ones turn out to need comes before the next ones.
+        """
+        self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
+
+
+def _tick(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int, opening: _Opening
+) -> None:
     """One look at every run, in the order they were asked for; the first ones fill the window."""
     ticked = _Ticked()
-    prepared = _prepare([run for run in runs if run.settled is None and run.is_due(now_ms)], window, ticked)
+    due = [run for run in runs if run.settled is None and run.is_due(now_ms)]
+    prepared = _prepare(due, window, ticked, wanted=opening.wanted)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
     room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
-    ahead = 0
+    ahead = spare = 0
     for run in prepared:
         if not run.ready:
             ticked.worked += 1
@@ -158,13 +182,16 @@ def _tick(runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: 
         room -= submitted.count(False)
         intake_room -= submitted.count(True)
         ahead += run.waiting()
+        spare += run.unbegun and not submitted
+    startable = max(0, intake_room) if ahead < window else 0
+    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
     ticked.settle(policy, now_ms)
 
 
-def _prepare(runs: Sequence[LoopRun], window: int, ticked: _Ticked) -> list[LoopRun]:
-    """Lead or follow these runs, and open the next ones; those that it came to its end for."""
+def _prepare(runs: Sequence[LoopRun], window: int, ticked: _Ticked, *, wanted: int) -> list[LoopRun]:
+    """Lead or follow these runs, and open the next *wanted* ones; those that it came to its end for."""
     # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
-    unopened = window + 1 - sum(1 for run in runs if run.open)
+    unopened = min(wanted, window + 1 - sum(1 for run in runs if run.open))
     prepared = []
     for run in runs:
         if run.open or unopened > 0:

@@ -314,6 +314,46 @@ def test_a_list_of_files_is_not_a_list_of_locks(house: House) -> None:
     assert sorted(house.runner.released) == [one.run for one in settled]
 
 
+def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_window_is(house: House) -> None:
+    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(600)]
+
+    def opened() -> int:
+        return sum(1 for entry in house.store.journal if entry.startswith("put") and entry.endswith("/run.json"))
+
+    begun: list[tuple[int, int]] = []
+    hang = {(None, 1): fakes.HANG}
+    stop = house.interrupt_at(12)
+
+    def meanwhile(ticks: int) -> None:
+        begun.append((opened(), len(house.runner.submitted)))
+        stop(ticks)
+
+    with pytest.raises(Interrupted):
+        house.command(*tickets, window=500, script=scripted(hang), meanwhile=meanwhile)
+    before = house.store.journal[: house.store.when("submit ")]
+    assert sum(1 for entry in before if entry.endswith("/run.json")) == 1
+    assert begun[0] == (1, 1)
+    assert begun[-1] == (64, 62), "an eighth of the window are intakes, and two more runs are ready for the next ones"
+
+
+def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
+    house.chunks_ms = (10_000,)
+    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
+    crash = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
+    assert {one.verdict for one in house.command(*tickets, window=16, script=scripted(crash))} == {"failed"}
+    running: list[int] = []
+
+    def meanwhile(ticks: int) -> None:
+        running.append(sum(1 for view in house.runner.observe() if view.span is not None))
+        house.interrupt_at(20)(ticks)
+
+    stuck = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
+    with pytest.raises(Interrupted):
+        house.command(*tickets, window=16, script=scripted(stuck), meanwhile=meanwhile)
+    assert max(running) == 16
+    assert all(job.span is not None for job in house.runner.submitted)
+
+
 def test_one_bad_file_does_not_end_the_others(house: House) -> None:
     tickets = [ticket(fakes.record(OTHER)), ticket()]
     bad = fakes.dies_saying(ExitCode.BAD_INPUT, "no audio")
