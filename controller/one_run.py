@@ -15,7 +15,18 @@ from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store
 from controller import state as figures
 from controller.answers import ResultGone
-from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide, patient
+from controller.decide import (
+    ENVIRONMENT,
+    WAITED_FOR,
+    Delete,
+    Finish,
+    PinLanguage,
+    RetryPolicy,
+    Submit,
+    decide,
+    patient,
+)
+from controller.diagnose import Diagnosis
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, StenofleetError
 from controller.lead import Standing, StoreLead
@@ -291,6 +302,14 @@ class LoopRun:
         if delete.failure:
             what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
             self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
+            self._tell_cure(delete.failure)
+
+    def _tell_cure(self, failure: Diagnosis) -> None:
+        """Say once what would help, where attempts wait longer and longer for it to be done."""
+        if failure.failure in WAITED_FOR and failure.advice and failure.failure not in self._told:
+            self._told.add(failure.failure)
+            reason = f"waits for the cause of {failure.failure} to go, and is tried again for a while"
+            self._reporter.event(self._name, f"{reason}: {failure.advice}")
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
         if finish.verdict == "cancelled":

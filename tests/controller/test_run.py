@@ -382,6 +382,28 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> N
     assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
 
 
+def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_says_once_what_helps(house: House) -> None:
+    full = fakes.dies_saying(ExitCode.STORE_FULL, "no room for results", "free space there")
+    [settled] = house.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
+    assert (settled.verdict, settled.environment, settled.advice) == ("failed", True, "free space there")
+    assert "no room for results" in settled.summary
+    assert len([job for job in house.runner.submitted if job.span is not None]) <= 3 * 3
+    helps = [text for _, text in house.reporter.events if text.startswith("waits for the cause of")]
+    assert helps == ["waits for the cause of STORE_FULL to go, and is tried again for a while: free space there"]
+    assert house.clock.now_ms() - fakes.START_MS < 60_000
+
+
+def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_said_once(house: House) -> None:
+    away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
+    script = {(0, attempt): away for attempt in range(1, 8)}
+    [settled] = house.command(script=scripted(script))
+    assert settled.verdict == "complete"
+    helps = [text for _, text in house.reporter.events if "see whether it is up" in text]
+    assert helps == [
+        "waits for the cause of STORE_UNAVAILABLE to go, and is tried again for a while: see whether it is up"
+    ]
+
+
 def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(house: House) -> None:
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
     [settled] = house.command(script=lambda job: damaged if job.span == 1 else fakes.DONE)

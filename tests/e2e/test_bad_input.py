@@ -228,6 +228,18 @@ def test_no_room_in_the_store_is_the_environments_fault_and_the_same_command_goe
     assert desk.outputs == undisturbed.outputs
 
 
+def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(desk: Desk, undisturbed: Undisturbed) -> None:
+    file = undisturbed.lay(desk, 0, 1)
+    ended = desk.transcribe(file, *CUT, before=(*LIMITED, "6000"))
+    assert ended.code == 3, ended.err
+    assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
+    assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
+    assert "free space there or choose another --store" in ended.err.splitlines()[-1]
+    assert desk.outputs == {}
+    assert desk.transcribe(file, *CUT).code == 0
+    assert desk.outputs == undisturbed.outputs
+
+
 @pytest.mark.parametrize("folder,code", [("talk.wav", 2), ("talk.wav/sub", 3)])
 def test_an_output_folder_that_cannot_be_one_is_told(
     desk: Desk, undisturbed: Undisturbed, folder: str, code: int
