@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import click
 
 from chunk_job.contract import JobError
+from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.settings import default as default_of
 from controller.cli.settings import read as read_settings
@@ -80,6 +81,15 @@ class _Group(click.Group):
         if found:
             found.context_class = _Context
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        meant = "" if typed in _COMMANDS or typed.startswith("-") else near(typed, _COMMANDS)
+        if meant and not ctx.resilient_parsing:
+            raise click.UsageError(f"No such command {typed!r}. Did you mean {meant!r}?", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from chunk_job.contract import ExitCode, JobError, TranscribeOptions
-from chunk_job.cores import usable as cores
+from chunk_job.cores import usable
 from chunk_job.names import language_code
 from chunk_job.store import FileStore, Store, open_store
 from controller.decide import RetryPolicy
@@ -25,6 +25,9 @@ from controller.local import LocalRunner
 from controller.local_requests import LocalRequests
 from controller.progress import say
 from controller.records import Format
+
+cores = usable
+"""Processors that this process may use."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

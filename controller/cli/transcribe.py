@@ -15,6 +15,7 @@ from chunk_job.store import Store
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.names import look
 from controller.cli.runs import existing_run
 from controller.cli.tickets import (
     joined,
@@ -104,6 +105,11 @@ def transcribe_command(
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
+    found, told = look(names)
+    if not cluster:
+        check_model_name(wanted.model)
+    if not found:
+        return report(told, as_json=as_json, quiet=quiet, told=told)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -111,9 +117,9 @@ def transcribe_command(
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
     tickets: dict[str, Ticket] = {}
     without = []
-    for name in names:
+    for name, known in found.items():
         try:
-            src = source.inspect(name)
+            src = known or source.inspect(name)
         except MediaProblem as error:
             without.append(refused(name, error))
             continue
@@ -143,7 +149,7 @@ def transcribe_command(
         quiet=quiet or as_json,
         anew=force and not round_id,
     )
-    return report([*without, *settled], as_json=as_json, quiet=quiet)
+    return report([*told, *without, *settled], as_json=as_json, quiet=quiet, told=told)
 
 
 @click.command("resume", cls=shared.Sectioned)
@@ -233,6 +239,12 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
     return known_ticket(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
 
 
+def check_model_name(reference: str) -> None:
+    """Raises :class:`UsageProblem` where there is no such model, here or anywhere."""
+    if not Path(reference).is_dir() and not is_published(reference):
+        raise UsageProblem(*unknown_model(reference))
+
+
 def ensure_model(reference: str, *, download: bool) -> None:
     """Check that jobs on this machine will find the model; on a terminal, offer to fetch it.
 
@@ -241,8 +253,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
     folder = Path(reference)
     if all((folder / name).is_file() for name in MODEL_FILES):
         return
-    if not folder.is_dir() and not is_published(reference):
-        raise UsageProblem(*unknown_model(reference))
+    check_model_name(reference)
     if download:
         say(f"fetching model {reference} where it is missing")
     try:

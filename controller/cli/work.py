@@ -87,25 +87,37 @@ def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, 
         say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
 
 
-def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
-    """Tell how everything ended: files on stdout, words on stderr; the exit code."""
+def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool, told: Sequence[Settled] = ()) -> int:
+    """Tell how everything ended: files on stdout, words on stderr; the exit code.
+
+    What was *told* before the work is not repeated but for its names.
+    """
+    before = set(told)
     for item in settled:
-        if item.verdict != "complete" and not as_json:
-            parts = dict.fromkeys([item.name, item.verdict, item.summary])
-            say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
-            if item.advice:
-                say(f"  {item.advice}")
-        elif not quiet and not as_json:
-            say(printable(f"{item.name}: {item.summary} (run {item.run})"))
-        for warning in item.warnings:
-            say(printable(f"{item.name}: warning: {warning}"))
-        if not as_json:
-            for file in item.files:
-                tell(file, exact=True)
+        if item not in before:
+            _report_one(item, as_json=as_json, quiet=quiet)
+    if told and len(told) < len(settled) and not as_json:
+        more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        say(printable(f"not transcribed: {', '.join(item.name for item in told[:_MOST_TOLD])}{more}"))
     code = exit_code(settled)
     if as_json:
         tell(json_line({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}), exact=True)
     return code
+
+
+def _report_one(item: Settled, *, as_json: bool, quiet: bool) -> None:
+    if item.verdict != "complete" and not as_json:
+        parts = dict.fromkeys([item.name, item.verdict, item.summary])
+        say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
+        if item.advice:
+            say(f"  {item.advice}")
+    elif not quiet and not as_json:
+        say(printable(f"{item.name}: {item.summary} (run {item.run})"))
+    for warning in item.warnings:
+        say(printable(f"{item.name}: warning: {warning}"))
+    if not as_json:
+        for file in item.files:
+            tell(file, exact=True)
 
 
 def refused(name: str, error: MediaProblem) -> Settled:

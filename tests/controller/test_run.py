@@ -321,7 +321,7 @@ def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_windo
         return sum(1 for entry in house.store.journal if entry.startswith("put") and entry.endswith("/run.json"))
 
     begun: list[tuple[int, int]] = []
-    hang = {(None, 1): fakes.HANG}
+    hang: dict[tuple[int | None, int], fakes.Deed] = {(None, 1): fakes.HANG}
     stop = house.interrupt_at(12)
 
     def meanwhile(ticks: int) -> None:
@@ -339,7 +339,7 @@ def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_windo
 def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
     house.chunks_ms = (10_000,)
     tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
-    crash = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
+    crash: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
     assert {one.verdict for one in house.command(*tickets, window=16, script=scripted(crash))} == {"failed"}
     running: list[int] = []
 
@@ -347,7 +347,7 @@ def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
         running.append(sum(1 for view in house.runner.observe() if view.span is not None))
         house.interrupt_at(20)(ticks)
 
-    stuck = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
+    stuck: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
     with pytest.raises(Interrupted):
         house.command(*tickets, window=16, script=scripted(stuck), meanwhile=meanwhile)
     assert max(running) == 16
@@ -395,7 +395,7 @@ def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_says_once_
 
 def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_said_once(house: House) -> None:
     away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
-    script = {(0, attempt): away for attempt in range(1, 8)}
+    script: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): away for attempt in range(1, 8)}
     [settled] = house.command(script=scripted(script))
     assert settled.verdict == "complete"
     helps = [text for _, text in house.reporter.events if "see whether it is up" in text]
