@@ -10,33 +10,39 @@ import contextlib
 from pathlib import Path
 
 from chunk_job.contract import DocumentInvalid, JobError, sha256_hex
-from chunk_job.store import FileStore, ObjectMissing
+from chunk_job.store import FileStore, ObjectMissing, StoreDenied
 from controller.records import LocalRequest
 
 
 class LocalRequests:
     """The requests of this machine's commands, one document a run and store."""
 
-    def __init__(self, home: Path) -> None:
-        """*home* is the state folder of this user."""
-        self._store = FileStore(home / ".local" / "requests")
+    def __init__(self, home: Path | None) -> None:
+        """*home* is the state folder of this user; None: there is none, and nothing is remembered."""
+        self._store = FileStore(home / ".local" / "requests") if home else None
 
     def keep(self, request: LocalRequest) -> None:
         """Remember it. Where that cannot be done, the run can still be resumed by its whole command."""
+        if self._store is None:
+            return
         with contextlib.suppress(JobError):
             self._store.put(_key(request.store, request.run), request.encode())
 
     def find(self, store_url: str, run: str) -> LocalRequest | None:
         """What was asked of *run* in this store; None where nothing was, or not from here."""
+        if self._store is None:
+            return None
         key = _key(store_url, run)
         try:
             found = LocalRequest.decode(self._store.get(key, max_bytes=LocalRequest.max_bytes))
-        except (ObjectMissing, DocumentInvalid):
+        except (ObjectMissing, DocumentInvalid, StoreDenied):
             return None
         return found if (found.store, found.run) == (store_url, run) else None
 
     def forget(self, store_url: str, run: str) -> None:
         """Remove it."""
+        if self._store is None:
+            return
         with contextlib.suppress(JobError):
             self._store.delete(_key(store_url, run))
 
