@@ -25,6 +25,7 @@ from chunk_job.text import printable, shown
 from controller.cli.settings import default as default_of
 from controller.cli.settings import read as read_settings
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
+from controller.streams import Streams
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
@@ -135,8 +136,13 @@ def stenofleet(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    streams = Streams()
     write_others_harmless()
-    sys.exit(run())
+    code = run()
+    if why := streams.lost():
+        _say(f"stenofleet: stdout cannot be written to: {why}; what was done is kept")
+        code = code or EnvironmentProblem.exit_code
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

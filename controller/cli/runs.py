@@ -21,7 +21,7 @@ from controller.formats import FORMATS
 from controller.keys import MARKERS, RUNS, WORK, RunKeys, is_run_prefix, run_of
 from controller.lead import StoreLead
 from controller.outputs import base_of, check_folder, place, read_file, write_output
-from controller.progress import ask, say, tell
+from controller.progress import ask, say, tell, tell_path
 from controller.records import Format, Outcome, Request, RunRecord, Status
 from controller.transcript import Transcript
 
@@ -74,8 +74,11 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
 @shared.output_option
+@shared.null_option
 @shared.store_option
-def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str, *, store: str | None) -> int:
+def render_command(
+    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None
+) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
     check_folder(output_dir)
     path = Path(transcript)
@@ -93,7 +96,7 @@ def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, FORMATS[extension](document).encode())
-        tell(target, exact=True)
+        tell_path(target, null=null)
     return 0
 
 

@@ -65,6 +65,7 @@ from controller.records import Format, Output
 )
 @shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
 @shared.store_option
+@shared.null_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
 @kubernetes.options
@@ -87,6 +88,7 @@ def transcribe_command(
     round_id: str,
     force: bool,
     store: str | None,
+    null: bool,
     as_json: bool,
     quiet: bool,
     runner: str,
@@ -109,7 +111,7 @@ def transcribe_command(
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        return report(told, as_json=as_json, quiet=quiet, told=told)
+        return report(told, as_json=as_json, quiet=quiet, null=null, told=told)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -149,7 +151,7 @@ def transcribe_command(
         quiet=quiet or as_json,
         anew=force and not round_id,
     )
-    return report([*told, *without, *settled], as_json=as_json, quiet=quiet, told=told)
+    return report([*told, *without, *settled], as_json=as_json, quiet=quiet, null=null, told=told)
 
 
 @click.command("resume", cls=shared.Sectioned)
@@ -177,6 +179,7 @@ def transcribe_command(
 @shared.scratch_option
 @shared.download_option
 @shared.store_option
+@shared.null_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
 @kubernetes.options
@@ -192,6 +195,7 @@ def resume_command(
     scratch_dir: Path | None,
     download: bool,
     store: str | None,
+    null: bool,
     as_json: bool,
     quiet: bool,
     runner: str,
@@ -222,7 +226,7 @@ def resume_command(
         window=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
         quiet=quiet or as_json,
     )
-    return report(settled, as_json=as_json, quiet=quiet)
+    return report(settled, as_json=as_json, quiet=quiet, null=null)
 
 
 def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import JobError
@@ -20,8 +21,9 @@ from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Stopped, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
-from controller.progress import Bars, Heartbeat, say, tell
+from controller.progress import Bars, Heartbeat, say, tell, tell_path
 from controller.run import drive, within
+from controller.source import is_object
 
 _MOST_TOLD = 10
 
@@ -87,25 +89,40 @@ def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, 
         say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
 
 
-def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool, told: Sequence[Settled] = ()) -> int:
+def report(
+    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, told: Sequence[Settled] = ()
+) -> int:
     """Tell how everything ended: files on stdout, words on stderr; the exit code.
 
-    What was *told* before the work is not repeated but for its names.
+    What was *told* before the work is not repeated but for its names. *null*: as :func:`tell_path` takes it.
     """
     before = set(told)
     for item in settled:
         if item not in before:
-            _report_one(item, as_json=as_json, quiet=quiet)
+            _report_one(item, as_json=as_json, quiet=quiet, null=null)
     if told and len(told) < len(settled) and not as_json:
         more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
         say(printable(f"not transcribed: {', '.join(item.name for item in told[:_MOST_TOLD])}{more}"))
     code = exit_code(settled)
     if as_json:
-        tell(json_line({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}), exact=True)
+        tell(json_line({"exit_code": code, "runs": [_facts(item) for item in settled]}), exact=True)
     return code
 
 
-def _report_one(item: Settled, *, as_json: bool, quiet: bool) -> None:
+def _facts(item: Settled) -> dict[str, Any]:
+    """What JSON says of a run: text that any parser takes, and the same places as URIs that hold every byte."""
+    facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
+    return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
+
+
+def _unicode(value: Any) -> Any:
+    """*value* with escapes for bytes of names that are no UTF-8: half a surrogate is no JSON to many a parser."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return [_unicode(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> None:
     if item.verdict != "complete" and not as_json:
         parts = dict.fromkeys([item.name, item.verdict, item.summary])
         say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
@@ -117,7 +134,7 @@ def _report_one(item: Settled, *, as_json: bool, quiet: bool) -> None:
         say(printable(f"{item.name}: warning: {warning}"))
     if not as_json:
         for file in item.files:
-            tell(file, exact=True)
+            tell_path(file, null=null)
 
 
 def refused(name: str, error: MediaProblem) -> Settled:
