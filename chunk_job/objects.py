@@ -42,7 +42,7 @@ class StoreUnavailable(JobError):
 
 
 class StoreFull(StoreUnavailable):
-    """The store is a folder without room: waiting does not help, somebody must free space."""
+    """The store is a folder without free space: waiting does not help, somebody must free space."""
 
     exit_code = ExitCode.STORE_FULL
 

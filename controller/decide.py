@@ -44,7 +44,7 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.RESULT_INVALID: "chunk",
     # Its chunk is cut again before the next attempt.
     FailureClass.CHUNK_DAMAGED: "chunk",
-    # A folder does not get room by itself: a few attempts, for whoever is freeing space just now.
+    # A folder does not get space by itself: a few attempts, for whoever is freeing space just now.
     FailureClass.STORE_FULL: "chunk",
     FailureClass.UNKNOWN: "chunk",
     # What happens around it.
@@ -67,7 +67,7 @@ ENVIRONMENT: frozenset[str] = frozenset(
 """Failures for which the media are not to blame."""
 
 WAITED_FOR: frozenset[str] = frozenset(failure for failure in ENVIRONMENT if BUDGETS[failure] != "never")
-"""Those that are tried again although a person may have to do something: the reason is named at the first one."""
+"""Those that are tried again although a person may have to do something: the reason is reported at the first one."""
 
 _OF_THE_NODE = frozenset({FailureClass.CUDA_OOM, FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL})
 """Another node may do better: its GPU is larger, well, or has the image."""

@@ -302,10 +302,10 @@ class LoopRun:
         if delete.failure:
             what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
             self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
-            self._tell_cure(delete.failure)
+            self._name_cure(delete.failure)
 
-    def _tell_cure(self, failure: Diagnosis) -> None:
-        """Say once what would help, where attempts wait longer and longer for it to be done."""
+    def _name_cure(self, failure: Diagnosis) -> None:
+        """Report once what would help, where attempts wait longer and longer for it to be done."""
         if failure.failure in WAITED_FOR and failure.advice and failure.failure not in self._told:
             self._told.add(failure.failure)
             reason = f"waits for the cause of {failure.failure} to go, and is tried again for a while"

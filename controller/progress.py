@@ -1,6 +1,6 @@
 """What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
 
-Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`tell_path`,
+Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`write_path`,
 :func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made
 harmless here.
 """
@@ -37,7 +37,7 @@ def tell(text: str, *, exact: bool = False) -> None:
     _write(printable(text) if exact else shown(text), sys.stdout)
 
 
-def tell_path(path: str, *, null: bool = False) -> None:
+def write_path(path: str, *, null: bool = False) -> None:
     """Write a path, or an object's address, to stdout: a line of it, for programs byte for byte.
 
     On a terminal it is escaped. *null*: programs get a NUL behind it instead of a line break, which names may hold.

@@ -160,7 +160,7 @@ def _inspect_file(path: Path) -> Source:
 
 
 def _checked_status(path: Path) -> os.stat_result:
-    """What the system says of a file. Raises :class:`MediaProblem` for what cannot be a recording."""
+    """The status of a file. Raises :class:`MediaProblem` for what cannot be a recording."""
     try:
         status = path.stat()
     except OSError as error:

@@ -27,8 +27,8 @@ _MOST_ENTRIES = 2_000
 def look(names: Iterable[str]) -> tuple[dict[str, Source | None], list[Settled]]:
     """The names that may be recordings, with what is known of them already, and those that are none.
 
-    The latter are said on stderr at once: before a model is looked for, and before hours of work on the others. Raises
-    :class:`EnvironmentProblem` where S3 cannot be asked.
+    The latter are reported on stderr at once: before a model is looked for, and before hours of work on the others.
+    Raises :class:`EnvironmentProblem` where S3 cannot be asked.
     """
     found: dict[str, Source | None] = {}
     without: list[Settled] = []
@@ -37,12 +37,12 @@ def look(names: Iterable[str]) -> tuple[dict[str, Source | None], list[Settled]]
             found[name] = source.look(name)
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error) if len(without) < _MOST_HINTS else error))
-            tell_refused(without[-1])
+            report_refused(without[-1])
     return found, without
 
 
-def tell_refused(item: Settled) -> None:
-    """Say why a recording never became a run, and what to do."""
+def report_refused(item: Settled) -> None:
+    """Write to stderr why a recording never became a run, and what to do."""
     say(printable(item.summary))
     if item.advice:
         say(f"  {printable(item.advice)}")

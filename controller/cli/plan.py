@@ -9,7 +9,7 @@ import click
 from chunk_job.text import json_line, printable
 from controller import source
 from controller.cli import options as shared
-from controller.cli.names import hinted, tell_refused
+from controller.cli.names import hinted, report_refused
 from controller.cli.tickets import listed
 from controller.cli.work import exit_code, refused
 from controller.edges import Settled
@@ -48,7 +48,7 @@ def plan_command(
         for name, plan in plans.items():
             _print_plan(name, plan)
     for item in without:
-        tell_refused(item)
+        report_refused(item)
     return exit_code([*without, *(_planned(name) for name in plans)])
 
 

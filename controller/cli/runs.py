@@ -21,7 +21,7 @@ from controller.formats import FORMATS
 from controller.keys import MARKERS, RUNS, WORK, RunKeys, is_run_prefix, run_of
 from controller.lead import StoreLead
 from controller.outputs import base_of, check_folder, place, read_file, write_output
-from controller.progress import ask, say, tell, tell_path
+from controller.progress import ask, say, tell, write_path
 from controller.records import Format, Outcome, Request, RunRecord, Status
 from controller.transcript import Transcript
 
@@ -96,7 +96,7 @@ def render_command(
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, FORMATS[extension](document).encode())
-        tell_path(target, null=null)
+        write_path(target, null=null)
     return 0
 
 

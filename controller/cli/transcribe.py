@@ -107,11 +107,11 @@ def transcribe_command(
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
-    found, told = look(names)
+    found, reported = look(names)
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        return report(told, as_json=as_json, quiet=quiet, null=null, told=told)
+        return report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -151,7 +151,7 @@ def transcribe_command(
         quiet=quiet or as_json,
         anew=force and not round_id,
     )
-    return report([*told, *without, *settled], as_json=as_json, quiet=quiet, null=null, told=told)
+    return report([*reported, *without, *settled], as_json=as_json, quiet=quiet, null=null, reported=reported)
 
 
 @click.command("resume", cls=shared.Sectioned)

@@ -21,7 +21,7 @@ from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Stopped, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
-from controller.progress import Bars, Heartbeat, say, tell, tell_path
+from controller.progress import Bars, Heartbeat, say, tell, write_path
 from controller.run import drive, within
 from controller.source import is_object
 
@@ -90,19 +90,19 @@ def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, 
 
 
 def report(
-    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, told: Sequence[Settled] = ()
+    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[Settled] = ()
 ) -> int:
-    """Tell how everything ended: files on stdout, words on stderr; the exit code.
+    """Report how everything ended: files on stdout, words on stderr; the exit code.
 
-    What was *told* before the work is not repeated but for its names. *null*: as :func:`tell_path` takes it.
+    What was *reported* before the work is not repeated but for its names. *null*: as :func:`write_path` takes it.
     """
-    before = set(told)
+    before = set(reported)
     for item in settled:
         if item not in before:
             _report_one(item, as_json=as_json, quiet=quiet, null=null)
-    if told and len(told) < len(settled) and not as_json:
-        more = f" and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        say(printable(f"not transcribed: {', '.join(item.name for item in told[:_MOST_TOLD])}{more}"))
+    if reported and len(reported) < len(settled) and not as_json:
+        more = f" and {len(reported) - _MOST_TOLD} more" if len(reported) > _MOST_TOLD else ""
+        say(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
     code = exit_code(settled)
     if as_json:
         tell(json_line({"exit_code": code, "runs": [_facts(item) for item in settled]}), exact=True)
@@ -110,7 +110,7 @@ def report(
 
 
 def _facts(item: Settled) -> dict[str, Any]:
-    """What JSON says of a run: text that any parser takes, and the same places as URIs that hold every byte."""
+    """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
     facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
     return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
 
@@ -134,7 +134,7 @@ def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> Non
         say(printable(f"{item.name}: warning: {warning}"))
     if not as_json:
         for file in item.files:
-            tell_path(file, null=null)
+            write_path(file, null=null)
 
 
 def refused(name: str, error: MediaProblem) -> Settled:

@@ -293,7 +293,9 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStor
     assert os.listdir(file_store.root / "a") == ["b"]
 
 
-def test_a_file_system_that_is_read_only_is_told_as_one(file_store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_that_is_read_only_is_reported_as_one(
+    file_store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

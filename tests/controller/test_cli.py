@@ -225,7 +225,7 @@ def test_a_bug_says_that_it_is_one(line: Line, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 @pytest.mark.parametrize("command", ["transcribe", "plan"])
-def test_a_name_that_is_no_recording_is_told_with_what_may_be_meant(
+def test_a_name_that_is_no_recording_is_reported_with_what_may_be_meant(
     line: Line, asked: list[dict[str, Any]], typed: str, told: str, command: str
 ) -> None:
     Path("sub").mkdir()
@@ -253,7 +253,7 @@ def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
     assert said.err.index("is talk.wav meant?") < said.err.index("no model 'largest'")
 
 
-def test_what_was_told_before_the_work_is_named_again_behind_it(
+def test_what_was_reported_before_the_work_is_named_again_behind_it(
     line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def execute(tickets: Sequence[Ticket], *_: Any, **__: Any) -> list[Settled]:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from chunk_job.text import json_line
 from controller import progress
-from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, tell_path
+from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
 from controller.state import Progress, State
 
 
@@ -79,7 +79,7 @@ def test_programs_get_a_path_byte_for_byte(null: bool, end: bytes, monkeypatch: 
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     for path in (b"/a\x1b\nb \xe9.txt", "/é/日.txt".encode()):
-        tell_path(os.fsdecode(path), null=null)
+        write_path(os.fsdecode(path), null=null)
     assert raw.getvalue() == b"/a\x1b\nb \xe9.txt" + end + "/é/日.txt".encode() + end
 
 
@@ -89,7 +89,7 @@ def test_a_terminal_gets_a_path_escaped(null: bool, monkeypatch: pytest.MonkeyPa
     terminal = io.TextIOWrapper(raw, encoding="utf-8")
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdout", terminal)
-    tell_path(os.fsdecode(b"/a\x1b\nb \xe9.txt"), null=null)
+    write_path(os.fsdecode(b"/a\x1b\nb \xe9.txt"), null=null)
     assert raw.getvalue() == b"/a\\x1b\\nb \\udce9.txt\n"
 
 

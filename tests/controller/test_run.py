@@ -382,7 +382,7 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> N
     assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
 
 
-def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_says_once_what_helps(house: House) -> None:
+def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_once_what_helps(house: House) -> None:
     full = fakes.dies_saying(ExitCode.STORE_FULL, "no room for results", "free space there")
     [settled] = house.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
     assert (settled.verdict, settled.environment, settled.advice) == ("failed", True, "free space there")
@@ -393,7 +393,7 @@ def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_says_once_
     assert house.clock.now_ms() - fakes.START_MS < 60_000
 
 
-def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_said_once(house: House) -> None:
+def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_reported_once(house: House) -> None:
     away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
     script: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): away for attempt in range(1, 8)}
     [settled] = house.command(script=scripted(script))

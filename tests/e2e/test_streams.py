@@ -63,7 +63,7 @@ def test_no_work_is_lost_because_of_a_stream(desk: Desk, night: Path, how: str) 
 
 @pytest.mark.parametrize("command", ["--help", "version --json", "completion bash"])
 @pytest.mark.parametrize("how", [">&-", ">/dev/full", "2>&-", "2>/dev/full"])
-def test_every_command_says_so_in_one_line(desk: Desk, command: str, how: str) -> None:
+def test_every_command_reports_it_in_one_line(desk: Desk, command: str, how: str) -> None:
     code, last = REDIRECTIONS[how]
     ended = desk.run(*command.split(), before=redirected(how))
     assert (ended.code, ended.err) == (code, last)
@@ -99,7 +99,7 @@ def test_a_job_by_hand_needs_no_stderr(how: str, code: int, out: bool, err: str)
 # ---------------------------------------------------------------- paths that programs read
 
 
-def test_paths_are_told_byte_for_byte(desk: Desk, night: Path) -> None:
+def test_paths_are_written_byte_for_byte(desk: Desk, night: Path) -> None:
     os.link(night, desk.folder / os.fsdecode(b"latin \xe9.wav"))
     ended = desk.transcribe(b"latin \xe9.wav", *SMALL)
     assert ended.code == 0, ended.err
@@ -152,14 +152,14 @@ HELPS = "  give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that y
 
 
 @pytest.mark.parametrize("command", [("list",), ("transcribe", "night.wav", *SMALL), ("status", "aaaa")], ids="".join)
-def test_without_a_home_it_is_told_what_to_give(desk: Desk, night: Path, command: tuple[str, ...]) -> None:
+def test_without_a_home_the_message_names_what_to_give(desk: Desk, night: Path, command: tuple[str, ...]) -> None:
     ended = desk.run(*command, before=HOMELESS, env=NOWHERE)
     assert (ended.code, ended.out) == (3, "")
     assert ended.err == f"stenofleet: this user has no home folder to keep runs in\n{HELPS}"
 
 
 @pytest.mark.parametrize("home", ["/proc/self", "/dev/null", "/proc/self/nothing"])
-def test_a_home_that_takes_no_folder_is_told(desk: Desk, night: Path, home: str) -> None:
+def test_a_home_that_takes_no_folder_is_reported(desk: Desk, night: Path, home: str) -> None:
     ended = desk.transcribe(night, *SMALL, env=NOWHERE | {"HOME": home})
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.startswith(f"stenofleet: {home}/.local/state/stenofleet: runs cannot be kept there: ")
