@@ -7,8 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 READY := .venv/.ready
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-CODE := $(foreach dir,controller chunk_job k8s tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+CODE := $(foreach dir,.ci controller chunk_job k8s tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHON
 
@@ -18,16 +17,16 @@ help: ## list the targets
 venv: $(READY) ## set up .venv: the hash-locked packages and this project, editable
 	@:
 
-# Runs once, and again only when the lock or the project's metadata change.
+# Runs once, and again only when the lock or the project's metadata change. Whoever is interrupted leaves no .ready, and an
+# environment without it is made again; one that could only not be changed (no network) stays as it was.
 $(READY): requirements/dev.txt pyproject.toml
-	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
+	@{ [ -e $@ ] && $(BIN)/python -c 'import pip' 2>/dev/null; } || { \
 	    python=$$(sh .ci/need python) && \
 	    echo "make: creating .venv with $$("$$python" --version)" && \
 	    "$$python" -m venv --clear .venv; }
-	@echo "make: installing requirements/dev.txt into .venv (about a minute when new)"
-	@$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@touch $@
+	@if [ -e $@ ]; then mv -f $@ $@-before; fi; \
+	if $(BIN)/python .ci/install.py --editable . requirements/dev.txt; then touch $@; \
+	else if [ -e $@-before ]; then mv -f $@-before $@; fi; exit 1; fi
 
 ffmpeg: ## make sure that ffmpeg and ffprobe are there
 	@sh .ci/need ffmpeg
@@ -92,7 +91,7 @@ lock: venv ## resolve requirements/*.txt again, keeping versions that still fit 
 	    --no-build $(if $(UPGRADE),--upgrade) "$$@"; }; \
 	compile pyproject.toml --group dev -o requirements/dev.txt && \
 	compile --group controller -c requirements/dev.txt -o requirements/controller.txt && \
-	for group in chunk-job chunk-job-torch build; do \
+	for group in chunk-job chunk-job-torch build uv; do \
 	    compile --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; \
 	done
 	@grep -c '==' requirements/*.txt

@@ -270,9 +270,8 @@ def _pinned(store: Store, task: ChunkTask) -> tuple[TranscribeOptions, Language 
     """The task's options with the run's language, and that decision, where it is already frozen."""
     if task.options.language is not None:
         return task.options, None
-    try:
-        frozen = _language(store, task)
-    except ObjectMissing:
+    frozen = _language(store, task)
+    if frozen is None:
         return task.options, None
     return task.options.model_copy(update={"language": frozen.language}), frozen
 
@@ -286,15 +285,19 @@ def _settle(store: Store, task: ChunkTask, heard: model.Heard) -> model.Heard:
         store.put(task.language_note_key, document.encode())
         log.info("%d ms of speech are too little to decide the language: passed on", heard.speech_ms)
         raise _Deferred
-    if store.stat(task.language_key) is None:
+    if _language(store, task) is None:
         store.put(task.language_key, document.encode())
         reach(f"chunk.language.{task.span:05d}")
-    frozen = _language(store, task)
+    frozen = _language(store, task) or document
     return model.Heard(language=frozen.language, probability=frozen.probability, speech_ms=heard.speech_ms)
 
 
-def _language(store: Store, task: ChunkTask) -> Language:
-    return Language.decode(store.get(task.language_key, max_bytes=Language.max_bytes))
+def _language(store: Store, task: ChunkTask) -> Language | None:
+    """The run's language, where it is frozen. What is no such document decides nothing."""
+    try:
+        return Language.decode(store.get(task.language_key, max_bytes=Language.max_bytes))
+    except (ObjectMissing, DocumentInvalid):
+        return None
 
 
 def _commit(store: Store, key: str, data: bytes) -> None:

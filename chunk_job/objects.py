@@ -91,6 +91,12 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key starts with *prefix* (ending in ``/``), in key order."""
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        """The names of the folders directly under *prefix* (empty, or ending in ``/``), in key order.
+
+        What is in them is not read: one of them may hold no object any more.
+        """
+
     def stat(self, key: str) -> StoredObject | None:
         """The object's entry, or None."""
 

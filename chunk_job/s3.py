@@ -18,23 +18,13 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import ParseError
 
 from minio.datatypes import Object
-from minio.error import MinioException, S3Error, ServerError
+from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import (
-    HTTPError,
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    SSLError,
-)
-from urllib3.exceptions import (
-    TimeoutError as HTTPTimeoutError,
-)
+from urllib3.exceptions import HTTPError, ProtocolError
 
-from chunk_job import s3_client
+from chunk_job import s3_client, s3_errors
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.objects import MAX_BYTES, ObjectMissing, StoreDenied, StoredObject, StoreUnavailable, copy_bounded
+from chunk_job.objects import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
 
 PART_BYTES = 16 << 20
 """Larger files go up in parts of this size, one after the other: so much of a file is in memory at once."""
@@ -44,33 +34,7 @@ _ROUNDS = 3
 _T = TypeVar("_T")
 _Headers = dict[str, str | list[str] | tuple[str]]
 
-_DENIED = {
-    "AccessDenied": (
-        "this key may not do that: it needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and"
-        " s3:DeleteObject on what lies under the prefix"
-    ),
-    "AllAccessDisabled": "the bucket is closed to everybody: ask its owner",
-    "ExpiredToken": "the temporary credentials have expired: fetch new ones",
-    "InvalidAccessKeyId": "the store does not know this key: check AWS_ACCESS_KEY_ID or AWS_PROFILE, and the endpoint",
-    "InvalidToken": "the session token is not valid: check AWS_SESSION_TOKEN, or fetch new temporary credentials",
-    "InvalidTokenId": "the session token is not valid: check AWS_SESSION_TOKEN, or fetch new temporary credentials",
-    "RequestTimeTooSkewed": "the clocks of this machine and of the store differ by more than 15 minutes: set them",
-    "SignatureDoesNotMatch": "the secret does not belong to the key: check AWS_SECRET_ACCESS_KEY",
-}
-_REGION_ADVICE = "set AWS_REGION to the bucket's region, and AWS_ENDPOINT_URL_S3 where the bucket is not on AWS"
-_CONFIG = {
-    "AuthorizationHeaderMalformed": _REGION_ADVICE,
-    "IllegalLocationConstraintException": _REGION_ADVICE,
-    "NoSuchBucket": "create the bucket (stenofleet never does), or correct --store or the endpoint",
-    "PermanentRedirect": _REGION_ADVICE,
-    "PreconditionFailed": "the object was replaced while it was being read: try again when nobody writes it",
-    "TemporaryRedirect": _REGION_ADVICE,
-}
-_FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
-# Said to be the client's fault, and gone by the next try: a request that came damaged or late, a lost upload.
-_PASSING = frozenset({"BadDigest", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout"})
 _NOT_ASKED = "an answer to another request"
-_DOWN_ADVICE = "check that the store is up and that this machine reaches AWS_ENDPOINT_URL_S3"
 
 
 class S3Store:
@@ -125,13 +89,22 @@ class S3Store:
         self._put(key, lambda: path.open("rb"), path.stat().st_size)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        start = f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
+        start = self._start(prefix)
         with self._failures(prefix):
             for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=True):
                 key = str(entry.object_name).removeprefix(self._prefix)
                 # Consoles mark folders by objects, and others may use the bucket: what cannot be a key is not ours.
                 if _is_key(key):
                     yield _entry(key, entry)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        start = self._start(prefix)
+        with self._failures(prefix):
+            # Grouped by the server: a page holds a thousand folders, whatever lies in them.
+            for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=False):
+                name, slash, _ = str(entry.object_name).removeprefix(start).partition("/")
+                if slash and _is_key(name):
+                    yield name
 
     def stat(self, key: str) -> StoredObject | None:
         name = self._name(key)
@@ -219,7 +192,7 @@ class S3Store:
                 try:
                     return do()
                 except (HTTPError, S3Error) as error:
-                    if not left or not _is_passing(error):
+                    if not left or not s3_errors.is_passing(error):
                         raise
             time.sleep(s3_client.jittered(1.0))
         raise AssertionError("the last round returns or raises")
@@ -230,23 +203,11 @@ class S3Store:
         try:
             yield
         except (MinioException, HTTPError, ParseError, ValueError) as error:
-            raise self._translate(error, key) from None
+            raise s3_errors.translate(error, key, self._where) from None
 
-    def _translate(self, error: Exception, key: str) -> JobError:
-        what = f"{key or 'the objects'} in {self._where}"
-        if isinstance(error, HTTPError):
-            return _from_network(error.reason or error if isinstance(error, MaxRetryError) else error, what)
-        if isinstance(error, S3Error):
-            return ObjectMissing(key) if error.code == "NoSuchKey" else _from_code(error, what)
-        # 200: a page that should be a listing and is none.
-        status = error.status_code if isinstance(error, ServerError) else getattr(error, "_code", 200)
-        if s3_client.is_down(status):
-            return StoreUnavailable(f"{what}: HTTP {status}", _DOWN_ADVICE)
-        return JobError(
-            ExitCode.CONFIG,
-            f"{what}: HTTP {status}, and not what S3 would say",
-            "AWS_ENDPOINT_URL_S3 must name an S3 server, by https:// where it speaks TLS, without a proxy that answers",
-        )
+    def _start(self, prefix: str) -> str:
+        """How the names of objects under *prefix* begin."""
+        return f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
 
     def _name(self, key: str) -> str:
         if not _is_key(key):
@@ -307,44 +268,3 @@ def _is_rest(response: BaseHTTPResponse, asked: _Headers, start: int) -> bool:
     part = response.headers.get("Content-Range", "")
     same = response.headers.get("ETag") == asked.get("If-Match", "")
     return response.status == 206 and same and part.startswith(f"bytes {start}-")
-
-
-def _is_passing(error: HTTPError | S3Error) -> bool:
-    """Whether the same again may well succeed. A request that urllib3 has given up after its retries is none."""
-    return error.code in _PASSING if isinstance(error, S3Error) else s3_client.is_interruption(error)
-
-
-def _from_code(error: S3Error, what: str) -> JobError:
-    """The store's word for an S3 error. The server's own text stays out: some quote the key that was used."""
-    code, status = error.code or "no code", error.response.status
-    told = f"{what}: {code} (HTTP {status}, request {error.request_id or 'unknown'})"
-    if code in _DENIED or status == 401:
-        return StoreDenied(told, _DENIED.get(code, _DENIED["AccessDenied"]))
-    if code in _CONFIG:
-        return JobError(ExitCode.CONFIG, told, _CONFIG[code])
-    if code in _FULL or status == 507:
-        return StoreUnavailable(f"no room: {told}", "free space in the store, or raise its quota")
-    if code in _PASSING or s3_client.is_down(status):
-        return StoreUnavailable(told, "the store is overloaded or unwell: try again, look at its log")
-    return JobError(ExitCode.CONFIG, told, "the store's log tells more under this request")
-
-
-def _from_network(error: Exception, what: str) -> JobError:
-    """The store's word for a request without an answer."""
-    cause = error.__cause__ or (error.args[0] if error.args else None)
-    reason = getattr(cause, "verify_message", "") or getattr(cause, "strerror", "") or type(cause or error).__name__
-    if isinstance(error, SSLError) and not s3_client.is_interruption(error):
-        return JobError(
-            ExitCode.CONFIG,
-            f"{what}: no TLS: {reason}",
-            "AWS_CA_BUNDLE names the file with the certificates to trust; http:// is for a server without TLS",
-        )
-    if isinstance(error, ValueError):
-        return JobError(ExitCode.CONFIG, f"{what}: that is no name of a server", "correct AWS_ENDPOINT_URL_S3")
-    if isinstance(error, NameResolutionError):
-        return StoreUnavailable(f"{what}: no such host", "check the name in AWS_ENDPOINT_URL_S3, and DNS")
-    if isinstance(error, NewConnectionError):
-        return StoreUnavailable(f"{what}: {reason}", _DOWN_ADVICE)
-    if isinstance(error, HTTPTimeoutError):
-        return StoreUnavailable(f"{what}: no answer in time", _DOWN_ADVICE)
-    return StoreUnavailable(f"{what}: the connection broke off", _DOWN_ADVICE)

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import ssl
+import threading
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -32,6 +33,9 @@ READ_S = 60.0
 
 RETRY_AFTER_S = 10
 """The longest wait that a server may ask for. MinIO says 60 whenever it is busy, also a moment after its start."""
+
+CONNECTIONS = 32
+"""Kept open for threads that ask at once; a further one would be opened for each of its requests, with a warning."""
 
 _IDENTITY_TIMEOUT = Timeout(connect=2.0, read=20.0)
 _AWS = "https://s3.amazonaws.com"
@@ -158,7 +162,13 @@ def _pool(timeout: Timeout, retries: Retry) -> PoolManager:
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     if bundle and not Path(bundle).is_file():
         raise JobError(ExitCode.CONFIG, f"no file {bundle}", "AWS_CA_BUNDLE or SSL_CERT_FILE names it: correct that")
-    return PoolManager(timeout=timeout, retries=retries, cert_reqs="CERT_REQUIRED", ca_certs=bundle or certifi.where())
+    return PoolManager(
+        maxsize=CONNECTIONS,
+        timeout=timeout,
+        retries=retries,
+        cert_reqs="CERT_REQUIRED",
+        ca_certs=bundle or certifi.where(),
+    )
 
 
 def _profile() -> dict[str, str]:
@@ -221,13 +231,16 @@ class _Service(Provider):
     def __init__(self, source: str, endpoint: str | None = None) -> None:
         """*source* names the variables that led here; without one it is the machine, and a last hope."""
         self._source = source
+        self._lock = threading.Lock()
         # One retry, short waits: where there is no such service, nobody wants to wait for it.
         retries = Patience(total=1, redirect=0, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
         self._provider = IamAwsProvider(custom_endpoint=endpoint, http_client=_pool(_IDENTITY_TIMEOUT, retries))
 
     def retrieve(self) -> Credentials:
         try:
-            return self._provider.retrieve()
+            # Where threads ask at once, one of them fetches what all of them use.
+            with self._lock:
+                return self._provider.retrieve()
         except HTTPError:
             if not self._source:
                 raise _no_credentials() from None

@@ -162,6 +162,14 @@ class FileStore:
                         found[key] = _entry(key, each.stat(follow_symlinks=False))
         return [found[key] for key in sorted(found)]
 
+    def folders(self, prefix: str) -> Iterator[str]:
+        parts = _parts(prefix.rstrip("/")) if prefix else ()
+        found: list[str] = []
+        with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+            found = [each.name for each in _visible(folder) if each.is_dir(follow_symlinks=False)]
+        # By the name with the slash, as an object store has them.
+        yield from sorted(found, key=lambda name: f"{name}/")
+
     def stat(self, key: str) -> StoredObject | None:
         *parts, name = _parts(key)
         with self._errors(key), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:

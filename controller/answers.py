@@ -70,6 +70,10 @@ class Answers:
         """The run's plan, once the tasks are exactly its spans."""
         self.attempts: dict[int, int] = {}
         """Highest attempt of a span that left a result, valid or not."""
+        self._early: dict[int, list[ResultKey]] = {}
+        """Results that were listed while their task was not there."""
+        self.removed: frozenset[int] = frozenset()
+        """Spans whose task was removed and not seen since."""
         self.refused: list[str] = []
         """What was found and not believed, in sentences."""
 
@@ -159,27 +163,35 @@ class Answers:
         """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
         for entry in self._store.list(self._keys.results if span is None else self._keys.results_of(span)):
             key = parse_result(entry.key)
-            if key is None or key.key in self._invalid or key.span not in self._tasks:
+            if key is None:
                 continue
-            if key.span in self._winners and self._winners[key.span] <= key:
-                continue
-            try:
-                result, _ = self._result(key)
-            except ObjectMissing:
-                continue
-            except DocumentInvalid as error:
-                self._invalid[key.key] = error.summary
-            else:
-                self._winners[key.span] = key
-                self._spent[key.span] = Spent(
-                    speech_ms=result.speech_ms,
-                    language=result.language,
-                    language_probability=result.language_probability,
-                    usage=result.usage,
-                )
-                if not self._keep_audio:
-                    self._store.delete(self._keys.audio(key.span))
+            # Its number is used, whatever it holds.
             self.attempts[key.span] = max(self.attempts.get(key.span, 0), key.attempt)
+            if key.span in self._tasks:
+                self._read_result(key)
+            else:
+                self._early.setdefault(key.span, []).append(key)
+
+    def _read_result(self, key: ResultKey) -> None:
+        """Validate a result that was not seen before; of a span whose task is known."""
+        if key.key in self._invalid or (key.span in self._winners and self._winners[key.span] <= key):
+            return
+        try:
+            result, _ = self._result(key)
+        except ObjectMissing:
+            return
+        except DocumentInvalid as error:
+            self._invalid[key.key] = error.summary
+            return
+        self._winners[key.span] = key
+        self._spent[key.span] = Spent(
+            speech_ms=result.speech_ms,
+            language=result.language,
+            language_probability=result.language_probability,
+            usage=result.usage,
+        )
+        if not self._keep_audio:
+            self._store.delete(self._keys.audio(key.span))
 
     def cut_again(self, span: int) -> None:
         """Remove the span's task and audio, and with them the plan: the next intake writes them once more."""
@@ -192,6 +204,7 @@ class Answers:
             self._store.delete(key)
         self._store.delete(self._keys.task(span))
         self._forget(span)
+        self.removed |= {span}
 
     def judged(self, view: JobView) -> JobView:
         """A job that left an invalid result failed for that."""
@@ -240,6 +253,9 @@ class Answers:
         known = self._tasks.get(found.span)
         if not found.rung and tasks.belongs(task, self._record, found.span):
             self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
+            self.removed -= {found.span}
+            for early in self._early.pop(found.span, ()):
+                self._read_result(early)
         elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
             known.digests[found.rung] = sha256_hex(raw)
         else:

@@ -18,7 +18,7 @@ from controller import pods
 from controller.diagnose import Diagnosis
 from controller.edges import Runner
 from controller.ended import from_cluster
-from controller.errors import ClusterUnavailable, EnvironmentProblem
+from controller.errors import ClusterUnavailable, RunProblem
 from controller.kube import Api, Reply
 from controller.labels import CONTAINER, Identity, identity, job_name, lease_name, same_task, selector
 from controller.lease import Leases
@@ -148,7 +148,7 @@ class ClusterRunner:
             # Of a round whose evidence was cleaned away: its task is not ours any more.
             self._api.delete("jobs", name, uid=found["metadata"]["uid"])
         else:
-            raise EnvironmentProblem(
+            raise RunProblem(
                 f"{self._api.namespace} has a Job {name} that is not stenofleet's",
                 "delete it, or give stenofleet a namespace of its own (--namespace)",
             )

@@ -74,6 +74,9 @@ _OF_THE_NODE = frozenset({FailureClass.CUDA_OOM, FailureClass.GPU_UNHEALTHY, Fai
 
 MORE_MEMORY = 1.5
 
+LAST_ATTEMPT = 999_999
+"""The highest number that names of results, failures and Jobs can hold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
@@ -199,10 +202,16 @@ def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[De
             elif settled and view.span is not None:
                 # Its span was answered by an attempt that was thought lost, or by itself a moment ago.
                 yield Delete(view=view)
-        elif settled or _deferred(state, view):
+        elif settled or _deferred(state, view) or _cut_too_early(state, view):
             yield Delete(view=view)
         else:
             yield Delete(view=view, failure=view.diagnosis)
+
+
+def _cut_too_early(state: RunState, view: JobView) -> bool:
+    """Whether an intake ended well, and a chunk that it had found whole at its start was removed meanwhile."""
+    left_well = view.diagnosis is not None and view.diagnosis.failure is FailureClass.NO_RESULT
+    return view.span is None and left_well and bool(state.removed)
 
 
 def _deferred(state: RunState, view: JobView) -> bool:
@@ -222,6 +231,14 @@ def _verdict(state: RunState, policy: RetryPolicy) -> Finish | None:
     broken = _broken(state, policy)
     if broken is not None:
         return broken
+    open_spans = {None: state.planned} | {span: span in state.answered for span in state.tasks}
+    if any(state.used_attempts.get(span, 0) >= LAST_ATTEMPT and not done for span, done in open_spans.items()):
+        return Finish(
+            verdict="failed",
+            summary="no number is left for another attempt: the store holds numbers that no run reaches",
+            advice="see who else writes to the store, and begin a new run with --force",
+            failure=FailureClass.CONFIG,
+        )
     if not state.planned and (why := _lost(state, None, policy)):
         return Finish(verdict="failed", summary=why.summary, advice=why.advice, failure=why.failure)
     lost = {span: why for span in state.tasks if span not in state.answered and (why := _lost(state, span, policy))}

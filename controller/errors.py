@@ -5,7 +5,8 @@ Touches: nothing. One base, few leaves, each with the exit code of the command l
     StenofleetError          1        a bug
     ├─ UsageProblem          2        the command contradicts itself or names what does not exist
     ├─ EnvironmentProblem    3        something this machine, the store or the cluster lacks, never the media
-    │  └─ ClusterUnavailable          the API server cannot serve now, and may again
+    │  ├─ ClusterUnavailable          the API server cannot serve now, and may again
+    │  └─ RunProblem                  it is in the way of one run alone
     ├─ MediaProblem          5        this file cannot be transcribed as it is
     ├─ PlanMismatch          5        results that do not belong together
     └─ Interrupted           130/143  a signal; the run can be resumed
@@ -37,6 +38,10 @@ class EnvironmentProblem(StenofleetError):
     """The machine or the store lacks something; the media are not to blame."""
 
     exit_code = 3
+
+
+class RunProblem(EnvironmentProblem):
+    """Something that is in the way of one run, and of no other."""
 
 
 class ClusterUnavailable(EnvironmentProblem):

@@ -15,6 +15,7 @@ import signal
 import sys
 
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.plan import longest_recording_ms
 
 INCOMPLETE = "check that it is complete and plays in a media player"
 CONVERT = "convert it to WAV or FLAC with a tool you trust it with, and transcribe that"
@@ -38,11 +39,6 @@ _CPU_FLOOR_S = 60
 _CPU_CEILING_S = 4 * 3600
 _BYTES_A_CPU_S = 4096
 """The slowest real files take a tenth of that: a second of work for every 40 KB."""
-
-_LENGTH_FLOOR_S = 3600
-_LENGTH_CEILING_S = 1000 * 3600
-_BYTES_A_SECOND = 16
-"""Half of what FLAC takes for digital silence; a tenth of the thriftiest speech codec."""
 
 
 def command(tool: str, *, size_bytes: int, output_bytes: int = 0) -> list[str]:
@@ -84,8 +80,8 @@ def found(tool: str) -> str:
 
 
 def longest_s(size_bytes: int) -> int:
-    """How many seconds of sound a file of that size may hold: beyond, its clock or its rate is made up."""
-    return min(_LENGTH_CEILING_S, _LENGTH_FLOOR_S + size_bytes // _BYTES_A_SECOND)
+    """How many seconds of sound a file of that size may hold."""
+    return longest_recording_ms(size_bytes) // 1000
 
 
 def check_end(tool: str, code: int, words: bytes) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chunk_job import files
-from controller.errors import EnvironmentProblem
+from controller.errors import EnvironmentProblem, RunProblem
 
 _PLACE = re.compile(r"[0-9a-f]{16}")
 
@@ -33,10 +33,13 @@ class Home:
     def lock(self, run: str) -> int | None:
         """A descriptor that holds the run's lock, or None where another process does.
 
-        Raises :class:`EnvironmentProblem` where the lock cannot be used.
+        Raises :class:`RunProblem` where something else lies in its place, and :class:`EnvironmentProblem`.
         """
         with self._opened("locks") as folder:
-            descriptor = files.open_plain(f"{run}.lock", folder, flags=os.O_RDWR | os.O_CREAT)
+            try:
+                descriptor = files.open_plain(f"{run}.lock", folder, flags=os.O_RDWR | os.O_CREAT)
+            except files.WrongKind as error:
+                raise RunProblem(*_in_the_way(self.path / "locks" / f"{run}.lock", error)) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -123,11 +126,15 @@ class Home:
         except OSError as error:
             path = self.path.joinpath(*parts, os.fspath(error.filename or ""))
             if isinstance(error, files.WrongKind):
-                raise EnvironmentProblem(
-                    f"{path} is {error.kind}, where stenofleet keeps a file or folder of its own",
-                    "find out who made it, then remove it; what belongs there is made again",
-                ) from error
+                raise EnvironmentProblem(*_in_the_way(path, error)) from error
             raise EnvironmentProblem(f"{path}: {error.strerror or error}") from error
+
+
+def _in_the_way(path: Path, error: files.WrongKind) -> tuple[str, str]:
+    return (
+        f"{path} is {error.kind}, where stenofleet keeps a file or folder of its own",
+        "find out who made it, then remove it; what belongs there is made again",
+    )
 
 
 def remove(top: Path, *parts: str) -> None:

@@ -102,6 +102,15 @@ def _gap_line(gap: Gap, lines: Sequence[Cue]) -> Cue:
     return Cue(start, max(start, end), text)
 
 
+def told_gaps_s(text: str) -> int:
+    """How many seconds without a transcript the lines of any text format say that there are."""
+    clock = r"(\d{2,4}):(\d\d):(\d\d)"
+    return sum(
+        max(0, 3600 * (int(c) - int(a)) + 60 * (int(d) - int(b)) + int(f) - int(e))
+        for a, b, e, c, d, f in re.findall(rf"\[no transcript from {clock} to {clock}\]", text)
+    )
+
+
 def _widened(lines: list[Cue], end_ms: int) -> Iterator[Cue]:
     """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
     for cue, limit in zip(lines, [*(cue.start_ms for cue in lines[1:]), end_ms], strict=False):

@@ -93,11 +93,11 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
-        raise JobError(ExitCode.BAD_INPUT, f"request {key} is not the one this job was made for")
+        raise _changed(f"request {key} is not the one this job was made for")
     request = documents.parse(Request, key, raw)
     record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
-        raise JobError(ExitCode.BAD_INPUT, f"run record {request.record_key} is not the one the request names")
+        raise _changed(f"run record {request.record_key} is not the one the request names")
     record = documents.parse(RunRecord, request.record_key, record_raw)
     source.check_unchanged(request.source)
     with source.at_hand(request.source) as path, _named(request.source):
@@ -312,6 +312,10 @@ def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) 
     store.delete(keys.audio(span))
     for rung in sorted(rungs, reverse=True):
         store.delete(keys.task(span, rung))
+
+
+def _changed(what: str) -> JobError:
+    return JobError(ExitCode.STORE_UNAVAILABLE, what, "see who else writes to the store; the same command tries again")
 
 
 def _other_audio(span: int) -> JobError:

@@ -20,7 +20,7 @@ MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 _WORK = r"work/[0-9a-f]{16}/"
 _SPAN = r"(0[0-9]{4}|[1-9][0-9]{4,6})"
 """As ``05d`` writes it: another spelling of a number would be a second name for its object."""
-_ATTEMPT = r"a([1-9][0-9]{0,6})"
+_ATTEMPT = r"a([1-9][0-9]{0,5})"
 _RESULT = re.compile(rf"{_WORK}results/{_SPAN}/{_ATTEMPT}-([0-9A-Za-z-]{{1,64}})\.json")
 _FAILURE = re.compile(rf"{_WORK}failures/(?:{_SPAN}|intake)/{_ATTEMPT}-([0-9a-f]{{8}})\.json")
 _TASK = re.compile(rf"{_WORK}tasks/{_SPAN}(?:-r([1-9]))?\.json")

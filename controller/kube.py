@@ -230,6 +230,8 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
         ) from error
     # urllib3 repeats reads and deletes three times in silence: every bound would be four times what it says.
     settings.retries = False
+    # The library keeps five connections a core. Threads that clean up ask at once, and urllib3 warns of each beyond.
+    settings.connection_pool_maxsize = 32
     return Api(ApiClient(settings), namespace or found or "stenofleet")
 
 

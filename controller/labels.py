@@ -79,9 +79,9 @@ def identity(document: Mapping[str, Any]) -> Identity | None:
     """Whose Job or pod *document* is, by its labels; None where they are not ours."""
     found = document.get("metadata", {}).get("labels") or {}
     run, chunk, attempt = (str(found.get(key, "")) for key in (RUN, CHUNK, ATTEMPT))
-    if not is_run(run) or not re.fullmatch(r"[1-9][0-9]{0,8}", attempt):
+    if not is_run(run) or not re.fullmatch(r"[1-9][0-9]{0,5}", attempt):
         return None
-    if chunk != _INTAKE and not re.fullmatch(r"[0-9]{5,9}", chunk):
+    if chunk != _INTAKE and not re.fullmatch(r"[0-9]{5,7}", chunk):
         return None
     return Identity(run, None if chunk == _INTAKE else int(chunk), int(attempt))
 

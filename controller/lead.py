@@ -1,18 +1,22 @@
 """Who works on a run whose store is shared by machines: an object that its leader renews.
 
-Touches: the store. A runner's own lock keeps apart the commands of one place (a machine, a cluster). Between places
-only the store is shared, and neither conditional puts nor clocks can be relied on: so a claim is put, left alone for a
-moment and read back, and a leader is given up for dead after so many looks of ours in which it renewed nothing. A store
-that answers late can make two leaders for a few seconds. That costs work done twice and no word of a transcript:
-results are kept by attempt, and the lowest valid one wins.
+Touches: the store, a thread. A runner's own lock keeps apart the commands of one place (a machine, a cluster). Between
+places only the store is shared, and neither conditional puts nor clocks can be relied on: so a claim is put, left alone
+for a moment and read back, and a leader is given up for dead after so many looks of ours in which it renewed nothing. A
+store that answers late can make two leaders for a few seconds. That costs work done twice and no word of a transcript:
+results are kept by attempt, and the lowest valid one wins. What a leader holds is renewed by a thread too: opening a
+large run, a merge or a slow server may keep its loop busy for longer than a follower waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import threading
 from collections.abc import Callable
 from typing import Literal
 
+from chunk_job.contract import JobError
 from chunk_job.store import Store
 from controller import documents
 from controller.keys import RunKeys
@@ -38,21 +42,31 @@ class StoreLead:
         self._seen: Lead | None = None
         self._looks = 0
         self._due_ms = 0
+        self._lock = threading.Lock()
+        """Of everything above: the loop and the thread that renews share it."""
 
     def ask(self, now_ms: int) -> Standing:
         """Claim, renew or watch, as it is due. A leader that finds another one in its place leads no more."""
-        # A clock that was set back must not make a leader silent.
-        if not 0 < self._due_ms - now_ms <= RENEW_MS:
-            self._standing, pause_ms = self._look()
-            self._due_ms = now_ms + pause_ms
-        return self._standing
+        with self._lock:
+            # A clock that was set back must not make a leader silent.
+            if not 0 < self._due_ms - now_ms <= RENEW_MS:
+                self._standing, pause_ms = self._look()
+                self._due_ms = now_ms + pause_ms
+            return self._standing
+
+    def renew(self) -> None:
+        """Renew it where it is held, whatever the loop does meanwhile. Raises what the store raises."""
+        with self._lock:
+            if self._standing == "leading":
+                self._standing, _ = self._look()
 
     def release(self) -> None:
         """Let the next one lead at once."""
-        found = self._read()
-        if found and found.owner == self._mine.owner:
-            self._store.delete(self._key)
-        self._standing, self._due_ms = "undecided", 0
+        with self._lock:
+            self._standing, self._due_ms = "undecided", 0
+            found = self._read()
+            if found and found.owner == self._mine.owner:
+                self._store.delete(self._key)
 
     def held_elsewhere(self, wait: Callable[[float], None]) -> bool:
         """Whether somebody else renews it, without a claim of our own; takes as long as it takes to be sure."""
@@ -89,3 +103,34 @@ class StoreLead:
 
     def _read(self) -> Lead | None:
         return documents.valid(self._store, Lead, self._key)
+
+
+class LeadKeeper:
+    """Renews the leads of one process by a thread, until it is closed."""
+
+    def __init__(self) -> None:
+        self._leads: list[StoreLead] = []
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, lead: StoreLead) -> None:
+        """Renew *lead* whenever it is held."""
+        self._leads.append(lead)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="leads", daemon=True)
+            self._thread.start()
+
+    def drop(self, lead: StoreLead) -> None:
+        """Renew *lead* no more."""
+        self._leads.remove(lead)
+
+    def close(self) -> None:
+        """Renew none any more. A renewal that is under way is not waited for."""
+        self._over.set()
+
+    def _run(self) -> None:
+        while not self._over.wait(RENEW_MS / 1000):
+            for lead in list(self._leads):
+                # A store that is away is the loop's to wait for; whoever acts asks the lead itself.
+                with contextlib.suppress(JobError):
+                    lead.renew()

@@ -56,6 +56,7 @@ class Ledger:
         self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
         """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
         self._used: dict[int | None, int] = {}
+        self._language: Language | None = None
         self._language_open = record.options.language is None
         self._notes: dict[int, Language] = {}
         self._round = ""
@@ -175,6 +176,7 @@ class Ledger:
             language_open=self._language_open,
             notes=self._notes,
             rungs=rungs(self.record.options),
+            removed=self._answers.removed,
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
         )
@@ -183,10 +185,14 @@ class Ledger:
         """The job behind a submit; its task is in the store when this returns."""
         if submit.span is None:
             key = self._put_intake_task()
+            # It sees what is missing now.
+            self._answers.removed = frozenset()
         elif submit.rung:
             key = self._answers.degraded(submit.span, submit.rung)
         else:
             key = self.keys.task(submit.span)
+        if submit.span is not None:
+            self._restore_language()
         intake = submit.span is None
         return Job(
             run=self.record.run,
@@ -235,7 +241,13 @@ class Ledger:
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
         """Put that a result which counted is not valid any more: else it could be computed again without an end."""
-        self._keep(diagnose.invalid_result(str(lost)), lost.key.span, lost.key.attempt, now_ms=now_ms)
+        span, attempt = lost.key.span, lost.key.attempt
+        if (self._round, span, attempt) in self._evidence:
+            # Lost before under this number: each loss counts.
+            attempt = self._used[span] + 1
+        self._keep(diagnose.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
+        if self._store.stat(self.keys.audio(span)) is None:
+            self._answers.cut_again(span)
 
     def _keep(self, why: Diagnosis, span: int | None, attempt: int, *, now_ms: int) -> None:
         evidence = Evidence(
@@ -256,7 +268,7 @@ class Ledger:
     def pin_language(self, language: Language) -> None:
         """Freeze the run's language."""
         self._store.put(self.keys.language, language.encode())
-        self._language_open = False
+        self._language, self._language_open = language, False
 
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
         """Merge if there is something to merge, write everything, and the run's last object last.
@@ -330,7 +342,12 @@ class Ledger:
     def _read_language(self) -> None:
         if not self._language_open:
             return
-        self._language_open = documents.valid(self._store, Language, self.keys.language) is None
+        try:
+            self._language = documents.find(self._store, Language, self.keys.language)
+        except DocumentInvalid:
+            # Left there, every job would stumble over it.
+            self._store.delete(self.keys.language)
+        self._language_open = self._language is None
         if self._language_open and (heard := self._answers.language()):
             # It was frozen once: the chunks that are done were transcribed in it.
             self.pin_language(heard)
@@ -340,6 +357,11 @@ class Ledger:
                 note = documents.valid(self._store, Language, entry.key)
                 if note and note.span == span:
                     self._notes[span] = note
+
+    def _restore_language(self) -> None:
+        """Put the run's language again where its object is gone: the next job would decide it once more."""
+        if self._language is not None and self._store.stat(self.keys.language) is None:
+            self._store.put(self.keys.language, self._language.encode())
 
     def _write_transcript(self, lost: Sequence[int]) -> Transcript:
         """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""

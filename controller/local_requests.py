@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from chunk_job.contract import DocumentInvalid, JobError, sha256_hex
-from chunk_job.store import FileStore, ObjectMissing, StoreDenied
+from chunk_job.contract import JobError, sha256_hex
+from chunk_job.store import FileStore
 from controller.records import LocalRequest
 
 
@@ -21,12 +21,15 @@ class LocalRequests:
         """*home* is the state folder of this user; None: there is none, and nothing is remembered."""
         self._store = FileStore(home / ".local" / "requests") if home else None
 
-    def keep(self, request: LocalRequest) -> None:
-        """Remember it. Where that cannot be done, the run can still be resumed by its whole command."""
+    def keep(self, request: LocalRequest) -> str:
+        """Remember it. Where that cannot be done, why not: the run can then be resumed by its whole command alone."""
         if self._store is None:
-            return
-        with contextlib.suppress(JobError):
+            return "this user has no home folder"
+        try:
             self._store.put(_key(request.store, request.run), request.encode())
+        except JobError as error:
+            return error.summary
+        return ""
 
     def find(self, store_url: str, run: str) -> LocalRequest | None:
         """What was asked of *run* in this store; None where nothing was, or not from here."""
@@ -35,7 +38,7 @@ class LocalRequests:
         key = _key(store_url, run)
         try:
             found = LocalRequest.decode(self._store.get(key, max_bytes=LocalRequest.max_bytes))
-        except (ObjectMissing, DocumentInvalid, StoreDenied):
+        except JobError:
             return None
         return found if (found.store, found.run) == (store_url, run) else None
 

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from chunk_job.contract import DocumentInvalid, JobError
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store import ObjectMissing, Store, StoreUnavailable
 from controller import state as figures
 from controller.answers import ResultGone
 from controller.decide import (
@@ -28,8 +30,8 @@ from controller.decide import (
 )
 from controller.diagnose import Diagnosis
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
-from controller.errors import EnvironmentProblem, StenofleetError
-from controller.lead import Standing, StoreLead
+from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
+from controller.lead import LeadKeeper, Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outages import Trouble, Unavailable
 from controller.outputs import write_outputs
@@ -59,7 +61,17 @@ class _Unwritten:
 class LoopRun:
     """One run in the loop."""
 
-    def __init__(self, ticket: Ticket, *, store: Store, runner: Runner, reporter: Reporter, clock: Clock) -> None:
+    def __init__(
+        self,
+        ticket: Ticket,
+        *,
+        store: Store,
+        runner: Runner,
+        reporter: Reporter,
+        clock: Clock,
+        keeper: LeadKeeper,
+    ) -> None:
+        """*keeper* renews the run's lead, where machines share the store."""
         self.id = ticket.record.run
         self.settled: Settled | None = None
         self._name = ticket.record.name
@@ -77,6 +89,7 @@ class LoopRun:
         self._heard: Status | None = None
         self._store = store
         self._lead: StoreLead | None = None
+        self._keeper = keeper
         self._unwritten: _Unwritten | None = None
         self._trouble: Trouble | None = None
 
@@ -119,7 +132,7 @@ class LoopRun:
     def give_up(self, error: JobError | StenofleetError) -> None:
         """End it for this command, because of what it cannot reach. Its jobs and objects stay for the next one."""
         if self.settled is None:
-            advice = "the same command resumes it once that is reached again"
+            advice = error.advice or "the same command resumes it once that is mended"
             if self._unwritten is not None:
                 advice = (
                     "the transcript is kept: the same command writes it there, and"
@@ -158,6 +171,11 @@ class LoopRun:
         """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
         try:
             yield
+        except StoreUnavailable:
+            raise
+        except ValidationError as error:
+            # What was put together from valid documents is none: somebody made them so.
+            self.give_up(DocumentInvalid(f"the documents of run {self.id} do not fit together: {error.title}"))
         except (DocumentInvalid, ObjectMissing) as error:
             for view in self._runner.observe():
                 if view.run == self.id:
@@ -168,6 +186,9 @@ class LoopRun:
                 advice="check who else writes to the store, or begin a new run with --force",
                 environment=True,
             )
+        except (JobError, RunProblem) as error:
+            # No right to its objects, something else in their place: other runs may have what they need.
+            self.give_up(error)
 
     def _tick(
         self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
@@ -270,6 +291,7 @@ class LoopRun:
             return "leading"
         if self._lead is None:
             self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
+            self._keeper.keep(self._lead)
         return self._lead.ask(now_ms)
 
     def _begin(self) -> None:
@@ -394,6 +416,7 @@ class LoopRun:
     def _release(self) -> None:
         """Let another machine lead at once; where the store does not hear it, after a while."""
         if self._lead is not None:
+            self._keeper.drop(self._lead)
             with contextlib.suppress(JobError):
                 self._lead.release()
             self._lead = None

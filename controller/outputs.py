@@ -15,8 +15,8 @@ from chunk_job.contract import ExitCode, JobError
 from chunk_job.store import StoreUnavailable, open_store, write_whole
 from chunk_job.text import masked_name
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.formats import FORMATS
-from controller.records import Request
+from controller.formats import FORMATS, told_gaps_s
+from controller.records import Output, Request
 from controller.source import is_object, local_path
 from controller.transcript import Transcript, longest_transcript_bytes
 
@@ -29,6 +29,8 @@ def base_of(folder: str, stem: str) -> str:
     if not stem or stem in (".", "..") or "/" in stem or "\0" in stem:
         raise UsageProblem(f"{stem!r} is no name for a file", "rename the recording")
     if is_object(folder):
+        if not folder.isprintable():
+            raise UsageProblem(f"{folder}: no name for a folder of objects", "name another --output-dir")
         if stem.startswith(".") or not stem.isprintable():
             raise UsageProblem(f"{stem!r} is no name for an object here", "rename the recording, or write to a folder")
         return f"{folder.rstrip('/')}/{stem}"
@@ -58,6 +60,8 @@ def check_folder(folder: str) -> None:
             raise UsageProblem(f"{folder}: is no folder", "name a folder for --output-dir")
         _try_to_write(Path(folder).absolute())
         return
+    if not folder.isprintable():
+        raise UsageProblem(f"{folder}: no name for a folder of objects", "name another --output-dir")
     try:
         open_store(folder).stat("stenofleet")
     except JobError as error:
@@ -86,8 +90,9 @@ def write_outputs(request: Request, transcript: Transcript) -> tuple[tuple[str, 
     """
     written, kept = [], []
     for output in request.outputs:
-        if transcript.gaps and _better_there(place(output.base, "json"), transcript):
-            kept.append(f"{place(output.base, 'json')} has fewer gaps: it and the files beside it are left as they are")
+        better = _better_there(output, transcript) if transcript.gaps else None
+        if better:
+            kept.append(f"{better} has fewer gaps: it and the files beside it are left as they are")
             continue
         for extension in output.formats:
             where = place(output.base, extension)
@@ -103,20 +108,39 @@ def write_outputs(request: Request, transcript: Transcript) -> tuple[tuple[str, 
     return tuple(written), tuple(kept)
 
 
-def _better_there(where: str, transcript: Transcript) -> bool:
-    """Whether *where* holds a transcript of the same content and options that has fewer gaps."""
+def _better_there(output: Output, transcript: Transcript) -> str | None:
+    """A file with a transcript of the same content and options that has fewer gaps, where *output* would go.
+
+    The JSON tells. Where there is none, a text file tells by its lines about gaps: it may be another's, and is kept.
+    """
+    limit = longest_transcript_bytes(transcript.duration_ms)
+    where = place(output.base, "json")
+    data = _there(where, limit)
+    if data is not None:
+        try:
+            there = Transcript.decode(data)
+        except JobError:
+            return None
+        return where if there.same_run(transcript) and there.gaps_ms < transcript.gaps_ms else None
+    for extension in output.formats:
+        where = place(output.base, extension)
+        data = _there(where, limit)
+        if data is not None and told_gaps_s(data.decode(errors="replace")) < transcript.gaps_ms // 1000:
+            return where
+    return None
+
+
+def _there(where: str, limit: int) -> bytes | None:
+    """What is in a file or object, where it is there and no longer than a transcript."""
     try:
         if is_object(where):
             folder, _, name = where.rpartition("/")
-            data = open_store(folder).get(name, max_bytes=longest_transcript_bytes(transcript.duration_ms))
-        else:
-            data = read_file(Path(where), max_bytes=longest_transcript_bytes(transcript.duration_ms))
-        there = Transcript.decode(data)
+            return open_store(folder).get(name, max_bytes=limit)
+        return read_file(Path(where), max_bytes=limit)
     except StoreUnavailable:
         raise
     except (JobError, OSError):
-        return False
-    return there.same_run(transcript) and there.gaps_ms < transcript.gaps_ms
+        return None
 
 
 def write_output(where: str, data: bytes) -> None:

@@ -31,6 +31,9 @@ FLOOR_DB = -90.0
 LONGEST_PAD_MS = 2_000
 """What a neighbour hears beyond a forced cut, at most."""
 
+_LENGTH_FLOOR_MS, _LENGTH_CEILING_MS = 3_600_000, 1000 * 3_600_000
+_BYTES_A_SECOND = 16
+
 Cut = Literal["pause", "tight", "forced", "end"]
 
 
@@ -103,6 +106,14 @@ class Plan(Document):
         if self.duration_ms + self.offset_ms > MAX_AUDIO_MS:
             raise ValueError("longer than any recording")
         return self
+
+
+def longest_recording_ms(size_bytes: int) -> int:
+    """How long the sound in a file of that size can be: beyond, its clock or its rate is made up.
+
+    Half of what FLAC takes for digital silence; a tenth of the thriftiest speech codec. An hour in any case.
+    """
+    return min(_LENGTH_CEILING_MS, _LENGTH_FLOOR_MS + 1000 * (size_bytes // _BYTES_A_SECOND))
 
 
 def longest_chunk_ms(options: PlanOptions) -> int:

@@ -19,6 +19,7 @@ from chunk_job.store import Store, StoreUnavailable
 from controller.decide import RetryPolicy
 from controller.edges import Clock, Reporter, Runner, Settled, Stopped, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
+from controller.lead import LeadKeeper
 from controller.one_run import LoopRun
 from controller.outages import Outage, Unavailable
 
@@ -45,7 +46,10 @@ def drive(
     Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
     policy's patience before any run has ended; both leave runs that the same command resumes.
     """
-    runs = [LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock) for ticket in tickets]
+    keeper = LeadKeeper()
+    runs = [
+        LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper) for ticket in tickets
+    ]
     outage = Outage(policy, reporter, clock)
     hurried = True
     try:
@@ -62,6 +66,7 @@ def drive(
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
         _farewell(runs, runner, hurried=hurried, store_away=outage.of_store)
+        keeper.close()
     return [run.settled for run in runs if run.settled is not None]
 
 
@@ -163,7 +168,27 @@ def _tick(
     """One look at every run, in the order they were asked for; the first ones fill the window."""
     ticked = _Ticked()
     due = [run for run in runs if run.settled is None and run.is_due(now_ms)]
-    prepared = _prepare(due, window, ticked, wanted=opening.wanted)
+    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
+    unopened = window + 1 - sum(1 for run in due if run.open)
+    startable, spare = _look(due, runner, policy, window, ticked, unopened=min(opening.wanted, unopened))
+    for run in due:
+        # Whether the store is away, or only what these runs need, another run shows.
+        if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
+            break
+        if not run.open and run not in [failed for failed, _ in ticked.failed]:
+            _look([run], runner, policy, window, ticked, unopened=1)
+    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
+    ticked.settle(policy, now_ms)
+
+
+def _look(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, ticked: _Ticked, *, unopened: int
+) -> tuple[int, int]:
+    """Open up to *unopened* more of *runs*, and do what is due in those that are open.
+
+    How many intakes could still be started, and how many open runs have none yet.
+    """
+    prepared = _prepare(runs, ticked, unopened=unopened)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
     room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
@@ -183,15 +208,11 @@ def _tick(
         intake_room -= submitted.count(True)
         ahead += run.waiting()
         spare += run.unbegun and not submitted
-    startable = max(0, intake_room) if ahead < window else 0
-    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
-    ticked.settle(policy, now_ms)
+    return max(0, intake_room) if ahead < window else 0, spare
 
 
-def _prepare(runs: Sequence[LoopRun], window: int, ticked: _Ticked, *, wanted: int) -> list[LoopRun]:
-    """Lead or follow these runs, and open the next *wanted* ones; those that it came to its end for."""
-    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
-    unopened = min(wanted, window + 1 - sum(1 for run in runs if run.open))
+def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:
+    """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
     prepared = []
     for run in runs:
         if run.open or unopened > 0:

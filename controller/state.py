@@ -86,6 +86,8 @@ class RunState:
     """What spans with too little speech to decide have heard."""
     rungs: int = 0
     """Steps by which the run's options can be made to need less of a GPU."""
+    removed: frozenset[int] = frozenset()
+    """Spans whose task was removed since the last intake began, so that another one has to write it."""
     gaps_allowed: bool = False
     cancelled: bool = False
 

@@ -6,7 +6,7 @@ the store (another model folder, another place for its result) is recognised.
 
 from __future__ import annotations
 
-from chunk_job.contract import ChunkTask, TranscribeOptions, sha256_hex
+from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
 from controller.decide import degrade
 from controller.keys import RunKeys
 from controller.plan import longest_chunk_ms
@@ -44,6 +44,9 @@ def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:
     """Whether *task* is what an intake of this run would have written for *span*."""
     if task.audio_ms > longest_chunk_ms(record.plan):
         return False
+    # How many threads it takes changes speed alone: another command may have written it.
+    speed = {name: getattr(task.options, name) for name in UNHASHED}
+    record = record.model_copy(update={"options": record.options.model_copy(update=speed)})
     return any(
         task == chunk_task(record, span, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256, direct=direct)
         for direct in (False, True)

@@ -34,18 +34,17 @@ def cleaned(text: str) -> tuple[str, int]:
 
 
 def _balanced(text: str) -> tuple[str, int]:
-    """*text* in which every bidi isolate is closed, and how many closing characters closed nothing."""
-    depth = unmatched = 0
-
-    def keep(found: re.Match[str]) -> str:
-        nonlocal depth, unmatched
+    """*text* without bidi isolates that are not closed or not opened, and how many these were. It never grows."""
+    opened: list[int] = []
+    odd: set[int] = set()
+    for found in _ISOLATES.finditer(text):
         if found[0] != _POP_ISOLATE:
-            depth += 1
-        elif depth:
-            depth -= 1
+            opened.append(found.start())
+        elif opened:
+            opened.pop()
         else:
-            unmatched += 1
-            return ""
-        return found[0]
-
-    return _ISOLATES.sub(keep, text) + _POP_ISOLATE * depth, unmatched
+            odd.add(found.start())
+    odd.update(opened)
+    if not odd:
+        return text, 0
+    return "".join(character for place, character in enumerate(text) if place not in odd), len(odd)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
@@ -44,12 +44,19 @@ _ANCHOR_WORDS = 100
 """So many words a side may be anchors: more than are ever said in an overlap of four seconds."""
 _NEIGHBOUR_MS = 350
 
+_MOST_WARNINGS = 90
+"""Of those that came with a document; a few are added."""
+
+_LAST_SEEK = 1 << 53
+
 
 class SourceInfo(Document):
     """What was transcribed."""
 
     name: FileName
     identity: Sha256
+    audio_track: int | None = Field(default=None, ge=0, le=100_000)
+    """As it was asked for; None: the default one."""
 
 
 class ModelInfo(Document):
@@ -131,7 +138,7 @@ class Transcript(Document):
             update={
                 "segments": segments,
                 "text": cleaned(found.text)[0],
-                "warnings": (*found.warnings, *([_removed(removed)] if removed else [])),
+                "warnings": (*found.warnings[:_MOST_WARNINGS], *([_removed(removed)] if removed else [])),
             }
         )
 
@@ -142,11 +149,13 @@ class Transcript(Document):
 
     def is_of(self, record: RunRecord) -> bool:
         """Whether it transcribes the content of *record* with its options."""
-        return self.source.identity == record.identity and _same_words(self.options, record.options)
+        source = (self.source.identity, self.source.audio_track)
+        return source == (record.identity, record.audio_track) and _same_words(self.options, record.options)
 
     def same_run(self, other: Transcript) -> bool:
         """Whether both transcribe the same content with the same options."""
-        return self.source.identity == other.source.identity and _same_words(self.options, other.options)
+        source, theirs = ((one.source.identity, one.source.audio_track) for one in (self, other))
+        return source == theirs and _same_words(self.options, other.options)
 
 
 def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
@@ -227,12 +236,14 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
         duration_ms=plan.duration_ms + plan.offset_ms,
         success=not lost,
         status="partial" if lost else "complete",
-        source=SourceInfo(name=record.name, identity=record.identity),
+        source=SourceInfo(
+            name=cleaned(record.name)[0] or "recording", identity=record.identity, audio_track=record.audio_track
+        ),
         model=ModelInfo(name=record.options.model, digest=next(iter(digests), None)),
         options=record.options,
         chunks=tuple(_chunk(span, by_span.get(span.index), plan.offset_ms) for span in plan.spans),
         gaps=tuple(Gap(start_ms=span.start_ms + plan.offset_ms, end_ms=span.end_ms + plan.offset_ms) for span in lost),
-        warnings=(*plan.warnings, *([_removed(removed)] if removed else [])),
+        warnings=tuple(_warnings(plan, by_span.values(), removed)),
     )
 
 
@@ -251,6 +262,17 @@ def _cleaned(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], int]:
         # Each is in the text and in a word.
         total += max(removed, sum(pair[1] for pair in pairs))
     return tuple(clean), total
+
+
+def _warnings(plan: Plan, results: Iterable[ChunkResult], removed: int) -> Iterator[str]:
+    """What may be wrong with a transcript: the intake's warnings first, as many as a document holds."""
+    for warning in plan.warnings[:_MOST_WARNINGS]:
+        yield cleaned(warning)[0]
+    languages = sorted({result.language for result in results if result.language})
+    if len(languages) > 1:
+        yield f"chunks were transcribed in different languages: {', '.join(languages)}"
+    if removed:
+        yield _removed(removed)
 
 
 def _removed(count: int) -> str:
@@ -382,7 +404,7 @@ def _placed(parts: Sequence[_Part], end_ms: int) -> tuple[Segment, ...]:
             at = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
             changes = {
                 "id": len(placed),
-                "seek": segment.seek + shift // 10,
+                "seek": min(segment.seek + shift // 10, _LAST_SEEK),
                 "start_ms": start,
                 "end_ms": at,
                 "words": words,

@@ -1,4 +1,4 @@
-"""Transcripts that were written before: in the store, and in output folders.
+"""Transcripts that were written to the store before.
 
 Touches: the store. A transcript that comes back is rendered again rather than copied, and only where it is one of the
 run that asks for it.
@@ -6,11 +6,11 @@ run that asks for it.
 
 from __future__ import annotations
 
-from chunk_job.contract import DocumentInvalid, sha256_hex
+from chunk_job.contract import MAX_AUDIO_MS, DocumentInvalid, sha256_hex
 from chunk_job.store import ObjectMissing, Store
 from controller import documents
 from controller.keys import RunKeys
-from controller.plan import Plan
+from controller.plan import Plan, longest_recording_ms
 from controller.records import Final, RunRecord
 from controller.transcript import Transcript, longest_transcript_bytes
 
@@ -20,7 +20,8 @@ def stored(store: Store, record: RunRecord) -> Transcript | None:
     keys = RunKeys(record.run)
     try:
         plan = documents.valid(store, Plan, keys.plan)
-        limit = longest_transcript_bytes(plan.duration_ms + plan.offset_ms) if plan else Transcript.max_bytes
+        longest_ms = plan.duration_ms + plan.offset_ms if plan else MAX_AUDIO_MS
+        limit = longest_transcript_bytes(min(longest_ms, longest_recording_ms(record.size_bytes)))
         data = store.get(keys.transcript("json"), max_bytes=limit)
         transcript = Transcript.decode(data)
     except (ObjectMissing, DocumentInvalid):

@@ -37,7 +37,7 @@ _COMMANDS = {
     "watch": "controller.cli.looking",
     "logs": "controller.cli.looking",
     "cancel": "controller.cli.runs",
-    "clean": "controller.cli.runs",
+    "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
     "version": "controller.cli.about",
@@ -162,7 +162,8 @@ def run(arguments: list[str] | None = None) -> int:
         # In one line, whatever is in it.
         _say(printable(f"stenofleet: {error.summary}"))
         if error.advice:
-            _say(f"  {error.advice}")
+            # A part of it may come from a store: no line of it can be taken for one of ours.
+            _say("\n".join(f"  {line}" for line in error.advice.split("\n")))
         # A JobError comes from the store, asked by a command that only looks.
         return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
     except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)

@@ -20,10 +20,9 @@ import click
 from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
 from chunk_job.store import Store
 from chunk_job.text import json_line, printable
-from controller import demo, source
+from controller import demo, documents, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.runs import remove_run
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
 from controller.cli.work import SystemClock
@@ -37,6 +36,7 @@ from controller.progress import say, tell
 from controller.records import Output
 from controller.run import drive
 from controller.state import Job, Progress
+from controller.stored_runs import remove_run
 
 NEVER_MS = 1 << 40
 
@@ -247,8 +247,10 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
 
 
 def _engine(store: Store, run: str) -> str:
-    entry = next(iter(store.list(RunKeys(run).results)))
-    engine = ChunkResult.decode(store.get(entry.key)).engine
+    results = [documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
+    engine = next((result.engine for result in results if result), None)
+    if engine is None:
+        raise StenofleetError("the probe's result is gone from the store", "see who else writes to it")
     return f"{engine.device} ({engine.compute_type}, {engine.isa})"
 
 

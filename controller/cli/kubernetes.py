@@ -19,6 +19,7 @@ from controller.cli import options as shared
 from controller.edges import Runner
 from controller.errors import UsageProblem
 from controller.manifest import SECRETS, JobOptions, weights_mb
+from controller.progress import say
 
 if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
@@ -148,6 +149,14 @@ def api_of(cluster: Settings) -> Api:
     from controller.kube import connect
 
     return connect(context=cluster["context"], namespace=cluster["namespace"])
+
+
+def sweep(api: Api, run: str) -> None:
+    """Delete what is left of *run* on the cluster, and say which pods take their time."""
+    from controller import cluster
+
+    for pod in cluster.sweep(api, run):
+        say(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
 
 
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:

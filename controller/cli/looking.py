@@ -15,12 +15,12 @@ from chunk_job.text import json_line, printable
 from controller import documents
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.runs import existing_run, run_ids, worked_on
 from controller.errors import UsageProblem
-from controller.keys import MARKERS, RunKeys, is_failure, parse_result
+from controller.keys import RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, say, tell
 from controller.records import Evidence, Status
 from controller.state import Progress, heard
+from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
 _LOOK_S = 2.0
 _SILENT_S = 180.0
@@ -92,7 +92,8 @@ def logs_command(
 
 
 def _going_on(store: Store) -> list[str]:
-    return [run for run in run_ids(store) if (status := _status(store, run)) and worked_on(status)]
+    found = of_each(store, lambda run: read_status(store, run), run_ids(store))
+    return [status.run for status in found if status and is_worked_on(status)]
 
 
 def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
@@ -101,9 +102,10 @@ def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
     last: dict[str, tuple[Status | None, float]] = {}
     while True:
         now_s = time.monotonic()  # noqa: TID251 (how long a run has been silent)
-        ends = {run: _end(store, run) for run in runs}
-        for run in runs:
-            status = _status(store, run)
+        found = dict(zip(runs, of_each(store, lambda run: read_run(store, run), runs), strict=True))
+        ends = {run: one.end if one else "" for run, one in found.items()}
+        for run, one in found.items():
+            status = one.status if one else None
             if run not in last or last[run][0] != status:
                 last[run] = status, now_s
             elif now_s - last[run][1] >= _SILENT_S:
@@ -114,17 +116,6 @@ def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
                 say(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
             return max(_CODES[end] for end in ends.values())
         time.sleep(_LOOK_S)
-
-
-def _end(store: Store, run: str) -> str:
-    """The verdict; empty while it goes on."""
-    keys = RunKeys(run)
-    found = next((verdict for verdict in MARKERS if store.stat(keys.marker(verdict))), "")
-    return found or ("cancelled" if store.stat(keys.cancel) else "")
-
-
-def _status(store: Store, run: str) -> Status | None:
-    return documents.valid(store, Status, RunKeys(run).status)
 
 
 def _progress(run: str, status: Status | None, end: str) -> Progress:

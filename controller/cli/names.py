@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from chunk_job.names import near
 from chunk_job.text import printable
 from controller import source
-from controller.cli.work import refused
+from controller.cli.work import indented, refused
 from controller.edges import Settled
 from controller.errors import MediaProblem
 from controller.progress import say
@@ -45,7 +45,7 @@ def report_refused(item: Settled) -> None:
     """Write to stderr why a recording never became a run, and what to do."""
     say(printable(item.summary))
     if item.advice:
-        say(f"  {printable(item.advice)}")
+        say(indented(item.advice))
 
 
 def hinted(name: str, error: MediaProblem) -> MediaProblem:

@@ -23,6 +23,7 @@ from controller.errors import EnvironmentProblem, UsageProblem
 from controller.keys import RunKeys
 from controller.outputs import base_of, check_folder, place
 from controller.plan import PLANNER, PlanOptions
+from controller.progress import say
 from controller.records import Format, LocalRequest, Output, Request, RunRecord, Source
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
@@ -164,7 +165,10 @@ def keep_local(store: Store, tickets: Iterable[Ticket]) -> None:
     requests = shared.local_requests()
     for ticket in tickets:
         run = ticket.record.run
-        requests.keep(LocalRequest(run=run, store=store.url, record=ticket.record, request=ticket.request))
+        why = requests.keep(LocalRequest(run=run, store=store.url, record=ticket.record, request=ticket.request))
+        if why:
+            say(f"not kept on this machine ({why}): to resume a run, give this whole command again")
+            return
 
 
 def output_stem(uri: str) -> str:

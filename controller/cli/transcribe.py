@@ -16,7 +16,6 @@ from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.names import look
-from controller.cli.runs import existing_run
 from controller.cli.tickets import (
     joined,
     keep_local,
@@ -34,6 +33,7 @@ from controller.outputs import base_of, check_folder
 from controller.plan import PlanOptions
 from controller.progress import ask, say
 from controller.records import Format, Output
+from controller.stored_runs import existing_run
 
 
 @click.command("transcribe", cls=shared.Sectioned)
@@ -60,6 +60,7 @@ from controller.records import Format, Output
     "--round",
     "round_id",
     default="",
+    callback=shared.text(most=200),
     metavar="ID",
     help="For what starts this command again after a crash: with the same ID a verdict stays one.",
 )

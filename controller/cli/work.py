@@ -79,7 +79,7 @@ def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, 
         # What a cluster needs besides is a line of options.
         say("to go on: give the same command again")
         return
-    # Its options are asked anew, all the others lie in the store.
+    # How jobs run is asked again; all the rest is kept on this machine.
     where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
     for run in begun[:_MOST_TOLD]:
         say(f"to go on: stenofleet resume {run} --store {store.url}{where}")
@@ -127,7 +127,7 @@ def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> Non
         parts = dict.fromkeys([item.name, item.verdict, item.summary])
         say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
         if item.advice:
-            say(f"  {item.advice}")
+            say(indented(item.advice))
     elif not quiet and not as_json:
         say(printable(f"{item.name}: {item.summary} (run {item.run})"))
     for warning in item.warnings:
@@ -135,6 +135,11 @@ def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> Non
     if not as_json:
         for file in item.files:
             write_path(file, null=null)
+
+
+def indented(advice: str) -> str:
+    """Advice as lines that cannot be taken for others: a part of it may come from a store."""
+    return "\n".join(f"  {line}" for line in advice.split("\n"))
 
 
 def refused(name: str, error: MediaProblem) -> Settled:

@@ -12,6 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -153,6 +154,43 @@ def test_a_prefix_is_a_folder_not_the_beginning_of_a_name(store: Store) -> None:
 def test_a_listing_of_nothing_is_empty(store: Store) -> None:
     assert keys(store, "") == []
     assert keys(store, "runs/") == []
+
+
+def test_folders_are_named_in_key_order_without_what_lies_in_them(store: Store) -> None:
+    for key in ("w/a-b/x", "w/a/1", "w/a/deeper/2", "w/a0/x", "w/b", "w/c/d/e/f", "wa/x", "x"):
+        store.put(key, b"1")
+    # A slash sorts behind a hyphen and before a digit.
+    assert list(store.folders("w/")) == ["a-b", "a", "a0", "c"]
+    assert list(store.folders("w/a/")) == ["deeper"]
+    assert list(store.folders("")) == ["w", "wa"]
+    assert list(store.folders("w/b/")) == list(store.folders("nothing/")) == list(store.folders("w/a/deeper/")) == []
+
+
+def test_a_folder_is_named_until_its_last_object_is_deleted(store: Store) -> None:
+    for key in ("w/a/1", "w/a/2/3"):
+        store.put(key, b"1")
+    store.delete("w/a/1")
+    assert list(store.folders("w/")) == ["a"]
+    store.delete("w/a/2/3")
+    assert list(store.folders("w/")) == list(store.folders("")) == []
+
+
+@pytest.mark.parametrize("prefix", ["/", "../", "a/../", "a//b/", ".hidden/"])
+def test_folders_of_a_prefix_that_is_none_are_refused(store: Store, prefix: str) -> None:
+    with pytest.raises(JobError, match="not an object key"):
+        list(store.folders(prefix))
+
+
+def test_threads_share_a_store(store: Store) -> None:
+    def work(number: int) -> tuple[bytes, list[str], list[str], bool]:
+        store.put(f"w/{number:03}/x", str(number).encode())
+        found = store.get(f"w/{number:03}/x"), keys(store, f"w/{number:03}/"), list(store.folders(f"w/{number:03}/"))
+        return *found, store.stat(f"w/{number:03}/y") is None
+
+    with ThreadPoolExecutor(16) as pool:
+        done = list(pool.map(work, range(128)))
+    assert done == [(str(number).encode(), [f"w/{number:03}/x"], [], True) for number in range(128)]
+    assert list(store.folders("w/")) == [f"{number:03}" for number in range(128)]
 
 
 def test_an_entry_tells_size_and_time(store: Store) -> None:
@@ -305,6 +343,12 @@ def test_a_file_system_that_is_read_only_is_reported_as_one(
     assert denied.value.advice == "mount that file system for writing, or choose another --store"
 
 
+def test_hidden_folders_are_not_named(file_store: FileStore) -> None:
+    file_store.put("a/b", b"1")
+    (file_store.root / ".local" / "locks").mkdir(parents=True)
+    assert list(file_store.folders("")) == ["a"]
+
+
 def test_empty_folders_do_not_stay(file_store: FileStore) -> None:
     file_store.put("a/b/c/d", b"")
     file_store.put("a/e", b"")
@@ -382,6 +426,7 @@ def test_another_url_is_no_store(url: str) -> None:
 
 def test_a_store_that_is_only_looked_at_makes_no_folder(file_store: FileStore) -> None:
     assert keys(file_store, "runs/") == []
+    assert list(file_store.folders("runs/")) == []
     assert file_store.stat("runs/a") is None
     file_store.delete("runs/a")
     assert not file_store.root.exists()
@@ -455,6 +500,7 @@ def test_what_is_no_plain_file_is_no_object(
     assert file_store.stat("a/x") is None
     assert keys(file_store, "") == ["a/real"]
     assert keys(file_store, "a/x/") == []
+    assert list(file_store.folders("a/")) == list(file_store.folders("a/x/")) == []
 
 
 @STRANGE
@@ -508,6 +554,8 @@ def test_no_verb_follows_a_link_below_the_folder(
             read(f"{place}/file")
     assert file_store.stat(f"{place}/file") is None
     assert keys(file_store, "") == keys(file_store, f"{place}/") == keys(file_store, f"{place}/empty/") == []
+    assert list(file_store.folders(f"{place}/")) == list(file_store.folders(f"{place}/empty/")) == []
+    assert place.rpartition("/")[2] not in list(file_store.folders(f"{place.rpartition('/')[0]}/".lstrip("/")))
     for key in (f"{place}/file", f"{place}/empty/x", f"{place}/nothing"):
         file_store.delete(key)
     for prefix in ("a/", f"{place}/", f"{place}/empty/"):
@@ -605,6 +653,7 @@ def test_no_verb_leaves_a_descriptor_behind(file_store: FileStore, outside: Path
     verbs: list[Callable[[str], object]] = [
         file_store.get,
         file_store.stat,
+        lambda key: list(file_store.folders(f"{key}/")),
         file_store.delete,
         lambda key: file_store.open(key).close(),
         lambda key: file_store.open(key, max_bytes=1),

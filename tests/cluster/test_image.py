@@ -22,7 +22,7 @@ MOST_BYTES = {"controller": 900_000_000, "chunk-job": 1_800_000_000}
 TREE = "org.opencontainers.image"
 FOREIGN = {
     "controller": {"av", "ctranslate2", "faster-whisper", "onnxruntime", "pip", "torch", "transformers"},
-    "chunk-job": {"jiwer", "kubernetes", "pip", "rich", "stamina", "torch", "transformers"},
+    "chunk-job": {"jiwer", "kubernetes", "pip", "rich", "torch", "transformers"},
 }
 TOOLS = ("cc", "gcc", "g++", "make", "pip", "pip3", "ld")
 INSTALLED = """

@@ -702,6 +702,9 @@ def test_no_room_for_a_rendering_leaves_what_was_there(
 def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> None:
     put_run(line.store, fakes.RUN)
     line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
+    assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path(f'{fakes.RUN}.vtt').absolute()}\n"
+    record = fakes.record()
+    tickets.keep_local(line.store, [Ticket(record=record, request=fakes.request(record))])
     assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 

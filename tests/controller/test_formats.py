@@ -265,7 +265,10 @@ GOLDEN = {
         '"avg_logprob":-0.2,"compression_ratio":1.1,"no_speech_prob":0.0,"words":['
         '{"word":" The end.","start":20.5,"end":20.9,"probability":0.9}]}],'
         '"language":"en","schema":"stenofleet.transcript/1","duration":30.0,"language_probability":0.9,'
-        '"success":false,"status":"partial","source":{"name":"talk.mp4","identity":"' + "ab" * 32 + '"},'
+        '"success":false,"status":"partial","source":{"name":"talk.mp4","identity":"'
+        + "ab"
+        * 32
+        + '","audio_track":null},'
         '"model":{"name":"tiny","digest":"' + "d" * 64 + '"},'
         '"options":{"model":"tiny","language":"en","task":"transcribe","device":"auto","compute_type":"auto",'
         '"beam_size":5,"temperature":[0.0,0.2,0.4,0.6,0.8,1.0],"batch_size":0,"vad_filter":true,'

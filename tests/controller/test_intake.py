@@ -281,7 +281,7 @@ def test_a_request_or_record_that_is_not_the_one_is_refused(
     ordered.store.put(key, ordered.store.get(key) + b"\n")
     with pytest.raises(JobError, match="is not the one") as refused:
         ordered.run()
-    assert refused.value.code == ExitCode.BAD_INPUT
+    assert refused.value.code == ExitCode.STORE_UNAVAILABLE, "the recording is not to blame"
 
 
 def test_a_missing_track_is_told_with_the_files_name(tmp_path: Path, talk: tuple[Path, object]) -> None:

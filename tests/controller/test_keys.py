@@ -13,7 +13,7 @@ from controller.keys import MARKERS, ResultKey, RunKeys, TaskKey
 RUN = "0123456789abcdef"
 OURS = RunKeys(RUN)
 spans = st.integers(min_value=0, max_value=9_999_999)
-attempts = st.integers(min_value=1, max_value=9_999_999)
+attempts = st.integers(min_value=1, max_value=999_999)
 uids = st.from_regex(r"[0-9A-Za-z-]+", fullmatch=True)
 
 READERS: dict[str, Callable[[str], object]] = {

@@ -1,12 +1,16 @@
 """Who leads a run where machines share its store: claims, renewals, deaths and sleeps, with a time of its own."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from chunk_job.store import FileStore
+from chunk_job.store import FileStore, StoreUnavailable
+from controller import lead as lead_module
 from controller.keys import RunKeys
-from controller.lead import LOOK_MS, LOOKS, RENEW_MS, StoreLead
+from controller.lead import LOOK_MS, LOOKS, RENEW_MS, LeadKeeper, StoreLead
+from controller.records import Lead
 from tests import fakes
 
 KEY = RunKeys(fakes.RUN).lead
@@ -129,3 +133,53 @@ def test_nobody_holds_what_is_not_there_or_was_ours(world: World) -> None:
     assert not world.lead("there").held_elsewhere(lambda _: None)
     world.passes(2 * LOOK_MS, world.lead("here"))
     assert not world.lead("here").held_elsewhere(lambda _: None)
+
+
+def test_a_lead_is_renewed_while_its_owners_loop_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lead_module, "RENEW_MS", 20)
+    store = FileStore(tmp_path)
+    ours, theirs = StoreLead(store, fakes.RUN, "here"), StoreLead(store, fakes.RUN, "there")
+    keeper = LeadKeeper()
+    keeper.keep(ours)
+    try:
+        # The loop: claims, and then merges for a long time.
+        assert [ours.ask(now_ms=look * LOOK_MS) for look in range(2)] == ["undecided", "leading"]
+        standings = set()
+        for look in range(3 * LOOKS):
+            time.sleep(0.03)
+            standings.add(theirs.ask(now_ms=look * LOOK_MS))
+        assert standings == {"undecided", "following"}
+        assert ours.ask(now_ms=LOOK_MS) == "leading"
+    finally:
+        keeper.close()
+
+
+def test_a_lead_that_was_taken_is_not_taken_back_by_the_thread(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    ours = StoreLead(store, fakes.RUN, "here")
+    assert [ours.ask(now_ms=look * LOOK_MS) for look in range(2)] == ["undecided", "leading"]
+    store.put(RunKeys(fakes.RUN).lead, Lead(run=fakes.RUN, owner="f" * 16, place="there", beat=1).encode())
+    for _ in range(3):
+        ours.renew()
+    assert ours.ask(now_ms=LOOK_MS) == "following"
+    assert Lead.decode(store.get(RunKeys(fakes.RUN).lead)).owner == "f" * 16
+
+
+def test_a_store_that_is_away_does_not_end_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lead_module, "RENEW_MS", 5)
+    asked = threading.Event()
+
+    class Away:
+        def renew(self) -> None:
+            if renewed:
+                asked.set()
+            renewed.append(1)
+            raise StoreUnavailable("away", "wait")
+
+    renewed: list[int] = []
+    keeper = LeadKeeper()
+    keeper.keep(Away())  # type: ignore[arg-type]
+    try:
+        assert asked.wait(20)
+    finally:
+        keeper.close()

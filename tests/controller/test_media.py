@@ -16,7 +16,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import fence, media
+from controller import fence, media, plan
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.media import BLOCK_SAMPLES, AudioTrack, FlacWriter, Media, Pcm, decode, levels, probe
 from controller.plan import FLOOR_DB
@@ -416,9 +416,9 @@ def test_an_ffmpeg_that_is_ended_is_an_error_and_not_a_short_recording(tmp_path:
 @pytest.mark.process
 def test_a_recording_is_at_most_as_long_as_its_size_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(90))
-    monkeypatch.setattr(fence, "_LENGTH_CEILING_S", 90)
+    monkeypatch.setattr(plan, "_LENGTH_CEILING_MS", 90_000)
     assert len(decoded(path)) == 90 * RATE
-    monkeypatch.setattr(fence, "_LENGTH_CEILING_S", 89)
+    monkeypatch.setattr(plan, "_LENGTH_CEILING_MS", 89_000)
     with pytest.raises(MediaProblem, match="does not end after 0 h, far more than a file of its size can hold"):
         decoded(path)
 

@@ -336,6 +336,20 @@ def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_windo
     assert begun[-1] == (64, 62), "an eighth of the window are intakes, and two more runs are ready for the next ones"
 
 
+def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(house: House) -> None:
+    bad = [f"{number:04x}{0:012x}" for number in range(3)]
+
+    class Blocked(JournalStore):
+        def put(self, key: str, data: bytes) -> None:
+            if any(key.startswith(RunKeys(run).work) for run in bad):
+                raise StoreUnavailable(f"{key} is in the way", "remove it")
+            super().put(key, data)
+
+    house.store = Blocked(house.folder / "store")
+    settled = house.command(*(ticket(fakes.record(run)) for run in bad), ticket(), window=8)
+    assert [one.verdict for one in settled] == ["failed"] * 3 + ["complete"]
+
+
 def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
     house.chunks_ms = (10_000,)
     tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]

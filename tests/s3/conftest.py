@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from urllib3 import HTTPConnectionPool
 
 from chunk_job import s3_client
 from chunk_job.store import Store, open_store
@@ -41,6 +43,20 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(environment: pytest.MonkeyPatch, bucket: str) -> Store:
     return open_store(f"s3://{bucket}/some/prefix")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The requests of this process, as they are sent: method and address."""
+    sent: list[str] = []
+    urlopen = HTTPConnectionPool.urlopen
+
+    def counted(pool: HTTPConnectionPool, method: str, url: str, *rest: Any, **more: Any) -> Any:
+        sent.append(f"{method} {url}")
+        return urlopen(pool, method, url, *rest, **more)
+
+    monkeypatch.setattr(HTTPConnectionPool, "urlopen", counted)
+    return sent
 
 
 @pytest.fixture

@@ -19,6 +19,17 @@ def test_a_listing_of_several_pages_is_whole_and_in_order(store: Store) -> None:
     assert [entry.key for entry in store.list("work/3/")] == [key for key in keys if key.startswith("work/3/")]
 
 
+def test_folders_of_several_pages_are_named_whole_and_in_order_by_one_request_a_page(
+    store: Store, asked: list[str]
+) -> None:
+    names = [f"{n:05}" for n in range(1500)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.put(key, b"1"), (f"work/{name}/{n}" for name in names for n in range(2))))
+    asked.clear()
+    assert list(store.folders("work/")) == names
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize("form", ["s3://{}", "s3://{}/"])
 def test_a_whole_bucket_is_a_store(environment: pytest.MonkeyPatch, bucket: str, form: str) -> None:
     store = open_store(form.format(bucket))
@@ -45,6 +56,7 @@ def test_keys_may_hold_any_letters(store: Store, server: Server, bucket: str) ->
     for key in keys:
         store.put(key, key.encode())
     assert [entry.key for entry in store.list("")] == keys
+    assert sorted(store.folders("")) == sorted({key.partition("/")[0] for key in keys if "/" in key})
     for key in keys:
         assert store.get(key) == key.encode()
         entry = store.stat(key)
@@ -57,6 +69,8 @@ def test_objects_of_others_are_not_ours(store: Store, server: Server, bucket: st
         server.client().put_object(bucket_name=bucket, object_name=name, data=io.BytesIO(b""), length=0)
     store.put("a/x", b"1")
     assert [entry.key for entry in store.list("")] == ["a/x"]
+    assert list(store.folders("")) == ["a"]
+    assert list(store.folders("a/")) == []
 
 
 @pytest.mark.parametrize("extra", [0, 1])

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from chunk_job.contract import Language
 from chunk_job.store import FileStore, Store, open_store
-from tests.tamper.scene import Scene
+from controller.records import Evidence, Lead
+from tests import fakes
+from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene
 from tests.testbed.fixtures import bucket, environment, server
 
 __all__ = ["bucket", "environment", "server"]
@@ -30,3 +33,21 @@ def store(request: pytest.FixtureRequest) -> Store:
 @pytest.fixture
 def scene(store: Store, tmp_path: Path) -> Scene:
     return Scene(store, tmp_path)
+
+
+@pytest.fixture
+def whole(scene: Scene) -> dict[str, bytes]:
+    """A run that is complete, with one failed attempt, and a neighbour that is complete too."""
+    scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    objects = scene.objects()
+    evidence = Evidence(
+        run=fakes.RUN, round="0000cafe", span=1, attempt=1, failure="NATIVE_CRASH", summary="", advice="", details=(),
+        ended_ms=1,
+    )  # fmt: skip
+    language = Language(language="pt", probability=0.5, speech_ms=1, span=1)
+    objects[KEYS.failure(1, 1, "0000cafe")] = evidence.encode()
+    objects[KEYS.language] = language.encode()
+    objects[KEYS.language_note(1)] = language.encode()
+    objects[KEYS.lead] = Lead(run=fakes.RUN, owner="0" * 16, place="here", beat=1).encode()
+    assert objects.keys() >= DOCUMENTS.keys()
+    return objects

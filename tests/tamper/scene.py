@@ -3,15 +3,20 @@
 Used by every test of this folder on files and on MinIO.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
 from chunk_job.store import Store
 from controller.decide import RetryPolicy
 from controller.edges import Settled, Ticket
 from controller.keys import RunKeys
-from controller.records import Format, RunRecord
+from controller.plan import Plan
+from controller.records import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
 from controller.run import drive
+from controller.transcript import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, Recorder, Script
 
@@ -29,6 +34,7 @@ class Scene:
         self.out = folder / "out"
         self.clock = FakeClock()
         self.reporter = Recorder()
+        self.chunks_ms: tuple[int, ...] = (10_000, 10_000, 10_000)
         self.runner = FakeRunner(store, self.clock)
 
     def ticket(self, record: RunRecord | None = None, *, gaps: bool = False) -> Ticket:
@@ -46,7 +52,7 @@ class Scene:
     ) -> list[Settled]:
         """One command from its start to its end."""
         self.reporter = Recorder()
-        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile)
+        self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         return drive(
             tickets or [self.ticket()],
             store=self.store,
@@ -72,3 +78,41 @@ class Scene:
     def outputs(self) -> dict[str, bytes]:
         """Every file of the output folder."""
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())} if self.out.exists() else {}
+
+
+# ---------------------------------------------------------------- the objects of a run
+
+
+RESULT = f"{KEYS.results_of(0)}a1-u.json"
+DOCUMENTS: dict[str, type[Document]] = {
+    KEYS.record: RunRecord,
+    KEYS.request: Request,
+    KEYS.round: Round,
+    KEYS.lead: Lead,
+    KEYS.plan: Plan,
+    KEYS.status: Status,
+    KEYS.final: Final,
+    KEYS.marker("complete"): Outcome,
+    KEYS.transcript("json"): Transcript,
+    KEYS.task(0): ChunkTask,
+    KEYS.language: Language,
+    KEYS.language_note(1): Language,
+    RESULT: ChunkResult,
+    KEYS.failure(1, 1, "0000cafe"): Evidence,
+}
+"""Every document of a run that a controller reads, by where it lies."""
+
+
+def unfinished(whole: dict[str, bytes]) -> dict[str, bytes]:
+    """The run without its end: what a command works on."""
+    ended = [
+        KEYS.marker("complete"),
+        KEYS.final,
+        *(KEYS.transcript(one) for one in ("txt", "srt", "vtt", "tsv", "json")),
+    ]
+    return {key: data for key, data in whole.items() if key not in ended}
+
+
+def changed(data: bytes, **changes: Any) -> bytes:
+    """A document's bytes with other values in some of its fields."""
+    return json.dumps(json.loads(data) | changes).encode()

@@ -8,60 +8,11 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
-from controller.plan import Plan
-from controller.records import Evidence, Final, Lead, Outcome, Output, Request, Round, RunRecord, Status
-from controller.transcript import Transcript
+from chunk_job.contract import ChunkResult, Document
+from controller.records import Evidence, Output, Request, Round
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
-from tests.tamper.scene import KEYS, OTHER, Scene
-
-RESULT = f"{KEYS.results_of(0)}a1-u.json"
-DOCUMENTS: dict[str, type[Document]] = {
-    KEYS.record: RunRecord,
-    KEYS.request: Request,
-    KEYS.round: Round,
-    KEYS.lead: Lead,
-    KEYS.plan: Plan,
-    KEYS.status: Status,
-    KEYS.final: Final,
-    KEYS.marker("complete"): Outcome,
-    KEYS.transcript("json"): Transcript,
-    KEYS.task(0): ChunkTask,
-    KEYS.language: Language,
-    KEYS.language_note(1): Language,
-    RESULT: ChunkResult,
-    KEYS.failure(1, 1, "0000cafe"): Evidence,
-}
-"""Every document of a run that a controller reads, by where it lies."""
-
-
-@pytest.fixture
-def whole(scene: Scene) -> dict[str, bytes]:
-    """A run that is complete, with one failed attempt, and a neighbour that is complete too."""
-    scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
-    objects = scene.objects()
-    evidence = Evidence(
-        run=fakes.RUN, round="0000cafe", span=1, attempt=1, failure="NATIVE_CRASH", summary="", advice="", details=(),
-        ended_ms=1,
-    )  # fmt: skip
-    language = Language(language="pt", probability=0.5, speech_ms=1, span=1)
-    objects[KEYS.failure(1, 1, "0000cafe")] = evidence.encode()
-    objects[KEYS.language] = language.encode()
-    objects[KEYS.language_note(1)] = language.encode()
-    objects[KEYS.lead] = Lead(run=fakes.RUN, owner="0" * 16, place="here", beat=1).encode()
-    assert objects.keys() >= DOCUMENTS.keys()
-    return objects
-
-
-def unfinished(whole: dict[str, bytes]) -> dict[str, bytes]:
-    """The run without its end: what a command works on."""
-    ended = [
-        KEYS.marker("complete"),
-        KEYS.final,
-        *(KEYS.transcript(one) for one in ("txt", "srt", "vtt", "tsv", "json")),
-    ]
-    return {key: data for key, data in whole.items() if key not in ended}
+from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished
 
 
 def huge(kind: type[Document]) -> bytes:
@@ -111,10 +62,6 @@ def test_a_changed_document_costs_that_run_at_most(
         now = scene.objects()
         assert {name: now.get(name) for name in neighbour} == neighbour, key
         assert all(name.split("/")[1] in (fakes.RUN, OTHER.run) for name in now), key
-
-
-def changed(data: bytes, **changes: Any) -> bytes:
-    return json.dumps(json.loads(data) | changes).encode()
 
 
 EVIL = "file:///tmp/stenofleet-evil/transcript"

@@ -13,12 +13,12 @@ from chunk_job.contract import sha256_hex
 from chunk_job.store import FileStore, Store
 from controller import source
 from controller.cli import options as shared
-from controller.cli import transcribe
+from controller.cli import transcribe, work
 from controller.cli.tickets import keep_local, make_ticket
-from controller.edges import Ticket
+from controller.edges import Settled, Ticket
 from controller.keys import RunKeys
 from controller.plan import PlanOptions
-from controller.records import Output, Request
+from controller.records import Output, Request, Source
 from tests import fakes
 from tests.tamper.scene import Scene
 
@@ -248,3 +248,59 @@ def test_only_the_same_store_and_run_is_found_on_this_machine(
     assert requests.find(store.url, "e" * 16) is None
     kept.write_bytes(b"{")
     assert requests.find(store.url, ticket.record.run) is None
+
+
+def test_render_calls_its_files_by_what_this_machine_knows_and_not_by_what_the_store_says(
+    store: Store, line: Line, scene: Scene
+) -> None:
+    scene.command()
+    keys = RunKeys(fakes.RUN)
+    planted = json.loads(store.get(keys.transcript("json")))
+    planted["source"]["name"] = "requirements.mp4"
+    store.put(keys.transcript("json"), json.dumps(planted).encode())
+    store.delete(keys.final)
+    Path("requirements.txt").write_text("mine")
+    code, out, err = line("render", fakes.RUN, "-f", "txt")
+    assert code == 0, err
+    assert out == f"{Path(f'{fakes.RUN}.txt').absolute()}\n"
+    assert Path("requirements.txt").read_text() == "mine"
+
+
+def test_advice_of_the_store_cannot_be_taken_for_ours(
+    store: Store, line: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settled = Settled(run="", name="talk.mp4", verdict="failed", summary="so", advice="x\nstenofleet: run evil")
+    work.report([settled], as_json=False, quiet=False)
+    assert "\nstenofleet: run evil" not in capsys.readouterr().err
+
+
+def test_a_state_folder_that_cannot_be_used_is_said_and_resume_works_by_a_folder(
+    store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    keep_local(store, [ticket])
+    assert "give this whole command again" in capsys.readouterr().err
+    code, _, err = line("resume", ticket.record.run, "-o", "mine")
+    assert code == 0, err
+    assert asked[0].record == ticket.record
+
+
+@pytest.mark.parametrize("round_id", ["x" * 5_000, "\udcff"])
+def test_a_round_is_a_short_text(line: Line, asked: list[Ticket], tmp_path: Path, round_id: str) -> None:
+    (tmp_path / "here" / "talk.wav").write_bytes(b"x")
+    code, _, err = line("transcribe", "talk.wav", "--model", "tiny", "--round", round_id)
+    assert (code, asked) == (2, [])
+    assert "--round" in err
+
+
+@pytest.mark.parametrize("folder", ["s3://b/o\nut", "https://host/x?token=abc"])
+def test_an_output_folder_that_cannot_be_is_told(line: Line, asked: list[Ticket], tmp_path: Path, folder: str) -> None:
+    (tmp_path / "here" / "50%00.wav").write_bytes(b"x")
+    code, _, err = line("transcribe", "50%00.wav", "--model", "tiny", "-o", folder)
+    assert (code, asked) == (2, [])
+    assert "abc" not in err
+
+
+def test_a_percent_sign_is_a_letter_like_any_other_in_the_name_of_an_object() -> None:
+    raw = json.loads(fakes.request(fakes.record()).source.encode()) | {"uri": "s3://bucket/a%00b.wav"}
+    assert Source.decode(json.dumps(raw).encode()).uri == "s3://bucket/a%00b.wav"

@@ -1,0 +1,102 @@
+"""``clean``: removes runs from the store, but none that somebody works on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from chunk_job.store import Store
+from controller.cli import kubernetes
+from controller.cli import options as shared
+from controller.edges import Runner
+from controller.errors import UsageProblem
+from controller.keys import RUNS, WORK
+from controller.lead import LOOK_MS, LOOKS, StoreLead
+from controller.progress import ask, say
+from controller.stored_runs import (
+    existing_run,
+    is_there,
+    is_worked_on,
+    of_each,
+    read_status,
+    remove_run,
+    run_ids,
+)
+
+if TYPE_CHECKING:
+    # As in kubernetes.py: it is loaded where a cluster is asked.
+    from controller.kube import Api
+
+_HOMES = (RUNS, WORK)
+_AT_ONCE = 32
+"""Runs of a server's store that are checked together: whether anybody renews a lead takes up to twenty seconds."""
+
+_PAUSE_S = 0.5
+_PATIENCE_S = 2.0
+"""How long another ``clean`` may have a run of a folder. On a server it checks the lead as we do."""
+
+
+@click.command("clean", cls=shared.Sectioned)
+@click.argument("runs", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All runs nobody works on.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@kubernetes.runner_option
+@shared.store_option
+@kubernetes.place_options
+def clean_command(
+    runs: tuple[str, ...], *, everything: bool, yes: bool, runner: str, store: str | None, context: str, namespace: str
+) -> int:
+    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders stay.
+
+    With --runner kubernetes the Jobs that a stopped controller has left go first: they would write results again.
+    """
+    opened = shared.store_at(store)
+    if everything == bool(runs):
+        raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
+    named = run_ids(opened, homes=_HOMES) if everything else (existing_run(opened, run, homes=_HOMES) for run in runs)
+    chosen = list(dict.fromkeys(named))
+    if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
+        raise click.Abort
+    cluster: Api | None = None
+    if chosen and runner == "kubernetes":
+        cluster = kubernetes.api_of({"context": context, "namespace": namespace})
+    here = shared.runner_for(opened)
+    gone = of_each(opened, lambda run: _remove(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
+    kept = 0
+    for run, is_gone in zip(chosen, gone, strict=True):
+        if not is_gone:
+            say(f"run {run} is being worked on: cancel it first")
+            kept += 1
+    say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
+    return 4 if kept else 0
+
+
+def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:
+    """Remove the run unless somebody works on it. Whether it is gone, by whomever it was removed."""
+    if not _locked(store, run, here):
+        return not is_there(store, run, homes=_HOMES)
+    # Only as long as it takes: each lock is an open file, and whoever asks for the same run next may have it.
+    try:
+        if store.remote and StoreLead(store, run, here.place(run)).held_elsewhere(here.wait):
+            return False
+        if cluster:
+            kubernetes.sweep(cluster, run)
+        remove_run(store, run)
+        shared.local_requests().forget(store.url, run)
+    finally:
+        here.release(run)
+    return True
+
+
+def _locked(store: Store, run: str, here: Runner) -> bool:
+    """Whether the run's lock is ours now. Another ``clean`` that has it is waited for: who works on a run says so."""
+    patience_s = LOOKS * LOOK_MS / 1000 if store.remote else 0.0
+    for _ in range(round((patience_s + _PATIENCE_S) / _PAUSE_S)):
+        if here.lead(run):
+            return True
+        status = read_status(store, run)
+        if (status and is_worked_on(status)) or not is_there(store, run, homes=_HOMES):
+            return False
+        here.wait(_PAUSE_S)
+    return here.lead(run)

@@ -1,0 +1,227 @@
+"""Documents that are valid one by one and do not fit together, and what lies where a run's objects should be."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunk_job.contract import ChunkResult, ExitCode, Language
+from chunk_job.store import FileStore
+from controller.edges import Ticket
+from controller.transcript import Transcript
+from tests import fakes
+from tests.fakes import CRASH, DONE, Deed
+from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished
+
+
+def test_a_number_that_no_run_reaches_fails_that_run_alone(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(0))}
+    begun[f"{KEYS.results_of(0)}a999999-x.json"] = b"{}"
+    begun[KEYS.audio(0)] = b"flac"
+    scene.lay(begun)
+    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    assert [one.verdict for one in settled] == ["failed", "complete"]
+    assert "no number is left for another attempt" in settled[0].summary
+
+
+def test_a_number_beyond_all_is_no_attempt(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(0))}
+    begun[f"{KEYS.results_of(0)}a1000000-x.json"] = b"{}"
+    begun[KEYS.audio(0)] = b"flac"
+    scene.lay(begun)
+    (settled,) = scene.command()
+    assert settled.verdict == "complete"
+    assert (0, 1) in [(job.span, job.attempt) for job in scene.runner.submitted]
+
+
+def test_as_many_warnings_as_a_plan_holds_and_one_more(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = unfinished(whole)
+    begun[KEYS.plan] = changed(whole[KEYS.plan], warnings=["odd \u202e \x1b"] * 100)
+    result = ChunkResult.decode(whole[RESULT])
+    said = result.segments[0].model_copy(update={"text": " a\x1b"})
+    begun[RESULT] = result.model_copy(update={"segments": (said,), "text": " a\x1b"}).encode()
+    scene.lay(begun)
+    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    assert [one.verdict for one in settled] == ["complete", "complete"]
+    stored = Transcript.decode(scene.store.get(KEYS.transcript("json")))
+    assert stored.warnings[-1] == "1 control character removed from the text"
+    assert "\u202e" not in scene.store.get(KEYS.transcript("json")).decode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": " " + "\u2066" * 5_000},
+        {"seek": 1 << 53},
+        {"id": 1 << 53},
+        {"avg_logprob": -1e6},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_valid_result_never_makes_a_transcript_that_is_none(
+    scene: Scene, whole: dict[str, bytes], change: dict[str, Any]
+) -> None:
+    begun = unfinished(whole)
+    key = f"{KEYS.results_of(2)}a1-u.json"
+    result = ChunkResult.decode(whole[key])
+    text = change.get("text", result.segments[0].text)
+    words = tuple({**word, "word": text} for word in result.segments[0].words)
+    said = result.segments[0].model_copy(update={**change, "words": words})
+    begun[key] = result.model_copy(update={"segments": (said,)}).encode()
+    scene.lay(begun)
+    (settled,) = scene.command()
+    assert settled.verdict == "complete"
+    assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).status == "complete"
+    (again,) = scene.command()
+    assert (again.verdict, scene.runner.submitted) == ("complete", [])
+    assert scene.reporter.said("is already complete")
+
+
+def test_chunks_in_different_languages_are_a_warning(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = unfinished(whole)
+    begun[RESULT] = changed(whole[RESULT], language="pt")
+    scene.lay(begun)
+    (settled,) = scene.command()
+    assert settled.warnings == ("chunks were transcribed in different languages: en, pt",)
+
+
+@pytest.mark.parametrize("found", [b"garbage", None], ids=["damaged", "gone"])
+def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene: Scene, found: bytes | None) -> None:
+    record = fakes.record(language=None)
+
+    def meanwhile(_: int) -> None:
+        if len(list(scene.store.list(KEYS.results))) == 1 and not scene.runner.cancelled_runs:
+            scene.runner.cancelled_runs.add("once")
+            if found is None:
+                scene.store.delete(KEYS.language)
+            else:
+                scene.store.put(KEYS.language, found)
+
+    def script(job: Any) -> Deed:
+        return Deed(leaves="result", takes_ms=200 + 500 * (job.span or 0))
+
+    (settled,) = scene.command(scene.ticket(record), script=script, meanwhile=meanwhile)
+    assert settled.verdict == "complete"
+    (again,) = scene.command(scene.ticket(record))
+    assert again.verdict == "complete"
+
+
+def test_a_language_that_is_no_document_is_decided_again(scene: Scene, whole: dict[str, bytes]) -> None:
+    record = fakes.record(language=None)
+    scene.lay({})
+    scene.store.put(KEYS.language, b"garbage")
+    (settled,) = scene.command(scene.ticket(record))
+    assert settled.verdict == "complete"
+    assert Language.decode(scene.store.get(KEYS.language)).language == "en"
+
+
+def test_results_of_tasks_that_were_cut_again_count(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.tasks)}
+    scene.lay(begun)
+    (settled,) = scene.command()
+    assert settled.verdict == "complete"
+    assert [job.span for job in scene.runner.submitted] == [None]
+
+
+def test_a_record_that_is_gone_and_other_threads_cost_nothing(scene: Scene, whole: dict[str, bytes]) -> None:
+    begun = unfinished(whole)
+    del begun[KEYS.record]
+    scene.lay(begun)
+    (settled,) = scene.command(scene.ticket(fakes.record(cpu_threads=7)))
+    assert (settled.verdict, scene.runner.submitted) == ("complete", [])
+
+
+def test_many_damaged_chunks_are_cut_again_although_an_intake_is_at_work(scene: Scene) -> None:
+    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+
+    def script(job: Any) -> Deed:
+        if job.span is None:
+            return Deed(leaves="result", takes_ms=3_000)
+        return damaged if job.attempt == 1 else DONE
+
+    scene.chunks_ms = (10_000,) * 12
+    (settled,) = scene.command(script=script)
+    assert settled.verdict == "complete", settled
+
+
+@pytest.mark.parametrize("formats", [("txt",), ("srt",), ("vtt", "tsv")], ids=str)
+def test_without_a_json_beside_it_a_worse_text_does_not_replace_a_better_one(
+    scene: Scene, formats: tuple[Any, ...]
+) -> None:
+    asked = scene.ticket(gaps=True)
+    output = asked.request.outputs[0].model_copy(update={"formats": formats})
+    asked = Ticket(record=asked.record, request=asked.request.model_copy(update={"outputs": (output,)}))
+    scene.command(asked)
+    good = scene.outputs()
+    scene.lay({})
+    (settled,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
+    assert (settled.verdict, scene.outputs()) == ("partial", good)
+    assert "has fewer gaps" in settled.warnings[-1]
+    (settled,) = scene.command(asked)
+    assert (settled.verdict, scene.outputs()) == ("complete", good)
+
+
+def test_another_track_of_the_same_recording_is_another_transcript(scene: Scene) -> None:
+    (first,) = scene.command(scene.ticket(gaps=True))
+    other = fakes.record("e" * 16).model_copy(update={"audio_track": 1})
+    asked = scene.ticket(gaps=True)
+    asked = Ticket(
+        record=other,
+        request=fakes.request(other, scene.out / fakes.RUN, formats=("txt", "json"), on_chunk_failure="gap"),
+    )
+    (second,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
+    assert (first.verdict, second.verdict) == ("complete", "partial")
+    assert second.files
+
+
+def test_a_result_that_is_swapped_at_every_merge_ends_the_run(scene: Scene) -> None:
+    put: list[int] = []
+
+    def meanwhile(_: int) -> None:
+        results = [entry.key for entry in scene.store.list(KEYS.results_of(0))]
+        if len(list(scene.store.list(KEYS.results))) >= 3 and results:
+            good = scene.store.get(results[-1])
+            uid = f"v{len(put)}"
+            put.append(1)
+            for key in results:
+                scene.store.put(key, b"{")
+            raw = json.loads(good) if good != b"{" else json.loads(begun) | {"uid": uid}
+            scene.store.put(f"{KEYS.results_of(0)}a1-{uid}.json", json.dumps(raw | {"uid": uid}).encode())
+
+    begun = fakes.result(fakes.task(fakes.record(), 0), fakes.segment((" w", 1, 2))).encode()
+    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)), meanwhile=meanwhile)
+    assert settled[1].verdict == "complete"
+    assert settled[0].verdict in ("complete", "failed")
+    assert len(put) < 200
+
+
+def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) -> None:
+    scene = Scene(FileStore(tmp_path / "store"), tmp_path)
+    scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    whole = scene.objects()
+    root = tmp_path / "store"
+    for place in (KEYS.work, KEYS.results, KEYS.home, KEYS.request, KEYS.plan):
+        for kind in ("link", "file", "pipe", "folder"):
+            shutil.rmtree(root)
+            scene.lay(unfinished(whole))
+            path = root / place.rstrip("/")
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            match kind:
+                case "link":
+                    path.symlink_to(tmp_path)
+                case "file":
+                    path.write_bytes(b"x")
+                case "pipe":
+                    os.mkfifo(path)
+                case _:
+                    path.mkdir()
+                    (path / "x").touch()
+            settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+            assert settled[1].verdict == "complete", (place, kind)
+            assert settled[0].verdict in ("complete", "failed"), (place, kind)
+            assert settled[0].verdict == "complete" or settled[0].environment, (place, kind, settled[0])
