@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from chunk_job import lazy, model, process
+from chunk_job import cores, lazy, model, process
 from chunk_job.contract import (
     SAMPLE_RATE,
     ChunkResult,
@@ -248,7 +248,7 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
     try:
         if not audio.is_file():
             raise JobError(ExitCode.INPUT_MISSING, f"no such file: {audio}")
-        options = TranscribeOptions(model=reference, cpu_threads=os.cpu_count() or 1)
+        options = TranscribeOptions(model=reference, cpu_threads=cores.usable())
         folder = model.locate(reference, download=download)
         samples = model.read_media(audio)
         loaded = model.load(folder, options, seed=0)

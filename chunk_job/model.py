@@ -59,12 +59,16 @@ class LoadedModel:
         self.engine = engine
 
 
+_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+"""Where the hub's client keeps what it fetches; without any of them, below the home."""
+
+
 def locate(reference: str, *, download: bool = False) -> Path:
     """The folder of the model called *reference*: a folder, a name of ``MODELS``, or a hub repository ``owner/name``.
 
     Raises :class:`JobError` (MODEL) where it is unknown, incomplete, or not on this machine and *download* is off.
     """
-    folder = Path(reference).expanduser()
+    folder = Path(os.path.expanduser(reference))  # noqa: PTH111 (without a home "~" stays as it is)
     if folder.is_dir():
         missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
         if missing:
@@ -81,6 +85,12 @@ def locate(reference: str, *, download: bool = False) -> Path:
 
 
 def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
+    if os.path.expanduser("~") == "~" and not any(os.environ.get(name) for name in _CACHES):  # noqa: PTH111
+        raise JobError(
+            ExitCode.MODEL,
+            f"model {reference}: this user has no home folder to keep models in",
+            "set HF_HOME to a folder, or give a model folder to --model",
+        )
     os.environ["HF_HUB_OFFLINE"] = "0" if download else "1"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from faster_whisper.utils import download_model

@@ -6,6 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -40,6 +41,9 @@ MODELS: dict[str, KnownModel] = {
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """``owner/name`` on the hub: never a path that begins with a dot, a slash or a tilde."""
+
+_NEAR = 0.75
+"""Two letters of a word of four may be exchanged; more would not be a slip."""
 
 MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")
 """What a model folder must hold to be loaded without a network."""
@@ -79,11 +83,22 @@ def language_code(typed: str) -> str | None:
     return next((code for code, name in LANGUAGES.items() if name == wanted), None)
 
 
+def near(typed: str, known: Iterable[str]) -> str:
+    """The one of *known* that is spelled nearly as what was *typed*, in whatever case; empty where none is."""
+    # Only for mistakes, and a chunk job makes none.
+    from difflib import get_close_matches
+
+    by_spelling = {name.casefold(): name for name in known}
+    found = get_close_matches(typed.casefold(), by_spelling, n=1, cutoff=_NEAR)
+    return by_spelling[found[0]] if found else ""
+
+
 def unknown_model(reference: str) -> tuple[str, str]:
     """What to say, and advise, of a model that is neither a folder nor known."""
+    meant = near(reference, MODELS)
     return (
         f"no model {reference!r}: neither a folder here nor a known name",
         "a folder must lie where the job runs: in a pod, in its image or on its volume"
         if reference.startswith(("/", ".", "~"))
-        else f"known names: {', '.join(MODELS)}",
+        else f"{f'is {meant} meant? ' if meant else ''}known names: {', '.join(MODELS)}",
     )

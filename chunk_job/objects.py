@@ -35,8 +35,16 @@ class StoreDenied(JobError):
 class StoreUnavailable(JobError):
     """The store cannot serve now: down, slow, or full."""
 
+    exit_code = ExitCode.STORE_UNAVAILABLE
+
     def __init__(self, summary: str, advice: str) -> None:
-        super().__init__(ExitCode.STORE_UNAVAILABLE, summary, advice)
+        super().__init__(self.exit_code, summary, advice)
+
+
+class StoreFull(StoreUnavailable):
+    """The store is a folder without free space: waiting does not help, somebody must free space."""
+
+    exit_code = ExitCode.STORE_FULL
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,9 @@ def _log_trace(ended: threading.ExceptHookArgs) -> None:
 
 def start_logging() -> None:
     """Plain lines on stderr, and only ours: libraries would log what was said."""
+    if sys.stderr is None:
+        # By hand it may be closed; then there are no words, and the work is the same.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -71,7 +74,9 @@ def start_logging() -> None:
 
 
 def tell(line: str) -> None:
-    """Write a line of data to stdout."""
+    """Write a line of data to stdout. Raises :class:`JobError` where that is closed."""
+    if sys.stdout is None:
+        raise JobError(ExitCode.CONFIG, "stdout is closed", "give it a place: > FILE")
     sys.stdout.write(f"{printable(line)}\n")
 
 
@@ -126,6 +131,8 @@ def _last_words(failure: JobError) -> bytes:
 def leave(code: int) -> NoReturn:
     """Flush and go, without the interpreter's teardown: there is where native libraries crash or hang."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
         try:
             stream.flush()
         except OSError:

@@ -30,6 +30,7 @@ from chunk_job.objects import (
     Store,
     StoreDenied,
     StoredObject,
+    StoreFull,
     StoreUnavailable,
     copy_bounded,
     too_large,
@@ -40,6 +41,7 @@ __all__ = [
     "ObjectMissing",
     "Store",
     "StoreDenied",
+    "StoreFull",
     "StoreUnavailable",
     "StoredObject",
     "make_private",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_DENIED = frozenset({errno.EACCES, errno.EPERM})
 # There is no such folder or file: something else has the name, or it went while we looked.
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # What stenofleet makes at the top of a store.
@@ -289,7 +291,11 @@ def _translate(error: OSError, key: str, root: Path) -> JobError:
             "put a folder in its place, or give --store the folder that it leads to",
         )
     if error.errno in _FULL:
-        return StoreUnavailable(f"no room for {key} in {root}: {reason}", "free space there or choose another --store")
+        return StoreFull(f"no room for {key} in {root}: {reason}", "free space there or choose another --store")
+    if error.errno == errno.EROFS:
+        return StoreDenied(
+            f"no {key} in {root}: {reason}", "mount that file system for writing, or choose another --store"
+        )
     if error.errno in _DENIED:
         return StoreDenied(
             f"no access to {key} in {root}: {reason}", "give this user the folder or choose another --store"

@@ -44,6 +44,8 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.RESULT_INVALID: "chunk",
     # Its chunk is cut again before the next attempt.
     FailureClass.CHUNK_DAMAGED: "chunk",
+    # A folder does not get space by itself: a few attempts, for whoever is freeing space just now.
+    FailureClass.STORE_FULL: "chunk",
     FailureClass.UNKNOWN: "chunk",
     # What happens around it.
     FailureClass.STORE_UNAVAILABLE: "cluster",
@@ -59,10 +61,13 @@ BUDGETS: Mapping[str, Budget] = {
 ENVIRONMENT: frozenset[str] = frozenset(
     {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
     | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME}
-    | {FailureClass.CHUNK_DAMAGED}
+    | {FailureClass.CHUNK_DAMAGED, FailureClass.STORE_FULL}
     | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
 )
 """Failures for which the media are not to blame."""
+
+WAITED_FOR: frozenset[str] = frozenset(failure for failure in ENVIRONMENT if BUDGETS[failure] != "never")
+"""Those that are tried again although a person may have to do something: the reason is reported at the first one."""
 
 _OF_THE_NODE = frozenset({FailureClass.CUDA_OOM, FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL})
 """Another node may do better: its GPU is larger, well, or has the image."""

@@ -21,6 +21,7 @@ class FailureClass(StrEnum):
     CONFIG = "CONFIG"
     ACCESS = "ACCESS"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    STORE_FULL = "STORE_FULL"
     CUDA_OOM = "CUDA_OOM"
     GPU_UNHEALTHY = "GPU_UNHEALTHY"
     MODEL = "MODEL"
@@ -65,6 +66,7 @@ _BY_EXIT_CODE: dict[int, FailureClass] = {
     # Trying again does not bring it back; the next command finds it missing and cuts again.
     ExitCode.INPUT_MISSING: FailureClass.BAD_INPUT,
     ExitCode.STORE_UNAVAILABLE: FailureClass.STORE_UNAVAILABLE,
+    ExitCode.STORE_FULL: FailureClass.STORE_FULL,
     ExitCode.BUG: FailureClass.UNKNOWN,
     ExitCode.TEMPORARY: FailureClass.DEADLINE,
     ExitCode.ACCESS_DENIED: FailureClass.ACCESS,

@@ -244,8 +244,10 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
 
 
 def _check_there(file: str | None) -> None:
-    if any(Path(one).expanduser().exists() for one in (file or _KUBECONFIG).split(os.pathsep) if one):
-        return
+    for one in (file or _KUBECONFIG).split(os.pathsep):
+        # Without a home "~" stays as it is.
+        if one and Path(os.path.expanduser(one)).exists():  # noqa: PTH111
+            return
     raise EnvironmentProblem(
         f"no cluster: KUBECONFIG is {file}, and there is no such file"
         if file

@@ -17,12 +17,14 @@ from controller.records import LocalRequest
 class LocalRequests:
     """The requests of this machine's commands, one document a run and store."""
 
-    def __init__(self, home: Path) -> None:
-        """*home* is the state folder of this user."""
-        self._store = FileStore(home / ".local" / "requests")
+    def __init__(self, home: Path | None) -> None:
+        """*home* is the state folder of this user; None: there is none, and nothing is remembered."""
+        self._store = FileStore(home / ".local" / "requests") if home else None
 
     def keep(self, request: LocalRequest) -> str:
         """Remember it. Where that cannot be done, why not: the run can then be resumed by its whole command alone."""
+        if self._store is None:
+            return "this user has no home folder"
         try:
             self._store.put(_key(request.store, request.run), request.encode())
         except JobError as error:
@@ -31,6 +33,8 @@ class LocalRequests:
 
     def find(self, store_url: str, run: str) -> LocalRequest | None:
         """What was asked of *run* in this store; None where nothing was, or not from here."""
+        if self._store is None:
+            return None
         key = _key(store_url, run)
         try:
             found = LocalRequest.decode(self._store.get(key, max_bytes=LocalRequest.max_bytes))
@@ -40,6 +44,8 @@ class LocalRequests:
 
     def forget(self, store_url: str, run: str) -> None:
         """Remove it."""
+        if self._store is None:
+            return
         with contextlib.suppress(JobError):
             self._store.delete(_key(store_url, run))
 

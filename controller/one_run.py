@@ -17,7 +17,18 @@ from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store import ObjectMissing, Store, StoreUnavailable
 from controller import state as figures
 from controller.answers import ResultGone
-from controller.decide import ENVIRONMENT, Delete, Finish, PinLanguage, RetryPolicy, Submit, decide, patient
+from controller.decide import (
+    ENVIRONMENT,
+    WAITED_FOR,
+    Delete,
+    Finish,
+    PinLanguage,
+    RetryPolicy,
+    Submit,
+    decide,
+    patient,
+)
+from controller.diagnose import Diagnosis
 from controller.edges import Clock, Reporter, Runner, Settled, Ticket
 from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
 from controller.lead import LeadKeeper, Standing, StoreLead
@@ -91,6 +102,12 @@ class LoopRun:
     def ready(self) -> bool:
         """Whether there is work to decide on now, or a transcript to write."""
         return self.settled is None and (self._state is not None or self._unwritten is not None)
+
+    @property
+    def unbegun(self) -> bool:
+        """Whether it is open and nothing was ever started in it that could be seen by now."""
+        seen = self._state
+        return self.ready and seen is not None and not (seen.tasks or seen.planned or seen.jobs or seen.evidence)
 
     @property
     def in_trouble(self) -> bool:
@@ -307,6 +324,14 @@ class LoopRun:
         if delete.failure:
             what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
             self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
+            self._name_cure(delete.failure)
+
+    def _name_cure(self, failure: Diagnosis) -> None:
+        """Report once what would help, where attempts wait longer and longer for it to be done."""
+        if failure.failure in WAITED_FOR and failure.advice and failure.failure not in self._told:
+            self._told.add(failure.failure)
+            reason = f"waits for the cause of {failure.failure} to go, and is tried again for a while"
+            self._reporter.event(self._name, f"{reason}: {failure.advice}")
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
         if finish.verdict == "cancelled":

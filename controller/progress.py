@@ -1,7 +1,8 @@
 """What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
 
-Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`ask` or
-:class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made harmless here.
+Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`write_path`,
+:func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made
+harmless here.
 """
 
 from __future__ import annotations
@@ -36,6 +37,17 @@ def tell(text: str, *, exact: bool = False) -> None:
     _write(printable(text) if exact else shown(text), sys.stdout)
 
 
+def write_path(path: str, *, null: bool = False) -> None:
+    """Write a path, or an object's address, to stdout: a line of it, for programs byte for byte.
+
+    On a terminal it is escaped. *null*: programs get a NUL behind it instead of a line break, which names may hold.
+    """
+    if sys.stdout.isatty():
+        tell(path, exact=True)
+    else:
+        click.echo(os.fsencode(path) + (b"\0" if null else b"\n"), file=sys.stdout, nl=False)
+
+
 def ask(question: str) -> bool:
     """Ask for yes or no on the terminal. Raises :class:`click.Abort` where nobody can answer."""
     return click.confirm(shown(question), err=True)
@@ -49,14 +61,8 @@ def _one_line(text: str) -> str:
 def _write(text: str, stream: TextIO) -> None:
     # A terminal of another locale than UTF-8 has characters that it cannot show.
     encoding = stream.encoding or "utf-8"
-    try:
-        # Anything else may be untrusted, so only here: TID251.
-        click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
-    except BrokenPipeError:
-        # Whoever read this has gone (`| head`). The work goes on, and what else there is to say goes nowhere.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+    # Anything else may be untrusted, so only here: TID251.
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 class _Speed:

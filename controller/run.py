@@ -23,6 +23,9 @@ from controller.lead import LeadKeeper
 from controller.one_run import LoopRun
 from controller.outages import Outage, Unavailable
 
+_SPARE_RUNS = 2
+"""Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""
+
 _STATUS_S = 2.0
 _CLOSE_S = 3.0
 """How long an interrupted command may take to say that it is, and to close: a pod has a minute, people less."""
@@ -77,12 +80,13 @@ def _loop(
     outage: Outage,
 ) -> None:
     """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
+    opening = _Opening()
     while any(run.settled is None for run in runs):
         number = clock.signal()
         if number is not None:
             raise Interrupted(number)
         with outage.bridged():
-            _tick(runs, runner, policy, window, clock.now_ms())
+            _tick(runs, runner, policy, window, clock.now_ms(), opening)
         if outage.of_cluster:
             for run in runs:
                 run.linger()
@@ -141,15 +145,55 @@ class _Ticked:
             run.postpone(error, policy, now_ms=now_ms)
 
 
-def _tick(runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int) -> None:
+@dataclass
+class _Opening:
+    """How many runs the next tick may open: one before the first job, then as many as there is work for.
+
+    Opening a run costs several requests to its store: with a large window, hundreds of them would hold the first job.
+    """
+
+    wanted: int = 1
+
+    def plan(self, *, startable: int, spare: int, opened: int) -> None:
+        """*startable* intakes could be started now, *spare* runs wait for theirs, of *opened* in all.
+
+        Not more at once than are open already: what the first ones turn out to need comes before the next ones.
+        """
+        self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
+
+
+def _tick(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int, opening: _Opening
+) -> None:
     """One look at every run, in the order they were asked for; the first ones fill the window."""
     ticked = _Ticked()
-    prepared = _prepare([run for run in runs if run.settled is None and run.is_due(now_ms)], window, ticked)
+    due = [run for run in runs if run.settled is None and run.is_due(now_ms)]
+    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
+    unopened = window + 1 - sum(1 for run in due if run.open)
+    startable, spare = _look(due, runner, policy, window, ticked, unopened=min(opening.wanted, unopened))
+    for run in due:
+        # Whether the store is away, or only what these runs need, another run shows.
+        if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
+            break
+        if not run.open and run not in [failed for failed, _ in ticked.failed]:
+            _look([run], runner, policy, window, ticked, unopened=1)
+    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
+    ticked.settle(policy, now_ms)
+
+
+def _look(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, ticked: _Ticked, *, unopened: int
+) -> tuple[int, int]:
+    """Open up to *unopened* more of *runs*, and do what is due in those that are open.
+
+    How many intakes could still be started, and how many open runs have none yet.
+    """
+    prepared = _prepare(runs, ticked, unopened=unopened)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
     room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
-    ahead = 0
+    ahead = spare = 0
     for run in prepared:
         if not run.ready:
             ticked.worked += 1
@@ -163,13 +207,12 @@ def _tick(runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: 
         room -= submitted.count(False)
         intake_room -= submitted.count(True)
         ahead += run.waiting()
-    ticked.settle(policy, now_ms)
+        spare += run.unbegun and not submitted
+    return max(0, intake_room) if ahead < window else 0, spare
 
 
-def _prepare(runs: Sequence[LoopRun], window: int, ticked: _Ticked) -> list[LoopRun]:
-    """Lead or follow these runs, and open the next ones; those that it came to its end for."""
-    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
-    unopened = window + 1 - sum(1 for run in runs if run.open)
+def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:
+    """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
     prepared = []
     for run in runs:
         if run.open or unopened > 0:

@@ -38,18 +38,44 @@ def is_object(name: str) -> bool:
     return name.startswith(_S3)
 
 
+class NoSuchFile(MediaProblem):
+    """There is nothing of that name."""
+
+
+def look(name: str | Path) -> Source | None:
+    """See whether there is something called *name* that may be a recording; its source where that is all it takes.
+
+    A file's content is not read. Raises as :func:`inspect` does.
+    """
+    _check_name(str(name))
+    if is_object(str(name)):
+        return _inspect_object(str(name))
+    path = Path(name)
+    _checked_status(path)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return None
+
+
 def inspect(name: str | Path) -> Source:
     """The source called *name*, a path or ``s3://bucket/key``. A file's content is read once, an object's is not.
 
     Raises :class:`MediaProblem` for what cannot be a recording (nothing there, a folder, a device, no bytes, no access)
     and :class:`EnvironmentProblem` where S3 itself cannot be asked.
     """
-    if is_object(str(name)):
-        return _inspect_object(str(name))
-    if (scheme := _SCHEME.match(str(name))) and not os.path.lexists(name):
+    _check_name(str(name))
+    return _inspect_object(str(name)) if is_object(str(name)) else _inspect_file(Path(name))
+
+
+def _check_name(name: str) -> None:
+    """Raises :class:`MediaProblem` for a URL that is not read."""
+    if is_object(name):
+        return
+    if (scheme := _SCHEME.match(name)) and not os.path.lexists(name):
         advice = "name its path, without file://" if scheme[1].lower() == "file" else _DOWNLOAD
-        raise MediaProblem(f"{masked_name(str(name))}: URLs of this kind are not read", advice)
-    return _inspect_file(Path(name))
+        raise MediaProblem(f"{masked_name(name)}: URLs of this kind are not read", advice)
 
 
 def inspect_uri(uri: str) -> Source:
@@ -120,25 +146,38 @@ def at_hand(source: Source) -> Iterator[Path]:
 
 
 def _inspect_file(path: Path) -> Source:
+    status = _checked_status(path)
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise MediaProblem(f"{path}: is a folder", "name the media files in it, for instance with FOLDER/*.mp4")
-        if not stat.S_ISREG(status.st_mode):
-            raise MediaProblem(f"{path}: is no regular file", "save the recording as a file first")
-        if status.st_size == 0:
-            raise MediaProblem(f"{path}: is empty (0 bytes)", _EMPTY_ADVICE)
         identity = _file_identity(path, status)
-    except FileNotFoundError:
-        raise MediaProblem(f"{path}: no such file", "check the name") from None
     except OSError as error:
-        raise MediaProblem(f"{path}: cannot be read: {error.strerror}", "check its permissions and its disk") from error
+        raise _unreadable(path, error) from error
     return Source(
         uri=path.absolute().as_uri(),
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
         identity=identity,
     )
+
+
+def _checked_status(path: Path) -> os.stat_result:
+    """The status of a file. Raises :class:`MediaProblem` for what cannot be a recording."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaProblem(f"{path}: is a folder", "name the media files in it, for instance with FOLDER/*.mp4")
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaProblem(f"{path}: is no regular file", "save the recording as a file first")
+    if status.st_size == 0:
+        raise MediaProblem(f"{path}: is empty (0 bytes)", _EMPTY_ADVICE)
+    return status
+
+
+def _unreadable(path: Path, error: OSError) -> MediaProblem:
+    if isinstance(error, FileNotFoundError):
+        return NoSuchFile(f"{path}: no such file", "check the name")
+    return MediaProblem(f"{path}: cannot be read: {error.strerror}", "check its permissions and its disk")
 
 
 def _inspect_object(url: str) -> Source:

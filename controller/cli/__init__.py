@@ -20,10 +20,12 @@ from typing import Any, NoReturn
 import click
 
 from chunk_job.contract import JobError
+from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.settings import default as default_of
 from controller.cli.settings import read as read_settings
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
+from controller.streams import Streams
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
@@ -81,6 +83,15 @@ class _Group(click.Group):
             found.context_class = _Context
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        meant = "" if typed in _COMMANDS or typed.startswith("-") else near(typed, _COMMANDS)
+        if meant and not ctx.resilient_parsing:
+            raise click.UsageError(f"No such command {typed!r}. Did you mean {meant!r}?", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
@@ -125,8 +136,13 @@ def stenofleet(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    streams = Streams()
     write_others_harmless()
-    sys.exit(run())
+    code = run()
+    if why := streams.lost():
+        _say(f"stenofleet: stdout cannot be written to: {why}; what was done is kept")
+        code = code or EnvironmentProblem.exit_code
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

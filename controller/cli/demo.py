@@ -20,7 +20,7 @@ from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem
 from controller.formats import FORMATS
 from controller.plan import PlanOptions
-from controller.progress import say, tell
+from controller.progress import say, write_path
 from controller.records import Output
 
 _CHUNK_MS = 40_000
@@ -69,7 +69,7 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     took_s = time.monotonic() - began_s  # noqa: TID251 (as above)
     say(f"\nDone in {took_s:.0f} s (run {settled.run}). The transcript:")
     for file in settled.files:
-        tell(file, exact=True)
+        write_path(file)
     text = next(Path(file) for file in settled.files if file.endswith(".txt")).read_text(encoding="utf-8")
     rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
     say(f"Word error rate against the sample's known text: {100 * rate:.1f} %")

@@ -1,6 +1,6 @@
 """Options many commands share, and what they become: typed options, once, at the door.
 
-Touches: environment (where the store lies by default), the machine's core count.
+Touches: environment (where the store lies by default), the processors that this process may use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from chunk_job.contract import ExitCode, JobError, TranscribeOptions
+from chunk_job.cores import usable
 from chunk_job.names import language_code
 from chunk_job.store import FileStore, Store, open_store
 from controller.decide import RetryPolicy
@@ -24,6 +25,11 @@ from controller.local import LocalRunner
 from controller.local_requests import LocalRequests
 from controller.progress import say
 from controller.records import Format
+
+cores = usable
+"""Processors that this process may use."""
+
+_NO_HOME = "give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that you may write to"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -171,6 +177,7 @@ output_option = option(
     "-o", "--output-dir", type=click.Path(), default=".", metavar="DIR|s3://…", help="Default: here."
 )
 download_option = option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
+null_option = option("-0", "--null", is_flag=True, help="A NUL behind each path on stdout, for xargs -0.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 formats_option = option(
     "-f",
@@ -226,7 +233,7 @@ def transcribe_options(
 
     *jobs* share this machine; 0: they run elsewhere.
     """
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # noqa: PTH111 (without a home "~" stays as it is)
     step = temperature_increment_on_fallback
     ladder = [temperature]
     while step and ladder[-1] + step <= 1.0 + 1e-6:
@@ -253,15 +260,12 @@ def retry_policy(
     )
 
 
-def cores() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def store_at(url: str | None) -> Store:
     """The store to use. Raises :class:`UsageProblem` for a URL that is none, :class:`EnvironmentProblem` where its
     credentials or certificates are missing. A folder that other users have access to is made private where it may be.
     """
+    if not url:
+        _check_makeable(state_home())
     try:
         opened = open_store(url or state_home().as_uri())
     except JobError as error:
@@ -279,11 +283,30 @@ def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
 
 
 def local_requests() -> LocalRequests:
-    """What this user asked for on this machine."""
-    return LocalRequests(state_home())
+    """What this user asked for on this machine; without a home it is not kept."""
+    try:
+        return LocalRequests(state_home())
+    except EnvironmentProblem:
+        return LocalRequests(None)
 
 
 def state_home() -> Path:
-    """``$XDG_STATE_HOME/stenofleet``."""
+    """``$XDG_STATE_HOME/stenofleet``. Raises :class:`EnvironmentProblem` for a user without a home."""
     base = os.environ.get("XDG_STATE_HOME")  # noqa: TID251 (where this user keeps state)
-    return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "stenofleet"
+    try:
+        return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "stenofleet"
+    except RuntimeError:
+        raise EnvironmentProblem("this user has no home folder to keep runs in", _NO_HOME) from None
+
+
+def _check_makeable(folder: Path) -> None:
+    """Raises :class:`EnvironmentProblem` where *folder* is not there and cannot be made."""
+    # Only a command without --store asks.
+    import tempfile
+
+    try:
+        if not folder.exists():
+            with tempfile.TemporaryFile(dir=next(path for path in folder.parents if path.exists())):
+                return
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder}: runs cannot be kept there: {error.strerror}", _NO_HOME) from error

@@ -9,6 +9,7 @@ import click
 from chunk_job.text import json_line, printable
 from controller import source
 from controller.cli import options as shared
+from controller.cli.names import hinted, report_refused
 from controller.cli.tickets import listed
 from controller.cli.work import exit_code, refused
 from controller.edges import Settled
@@ -40,14 +41,14 @@ def plan_command(
         try:
             plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track)
         except MediaProblem as error:
-            without.append(refused(name, error))
+            without.append(refused(name, hinted(name, error)))
     if as_json:
         tell(json_line({name: json.loads(plan.encode()) for name, plan in plans.items()}), exact=True)
     else:
         for name, plan in plans.items():
             _print_plan(name, plan)
     for item in without:
-        say(f"{printable(item.summary)}\n  {item.advice}")
+        report_refused(item)
     return exit_code([*without, *(_planned(name) for name in plans)])
 
 

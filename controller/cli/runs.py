@@ -19,7 +19,7 @@ from controller.errors import UsageProblem
 from controller.formats import FORMATS
 from controller.keys import MARKERS, RunKeys, is_run_prefix
 from controller.outputs import base_of, check_folder, place, read_file, write_output
-from controller.progress import say, tell
+from controller.progress import say, tell, write_path
 from controller.records import Format, Outcome, Request, RunRecord
 from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.transcript import Transcript
@@ -78,8 +78,11 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
 @shared.output_option
+@shared.null_option
 @shared.store_option
-def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str, *, store: str | None) -> int:
+def render_command(
+    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None
+) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
     check_folder(output_dir)
     path = Path(transcript)
@@ -97,7 +100,7 @@ def render_command(transcript: str, formats: tuple[Format, ...], output_dir: str
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, FORMATS[extension](document).encode())
-        tell(target, exact=True)
+        write_path(target, null=null)
     return 0
 
 

@@ -35,6 +35,7 @@ _MAX_NUMBER = 1 << 53
 _MAX_DOTS = 1_000
 """In a line: the parser's time grows with the square of a key's parts."""
 
+_ALL_RIGHTS = 0o777
 _MOST_TOLD = 300
 _MEND = "mend the file or move it away"
 
@@ -147,9 +148,14 @@ def _contents(path: Path) -> bytes | None:
         _check_kind(path, status.st_mode)
         _check_owner(path, status)
         if status.st_mode & stat.S_IWOTH:
-            raise UsageProblem(
-                f"{path}: everybody may write to it", f"see what is in it, then chmod o-w {path}, or move it away"
-            )
+            advice = f"see what is in it, then chmod o-w {path}, or move it away"
+            if stat.S_IMODE(status.st_mode) == _ALL_RIGHTS:
+                # Where a Windows drive is mounted so, no chmod changes it.
+                advice += (
+                    "; where chmod changes nothing (a Windows drive in WSL: all its files have mode 0777), give the"
+                    " options as variables (STENOFLEET_<OPTION>), or keep the file in a folder of Linux and work there"
+                )
+            raise UsageProblem(f"{path}: everybody may write to it", advice)
         opened = before if stat.S_ISLNK(before.st_mode) else status
         if not os.path.samestat(before, opened) or not os.path.samestat(before, after):
             raise UsageProblem(f"{path}: was replaced while it was being read", "see who writes here, and try again")

@@ -15,6 +15,7 @@ from chunk_job.store import Store
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.names import look
 from controller.cli.tickets import (
     joined,
     keep_local,
@@ -65,6 +66,7 @@ from controller.stored_runs import existing_run
 )
 @shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
 @shared.store_option
+@shared.null_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
 @kubernetes.options
@@ -87,6 +89,7 @@ def transcribe_command(
     round_id: str,
     force: bool,
     store: str | None,
+    null: bool,
     as_json: bool,
     quiet: bool,
     runner: str,
@@ -105,6 +108,11 @@ def transcribe_command(
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
+    found, reported = look(names)
+    if not cluster:
+        check_model_name(wanted.model)
+    if not found:
+        return report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -112,9 +120,9 @@ def transcribe_command(
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
     tickets: dict[str, Ticket] = {}
     without = []
-    for name in names:
+    for name, known in found.items():
         try:
-            src = source.inspect(name)
+            src = known or source.inspect(name)
         except MediaProblem as error:
             without.append(refused(name, error))
             continue
@@ -144,7 +152,7 @@ def transcribe_command(
         quiet=quiet or as_json,
         anew=force and not round_id,
     )
-    return report([*without, *settled], as_json=as_json, quiet=quiet)
+    return report([*reported, *without, *settled], as_json=as_json, quiet=quiet, null=null, reported=reported)
 
 
 @click.command("resume", cls=shared.Sectioned)
@@ -172,6 +180,7 @@ def transcribe_command(
 @shared.scratch_option
 @shared.download_option
 @shared.store_option
+@shared.null_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
 @kubernetes.options
@@ -187,6 +196,7 @@ def resume_command(
     scratch_dir: Path | None,
     download: bool,
     store: str | None,
+    null: bool,
     as_json: bool,
     quiet: bool,
     runner: str,
@@ -217,7 +227,7 @@ def resume_command(
         window=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
         quiet=quiet or as_json,
     )
-    return report(settled, as_json=as_json, quiet=quiet)
+    return report(settled, as_json=as_json, quiet=quiet, null=null)
 
 
 def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
@@ -234,6 +244,12 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
     return known_ticket(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
 
 
+def check_model_name(reference: str) -> None:
+    """Raises :class:`UsageProblem` where there is no such model, here or anywhere."""
+    if not Path(reference).is_dir() and not is_published(reference):
+        raise UsageProblem(*unknown_model(reference))
+
+
 def ensure_model(reference: str, *, download: bool) -> None:
     """Check that jobs on this machine will find the model; on a terminal, offer to fetch it.
 
@@ -242,8 +258,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
     folder = Path(reference)
     if all((folder / name).is_file() for name in MODEL_FILES):
         return
-    if not folder.is_dir() and not is_published(reference):
-        raise UsageProblem(*unknown_model(reference))
+    check_model_name(reference)
     if download:
         say(f"fetching model {reference} where it is missing")
     try:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import JobError
@@ -20,8 +21,9 @@ from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Stopped, Ticket
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
-from controller.progress import Bars, Heartbeat, say, tell
+from controller.progress import Bars, Heartbeat, say, tell, write_path
 from controller.run import drive, within
+from controller.source import is_object
 
 _MOST_TOLD = 10
 
@@ -87,25 +89,52 @@ def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, 
         say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
 
 
-def report(settled: Sequence[Settled], *, as_json: bool, quiet: bool) -> int:
-    """Tell how everything ended: files on stdout, words on stderr; the exit code."""
+def report(
+    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[Settled] = ()
+) -> int:
+    """Report how everything ended: files on stdout, words on stderr; the exit code.
+
+    What was *reported* before the work is not repeated but for its names. *null*: as :func:`write_path` takes it.
+    """
+    before = set(reported)
     for item in settled:
-        if item.verdict != "complete" and not as_json:
-            parts = dict.fromkeys([item.name, item.verdict, item.summary])
-            say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
-            if item.advice:
-                say(indented(item.advice))
-        elif not quiet and not as_json:
-            say(printable(f"{item.name}: {item.summary} (run {item.run})"))
-        for warning in item.warnings:
-            say(printable(f"{item.name}: warning: {warning}"))
-        if not as_json:
-            for file in item.files:
-                tell(file, exact=True)
+        if item not in before:
+            _report_one(item, as_json=as_json, quiet=quiet, null=null)
+    if reported and len(reported) < len(settled) and not as_json:
+        more = f" and {len(reported) - _MOST_TOLD} more" if len(reported) > _MOST_TOLD else ""
+        say(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
     code = exit_code(settled)
     if as_json:
-        tell(json_line({"exit_code": code, "runs": [dataclasses.asdict(item) for item in settled]}), exact=True)
+        tell(json_line({"exit_code": code, "runs": [_facts(item) for item in settled]}), exact=True)
     return code
+
+
+def _facts(item: Settled) -> dict[str, Any]:
+    """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
+    facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
+    return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
+
+
+def _unicode(value: Any) -> Any:
+    """*value* with escapes for bytes of names that are no UTF-8: half a surrogate is no JSON to many a parser."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return [_unicode(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> None:
+    if item.verdict != "complete" and not as_json:
+        parts = dict.fromkeys([item.name, item.verdict, item.summary])
+        say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
+        if item.advice:
+            say(indented(item.advice))
+    elif not quiet and not as_json:
+        say(printable(f"{item.name}: {item.summary} (run {item.run})"))
+    for warning in item.warnings:
+        say(printable(f"{item.name}: warning: {warning}"))
+    if not as_json:
+        for file in item.files:
+            write_path(file, null=null)
 
 
 def indented(advice: str) -> str:

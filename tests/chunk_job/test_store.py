@@ -3,6 +3,7 @@
 The suite is written once: each of its tests runs with every store in ``STORES``, the fixtures that open one.
 """
 
+import errno
 import io
 import itertools
 import os
@@ -13,15 +14,25 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chunk_job import files
 from chunk_job.contract import DocumentInvalid, ExitCode, JobError
 from chunk_job.objects import copy_bounded
-from chunk_job.store import FileStore, ObjectMissing, Store, StoreUnavailable, make_private, open_store, write_whole
+from chunk_job.store import (
+    FileStore,
+    ObjectMissing,
+    Store,
+    StoreDenied,
+    StoreUnavailable,
+    make_private,
+    open_store,
+    write_whole,
+)
 
 STORES = [pytest.param("file_store", id="file"), pytest.param("s3_store", id="s3", marks=pytest.mark.s3)]
 
@@ -315,8 +326,21 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStor
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert full.value.advice == "free space there or choose another --store"
+    assert full.value.code is ExitCode.STORE_FULL, "it does not mend itself, as a server may"
     assert file_store.get("a/b") == b"old"
     assert os.listdir(file_store.root / "a") == ["b"]
+
+
+def test_a_file_system_that_is_read_only_is_reported_as_one(
+    file_store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "create", refuse)
+    with pytest.raises(StoreDenied, match=r"no a/b in .*: Read-only file system") as denied:
+        file_store.put("a/b", b"")
+    assert denied.value.advice == "mount that file system for writing, or choose another --store"
 
 
 def test_hidden_folders_are_not_named(file_store: FileStore) -> None:

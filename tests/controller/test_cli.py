@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 
 import controller.cli
+from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store import FileStore
-from controller import cli, demo, source
+from controller import cli, demo, local, source
 from controller.cli import options as shared
 from controller.cli import tickets, transcribe, work
-from controller.edges import Ticket
-from controller.errors import Interrupted
+from controller.edges import Settled, Ticket
+from controller.errors import EnvironmentProblem, Interrupted
 from controller.formats import FORMATS
 from controller.keys import RunKeys
 from controller.plan import PlanOptions
@@ -151,6 +152,11 @@ def test_completion_is_a_script_for_the_shell(line: Line, shell: str) -> None:
     "words,told",
     [
         (("nonsense",), "No such command 'nonsense'"),
+        (("transcirbe", "a"), "No such command 'transcirbe'. Did you mean 'transcribe'?"),
+        (("lst",), "Did you mean 'list'?"),
+        (("transcribe", "a", "--modle", "tiny"), "'--model'"),
+        (("transcribe", "a", "--model", "large-v3-trubo"), "is large-v3-turbo meant? known names: "),
+        (("transcribe", "a", "--model", "Tiny"), "is tiny meant?"),
         (("transcribe",), "Missing argument 'FILE"),
         (("transcribe", "a", "--nonsense"), "No such option"),
         (("transcribe", "a", "--language", "klingon"), "Whisper knows no language 'klingon'"),
@@ -201,6 +207,68 @@ def test_a_bug_says_that_it_is_one(line: Line, monkeypatch: pytest.MonkeyPatch) 
     assert said.code == 1
     assert "ZeroDivisionError: by a test" in said.err
     assert "this is a bug" in said.err
+
+
+@pytest.mark.parametrize(
+    "typed,told",
+    [
+        ("tlak.mp4", "tlak.mp4: no such file; is talk.mp4 meant?\n  check the name\n"),
+        ("TALK.mp4", "; is talk.mp4 meant?"),
+        ("talk", "; is talk.mp4 meant?"),
+        ("talk.mp3", "; is talk.mp4 meant?"),
+        ("sub/tlak.wav", "; is sub/talk.wav meant?"),
+        ("lecture.mp4", "lecture.mp4: no such file\n  check the name\n"),
+        ("x.mp4", "x.mp4: no such file\n"),
+        ("gone/talk.mp4", "gone/talk.mp4: no such file\n"),
+        ("sub", "sub: is a folder"),
+        ("empty.wav", "empty.wav: is empty (0 bytes)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["transcribe", "plan"])
+def test_a_name_that_is_no_recording_is_reported_with_what_may_be_meant(
+    line: Line, asked: list[dict[str, Any]], typed: str, told: str, command: str
+) -> None:
+    Path("sub").mkdir()
+    for name in ("talk.mp4", "y.mp4", "sub/talk.wav"):
+        Path(name).write_bytes(b"x")
+    Path("empty.wav").touch()
+    said = line(command, typed)
+    assert (said.code, said.out, asked) == (5, "", [])
+    assert told in said.err
+    assert "model" not in said.err, "the default one is not here, and that is not the mistake"
+
+
+def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
+    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(reference: str, *, download: bool) -> None:
+        raise EnvironmentProblem(f"model {reference} is not here", "get it")
+
+    monkeypatch.setattr(local, "resolve_model", fetch)
+    said = line("transcribe", "tlak.wav", talk, "--model", "tiny", "--download")
+    assert (said.code, asked) == (3, [])
+    assert said.err.index("is talk.wav meant?") < said.err.index("fetching model") < said.err.index("is not here")
+    said = line("transcribe", "tlak.wav", talk, "--model", "largest")
+    assert said.code == 2
+    assert said.err.index("is talk.wav meant?") < said.err.index("no model 'largest'")
+
+
+def test_what_was_reported_before_the_work_is_named_again_behind_it(
+    line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(tickets: Sequence[Ticket], *_: Any, **__: Any) -> list[Settled]:
+        return [
+            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done") for one in tickets
+        ]
+
+    monkeypatch.setattr(transcribe, "execute", execute)
+    missing = [f"x{number}.wav" for number in range(12)]
+    said = line("transcribe", *missing, talk, *MODEL)
+    assert said.code == 4
+    assert said.err.count("x3.wav: no such file") == 1
+    assert said.err.endswith("not transcribed: " + ", ".join(missing[:10]) + " and 2 more\n")
+    document = json.loads(line("transcribe", *missing, talk, *MODEL, "--json").out)
+    assert [run["verdict"] for run in document["runs"]] == ["failed"] * 12 + ["complete"]
 
 
 def test_an_empty_list_on_stdin_is_a_mistake(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -499,6 +567,15 @@ def test_a_file_named_twice_counts_once_and_equal_content_is_one_run(
     assert line("transcribe", talk, talk.absolute(), "copy.wav", *MODEL).code == 0
     (ticket,) = asked[0]["tickets"]
     assert [Path(output.base).name for output in ticket.request.outputs] == ["talk", "copy"]
+
+
+def test_a_quota_of_processors_bounds_jobs_and_threads(
+    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr(cores, "_quotas", lambda _: iter([8.0]))
+    assert line("transcribe", talk, *MODEL).code == 0
+    assert (asked[-1]["window"], options_of(asked).cpu_threads) == (2, 4)
 
 
 # ---------------------------------------------------------------- runs in the store

@@ -130,7 +130,7 @@ def test_every_class_has_a_budget() -> None:
     assert {failure: BUDGETS[failure] for failure in NEVER} == dict.fromkeys(NEVER, "never")
     assert {failure: BUDGETS[failure] for failure in CLUSTER} == dict.fromkeys(CLUSTER, "cluster")
     assert {failure: BUDGETS[failure] for failure in CHUNK} == dict.fromkeys(CHUNK, "chunk")
-    assert len(CHUNK) == 12
+    assert len(CHUNK) == 13
 
 
 def test_the_handbook_says_of_every_class_who_pays() -> None:
@@ -149,6 +149,7 @@ def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
             FailureClass.IMAGE_PULL,
             FailureClass.UNSCHEDULABLE_VOLUME,
             FailureClass.CHUNK_DAMAGED,
+            FailureClass.STORE_FULL,
         },
     }
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from chunk_job.text import json_line
 from controller import progress
-from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell
+from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
 from controller.state import Progress, State
 
 
@@ -71,6 +72,25 @@ def test_data_goes_to_stdout_line_by_line(capsys: pytest.CaptureFixture[str]) ->
 def test_a_path_is_one_line_in_which_nothing_is_masked(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     tell(path, exact=True)
     assert capsys.readouterr().out == path.replace("\x1b", "\\x1b").replace("\n", "\\n") + "\n"
+
+
+@pytest.mark.parametrize("null,end", [(False, b"\n"), (True, b"\0")])
+def test_programs_get_a_path_byte_for_byte(null: bool, end: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    for path in (b"/a\x1b\nb \xe9.txt", "/é/日.txt".encode()):
+        write_path(os.fsdecode(path), null=null)
+    assert raw.getvalue() == b"/a\x1b\nb \xe9.txt" + end + "/é/日.txt".encode() + end
+
+
+@pytest.mark.parametrize("null", [False, True])
+def test_a_terminal_gets_a_path_escaped(null: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    terminal = io.TextIOWrapper(raw, encoding="utf-8")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    write_path(os.fsdecode(b"/a\x1b\nb \xe9.txt"), null=null)
+    assert raw.getvalue() == b"/a\\x1b\\nb \\udce9.txt\n"
 
 
 def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -314,6 +314,60 @@ def test_a_list_of_files_is_not_a_list_of_locks(house: House) -> None:
     assert sorted(house.runner.released) == [one.run for one in settled]
 
 
+def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_window_is(house: House) -> None:
+    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(600)]
+
+    def opened() -> int:
+        return sum(1 for entry in house.store.journal if entry.startswith("put") and entry.endswith("/run.json"))
+
+    begun: list[tuple[int, int]] = []
+    hang: dict[tuple[int | None, int], fakes.Deed] = {(None, 1): fakes.HANG}
+    stop = house.interrupt_at(12)
+
+    def meanwhile(ticks: int) -> None:
+        begun.append((opened(), len(house.runner.submitted)))
+        stop(ticks)
+
+    with pytest.raises(Interrupted):
+        house.command(*tickets, window=500, script=scripted(hang), meanwhile=meanwhile)
+    before = house.store.journal[: house.store.when("submit ")]
+    assert sum(1 for entry in before if entry.endswith("/run.json")) == 1
+    assert begun[0] == (1, 1)
+    assert begun[-1] == (64, 62), "an eighth of the window are intakes, and two more runs are ready for the next ones"
+
+
+def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(house: House) -> None:
+    bad = [f"{number:04x}{0:012x}" for number in range(3)]
+
+    class Blocked(JournalStore):
+        def put(self, key: str, data: bytes) -> None:
+            if any(key.startswith(RunKeys(run).work) for run in bad):
+                raise StoreUnavailable(f"{key} is in the way", "remove it")
+            super().put(key, data)
+
+    house.store = Blocked(house.folder / "store")
+    settled = house.command(*(ticket(fakes.record(run)) for run in bad), ticket(), window=8)
+    assert [one.verdict for one in settled] == ["failed"] * 3 + ["complete"]
+
+
+def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
+    house.chunks_ms = (10_000,)
+    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
+    crash: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
+    assert {one.verdict for one in house.command(*tickets, window=16, script=scripted(crash))} == {"failed"}
+    running: list[int] = []
+
+    def meanwhile(ticks: int) -> None:
+        running.append(sum(1 for view in house.runner.observe() if view.span is not None))
+        house.interrupt_at(20)(ticks)
+
+    stuck: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
+    with pytest.raises(Interrupted):
+        house.command(*tickets, window=16, script=scripted(stuck), meanwhile=meanwhile)
+    assert max(running) == 16
+    assert all(job.span is not None for job in house.runner.submitted)
+
+
 def test_one_bad_file_does_not_end_the_others(house: House) -> None:
     tickets = [ticket(fakes.record(OTHER)), ticket()]
     bad = fakes.dies_saying(ExitCode.BAD_INPUT, "no audio")
@@ -340,6 +394,28 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> N
     assert house.attempts() == [(None, 1), (0, 1), (1, 1), (None, 2), (2, 1), (1, 2)]
     assert house.evidence() == [(1, 1, "CHUNK_DAMAGED")]
     assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
+
+
+def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_once_what_helps(house: House) -> None:
+    full = fakes.dies_saying(ExitCode.STORE_FULL, "no room for results", "free space there")
+    [settled] = house.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
+    assert (settled.verdict, settled.environment, settled.advice) == ("failed", True, "free space there")
+    assert "no room for results" in settled.summary
+    assert len([job for job in house.runner.submitted if job.span is not None]) <= 3 * 3
+    helps = [text for _, text in house.reporter.events if text.startswith("waits for the cause of")]
+    assert helps == ["waits for the cause of STORE_FULL to go, and is tried again for a while: free space there"]
+    assert house.clock.now_ms() - fakes.START_MS < 60_000
+
+
+def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_reported_once(house: House) -> None:
+    away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
+    script: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): away for attempt in range(1, 8)}
+    [settled] = house.command(script=scripted(script))
+    assert settled.verdict == "complete"
+    helps = [text for _, text in house.reporter.events if "see whether it is up" in text]
+    assert helps == [
+        "waits for the cause of STORE_UNAVAILABLE to go, and is tried again for a while: see whether it is up"
+    ]
 
 
 def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(house: House) -> None:

@@ -298,6 +298,7 @@ def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest
     def missing(*_: object, **__: object) -> None:
         raise EnvironmentProblem(f"no model {EVIL}", "get one")
 
+    speech.write_wav(Path("talk.wav"), speech.silence(1))
     monkeypatch.setattr(transcribe, "ask", ask)
     monkeypatch.setattr(local, "resolve_model", missing)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)

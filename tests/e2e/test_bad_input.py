@@ -228,6 +228,18 @@ def test_no_room_in_the_store_is_the_environments_fault_and_the_same_command_goe
     assert desk.outputs == undisturbed.outputs
 
 
+def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(desk: Desk, undisturbed: Undisturbed) -> None:
+    file = undisturbed.lay(desk, 0, 1)
+    ended = desk.transcribe(file, *CUT, before=(*LIMITED, "6000"))
+    assert ended.code == 3, ended.err
+    assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
+    assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
+    assert "free space there or choose another --store" in ended.err.splitlines()[-1]
+    assert desk.outputs == {}
+    assert desk.transcribe(file, *CUT).code == 0
+    assert desk.outputs == undisturbed.outputs
+
+
 @pytest.mark.parametrize("folder,code", [("talk.wav", 2), ("talk.wav/sub", 3)])
 def test_an_output_folder_that_cannot_be_one_is_told(
     desk: Desk, undisturbed: Undisturbed, folder: str, code: int
@@ -271,11 +283,11 @@ def test_names_are_only_names(desk: Desk) -> None:
     names = [*NAMES, b"latin \xe9.wav"]
     for name in names:
         os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
-    ended = desk.transcribe(*SMALL, "-f", "txt", "--", *names)
+    ended = desk.transcribe(*SMALL, "-f", "txt", "-0", "--", *names)
     assert ended.code == 0, ended.err
     written = sorted(os.listdir(os.fsencode(desk.out)))
     assert written == sorted(os.fsencode(f"{Path(os.fsdecode(name)).stem}.txt") for name in names)
-    assert len(ended.out.splitlines()) == len(names), "a line a file, whatever is in its name"
+    assert sorted(path.rpartition(b"/")[2] for path in os.fsencode(ended.out).split(b"\0")[:-1]) == written
 
 
 def test_a_name_as_long_as_names_can_be_is_only_a_name(desk: Desk) -> None:
