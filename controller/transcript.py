@@ -14,6 +14,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -250,15 +251,15 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
 def _cleaned(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], int]:
     """The segments without what could steer a terminal or turn other text around, and how much of that there was."""
     # All at once first: what is wrong with one word in a million must not cost a look at each.
-    words_too = [segment.text for segment in segments] + [word["word"] for part in segments for word in part.words]
-    if not is_suspect("".join(words_too)):
+    words = map(itemgetter("word"), itertools.chain.from_iterable(map(attrgetter("words"), segments)))
+    if not is_suspect("".join(itertools.chain(map(attrgetter("text"), segments), words))):
         return tuple(segments), 0
     clean, total = [], 0
     for segment in segments:
         text, removed = cleaned(segment.text)
         pairs = [cleaned(word["word"]) for word in segment.words]
-        words = tuple({**word, "word": pair[0]} for word, pair in zip(segment.words, pairs, strict=True))
-        clean.append(segment.model_copy(update={"text": text, "words": words}))
+        changed = tuple({**word, "word": pair[0]} for word, pair in zip(segment.words, pairs, strict=True))
+        clean.append(segment.model_copy(update={"text": text, "words": changed}))
         # Each is in the text and in a word.
         total += max(removed, sum(pair[1] for pair in pairs))
     return tuple(clean), total
