@@ -110,7 +110,7 @@ _SHORT_HELP = {
     "cancel": "End a run; finished chunks are kept.",
     "clean": "Remove runs from the store.",
     "doctor": "See whether a run would work here, or on a cluster.",
-    "demo": "The whole river on a shipped sample, with a killed job.",
+    "demo": "The whole pipeline on a shipped sample, with a killed job.",
     "version": "Versions of everything that makes a transcript.",
     "completion": "Shell completion for bash, zsh or fish.",
 }

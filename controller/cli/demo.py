@@ -1,4 +1,4 @@
-"""``demo``: the whole river on the shipped sample, with one job killed on purpose."""
+"""``demo``: the whole pipeline on the shipped sample, with one job killed on purpose."""
 
 from __future__ import annotations
 
