@@ -63,6 +63,7 @@ class Ledger:
         self._all_read_ms: int | None = None
         self._tasks_read_ms = 0
         self._transcript: Transcript | None = None
+        self._record_raw = b""
 
     def open(self) -> Outcome | None:
         """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
@@ -103,6 +104,7 @@ class Ledger:
         self.record = documents.parse(RunRecord, self.keys.record, raw)
         if not self.record.same_run(stored):
             raise DocumentInvalid(f"the record of run {self.record.run} changes while it is read")
+        self._record_raw = raw
         self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
         self._answers = Answers(self._store, self.record, keep_audio=self._keep_audio)
 
@@ -224,6 +226,9 @@ class Ledger:
         raw = self._intake_task()
         key = self.keys.intake_task(sha256_hex(raw)[:16])
         self._store.put(key, raw)
+        if self._store.stat(self.keys.record) is None:
+            # Removed while the run works: the intake compares it with what its task says.
+            self._store.put(self.keys.record, self._record_raw)
         return key
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:

@@ -207,6 +207,8 @@ class SystemClock:
     def _hear(self, number: int, _: object) -> None:
         if self._signal is not None:
             # At once: the jobs of this machine notice that it is gone, and objects are whole or absent.
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\nstenofleet: ended at once; the same command resumes what is done\n")
             os._exit(128 + number)
         self._signal = number
         if self._resting:

@@ -148,3 +148,24 @@ def test_the_language_of_chunks_that_are_done_is_kept_where_its_object_is_gone(s
     assert settled.verdict == "complete"
     assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).language == "en"
     assert b'"language":"en"' in scene.store.get(KEYS.language)
+
+
+def test_everything_removed_while_a_run_works_is_made_again(scene: Scene) -> None:
+    _, outputs = finished(scene)
+    shutil.rmtree(scene.out)
+    scene.lay({})
+    removed: list[int] = []
+
+    def meanwhile(_: int) -> None:
+        if len(list(scene.store.list(KEYS.results))) == 1 and not removed:
+            removed.append(1)
+            scene.lay({})
+
+    def script(job: Job) -> Deed:
+        if job.span is not None and scene.store.stat(job.task_key) is None:
+            return fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "its task is gone")
+        return Deed(leaves="result", takes_ms=200 + 900 * (job.span or 0))
+
+    (settled,) = scene.command(script=script, meanwhile=meanwhile)
+    assert (settled.verdict, removed) == ("complete", [1])
+    assert scene.outputs() == outputs
