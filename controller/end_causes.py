@@ -26,7 +26,7 @@ _WAIT_S = 1.0
 """How long one tick waits for what it began to read: nearly every answer comes within this."""
 
 _TRIES = 3
-"""After so many the rest counts as not there: the pod's own status holds the job's last words."""
+"""After so many the rest counts as not there: the pod's own status holds the job's termination message."""
 
 _LOG_LINES = 60
 

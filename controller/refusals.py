@@ -34,7 +34,7 @@ class _Pause:
         self.due_ms = now_ms + self.length_ms
         end_ms = stuck.since_ms + (stuck.patience_ms or 0)
         if now_ms < end_ms < self.due_ms:
-            # Once more before the wait counts as a failure: it may have mended itself meanwhile.
+            # Once more before the wait counts as a failure: the cause may be gone by now.
             self.due_ms, self.length_ms = end_ms, end_ms - now_ms
 
     def is_over(self, now_ms: int) -> bool:

@@ -326,7 +326,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStor
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert full.value.advice == "free space there or choose another --store"
-    assert full.value.code is ExitCode.STORE_FULL, "it does not mend itself, as a server may"
+    assert full.value.code is ExitCode.STORE_FULL, "waiting does not help, as it may with a server"
     assert file_store.get("a/b") == b"old"
     assert os.listdir(file_store.root / "a") == ["b"]
 
