@@ -57,7 +57,7 @@ class ExitCode(IntEnum):
     CHUNK_DAMAGED = 84
     """The chunk's task or audio in the store is gone, or is not what the job was started for."""
     STORE_FULL = 85
-    """The store is a folder, and its disk or this user's quota is full: it does not mend itself."""
+    """The store is a folder, and its disk or this user's quota is full: waiting does not help."""
     TERMINATED = 143
 
 

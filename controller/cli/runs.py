@@ -151,17 +151,18 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
     if found is None:
         return None
     status = found.status
-    if status is None:
-        return {"run": run, "name": "", "state": "interrupted", "percent": 0.0, "advice": f"stenofleet resume {run}"}
-    facts: dict[str, Any] = {
-        "run": run,
-        "name": status.name,
-        "state": status.state,
-        "percent": status.percent,
-        "chunks": f"{status.spans_done}/{status.spans_known}{'' if status.planned else '+'}",
-        "failures": status.failures,
-        "updated_ms": status.updated_ms,
-    }
+    # How a run has ended is not the status' to say: without one it is known all the same.
+    percent = 100.0 if found.end in ("complete", "partial") else 0.0
+    facts: dict[str, Any] = {"run": run, "name": "", "state": "interrupted", "percent": percent}
+    if status is not None:
+        facts |= {
+            "name": status.name,
+            "state": status.state,
+            "percent": status.percent,
+            "chunks": f"{status.spans_done}/{status.spans_known}{'' if status.planned else '+'}",
+            "failures": status.failures,
+            "updated_ms": status.updated_ms,
+        }
     if found.end in MARKERS:
         try:
             outcome = documents.find(store, Outcome, RunKeys(run).marker(found.end))
@@ -172,7 +173,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
     if found.end == "cancelled":
         facts["state"] = "cancelled"
-    elif status.state == "running" and not is_worked_on(status):
+    elif status is not None and status.state == "running" and not is_worked_on(status):
         facts["state"] = "interrupted"
     if facts["state"] in ("cancelled", "interrupted", "failed"):
         facts["advice"] = f"stenofleet resume {run}"

@@ -304,3 +304,20 @@ def test_an_output_folder_that_cannot_be_is_told(line: Line, asked: list[Ticket]
 def test_a_percent_sign_is_a_letter_like_any_other_in_the_name_of_an_object() -> None:
     raw = json.loads(fakes.request(fakes.record()).source.encode()) | {"uri": "s3://bucket/a%00b.wav"}
     assert Source.decode(json.dumps(raw).encode()).uri == "s3://bucket/a%00b.wav"
+
+
+@pytest.mark.parametrize("status", [b"{", None], ids=["damaged", "gone"])
+def test_how_a_run_has_ended_is_known_without_its_status(
+    store: Store, line: Line, scene: Scene, status: bytes | None
+) -> None:
+    scene.command()
+    key = RunKeys(fakes.RUN).status
+    store.delete(key)
+    if status is not None:
+        store.put(key, status)
+    (run,) = json.loads(line("list", "--json")[1])["runs"]
+    assert (run["state"], run["percent"], run["summary"]) == ("complete", 100.0, "transcribed")
+    assert line("status", fakes.RUN)[0] == 0
+    store.delete(RunKeys(fakes.RUN).marker("complete"))
+    (run,) = json.loads(line("list", "--json")[1])["runs"]
+    assert (run["state"], run["advice"]) == ("interrupted", f"stenofleet resume {fakes.RUN}")
