@@ -10,7 +10,7 @@ from chunk_job.store import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.edges import Runner
-from controller.errors import UsageProblem
+from controller.errors import RunProblem, UsageProblem
 from controller.keys import RUNS, WORK
 from controller.lead import LOOK_MS, LOOKS, StoreLead
 from controller.progress import ask, say
@@ -62,14 +62,22 @@ def clean_command(
     if chosen and runner == "kubernetes":
         cluster = kubernetes.api_of({"context": context, "namespace": namespace})
     here = shared.runner_for(opened)
-    gone = of_each(opened, lambda run: _remove(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
+    gone = of_each(opened, lambda run: _removed(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
     kept = 0
-    for run, is_gone in zip(chosen, gone, strict=True):
-        if not is_gone:
-            say(f"run {run} is being worked on: cancel it first")
+    for why in gone:
+        if why:
+            say(why)
             kept += 1
     say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
+
+
+def _removed(store: Store, run: str, here: Runner, cluster: Api | None) -> str:
+    """Remove the run. Why it is still there, where it is; what is in the way of one run is in no other's."""
+    try:
+        return "" if _remove(store, run, here, cluster) else f"run {run} is being worked on: cancel it first"
+    except RunProblem as error:
+        return f"run {run}: {error.summary}: {error.advice}"
 
 
 def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:

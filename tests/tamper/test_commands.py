@@ -321,3 +321,19 @@ def test_how_a_run_has_ended_is_known_without_its_status(
     store.delete(RunKeys(fakes.RUN).marker("complete"))
     (run,) = json.loads(line("list", "--json")[1])["runs"]
     assert (run["state"], run["advice"]) == ("interrupted", f"stenofleet resume {fakes.RUN}")
+
+
+def test_what_lies_in_the_way_of_one_run_does_not_keep_the_others(tmp_path: Path, line: Line, store: Store) -> None:
+    if store.remote:
+        locks = tmp_path / "state" / "stenofleet" / ".local" / "locks"
+    else:
+        locks = tmp_path / "store" / ".local" / "locks"
+    locks.mkdir(parents=True, mode=0o700)
+    os.mkfifo(locks / f"{'a' * 16}.lock")
+    for name in "abc":
+        store.put(RunKeys(name * 16).record, fakes.record(name * 16).encode())
+    code, _, err = line("clean", "--all", "--yes")
+    assert code == 4
+    assert "is a named pipe" in err
+    assert "removed 2 of 3 runs" in err
+    assert [entry.key for entry in store.list("")] == [RunKeys("a" * 16).record]
