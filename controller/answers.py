@@ -70,7 +70,7 @@ class Answers:
         """The run's plan, once the tasks are exactly its spans."""
         self.attempts: dict[int, int] = {}
         """Highest attempt of a span that left a result, valid or not."""
-        self._early: dict[int, list[ResultKey]] = {}
+        self._early: dict[int, set[ResultKey]] = {}
         """Results that were listed while their task was not there."""
         self.removed: frozenset[int] = frozenset()
         """Spans whose task was removed and not seen since."""
@@ -170,7 +170,7 @@ class Answers:
             if key.span in self._tasks:
                 self._read_result(key)
             else:
-                self._early.setdefault(key.span, []).append(key)
+                self._early.setdefault(key.span, set()).add(key)
 
     def _read_result(self, key: ResultKey) -> None:
         """Validate a result that was not seen before; of a span whose task is known."""
@@ -254,7 +254,7 @@ class Answers:
         if not found.rung and tasks.belongs(task, self._record, found.span):
             self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
             self.removed -= {found.span}
-            for early in self._early.pop(found.span, ()):
+            for early in sorted(self._early.pop(found.span, ())):
                 self._read_result(early)
         elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
             known.digests[found.rung] = sha256_hex(raw)

@@ -186,24 +186,22 @@ class Ledger:
 
     def job(self, submit: Submit) -> Job:
         """The job behind a submit; its task is in the store when this returns."""
+        intake = submit.span is None
         if submit.span is None:
-            key = self._put_intake_task()
+            key, digest = self._put_intake_task()
             # It sees what is missing now.
             self._answers.removed = frozenset()
-        elif submit.rung:
-            key = self._answers.degraded(submit.span, submit.rung)
         else:
-            key = self.keys.task(submit.span)
-        if submit.span is not None:
             self._restore_language()
-        intake = submit.span is None
+            key = self._answers.degraded(submit.span, submit.rung) if submit.rung else self.keys.task(submit.span)
+            # As it was validated: what lies there now may be another one.
+            digest = self._answers.digest(submit.span, submit.rung)
         return Job(
             run=self.record.run,
             span=submit.span,
             attempt=submit.attempt,
             task_key=key,
-            # As it was validated: what lies there now may be another one.
-            task_sha256=sha256_hex(self._intake_task()) if submit.span is None else self._digest(submit),
+            task_sha256=digest,
             audio_ms=0 if submit.span is None else self._answers.audio_ms(submit.span),
             media_uri=self.request.source.uri if intake else "",
             media_bytes=self.request.source.size_bytes if intake else 0,
@@ -212,24 +210,17 @@ class Ledger:
             only_elsewhere=submit.only_elsewhere,
         )
 
-    def _digest(self, submit: Submit) -> str:
-        assert submit.span is not None
-        return self._answers.digest(submit.span, submit.rung)
-
-    def _intake_task(self) -> bytes:
-        """What an intake is told: the request without what it has nothing to do with, so that it stays the same."""
-        return self.request.model_copy(
-            update={"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
-        ).encode()
-
-    def _put_intake_task(self) -> str:
-        raw = self._intake_task()
-        key = self.keys.intake_task(sha256_hex(raw)[:16])
+    def _put_intake_task(self) -> tuple[str, str]:
+        """Key and digest of what an intake is told: the request without what changes from command to command."""
+        unlike = {"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
+        raw = self.request.model_copy(update=unlike).encode()
+        digest = sha256_hex(raw)
+        key = self.keys.intake_task(digest[:16])
         self._store.put(key, raw)
         if self._store.stat(self.keys.record) is None:
             # Removed while the run works: the intake compares it with what its task says.
             self._store.put(self.keys.record, self._record_raw)
-        return key
+        return key, digest
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
         """Put why a job failed, before anything of it goes; its number is used in any case."""
@@ -365,8 +356,8 @@ class Ledger:
                     self._notes[span] = note
 
     def _restore_language(self) -> None:
-        """Put the run's language again where its object is gone: the next job would decide it once more."""
-        if self._language is not None and self._store.stat(self.keys.language) is None:
+        """Put the run's language again where its object is gone or another: the next job would decide it once more."""
+        if self._language and documents.valid(self._store, Language, self.keys.language) != self._language:
             self._store.put(self.keys.language, self._language.encode())
 
     def _write_transcript(self, lost: Sequence[int]) -> Transcript:

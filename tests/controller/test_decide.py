@@ -832,3 +832,13 @@ def test_evidence_is_gone_through_a_few_times_however_many_tasks_there_are() -> 
     wide = state(tasks=dict.fromkeys(range(1000), 10_000), evidence=Counted(many), answered=frozenset({999}))
     assert act(wide)
     assert sum(passes) <= 8 * len(many)
+
+
+@pytest.mark.parametrize("removed", [frozenset(), frozenset({1})], ids=["nothing", "a chunk"])
+def test_an_intake_has_not_failed_where_a_chunk_was_removed_after_it_had_looked(removed: frozenset[int]) -> None:
+    nothing = Diagnosis(failure=FailureClass.NO_RESULT, summary="no plan")
+    intake = replace(job(0), span=None, phase="ended", diagnosis=nothing)
+    (deleted,) = [
+        action for action in act(state(planned=False, jobs=(intake,), removed=removed)) if isinstance(action, Delete)
+    ]
+    assert (deleted.failure is None) == bool(removed)

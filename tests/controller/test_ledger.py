@@ -525,6 +525,17 @@ def test_a_job_that_did_not_fail_leaves_no_evidence(store: JournalStore) -> None
     assert list(store.list(KEYS.failures)) == []
 
 
+def test_the_next_intake_is_the_one_that_knows_what_was_removed(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    damaged = Diagnosis(failure=FailureClass.CHUNK_DAMAGED, summary="gone")
+    ledger.keep_evidence(Delete(view=view(1), failure=damaged), now_ms=1)
+    state = ledger.state(())
+    assert (state.removed, sorted(state.tasks), state.planned) == (frozenset({1}), [0], False)
+    ledger.job(Submit(span=None, attempt=1))
+    assert ledger.state(()).removed == frozenset()
+
+
 # ---------------------------------------------------------------- what is written
 
 

@@ -11,7 +11,8 @@ import pytest
 from chunk_job.contract import ChunkResult, ExitCode, Language
 from chunk_job.store import FileStore
 from controller.edges import Ticket
-from controller.transcript import Transcript
+from controller.plan import longest_recording_ms
+from controller.transcript import Transcript, longest_transcript_bytes
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished
@@ -88,7 +89,10 @@ def test_chunks_in_different_languages_are_a_warning(scene: Scene, whole: dict[s
     assert settled.warnings == ("chunks were transcribed in different languages: en, pt",)
 
 
-@pytest.mark.parametrize("found", [b"garbage", None], ids=["damaged", "gone"])
+OTHER_LANGUAGE = Language(language="pt", probability=0.9, speech_ms=5_000, span=0).encode()
+
+
+@pytest.mark.parametrize("found", [b"garbage", None, OTHER_LANGUAGE], ids=["damaged", "gone", "another"])
 def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene: Scene, found: bytes | None) -> None:
     record = fakes.record(language=None)
 
@@ -100,11 +104,18 @@ def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene
             else:
                 scene.store.put(KEYS.language, found)
 
-    def script(job: Any) -> Deed:
-        return Deed(leaves="result", takes_ms=200 + 500 * (job.span or 0))
+    given: list[Language] = []
 
+    def script(job: Any) -> Deed:
+        if scene.runner.cancelled_runs:
+            given.append(Language.decode(scene.store.get(KEYS.language)))
+        return Deed(leaves="result", takes_ms=200 if job.span != 1 else 700)
+
+    scene.chunks_ms = (10_000,) * 8
     (settled,) = scene.command(scene.ticket(record), script=script, meanwhile=meanwhile)
     assert settled.verdict == "complete"
+    assert given
+    assert {language.language for language in given} == {"en"}, "every job finds what was decided"
     (again,) = scene.command(scene.ticket(record))
     assert again.verdict == "complete"
 
@@ -225,3 +236,26 @@ def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) ->
             assert settled[1].verdict == "complete", (place, kind)
             assert settled[0].verdict in ("complete", "failed"), (place, kind)
             assert settled[0].verdict == "complete" or settled[0].environment, (place, kind, settled[0])
+
+
+@pytest.mark.parametrize("plan", ["gone", "that claims a thousand hours"])
+def test_no_more_of_a_transcript_is_read_than_its_recording_can_give(
+    scene: Scene, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    if plan == "gone":
+        scene.lay(whole, without=[KEYS.plan])
+    else:
+        hours = fakes.plan(1000 * 3_600_000)
+        scene.lay(whole | {KEYS.plan: hours.encode()})
+    asked: list[int] = []
+    get = type(scene.store).get
+
+    def count(store: Any, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        if key == KEYS.transcript("json"):
+            asked.append(max_bytes)
+        return get(store, key, max_bytes=max_bytes)
+
+    monkeypatch.setattr(type(scene.store), "get", count)
+    scene.command()
+    longest = longest_transcript_bytes(longest_recording_ms(fakes.record().size_bytes))
+    assert asked[0] == longest < 64 << 20
