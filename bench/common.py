@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo, source
 from controller.cli.options import runner_for, transcribe_options
 from controller.cli.tickets import make_ticket

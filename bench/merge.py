@@ -27,7 +27,7 @@ from chunk_job.contract import (
     Word,
     sha256_hex,
 )
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller.decide import Finish
 from controller.formats import every_format
 from controller.keys import RunKeys

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from bench.common import Cost, Figure, Ratio, by_ratio, cost, report, transcribe_command, turns
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller.keys import parse_result
 from tests.speech import write_tape
 

@@ -19,7 +19,7 @@ import soundfile
 from bench import peer
 from bench.common import Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
 from chunk_job.contract import SAMPLE_RATE, ChunkTask, TranscribeOptions, sha256_hex
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo
 from controller.plan import PlanOptions
 from tests.speech import encode, write_tape

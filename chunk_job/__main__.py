@@ -45,7 +45,8 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
-from chunk_job.store import ObjectMissing, Store, StoreUnavailable, open_store
+from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
+from chunk_job.store.open_store import open_store
 from chunk_job.text import json_line
 
 log = logging.getLogger("stenofleet.chunk_job")

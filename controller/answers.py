@@ -18,7 +18,7 @@ from chunk_job.contract import (
     longest_result_bytes,
     sha256_hex,
 )
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store.base import ObjectMissing, Store
 from controller import diagnose, documents, tasks
 from controller.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
 from controller.plan import Plan

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from chunk_job.contract import Document, DocumentInvalid
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store.base import ObjectMissing, Store
 from controller.keys import run_of
 
 _D = TypeVar("_D", bound=Document)

@@ -38,7 +38,8 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.crashpoint import reach
-from chunk_job.store import ObjectMissing, Store, open_store
+from chunk_job.store.base import ObjectMissing, Store
+from chunk_job.store.open_store import open_store
 from controller import documents, source
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.keys import RunKeys, parse_result, parse_task

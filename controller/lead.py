@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from chunk_job.contract import JobError
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller import documents
 from controller.keys import RunKeys
 from controller.records import Lead

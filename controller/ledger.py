@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from chunk_job.contract import ChunkResult, DocumentInvalid, Language, sha256_hex
 from chunk_job.crashpoint import reach
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller import diagnose, documents, transcripts
 from controller.answers import Answers, ResultGone
 from controller.decide import Delete, Finish, Submit, rungs

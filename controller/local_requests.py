@@ -10,7 +10,7 @@ import contextlib
 from pathlib import Path
 
 from chunk_job.contract import JobError, sha256_hex
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller.records import LocalRequest
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from chunk_job.contract import DocumentInvalid, JobError
-from chunk_job.store import ObjectMissing, Store, StoreUnavailable
+from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller import state as figures
 from controller.answers import ResultGone
 from controller.decide import (

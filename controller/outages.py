@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chunk_job.objects import StoreUnavailable
+from chunk_job.store.base import StoreUnavailable
 from controller import decide as rules
 from controller.decide import RetryPolicy
 from controller.edges import Clock, Reporter

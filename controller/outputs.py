@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.store import StoreUnavailable, open_store, write_whole
+from chunk_job.safe_files import write_whole
+from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS, told_gaps_s

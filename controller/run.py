@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from chunk_job.contract import JobError
-from chunk_job.store import Store, StoreUnavailable
+from chunk_job.store.base import Store, StoreUnavailable
 from controller.decide import RetryPolicy
 from controller.edges import Clock, Reporter, Runner, Settled, Stopped, Ticket
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted

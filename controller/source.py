@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from chunk_job.contract import JobError
-from chunk_job.store import Store, StoredObject, StoreUnavailable, open_store
+from chunk_job.store.base import Store, StoredObject, StoreUnavailable
+from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.records import Source

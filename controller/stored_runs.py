@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller import documents
 from controller.errors import UsageProblem
 from controller.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix

@@ -7,7 +7,7 @@ run that asks for it.
 from __future__ import annotations
 
 from chunk_job.contract import MAX_AUDIO_MS, DocumentInvalid, sha256_hex
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store.base import ObjectMissing, Store
 from controller import documents
 from controller.keys import RunKeys
 from controller.plan import Plan, longest_recording_ms

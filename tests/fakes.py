@@ -22,7 +22,8 @@ from chunk_job.contract import (
     Word,
     sha256_hex,
 )
-from chunk_job.store import FileStore, Store
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
 from controller import diagnose
 from controller.keys import RunKeys, parse_task
 from controller.plan import Cut, Plan, PlanOptions, Span

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job import crashpoint
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo
 from controller.formats import FORMATS
 from controller.keys import RunKeys

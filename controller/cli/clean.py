@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.edges import Runner

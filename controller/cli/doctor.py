@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller import demo, documents, source
 from controller.cli import kubernetes

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller.cli import options as shared
 from controller.edges import Runner
 from controller.errors import UsageProblem

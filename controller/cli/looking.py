@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chunk_job.contract import MAX_SPANS
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller import documents
 from controller.cli import kubernetes

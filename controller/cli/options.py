@@ -17,7 +17,9 @@ from click.core import ParameterSource
 from chunk_job.contract import ExitCode, JobError, TranscribeOptions
 from chunk_job.cores import usable
 from chunk_job.names import language_code
-from chunk_job.store import FileStore, Store, open_store
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+from chunk_job.store.open_store import open_store
 from controller.decide import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS

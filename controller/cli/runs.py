@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from chunk_job.contract import DocumentInvalid
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller import documents, transcripts
 from controller.cli import kubernetes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import JobError, TranscribeOptions, sha256_hex
-from chunk_job.store import ObjectMissing, Store
+from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
 from controller import documents, source
 from controller.cli import options as shared

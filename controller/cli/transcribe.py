@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller import local, source
 from controller.cli import kubernetes
 from controller.cli import options as shared

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import JobError
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.decide import RetryPolicy
 from controller.edges import Runner, Settled, Stopped, Ticket

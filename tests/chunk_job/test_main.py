@@ -24,7 +24,7 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo
 from tests import river, speech
 

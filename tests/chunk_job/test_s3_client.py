@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from urllib3 import BaseHTTPResponse, HTTPResponse
 
-from chunk_job import s3_client
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.store import open_store
+from chunk_job.store import s3_client
+from chunk_job.store.open_store import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -172,6 +172,8 @@ def _answer(status: int) -> BaseHTTPResponse:
 
 @pytest.mark.process
 def test_a_folder_loads_nothing_of_s3() -> None:
-    program = "import sys; from chunk_job.store import open_store; open_store('file:///x'); print(*sys.modules)"
+    program = (
+        "import sys; from chunk_job.store.open_store import open_store; open_store('file:///x'); print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"minio", "urllib3", "chunk_job.s3", "chunk_job.s3_client"} & set(loaded)
+    assert not {"minio", "urllib3", "chunk_job.store.s3", "chunk_job.store.s3_client"} & set(loaded)

@@ -20,19 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chunk_job import files
+from chunk_job import safe_files
 from chunk_job.contract import DocumentInvalid, ExitCode, JobError
-from chunk_job.objects import copy_bounded
-from chunk_job.store import (
-    FileStore,
-    ObjectMissing,
-    Store,
-    StoreDenied,
-    StoreUnavailable,
-    make_private,
-    open_store,
-    write_whole,
-)
+from chunk_job.safe_files import make_private, write_whole
+from chunk_job.store.base import ObjectMissing, Store, StoreDenied, StoreUnavailable, copy_bounded
+from chunk_job.store.files import FileStore
+from chunk_job.store.open_store import open_store
 
 STORES = [pytest.param("file_store", id="file"), pytest.param("s3_store", id="s3", marks=pytest.mark.s3)]
 
@@ -337,7 +330,7 @@ def test_a_file_system_that_is_read_only_is_reported_as_one(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(files, "create", refuse)
+    monkeypatch.setattr(safe_files, "create", refuse)
     with pytest.raises(StoreDenied, match=r"no a/b in .*: Read-only file system") as denied:
         file_store.put("a/b", b"")
     assert denied.value.advice == "mount that file system for writing, or choose another --store"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from chunk_job import crashpoint
-from chunk_job.store import Store, open_store
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from controller.keys import RunKeys, parse_result
 from controller.labels import CHUNK, RUN
 from controller.records import Evidence

@@ -16,7 +16,7 @@ import pytest
 import controller.cli
 from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cli, demo, local, source
 from controller.cli import options as shared
 from controller.cli import tickets, transcribe, work

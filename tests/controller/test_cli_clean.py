@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cli, stored_runs
 from controller.cli import clean
 from controller.cli import options as shared

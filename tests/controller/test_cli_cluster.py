@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import doctor, kubernetes, looking
 from controller.errors import EnvironmentProblem, UsageProblem

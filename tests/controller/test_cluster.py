@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cluster, end_causes, lease
 from controller.cluster import TICK_S, ClusterRunner
 from controller.decide import Delete, RetryPolicy, decide

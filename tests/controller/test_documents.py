@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import Document, DocumentInvalid
-from chunk_job.store import FileStore, ObjectMissing
+from chunk_job.store.base import ObjectMissing
+from chunk_job.store.files import FileStore
 from controller import documents
 from controller.keys import RunKeys
 from controller.records import Evidence, Lead, Request, Round, RunRecord, Source, Status

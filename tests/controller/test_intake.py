@@ -17,7 +17,7 @@ import soundfile
 
 from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, ExitCode, JobError, TranscribeOptions, sha256_hex
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import intake, source
 from controller.cli.tickets import make_ticket
 from controller.errors import MediaProblem
@@ -320,7 +320,7 @@ def long_recording(path: Path, minutes: int) -> Path:
 PEAK = """\
 import resource, sys
 from pathlib import Path
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import intake
 intake.run_intake(FileStore(Path(sys.argv[1])), sys.argv[2], task_sha256=sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

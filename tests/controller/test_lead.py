@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store import FileStore, StoreUnavailable
+from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.files import FileStore
 from controller import lead as lead_module
 from controller.keys import RunKeys
 from controller.lead import LOOK_MS, LOOKS, RENEW_MS, LeadKeeper, StoreLead

@@ -14,7 +14,7 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
-from chunk_job.store import StoredObject
+from chunk_job.store.base import StoredObject
 from controller import answers, diagnose
 from controller.decide import Delete, Finish, Submit
 from controller.diagnose import Diagnosis, FailureClass

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job.contract import ExitCode
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo, local
 from controller.cli import options
 from controller.diagnose import FailureClass

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job.contract import ChunkTask, ExitCode, Language
-from chunk_job.store import StoredObject, StoreUnavailable
+from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller import one_run, outputs
 from controller import run as run_module
 from controller.decide import RetryPolicy

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import settings, transcribe
 from controller.errors import UsageProblem

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from chunk_job.store import FileStore, StoredObject, StoreUnavailable
+from chunk_job.store.base import StoredObject, StoreUnavailable
+from chunk_job.store.files import FileStore
 from controller import cli
 from controller.cli import looking
 from controller.cli import options as shared

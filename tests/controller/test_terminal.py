@@ -14,7 +14,7 @@ import pytest
 import chunk_job
 import controller
 from chunk_job.contract import Document
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import cli, demo, local
 from controller.cli import looking, transcribe
 from controller.cli import options as shared

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import controller.cli
-from chunk_job import s3_client
-from chunk_job.store import Store
+from chunk_job.store import s3_client
+from chunk_job.store.base import Store
 from controller.cli.clean import _AT_ONCE
 from controller.keys import RunKeys
 from controller.records import Lead, Outcome, Status

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store import Store, open_store
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from controller import source
 from controller.errors import EnvironmentProblem, MediaProblem
 from tests import river

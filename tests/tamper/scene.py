@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller.decide import RetryPolicy
 from controller.edges import Settled, Ticket
 from controller.keys import RunKeys

@@ -10,7 +10,8 @@ import pytest
 
 import controller.cli
 from chunk_job.contract import sha256_hex
-from chunk_job.store import FileStore, Store
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
 from controller import source
 from controller.cli import options as shared
 from controller.cli import transcribe, work

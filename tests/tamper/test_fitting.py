@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunk_job.contract import ChunkResult, ExitCode, Language
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller.edges import Ticket
 from controller.plan import longest_recording_ms
 from controller.transcript import Transcript, longest_transcript_bytes

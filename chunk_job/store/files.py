@@ -1,8 +1,7 @@
-"""The store between the processes: named objects, whole or absent, behind one protocol.
+"""Objects as files of a folder of this machine (``file://``).
 
-Touches: files (through ``files.py``). ``file://`` is a folder of this machine; another scheme is another class with
-these same verbs (``s3://``: ``s3.py``), chosen in :func:`open_store` and nowhere else. An object is put whole or not at
-all: readers never see half of one, and a killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
+Touches: files (through ``safe_files``). An object is put whole or not at all: readers never see half of one, and a
+killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
 """
 
 from __future__ import annotations
@@ -19,15 +18,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
-from urllib.parse import unquote, urlsplit
 
-from chunk_job import files
+from chunk_job import safe_files
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.files import WrongKind, make_private, write_whole
-from chunk_job.objects import (
+from chunk_job.safe_files import WrongKind
+from chunk_job.store.base import (
     MAX_BYTES,
     ObjectMissing,
-    Store,
     StoreDenied,
     StoredObject,
     StoreFull,
@@ -36,44 +33,12 @@ from chunk_job.objects import (
     too_large,
 )
 
-__all__ = [
-    "FileStore",
-    "ObjectMissing",
-    "Store",
-    "StoreDenied",
-    "StoreFull",
-    "StoreUnavailable",
-    "StoredObject",
-    "make_private",
-    "open_store",
-    "write_whole",
-]
-
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
 # There is no such folder or file: something else has the name, or it went while we looked.
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # What stenofleet makes at the top of a store.
 _OURS = re.compile(r"runs|work|doctor|\.local|\.[0-9a-f]{16}\.tmp")
-
-
-def open_store(url: str) -> Store:
-    """The store at *url*. Raises :class:`JobError`: USAGE for a URL that is none, CONFIG where something is missing."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return FileStore(Path(unquote(parts.path)))
-    if parts.scheme == "s3":
-        from chunk_job.s3 import S3Store
-
-        return S3Store(url)
-    raise JobError(
-        ExitCode.USAGE,
-        f"no store behind {url!r}",
-        "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
-    )
 
 
 class FileStore:
@@ -94,7 +59,7 @@ class FileStore:
 
         Only a folder of this user that holds nothing but a store is changed: never one like ``/tmp``, or a home.
         """
-        with contextlib.suppress(OSError), files.folder(self.root) as root:
+        with contextlib.suppress(OSError), safe_files.folder(self.root) as root:
             mode = os.fstat(root).st_mode
             if not mode & 0o077:
                 return None
@@ -117,8 +82,8 @@ class FileStore:
         *parts, name = _parts(key)
         with self._errors(key):
             try:
-                with files.folder(self.root, parts) as folder:
-                    file = os.fdopen(files.open_plain(name, folder), "rb")
+                with safe_files.folder(self.root, parts) as folder:
+                    file = os.fdopen(safe_files.open_plain(name, folder), "rb")
             except (FileNotFoundError, WrongKind) as error:
                 raise ObjectMissing(key) from error
         if os.fstat(file.fileno()).st_size > max_bytes:
@@ -151,7 +116,7 @@ class FileStore:
         """The objects of one folder and the prefixes of the folders in it, in key order."""
         parts = _parts(prefix.rstrip("/")) if prefix else ()
         found: dict[str, StoredObject | str] = {}
-        with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+        with self._errors(prefix), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
             for each in _visible(folder):
                 key = f"{prefix}{each.name}"
                 if each.is_dir(follow_symlinks=False):
@@ -165,14 +130,14 @@ class FileStore:
     def folders(self, prefix: str) -> Iterator[str]:
         parts = _parts(prefix.rstrip("/")) if prefix else ()
         found: list[str] = []
-        with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+        with self._errors(prefix), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
             found = [each.name for each in _visible(folder) if each.is_dir(follow_symlinks=False)]
         # By the name with the slash, as an object store has them.
         yield from sorted(found, key=lambda name: f"{name}/")
 
     def stat(self, key: str) -> StoredObject | None:
         *parts, name = _parts(key)
-        with self._errors(key), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+        with self._errors(key), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             return _entry(key, status) if stat.S_ISREG(status.st_mode) else None
         return None
@@ -180,7 +145,7 @@ class FileStore:
     def delete(self, key: str) -> None:
         *parts, name = _parts(key)
         absent = contextlib.suppress(*_ABSENT, IsADirectoryError)
-        with self._errors(key), absent, files.folder(self.root, parts) as folder:
+        with self._errors(key), absent, safe_files.folder(self.root, parts) as folder:
             os.unlink(name, dir_fd=folder)
         self._remove_empty(parts)
 
@@ -189,7 +154,7 @@ class FileStore:
         with contextlib.suppress(OSError):
             while parts:
                 *above, name = parts
-                with files.folder(self.root, above) as folder:
+                with safe_files.folder(self.root, above) as folder:
                     os.rmdir(name, dir_fd=folder)
                 parts = above
 
@@ -197,10 +162,10 @@ class FileStore:
         waiting = [_parts(prefix.rstrip("/"))]
         while waiting:
             parts = waiting.pop()
-            with self._errors(prefix), contextlib.suppress(*_ABSENT), files.folder(self.root, parts) as folder:
+            with self._errors(prefix), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
                 waiting += [[*parts, each.name] for each in _visible(folder) if each.is_dir(follow_symlinks=False)]
                 for name in fnmatch.filter(os.listdir(folder), ".*.tmp"):
-                    if not files.has_writer(name, folder):
+                    if not safe_files.has_writer(name, folder):
                         os.unlink(name, dir_fd=folder)
             self._remove_empty(parts)
 
@@ -226,9 +191,9 @@ class FileStore:
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
         *parts, name = _parts(key)
-        temporary = files.temporary_name()
+        temporary = safe_files.temporary_name()
         with self._errors(key), self._created(parts, temporary) as (folder, file):
-            files.complete(file, temporary, name, write, folder)
+            safe_files.complete(file, temporary, name, write, folder)
             # A rename is on disk only when its folder is.
             os.fsync(folder)
 
@@ -239,8 +204,8 @@ class FileStore:
         for left in reversed(range(20)):
             with contextlib.ExitStack() as opened:
                 try:
-                    folder = opened.enter_context(files.folder(self.root, parts, make=True))
-                    file = files.create(temporary, folder, private=True)
+                    folder = opened.enter_context(safe_files.folder(self.root, parts, make=True))
+                    file = safe_files.create(temporary, folder, private=True)
                 except FileNotFoundError:
                     if not left:
                         raise

@@ -9,9 +9,9 @@ from minio.error import S3Error, ServerError
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from chunk_job import s3_client
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.objects import ObjectMissing, StoreDenied, StoreUnavailable
+from chunk_job.store import s3_client
+from chunk_job.store.base import ObjectMissing, StoreDenied, StoreUnavailable
 
 _DENIED = {
     "AccessDenied": (

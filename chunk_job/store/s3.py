@@ -22,9 +22,9 @@ from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from chunk_job import s3_client, s3_errors
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.objects import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
+from chunk_job.store import s3_client, s3_errors
+from chunk_job.store.base import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
 
 PART_BYTES = 16 << 20
 """Larger files go up in parts of this size, one after the other: so much of a file is in memory at once."""

@@ -25,7 +25,7 @@ from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
 from chunk_job.contract import ExitCode, JobError
-from chunk_job.store import StoreDenied, StoreUnavailable
+from chunk_job.store.base import StoreDenied, StoreUnavailable
 
 CONNECT_S = 5.0
 READ_S = 60.0
