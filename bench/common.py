@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from chunk_job.store.files import FileStore
-from controller import demo, source
+from controller import demo
 from controller.cli.options import runner_for, transcribe_options
 from controller.cli.tickets import make_ticket
 from controller.cli.work import execute
-from controller.decide import RetryPolicy
-from controller.plan import Plan, PlanOptions
-from controller.records import Output
+from controller.domain.documents import Output
+from controller.domain.plan import Plan, PlanOptions
+from controller.domain.policy import RetryPolicy
+from controller.intake import source
 from controller.transcript import Transcript
 
 NEVER_MS = 1 << 40

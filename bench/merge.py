@@ -28,13 +28,13 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.store.files import FileStore
-from controller.decide import Finish
+from controller.domain.actions import Finish
+from controller.domain.documents import Output, Request, RunRecord, Source
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan, PlanOptions, Span
+from controller.domain.tasks import chunk_task
 from controller.formats import every_format
-from controller.keys import RunKeys
 from controller.ledger import Ledger
-from controller.plan import Plan, PlanOptions, Span
-from controller.records import Output, Request, RunRecord, Source
-from controller.tasks import chunk_task
 from controller.transcript import merge
 
 RUN = "0123456789abcdef"

@@ -19,11 +19,11 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.store.base import ObjectMissing, Store
-from controller import diagnose, documents, tasks
-from controller.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
-from controller.plan import Plan
-from controller.records import RunRecord, Winner
-from controller.state import JobView
+from controller.domain import failures, stored_documents, tasks
+from controller.domain.documents import RunRecord, Winner
+from controller.domain.jobs import JobView
+from controller.domain.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
+from controller.domain.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class Answers:
 
     def warnings(self) -> tuple[str, ...]:
         """What the intake found wrong with the recording; nothing where the plan is not known."""
-        plan = self.plan or documents.valid(self._store, Plan, self._keys.plan)
+        plan = self.plan or stored_documents.valid(self._store, Plan, self._keys.plan)
         return plan.warnings if plan else ()
 
     def read(self) -> None:
@@ -135,7 +135,7 @@ class Answers:
         """Tasks that were not seen before, and whether they are all."""
         # The plan before the tasks: when it is there, so are they all.
         try:
-            plan = documents.find(self._store, Plan, self._keys.plan)
+            plan = stored_documents.find(self._store, Plan, self._keys.plan)
         except DocumentInvalid:
             plan = None
             self._drop_plan()
@@ -212,7 +212,7 @@ class Answers:
             return view
         prefix = f"{self._keys.results_of(view.span)}a{view.attempt}-"
         reason = next((why for key, why in self._invalid.items() if key.startswith(prefix)), None)
-        return replace(view, diagnosis=diagnose.invalid_result(reason)) if reason else view
+        return replace(view, diagnosis=failures.invalid_result(reason)) if reason else view
 
     def degraded(self, span: int, rung: int) -> str:
         """Key of the span's task with options *rung* steps cheaper, which is put where it is not there yet."""
@@ -244,7 +244,7 @@ class Answers:
         key = self._keys.task(found.span, found.rung)
         try:
             raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
-            task = documents.parse(ChunkTask, key, raw)
+            task = stored_documents.parse(ChunkTask, key, raw)
         except ObjectMissing:
             return False
         except DocumentInvalid as error:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from controller import pods
-from controller.edges import Runner
+from controller.domain.interfaces import Runner
+from controller.domain.jobs import Job, JobView
 from controller.end_causes import EndCauses, about, is_about
 from controller.errors import ClusterUnavailable, RunProblem
 from controller.kube import Api, Reply
@@ -26,7 +27,6 @@ from controller.pending import Stuck, pending
 from controller.pods import Document
 from controller.refusals import Refusals
 from controller.remembered import Ages, Deleted
-from controller.state import Job, JobView
 
 TICK_S = 3.0
 _SETTLE_S = 0.3

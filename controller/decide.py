@@ -7,67 +7,15 @@ picture of the run that can be taken anew at any moment. A second controller wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 
-from chunk_job.contract import Language, TranscribeOptions
-from controller.diagnose import Diagnosis, FailureClass, deadline
-from controller.records import Evidence
-from controller.state import JobView, RunState
-
-Budget = Literal["chunk", "cluster", "never"]
-
-BUDGETS: Mapping[str, Budget] = {
-    # The same input, options or rights give the same failure: trying again only costs time.
-    FailureClass.BAD_INPUT: "never",
-    FailureClass.CONFIG: "never",
-    FailureClass.ACCESS: "never",
-    FailureClass.MODEL: "never",
-    FailureClass.CREATE_DENIED_ADMISSION: "never",
-    FailureClass.CREATE_DENIED_RBAC: "never",
-    # By the time these are failures, they have been waited for.
-    FailureClass.UNSCHEDULABLE_RESOURCES: "never",
-    FailureClass.UNSCHEDULABLE_AFFINITY: "never",
-    FailureClass.UNSCHEDULABLE_TAINT: "never",
-    # The chunk's own failures.
-    FailureClass.CUDA_OOM: "chunk",
-    FailureClass.GPU_UNHEALTHY: "chunk",
-    FailureClass.NATIVE_CRASH: "chunk",
-    FailureClass.OOM_KILLED: "chunk",
-    FailureClass.EPHEMERAL_STORAGE: "chunk",
-    # A node's, perhaps; one name for all chunks, more likely: few attempts, and the breaker sees them.
-    FailureClass.IMAGE_PULL: "chunk",
-    FailureClass.UNSCHEDULABLE_VOLUME: "chunk",
-    FailureClass.DEADLINE: "chunk",
-    FailureClass.NO_RESULT: "chunk",
-    FailureClass.RESULT_INVALID: "chunk",
-    # Its chunk is cut again before the next attempt.
-    FailureClass.CHUNK_DAMAGED: "chunk",
-    # A folder does not get space by itself: a few attempts, for whoever is freeing space just now.
-    FailureClass.STORE_FULL: "chunk",
-    FailureClass.UNKNOWN: "chunk",
-    # What happens around it.
-    FailureClass.STORE_UNAVAILABLE: "cluster",
-    FailureClass.CREATE_DENIED_QUOTA: "cluster",
-    FailureClass.DISRUPTED_PREEMPTED: "cluster",
-    FailureClass.DISRUPTED_EVICTED: "cluster",
-    FailureClass.DISRUPTED_DRAINED: "cluster",
-    FailureClass.DISRUPTED_NODE_LOST: "cluster",
-    FailureClass.DISRUPTED_DELETED: "cluster",
-}
-"""Who pays for a failure."""
-
-ENVIRONMENT: frozenset[str] = frozenset(
-    {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
-    | {FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL, FailureClass.UNSCHEDULABLE_VOLUME}
-    | {FailureClass.CHUNK_DAMAGED, FailureClass.STORE_FULL}
-    | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
-)
-"""Failures for which the media are not to blame."""
-
-WAITED_FOR: frozenset[str] = frozenset(failure for failure in ENVIRONMENT if BUDGETS[failure] != "never")
-"""Those that are tried again although a person may have to do something: the reason is reported at the first one."""
+from controller.domain.actions import Action, Delete, Finish, PinLanguage, Submit
+from controller.domain.budgets import BUDGETS, Budget
+from controller.domain.documents import Evidence
+from controller.domain.failures import FailureClass, deadline
+from controller.domain.jobs import JobView
+from controller.domain.policy import RetryPolicy
+from controller.domain.state import RunState
 
 _OF_THE_NODE = frozenset({FailureClass.CUDA_OOM, FailureClass.GPU_UNHEALTHY, FailureClass.IMAGE_PULL})
 """Another node may do better: its GPU is larger, well, or has the image."""
@@ -76,71 +24,6 @@ MORE_MEMORY = 1.5
 
 LAST_ATTEMPT = 999_999
 """The highest number that names of results, failures and Jobs can hold."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """How often, how soon, how long."""
-
-    max_attempts: int = 3
-    """Failures of its own a chunk may have. 1: no retry."""
-    max_disruptions: int = 20
-    """Times the surroundings may take a chunk's job away: more than any bad day, fewer than for ever."""
-    backoff_ms: int = 1_000
-    """Before the second attempt; doubles with each failure. 0: at once."""
-    backoff_max_ms: int = 60_000
-    breaker: int = 5
-    """So many equal failures and no success at all: the cause is not in the chunks, stop. 0: never."""
-    deadline_base_ms: int = 900_000
-    """For start-up: a cold model from a slow disk included."""
-    deadline_factor: int = 30
-    """And so many times the chunk's length: a large model on an old CPU is that slow (a GPU: 4)."""
-    intake_deadline_ms: int = 6 * 3_600_000
-    """Decoding runs at a thousand times real time; only a file that never ends takes this long."""
-    store_patience_ms: int = 0
-    """How long a store that answered before may be away. 0: a folder does not come back by itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submit:
-    """Start a job. *rung* counts the steps of degraded options; the rest is as in :class:`Job`."""
-
-    span: int | None
-    attempt: int
-    rung: int = 0
-    memory_factor: float = 1.0
-    avoid_nodes: tuple[str, ...] = ()
-    only_elsewhere: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delete:
-    """Remove a job, keeping the evidence first where there is a failure."""
-
-    view: JobView
-    failure: Diagnosis | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PinLanguage:
-    """Freeze the run's language from the notes: no span had enough speech to decide alone."""
-
-    language: Language
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finish:
-    """The run is over, for this round. *lost* are the spans without a result."""
-
-    verdict: Literal["complete", "partial", "failed", "cancelled"]
-    lost: tuple[int, ...] = ()
-    summary: str = ""
-    advice: str = ""
-    failure: str = ""
-    """Class of the failure that decided it; empty where none did."""
-
-
-Action = Submit | Delete | PinLanguage | Finish
 
 
 def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, intake_room: int) -> list[Action]:
@@ -164,32 +47,6 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
         actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
     actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
     return actions
-
-
-def patient(policy: RetryPolicy, *, since_ms: int, now_ms: int) -> bool:
-    """Whether a store that has been away *since_ms* is still waited for."""
-    return now_ms - since_ms < policy.store_patience_ms
-
-
-def degrade(options: TranscribeOptions, rung: int) -> TranscribeOptions:
-    """Options that need less memory on the GPU, step by step: no batches, then 8-bit weights."""
-    for step in _steps(options)[:rung]:
-        options = options.model_copy(update=step)
-    return options
-
-
-def rungs(options: TranscribeOptions) -> int:
-    """How many such steps there are."""
-    return len(_steps(options))
-
-
-def _steps(options: TranscribeOptions) -> list[dict[str, object]]:
-    steps: list[dict[str, object]] = []
-    if options.batch_size:
-        steps.append({"batch_size": 0})
-    if not options.compute_type.startswith("int8"):
-        steps.append({"compute_type": "int8"})
-    return steps
 
 
 def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[Delete]:

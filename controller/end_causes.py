@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from controller import pods
-from controller.diagnose import Diagnosis
+from controller.domain.failures import Diagnosis
 from controller.ended import from_cluster
 from controller.errors import ClusterUnavailable
 from controller.kube import Api, Reply

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunk_job.contract import ExitCode
-from controller.diagnose import Diagnosis, FailureClass, by_code, excerpt, told_by
+from controller.domain.failures import Diagnosis, FailureClass, by_code, excerpt, told_by
 from controller.pods import ENDED, Document, condition, container_state, is_over, is_true, node, one_line, started_at
 
 _CRASHES = frozenset({132, 134, 135, 136, 139})

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from controller.records import Format
+from controller.domain.documents import Format
 from controller.transcript import Gap, Transcript
 
 _SHORTEST_CUE_MS = 20

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from controller.keys import is_run
-from controller.state import Job
+from controller.domain.jobs import Job
+from controller.domain.keys import is_run
 
 RUN = "stenofleet.io/run"
 CHUNK = "stenofleet.io/chunk"

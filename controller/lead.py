@@ -18,9 +18,9 @@ from typing import Literal
 
 from chunk_job.contract import JobError
 from chunk_job.store.base import Store
-from controller import documents
-from controller.keys import RunKeys
-from controller.records import Lead
+from controller.domain import stored_documents
+from controller.domain.documents import Lead
+from controller.domain.keys import RunKeys
 
 Standing = Literal["leading", "following", "undecided"]
 
@@ -102,7 +102,7 @@ class StoreLead:
         self._store.put(self._key, self._mine.encode())
 
     def _read(self) -> Lead | None:
-        return documents.valid(self._store, Lead, self._key)
+        return stored_documents.valid(self._store, Lead, self._key)
 
 
 class LeadKeeper:

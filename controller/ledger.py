@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 from chunk_job.contract import ChunkResult, DocumentInvalid, Language, sha256_hex
 from chunk_job.crashpoint import reach
 from chunk_job.store.base import Store
-from controller import diagnose, documents, transcripts
+from controller import transcripts
 from controller.answers import Answers, ResultGone
-from controller.decide import Delete, Finish, Submit, rungs
-from controller.diagnose import Diagnosis, FailureClass
-from controller.errors import PlanMismatch
-from controller.formats import every_format
-from controller.keys import MARKERS, RunKeys, is_failure, parse_note
-from controller.records import (
+from controller.domain import failures, stored_documents
+from controller.domain.actions import Delete, Finish, Submit
+from controller.domain.degradation import rungs
+from controller.domain.documents import (
     Evidence,
     Final,
     Format,
@@ -33,7 +31,12 @@ from controller.records import (
     Verdict,
     Winner,
 )
-from controller.state import Job, JobView, RunState
+from controller.domain.failures import Diagnosis, FailureClass
+from controller.domain.jobs import Job, JobView
+from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
+from controller.domain.state import RunState
+from controller.errors import PlanMismatch
+from controller.formats import every_format
 from controller.transcript import Transcript, merge
 
 _ALL_EVERY_MS = 60_000
@@ -73,7 +76,7 @@ class Ledger:
         is not what it says, is none: the run is finished once more.
         """
         outcome = self.outcome()
-        current = documents.valid(self._store, Round, self.keys.round)
+        current = stored_documents.valid(self._store, Round, self.keys.round)
         ours = current is not None and bool(self._command) and current.command == self._command
         if outcome and (outcome.verdict == "complete" or (ours and current and outcome.round == current.id)):
             if self._is_kept(outcome):
@@ -96,12 +99,12 @@ class Ledger:
 
     def _put_record(self) -> None:
         """Take the stored record, which counts; put ours where there is none of this run."""
-        stored = documents.valid(self._store, RunRecord, self.keys.record)
+        stored = stored_documents.valid(self._store, RunRecord, self.keys.record)
         if stored is None or not self.record.same_run(stored):
             stored = self.record
             self._store.put(self.keys.record, stored.encode())
         raw = self._store.get(self.keys.record, max_bytes=RunRecord.max_bytes)
-        self.record = documents.parse(RunRecord, self.keys.record, raw)
+        self.record = stored_documents.parse(RunRecord, self.keys.record, raw)
         if not self.record.same_run(stored):
             raise DocumentInvalid(f"the record of run {self.record.run} changes while it is read")
         self._record_raw = raw
@@ -124,7 +127,7 @@ class Ledger:
     def outcome(self) -> Outcome | None:
         """The body of the run's last object, if its round has ended."""
         for verdict in MARKERS:
-            found = documents.valid(self._store, Outcome, self.keys.marker(verdict))
+            found = stored_documents.valid(self._store, Outcome, self.keys.marker(verdict))
             if found and found.verdict == verdict:
                 return found
         return None
@@ -242,7 +245,7 @@ class Ledger:
         if (self._round, span, attempt) in self._evidence:
             # Lost before under this number: each loss counts.
             attempt = self._used[span] + 1
-        self._keep(diagnose.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
+        self._keep(failures.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
         if self._store.stat(self.keys.audio(span)) is None:
             self._answers.cut_again(span)
 
@@ -314,7 +317,7 @@ class Ledger:
 
     def status(self) -> Status | None:
         """What whoever leads the run says of it."""
-        return documents.valid(self._store, Status, self.keys.status)
+        return stored_documents.valid(self._store, Status, self.keys.status)
 
     def put_status(self, status: Status) -> None:
         """Say how far the run is."""
@@ -326,7 +329,7 @@ class Ledger:
         self._evidence.clear()
         found = []
         for entry in self._store.list(self.keys.failures):
-            evidence = documents.valid(self._store, Evidence, entry.key) if is_failure(entry.key) else None
+            evidence = stored_documents.valid(self._store, Evidence, entry.key) if is_failure(entry.key) else None
             if evidence and entry.key == self.keys.failure(evidence.span, evidence.attempt, evidence.round):
                 found.append(evidence)
         for evidence in sorted(found, key=lambda item: (item.ended_ms, item.attempt)):
@@ -340,7 +343,7 @@ class Ledger:
         if not self._language_open:
             return
         try:
-            self._language = documents.find(self._store, Language, self.keys.language)
+            self._language = stored_documents.find(self._store, Language, self.keys.language)
         except DocumentInvalid:
             # Left there, every job would stumble over it.
             self._store.delete(self.keys.language)
@@ -351,13 +354,13 @@ class Ledger:
         for entry in self._store.list(self.keys.language_notes):
             span = parse_note(entry.key)
             if span is not None and span not in self._notes:
-                note = documents.valid(self._store, Language, entry.key)
+                note = stored_documents.valid(self._store, Language, entry.key)
                 if note and note.span == span:
                     self._notes[span] = note
 
     def _restore_language(self) -> None:
         """Put the run's language again where its object is gone or another: the next job would decide it once more."""
-        if self._language and documents.valid(self._store, Language, self.keys.language) != self._language:
+        if self._language and stored_documents.valid(self._store, Language, self.keys.language) != self._language:
             self._store.put(self.keys.language, self._language.encode())
 
     def _write_transcript(self, lost: Sequence[int]) -> Transcript:

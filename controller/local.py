@@ -18,10 +18,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller import diagnose, folders
+from controller import folders
+from controller.domain import failures
+from controller.domain.jobs import Job, JobView
+from controller.domain.keys import is_run
 from controller.errors import EnvironmentProblem
-from controller.keys import is_run
-from controller.state import Job, JobView
 
 _PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
 _LOG_TAIL_BYTES = 16 << 10
@@ -172,7 +173,7 @@ class LocalRunner:
         tail = folders.read_end(child.folder / "log", _LOG_TAIL_BYTES)
         diagnosis = None
         if status is not None:
-            diagnosis = diagnose.from_process(
+            diagnosis = failures.from_process(
                 status,
                 last_words=folders.read_end(child.folder / "last-words", _READ_BYTES),
                 log=tail.decode(errors="replace").splitlines(),
@@ -212,7 +213,7 @@ def resolve_model(reference: str, *, download: bool) -> None:
             os.close(writing)
         if done.returncode == 0:
             return
-        why = diagnose.from_process(
+        why = failures.from_process(
             done.returncode,
             last_words=folders.read_end(last_words, _READ_BYTES),
             log=done.stderr.decode(errors="replace").splitlines(),

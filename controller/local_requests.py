@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chunk_job.contract import JobError, sha256_hex
 from chunk_job.store.files import FileStore
-from controller.records import LocalRequest
+from controller.domain.documents import LocalRequest
 
 
 class LocalRequests:

@@ -15,28 +15,23 @@ from pydantic import ValidationError
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
-from controller import state as figures
 from controller.answers import ResultGone
-from controller.decide import (
-    ENVIRONMENT,
-    WAITED_FOR,
-    Delete,
-    Finish,
-    PinLanguage,
-    RetryPolicy,
-    Submit,
-    decide,
-    patient,
-)
-from controller.diagnose import Diagnosis
-from controller.edges import Clock, Reporter, Runner, Settled, Ticket
+from controller.decide import decide
+from controller.domain import progress as figures
+from controller.domain.actions import Delete, Finish, PinLanguage, Submit
+from controller.domain.budgets import ENVIRONMENT, WAITED_FOR
+from controller.domain.documents import Outcome, Status
+from controller.domain.failures import Diagnosis
+from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Ticket
+from controller.domain.jobs import JobView
+from controller.domain.policy import RetryPolicy, patient
+from controller.domain.progress import Progress, State
+from controller.domain.state import RunState
 from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
 from controller.lead import LeadKeeper, Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outages import Trouble, Unavailable
 from controller.outputs import write_outputs
-from controller.records import Outcome, Status
-from controller.state import JobView, Progress, RunState, State
 from controller.transcript import Transcript
 
 _STATUS_EVERY_MS = 2_000

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chunk_job.store.base import StoreUnavailable
-from controller import decide as rules
-from controller.decide import RetryPolicy
-from controller.edges import Clock, Reporter
+from controller.domain import policy as rules
+from controller.domain.interfaces import Clock, Reporter
+from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable
 
 _LONGEST_REST_S = 30.0

@@ -16,10 +16,10 @@ from chunk_job.safe_files import write_whole
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
+from controller.domain.documents import Output, Request
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS, told_gaps_s
-from controller.records import Output, Request
-from controller.source import is_object, local_path
+from controller.intake.source import is_object, local_path
 from controller.transcript import Transcript, longest_transcript_bytes
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from controller.diagnose import Diagnosis, FailureClass
+from controller.domain.failures import Diagnosis, FailureClass
 from controller.pods import Document, condition, container_state, one_line, phase, suspended, to_ms
 
 _SOON_MS = 60_000

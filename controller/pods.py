@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from controller.domain.jobs import Phase
 from controller.labels import CONTAINER
-from controller.state import Phase
 
 Document = Mapping[str, Any]
 """A Kubernetes object as JSON gives it."""

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from chunk_job.text import printable, shown
-from controller.state import Progress as RunProgress
+from controller.domain.progress import Progress as RunProgress
 
 HEARTBEAT_S = 15.0
 

@@ -10,10 +10,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from controller.diagnose import FailureClass
+from controller.domain.failures import FailureClass
+from controller.domain.jobs import Job
 from controller.labels import job_name
 from controller.pending import Stuck, refused
-from controller.state import Job
 
 _PAUSE_MS, _LONGEST_PAUSE_MS = 3_000, 60_000
 

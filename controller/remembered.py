@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from controller.state import Phase
+from controller.domain.jobs import Phase
 
 DELETED_S = 600.0
 """So much older than a deletion no server's list is: one that lags behind by minutes serves nobody."""

@@ -16,8 +16,8 @@ from functools import partial
 
 from chunk_job.contract import JobError
 from chunk_job.store.base import Store, StoreUnavailable
-from controller.decide import RetryPolicy
-from controller.edges import Clock, Reporter, Runner, Settled, Stopped, Ticket
+from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
+from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.lead import LeadKeeper
 from controller.one_run import LoopRun

@@ -17,10 +17,10 @@ from threading import Thread
 from typing import TypeVar
 
 from chunk_job.store.base import Store
-from controller import documents
+from controller.domain import stored_documents
+from controller.domain.documents import Status
+from controller.domain.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix
 from controller.errors import UsageProblem
-from controller.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix
-from controller.records import Status
 
 AT_ONCE = 16
 """Runs of a server's store that are read at the same time. The S3 client keeps twice as many connections."""
@@ -87,13 +87,13 @@ def read_run(store: Store, run: str) -> StoredRun | None:
     return StoredRun(
         run=run,
         end=verdict or ("cancelled" if keys.cancel in there else ""),
-        status=documents.valid(store, Status, keys.status) if keys.status in there else None,
+        status=stored_documents.valid(store, Status, keys.status) if keys.status in there else None,
     )
 
 
 def read_status(store: Store, run: str) -> Status | None:
     """What whoever works on the run has reported last; None where there is nothing that can be believed."""
-    return documents.valid(store, Status, RunKeys(run).status)
+    return stored_documents.valid(store, Status, RunKeys(run).status)
 
 
 def is_worked_on(status: Status) -> bool:

@@ -34,9 +34,9 @@ from chunk_job.contract import (
     TranscribeOptions,
     Word,
 )
+from controller.domain.documents import FileName, RunRecord
+from controller.domain.plan import Cut, Plan, Span
 from controller.errors import PlanMismatch
-from controller.plan import Cut, Plan, Span
-from controller.records import FileName, RunRecord
 from controller.text import cleaned, is_suspect
 
 _ANCHOR_MS = 500

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from chunk_job.contract import MAX_AUDIO_MS, DocumentInvalid, sha256_hex
 from chunk_job.store.base import ObjectMissing, Store
-from controller import documents
-from controller.keys import RunKeys
-from controller.plan import Plan, longest_recording_ms
-from controller.records import Final, RunRecord
+from controller.domain import stored_documents
+from controller.domain.documents import Final, RunRecord
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan, longest_recording_ms
 from controller.transcript import Transcript, longest_transcript_bytes
 
 
@@ -19,14 +19,14 @@ def stored(store: Store, record: RunRecord) -> Transcript | None:
     """The transcript of a run in its store; None where there is none that is whole and of this run."""
     keys = RunKeys(record.run)
     try:
-        plan = documents.valid(store, Plan, keys.plan)
+        plan = stored_documents.valid(store, Plan, keys.plan)
         longest_ms = plan.duration_ms + plan.offset_ms if plan else MAX_AUDIO_MS
         limit = longest_transcript_bytes(min(longest_ms, longest_recording_ms(record.size_bytes)))
         data = store.get(keys.transcript("json"), max_bytes=limit)
         transcript = Transcript.decode(data)
     except (ObjectMissing, DocumentInvalid):
         return None
-    final = documents.valid(store, Final, keys.final)
+    final = stored_documents.valid(store, Final, keys.final)
     if final and final.outputs.get("json") != sha256_hex(data):
         return None
     return transcript if transcript.is_of(record) else None

@@ -24,12 +24,13 @@ from chunk_job.contract import (
 )
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
-from controller import diagnose
-from controller.keys import RunKeys, parse_task
-from controller.plan import Cut, Plan, PlanOptions, Span
-from controller.records import Format, Output, Request, RunRecord, Source
-from controller.state import Job, JobView, Progress
-from controller.tasks import chunk_task
+from controller.domain import failures
+from controller.domain.documents import Format, Output, Request, RunRecord, Source
+from controller.domain.jobs import Job, JobView
+from controller.domain.keys import RunKeys, parse_task
+from controller.domain.plan import Cut, Plan, PlanOptions, Span
+from controller.domain.progress import Progress
+from controller.domain.tasks import chunk_task
 
 RUN = "0123456789abcdef"
 START_MS = 1_700_000_000_000
@@ -364,7 +365,7 @@ class FakeRunner:
         status = played.deed.status if ended else None
         diagnosis = None
         if status is not None:
-            diagnosis = diagnose.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
+            diagnosis = failures.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
         return JobView(
             run=played.job.run,
             span=played.job.span,

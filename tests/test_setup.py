@@ -36,7 +36,7 @@ ELSEWHERE = {
     "pytest-timeout": ("pyproject.toml", '\ntimeout = "120"'),
     "pytest-xdist": ("Makefile", "-m pytest -n 2"),
     "ruff": ("Makefile", "-m ruff"),
-    "types-jsonschema": ("tests/controller/test_schema.py", "jsonschema"),
+    "types-jsonschema": ("tests/controller/domain/test_schema.py", "jsonschema"),
     "uv": ("Makefile", "-m uv"),
 }
 

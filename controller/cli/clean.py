@@ -9,9 +9,9 @@ import click
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.edges import Runner
+from controller.domain.interfaces import Runner
+from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
-from controller.keys import RUNS, WORK
 from controller.lead import LOOK_MS, LOOKS, StoreLead
 from controller.progress import ask, say
 from controller.stored_runs import (

@@ -20,22 +20,25 @@ import click
 from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller import demo, documents, source
+from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.tickets import make_ticket
 from controller.cli.transcribe import ensure_model
 from controller.cli.work import SystemClock
-from controller.decide import RetryPolicy
+from controller.domain import stored_documents
+from controller.domain.documents import Output
+from controller.domain.jobs import Job
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
+from controller.domain.policy import RetryPolicy
+from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
-from controller.keys import RunKeys
+from controller.intake import source
 from controller.manifest import Owner, job_document
 from controller.outputs import base_of
-from controller.plan import PlanOptions
 from controller.progress import say, tell
-from controller.records import Output
 from controller.run import drive
-from controller.state import Job, Progress
 from controller.stored_runs import remove_run
 
 NEVER_MS = 1 << 40
@@ -247,7 +250,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
 
 
 def _engine(store: Store, run: str) -> str:
-    results = [documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
+    results = [stored_documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
     engine = next((result.engine for result in results if result), None)
     if engine is None:
         raise StenofleetError("the probe's result is gone from the store", "see who else writes to it")

@@ -16,7 +16,7 @@ import click
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.cli import options as shared
-from controller.edges import Runner
+from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
 from controller.manifest import SECRETS, JobOptions, weights_mb
 from controller.progress import say

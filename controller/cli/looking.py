@@ -12,14 +12,14 @@ import click
 from chunk_job.contract import MAX_SPANS
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller import documents
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.domain import stored_documents
+from controller.domain.documents import Evidence, Status
+from controller.domain.keys import RunKeys, is_failure, parse_result
+from controller.domain.progress import Progress, heard
 from controller.errors import UsageProblem
-from controller.keys import RunKeys, is_failure, parse_result
 from controller.progress import Bars, Heartbeat, say, tell
-from controller.records import Evidence, Status
-from controller.state import Progress, heard
 from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
 _LOOK_S = 2.0
@@ -125,7 +125,7 @@ def _progress(run: str, status: Status | None, end: str) -> Progress:
 
 def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
     keys_of = [entry.key for entry in store.list(keys.failures) if is_failure(entry.key)]
-    found = [item for key in keys_of if (item := documents.valid(store, Evidence, key))]
+    found = [item for key in keys_of if (item := stored_documents.valid(store, Evidence, key))]
     return sorted(found, key=lambda item: (item.ended_ms, item.span or -1, item.attempt))
 
 

@@ -20,13 +20,13 @@ from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
-from controller.decide import RetryPolicy
+from controller.domain.documents import Format
+from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.formats import FORMATS
 from controller.local import LocalRunner
 from controller.local_requests import LocalRequests
 from controller.progress import say
-from controller.records import Format
 
 cores = usable
 """Processors that this process may use."""

@@ -16,15 +16,16 @@ from typing import Any
 from chunk_job.contract import JobError, TranscribeOptions, sha256_hex
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
-from controller import documents, source
 from controller.cli import options as shared
-from controller.edges import Ticket
+from controller.domain import stored_documents
+from controller.domain.documents import Format, LocalRequest, Output, Request, RunRecord, Source
+from controller.domain.interfaces import Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.keys import RunKeys
+from controller.intake import source
 from controller.outputs import base_of, check_folder, place
-from controller.plan import PLANNER, PlanOptions
 from controller.progress import say
-from controller.records import Format, LocalRequest, Output, Request, RunRecord, Source
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
@@ -130,8 +131,8 @@ def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[For
     """
     keys = RunKeys(run)
     try:
-        record = documents.read(store, RunRecord, keys.record)
-        request = documents.read(store, Request, keys.request)
+        record = stored_documents.read(store, RunRecord, keys.record)
+        request = stored_documents.read(store, Request, keys.request)
     except ObjectMissing:
         raise UsageProblem(f"no run {run} in {store.url}", "see stenofleet list") from None
     except JobError as error:

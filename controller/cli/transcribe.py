@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
-from controller import local, source
+from controller import local
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.names import look
@@ -27,12 +27,13 @@ from controller.cli.tickets import (
     stored_ticket,
 )
 from controller.cli.work import execute, refused, report
-from controller.edges import Ticket
+from controller.domain.documents import Format, Output
+from controller.domain.interfaces import Ticket
+from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
+from controller.intake import source
 from controller.outputs import base_of, check_folder
-from controller.plan import PlanOptions
 from controller.progress import ask, say
-from controller.records import Format, Output
 from controller.stored_runs import existing_run
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
-from controller.plan import Plan
-from controller.records import (
+from controller.domain.documents import (
     Evidence,
     Final,
     Lead,
@@ -27,6 +26,7 @@ from controller.records import (
     RunRecord,
     Status,
 )
+from controller.domain.plan import Plan
 from controller.transcript import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (

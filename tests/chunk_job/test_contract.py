@@ -27,7 +27,7 @@ from chunk_job.contract import (
     longest_result_bytes,
     sha256_hex,
 )
-from controller.records import Round
+from controller.domain.documents import Round
 from tests import fakes
 
 TASK = fakes.task(fakes.record(), 7, audio_ms=10_000)

@@ -9,10 +9,10 @@ import pytest
 
 from controller import lease
 from controller.cluster import TICK_S, ClusterRunner
+from controller.domain.jobs import Job
 from controller.kube import Api, connect
 from controller.labels import job_name, lease_name
 from controller.manifest import JobOptions
-from controller.state import Job
 from tests import fakes
 from tests.cluster.site import GPU, Site
 

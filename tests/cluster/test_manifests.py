@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from controller.domain.jobs import Job
 from controller.kube import Api, connect
 from controller.manifest import JobOptions, job_document
-from controller.state import Job
 from tests.cluster.site import Site
 from tests.controller import test_manifest as made
 from tests.testbed import pods

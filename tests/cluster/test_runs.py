@@ -11,7 +11,7 @@ import pytest
 
 from chunk_job import crashpoint
 from controller.cluster import TICK_S
-from controller.keys import parse_task
+from controller.domain.keys import parse_task
 from controller.lease import DURATION_S
 from tests.cluster.site import GPU, PATIENCE_S, Site, held, rest
 

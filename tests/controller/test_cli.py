@@ -17,15 +17,16 @@ import controller.cli
 from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
-from controller import cli, demo, local, source
+from controller import cli, demo, local
 from controller.cli import options as shared
 from controller.cli import tickets, transcribe, work
-from controller.edges import Settled, Ticket
+from controller.domain.documents import Outcome, Output, Status
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.formats import FORMATS
-from controller.keys import RunKeys
-from controller.plan import PlanOptions
-from controller.records import Outcome, Output, Status
+from controller.intake import source
 from controller.transcript import Transcript, merge
 from tests import fakes, river, speech
 

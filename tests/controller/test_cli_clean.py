@@ -16,9 +16,9 @@ from chunk_job.store.files import FileStore
 from controller import cli, stored_runs
 from controller.cli import clean
 from controller.cli import options as shared
+from controller.domain.documents import Lead, Status
+from controller.domain.keys import RunKeys
 from controller.folders import Home
-from controller.keys import RunKeys
-from controller.records import Lead, Status
 from tests import fakes
 
 IDS = [f"{number:016x}" for number in range(1, 201)]

@@ -12,10 +12,10 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import doctor, kubernetes, looking
+from controller.domain.documents import Evidence, Outcome, Status
+from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.keys import RunKeys
 from controller.manifest import JobOptions
-from controller.records import Evidence, Outcome, Status
 from tests import fakes
 
 RUN = fakes.RUN

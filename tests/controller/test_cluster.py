@@ -14,12 +14,15 @@ import pytest
 from chunk_job.store.files import FileStore
 from controller import cluster, end_causes, lease
 from controller.cluster import TICK_S, ClusterRunner
-from controller.decide import Delete, RetryPolicy, decide
-from controller.diagnose import FailureClass
+from controller.decide import decide
+from controller.domain.actions import Delete
+from controller.domain.failures import FailureClass
+from controller.domain.jobs import Job, JobView
+from controller.domain.policy import RetryPolicy
+from controller.domain.state import RunState
 from controller.labels import CONTAINER, job_name
 from controller.manifest import JobOptions
 from controller.remembered import DELETED_S
-from controller.state import Job, JobView, RunState
 from tests import fakes
 from tests.controller.kube_fake import Answer, Asked, FakeApi, FakeServer, timed_out
 

@@ -12,24 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import Language, TranscribeOptions
-from controller import diagnose
-from controller.decide import (
-    BUDGETS,
-    ENVIRONMENT,
-    Action,
-    Delete,
-    Finish,
-    PinLanguage,
-    RetryPolicy,
-    Submit,
-    decide,
-    degrade,
-    patient,
-    rungs,
-)
-from controller.diagnose import Diagnosis, FailureClass
-from controller.records import Evidence
-from controller.state import JobView, Phase, RunState, done_ms, percent, progress, waiting
+from controller.decide import decide
+from controller.domain import failures
+from controller.domain.actions import Action, Delete, Finish, PinLanguage, Submit
+from controller.domain.budgets import BUDGETS, ENVIRONMENT
+from controller.domain.degradation import degrade, rungs
+from controller.domain.documents import Evidence
+from controller.domain.failures import Diagnosis, FailureClass
+from controller.domain.jobs import JobView, Phase
+from controller.domain.policy import RetryPolicy, patient
+from controller.domain.progress import done_ms, percent, progress, waiting
+from controller.domain.state import RunState
 
 RUN = "0123456789abcdef"
 NOW = 1_700_000_000_000
@@ -447,7 +440,7 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     for fine in (in_time, queued):
         assert act(state(planned=planned, answered=answered, jobs=(fine,)), room=0) == []
     assert act(state(planned=planned, answered=answered, jobs=(late,)), room=0) == [
-        Delete(view=late, failure=diagnose.deadline(limit_ms // 1000))
+        Delete(view=late, failure=failures.deadline(limit_ms // 1000))
     ]
 
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunk_job.contract import ExitCode, JobFailure
-from controller.decide import BUDGETS
-from controller.diagnose import Diagnosis, FailureClass
+from controller.domain.budgets import BUDGETS
+from controller.domain.failures import Diagnosis, FailureClass
 from controller.ended import from_cluster
-from tests.controller import test_diagnose
+from tests.controller.domain import test_failures
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "ended"
 FREE = "costs no attempt"
@@ -185,7 +185,7 @@ def test_what_is_said_to_cost_no_attempt_costs_none(name: str) -> None:
 
 # ---------------------------------------------------------------- exit codes
 
-CODES: dict[int, FailureClass] = dict(test_diagnose.CODES.items()) | {
+CODES: dict[int, FailureClass] = dict(test_failures.CODES.items()) | {
     1: FailureClass.UNKNOWN,
     2: FailureClass.UNKNOWN,
     255: FailureClass.UNKNOWN,

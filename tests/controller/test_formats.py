@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import formats
+from controller.domain.documents import Format
 from controller.formats import FORMATS, Cue, cues
-from controller.records import Format
 from controller.text import cleaned
 from controller.transcript import Transcript, merge
 from tests import fakes

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import labels
+from controller.domain.jobs import Job
 from controller.labels import (
     Identity,
     annotations_of,
@@ -22,7 +23,6 @@ from controller.labels import (
     same_task,
     selector,
 )
-from controller.state import Job
 
 RUN = "0123456789abcdef"
 LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")

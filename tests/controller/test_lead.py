@@ -9,9 +9,9 @@ import pytest
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller import lead as lead_module
-from controller.keys import RunKeys
+from controller.domain.documents import Lead
+from controller.domain.keys import RunKeys
 from controller.lead import LOOK_MS, LOOKS, RENEW_MS, LeadKeeper, StoreLead
-from controller.records import Lead
 from tests import fakes
 
 KEY = RunKeys(fakes.RUN).lead

@@ -15,14 +15,15 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.store.base import StoredObject
-from controller import answers, diagnose
-from controller.decide import Delete, Finish, Submit
-from controller.diagnose import Diagnosis, FailureClass
+from controller import answers
+from controller.domain import failures
+from controller.domain.actions import Delete, Finish, Submit
+from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord
+from controller.domain.failures import Diagnosis, FailureClass
+from controller.domain.jobs import JobView
+from controller.domain.keys import MARKERS, RunKeys
 from controller.errors import PlanMismatch
-from controller.keys import MARKERS, RunKeys
 from controller.ledger import Ledger
-from controller.records import Evidence, Outcome, Request, Round, RunRecord
-from controller.state import JobView
 from tests import fakes
 from tests.fakes import JournalStore
 
@@ -446,7 +447,7 @@ def test_an_intakes_task_is_the_same_whatever_a_command_wants_besides(store: Jou
 def test_a_failure_that_is_kept_twice_counts_once(store: JournalStore) -> None:
     put_tasks(store, 0)
     ledger = opened(store)
-    late = Delete(view=view(0), failure=diagnose.deadline(7))
+    late = Delete(view=view(0), failure=failures.deadline(7))
     for _ in range(3):
         ledger.keep_evidence(late, now_ms=1)
     assert [item.attempt for item in ledger.state(()).evidence] == [1]
@@ -457,7 +458,7 @@ def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: Jo
     ledger = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
     running = replace(view(0), phase="running")
-    ledger.keep_evidence(Delete(view=running, failure=diagnose.deadline(7)), now_ms=1)
+    ledger.keep_evidence(Delete(view=running, failure=failures.deadline(7)), now_ms=1)
     state = ledger.state(())
     assert (state.answered, state.evidence) == (frozenset({0}), ())
 

@@ -17,10 +17,10 @@ from chunk_job.contract import ExitCode
 from chunk_job.store.files import FileStore
 from controller import demo, local
 from controller.cli import options
-from controller.diagnose import FailureClass
+from controller.domain.failures import FailureClass
+from controller.domain.jobs import Job, JobView
 from controller.errors import EnvironmentProblem
 from controller.local import LocalRunner
-from controller.state import Job, JobView
 from tests import river
 
 pytestmark = pytest.mark.process

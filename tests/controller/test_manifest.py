@@ -17,10 +17,10 @@ from kubernetes.client import ApiClient, V1Job
 from chunk_job import process
 from chunk_job.__main__ import _parser
 from chunk_job.names import MODELS
-from controller.decide import RetryPolicy
+from controller.domain.jobs import Job
+from controller.domain.policy import RetryPolicy
 from controller.errors import UsageProblem
 from controller.manifest import JobOptions, Owner, job_document, weights_mb
-from controller.state import Job
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "manifests"
 RUN = "0123456789abcdef"

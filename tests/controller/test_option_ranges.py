@@ -11,9 +11,9 @@ import pytest
 from chunk_job.contract import TranscribeOptions
 from controller import cli
 from controller.cli import options as shared
+from controller.domain.jobs import Job
+from controller.domain.plan import PlanOptions
 from controller.manifest import JobOptions, Owner, job_document
-from controller.plan import PlanOptions
-from controller.state import Job
 
 NUMBERS = {
     (command, option.opts[0]): option

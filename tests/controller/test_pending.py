@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller.diagnose import FailureClass
+from controller.domain.failures import FailureClass
 from controller.labels import CONTAINER
 from controller.pending import Stuck, pending, refused
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.domain.jobs import Phase
 from controller.labels import CONTAINER
 from controller.pods import (
     Document,
@@ -22,7 +23,6 @@ from controller.pods import (
     to_ms,
     why_not_running,
 )
-from controller.state import Phase
 
 DATA = Path(__file__).parents[1] / "data" / "kubernetes"
 CREATED_MS = 1_770_112_800_000

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from chunk_job.text import json_line
 from controller import progress
+from controller.domain.progress import Progress, State
 from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
-from controller.state import Progress, State
 
 
 def run(**changes: Any) -> Progress:

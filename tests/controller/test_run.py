@@ -15,14 +15,14 @@ from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller import one_run, outputs
 from controller import run as run_module
-from controller.decide import RetryPolicy
-from controller.edges import Settled, Ticket
+from controller.domain.documents import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.jobs import Job, JobView
+from controller.domain.keys import MARKERS, RunKeys
+from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.keys import MARKERS, RunKeys
 from controller.lead import StoreLead
-from controller.records import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
 from controller.run import drive
-from controller.state import Job, JobView
 from controller.transcript import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted

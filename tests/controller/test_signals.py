@@ -13,7 +13,7 @@ import pytest
 
 from controller.cli import work
 from controller.cli.work import SystemClock
-from controller.edges import Stopped
+from controller.domain.interfaces import Stopped
 
 LONG_S = 60.0
 

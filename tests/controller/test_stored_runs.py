@@ -15,9 +15,9 @@ from chunk_job.store.files import FileStore
 from controller import cli
 from controller.cli import looking
 from controller.cli import options as shared
+from controller.domain.documents import Outcome, Status
+from controller.domain.keys import RUNS, WORK, RunKeys
 from controller.errors import UsageProblem
-from controller.keys import RUNS, WORK, RunKeys
-from controller.records import Outcome, Status
 from controller.stored_runs import existing_run, in_parallel, is_there, read_run, remove_run, run_ids
 from tests import fakes
 

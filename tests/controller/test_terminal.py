@@ -18,9 +18,9 @@ from chunk_job.store.files import FileStore
 from controller import cli, demo, local
 from controller.cli import looking, transcribe
 from controller.cli import options as shared
+from controller.domain.documents import Evidence, Outcome, Request, Status
+from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem
-from controller.keys import RunKeys
-from controller.records import Evidence, Outcome, Request, Status
 from tests import fakes, speech
 
 RUN = fakes.RUN

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import ChunkResult, Segment
+from controller.domain.plan import Plan
 from controller.errors import PlanMismatch
-from controller.plan import Plan
 from controller.transcript import Transcript, merge
 from tests import fakes
 from tests.fakes import Heard

@@ -11,8 +11,8 @@ import controller.cli
 from chunk_job.store import s3_client
 from chunk_job.store.base import Store
 from controller.cli.clean import _AT_ONCE
-from controller.keys import RunKeys
-from controller.records import Lead, Outcome, Status
+from controller.domain.documents import Lead, Outcome, Status
+from controller.domain.keys import RunKeys
 from controller.stored_runs import AT_ONCE, in_parallel
 from tests import fakes
 

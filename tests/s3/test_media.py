@@ -8,8 +8,8 @@ import pytest
 
 from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
-from controller import source
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.intake import source
 from tests import river
 from tests.testbed.proxy import Fault, Proxy
 

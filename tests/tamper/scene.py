@@ -10,11 +10,11 @@ from typing import Any
 
 from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
 from chunk_job.store.base import Store
-from controller.decide import RetryPolicy
-from controller.edges import Settled, Ticket
-from controller.keys import RunKeys
-from controller.plan import Plan
-from controller.records import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
+from controller.domain.documents import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan
+from controller.domain.policy import RetryPolicy
 from controller.run import drive
 from controller.transcript import Transcript
 from tests import fakes

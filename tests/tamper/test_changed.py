@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chunk_job.contract import ChunkResult, Document
-from controller.records import Evidence, Output, Request, Round
+from controller.domain.documents import Evidence, Output, Request, Round
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished

@@ -12,14 +12,14 @@ import controller.cli
 from chunk_job.contract import sha256_hex
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
-from controller import source
 from controller.cli import options as shared
 from controller.cli import transcribe, work
 from controller.cli.tickets import keep_local, make_ticket
-from controller.edges import Settled, Ticket
-from controller.keys import RunKeys
-from controller.plan import PlanOptions
-from controller.records import Output, Request, Source
+from controller.domain.documents import Output, Request, Source
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
+from controller.intake import source
 from tests import fakes
 from tests.tamper.scene import Scene
 

@@ -10,8 +10,8 @@ import pytest
 
 from chunk_job.contract import ChunkResult, ExitCode, Language
 from chunk_job.store.files import FileStore
-from controller.edges import Ticket
-from controller.plan import longest_recording_ms
+from controller.domain.interfaces import Ticket
+from controller.domain.plan import longest_recording_ms
 from controller.transcript import Transcript, longest_transcript_bytes
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed

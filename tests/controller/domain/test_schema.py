@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from chunk_job.contract import Document, JobFailure, Language
-from controller.records import (
+from controller.domain.documents import (
     Evidence,
     Final,
     Lead,

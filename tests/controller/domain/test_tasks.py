@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from controller import tasks
-from controller.keys import RunKeys
-from controller.plan import PlanOptions, longest_chunk_ms
+from controller.domain import tasks
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions, longest_chunk_ms
 from tests import fakes
 
 RECORD = fakes.record()

@@ -18,13 +18,14 @@ import soundfile
 from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, ExitCode, JobError, TranscribeOptions, sha256_hex
 from chunk_job.store.files import FileStore
-from controller import intake, source
 from controller.cli.tickets import make_ticket
+from controller.domain.documents import Output
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
-from controller.keys import RunKeys
-from controller.media import probe
-from controller.plan import Plan, PlanOptions
-from controller.records import Output
+from controller.intake import __main__ as intake
+from controller.intake import cutter, source
+from controller.intake.ffmpeg import probe
 from tests import fakes, river, speech
 
 pytestmark = pytest.mark.process
@@ -295,13 +296,13 @@ def test_a_file_shorter_than_its_header_is_said_to_be(tmp_path: Path, talk: tupl
     whole = speech.encode(talk[0], tmp_path / "whole.mkv", "-c:a", "libopus", "-b:a", "32k")
     part = tmp_path / "part.mkv"
     part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    plan = intake.plan_only(source.inspect(part), CUT, audio_track=None)
+    plan = cutter.plan_only(source.inspect(part), CUT, audio_track=None)
     assert any("before its header says it does: is it complete?" in warning for warning in plan.warnings)
     assert 35_000 < plan.duration_ms < 50_000
 
 
 def test_a_plan_without_a_store_is_the_same_plan(cut: Order, talk: tuple[Path, object]) -> None:
-    dry = intake.plan_only(source.inspect(talk[0]), CUT, audio_track=None)
+    dry = cutter.plan_only(source.inspect(talk[0]), CUT, audio_track=None)
     assert dry.model_copy(update={"run": cut.keys.run}) == cut.plan()
 
 
@@ -321,7 +322,7 @@ PEAK = """\
 import resource, sys
 from pathlib import Path
 from chunk_job.store.files import FileStore
-from controller import intake
+from controller.intake import __main__ as intake
 intake.run_intake(FileStore(Path(sys.argv[1])), sys.argv[2], task_sha256=sys.argv[3])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -355,12 +356,12 @@ def test_an_hour_is_planned_without_drift(tmp_path: Path) -> None:
         samples[start : start + speech.RATE_HZ // 4] = 9000
     flac = tmp_path / "hours.flac"
     soundfile.write(flac, samples, speech.RATE_HZ, subtype="PCM_16")
-    plan = intake.plan_only(source.inspect(flac), PlanOptions(), audio_track=None)
+    plan = cutter.plan_only(source.inspect(flac), PlanOptions(), audio_track=None)
     assert (plan.duration_ms, plan.warnings) == (1000 * seconds, ())
     assert len(plan.spans) == round(seconds / 720)
     at = 0
-    cutter = intake.Cutter(flac, probe(str(flac)), PlanOptions(), audio_track=None)
-    for chunk in cutter.chunks(None, skip=frozenset()):
+    one_pass = cutter.Cutter(flac, probe(str(flac)), PlanOptions(), audio_track=None)
+    for chunk in one_pass.chunks(None, skip=frozenset()):
         end = chunk.span.end_ms * speech.SAMPLES_PER_MS
         assert chunk.pcm_sha256 == sha256_hex(samples[at:end].tobytes())
         at = end

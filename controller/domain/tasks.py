@@ -7,10 +7,10 @@ the store (another model folder, another place for its result) is recognised.
 from __future__ import annotations
 
 from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
-from controller.decide import degrade
-from controller.keys import RunKeys
-from controller.plan import longest_chunk_ms
-from controller.records import RunRecord
+from controller.domain.degradation import degrade
+from controller.domain.documents import RunRecord
+from controller.domain.keys import RunKeys
+from controller.domain.plan import longest_chunk_ms
 
 LANGUAGE_MIN_SPEECH_MS = 3_000
 """Less speech than this does not decide a run's language: Whisper is sure of itself even on a breath."""

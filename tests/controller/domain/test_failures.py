@@ -5,8 +5,8 @@ import signal
 import pytest
 
 from chunk_job.contract import ExitCode, JobFailure
-from controller import diagnose
-from controller.diagnose import FailureClass
+from controller.domain import failures
+from controller.domain.failures import FailureClass
 
 SEGV = -signal.SIGSEGV
 KILL = -signal.SIGKILL
@@ -15,8 +15,8 @@ WORDS = JobFailure(code=ExitCode.CUDA_OOM, summary="CUDA out of memory", advice=
 
 def found(
     status: int, *, last_words: bytes = b"", log: tuple[str, ...] = (), oom_kills: int | None = 0
-) -> diagnose.Diagnosis:
-    return diagnose.from_process(status, last_words=last_words, log=log, oom_kills=oom_kills)
+) -> failures.Diagnosis:
+    return failures.from_process(status, last_words=last_words, log=log, oom_kills=oom_kills)
 
 
 CODES = {
@@ -114,14 +114,14 @@ def test_the_last_thirty_lines_of_the_log_are_evidence_each_of_bounded_length(st
 
 
 def test_a_deadline_says_for_how_long() -> None:
-    told = diagnose.deadline(1200)
+    told = failures.deadline(1200)
     assert told.failure is FailureClass.DEADLINE
     assert "1200 s" in told.summary
     assert told.advice
 
 
 def test_an_invalid_result_says_why() -> None:
-    told = diagnose.invalid_result("times leave the chunk")
+    told = failures.invalid_result("times leave the chunk")
     assert told.failure is FailureClass.RESULT_INVALID
     assert "times leave the chunk" in told.summary
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from controller.records import Request, RunRecord
-from controller.state import Job, JobView, Progress
+from controller.domain.documents import Request, RunRecord
+from controller.domain.jobs import Job, JobView
+from controller.domain.progress import Progress
 
 
 class Runner(Protocol):

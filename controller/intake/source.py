@@ -20,8 +20,8 @@ from chunk_job.contract import JobError
 from chunk_job.store.base import Store, StoredObject, StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
+from controller.domain.documents import Source
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.records import Source
 
 _WHOLE_UP_TO = 2 << 30
 _SAMPLES = 64

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import keys
-from controller.keys import MARKERS, ResultKey, RunKeys, TaskKey
+from controller.domain import keys
+from controller.domain.keys import MARKERS, ResultKey, RunKeys, TaskKey
 
 RUN = "0123456789abcdef"
 OURS = RunKeys(RUN)

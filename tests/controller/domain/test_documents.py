@@ -9,31 +9,43 @@ from hypothesis import strategies as st
 
 from chunk_job.contract import Document, DocumentInvalid
 from controller import errors
-from controller.keys import MARKERS
-from controller.records import Evidence, Outcome, Report, Request, Round, RunRecord, SpanReport, Status, Verdict
-from controller.state import State
-from tests.controller.test_schema import EXAMPLES
+from controller.domain.documents import (
+    Evidence,
+    Outcome,
+    Report,
+    Request,
+    Round,
+    RunRecord,
+    SpanReport,
+    Status,
+    Verdict,
+)
+from controller.domain.keys import MARKERS
+from controller.domain.progress import State
+from tests.controller.domain.test_schema import EXAMPLES
 
-ROOMS = {name: example for name, example in EXAMPLES.items() if type(example).__module__ == "controller.records"}
+OURS = {
+    name: example for name, example in EXAMPLES.items() if type(example).__module__ == "controller.domain.documents"
+}
 texts = st.text(max_size=30)
 
 
-@pytest.mark.parametrize("document", ROOMS.values(), ids=ROOMS)
+@pytest.mark.parametrize("document", OURS.values(), ids=OURS)
 def test_a_document_comes_back_as_it_went(document: Document) -> None:
     again = type(document).decode(document.encode())
     assert again == document
     assert again.encode() == document.encode()
 
 
-@pytest.mark.parametrize("document", ROOMS.values(), ids=ROOMS)
+@pytest.mark.parametrize("document", OURS.values(), ids=OURS)
 def test_a_document_of_another_kind_is_refused(document: Document) -> None:
-    kinds = {type(other) for other in ROOMS.values()} - {type(document)}
+    kinds = {type(other) for other in OURS.values()} - {type(document)}
     for kind in kinds:
         with pytest.raises(DocumentInvalid):
             kind.decode(document.encode())
 
 
-@pytest.mark.parametrize("document", ROOMS.values(), ids=ROOMS)
+@pytest.mark.parametrize("document", OURS.values(), ids=OURS)
 def test_a_field_too_much_or_too_few_is_named(document: Document) -> None:
     raw = json.loads(document.encode())
     with pytest.raises(DocumentInvalid, match=f"^{type(document).__name__}: surprise: "):
@@ -74,7 +86,7 @@ def test_a_verdict_has_a_marker_and_a_status_a_state() -> None:
 
 
 def test_there_is_an_example_of_every_record() -> None:
-    assert {type(example) for example in ROOMS.values()} >= {
+    assert {type(example) for example in OURS.values()} >= {
         RunRecord,
         Request,
         Round,
@@ -83,7 +95,7 @@ def test_there_is_an_example_of_every_record() -> None:
         Report,
         Status,
     }
-    assert SpanReport in {type(span) for example in ROOMS.values() for span in getattr(example, "spans", ())}
+    assert SpanReport in {type(span) for example in OURS.values() for span in getattr(example, "spans", ())}
 
 
 @pytest.mark.parametrize(

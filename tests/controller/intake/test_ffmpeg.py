@@ -16,10 +16,12 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import fence, media, plan
+from controller.domain import plan
+from controller.domain.plan import FLOOR_DB
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.media import BLOCK_SAMPLES, AudioTrack, FlacWriter, Media, Pcm, decode, levels, probe
-from controller.plan import FLOOR_DB
+from controller.intake import ffmpeg, sandbox
+from controller.intake.ffmpeg import BLOCK_SAMPLES, AudioTrack, Media, decode, probe
+from controller.intake.flac import FlacWriter, Pcm, levels
 from tests import lies, river, speech
 
 RATE = speech.RATE_HZ
@@ -184,7 +186,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
 def test_a_missing_tool_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match=f"{name} is not on this machine") as missing:
-        fence.found(name)
+        sandbox.found(name)
     assert "apt-get install ffmpeg" in missing.value.advice
 
 
@@ -212,7 +214,7 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
     [("1.5", 1500), (None, None), ("N/A", None), ("nan", None), ("inf", None), ("-0.5", -500), ("1e300", None)],
 )
 def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
-    assert media._ms(told) == ms
+    assert ffmpeg._ms(told) == ms
 
 
 def test_media_without_sound_have_no_track() -> None:
@@ -251,7 +253,7 @@ def told(document: object) -> bytes:
 def answered(raw: bytes) -> Media | None:
     """What comes of ffprobe's words; None where they are a fault of the file."""
     try:
-        found = media._parse_probe(media._answer(0, raw, b"", "/media/a.mka"))
+        found = ffmpeg._parse_probe(ffmpeg._answer(0, raw, b"", "/media/a.mka"))
     except MediaProblem:
         return None
     lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
@@ -332,8 +334,8 @@ def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> N
 )  # fmt: skip
 def test_what_is_no_document_is_a_fault_of_the_file(raw: bytes) -> None:
     with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
-        media._answer(0, raw, b"", "/media/a.mka")
-    assert fault.value.advice == fence.INCOMPLETE
+        ffmpeg._answer(0, raw, b"", "/media/a.mka")
+    assert fault.value.advice == sandbox.INCOMPLETE
 
 
 @pytest.mark.parametrize("nothing", [None, 5, "audio", [], {}, [None], [[]], ["audio"], [{"codec_type": "video"}]])
@@ -377,8 +379,8 @@ def test_names_are_short_and_can_be_shown(word: object) -> None:
 def test_a_beginning_is_never_before_the_recordings(document: Any, begin_ms: int) -> None:
     track = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(media, "_ffprobe", lambda *_: document if isinstance(document, dict) else {})
-        late_ms = media.offset_ms(
+        patch.setattr(ffmpeg, "_ffprobe", lambda *_: document if isinstance(document, dict) else {})
+        late_ms = ffmpeg.offset_ms(
             "/a", Media(container="", begin_ms=begin_ms, duration_ms=None, tracks=(track,)), track
         )
     assert 0 <= late_ms <= 2 * 10**12
@@ -390,7 +392,7 @@ def test_a_matroska_file_whose_tag_has_hundreds_of_digits_is_cut(tmp_path: Path,
     honest = speech.encode(clicks(4), tmp_path / "honest.mka", "-fflags", "+bitexact")
     path = tmp_path / "liar.mka"
     path.write_bytes(lies.with_length_tag(honest.read_bytes(), "9" * digits + ":00:00.000000000"))
-    raw = media._ffprobe(str(path), "-show_entries", media._ENTRIES)
+    raw = ffmpeg._ffprobe(str(path), "-show_entries", ffmpeg._ENTRIES)
     assert raw["streams"][0]["tags"]["DURATION"].startswith("9" * digits)
     found = probe(str(path))
     assert found.tracks[0].duration_ms is None
@@ -410,7 +412,7 @@ def test_an_ffmpeg_that_is_ended_is_an_error_and_not_a_short_recording(tmp_path:
         os.kill(decoder._child.pid, signal.SIGKILL)
         with pytest.raises(MediaProblem, match="ffmpeg was ended by SIGKILL") as ended:
             list(blocks)
-    assert ended.value.advice == fence.CONVERT
+    assert ended.value.advice == sandbox.CONVERT
 
 
 @pytest.mark.process
@@ -425,7 +427,7 @@ def test_a_recording_is_at_most_as_long_as_its_size_allows(tmp_path: Path, monke
 
 @pytest.mark.parametrize("size_bytes,hours", [(0, 1), (16 * 3600, 2), (1 << 30, 1000), (1 << 40, 1000)])
 def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_bytes: int, hours: int) -> None:
-    assert fence.longest_s(size_bytes) == hours * 3600
+    assert sandbox.longest_s(size_bytes) == hours * 3600
 
 
 @pytest.mark.parametrize(
@@ -440,7 +442,7 @@ def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_by
     ],
 )
 def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
-    assert fence.last_words(stderr, "/media/a\nb.wav") == wanted
+    assert sandbox.last_words(stderr, "/media/a\nb.wav") == wanted
 
 
 @pytest.mark.parametrize(
@@ -456,7 +458,7 @@ def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted
 )
 def test_how_a_tool_ends_tells_whether_something_is_missing(code: int, words: bytes, told: str | None) -> None:
     with pytest.raises(MediaProblem, match=told) if told else contextlib.nullcontext():
-        fence.check_end("ffmpeg", code, words)
+        sandbox.check_end("ffmpeg", code, words)
 
 
 def test_of_many_tracks_only_some_are_told() -> None:
@@ -526,7 +528,7 @@ def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
     desk = river.Desk(tmp_path)
     code = (
-        "import sys, time; from controller.media import decode, probe; path = sys.argv[1]\n"
+        "import sys, time; from controller.intake.ffmpeg import decode, probe; path = sys.argv[1]\n"
         "with decode(path, probe(path).track(None)) as decoder:\n"
         "    next(decoder.blocks()); print('up', flush=True); time.sleep(100)\n"
     )

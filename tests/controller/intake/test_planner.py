@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.plan import FLOOR_DB, HOP_MS, Cut, Planner, PlanOptions, Span, is_direct
+from controller.domain.plan import FLOOR_DB, HOP_MS, Cut, PlanOptions, Span, is_direct
+from controller.intake.planner import Planner
 
 SPEECH_DB = -20.0
 ROOM_DB = -60.0

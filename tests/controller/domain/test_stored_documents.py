@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from chunk_job.contract import Document, DocumentInvalid
 from chunk_job.store.base import ObjectMissing
 from chunk_job.store.files import FileStore
-from controller import documents
-from controller.keys import RunKeys
-from controller.records import Evidence, Lead, Request, Round, RunRecord, Source, Status
+from controller.domain import stored_documents
+from controller.domain.documents import Evidence, Lead, Request, Round, RunRecord, Source, Status
+from controller.domain.keys import RunKeys
 from tests import fakes
-from tests.controller.test_schema import EXAMPLES
+from tests.controller.domain.test_schema import EXAMPLES
 
 KEYS = RunKeys(fakes.RUN)
 LEAVES = st.one_of(
@@ -119,18 +119,18 @@ def test_a_document_of_another_run_is_none_of_this_one(tmp_path: Path, key: str,
     store = FileStore(tmp_path)
     store.put(key, document.encode())
     with pytest.raises(DocumentInvalid, match="is a document of run eeeeeeeeeeeeeeee"):
-        documents.read(store, type(document), key)
-    assert documents.valid(store, type(document), key) is None
+        stored_documents.read(store, type(document), key)
+    assert stored_documents.valid(store, type(document), key) is None
 
 
 def test_what_is_not_there_and_what_is_none_are_two_things(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
-    assert documents.find(store, Round, KEYS.round) is documents.valid(store, Round, KEYS.round) is None
+    assert stored_documents.find(store, Round, KEYS.round) is stored_documents.valid(store, Round, KEYS.round) is None
     with pytest.raises(ObjectMissing):
-        documents.read(store, Round, KEYS.round)
+        stored_documents.read(store, Round, KEYS.round)
     store.put(KEYS.round, b"{")
     with pytest.raises(DocumentInvalid):
-        documents.find(store, Round, KEYS.round)
+        stored_documents.find(store, Round, KEYS.round)
 
 
 def test_no_more_of_an_object_is_read_than_its_kind_can_hold(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_no_more_of_an_object_is_read_than_its_kind_can_hold(tmp_path: Path) -> 
     store = Counting(tmp_path)
     store.put(KEYS.status, b" " * (Status.max_bytes + 1))
     with pytest.raises(DocumentInvalid, match="is larger than"):
-        documents.read(store, Status, KEYS.status)
+        stored_documents.read(store, Status, KEYS.status)
     assert asked == [Status.max_bytes] == [64 << 10]
 
 

@@ -14,8 +14,8 @@ import shutil
 import signal
 import sys
 
+from controller.domain.plan import longest_recording_ms
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.plan import longest_recording_ms
 
 INCOMPLETE = "check that it is complete and plays in a media player"
 CONVERT = "convert it to WAV or FLAC with a tool you trust it with, and transcribe that"

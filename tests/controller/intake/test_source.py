@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from controller import source
 from controller.errors import MediaProblem
+from controller.intake import source
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from chunk_job.contract import Document, DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
-from controller.keys import run_of
+from controller.domain.keys import run_of
 
 _D = TypeVar("_D", bound=Document)
 

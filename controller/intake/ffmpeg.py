@@ -1,13 +1,12 @@
-"""Media: probe a file, decode one audio track as a stream of 16 kHz mono samples, write FLAC.
+"""Media: probe a file, decode one audio track as a stream of 16 kHz mono samples.
 
 Touches: ffmpeg and ffprobe, which meet untrusted bytes behind the ``fence``. ffmpeg-python builds the argument lists;
-we run them. The only door to ffmpeg and to soundfile's writer.
+we run them. The only client of ffmpeg.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -24,17 +23,12 @@ from typing import Any, cast
 
 import ffmpeg
 import numpy as np
-import soundfile
 
 from chunk_job.contract import SAMPLE_RATE
-from controller import fence
-from controller.errors import EnvironmentProblem, MediaProblem
-from controller.plan import FLOOR_DB, HOP_MS
+from controller.errors import MediaProblem
+from controller.intake import sandbox
+from controller.intake.flac import HOP_SAMPLES, Pcm
 
-Pcm = np.ndarray[Any, np.dtype[np.int16]]
-"""Mono samples at 16 kHz."""
-
-HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
 BLOCK_SAMPLES = 1500 * HOP_SAMPLES
 """Thirty seconds a block: a megabyte, which is also what the pipe holds."""
 
@@ -115,7 +109,7 @@ def offset_ms(path: str, media: Media, track: AudioTrack) -> int:
 def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     """A stream over one track of the file at the absolute *path*; ffmpeg is gone when the block is left."""
     # A stand-in for the name: ffmpeg-python encodes what it is given, and a name need not be UTF-8.
-    graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **fence.INPUT_OPTIONS)
+    graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **sandbox.INPUT_OPTIONS)
     output = graph.output(
         "pipe:1",
         map=f"0:a:{track.number}",
@@ -133,18 +127,18 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     size_bytes = Path(path).stat().st_size
     steps = ["-dts_delta_threshold", str(_LONGEST_HOLE_S), "-dts_error_threshold", str(_LONGEST_HOLE_S)]
     with subprocess.Popen(
-        [*fence.command("ffmpeg", size_bytes=size_bytes), "-nostdin", "-filter_threads", "1", *steps, *arguments],
+        [*sandbox.command("ffmpeg", size_bytes=size_bytes), "-nostdin", "-filter_threads", "1", *steps, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
         # Where the system can (Linux): with its 64 KiB a pipe wakes both sides sixteen times as often.
         pipesize=1 << 20,
-        env=fence.environment(),
+        env=sandbox.environment(),
         start_new_session=True,
     ) as child:
         try:
-            yield Decoder(child, path, limit_s=fence.longest_s(size_bytes))
+            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -174,7 +168,7 @@ class Decoder:
                 if (room_s := room_s - BLOCK_SAMPLES // SAMPLE_RATE) < 0:
                     raise MediaProblem(
                         f"does not end after {self._limit_s / 3600:.0f} h, far more than a file of its size can hold",
-                        fence.CONVERT,
+                        sandbox.CONVERT,
                     )
                 yield block
                 # A new one each time: the tape keeps parts of the last ones.
@@ -185,8 +179,8 @@ class Decoder:
             code = self._child.wait(timeout=_STALL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise _stood_still() from None
-        fence.check_end("ffmpeg", code, self._words)
-        self.complaint = fence.last_words(self._words, self._path) if self._words or code else ""
+        sandbox.check_end("ffmpeg", code, self._words)
+        self.complaint = sandbox.last_words(self._words, self._path) if self._words or code else ""
 
     def _read_into(self, room: memoryview) -> int:
         """The next bytes of samples; words on stderr are kept (their end) meanwhile, so that ffmpeg never blocks."""
@@ -210,64 +204,13 @@ class Decoder:
                 return count
 
 
-class FlacWriter:
-    """A FLAC file of 16 kHz mono samples, with the digest of what went in."""
-
-    def __init__(self, path: Path | None) -> None:
-        """*path* None: only count and digest, for a chunk whose audio is not needed again.
-
-        Writing raises :class:`EnvironmentProblem` where there is no room.
-        """
-        self._path = path
-        self._file = path and soundfile.SoundFile(
-            path, mode="w", samplerate=SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16"
-        )
-        self._digest = hashlib.sha256()
-        self.samples = 0
-
-    def write(self, pcm: Pcm) -> None:
-        """Append samples."""
-        self._digest.update(pcm.data)
-        self.samples += len(pcm)
-        if self._file:
-            with self._room():
-                self._file.write(pcm)
-
-    def close(self) -> str:
-        """Finish the file; the digest of its samples."""
-        if self._file:
-            with self._room():
-                self._file.close()
-        return self._digest.hexdigest()
-
-    @contextlib.contextmanager
-    def _room(self) -> Iterator[None]:
-        try:
-            yield
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise EnvironmentProblem(
-                f"chunk audio cannot be written to {self._path and self._path.parent}: {error}",
-                "free space there, or point TMPDIR (a local run: --store) to a folder with room",
-            ) from error
-
-
-def levels(pcm: Pcm) -> list[float]:
-    """One RMS level in dB of full scale for every 20 ms, the last one over what is left."""
-    spare = -len(pcm) % HOP_SAMPLES
-    samples = (np.pad(pcm, (0, spare)) if spare else pcm).astype(np.float32).reshape(-1, HOP_SAMPLES)
-    power = np.einsum("ij,ij->i", samples, samples) / (HOP_SAMPLES * 32768.0**2)
-    if spare:
-        power[-1] *= HOP_SAMPLES / (HOP_SAMPLES - spare)
-    return cast("list[float]", np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).tolist())
-
-
 def _stood_still() -> MediaProblem:
-    return MediaProblem(f"ffmpeg stood still for {_STALL_TIMEOUT_S} s", fence.INCOMPLETE)
+    return MediaProblem(f"ffmpeg stood still for {_STALL_TIMEOUT_S} s", sandbox.INCOMPLETE)
 
 
 def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
-    command = fence.command("ffprobe", size_bytes=0, output_bytes=_PROBE_BYTES)
-    command += [part for name, value in fence.INPUT_OPTIONS.items() for part in (f"-{name}", value)]
+    command = sandbox.command("ffprobe", size_bytes=0, output_bytes=_PROBE_BYTES)
+    command += [part for name, value in sandbox.INPUT_OPTIONS.items() for part in (f"-{name}", value)]
     # Files, for their length can be limited: what a pipe brings would have to be held first.
     with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as words:
         try:
@@ -277,19 +220,19 @@ def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
                 stdout=told,
                 stderr=words,
                 timeout=_PROBE_TIMEOUT_S,
-                env=fence.environment(),
+                env=sandbox.environment(),
                 start_new_session=True,
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", fence.INCOMPLETE) from None
+            raise MediaProblem(f"could not be probed within {_PROBE_TIMEOUT_S} s", sandbox.INCOMPLETE) from None
         told.seek(0)
         words.seek(0)
         return _answer(code, told.read(_PROBE_BYTES), words.read(_PROBE_BYTES), path)
 
 
 def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
-    fence.check_end("ffprobe", code, words)
+    sandbox.check_end("ffprobe", code, words)
     if b"Format not on whitelist" in words:
         raise MediaProblem(
             "is a playlist or another format that is not read here", "name the recording itself, in a media container"
@@ -298,7 +241,7 @@ def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError, RecursionError):
         if code == 0 and isinstance(document := json.loads(told), dict):
             return document
-    raise MediaProblem(f"is not media that ffmpeg can read: {fence.last_words(words, path)}", fence.INCOMPLETE)
+    raise MediaProblem(f"is not media that ffmpeg can read: {sandbox.last_words(words, path)}", sandbox.INCOMPLETE)
 
 
 def _parse_probe(document: dict[str, Any]) -> Media:

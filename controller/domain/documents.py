@@ -23,8 +23,8 @@ from chunk_job.contract import (
     TranscribeOptions,
     sha256_hex,
 )
-from controller.keys import RunKeys
-from controller.plan import PlanOptions
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
 
 Verdict = Literal["complete", "partial", "failed"]
 Format = Literal["txt", "srt", "vtt", "tsv", "json"]

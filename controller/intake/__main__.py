@@ -10,25 +10,17 @@ tasks as given and puts only what is missing.
 
 from __future__ import annotations
 
-import os
-
-# numpy's BLAS would start a thread a core that nobody uses here: a tenth of a second of every intake.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import collections
 import contextlib
 import faulthandler
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from chunk_job import process
 from chunk_job.contract import (
-    MAX_AUDIO_MS,
-    SAMPLE_RATE,
     ChunkResult,
     ChunkTask,
     DocumentInvalid,
@@ -40,24 +32,16 @@ from chunk_job.contract import (
 from chunk_job.crashpoint import reach
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.open_store import open_store
-from controller import documents, source
+from controller.domain import stored_documents
+from controller.domain.documents import Request, RunRecord, Source
+from controller.domain.keys import RunKeys, parse_result, parse_task
+from controller.domain.tasks import chunk_task
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.keys import RunKeys, parse_result, parse_task
-from controller.media import FlacWriter, Media, Pcm, decode, levels, offset_ms, probe
-from controller.plan import Plan, Planner, PlanOptions, Span, is_direct
-from controller.records import Request, RunRecord, Source
-from controller.tasks import chunk_task
+from controller.intake import source
+from controller.intake.cutter import Cutter, named
+from controller.intake.ffmpeg import probe
 
 log = logging.getLogger("stenofleet.intake")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutChunk:
-    """A closed span with its audio on local disk (None: it was not needed) and the digest of its samples."""
-
-    span: Span
-    audio: Path | None
-    pcm_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +79,13 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
         raise _changed(f"request {key} is not the one this job was made for")
-    request = documents.parse(Request, key, raw)
+    request = stored_documents.parse(Request, key, raw)
     record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
         raise _changed(f"run record {request.record_key} is not the one the request names")
-    record = documents.parse(RunRecord, request.record_key, record_raw)
+    record = stored_documents.parse(RunRecord, request.record_key, record_raw)
     source.check_unchanged(request.source)
-    with source.at_hand(request.source) as path, _named(request.source):
+    with source.at_hand(request.source) as path, named(request.source):
         # Once more where a task was found that these media do not give, and was removed.
         if not _cut_and_put(store, record, request.source, path) and not _cut_and_put(
             store, record, request.source, path
@@ -111,124 +95,6 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
                 f"tasks of run {record.run} change while they are written",
                 "check who else writes to the store",
             )
-
-
-def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
-    """The plan of a recording, with nothing stored: the dry run. Raises :class:`MediaProblem`."""
-    with source.at_hand(src) as path, _named(src):
-        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track)
-        spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
-        return cutter.plan("0" * 16, spans)
-
-
-class Cutter:
-    """One pass over one track of one media file."""
-
-    def __init__(self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
-        self._path = str(path)
-        self._track = media.track(audio_track)
-        self._offset_ms = offset_ms(self._path, media, self._track)
-        self._header_ms = self._track.duration_ms or media.duration_ms
-        self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=path.stat().st_size)
-        self._planner = Planner(options, duration_ms=self._header_ms, direct=self.direct)
-        self._tape = _Tape()
-        self._complaint = ""
-
-    def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
-        """Every chunk in order, its FLAC in *scratch* but for the spans in *skip* (and all, without *scratch*).
-
-        Raises :class:`MediaProblem` where nothing can be decoded.
-        """
-
-        def writer(index: int) -> tuple[Path | None, FlacWriter]:
-            path = scratch / f"{index:05d}.flac" if scratch and index not in skip else None
-            return path, FlacWriter(path)
-
-        path, flac = writer(0)
-        written = 0
-        with decode(self._path, self._track) as decoder:
-            for block in decoder.blocks():
-                self._tape.append(block)
-                for span in self._planner.feed(levels(block)):
-                    self._tape.copy(flac, written, _samples(span.audio_end_ms))
-                    yield CutChunk(span=span, audio=path, pcm_sha256=flac.close())
-                    path, flac = writer(span.index + 1)
-                    # The neighbours of a cut hear equally far beyond it.
-                    written = _samples(2 * span.end_ms - span.audio_end_ms)
-                settled = max(written, _samples(self._planner.settled_ms))
-                settled = min(settled, self._tape.end)
-                self._tape.copy(flac, written, settled)
-                written = settled
-                self._tape.forget(_samples(self._planner.needed_from_ms))
-            self._complaint = decoder.complaint
-        if not self._tape.end:
-            reason = self._complaint or "its audio stream is empty"
-            raise MediaProblem(
-                f"no audio could be decoded: {reason}", "check that it is complete and plays in a media player"
-            )
-        self._tape.copy(flac, written, self._tape.end)
-        yield CutChunk(span=self._planner.finish(self._decoded_ms), audio=path, pcm_sha256=flac.close())
-
-    def plan(self, run: str, spans: list[Span]) -> Plan:
-        """The plan, once every chunk is cut."""
-        return Plan(
-            run=run,
-            spans=tuple(spans),
-            duration_ms=self._decoded_ms,
-            # A track that begins weeks late is a header that lies.
-            offset_ms=self._offset_ms if self._decoded_ms + self._offset_ms <= MAX_AUDIO_MS else 0,
-            direct=self.direct,
-            warnings=tuple(self._warnings()),
-        )
-
-    @property
-    def _decoded_ms(self) -> int:
-        return -(-self._tape.end * 1000 // SAMPLE_RATE)
-
-    def _warnings(self) -> Iterator[str]:
-        if self._complaint:
-            yield f"ffmpeg met errors while decoding, what it could read is transcribed: {self._complaint}"
-        # Matroska's length of a late track counts from the film's beginning.
-        short_ms = (self._header_ms or 0) - self._offset_ms - self._decoded_ms
-        if short_ms > max(2_000, (self._header_ms or 0) // 100):
-            yield f"the file ends {short_ms / 1000:.0f} s before its header says it does: is it complete?"
-
-
-class _Tape:
-    """The decoded audio that may still be needed: a window that moves with the decoder."""
-
-    def __init__(self) -> None:
-        self._blocks: collections.deque[tuple[int, Pcm]] = collections.deque()
-        self.end = 0
-        """Samples decoded so far."""
-
-    def append(self, block: Pcm) -> None:
-        self._blocks.append((self.end, block))
-        self.end += len(block)
-
-    def copy(self, flac: FlacWriter, begin: int, end: int) -> None:
-        """Write samples [begin, end) to *flac*."""
-        for at, block in self._blocks:
-            part = block[max(0, begin - at) : max(0, end - at)]
-            if len(part):
-                flac.write(part)
-
-    def forget(self, before: int) -> None:
-        while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) <= before:
-            self._blocks.popleft()
-
-
-@contextlib.contextmanager
-def _named(src: Source) -> Iterator[None]:
-    """Put the recording's name before what is wrong with it."""
-    try:
-        yield
-    except MediaProblem as error:
-        # The fault may lie in bytes that were swapped under our hands: say that instead of what they looked like.
-        source.check_unchanged(src)
-        name = source.shown(src)
-        told = error.summary.startswith(f"{name}: ")
-        raise MediaProblem(error.summary if told else f"{name}: {error.summary}", error.advice) from error
 
 
 def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
@@ -286,7 +152,7 @@ def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
         if key := parse_task(entry.key):
             with contextlib.suppress(DocumentInvalid, ObjectMissing):
                 raw = store.get(entry.key, max_bytes=ChunkTask.max_bytes)
-                task = documents.parse(ChunkTask, entry.key, raw)
+                task = stored_documents.parse(ChunkTask, entry.key, raw)
                 found.setdefault(key.span, {})[key.rung] = _Stored(task=task, digest=sha256_hex(raw))
     return found
 
@@ -325,10 +191,6 @@ def _other_audio(span: int) -> JobError:
         f"span {span} decodes to other audio than when this run began",
         "ffmpeg has changed meanwhile; use --force to start a new run",
     )
-
-
-def _samples(ms: int) -> int:
-    return ms * SAMPLE_RATE // 1000
 
 
 if __name__ == "__main__":
