@@ -22,7 +22,7 @@ from controller.domain.documents import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.intake import source
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 
 NEVER_MS = 1 << 40
 WHOLE = PlanOptions(threshold_ms=NEVER_MS, threshold_bytes=NEVER_MS)

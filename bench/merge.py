@@ -33,9 +33,9 @@ from controller.domain.documents import Output, Request, RunRecord, Source
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions, Span
 from controller.domain.tasks import chunk_task
-from controller.formats import every_format
 from controller.ledger import Ledger
-from controller.transcript import merge
+from controller.transcript.formats import every_format
+from controller.transcript.merge import merge
 
 RUN = "0123456789abcdef"
 SPAN_MS = 720_000

@@ -36,8 +36,9 @@ from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
 from controller.domain.state import RunState
 from controller.errors import PlanMismatch
-from controller.formats import every_format
-from controller.transcript import Transcript, merge
+from controller.transcript.formats import every_format
+from controller.transcript.merge import merge
+from controller.transcript.model import Transcript
 
 _ALL_EVERY_MS = 60_000
 _NEW_TASKS_EVERY_MS = 1_000

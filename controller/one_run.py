@@ -28,11 +28,11 @@ from controller.domain.policy import RetryPolicy, patient
 from controller.domain.progress import Progress, State
 from controller.domain.state import RunState
 from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
-from controller.lead import LeadKeeper, Standing, StoreLead
+from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
 from controller.ledger import Ledger
 from controller.outages import Trouble, Unavailable
 from controller.outputs import write_outputs
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"

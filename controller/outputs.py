@@ -18,9 +18,9 @@ from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Output, Request
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.formats import FORMATS, told_gaps_s
 from controller.intake.source import is_object, local_path
-from controller.transcript import Transcript, longest_transcript_bytes
+from controller.transcript.formats import FORMATS, told_gaps_s
+from controller.transcript.model import Transcript, longest_transcript_bytes
 
 
 def base_of(folder: str, stem: str) -> str:

@@ -19,7 +19,7 @@ from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.lead import LeadKeeper
+from controller.leadership.store_lease import LeadKeeper
 from controller.one_run import LoopRun
 from controller.outages import Outage, Unavailable
 

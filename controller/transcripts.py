@@ -12,7 +12,7 @@ from controller.domain import stored_documents
 from controller.domain.documents import Final, RunRecord
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, longest_recording_ms
-from controller.transcript import Transcript, longest_transcript_bytes
+from controller.transcript.model import Transcript, longest_transcript_bytes
 
 
 def stored(store: Store, record: RunRecord) -> Transcript | None:

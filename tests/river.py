@@ -22,7 +22,7 @@ from chunk_job import crashpoint
 from chunk_job.store.files import FileStore
 from controller import demo
 from controller.domain.keys import RunKeys
-from controller.formats import FORMATS
+from controller.transcript.formats import FORMATS
 
 PATIENCE_S = 60.0
 """No step of any test takes a tenth of this, even beside three other test runs."""

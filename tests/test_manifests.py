@@ -16,9 +16,9 @@ from controller.cli.work import exit_code
 from controller.domain.interfaces import Settled
 from controller.domain.jobs import Job
 from controller.errors import UsageProblem
-from controller.kube import PERMISSIONS
-from controller.labels import labels_of
-from controller.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.api import PERMISSIONS
+from controller.runners.kubernetes.labels import labels_of
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 
 FOLDER = Path(__file__).parents[1] / "k8s"
 BASE = FOLDER / "base"

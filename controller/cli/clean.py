@@ -12,7 +12,7 @@ from controller.cli import options as shared
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
-from controller.lead import LOOK_MS, LOOKS, StoreLead
+from controller.leadership.store_lease import LOOK_MS, LOOKS, StoreLead
 from controller.progress import ask, say
 from controller.stored_runs import (
     existing_run,
@@ -26,7 +26,7 @@ from controller.stored_runs import (
 
 if TYPE_CHECKING:
     # As in kubernetes.py: it is loaded where a cluster is asked.
-    from controller.kube import Api
+    from controller.runners.kubernetes.api import Api
 
 _HOMES = (RUNS, WORK)
 _AT_ONCE = 32

@@ -20,9 +20,9 @@ from controller.domain.documents import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem
-from controller.formats import FORMATS
 from controller.intake import source
 from controller.progress import say, write_path
+from controller.transcript.formats import FORMATS
 
 _CHUNK_MS = 40_000
 _WORKERS = 2

@@ -35,10 +35,10 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
-from controller.manifest import Owner, job_document
 from controller.outputs import base_of
 from controller.progress import say, tell
 from controller.run import drive
+from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.stored_runs import remove_run
 
 NEVER_MS = 1 << 40
@@ -159,7 +159,7 @@ def _job(span: int | None) -> Job:
 
 
 def _rights(api: Any) -> str:
-    from controller.kube import PERMISSIONS
+    from controller.runners.kubernetes.api import PERMISSIONS
 
     missing = []
     for permission in PERMISSIONS:
@@ -181,8 +181,8 @@ def _rights(api: Any) -> str:
 
 def _accepted(api: Any, document: dict[str, Any]) -> str:
     """What the server says to a Job that it need not keep."""
-    from controller.kube import Reply
-    from controller.pending import refused
+    from controller.runners.kubernetes.api import Reply
+    from controller.runners.kubernetes.startup_diagnosis import refused
 
     try:
         warnings = api.try_create("jobs", document)
@@ -235,7 +235,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             ) from None
         finally:
             if cluster is not None:
-                from controller.cluster import sweep
+                from controller.runners.kubernetes.runner import sweep
 
                 sweep(kubernetes.api_of(cluster), run)
             remove_run(store, run)

@@ -142,8 +142,8 @@ def _print(item: Evidence) -> None:
 
 def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Pods that run with the ends of their logs, and the others with why they do not."""
-    from controller import pods
-    from controller.labels import CONTAINER, identity, selector
+    from controller.runners.kubernetes import pod_status
+    from controller.runners.kubernetes.labels import CONTAINER, identity, selector
 
     api = kubernetes.api_of(place)
     found = api.find("pods", labelSelector=selector([run]))["items"]
@@ -155,9 +155,9 @@ def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, 
     alive = {
         name: api.log(name, CONTAINER, lines=200) or []
         for name, pod in sorted(chosen.items())
-        if pods.container_state(pod, "running")
+        if pod_status.container_state(pod, "running")
     }
-    return alive, {name: pods.why_not_running(pod) for name, pod in sorted(chosen.items()) if name not in alive}
+    return alive, {name: pod_status.why_not_running(pod) for name, pod in sorted(chosen.items()) if name not in alive}
 
 
 def _nothing(store: Store, keys: RunKeys, chunk: int | None) -> str:

@@ -23,10 +23,10 @@ from chunk_job.store.open_store import open_store
 from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.formats import FORMATS
-from controller.local import LocalRunner
 from controller.local_requests import LocalRequests
 from controller.progress import say
+from controller.runners.local import LocalRunner
+from controller.transcript.formats import FORMATS
 
 cores = usable
 """Processors that this process may use."""

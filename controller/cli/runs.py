@@ -19,11 +19,11 @@ from controller.domain import stored_documents
 from controller.domain.documents import Format, Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.errors import UsageProblem
-from controller.formats import FORMATS
 from controller.outputs import base_of, check_folder, place, read_file, write_output
 from controller.progress import say, tell, write_path
 from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.transcript import Transcript
+from controller.transcript.formats import FORMATS
+from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
 """Facts of a run that are file names, paths and addresses of objects: told as they are."""

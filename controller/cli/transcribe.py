@@ -12,7 +12,6 @@ from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
-from controller import local
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.names import look
@@ -34,6 +33,7 @@ from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
 from controller.outputs import base_of, check_folder
 from controller.progress import ask, say
+from controller.runners import local
 from controller.stored_runs import existing_run
 
 

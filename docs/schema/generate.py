@@ -27,7 +27,7 @@ from controller.domain.documents import (
     Status,
 )
 from controller.domain.plan import Plan
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
     ChunkTask,

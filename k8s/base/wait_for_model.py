@@ -8,8 +8,8 @@ import sys
 import time
 
 from controller.errors import ClusterUnavailable, EnvironmentProblem
-from controller.kube import Api, connect
 from controller.progress import say
+from controller.runners.kubernetes.api import Api, connect
 
 JOB = "stenofleet-model"
 _LOOK_EVERY_S = 3.0

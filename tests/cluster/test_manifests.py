@@ -11,10 +11,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller.domain.jobs import Job
-from controller.kube import Api, connect
-from controller.manifest import JobOptions, job_document
+from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.manifest import JobOptions, job_document
 from tests.cluster.site import Site
-from tests.controller import test_manifest as made
+from tests.controller.runners.kubernetes import test_manifest as made
 from tests.testbed import pods
 
 SOURCE = Path(__file__).parents[2] / "k8s"

@@ -17,7 +17,7 @@ import controller.cli
 from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
-from controller import cli, demo, local
+from controller import cli, demo
 from controller.cli import options as shared
 from controller.cli import tickets, transcribe, work
 from controller.domain.documents import Outcome, Output, Status
@@ -25,9 +25,11 @@ from controller.domain.interfaces import Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
-from controller.formats import FORMATS
 from controller.intake import source
-from controller.transcript import Transcript, merge
+from controller.runners import local
+from controller.transcript.formats import FORMATS
+from controller.transcript.merge import merge
+from controller.transcript.model import Transcript
 from tests import fakes, river, speech
 
 RUNS = ("aaaa000000000000", "aaaa111111111111", "bbbb000000000000")

@@ -18,7 +18,7 @@ from controller.cli import clean
 from controller.cli import options as shared
 from controller.domain.documents import Lead, Status
 from controller.domain.keys import RunKeys
-from controller.folders import Home
+from controller.runners.folders import Home
 from tests import fakes
 
 IDS = [f"{number:016x}" for number in range(1, 201)]
@@ -44,7 +44,7 @@ def served(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> Served:
     served = Served(store.root)
     monkeypatch.setattr(shared, "store_at", lambda _: served)
     # Twenty of these without a renewal, and a leader is given up.
-    monkeypatch.setattr("controller.lead.LOOK_MS", 20)
+    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 20)
     return served
 
 
@@ -202,7 +202,7 @@ def test_a_run_that_is_named_twice_is_removed_once(store: FileStore, capsys: pyt
 def test_runs_that_machines_have_left_are_given_up_together(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.lead.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
     for run in IDS[:64]:
         put_run(served, run)
         put_lead(served, run)
@@ -217,7 +217,7 @@ def test_runs_that_machines_have_left_are_given_up_together(
 def test_a_run_that_another_machine_works_on_is_kept_among_many(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.lead.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
     for run in IDS[:40]:
         put_run(served, run)
         put_lead(served, run)

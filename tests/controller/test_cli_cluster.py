@@ -15,7 +15,7 @@ from controller.cli import doctor, kubernetes, looking
 from controller.domain.documents import Evidence, Outcome, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.manifest import JobOptions
+from controller.runners.kubernetes.manifest import JobOptions
 from tests import fakes
 
 RUN = fakes.RUN

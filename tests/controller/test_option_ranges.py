@@ -13,7 +13,7 @@ from controller import cli
 from controller.cli import options as shared
 from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
-from controller.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 
 NUMBERS = {
     (command, option.opts[0]): option

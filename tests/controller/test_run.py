@@ -21,9 +21,9 @@ from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.lead import StoreLead
+from controller.leadership.store_lease import StoreLead
 from controller.run import drive
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 

@@ -15,12 +15,13 @@ import chunk_job
 import controller
 from chunk_job.contract import Document
 from chunk_job.store.files import FileStore
-from controller import cli, demo, local
+from controller import cli, demo
 from controller.cli import looking, transcribe
 from controller.cli import options as shared
 from controller.domain.documents import Evidence, Outcome, Request, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem
+from controller.runners import local
 from tests import fakes, speech
 
 RUN = fakes.RUN

@@ -13,7 +13,7 @@ import webvtt
 from chunk_job.contract import sha256_hex
 from controller.domain.documents import Evidence, Report
 from controller.domain.keys import RunKeys
-from controller.formats import FORMATS
+from controller.transcript.formats import FORMATS
 from tests import river
 from tests.river import CUT, Desk, Undisturbed
 

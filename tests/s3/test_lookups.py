@@ -70,7 +70,7 @@ def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
 def test_abandoned_runs_are_removed_together(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("controller.lead.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
     put_runs(store, IDS)
     for run in IDS:
         store.put(RunKeys(run).lead, Lead(run=run, owner="0" * 16, place="elsewhere", beat=1).encode())

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from controller.domain.documents import Round
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.controller.domain.test_stored_documents import places, put
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene, unfinished

@@ -12,7 +12,7 @@ from chunk_job.contract import ChunkResult, ExitCode, Language
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import Ticket
 from controller.domain.plan import longest_recording_ms
-from controller.transcript import Transcript, longest_transcript_bytes
+from controller.transcript.model import Transcript, longest_transcript_bytes
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished

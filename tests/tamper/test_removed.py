@@ -10,7 +10,7 @@ from chunk_job.contract import ExitCode
 from controller.domain.documents import Outcome
 from controller.domain.jobs import Job
 from controller.errors import Interrupted
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import KEYS, Scene

@@ -19,7 +19,7 @@ from controller.domain.documents import (
     Status,
     Winner,
 )
-from controller.transcript import merge
+from controller.transcript.merge import merge
 from docs.schema import generate
 from tests import fakes
 

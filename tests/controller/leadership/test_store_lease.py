@@ -8,10 +8,10 @@ import pytest
 
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
-from controller import lead as lead_module
 from controller.domain.documents import Lead
 from controller.domain.keys import RunKeys
-from controller.lead import LOOK_MS, LOOKS, RENEW_MS, LeadKeeper, StoreLead
+from controller.leadership import store_lease as lead_module
+from controller.leadership.store_lease import LOOK_MS, LOOKS, RENEW_MS, LeadKeeper, StoreLead
 from tests import fakes
 
 KEY = RunKeys(fakes.RUN).lead

@@ -20,9 +20,9 @@ from chunk_job.names import MODELS
 from controller.domain.jobs import Job
 from controller.domain.policy import RetryPolicy
 from controller.errors import UsageProblem
-from controller.manifest import JobOptions, Owner, job_document, weights_mb
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document, weights_mb
 
-DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "manifests"
+DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "manifests"
 RUN = "0123456789abcdef"
 CHUNK = Job(run=RUN, span=42, attempt=2, task_key=f"work/{RUN}/tasks/00042.json", task_sha256="ab" * 32)
 INTAKE = Job(run=RUN, span=None, attempt=1, task_key=f"runs/{RUN}/request.json", task_sha256="cd" * 32)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.domain.jobs import Phase
-from controller.labels import CONTAINER
+from controller.runners.kubernetes.labels import CONTAINER
 
 Document = Mapping[str, Any]
 """A Kubernetes object as JSON gives it."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from controller.domain.jobs import Phase
-from controller.labels import CONTAINER
-from controller.pods import (
+from controller.runners.kubernetes.labels import CONTAINER
+from controller.runners.kubernetes.pod_status import (
     Document,
     condition,
     container_state,
@@ -24,7 +24,7 @@ from controller.pods import (
     why_not_running,
 )
 
-DATA = Path(__file__).parents[1] / "data" / "kubernetes"
+DATA = Path(__file__).parents[3] / "data" / "kubernetes"
 CREATED_MS = 1_770_112_800_000
 
 PHASES: dict[str, Phase] = {

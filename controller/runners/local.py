@@ -18,11 +18,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller import folders
 from controller.domain import failures
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import is_run
 from controller.errors import EnvironmentProblem
+from controller.runners import folders
 
 _PROGRESS = re.compile(rb"progress (\d+) of \d+ ms")
 _LOG_TAIL_BYTES = 16 << 10

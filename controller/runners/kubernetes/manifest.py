@@ -14,7 +14,7 @@ from typing import Any, Literal
 from chunk_job.names import MODELS
 from controller.domain.jobs import Job
 from controller.errors import UsageProblem
-from controller.labels import CONTAINER, annotations_of, job_name, labels_of
+from controller.runners.kubernetes.labels import CONTAINER, annotations_of, job_name, labels_of
 
 Device = Literal["cuda", "cpu"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]

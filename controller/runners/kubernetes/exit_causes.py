@@ -11,13 +11,13 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from controller import pods
 from controller.domain.failures import Diagnosis
-from controller.ended import from_cluster
 from controller.errors import ClusterUnavailable
-from controller.kube import Api, Reply
-from controller.labels import CONTAINER
-from controller.pods import Document
+from controller.runners.kubernetes import pod_status
+from controller.runners.kubernetes.api import Api, Reply
+from controller.runners.kubernetes.exit_diagnosis import from_cluster
+from controller.runners.kubernetes.labels import CONTAINER
+from controller.runners.kubernetes.pod_status import Document
 
 _READERS = 8
 """Jobs that are read at the same time; ``kube`` keeps connections for as many."""
@@ -68,7 +68,7 @@ class EndCauses:
             if read.busy or read.over:
                 return
             read.pod = pod
-            if pods.container_state(pod, "terminated").get("exitCode") == 0:
+            if pod_status.container_state(pod, "terminated").get("exitCode") == 0:
                 # Whether there is a result only the store knows: no event and no log adds to that.
                 read.events, read.log = [], []
                 return
@@ -100,7 +100,7 @@ class EndCauses:
                 return None
         if read.diagnosis is None:
             why = from_cluster(document, pod, read.events or [], read.log or [])
-            read.diagnosis = replace(why, node=pods.node(pod))
+            read.diagnosis = replace(why, node=pod_status.node(pod))
         return read.diagnosis
 
     def forget(self, known: Collection[str]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from chunk_job.contract import ChunkResult, Segment
 from controller.domain.plan import Plan
 from controller.errors import PlanMismatch
-from controller.transcript import Transcript, merge
+from controller.transcript.merge import merge
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import Heard
 

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from controller.errors import ClusterUnavailable, EnvironmentProblem
-from controller.kube import Api, Reply
-from controller.labels import lease_name, run_labels
-from controller.manifest import Owner
+from controller.runners.kubernetes.api import Api, Reply
+from controller.runners.kubernetes.labels import lease_name, run_labels
+from controller.runners.kubernetes.manifest import Owner
 
 DURATION_S = 15
 RENEW_S = 5

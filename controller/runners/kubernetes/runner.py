@@ -14,19 +14,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from controller import pods
 from controller.domain.interfaces import Runner
 from controller.domain.jobs import Job, JobView
-from controller.end_causes import EndCauses, about, is_about
 from controller.errors import ClusterUnavailable, RunProblem
-from controller.kube import Api, Reply
-from controller.labels import Identity, identity, job_name, lease_name, same_task, selector
-from controller.lease import Leases
-from controller.manifest import JobOptions, job_document
-from controller.pending import Stuck, pending
-from controller.pods import Document
-from controller.refusals import Refusals
-from controller.remembered import Ages, Deleted
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes import pod_status
+from controller.runners.kubernetes.api import Api, Reply
+from controller.runners.kubernetes.exit_causes import EndCauses, about, is_about
+from controller.runners.kubernetes.labels import Identity, identity, job_name, lease_name, same_task, selector
+from controller.runners.kubernetes.manifest import JobOptions, job_document
+from controller.runners.kubernetes.observed import Ages, Deleted
+from controller.runners.kubernetes.pod_status import Document
+from controller.runners.kubernetes.refused_jobs import Refusals
+from controller.runners.kubernetes.startup_diagnosis import Stuck, pending
 
 TICK_S = 3.0
 _SETTLE_S = 0.3
@@ -102,7 +102,7 @@ class ClusterRunner:
                     pod = event.get("object", {})
                     if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
                         self._keep(pod)
-                        if event["type"] == "DELETED" or pods.container_state(pod, "terminated"):
+                        if event["type"] == "DELETED" or pod_status.container_state(pod, "terminated"):
                             end_s = min(end_s, time.monotonic() + _SETTLE_S)
                     if time.monotonic() >= end_s:
                         return
@@ -203,14 +203,14 @@ class ClusterRunner:
 
     def _keep(self, pod: Document) -> None:
         uid = _job_uid(pod)
-        self._pods[uid] = pods.newest(pod, self._pods.get(uid))
+        self._pods[uid] = pod_status.newest(pod, self._pods.get(uid))
 
     def _view(self, whose: Identity, name: str, uid: str, document: Document) -> JobView:
         pod = self._pods.get(uid)
-        if document and pod and pods.taken_back(document, pod):
+        if document and pod and pod_status.taken_back(document, pod):
             del self._pods[uid]
             pod = None
-        phase = pods.phase(document, pod) if document else "ended"
+        phase = pod_status.phase(document, pod) if document else "ended"
         age = self._ages.saw(uid, phase, _now_s())
         now_ms = _now_ms()
         view = JobView(
@@ -221,8 +221,8 @@ class ClusterRunner:
             uid=uid,
             phase=phase,
             since_ms=now_ms - round(1000 * age.in_phase_s),
-            node=pods.node(pod),
-            lost=pods.looks_lost(document, pod) if document else False,
+            node=pod_status.node(pod),
+            lost=pod_status.looks_lost(document, pod) if document else False,
         )
         if phase == "ended":
             self._ends.begin(uid, name, pod)
@@ -257,7 +257,7 @@ class ClusterRunner:
     ) -> Stuck | None:
         before = self._stuck.get(uid)
         # Nor does what runs or waits in a queue.
-        on_its_way = pods.phase(document, pod) in ("queued", "starting") and not pods.suspended(document)
+        on_its_way = pod_status.phase(document, pod) in ("queued", "starting") and not pod_status.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
         stuck = pending(document, pod, events, before=before, now_ms=now_ms)
         if stuck is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from controller.domain.documents import Format
-from controller.transcript import Gap, Transcript
+from controller.transcript.model import Gap, Transcript
 
 _SHORTEST_CUE_MS = 20
 

@@ -11,11 +11,12 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import formats
 from controller.domain.documents import Format
-from controller.formats import FORMATS, Cue, cues
-from controller.text import cleaned
-from controller.transcript import Transcript, merge
+from controller.transcript import formats
+from controller.transcript.clean_text import cleaned
+from controller.transcript.formats import FORMATS, Cue, cues
+from controller.transcript.merge import merge
+from controller.transcript.model import Transcript
 from tests import fakes
 
 Line = tuple[int, int, str]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job
-from controller.labels import job_name
-from controller.pending import Stuck, refused
+from controller.runners.kubernetes.labels import job_name
+from controller.runners.kubernetes.startup_diagnosis import Stuck, refused
 
 _PAUSE_MS, _LONGEST_PAUSE_MS = 3_000, 60_000
 

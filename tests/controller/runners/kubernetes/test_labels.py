@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import labels
 from controller.domain.jobs import Job
-from controller.labels import (
+from controller.runners.kubernetes import labels
+from controller.runners.kubernetes.labels import (
     Identity,
     annotations_of,
     identity,

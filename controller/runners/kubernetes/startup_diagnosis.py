@@ -12,7 +12,15 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from controller.domain.failures import Diagnosis, FailureClass
-from controller.pods import Document, condition, container_state, one_line, phase, suspended, to_ms
+from controller.runners.kubernetes.pod_status import (
+    Document,
+    condition,
+    container_state,
+    one_line,
+    phase,
+    suspended,
+    to_ms,
+)
 
 _SOON_MS = 60_000
 """What people and tools apply in the wrong order is there after this."""

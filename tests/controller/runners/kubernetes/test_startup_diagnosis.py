@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from controller.domain.failures import FailureClass
-from controller.labels import CONTAINER
-from controller.pending import Stuck, pending, refused
+from controller.runners.kubernetes.labels import CONTAINER
+from controller.runners.kubernetes.startup_diagnosis import Stuck, pending, refused
 
-DATA = Path(__file__).parents[1] / "data" / "kubernetes"
+DATA = Path(__file__).parents[3] / "data" / "kubernetes"
 NOW = 1_770_112_800_000
 MINUTE = 60_000
 HOUR = 3_600_000

@@ -15,12 +15,13 @@ import pytest
 
 from chunk_job.contract import ExitCode
 from chunk_job.store.files import FileStore
-from controller import demo, local
+from controller import demo
 from controller.cli import options
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.errors import EnvironmentProblem
-from controller.local import LocalRunner
+from controller.runners import local
+from controller.runners.local import LocalRunner
 from tests import river
 
 pytestmark = pytest.mark.process
@@ -265,13 +266,13 @@ def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Pa
 def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
-        "from tests.controller import test_local as t\n"
+        "from tests.controller.runners import test_local as t\n"
         "runner = t.Scripted('file:///s', __import__('pathlib').Path(sys.argv[1]))\n"
         "runner.programs = {'hold': t.HOLD}\n"
         "runner.lead(t.RUN); runner.submit(t.job('hold'))\n"
         "print(runner.observe()[0].uid, flush=True); time.sleep(100)\n"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     home = tmp_path / "home"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(home)], stdout=subprocess.PIPE, cwd=root, text=True

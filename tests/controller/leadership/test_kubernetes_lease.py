@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller import lease
 from controller.errors import ClusterUnavailable
-from controller.labels import lease_name
-from controller.lease import Leases
+from controller.leadership import kubernetes_lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes.labels import lease_name
 from tests import fakes
 from tests.controller.kube_fake import Asked, FakeApi, FakeServer
 
@@ -25,7 +25,7 @@ def server() -> FakeServer:
 def leases(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leases]:
     """It leads the run."""
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
-    monkeypatch.setattr(lease, "RENEW_S", 0.01)
+    monkeypatch.setattr(kubernetes_lease, "RENEW_S", 0.01)
     leases = Leases(FakeApi(server))
     assert leases.lead(RUN)
     yield leases
@@ -69,8 +69,8 @@ def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
 ) -> None:
     server.before = failing = Failing(1 << 30)
     assert failing.failed.wait(5)
-    late_s = lease._clock_s() + lease.DURATION_S + 1
-    monkeypatch.setattr(lease, "_clock_s", lambda: late_s)
+    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
     for _ in range(2):
         with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
             leases.owner(RUN)

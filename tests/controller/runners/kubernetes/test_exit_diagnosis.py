@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from chunk_job.contract import ExitCode, JobFailure
 from controller.domain.budgets import BUDGETS
 from controller.domain.failures import Diagnosis, FailureClass
-from controller.ended import from_cluster
+from controller.runners.kubernetes.exit_diagnosis import from_cluster
 from tests.controller.domain import test_failures
 
-DATA = Path(__file__).parents[1] / "data" / "kubernetes" / "ended"
+DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "ended"
 FREE = "costs no attempt"
 AUDIT = f"{FREE}; the API server's audit log says who"
 PLACE = f"{FREE}; a higher --priority-class keeps the place"

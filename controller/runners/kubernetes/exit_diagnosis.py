@@ -12,7 +12,17 @@ from typing import Any
 
 from chunk_job.contract import ExitCode
 from controller.domain.failures import Diagnosis, FailureClass, by_code, excerpt, told_by
-from controller.pods import ENDED, Document, condition, container_state, is_over, is_true, node, one_line, started_at
+from controller.runners.kubernetes.pod_status import (
+    ENDED,
+    Document,
+    condition,
+    container_state,
+    is_over,
+    is_true,
+    node,
+    one_line,
+    started_at,
+)
 
 _CRASHES = frozenset({132, 134, 135, 136, 139})
 """SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV; an abort of PID 1 reads 139, so the number tells no more than this."""

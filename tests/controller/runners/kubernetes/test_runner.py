@@ -12,17 +12,19 @@ from typing import Any
 import pytest
 
 from chunk_job.store.files import FileStore
-from controller import cluster, end_causes, lease
-from controller.cluster import TICK_S, ClusterRunner
 from controller.decide import decide
 from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.policy import RetryPolicy
 from controller.domain.state import RunState
-from controller.labels import CONTAINER, job_name
-from controller.manifest import JobOptions
-from controller.remembered import DELETED_S
+from controller.leadership import kubernetes_lease
+from controller.runners.kubernetes import exit_causes
+from controller.runners.kubernetes import runner as runner_module
+from controller.runners.kubernetes.labels import CONTAINER, job_name
+from controller.runners.kubernetes.manifest import JobOptions
+from controller.runners.kubernetes.observed import DELETED_S
+from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
 from tests import fakes
 from tests.controller.kube_fake import Answer, Asked, FakeApi, FakeServer, timed_out
 
@@ -47,8 +49,8 @@ class Time:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
-    monkeypatch.setattr(cluster, "_now_s", clock.now_s)
-    monkeypatch.setattr(cluster, "_now_ms", clock.now_ms)
+    monkeypatch.setattr(runner_module, "_now_s", clock.now_s)
+    monkeypatch.setattr(runner_module, "_now_ms", clock.now_ms)
     return clock
 
 
@@ -61,7 +63,7 @@ def server() -> FakeServer:
 def runner(tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRunner]:
     """It leads the run."""
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
-    monkeypatch.setattr(lease, "RENEW_S", 600)
+    monkeypatch.setattr(kubernetes_lease, "RENEW_S", 600)
     options = JobOptions(
         chunk_image="chunk:1", intake_image="intake:1", store_url="s3://bucket/x", version="0", namespace="stenofleet"
     )
@@ -160,7 +162,7 @@ def test_the_ends_of_several_jobs_are_read_side_by_side(server: FakeServer, runn
 def test_a_node_that_is_silent_stops_no_tick_and_nothing_is_deleted_before_its_log_was_tried(
     server: FakeServer, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(end_causes, "_WAIT_S", 0)
+    monkeypatch.setattr(exit_causes, "_WAIT_S", 0)
     answers = threading.Event()
 
     def wait(asked: Asked) -> None:
@@ -409,21 +411,21 @@ def test_a_job_is_as_old_as_it_has_been_known_whatever_the_time_is_in_the_cluste
     server: FakeServer, runner: ClusterRunner, clock: Time, monkeypatch: pytest.MonkeyPatch, ahead: timedelta
 ) -> None:
     begun_ms = time.time_ns() // 1_000_000
-    monkeypatch.setattr(cluster, "_now_ms", lambda: begun_ms + round(1000 * (clock.s - 1000)))
+    monkeypatch.setattr(runner_module, "_now_ms", lambda: begun_ms + round(1000 * (clock.s - 1000)))
     server.ahead = ahead
     runner.submit(chunk(0))
     runner.observe()
     clock.s += 600  # in a queue, which is no work
     has_pod(server, chunk(0), {"running": {"startedAt": server.now()}}, "Running")
     (view,) = runner.observe()
-    assert view.since_ms == cluster._now_ms()
-    assert decided(view, now_ms=cluster._now_ms()) == []
+    assert view.since_ms == runner_module._now_ms()
+    assert decided(view, now_ms=runner_module._now_ms()) == []
     clock.s += 930
     (view,) = runner.observe()
-    assert decided(view, now_ms=cluster._now_ms()) == []
+    assert decided(view, now_ms=runner_module._now_ms()) == []
     clock.s += 1
     (view,) = runner.observe()
-    (late,) = (it for it in decided(view, now_ms=cluster._now_ms()) if isinstance(it, Delete))
+    (late,) = (it for it in decided(view, now_ms=runner_module._now_ms()) if isinstance(it, Delete))
     assert late.failure is not None
     assert late.failure.failure is FailureClass.DEADLINE
 
