@@ -15,9 +15,9 @@ from pathlib import Path
 
 from chunk_job.store.files import FileStore
 from controller import demo
+from controller.cli.execute import execute
 from controller.cli.options import runner_for, transcribe_options
-from controller.cli.tickets import make_ticket
-from controller.cli.work import execute
+from controller.cli.requests import make_ticket
 from controller.domain.documents import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy

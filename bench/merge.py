@@ -33,7 +33,7 @@ from controller.domain.documents import Output, Request, RunRecord, Source
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions, Span
 from controller.domain.tasks import chunk_task
-from controller.ledger import Ledger
+from controller.runs.repository import Ledger
 from controller.transcript.formats import every_format
 from controller.transcript.merge import merge
 

@@ -11,8 +11,8 @@ import click
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
-from controller.cli.work import exit_code
 from controller.domain.interfaces import Settled
 from controller.domain.jobs import Job
 from controller.errors import UsageProblem

@@ -9,20 +9,12 @@ import click
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.terminal import ask, say
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
 from controller.leadership.store_lease import LOOK_MS, LOOKS, StoreLead
-from controller.progress import ask, say
-from controller.stored_runs import (
-    existing_run,
-    is_there,
-    is_worked_on,
-    of_each,
-    read_status,
-    remove_run,
-    run_ids,
-)
+from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
 
 if TYPE_CHECKING:
     # As in kubernetes.py: it is loaded where a cluster is asked.

@@ -23,9 +23,10 @@ from chunk_job.text import json_line, printable
 from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.tickets import make_ticket
+from controller.cli.execute import SystemClock
+from controller.cli.requests import make_ticket
+from controller.cli.terminal import say, tell
 from controller.cli.transcribe import ensure_model
-from controller.cli.work import SystemClock
 from controller.domain import stored_documents
 from controller.domain.documents import Output
 from controller.domain.jobs import Job
@@ -35,11 +36,10 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
-from controller.outputs import base_of
-from controller.progress import say, tell
-from controller.run import drive
+from controller.orchestrator.loop import drive
 from controller.runners.kubernetes.manifest import Owner, job_document
-from controller.stored_runs import remove_run
+from controller.runs.lookup import remove_run
+from controller.runs.outputs import base_of
 
 NEVER_MS = 1 << 40
 

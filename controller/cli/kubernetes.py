@@ -16,9 +16,9 @@ import click
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.cli import options as shared
+from controller.cli.terminal import say
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
-from controller.progress import say
 from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
 
 if TYPE_CHECKING:

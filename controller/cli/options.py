@@ -20,12 +20,12 @@ from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.terminal import say
 from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.local_requests import LocalRequests
-from controller.progress import say
 from controller.runners.local import LocalRunner
+from controller.runs.local_requests import LocalRequests
 from controller.transcript.formats import FORMATS
 
 cores = usable

@@ -8,14 +8,14 @@ import click
 
 from chunk_job.text import json_line, printable
 from controller.cli import options as shared
-from controller.cli.names import hinted, report_refused
-from controller.cli.tickets import listed
-from controller.cli.work import exit_code, refused
+from controller.cli.execute import exit_code, refused
+from controller.cli.input_names import hinted, report_refused
+from controller.cli.requests import listed
+from controller.cli.terminal import clock, say, tell
 from controller.domain.interfaces import Settled
 from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.progress import clock, say, tell
 
 
 @click.command("plan")

@@ -11,17 +11,17 @@ import click
 from chunk_job.contract import DocumentInvalid
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller import transcripts
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.tickets import output_stem
+from controller.cli.requests import output_stem
+from controller.cli.terminal import say, tell, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Format, Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.errors import UsageProblem
-from controller.outputs import base_of, check_folder, place, read_file, write_output
-from controller.progress import say, tell, write_path
-from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, run_ids
+from controller.runs import stored_transcript
+from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
+from controller.runs.outputs import base_of, check_folder, place, read_file, write_output
 from controller.transcript.formats import FORMATS
 from controller.transcript.model import Transcript
 
@@ -115,7 +115,7 @@ def _stem_of(store: Store, typed: str) -> str:
 def _stored_transcript(store: Store, typed: str) -> Transcript:
     run = existing_run(store, typed)
     record = stored_documents.valid(store, RunRecord, RunKeys(run).record)
-    found = record and transcripts.stored(store, record)
+    found = record and stored_transcript.stored(store, record)
     if not found:
         raise UsageProblem(f"run {run} has no transcript yet", "see stenofleet status")
     return found

@@ -14,8 +14,9 @@ from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.names import look
-from controller.cli.tickets import (
+from controller.cli.execute import execute, refused, report
+from controller.cli.input_names import look
+from controller.cli.requests import (
     joined,
     keep_local,
     known_ticket,
@@ -25,16 +26,15 @@ from controller.cli.tickets import (
     outputs_of,
     stored_ticket,
 )
-from controller.cli.work import execute, refused, report
+from controller.cli.terminal import ask, say
 from controller.domain.documents import Format, Output
 from controller.domain.interfaces import Ticket
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
-from controller.outputs import base_of, check_folder
-from controller.progress import ask, say
 from controller.runners import local
-from controller.stored_runs import existing_run
+from controller.runs.lookup import existing_run
+from controller.runs.outputs import base_of, check_folder
 
 
 @click.command("transcribe", cls=shared.Sectioned)

@@ -388,7 +388,10 @@ def test_a_result_never_says_that_it_failed() -> None:
         ("chunk_job.contract", "numpy minio ctranslate2 torch faster_whisper soundfile transformers click rich"),
         ("chunk_job.names", "numpy minio ctranslate2 torch faster_whisper soundfile pydantic"),
         ("controller.cli", "torch ctranslate2 faster_whisper numpy soundfile transformers minio kubernetes"),
-        ("controller.run", "torch ctranslate2 faster_whisper numpy soundfile transformers minio click rich"),
+        (
+            "controller.orchestrator.loop",
+            "torch ctranslate2 faster_whisper numpy soundfile transformers minio click rich",
+        ),
     ],
 )
 def test_an_import_stays_light(module: str, heavy: str) -> None:

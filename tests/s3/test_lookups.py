@@ -13,7 +13,7 @@ from chunk_job.store.base import Store
 from controller.cli.clean import _AT_ONCE
 from controller.domain.documents import Lead, Outcome, Status
 from controller.domain.keys import RunKeys
-from controller.stored_runs import AT_ONCE, in_parallel
+from controller.runs.lookup import AT_ONCE, in_parallel
 from tests import fakes
 
 IDS = [f"{number:02x}" * 8 for number in range(1, 61)]

@@ -15,7 +15,7 @@ from controller.domain.interfaces import Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
-from controller.run import drive
+from controller.orchestrator.loop import drive
 from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, Recorder, Script

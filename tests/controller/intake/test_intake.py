@@ -18,7 +18,7 @@ import soundfile
 from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, ExitCode, JobError, TranscribeOptions, sha256_hex
 from chunk_job.store.files import FileStore
-from controller.cli.tickets import make_ticket
+from controller.cli.requests import make_ticket
 from controller.domain.documents import Output
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions

@@ -650,7 +650,7 @@ def test_a_job_does_not_age_while_the_machine_sleeps(
 
 def test_a_model_look_up_does_not_outlive_its_command(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:
-        script = "from controller import local; local.resolve_model('tiny', download=True)"
+        script = "from controller.runners import local; local.resolve_model('tiny', download=True)"
         environment = os.environ | {
             "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
             "HF_HUB_CACHE": str(tmp_path),

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from chunk_job.store.files import FileStore
-from controller.decide import decide
 from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.policy import RetryPolicy
 from controller.domain.state import RunState
 from controller.leadership import kubernetes_lease
+from controller.orchestrator.decide import decide
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.labels import CONTAINER, job_name

@@ -13,12 +13,12 @@ import pytest
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller import cli
-from controller.cli import looking
 from controller.cli import options as shared
+from controller.cli import watch
 from controller.domain.documents import Outcome, Status
 from controller.domain.keys import RUNS, WORK, RunKeys
 from controller.errors import UsageProblem
-from controller.stored_runs import existing_run, in_parallel, is_there, read_run, remove_run, run_ids
+from controller.runs.lookup import existing_run, in_parallel, is_there, read_run, remove_run, run_ids
 from tests import fakes
 
 IDS = [f"{number:02x}" * 8 for number in range(1, 41)]
@@ -234,7 +234,7 @@ def test_who_watches_all_reads_one_status_a_run_and_then_follows_those_under_way
     for run in IDS:
         put_run(store, run, state="complete")
     put_run(store, IDS[7], updated_ms=time.time_ns() // 1_000_000, marker="complete")
-    monkeypatch.setattr(looking, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
     assert cli.run(["watch"]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == f"{IDS[7]}: complete"
     assert store.asked == {"folders": 1, "get": len(IDS) + 1, "list": 1}

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from chunk_job.contract import ChunkResult, DocumentInvalid, Language, sha256_hex
 from chunk_job.crashpoint import reach
 from chunk_job.store.base import Store
-from controller import transcripts
-from controller.answers import Answers, ResultGone
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
 from controller.domain.degradation import rungs
@@ -36,6 +34,8 @@ from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
 from controller.domain.state import RunState
 from controller.errors import PlanMismatch
+from controller.runs import stored_transcript
+from controller.runs.result_index import Answers, ResultGone
 from controller.transcript.formats import every_format
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
@@ -121,7 +121,7 @@ class Ledger:
         """Whether the transcript of a run that has ended is there, whole and of this run."""
         if outcome.verdict == "failed":
             return True
-        self._transcript = transcripts.stored(self._store, self.record)
+        self._transcript = stored_transcript.stored(self._store, self.record)
         found = self._transcript
         return found is not None and (found.status == "complete" or outcome.verdict == "partial")
 
@@ -379,7 +379,7 @@ class Ledger:
                 f"run {self.record.run} has no results of chunks {', '.join(map(str, gone[:10]))} any more",
                 "see who else writes to the store; the same command again transcribes them again",
             )
-        before = transcripts.stored(self._store, self.record) if missing else None
+        before = stored_transcript.stored(self._store, self.record) if missing else None
         if before and before.gaps_ms < transcript.gaps_ms:
             return before
         outputs: dict[Format, str] = {}

@@ -13,8 +13,6 @@ import pytest
 
 from chunk_job.contract import ChunkTask, ExitCode, Language
 from chunk_job.store.base import StoredObject, StoreUnavailable
-from controller import one_run, outputs
-from controller import run as run_module
 from controller.domain.documents import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
 from controller.domain.interfaces import Settled, Ticket
 from controller.domain.jobs import Job, JobView
@@ -22,7 +20,10 @@ from controller.domain.keys import MARKERS, RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import StoreLead
-from controller.run import drive
+from controller.orchestrator import loop as run_module
+from controller.orchestrator import reconciler
+from controller.orchestrator.loop import drive
+from controller.runs import outputs
 from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
@@ -935,7 +936,7 @@ def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise StoreUnavailable("the output bucket is away", "wait for it")
         return write(request, transcript)
 
-    monkeypatch.setattr(one_run, "write_outputs", refuse)
+    monkeypatch.setattr(reconciler, "write_outputs", refuse)
     return closed
 
 

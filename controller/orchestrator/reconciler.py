@@ -15,8 +15,6 @@ from pydantic import ValidationError
 
 from chunk_job.contract import DocumentInvalid, JobError
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
-from controller.answers import ResultGone
-from controller.decide import decide
 from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import ENVIRONMENT, WAITED_FOR
@@ -29,9 +27,11 @@ from controller.domain.progress import Progress, State
 from controller.domain.state import RunState
 from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
 from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
-from controller.ledger import Ledger
-from controller.outages import Trouble, Unavailable
-from controller.outputs import write_outputs
+from controller.orchestrator.decide import decide
+from controller.orchestrator.outages import Trouble, Unavailable
+from controller.runs.outputs import write_outputs
+from controller.runs.repository import Ledger
+from controller.runs.result_index import ResultGone
 from controller.transcript.model import Transcript
 
 _STATUS_EVERY_MS = 2_000

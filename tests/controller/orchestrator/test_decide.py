@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chunk_job.contract import Language, TranscribeOptions
-from controller.decide import decide
 from controller.domain import failures
 from controller.domain.actions import Action, Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import BUDGETS, ENVIRONMENT
@@ -23,6 +22,7 @@ from controller.domain.jobs import JobView, Phase
 from controller.domain.policy import RetryPolicy, patient
 from controller.domain.progress import done_ms, percent, progress, waiting
 from controller.domain.state import RunState
+from controller.orchestrator.decide import decide
 
 RUN = "0123456789abcdef"
 NOW = 1_700_000_000_000
@@ -127,7 +127,7 @@ def test_every_class_has_a_budget() -> None:
 
 
 def test_the_handbook_says_of_every_class_who_pays() -> None:
-    handbook = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+    handbook = (Path(__file__).parents[3] / "docs" / "failures.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_.a-z]+)` \| .+ \| (.+) \|$", handbook, re.MULTILINE)
     said = {"never": "never", "never tried again": "never", "the chunk's": "chunk", "the surroundings'": "cluster"}
     assert {name: said[payer] for name, payer in rows} == BUDGETS

@@ -11,7 +11,7 @@ import pytest
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
 from controller import cli, demo
-from controller.cli import doctor, kubernetes, looking
+from controller.cli import doctor, kubernetes, watch
 from controller.domain.documents import Evidence, Outcome, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -224,7 +224,7 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
 def test_who_watches_is_told_the_verdict_by_the_exit_code(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str, code: int
 ) -> None:
-    monkeypatch.setattr(looking, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
     put_status(store)
 
     def settle() -> None:
@@ -243,8 +243,8 @@ def test_who_watches_is_told_the_verdict_by_the_exit_code(
 def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "_LOOK_S", 0.01)
-    monkeypatch.setattr(looking, "_SILENT_S", 0.3)
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_SILENT_S", 0.3)
     put_status(store)
     began_s = time.monotonic()
     reports = 0

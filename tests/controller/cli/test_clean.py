@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from chunk_job.store.files import FileStore
-from controller import cli, stored_runs
+from controller import cli
 from controller.cli import clean
 from controller.cli import options as shared
 from controller.domain.documents import Lead, Status
 from controller.domain.keys import RunKeys
 from controller.runners.folders import Home
+from controller.runs import lookup
 from tests import fakes
 
 IDS = [f"{number:016x}" for number in range(1, 201)]
@@ -115,7 +116,7 @@ def test_the_lock_of_a_run_is_free_when_the_next_is_removed(store: FileStore, mo
     for run in IDS[:3]:
         put_run(store, run)
     removed: list[str] = []
-    remove = stored_runs.remove_run
+    remove = lookup.remove_run
 
     def watched(of: FileStore, run: str) -> None:
         for before in removed:
@@ -165,7 +166,7 @@ def test_a_run_that_another_clean_has_is_waited_for_and_is_no_error(
     monkeypatch.setattr(clean, "_PAUSE_S", 0.05)
     put_run(store, IDS[0])
     begun = threading.Event()
-    read_status = stored_runs.read_status
+    read_status = lookup.read_status
 
     def seen(*asked: Any) -> Status | None:
         begun.set()
@@ -178,7 +179,7 @@ def test_a_run_that_another_clean_has_is_waited_for_and_is_no_error(
         def end() -> None:
             assert begun.wait(20)
             if ends == "removed":
-                stored_runs.remove_run(store, IDS[0])
+                lookup.remove_run(store, IDS[0])
             else:
                 other.close()
 

@@ -18,8 +18,8 @@ from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
 from controller import cli, demo
+from controller.cli import execute, requests, transcribe
 from controller.cli import options as shared
-from controller.cli import tickets, transcribe, work
 from controller.domain.documents import Outcome, Output, Status
 from controller.domain.interfaces import Settled, Ticket
 from controller.domain.keys import RunKeys
@@ -420,10 +420,10 @@ def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begu
 ) -> None:
     files = [talk, *(speech.write_wav(Path(f"{number}.wav"), speech.silence(2 + number)) for number in range(12))]
     force = ["--force"] if forced else []
-    monkeypatch.setattr(work, "drive", Stopped(0))
+    monkeypatch.setattr(execute, "drive", Stopped(0))
     said = line("transcribe", *files, *MODEL, *force)
     assert said.err.splitlines()[0].endswith("give the same command again")
-    monkeypatch.setattr(work, "drive", Stopped(11))
+    monkeypatch.setattr(execute, "drive", Stopped(11))
     told = [text for text in line("transcribe", *files, *MODEL, *force).err.splitlines() if "stenofleet resume" in text]
     begun = {entry.key.split("/")[1] for entry in line.store.list("runs/")}
     assert len(told) == (10 if forced else 0)
@@ -707,7 +707,7 @@ def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> N
     line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
     assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path(f'{fakes.RUN}.vtt').absolute()}\n"
     record = fakes.record()
-    tickets.keep_local(line.store, [Ticket(record=record, request=fakes.request(record))])
+    requests.keep_local(line.store, [Ticket(record=record, request=fakes.request(record))])
     assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 
@@ -755,7 +755,7 @@ def test_the_console_script_is_installed(tmp_path: Path) -> None:
 
 def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     runs = [
-        tickets.make_ticket(
+        requests.make_ticket(
             source.inspect(demo.SAMPLE),
             Output(base="file:///x", formats=("txt",)),
             plan=PlanOptions(),
@@ -783,7 +783,7 @@ def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(line: Li
 def test_a_name_that_no_object_can_have_is_refused_before_any_work(
     line: Line, asked: list[dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.cli.tickets.check_folder", lambda _: None)
+    monkeypatch.setattr("controller.cli.requests.check_folder", lambda _: None)
     speech.write_wav(Path(name), speech.silence(1))
     said = line("transcribe", name, "-o", "s3://bucket/x")
     assert (said.code, asked) == (2, [])

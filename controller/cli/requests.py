@@ -17,6 +17,7 @@ from chunk_job.contract import JobError, TranscribeOptions, sha256_hex
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
 from controller.cli import options as shared
+from controller.cli.terminal import say
 from controller.domain import stored_documents
 from controller.domain.documents import Format, LocalRequest, Output, Request, RunRecord, Source
 from controller.domain.interfaces import Ticket
@@ -24,8 +25,7 @@ from controller.domain.keys import RunKeys
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
-from controller.outputs import base_of, check_folder, place
-from controller.progress import say
+from controller.runs.outputs import base_of, check_folder, place
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 

@@ -15,7 +15,6 @@ from chunk_job.contract import (
     sha256_hex,
 )
 from chunk_job.store.base import StoredObject
-from controller import answers
 from controller.domain import failures
 from controller.domain.actions import Delete, Finish, Submit
 from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord
@@ -23,7 +22,8 @@ from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import JobView
 from controller.domain.keys import MARKERS, RunKeys
 from controller.errors import PlanMismatch
-from controller.ledger import Ledger
+from controller.runs import result_index
+from controller.runs.repository import Ledger
 from tests import fakes
 from tests.fakes import JournalStore
 
@@ -308,7 +308,7 @@ def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: Journa
 def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put_tasks(store, 0)
     put_result(store, 0)
-    monkeypatch.setattr(answers, "longest_result_bytes", lambda _: 100)
+    monkeypatch.setattr(result_index, "longest_result_bytes", lambda _: 100)
     assert opened(store).state(()).answered == frozenset()
 
 

@@ -14,13 +14,13 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.terminal import Bars, Heartbeat, say, tell
 from controller.domain import stored_documents
 from controller.domain.documents import Evidence, Status
 from controller.domain.keys import RunKeys, is_failure, parse_result
 from controller.domain.progress import Progress, heard
 from controller.errors import UsageProblem
-from controller.progress import Bars, Heartbeat, say, tell
-from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
+from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
 _LOOK_S = 2.0
 _SILENT_S = 180.0

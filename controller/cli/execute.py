@@ -18,12 +18,12 @@ from typing import Any
 from chunk_job.contract import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
+from controller.cli.terminal import Bars, Heartbeat, say, tell, write_path
 from controller.domain.interfaces import Runner, Settled, Stopped, Ticket
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
-from controller.progress import Bars, Heartbeat, say, tell, write_path
-from controller.run import drive, within
+from controller.orchestrator.loop import drive, within
 
 _MOST_TOLD = 10
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli import work
-from controller.cli.work import SystemClock
+from controller.cli import execute
+from controller.cli.execute import SystemClock
 from controller.domain.interfaces import Stopped
 
 LONG_S = 60.0
@@ -56,7 +56,7 @@ def test_after_a_signal_nothing_is_waited_for(clock: SystemClock) -> None:
 def test_a_step_that_goes_on_for_long_after_a_signal_is_left(
     clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_STEP_S", 0.1)
+    monkeypatch.setattr(execute, "_STEP_S", 0.1)
     soon(signal.SIGTERM)
     with pytest.raises(Stopped) as stopped:
         time.sleep(LONG_S)
@@ -67,7 +67,7 @@ def test_a_step_that_goes_on_for_long_after_a_signal_is_left(
 def test_a_step_that_ends_soon_after_a_signal_is_not_disturbed(
     clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "_STEP_S", 0.2)
+    monkeypatch.setattr(execute, "_STEP_S", 0.2)
     os.kill(os.getpid(), signal.SIGTERM)
     assert clock.signal() == signal.SIGTERM
     time.sleep(0.4)
@@ -77,10 +77,10 @@ def test_a_step_that_ends_soon_after_a_signal_is_not_disturbed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process_at_once(number: int) -> None:
     program = (
-        "import os, time; from controller.cli import work; work._STEP_S = 60; clock = work.SystemClock();"
+        "import os, time; from controller.cli import execute; execute._STEP_S = 60; clock = execute.SystemClock();"
         f"os.kill(os.getpid(), {number:d}); print('first', flush=True);"
         f"os.kill(os.getpid(), {number:d}); print('second', flush=True)"
     )
-    root = Path(work.__file__).parents[2]
+    root = Path(execute.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=root, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (128 + number, b"first\n"), done.stderr

@@ -20,8 +20,8 @@ from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopp
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import LeadKeeper
-from controller.one_run import LoopRun
-from controller.outages import Outage, Unavailable
+from controller.orchestrator.outages import Outage, Unavailable
+from controller.orchestrator.reconciler import LoopRun
 
 _SPARE_RUNS = 2
 """Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""

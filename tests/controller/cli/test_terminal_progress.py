@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from chunk_job.text import json_line
-from controller import progress
+from controller.cli import terminal
+from controller.cli.terminal import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
 from controller.domain.progress import Progress, State
-from controller.progress import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
 
 
 def run(**changes: Any) -> Progress:
@@ -47,7 +47,7 @@ class Clock:
 @pytest.fixture
 def ticking(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ticking = Clock()
-    monkeypatch.setattr(progress, "time", ticking)
+    monkeypatch.setattr(terminal, "time", ticking)
     return ticking
 
 
@@ -168,7 +168,7 @@ def test_a_line_tells_all_runs(runs: list[Progress], speed: float, left_s: float
 
 
 def test_what_an_earlier_command_did_is_not_this_ones_speed(ticking: Clock) -> None:
-    speed = progress._Speed()
+    speed = terminal._Speed()
     assert speed.of([run(done_ms=90_000)]) == 0
     ticking.now_s += 10
     assert speed.of([run(done_ms=90_000)]) == 0
@@ -178,7 +178,7 @@ def test_what_an_earlier_command_did_is_not_this_ones_speed(ticking: Clock) -> N
 
 
 def test_the_time_left_is_not_guessed_before_there_is_something_to_guess_by(ticking: Clock) -> None:
-    speed = progress._Speed()
+    speed = terminal._Speed()
     cutting = run(planned=False, percent=5.0, done_ms=0)
     assert speed.left_s([cutting, run(run="b", percent=0.0)]) is None
     ticking.now_s += 10

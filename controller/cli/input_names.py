@@ -12,12 +12,12 @@ from pathlib import Path, PurePath
 
 from chunk_job.names import near
 from chunk_job.text import printable
-from controller.cli.work import indented, refused
+from controller.cli.execute import indented, refused
+from controller.cli.terminal import say
 from controller.domain.documents import Source
 from controller.domain.interfaces import Settled
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.progress import say
 
 _MOST_HINTS = 10
 _MOST_ENTRIES = 2_000

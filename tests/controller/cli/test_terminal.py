@@ -16,8 +16,8 @@ import controller
 from chunk_job.contract import Document
 from chunk_job.store.files import FileStore
 from controller import cli, demo
-from controller.cli import looking, transcribe
 from controller.cli import options as shared
+from controller.cli import transcribe, watch
 from controller.domain.documents import Evidence, Outcome, Request, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem
@@ -146,7 +146,7 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store
 def test_what_pods_say_is_shown_escaped(line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, document in documents().items():
         store.put(key, document.encode())
-    monkeypatch.setattr(looking, "_now", lambda *_: ({f"pod{EVIL}": [EVIL, "b"]}, {f"other{EVIL}": EVIL}))
+    monkeypatch.setattr(watch, "_now", lambda *_: ({f"pod{EVIL}": [EVIL, "b"]}, {f"other{EVIL}": EVIL}))
     code, out, _ = line("logs", RUN, "--runner", "kubernetes")
     assert code == 0
     assert out.count("\\x1b[2J") == 4
@@ -319,7 +319,7 @@ SOURCES = sorted(
 )
 WRITERS = {
     # Everything that the controller writes.
-    "controller/progress.py": {"click.echo", "click.confirm"},
+    "controller/cli/terminal.py": {"click.echo", "click.confirm"},
     # Its own script, which a shell reads.
     "controller/cli/about.py": {"click.echo"},
     # Everything that a job writes but its log.
