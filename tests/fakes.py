@@ -13,7 +13,6 @@ from chunk_job.contract import (
     ChunkResult,
     ChunkTask,
     Engine,
-    ExitCode,
     JobFailure,
     Language,
     Segment,
@@ -22,6 +21,7 @@ from chunk_job.contract import (
     Word,
     sha256_hex,
 )
+from chunk_job.errors import ExitCode
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures

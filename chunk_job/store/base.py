@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 
 MAX_BYTES = 1 << 40
 """What is read of an object where its reader sets no limit of its own."""

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import BinaryIO
 
 from chunk_job import safe_files
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.safe_files import WrongKind
 from chunk_job.store.base import (
     MAX_BYTES,

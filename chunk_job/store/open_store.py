@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 

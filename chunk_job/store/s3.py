@@ -22,7 +22,7 @@ from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store import s3_client, s3_errors
 from chunk_job.store.base import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
 

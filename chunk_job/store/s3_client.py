@@ -24,7 +24,7 @@ from minio.helpers import check_bucket_name
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, SSLError
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import StoreDenied, StoreUnavailable
 
 CONNECT_S = 5.0

@@ -9,7 +9,7 @@ from minio.error import S3Error, ServerError
 from urllib3.exceptions import HTTPError, MaxRetryError, NameResolutionError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store import s3_client
 from chunk_job.store.base import ObjectMissing, StoreDenied, StoreUnavailable
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import click
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.settings import default as default_of

@@ -17,7 +17,8 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
+from chunk_job.contract import ChunkResult, TranscribeOptions
+from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller import demo

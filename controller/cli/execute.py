@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.cli.terminal import Bars, Heartbeat, say, tell, write_path

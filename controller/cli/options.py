@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from chunk_job.contract import ExitCode, JobError, TranscribeOptions
+from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore

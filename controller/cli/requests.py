@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import JobError, TranscribeOptions, sha256_hex
+from chunk_job.contract import TranscribeOptions, sha256_hex
+from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
 from controller.cli import options as shared

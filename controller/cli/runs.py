@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import DocumentInvalid
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes

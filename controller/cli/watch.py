@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import MAX_SPANS
+from chunk_job.document import MAX_SPANS
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes

@@ -9,20 +9,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from chunk_job.contract import (
-    MAX_SPANS,
-    UNHASHED,
-    Attempt,
-    Count,
-    Document,
-    Line,
-    ObjectKey,
-    RunId,
-    Sha256,
-    SpanIndex,
-    TranscribeOptions,
-    sha256_hex,
-)
+from chunk_job.contract import UNHASHED, TranscribeOptions, sha256_hex
+from chunk_job.document import MAX_SPANS, Attempt, Count, Document, Line, ObjectKey, RunId, Sha256, SpanIndex
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
 

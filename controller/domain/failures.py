@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from chunk_job.contract import DocumentInvalid, ExitCode, JobFailure
+from chunk_job.contract import JobFailure
+from chunk_job.errors import DocumentInvalid, ExitCode
 
 
 class FailureClass(StrEnum):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from chunk_job.contract import MAX_AUDIO_MS, MAX_SPANS, Count, Document, Line, Milliseconds, RunId, SpanIndex
+from chunk_job.document import MAX_AUDIO_MS, MAX_SPANS, Count, Document, Line, Milliseconds, RunId, SpanIndex
 
 PLANNER = 1
 """Version of the cutting rules. Part of a run's identity: other cuts, other run."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from chunk_job.contract import Document, DocumentInvalid
+from chunk_job.document import Document
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 from controller.domain.keys import run_of
 

@@ -20,16 +20,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from chunk_job import process
-from chunk_job.contract import (
-    ChunkResult,
-    ChunkTask,
-    DocumentInvalid,
-    ExitCode,
-    JobError,
-    longest_result_bytes,
-    sha256_hex,
-)
+from chunk_job.contract import ChunkResult, ChunkTask, longest_result_bytes, sha256_hex
 from chunk_job.crashpoint import reach
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.open_store import open_store
 from controller.domain import stored_documents

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chunk_job.contract import MAX_AUDIO_MS, SAMPLE_RATE
+from chunk_job.contract import SAMPLE_RATE
+from chunk_job.document import MAX_AUDIO_MS
 from controller.domain.documents import Source
 from controller.domain.plan import Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem

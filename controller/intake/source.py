@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
+from chunk_job.sampled_digest import add_samples
 from chunk_job.store.base import Store, StoredObject, StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
@@ -24,7 +25,6 @@ from controller.domain.documents import Source
 from controller.errors import EnvironmentProblem, MediaProblem
 
 _WHOLE_UP_TO = 2 << 30
-_SAMPLES = 64
 _SAMPLE_BYTES = 1 << 20
 _SPARE_BYTES = 256 << 20
 _EMPTY_ADVICE = "check how it was copied or recorded"
@@ -224,9 +224,7 @@ def _file_identity(path: Path, status: os.stat_result) -> str:
         if status.st_size <= _WHOLE_UP_TO:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256(f"{status.st_size}\0{status.st_mtime_ns}\0".encode())
-        for place in range(_SAMPLES):
-            file.seek((status.st_size - _SAMPLE_BYTES) * place // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE_BYTES))
+        add_samples(digest, file, size_bytes=status.st_size, sample_bytes=_SAMPLE_BYTES)
         return digest.hexdigest()
 
 

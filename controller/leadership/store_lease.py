@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.documents import Lead

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
 from controller.domain.policy import RetryPolicy

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from chunk_job.contract import DocumentInvalid, JobError
+from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from chunk_job.contract import JobError, sha256_hex
+from chunk_job.contract import sha256_hex
+from chunk_job.errors import JobError
 from chunk_job.store.files import FileStore
 from controller.domain.documents import LocalRequest
 

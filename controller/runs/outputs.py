@@ -11,7 +11,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.safe_files import write_whole
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store

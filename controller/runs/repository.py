@@ -9,8 +9,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 
-from chunk_job.contract import ChunkResult, DocumentInvalid, Language, sha256_hex
+from chunk_job.contract import ChunkResult, Language, sha256_hex
 from chunk_job.crashpoint import reach
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit

@@ -9,15 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from chunk_job.contract import (
-    ChunkResult,
-    ChunkTask,
-    DocumentInvalid,
-    Language,
-    Usage,
-    longest_result_bytes,
-    sha256_hex,
-)
+from chunk_job.contract import ChunkResult, ChunkTask, Language, Usage, longest_result_bytes, sha256_hex
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 from controller.domain import failures, stored_documents, tasks
 from controller.domain.documents import RunRecord, Winner

@@ -6,7 +6,9 @@ run that asks for it.
 
 from __future__ import annotations
 
-from chunk_job.contract import MAX_AUDIO_MS, DocumentInvalid, sha256_hex
+from chunk_job.contract import sha256_hex
+from chunk_job.document import MAX_AUDIO_MS
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 from controller.domain import stored_documents
 from controller.domain.documents import Final, RunRecord

@@ -12,19 +12,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from chunk_job.contract import (
-    MAX_SPANS,
-    UNHASHED,
-    Document,
-    DocumentInvalid,
-    LanguageCode,
-    Line,
-    Score,
-    Seconds,
-    Segment,
-    Sha256,
-    TranscribeOptions,
-)
+from chunk_job.contract import UNHASHED, Segment, TranscribeOptions
+from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
+from chunk_job.errors import DocumentInvalid
 from controller.domain.documents import FileName, RunRecord
 from controller.domain.plan import Cut
 from controller.transcript.clean_text import cleaned, is_suspect

@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
+from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
+from chunk_job.document import Document
 from controller.domain.documents import (
     Evidence,
     Final,

@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunk_job import contract
+from chunk_job import contract, document
 from chunk_job.contract import (
     MAX_SEGMENTS,
     UNHASHED,
     ChunkResult,
     ChunkTask,
-    Document,
-    DocumentInvalid,
-    ExitCode,
     JobFailure,
     Language,
     Segment,
@@ -27,6 +24,8 @@ from chunk_job.contract import (
     longest_result_bytes,
     sha256_hex,
 )
+from chunk_job.document import Document
+from chunk_job.errors import DocumentInvalid, ExitCode
 from controller.domain.documents import Round
 from tests import fakes
 
@@ -292,7 +291,7 @@ def test_a_result_too_large_is_refused_unread() -> None:
 
 def test_how_long_a_result_may_be_follows_from_its_audio() -> None:
     assert longest_result_bytes(1000) < longest_result_bytes(720_000) < 8 << 20
-    assert longest_result_bytes(contract.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
+    assert longest_result_bytes(document.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
 
 
 def test_more_segments_than_a_chunk_can_hold_are_refused() -> None:

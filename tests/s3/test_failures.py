@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.store import s3_client
 from chunk_job.store.base import Store, StoreDenied, StoreUnavailable
 from chunk_job.store.open_store import open_store

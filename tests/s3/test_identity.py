@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import StoreDenied, StoreUnavailable
 from chunk_job.store.open_store import open_store
 from tests.testbed.proxy import Fault, Proxy

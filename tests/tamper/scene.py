@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
+from chunk_job.contract import ChunkResult, ChunkTask, Language
+from chunk_job.document import Document
 from chunk_job.store.base import Store
 from controller.domain.documents import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
 from controller.domain.interfaces import Settled, Ticket

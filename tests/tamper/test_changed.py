@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, Document
+from chunk_job.contract import ChunkResult
+from chunk_job.document import Document
 from controller.domain.documents import Evidence, Output, Request, Round
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed

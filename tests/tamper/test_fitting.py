@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, ExitCode, Language
+from chunk_job.contract import ChunkResult, Language
+from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import Ticket
 from controller.domain.plan import longest_recording_ms

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from chunk_job.contract import ExitCode
+from chunk_job.errors import ExitCode
 from controller.domain.documents import Outcome
 from controller.domain.jobs import Job
 from controller.errors import Interrupted

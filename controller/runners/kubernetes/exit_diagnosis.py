@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chunk_job.contract import ExitCode
+from chunk_job.errors import ExitCode
 from controller.domain.failures import Diagnosis, FailureClass, by_code, excerpt, told_by
 from controller.runners.kubernetes.pod_status import (
     ENDED,

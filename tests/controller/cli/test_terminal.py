@@ -13,7 +13,7 @@ import pytest
 
 import chunk_job
 import controller
-from chunk_job.contract import Document
+from chunk_job.document import Document
 from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import options as shared

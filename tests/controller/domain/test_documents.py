@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunk_job.contract import Document, DocumentInvalid
+from chunk_job.document import Document
+from chunk_job.errors import DocumentInvalid
 from controller import errors
 from controller.domain.documents import (
     Evidence,

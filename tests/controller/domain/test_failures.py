@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from chunk_job.contract import ExitCode, JobFailure
+from chunk_job.contract import JobFailure
+from chunk_job.errors import ExitCode
 from controller.domain import failures
 from controller.domain.failures import FailureClass
 

@@ -6,7 +6,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from chunk_job.contract import Document, JobFailure, Language
+from chunk_job.contract import JobFailure, Language
+from chunk_job.document import Document
 from controller.domain.documents import (
     Evidence,
     Final,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_job.contract import Document, DocumentInvalid
+from chunk_job.document import Document
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing
 from chunk_job.store.files import FileStore
 from controller.domain import stored_documents

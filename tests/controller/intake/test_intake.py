@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from chunk_job import crashpoint
-from chunk_job.contract import ChunkTask, ExitCode, JobError, TranscribeOptions, sha256_hex
+from chunk_job.contract import ChunkTask, TranscribeOptions, sha256_hex
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.files import FileStore
 from controller.cli.requests import make_ticket
 from controller.domain.documents import Output

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.contract import ChunkTask, ExitCode, Language
+from chunk_job.contract import ChunkTask, Language
+from chunk_job.errors import ExitCode
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller.domain.documents import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
 from controller.domain.interfaces import Settled, Ticket

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.contract import ExitCode
+from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller import demo
 from controller.cli import options

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunk_job.contract import ExitCode, JobFailure
+from chunk_job.contract import JobFailure
+from chunk_job.errors import ExitCode
 from controller.domain.budgets import BUDGETS
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.runners.kubernetes.exit_diagnosis import from_cluster

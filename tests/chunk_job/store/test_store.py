@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chunk_job import safe_files
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.safe_files import make_private, write_whole
 from chunk_job.store.base import ObjectMissing, Store, StoreDenied, StoreUnavailable, copy_bounded
 from chunk_job.store.files import FileStore

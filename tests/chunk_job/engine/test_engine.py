@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from chunk_job import model
-from chunk_job.contract import ExitCode, JobError, TranscribeOptions
+from chunk_job.contract import TranscribeOptions
+from chunk_job.engine import audio, decode, device, load, locate
+from chunk_job.engine.digest import digest as digest_of
+from chunk_job.errors import ExitCode, JobError
 from controller import demo
 from tests import speech
 
@@ -34,7 +36,7 @@ def floats(pcm: speech.Pcm) -> Any:
     return pcm.astype("float32") / 32768
 
 
-def as_heard(heard: model.Heard) -> model.Heard:
+def as_heard(heard: decode.LanguageDetection) -> decode.LanguageDetection:
     return heard
 
 
@@ -42,11 +44,11 @@ def no_progress(_: int) -> None:
     pass
 
 
-def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> model.Transcription:
+def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> decode.Transcription:
     """A transcription by a model of its own: the seed is taken when the model is made."""
     wanted = options(**changes)
-    loaded = model.load(demo.MODEL, wanted, seed=seed)
-    return model.transcribe(loaded, floats(pcm), wanted, settle=as_heard, progress=no_progress)
+    loaded = load.load(demo.MODEL, wanted, seed=seed)
+    return decode.transcribe(loaded, floats(pcm), wanted, settle=as_heard, progress=no_progress)
 
 
 # ---------------------------------------------------------------- which model
@@ -58,28 +60,28 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_a_folder_is_a_model(copied: Path) -> None:
-    assert model.locate(str(copied)) == copied
+    assert locate.locate(str(copied)) == copied
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
 def test_a_folder_that_lacks_a_file_is_none(copied: Path, name: str) -> None:
     (copied / name).unlink()
     with pytest.raises(JobError, match=f"is no faster-whisper model: it lacks {name}") as missing:
-        model.locate(str(copied))
+        locate.locate(str(copied))
     assert missing.value.code == ExitCode.MODEL
 
 
 @pytest.mark.parametrize("name", ["largest", "", "a/b/c"])
 def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
     with pytest.raises(JobError, match="neither a folder here nor a known name") as unknown:
-        model.locate(name or "no model at all")
+        locate.locate(name or "no model at all")
     assert unknown.value.code == ExitCode.MODEL
     assert "large-v3-turbo" in unknown.value.advice
 
 
 def test_of_a_folder_that_is_not_there_no_names_are_told() -> None:
     with pytest.raises(JobError, match="no model '/models/other'") as unknown:
-        model.locate("/models/other")
+        locate.locate("/models/other")
     assert unknown.value.advice == "a folder must lie where the job runs: in a pod, in its image or on its volume"
 
 
@@ -97,16 +99,16 @@ def test_a_known_model_that_is_not_here_is_not_fetched_unasked(
         monkeypatch.setenv(variable, "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(JobError, match=summary) as missing:
-        model.locate(name)
+        locate.locate(name)
     assert missing.value.code == ExitCode.MODEL
     assert f"add --download to fetch it once from the hub ({advice})" in missing.value.advice
 
 
 def test_the_digest_is_of_the_files_and_not_of_their_place(copied: Path) -> None:
-    assert model.digest(copied) == model.digest(demo.MODEL)
+    assert digest_of(copied) == digest_of(demo.MODEL)
     (copied / ".cache").write_text("hidden")
     (copied / "folder").mkdir()
-    assert model.digest(copied) == model.digest(demo.MODEL)
+    assert digest_of(copied) == digest_of(demo.MODEL)
 
 
 @pytest.mark.parametrize("change", ["byte", "name", "more"])
@@ -119,7 +121,7 @@ def test_another_model_has_another_digest(copied: Path, change: str) -> None:
         (copied / "vocabulary.json").rename(copied / "vocabulary.txt")
     else:
         (copied / "more").touch()
-    assert model.digest(copied) != model.digest(demo.MODEL)
+    assert digest_of(copied) != digest_of(demo.MODEL)
 
 
 @pytest.mark.parametrize("at,length", [(0, 70 << 20), ((70 << 20) - 1, 70 << 20), (0, (70 << 20) + 1)])
@@ -131,7 +133,7 @@ def test_a_large_file_is_known_by_its_ends_and_its_size(tmp_path: Path, at: int,
             if place is not None:
                 file.seek(place)
                 file.write(b"\1")
-        return model.digest(tmp_path / name)
+        return digest_of(tmp_path / name)
 
     same, again = digest("a", 70 << 20, None), digest("b", 70 << 20, None)
     assert same == again
@@ -144,15 +146,15 @@ def test_a_large_file_is_known_by_its_ends_and_its_size(tmp_path: Path, at: int,
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU")
 def test_cuda_without_a_gpu_fails_instead_of_falling_back() -> None:
     with pytest.raises(JobError, match="no CUDA device is visible") as missing:
-        model.load(demo.MODEL, TranscribeOptions(model="m", device="cuda"), seed=1)
+        load.load(demo.MODEL, TranscribeOptions(model="m", device="cuda"), seed=1)
     assert missing.value.code == ExitCode.GPU_UNHEALTHY
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU")
 def test_auto_is_what_the_machine_has_and_int8_on_a_cpu() -> None:
-    loaded = model.load(demo.MODEL, TranscribeOptions(model="m"), seed=1)
+    loaded = load.load(demo.MODEL, TranscribeOptions(model="m"), seed=1)
     assert (loaded.engine.device, loaded.engine.compute_type, loaded.engine.model) == ("cpu", "int8", "m")
-    assert loaded.engine.model_digest == model.digest(demo.MODEL)
+    assert loaded.engine.model_digest == digest_of(demo.MODEL)
     assert loaded.engine.isa
 
 
@@ -161,7 +163,7 @@ def test_a_compute_type_the_device_lacks_is_told_with_those_it_has() -> None:
     if not lacking:
         pytest.skip("this CPU computes in every type")
     with pytest.raises(JobError, match="is not supported on this cpu device") as unsupported:
-        model.load(demo.MODEL, options().model_copy(update={"compute_type": min(lacking)}), seed=1)
+        load.load(demo.MODEL, options().model_copy(update={"compute_type": min(lacking)}), seed=1)
     assert unsupported.value.code == ExitCode.CONFIG
     assert "int8" in unsupported.value.advice
 
@@ -169,13 +171,13 @@ def test_a_compute_type_the_device_lacks_is_told_with_those_it_has() -> None:
 def test_a_broken_model_is_the_models_fault(copied: Path) -> None:
     (copied / "model.bin").write_bytes((demo.MODEL / "model.bin").read_bytes()[:1000])
     with pytest.raises(JobError, match="could not be loaded") as broken:
-        model.load(copied, options(), seed=1)
+        load.load(copied, options(), seed=1)
     assert broken.value.code == ExitCode.MODEL
 
 
 def test_the_instruction_set_is_what_ctranslate2_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT2_FORCE_CPU_ISA", "GENERIC")
-    assert model._isa() == "GENERIC"
+    assert device.instruction_set() == "GENERIC"
 
 
 # ---------------------------------------------------------------- its audio
@@ -195,7 +197,7 @@ def sha(pcm: speech.Pcm) -> str:
 def read_pcm(file: BinaryIO, pcm: speech.Pcm, *, pcm_sha256: str | None = None) -> Any:
     """Read *file* for a task whose audio is *pcm*."""
     audio_ms = -(-len(pcm) // speech.SAMPLES_PER_MS)
-    return model.read_pcm(file, audio_ms=audio_ms, pcm_sha256=sha(pcm) if pcm_sha256 is None else pcm_sha256)
+    return audio.read_pcm(file, audio_ms=audio_ms, pcm_sha256=sha(pcm) if pcm_sha256 is None else pcm_sha256)
 
 
 def test_chunk_audio_is_read_to_the_sample(tape: speech.Tape) -> None:
@@ -220,7 +222,7 @@ def test_chunk_audio_that_is_not_the_promised_is_refused(tape: speech.Tape) -> N
         (io.BytesIO(b""), tape.pcm, "not a FLAC file"),
     ]
     for file, pcm, told in cases:
-        with pytest.raises(model.WrongAudio, match=told):
+        with pytest.raises(audio.WrongAudio, match=told):
             read_pcm(file, pcm)
 
 
@@ -228,7 +230,7 @@ def test_no_more_of_a_file_is_decoded_than_its_task_says() -> None:
     hour = flac(np.zeros(3600 * speech.RATE_HZ, np.int16))
     tracemalloc.start()
     try:
-        with pytest.raises(model.WrongAudio, match="other samples than the task says"):
+        with pytest.raises(audio.WrongAudio, match="other samples than the task says"):
             read_pcm(hour, np.zeros(33 * speech.RATE_HZ, np.int16))
         # Thirty-three seconds of samples are a megabyte, an hour of them 115.
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
@@ -238,10 +240,10 @@ def test_no_more_of_a_file_is_decoded_than_its_task_says() -> None:
 
 def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) -> None:
     wav = speech.write_wav(tmp_path / "a.wav", tape)
-    assert np.array_equal(model.read_media(wav), floats(tape.pcm))
+    assert np.array_equal(audio.read_media(wav), floats(tape.pcm))
     (tmp_path / "page.html").write_text("<html>")
     with pytest.raises(JobError, match=r"page.html is not readable audio") as refused:
-        model.read_media(tmp_path / "page.html")
+        audio.read_media(tmp_path / "page.html")
     assert refused.value.code == ExitCode.BAD_INPUT
 
 
@@ -250,8 +252,8 @@ def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) 
 
 def test_words_are_heard_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     positions: list[int] = []
-    loaded = model.load(demo.MODEL, options(), seed=1)
-    heard = model.transcribe(loaded, floats(tape.pcm), options(), settle=as_heard, progress=positions.append)
+    loaded = load.load(demo.MODEL, options(), seed=1)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(), settle=as_heard, progress=positions.append)
     assert speech.word_errors(tape.words, "".join(segment.text for segment in heard.segments)).wer <= 0.15
     assert (heard.language, heard.probability > 0.9) == ("en", True)
     assert 3000 < heard.speech_ms <= tape.duration_ms
@@ -281,14 +283,14 @@ def test_the_language_is_heard_on_speech_alone(tape: speech.Tape) -> None:
 
 
 def test_who_settles_the_language_has_the_last_word(tape: speech.Tape) -> None:
-    asked: list[model.Heard] = []
+    asked: list[decode.LanguageDetection] = []
 
-    def settle(heard: model.Heard) -> model.Heard:
+    def settle(heard: decode.LanguageDetection) -> decode.LanguageDetection:
         asked.append(heard)
-        return model.Heard(language="pt", probability=0.25, speech_ms=heard.speech_ms)
+        return decode.LanguageDetection(language="pt", probability=0.25, speech_ms=heard.speech_ms)
 
-    loaded = model.load(demo.MODEL, options(), seed=1)
-    heard = model.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
+    loaded = load.load(demo.MODEL, options(), seed=1)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
     assert [one.language for one in asked] == ["en"]
     assert (heard.language, heard.probability) == ("pt", 0.25)
     pinned = transcribe(tape.pcm, language="pt")
@@ -296,21 +298,21 @@ def test_who_settles_the_language_has_the_last_word(tape: speech.Tape) -> None:
 
 
 def test_who_settles_the_language_may_leave(tape: speech.Tape) -> None:
-    def settle(_: model.Heard) -> model.Heard:
+    def settle(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise LookupError
 
-    loaded = model.load(demo.MODEL, options(), seed=1)
+    loaded = load.load(demo.MODEL, options(), seed=1)
     with pytest.raises(LookupError):
-        model.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
+        decode.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
 
 
 def test_a_given_language_is_not_asked_for(tape: speech.Tape) -> None:
-    loaded = model.load(demo.MODEL, options(language="en"), seed=1)
+    loaded = load.load(demo.MODEL, options(language="en"), seed=1)
 
-    def settle(_: model.Heard) -> model.Heard:
+    def settle(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise AssertionError
 
-    heard = model.transcribe(loaded, floats(tape.pcm), options(language="en"), settle=settle, progress=no_progress)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), settle=settle, progress=no_progress)
     assert heard.language == "en"
 
 

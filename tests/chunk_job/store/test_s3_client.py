@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from urllib3 import BaseHTTPResponse, HTTPResponse
 
-from chunk_job.contract import ExitCode, JobError
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.store import s3_client
 from chunk_job.store.open_store import open_store
 
