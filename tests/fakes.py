@@ -299,7 +299,7 @@ class FakeRunner:
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
-        self._waits = 0
+        self.waits = 0
 
     def lead(self, run: str) -> bool:
         if run in self.led_by_others:
@@ -330,10 +330,10 @@ class FakeRunner:
         return [self._view(name, played) for name, played in self._played.items()]
 
     def wait(self, seconds: float) -> None:
-        self._waits += 1
-        assert self._waits < 5000, "this loop does not end"
+        self.waits += 1
+        assert self.waits < 5000, "this loop does not end"
         self.clock.at_ms += round(seconds * 1000)
-        self.on_wait(self._waits)
+        self.on_wait(self.waits)
 
     def delete(self, view: JobView) -> None:
         del self._played[view.name]
