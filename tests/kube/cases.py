@@ -16,7 +16,7 @@ from controller.labels import CONTAINER, job_name
 from controller.manifest import JobOptions
 from controller.state import Job, JobView, RunState
 from tests import fakes
-from tests.kube.server import START, FakeApi, Server, Stopwatch
+from tests.kube.server import START, Clock, FakeApi, Server, Stopwatch
 
 RUN = fakes.RUN
 OPTIONS = JobOptions(
@@ -51,7 +51,7 @@ def runner(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> I
     runner.close(leave=True)
 
 
-def now_ms(clock: Stopwatch) -> int:
+def now_ms(clock: Clock) -> int:
     """Since the epoch."""
     return round(1000 * (START.timestamp() + clock.s))
 

@@ -5,7 +5,6 @@ It holds the objects of one namespace with their versions and a log of all chang
 Time passes only where somebody sleeps. A test disturbs it by the hooks ``before``, ``after`` and ``delay_s``.
 """
 
-import copy
 import http
 import json
 import math
@@ -117,10 +116,10 @@ class Server:
             self.history.append(Event(self._version, "DELETED", kind, gone))
 
     def objects(self, kind: str) -> list[Object]:
-        """All objects of a kind, as they are."""
+        """All objects of a kind, as they are: copies two levels deep, to be changed no deeper."""
         with self._lock:
             self._collect()
-            return [copy.deepcopy(document) for (of, _), document in self._objects.items() if of == kind]
+            return [_copy(document) for (of, _), document in self._objects.items() if of == kind]
 
     def lag(self, *, behind: bool) -> None:
         """Whether lists from the cache show from now on what was there at this moment."""
@@ -173,6 +172,9 @@ class Server:
     def _found(self, request: Request) -> Object:
         found = self._objects.get((request.kind, request.name))
         if found is None:
+            if request.verb == "update" and request.kind == "leases" and request.body["metadata"].get("uid"):
+                # A Lease may be created by an update, but not as one that it was.
+                raise Refusal(http.HTTPStatus.CONFLICT, f'Operation cannot be fulfilled on leases "{request.name}"')
             raise Refusal(http.HTTPStatus.NOT_FOUND, f'{request.kind} "{request.name}" not found')
         return found
 
@@ -252,6 +254,8 @@ class Server:
             self.clock.sleep(min(_STEP_S, end_s - self.clock.s))
 
     def _write(self, kind: str, document: Mapping[str, Any], before: Object | None) -> Object:
+        if document == before:
+            return _copy(before)
         kept: Object = json.loads(json.dumps(document))
         meta = (before or {}).get("metadata", {})
         if not before:
@@ -267,7 +271,7 @@ class Server:
             kept["metadata"]["resourceVersion"] = str(self._version)
             self._objects[kind, kept["metadata"]["name"]] = kept
             self.history.append(Event(self._version, "MODIFIED" if before else "ADDED", kind, kept))
-        return copy.deepcopy(kept)
+        return _copy(kept)
 
     def _collect(self) -> None:
         """Remove what names owners of which none is there: also what was created for one that had gone."""
@@ -299,3 +303,7 @@ class FakeApi(Api):
 def _check_same(wanted: Mapping[str, Any], found: Object, field: str) -> None:
     if wanted.get(field) and wanted[field] != found["metadata"][field]:
         raise Refusal(http.HTTPStatus.CONFLICT, f"the {field} is another one: the object has been modified")
+
+
+def _copy(document: Object) -> Object:
+    return {key: dict(value) if isinstance(value, dict) else value for key, value in document.items()}

@@ -1,0 +1,330 @@
+"""Controllers, a cluster and a store in one time that nobody waits for: the real loop, one thread for each controller.
+
+Of all threads one works at a time, and only until it sleeps; so the same disturbances always meet the same moments.
+What must never be is checked while it runs: :class:`World` keeps what was broken in ``broken``.
+"""
+
+import contextlib
+import heapq
+import itertools
+import os
+import socket
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from chunk_job.contract import sha256_hex
+from chunk_job.store import FileStore, StoreUnavailable
+from controller import cluster, end_causes, lease, run
+from controller.cluster import TICK_S, ClusterRunner
+from controller.decide import RetryPolicy
+from controller.edges import Settled, Stopped, Ticket
+from controller.end_causes import EndCauses
+from controller.errors import EnvironmentProblem, Interrupted
+from controller.labels import TASK, TASK_SHA256, Identity, identity, lease_name
+from controller.lease import Leases
+from controller.state import Job
+from tests import fakes
+from tests.kube import cases
+from tests.kube.kubelet import Kubelet, Life
+from tests.kube.server import FakeApi, Server
+from tests.kube.wire import Object, Request, no_answer
+
+RUN = fakes.RUN
+CHUNKS_MS = (10_000, 10_000, 10_000)
+POLICY = RetryPolicy(max_attempts=20, max_disruptions=100, breaker=0, store_patience_ms=3_600_000)
+GRACE_S = 2 * TICK_S
+"""So long a result may be in the store before every controller has to know of it."""
+
+_STEP_S = 0.5
+_LONGEST_S = 7_200.0
+_KILL = 9
+
+WITH_RESULT = "its result is there"
+"""Message of a process that fails, and only when its result was committed."""
+
+
+class Controller:
+    """One process that runs the loop over the run, until it ends or is killed."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world = world
+        self.name = name
+        self.reporter = fakes.Recorder()
+        self.settled: list[Settled] = []
+        self.problem = ""
+        self.crash: BaseException | None = None
+        self.over = False
+        self.killed = False
+        self.asleep_until_s = 0.0
+        self.asked_to_stop: int | None = None
+        self.turn = threading.Semaphore(0)
+        here = fakes.FakeRunner(world.store, fakes.FakeClock())
+        self.runner = ClusterRunner(FakeApi(world.server, sender=name), cases.OPTIONS, here=here)
+        self.thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self.thread.start()
+
+    @property
+    def leases(self) -> Leases:
+        return self.runner._leases
+
+    # What the loop asks of a clock.
+
+    def now_ms(self) -> int:
+        return cases.now_ms(self.world)
+
+    def signal(self) -> int | None:
+        return self.asked_to_stop
+
+    def rest(self, wait: Callable[[], None]) -> None:
+        wait()
+
+    def _main(self) -> None:
+        self.turn.acquire()
+        record = fakes.record()
+        request = fakes.request(record)
+        request = request.model_copy(update={"source": request.source.model_copy(update={"uri": "s3://in/talk.mp4"})})
+        try:
+            self.settled = run.drive(
+                [Ticket(record=record, request=request)],
+                store=_Connection(self),
+                runner=self.runner,
+                policy=POLICY,
+                window=2,
+                reporter=self.reporter,
+                clock=self,
+            )
+        except (Interrupted, EnvironmentProblem) as ended:
+            self.problem = str(ended)
+        except BaseException as error:  # noqa: BLE001 - the test raises it
+            self.crash = error
+        finally:
+            self.over = True
+            self.world.baton.release()
+
+
+class _Connection(FileStore):
+    """The store as one process reaches it: one that was killed puts nothing any more."""
+
+    remote = True
+
+    def __init__(self, whose: Controller) -> None:
+        super().__init__(whose.world.folder)
+        self._whose = whose
+
+    def put(self, key: str, data: bytes) -> None:
+        self._check()
+        super().put(key, data)
+
+    def delete(self, key: str) -> None:
+        self._check()
+        super().delete(key)
+
+    def _check(self) -> None:
+        if self._whose.killed:
+            raise StoreUnavailable("this process is dead", "")
+
+
+class World:
+    """Everything, and the time."""
+
+    def __init__(self, folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = None) -> None:
+        """*fates* by span and attempt; whatever is not said is done well."""
+        self.s = 0.0
+        self.folder = folder
+        self.store = FileStore(folder)
+        self.fates = dict(fates or {})
+        self.server = Server(self)
+        self.kubelet = Kubelet(self.server, life=self._life, works=self._work)
+        self.controllers: list[Controller] = []
+        self.baton = threading.Semaphore(0)
+        self.disturb: Callable[[Request], None] = lambda request: None
+        """Called with every request, before it is done; raises what is to go wrong with it."""
+        self.created: list[Identity] = []
+        self.broken: list[str] = []
+        self.committed: dict[int, float] = {}
+        """When a span had its first valid result."""
+        self.doubtful_s: dict[str, float] = {}
+        """When a node was last silent."""
+        self._queue: list[tuple[float, int, Controller | Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._turn: Controller | None = None
+        self.server.before = self._before
+        self.server.after = self._after
+        self.every(_STEP_S, self._tick)
+        self.every(lease.RENEW_S, self._renew)
+
+    # ---------------------------------------------------------------- what a test does
+
+    def start(self) -> Controller:
+        """One more controller, from now on."""
+        one = Controller(self, f"controller-{len(self.controllers) + 1}")
+        self.controllers.append(one)
+        self._later(self.s, one)
+        return one
+
+    def at(self, seconds: float, do: Callable[[], None]) -> None:
+        """Do it at that time."""
+        self._later(seconds, do)
+
+    def every(self, seconds: float, do: Callable[[], None]) -> None:
+        """Do it again and again."""
+
+        def again() -> None:
+            do()
+            self._later(self.s + seconds, again)
+
+        self._later(self.s + seconds, again)
+
+    def alive(self) -> list[Controller]:
+        return [one for one in self.controllers if not one.over]
+
+    def kill(self, one: Controller) -> None:
+        """As ``kill -9``: nothing of it reaches anything any more."""
+        one.killed = True
+        self._later(self.s, one)
+
+    def run(self, until_s: float = _LONGEST_S) -> None:
+        """Let time pass until no controller works any more, or until then."""
+        while self.alive() and self._queue and self._queue[0][0] <= until_s:
+            self._step()
+
+    def sleep(self, seconds: float) -> None:
+        """The sleep of whichever controller works now."""
+        me = self._turn
+        assert me, "nobody but controllers sleeps"
+        self._later(self.s + max(seconds, 0.0), me)
+        self.baton.release()
+        me.turn.acquire()
+        if me.killed:
+            raise Stopped(_KILL)
+
+    def close(self) -> None:
+        """End all threads."""
+        for one in self.alive():
+            self.kill(one)
+        while self.alive():
+            self._step()
+        for one in self.controllers:
+            one.leases._over.set()
+
+    # ---------------------------------------------------------------- time
+
+    def _later(self, at_s: float, who: Controller | Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (at_s, next(self._order), who))
+
+    def _step(self) -> None:
+        at_s, _, who = heapq.heappop(self._queue)
+        self.s = max(self.s, at_s)
+        if not isinstance(who, Controller):
+            who()
+        elif who.asleep_until_s > self.s and not who.killed:
+            self._later(who.asleep_until_s, who)
+        elif not who.over:
+            self._turn = who
+            who.turn.release()
+            self.baton.acquire()
+            self._turn = None
+            if who.crash:
+                raise who.crash
+
+    def _tick(self) -> None:
+        self.kubelet.tick()
+        for node in self.server.lost_nodes:
+            self.doubtful_s[node] = self.s
+
+    def _renew(self) -> None:
+        for one in self.alive():
+            if not one.killed and one.asleep_until_s <= self.s:
+                with contextlib.suppress(Exception):
+                    one.leases._renew_all()
+
+    # ---------------------------------------------------------------- what jobs do
+
+    def _life(self, document: Object) -> Life:
+        who = identity(document)
+        assert who
+        return self.fates.get((who.span, who.attempt), Life())
+
+    def _work(self, document: Object) -> None:
+        """What a process leaves in the store at its end."""
+        who, notes = identity(document), document["metadata"]["annotations"]
+        assert who
+        life = self._life(document)
+        task = self.store.get(notes[TASK])
+        if (life.exit_code and life.message != WITH_RESULT) or sha256_hex(task) != notes[TASK_SHA256]:
+            return
+        job = Job(run=who.run, span=who.span, attempt=who.attempt, task_key=notes[TASK], task_sha256=notes[TASK_SHA256])
+        if job.span is None:
+            fakes.cut(self.store, job, CHUNKS_MS)
+        else:
+            fakes.answer(self.store, job, fakes.DONE, task)
+            self.committed.setdefault(job.span, self.s)
+
+    # ---------------------------------------------------------------- what must never be
+
+    def _before(self, request: Request) -> None:
+        sender = next(one for one in self.controllers if one.name == request.sender)
+        if sender.killed:
+            raise no_answer()
+        self.disturb(request)
+        if request.kind == "jobs" and request.verb in ("create", "delete"):
+            held = [it for it in self.server.objects("leases") if it["metadata"]["name"] == lease_name(RUN)]
+            if held and held[0]["spec"].get("holderIdentity") != sender.leases._identity:
+                self.broken.append(f"{self.s}: {request.verb} of {request.name or 'a Job'} without the Lease")
+
+    def _after(self, request: Request) -> None:
+        if (request.verb, request.kind) != ("create", "jobs"):
+            return
+        who = identity(request.body)
+        assert who
+        self.created.append(who)
+        if who.span is None:
+            return
+        since_s = self.committed.get(who.span)
+        if since_s is not None and self.s - since_s > GRACE_S:
+            self.broken.append(f"{self.s}: {who} is created, and its result is there since {since_s}")
+        for other in self.server.objects("jobs"):
+            same = identity(other)
+            if same and same != who and same.span == who.span and self._works(other):
+                self.broken.append(f"{self.s}: {who} is created, and {same} works on the same")
+
+    def _works(self, job: Object) -> bool:
+        """Whether a Job is on its way or works, and there is no reason to doubt it."""
+        if any(it["status"] == "True" for it in job.get("status", {}).get("conditions") or ()):
+            return False
+        labels = [(pod, pod["metadata"]["labels"]) for pod in self.server.objects("pods")]
+        mine = [pod for pod, its in labels if its["batch.kubernetes.io/controller-uid"] == job["metadata"]["uid"]]
+        doubtful = [pod for pod in mine if self.s - self.doubtful_s.get(pod["spec"].get("nodeName"), -1e9) < 60]
+        return bool(mine) and not doubtful and mine[0]["status"]["phase"] not in ("Succeeded", "Failed")
+
+
+@contextlib.contextmanager
+def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = None) -> Iterator[World]:
+    """A world whose time is the cluster runner's too."""
+    with pytest.MonkeyPatch.context() as patch:
+        here = World(folder, fates)
+        clock = types.SimpleNamespace(
+            sleep=here.sleep, monotonic=lambda: here.s, time_ns=lambda: cases.now_ms(here) * 1_000_000
+        )
+        patch.setattr(cluster, "time", clock)
+        patch.setattr(lease, "_clock_s", lambda: here.s)
+        patch.setattr(lease.Leases, "_keep", lambda _: None)  # the world renews them, in its time
+        patch.setattr(socket, "gethostname", lambda: "here")
+        patch.setattr(os, "fsync", lambda _: None)
+        # Ends are read by the loop's own thread: else whose request comes first would be chance.
+        patch.setattr(end_causes, "_READERS", 0)
+        patch.setattr(EndCauses, "wait", _read_here)
+        try:
+            yield here
+        finally:
+            here.close()
+
+
+def _read_here(ends: EndCauses) -> None:
+    ends._begun.clear()
+    ends._waiting.put(None)
+    ends._work()
