@@ -1,6 +1,7 @@
 """The whole loop on a cluster in memory: its ends, and what may happen to it on the way."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,20 @@ def test_a_node_that_is_lost_costs_no_attempt_of_its_chunk(world: World) -> None
     world.run()
     assert verdicts(one) == ["complete"]
     assert {failure for _, _, failure in failures(world)} <= {"DISRUPTED.node_lost"}
+
+
+def test_a_result_that_a_lost_process_leaves_late_is_found_before_its_chunk_is_tried_again(world: World) -> None:
+    world.fates = {(0, 1): Life(runs_s=75), (1, 1): Life(runs_s=20)}
+    one = world.start()
+    for node in world.kubelet.nodes:
+        world.at(14, partial(world.kubelet.lose, node))
+        world.at(200, partial(world.kubelet.recover, node))
+    world.at(20, lambda: setattr(world.server, "quota", 0))
+    world.at(100, lambda: setattr(world.server, "quota", None))
+    world.run()
+    assert verdicts(one) == ["complete"]
+    assert Identity(RUN, 0, 2) not in world.created
+    assert 80 < world.committed[0] < 90
 
 
 def test_a_deleted_pod_costs_no_attempt_and_a_deleted_job_neither(world: World) -> None:

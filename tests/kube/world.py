@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from urllib3.exceptions import HTTPError
 
 from chunk_job.contract import sha256_hex
 from chunk_job.store import FileStore, StoreUnavailable
@@ -31,11 +32,19 @@ from tests import fakes
 from tests.kube import cases
 from tests.kube.kubelet import Kubelet, Life
 from tests.kube.server import FakeApi, Server
-from tests.kube.wire import Object, Request, no_answer
+from tests.kube.wire import Object, Refusal, Request, no_answer
 
 RUN = fakes.RUN
 CHUNKS_MS = (10_000, 10_000, 10_000)
-POLICY = RetryPolicy(max_attempts=20, max_disruptions=100, breaker=0, store_patience_ms=3_600_000)
+POLICY = RetryPolicy(
+    max_attempts=20,
+    max_disruptions=100,
+    breaker=0,
+    deadline_base_ms=120_000,
+    deadline_factor=0,
+    intake_deadline_ms=120_000,
+    store_patience_ms=3_600_000,
+)
 GRACE_S = 2 * TICK_S
 """So long a result may be in the store before every controller has to know of it."""
 
@@ -58,6 +67,7 @@ class Controller:
         self.problem = ""
         self.crash: BaseException | None = None
         self.over = False
+        self.ended_s = 0.0
         self.killed = False
         self.asleep_until_s = 0.0
         self.asked_to_stop: int | None = None
@@ -102,7 +112,7 @@ class Controller:
         except BaseException as error:  # noqa: BLE001 - the test raises it
             self.crash = error
         finally:
-            self.over = True
+            self.over, self.ended_s = True, self.world.s
             self.world.baton.release()
 
 
@@ -143,6 +153,10 @@ class World:
         self.baton = threading.Semaphore(0)
         self.disturb: Callable[[Request], None] = lambda request: None
         """Called with every request, before it is done; raises what is to go wrong with it."""
+        self.disturb_answer: Callable[[Request], None] = lambda request: None
+        """Called with every request that was done; raises where nobody hears of it."""
+        self.failed_s: set[float] = set()
+        """When requests were disturbed."""
         self.created: list[Identity] = []
         self.broken: list[str] = []
         self.committed: dict[int, float] = {}
@@ -190,6 +204,12 @@ class World:
     def run(self, until_s: float = _LONGEST_S) -> None:
         """Let time pass until no controller works any more, or until then."""
         while self.alive() and self._queue and self._queue[0][0] <= until_s:
+            self._step()
+
+    def settle(self, seconds: float) -> None:
+        """Let so much time pass, whoever works."""
+        end_s = self.s + seconds
+        while self._queue and self._queue[0][0] <= end_s:
             self._step()
 
     def sleep(self, seconds: float) -> None:
@@ -270,15 +290,28 @@ class World:
         sender = next(one for one in self.controllers if one.name == request.sender)
         if sender.killed:
             raise no_answer()
-        self.disturb(request)
+        with self._failing():
+            self.disturb(request)
         if request.kind == "jobs" and request.verb in ("create", "delete"):
             held = [it for it in self.server.objects("leases") if it["metadata"]["name"] == lease_name(RUN)]
             if held and held[0]["spec"].get("holderIdentity") != sender.leases._identity:
                 self.broken.append(f"{self.s}: {request.verb} of {request.name or 'a Job'} without the Lease")
 
     def _after(self, request: Request) -> None:
-        if (request.verb, request.kind) != ("create", "jobs"):
-            return
+        if (request.verb, request.kind) == ("create", "jobs"):
+            self._check_created(request)
+        with self._failing():
+            self.disturb_answer(request)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except (HTTPError, Refusal):
+            self.failed_s.add(self.s)
+            raise
+
+    def _check_created(self, request: Request) -> None:
         who = identity(request.body)
         assert who
         self.created.append(who)
