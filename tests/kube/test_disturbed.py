@@ -7,7 +7,7 @@ work on one span, a change without the Lease.
 import http
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,9 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from controller.keys import RunKeys
+from controller.manifest import Owner, job_document
 from tests import fakes
+from tests.kube import cases
 from tests.kube import world as worlds
 from tests.kube.kubelet import Life
 from tests.kube.wire import Refusal, Request, no_answer
@@ -53,6 +55,22 @@ def stop(world: World, it: Disturbance) -> None:
 def sleep(world: World, it: Disturbance) -> None:
     if alive := world.alive():
         alive[it.which % len(alive)].asleep_until_s = world.s + it.lasts_s
+
+
+def freeze(world: World, it: Disturbance) -> None:
+    if alive := world.alive():
+        alive[it.which % len(alive)].freezes_s = it.lasts_s
+
+
+def leave_over(world: World, it: Disturbance) -> None:
+    """A Job of an older round, whose task is not the one that is there now."""
+    job = replace(cases.chunk(it.which, sha256="1" * 64), task_key=KEYS.task(it.which))
+    taken = {one["metadata"]["name"] for one in world.server.objects("jobs")}
+    for lease in world.server.objects("leases"):
+        owner = Owner(name=lease["metadata"]["name"], uid=lease["metadata"]["uid"])
+        document = job_document(job, cases.OPTIONS, owner)
+        if document["metadata"]["name"] not in taken:
+            world.server.put("jobs", document)
 
 
 def start(world: World, it: Disturbance) -> None:
@@ -136,6 +154,8 @@ KINDS: Mapping[str, Callable[[World, Disturbance], None]] = {
     "kill": kill,
     "stop": stop,
     "sleep": sleep,
+    "freeze": freeze,
+    "leave over": leave_over,
     "start": start,
     "lose node": lose_node,
     "delete pod": delete_pod,
@@ -152,7 +172,7 @@ KINDS: Mapping[str, Callable[[World, Disturbance], None]] = {
 disturbances = st.builds(
     Disturbance,
     kind=st.sampled_from(sorted(KINDS)),
-    at_s=st.integers(0, 150),
+    at_s=st.integers(0, 80),
     which=st.integers(0, 3),
     lasts_s=st.integers(1, 60),
 )
@@ -175,11 +195,12 @@ def verdicts(world: World) -> list[str]:
 
 
 @settings(max_examples=120)
-@given(fates=fates, disturbed=st.lists(disturbances, max_size=7))
+@given(fates=fates, disturbed=st.lists(disturbances, min_size=2, max_size=10))
 def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
     fates: dict[tuple[int | None, int], Life], disturbed: list[Disturbance]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, worlds.world(Path(folder), fates) as world:
+        world.usual = Life(runs_s=12)
         for it in disturbed:
             world.at(it.at_s, partial(KINDS[it.kind], world, it))
         while "complete" not in verdicts(world) and len(world.controllers) < CONTROLLERS:

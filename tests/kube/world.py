@@ -70,6 +70,8 @@ class Controller:
         self.ended_s = 0.0
         self.killed = False
         self.asleep_until_s = 0.0
+        self.freezes_s = 0.0
+        """So long it sleeps in the middle of its work, once, behind something that it has just read."""
         self.asked_to_stop: int | None = None
         self.turn = threading.Semaphore(0)
         here = fakes.FakeRunner(world.store, fakes.FakeClock())
@@ -147,6 +149,7 @@ class World:
         self.folder = folder
         self.store = FileStore(folder)
         self.fates = dict(fates or {})
+        self.usual = Life()
         self.server = Server(self)
         self.kubelet = Kubelet(self.server, life=self._life, works=self._work)
         self.controllers: list[Controller] = []
@@ -267,14 +270,14 @@ class World:
     def _life(self, document: Object) -> Life:
         who = identity(document)
         assert who
-        return self.fates.get((who.span, who.attempt), Life())
+        return self.fates.get((who.span, who.attempt), self.usual)
 
     def _work(self, document: Object) -> None:
         """What a process leaves in the store at its end."""
         who, notes = identity(document), document["metadata"]["annotations"]
         assert who
         life = self._life(document)
-        task = self.store.get(notes[TASK])
+        task = self.store.get(notes[TASK]) if self.store.stat(notes[TASK]) else b""
         if (life.exit_code and life.message != WITH_RESULT) or sha256_hex(task) != notes[TASK_SHA256]:
             return
         job = Job(run=who.run, span=who.span, attempt=who.attempt, task_key=notes[TASK], task_sha256=notes[TASK_SHA256])
@@ -287,7 +290,7 @@ class World:
     # ---------------------------------------------------------------- what must never be
 
     def _before(self, request: Request) -> None:
-        sender = next(one for one in self.controllers if one.name == request.sender)
+        sender = self._sender(request)
         if sender.killed:
             raise no_answer()
         with self._failing():
@@ -302,6 +305,14 @@ class World:
             self._check_created(request)
         with self._failing():
             self.disturb_answer(request)
+        sender = self._sender(request)
+        # Not behind a change, or before one: that it may act on no more time than its Lease has, nobody can help.
+        if sender.freezes_s and sender.thread is threading.current_thread() and request.method == "GET":
+            sender.asleep_until_s, sender.freezes_s = self.s + sender.freezes_s, 0.0
+            self.sleep(0)
+
+    def _sender(self, request: Request) -> Controller:
+        return next(one for one in self.controllers if one.name == request.sender)
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
