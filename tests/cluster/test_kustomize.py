@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller import demo
-from controller.formats import FORMATS
+from controller.transcript.formats import FORMATS
 from tests.cluster.site import Images
 from tests.river import until
 from tests.testbed import hub, network

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from chunk_job.store import FileStore
-from controller import cluster, lease
-from controller.cluster import ClusterRunner
-from controller.decide import RetryPolicy, decide
-from controller.labels import CONTAINER, job_name
-from controller.manifest import JobOptions
-from controller.state import Job, JobView, RunState
+from chunk_job.store.files import FileStore
+from controller.domain.jobs import Job, JobView
+from controller.domain.policy import RetryPolicy
+from controller.domain.state import RunState
+from controller.leadership import kubernetes_lease as lease
+from controller.orchestrator.decide import decide
+from controller.runners.kubernetes import runner as runner_module
+from controller.runners.kubernetes.labels import CONTAINER, job_name
+from controller.runners.kubernetes.manifest import JobOptions
+from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube.server import START, Clock, FakeApi, Server, Stopwatch
 
@@ -28,8 +31,8 @@ OPTIONS = JobOptions(
 def clock(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     """The clock of the server and of the runner."""
     clock = Stopwatch()
-    monkeypatch.setattr(cluster, "_now_s", lambda: clock.s)
-    monkeypatch.setattr(cluster, "_now_ms", lambda: now_ms(clock))
+    monkeypatch.setattr(runner_module, "_now_s", lambda: clock.s)
+    monkeypatch.setattr(runner_module, "_now_ms", lambda: now_ms(clock))
     return clock
 
 

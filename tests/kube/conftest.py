@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from controller import lease
-from controller.kube import Api, Reply, connect
-from controller.lease import Leases
-from controller.manifest import JobOptions, Owner, job_document
+from controller.leadership import kubernetes_lease as lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes.api import Api, Reply, connect
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 from tests.kube import cases
 from tests.kube.kubelet import Kubelet
 from tests.kube.server import FakeApi, Server

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controller.labels import CONTAINER
+from controller.runners.kubernetes.labels import CONTAINER
 from tests.kube.server import Server
 from tests.kube.wire import Object
 

@@ -1,4 +1,4 @@
-"""A Kubernetes API server in memory, below the real client: only ``kube.Api._send`` is replaced.
+"""A Kubernetes API server in memory, below the real client: only ``Api._send`` is replaced.
 
 It holds the objects of one namespace with their versions and a log of all changes, and answers as the real one does:
 ``test_api.py`` asks both the same. Its collector removes what has lost its owner. It runs no Jobs: ``kubelet.py`` does.
@@ -19,8 +19,8 @@ from kubernetes.client import ApiClient
 from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError
 
-from controller import kube
-from controller.kube import Api
+from controller.runners.kubernetes import api
+from controller.runners.kubernetes.api import Api
 from tests.kube import wire
 from tests.kube.wire import NAMESPACE, Object, Refusal, Request, response
 
@@ -297,7 +297,7 @@ class FakeApi(Api):
         try:
             return self._fake.answer(request)
         except HTTPError as error:
-            raise kube._unreachable(self.server, error) from error
+            raise api._unreachable(self.server, error) from error
 
 
 def _check_same(wanted: Mapping[str, Any], found: Object, field: str) -> None:

@@ -3,9 +3,9 @@
 import re
 from typing import Any
 
-from controller.kube import Reply
-from controller.labels import RUN, selector
-from controller.manifest import Owner, job_document
+from controller.runners.kubernetes.api import Reply
+from controller.runners.kubernetes.labels import RUN, selector
+from controller.runners.kubernetes.manifest import Owner, job_document
 from tests.kube import cases
 from tests.kube.conftest import OTHER_RUN, Place, status_of
 from tests.kube.wire import Object

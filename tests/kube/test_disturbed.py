@@ -14,8 +14,8 @@ from pathlib import Path
 import hypothesis.strategies as st
 from hypothesis import given, settings
 
-from controller.keys import RunKeys
-from controller.manifest import Owner, job_document
+from controller.domain.keys import RunKeys
+from controller.runners.kubernetes.manifest import Owner, job_document
 from tests import fakes
 from tests.kube import cases
 from tests.kube import world as worlds

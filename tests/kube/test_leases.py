@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller import lease
 from controller.errors import ClusterUnavailable
-from controller.kube import Reply
-from controller.labels import lease_name
-from controller.lease import Leases
+from controller.leadership import kubernetes_lease as lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes.api import Reply
+from controller.runners.kubernetes.labels import lease_name
 from tests import fakes
 from tests.kube.conftest import FakePlace, Place
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from controller.keys import RunKeys
-from controller.labels import Identity, lease_name
-from controller.lease import DURATION_S
-from controller.records import Evidence
+from controller.domain.documents import Evidence
+from controller.domain.keys import RunKeys
+from controller.leadership.kubernetes_lease import DURATION_S
+from controller.runners.kubernetes.labels import Identity, lease_name
 from tests import fakes
 from tests.kube import world as worlds
 from tests.kube.kubelet import Life

@@ -18,16 +18,20 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from chunk_job.contract import sha256_hex
-from chunk_job.store import FileStore, StoreUnavailable
-from controller import cluster, end_causes, lease, run
-from controller.cluster import TICK_S, ClusterRunner
-from controller.decide import RetryPolicy
-from controller.edges import Settled, Stopped, Ticket
-from controller.end_causes import EndCauses
+from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.files import FileStore
+from controller.domain.interfaces import Settled, Stopped, Ticket
+from controller.domain.jobs import Job
+from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted
-from controller.labels import TASK, TASK_SHA256, Identity, identity, lease_name
-from controller.lease import Leases
-from controller.state import Job
+from controller.leadership import kubernetes_lease as lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.orchestrator import loop
+from controller.runners.kubernetes import exit_causes
+from controller.runners.kubernetes import runner as runner_module
+from controller.runners.kubernetes.exit_causes import EndCauses
+from controller.runners.kubernetes.labels import TASK, TASK_SHA256, Identity, identity, lease_name
+from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
 from tests import fakes
 from tests.kube import cases
 from tests.kube.kubelet import Kubelet, Life
@@ -100,7 +104,7 @@ class Controller:
         request = fakes.request(record)
         request = request.model_copy(update={"source": request.source.model_copy(update={"uri": "s3://in/talk.mp4"})})
         try:
-            self.settled = run.drive(
+            self.settled = loop.drive(
                 [Ticket(record=record, request=request)],
                 store=_Connection(self),
                 runner=self.runner,
@@ -354,13 +358,13 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
         clock = types.SimpleNamespace(
             sleep=here.sleep, monotonic=lambda: here.s, time_ns=lambda: cases.now_ms(here) * 1_000_000
         )
-        patch.setattr(cluster, "time", clock)
+        patch.setattr(runner_module, "time", clock)
         patch.setattr(lease, "_clock_s", lambda: here.s)
         patch.setattr(lease.Leases, "_keep", lambda _: None)  # the world renews them, in its time
         patch.setattr(socket, "gethostname", lambda: "here")
         patch.setattr(os, "fsync", lambda _: None)
         # Ends are read by the loop's own thread: else whose request comes first would be chance.
-        patch.setattr(end_causes, "_READERS", 0)
+        patch.setattr(exit_causes, "_READERS", 0)
         patch.setattr(EndCauses, "wait", _read_here)
         try:
             yield here
