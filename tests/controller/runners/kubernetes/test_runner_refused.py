@@ -5,9 +5,9 @@ import http
 import pytest
 
 from controller.domain.failures import FailureClass
-from controller.runners.kubernetes.labels import job_name
+from controller.runners.kubernetes.labels import job_name, lease_name
 from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
-from tests.kube.cases import chunk, clock, runner, server
+from tests.kube.cases import RUN, chunk, clock, runner, server
 from tests.kube.server import Server, Stopwatch
 from tests.kube.wire import Refusal, Request
 
@@ -108,3 +108,20 @@ def test_what_may_mend_itself_is_tried_once_more_before_it_counts_as_a_failure(
     (view,) = runner.observe()
     assert server.requests["create", "jobs"] == before + 1
     assert (view.phase, view.diagnosis and view.diagnosis.failure) == ("ended", FailureClass.CONFIG)
+
+
+def test_of_a_run_whose_lease_was_deleted_nothing_is_posted_any_more(
+    server: Server, runner: ClusterRunner, clock: Stopwatch
+) -> None:
+    server.before = refuse_jobs
+    runner.submit(chunk(0))
+    server.before = lambda request: None
+    server.remove("leases", lease_name(RUN))
+    clock.s += MINUTE_S
+    runner._leases.look(RUN)
+    before = server.requests["create", "jobs"]
+    (view,) = runner.observe()
+    assert runner.cancelled(RUN)
+    assert server.requests["create", "jobs"] == before, "it would be collected at once"
+    runner.delete(view)
+    assert runner.observe() == []
