@@ -25,7 +25,7 @@ from tests.kube import wire
 from tests.kube.wire import NAMESPACE, Object, Refusal, Request, response
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-_STEP_S = 0.25
+_STEP_S = 0.5
 """How often a watch looks for events."""
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]

@@ -28,6 +28,9 @@ CONTROLLERS = 25
 """Commands that may be needed until the run has ended, as each may be stopped."""
 
 RESTART_S = 5.0
+MEMORY = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)
+"""A folder that costs no disk, where there is one."""
+
 QUIET_S = 400.0
 """Later than this nothing is disturbed any more."""
 
@@ -194,12 +197,12 @@ def verdicts(world: World) -> list[str]:
     return [settled.verdict for one in world.controllers for settled in one.settled]
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(fates=fates, disturbed=st.lists(disturbances, min_size=2, max_size=10))
 def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
     fates: dict[tuple[int | None, int], Life], disturbed: list[Disturbance]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder, worlds.world(Path(folder), fates) as world:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, worlds.world(Path(folder), fates) as world:
         world.usual = Life(runs_s=12)
         for it in disturbed:
             world.at(it.at_s, partial(KINDS[it.kind], world, it))

@@ -77,7 +77,7 @@ class Controller:
         self.freezes_s = 0.0
         """So long it sleeps in the middle of its work, once, behind something that it has just read."""
         self.asked_to_stop: int | None = None
-        self.turn = threading.Semaphore(0)
+        self.turn = _taken_lock()
         here = fakes.FakeRunner(world.store, fakes.FakeClock())
         self.runner = ClusterRunner(FakeApi(world.server, sender=name), cases.OPTIONS, here=here)
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
@@ -157,7 +157,7 @@ class World:
         self.server = Server(self)
         self.kubelet = Kubelet(self.server, life=self._life, works=self._work)
         self.controllers: list[Controller] = []
-        self.baton = threading.Semaphore(0)
+        self.baton = _taken_lock()
         self.disturb: Callable[[Request], None] = lambda request: None
         """Called with every request, before it is done; raises what is to go wrong with it."""
         self.disturb_answer: Callable[[Request], None] = lambda request: None
@@ -371,6 +371,13 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
             yield here
         finally:
             here.close()
+
+
+def _taken_lock() -> threading.Lock:
+    """What one thread waits for and another releases: much faster than a semaphore."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _read_here(ends: EndCauses) -> None:
