@@ -218,11 +218,11 @@ def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
         # Who is killed, or meets a server that does not answer, cannot release its Lease …
         if not any(one.killed or one.ended_s in world.failed_s for one in world.controllers):
             assert world.server.objects("leases") == []
-        created = list(world.created)
+        created = list(world.rules.created)
         assert verdict_of_one_more(world) == ["complete"]
-        assert world.created == created, "a run that is complete costs nothing"
+        assert world.rules.created == created, "a run that is complete costs nothing"
         assert world.server.objects("leases") == [], "… but who asks for the same run once more does"
-        assert world.broken == []
+        assert world.rules.broken == []
 
 
 def verdict_of_one_more(world: World) -> list[str]:

@@ -25,7 +25,7 @@ INTAKE = Identity(RUN, None, 1)
 def world(tmp_path: Path) -> Iterator[World]:
     with worlds.world(tmp_path) as world:
         yield world
-        assert world.broken == []
+        assert world.rules.broken == []
 
 
 def failures(world: World) -> list[tuple[int | None, int, str]]:
@@ -46,7 +46,7 @@ def test_a_run_is_cut_and_transcribed_by_jobs_and_nothing_is_left(world: World) 
     one = world.start()
     world.run()
     assert verdicts(one) == ["complete"]
-    assert world.created == [INTAKE, *CHUNKS]
+    assert world.rules.created == [INTAKE, *CHUNKS]
     assert is_clean(world)
 
 
@@ -56,7 +56,7 @@ def test_a_crash_costs_an_attempt_and_one_after_the_commit_costs_nothing(world: 
     world.run()
     assert verdicts(one) == ["complete"]
     assert failures(world) == [(0, 1, "NATIVE_CRASH")]
-    assert sorted(who for who in world.created if who.span is not None) == [
+    assert sorted(who for who in world.rules.created if who.span is not None) == [
         (RUN, 0, 1),
         (RUN, 0, 2),
         (RUN, 1, 1),
@@ -73,7 +73,7 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(world: World) ->
     other = world.start()
     world.run()
     assert verdicts(one, other) == ["complete"]
-    assert sorted(world.created, key=str) == sorted([INTAKE, *CHUNKS], key=str), "each once"
+    assert sorted(world.rules.created, key=str) == sorted([INTAKE, *CHUNKS], key=str), "each once"
     assert is_clean(world)
 
 
@@ -97,7 +97,7 @@ def test_of_two_controllers_one_works_and_the_other_takes_over_when_it_dies(worl
     world.run()
     assert other.reporter.said("is worked on by another process: following it")
     assert verdicts(other) == ["complete"]
-    assert sorted(world.created, key=str) == sorted([INTAKE, *CHUNKS], key=str), "each once"
+    assert sorted(world.rules.created, key=str) == sorted([INTAKE, *CHUNKS], key=str), "each once"
 
 
 def test_one_that_slept_while_another_took_over_does_nothing_more_and_gives_the_same_verdict(world: World) -> None:
@@ -131,8 +131,8 @@ def test_a_result_that_a_lost_process_leaves_late_is_found_before_its_chunk_is_t
     world.at(100, lambda: setattr(world.server, "quota", None))
     world.run()
     assert verdicts(one) == ["complete"]
-    assert Identity(RUN, 0, 2) not in world.created
-    assert 80 < world.committed[0] < 90
+    assert Identity(RUN, 0, 2) not in world.rules.created
+    assert 80 < world.rules.committed[0] < 90
 
 
 def test_a_deleted_pod_costs_no_attempt_and_a_deleted_job_neither(world: World) -> None:
@@ -166,7 +166,7 @@ def test_a_quota_makes_jobs_wait_their_turn(world: World) -> None:
     one = world.start()
     world.run()
     assert verdicts(one) == ["complete"]
-    assert world.created == [INTAKE, *CHUNKS]
+    assert world.rules.created == [INTAKE, *CHUNKS]
     assert failures(world) == []
 
 
@@ -184,4 +184,4 @@ def test_a_watch_is_never_needed(world: World, spoil: Callable[[World], None]) -
     one = world.start()
     world.run()
     assert verdicts(one) == ["complete"]
-    assert world.created == [INTAKE, *CHUNKS]
+    assert world.rules.created == [INTAKE, *CHUNKS]

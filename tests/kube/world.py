@@ -1,7 +1,7 @@
 """Controllers, a cluster and a store in one time that nobody waits for: the real loop, one thread for each controller.
 
 Of all threads one works at a time, and only until it sleeps; so the same disturbances always meet the same moments.
-What must never be is checked while it runs: :class:`World` keeps what was broken in ``broken``.
+What must never be is checked while it runs: by ``rules``.
 """
 
 import contextlib
@@ -30,10 +30,11 @@ from controller.orchestrator import loop
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.exit_causes import EndCauses
-from controller.runners.kubernetes.labels import TASK, TASK_SHA256, Identity, identity, lease_name
-from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
+from controller.runners.kubernetes.labels import TASK, TASK_SHA256, identity, lease_name
+from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube import cases
+from tests.kube.invariants import Invariants
 from tests.kube.kubelet import Kubelet, Life
 from tests.kube.server import FakeApi, Server
 from tests.kube.wire import Object, Refusal, Request, no_answer
@@ -49,11 +50,8 @@ POLICY = RetryPolicy(
     intake_deadline_ms=120_000,
     store_patience_ms=3_600_000,
 )
-GRACE_S = 2 * TICK_S
-"""So long a result may be in the store before every controller has to know of it."""
-
 _STEP_S = 0.5
-_LONGEST_S = 7_200.0
+_LONGEST_S = 3_000.0
 _KILL = 9
 
 WITH_RESULT = "its result is there"
@@ -163,13 +161,8 @@ class World:
         self.disturb_answer: Callable[[Request], None] = lambda request: None
         """Called with every request that was done; raises where nobody hears of it."""
         self.failed_s: set[float] = set()
-        """When requests were disturbed."""
-        self.created: list[Identity] = []
-        self.broken: list[str] = []
-        self.committed: dict[int, float] = {}
-        """When a span had its first valid result."""
-        self.doubtful_s: dict[str, float] = {}
-        """When a node was last silent."""
+        """When requests failed."""
+        self.rules = Invariants(self.server)
         self._queue: list[tuple[float, int, Controller | Callable[[], None]]] = []
         self._order = itertools.count()
         self._turn: Controller | None = None
@@ -260,8 +253,7 @@ class World:
 
     def _tick(self) -> None:
         self.kubelet.tick()
-        for node in self.server.lost_nodes:
-            self.doubtful_s[node] = self.s
+        self.rules.doubt_nodes()
 
     def _renew(self) -> None:
         for one in self.alive():
@@ -289,9 +281,9 @@ class World:
             fakes.cut(self.store, job, CHUNKS_MS)
         else:
             fakes.answer(self.store, job, fakes.DONE, task)
-            self.committed.setdefault(job.span, self.s)
+            self.rules.commit(job.span)
 
-    # ---------------------------------------------------------------- what must never be
+    # ---------------------------------------------------------------- requests
 
     def _before(self, request: Request) -> None:
         sender = self._sender(request)
@@ -299,15 +291,11 @@ class World:
             raise no_answer()
         with self._failing():
             self.disturb(request)
-        if request.kind == "jobs" and request.verb in ("create", "delete"):
-            leases = [it for it in self.server.objects("leases") if it["metadata"]["name"] == lease_name(RUN)]
-            # Without a Lease it may be that nobody has told it yet: that is a cancel, and takes its Jobs all the same.
-            if any(it["spec"].get("holderIdentity") != sender.leases._identity for it in leases):
-                self.broken.append(f"{self.s}: {request.verb} of {request.name or 'a Job'} without the Lease")
+        self.rules.check_lease(request, lease_name(RUN), sender.leases._identity)
 
     def _after(self, request: Request) -> None:
         if (request.verb, request.kind) == ("create", "jobs"):
-            self._check_created(request)
+            self.rules.check_created(request.body)
         with self._failing():
             self.disturb_answer(request)
         sender = self._sender(request)
@@ -326,29 +314,6 @@ class World:
         except (HTTPError, Refusal):
             self.failed_s.add(self.s)
             raise
-
-    def _check_created(self, request: Request) -> None:
-        who = identity(request.body)
-        assert who
-        self.created.append(who)
-        if who.span is None:
-            return
-        since_s = self.committed.get(who.span)
-        if since_s is not None and self.s - since_s > GRACE_S:
-            self.broken.append(f"{self.s}: {who} is created, and its result is there since {since_s}")
-        for other in self.server.objects("jobs"):
-            same = identity(other)
-            if same and same != who and same.span == who.span and self._works(other):
-                self.broken.append(f"{self.s}: {who} is created, and {same} works on the same")
-
-    def _works(self, job: Object) -> bool:
-        """Whether a Job is on its way or works, and there is no reason to doubt it."""
-        if any(it["status"] == "True" for it in job.get("status", {}).get("conditions") or ()):
-            return False
-        labels = [(pod, pod["metadata"]["labels"]) for pod in self.server.objects("pods")]
-        mine = [pod for pod, its in labels if its["batch.kubernetes.io/controller-uid"] == job["metadata"]["uid"]]
-        doubtful = [pod for pod in mine if self.s - self.doubtful_s.get(pod["spec"].get("nodeName"), -1e9) < 60]
-        return bool(mine) and not doubtful and mine[0]["status"]["phase"] not in ("Succeeded", "Failed")
 
 
 @contextlib.contextmanager
@@ -374,7 +339,7 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
 
 
 def _taken_lock() -> threading.Lock:
-    """What one thread waits for and another releases: much faster than a semaphore."""
+    """What one thread waits for and another releases; much faster than a semaphore."""
     lock = threading.Lock()
     lock.acquire()
     return lock
