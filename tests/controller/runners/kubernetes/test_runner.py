@@ -176,6 +176,15 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     assert view.uid == job["metadata"]["uid"]
 
 
+def test_a_job_that_is_being_deleted_is_not_adopted(server: Server, runner: ClusterRunner) -> None:
+    runner.submit(chunk(0))
+    (job,) = server.objects("jobs")
+    runner.forget(RUN)  # as if another controller had made it
+    server.put("jobs", job | {"metadata": job["metadata"] | {"deletionTimestamp": server.now()}})
+    runner.submit(chunk(0))
+    assert runner._known == {}
+
+
 def test_what_was_deleted_is_forgotten_when_no_list_can_show_it_any_more(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
