@@ -20,6 +20,7 @@ from tests import fakes
 from tests.kube import cases
 from tests.kube import world as worlds
 from tests.kube.kubelet import Life
+from tests.kube.programs import WITH_RESULT
 from tests.kube.wire import Refusal, Request, no_answer
 from tests.kube.world import World
 
@@ -180,7 +181,7 @@ THEMES: Mapping[str, tuple[str, ...]] = {
 }
 LIVES = (
     Life(exit_code=139),
-    Life(exit_code=139, message=worlds.WITH_RESULT),
+    Life(exit_code=139, message=WITH_RESULT),
     Life(exit_code=None),
     Life(runs_s=30),
     Life(runs_s=90),
@@ -218,7 +219,7 @@ def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
     random.seed(f"{theme} {seed}")  # what the code under test leaves to chance
     fates, disturbed = schedule(f"{theme} {seed}", THEMES[theme])
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, worlds.world(Path(folder), fates) as world:
-        world.usual = Life(runs_s=12)
+        world.programs.usual = Life(runs_s=12)
         for it in disturbed:
             world.at(it.at_s, partial(KINDS[it.kind], world, it))
         while "complete" not in verdicts(world) and len(world.controllers) < CONTROLLERS:

@@ -13,6 +13,7 @@ from controller.runners.kubernetes.labels import Identity, lease_name
 from tests import fakes
 from tests.kube import world as worlds
 from tests.kube.kubelet import Life
+from tests.kube.programs import WITH_RESULT
 from tests.kube.world import Controller, World
 
 RUN = fakes.RUN
@@ -51,7 +52,7 @@ def test_a_run_is_cut_and_transcribed_by_jobs_and_nothing_is_left(world: World) 
 
 
 def test_a_crash_costs_an_attempt_and_one_after_the_commit_costs_nothing(world: World) -> None:
-    world.fates = {(0, 1): Life(exit_code=139), (1, 1): Life(exit_code=139, message=worlds.WITH_RESULT)}
+    world.programs.fates = {(0, 1): Life(exit_code=139), (1, 1): Life(exit_code=139, message=WITH_RESULT)}
     one = world.start()
     world.run()
     assert verdicts(one) == ["complete"]
@@ -65,7 +66,7 @@ def test_a_crash_costs_an_attempt_and_one_after_the_commit_costs_nothing(world: 
 
 
 def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=60)}
+    world.programs.fates = {(0, 1): Life(runs_s=60)}
     one = world.start()
     world.at(30, lambda: world.kill(one))
     world.run()
@@ -78,7 +79,7 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(world: World) ->
 
 
 def test_one_that_is_asked_to_stop_gives_the_lease_to_the_next_one_at_once(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=60)}
+    world.programs.fates = {(0, 1): Life(runs_s=60)}
     one = world.start()
     world.at(30, lambda: setattr(one, "asked_to_stop", 15))
     world.run()
@@ -91,7 +92,7 @@ def test_one_that_is_asked_to_stop_gives_the_lease_to_the_next_one_at_once(world
 
 
 def test_of_two_controllers_one_works_and_the_other_takes_over_when_it_dies(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=60)}
+    world.programs.fates = {(0, 1): Life(runs_s=60)}
     one, other = world.start(), world.start()
     world.at(20, lambda: world.kill(one))
     world.run()
@@ -101,7 +102,7 @@ def test_of_two_controllers_one_works_and_the_other_takes_over_when_it_dies(worl
 
 
 def test_one_that_slept_while_another_took_over_does_nothing_more_and_gives_the_same_verdict(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=90)}
+    world.programs.fates = {(0, 1): Life(runs_s=90)}
     one, other = world.start(), world.start()
     world.at(20, lambda: setattr(one, "asleep_until_s", 60))
     world.run()
@@ -109,8 +110,19 @@ def test_one_that_slept_while_another_took_over_does_nothing_more_and_gives_the_
     assert is_clean(world)
 
 
+def test_one_that_slept_until_the_run_had_ended_posts_nothing_that_was_refused_before(world: World) -> None:
+    world.programs.fates = {(0, 1): Life(runs_s=20, exit_code=139)}
+    one, other = world.start(), world.start()
+    world.at(15, lambda: setattr(world.server, "quota", 0))
+    world.at(60, lambda: setattr(world.server, "quota", None))
+    world.at(50, lambda: setattr(one, "asleep_until_s", 300))
+    world.run()
+    assert verdicts(other, one) == ["complete", "complete"]
+    assert sum(who == Identity(RUN, 0, 2) for who in world.rules.created) == 1
+
+
 def test_a_node_that_is_lost_costs_no_attempt_of_its_chunk(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=90)}
+    world.programs.fates = {(0, 1): Life(runs_s=90)}
     one = world.start()
     world.at(20, lambda: world.kubelet.lose("node-1"))
     world.at(20, lambda: world.kubelet.lose("node-2"))
@@ -122,7 +134,7 @@ def test_a_node_that_is_lost_costs_no_attempt_of_its_chunk(world: World) -> None
 
 
 def test_a_result_that_a_lost_process_leaves_late_is_found_before_its_chunk_is_tried_again(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=75), (1, 1): Life(runs_s=20)}
+    world.programs.fates = {(0, 1): Life(runs_s=75), (1, 1): Life(runs_s=20)}
     one = world.start()
     for node in world.kubelet.nodes:
         world.at(14, partial(world.kubelet.lose, node))
@@ -136,7 +148,7 @@ def test_a_result_that_a_lost_process_leaves_late_is_found_before_its_chunk_is_t
 
 
 def test_a_deleted_pod_costs_no_attempt_and_a_deleted_job_neither(world: World) -> None:
-    world.fates = {(0, 1): Life(runs_s=60), (1, 1): Life(runs_s=60)}
+    world.programs.fates = {(0, 1): Life(runs_s=60), (1, 1): Life(runs_s=60)}
 
     def delete() -> None:
         (_, pod) = world.server.objects("pods")
@@ -152,7 +164,7 @@ def test_a_deleted_pod_costs_no_attempt_and_a_deleted_job_neither(world: World) 
 
 
 def test_a_deleted_lease_ends_the_run_and_all_of_its_jobs(world: World) -> None:
-    world.fates = {(0, 1): Life(exit_code=None)}
+    world.programs.fates = {(0, 1): Life(exit_code=None)}
     one = world.start()
     world.at(25, lambda: world.server.remove("leases", lease_name(RUN)))
     world.run()

@@ -17,11 +17,9 @@ from pathlib import Path
 import pytest
 from urllib3.exceptions import HTTPError
 
-from chunk_job.contract import sha256_hex
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import Settled, Stopped, Ticket
-from controller.domain.jobs import Job
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.leadership import kubernetes_lease as lease
@@ -30,17 +28,17 @@ from controller.orchestrator import loop
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.exit_causes import EndCauses
-from controller.runners.kubernetes.labels import TASK, TASK_SHA256, identity, lease_name
+from controller.runners.kubernetes.labels import lease_name
 from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube import cases
 from tests.kube.invariants import Invariants
 from tests.kube.kubelet import Kubelet, Life
+from tests.kube.programs import Programs
 from tests.kube.server import FakeApi, Server
-from tests.kube.wire import Object, Refusal, Request, no_answer
+from tests.kube.wire import Refusal, Request, no_answer
 
 RUN = fakes.RUN
-CHUNKS_MS = (10_000, 10_000, 10_000)
 POLICY = RetryPolicy(
     max_attempts=20,
     max_disruptions=100,
@@ -53,9 +51,6 @@ POLICY = RetryPolicy(
 _STEP_S = 0.5
 _LONGEST_S = 3_000.0
 _KILL = 9
-
-WITH_RESULT = "its result is there"
-"""Message of a process that fails, and only when its result was committed."""
 
 
 class Controller:
@@ -150,10 +145,10 @@ class World:
         self.s = 0.0
         self.folder = folder
         self.store = FileStore(folder)
-        self.fates = dict(fates or {})
-        self.usual = Life()
         self.server = Server(self)
-        self.kubelet = Kubelet(self.server, life=self._life, works=self._work)
+        self.rules = Invariants(self.server)
+        self.programs = Programs(self.store, fates or {}, committed=self.rules.commit)
+        self.kubelet = Kubelet(self.server, life=self.programs.life, works=self.programs.work)
         self.controllers: list[Controller] = []
         self.baton = _taken_lock()
         self.disturb: Callable[[Request], None] = lambda request: None
@@ -162,7 +157,6 @@ class World:
         """Called with every request that was done; raises where nobody hears of it."""
         self.failed_s: set[float] = set()
         """When requests failed."""
-        self.rules = Invariants(self.server)
         self._queue: list[tuple[float, int, Controller | Callable[[], None]]] = []
         self._order = itertools.count()
         self._turn: Controller | None = None
@@ -260,28 +254,6 @@ class World:
             if not one.killed and one.asleep_until_s <= self.s:
                 with contextlib.suppress(Exception):
                     one.leases._renew_all()
-
-    # ---------------------------------------------------------------- what jobs do
-
-    def _life(self, document: Object) -> Life:
-        who = identity(document)
-        assert who
-        return self.fates.get((who.span, who.attempt), self.usual)
-
-    def _work(self, document: Object) -> None:
-        """What a process leaves in the store at its end."""
-        who, notes = identity(document), document["metadata"]["annotations"]
-        assert who
-        life = self._life(document)
-        task = self.store.get(notes[TASK]) if self.store.stat(notes[TASK]) else b""
-        if (life.exit_code and life.message != WITH_RESULT) or sha256_hex(task) != notes[TASK_SHA256]:
-            return
-        job = Job(run=who.run, span=who.span, attempt=who.attempt, task_key=notes[TASK], task_sha256=notes[TASK_SHA256])
-        if job.span is None:
-            fakes.cut(self.store, job, CHUNKS_MS)
-        else:
-            fakes.answer(self.store, job, fakes.DONE, task)
-            self.rules.commit(job.span)
 
     # ---------------------------------------------------------------- requests
 
