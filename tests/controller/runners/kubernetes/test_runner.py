@@ -8,6 +8,8 @@ import pytest
 
 from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
+from controller.errors import ClusterUnavailable
+from controller.leadership import kubernetes_lease
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes.labels import job_name
 from controller.runners.kubernetes.observed import DELETED_S
@@ -174,6 +176,29 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     (view,) = runner.observe()
     (job,) = server.objects("jobs")
     assert view.uid == job["metadata"]["uid"]
+
+
+def test_a_job_that_the_cache_does_not_show_yet_is_not_gone(server: Server, runner: ClusterRunner) -> None:
+    server.lag(behind=True)
+    runner.submit(chunk(0))
+    assert [view.phase for view in runner.observe()] == ["queued"]
+    (job,) = server.objects("jobs")
+    server.remove("jobs", job["metadata"]["name"])
+    (view,) = until(runner, all_ended)
+    assert view.diagnosis is not None
+    assert view.diagnosis.failure is FailureClass.DISRUPTED_DELETED
+
+
+def test_who_may_have_lost_the_lease_deletes_nothing(
+    server: Server, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner.submit(chunk(0))
+    (view,) = runner.observe()
+    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
+    with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
+        runner.delete(view)
+    assert len(server.objects("jobs")) == 1
 
 
 def test_a_job_that_is_being_deleted_is_not_adopted(server: Server, runner: ClusterRunner) -> None:
