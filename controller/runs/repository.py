@@ -42,6 +42,7 @@ from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
 
 _ALL_EVERY_MS = 60_000
+_LATE_EVERY_MS = 3_000
 _NEW_TASKS_EVERY_MS = 1_000
 _LONGEST_LINE = 8_000
 
@@ -151,13 +152,18 @@ class Ledger:
                 self._answers.read_results(view.span)
         if self._all_read_ms is None:
             self._all_read_ms = now_ms
-        elif now_ms - self._all_read_ms >= _ALL_EVERY_MS:
+        elif now_ms - self._all_read_ms >= (_LATE_EVERY_MS if self._waits_to_retry(jobs) else _ALL_EVERY_MS):
             # What was given up for lost may have gone on where nobody sees it, and answer yet.
             self._answers.read_results()
             self._all_read_ms = now_ms
         if self._language_open and any(view.span is not None for view in jobs):
             self._read_language()
         return self.state(jobs)
+
+    def _waits_to_retry(self, jobs: Sequence[JobView]) -> bool:
+        """Whether a span has failed and its next attempt has not begun: a late result would make that needless."""
+        begun = {view.span for view in jobs if view.phase != "queued"}
+        return any(span is not None and span not in self._answers and span not in begun for span in self._used)
 
     def _read_new_tasks(self, intakes: Sequence[JobView], now_ms: int) -> None:
         """Read what an intake has put. A server is asked once a second, and when the intake has ended."""
