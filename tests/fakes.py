@@ -26,6 +26,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures
 from controller.domain.documents import Format, Output, Request, RunRecord, Source
+from controller.domain.interfaces import RunRequests, Ticket
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
@@ -424,3 +425,11 @@ def answer(store: Store, job: Job, deed: Deed, task: bytes) -> None:
             store.put(mine.language_note_key, note.encode())
         case "nothing":
             pass
+
+
+def taken(requests: RunRequests) -> list[Ticket]:
+    """The requests of all runs, once they are known."""
+    while not requests.exhausted:
+        requests.take(100)
+        requests.wait(1)
+    return list(requests.taken.values())

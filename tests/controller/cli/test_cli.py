@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +74,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
 
     def execute(requests: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
-        while not requests.exhausted:
-            requests.take(100)
-            requests.wait(1)
-        seen.append({"tickets": list(requests.taken.values()), "store": store, **rest})
+        seen.append({"tickets": fakes.taken(requests), "store": store, **rest})
         return []
 
     monkeypatch.setattr(transcribe, "execute", execute)
@@ -262,9 +258,10 @@ def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
 def test_what_was_reported_before_the_work_is_named_again_behind_it(
     line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def execute(tickets: Sequence[Ticket], *_: Any, **__: Any) -> list[Settled]:
+    def execute(requests: RunRequests, *_: Any, **__: Any) -> list[Settled]:
         return [
-            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done") for one in tickets
+            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done")
+            for one in fakes.taken(requests)
         ]
 
     monkeypatch.setattr(transcribe, "execute", execute)

@@ -14,8 +14,8 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress, progress
 from controller.errors import EnvironmentProblem
 from controller.orchestrator import reconciler
-from controller.runs import outputs
 from controller.orchestrator.loop import drive
+from controller.runs import outputs
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 
