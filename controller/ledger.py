@@ -14,7 +14,7 @@ from chunk_job.crashpoint import reach
 from chunk_job.store import Store
 from controller import diagnose, documents, transcripts
 from controller.answers import Answers, ResultGone
-from controller.decide import Delete, Finish, Submit, rungs
+from controller.decide import ENVIRONMENT, Delete, Finish, Submit, rungs
 from controller.diagnose import Diagnosis, FailureClass
 from controller.errors import PlanMismatch
 from controller.formats import every_format
@@ -69,22 +69,27 @@ class Ledger:
         """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
         After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
-        started again in the same round gets that round's verdict. A verdict whose transcript is not there any more, or
+        started again in the same round gets that round's verdict, unless the media are not to blame for it: what was
+        in the way then may be mended by now. A verdict whose transcript is not there any more, or
         is not what it says, is none: the run is finished once more.
         """
         outcome = self.outcome()
         current = documents.valid(self._store, Round, self.keys.round)
         ours = current is not None and bool(self._command) and current.command == self._command
-        if outcome and (outcome.verdict == "complete" or (ours and current and outcome.round == current.id)):
+        again = outcome is not None and outcome.verdict == "failed" and outcome.failure in ENVIRONMENT
+        if outcome and (
+            outcome.verdict == "complete" or (ours and not again and current and outcome.round == current.id)
+        ):
             if self._is_kept(outcome):
                 return outcome
             outcome = None if outcome.verdict == "complete" else outcome
         self._put_record()
         self._store.put(self.keys.request, self.request.encode())
-        if current is None or not ours:
+        if current is None or not ours or again:
             goes_on = current is not None and not outcome and not self.cancelled()
-            # First this: beside our name it would have been asked of us.
-            self._store.delete(self.keys.cancel)
+            if not ours:
+                # First this: beside our name it would have been asked of us.
+                self._store.delete(self.keys.cancel)
             fresh = secrets.token_hex(4)
             current = Round(id=current.id if current and goes_on else fresh, command=self._command)
             self._store.put(self.keys.round, current.encode())

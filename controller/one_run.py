@@ -85,6 +85,9 @@ class LoopRun:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
+        self._leading = False
+        self._before: tuple[Outcome | None, bool] = (None, False)
+        """Its end and its cancel as they were when we began to follow: left from an earlier round."""
         self._told: set[str] = set()
         self._heard: Status | None = None
         self._store = store
@@ -185,6 +188,7 @@ class LoopRun:
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
                 advice="check who else writes to the store, or begin a new run with --force",
                 environment=True,
+                ended=False,
             )
         except (JobError, RunProblem) as error:
             # No right to its objects, something else in their place: other runs may have what they need.
@@ -273,16 +277,18 @@ class LoopRun:
         if self._follows and now_ms < self._due_ms:
             return False
         standing = self._standing(now_ms)
+        self._leading = standing == "leading"
         if standing == "following":
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
+                self._before = self._ledger.outcome(), self._ledger.cancelled()
             # It may have taken over while this machine slept: its jobs are the ones that count now.
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._unwritten, self._follows = None, None, True
             self._heard = self._ledger.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
-        return standing == "leading"
+        return self._leading
 
     def _standing(self, now_ms: int) -> Standing:
         if not self._runner.lead(self.id):
@@ -310,13 +316,26 @@ class LoopRun:
             self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
     def _ended_elsewhere(self) -> bool:
-        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
+        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over.
+
+        One that died early leaves the verdict of the round before: that counts only where there is no lock any more.
+        """
         outcome = self._ledger.ended()
-        if outcome:
+        ended_before, cancelled_before = (None, False) if self._runner.cancelled(self.id) else self._before
+        if outcome and outcome != ended_before:
             self._settle(outcome)
-        elif self._ledger.cancelled():
+        elif self._ledger.cancelled() and not cancelled_before:
             self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
         return self.settled is not None
+
+    def last_look(self) -> None:
+        """Called once on a signal: who follows takes over a verdict that is there, which may be the signal's reason.
+
+        The pods of one Job are stopped when the first of them has succeeded, and the logs of all should say so.
+        """
+        if self._follows and self.settled is None:
+            with contextlib.suppress(JobError, StenofleetError):
+                self._ended_elsewhere()
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
         self._ledger.keep_evidence(delete, now_ms=now_ms)
@@ -368,7 +387,7 @@ class LoopRun:
                 files, kept = write_outputs(self._request, unwritten.transcript)
                 warnings += kept
             except EnvironmentProblem as error:
-                self._settled("failed", error.summary, advice=error.advice, environment=True)
+                self._settled("failed", error.summary, advice=error.advice, environment=True, ended=False)
                 return
         if unwritten.mark:
             self._ledger.mark(outcome)
@@ -381,15 +400,20 @@ class LoopRun:
             environment=outcome.failure in ENVIRONMENT,
         )
 
-    def _settled(self, verdict: _Verdict, summary: str, **more: Any) -> None:
-        """End it for good: its status, then its lock."""
+    def _settled(self, verdict: _Verdict, summary: str, *, ended: bool = True, **more: Any) -> None:
+        """End it for this command: its status, then its lock.
+
+        Not *ended*: nothing in the store says how it has ended. Who follows may go on with it once this command has
+        given up its lock; without a Lease it would take that for a cancel.
+        """
         self.settled = self._verdict(verdict, summary, **more)
         self._unwritten = None
         if self._state is not None:
             # Before the lock is released: a `clean` that comes between would leave a run of one object.
             with contextlib.suppress(JobError):
                 self._put_status(self._clock.now_ms())
-        self._runner.release(self.id)
+        if self._leading and ended:
+            self._runner.release(self.id)
         self._release()
 
     def _verdict(

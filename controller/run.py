@@ -84,6 +84,9 @@ def _loop(
     while any(run.settled is None for run in runs):
         number = clock.signal()
         if number is not None:
+            within(_CLOSE_S, partial(_look_once_more, runs))
+            if all(run.settled is not None for run in runs):
+                return
             raise Interrupted(number)
         with outage.bridged():
             _tick(runs, runner, policy, window, clock.now_ms(), opening)
@@ -93,6 +96,11 @@ def _loop(
         reporter.show([run.progress() for run in runs])
         if any(run.settled is None for run in runs):
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
+
+
+def _look_once_more(runs: Sequence[LoopRun]) -> None:
+    for run in runs:
+        run.last_look()
 
 
 def _farewell(runs: Sequence[LoopRun], runner: Runner, *, hurried: bool, store_away: bool) -> None:

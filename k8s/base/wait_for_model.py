@@ -11,26 +11,25 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.kube import Api, connect
 from controller.progress import say
 
-JOB = "stenofleet-model"
 _LOOK_EVERY_S = 3.0
 
 
-def main() -> int:
-    """0 when the model is there; otherwise 3, as of every lack of the surroundings."""
+def main(job: str) -> int:
+    """0 when the Job *job* has fetched the model; otherwise 3, as of everything that the infrastructure lacks."""
     api = connect()
-    say(f"waiting for the model: kubectl logs -f job/{JOB} shows how far it is")
-    while not (how := ended(api)):
+    say(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
+    while not (how := ended(api, job)):
         time.sleep(_LOOK_EVERY_S)
     if "Failed" in how:
-        say(f"the model could not be fetched: kubectl logs job/{JOB} says why")
+        say(f"the model could not be fetched: kubectl logs job/{job} says why")
         return EnvironmentProblem.exit_code
     return 0
 
 
-def ended(api: Api) -> set[str]:
+def ended(api: Api, name: str) -> set[str]:
     """What is said of the Job's end; nothing while it runs. One that is gone has done its work, or is not wanted."""
     try:
-        job = api.get("jobs", JOB)
+        job = api.get("jobs", name)
     except ClusterUnavailable as error:
         say(f"{error.summary}: asking again")
         return set()
@@ -41,4 +40,4 @@ def ended(api: Api) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -608,6 +608,48 @@ def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(house: House, 
     assert house.runner.submitted == []
 
 
+@pytest.mark.parametrize("verdict", ["complete", "failed"])
+def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(house: House, verdict: str) -> None:
+    leader = House(house.folder)
+    base = house.folder / "mine"
+    script = (lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE) if verdict == "failed" else None
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            leader.command(script=script)
+            house.clock.asked_to_stop = signal.SIGTERM
+
+    [settled] = house.command(ticket(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert (settled.verdict, house.runner.submitted) == (verdict, [])
+    assert (house.folder / "mine.txt").exists() is (verdict == "complete")
+    assert house.runner.released == [], "its lock was never ours"
+
+
+def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(house: House) -> None:
+    leader = House(house.folder)
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            with pytest.raises(Interrupted):
+                leader.command(meanwhile=leader.interrupt_at(7), window=1)
+            house.clock.asked_to_stop = signal.SIGTERM
+
+    with pytest.raises(Interrupted):
+        house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+
+
+def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_early(house: House) -> None:
+    house.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE)
+    assert house.marker() == "failed"
+
+    def die(ticks: int) -> None:
+        if ticks == 3:
+            house.runner.led_by_others.clear()
+
+    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=die)
+    assert settled.verdict == "complete"
+
+
 def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
     leader = House(house.folder)
 
@@ -634,6 +676,26 @@ def test_a_command_started_again_in_its_round_gives_the_same_verdict(house: Hous
     assert anew.verdict == "complete"
     assert [job.attempt for job in house.runner.submitted] == [4]
     assert spent == 1 + 2 + 3
+
+
+def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not_to_blame_for(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+    lacking = scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG), (0, 2): fakes.dies_saying(ExitCode.CONFIG)})
+    for round_number in (1, 2):
+        [failed] = house.command(mine, script=lacking)
+        assert (failed.verdict, failed.environment) == ("failed", True)
+        assert len(house.evidence()) == round_number
+    [settled] = house.command(mine, script=lacking)
+    assert settled.verdict == "complete"
+    assert house.marker() == "complete"
+
+
+def test_a_run_that_is_cancelled_after_such_a_failure_stays_cancelled(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+    [failed] = house.command(mine, script=scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG)}))
+    assert failed.environment
+    house.store.put(KEYS.cancel, b"")
+    assert [one.verdict for one in house.command(mine)] == ["cancelled"]
 
 
 def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(house: House) -> None:
