@@ -178,6 +178,7 @@ class Ledger:
             tasks=self._answers.tasks,
             planned=self._answers.planned,
             answered=self._answers.answered,
+            answered_by=self._answers.answered_by,
             evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
             jobs=tuple(self._answers.judged(view) for view in jobs),
@@ -235,11 +236,16 @@ class Ledger:
         if span is not None and why is not None and span not in self._answers:
             # Stopped in the middle, it may have answered all the same.
             self._answers.read_results(span)
-        if why is None or span in self._answers:
+        if why is None or (span in self._answers and not self._is_disruption(why, span, delete.view.attempt)):
             return
         self._keep(why, span, delete.view.attempt, now_ms=now_ms)
         if span is not None and why.failure is FailureClass.CHUNK_DAMAGED:
             self._answers.cut_again(span)
+
+    def _is_disruption(self, why: Diagnosis, span: int | None, attempt: int) -> bool:
+        """Whether this attempt was taken away, while another one has answered."""
+        answer = self._answers.answer(span) if span is not None else None
+        return answer is not None and answer[0].attempt != attempt and diagnose.is_disruption(why.failure)
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
         """Put that a result which counted is not valid any more: else it could be computed again without an end."""

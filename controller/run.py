@@ -199,7 +199,8 @@ def _look(
     prepared = _prepare(runs, ticked, unopened=unopened)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
-    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
+    # One whose node is silent holds no place: its second attempt would wait for it, where it is the only one.
+    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None and not view.lost))
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
     ahead = spare = 0
     for run in prepared:

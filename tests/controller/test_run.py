@@ -208,6 +208,24 @@ def test_a_job_that_stands_still_is_stopped_at_its_deadline(house: House) -> Non
     assert house.evidence() == [(0, 1, "DEADLINE")]
 
 
+def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work(house: House) -> None:
+    observe = FakeRunner.observe
+
+    def silent(runner: FakeRunner) -> list[JobView]:
+        views = observe(runner)
+        return [replace(view, lost=(view.span, view.attempt) == (1, 1), node="node-2") for view in views]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", silent)
+        [settled] = house.command(script=scripted({(1, 1): fakes.HANG}), window=1)
+    assert settled.verdict == "complete"
+    assert house.evidence() == [(1, 1, "DISRUPTED.node_lost")]
+    report = Report.decode(house.store.get(KEYS.report))
+    assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
+    assert house.status().failures == 1
+    assert house.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
+
+
 def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(house: House) -> None:
     [settled] = house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
     assert settled.verdict == "failed"
