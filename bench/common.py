@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chunk_job.store import FileStore
-from controller import demo, source
+from chunk_job.store.files import FileStore
+from controller import demo
+from controller.cli.execute import execute
 from controller.cli.options import runner_for, transcribe_options
-from controller.cli.tickets import make_ticket
-from controller.cli.work import execute
-from controller.decide import RetryPolicy
-from controller.plan import Plan, PlanOptions
-from controller.records import Output
-from controller.transcript import Transcript
+from controller.cli.requests import make_ticket
+from controller.domain.documents import Output
+from controller.domain.plan import Plan, PlanOptions
+from controller.domain.policy import RetryPolicy
+from controller.intake import source
+from controller.transcript.model import Transcript
 
 NEVER_MS = 1 << 40
 WHOLE = PlanOptions(threshold_ms=NEVER_MS, threshold_bytes=NEVER_MS)

@@ -21,8 +21,8 @@ import numpy as np
 
 from bench.common import WHOLE, machine, table, transcribe
 from controller.demo.recipe.corpus import Language
-from controller.plan import PlanOptions
-from controller.transcript import Transcript
+from controller.domain.plan import PlanOptions
+from controller.transcript.model import Transcript
 from tests import clicks
 from tests.speech import HeardWord, Pcm, Script, Tape, normalise, seam_errors, tape, write_wav
 

@@ -27,15 +27,15 @@ from chunk_job.contract import (
     Word,
     sha256_hex,
 )
-from chunk_job.store import FileStore
-from controller.decide import Finish
-from controller.formats import every_format
-from controller.keys import RunKeys
-from controller.ledger import Ledger
-from controller.plan import Plan, PlanOptions, Span
-from controller.records import Output, Request, RunRecord, Source
-from controller.tasks import chunk_task
-from controller.transcript import merge
+from chunk_job.store.files import FileStore
+from controller.domain.actions import Finish
+from controller.domain.documents import Output, Request, RunRecord, Source
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan, PlanOptions, Span
+from controller.domain.tasks import chunk_task
+from controller.runs.repository import Ledger
+from controller.transcript.formats import every_format
+from controller.transcript.merge import merge
 
 RUN = "0123456789abcdef"
 SPAN_MS = 720_000

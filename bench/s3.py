@@ -17,7 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from bench import common
-from chunk_job.store import Store, open_store
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from tests.testbed import s3_server
 
 SIZES_MB = (1, 20)

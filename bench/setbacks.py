@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Self
 
 from bench.common import Cost, Figure, Ratio, by_ratio, cost, report, transcribe_command, turns
-from chunk_job.store import FileStore
-from controller.keys import parse_result
+from chunk_job.store.files import FileStore
+from controller.domain.keys import parse_result
 from tests.speech import write_tape
 
 CHUNKS = 40

@@ -19,9 +19,9 @@ import soundfile
 from bench import peer
 from bench.common import Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
 from chunk_job.contract import SAMPLE_RATE, ChunkTask, TranscribeOptions, sha256_hex
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo
-from controller.plan import PlanOptions
+from controller.domain.plan import PlanOptions
 from tests.speech import encode, write_tape
 
 PYTHON = (sys.executable, "-P", "-m")
@@ -174,8 +174,8 @@ class Bench:
 
 def cut_only(media: str, folder: str) -> None:
     """Cut a recording into chunks and do nothing else."""
-    from controller.intake import Cutter
-    from controller.media import probe
+    from controller.intake.cutter import Cutter
+    from controller.intake.ffmpeg import probe
 
     cutter = Cutter(Path(media), probe(media), PlanOptions(), audio_track=None)
     for chunk in cutter.chunks(Path(folder), skip=frozenset()):

@@ -1,31 +1,36 @@
-"""What the controller and the chunk job say to each other: documents, exit codes, failures.
+"""The documents that the controller and the chunk job exchange: task, result, language, failure.
 
-Touches: nothing. Importing it loads neither a model library nor a store, so both sides (and any third program)
-may read and write these documents. Every document is frozen, strict and closed: an unknown field or schema is an
-error, because both ends ship together. Times are ``int`` milliseconds in memory; in JSON they are seconds under
-Whisper's own names (``start``, ``end``), which :data:`Seconds` converts at this one border.
+Touches: nothing. Importing it loads neither a model library nor a store, so both sides (and any third program) may read
+and write these documents. An unknown field or schema is an error, because both sides are released together.
 """
 
 from __future__ import annotations
 
 import hashlib
-from enum import IntEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, with_config
-from pydantic_core import core_schema
+from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic's own; before Python 3.12 it accepts no other
 
-from chunk_job.text import masked
+from chunk_job.document import (
+    Attempt,
+    Count,
+    Document,
+    ElapsedMs,
+    LanguageCode,
+    Line,
+    Milliseconds,
+    ObjectKey,
+    RunId,
+    Score,
+    Seconds,
+    Sha256,
+    SpanIndex,
+)
+from chunk_job.errors import DocumentInvalid
 
 SAMPLE_RATE = 16_000
 """Samples a second of every chunk: what Whisper hears."""
-
-MAX_AUDIO_MS = 1001 * 3_600_000
-"""Longest recording, in ms: what the intake decodes of one file at most, and an hour to spare."""
-
-MAX_SPANS = 400_000
-"""More spans than any plan has: the longest recording in the shortest chunks."""
 
 MAX_SEGMENTS = 100_000
 """More segments than any chunk can hold."""
@@ -36,125 +41,6 @@ _BYTES_A_SECOND, _BYTES_ANYWAY = 8 << 10, 512 << 10
 _WORDS_A_SECOND, _WORDS_ANYWAY = 30, 1_000
 _TOKENS_A_SECOND, _TOKENS_ANYWAY = 100, 4_000
 _CHARACTERS_A_SECOND, _CHARACTERS_ANYWAY = 300, 20_000
-
-
-class ExitCode(IntEnum):
-    """How a job says what went wrong. Hints for the diagnosis, never proof of success: the result object is that."""
-
-    DONE = 0
-    USAGE = 64
-    BAD_INPUT = 65
-    INPUT_MISSING = 66
-    STORE_UNAVAILABLE = 69
-    BUG = 70
-    TEMPORARY = 75
-    ACCESS_DENIED = 77
-    CONFIG = 78
-    CUDA_OOM = 80
-    GPU_UNHEALTHY = 81
-    MODEL = 82
-    DECODE = 83
-    CHUNK_DAMAGED = 84
-    """The chunk's task or audio in the store is gone, or is not what the job was started for."""
-    STORE_FULL = 85
-    """The store is a folder, and its disk or this user's quota is full: waiting does not help."""
-    TERMINATED = 143
-
-
-class JobError(Exception):
-    """A failure a job can name: its exit code, what happened, and what to do about it."""
-
-    def __init__(self, code: ExitCode, summary: str, advice: str = "") -> None:
-        # Here, so that what people typed into a URL reaches no log, document or termination message.
-        self.code, self.summary, self.advice = code, masked(summary), masked(advice)
-        super().__init__(self.summary)
-
-
-class Document(BaseModel):
-    """Base of everything that crosses a process or a bucket."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        strict=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-    )
-
-    max_bytes: ClassVar[int] = 64 << 10
-    """Longest encoding of such a document. What is longer is refused before it is parsed."""
-
-    def encode(self) -> bytes:
-        """The document as UTF-8 JSON. Equal documents give equal bytes: field order is declaration order."""
-        return self.model_dump_json().encode() + b"\n"
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """The document in *data*. Raises :class:`DocumentInvalid` with the first thing that is wrong."""
-        if len(data) > cls.max_bytes:
-            raise DocumentInvalid(f"{cls.__name__}: {len(data)} bytes are more than {cls.max_bytes}")
-        try:
-            document = cls.model_validate_json(data)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "document"
-            raise DocumentInvalid(f"{cls.__name__}: {place}: {first['msg']}") from error
-        # Code need not repeat it; what comes from outside must say what it is.
-        if "schema_" in cls.model_fields.keys() - document.model_fields_set:
-            raise DocumentInvalid(f"{cls.__name__}: schema: Field required")
-        return document
-
-
-class DocumentInvalid(JobError):
-    """Bytes that should be a document and are not."""
-
-    def __init__(self, summary: str) -> None:
-        super().__init__(ExitCode.BAD_INPUT, summary)
-
-
-class _SecondsInJson:
-    """JSON says seconds, Python says milliseconds; what stays in Python pays for no conversion."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, _: Any, __: Any) -> core_schema.CoreSchema:
-        seconds = core_schema.float_schema(ge=0, le=MAX_AUDIO_MS / 1000, strict=True, allow_inf_nan=False)
-        return core_schema.json_or_python_schema(
-            json_schema=core_schema.no_info_after_validator_function(lambda value: round(value * 1000), seconds),
-            python_schema=core_schema.int_schema(ge=0, le=MAX_AUDIO_MS, strict=True),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda ms: ms / 1000, return_schema=core_schema.float_schema(), when_used="json"
-            ),
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, _: Any, __: Any) -> dict[str, Any]:
-        return {"type": "number", "minimum": 0, "maximum": MAX_AUDIO_MS / 1000}
-
-
-Seconds = Annotated[int, _SecondsInJson]
-"""Milliseconds in memory, seconds with three decimals in JSON."""
-
-# Ranges of everything that comes from outside: no number overflows a sum or a float, no text fills a memory, and what
-# becomes a part of a path can lead nowhere.
-RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""A run's identity: the beginning of a digest."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-SpanIndex = Annotated[int, Field(ge=0, lt=MAX_SPANS)]
-Attempt = Annotated[int, Field(ge=1, le=1_000_000)]
-Milliseconds = Annotated[int, Field(ge=0, le=MAX_AUDIO_MS)]
-"""A length or a place in a recording."""
-ElapsedMs = Annotated[int, Field(ge=0, le=10**10)]
-"""Time that work took: four months at most."""
-Count = Annotated[int, Field(ge=0, le=1 << 53)]
-"""Any other number that is counted, sizes in bytes and times since the epoch among them."""
-Score = Annotated[float, Field(ge=-1e6, le=1e6)]
-"""What a model says of its own words: probabilities and their like."""
-LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-ObjectKey = Annotated[str, Field(min_length=1, max_length=1024)]
-Line = Annotated[str, Field(max_length=8_000)]
-"""A sentence for people, or what a tool said."""
 
 
 @with_config(Document.model_config)

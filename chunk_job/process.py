@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from chunk_job.contract import ExitCode, JobError, JobFailure
+from chunk_job.contract import JobFailure
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.text import masked, printable, shown
 
 log = logging.getLogger("stenofleet.job")

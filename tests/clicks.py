@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from controller.intake import Cutter
-from controller.media import probe
-from controller.plan import Plan, PlanOptions
+from controller.domain.plan import Plan, PlanOptions
+from controller.intake.cutter import Cutter
+from controller.intake.ffmpeg import probe
 from tests.speech import Pcm
 
 CUT = PlanOptions(threshold_ms=0, chunk_ms=10_000)

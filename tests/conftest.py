@@ -10,7 +10,7 @@ import pytest
 import urllib3  # noqa: F401 (it tries a socket when it is loaded, which is no test's doing)
 from hypothesis import settings
 
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 
 OUTSIDE = ("process", "s3", "cluster", "soak")
 _FENCED = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chunk_job.text import printable
-from controller import fence, source
+from controller.domain.plan import PlanOptions
 from controller.errors import StenofleetError
-from controller.intake import plan_only
-from controller.plan import PlanOptions
+from controller.intake import sandbox, source
+from controller.intake.cutter import plan_only
 
 PEAK_MB = 768
 """More than any tool of ffmpeg takes for any of our files: 512 MB at once, and itself."""
@@ -48,7 +48,7 @@ class Finding:
             yield f"an exception of ours: {self.bug}"
         if self.peak_mb > PEAK_MB or self.own_mb > OWN_MB:
             yield f"memory: {self.peak_mb} MB in a tool, {self.own_mb} MB in the intake"
-        if (self.duration_ms or 0) > 1000 * (fence.longest_s(path.stat().st_size) + 60):
+        if (self.duration_ms or 0) > 1000 * (sandbox.longest_s(path.stat().st_size) + 60):
             yield f"{self.duration_ms} ms from {path.stat().st_size} bytes"
         if self.duration_ms is None and not self.told.startswith(f"{path}: "):
             yield f"the file is not named: {self.told}"

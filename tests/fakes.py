@@ -13,7 +13,6 @@ from chunk_job.contract import (
     ChunkResult,
     ChunkTask,
     Engine,
-    ExitCode,
     JobFailure,
     Language,
     Segment,
@@ -22,13 +21,16 @@ from chunk_job.contract import (
     Word,
     sha256_hex,
 )
-from chunk_job.store import FileStore, Store
-from controller import diagnose
-from controller.keys import RunKeys, parse_task
-from controller.plan import Cut, Plan, PlanOptions, Span
-from controller.records import Format, Output, Request, RunRecord, Source
-from controller.state import Job, JobView, Progress
-from controller.tasks import chunk_task
+from chunk_job.errors import ExitCode
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+from controller.domain import failures
+from controller.domain.documents import Format, Output, Request, RunRecord, Source
+from controller.domain.jobs import Job, JobView
+from controller.domain.keys import RunKeys, parse_task
+from controller.domain.plan import Cut, Plan, PlanOptions, Span
+from controller.domain.progress import Progress
+from controller.domain.tasks import chunk_task
 
 RUN = "0123456789abcdef"
 START_MS = 1_700_000_000_000
@@ -363,7 +365,7 @@ class FakeRunner:
         status = played.deed.status if ended else None
         diagnosis = None
         if status is not None:
-            diagnosis = diagnose.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
+            diagnosis = failures.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
         return JobView(
             run=played.job.run,
             span=played.job.span,

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job import crashpoint
-from chunk_job.store import FileStore
+from chunk_job.store.files import FileStore
 from controller import demo
-from controller.formats import FORMATS
-from controller.keys import RunKeys
+from controller.domain.keys import RunKeys
+from controller.transcript.formats import FORMATS
 
 PATIENCE_S = 60.0
 """No step of any test takes a tenth of this, even beside three other test runs."""

@@ -11,14 +11,14 @@ import click
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
-from controller.cli.work import exit_code
-from controller.edges import Settled
+from controller.domain.interfaces import Settled
+from controller.domain.jobs import Job
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.kube import PERMISSIONS
-from controller.labels import labels_of
-from controller.manifest import JobOptions, Owner, job_document
-from controller.state import Job
+from controller.runners.kubernetes.api import PERMISSIONS
+from controller.runners.kubernetes.labels import labels_of
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 
 FOLDER = Path(__file__).parents[1] / "k8s"
 BASE = FOLDER / "base"

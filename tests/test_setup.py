@@ -32,11 +32,11 @@ ELSEWHERE = {
     "hatchling": ("pyproject.toml", 'build-backend = "hatchling.build"'),
     "import-linter": ("Makefile", "lint-imports"),
     "mypy": ("Makefile", "-m mypy"),
-    "nvidia-cublas-cu12": ("chunk_job/model.py", "libcublas.so.12"),
+    "nvidia-cublas-cu12": ("chunk_job/engine/device.py", "libcublas.so.12"),
     "pytest-timeout": ("pyproject.toml", '\ntimeout = "120"'),
     "pytest-xdist": ("Makefile", "-m pytest -n 2"),
     "ruff": ("Makefile", "-m ruff"),
-    "types-jsonschema": ("tests/controller/test_schema.py", "jsonschema"),
+    "types-jsonschema": ("tests/controller/domain/test_schema.py", "jsonschema"),
     "uv": ("Makefile", "-m uv"),
 }
 

@@ -19,13 +19,13 @@ from typing import Any, NoReturn
 
 import click
 
-from chunk_job.contract import JobError
+from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.settings import default as default_of
 from controller.cli.settings import read as read_settings
+from controller.cli.streams import Streams
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
-from controller.streams import Streams
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
@@ -34,8 +34,8 @@ _COMMANDS = {
     "status": "controller.cli.runs",
     "list": "controller.cli.runs",
     "render": "controller.cli.runs",
-    "watch": "controller.cli.looking",
-    "logs": "controller.cli.looking",
+    "watch": "controller.cli.watch",
+    "logs": "controller.cli.watch",
     "cancel": "controller.cli.runs",
     "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
@@ -193,7 +193,7 @@ def write_others_harmless() -> None:
 
 def _say(text: str) -> None:
     # Not at the top: rich and everything behind it is only needed to write to the terminal.
-    from controller.progress import say
+    from controller.cli.terminal import say
 
     say(text)
 

@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 from chunk_job.text import json_line
 from controller import cli
 from controller.cli import options as shared
-from controller.progress import tell
+from controller.cli.terminal import tell
 
 _PACKAGES = (
     "stenofleet",

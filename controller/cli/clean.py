@@ -6,27 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.edges import Runner
+from controller.cli.terminal import ask, say
+from controller.domain.interfaces import Runner
+from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
-from controller.keys import RUNS, WORK
-from controller.lead import LOOK_MS, LOOKS, StoreLead
-from controller.progress import ask, say
-from controller.stored_runs import (
-    existing_run,
-    is_there,
-    is_worked_on,
-    of_each,
-    read_status,
-    remove_run,
-    run_ids,
-)
+from controller.leadership.store_lease import LOOK_MS, LOOKS, StoreLead
+from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
 
 if TYPE_CHECKING:
     # As in kubernetes.py: it is loaded where a cluster is asked.
-    from controller.kube import Api
+    from controller.runners.kubernetes.api import Api
 
 _HOMES = (RUNS, WORK)
 _AT_ONCE = 32

@@ -12,16 +12,17 @@ from pathlib import Path
 import click
 
 from chunk_job import crashpoint
-from controller import demo, source
+from controller import demo
 from controller.cli import options as shared
-from controller.cli.tickets import make_ticket
-from controller.cli.work import execute
-from controller.decide import RetryPolicy
+from controller.cli.execute import execute
+from controller.cli.requests import make_ticket
+from controller.cli.terminal import say, write_path
+from controller.domain.documents import Output
+from controller.domain.plan import PlanOptions
+from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem
-from controller.formats import FORMATS
-from controller.plan import PlanOptions
-from controller.progress import say, write_path
-from controller.records import Output
+from controller.intake import source
+from controller.transcript.formats import FORMATS
 
 _CHUNK_MS = 40_000
 _WORKERS = 2

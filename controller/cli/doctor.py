@@ -17,26 +17,30 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import ChunkResult, JobError, TranscribeOptions
-from chunk_job.store import Store
+from chunk_job.contract import ChunkResult, TranscribeOptions
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller import demo, documents, source
+from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.tickets import make_ticket
+from controller.cli.execute import SystemClock
+from controller.cli.requests import make_ticket
+from controller.cli.terminal import say, tell
 from controller.cli.transcribe import ensure_model
-from controller.cli.work import SystemClock
-from controller.decide import RetryPolicy
+from controller.domain import stored_documents
+from controller.domain.documents import Output
+from controller.domain.jobs import Job
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
+from controller.domain.policy import RetryPolicy
+from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
-from controller.keys import RunKeys
-from controller.manifest import Owner, job_document
-from controller.outputs import base_of
-from controller.plan import PlanOptions
-from controller.progress import say, tell
-from controller.records import Output
-from controller.run import drive
-from controller.state import Job, Progress
-from controller.stored_runs import remove_run
+from controller.intake import source
+from controller.orchestrator.loop import drive
+from controller.runners.kubernetes.manifest import Owner, job_document
+from controller.runs.lookup import remove_run
+from controller.runs.outputs import base_of
 
 NEVER_MS = 1 << 40
 
@@ -156,7 +160,7 @@ def _job(span: int | None) -> Job:
 
 
 def _rights(api: Any) -> str:
-    from controller.kube import PERMISSIONS
+    from controller.runners.kubernetes.api import PERMISSIONS
 
     missing = []
     for permission in PERMISSIONS:
@@ -178,8 +182,8 @@ def _rights(api: Any) -> str:
 
 def _accepted(api: Any, document: dict[str, Any]) -> str:
     """What the server says to a Job that it need not keep."""
-    from controller.kube import Reply
-    from controller.pending import refused
+    from controller.runners.kubernetes.api import Reply
+    from controller.runners.kubernetes.startup_diagnosis import refused
 
     try:
         warnings = api.try_create("jobs", document)
@@ -232,7 +236,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             ) from None
         finally:
             if cluster is not None:
-                from controller.cluster import sweep
+                from controller.runners.kubernetes.runner import sweep
 
                 sweep(kubernetes.api_of(cluster), run)
             remove_run(store, run)
@@ -247,7 +251,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
 
 
 def _engine(store: Store, run: str) -> str:
-    results = [documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
+    results = [stored_documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
     engine = next((result.engine for result in results if result), None)
     if engine is None:
         raise StenofleetError("the probe's result is gone from the store", "see who else writes to it")

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 import click
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.store import Store
+from chunk_job.store.base import Store
 from controller.cli import options as shared
-from controller.edges import Runner
+from controller.cli.terminal import say
+from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
-from controller.manifest import SECRETS, JobOptions, weights_mb
-from controller.progress import say
+from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
 
 if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
-    from controller.kube import Api
+    from controller.runners.kubernetes.api import Api
 
 _NO_SECRET = "none"  # noqa: S105 (a word, because an empty variable counts as not given)
 MAX_PARALLEL = 16
@@ -137,7 +137,7 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
     here = shared.runner_for(store, scratch)
     if cluster is None:
         return here
-    from controller.cluster import ClusterRunner
+    from controller.runners.kubernetes.runner import ClusterRunner
 
     _check_reach(store)
     api = api_of(cluster)
@@ -146,16 +146,16 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
 
 def api_of(cluster: Settings) -> Api:
     """The cluster. Raises :class:`EnvironmentProblem` where there is none."""
-    from controller.kube import connect
+    from controller.runners.kubernetes.api import connect
 
     return connect(context=cluster["context"], namespace=cluster["namespace"])
 
 
 def sweep(api: Api, run: str) -> None:
     """Delete what is left of *run* on the cluster, and say which pods take their time."""
-    from controller import cluster
+    from controller.runners.kubernetes.runner import sweep as delete_jobs
 
-    for pod in cluster.sweep(api, run):
+    for pod in delete_jobs(api, run):
         say(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
 
 

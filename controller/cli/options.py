@@ -14,17 +14,20 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from chunk_job.contract import ExitCode, JobError, TranscribeOptions
+from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.names import language_code
-from chunk_job.store import FileStore, Store, open_store
-from controller.decide import RetryPolicy
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+from chunk_job.store.open_store import open_store
+from controller.cli.terminal import say
+from controller.domain.documents import Format
+from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.formats import FORMATS
-from controller.local import LocalRunner
-from controller.local_requests import LocalRequests
-from controller.progress import say
-from controller.records import Format
+from controller.runners.local import LocalRunner
+from controller.runs.local_requests import LocalRequests
+from controller.transcript.formats import FORMATS
 
 cores = usable
 """Processors that this process may use."""

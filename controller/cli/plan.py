@@ -7,15 +7,15 @@ import json
 import click
 
 from chunk_job.text import json_line, printable
-from controller import source
 from controller.cli import options as shared
-from controller.cli.names import hinted, report_refused
-from controller.cli.tickets import listed
-from controller.cli.work import exit_code, refused
-from controller.edges import Settled
+from controller.cli.execute import exit_code, refused
+from controller.cli.input_names import hinted, report_refused
+from controller.cli.requests import listed
+from controller.cli.terminal import clock, say, tell
+from controller.domain.interfaces import Settled
+from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
-from controller.plan import Plan, PlanOptions
-from controller.progress import clock, say, tell
+from controller.intake import source
 
 
 @click.command("plan")
@@ -32,7 +32,7 @@ def plan_command(
 ) -> int:
     """Show where files would be cut, and change nothing: decodes them once."""
     # Only here does a command decode media itself: numpy and ffmpeg stay out of every other one.
-    from controller.intake import plan_only
+    from controller.intake.cutter import plan_only
 
     wanted = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)
     plans: dict[str, Plan] = {}

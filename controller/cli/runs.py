@@ -8,21 +8,22 @@ from typing import Any
 
 import click
 
-from chunk_job.contract import DocumentInvalid
-from chunk_job.store import Store
+from chunk_job.errors import DocumentInvalid
+from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller import documents, transcripts
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.tickets import output_stem
+from controller.cli.requests import output_stem
+from controller.cli.terminal import say, tell, write_path
+from controller.domain import stored_documents
+from controller.domain.documents import Format, Outcome, Request, RunRecord
+from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.errors import UsageProblem
-from controller.formats import FORMATS
-from controller.keys import MARKERS, RunKeys, is_run_prefix
-from controller.outputs import base_of, check_folder, place, read_file, write_output
-from controller.progress import say, tell, write_path
-from controller.records import Format, Outcome, Request, RunRecord
-from controller.stored_runs import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.transcript import Transcript
+from controller.runs import stored_transcript
+from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
+from controller.runs.outputs import base_of, check_folder, place, read_file, write_output
+from controller.transcript.formats import FORMATS
+from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
 """Facts of a run that are file names, paths and addresses of objects: told as they are."""
@@ -113,8 +114,8 @@ def _stem_of(store: Store, typed: str) -> str:
 
 def _stored_transcript(store: Store, typed: str) -> Transcript:
     run = existing_run(store, typed)
-    record = documents.valid(store, RunRecord, RunKeys(run).record)
-    found = record and transcripts.stored(store, record)
+    record = stored_documents.valid(store, RunRecord, RunKeys(run).record)
+    found = record and stored_transcript.stored(store, record)
     if not found:
         raise UsageProblem(f"run {run} has no transcript yet", "see stenofleet status")
     return found
@@ -165,7 +166,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
         }
     if found.end in MARKERS:
         try:
-            outcome = documents.find(store, Outcome, RunKeys(run).marker(found.end))
+            outcome = stored_documents.find(store, Outcome, RunKeys(run).marker(found.end))
         except DocumentInvalid as error:
             return facts | {"state": "damaged", "summary": error.summary}
         # None: taken away since, by a command that works on it again.
@@ -190,7 +191,7 @@ def _minute(when_ms: int) -> str:
 
 def _places(store: Store, run: str) -> dict[str, Any]:
     """Where the recording lies, and where the transcript goes."""
-    request = documents.valid(store, Request, RunKeys(run).request)
+    request = stored_documents.valid(store, Request, RunKeys(run).request)
     if request is None:
         return {}
     outputs = [place(output.base, extension) for output in request.outputs for extension in output.formats]

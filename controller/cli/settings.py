@@ -17,7 +17,7 @@ from click.types import BoolParamType, FloatParamType, IntParamType
 
 from chunk_job.text import masked
 from controller.errors import UsageProblem
-from controller.text import cleaned
+from controller.transcript.clean_text import cleaned
 
 MAX_BYTES = 64 << 10
 """All options with long prompts are a few thousand."""

@@ -11,12 +11,12 @@ import click
 from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
-from chunk_job.store import Store
-from controller import local, source
+from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.names import look
-from controller.cli.tickets import (
+from controller.cli.execute import execute, refused, report
+from controller.cli.input_names import look
+from controller.cli.requests import (
     joined,
     keep_local,
     known_ticket,
@@ -26,14 +26,15 @@ from controller.cli.tickets import (
     outputs_of,
     stored_ticket,
 )
-from controller.cli.work import execute, refused, report
-from controller.edges import Ticket
+from controller.cli.terminal import ask, say
+from controller.domain.documents import Format, Output
+from controller.domain.interfaces import Ticket
+from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
-from controller.outputs import base_of, check_folder
-from controller.plan import PlanOptions
-from controller.progress import ask, say
-from controller.records import Format, Output
-from controller.stored_runs import existing_run
+from controller.intake import source
+from controller.runners import local
+from controller.runs.lookup import existing_run
+from controller.runs.outputs import base_of, check_folder
 
 
 @click.command("transcribe", cls=shared.Sectioned)

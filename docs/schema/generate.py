@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from chunk_job.contract import ChunkResult, ChunkTask, Document, JobFailure, Language
-from controller.plan import Plan
-from controller.records import (
+from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
+from chunk_job.document import Document
+from controller.domain.documents import (
     Evidence,
     Final,
     Lead,
@@ -27,7 +27,8 @@ from controller.records import (
     RunRecord,
     Status,
 )
-from controller.transcript import Transcript
+from controller.domain.plan import Plan
+from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
     ChunkTask,

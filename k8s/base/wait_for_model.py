@@ -7,9 +7,9 @@ Runs before the controller, in its pod and with its rights. Touches: Kubernetes,
 import sys
 import time
 
+from controller.cli.terminal import say
 from controller.errors import ClusterUnavailable, EnvironmentProblem
-from controller.kube import Api, connect
-from controller.progress import say
+from controller.runners.kubernetes.api import Api, connect
 
 _LOOK_EVERY_S = 3.0
 

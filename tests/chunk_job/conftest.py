@@ -2,7 +2,8 @@
 
 import pytest
 
-from chunk_job.store import Store, open_store
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from tests.testbed.fixtures import bucket, environment, server
 
 __all__ = ["bucket", "environment", "server"]

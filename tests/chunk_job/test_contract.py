@@ -11,15 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunk_job import contract
+from chunk_job import contract, document
 from chunk_job.contract import (
     MAX_SEGMENTS,
     UNHASHED,
     ChunkResult,
     ChunkTask,
-    Document,
-    DocumentInvalid,
-    ExitCode,
     JobFailure,
     Language,
     Segment,
@@ -27,7 +24,9 @@ from chunk_job.contract import (
     longest_result_bytes,
     sha256_hex,
 )
-from controller.records import Round
+from chunk_job.document import Document
+from chunk_job.errors import DocumentInvalid, ExitCode
+from controller.domain.documents import Round
 from tests import fakes
 
 TASK = fakes.task(fakes.record(), 7, audio_ms=10_000)
@@ -292,7 +291,7 @@ def test_a_result_too_large_is_refused_unread() -> None:
 
 def test_how_long_a_result_may_be_follows_from_its_audio() -> None:
     assert longest_result_bytes(1000) < longest_result_bytes(720_000) < 8 << 20
-    assert longest_result_bytes(contract.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
+    assert longest_result_bytes(document.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
 
 
 def test_more_segments_than_a_chunk_can_hold_are_refused() -> None:
@@ -388,7 +387,10 @@ def test_a_result_never_says_that_it_failed() -> None:
         ("chunk_job.contract", "numpy minio ctranslate2 torch faster_whisper soundfile transformers click rich"),
         ("chunk_job.names", "numpy minio ctranslate2 torch faster_whisper soundfile pydantic"),
         ("controller.cli", "torch ctranslate2 faster_whisper numpy soundfile transformers minio kubernetes"),
-        ("controller.run", "torch ctranslate2 faster_whisper numpy soundfile transformers minio click rich"),
+        (
+            "controller.orchestrator.loop",
+            "torch ctranslate2 faster_whisper numpy soundfile transformers minio click rich",
+        ),
     ],
 )
 def test_an_import_stays_light(module: str, heavy: str) -> None:

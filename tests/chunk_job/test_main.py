@@ -15,16 +15,9 @@ import pytest
 import soundfile
 
 from chunk_job import crashpoint
-from chunk_job.contract import (
-    ChunkResult,
-    ChunkTask,
-    ExitCode,
-    JobFailure,
-    Language,
-    TranscribeOptions,
-    sha256_hex,
-)
-from chunk_job.store import FileStore
+from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language, TranscribeOptions, sha256_hex
+from chunk_job.errors import ExitCode
+from chunk_job.store.files import FileStore
 from controller import demo
 from tests import river, speech
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from chunk_job import process
-from chunk_job.contract import ExitCode, JobError, JobFailure
+from chunk_job.contract import JobFailure
+from chunk_job.errors import ExitCode, JobError
 from chunk_job.text import printable
 
 OUT_OF_MEMORY = "out of memory"

@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller import demo
-from controller.labels import CHUNK, RUN
+from controller.runners.kubernetes.labels import CHUNK, RUN
 from tests.cluster.site import Images
 from tests.river import until
 from tests.testbed.cluster import Cluster

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from chunk_job import crashpoint
-from chunk_job.store import Store, open_store
-from controller.keys import RunKeys, parse_result
-from controller.labels import CHUNK, RUN
-from controller.records import Evidence
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
+from controller.domain.documents import Evidence
+from controller.domain.keys import RunKeys, parse_result
+from controller.runners.kubernetes.labels import CHUNK, RUN
 from tests import river
 from tests.testbed.cluster import Cluster
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from controller import lease
-from controller.cluster import TICK_S, ClusterRunner
-from controller.kube import Api, connect
-from controller.labels import job_name, lease_name
-from controller.manifest import JobOptions
-from controller.state import Job
+from controller.domain.jobs import Job
+from controller.leadership import kubernetes_lease
+from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.labels import job_name, lease_name
+from controller.runners.kubernetes.manifest import JobOptions
+from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
 from tests import fakes
 from tests.cluster.site import GPU, Site
 
@@ -45,8 +45,8 @@ def api(site: Site, monkeypatch: pytest.MonkeyPatch) -> CountingApi:
 def runner(site: Site, api: CountingApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRunner]:
     """It leads the run. Its jobs want more GPUs than a node has, so that nothing ever starts."""
     # No other look at the Lease than those that are the matter of the test.
-    monkeypatch.setattr(lease, "RENEW_S", 600)
-    monkeypatch.setattr(lease, "DURATION_S", 600)
+    monkeypatch.setattr(kubernetes_lease, "RENEW_S", 600)
+    monkeypatch.setattr(kubernetes_lease, "DURATION_S", 600)
     options = JobOptions(
         chunk_image=site.images.chunk_job,
         intake_image=site.images.controller,

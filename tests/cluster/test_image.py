@@ -39,8 +39,8 @@ bare = [str(path) for path in sources if not pathlib.Path(importlib.util.cache_f
 print(len(sources) > 100, bare)
 """
 LIBCUBLAS = """
-import ctypes, chunk_job.model
-chunk_job.model._preload_cublas()
+import ctypes, chunk_job.engine.device
+chunk_job.engine.device.preload_cublas()
 print(ctypes.CDLL("libcublas.so.12").cublasCreate_v2 is not None)
 """
 

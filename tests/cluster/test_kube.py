@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from controller.errors import ClusterUnavailable, EnvironmentProblem
-from controller.kube import Api, connect
+from controller.runners.kubernetes.api import Api, connect
 from tests.cluster.site import Site
 from tests.testbed import proxy as proxies
 from tests.testbed.proxy import Fault, Proxy

@@ -6,7 +6,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller import demo
-from controller.formats import FORMATS
+from controller.transcript.formats import FORMATS
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, SOURCE, Deployment, exit_code
 from tests.river import until
 from tests.testbed import hub, network

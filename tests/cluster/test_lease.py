@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from controller import lease
 from controller.errors import ClusterUnavailable
-from controller.kube import Api, connect
-from controller.labels import lease_name
-from controller.lease import Leases
+from controller.leadership import kubernetes_lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.labels import lease_name
 from tests import fakes
 from tests.cluster.site import Site
 
@@ -25,8 +25,8 @@ def api(site: Site, monkeypatch: pytest.MonkeyPatch) -> Api:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for fifteen seconds to see a holder silent."""
-    monkeypatch.setattr(lease, "DURATION_S", 1)
-    monkeypatch.setattr(lease, "RENEW_S", 0.2)
+    monkeypatch.setattr(kubernetes_lease, "DURATION_S", 1)
+    monkeypatch.setattr(kubernetes_lease, "RENEW_S", 0.2)
 
 
 @pytest.fixture

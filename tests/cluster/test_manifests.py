@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from controller.kube import Api, connect
-from controller.manifest import JobOptions, job_document
-from controller.state import Job
+from controller.domain.jobs import Job
+from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.manifest import JobOptions, job_document
 from tests.cluster.site import Site
-from tests.controller import test_manifest as made
+from tests.controller.runners.kubernetes import test_manifest as made
 from tests.testbed import pods
 
 SOURCE = Path(__file__).parents[2] / "k8s"

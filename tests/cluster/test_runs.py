@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from chunk_job import crashpoint
-from controller.cluster import TICK_S
-from controller.keys import parse_task
-from controller.lease import DURATION_S
-from controller.records import Report
+from controller.domain.documents import Report
+from controller.domain.keys import parse_task
+from controller.leadership.kubernetes_lease import DURATION_S
+from controller.runners.kubernetes.runner import TICK_S
 from tests.cluster.site import GPU, PATIENCE_S, Site, held, rest
 
 pytestmark = pytest.mark.timeout(600)

@@ -21,7 +21,7 @@ from urllib3 import HTTPResponse
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from controller.errors import ClusterUnavailable
-from controller.kube import Api
+from controller.runners.kubernetes.api import Api
 
 NAMESPACE = "stenofleet"
 _GROUPS = {"batch": ("jobs",), "coordination.k8s.io": ("leases",), "": ("pods", "events")}

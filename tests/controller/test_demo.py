@@ -7,9 +7,9 @@ import pytest
 from chunk_job.names import MODEL_FILES
 from controller import demo
 from controller.cli.demo import _CHUNK_MS, _KILLED, _word_error_rate
-from controller.intake import plan_only
-from controller.plan import PlanOptions
-from controller.source import inspect
+from controller.domain.plan import PlanOptions
+from controller.intake.cutter import plan_only
+from controller.intake.source import inspect
 from tests import speech
 
 MEGABYTE = 1 << 20

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.keys import RunKeys
+from controller.domain.keys import RunKeys
 from tests import river
 from tests.river import CUT, Desk, Started, Undisturbed
 

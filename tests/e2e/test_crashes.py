@@ -11,9 +11,9 @@ import pytest
 import webvtt
 
 from chunk_job.contract import sha256_hex
-from controller.formats import FORMATS
-from controller.keys import RunKeys
-from controller.records import Evidence, Report
+from controller.domain.documents import Evidence, Report
+from controller.domain.keys import RunKeys
+from controller.transcript.formats import FORMATS
 from tests import river
 from tests.river import CUT, Desk, Undisturbed
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from controller.keys import RunKeys
+from controller.domain.keys import RunKeys
 from tests import river, speech
 
 pytestmark = pytest.mark.process

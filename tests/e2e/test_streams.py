@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller import demo, source
+from controller import demo
+from controller.intake import source
 from tests import river, speech
 from tests.river import SMALL, Desk
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.plan import PlanOptions
+from controller.domain.plan import PlanOptions
 from tests import clicks
 from tests.clicks import ffmpeg
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from urllib3 import HTTPConnectionPool
 
-from chunk_job import s3_client
-from chunk_job.store import Store, open_store
+from chunk_job.store import s3_client
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import proxy as proxies
 from tests.testbed import s3_server

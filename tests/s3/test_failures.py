@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from chunk_job import s3_client
-from chunk_job.contract import DocumentInvalid, ExitCode, JobError
-from chunk_job.store import Store, StoreDenied, StoreUnavailable, open_store
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
+from chunk_job.store import s3_client
+from chunk_job.store.base import Store, StoreDenied, StoreUnavailable
+from chunk_job.store.open_store import open_store
 from tests.testbed import s3_server
 from tests.testbed.proxy import Fault, Proxy, proxied
 from tests.testbed.s3_server import OwnServer, Server, free_port
@@ -243,7 +244,7 @@ def test_no_room_for_what_is_opened(store: Store, monkeypatch: pytest.MonkeyPatc
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("chunk_job.s3.copy_bounded", full)
+    monkeypatch.setattr("chunk_job.store.s3.copy_bounded", full)
     with pytest.raises(StoreUnavailable, match="No space left") as caught:
         store.open("x")
     assert "TMPDIR" in caught.value.advice
@@ -429,7 +430,7 @@ def test_a_killed_writer_leaves_nothing(
     big.write_bytes(DATA * size)
     proxy.fault = Fault(kind="slow", bytes_per_s=size << 20)
     program = (
-        "import sys, pathlib; from chunk_job.store import open_store;"
+        "import sys, pathlib; from chunk_job.store.files import open_store;"
         "open_store(sys.argv[1]).put_file('x', pathlib.Path(sys.argv[2]))"
     )
     writer = subprocess.Popen([sys.executable, "-c", program, f"s3://{bucket}", str(big)])

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chunk_job.contract import ExitCode, JobError
-from chunk_job.store import StoreDenied, StoreUnavailable, open_store
+from chunk_job.errors import ExitCode, JobError
+from chunk_job.store.base import StoreDenied, StoreUnavailable
+from chunk_job.store.open_store import open_store
 from tests.testbed.proxy import Fault, Proxy
 from tests.testbed.s3_server import Server, free_port
 
@@ -237,7 +238,7 @@ def test_no_failure_shows_a_secret(
         with pytest.raises(JobError) as caught:
             list(store.list(""))
         shown += [*traceback.format_exception(caught.value), caught.value.advice, repr(store), repr(vars(store))]
-    environment.setattr("chunk_job.s3_client.READ_S", 0.2)
+    environment.setattr("chunk_job.store.s3_client.READ_S", 0.2)
     for fault in (Fault(kind="refuse"), Fault(kind="cut"), Fault(kind="hang")):
         proxy.fault = fault
         store = open_store(f"s3://{bucket}")

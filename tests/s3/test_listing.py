@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job import s3
-from chunk_job.store import ObjectMissing, Store, open_store
+from chunk_job.store import s3
+from chunk_job.store.base import ObjectMissing, Store
+from chunk_job.store.open_store import open_store
 from tests.testbed.s3_server import Server
 
 

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import controller.cli
-from chunk_job import s3_client
-from chunk_job.store import Store
+from chunk_job.store import s3_client
+from chunk_job.store.base import Store
 from controller.cli.clean import _AT_ONCE
-from controller.keys import RunKeys
-from controller.records import Lead, Outcome, Status
-from controller.stored_runs import AT_ONCE, in_parallel
+from controller.domain.documents import Lead, Outcome, Status
+from controller.domain.keys import RunKeys
+from controller.runs.lookup import AT_ONCE, in_parallel
 from tests import fakes
 
 IDS = [f"{number:02x}" * 8 for number in range(1, 61)]
@@ -70,7 +70,7 @@ def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
 def test_abandoned_runs_are_removed_together(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("controller.lead.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
     put_runs(store, IDS)
     for run in IDS:
         store.put(RunKeys(run).lead, Lead(run=run, owner="0" * 16, place="elsewhere", beat=1).encode())

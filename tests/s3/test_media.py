@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store import Store, open_store
-from controller import source
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.intake import source
 from tests import river
 from tests.testbed.proxy import Fault, Proxy
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store import open_store
+from chunk_job.store.open_store import open_store
 from tests import river
 from tests.testbed.s3_server import OwnServer, Server
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from chunk_job.contract import Language
-from chunk_job.store import FileStore, Store, open_store
-from controller.records import Evidence, Lead
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+from chunk_job.store.open_store import open_store
+from controller.domain.documents import Evidence, Lead
 from tests import fakes
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene
 from tests.testbed.fixtures import bucket, environment, server

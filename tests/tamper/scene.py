@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import ChunkResult, ChunkTask, Document, Language
-from chunk_job.store import Store
-from controller.decide import RetryPolicy
-from controller.edges import Settled, Ticket
-from controller.keys import RunKeys
-from controller.plan import Plan
-from controller.records import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
-from controller.run import drive
-from controller.transcript import Transcript
+from chunk_job.contract import ChunkResult, ChunkTask, Language
+from chunk_job.document import Document
+from chunk_job.store.base import Store
+from controller.domain.documents import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan
+from controller.domain.policy import RetryPolicy
+from controller.orchestrator.loop import drive
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, Recorder, Script
 

@@ -5,10 +5,10 @@ import random
 from collections import Counter
 from typing import Any
 
-from controller.records import Round
-from controller.transcript import Transcript
+from controller.domain.documents import Round
+from controller.transcript.model import Transcript
 from tests import fakes
-from tests.controller.test_documents import places, put
+from tests.controller.domain.test_stored_documents import places, put
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene, unfinished
 
 NUMBERS = [0, 1, -1, 2, 7, 10**6, 10**9, 1 << 53, 10**400, 0.5, 1e300, -1e-9]

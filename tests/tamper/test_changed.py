@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, Document
-from controller.records import Evidence, Output, Request, Round
+from chunk_job.contract import ChunkResult
+from chunk_job.document import Document
+from controller.domain.documents import Evidence, Output, Request, Round
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished

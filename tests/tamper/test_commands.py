@@ -10,15 +10,16 @@ import pytest
 
 import controller.cli
 from chunk_job.contract import sha256_hex
-from chunk_job.store import FileStore, Store
-from controller import source
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+from controller.cli import execute, transcribe
 from controller.cli import options as shared
-from controller.cli import transcribe, work
-from controller.cli.tickets import keep_local, make_ticket
-from controller.edges import Settled, Ticket
-from controller.keys import RunKeys
-from controller.plan import PlanOptions
-from controller.records import Output, Request, Source
+from controller.cli.requests import keep_local, make_ticket
+from controller.domain.documents import Output, Request, Source
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PlanOptions
+from controller.intake import source
 from tests import fakes
 from tests.tamper.scene import Scene
 
@@ -270,7 +271,7 @@ def test_advice_of_the_store_cannot_be_taken_for_ours(
     store: Store, line: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settled = Settled(run="", name="talk.mp4", verdict="failed", summary="so", advice="x\nstenofleet: run evil")
-    work.report([settled], as_json=False, quiet=False)
+    execute.report([settled], as_json=False, quiet=False)
     assert "\nstenofleet: run evil" not in capsys.readouterr().err
 
 

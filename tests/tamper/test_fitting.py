@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, ExitCode, Language
-from chunk_job.store import FileStore
-from controller.edges import Ticket
-from controller.plan import longest_recording_ms
-from controller.transcript import Transcript, longest_transcript_bytes
+from chunk_job.contract import ChunkResult, Language
+from chunk_job.errors import ExitCode
+from chunk_job.store.files import FileStore
+from controller.domain.interfaces import Ticket
+from controller.domain.plan import longest_recording_ms
+from controller.transcript.model import Transcript, longest_transcript_bytes
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from chunk_job.contract import ExitCode
+from chunk_job.errors import ExitCode
+from controller.domain.documents import Outcome
+from controller.domain.jobs import Job
 from controller.errors import Interrupted
-from controller.records import Outcome
-from controller.state import Job
-from controller.transcript import Transcript
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import CRASH, DONE, Deed
 from tests.tamper.scene import KEYS, Scene

@@ -1,0 +1,54 @@
+"""Audio as the model takes it: float32 mono samples at 16 kHz.
+
+Touches: the files it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from chunk_job.contract import SAMPLE_RATE
+from chunk_job.errors import ExitCode, JobError
+
+_FLAC_MAGIC = b"fLaC"
+
+
+class WrongAudio(Exception):
+    """Chunk audio that is not what its task says."""
+
+
+def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
+    """A chunk's FLAC as float32 mono samples at 16 kHz in [-1, 1).
+
+    At most one sample more than *audio_ms* of audio is decoded, whatever the file holds. Raises :class:`WrongAudio`
+    where the samples are not the ones whose digest is *pcm_sha256*.
+    """
+    import soundfile
+
+    begin = file.read(len(_FLAC_MAGIC))
+    file.seek(0)
+    if begin != _FLAC_MAGIC:
+        # libsndfile would try two dozen other formats on it.
+        raise WrongAudio("not a FLAC file")
+    try:
+        with soundfile.SoundFile(file) as flac:
+            if (flac.samplerate, flac.channels) != (SAMPLE_RATE, 1):
+                raise WrongAudio(f"{flac.channels} channels of {flac.samplerate} Hz, not one of {SAMPLE_RATE} Hz")
+            pcm = flac.read(audio_ms * SAMPLE_RATE // 1000 + 1, dtype="int16")
+    except soundfile.LibsndfileError as error:
+        raise WrongAudio(f"not readable: {error}") from error
+    if hashlib.sha256(pcm.tobytes()).hexdigest() != pcm_sha256:
+        raise WrongAudio("other samples than the task says (pcm_sha256)")
+    return pcm.astype("float32") / 32768.0
+
+
+def read_media(path: Path) -> Any:
+    """Any audio file as float32 mono samples at 16 kHz: for the chunk job by hand."""
+    from faster_whisper import decode_audio
+
+    try:
+        return decode_audio(str(path), sampling_rate=SAMPLE_RATE)
+    except Exception as error:  # PyAV raises dozens of types for bad media
+        raise JobError(ExitCode.BAD_INPUT, f"{path} is not readable audio: {error}") from error

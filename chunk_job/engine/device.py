@@ -1,0 +1,108 @@
+"""The device that a model runs on: which one, whether it works, and what its errors mean.
+
+Touches: the GPU, the CPU, the environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from chunk_job.contract import SAMPLE_RATE
+from chunk_job.errors import ExitCode, JobError
+
+
+def check_encoder(whisper: Any, audio: Any) -> None:
+    """A GPU whose driver cannot run the kernels answers with nonsense instead of an error: catch it here."""
+    import numpy as np
+
+    features = whisper.feature_extractor(audio[: 30 * SAMPLE_RATE])[..., :3000]
+    features = np.pad(features, ((0, 0), (0, 3000 - features.shape[-1])))
+    output = np.asarray(whisper.encode(features).to_device(_cpu_device()), dtype=np.float32)
+    if not np.isfinite(output).all() or float(output.std()) < 1e-6:
+        raise JobError(
+            ExitCode.GPU_UNHEALTHY,
+            "the GPU's encoder output is not finite or constant",
+            "the driver is older than ctranslate2's kernels, or the GPU is broken: try another node",
+        )
+
+
+def _cpu_device() -> Any:
+    import ctranslate2
+
+    return ctranslate2.Device.cpu
+
+
+def choose_device(wanted: str) -> str:
+    import ctranslate2
+
+    gpus = ctranslate2.get_cuda_device_count()
+    if wanted == "cuda" and not gpus:
+        raise JobError(
+            ExitCode.GPU_UNHEALTHY,
+            "no CUDA device is visible to this process",
+            "check the NVIDIA driver (nvidia-smi) and the container's GPU request, or use --device cpu",
+        )
+    return ("cuda" if gpus else "cpu") if wanted == "auto" else wanted
+
+
+def choose_compute_type(wanted: str, device: str) -> str:
+    import ctranslate2
+
+    if wanted == "auto":
+        return "float16" if device == "cuda" else "int8"
+    supported = ctranslate2.get_supported_compute_types(device)
+    if wanted != "default" and wanted not in supported:
+        raise JobError(
+            ExitCode.CONFIG,
+            f"compute type {wanted} is not supported on this {device} device",
+            f"use one of: {', '.join(sorted(supported))}",
+        )
+    return wanted
+
+
+def native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
+    """ctranslate2 speaks in RuntimeErrors; the ones with another cure have another code."""
+    text = str(error)
+    if "out of memory" in text.lower():
+        return JobError(
+            ExitCode.CUDA_OOM,
+            f"{what}: {text}",
+            "use a smaller model, --compute-type int8, no --batch-size, or a GPU with more memory",
+        )
+    if "CUDA" in text or "libcu" in text:
+        return JobError(
+            ExitCode.GPU_UNHEALTHY,
+            f"{what}: {text}",
+            "check the driver and libcublas.so.12 (pip install 'stenofleet[gpu]' brings it), or give --device cpu",
+        )
+    return JobError(otherwise, f"{what}: {text}")
+
+
+def preload_cublas() -> None:
+    """ctranslate2 opens libcublas.so.12 by name, and the wheel that brings it is on no library path."""
+    found = importlib.util.find_spec("nvidia")
+    for place in found.submodule_search_locations or () if found else ():
+        for library in ("libcublasLt.so.12", "libcublas.so.12"):
+            path = Path(place) / "cublas" / "lib" / library
+            if path.is_file():
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+
+
+def instruction_set() -> str:
+    """The instruction set ctranslate2 picks on this CPU: other sets give other words."""
+    forced = os.environ.get("CT2_FORCE_CPU_ISA")
+    if forced:
+        return forced
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        flags = []
+    for flag, name in (("avx512f", "AVX512"), ("avx2", "AVX2"), ("avx", "AVX")):
+        if flag in flags:
+            return name
+    return platform.machine() or "unknown"

@@ -1,0 +1,31 @@
+"""What identifies a model.
+
+Touches: the model folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from chunk_job.sampled_digest import add_samples
+
+_SAMPLED_ABOVE = 64 << 20
+_SAMPLE_BYTES = 64 << 10
+
+
+def digest(folder: Path) -> str:
+    """A digest of the model's files: merge refuses results of different models.
+
+    Files above 64 MiB are sampled at 64 places and by their size, so that a 3 GB model costs milliseconds.
+    """
+    total = hashlib.sha256()
+    for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")):
+        size = path.stat().st_size
+        total.update(f"{path.name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _SAMPLED_ABOVE:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+                continue
+            add_samples(total, file, size_bytes=size, sample_bytes=_SAMPLE_BYTES)
+    return total.hexdigest()

@@ -1,0 +1,66 @@
+"""Where a model lies on this machine.
+
+Touches: the model folder, the environment, and the hub where a download is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chunk_job.errors import ExitCode, JobError
+from chunk_job.names import MODEL_FILES, MODELS, is_published, unknown_model
+
+_CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+"""Where the hub's client keeps what it fetches; without any of them, below the home."""
+
+
+def locate(reference: str, *, download: bool = False) -> Path:
+    """The folder of the model called *reference*: a folder, a name of ``MODELS``, or a hub repository ``owner/name``.
+
+    Raises :class:`JobError` (MODEL) where it is unknown, incomplete, or not on this machine and *download* is off.
+    """
+    folder = Path(os.path.expanduser(reference))  # noqa: PTH111 (without a home "~" stays as it is)
+    if folder.is_dir():
+        missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+        if missing:
+            raise JobError(
+                ExitCode.MODEL,
+                f"{folder} is no faster-whisper model: it lacks {', '.join(missing)}",
+                "name a folder with a model converted for CTranslate2",
+            )
+        return folder
+    known = MODELS.get(reference)
+    if not is_published(reference):
+        raise JobError(ExitCode.MODEL, *unknown_model(reference))
+    return _from_hub(known.repository if known else reference, reference, download=download)
+
+
+def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
+    if os.path.expanduser("~") == "~" and not any(os.environ.get(name) for name in _CACHES):  # noqa: PTH111
+        raise JobError(
+            ExitCode.MODEL,
+            f"model {reference}: this user has no home folder to keep models in",
+            "set HF_HOME to a folder, or give a model folder to --model",
+        )
+    os.environ["HF_HUB_OFFLINE"] = "0" if download else "1"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from faster_whisper.utils import download_model
+
+    try:
+        folder = Path(download_model(repository, local_files_only=not download))
+    except Exception as error:  # the hub's client raises its own, requests' and the operating system's errors
+        size = f" ({MODELS[reference].size_mb / 1000:.1f} GB)" if reference in MODELS else ""
+        if download:
+            raise JobError(
+                ExitCode.MODEL,
+                f"model {reference}{size} could not be downloaded: {error}",
+                "check the network, or copy the model's folder to this machine and give its path to --model",
+            ) from error
+        raise JobError(
+            ExitCode.MODEL,
+            f"model {reference}{size} is not on this machine",
+            f"add --download to fetch it once from the hub ({repository}), or give a model folder to --model; on a"
+            " cluster it must lie in the chunk image or on the volume that --model-claim names",
+        ) from error
+    return locate(str(folder))

@@ -1,0 +1,32 @@
+"""The store behind a URL.
+
+Touches: nothing itself; ``s3://`` loads the S3 SDK, which costs a process a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from chunk_job.errors import ExitCode, JobError
+from chunk_job.store.base import Store
+from chunk_job.store.files import FileStore
+
+
+def open_store(url: str) -> Store:
+    """The store at *url*. Raises :class:`JobError`: USAGE for a URL that is none, CONFIG where something is missing."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return FileStore(Path(unquote(parts.path)))
+    if parts.scheme == "s3":
+        from chunk_job.store.s3 import S3Store
+
+        return S3Store(url)
+    raise JobError(
+        ExitCode.USAGE,
+        f"no store behind {url!r}",
+        "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
+    )

@@ -1,0 +1,226 @@
+"""Runs brought to their ends, and what is said of it: the loop's clock and signals, the words, the exit code.
+
+Touches: signals, the clock, the terminal (through ``progress``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store
+from chunk_job.text import json_line, masked_name, printable
+from controller.cli.terminal import Bars, Heartbeat, say, tell, write_path
+from controller.domain.interfaces import Runner, Settled, Stopped, Ticket
+from controller.domain.policy import RetryPolicy
+from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
+from controller.intake.source import is_object
+from controller.orchestrator.loop import drive, within
+
+_MOST_TOLD = 10
+
+_STEP_S = 2.0
+"""How long a step of the loop may go on after a signal."""
+
+_FIND_S = 1.5
+
+
+def execute(
+    tickets: Sequence[Ticket],
+    store: Store,
+    runner: Runner,
+    *,
+    policy: RetryPolicy,
+    window: int,
+    quiet: bool,
+    anew: bool = False,
+) -> list[Settled]:
+    """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it.
+
+    *anew*: the same command would begin other runs.
+    """
+    if not tickets:
+        return []
+    arguments: dict[str, Any] = {
+        "store": store,
+        "runner": runner,
+        "policy": policy,
+        "window": window,
+        "clock": SystemClock(),
+    }
+    try:
+        if sys.stderr.isatty() and not quiet:
+            with Bars() as bars:
+                return drive(tickets, reporter=bars, **arguments)
+        return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
+    except (Interrupted, EnvironmentProblem):
+        _tell_the_way_back(tickets, store, runner, anew=anew)
+        raise
+
+
+def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, *, anew: bool) -> None:
+    begun: list[str] = []
+
+    def find() -> None:
+        with contextlib.suppress(JobError):
+            begun.extend(ticket.record.run for ticket in tickets if store.stat(ticket.request.record_key))
+
+    # It may be the store that is away.
+    within(_FIND_S, find)
+    if not anew and (len(tickets) > 1 or runner.kind != "local" or not begun):
+        # What a cluster needs besides is a line of options.
+        say("to go on: give the same command again")
+        return
+    # How jobs run is asked again; all the rest is kept on this machine.
+    where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
+    for run in begun[:_MOST_TOLD]:
+        say(f"to go on: stenofleet resume {run} --store {store.url}{where}")
+    if not begun:
+        say("nothing was begun: give the same command again")
+    if len(begun) > _MOST_TOLD:
+        say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
+
+
+def report(
+    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[Settled] = ()
+) -> int:
+    """Report how everything ended: files on stdout, words on stderr; the exit code.
+
+    What was *reported* before the work is not repeated but for its names. *null*: as :func:`write_path` takes it.
+    """
+    before = set(reported)
+    for item in settled:
+        if item not in before:
+            _report_one(item, as_json=as_json, quiet=quiet, null=null)
+    if reported and len(reported) < len(settled) and not as_json:
+        more = f" and {len(reported) - _MOST_TOLD} more" if len(reported) > _MOST_TOLD else ""
+        say(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
+    code = exit_code(settled)
+    if as_json:
+        tell(json_line({"exit_code": code, "runs": [_facts(item) for item in settled]}), exact=True)
+    return code
+
+
+def _facts(item: Settled) -> dict[str, Any]:
+    """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
+    facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
+    return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
+
+
+def _unicode(value: Any) -> Any:
+    """*value* with escapes for bytes of names that are no UTF-8: half a surrogate is no JSON to many a parser."""
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return [_unicode(each) for each in value] if isinstance(value, tuple) else value
+
+
+def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> None:
+    if item.verdict != "complete" and not as_json:
+        parts = dict.fromkeys([item.name, item.verdict, item.summary])
+        say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
+        if item.advice:
+            say(indented(item.advice))
+    elif not quiet and not as_json:
+        say(printable(f"{item.name}: {item.summary} (run {item.run})"))
+    for warning in item.warnings:
+        say(printable(f"{item.name}: warning: {warning}"))
+    if not as_json:
+        for file in item.files:
+            write_path(file, null=null)
+
+
+def indented(advice: str) -> str:
+    """Advice as lines that cannot be taken for others: a part of it may come from a store."""
+    return "\n".join(f"  {line}" for line in advice.split("\n"))
+
+
+def refused(name: str, error: MediaProblem) -> Settled:
+    """A recording that never became a run. Its name, as it was typed, may be a URL with a secret in it."""
+    return Settled(run="", name=masked_name(name), verdict="failed", summary=error.summary, advice=error.advice)
+
+
+def exit_code(settled: Sequence[Settled]) -> int:
+    """0 all, 4 some, and of none: 8 cancelled, 3 the environment's fault, 5."""
+    verdicts = [item.verdict for item in settled]
+    if all(verdict == "complete" for verdict in verdicts):
+        return 0
+    if any(verdict in ("complete", "partial") for verdict in verdicts):
+        return 4
+    if all(verdict == "cancelled" for verdict in verdicts):
+        return 8
+    return 3 if all(item.environment for item in settled) else 5
+
+
+class _Woken(BaseException):
+    """A signal has ended a wait."""
+
+
+class SystemClock:
+    """The system's clock, and the signals this process has been sent.
+
+    The first signal ends the loop's waits, and at its next tick the loop; where that takes too long, whatever the loop
+    is doing. A second one ends the process at once.
+    """
+
+    def __init__(self, *, limit_s: int | None = None) -> None:
+        """After *limit_s* it is as if the system had sent SIGALRM; None: never."""
+        self._signal: int | None = None
+        self._resting = False
+        self._end_s = None if limit_s is None else _now_s() + limit_s
+        signal.signal(signal.SIGALRM, self._stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def now_ms(self) -> int:
+        """Since the epoch."""
+        return time.time_ns() // 1_000_000
+
+    def signal(self) -> int | None:
+        """The signal that asks this process to stop, if one has come."""
+        if self._signal is None and self._end_s is not None and _now_s() > self._end_s:
+            return signal.SIGALRM
+        if self._signal is not None:
+            # The loop has met it.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return self._signal
+
+    def rest(self, wait: Callable[[], None]) -> None:
+        """Call *wait*; a signal ends it."""
+        try:
+            try:
+                self._resting = True
+                if self._signal is None:
+                    wait()
+            finally:
+                self._resting = False
+        except _Woken:
+            return
+
+    def _hear(self, number: int, _: object) -> None:
+        if self._signal is not None:
+            # At once: the jobs of this machine notice that it is gone, and objects are whole or absent.
+            with contextlib.suppress(OSError):
+                os.write(sys.stderr.fileno(), b"\nstenofleet: ended at once; the same command resumes what is done\n")
+            os._exit(128 + number)
+        self._signal = number
+        if self._resting:
+            self._resting = False
+            raise _Woken
+        # Between two steps the loop sees it by itself. A step that waits for a server may take much longer.
+        signal.setitimer(signal.ITIMER_REAL, _STEP_S)
+
+    def _stop(self, *_: object) -> None:
+        if self._signal is not None:
+            raise Stopped(self._signal)
+
+
+def _now_s() -> float:
+    return time.monotonic()  # noqa: TID251 (this is where the loop gets its time from)

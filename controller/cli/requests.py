@@ -1,0 +1,199 @@
+"""From names that people type to runs: which recordings, which outputs, which run each of them is.
+
+Touches: stdin (a list of names), media (to identify them), the store (a run that is known).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from chunk_job.contract import TranscribeOptions, sha256_hex
+from chunk_job.errors import JobError
+from chunk_job.store.base import ObjectMissing, Store
+from chunk_job.text import masked_name
+from controller.cli import options as shared
+from controller.cli.terminal import say
+from controller.domain import stored_documents
+from controller.domain.documents import Format, LocalRequest, Output, Request, RunRecord, Source
+from controller.domain.interfaces import Ticket
+from controller.domain.keys import RunKeys
+from controller.domain.plan import PLANNER, PlanOptions
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.intake import source
+from controller.runs.outputs import base_of, check_folder, place
+
+_VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
+
+
+def listed(files: Sequence[str]) -> Iterator[str]:
+    """The named files, ``-`` replaced by the list on stdin; a file named twice counts once."""
+    seen = set()
+    for file in files:
+        for name in _from_stdin() if file == "-" else [file]:
+            # A link is a name of its own.
+            folder, last = os.path.split(name)
+            place = name if source.is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
+            if place not in seen:
+                seen.add(place)
+                yield name
+
+
+def _from_stdin() -> list[str]:
+    data = sys.stdin.buffer.read()
+    separator = b"\0" if b"\0" in data else b"\n"
+    # Lists made on Windows end their lines in two characters; between NULs every byte is the name's.
+    parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
+    names = [os.fsdecode(part) for part in parts if part.strip()]
+    if not names:
+        raise UsageProblem("the list on stdin is empty", "give one file name a line")
+    return names
+
+
+def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
+    """Where each file's transcript goes. Raises :class:`UsageProblem` where two would go to one place."""
+    check_folder(folder)
+    by_base: dict[str, str] = {}
+    for name in names:
+        base = base_of(folder, output_stem(name if source.is_object(name) else Path(name).absolute().as_uri()))
+        if base in by_base:
+            # The end of a URL that was typed may be a password.
+            what = "the same files" if "@" in name else place(base, "txt").rpartition("/")[2]
+            raise UsageProblem(
+                f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
+                "rename one, or transcribe them with different --output-dir",
+            )
+        by_base[base] = name
+    media = {_real(name) for name in names}
+    for base, name in by_base.items():
+        for extension in formats:
+            target = place(base, extension)
+            if _real(target) in media:
+                raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
+    return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
+
+
+def make_ticket(
+    src: Source,
+    output: Output,
+    *,
+    plan: PlanOptions,
+    options: TranscribeOptions,
+    audio_track: int | None,
+    on_chunk_failure: Any,
+    keep_chunks: bool,
+    salt: str = "",
+    round_id: str = "",
+) -> Ticket:
+    """The run this source and these options are, and the request for it."""
+    name = source.file_name(src.uri).name
+    unnamed = RunRecord(
+        run="0" * 16,
+        identity=src.identity,
+        size_bytes=src.size_bytes,
+        name=name.encode("utf-8", "replace").decode(),
+        audio_track=audio_track,
+        plan=plan,
+        options=options,
+        planner=PLANNER,
+        versions=dict(_versions()),
+        salt=salt,
+    )
+    run = unnamed.hashed()
+    record = unnamed.model_copy(update={"run": run})
+    request = Request(
+        run=run,
+        source=src,
+        record_key=RunKeys(run).record,
+        record_sha256=sha256_hex(record.encode()),
+        outputs=(output,),
+        on_chunk_failure=on_chunk_failure,
+        keep_chunks=keep_chunks,
+    )
+    return Ticket(record=record, request=request, round=round_id)
+
+
+def known_ticket(known: LocalRequest, output: Output | None) -> Ticket:
+    """The ticket of a run that was asked for on this machine; *output* replaces where its transcript goes."""
+    outputs = (output,) if output else known.request.outputs
+    return Ticket(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
+
+
+def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
+    """The ticket of a run that only the store tells of; its transcript goes to *folder*, which a person has named.
+
+    Raises :class:`UsageProblem` where there is no such run or no folder, and :class:`EnvironmentProblem` for a record
+    or a recording that is not what the run's id stands for.
+    """
+    keys = RunKeys(run)
+    try:
+        record = stored_documents.read(store, RunRecord, keys.record)
+        request = stored_documents.read(store, Request, keys.request)
+    except ObjectMissing:
+        raise UsageProblem(f"no run {run} in {store.url}", "see stenofleet list") from None
+    except JobError as error:
+        raise EnvironmentProblem(error.summary, error.advice) from error
+    if record.hashed() != run:
+        raise EnvironmentProblem(
+            f"the record of run {run} is not the one that this id was made of",
+            "see who else writes to the store; a run that 0.1.0 began with --force cannot be resumed from here: begin a"
+            " new one with stenofleet transcribe",
+        )
+    if folder is None:
+        places = sorted({place(output.base, extension) for output in request.outputs for extension in output.formats})
+        raise UsageProblem(
+            f"run {run} was not begun on this machine: its store says that it transcribes {request.source.uri} with"
+            f" model {record.options.model}, to {', '.join(places[:5]) or 'no place'}",
+            f"where that is right, name a folder for its transcript: stenofleet resume {run} -o FOLDER",
+        )
+    src = source.inspect_uri(request.source.uri)
+    if src.identity != record.identity:
+        raise EnvironmentProblem(
+            f"{source.shown(src)} is not the recording of run {run}",
+            "put the recording back where it was, or give the command that began the run",
+        )
+    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
+    request = request.model_copy(update={"source": src, "outputs": (output,)})
+    return Ticket(record=record, request=request)
+
+
+def keep_local(store: Store, tickets: Iterable[Ticket]) -> None:
+    """Remember on this machine what was asked of these runs, for ``resume``."""
+    requests = shared.local_requests()
+    for ticket in tickets:
+        run = ticket.record.run
+        why = requests.keep(LocalRequest(run=run, store=store.url, record=ticket.record, request=ticket.request))
+        if why:
+            say(f"not kept on this machine ({why}): to resume a run, give this whole command again")
+            return
+
+
+def output_stem(uri: str) -> str:
+    """What a recording's transcript is called, without an extension."""
+    last = source.file_name(uri)
+    # A name of dots has a stem that would lead out of the folder.
+    return last.stem if last.stem.strip(".") else last.name
+
+
+def joined(known: Ticket | None, ticket: Ticket) -> Ticket:
+    """Equal content with equal options is one run, whatever the files are called; it is written for each."""
+    if known is None:
+        return ticket
+    outputs = known.request.outputs + ticket.request.outputs
+    return Ticket(record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs}))
+
+
+def _real(name: str) -> str:
+    return name if source.is_object(name) else os.path.realpath(name)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    """Of what is installed here: a controller that hands its work on has no model library."""
+    for name in _VERSIONED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)

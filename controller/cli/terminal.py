@@ -1,0 +1,211 @@
+"""What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
+
+Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`write_path`,
+:func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made
+harmless here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Self, TextIO
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from chunk_job.text import printable, shown
+from controller.domain.progress import Progress as RunProgress
+
+HEARTBEAT_S = 15.0
+
+
+def say(text: str) -> None:
+    """Write lines for people to stderr."""
+    _write(shown(text), sys.stderr)
+
+
+def tell(text: str, *, exact: bool = False) -> None:
+    """Write lines of data to stdout.
+
+    *exact*: one line that programs read (a path, the address of an object, JSON of ``text.json_line``): not masked.
+    """
+    _write(printable(text) if exact else shown(text), sys.stdout)
+
+
+def write_path(path: str, *, null: bool = False) -> None:
+    """Write a path, or an object's address, to stdout: a line of it, for programs byte for byte.
+
+    On a terminal it is escaped. *null*: programs get a NUL behind it instead of a line break, which names may hold.
+    """
+    if sys.stdout.isatty():
+        tell(path, exact=True)
+    else:
+        click.echo(os.fsencode(path) + (b"\0" if null else b"\n"), file=sys.stdout, nl=False)
+
+
+def ask(question: str) -> bool:
+    """Ask for yes or no on the terminal. Raises :class:`click.Abort` where nobody can answer."""
+    return click.confirm(shown(question), err=True)
+
+
+def _one_line(text: str) -> str:
+    """*text* without line breaks, for what has one line."""
+    return shown(printable(text))
+
+
+def _write(text: str, stream: TextIO) -> None:
+    # A terminal of another locale than UTF-8 has characters that it cannot show.
+    encoding = stream.encoding or "utf-8"
+    # Anything else may be untrusted, so only here: TID251.
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+class _Speed:
+    """Since this process began: what an earlier one did is not its speed."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._before_ms: dict[str, int] = {}
+        self._before_percent: float | None = None
+
+    def of(self, runs: Sequence[RunProgress]) -> float:
+        """Audio seconds a second, over all these runs."""
+        elapsed_s = time.monotonic() - self._began_s
+        done_ms = sum(run.done_ms - self._before_ms.setdefault(run.run, run.done_ms) for run in runs if run.spans_known)
+        return max(0, done_ms) / 1000 / elapsed_s if elapsed_s else 0.0
+
+    def left_s(self, runs: Sequence[RunProgress]) -> float | None:
+        """Seconds to the end: by audio where all of it is known, else by the share that is done; None: too early."""
+        if all(run.planned for run in runs):
+            speed = self.of(runs)
+            return sum(run.total_ms - run.done_ms for run in runs) / 1000 / speed if speed else None
+        percent = overall(runs)
+        if self._before_percent is None:
+            self._before_percent = percent
+        gained = percent - self._before_percent
+        # A few percent are given for cutting alone and say nothing about the rest.
+        return (time.monotonic() - self._began_s) * (100 - percent) / gained if gained > 10 else None
+
+
+class Heartbeat:
+    """Plain lines: events as they come, the state of all runs every fifteen seconds and whenever a chunk is done."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._speed = _Speed()
+        self._next_s = time.monotonic() + HEARTBEAT_S
+        self._done = 0
+
+    def event(self, name: str, text: str) -> None:
+        """Say it, with the run's name."""
+        if not self._quiet:
+            say(_one_line(f"{name}: {text}"))
+
+    def show(self, runs: Sequence[RunProgress]) -> None:
+        """Say how far everything is, if it is time."""
+        now_s = time.monotonic()
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
+        done = sum(run.spans_done for run in runs)
+        if self._quiet or (now_s < self._next_s and done == self._done):
+            return
+        self._next_s, self._done = now_s + HEARTBEAT_S, done
+        say(summary_line(runs, speed, left_s))
+
+
+class Bars:
+    """For a terminal: a bar for everything, and one for each run that is being worked on."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.fields[label]}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._all: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._speed = _Speed()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def event(self, name: str, text: str) -> None:
+        """Print it above the bars."""
+        self._console.print(Text(_one_line(f"{name}: {text}")))
+
+    def show(self, runs: Sequence[RunProgress]) -> None:
+        """Move the bars."""
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
+        if len(runs) > 1:
+            if self._all is None:
+                self._all = self._bars.add_task("", total=100, label="all files", detail="")
+            ended = f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files{_left(left_s)}"
+            self._bars.update(self._all, completed=overall(runs), detail=ended)
+        for run in runs:
+            if run.run not in self._tasks:
+                if run.state in ("waiting", "following"):
+                    continue
+                label = _one_line(run.name)[:40]
+                self._tasks[run.run] = self._bars.add_task("", total=100, label=label, detail="")
+            self._bars.update(
+                self._tasks[run.run],
+                completed=run.percent,
+                detail=_detail(run, speed),
+                # What has ended is told at the end; among many files the bar goes to make room.
+                visible=len(runs) == 1 or run.state not in _ENDED,
+            )
+
+
+_ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
+
+
+def overall(runs: Sequence[RunProgress]) -> float:
+    """One percentage over several files, by their sizes: a weight that is known from the start never goes back."""
+    whole = sum(max(run.size_bytes, 1) for run in runs)
+    return sum(run.percent * max(run.size_bytes, 1) for run in runs) / whole
+
+
+def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None) -> str:
+    """All runs in one line: percentage, files, chunks, *speed* in audio seconds a second, time left."""
+    planned = all(run.planned for run in runs)
+    parts = [f"{overall(runs):3.0f}%"]
+    if len(runs) > 1:
+        parts.append(f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files")
+    parts += [
+        f"{sum(run.spans_done for run in runs)}/{sum(run.spans_known for run in runs)}{'' if planned else '+'} chunks",
+        f"{sum(run.running for run in runs)} running",
+        f"{speed:.1f} audio s/s",
+    ]
+    if left_s is not None:
+        parts.append(f"about {clock(left_s)} left")
+    return " | ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds as people read them."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _left(left_s: float | None) -> str:
+    return f", {clock(left_s)} left" if left_s is not None else ""
+
+
+def _detail(run: RunProgress, speed: float) -> str:
+    if run.state != "running":
+        return run.state
+    if not run.planned:
+        return f"cutting, {run.spans_known} chunks so far, {run.spans_done} done"
+    left_s = (run.total_ms - run.done_ms) / 1000 / speed if speed else None
+    return f"{run.spans_done}/{run.spans_known} chunks{_left(left_s)}"

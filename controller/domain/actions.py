@@ -1,0 +1,55 @@
+"""What may be done next in a run.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from chunk_job.contract import Language
+from controller.domain.failures import Diagnosis
+from controller.domain.jobs import JobView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submit:
+    """Start a job. *rung* counts the steps of degraded options; the rest is as in :class:`Job`."""
+
+    span: int | None
+    attempt: int
+    rung: int = 0
+    memory_factor: float = 1.0
+    avoid_nodes: tuple[str, ...] = ()
+    only_elsewhere: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delete:
+    """Remove a job, keeping the evidence first where there is a failure."""
+
+    view: JobView
+    failure: Diagnosis | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PinLanguage:
+    """Freeze the run's language from the notes: no span had enough speech to decide alone."""
+
+    language: Language
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """The run is over, for this round. *lost* are the spans without a result."""
+
+    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    lost: tuple[int, ...] = ()
+    summary: str = ""
+    advice: str = ""
+    failure: str = ""
+    """Class of the failure that decided it; empty where none did."""
+
+
+Action = Submit | Delete | PinLanguage | Finish

@@ -1,0 +1,29 @@
+"""Options that need less memory on the GPU, step by step.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from chunk_job.contract import TranscribeOptions
+
+
+def degrade(options: TranscribeOptions, rung: int) -> TranscribeOptions:
+    """Options that need less memory on the GPU, step by step: no batches, then 8-bit weights."""
+    for step in _steps(options)[:rung]:
+        options = options.model_copy(update=step)
+    return options
+
+
+def rungs(options: TranscribeOptions) -> int:
+    """How many such steps there are."""
+    return len(_steps(options))
+
+
+def _steps(options: TranscribeOptions) -> list[dict[str, object]]:
+    steps: list[dict[str, object]] = []
+    if options.batch_size:
+        steps.append({"batch_size": 0})
+    if not options.compute_type.startswith("int8"):
+        steps.append({"compute_type": "int8"})
+    return steps

@@ -1,0 +1,116 @@
+"""What the loop meets at its edges: where jobs run, who is told, what the time is; what comes in and what goes out.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from controller.domain.documents import Request, RunRecord
+from controller.domain.jobs import Job, JobView
+from controller.domain.progress import Progress
+
+
+class Runner(Protocol):
+    """Where jobs run. None of these blocks but ``wait``.
+
+    Where a runner cannot be reached for a while, each may raise :class:`ClusterUnavailable`; all are safe to repeat.
+    """
+
+    kind: str
+    """As ``--runner`` names it."""
+    tick_s: float
+    """How long to rest between two looks."""
+    burst: int
+    """Jobs it may be asked to start at one look."""
+
+    def lead(self, run: str) -> bool:
+        """Whether this process works on *run*: of all that share this runner's place at most one does."""
+
+    def place(self, run: str) -> str:
+        """A name for whom :meth:`lead` keeps apart: who led from here before and leads no more has ended."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether somebody has ended *run* where its jobs are."""
+
+    def submit(self, job: Job) -> None:
+        """Start a job."""
+
+    def observe(self) -> list[JobView]:
+        """Every job not deleted yet."""
+
+    def wait(self, seconds: float) -> None:
+        """Rest; may return early when something happens."""
+
+    def delete(self, view: JobView) -> None:
+        """Stop and forget a job; results stay."""
+
+    def forget(self, run: str) -> None:
+        """Somebody else leads *run* now: stop what only this process looks after."""
+
+    def release(self, run: str) -> None:
+        """Stop leading *run*: it has ended."""
+
+    def close(self, *, leave: bool) -> None:
+        """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
+
+
+class Stopped(BaseException):
+    """A signal has come, and the loop has not met it in time: whatever it is doing is left where it is.
+
+    No :class:`Exception`, so that nothing on the way takes it for one.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+class Clock(Protocol):
+    """Time and signals, from outside. While the loop works, it may raise :class:`Stopped`."""
+
+    def now_ms(self) -> int:
+        """Since the epoch."""
+
+    def signal(self) -> int | None:
+        """The signal that asks this process to stop, if one has come."""
+
+    def rest(self, wait: Callable[[], None]) -> None:
+        """Call *wait*, which a signal may end early."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """One run to bring to its end, and whom it is for."""
+
+    record: RunRecord
+    request: Request
+    round: str = ""
+    """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """How a run ended. *files* were written; *environment* says that the media are not to blame."""
+
+    run: str
+    name: str
+    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    summary: str
+    advice: str = ""
+    files: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    environment: bool = False
+
+
+class Reporter(Protocol):
+    """Where the loop talks."""
+
+    def event(self, name: str, text: str) -> None:
+        """Something a person wants to know, of the run called *name*."""
+
+    def show(self, runs: Sequence[Progress]) -> None:
+        """How far everything is; called every tick."""

@@ -1,0 +1,93 @@
+"""How far a run is.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from controller.domain.documents import Status
+from controller.domain.state import RunState
+
+State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far one run is, for the terminal and the status object."""
+
+    run: str
+    name: str
+    size_bytes: int
+    state: State
+    percent: float
+    done_ms: int
+    total_ms: int
+    spans_done: int
+    spans_known: int
+    planned: bool
+    running: int
+    failures: int
+
+
+def progress(state: RunState | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float) -> Progress:
+    """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name."""
+    return Progress(
+        run=run,
+        name=name,
+        size_bytes=size_bytes,
+        state=seen,
+        percent=100.0 if seen in ("complete", "partial") else max(floor, percent(state)) if state else floor,
+        done_ms=done_ms(state) if state else 0,
+        total_ms=sum(state.tasks.values()) if state else 0,
+        spans_done=len(state.answered) if state else 0,
+        spans_known=len(state.tasks) if state else 0,
+        planned=bool(state and state.planned),
+        running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
+        failures=len(state.evidence) if state else 0,
+    )
+
+
+def heard(status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0) -> Progress:
+    """How far a run is by what its leader says of it."""
+    return Progress(
+        run=run,
+        name=name,
+        size_bytes=size_bytes,
+        state=seen,
+        percent=100.0 if seen in ("complete", "partial") else max(floor, status.percent) if status else floor,
+        done_ms=status.done_ms if status else 0,
+        total_ms=status.total_ms if status else 0,
+        spans_done=status.spans_done if status else 0,
+        spans_known=status.spans_known if status else 0,
+        planned=bool(status and status.planned),
+        running=status.running if status else 0,
+        failures=status.failures if status else 0,
+    )
+
+
+def waiting(state: RunState) -> int:
+    """Spans that are cut and have neither a result nor a job: work that needs no more intake."""
+    busy = {view.span for view in state.jobs}
+    return sum(1 for span in state.tasks if span not in state.answered and span not in busy)
+
+
+def done_ms(state: RunState) -> int:
+    """Audio transcribed so far, running jobs by what they say of themselves."""
+    finished = sum(length for span, length in state.tasks.items() if span in state.answered)
+    running = sum(
+        min(view.progress_ms, state.tasks.get(view.span, 0))
+        for view in state.jobs
+        if view.span is not None and view.span not in state.answered
+    )
+    return finished + running
+
+
+def percent(state: RunState) -> float:
+    """Progress by audio: 5 while the file is being cut, 10 to 90 while it is transcribed."""
+    total = sum(state.tasks.values())
+    if not state.planned or not total:
+        return 5.0
+    return 10.0 + 80.0 * done_ms(state) / total

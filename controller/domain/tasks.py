@@ -1,0 +1,60 @@
+"""The task of a chunk: written here for the intake, and compared here with what lies in the store.
+
+Touches: nothing. All of a task but its audio follows from the run's record and the span, so a task that was changed in
+the store (another model folder, another place for its result) is recognised.
+"""
+
+from __future__ import annotations
+
+from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
+from controller.domain.degradation import degrade
+from controller.domain.documents import RunRecord
+from controller.domain.keys import RunKeys
+from controller.domain.plan import longest_chunk_ms
+
+LANGUAGE_MIN_SPEECH_MS = 3_000
+"""Less speech than this does not decide a run's language: Whisper is sure of itself even on a breath."""
+
+
+def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, direct: bool) -> ChunkTask:
+    """The task of *span*. *direct*: its run was planned as a single chunk."""
+    keys = RunKeys(record.run)
+    return ChunkTask(
+        run=record.run,
+        span=span,
+        audio_key=keys.audio(span),
+        audio_ms=audio_ms,
+        pcm_sha256=pcm_sha256,
+        result_prefix=keys.results_of(span),
+        language_key=keys.language,
+        language_note_key=keys.language_note(span),
+        # The only chunk there is has nobody to pass the decision to.
+        language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
+        options=_chunk_options(record.options, direct=direct),
+        seed=int(sha256_hex(f"{record.run}/{span}".encode())[:8], 16) >> 1,
+    )
+
+
+def degraded_task(task: ChunkTask, rung: int) -> ChunkTask:
+    """The same task with options *rung* steps cheaper."""
+    return task.model_copy(update={"options": degrade(task.options, rung)})
+
+
+def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:
+    """Whether *task* is what an intake of this run would have written for *span*."""
+    if task.audio_ms > longest_chunk_ms(record.plan):
+        return False
+    # How many threads it takes changes speed alone: another command may have written it.
+    speed = {name: getattr(task.options, name) for name in UNHASHED}
+    record = record.model_copy(update={"options": record.options.model_copy(update=speed)})
+    return any(
+        task == chunk_task(record, span, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256, direct=direct)
+        for direct in (False, True)
+    )
+
+
+def _chunk_options(options: TranscribeOptions, *, direct: bool) -> TranscribeOptions:
+    """int8 for chunks unless something else was asked for: a direct job has the device to itself."""
+    if options.compute_type == "auto" and not direct:
+        return options.model_copy(update={"compute_type": "int8"})
+    return options

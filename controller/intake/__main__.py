@@ -1,0 +1,190 @@
+"""The intake job: media → chunk audio, tasks, plan.
+
+Touches: the media file, ffmpeg (through ``media``), the store. One pass over the decoded audio in constant memory:
+levels go to the planner, samples to the open chunk, and a chunk's task is put as soon as its end is known, so the
+first chunk job starts while the rest is still being cut. Started again, it decodes from the beginning, takes stored
+tasks as given and puts only what is missing.
+
+    python -m controller.intake --store URL --task KEY --task-sha256 HEX
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from chunk_job import process
+from chunk_job.contract import ChunkResult, ChunkTask, longest_result_bytes, sha256_hex
+from chunk_job.crashpoint import reach
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
+from chunk_job.store.base import ObjectMissing, Store
+from chunk_job.store.open_store import open_store
+from controller.domain import stored_documents
+from controller.domain.documents import Request, RunRecord, Source
+from controller.domain.keys import RunKeys, parse_result, parse_task
+from controller.domain.tasks import chunk_task
+from controller.errors import EnvironmentProblem, MediaProblem
+from controller.intake import source
+from controller.intake.cutter import Cutter, named
+from controller.intake.ffmpeg import probe
+
+log = logging.getLogger("stenofleet.intake")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A task that was in the store before this pass, and the digest of its object."""
+
+    task: ChunkTask
+    digest: str
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Do the intake the arguments name and leave the process."""
+    process.start_logging()
+    parser = process.JobArgumentParser(prog="python -m controller.intake", description="Cut one media file.")
+    process.add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    if not (arguments.store and arguments.task and arguments.task_sha256):
+        parser.error("--store, --task and --task-sha256 are needed")
+    faulthandler.enable()
+    process.hold_lifeline(arguments.lifeline)
+
+    def work() -> None:
+        try:
+            run_intake(open_store(arguments.store), arguments.task, task_sha256=arguments.task_sha256)
+        except MediaProblem as error:
+            raise JobError(ExitCode.BAD_INPUT, error.summary, error.advice) from error
+        except EnvironmentProblem as error:
+            raise JobError(ExitCode.CONFIG, error.summary, error.advice) from error
+
+    process.leave(process.work(work, arguments.termination_log))
+
+
+def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
+    """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
+    raw = store.get(key, max_bytes=Request.max_bytes)
+    if sha256_hex(raw) != task_sha256:
+        raise _changed(f"request {key} is not the one this job was made for")
+    request = stored_documents.parse(Request, key, raw)
+    record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
+    if sha256_hex(record_raw) != request.record_sha256:
+        raise _changed(f"run record {request.record_key} is not the one the request names")
+    record = stored_documents.parse(RunRecord, request.record_key, record_raw)
+    source.check_unchanged(request.source)
+    with source.at_hand(request.source) as path, named(request.source):
+        # Once more where a task was found that these media do not give, and was removed.
+        if not _cut_and_put(store, record, request.source, path) and not _cut_and_put(
+            store, record, request.source, path
+        ):
+            raise JobError(
+                ExitCode.STORE_UNAVAILABLE,
+                f"tasks of run {record.run} change while they are written",
+                "check who else writes to the store",
+            )
+
+
+def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
+    """Put the audio and tasks that are missing, and the plan. False: a stored task was wrong and is removed."""
+    keys = RunKeys(record.run)
+    cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
+    known = _stored_tasks(store, keys)
+    answered = _answered(store, keys, known)
+    cut = {entry.key for entry in store.list(keys.audios)}
+    skip = frozenset(
+        span for span, stored in known.items() if 0 in stored and (span in answered or keys.audio(span) in cut)
+    )
+    spans = []
+    whole = True
+    with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
+        for chunk in cutter.chunks(Path(scratch), skip=skip):
+            index = chunk.span.index
+            task = chunk_task(
+                record,
+                index,
+                audio_ms=chunk.span.audio_ms,
+                pcm_sha256=chunk.pcm_sha256,
+                direct=cutter.direct,
+            )
+            stored = known[index].get(0) if index in known else None
+            if stored and stored.task != task:
+                if index in answered:
+                    raise _other_audio(index)
+                _remove_chunk(store, keys, index, known[index])
+                whole = whole and chunk.audio is not None
+            if chunk.audio:
+                store.put_file(keys.audio(index), chunk.audio)
+                chunk.audio.unlink()
+            reach(f"intake.audio.{index:05d}")
+            if chunk.audio and not (stored and stored.task == task):
+                source.check_unchanged(src)
+                store.put(keys.task(index), task.encode())
+            reach(f"intake.task.{index:05d}")
+            spans.append(chunk.span)
+            log.info("span %d ends at %d ms (%s)", index, chunk.span.end_ms, chunk.span.cut)
+    source.check_unchanged(src)
+    for index in known.keys() - {span.index for span in spans}:
+        # Of another plan, or of nobody: every task that stays is one of the plan.
+        _remove_chunk(store, keys, index, known[index])
+    if whole:
+        store.put(keys.plan, cutter.plan(record.run, spans).encode())
+        reach("intake.planned")
+    return whole
+
+
+def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
+    """The tasks that are in the store, by span and rung; what is no task is not there."""
+    found: dict[int, dict[int, _Stored]] = {}
+    for entry in store.list(keys.tasks):
+        if key := parse_task(entry.key):
+            with contextlib.suppress(DocumentInvalid, ObjectMissing):
+                raw = store.get(entry.key, max_bytes=ChunkTask.max_bytes)
+                task = stored_documents.parse(ChunkTask, entry.key, raw)
+                found.setdefault(key.span, {})[key.rung] = _Stored(task=task, digest=sha256_hex(raw))
+    return found
+
+
+def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Stored]]) -> set[int]:
+    """Spans whose audio is unnecessary, because there is a valid result for one of their tasks."""
+    answered: set[int] = set()
+    for entry in store.list(keys.results):
+        found = parse_result(entry.key)
+        if found is None or found.span in answered or found.span not in known:
+            continue
+        stored = known[found.span]
+        audio_ms = next(iter(stored.values())).task.audio_ms
+        digests = frozenset(one.digest for one in stored.values())
+        with contextlib.suppress(DocumentInvalid, ObjectMissing):
+            data = store.get(entry.key, max_bytes=longest_result_bytes(audio_ms))
+            ChunkResult.read(data, run=keys.run, span=found.span, task_sha256=digests, audio_ms=audio_ms)
+            answered.add(found.span)
+    return answered
+
+
+def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) -> None:
+    """Take a chunk's audio and tasks out of the store."""
+    store.delete(keys.audio(span))
+    for rung in sorted(rungs, reverse=True):
+        store.delete(keys.task(span, rung))
+
+
+def _changed(what: str) -> JobError:
+    return JobError(ExitCode.STORE_UNAVAILABLE, what, "see who else writes to the store; the same command tries again")
+
+
+def _other_audio(span: int) -> JobError:
+    return JobError(
+        ExitCode.CONFIG,
+        f"span {span} decodes to other audio than when this run began",
+        "ffmpeg has changed meanwhile; use --force to start a new run",
+    )
+
+
+if __name__ == "__main__":
+    main()

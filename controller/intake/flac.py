@@ -1,0 +1,75 @@
+"""Samples: their levels, and FLAC files of them.
+
+Touches: files, by the only client of soundfile's writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import soundfile
+
+from chunk_job.contract import SAMPLE_RATE
+from controller.domain.plan import FLOOR_DB, HOP_MS
+from controller.errors import EnvironmentProblem
+
+Pcm = np.ndarray[Any, np.dtype[np.int16]]
+"""Mono samples at 16 kHz."""
+
+HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
+
+
+class FlacWriter:
+    """A FLAC file of 16 kHz mono samples, with the digest of what went in."""
+
+    def __init__(self, path: Path | None) -> None:
+        """*path* None: only count and digest, for a chunk whose audio is not needed again.
+
+        Writing raises :class:`EnvironmentProblem` where there is no room.
+        """
+        self._path = path
+        self._file = path and soundfile.SoundFile(
+            path, mode="w", samplerate=SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16"
+        )
+        self._digest = hashlib.sha256()
+        self.samples = 0
+
+    def write(self, pcm: Pcm) -> None:
+        """Append samples."""
+        self._digest.update(pcm.data)
+        self.samples += len(pcm)
+        if self._file:
+            with self._room():
+                self._file.write(pcm)
+
+    def close(self) -> str:
+        """Finish the file; the digest of its samples."""
+        if self._file:
+            with self._room():
+                self._file.close()
+        return self._digest.hexdigest()
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise EnvironmentProblem(
+                f"chunk audio cannot be written to {self._path and self._path.parent}: {error}",
+                "free space there, or point TMPDIR (a local run: --store) to a folder with room",
+            ) from error
+
+
+def levels(pcm: Pcm) -> list[float]:
+    """One RMS level in dB of full scale for every 20 ms, the last one over what is left."""
+    spare = -len(pcm) % HOP_SAMPLES
+    samples = (np.pad(pcm, (0, spare)) if spare else pcm).astype(np.float32).reshape(-1, HOP_SAMPLES)
+    power = np.einsum("ij,ij->i", samples, samples) / (HOP_SAMPLES * 32768.0**2)
+    if spare:
+        power[-1] *= HOP_SAMPLES / (HOP_SAMPLES - spare)
+    return cast("list[float]", np.maximum(10 * np.log10(np.maximum(power, 1e-12)), FLOOR_DB).tolist())

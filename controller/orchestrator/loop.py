@@ -1,0 +1,233 @@
+"""The loop over one or many runs: read, observe, decide, act, merge, write.
+
+Touches: through its edges, the store and the runner; a thread, for a farewell that may take too long. It keeps no
+opinion about retries, times or budgets: those are ``decide``'s. Every run is led by one process; another one that asks
+for the same run follows it and gives the same verdict, or takes over when the leader dies. What one run alone cannot
+reach costs that run time, and the others none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store, StoreUnavailable
+from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
+from controller.domain.policy import RetryPolicy
+from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
+from controller.leadership.store_lease import LeadKeeper
+from controller.orchestrator.outages import Outage, Unavailable
+from controller.orchestrator.reconciler import LoopRun
+
+_SPARE_RUNS = 2
+"""Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""
+
+_STATUS_S = 2.0
+_CLOSE_S = 3.0
+"""How long an interrupted command may take to say that it is, and to close: a pod has a minute, people less."""
+
+
+def drive(
+    tickets: Sequence[Ticket],
+    *,
+    store: Store,
+    runner: Runner,
+    policy: RetryPolicy,
+    window: int,
+    reporter: Reporter,
+    clock: Clock,
+) -> list[Settled]:
+    """Bring all runs to their ends, at most *window* chunk jobs at a time over all of them.
+
+    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
+    policy's patience before any run has ended; both leave runs that the same command resumes.
+    """
+    keeper = LeadKeeper()
+    runs = [
+        LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper) for ticket in tickets
+    ]
+    outage = Outage(policy, reporter, clock)
+    hurried = True
+    try:
+        _loop(runs, runner, policy, window, reporter, clock, outage)
+        hurried = False
+    except Stopped as stopped:
+        raise Interrupted(stopped.number) from None
+    except (JobError, ClusterUnavailable) as error:
+        if all(run.settled is None for run in runs):
+            raise EnvironmentProblem(error.summary, error.advice) from error
+        for run in runs:
+            run.give_up(error)
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
+    finally:
+        _farewell(runs, runner, hurried=hurried, store_away=outage.of_store)
+        keeper.close()
+    return [run.settled for run in runs if run.settled is not None]
+
+
+def _loop(
+    runs: Sequence[LoopRun],
+    runner: Runner,
+    policy: RetryPolicy,
+    window: int,
+    reporter: Reporter,
+    clock: Clock,
+    outage: Outage,
+) -> None:
+    """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
+    opening = _Opening()
+    while any(run.settled is None for run in runs):
+        number = clock.signal()
+        if number is not None:
+            within(_CLOSE_S, partial(_look_once_more, runs))
+            if all(run.settled is not None for run in runs):
+                return
+            raise Interrupted(number)
+        with outage.bridged():
+            _tick(runs, runner, policy, window, clock.now_ms(), opening)
+        if outage.of_cluster:
+            for run in runs:
+                run.linger()
+        reporter.show([run.progress() for run in runs])
+        if any(run.settled is None for run in runs):
+            clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
+
+
+def _look_once_more(runs: Sequence[LoopRun]) -> None:
+    for run in runs:
+        run.last_look()
+
+
+def _farewell(runs: Sequence[LoopRun], runner: Runner, *, hurried: bool, store_away: bool) -> None:
+    """Say in the store that nobody works on these runs any more, and give up their leads.
+
+    *hurried*: after a signal or an outage neither takes long, whatever is away.
+    """
+
+    def interrupt() -> None:
+        for run in runs:
+            with contextlib.suppress(JobError):
+                run.interrupt()
+
+    if not hurried:
+        interrupt()
+        runner.close(leave=False)
+        return
+    if not store_away:
+        within(_STATUS_S, interrupt)
+    within(_CLOSE_S, lambda: runner.close(leave=True))
+
+
+def within(seconds: float, do: Callable[[], None]) -> None:
+    """Do it, and wait no longer than so for it: a server that is away must not hold a process that ends."""
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(seconds)
+
+
+@dataclass
+class _Ticked:
+    """What came of one tick: how many runs could do what was due, and which could not reach something."""
+
+    worked: int = 0
+    failed: list[tuple[LoopRun, Unavailable]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def of(self, run: LoopRun) -> Iterator[None]:
+        """One run's part of the tick; what it could not reach is kept."""
+        try:
+            yield
+        except (StoreUnavailable, ClusterUnavailable) as error:
+            self.failed.append((run, error))
+
+    def settle(self, policy: RetryPolicy, now_ms: int) -> None:
+        """Let failed runs wait where others worked; raise the first error where none could work at all."""
+        for run, error in self.failed:
+            if not self.worked and not run.in_trouble:
+                raise error
+            run.postpone(error, policy, now_ms=now_ms)
+
+
+@dataclass
+class _Opening:
+    """How many runs the next tick may open: one before the first job, then as many as there is work for.
+
+    Opening a run costs several requests to its store: with a large window, hundreds of them would hold the first job.
+    """
+
+    wanted: int = 1
+
+    def plan(self, *, startable: int, spare: int, opened: int) -> None:
+        """*startable* intakes could be started now, *spare* runs wait for theirs, of *opened* in all.
+
+        Not more at once than are open already: what the first ones turn out to need comes before the next ones.
+        """
+        self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
+
+
+def _tick(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int, opening: _Opening
+) -> None:
+    """One look at every run, in the order they were asked for; the first ones fill the window."""
+    ticked = _Ticked()
+    due = [run for run in runs if run.settled is None and run.is_due(now_ms)]
+    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
+    unopened = window + 1 - sum(1 for run in due if run.open)
+    startable, spare = _look(due, runner, policy, window, ticked, unopened=min(opening.wanted, unopened))
+    for run in due:
+        # Whether the store is away, or only what these runs need, another run shows.
+        if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
+            break
+        if not run.open and run not in [failed for failed, _ in ticked.failed]:
+            _look([run], runner, policy, window, ticked, unopened=1)
+    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
+    ticked.settle(policy, now_ms)
+
+
+def _look(
+    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, ticked: _Ticked, *, unopened: int
+) -> tuple[int, int]:
+    """Open up to *unopened* more of *runs*, and do what is due in those that are open.
+
+    How many intakes could still be started, and how many open runs have none yet.
+    """
+    prepared = _prepare(runs, ticked, unopened=unopened)
+    # After the leads are clear: a run that begins may have jobs of a controller before us.
+    jobs = runner.observe()
+    # One whose node is silent holds no place: its second attempt would wait for it, where it is the only one.
+    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None and not view.lost))
+    intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
+    ahead = spare = 0
+    for run in prepared:
+        if not run.ready:
+            ticked.worked += 1
+            continue
+        mine = [view for view in jobs if view.run == run.id]
+        submitted: list[bool] = []
+        with ticked.of(run):
+            # Cut the next file only when workers would soon be idle: chunks of a hundred files need not lie around.
+            run.tick(mine, policy, submitted, room=room, intake_room=intake_room if ahead < window else 0)
+            ticked.worked += 1
+        room -= submitted.count(False)
+        intake_room -= submitted.count(True)
+        ahead += run.waiting()
+        spare += run.unbegun and not submitted
+    return max(0, intake_room) if ahead < window else 0, spare
+
+
+def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:
+    """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
+    prepared = []
+    for run in runs:
+        if run.open or unopened > 0:
+            was_open = run.open
+            with ticked.of(run):
+                run.prepare()
+                prepared.append(run)
+            unopened -= run.open and not was_open
+    return prepared

@@ -1,0 +1,112 @@
+"""Jobs that the API server would not take: which of them are posted again, and when.
+
+Touches: nothing; the time is an argument. Most Jobs are refused alike, for a used-up quota above all: so those of one
+class wait together, one of them is posted to see whether it is taken now, and then the others follow.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from controller.domain.failures import FailureClass
+from controller.domain.jobs import Job
+from controller.runners.kubernetes.labels import job_name
+from controller.runners.kubernetes.startup_diagnosis import Stuck, refused
+
+_PAUSE_MS, _LONGEST_PAUSE_MS = 3_000, 60_000
+
+
+@dataclass(kw_only=True)
+class _Pause:
+    """Until when no Job of a class is posted again."""
+
+    length_ms: int = 0
+    due_ms: int = 0
+    tries: int = 0
+
+    def begin(self, now_ms: int, *, stuck: Stuck) -> None:
+        """One more refusal: twice as long as before, a part of it by chance, so that controllers do not meet."""
+        longest_ms = min(_PAUSE_MS << min(self.tries, 20), _LONGEST_PAUSE_MS)
+        self.tries += 1
+        self.length_ms = round(longest_ms * random.uniform(0.5, 1.0))
+        self.due_ms = now_ms + self.length_ms
+        end_ms = stuck.since_ms + (stuck.patience_ms or 0)
+        if now_ms < end_ms < self.due_ms:
+            # Once more before the wait counts as a failure: the cause may be gone by now.
+            self.due_ms, self.length_ms = end_ms, end_ms - now_ms
+
+    def is_over(self, now_ms: int) -> bool:
+        """Also where the clock was set back."""
+        return not 0 < self.due_ms - now_ms <= self.length_ms
+
+
+@dataclass
+class Refusals:
+    """The refused Jobs of one namespace, by name."""
+
+    _waiting: dict[str, tuple[Job, Stuck]] = field(default_factory=dict)
+    """In the order in which they are posted again: one that is refused once more goes to the end."""
+    _pauses: dict[FailureClass, _Pause] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the Job of that name waits."""
+        return name in self._waiting
+
+    def __iter__(self) -> Iterator[tuple[Job, Stuck]]:
+        """All that wait, and why."""
+        return iter(list(self._waiting.values()))
+
+    def add(self, job: Job, message: str, *, now_ms: int) -> None:
+        """The server has refused *job* with this *message*."""
+        _, before = self._waiting.pop(job_name(job), (job, None))
+        stuck = refused(message, before=before, now_ms=now_ms)
+        self._waiting[job_name(job)] = (job, stuck)
+        pause = self._pauses.setdefault(stuck.diagnosis.failure, _Pause())
+        if pause.is_over(now_ms):  # of several that are refused at one tick the first counts
+            pause.begin(now_ms, stuck=stuck)
+        self._keep_pauses()
+
+    def hold_back(self, job: Job, *, now_ms: int) -> bool:
+        """Whether *job*, which is new, waits behind others without being posted.
+
+        Only where their turn comes when something else ends: none of them fails by waiting, so what was never posted
+        does not either.
+        """
+        for _, stuck in self._waiting.values():
+            if stuck.patience_ms is None:
+                self._waiting[job_name(job)] = (job, replace(stuck, since_ms=now_ms))
+                return True
+        return False
+
+    def due(self, now_ms: int) -> Iterator[list[Job]]:
+        """For each class whose pause is over, its Jobs: the first is to be posted, each other one after a success."""
+        for failure, pause in list(self._pauses.items()):
+            if pause.is_over(now_ms):
+                yield [job for job, stuck in self._waiting.values() if stuck.diagnosis.failure is failure]
+
+    def taken(self, name: str) -> None:
+        """The server has taken that Job: what is refused next is a refusal of its own."""
+        _, stuck = self._waiting[name]
+        self._pauses.pop(stuck.diagnosis.failure, None)
+        self.drop(name)
+
+    def hurry(self) -> None:
+        """Something was freed: the next tick posts again."""
+        self._pauses = {failure: _Pause() for failure in self._pauses}
+
+    def drop(self, name: str) -> None:
+        """Do not post that Job any more."""
+        del self._waiting[name]
+        self._keep_pauses()
+
+    def forget(self, run: str) -> None:
+        """Do not post any Job of *run* any more."""
+        self._waiting = {name: it for name, it in self._waiting.items() if it[0].run != run}
+        self._keep_pauses()
+
+    def _keep_pauses(self) -> None:
+        """One for every class of what waits, and no others: without one nothing of that class would be posted."""
+        classes = {stuck.diagnosis.failure for _, stuck in self._waiting.values()}
+        self._pauses = {failure: self._pauses.get(failure, _Pause()) for failure in classes}

@@ -1,0 +1,300 @@
+"""A run's tasks and what answers them: reads both, validates them once, and says which result counts.
+
+Touches: the store. What is remembered between two looks is only what was read there and can be read again. A task that
+no intake of this run can have written, or that the plan does not have, is removed and its chunk cut again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from chunk_job.contract import ChunkResult, ChunkTask, Language, Usage, longest_result_bytes, sha256_hex
+from chunk_job.errors import DocumentInvalid
+from chunk_job.store.base import ObjectMissing, Store
+from controller.domain import failures, stored_documents, tasks
+from controller.domain.documents import RunRecord, Winner
+from controller.domain.jobs import JobView
+from controller.domain.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
+from controller.domain.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """A task that was read and belongs to the run."""
+
+    task: ChunkTask
+    digests: dict[int, str] = field(default_factory=dict)
+    """Of the objects whose results count, by rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What is needed of a winner later; it may be megabytes and is not read again for it."""
+
+    speech_ms: int
+    language: str | None
+    language_probability: float
+    usage: Usage
+
+
+class ResultGone(Exception):
+    """A result that counted is gone from the store, or was changed."""
+
+    def __init__(self, key: ResultKey, reason: str) -> None:
+        super().__init__(f"it was there once, and is gone or changed: {reason}")
+        self.key = key
+
+
+class Answers:
+    """The spans of one run: which there are, and which have a valid result."""
+
+    def __init__(self, store: Store, record: RunRecord, *, keep_audio: bool) -> None:
+        """*keep_audio*: else a chunk's audio goes with its first valid result."""
+        self._store = store
+        self._record = record
+        self._keys = RunKeys(record.run)
+        self._keep_audio = keep_audio
+        self._tasks: dict[int, _Task] = {}
+        self._winners: dict[int, ResultKey] = {}
+        self._spent: dict[int, Spent] = {}
+        self._invalid: dict[str, str] = {}
+        self.plan: Plan | None = None
+        """The run's plan, once the tasks are exactly its spans."""
+        self.attempts: dict[int, int] = {}
+        """Highest attempt of a span that left a result, valid or not."""
+        self._early: dict[int, set[ResultKey]] = {}
+        """Results that were listed while their task was not there."""
+        self.removed: frozenset[int] = frozenset()
+        """Spans whose task was removed and not seen since."""
+        self.refused: list[str] = []
+        """What was found and not believed, in sentences."""
+
+    def __contains__(self, span: int | None) -> bool:
+        return span in self._winners
+
+    @property
+    def planned(self) -> bool:
+        """Whether the tasks are all there will be."""
+        return self.plan is not None
+
+    @property
+    def tasks(self) -> dict[int, int]:
+        """Span → length of its audio in ms, for every task."""
+        return {span: known.task.audio_ms for span, known in self._tasks.items()}
+
+    @property
+    def answered(self) -> frozenset[int]:
+        """Spans with a valid result."""
+        return frozenset(self._winners)
+
+    @property
+    def answered_by(self) -> dict[int, int]:
+        """Span → attempt of the result that counts."""
+        return {span: key.attempt for span, key in self._winners.items()}
+
+    def audio_ms(self, span: int) -> int:
+        """Length of the span's audio."""
+        return self._tasks[span].task.audio_ms
+
+    def digest(self, span: int, rung: int = 0) -> str:
+        """Digest of the span's task as it was read or written: what its job must find."""
+        return self._tasks[span].digests[rung]
+
+    def answer(self, span: int) -> tuple[ResultKey, Spent] | None:
+        """The result that counts and what it took; None where there is none."""
+        return (self._winners[span], self._spent[span]) if span in self._winners else None
+
+    def language(self) -> Language | None:
+        """The language that the results there are were transcribed in; None where none of them tells."""
+        for span in sorted(self._spent):
+            spent = self._spent[span]
+            if spent.language is not None:
+                return Language(
+                    language=spent.language,
+                    probability=spent.language_probability,
+                    speech_ms=spent.speech_ms,
+                    span=span,
+                )
+        return None
+
+    def warnings(self) -> tuple[str, ...]:
+        """What the intake found wrong with the recording; nothing where the plan is not known."""
+        plan = self.plan or stored_documents.valid(self._store, Plan, self._keys.plan)
+        return plan.warnings if plan else ()
+
+    def read(self) -> None:
+        """Everything: at the beginning of a round."""
+        self.read_tasks()
+        self.read_results()
+        self._drop_uncut()
+
+    def read_tasks(self) -> None:
+        """Tasks that were not seen before, and whether they are all."""
+        # The plan before the tasks: when it is there, so are they all.
+        try:
+            plan = stored_documents.find(self._store, Plan, self._keys.plan)
+        except DocumentInvalid:
+            plan = None
+            self._drop_plan()
+        listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
+        # A task before the same with degraded options, which are judged by it.
+        for found in sorted(listed):
+            if found.span not in self._tasks or found.rung not in self._tasks[found.span].digests:
+                self._read_task(found)
+        for span in self._tasks.keys() - {found.span for found in listed if not found.rung}:
+            self._forget(span)
+        self.plan = plan if plan and self._is_all(plan) else None
+        if plan and not self.plan:
+            self._drop_plan()
+
+    def read_new_tasks(self) -> None:
+        """What an intake that works now has put since: it cuts in order, so one missing key says that this is all."""
+        if self._store.stat(self._keys.plan) is not None:
+            self.read_tasks()
+            return
+        span = 0
+        while span in self._tasks or self._read_task(TaskKey(span=span, rung=0)):
+            span += 1
+
+    def read_results(self, span: int | None = None) -> None:
+        """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
+        for entry in self._store.list(self._keys.results if span is None else self._keys.results_of(span)):
+            key = parse_result(entry.key)
+            if key is None:
+                continue
+            # Its number is used, whatever it holds.
+            self.attempts[key.span] = max(self.attempts.get(key.span, 0), key.attempt)
+            if key.span in self._tasks:
+                self._read_result(key)
+            else:
+                self._early.setdefault(key.span, set()).add(key)
+
+    def _read_result(self, key: ResultKey) -> None:
+        """Validate a result that was not seen before; of a span whose task is known."""
+        if key.key in self._invalid or (key.span in self._winners and self._winners[key.span] <= key):
+            return
+        try:
+            result, _ = self._result(key)
+        except ObjectMissing:
+            return
+        except DocumentInvalid as error:
+            self._invalid[key.key] = error.summary
+            return
+        self._winners[key.span] = key
+        self._spent[key.span] = Spent(
+            speech_ms=result.speech_ms,
+            language=result.language,
+            language_probability=result.language_probability,
+            usage=result.usage,
+        )
+        if not self._keep_audio:
+            self._store.delete(self._keys.audio(key.span))
+
+    def cut_again(self, span: int) -> None:
+        """Remove the span's task and audio, and with them the plan: the next intake writes them once more."""
+        if span in self._winners or span not in self._tasks:
+            return
+        self._drop_plan()
+        # The task last: without it nobody knows that its audio is to be written again.
+        degraded = [self._keys.task(span, rung) for rung in self._tasks[span].digests if rung]
+        for key in (*degraded, self._keys.audio(span)):
+            self._store.delete(key)
+        self._store.delete(self._keys.task(span))
+        self._forget(span)
+        self.removed |= {span}
+
+    def judged(self, view: JobView) -> JobView:
+        """A job that left an invalid result failed for that."""
+        if view.phase != "ended" or view.span is None or view.span in self._winners:
+            return view
+        prefix = f"{self._keys.results_of(view.span)}a{view.attempt}-"
+        reason = next((why for key, why in self._invalid.items() if key.startswith(prefix)), None)
+        return replace(view, diagnosis=failures.invalid_result(reason)) if reason else view
+
+    def degraded(self, span: int, rung: int) -> str:
+        """Key of the span's task with options *rung* steps cheaper, which is put where it is not there yet."""
+        key = self._keys.task(span, rung)
+        known = self._tasks[span]
+        if rung not in known.digests:
+            raw = tasks.degraded_task(known.task, rung).encode()
+            self._store.put(key, raw)
+            known.digests[rung] = sha256_hex(raw)
+        return key
+
+    def winning(self) -> Iterator[tuple[Winner, ChunkResult]]:
+        """The results that count, in order, read again one at a time.
+
+        Raises :class:`ResultGone` for one that was valid once; its span has no result then.
+        """
+        for span in sorted(self._winners):
+            try:
+                result, data = self._result(self._winners[span])
+            except (ObjectMissing, DocumentInvalid) as error:
+                key = self._winners.pop(span)
+                del self._spent[span]
+                self._invalid[key.key] = error.summary
+                raise ResultGone(key, error.summary) from error
+            yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
+
+    def _read_task(self, found: TaskKey) -> bool:
+        """Remember a task that is in the store and belongs to the run; one that does not is removed."""
+        key = self._keys.task(found.span, found.rung)
+        try:
+            raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
+            task = stored_documents.parse(ChunkTask, key, raw)
+        except ObjectMissing:
+            return False
+        except DocumentInvalid as error:
+            self._refuse(key, error.summary)
+            return False
+        known = self._tasks.get(found.span)
+        if not found.rung and tasks.belongs(task, self._record, found.span):
+            self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
+            self.removed -= {found.span}
+            for early in sorted(self._early.pop(found.span, ())):
+                self._read_result(early)
+        elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
+            known.digests[found.rung] = sha256_hex(raw)
+        else:
+            self._refuse(key, "no intake of this run has written it")
+            return False
+        return True
+
+    def _refuse(self, key: str, why: str) -> None:
+        self.refused.append(f"{key} is not believed and removed: {why}")
+        self._store.delete(key)
+
+    def _is_all(self, plan: Plan) -> bool:
+        """Whether the tasks are exactly the spans of *plan*."""
+        lengths = {span.index: span.audio_ms for span in plan.spans}
+        return self.tasks == lengths
+
+    def _drop_plan(self) -> None:
+        self._store.delete(self._keys.plan)
+        self.plan = None
+
+    def _forget(self, span: int) -> None:
+        for kept in (self._tasks, self._winners, self._spent):
+            kept.pop(span, None)
+
+    def _drop_uncut(self) -> None:
+        """A task promises that its audio lies there. Where it does not any more, the intake cuts it once more."""
+        cut = {entry.key for entry in self._store.list(self._keys.audios)}
+        for span in sorted(self._tasks):
+            if span not in self._winners and self._keys.audio(span) not in cut:
+                self.cut_again(span)
+
+    def _result(self, key: ResultKey) -> tuple[ChunkResult, bytes]:
+        known = self._tasks[key.span]
+        data = self._store.get(key.key, max_bytes=longest_result_bytes(known.task.audio_ms))
+        result = ChunkResult.read(
+            data,
+            run=self._keys.run,
+            span=key.span,
+            task_sha256=frozenset(known.digests.values()),
+            audio_ms=known.task.audio_ms,
+        )
+        if (result.attempt, result.uid) != (key.attempt, key.uid):
+            raise DocumentInvalid(f"result of attempt {result.attempt}-{result.uid} lies under another name")
+        return result, data

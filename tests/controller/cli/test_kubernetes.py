@@ -1,0 +1,374 @@
+"""The commands for a cluster as far as they need none: options, refusals, evidence, watching, the doctor at home."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.store.files import FileStore
+from controller import cli, demo
+from controller.cli import doctor, kubernetes, watch
+from controller.domain.documents import Evidence, Outcome, Status
+from controller.domain.keys import RunKeys
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.runners.kubernetes.manifest import JobOptions
+from tests import fakes
+
+RUN = fakes.RUN
+KEYS = RunKeys(RUN)
+
+
+class Shared(FileStore):
+    """A store that pods could reach."""
+
+    remote = True
+
+    def __init__(self, **environment: str) -> None:
+        super().__init__(Path("/somewhere"))
+        self.environment = environment
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
+    store = FileStore(tmp_path / "store")
+    monkeypatch.setenv("STENOFLEET_STORE", store.url)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    return store
+
+
+def put_status(
+    store: FileStore,
+    *,
+    state: Any = "running",
+    running: int = 2,
+    percent: float = 40.0,
+    marker: Any = None,
+    age_s: int = 0,
+) -> None:
+    store.put(KEYS.record, fakes.record().encode())
+    status = Status(
+        run=RUN, name="talk.mp4", state=state, percent=percent, spans_done=1, spans_known=3, planned=True,
+        running=running, failures=0, updated_ms=time.time_ns() // 1_000_000 - age_s * 1000,
+    )  # fmt: skip
+    store.put(KEYS.status, status.encode())
+    if marker:
+        outcome = Outcome(run=RUN, verdict=marker, round="0000cafe", summary="so it was", advice="")
+        store.put(KEYS.marker(marker), outcome.encode())
+
+
+# ---------------------------------------------------------------- options
+
+
+def options_made(*arguments: str, wanted: TranscribeOptions | None = None, **environment: str) -> JobOptions:
+    """What the cluster's jobs look like after these words on the command line."""
+    seen: dict[str, Any] = {}
+
+    @kubernetes.options
+    def command(**given: Any) -> None:
+        seen.update(given)
+
+    import click
+
+    click.command()(command)(args=list(arguments), standalone_mode=False)
+    cluster, rest = kubernetes.divided(seen, "kubernetes")
+    assert cluster is not None
+    assert rest == {}
+    store = Shared(**environment)
+    return kubernetes.job_options_of(store, wanted or TranscribeOptions(), namespace="team", cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    "spelled,field,value",
+    [
+        ("--chunk-image r/c:2", "chunk_image", "r/c:2"),
+        ("--intake-image r/i:2", "intake_image", "r/i:2"),
+        ("--image-pull-policy Always", "image_pull_policy", "Always"),
+        ("--image-pull-secret a --image-pull-secret b", "image_pull_secrets", ("a", "b")),
+        ("--s3-secret keys", "s3_secret", "keys"),
+        ("--job-s3-endpoint http://minio:9000", "s3_endpoint", "http://minio:9000"),
+        ("--s3-ca authorities", "s3_ca", "authorities"),
+        ("--model-claim models", "model_claim", "models"),
+        ("--model-image r/models:1", "model_image", "r/models:1"),
+        ("--model-path /mnt", "model_path", "/mnt"),
+        ("--gpu-resource nvidia.com/mig-1g.10gb", "gpu_resource", "nvidia.com/mig-1g.10gb"),
+        ("--gpus 2", "gpus", 2),
+        ("--job-memory 900", "memory_mb", 900),
+        ("--job-scratch 64", "scratch_mb", 64),
+        ("--node-selector a=b --node-selector c=d=e", "node_selector", {"a": "b", "c": "d=e"}),
+        (
+            "--toleration spot=yes:NoSchedule --toleration gpu --toleration odd:NoExecute",
+            "tolerations",
+            (
+                {"key": "spot", "operator": "Equal", "value": "yes", "effect": "NoSchedule"},
+                {"key": "gpu", "operator": "Exists"},
+                {"key": "odd", "operator": "Exists", "effect": "NoExecute"},
+            ),
+        ),
+        ("--priority-class low", "priority_class", "low"),
+        ("--runtime-class nvidia", "runtime_class", "nvidia"),
+        ("--queue speech", "queue", "speech"),
+        ("--service-account jobs", "service_account", "jobs"),
+        ("--job-env A=1", "env", {"A": "1"}),
+    ],
+)
+def test_an_option_is_what_a_job_is_made_of(spelled: str, field: str, value: object) -> None:
+    assert getattr(options_made(*spelled.split()), field) == value
+
+
+def test_what_is_not_said_is_the_jobs_own_default() -> None:
+    made = options_made()
+    version = made.version
+    plain = JobOptions(
+        chunk_image=f"stenofleet-chunk-job:{version}",
+        intake_image=f"stenofleet-controller:{version}",
+        store_url="file:///somewhere",
+        version=version,
+        namespace="team",
+        model_mb=1530,
+    )
+    assert made == plain
+
+
+@pytest.mark.parametrize("device,made", [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
+def test_on_a_cluster_a_job_is_for_a_gpu_unless_it_is_said(device: Any, made: str) -> None:
+    wanted = kubernetes.on_gpus(TranscribeOptions(device=device))
+    assert (wanted.device, options_made(wanted=wanted).device) == (made, made)
+
+
+def test_pods_find_s3_where_this_machine_does() -> None:
+    made = options_made(AWS_ENDPOINT_URL_S3="https://minio.example", AWS_REGION="here-1")
+    assert (made.s3_endpoint, made.s3_region) == ("https://minio.example", "here-1")
+
+
+def test_a_word_says_that_there_is_no_secret_for_an_empty_variable_counts_as_not_given() -> None:
+    assert options_made("--s3-secret", "none").s3_secret == ""
+    assert options_made("--s3-secret", "mine").s3_secret == "mine"
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_an_address_that_is_this_machine_to_itself_is_no_address_for_pods(host: str) -> None:
+    with pytest.raises(UsageProblem, match="that is this machine to itself") as refused:
+        options_made(AWS_ENDPOINT_URL_S3=f"http://{host}:9000")
+    assert "--job-s3-endpoint" in refused.value.advice
+
+
+@pytest.mark.parametrize("spelled", ["--node-selector a", "--job-env =b"])
+def test_a_pair_that_is_none_is_refused(spelled: str) -> None:
+    with pytest.raises(Exception, match="is no KEY=VALUE"):
+        options_made(*spelled.split())
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
+def test_a_secret_is_no_variable_that_everybody_reads(name: str) -> None:
+    with pytest.raises(Exception, match="belongs into the Secret") as refused:
+        options_made("--job-env", f"{name}=hush")
+    assert "hush" not in str(refused.value)
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageProblem, match="the address of S3 holds a user") as refused:
+        options_made("--job-s3-endpoint", "http://me:hush@minio:9000")
+    assert "hush" not in refused.value.summary + refused.value.advice
+
+
+@pytest.mark.process  # the client library asks the system for its kinds of sockets
+def test_a_folder_is_no_store_for_pods(
+    store: FileStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kubeconfig").write_text(
+        json.dumps(
+            {
+                "current-context": "c",
+                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+                "users": [{"name": "u", "user": {"token": "t"}}],
+            }
+        )
+    )
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    assert cli.run(["transcribe", str(demo.SAMPLE), "--runner", "kubernetes"]) == 2
+    said = capsys.readouterr().err
+    assert f"pods cannot reach {store.url}" in said
+    assert "--store s3://bucket/prefix" in said
+
+
+@pytest.mark.process  # as above
+def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
+    store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    put_status(store)
+    assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
+    said = capsys.readouterr().err
+    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, and there is no such file" in said
+    (tmp_path / "nothing").write_text("some text", encoding="utf-8")
+    assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
+    assert f"no cluster: {tmp_path / 'nothing'} cannot be used: " in capsys.readouterr().err
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
+    said = capsys.readouterr().err
+    assert "no cluster: KUBECONFIG is not set, and there is no ~/.kube/config" in said
+    assert "set KUBECONFIG to the file that kubectl uses" in said
+
+
+# ---------------------------------------------------------------- watch
+
+
+@pytest.mark.parametrize("end,code", [("complete", 0), ("partial", 4), ("failed", 5), ("cancelled", 8)])
+def test_who_watches_is_told_the_verdict_by_the_exit_code(
+    store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str, code: int
+) -> None:
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    put_status(store)
+
+    def settle() -> None:
+        if end == "cancelled":
+            store.put(KEYS.cancel, b"")
+        else:
+            put_status(store, marker=end)
+
+    timer = threading.Timer(0.2, settle)
+    timer.start()
+    assert cli.run(["watch", RUN[:6]]) == code
+    timer.join()
+    assert f"{RUN}: {end}" in capsys.readouterr().err
+
+
+def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
+    store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_SILENT_S", 0.3)
+    put_status(store)
+    began_s = time.monotonic()
+    reports = 0
+    stop = threading.Event()
+
+    def report() -> None:
+        nonlocal reports
+        while not stop.wait(0.05) and reports < 10:
+            reports += 1
+            put_status(store, percent=float(reports))
+
+    thread = threading.Thread(target=report)
+    thread.start()
+    assert cli.run(["watch", RUN]) == 3
+    stop.set()
+    thread.join()
+    assert reports == 10, "it was followed as long as somebody reported"
+    assert time.monotonic() - began_s >= 0.8
+    assert f"{RUN}: nobody has worked on it for three minutes: give its command again" in capsys.readouterr().err
+
+
+def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
+    store: FileStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["watch"]) == 0
+    assert f"nothing goes on in {store.url}" in capsys.readouterr().err
+    put_status(store, state="interrupted")
+    assert cli.run(["watch"]) == 0
+    assert "nothing goes on" in capsys.readouterr().err
+    put_status(store, age_s=40)  # its controller was killed
+    assert cli.run(["watch"]) == 0
+    assert "nothing goes on" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- logs
+
+
+def put_failure(store: FileStore, span: int | None, attempt: int, **said: Any) -> None:
+    evidence = Evidence(
+        round="0000cafe",
+        span=span,
+        attempt=attempt,
+        failure=said.get("failure", "OOM_KILLED"),
+        summary=said.get("summary", "too much"),
+        advice=said.get("advice", "give it more"),
+        details=said.get("details", ("the last line",)),
+        ended_ms=fakes.START_MS + attempt,
+        node=said.get("node", ""),
+    )
+    store.put(KEYS.failure(span, attempt, "0000cafe"), evidence.encode())
+
+
+def test_logs_tell_why_each_attempt_failed(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
+    put_status(store)
+    put_failure(store, None, 1, failure="BAD_INPUT", summary="no media", advice="")
+    put_failure(store, 1, 1, node="node-7", details=("a line", "with \x1b[31m colour"))
+    put_failure(store, 1, 2)
+    put_failure(store, 2, 1)
+    assert cli.run(["logs", RUN, "--chunk", "1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "chunk 1, attempt 1 on node-7: OOM_KILLED: too much",
+        "  what to do: give it more",
+        "  a line",
+        "  with \\x1b[31m colour",
+        "chunk 1, attempt 2: OOM_KILLED: too much",
+        "  what to do: give it more",
+        "  the last line",
+    ]
+    assert cli.run(["logs", RUN]) == 0
+    assert "intake, attempt 1: BAD_INPUT: no media" in capsys.readouterr().out
+    assert cli.run(["logs", RUN, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(item["span"], item["attempt"]) for item in document["failures"]] == [(None, 1), (1, 1), (2, 1), (1, 2)]
+    assert document["running"] == {}
+
+
+def test_logs_say_where_there_is_nothing_to_tell(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
+    put_status(store)
+    of = fakes.record()
+    for span in (0, 1):
+        store.put(KEYS.task(span), fakes.task(of, span).encode())
+    store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(of, 0)).encode())
+    for chunk, words in (("0", "it is transcribed"), ("1", "it has no result yet")):
+        assert cli.run(["logs", RUN, "--chunk", chunk]) == 0
+        assert f"no attempt of chunk {chunk} has failed; {words}" in capsys.readouterr().err
+    assert cli.run(["logs", RUN]) == 0
+    assert f"no attempt of run {RUN} has failed" in capsys.readouterr().err
+    assert cli.run(["logs", RUN, "--chunk", "9"]) == 2
+    assert f"run {RUN} has no chunk 9" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the doctor at home
+
+
+@pytest.mark.process
+def test_the_doctor_hears_a_word_on_this_machine_and_leaves_nothing(
+    store: FileStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["doctor", "--model", str(demo.MODEL), "--threads", "1", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [(check["name"], check["well"]) for check in checks] == [("store", True), ("model", True), ("probe", True)]
+    assert "heard 'one. two." in checks[-1]["found"]
+    assert list(store.list("")) == []
+
+
+@pytest.mark.process
+def test_the_doctor_stops_where_the_next_check_would_rest_on_what_is_missing(
+    store: FileStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["doctor", "--model", "tiny"]) == 3
+    said = capsys.readouterr().err
+    assert "ok    store: " in said
+    assert "FAIL  model: " in said
+    assert "--download" in said
+    assert "probe" not in said
+
+
+def test_a_doctor_may_fetch_the_model_too(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ensure(model: str, *, download: bool) -> None:
+        asked.append((model, download))
+        raise EnvironmentProblem("no hub")
+
+    monkeypatch.setattr(doctor, "ensure_model", ensure)
+    assert cli.run(["doctor", "--model", "tiny", "--download"]) == 3
+    assert asked == [("tiny", True)]

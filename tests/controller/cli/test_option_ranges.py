@@ -1,0 +1,171 @@
+"""Numbers on the command line: each has two bounds, and beyond them is a usage error that names the option."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+
+from chunk_job.contract import TranscribeOptions
+from controller import cli
+from controller.cli import options as shared
+from controller.domain.jobs import Job
+from controller.domain.plan import PlanOptions
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+
+NUMBERS = {
+    (command, option.opts[0]): option
+    for command, options in cli._options()
+    for option in options
+    if isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+}
+OPTIONS = pytest.mark.parametrize("command,option", NUMBERS, ids=map(" ".join, NUMBERS))
+BEYOND = ("1000000000000000000000000000000", "-1000000000000000000000000000000", "9" * 5000)
+NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "0x10", "")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without settings, with a store of its own."""
+    for name in os.environ:
+        if name.startswith("STENOFLEET"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def bounded(kind: object) -> bool:
+    """Whether there is a least and a largest number, and others are refused rather than changed to those."""
+    if not isinstance(kind, click.IntRange | click.FloatRange):
+        return False
+    return kind.min is not None and kind.max is not None and not kind.clamp
+
+
+def test_every_number_has_two_bounds() -> None:
+    assert len(NUMBERS) > 20
+    assert [option for option, found in NUMBERS.items() if not bounded(found.type)] == []
+
+
+@OPTIONS
+@pytest.mark.parametrize("value", BEYOND, ids=["high", "low", "long"])
+def test_a_number_beyond_its_bounds_is_a_usage_error_that_names_the_option(
+    command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([command, f"{option}={value}"]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+
+
+@OPTIONS
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_what_is_no_number_is_a_usage_error_too(
+    command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([command, f"{option}={value}"]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+
+
+@OPTIONS
+def test_variables_and_the_projects_file_have_the_same_bounds(
+    command: str, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [item.name or "" for item in commands()[command].params if isinstance(item, click.Argument)]
+    Path("stenofleet.toml").write_text(f"{option[2:]} = 1{'0' * 15}\n", encoding="utf-8")
+    assert cli.run([command, *arguments]) == 2
+    assert re.search(rf"\bstenofleet\.toml: {option[2:]}: .* is not in the range", capsys.readouterr().err)
+    Path("stenofleet.toml").unlink()
+    monkeypatch.setenv(str(NUMBERS[command, option].envvar), f"1{'0' * 30}")
+    assert cli.run([command, *arguments]) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(cli.stenofleet)
+    found = {name: cli.stenofleet.get_command(context, name) for name in cli._COMMANDS}
+    return {name: command for name, command in found.items() if command}
+
+
+def most(command: str, option: str) -> int:
+    """The largest number that an option takes."""
+    kind = NUMBERS[command, option].type
+    assert isinstance(kind, click.IntRange)
+    assert isinstance(kind.max, int)
+    return kind.max
+
+
+def test_the_largest_numbers_make_documents_that_are_valid() -> None:
+    chunk_s, threshold_s = most("transcribe", "--chunk-duration"), most("transcribe", "--chunking-threshold")
+    assert chunk_s == threshold_s == 3_600_000
+    plan = PlanOptions(threshold_ms=1000 * threshold_s, chunk_ms=1000 * chunk_s)
+    assert PlanOptions.decode(plan.encode()) == plan
+    memory, scratch = most("transcribe", "--job-memory"), most("transcribe", "--job-scratch")
+    options = JobOptions(
+        chunk_image="chunk", intake_image="intake", store_url="s3://b/p", version="0", device="cpu",
+        memory_mb=memory, scratch_mb=scratch, gpus=most("transcribe", "--gpus"),
+    )  # fmt: skip
+    attempts = most("transcribe", "--max-attempts") + most("transcribe", "--max-disruptions")
+    job = Job(
+        run="0" * 16, span=0, attempt=attempts, task_key="t", task_sha256="0" * 64, audio_ms=plan.chunk_ms,
+        memory_factor=1.5,
+    )  # fmt: skip
+    pod = job_document(job, options, Owner(name="o", uid="u"))["spec"]["template"]["spec"]
+    limits = pod["containers"][0]["resources"]["limits"]
+    # Kubernetes keeps a deadline in 32 bits, and bytes in 64.
+    assert pod["activeDeadlineSeconds"] < 1 << 31
+    for name in ("memory", "ephemeral-storage"):
+        assert int(limits[name].removesuffix("Mi")) << 20 < 1 << 63
+    assert job_document(replace(job, attempt=1), options, Owner(name="o", uid="u"))["spec"]
+
+
+@pytest.mark.parametrize("step", ["1e-7", "0.0099999", "5e-324"])
+def test_a_step_that_never_ends_the_fallback_is_refused(step: str, capsys: pytest.CaptureFixture[str]) -> None:
+    option = "--temperature-increment-on-fallback"
+    assert cli.run(["transcribe", f"{option}={step}"]) == 2
+    told = capsys.readouterr().err
+    assert f"Invalid value for '{option}'" in told
+    assert "use 0 for no fallback" in told
+
+
+@pytest.mark.parametrize("first", [0.0, 0.005, 1.0])
+@pytest.mark.parametrize("step", [0.0, shared.SMALLEST_STEP, 0.2, 1.0])
+def test_the_fallback_has_an_end(first: float, step: float) -> None:
+    wanted = shared.transcribe_options(
+        model="tiny", temperature=first, temperature_increment_on_fallback=step, threads=1, jobs=1
+    )
+    assert len(wanted.temperature) <= 101
+    assert wanted.temperature[-1] <= 1
+    assert len(set(wanted.temperature)) == len(wanted.temperature)
+
+
+TEXTS = {"--model": 4096, "--initial-prompt": 64_000, "--hotwords": 64_000}
+
+
+@pytest.mark.parametrize("option", TEXTS)
+def test_a_text_that_no_document_can_hold_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value, told in (
+        (os.fsdecode(b"a\xffb"), "it is not UTF-8"),
+        ("é" * (TEXTS[option] + 1), f"it has {TEXTS[option] + 1} characters"),
+    ):
+        assert cli.run(["transcribe", option, value]) == 2
+        assert f"Invalid value for '{option}': {told}" in capsys.readouterr().err
+    # The file is missing, and only that.
+    for value in ("Zürich – ¿qué? 東京 🎙", "é" * TEXTS[option]):
+        assert cli.run(["transcribe", option, value]) == 2
+        assert "Missing argument" in capsys.readouterr().err
+
+
+def test_a_model_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", "--model", ""]) == 2
+    assert "Invalid value for '--model': it has 0 characters" in capsys.readouterr().err
+
+
+def test_the_longest_texts_make_documents_that_are_valid() -> None:
+    long = {name[2:].replace("-", "_"): "é" * most for name, most in TEXTS.items()}
+    wanted = TranscribeOptions(**long)  # type: ignore[arg-type]
+    assert TranscribeOptions.decode(wanted.encode()) == wanted
+
+
+def test_a_job_keeps_the_variable_that_names_its_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", "--job-env", "POD_UID=other"]) == 2
+    assert "Invalid value for '--job-env': POD_UID is set for each job" in capsys.readouterr().err

@@ -1,0 +1,428 @@
+"""The settings file of a folder that may be anybody's: named where it counts, and never trusted with what destroys."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from chunk_job.store.files import FileStore
+from controller import cli, demo
+from controller.cli import settings, transcribe
+from controller.errors import UsageProblem
+from tests import fakes, speech
+
+FILE = Path("stenofleet.toml")
+STRANGER = 4242
+
+
+class Line:
+    """The command line in this process; :attr:`asked` is what ``transcribe`` would do."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str], store: FileStore) -> None:
+        self._capture = capture
+        self.store = store
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        code = cli.run(list(arguments))
+        told = self._capture.readouterr()
+        return code, told.out, told.err
+
+    def transcribe(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and what was said on stderr."""
+        code, _, err = self("transcribe", "talk.wav", *arguments)
+        assert "Traceback" not in err
+        return code, err
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore) -> Line:
+    for name in os.environ:
+        if name.startswith("STENOFLEET"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("STENOFLEET_STORE", store.url)
+    monkeypatch.setenv("STENOFLEET_MODEL", str(demo.MODEL))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    speech.write_wav(Path("talk.wav"), speech.silence(1))
+    line = Line(capsys, store)
+
+    def execute(tickets: Sequence[Any], *_: Any, **rest: Any) -> list[Any]:
+        line.asked.append({"tickets": list(tickets), **rest})
+        return []
+
+    monkeypatch.setattr(transcribe, "execute", execute)
+    return line
+
+
+def write(text: str | bytes) -> None:
+    FILE.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+# ---------------------------------------------------------------- said, where it counts
+
+
+def test_a_command_says_which_of_its_options_the_file_sets(line: Line) -> None:
+    write('beam_size = 2\nmodel = "tiny"\ntimeout = 60\nchunk-image = "somewhere/hush:1"\n')
+    code, err = line.transcribe()
+    assert code == 0
+    assert err.splitlines()[0] == (
+        "stenofleet: stenofleet.toml in this folder sets --beam-size, --model, --chunk-image"
+    )
+    assert "hush" not in err
+    assert len(line.asked) == 1
+
+
+def test_a_command_of_which_it_sets_nothing_says_nothing(line: Line) -> None:
+    write("beam-size = 2\n")
+    assert line("list") == (0, "", f"no runs in {line.store.url}\n")
+    FILE.unlink()
+    assert line("list") == (0, "", f"no runs in {line.store.url}\n")
+
+
+def test_help_shows_the_files_defaults_without_secrets(line: Line) -> None:
+    write('chunk-image = "https://user:hush@host/image"\n')
+    code, out, err = line("transcribe", "--help")
+    assert (code, err) == (0, "stenofleet: stenofleet.toml in this folder sets --chunk-image\n")
+    assert "https://***@host/image" in out
+    assert "hush" not in out
+
+
+# ---------------------------------------------------------------- what no file decides
+
+
+@pytest.mark.parametrize("name", ["yes", "all", "force", "overwrite", "download"])
+@pytest.mark.parametrize("value", ["true", "false", '"1"'])
+@pytest.mark.parametrize("command", [("transcribe", "talk.wav"), ("clean", "--all", "--yes"), ("list",)], ids=" ".join)
+def test_what_destroys_or_widens_is_only_taken_from_the_command(
+    line: Line, name: str, value: str, command: tuple[str, ...]
+) -> None:
+    line.store.put(f"runs/{fakes.RUN}/run.json", b"{}")
+    write(f"beam-size = 2\n{name} = {value}\n")
+    code, out, err = line(*command)
+    assert (code, out, line.asked) == (2, "", [])
+    assert f"stenofleet.toml: {name} is never read from a file" in err
+    assert f"give it on the command line: --{name}" in err
+    assert line.store.stat(f"runs/{fakes.RUN}/run.json")
+
+
+def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
+    """An option of a later command that has no variable, on purpose, belongs to :data:`settings.NEVER` too."""
+    bare = {
+        long[2:] for _, options in cli._options() for option in options if not option.envvar for long in option.opts
+    }
+    assert bare <= settings.NEVER.keys()
+    assert "yes" in bare
+
+
+# ---------------------------------------------------------------- whose it is
+
+
+def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have *path* belong to somebody who is neither us nor root."""
+    if os.geteuid() == 0:
+        os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+
+
+def test_a_file_of_another_user_is_refused(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    write('store = "file:///elsewhere"\n')
+    make_foreign(FILE, monkeypatch)
+    code, err = line.transcribe()
+    assert (code, line.asked) == (2, [])
+    assert "stenofleet.toml: belongs to another user (id " in err
+    assert "chown" in err
+    assert "move it away" in err
+    assert "elsewhere" not in err
+
+
+def test_a_link_of_another_user_is_refused(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.toml").write_text("beam-size = 2\n", encoding="utf-8")
+    FILE.symlink_to("mine.toml")
+    assert line.transcribe()[0] == 0
+    make_foreign(FILE, monkeypatch)
+    code, err = line.transcribe()
+    assert (code, len(line.asked)) == (2, 1)
+    assert "stenofleet.toml: the link belongs to another user" in err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_link_of_ours_to_a_file_of_another_user_is_refused(line: Line) -> None:
+    other = Path("theirs.toml")
+    other.write_text("beam-size = 2\n", encoding="utf-8")
+    os.chown(other, STRANGER, STRANGER)
+    FILE.symlink_to(other)
+    code, err = line.transcribe()
+    assert code == 2
+    assert "stenofleet.toml: belongs to another user" in err
+
+
+def test_roots_file_is_everybodys(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes files of root")
+    write("beam-size = 2\n")
+    monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    assert line.transcribe()[0] == 0
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
+def test_a_file_that_everybody_may_write_to_is_refused(line: Line, mode: int) -> None:
+    write("beam-size = 2\n")
+    FILE.chmod(mode)
+    code, err = line.transcribe()
+    assert (code, line.asked) == (2, [])
+    assert "stenofleet.toml: everybody may write to it" in err
+    assert "chmod o-w stenofleet.toml" in err
+    # Only there does chmod change nothing: every file of a Windows drive in WSL has this mode.
+    assert ("WSL" in err and "STENOFLEET_<OPTION>" in err) == (mode == 0o777)
+    FILE.chmod(0o664)
+    assert line.transcribe()[0] == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_one_may_not_read_is_told(line: Line) -> None:
+    write("beam-size = 2\n")
+    FILE.chmod(0)
+    code, err = line.transcribe()
+    assert code == 2
+    assert "stenofleet.toml: cannot be read: Permission denied" in err
+
+
+def test_an_error_while_it_is_read_is_told(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("beam-size = 2\n")
+    real = os.open
+
+    def denied(path: Any, *how: Any, **more: Any) -> int:
+        if os.fspath(path) == str(FILE):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", denied)
+    code, err = line.transcribe()
+    assert code == 2
+    assert "stenofleet.toml: cannot be read: Permission denied" in err
+    assert "chmod, chown" in err
+
+
+@pytest.mark.parametrize("by", ["file", "link"])
+def test_a_file_that_is_replaced_between_look_and_read_is_refused(
+    line: Line, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    write("beam-size = 2\n")
+    Path("other.toml").write_text('store = "file:///elsewhere"\n', encoding="utf-8")
+    real = os.open
+
+    def replaced(path: Any, *how: Any, **more: Any) -> int:
+        if os.fspath(path) == str(FILE):
+            FILE.unlink()
+            FILE.symlink_to("other.toml") if by == "link" else Path("other.toml").rename(FILE)
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", replaced)
+    code, err = line.transcribe()
+    assert (code, line.asked) == (2, [])
+    assert "was replaced while it was being read" in err
+
+
+# ---------------------------------------------------------------- what it is
+
+
+@pytest.mark.parametrize(
+    "kind,words",
+    [
+        ("folder", "is a folder"),
+        ("pipe", "is a pipe"),
+        ("socket", "is a socket"),
+        ("device", "is a device"),
+        ("link to a pipe", "is a pipe"),
+        ("link to a device", "is a device"),
+        ("link to nothing", "is a link to nothing"),
+        ("link to itself", "cannot be read: Too many levels of symbolic links"),
+    ],
+)
+def test_what_is_no_file_is_told_at_once(line: Line, kind: str, words: str) -> None:
+    match kind:
+        case "folder":
+            FILE.mkdir()
+        case "pipe":
+            os.mkfifo(FILE)
+        case "socket":
+            os.mknod(FILE, 0o140600)
+        case "device":
+            try:
+                os.mknod(FILE, 0o020600, os.makedev(1, 5))
+            except PermissionError:
+                pytest.skip("only root makes devices")
+        case "link to a pipe":
+            os.mkfifo("pipe")
+            FILE.symlink_to("pipe")
+        case "link to a device":
+            FILE.symlink_to("/dev/zero")
+        case "link to nothing":
+            FILE.symlink_to("nothing")
+        case "link to itself":
+            FILE.symlink_to(FILE.name)
+    ended: list[tuple[int, str]] = []
+    waiting = threading.Thread(target=lambda: ended.append(line.transcribe()), daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert ended, "it waits for a writer"
+    code, err = ended[0]
+    assert (code, line.asked) == (2, [])
+    assert f"stenofleet.toml: {words}" in err
+    assert "move it away" in err
+
+
+def test_no_more_than_its_limit_is_read(line: Line) -> None:
+    write(b"#" * (settings.MAX_BYTES - 1) + b"\n")
+    assert line.transcribe()[0] == 0
+    write(b"#" * settings.MAX_BYTES + b"\n")
+    code, err = line.transcribe()
+    assert code == 2
+    assert f"stenofleet.toml: is longer than {settings.MAX_BYTES} bytes" in err
+    with FILE.open("wb") as file:
+        file.truncate(1 << 40)
+    assert line.transcribe()[0] == 2
+
+
+# ---------------------------------------------------------------- what is in it
+
+
+@pytest.mark.parametrize(
+    "text,words",
+    [
+        # Shapes that no option has.
+        ("beam-size = {a = 1}", "beam-size: a list in a list, a table or a date"),
+        ("[beam-size]\na = 1", "beam-size: a list in a list, a table or a date"),
+        ("[[beam-size]]\na = 1", "beam-size: a list in a list, a table or a date"),
+        ("beam-size.a = 1", "beam-size: a list in a list, a table or a date"),
+        ("node-selector = [['a=b']]", "node-selector: a list in a list, a table or a date"),
+        ("model = 1979-05-27", "model: a list in a list, a table or a date"),
+        ("model = 07:32:00", "model: a list in a list, a table or a date"),
+        ("beam-size = " + "[" * 30_000, "is nested too deeply"),
+        ("beam-size = " + "{a=" * 20_000, "is nested too deeply"),
+        ("beam-size" + ".a" * 30_000 + " = 1", "is nested too deeply"),
+        ("[" + "a." * 30_000 + "b]", "is nested too deeply"),
+        # Values of another kind.
+        ("beam-size = [2]", "beam-size: a list of values, where one is taken"),
+        ("beam-size = true", "beam-size: it takes a whole number"),
+        ("beam-size = 2.5", "beam-size: it takes a whole number"),
+        ('beam-size = "many"', "beam-size: 'many' is not a valid integer"),
+        ("beam-size = 33", "beam-size: 33 is not in the range"),
+        ("vad-filter = 1", "vad-filter: it takes true or false"),
+        ('vad-filter = "perhaps"', "vad-filter: 'perhaps' is not a valid boolean"),
+        ("quiet = 1", "quiet: it takes true or false"),
+        ("temperature = true", "temperature: it takes a number"),
+        ("temperature = 1.5", "temperature: 1.5 is not in the range"),
+        ("model = true", "model: it takes a text in quotes"),
+        ("model = 5", "model: it takes a text in quotes"),
+        ('model = ["a"]', "model: a list of values, where one is taken"),
+        ("device = 0", "device: it takes a text in quotes"),
+        ('device = "tpu"', "device: 'tpu' is not one of"),
+        ('language = "klingon"', "language: Whisper knows no language"),
+        ("language = 1", "language: it takes a text in quotes"),
+        ('output-format = ["srt"]', "output-format: a list of values, where one is taken"),
+        ('node-selector = "a"', "node-selector: 'a' is no KEY=VALUE"),
+        ("node-selector = [1]", "node-selector: it takes a text in quotes"),
+        ("scratch-dir = 3", "scratch-dir: it takes a text in quotes"),
+        # Numbers that are none, or far too large.
+        ("temperature = nan", "temperature: a number that is too large, or none"),
+        ("temperature = -inf", "temperature: a number that is too large, or none"),
+        (f"temperature = 1{'0' * 400}", "temperature: a number that is too large, or none"),
+        (f"chunk-duration = 1{'0' * 400}", "chunk-duration: a number that is too large, or none"),
+        (f'chunk-duration = "1{"0" * 400}"', "chunk-duration: "),
+        (f'chunk-duration = "1{"0" * 5000}"', "chunk-duration: "),
+        (f"chunk-duration = 1{'0' * 5000}", "Exceeds the limit"),
+        (f"chunk-duration = 0x1{'0' * 5000}", "chunk-duration: a number that is too large, or none"),
+        # Text that steers.
+        ('model = "a\\u0000b"', "model: a text with control characters"),
+        ('model = "\\u001b[2J"', "model: a text with control characters"),
+        ('model = "\\u009b2J"', "model: a text with control characters"),
+        ('hotwords = "\\u202eevil"', "hotwords: a text with control characters"),
+        ('node-selector = ["a=\\u0007"]', "node-selector: a text with control characters"),
+        # The file as such.
+        ("beam-size = 2\nbeam_size = 3", "beam-size is given twice"),
+        ("beam-size = 2\nbeam-size = 3", "Cannot overwrite a value"),
+        ('"a\\u001b[2J\\nstenofleet: b" = 1', "no option is called a\\x1b[2J\\nstenofleet: b"),
+        (b"\xff", "'utf-8' codec can't decode"),
+        (b"\0", "Invalid statement"),
+        ("beam-size", "Expected '=' after a key"),
+    ],
+    ids=lambda value: f"{str(value)[:40]} {len(value)}",
+)  # fmt: skip
+def test_what_no_option_takes_is_told_with_file_and_option(line: Line, text: str | bytes, words: str) -> None:
+    write(text)
+    began_s = time.monotonic()
+    code, err = line.transcribe()
+    assert time.monotonic() - began_s < 10
+    assert (code, line.asked) == (2, [])
+    assert f"stenofleet: stenofleet.toml: {words}" in err
+    assert all(each.isprintable() for each in err.splitlines())
+    assert len(err) < 3000
+
+
+@pytest.mark.parametrize("before", ["", "x" * 200, "x" * 280])
+def test_a_value_that_is_repeated_is_masked(line: Line, before: str) -> None:
+    write(f'beam-size = "{before} http://user:hushhush@host/talk.mp4"')
+    code, err = line.transcribe()
+    assert code == 2
+    assert "hush" not in err
+
+
+@pytest.mark.parametrize(
+    "text,name,value",
+    [
+        ("beam-size = 2", "beam_size", 2),
+        ('beam_size = "2"', "beam_size", 2),
+        ("temperature = 1", "temperature", (1.0,)),
+        ("vad-filter = false", "vad_filter", False),
+        ('vad-filter = "no"', "vad_filter", False),
+        ('initial-prompt = "two\\nlines\\tو\\u200c"', "initial_prompt", "two\nlines\tو\u200c"),
+        ('language = "Portuguese"', "language", "pt"),
+    ],
+)
+def test_what_an_option_takes_is_taken(line: Line, text: str, name: str, value: object) -> None:
+    write(text)
+    assert line.transcribe()[0] == 0
+    (ticket,) = line.asked[0]["tickets"]
+    assert getattr(ticket.record.options, name) == value
+
+
+@pytest.mark.parametrize("text", ['["a=b", "c=d"]', '"a=b"'])
+def test_an_option_that_is_given_several_times_takes_a_list(line: Line, text: str) -> None:
+    write(f"node-selector = {text}")
+    found = cli._config(FILE, "transcribe")["transcribe"]["node_selector"]
+    assert found == (("a=b", "c=d") if "c" in text else ("a=b",))
+    assert line.transcribe()[0] == 0
+
+
+def test_whatever_stands_for_an_option_is_told_or_taken(line: Line) -> None:
+    """Every option of every command, with values of every kind."""
+    values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
+    for command, options in cli._options():
+        for option in options:
+            name = next(long[2:] for long in option.opts if long.startswith("--"))
+            for value in values:
+                write(f"{name} = {value}")
+                problem = refused(command)
+                if not problem:
+                    found = cli._config(FILE, command)[command]
+                    option.handle_parse_result(click.Context(click.Command(command), default_map=found), {}, [])
+                elif name not in problem.summary or str(FILE) not in problem.summary or not problem.advice:
+                    pytest.fail(f"{name} = {value}: {problem.summary}")
+
+
+def refused(command: str) -> UsageProblem | None:
+    """Why *command* does not take the file; None where it does."""
+    try:
+        cli._config(FILE, command)
+    except UsageProblem as problem:
+        return problem
+    return None

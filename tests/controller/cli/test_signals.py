@@ -1,0 +1,86 @@
+"""What a signal does to a running command: its waits end, a step that hangs is left, a second one ends it at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.cli import execute
+from controller.cli.execute import SystemClock
+from controller.domain.interfaces import Stopped
+
+LONG_S = 60.0
+
+
+@pytest.fixture
+def clock() -> Iterator[SystemClock]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield SystemClock()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def soon(number: int) -> None:
+    """Send this process a signal while it waits."""
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_wait_and_is_met_by_the_loop(clock: SystemClock, number: int) -> None:
+    ended = []
+
+    def wait() -> None:
+        time.sleep(LONG_S)
+        ended.append("waited")
+
+    soon(number)
+    clock.rest(wait)
+    assert ended == []
+    assert clock.signal() == number
+
+
+def test_after_a_signal_nothing_is_waited_for(clock: SystemClock) -> None:
+    soon(signal.SIGTERM)
+    clock.rest(lambda: time.sleep(LONG_S))
+    clock.rest(lambda: pytest.fail("it waits"))
+
+
+def test_a_step_that_goes_on_for_long_after_a_signal_is_left(
+    clock: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "_STEP_S", 0.1)
+    soon(signal.SIGTERM)
+    with pytest.raises(Stopped) as stopped:
+        time.sleep(LONG_S)
+    assert stopped.value.number == signal.SIGTERM
+    assert not isinstance(stopped.value, Exception), "nothing on the way may take it for an error"
+
+
+def test_a_step_that_ends_soon_after_a_signal_is_not_disturbed(
+    clock: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "_STEP_S", 0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert clock.signal() == signal.SIGTERM
+    time.sleep(0.4)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process_at_once(number: int) -> None:
+    program = (
+        "import os, time; from controller.cli import execute; execute._STEP_S = 60; clock = execute.SystemClock();"
+        f"os.kill(os.getpid(), {number:d}); print('first', flush=True);"
+        f"os.kill(os.getpid(), {number:d}); print('second', flush=True)"
+    )
+    root = Path(execute.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=root, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (128 + number, b"first\n"), done.stderr

@@ -1,0 +1,152 @@
+"""The published schemas are what the code says, and what the code writes is what they say."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from chunk_job.contract import JobFailure, Language
+from chunk_job.document import Document
+from controller.domain.documents import (
+    Evidence,
+    Final,
+    Lead,
+    LocalRequest,
+    Outcome,
+    Report,
+    Round,
+    SpanReport,
+    Status,
+    Winner,
+)
+from controller.transcript.merge import merge
+from docs.schema import generate
+from tests import fakes
+
+RECORD = fakes.record()
+TASK = fakes.task(RECORD, 0)
+RESULT = fakes.result(TASK, fakes.segment((" one", 1000, 1400), (" two", 1500, 1900)))
+PLAN = fakes.plan(10_000, 20_000, cuts={0: "forced"}, offset_ms=5)
+EXAMPLES: dict[str, Document] = {
+    "task": TASK,
+    "result": RESULT,
+    "language": Language(language="pt", probability=0.5, speech_ms=3000, span=0),
+    "failure": JobFailure(code=80, summary="full", advice="wait"),
+    "run": RECORD,
+    "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
+    "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
+    "round": Round(id="0000cafe"),
+    "lead": Lead(owner="0123456789abcdef", place="cd", beat=3),
+    "evidence": Evidence(
+        round="0000cafe",
+        span=None,
+        attempt=1,
+        failure="UNKNOWN",
+        summary="odd",
+        advice="",
+        details=("a line",),
+        ended_ms=fakes.START_MS,
+    ),
+    "plan": PLAN,
+    "final": Final(
+        run=fakes.RUN,
+        verdict="partial",
+        winners=(Winner(span=0, key="work/r/results/00000/a1-u.json", sha256="ab" * 32),),
+        lost=(1,),
+        outputs={"txt": "cd" * 32},
+    ),
+    "outcome": Outcome(run=fakes.RUN, verdict="failed", round="0000cafe", summary="odd", advice=""),
+    "report": Report(
+        run=fakes.RUN,
+        verdict="complete",
+        elapsed_s=1.5,
+        audio_s=30.0,
+        speech_s=15.0,
+        compute_s=3.0,
+        realtime_factor=10.0,
+        spans=(
+            SpanReport(
+                span=0,
+                attempts=2,
+                failures=("UNKNOWN",),
+                audio_s=10.0,
+                speech_s=5.0,
+                fetch_s=0.1,
+                load_s=0.2,
+                transcribe_s=1.0,
+            ),
+        ),
+    ),
+    "status": Status(
+        run=fakes.RUN,
+        name="talk.mp4",
+        state="running",
+        percent=42.5,
+        spans_done=1,
+        spans_known=3,
+        planned=False,
+        failures=0,
+        updated_ms=fakes.START_MS,
+    ),
+    "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
+}
+
+
+def published(name: str) -> dict[str, Any]:
+    schema = json.loads((generate.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert isinstance(schema, dict)
+    return schema
+
+
+def check(name: str, raw: object) -> None:
+    schema = published(name)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(raw)
+
+
+def test_every_document_is_published_and_nothing_else() -> None:
+    names = {generate.name_of(document) for document in generate.DOCUMENTS}
+    assert names == EXAMPLES.keys() == {path.stem for path in generate.FOLDER.glob("*.json")}
+    carriers = {kind for kind in subclasses(Document) if "schema_" in kind.model_fields}
+    assert set(generate.DOCUMENTS) == carriers
+
+
+def subclasses(of: type[Document]) -> set[type[Document]]:
+    ours = {kind for kind in of.__subclasses__() if kind.__module__.partition(".")[0] in ("chunk_job", "controller")}
+    return ours.union(*(subclasses(kind) for kind in ours))
+
+
+@pytest.mark.parametrize("document", generate.DOCUMENTS, ids=generate.name_of)
+def test_a_published_schema_is_what_the_code_says(document: type[Document]) -> None:
+    path = generate.FOLDER / f"{generate.name_of(document)}.json"
+    assert path.read_text(encoding="utf-8") == generate.schema_of(document), "run: python docs/schema/generate.py"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_the_code_writes_is_what_the_schema_says(name: str) -> None:
+    raw = json.loads(EXAMPLES[name].encode())
+    assert raw["schema"] == f"stenofleet.{name}/1"
+    check(name, raw)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_schema_is_as_strict_as_the_code(name: str) -> None:
+    raw = json.loads(EXAMPLES[name].encode())
+    for wrong in (
+        {**raw, "surprise": 1},
+        {**raw, "schema": f"stenofleet.{name}/2"},
+        {key: value for key, value in raw.items() if key != "schema"},
+        {key: value for key, value in raw.items() if key != next(iter(raw.keys() - {"schema"}))},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            check(name, wrong)
+
+
+@pytest.mark.parametrize("name", ["result", "transcript"])
+def test_times_are_published_as_seconds(name: str) -> None:
+    definitions = published(name)["$defs"]
+    for kind in ("Segment", "Word"):
+        assert {"start", "end"} <= definitions[kind]["properties"].keys()
+        assert definitions[kind]["properties"]["start"] == {"maximum": 3603600.0, "minimum": 0, "type": "number"}
+    assert "start_ms" not in json.dumps(published(name))

@@ -1,0 +1,103 @@
+"""Leases and their thread, with a server that fails in ways that nobody foresaw."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from controller.errors import ClusterUnavailable
+from controller.leadership import kubernetes_lease
+from controller.leadership.kubernetes_lease import Leases
+from controller.runners.kubernetes.labels import lease_name
+from tests import fakes
+from tests.controller.kube_fake import Asked, FakeApi, FakeServer
+
+RUN = fakes.RUN
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def leases(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leases]:
+    """It leads the run."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(kubernetes_lease, "RENEW_S", 0.01)
+    leases = Leases(FakeApi(server))
+    assert leases.lead(RUN)
+    yield leases
+    server.before = lambda asked: None
+    leases.close()
+
+
+class Failing:
+    """Renewals that meet an error of no known kind, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.failed, self.renewed = threading.Event(), threading.Event()
+
+    def __call__(self, asked: Asked) -> None:
+        if asked.method != "PUT":
+            return
+        if self.left:
+            self.left -= 1
+            self.failed.set()
+            raise ValueError("what is this?")
+        self.renewed.set()
+
+
+def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(server: FakeServer, leases: Leases) -> None:
+    server.before = failing = Failing(3)
+    assert failing.renewed.wait(5), "it is renewed all the same"
+    with pytest.raises(ClusterUnavailable, match="could not be renewed: ValueError: what is this") as raised:
+        leases.owner(RUN)
+    assert raised.value.answered, "nothing that a command ends for"
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert leases.owner(RUN).name == lease_name(RUN)
+    server.before = failing = Failing(1)
+    assert failing.renewed.wait(5)
+    assert leases.owner(RUN).name == lease_name(RUN), "the same error is no news"
+    assert leases.lead(RUN)
+
+
+def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
+    server: FakeServer, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.before = failing = Failing(1 << 30)
+    assert failing.failed.wait(5)
+    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
+    for _ in range(2):
+        with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
+            leases.owner(RUN)
+
+
+def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: FakeServer, leases: Leases) -> None:
+    other = Leases(FakeApi(server))
+    assert not other.lead(RUN)
+    assert len(other._seen) == 1
+    other.release(RUN, ended=True)
+    assert len(other._seen) == 0
+    assert server.found("leases"), "it is another one's"
+    assert not other.lead(RUN)
+    leases.release(RUN, ended=False)
+    assert other.lead(RUN)
+    assert len(other._seen) == 0
+    other.close()
+
+
+def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(server: FakeServer, leases: Leases) -> None:
+    other = Leases(FakeApi(server))
+    assert not other.lead(RUN)
+    leases.release(RUN, ended=True)
+    assert other.lead(RUN)
+    assert other.gone(RUN)
+    assert server.found("leases") == [], "a new one would be a new life for a run that somebody has ended"
+    other.release(RUN, ended=True)
+    assert other.lead(RUN)
+    assert not other.gone(RUN)
+    other.close()

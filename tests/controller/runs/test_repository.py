@@ -1,0 +1,621 @@
+"""One run's objects: rounds, what is believed of what lies in the store, and what is written of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chunk_job.contract import (
+    ChunkTask,
+    JobFailure,
+    Language,
+    TranscribeOptions,
+    sha256_hex,
+)
+from chunk_job.store.base import StoredObject
+from controller.domain import failures
+from controller.domain.actions import Delete, Finish, Submit
+from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord
+from controller.domain.failures import Diagnosis, FailureClass
+from controller.domain.jobs import JobView
+from controller.domain.keys import MARKERS, RunKeys
+from controller.errors import PlanMismatch
+from controller.runs import result_index
+from controller.runs.repository import Ledger
+from tests import fakes
+from tests.fakes import JournalStore
+
+KEYS = RunKeys(fakes.RUN)
+RECORD = fakes.record()
+NOW = fakes.START_MS
+CRASHED = Diagnosis(failure=FailureClass.NATIVE_CRASH, summary="it crashed", advice="look", details=("last line",))
+
+
+@pytest.fixture
+def store(tmp_path: object, request: pytest.FixtureRequest) -> JournalStore:
+    return JournalStore(request.getfixturevalue("tmp_path") / "store")
+
+
+def opened(store: JournalStore, record: RunRecord = RECORD, **wishes: bool) -> Ledger:
+    ledger = Ledger(store, record, fakes.request(record, **wishes))  # type: ignore[arg-type]
+    assert ledger.open() is None
+    return ledger
+
+
+def put_tasks(store: JournalStore, *spans: int, record: RunRecord = RECORD, planned: bool = True) -> None:
+    for span in spans:
+        store.put(KEYS.audio(span), b"flac")
+        store.put(KEYS.task(span), fakes.task(record, span).encode())
+    if planned:
+        store.put(KEYS.plan, fakes.plan(*(10_000 * (span + 1) for span in range(len(spans)))).encode())
+
+
+def put_result(store: JournalStore, span: int, attempt: int = 1, *, uid: str = "u", text: str = " said") -> str:
+    answered = fakes.result(fakes.task(RECORD, span), fakes.segment((text, 0, 100)), attempt=attempt, uid=uid)
+    key = f"{KEYS.results_of(span)}a{attempt}-{uid}.json"
+    store.put(key, answered.encode())
+    return key
+
+
+def view(span: int | None, attempt: int = 1) -> JobView:
+    return JobView(
+        run=fakes.RUN,
+        span=span,
+        attempt=attempt,
+        name="n",
+        uid="u",
+        phase="ended",
+        since_ms=fakes.START_MS,
+        diagnosis=CRASHED,
+    )
+
+
+def round_of(store: JournalStore) -> str:
+    return Round.decode(store.get(KEYS.round)).id
+
+
+def concluded(store: JournalStore, *, lost: tuple[int, ...] = ()) -> Outcome:
+    """A run of three chunks that has ended, without results of those that are *lost*."""
+    put_tasks(store, 0, 1, 2)
+    for span in {0, 1, 2} - set(lost):
+        put_result(store, span)
+    ledger = opened(store)
+    ended = ledger.conclude(Finish(verdict="partial" if lost else "complete", lost=lost), elapsed_s=1)
+    ledger.mark(ended)
+    return ended
+
+
+def outcome(verdict: str) -> Outcome:
+    return Outcome.model_validate(
+        {"run": fakes.RUN, "verdict": verdict, "round": "0000cafe", "summary": "s", "advice": "a"}
+    )
+
+
+# ---------------------------------------------------------------- rounds
+
+
+def test_a_new_run_gets_its_record_its_request_and_a_round(store: JournalStore) -> None:
+    opened(store)
+    assert RunRecord.decode(store.get(KEYS.record)) == RECORD
+    request = Request.decode(store.get(KEYS.request))
+    assert request.record_sha256 == sha256_hex(store.get(KEYS.record))
+    assert round_of(store)
+
+
+def test_a_record_is_immutable_and_the_stored_one_counts(store: JournalStore) -> None:
+    opened(store)
+    renamed = fakes.record(name="renamed.mp4", cpu_threads=8)
+    again = opened(store, renamed)
+    assert again.record == RECORD == RunRecord.decode(store.get(KEYS.record))
+    assert Request.decode(store.get(KEYS.request)).record_sha256 == sha256_hex(RECORD.encode())
+
+
+def test_the_same_command_again_is_the_same_round(store: JournalStore) -> None:
+    opened(store)
+    first = round_of(store)
+    opened(store)
+    assert round_of(store) == first
+
+
+@pytest.mark.parametrize("verdict", ["failed", "partial"])
+def test_after_a_failure_or_a_gap_there_is_a_new_round(store: JournalStore, verdict: str) -> None:
+    opened(store).mark(outcome(verdict))
+    first = round_of(store)
+    assert opened(store).outcome() is None
+    assert round_of(store) != first
+
+
+def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalStore) -> None:
+    opened(store)
+    first = round_of(store)
+    store.put(KEYS.cancel, b"")
+    assert not opened(store).cancelled()
+    assert round_of(store) != first
+
+
+def commanded(store: JournalStore, name: str) -> Ledger:
+    """Opened by a command that whoever started it starts again after a crash."""
+    ledger = Ledger(store, RECORD, fakes.request(RECORD), round_id=name)
+    ledger.open()
+    return ledger
+
+
+@pytest.mark.parametrize("first", ["", "another"])
+def test_a_command_that_goes_on_with_the_round_of_another_is_asked_for_its_verdict_from_then_on(
+    store: JournalStore, first: str
+) -> None:
+    commanded(store, first)
+    begun = round_of(store)
+    ledger = commanded(store, "mine")
+    assert round_of(store) == begun, "its budgets are those of the round that goes on"
+    failed = outcome("failed").model_copy(update={"round": begun})
+    ledger.mark(failed)
+    assert Ledger(store, RECORD, fakes.request(RECORD), round_id="mine").open() == failed
+    commanded(store, first)
+    assert round_of(store) != begun
+
+
+def test_a_cancel_of_a_round_that_was_taken_over_counts_for_who_took_it_over(store: JournalStore) -> None:
+    commanded(store, "")
+    begun = round_of(store)
+    commanded(store, "mine").cancel()
+    assert commanded(store, "mine").cancelled()
+    assert round_of(store) == begun
+    assert not commanded(store, "").cancelled()
+    assert round_of(store) != begun
+
+
+def test_a_cancel_goes_before_the_round_that_it_was_not_meant_for_begins(store: JournalStore) -> None:
+    commanded(store, "first").cancel()
+    store.journal.clear()
+    commanded(store, "mine")
+    assert store.when(f"delete {KEYS.cancel}") < store.when(f"put {KEYS.round}")
+
+
+def test_a_complete_run_is_left_as_it_is(store: JournalStore) -> None:
+    ended = concluded(store)
+    before = len(store.journal)
+    assert Ledger(store, RECORD, fakes.request(RECORD)).open() == ended
+    assert len(store.journal) == before
+
+
+@pytest.mark.parametrize("verdict", MARKERS)
+def test_a_runs_last_object_tells_how_it_ended(store: JournalStore, verdict: str) -> None:
+    ledger = opened(store)
+    assert ledger.outcome() is None
+    ledger.mark(outcome(verdict))
+    assert ledger.outcome() == outcome(verdict)
+
+
+def test_a_run_that_ends_takes_what_killed_writers_left(store: JournalStore) -> None:
+    ledger = opened(store)
+    left = [store.root / home / ".0011.tmp" for home in (KEYS.home, KEYS.work)]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    ledger.mark(outcome("complete"))
+    assert not [path for path in left if path.exists()]
+
+
+def test_only_failures_of_this_round_count_but_no_number_is_used_again(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0, 2), failure=CRASHED), now_ms=5)
+    ledger.keep_evidence(Delete(view=view(None, 3), failure=CRASHED), now_ms=6)
+    assert len(ledger.state(()).evidence) == 2
+    again = opened(store).state(())
+    assert [(item.span, item.attempt) for item in again.evidence] == [(0, 2), (None, 3)]
+    ledger.mark(outcome("failed"))
+    fresh = opened(store).state(())
+    assert fresh.evidence == ()
+    assert fresh.used_attempts == {0: 2, None: 3}
+
+
+# ---------------------------------------------------------------- what is believed
+
+
+def test_a_run_is_as_its_objects_say(store: JournalStore) -> None:
+    put_tasks(store, 0, 1, 2)
+    put_result(store, 1)
+    state = opened(store).state(())
+    assert (state.tasks, state.planned, state.answered) == ({0: 10_000, 1: 10_000, 2: 10_000}, True, frozenset({1}))
+    assert (state.cancelled, state.gaps_allowed, state.language_open) == (False, False, False)
+
+
+def test_without_a_plan_the_tasks_are_not_all(store: JournalStore) -> None:
+    put_tasks(store, 0, planned=False)
+    ledger = opened(store)
+    assert not ledger.state(()).planned
+    put_tasks(store, 0, 1)
+    state = ledger.refresh([view(None)], now_ms=NOW)
+    assert (state.planned, sorted(state.tasks)) == (True, [0, 1])
+
+
+def test_a_plan_without_the_audio_of_what_is_to_do_is_no_plan(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    store.delete(KEYS.audio(0))
+    assert opened(store).state(()).planned
+    store.delete(KEYS.audio(1))
+    state = opened(store).state(())
+    assert (state.planned, sorted(state.tasks)) == (False, [0])
+    assert store.stat(KEYS.plan) is None
+
+
+def test_options_of_a_task_that_is_not_there_are_nobodys(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    store.put(KEYS.task(7, 1), fakes.task(RECORD, 7).encode())
+    assert sorted(opened(store).state(()).tasks) == [0]
+
+
+def test_the_number_of_a_job_that_left_nothing_is_used_up(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0, attempt=1)), now_ms=0)
+    assert ledger.state(()).used_attempts == {0: 1}
+
+
+@pytest.mark.parametrize("first,second", [(1, 2), (2, 1)])
+def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first: int, second: int) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    put_result(store, 0, first, text=f" {first}")
+    ledger.refresh([view(0, first)], now_ms=NOW)
+    put_result(store, 0, second, text=f" {second}")
+    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert store.get(KEYS.transcript("txt")) == b"1\n"
+    assert b"/a1-u.json" in store.get(KEYS.final)
+
+
+def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    put_result(store, 0, uid="b", text=" b")
+    put_result(store, 0, uid="a", text=" a")
+    ledger = opened(store)
+    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert store.get(KEYS.transcript("txt")) == b"a\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"",
+        fakes.result(fakes.task(RECORD, 1)).encode(),
+        fakes.result(fakes.task(fakes.record("e" * 16), 0)).encode(),
+        fakes.result(fakes.task(RECORD, 0), task_sha256="e" * 64).encode(),
+        fakes.result(fakes.task(RECORD, 0), fakes.segment((" late", 0, 10_001))).encode(),
+    ],
+    ids=["half", "nothing", "of another span", "of another run", "of another task", "beyond its audio"],
+)
+def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: JournalStore, data: bytes) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", data)
+    state = ledger.refresh([view(0, 1), view(0, 2)], now_ms=NOW)
+    assert state.answered == frozenset()
+    assert [job.diagnosis and job.diagnosis.failure for job in state.jobs] == [
+        FailureClass.RESULT_INVALID,
+        FailureClass.NATIVE_CRASH,
+    ]
+    assert store.stat(KEYS.audio(0)) is not None
+    put_result(store, 0, 2)
+    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
+
+
+def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_tasks(store, 0)
+    put_result(store, 0)
+    monkeypatch.setattr(result_index, "longest_result_bytes", lambda _: 100)
+    assert opened(store).state(()).answered == frozenset()
+
+
+@pytest.mark.parametrize(
+    "key", ["results/00000/notes.txt", "results/00000/a1.json", "results/00009/a1-u.json", "tasks/readme.md"]
+)
+def test_foreign_objects_are_nobodys(store: JournalStore, key: str) -> None:
+    put_tasks(store, 0)
+    store.put(f"{KEYS.work}{key}", b"what is this?")
+    state = opened(store).state(())
+    assert (state.tasks, state.answered) == ({0: 10_000}, frozenset())
+
+
+def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    put_result(store, 0)
+    assert ledger.refresh([view(1)], now_ms=NOW).answered == frozenset()
+    assert ledger.refresh([view(0)], now_ms=NOW).answered == {0}
+
+
+def test_what_nobody_looks_for_is_looked_for_once_a_minute(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    ledger.refresh([view(1)], now_ms=NOW)
+    put_result(store, 0)
+    assert ledger.refresh([view(1)], now_ms=NOW + 59_999).answered == frozenset()
+    assert ledger.refresh([view(1)], now_ms=NOW + 60_000).answered == {0}
+    put_result(store, 1)
+    assert ledger.refresh([], now_ms=NOW + 119_999).answered == {0}
+    assert ledger.refresh([], now_ms=NOW + 120_000).answered == {0, 1}
+
+
+def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
+    record = fakes.record(language=None)
+    put_tasks(store, 0, 1, record=record)
+    ledger = opened(store, record)
+    assert ledger.state(()).language_open
+    heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
+    store.put(KEYS.language_note(1), heard.encode())
+    state = ledger.refresh([view(1)], now_ms=NOW)
+    assert (state.language_open, state.notes) == (True, {1: heard})
+    ledger.pin_language(heard)
+    assert not ledger.state(()).language_open
+    assert Language.decode(store.get(KEYS.language)) == heard
+    assert not opened(store, record).state(()).language_open
+
+
+# ---------------------------------------------------------------- how often the store is asked
+
+
+class Counting(JournalStore):
+    """Counts what it is asked, by verb."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: Counter[str] = Counter()
+
+    def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        self.asked["get"] += 1
+        return super().get(key, max_bytes=max_bytes)
+
+    def stat(self, key: str) -> StoredObject | None:
+        self.asked["stat"] += 1
+        return super().stat(key)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self.asked["list"] += 1
+        return super().list(prefix)
+
+
+def test_while_a_file_is_cut_a_tick_asks_for_the_next_task_alone(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    put_tasks(store, *range(50), planned=False)
+    ledger = opened(store)
+    cutting = replace(view(None), phase="running")
+    store.asked.clear()
+    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 50
+    assert (store.asked["list"], store.asked["get"]) == (0, 1)
+    put_tasks(store, 50, 51, planned=False)
+    store.asked.clear()
+    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 52
+    assert (store.asked["list"], store.asked["get"]) == (0, 3)
+
+
+def test_a_server_is_asked_for_new_tasks_once_a_second(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    store.remote = True
+    ledger = opened(store)
+    cutting = replace(view(None), phase="running")
+    for tick in range(20):
+        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+    store.asked.clear()
+    for tick in range(20, 40):
+        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+    assert store.asked["get"] == 2
+    put_tasks(store, 0)
+    assert ledger.refresh([replace(cutting, phase="ended")], now_ms=NOW + 4_001).planned
+
+
+@pytest.mark.parametrize("chunks", [3, 60])
+def test_a_run_is_opened_with_as_many_questions_as_documents(tmp_path: Path, chunks: int) -> None:
+    store = Counting(tmp_path)
+    put_tasks(store, *range(chunks), planned=False)
+    opened(store)
+    store.asked.clear()
+    opened(store)
+    assert store.asked["stat"] <= 3
+    assert store.asked["list"] <= 5
+    assert store.asked["get"] <= chunks + 8
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def test_a_job_is_told_its_tasks_key_and_digest(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    job = opened(store).job(Submit(span=0, attempt=2))
+    assert (job.run, job.span, job.attempt, job.task_key) == (fakes.RUN, 0, 2, KEYS.task(0))
+    assert job.task_sha256 == sha256_hex(store.get(KEYS.task(0)))
+
+
+def test_an_intakes_task_is_the_same_whatever_a_command_wants_besides(store: JournalStore, tmp_path: Path) -> None:
+    job = opened(store).job(Submit(span=None, attempt=1))
+    assert (job.span, job.task_sha256) == (None, sha256_hex(store.get(job.task_key)))
+    record = fakes.record()
+    other = Ledger(store, record, fakes.request(record, tmp_path / "x", on_chunk_failure="gap", keep_chunks=True))
+    assert other.open() is None
+    assert other.job(Submit(span=None, attempt=1)) == job
+    moved = fakes.request(record).model_copy(update={"source": other.request.source.model_copy(update={"mtime_ns": 7})})
+    again = Ledger(store, record, moved)
+    assert again.open() is None
+    assert again.job(Submit(span=None, attempt=1)).task_key != job.task_key
+
+
+def test_a_failure_that_is_kept_twice_counts_once(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    late = Delete(view=view(0), failure=failures.deadline(7))
+    for _ in range(3):
+        ledger.keep_evidence(late, now_ms=1)
+    assert [item.attempt for item in ledger.state(()).evidence] == [1]
+
+
+def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
+    running = replace(view(0), phase="running")
+    ledger.keep_evidence(Delete(view=running, failure=failures.deadline(7)), now_ms=1)
+    state = ledger.state(())
+    assert (state.answered, state.evidence) == (frozenset({0}), ())
+
+
+def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
+    silent = replace(view(0), phase="running", lost=True)
+    assert ledger.refresh([replace(silent, lost=False)], now_ms=NOW).answered == frozenset()
+    assert ledger.refresh([silent], now_ms=NOW).answered == frozenset({0})
+
+
+def test_a_job_whose_end_is_still_being_read_may_have_answered(store: JournalStore) -> None:
+    put_tasks(store, 0)
+    ledger = opened(store)
+    put_result(store, 0)
+    ending = replace(view(0), phase="ending", diagnosis=None)
+    assert ledger.refresh([ending], now_ms=NOW).answered == frozenset({0})
+
+
+def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
+    record = fakes.record(batch_size=8)
+    put_tasks(store, 0, record=record)
+    ledger = opened(store, record)
+    job = ledger.job(Submit(span=0, attempt=2, rung=1))
+    assert job.task_key == KEYS.task(0, 1)
+    whole, less = ChunkTask.decode(store.get(KEYS.task(0))), ChunkTask.decode(store.get(job.task_key))
+    assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
+    answered = fakes.result(less, attempt=2)
+    store.put(f"{KEYS.results_of(0)}a2-u.json", answered.encode())
+    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
+    assert opened(store, record).state(()).answered == {0}
+
+
+def test_a_degraded_task_is_written_once(store: JournalStore) -> None:
+    record = fakes.record(batch_size=8)
+    put_tasks(store, 0, record=record)
+    ledger = opened(store, record)
+    ledger.job(Submit(span=0, attempt=2, rung=1))
+    ledger.job(Submit(span=0, attempt=3, rung=1))
+    assert store.journal.count(f"put {KEYS.task(0, 1)}") == 1
+
+
+def test_evidence_holds_what_was_seen(store: JournalStore) -> None:
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(3, 2), failure=CRASHED), now_ms=77)
+    key = KEYS.failure(3, 2, round_of(store))
+    assert Evidence.decode(store.get(key)) == Evidence(
+        run=fakes.RUN,
+        round=round_of(store),
+        span=3,
+        attempt=2,
+        failure="NATIVE_CRASH",
+        summary="it crashed",
+        advice="look",
+        details=("last line",),
+        ended_ms=77,
+    )
+
+
+def test_a_job_that_did_not_fail_leaves_no_evidence(store: JournalStore) -> None:
+    ledger = opened(store)
+    ledger.keep_evidence(Delete(view=view(0)), now_ms=1)
+    assert list(store.list(KEYS.failures)) == []
+
+
+def test_the_next_intake_is_the_one_that_knows_what_was_removed(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    ledger = opened(store)
+    damaged = Diagnosis(failure=FailureClass.CHUNK_DAMAGED, summary="gone")
+    ledger.keep_evidence(Delete(view=view(1), failure=damaged), now_ms=1)
+    state = ledger.state(())
+    assert (state.removed, sorted(state.tasks), state.planned) == (frozenset({1}), [0], False)
+    ledger.job(Submit(span=None, attempt=1))
+    assert ledger.state(()).removed == frozenset()
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def test_a_result_that_came_late_is_merged_all_the_same(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    ledger = opened(store)
+    put_result(store, 1, text=" late")
+    ledger.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1)
+    assert store.get(KEYS.transcript("txt")) == b"said\nlate\n"
+
+
+def test_without_a_plan_nothing_is_merged(store: JournalStore) -> None:
+    put_tasks(store, 0, planned=False)
+    put_result(store, 0)
+    ledger = opened(store)
+    with pytest.raises(PlanMismatch, match="has no plan to merge by"):
+        ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert ledger.outcome() is None
+
+
+def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    told = opened(store).conclude(Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1)
+    assert (told.verdict, told.summary, told.advice) == ("failed", "why", "what")
+    assert store.stat(KEYS.report) is not None
+    assert store.stat(KEYS.final) is store.stat(KEYS.transcript("json")) is None
+
+
+@pytest.mark.parametrize(
+    "finish,summary",
+    [
+        (Finish(verdict="complete"), "transcribed"),
+        (Finish(verdict="partial", lost=(1,)), "1 chunk without a result: marked as gaps"),
+        (Finish(verdict="partial", lost=(1, 2)), "2 chunks without a result: marked as gaps"),
+    ],
+)
+def test_an_outcome_says_what_happened(store: JournalStore, finish: Finish, summary: str) -> None:
+    put_tasks(store, 0, 1, 2)
+    for span in {0, 1, 2} - set(finish.lost):
+        put_result(store, span)
+    ledger = opened(store)
+    told = ledger.conclude(finish, elapsed_s=1)
+    assert (told.verdict, told.summary) == (finish.verdict, summary)
+    assert ledger.outcome() is None, "the marker is put by mark alone, after the outputs"
+
+
+def test_the_same_winners_give_the_same_bytes_whoever_concludes(store: JournalStore) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    put_result(store, 1)
+    written = []
+    for elapsed_s in (1.0, 99.0):
+        ledger = opened(store)
+        ledger.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s)
+        written.append({entry.key: store.get(entry.key) for entry in store.list(KEYS.home)})
+    changed = {key for key in written[0] if written[0][key] != written[1][key]}
+    assert changed == {KEYS.report}
+
+
+@pytest.mark.parametrize("key", [KEYS.plan, KEYS.task(0), KEYS.round, KEYS.record, KEYS.failure(0, 1, "0000cafe")])
+def test_a_damaged_document_is_as_if_it_were_not_there(store: JournalStore, key: str) -> None:
+    put_tasks(store, 0, 1)
+    put_result(store, 0)
+    put_result(store, 1)
+    opened(store)
+    store.put(key, JobFailure(code=1, summary="", advice="").encode())
+    ledger = opened(store)
+    state = ledger.state(())
+    assert state.evidence == ()
+    assert state.planned is (key not in (KEYS.plan, KEYS.task(0)))
+    assert state.answered == ({1} if key == KEYS.task(0) else {0, 1})
+    assert ledger.record == RECORD == RunRecord.decode(store.get(KEYS.record))
+
+
+def test_options_that_change_nothing_for_a_rung_are_the_tasks_own(store: JournalStore) -> None:
+    put_tasks(store, 0, record=fakes.record(compute_type="int8"))
+    ledger = opened(store, fakes.record(compute_type="int8"))
+    job = ledger.job(Submit(span=0, attempt=4, rung=3))
+    options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
+    assert options == fakes.record(compute_type="int8").options
