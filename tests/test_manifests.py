@@ -276,7 +276,9 @@ def test_the_port_of_s3_is_the_setting_s(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [*rule] == ["ports"]
 
 
-def test_the_controller_waits_for_the_job_that_fetches_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_waits_for_the_job_that_fetches_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (waiting, *_), (script,) = pod("stenofleet")["initContainers"], KUSTOMIZATION["configMapGenerator"][1]["files"]
     path = BASE / script
     spec = importlib.util.spec_from_file_location("wait_for_model", path)
@@ -289,15 +291,30 @@ def test_the_controller_waits_for_the_job_that_fetches_the_model(monkeypatch: py
     assert waiting["command"][-1] == f"{mount['mountPath']}/{path.name}"
     assert OBJECTS["Job", name]["spec"]["activeDeadlineSeconds"] > 0
 
+    unbound = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    message = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    stuck = {"spec": pod(name), "status": {"conditions": [unbound | {"message": message}]}}
+
     class Found:
-        """A cluster that has that Job, and it has failed."""
+        """A cluster that has that Job, which fails after a while."""
+
+        asked = 0
 
         def get(self, kind: str, job: str) -> Document | None:
-            failed = {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
-            return failed if (kind, job) == ("jobs", name) else None
+            self.asked += 1
+            failed = [{"type": "Failed", "status": "True"}] if self.asked > 2 else None
+            return {"status": {"conditions": failed}} if (kind, job) == ("jobs", name) else None
+
+        def find(self, kind: str, **query: str) -> Document:
+            assert (kind, query) == ("pods", {"labelSelector": f"batch.kubernetes.io/job-name={name}"})
+            return {"items": [stuck]}
 
     monkeypatch.setattr(module, "connect", Found)
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0)
     assert module.main(name) == EnvironmentProblem.exit_code
+    (why,) = [line for line in capsys.readouterr().err.splitlines() if " waits: " in line]
+    assert "the PersistentVolumeClaim with the models has no volume yet" in why
+    assert "`kubectl describe pvc stenofleet-models`" in why
     assert module.main("another") == 0
 
 

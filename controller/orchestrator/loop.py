@@ -17,6 +17,7 @@ from functools import partial
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
+from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import LeadKeeper
@@ -93,7 +94,7 @@ def _loop(
         if outage.of_cluster:
             for run in runs:
                 run.linger()
-        reporter.show([run.progress() for run in runs])
+        reporter.show([run.progress(held=outage.lasts) for run in runs])
         if any(run.settled is None for run in runs):
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
 
@@ -199,8 +200,7 @@ def _look(
     prepared = _prepare(runs, ticked, unopened=unopened)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
-    # One whose node is silent holds no place: its second attempt would wait for it, where it is the only one.
-    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None and not view.lost))
+    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None and _holds_place(view)))
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
     ahead = spare = 0
     for run in prepared:
@@ -218,6 +218,11 @@ def _look(
         ahead += run.waiting()
         spare += run.unbegun and not submitted
     return max(0, intake_room) if ahead < window else 0, spare
+
+
+def _holds_place(view: JobView) -> bool:
+    """Whether a chunk job counts among those at once. For one whose node is silent its second attempt need not wait."""
+    return view.phase != "ended" and not view.lost
 
 
 def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:

@@ -6,8 +6,7 @@ Touches: through its edges, the store, the runner and the output files.
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
 from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
 from controller.orchestrator.decide import decide
 from controller.orchestrator.outages import Trouble, Unavailable
+from controller.orchestrator.waits import Waits, subject
 from controller.runs.outputs import write_outputs
 from controller.runs.repository import Ledger
 from controller.runs.result_index import ResultGone
@@ -84,6 +84,9 @@ class LoopRun:
         self._before: tuple[Outcome | None, bool] = (None, False)
         """Its end and its cancel as they were when we began to follow: left from an earlier round."""
         self._told: set[str] = set()
+        self._waits = Waits()
+        self._started = 0
+        """Jobs that were started at the last tick: no picture shows them yet."""
         self._heard: Status | None = None
         self._store = store
         self._lead: StoreLead | None = None
@@ -193,6 +196,7 @@ class LoopRun:
         self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
     ) -> None:
         now_ms = self._clock.now_ms()
+        before, self._started = len(submitted), 0
         if self._runner.cancelled(self.id):
             outcome = self._ledger.ended()
             if outcome:
@@ -200,44 +204,35 @@ class LoopRun:
                 self._settle(outcome)
                 return
             self._ledger.cancel()
-        self._tell_waits(jobs)
         self._state = state = self._ledger.refresh(jobs, now_ms=now_ms)
-        self._tell_refused()
+        self._tell((*self._waits.news(jobs, now_ms), *self._ledger.refused()))
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
                     self._runner.submit(self._ledger.job(action))
                     submitted.append(action.span is None)
                     if action.attempt > 1:
-                        self._reporter.event(self._name, f"{_what(action.span)}: attempt {action.attempt} begins")
+                        self._reporter.event(self._name, f"{subject(action.span)}: attempt {action.attempt} begins")
                 case Delete():
                     self._delete(action, now_ms)
                 case PinLanguage():
                     self._ledger.pin_language(action.language)
                 case Finish():
                     self._finish(action, now_ms)
+        self._started = len(submitted) - before
         if self.settled is None:
             self._put_status(now_ms)
 
-    def _tell_refused(self) -> None:
-        for reason in self._ledger.refused():
-            self._reporter.event(self._name, reason)
-
-    def _tell_waits(self, jobs: Sequence[JobView]) -> None:
-        """Say once for the whole run what keeps its jobs from starting, whichever of them and however often."""
-        for view in jobs:
-            # How many nodes or GPUs lack just now makes no other reason of it.
-            reason = re.sub(r"\d+", "#", view.waits_for)
-            if reason and reason not in self._told:
-                self._told.add(reason)
-                self._reporter.event(self._name, f"{_what(view.span)} waits: {view.waits_for}")
+    def _tell(self, news: Iterable[str]) -> None:
+        for text in news:
+            self._reporter.event(self._name, text)
 
     def waiting(self) -> int:
         """Chunks that are cut and wait for a worker."""
         return figures.waiting(self._state) if self._state else 0
 
-    def progress(self) -> Progress:
-        """How far it is; the percentage never goes back."""
+    def progress(self, *, held: bool = False) -> Progress:
+        """How far it is; the percentage never goes back. *held*: what all runs need is away."""
         seen: State = (
             self.settled.verdict
             if self.settled
@@ -257,7 +252,8 @@ class LoopRun:
         if self._follows and self._state is None:
             progress = figures.heard(self._heard, **whose)
         else:
-            progress = figures.progress(self._state, **whose)
+            held = held or self.in_trouble
+            progress = figures.progress(self._state, started=self._started, held=held, **whose)
         self._percent = progress.percent
         return progress
 
@@ -301,7 +297,7 @@ class LoopRun:
             return
         self._follows = False
         done = self._ledger.open()
-        self._tell_refused()
+        self._tell(self._ledger.refused())
         if done:
             self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
@@ -336,7 +332,7 @@ class LoopRun:
         self._ledger.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
         if delete.failure:
-            what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
+            what = f"{subject(delete.view.span)}, attempt {delete.view.attempt}"
             self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
             self._name_cure(delete.failure)
 
@@ -356,7 +352,7 @@ class LoopRun:
         except ResultGone as error:
             # The next tick sees that there is work left, as often as a chunk may fail.
             self._ledger.keep_lost_result(error, now_ms=now_ms)
-            self._reporter.event(self._name, f"{_what(error.key.span)}: its result is not valid any more: {error}")
+            self._reporter.event(self._name, f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:
             outcome = self._ledger.conclude(
@@ -461,7 +457,3 @@ class LoopRun:
                 updated_ms=now_ms,
             )
         )
-
-
-def _what(span: int | None) -> str:
-    return "cutting" if span is None else f"chunk {span}"

@@ -10,6 +10,7 @@ import time
 from controller.cli.terminal import say
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.startup_diagnosis import pending
 
 _LOOK_EVERY_S = 3.0
 
@@ -18,12 +19,27 @@ def main(job: str) -> int:
     """0 when the Job *job* has fetched the model; otherwise 3, as of everything that the infrastructure lacks."""
     api = connect()
     say(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
+    told = ""
     while not (how := ended(api, job)):
+        why = why_not_started(api, job)
+        if why and why != told:
+            say(f"job/{job} waits: {why}")
+            told = why
         time.sleep(_LOOK_EVERY_S)
     if "Failed" in how:
         say(f"the model could not be fetched: kubectl logs job/{job} says why")
         return EnvironmentProblem.exit_code
     return 0
+
+
+def why_not_started(api: Api, name: str) -> str:
+    """What keeps the Job's pod from getting a node, and what helps: a claim without a volume, say. Empty: nothing."""
+    try:
+        found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
+    except ClusterUnavailable:
+        return ""
+    stuck = [waits for pod in found if (waits := pending({}, pod, [], before=None, now_ms=0))]
+    return f"{stuck[0].diagnosis.summary}; {stuck[0].diagnosis.advice}" if stuck else ""
 
 
 def ended(api: Api, name: str) -> set[str]:

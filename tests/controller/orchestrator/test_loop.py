@@ -226,6 +226,7 @@ def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work
     assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
     assert house.status().failures == 1
     assert house.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
+    assert not house.reporter.said("waits for the cause"), "there is nothing for a person to do"
 
 
 def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(house: House) -> None:
@@ -411,7 +412,7 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> N
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
     [settled] = house.command(script=scripted({(1, 1): damaged}), window=1)
     assert settled.verdict == "complete"
-    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (None, 2), (2, 1), (1, 2)]
+    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1), (None, 2), (1, 2)]
     assert house.evidence() == [(1, 1, "CHUNK_DAMAGED")]
     assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
 
@@ -596,6 +597,48 @@ def test_who_follows_sees_how_far_the_leader_says_it_is(house: House) -> None:
     assert (seen[-1].spans_done, seen[-1].spans_known) == (told.spans_done, 3)
     assert (seen[-1].done_ms, seen[-1].total_ms) == (told.done_ms, 30_000)
     assert seen[-1].percent == round(told.percent, 1) > 10
+
+
+def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(house: House) -> None:
+    observe = FakeRunner.observe
+    begun_ms = house.clock.at_ms
+
+    def waiting(runner: FakeRunner) -> list[JobView]:
+        s = (house.clock.at_ms - begun_ms) / 1000
+        views = observe(runner)
+        if 2 <= s < 40 or 50 <= s < 60:
+            return [replace(view, waits_for="no Secret", phase="queued", diagnosis=None) for view in views]
+        return views
+
+    slow = replace(fakes.DONE, takes_ms=70_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", waiting)
+        house.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
+    told = [text for _, text in house.reporter.events if "wait" in text]
+    assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "nothing waits any more"] * 2
+    assert told[1] == "nothing waits any more: chunk 0 starts after 38 s"
+
+
+def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(house: House) -> None:
+    house.command(window=1)
+    at_work = [runs[0] for runs in house.reporter.shown if runs[0].state == "running" and runs[0].spans_known]
+    assert {run.running for run in at_work if run.spans_done < 3} == {1}
+    assert all(run.queued == 0 for run in at_work)
+
+
+def test_in_an_outage_runs_are_shown_as_held(house: House) -> None:
+    observe, ticks = FakeRunner.observe, itertools.count()
+
+    def away(runner: FakeRunner) -> list[JobView]:
+        if 5 <= next(ticks) < 8:
+            raise ClusterUnavailable("the API server does not answer")
+        return observe(runner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", away)
+        house.command(policy=replace(POLICY, store_patience_ms=60_000))
+    assert sum(runs[0].held for runs in house.reporter.shown) == 3
+    assert not house.reporter.shown[-1][0].held
 
 
 def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(house: House) -> None:
@@ -1150,3 +1193,34 @@ def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyP
         assert not over.is_set()
     finally:
         over.set()
+
+
+# ---------------------------------------------------------------- another version in the middle of a run
+
+
+def begun(house: House) -> RunRecord:
+    """Interrupt a run when its first chunk is done; the same run, as another version of the program asks for it."""
+    with pytest.raises(Interrupted):
+        house.command(meanwhile=house.interrupt_at(6), window=1)
+    assert len(list(house.store.list(KEYS.results))) == 1
+    return fakes.record().model_copy(update={"versions": {"stenofleet": "9.9"}})
+
+
+def test_another_version_goes_on_with_a_run_and_computes_no_chunk_again(house: House) -> None:
+    newer = begun(house)
+    [settled] = house.command(ticket(newer))
+    assert settled.verdict == "complete"
+    assert {job.span for job in house.runner.submitted} == {1, 2}
+    assert RunRecord.decode(house.store.get(KEYS.record)).versions == {"stenofleet": "0"}, "who began it is kept"
+
+
+def test_tasks_that_this_version_does_not_know_are_cut_again(house: House) -> None:
+    newer = begun(house)
+    for span in (1, 2):
+        raw = house.store.get(KEYS.task(span))
+        house.store.put(KEYS.task(span), raw.replace(b"stenofleet.task/1", b"stenofleet.task/2"))
+    [settled] = house.command(ticket(newer))
+    assert settled.verdict == "complete"
+    assert [job.span for job in house.runner.submitted].count(None) == 1
+    assert {job.span for job in house.runner.submitted} == {None, 1, 2}
+    assert house.reporter.said("is not believed and removed")

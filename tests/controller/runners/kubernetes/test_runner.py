@@ -450,3 +450,26 @@ def test_events_of_a_job_that_does_not_start_are_read_whatever_the_time_is_in_th
     clock.s += 2 * TICK_S
     (view,) = runner.observe()
     assert "quota" in view.waits_for
+
+
+def image_of(server: FakeServer, job: Job) -> str:
+    (document,) = (it for it in server.found("jobs") if it["metadata"]["name"] == job_name(job))
+    return str(document["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def test_a_controller_of_another_version_adopts_the_jobs_there_are_and_makes_new_ones_of_its_own_image(
+    tmp_path: Path, server: FakeServer, runner: ClusterRunner
+) -> None:
+    runner.submit(chunk(0))
+    runner.close(leave=True)
+    options = JobOptions(
+        chunk_image="chunk:2", intake_image="intake:2", store_url="s3://bucket/x", version="1", namespace="stenofleet"
+    )
+    here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
+    newer = ClusterRunner(FakeApi(server), options, here=here)
+    assert newer.lead(RUN)
+    assert [view.name for view in newer.observe()] == [job_name(chunk(0))]
+    newer.submit(chunk(0))
+    newer.submit(chunk(1))
+    assert [image_of(server, chunk(span)) for span in (0, 1)] == ["chunk:1", "chunk:2"]
+    newer.close(leave=True)
