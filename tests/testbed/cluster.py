@@ -191,8 +191,15 @@ class OwnCluster(Cluster):
 
     def regain(self, node: str) -> None:
         (lost,) = [one for one in self._nodes if one.name == node]
-        for part in (lost.containerd, lost.kubelet):
-            self.start(part.name)
+        self.start(lost.containerd.name)
+        _wait(lost.kubelet.name, lambda: self._stays_up(lost.kubelet))
+
+    @staticmethod
+    def _stays_up(kubelet: Part) -> bool:
+        """Start it; whether it is up a moment later. While containerd counts its lost containers, it is not."""
+        kubelet.start()
+        time.sleep(2)
+        return kubelet.alive
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:
