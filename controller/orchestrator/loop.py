@@ -235,4 +235,7 @@ def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list
                 run.prepare()
                 prepared.append(run)
             unopened -= run.open and not was_open
+        if run.stands_by and not any(other.open for other in runs):
+            # Its leader has this very command, and works on the others too: two would have twice as many jobs at once.
+            break
     return prepared

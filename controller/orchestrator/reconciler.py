@@ -80,6 +80,7 @@ class LoopRun:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
+        self._replica = bool(ticket.round)
         self._leading = False
         self._before: tuple[Outcome | None, bool] = (None, False)
         """Its end and its cancel as they were when we began to follow: left from an earlier round."""
@@ -103,6 +104,11 @@ class LoopRun:
     def ready(self) -> bool:
         """Whether there is work to decide on now, or a transcript to write."""
         return self.settled is None and (self._state is not None or self._unwritten is not None)
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it follows, for a command that is started more than once so that one takes over from the other."""
+        return self.settled is None and self._follows and self._replica
 
     @property
     def unbegun(self) -> bool:

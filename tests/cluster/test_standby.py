@@ -91,14 +91,15 @@ def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: De
 
 
 def test_both_pods_give_the_verdict_that_one_has_found(deployment: Deployment) -> None:
-    deployment.edit(**CHUNKED, STENOFLEET_JOB_ENV=f"{crashpoint.VARIABLE}=chunk.transcribed.00003=exit")
+    crash = f"{crashpoint.VARIABLE}=chunk.transcribed.00003.a1=exit"
+    deployment.edit(**CHUNKED, STENOFLEET_JOB_ENV=crash, STENOFLEET_MAX_ATTEMPTS="1")
     deployment.apply()
     leader(deployment)
     both(deployment)
     assert deployment.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
     codes = [code for pod in deployment.pods("controller") if (code := exit_code(pod)) is not None]
     assert set(codes) == {5}
-    assert all("chunk 3 failed 3 times" in log for log in deployment.logs().values())
+    assert all("chunk 3 failed 1 time" in log for log in deployment.logs().values())
 
 
 def test_what_is_mended_after_the_verdict_is_tried_again_as_a_new_round(deployment: Deployment) -> None:

@@ -713,6 +713,32 @@ def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_ea
     assert settled.verdict == "complete"
 
 
+def test_a_standby_leads_no_other_run_while_the_leader_of_the_same_command_works(house: House) -> None:
+    seen: list[set[str]] = []
+
+    def meanwhile(ticks: int) -> None:
+        seen.append(set(house.runner.led))
+        if ticks == 10:
+            house.runner.led_by_others.clear()
+
+    tickets = [replace(ticket(), round="job-1"), replace(ticket(fakes.record(OTHER)), round="job-1")]
+    settled = house.command(*tickets, led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    assert seen[:10] == [set()] * 10
+    assert [one.verdict for one in settled] == ["complete", "complete"]
+
+
+def test_two_commands_that_share_a_run_go_on_with_their_others(house: House) -> None:
+    seen: list[set[str]] = []
+
+    def meanwhile(ticks: int) -> None:
+        seen.append(set(house.runner.led))
+        if ticks == 10:
+            house.runner.led_by_others.clear()
+
+    house.command(ticket(), ticket(fakes.record(OTHER)), led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    assert {OTHER} in seen[:10]
+
+
 def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
     leader = House(house.folder)
 
