@@ -994,6 +994,7 @@ def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_t
     assert (settled.verdict, settled.environment, settled.files) == ("failed", True, ())
     assert f"{house.folder / 'out'}" in settled.summary
     assert house.marker() is None
+    assert house.runner.released == [], "who follows would take a lock that is gone for the end of the run"
     (house.folder / "out").unlink()
     [settled] = house.command(asked)
     assert (settled.verdict, house.runner.submitted, house.marker()) == ("complete", [], "complete")
