@@ -95,9 +95,9 @@ class CommandRuns:
         """Wait for another run to become known, for so long at most."""
         self._requests.wait(seconds)
 
-    def progress(self) -> list[Progress]:
-        """How far each of them is."""
-        return [*(run.progress() for run in self), *self._requests.unknown()]
+    def progress(self, *, held: bool) -> list[Progress]:
+        """How far each of them is. *held*: something is away, and none of them can go on."""
+        return [*(run.progress(held=held) for run in self), *self._requests.unknown()]
 
     def give_up(self, error: JobError | StenofleetError) -> None:
         """End all that are left for this command, because of what cannot be reached."""
