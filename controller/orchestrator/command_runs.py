@@ -70,8 +70,7 @@ class CommandRuns:
         """Those that are known and have not ended."""
         return [run for run in self if run.settled is None]
 
-    @property
-    def finished(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether all of them have ended."""
         return self._requests.exhausted and not self.open
 

@@ -85,11 +85,11 @@ def _loop(
 ) -> None:
     """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
     opening = _Opening()
-    while not runs.finished:
+    while not runs.all_ended():
         number = clock.signal()
         if number is not None:
             within(_CLOSE_S, partial(_look_once_more, runs))
-            if runs.finished:
+            if runs.all_ended():
                 return
             raise Interrupted(number)
         # One more than is opened now: where that one cannot be, it shows whether another one can.
@@ -104,7 +104,7 @@ def _loop(
         reporter.show(runs.progress(held=outage.lasts))
         if runs.open:
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
-        elif not runs.finished:
+        elif not runs.all_ended():
             clock.rest(partial(runs.wait, _IDENTIFY_S))
 
 
