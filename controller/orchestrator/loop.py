@@ -88,8 +88,7 @@ def _loop(
     while not runs.finished:
         number = clock.signal()
         if number is not None:
-            within(_CLOSE_S, partial(_look_once_more, runs))
-            if runs.finished:
+            if _ended_by_now(runs):
                 return
             raise Interrupted(number)
         # One more than is opened now: where that one cannot be, it shows whether another one can.
@@ -108,9 +107,15 @@ def _loop(
             clock.rest(partial(runs.wait, _IDENTIFY_S))
 
 
-def _look_once_more(runs: CommandRuns) -> None:
-    for run in runs:
-        run.last_look()
+def _ended_by_now(runs: CommandRuns) -> bool:
+    """Whether all runs have ended, those among them that another process works on."""
+
+    def look() -> None:
+        for run in runs:
+            run.last_look()
+
+    within(_CLOSE_S, look)
+    return runs.finished
 
 
 def _farewell(runs: CommandRuns, runner: Runner, *, hurried: bool, store_away: bool) -> None:
