@@ -32,7 +32,7 @@ from controller.orchestrator.outages import Trouble, Unavailable
 from controller.runs.outputs import write_outputs
 from controller.runs.repository import Ledger
 from controller.runs.result_index import ResultGone
-from controller.transcript.model import Transcript
+from controller.runs.transcript_files import TranscriptFiles
 
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
@@ -47,7 +47,7 @@ class _Unwritten:
     """How a run has ended, while its outputs are not written yet."""
 
     outcome: Outcome
-    transcript: Transcript | None
+    transcript: TranscriptFiles | None
     warnings: tuple[str, ...]
     mark: bool
     """Whether the run's last object is to be put behind them."""
@@ -349,7 +349,7 @@ class LoopRun:
     def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
         """Write the outputs, then the run's last object: it promises that everything before it is there."""
         transcript = self._ledger.transcript() if outcome.verdict != "failed" else None
-        warnings = dict.fromkeys([*self._ledger.warnings(), *(transcript.warnings if transcript else ())])
+        warnings = dict.fromkeys([*self._ledger.warnings(), *(transcript.summary.warnings if transcript else ())])
         # Kept until it is written: what cannot be written now is not merged again for that.
         self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
         self._write(self._unwritten)

@@ -19,7 +19,6 @@ from controller.domain.degradation import rungs
 from controller.domain.documents import (
     Evidence,
     Final,
-    Format,
     Outcome,
     Report,
     Request,
@@ -33,13 +32,15 @@ from controller.domain.documents import (
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
+from controller.domain.plan import Plan
 from controller.domain.state import RunState
 from controller.errors import PlanMismatch
 from controller.runs import stored_transcript
 from controller.runs.result_index import Answers, ResultGone
-from controller.transcript.formats import every_format
-from controller.transcript.merge import merge
-from controller.transcript.model import Transcript
+from controller.runs.transcript_files import TranscriptFiles, TranscriptWriter
+from controller.transcript.formats import FORMATS
+from controller.transcript.merge import Merge
+from controller.transcript.model import TranscriptSummary
 
 _ALL_EVERY_MS = 60_000
 _NEW_TASKS_EVERY_MS = 1_000
@@ -67,7 +68,7 @@ class Ledger:
         self._round = ""
         self._all_read_ms: int | None = None
         self._tasks_read_ms = 0
-        self._transcript: Transcript | None = None
+        self._transcript: TranscriptFiles | None = None
         self._record_raw = b""
 
     def open(self) -> Outcome | None:
@@ -124,7 +125,7 @@ class Ledger:
             return True
         self._transcript = stored_transcript.stored(self._store, self.record)
         found = self._transcript
-        return found is not None and (found.status == "complete" or outcome.verdict == "partial")
+        return found is not None and (found.summary.status == "complete" or outcome.verdict == "partial")
 
     def outcome(self) -> Outcome | None:
         """The body of the run's last object, if its round has ended."""
@@ -282,7 +283,7 @@ class Ledger:
         summary = finish.summary
         if finish.verdict in ("complete", "partial"):
             self._transcript = written = self._write_transcript(finish.lost)
-            verdict, summary = written.status, _summary(written)
+            verdict, summary = written.summary.status, _summary(written.summary)
         self._store.put(self.keys.report, self._report(verdict, elapsed_s).encode())
         outcome = Outcome(
             run=self.record.run,
@@ -301,8 +302,8 @@ class Ledger:
             self._store.sweep(prefix)
         self._store.put(self.keys.marker(outcome.verdict), outcome.encode())
 
-    def transcript(self) -> Transcript:
-        """The transcript of the outcome that was given last. It is kept here no longer: it may be large."""
+    def transcript(self) -> TranscriptFiles:
+        """The transcript of the outcome that was given last. Its files are kept here no longer."""
         found, self._transcript = self._transcript, None
         if found is None:
             raise DocumentInvalid(f"run {self.record.run} has no transcript")
@@ -365,7 +366,7 @@ class Ledger:
         if self._language and stored_documents.valid(self._store, Language, self.keys.language) != self._language:
             self._store.put(self.keys.language, self._language.encode())
 
-    def _write_transcript(self, lost: Sequence[int]) -> Transcript:
+    def _write_transcript(self, lost: Sequence[int]) -> TranscriptFiles:
         """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
         # Once more: an attempt that was given up for lost may have answered meanwhile.
         self._answers.read_results()
@@ -373,7 +374,7 @@ class Ledger:
         if plan is None:
             raise PlanMismatch(f"run {self.record.run} has no plan to merge by")
         winners: list[Winner] = []
-        transcript = merge(plan, self.record, self._winning(winners))
+        transcript = self._merge(plan, winners)
         missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
         if gone := sorted(set(missing) - set(lost)):
             raise PlanMismatch(
@@ -381,23 +382,28 @@ class Ledger:
                 "see who else writes to the store; the same command again transcribes them again",
             )
         before = stored_transcript.stored(self._store, self.record) if missing else None
-        if before and before.gaps_ms < transcript.gaps_ms:
+        if before and before.summary.gaps_ms < transcript.summary.gaps_ms:
             return before
-        outputs: dict[Format, str] = {}
-        for extension, text in every_format(transcript):
-            data = text.encode()
-            self._store.put(self.keys.transcript(extension), data)
-            outputs[extension] = sha256_hex(data)
+        for extension in FORMATS:
+            self._store.put_file(self.keys.transcript(extension), transcript.path(extension))
             reach(f"run.transcript.{extension}")
         final = Final(
             run=self.record.run,
-            verdict=transcript.status,
+            verdict=transcript.summary.status,
             winners=tuple(winners),
             lost=tuple(missing),
-            outputs=outputs,
+            outputs=dict(transcript.sha256),
         )
         self._store.put(self.keys.final, final.encode())
         return transcript
+
+    def _merge(self, plan: Plan, winners: list[Winner]) -> TranscriptFiles:
+        """Write the transcript of all results that count to temporary files; *winners* gets what they are."""
+        merge = Merge(plan, self.record, self._answers.answered)
+        with TranscriptWriter(merge.gaps, merge.duration_ms) as writer:
+            for segments in merge.segments(self._winning(winners)):
+                writer.add(segments)
+            return writer.finish(merge.summary())
 
     def _winning(self, winners: list[Winner]) -> Iterator[ChunkResult]:
         for winner, result in self._answers.winning():
@@ -436,7 +442,7 @@ class Ledger:
         )
 
 
-def _summary(written: Transcript) -> str:
+def _summary(written: TranscriptSummary) -> str:
     if written.status == "complete":
         return "transcribed"
     count = sum(1 for chunk in written.chunks if chunk.quality == "lost")

@@ -230,7 +230,11 @@ class Answers:
                 del self._spent[span]
                 self._invalid[key.key] = error.summary
                 raise ResultGone(key, error.summary) from error
-            yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
+            winner = Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data))
+            found = (winner, result)
+            # Whoever takes it decides how long it is kept: here it would be while the next one is read.
+            del data, result
+            yield found
 
     def _read_task(self, found: TaskKey) -> bool:
         """Remember a task that is in the store and belongs to the run; one that does not is removed."""
