@@ -122,23 +122,22 @@ class Transcript(TranscriptSummary, _Words):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The transcript in *data*, its text cleaned like that of a new one.
+        """The transcript in *data*, its segments cleaned like those of a new one, its text that of the segments.
 
         Raises :class:`DocumentInvalid`, also where its times run backwards or leave the recording.
         """
         found = super().decode(data)
         check_order(found.segments, found.duration_ms)
         segments, removed = cleaned_segments(found.segments)
-        if segments == found.segments:
+        text = "".join(segment.text for segment in segments).strip()
+        if segments == found.segments and text == found.text:
             return found
+        notes = [control_characters_removed(removed)] if removed else []
         return found.model_copy(
             update={
                 "segments": segments,
-                "text": cleaned(found.text)[0],
-                "warnings": (
-                    *found.warnings[:MOST_WARNINGS],
-                    *([control_characters_removed(removed)] if removed else []),
-                ),
+                "text": text,
+                "warnings": (*found.warnings[:MOST_WARNINGS], *notes) if notes else found.warnings,
             }
         )
 
