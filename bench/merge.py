@@ -35,7 +35,7 @@ from controller.domain.documents import Output, Request, RunRecord, Source
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions, Span
 from controller.domain.tasks import chunk_task
-from controller.runs.repository import Ledger
+from controller.runs.repository import RunRepository
 from controller.runs.transcript_files import TranscriptWriter
 from controller.transcript.merge import Merge
 
@@ -207,11 +207,11 @@ def conclude_often(folder: str, runs: int) -> None:
     raw = [store.get(entry.key) for entry in store.list(RunKeys(RUN).results)]
     ours_s, theirs_s, ten_mib = 0.0, 0.0, 0.0
     for number in range(runs):
-        ledger = Ledger(store, RECORD, request())
-        if ledger.open():
+        repository = RunRepository(store, RECORD, request())
+        if repository.open():
             raise RuntimeError(f"{folder}: the run is already concluded")
         began_s = time.process_time()
-        ledger.conclude(Finish(verdict="complete"), elapsed_s=0)
+        repository.conclude(Finish(verdict="complete"), elapsed_s=0)
         ours_s += time.process_time() - began_s
         theirs_s += loading(raw)
         if number == 9:
@@ -221,19 +221,19 @@ def conclude_often(folder: str, runs: int) -> None:
 
 def conclude_once(folder: str) -> None:
     """What a controller does when the last chunk of a run is done. Prints its memory before and at most, in MiB."""
-    ledger = Ledger(FileStore(Path(folder)), RECORD, request())
+    repository = RunRepository(FileStore(Path(folder)), RECORD, request())
     before_mib = peak_mib()
-    if ledger.open():
+    if repository.open():
         raise RuntimeError(f"{folder}: the run is already concluded")
-    ledger.mark(ledger.conclude(Finish(verdict="complete"), elapsed_s=0))
+    repository.mark(repository.conclude(Finish(verdict="complete"), elapsed_s=0))
     print(json.dumps([before_mib, peak_mib()]))
 
 
 def read_back(folder: str) -> None:
     """What a controller does with a run that is complete. Prints its memory before and at most, in MiB."""
-    ledger = Ledger(FileStore(Path(folder)), RECORD, request())
+    repository = RunRepository(FileStore(Path(folder)), RECORD, request())
     before_mib = peak_mib()
-    if not ledger.open():
+    if not repository.open():
         raise RuntimeError(f"{folder}: the run is not complete")
     print(json.dumps([before_mib, peak_mib()]))
 

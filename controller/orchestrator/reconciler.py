@@ -30,7 +30,7 @@ from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
 from controller.orchestrator.decide import decide
 from controller.orchestrator.outages import Trouble, Unavailable
 from controller.runs.outputs import write_outputs
-from controller.runs.repository import Ledger
+from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 from controller.runs.transcript_files import TranscriptFiles
 
@@ -71,7 +71,7 @@ class LoopRun:
         self.settled: Settled | None = None
         self._name = ticket.record.name
         self._request = ticket.request
-        self._ledger = Ledger(store, ticket.record, ticket.request, round_id=ticket.round)
+        self._repository = RunRepository(store, ticket.record, ticket.request, round_id=ticket.round)
         self._runner = runner
         self._reporter = reporter
         self._clock = clock
@@ -190,33 +190,33 @@ class LoopRun:
     ) -> None:
         now_ms = self._clock.now_ms()
         if self._runner.cancelled(self.id):
-            outcome = self._ledger.ended()
+            outcome = self._repository.ended()
             if outcome:
                 # We slept, or were cut off, and somebody brought it to its end.
                 self._settle(outcome)
                 return
-            self._ledger.cancel()
+            self._repository.cancel()
         self._tell_waits(jobs)
-        self._state = state = self._ledger.refresh(jobs, now_ms=now_ms)
+        self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
         self._tell_refused()
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
-                    self._runner.submit(self._ledger.job(action))
+                    self._runner.submit(self._repository.job(action))
                     submitted.append(action.span is None)
                     if action.attempt > 1:
                         self._reporter.event(self._name, f"{_what(action.span)}: attempt {action.attempt} begins")
                 case Delete():
                     self._delete(action, now_ms)
                 case PinLanguage():
-                    self._ledger.pin_language(action.language)
+                    self._repository.freeze_language(action.language)
                 case Finish():
                     self._finish(action, now_ms)
         if self.settled is None:
             self._put_status(now_ms)
 
     def _tell_refused(self) -> None:
-        for reason in self._ledger.refused():
+        for reason in self._repository.refused():
             self._reporter.event(self._name, reason)
 
     def _tell_waits(self, jobs: Sequence[JobView]) -> None:
@@ -246,7 +246,7 @@ class LoopRun:
         whose: dict[str, Any] = {
             "name": self._name,
             "run": self.id,
-            "size_bytes": self._ledger.record.size_bytes,
+            "size_bytes": self._repository.record.size_bytes,
             "seen": seen,
             "floor": self._percent,
         }
@@ -275,7 +275,7 @@ class LoopRun:
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._unwritten, self._follows = None, None, True
-            self._heard = self._ledger.status()
+            self._heard = self._repository.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return standing == "leading"
 
@@ -294,27 +294,27 @@ class LoopRun:
         if self._follows and self._ended_elsewhere():
             return
         self._follows = False
-        done = self._ledger.open()
+        done = self._repository.open()
         self._tell_refused()
         if done:
             self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
             return
-        self._state = self._ledger.state(())
+        self._state = self._repository.state(())
         if self._state.answered:
             self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
     def _ended_elsewhere(self) -> bool:
         """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
-        outcome = self._ledger.ended()
+        outcome = self._repository.ended()
         if outcome:
             self._settle(outcome)
-        elif self._ledger.cancelled():
+        elif self._repository.cancelled():
             self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
         return self.settled is not None
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
-        self._ledger.keep_evidence(delete, now_ms=now_ms)
+        self._repository.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
         if delete.failure:
             what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
@@ -333,14 +333,14 @@ class LoopRun:
             self._settled("cancelled", finish.summary, advice=_AFTER_CANCEL)
             return
         try:
-            outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+            outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
         except ResultGone as error:
             # The next tick sees that there is work left, as often as a chunk may fail.
-            self._ledger.keep_lost_result(error, now_ms=now_ms)
+            self._repository.keep_lost_result(error, now_ms=now_ms)
             self._reporter.event(self._name, f"{_what(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:
-            outcome = self._ledger.conclude(
+            outcome = self._repository.conclude(
                 Finish(verdict="failed", summary=error.summary, advice=error.advice),
                 elapsed_s=(now_ms - self._began_ms) / 1000,
             )
@@ -348,8 +348,8 @@ class LoopRun:
 
     def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
         """Write the outputs, then the run's last object: it promises that everything before it is there."""
-        transcript = self._ledger.transcript() if outcome.verdict != "failed" else None
-        warnings = dict.fromkeys([*self._ledger.warnings(), *(transcript.summary.warnings if transcript else ())])
+        transcript = self._repository.transcript() if outcome.verdict != "failed" else None
+        warnings = dict.fromkeys([*self._repository.warnings(), *(transcript.summary.warnings if transcript else ())])
         # Kept until it is written: what cannot be written now is not merged again for that.
         self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
         self._write(self._unwritten)
@@ -366,7 +366,7 @@ class LoopRun:
                 self._settled("failed", error.summary, advice=error.advice, environment=True)
                 return
         if unwritten.mark:
-            self._ledger.mark(outcome)
+            self._repository.mark(outcome)
         self._settled(
             outcome.verdict,
             outcome.summary,
@@ -421,7 +421,7 @@ class LoopRun:
             return
         self._due_ms = now_ms + _STATUS_EVERY_MS
         progress = self.progress()
-        self._ledger.put_status(
+        self._repository.put_status(
             Status(
                 run=self.id,
                 name=self._name,

@@ -26,7 +26,7 @@ from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import TranscriptFiles
-from controller.transcript.formats import told_gaps_s
+from controller.transcript.formats import stated_gaps_s
 from controller.transcript.model import TranscriptSummary, longest_transcript_bytes
 
 _PIECE_BYTES = 1 << 20
@@ -123,7 +123,7 @@ def write_outputs(request: Request, transcript: TranscriptFiles) -> tuple[tuple[
 def _better_there(output: Output, transcript: TranscriptSummary) -> str | None:
     """Why a transcript that is where *output* would go may be better than this one, which has gaps; None: it is not.
 
-    The JSON tells. Where there is none, a text file tells by its lines about gaps: it may be another's, and is kept.
+    The JSON says it. Where there is none, a text file does by its lines about gaps: it may be another's, and is kept.
     """
     limit = longest_transcript_bytes(transcript.duration_ms)
     where = place(output.base, "json")
@@ -154,7 +154,7 @@ def _better_json(where: str, file: BinaryIO, transcript: TranscriptSummary) -> s
 def _gaps_in(file: BinaryIO) -> int:
     """How many seconds the lines about gaps add up to, in a file of any text format."""
     with io.TextIOWrapper(file, encoding="utf-8", errors="replace") as text:
-        return sum(map(told_gaps_s, iter(lambda: text.readline(_LONGEST_LINE), "")))
+        return sum(map(stated_gaps_s, iter(lambda: text.readline(_LONGEST_LINE), "")))
 
 
 @contextlib.contextmanager

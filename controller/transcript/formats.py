@@ -197,7 +197,7 @@ def _gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
     return Cue(start, max(start, end), text)
 
 
-def told_gaps_s(text: str) -> int:
+def stated_gaps_s(text: str) -> int:
     """How many seconds without a transcript the lines of any text format say that there are."""
     clock = r"(\d{2,4}):(\d\d):(\d\d)"
     return sum(

@@ -26,7 +26,7 @@ from controller.domain.documents import Output
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
 from controller.runs import outputs, stored_transcript, transcript_files
-from controller.runs.repository import Ledger
+from controller.runs.repository import RunRepository
 from controller.runs.stored_transcript import rendered, summary_of
 from controller.runs.transcript_files import TranscriptFiles, written
 from controller.transcript.formats import FORMATS
@@ -169,13 +169,13 @@ def test_no_more_than_two_results_are_in_memory_at_once(tmp_path: Path, alive: l
         store.put(KEYS.audio(span.index), b"flac")
         said = fakes.segment((f" w{span.index}", 3000, 3100))
         store.put(f"{KEYS.results_of(span.index)}a1-u.json", fakes.result(task, said).encode())
-    ledger = Ledger(store, RECORD, fakes.request(RECORD))
-    assert ledger.open() is None
+    repository = RunRepository(store, RECORD, fakes.request(RECORD))
+    assert repository.open() is None
     assert len(alive) == 20
     alive.clear()
     gc.disable()
     try:
-        assert ledger.conclude(Finish(verdict="complete"), elapsed_s=0).verdict == "complete"
+        assert repository.conclude(Finish(verdict="complete"), elapsed_s=0).verdict == "complete"
     finally:
         gc.enable()
     assert len(alive) == 20
