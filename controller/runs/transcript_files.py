@@ -1,21 +1,25 @@
 """A transcript in every format, as temporary files: written a few segments at a time, put and copied from there.
 
-Touches: temporary files. What goes to the store and to the outputs is what these hold. They are in a private folder
+Touches: temporary files, the clock. What goes to the store and to the outputs is what these hold. They are in a private folder
 and go when nobody has them any more, at the latest with the process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from chunk_job import safe_files
 from chunk_job.contract import Segment
 from chunk_job.store.base import StoreUnavailable
 from controller.domain.documents import Format
@@ -34,6 +38,8 @@ from controller.transcript.formats import (
 )
 from controller.transcript.model import Gap, TranscriptSummary
 
+_PREFIX = "stenofleet-transcript-"
+_NEW_NS = 60 * 10**9
 _PIECE_BYTES = 1 << 20
 
 
@@ -41,9 +47,32 @@ class _Folder:
     """A private folder that is removed with this object."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="stenofleet-transcript-"))
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # Not TemporaryDirectory: that warns where nobody closes it, and who has a transcript last is not known.
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        weakref.finalize(self, _remove, self.path, descriptor)
+        with contextlib.suppress(OSError):  # a file system that has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this user left in *folder* that were killed: a pod's is the same after a restart."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            # A new one may have no lock yet.
+            if safe_files.is_own_folder(str(path)) and time.time_ns() - path.stat().st_mtime_ns > _NEW_NS:
+                descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
 
 
 @dataclass(frozen=True, kw_only=True)

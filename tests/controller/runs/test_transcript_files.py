@@ -6,7 +6,9 @@ import gc
 import hashlib
 import io
 import json
+import os
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -188,6 +190,29 @@ def test_its_files_go_with_it(scratch: Path) -> None:
     assert files.path("json").parent.stat().st_mode & 0o777 == 0o700
     del files
     assert list(scratch.iterdir()) == []
+
+
+def test_the_files_of_a_process_that_was_killed_go_with_the_next_transcript(scratch: Path) -> None:
+    def folder(name: str, age_s: int) -> Path:
+        path = scratch / f"stenofleet-transcript-{name}"
+        path.mkdir()
+        (path / "json").touch()
+        os.utime(path, (time.time() - age_s,) * 2)
+        return path
+
+    killed, new = folder("killed", 120), folder("new", 0)
+    other = scratch / "of-another-program"
+    other.mkdir()
+    os.utime(other, (0, 0))
+    link = scratch / "stenofleet-transcript-link"
+    link.symlink_to(other)
+    kept = written(transcript().summary(), [transcript().segments])
+    mine = kept.path("json").parent
+    os.utime(mine, (0, 0))
+    assert not killed.exists()
+    another = written(transcript().summary(), [transcript().segments])
+    assert mine.exists(), "its process lives"
+    assert set(scratch.iterdir()) == {new, other, link, mine, another.path("json").parent}
 
 
 def test_of_one_that_cannot_be_merged_nothing_stays(scratch: Path) -> None:
