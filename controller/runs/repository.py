@@ -14,7 +14,7 @@ from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
-from controller.domain.degradation import rungs
+from controller.domain.degradation import degradation_levels
 from controller.domain.documents import (
     Evidence,
     Outcome,
@@ -173,8 +173,8 @@ class RunRepository:
             used_attempts=used,
             jobs=tuple(self._index.with_result(view) for view in jobs),
             language_open=self._language_open,
-            notes=self._candidates,
-            rungs=rungs(self.record.options),
+            language_candidates=self._candidates,
+            degradation_levels=degradation_levels(self.record.options),
             removed=self._index.removed,
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
@@ -189,9 +189,10 @@ class RunRepository:
             self._index.removed = frozenset()
         else:
             self._restore_language()
-            key = self._index.degraded_task(submit.span, submit.rung) if submit.rung else self.keys.task(submit.span)
+            level = submit.degradation_level
+            key = self._index.degraded_task(submit.span, level) if level else self.keys.task(submit.span)
             # As it was validated: what lies there now may be another one.
-            digest = self._index.digest(submit.span, submit.rung)
+            digest = self._index.digest(submit.span, level)
         return Job(
             run=self.record.run,
             span=submit.span,

@@ -1,7 +1,7 @@
 """A transcript in every format, as temporary files: written a few segments at a time, put and copied from there.
 
-Touches: temporary files, the clock. What goes to the store and to the outputs is what these hold. They are in a private folder
-and go when nobody has them any more, at the latest with the process.
+Touches: temporary files, the clock. What goes to the store and to the outputs is what these hold. They are in a private
+folder and go when nobody has them any more, at the latest with the process.
 """
 
 from __future__ import annotations
