@@ -22,6 +22,7 @@ from controller.domain.documents import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.intake import source
+from controller.orchestrator.command_runs import KnownRequests
 from controller.transcript.model import Transcript
 
 NEVER_MS = 1 << 40
@@ -53,7 +54,9 @@ def transcribe(
             on_chunk_failure="fail",
             keep_chunks=False,
         )
-        (settled,) = execute([ticket], store, runner_for(store), policy=RetryPolicy(), window=jobs, quiet=True)
+        (settled,) = execute(
+            KnownRequests([ticket]), store, runner_for(store), policy=RetryPolicy(), window=jobs, quiet=True
+        )
         if settled.verdict != "complete":
             raise RuntimeError(f"{media}: {settled.summary}")
         made = Plan.decode(store.get(f"runs/{settled.run}/plan.json"))

@@ -11,6 +11,8 @@ import urllib3  # noqa: F401 (it tries a socket when it is loaded, which is no t
 from hypothesis import settings
 
 from chunk_job.store.files import FileStore
+from tests.testbed import cluster as testbed
+from tests.testbed.cluster import Cluster
 
 OUTSIDE = ("process", "s3", "cluster", "soak")
 _FENCED = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
@@ -60,3 +62,10 @@ def fence(request: pytest.FixtureRequest) -> Iterator[Fence]:
 @pytest.fixture
 def store(tmp_path: Path) -> FileStore:
     return FileStore(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A real Kubernetes cluster: one for the whole session, after another session's."""
+    with testbed.cluster() as up:
+        yield up

@@ -26,6 +26,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures
 from controller.domain.documents import Format, Output, Request, RunRecord, Source
+from controller.domain.interfaces import RunRequests, Ticket
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
@@ -303,7 +304,7 @@ class FakeRunner:
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
-        self._waits = 0
+        self.waits = 0
 
     def lead(self, run: str) -> bool:
         if run in self.led_by_others:
@@ -334,10 +335,10 @@ class FakeRunner:
         return [self._view(name, played) for name, played in self._played.items()]
 
     def wait(self, seconds: float) -> None:
-        self._waits += 1
-        assert self._waits < 5000, "this loop does not end"
+        self.waits += 1
+        assert self.waits < 5000, "this loop does not end"
         self.clock.at_ms += round(seconds * 1000)
-        self.on_wait(self._waits)
+        self.on_wait(self.waits)
 
     def delete(self, view: JobView) -> None:
         del self._played[view.name]
@@ -428,3 +429,11 @@ def answer(store: Store, job: Job, deed: Deed, task: bytes) -> None:
             store.put(mine.language_note_key, note.encode())
         case "nothing":
             pass
+
+
+def taken(requests: RunRequests) -> list[Ticket]:
+    """The requests of all runs, once they are known."""
+    while not requests.exhausted:
+        requests.take(100)
+        requests.wait(1)
+    return list(requests.taken.values())

@@ -22,6 +22,7 @@ from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem
 from controller.intake import source
+from controller.orchestrator.command_runs import KnownRequests
 from controller.transcript.formats import FORMATS
 
 _CHUNK_MS = 40_000
@@ -62,9 +63,9 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     say("The job of chunk 1 will be killed (SIGKILL) in its first attempt, just before it can commit its result.")
     os.environ[crashpoint.VARIABLE] = f"{_KILLED}=kill"  # noqa: TID251 (its jobs read it)
     opened = shared.store_at(store)
-    settled = execute([ticket], opened, shared.runner_for(opened), policy=RetryPolicy(), window=_WORKERS, quiet=False)[
-        0
-    ]
+    settled = execute(
+        KnownRequests([ticket]), opened, shared.runner_for(opened), policy=RetryPolicy(), window=_WORKERS, quiet=False
+    )[0]
     if settled.verdict != "complete":
         raise EnvironmentProblem(f"the demo failed: {settled.summary}", settled.advice)
     took_s = time.monotonic() - began_s  # noqa: TID251 (as above)

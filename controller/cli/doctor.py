@@ -37,6 +37,7 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
+from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import drive
 from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runs.lookup import remove_run
@@ -215,7 +216,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
         run = ticket.record.run
         try:
             (settled,) = drive(
-                [ticket],
+                KnownRequests([ticket]),
                 store=store,
                 runner=kubernetes.runner_of(store, wanted, scratch=None, cluster=cluster),
                 policy=RetryPolicy(max_attempts=1, max_disruptions=2),

@@ -19,7 +19,8 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.cli.terminal import Bars, Heartbeat, say, tell, write_path
-from controller.domain.interfaces import Runner, Settled, Stopped, Ticket
+from controller.domain.interfaces import Runner, RunRequests, Settled, Stopped
+from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
@@ -34,7 +35,7 @@ _FIND_S = 1.5
 
 
 def execute(
-    tickets: Sequence[Ticket],
+    requests: RunRequests,
     store: Store,
     runner: Runner,
     *,
@@ -47,8 +48,6 @@ def execute(
 
     *anew*: the same command would begin other runs.
     """
-    if not tickets:
-        return []
     arguments: dict[str, Any] = {
         "store": store,
         "runner": runner,
@@ -59,23 +58,23 @@ def execute(
     try:
         if sys.stderr.isatty() and not quiet:
             with Bars() as bars:
-                return drive(tickets, reporter=bars, **arguments)
-        return drive(tickets, reporter=Heartbeat(quiet=quiet), **arguments)
+                return drive(requests, reporter=bars, **arguments)
+        return drive(requests, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
-        _tell_the_way_back(tickets, store, runner, anew=anew)
+        _tell_the_way_back(requests, store, runner, anew=anew)
         raise
 
 
-def _tell_the_way_back(tickets: Sequence[Ticket], store: Store, runner: Runner, *, anew: bool) -> None:
+def _tell_the_way_back(requests: RunRequests, store: Store, runner: Runner, *, anew: bool) -> None:
     begun: list[str] = []
 
     def find() -> None:
         with contextlib.suppress(JobError):
-            begun.extend(ticket.record.run for ticket in tickets if store.stat(ticket.request.record_key))
+            begun.extend(run for run in requests.taken if store.stat(RunKeys(run).record))
 
     # It may be the store that is away.
     within(_FIND_S, find)
-    if not anew and (len(tickets) > 1 or runner.kind != "local" or not begun):
+    if not anew and (len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local" or not begun):
         # What a cluster needs besides is a line of options.
         say("to go on: give the same command again")
         return

@@ -14,7 +14,6 @@ from chunk_job.names import near
 from chunk_job.text import printable
 from controller.cli.execute import indented, refused
 from controller.cli.terminal import say
-from controller.domain.documents import Source
 from controller.domain.interfaces import Settled
 from controller.errors import MediaProblem
 from controller.intake import source
@@ -24,17 +23,17 @@ _MOST_ENTRIES = 2_000
 """Of a folder: each is compared with the name, and a hint is not worth a second."""
 
 
-def look(names: Iterable[str]) -> tuple[dict[str, Source | None], list[Settled]]:
-    """The names that may be recordings, with what is known of them already, and those that are none.
+def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[Settled]]:
+    """The names that may be recordings, with what is known of them without reading them, and those that are none.
 
     The latter are reported on stderr at once: before a model is looked for, and before hours of work on the others.
     Raises :class:`EnvironmentProblem` where S3 cannot be asked.
     """
-    found: dict[str, Source | None] = {}
+    found: dict[str, source.Found] = {}
     without: list[Settled] = []
     for name in names:
         try:
-            found[name] = source.look(name)
+            found[name] = source.find(name)
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error) if len(without) < _MOST_HINTS else error))
             report_refused(without[-1])

@@ -25,6 +25,7 @@ from controller.cli.terminal import say
 from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
+from controller.intake.known_files import KnownFiles
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
 from controller.transcript.formats import FORMATS
@@ -291,6 +292,14 @@ def local_requests() -> LocalRequests:
         return LocalRequests(state_home())
     except EnvironmentProblem:
         return LocalRequests(None)
+
+
+def known_files() -> KnownFiles:
+    """Files that were identified before on this machine; without a home nothing is kept."""
+    try:
+        return KnownFiles(state_home())
+    except EnvironmentProblem:
+        return KnownFiles(None)
 
 
 def state_home() -> Path:

@@ -9,7 +9,7 @@ import contextlib
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,15 +162,13 @@ def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[For
     return Ticket(record=record, request=request)
 
 
-def keep_local(store: Store, tickets: Iterable[Ticket]) -> None:
-    """Remember on this machine what was asked of these runs, for ``resume``."""
-    requests = shared.local_requests()
-    for ticket in tickets:
-        run = ticket.record.run
-        why = requests.keep(LocalRequest(run=run, store=store.url, record=ticket.record, request=ticket.request))
-        if why:
-            say(f"not kept on this machine ({why}): to resume a run, give this whole command again")
-            return
+def keep_local(store: Store, ticket: Ticket) -> bool:
+    """Remember on this machine what was asked of a run, for ``resume``; says so and returns False where it cannot."""
+    document = LocalRequest(run=ticket.record.run, store=store.url, record=ticket.record, request=ticket.request)
+    why = shared.local_requests().keep(document)
+    if why:
+        say(f"not kept on this machine ({why}): to resume a run, give this whole command again")
+    return not why
 
 
 def output_stem(uri: str) -> str:
@@ -178,14 +176,6 @@ def output_stem(uri: str) -> str:
     last = source.file_name(uri)
     # A name of dots has a stem that would lead out of the folder.
     return last.stem if last.stem.strip(".") else last.name
-
-
-def joined(known: Ticket | None, ticket: Ticket) -> Ticket:
-    """Equal content with equal options is one run, whatever the files are called; it is written for each."""
-    if known is None:
-        return ticket
-    outputs = known.request.outputs + ticket.request.outputs
-    return Ticket(record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs}))
 
 
 def _real(name: str) -> str:

@@ -152,19 +152,27 @@ class Bars:
                 self._all = self._bars.add_task("", total=100, label="all files", detail="")
             ended = f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files{_left(left_s)}"
             self._bars.update(self._all, completed=overall(runs), detail=ended)
-        for run in runs:
-            if run.run not in self._tasks:
-                if run.state in ("waiting", "following"):
-                    continue
-                label = _one_line(run.name)[:40]
-                self._tasks[run.run] = self._bars.add_task("", total=100, label=label, detail="")
-            self._bars.update(
-                self._tasks[run.run],
-                completed=run.percent,
-                detail=_detail(run, speed),
-                # What has ended is told at the end; among many files the bar goes to make room.
-                visible=len(runs) == 1 or run.state not in _ENDED,
-            )
+        shown_now = {self._show_run(run, speed, alone=len(runs) == 1) for run in runs}
+        for key in self._tasks.keys() - shown_now:
+            # Identified by now, it is shown as its run.
+            self._bars.update(self._tasks[key], visible=False)
+
+    def _show_run(self, run: RunProgress, speed: float, *, alone: bool) -> str:
+        # Which run a recording is, is not known before it was read.
+        key = run.run or f"?{run.name}"
+        if key not in self._tasks:
+            if run.state in ("waiting", "following"):
+                return key
+            label = _one_line(run.name)[:40]
+            self._tasks[key] = self._bars.add_task("", total=100, label=label, detail="")
+        self._bars.update(
+            self._tasks[key],
+            completed=run.percent,
+            detail=_detail(run, speed),
+            # What has ended is told at the end; among many files the bar goes to make room.
+            visible=alone or run.state not in _ENDED,
+        )
+        return key
 
 
 _ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
@@ -189,6 +197,9 @@ def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None
     ]
     if left_s is not None:
         parts.append(f"about {clock(left_s)} left")
+    reading = next((run.name for run in runs if run.state == "identifying"), "")
+    if reading and not any(run.running for run in runs):
+        parts.append(f"reading {_one_line(reading)} to identify it")
     return " | ".join(parts)
 
 
@@ -203,6 +214,8 @@ def _left(left_s: float | None) -> str:
 
 
 def _detail(run: RunProgress, speed: float) -> str:
+    if run.state == "identifying":
+        return "reading it to identify it"
     if run.state != "running":
         return run.state
     if not run.planned:

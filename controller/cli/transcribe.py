@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.execute import execute, refused, report
-from controller.cli.input_names import look
+from controller.cli.execute import execute, report
+from controller.cli.identification import Identification
+from controller.cli.input_names import find_all
 from controller.cli.requests import (
-    joined,
     keep_local,
     known_ticket,
     listed,
@@ -27,11 +28,11 @@ from controller.cli.requests import (
     stored_ticket,
 )
 from controller.cli.terminal import ask, say
-from controller.domain.documents import Format, Output
+from controller.domain.documents import Format, Output, Source
 from controller.domain.interfaces import Ticket
 from controller.domain.plan import PlanOptions
-from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
-from controller.intake import source
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.orchestrator.command_runs import KnownRequests
 from controller.runners import local
 from controller.runs.lookup import existing_run
 from controller.runs.outputs import base_of, check_folder
@@ -109,7 +110,7 @@ def transcribe_command(
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
-    found, reported = look(names)
+    found, reported = find_all(names)
     if not cluster:
         check_model_name(wanted.model)
     if not found:
@@ -119,15 +120,9 @@ def transcribe_command(
     else:
         ensure_model(wanted.model, download=download)
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
-    tickets: dict[str, Ticket] = {}
-    without = []
-    for name, known in found.items():
-        try:
-            src = known or source.inspect(name)
-        except MediaProblem as error:
-            without.append(refused(name, error))
-            continue
-        ticket = make_ticket(
+
+    def request(name: str, src: Source) -> Ticket:
+        return make_ticket(
             src,
             outputs[name],
             plan=plan,
@@ -139,13 +134,13 @@ def transcribe_command(
             salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,
         )
-        tickets[ticket.record.run] = joined(tickets.get(ticket.record.run), ticket)
-    keep_local(opened, tickets.values())
+
+    requests = Identification(found, request, known=shared.known_files(), keep=partial(keep_local, opened))
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
     settled = execute(
-        list(tickets.values()),
+        requests,
         opened,
         workplace,
         policy=policy,
@@ -153,7 +148,7 @@ def transcribe_command(
         quiet=quiet or as_json,
         anew=force and not round_id,
     )
-    return report([*reported, *without, *settled], as_json=as_json, quiet=quiet, null=null, reported=reported)
+    return report([*reported, *requests.refused, *settled], as_json=as_json, quiet=quiet, null=null, reported=reported)
 
 
 @click.command("resume", cls=shared.Sectioned)
@@ -209,13 +204,13 @@ def resume_command(
     """
     opened = shared.store_at(store)
     ticket = _resumed(opened, existing_run(opened, run), output_dir, formats)
-    keep_local(opened, [ticket])
+    keep_local(opened, ticket)
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = ticket.record.options
     if not cluster:
         ensure_model(wanted.model, download=download)
     settled = execute(
-        [ticket],
+        KnownRequests([ticket]),
         opened,
         kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
         policy=shared.retry_policy(

@@ -18,6 +18,9 @@ Verdict = Literal["complete", "partial", "failed"]
 Format = Literal["txt", "srt", "vtt", "tsv", "json"]
 """Every format that is written: no other extension is ever put anywhere."""
 
+StoredState = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+"""How a run is, as whoever works on it says."""
+
 RoundId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 """A part of the keys of evidence."""
 FileName = Annotated[str, Field(min_length=1, max_length=1_024, pattern=r"^[^/\x00]+$")]
@@ -131,6 +134,16 @@ class LocalRequest(Document):
         if not self.run == self.record.run == self.request.run:
             raise ValueError("record and request are of different runs")
         return self
+
+
+class KnownFile(Document):
+    """What identifies a file's content, kept on this machine: the file is not read again while it is the same."""
+
+    max_bytes: ClassVar[int] = 32 << 10
+    schema_: Literal["stenofleet.known-file/1"] = Field(default="stenofleet.known-file/1", alias="schema")
+    source: Source
+    ctime_ns: int = Field(gt=-(1 << 63), lt=1 << 63)
+    """When its content or its status was changed last: a program can set the other time to anything."""
 
 
 class Lead(Document):
@@ -251,7 +264,7 @@ class Status(Document):
     schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
     run: RunId
     name: FileName
-    state: Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+    state: StoredState
     percent: Annotated[float, Field(ge=0, le=100)]
     spans_done: Count
     spans_known: Count

@@ -92,6 +92,26 @@ class Ticket:
     """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
 
 
+class RunRequests(Protocol):
+    """The runs that a command asks for. They become known while it works: to know one, a recording may be read."""
+
+    taken: dict[str, Ticket]
+    """Those that were taken, by run."""
+
+    def take(self, most: int) -> Sequence[Ticket]:
+        """Up to *most* of the next ones, as far as they are known by now. One run may come again, for other outputs."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait for another one to become known, for so long at most."""
+
+    def unknown(self) -> Sequence[Progress]:
+        """Recordings whose run is not known yet."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all of them were taken."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settled:
     """How a run ended. *files* were written; *environment* says that the media are not to blame."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.domain.documents import Status
+from controller.domain.documents import Status, StoredState
 from controller.domain.state import RunState
 
-State = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
+State = StoredState | Literal["identifying"]
+"""*identifying*: its recording is being read, and which run it is is not known yet."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A recording as a source: does it exist, what identifies its content, has it changed meanwhile, where can it be read.
 
-Touches: media files (reads them), media objects in S3 (through the store's door), a scratch folder; never ffmpeg.
+Touches: media files (reads them), media objects in S3 (through ``chunk_job.store``), a scratch folder, the clock; never
+ffmpeg.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -23,6 +26,7 @@ from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Source
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.intake.known_files import KnownFiles
 
 _WHOLE_UP_TO = 2 << 30
 _SAMPLE_BYTES = 1 << 20
@@ -43,31 +47,41 @@ class NoSuchFile(MediaProblem):
     """There is nothing of that name."""
 
 
-def look(name: str | Path) -> Source | None:
-    """See whether there is something called *name* that may be a recording; its source where that is all it takes.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Something that may be a recording. *source* is None where a file has to be read to be identified."""
 
-    A file's content is not read. Raises as :func:`inspect` does.
+    size_bytes: int
+    source: Source | None
+
+
+def find(name: str | Path) -> Found:
+    """See whether there is something called *name* that may be a recording, without reading a file's content.
+
+    Raises as :func:`inspect` does.
     """
     _check_name(str(name))
     if is_object(str(name)):
-        return _inspect_object(str(name))
+        found = _inspect_object(str(name))
+        return Found(size_bytes=found.size_bytes, source=found)
     path = Path(name)
-    _checked_status(path)
+    status = _checked_status(path)
     try:
         path.open("rb").close()
     except OSError as error:
         raise _unreadable(path, error) from error
-    return None
+    return Found(size_bytes=status.st_size, source=None)
 
 
-def inspect(name: str | Path) -> Source:
+def inspect(name: str | Path, known: KnownFiles | None = None) -> Source:
     """The source called *name*, a path or ``s3://bucket/key``. A file's content is read once, an object's is not.
 
-    Raises :class:`MediaProblem` for what cannot be a recording (nothing there, a folder, a device, no bytes, no access)
-    and :class:`EnvironmentProblem` where S3 itself cannot be asked.
+    A file that is among *known* is not read; another one is kept there. Raises :class:`MediaProblem` for what cannot
+    be a recording (nothing there, a folder, a device, no bytes, no access) and :class:`EnvironmentProblem` where S3
+    itself cannot be asked.
     """
     _check_name(str(name))
-    return _inspect_object(str(name)) if is_object(str(name)) else _inspect_file(Path(name))
+    return _inspect_object(str(name)) if is_object(str(name)) else _inspect_file(Path(name), known)
 
 
 def _check_name(name: str) -> None:
@@ -146,17 +160,29 @@ def at_hand(source: Source) -> Iterator[Path]:
         yield path
 
 
-def _inspect_file(path: Path) -> Source:
+def _inspect_file(path: Path, known: KnownFiles | None) -> Source:
     status = _checked_status(path)
+    if known and (found := known.find(path, status)):
+        return found
     try:
         identity = _file_identity(path, status)
+        after = path.stat()
     except OSError as error:
         raise _unreadable(path, error) from error
-    return Source(
+    source = Source(
         uri=path.absolute().as_uri(),
         size_bytes=status.st_size,
         mtime_ns=status.st_mtime_ns,
         identity=identity,
+    )
+    if known and _unchanged(status, after):
+        known.keep(source, after, now_ns=time.time_ns())
+    return source
+
+
+def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
+        *(after.st_size, after.st_mtime_ns, after.st_ctime_ns),
     )
 
 

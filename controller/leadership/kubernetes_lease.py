@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -49,7 +49,7 @@ class _Seen:
     """Somebody else's Lease: what it said, and since when it has said just that, by our own clock."""
 
     said: tuple[str, str]
-    since_s: float = field(default_factory=_clock_s)
+    since_s: float
 
 
 class Leases:
@@ -163,7 +163,7 @@ class Leases:
         said = (str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or ""))
         seen = self._seen.get(run)
         if seen is None or seen.said != said:
-            seen = self._seen[run] = _Seen(said=said)
+            seen = self._seen[run] = _Seen(said=said, since_s=_clock_s())
         # By our own clock: the other one's may be set to anything.
         silent = _clock_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
         if said[0] and said[0] != self._identity and not silent:
@@ -187,15 +187,18 @@ class Leases:
 
     def _keep(self) -> None:
         while not self._over.wait(RENEW_S):
-            for held in list(self._held.values()):
-                if held.state == "held" and not self._over.is_set():
-                    try:
-                        self._renew(held)
-                    except EnvironmentProblem:
-                        # Not in time: whoever would act on it sees that it has lapsed.
-                        continue
-                    except Exception as error:  # noqa: BLE001 - kept for `owner`; without this thread every Lease lapses
-                        held.error = error
+            self._renew_all()
+
+    def _renew_all(self) -> None:
+        for held in list(self._held.values()):
+            if held.state == "held" and not self._over.is_set():
+                try:
+                    self._renew(held)
+                except EnvironmentProblem:
+                    # Not in time: whoever would act on it sees that it has lapsed.
+                    continue
+                except Exception as error:  # noqa: BLE001 - kept for `owner`; without this thread every Lease lapses
+                    held.error = error
 
     def _renew(self, held: _Held) -> None:
         begun_s = _clock_s()

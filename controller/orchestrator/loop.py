@@ -16,15 +16,19 @@ from functools import partial
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
-from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Stopped, Ticket
+from controller.domain.interfaces import Clock, Reporter, Runner, RunRequests, Settled, Stopped
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import LeadKeeper
+from controller.orchestrator.command_runs import CommandRuns
 from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import LoopRun
 
 _SPARE_RUNS = 2
 """Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""
+
+_IDENTIFY_S = 1.0
+"""How long nothing but a recording to be identified is waited for before progress is shown."""
 
 _STATUS_S = 2.0
 _CLOSE_S = 3.0
@@ -32,7 +36,7 @@ _CLOSE_S = 3.0
 
 
 def drive(
-    tickets: Sequence[Ticket],
+    requests: RunRequests,
     *,
     store: Store,
     runner: Runner,
@@ -47,9 +51,9 @@ def drive(
     policy's patience before any run has ended; both leave runs that the same command resumes.
     """
     keeper = LeadKeeper()
-    runs = [
-        LoopRun(ticket, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper) for ticket in tickets
-    ]
+    runs = CommandRuns(
+        requests, partial(LoopRun, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper)
+    )
     outage = Outage(policy, reporter, clock)
     hurried = True
     try:
@@ -58,20 +62,19 @@ def drive(
     except Stopped as stopped:
         raise Interrupted(stopped.number) from None
     except (JobError, ClusterUnavailable) as error:
-        if all(run.settled is None for run in runs):
+        if not runs.settled:
             raise EnvironmentProblem(error.summary, error.advice) from error
-        for run in runs:
-            run.give_up(error)
+        runs.give_up(error)
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
         _farewell(runs, runner, hurried=hurried, store_away=outage.of_store)
         keeper.close()
-    return [run.settled for run in runs if run.settled is not None]
+    return runs.settled
 
 
 def _loop(
-    runs: Sequence[LoopRun],
+    runs: CommandRuns,
     runner: Runner,
     policy: RetryPolicy,
     window: int,
@@ -81,21 +84,27 @@ def _loop(
 ) -> None:
     """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
     opening = _Opening()
-    while any(run.settled is None for run in runs):
+    while not runs.finished:
         number = clock.signal()
         if number is not None:
             raise Interrupted(number)
-        with outage.bridged():
-            _tick(runs, runner, policy, window, clock.now_ms(), opening)
+        # One more than is opened now: where that one cannot be, it shows whether another one can.
+        runs.admit(opening.wanted + 1)
+        if runs.open:
+            # A tick without a run would reach nothing, and say that all can be reached.
+            with outage.bridged():
+                _tick(list(runs), runner, policy, window, clock.now_ms(), opening)
         if outage.of_cluster:
             for run in runs:
                 run.linger()
-        reporter.show([run.progress() for run in runs])
-        if any(run.settled is None for run in runs):
+        reporter.show(runs.progress())
+        if runs.open:
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
+        elif not runs.finished:
+            clock.rest(partial(runs.wait, _IDENTIFY_S))
 
 
-def _farewell(runs: Sequence[LoopRun], runner: Runner, *, hurried: bool, store_away: bool) -> None:
+def _farewell(runs: CommandRuns, runner: Runner, *, hurried: bool, store_away: bool) -> None:
     """Say in the store that nobody works on these runs any more, and give up their leads.
 
     *hurried*: after a signal or an outage neither takes long, whatever is away.

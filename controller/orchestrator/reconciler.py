@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import ENVIRONMENT, WAITED_FOR
-from controller.domain.documents import Outcome, Status
+from controller.domain.documents import Outcome, Output, Status
 from controller.domain.failures import Diagnosis
 from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Ticket
 from controller.domain.jobs import JobView
@@ -87,6 +87,10 @@ class LoopRun:
         self._keeper = keeper
         self._unwritten: _Unwritten | None = None
         self._trouble: Trouble | None = None
+        self._more: tuple[Output, ...] = ()
+        """Outputs that were asked for when the run had ended already."""
+        self._before: Settled | None = None
+        """How it had ended then."""
 
     @property
     def open(self) -> bool:
@@ -96,7 +100,14 @@ class LoopRun:
     @property
     def ready(self) -> bool:
         """Whether there is work to decide on now, or a transcript to write."""
-        return self.settled is None and (self._state is not None or self._unwritten is not None)
+        at_work = self._state is not None or self._unwritten is not None or self._before is not None
+        return self.settled is None and at_work
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing was done in it yet."""
+        begun = self._state or self._lead or self._follows or self._trouble or self._unwritten or self._before
+        return self.settled is None and not begun
 
     @property
     def unbegun(self) -> bool:
@@ -135,8 +146,19 @@ class LoopRun:
                 )
             self.settled = self._verdict("failed", error.summary, advice=advice, environment=True)
 
+    def add_outputs(self, outputs: tuple[Output, ...]) -> None:
+        """Write its transcript to these places too; where it has ended, from the transcript in the store."""
+        both = self._request.outputs + outputs
+        self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
+        if self.settled and self.settled.verdict in ("complete", "partial"):
+            self._more += outputs
+            self._before, self.settled = self.settled, None
+            self._state = None
+
     def prepare(self) -> None:
         """Lead or follow it, and open it where we lead."""
+        if self._before is not None:
+            return
         with self._damage():
             if self._leads(self._clock.now_ms()) and self._state is None and self._unwritten is None:
                 self._begin()
@@ -146,7 +168,9 @@ class LoopRun:
     ) -> None:
         """Look once and act. *submitted* gets, for each job that was started, whether it was an intake."""
         with self._damage():
-            if self._unwritten is not None:
+            if self._before is not None:
+                self._write_more(self._before)
+            elif self._unwritten is not None:
                 self._write(self._unwritten)
             else:
                 self._tick(jobs, policy, submitted, room=room, intake_room=intake_room)
@@ -376,6 +400,23 @@ class LoopRun:
             environment=outcome.failure in ENVIRONMENT,
         )
 
+    def _write_more(self, before: Settled) -> None:
+        """Write the transcript of a run that has ended to places that were asked for since."""
+        if self._repository.ended() is None:
+            # It was removed: the run is to be done again.
+            self._before = None
+            return
+        wanted = self._request.model_copy(update={"outputs": self._more})
+        try:
+            files, kept = write_outputs(wanted, self._repository.transcript())
+        except EnvironmentProblem as error:
+            self.settled = replace(
+                before, verdict="failed", summary=error.summary, advice=error.advice, environment=True
+            )
+        else:
+            self.settled = replace(before, files=before.files + files, warnings=before.warnings + kept)
+        self._before, self._more = None, ()
+
     def _settled(self, verdict: _Verdict, summary: str, **more: Any) -> None:
         """End it for good: its status, then its lock."""
         self.settled = self._verdict(verdict, summary, **more)
@@ -421,6 +462,7 @@ class LoopRun:
             return
         self._due_ms = now_ms + _STATUS_EVERY_MS
         progress = self.progress()
+        assert progress.state != "identifying"
         self._repository.put_status(
             Status(
                 run=self.id,

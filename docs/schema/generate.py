@@ -18,6 +18,7 @@ from chunk_job.document import Document
 from controller.domain.documents import (
     Evidence,
     Final,
+    KnownFile,
     Lead,
     LocalRequest,
     Outcome,
@@ -37,6 +38,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     JobFailure,
     RunRecord,
     Request,
+    KnownFile,
     LocalRequest,
     Round,
     Lead,

@@ -1,13 +1,11 @@
-"""A real Kubernetes cluster for every test here: one for the whole session, in one worker, after another session's."""
+"""Tests that need a real cluster, with the product's images on it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.site import Images, site
 from tests.reference import shared, talk, tape, undisturbed, wanted
-from tests.testbed import cluster as testbed
 from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
@@ -24,12 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not item.get_closest_marker("timeout"):
                 # The first one may wait for another session's cluster, and loads the images.
                 item.add_marker(pytest.mark.timeout(_PATIENCE_S))
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    with testbed.cluster() as up:
-        yield up
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import gc
 import http
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,8 +12,8 @@ import trustme
 
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
-from tests.cluster.site import Site
 from tests.testbed import proxy as proxies
+from tests.testbed.cluster import Cluster
 from tests.testbed.proxy import Fault, Proxy
 
 # Python's ssl leaves the socket of a connection that was reset before its handshake to the garbage collector.
@@ -22,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnr
 class Way:
     """From here to the API server, through a proxy."""
 
-    def __init__(self, site: Site, proxy: Proxy, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, cluster: Cluster, proxy: Proxy, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.proxy = proxy
-        self._site = site
+        self._folder = folder
         self._patch = patch
-        self._config = json.loads(site.kubectl("config", "view", "--raw", "--flatten", "--output", "json"))
+        self._config = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", "--output", "json"))
 
     def api(self, *, scheme: str = "https", authority: trustme.CA | None = None) -> Api:
         """A client that goes this way; *authority* is the one that it trusts, in place of the cluster's."""
@@ -34,27 +35,27 @@ class Way:
         (cluster,) = (entry["cluster"] for entry in self._config["clusters"])
         cluster["server"] = f"{scheme}://{host}:{port}"
         if authority:
-            path = self._site.desk.folder / "ca.pem"
+            path = self._folder / "ca.pem"
             authority.cert_pem.write_to_path(str(path))
             cluster.pop("certificate-authority-data")
             cluster["certificate-authority"] = str(path)
-        config = self._site.desk.folder / "kubeconfig"
+        config = self._folder / "kubeconfig"
         config.write_text(json.dumps(self._config), encoding="utf-8")
         self._patch.setenv("KUBECONFIG", str(config))
-        return connect(namespace=self._site.namespace)
+        return connect(namespace="default")
 
 
 @pytest.fixture
-def way(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
-    if not site.cluster.own:
+def way(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
+    if not cluster.own:
         pytest.skip("goes by 127.0.0.1, which is no name in the certificate of another cluster")
-    config = json.loads(site.kubectl("config", "view", "--output", "json"))
-    (cluster,) = (entry["cluster"] for entry in config["clusters"])
-    address = urlsplit(cluster["server"])
+    config = json.loads(cluster.kubectl("config", "view", "--output", "json"))
+    (entry,) = (entry["cluster"] for entry in config["clusters"])
+    address = urlsplit(entry["server"])
     assert address.hostname
     assert address.port
     with proxies.proxied((address.hostname, address.port)) as proxy:
-        yield Way(site, proxy, monkeypatch)
+        yield Way(cluster, proxy, tmp_path, monkeypatch)
     gc.collect()  # here rather than in the middle of another test
 
 

@@ -16,6 +16,7 @@ from controller.domain.interfaces import Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
+from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import drive
 from controller.transcript.model import Transcript
 from tests import fakes
@@ -55,7 +56,7 @@ class Scene:
         self.reporter = Recorder()
         self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         return drive(
-            tickets or [self.ticket()],
+            KnownRequests(tickets or [self.ticket()]),
             store=self.store,
             runner=self.runner,
             policy=RetryPolicy(backoff_ms=0),

@@ -124,7 +124,7 @@ def test_resume_asks_where_to_write_what_was_not_begun_here(
 def test_resume_knows_what_was_begun_here_whatever_the_store_says(
     store: Store, line: Line, asked: list[Ticket], ticket: Ticket
 ) -> None:
-    keep_local(store, [ticket])
+    keep_local(store, ticket)
     keys = keys_of(ticket)
     spoil(store, keys.request, outputs=[{"base": "file:///tmp/evil", "formats": ["txt"]}])
     spoil(store, keys.record, identity="0" * 64)
@@ -141,7 +141,7 @@ def test_a_folder_of_the_environment_or_a_file_is_meant_for_new_runs(
     monkeypatch.setenv("STENOFLEET_OUTPUT_DIR", "elsewhere")
     Path("stenofleet.toml").write_text('output-dir = "elsewhere"\n', encoding="utf-8")
     assert line("resume", ticket.record.run)[0] == 2
-    keep_local(store, [ticket])
+    keep_local(store, ticket)
     assert line("resume", ticket.record.run)[0] == 0
     assert asked == [ticket]
 
@@ -149,7 +149,7 @@ def test_a_folder_of_the_environment_or_a_file_is_meant_for_new_runs(
 def test_what_was_begun_here_in_another_store_is_not_known_in_this_one(
     store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path
 ) -> None:
-    keep_local(FileStore(tmp_path / "other"), [ticket])
+    keep_local(FileStore(tmp_path / "other"), ticket)
     assert line("resume", ticket.record.run)[0] == 2
     assert asked == []
 
@@ -210,7 +210,7 @@ def test_a_run_that_was_resumed_with_a_folder_is_known_here_from_then_on(
 
 
 def test_clean_forgets_what_it_removes(store: Store, line: Line, ticket: Ticket, tmp_path: Path) -> None:
-    keep_local(store, [ticket])
+    keep_local(store, ticket)
     assert shared.local_requests().find(store.url, ticket.record.run)
     assert line("clean", ticket.record.run, "--yes")[0] == 0
     assert shared.local_requests().find(store.url, ticket.record.run) is None
@@ -239,7 +239,7 @@ def test_a_status_of_many_megabytes_is_not_read(store: Store, line: Line, scene:
 def test_only_the_same_store_and_run_is_found_on_this_machine(
     store: Store, line: Line, ticket: Ticket, tmp_path: Path
 ) -> None:
-    keep_local(store, [ticket])
+    keep_local(store, ticket)
     folder = tmp_path / "state" / "stenofleet" / ".local" / "requests" / sha256_hex(store.url.encode())[:16]
     kept = folder / f"{ticket.record.run}.json"
     other = folder / f"{'e' * 16}.json"
@@ -279,7 +279,7 @@ def test_a_state_folder_that_cannot_be_used_is_said_and_resume_works_by_a_folder
     store: Store, line: Line, asked: list[Ticket], ticket: Ticket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "state").write_text("a file")
-    keep_local(store, [ticket])
+    keep_local(store, ticket)
     assert "give this whole command again" in capsys.readouterr().err
     code, _, err = line("resume", ticket.record.run, "-o", "mine")
     assert code == 0, err

@@ -246,6 +246,8 @@ class ClusterRunner:
         """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
         for jobs in self._refused.due(_now_ms()):
             for job in jobs[: self.burst]:
+                if self._leases.gone(job.run):
+                    break  # what would belong to it is collected at once
                 self._post(job)
                 name = job_name(job)
                 if name not in self._known:

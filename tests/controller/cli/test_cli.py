@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from controller import cli, demo
 from controller.cli import execute, requests, transcribe
 from controller.cli import options as shared
 from controller.domain.documents import Outcome, Output, Status
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.interfaces import RunRequests, Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
@@ -74,8 +73,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ``transcribe`` would do; it does nothing of it."""
     seen: list[dict[str, Any]] = []
 
-    def execute(tickets: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
-        seen.append({"tickets": list(tickets), "store": store, **rest})
+    def execute(requests: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
+        seen.append({"tickets": fakes.taken(requests), "store": store, **rest})
         return []
 
     monkeypatch.setattr(transcribe, "execute", execute)
@@ -259,9 +258,10 @@ def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
 def test_what_was_reported_before_the_work_is_named_again_behind_it(
     line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def execute(tickets: Sequence[Ticket], *_: Any, **__: Any) -> list[Settled]:
+    def execute(requests: RunRequests, *_: Any, **__: Any) -> list[Settled]:
         return [
-            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done") for one in tickets
+            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done")
+            for one in fakes.taken(requests)
         ]
 
     monkeypatch.setattr(transcribe, "execute", execute)
@@ -408,9 +408,11 @@ class Stopped:
     def __init__(self, begun: int) -> None:
         self.begun = begun
 
-    def __call__(self, tickets: Sequence[Ticket], *, store: FileStore, **_: Any) -> list[Any]:
-        for ticket in tickets[: self.begun]:
-            store.put(ticket.request.record_key, ticket.record.encode())
+    def __call__(self, requests: RunRequests, *, store: FileStore, **_: Any) -> list[Any]:
+        while len(requests.taken) < self.begun:
+            requests.wait(1)
+            for ticket in requests.take(self.begun - len(requests.taken)):
+                store.put(ticket.request.record_key, ticket.record.encode())
         raise Interrupted(15)
 
 
@@ -707,7 +709,7 @@ def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> N
     line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
     assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path(f'{fakes.RUN}.vtt').absolute()}\n"
     record = fakes.record()
-    requests.keep_local(line.store, [Ticket(record=record, request=fakes.request(record))])
+    requests.keep_local(line.store, Ticket(record=record, request=fakes.request(record)))
     assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 

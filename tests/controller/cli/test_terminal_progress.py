@@ -161,6 +161,15 @@ def test_one_percentage_weighs_files_by_their_size() -> None:
             None,
             " 75% | 1/2 files | 2/4 chunks | 1 running | 1.0 audio s/s",
         ),
+        (
+            [
+                run(running=0),
+                run(run="", name="next\n.mp4", state="identifying", percent=0.0, running=0, planned=False),
+            ],
+            1,
+            None,
+            " 25% | 0/2 files | 2/4+ chunks | 0 running | 1.0 audio s/s | reading a\\n.mp4 to identify it",
+        ),
     ],
 )
 def test_a_line_tells_all_runs(runs: list[Progress], speed: float, left_s: float | None, line: str) -> None:

@@ -11,6 +11,7 @@ from chunk_job.document import Document
 from controller.domain.documents import (
     Evidence,
     Final,
+    KnownFile,
     Lead,
     LocalRequest,
     Outcome,
@@ -36,6 +37,7 @@ EXAMPLES: dict[str, Document] = {
     "failure": JobFailure(code=80, summary="full", advice="wait"),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
+    "known-file": KnownFile(source=fakes.request(RECORD).source, ctime_ns=1),
     "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
     "round": Round(id="0000cafe"),
     "lead": Lead(owner="0123456789abcdef", place="cd", beat=3),

@@ -11,25 +11,26 @@ from controller.leadership import kubernetes_lease
 from controller.leadership.kubernetes_lease import Leases
 from controller.runners.kubernetes.labels import lease_name
 from tests import fakes
-from tests.controller.kube_fake import Asked, FakeApi, FakeServer
+from tests.kube.server import FakeApi, Server
+from tests.kube.wire import Request
 
 RUN = fakes.RUN
 
 
 @pytest.fixture
-def server() -> FakeServer:
-    return FakeServer()
+def server() -> Server:
+    return Server()
 
 
 @pytest.fixture
-def leases(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leases]:
+def leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leases]:
     """It leads the run."""
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
     monkeypatch.setattr(kubernetes_lease, "RENEW_S", 0.01)
     leases = Leases(FakeApi(server))
     assert leases.lead(RUN)
     yield leases
-    server.before = lambda asked: None
+    server.before = lambda request: None
     leases.close()
 
 
@@ -40,8 +41,8 @@ class Failing:
         self.left = times
         self.failed, self.renewed = threading.Event(), threading.Event()
 
-    def __call__(self, asked: Asked) -> None:
-        if asked.method != "PUT":
+    def __call__(self, request: Request) -> None:
+        if request.verb != "update":
             return
         if self.left:
             self.left -= 1
@@ -50,7 +51,7 @@ class Failing:
         self.renewed.set()
 
 
-def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(server: FakeServer, leases: Leases) -> None:
+def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(server: Server, leases: Leases) -> None:
     server.before = failing = Failing(3)
     assert failing.renewed.wait(5), "it is renewed all the same"
     with pytest.raises(ClusterUnavailable, match="could not be renewed: ValueError: what is this") as raised:
@@ -65,7 +66,7 @@ def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(serv
 
 
 def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
-    server: FakeServer, leases: Leases, monkeypatch: pytest.MonkeyPatch
+    server: Server, leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.before = failing = Failing(1 << 30)
     assert failing.failed.wait(5)
@@ -76,13 +77,13 @@ def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
             leases.owner(RUN)
 
 
-def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: FakeServer, leases: Leases) -> None:
+def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, leases: Leases) -> None:
     other = Leases(FakeApi(server))
     assert not other.lead(RUN)
     assert len(other._seen) == 1
     other.release(RUN, ended=True)
     assert len(other._seen) == 0
-    assert server.found("leases"), "it is another one's"
+    assert server.objects("leases"), "it is another one's"
     assert not other.lead(RUN)
     leases.release(RUN, ended=False)
     assert other.lead(RUN)

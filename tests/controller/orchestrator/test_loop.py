@@ -23,6 +23,7 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupte
 from controller.leadership.store_lease import StoreLead
 from controller.orchestrator import loop as run_module
 from controller.orchestrator import reconciler
+from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import drive
 from controller.runs import outputs
 from controller.runs.transcript_files import TranscriptFiles
@@ -61,7 +62,7 @@ class House:
         self.runner.led_by_others |= led_by_others
         self.clock.asked_to_stop = None
         return drive(
-            tickets or [ticket()],
+            KnownRequests(tickets or [ticket()]),
             store=self.store,
             runner=self.runner,
             policy=policy,

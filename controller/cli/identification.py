@@ -1,0 +1,136 @@
+"""Which run each recording is, found out by a thread a little ahead of the work.
+
+Touches: media (reads files to identify them), a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+from controller.cli.execute import refused
+from controller.domain.documents import Source
+from controller.domain.interfaces import Settled, Ticket
+from controller.domain.progress import Progress, progress
+from controller.errors import MediaProblem
+from controller.intake import source
+from controller.intake.known_files import KnownFiles
+
+_AHEAD = 8
+"""Recordings that are identified before anybody has asked for them: a file of a gigabyte is read in a few seconds."""
+
+
+class Identification:
+    """The runs of recordings by their names, in order. A file is read when the work will soon come to it."""
+
+    def __init__(
+        self,
+        found: Mapping[str, source.Found],
+        request: Callable[[str, Source], Ticket],
+        *,
+        known: KnownFiles,
+        keep: Callable[[Ticket], bool],
+    ) -> None:
+        """*request* makes the request for the run of a recording of this name and content.
+
+        *keep* gets every request that is taken, with all outputs of its run, until it returns False.
+        """
+        self._found = dict(found)
+        self._request = request
+        self._known = known
+        self._keep: Callable[[Ticket], bool] | None = keep
+        self._ready: deque[tuple[str, Ticket]] = deque()
+        self._reading = ""
+        self._unknown: list[Progress] | None = None
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        """Of everything above: the loop and the thread share it."""
+        self.refused: list[Settled] = []
+        """Recordings that turned out to be none."""
+        self.taken: dict[str, Ticket] = {}
+        """The requests that were taken, by run; of a run that came several times with all outputs."""
+        threading.Thread(target=self._identify, args=(list(found),), name="identify", daemon=True).start()
+
+    def take(self, most: int) -> Sequence[Ticket]:
+        """Up to *most* of those that are identified. Raises what the thread has met and did not expect."""
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+            for name, _ in taken:
+                del self._found[name]
+            self._notify()
+        for _, ticket in taken:
+            before = self.taken.get(ticket.record.run)
+            whole = self.taken[ticket.record.run] = joined(before, ticket) if before else ticket
+            if self._keep and not self._keep(whole):
+                self._keep = None
+        return [ticket for _, ticket in taken]
+
+    def wait(self, seconds: float) -> None:
+        """Wait for one to be identified, for so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._error or not self._found, timeout=seconds)
+
+    def unknown(self) -> Sequence[Progress]:
+        """Those that were not taken yet."""
+        with self._changed:
+            if self._unknown is None:
+                # Ten thousand of them are not made again at every tick.
+                self._unknown = [self._progress(name, found.size_bytes) for name, found in self._found.items()]
+            return self._unknown
+
+    def _progress(self, name: str, size_bytes: int) -> Progress:
+        return progress(
+            None,
+            name=name.rpartition("/")[2],
+            run="",
+            size_bytes=size_bytes,
+            seen="identifying" if name == self._reading else "waiting",
+            floor=0.0,
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all were taken, or turned out to be no recordings."""
+        with self._changed:
+            return not self._found and self._error is None
+
+    def _notify(self) -> None:
+        self._unknown = None
+        self._changed.notify_all()
+
+    def _identify(self, names: Sequence[str]) -> None:
+        try:
+            for name in names:
+                self._identify_one(name)
+        except BaseException as error:  # noqa: BLE001 (raised again where the loop asks for more)
+            with self._changed:
+                self._error = error
+                self._notify()
+
+    def _identify_one(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._ready) < _AHEAD)
+            self._reading = name
+            self._unknown = None
+            found = self._found[name].source
+        try:
+            ticket = self._request(name, found or source.inspect(name, self._known))
+        except MediaProblem as error:
+            with self._changed:
+                del self._found[name]
+                self.refused.append(refused(name, error))
+                self._notify()
+            return
+        with self._changed:
+            self._ready.append((name, ticket))
+            self._reading = ""
+            self._notify()
+
+
+def joined(known: Ticket, ticket: Ticket) -> Ticket:
+    """Equal content with equal options is one run, whatever the files are called; it is written for each."""
+    outputs = known.request.outputs + ticket.request.outputs
+    return Ticket(record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs}))

@@ -1,0 +1,56 @@
+"""Files whose content was identified before, on this machine.
+
+Touches: the state folder of this user. A command that is given a thousand recordings again does not read a thousand
+files again: one of the same path, size and times is the same file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from chunk_job.contract import sha256_hex
+from chunk_job.errors import JobError
+from chunk_job.store.files import FileStore
+from controller.domain.documents import KnownFile, Source
+
+_SETTLED_NS = 2_000_000_000
+"""A file that was changed so short a time ago may change again within one step of its file system's clock."""
+
+
+class KnownFiles:
+    """The identities of files, one document a path; 65,536 at most, of which a new one may replace another."""
+
+    def __init__(self, home: Path | None) -> None:
+        """*home* is the state folder of this user; None: there is none, and nothing is kept."""
+        self._store = FileStore(home / ".local" / "files") if home else None
+
+    def find(self, path: Path, status: os.stat_result) -> Source | None:
+        """The source that was kept for *path*, where the file is still the same; None where it has to be read."""
+        if self._store is None:
+            return None
+        uri = path.absolute().as_uri()
+        try:
+            known = KnownFile.decode(self._store.get(_key(uri), max_bytes=KnownFile.max_bytes))
+        except JobError:
+            return None
+        same = (known.source.uri, known.source.size_bytes, known.source.mtime_ns, known.ctime_ns) == (
+            *(uri, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
+        )
+        return known.source if same else None
+
+    def keep(self, source: Source, status: os.stat_result, *, now_ns: int) -> None:
+        """Keep what identifies a file whose *status* was the same before and after it was read.
+
+        A folder that cannot be written to costs only that the file is read again.
+        """
+        if self._store is None or not now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+            return
+        with contextlib.suppress(JobError):
+            self._store.put(_key(source.uri), KnownFile(source=source, ctime_ns=status.st_ctime_ns).encode())
+
+
+def _key(uri: str) -> str:
+    digest = sha256_hex(uri.encode())
+    return f"{digest[:2]}/{digest[2:4]}.json"

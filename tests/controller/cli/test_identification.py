@@ -1,0 +1,156 @@
+"""Recordings are identified while the work goes on: a little ahead of it, each once, and none is lost."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from controller.cli import identification
+from controller.cli.identification import Identification
+from controller.domain.documents import Source
+from controller.domain.interfaces import Ticket
+from controller.errors import MediaProblem
+from controller.intake import source
+from controller.intake.known_files import KnownFiles
+from tests import fakes, river
+
+NAMES = [f"{number:02d}.wav" for number in range(30)]
+
+
+class Reading:
+    """Stands for the reading of files: one after the other, as far as a test lets it."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.allowed = threading.Semaphore(0)
+        self.refused: set[str] = set()
+        self.same: dict[str, str] = {}
+        self.error: Exception | None = None
+
+    def inspect(self, name: str, _: KnownFiles) -> Source:
+        self.allowed.acquire()
+        if self.error:
+            raise self.error
+        if name in self.refused:
+            raise MediaProblem(f"{name}: cannot be read", "check its disk")
+        self.read.append(name)
+        return fakes.request(fakes.record(), Path("/out/x")).source
+
+    def allow(self, count: int) -> None:
+        for _ in range(count):
+            self.allowed.release()
+
+
+@pytest.fixture
+def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
+    reading = Reading()
+    monkeypatch.setattr(source, "inspect", reading.inspect)
+    yield reading
+    reading.allow(1000)
+
+
+def started(reading: Reading, keep: Callable[[Ticket], bool] = lambda _: True, count: int = 30) -> Identification:
+    def request(name: str, src: Source) -> Ticket:
+        run = f"{int(reading.same.get(name, name)[:2]):016x}"
+        record = fakes.record(run, name=name)
+        return Ticket(record=record, request=fakes.request(record, Path("/out", name)))
+
+    found = {name: source.Found(size_bytes=1000, source=None) for name in NAMES[:count]}
+    return Identification(found, request, known=KnownFiles(None), keep=keep)
+
+
+def taken(requests: Identification, count: int) -> list[str]:
+    """The names of so many, as they come."""
+    names: list[str] = []
+    while len(names) < count:
+        requests.wait(5)
+        more = requests.take(count - len(names))
+        assert more
+        names += [ticket.record.name for ticket in more]
+    return names
+
+
+def test_the_first_one_is_there_before_the_second_was_read(reading: Reading) -> None:
+    requests = started(reading)
+    reading.allow(1)
+    assert taken(requests, 1) == NAMES[:1]
+    assert reading.read == NAMES[:1]
+    assert requests.take(5) == []
+    assert not requests.exhausted
+
+
+def test_only_a_few_are_read_ahead_of_the_work(reading: Reading) -> None:
+    requests = started(reading)
+    reading.allow(1000)
+    river.until(lambda: len(reading.read) >= identification._AHEAD, "some are read ahead")
+    assert taken(requests, 2) == NAMES[:2]
+    river.until(lambda: len(reading.read) >= identification._AHEAD + 2, "two more are read")
+    requests.wait(0.2)
+    assert len(reading.read) == identification._AHEAD + 2
+    assert taken(requests, 28) == NAMES[2:]
+    assert requests.exhausted
+
+
+def test_what_is_read_now_and_what_waits_can_be_seen(reading: Reading) -> None:
+    requests = started(reading, count=3)
+    river.until(lambda: requests.unknown()[0].state == "identifying", "the first is being read")
+    assert [(one.name, one.state, one.size_bytes) for one in requests.unknown()] == [
+        ("00.wav", "identifying", 1000),
+        ("01.wav", "waiting", 1000),
+        ("02.wav", "waiting", 1000),
+    ]
+    reading.allow(3)
+    taken(requests, 3)
+    assert requests.unknown() == []
+
+
+def test_one_that_is_no_recording_is_told_and_the_others_go_on(reading: Reading) -> None:
+    reading.refused = {"01.wav", "02.wav"}
+    requests = started(reading, count=3)
+    reading.allow(3)
+    assert taken(requests, 1) == ["00.wav"]
+    river.until(lambda: requests.exhausted, "all are known")
+    assert [(item.name, item.summary, item.advice) for item in requests.refused] == [
+        ("01.wav", "01.wav: cannot be read", "check its disk"),
+        ("02.wav", "02.wav: cannot be read", "check its disk"),
+    ]
+
+
+def test_an_error_that_nobody_expected_reaches_the_loop(reading: Reading) -> None:
+    reading.error = ZeroDivisionError()
+    requests = started(reading)
+    reading.allow(1)
+    requests.wait(5)
+    with pytest.raises(ZeroDivisionError):
+        requests.take(1)
+    assert not requests.exhausted
+
+
+def test_equal_content_is_kept_as_one_run_with_all_its_outputs(reading: Reading) -> None:
+    reading.same = {"02.wav": "00.wav"}
+    kept: list[Ticket] = []
+
+    def keep(ticket: Ticket) -> bool:
+        kept.append(ticket)
+        return True
+
+    requests = started(reading, keep=keep, count=3)
+    reading.allow(3)
+    assert taken(requests, 3) == ["00.wav", "01.wav", "02.wav"], "the loop is told of each"
+    assert len(requests.taken) == 2
+    assert [Path(output.base).name for output in kept[-1].request.outputs] == ["00.wav", "02.wav"]
+    assert requests.taken[kept[-1].record.run] == kept[-1]
+
+
+def test_who_cannot_keep_requests_is_asked_once(reading: Reading) -> None:
+    asked: list[Ticket] = []
+
+    def keep(ticket: Ticket) -> bool:
+        asked.append(ticket)
+        return False
+
+    requests = started(reading, keep=keep, count=3)
+    reading.allow(3)
+    taken(requests, 3)
+    assert len(asked) == 1

@@ -1,0 +1,102 @@
+"""What the server in memory does when a test wants it, as no real one does on call, and what the client makes of it."""
+
+import http
+
+import pytest
+
+from controller.errors import ClusterUnavailable, EnvironmentProblem
+from tests.kube.conftest import FakePlace, status_of
+from tests.kube.wire import Refusal, Request, no_answer
+
+
+@pytest.mark.parametrize(
+    "status", [http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.UNAUTHORIZED]
+)
+def test_a_server_that_cannot_serve_now_is_waited_for_as_long_as_it_asks(
+    fake: FakePlace, status: http.HTTPStatus
+) -> None:
+    def busy(request: Request) -> None:
+        raise Refusal(status, "not now", retry_after_s=7)
+
+    fake.server.before = busy
+    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value} .*not now") as told:
+        fake.lease()
+    assert told.value.retry_after_s == 7
+    assert told.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
+    assert fake.server.objects("leases") == []
+
+
+def test_a_request_that_is_lost_does_nothing_and_one_whose_answer_is_lost_was_done(fake: FakePlace) -> None:
+    def lose(request: Request) -> None:
+        raise no_answer()
+
+    fake.server.before = lose
+    with pytest.raises(ClusterUnavailable, match="does not answer") as told:
+        fake.lease()
+    assert not told.value.answered
+    fake.server.before = lambda request: None
+    assert fake.names("leases") == []
+    fake.server.after = lose
+    with pytest.raises(ClusterUnavailable, match="does not answer"):
+        fake.lease()
+    fake.server.after = lambda request: None
+    assert status_of(fake.lease) == (409, "AlreadyExists")
+
+
+def test_a_right_that_is_missing_is_no_outage(fake: FakePlace) -> None:
+    def forbid(request: Request) -> None:
+        raise Refusal(http.HTTPStatus.FORBIDDEN, f"cannot {request.verb} resource {request.kind}")
+
+    fake.server.before = forbid
+    assert status_of(fake.lease) == (403, "Forbidden")
+    with pytest.raises(EnvironmentProblem, match="cannot list resource leases") as told:
+        fake.names("leases")
+    assert not isinstance(told.value, ClusterUnavailable)
+
+
+def test_a_cached_list_may_be_old_and_a_watch_from_it_tells_the_rest(fake: FakePlace) -> None:
+    fake.lease("before")
+    fake.server.lag(behind=True)
+    fake.lease("lease")
+    found = fake.api.find("leases")
+    assert [item["metadata"]["name"] for item in found["items"]] == ["before"]
+    assert fake.names("leases") == ["before", "lease"]
+    (event,) = fake.api.watch("leases", seconds=1, resourceVersion=found["metadata"]["resourceVersion"])
+    assert event["object"]["metadata"]["name"] == "lease"
+    fake.server.lag(behind=False)
+    assert len(fake.api.find("leases")["items"]) == 2
+
+
+def test_events_come_late_or_never_and_a_watch_that_breaks_off_just_ends(fake: FakePlace) -> None:
+    for name in ("one", "other"):
+        fake.lease(name)
+    asked = {"resourceVersion": "1"}
+    fake.server.delay_s = lambda event: float("inf") if event.object["metadata"]["name"] == "one" else 0
+    assert [event["object"]["metadata"]["name"] for event in fake.api.watch("leases", seconds=2, **asked)] == ["other"]
+    fake.server.delay_s = lambda event: 3.0
+    assert list(fake.api.watch("leases", seconds=2, **asked)) == []
+    begun_s = fake.server.clock.s
+    watch = fake.api.watch("leases", seconds=10, **asked)
+    assert next(watch)["object"]["metadata"]["name"] == "one"
+    assert fake.server.clock.s - begun_s == 3
+
+    def break_off(event: object) -> float:
+        raise no_answer()
+
+    fake.server.delay_s = break_off
+    assert list(watch) == []
+
+
+def test_a_pod_on_a_lost_node_stays_until_the_node_is_back(fake: FakePlace) -> None:
+    owner = fake.lease()
+    job = fake.job(owner)
+    fake.until(lambda: fake.names("pods"), "it has a pod")
+    (pod,) = fake.server.objects("pods")
+    fake.server.put("pods", pod | {"spec": {"nodeName": "node-1"}})
+    fake.kubelet.lose("node-1")
+    fake.api.delete("jobs", job["metadata"]["name"], uid=job["metadata"]["uid"])
+    assert fake.names("jobs") == []
+    (pod,) = fake.server.objects("pods")
+    assert pod["metadata"]["deletionTimestamp"]
+    fake.kubelet.recover("node-1")
+    assert fake.names("pods") == []
