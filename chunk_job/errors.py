@@ -47,3 +47,12 @@ class DocumentInvalid(JobError):
 
     def __init__(self, summary: str) -> None:
         super().__init__(ExitCode.BAD_INPUT, summary)
+
+
+def other_version(what: str) -> JobError:
+    """A document that is the very one this job was made for, and that it does not know."""
+    return JobError(
+        ExitCode.CONFIG,
+        f"{what}: written by another version of stenofleet",
+        "give the controller and its jobs images of one version (--chunk-image, --intake-image)",
+    )

@@ -16,7 +16,7 @@ from chunk_job.engine.audio import WrongAudio, read_pcm
 from chunk_job.engine.decode import transcribe
 from chunk_job.engine.load import load
 from chunk_job.engine.locate import locate
-from chunk_job.errors import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.run_language import agree_on_language, frozen_language
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from chunk_job.watchdog import Watchdog
@@ -86,14 +86,20 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
 
 
 def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
-    """The task under *key*. Raises :class:`JobError` (CHUNK_DAMAGED) where it is gone or another one."""
+    """The task under *key*.
+
+    Raises :class:`JobError`: CHUNK_DAMAGED where it is gone or another one, CONFIG where it is unknown to this version.
+    """
     try:
         raw = store.get(key, max_bytes=ChunkTask.max_bytes)
     except (ObjectMissing, DocumentInvalid) as error:
         raise _damaged(error.summary) from error
     if sha256_hex(raw) != task_sha256:
         raise _damaged(f"task {key} is not the one this job was made for")
-    return ChunkTask.decode(raw)
+    try:
+        return ChunkTask.decode(raw)
+    except DocumentInvalid as error:
+        raise other_version(f"task {key}: {error.summary}") from error
 
 
 def _read_audio(store: Store, task: ChunkTask) -> Any:

@@ -15,7 +15,7 @@ from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
 from controller.domain.interfaces import Settled
 from controller.domain.jobs import Job
-from controller.errors import UsageProblem
+from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners.kubernetes.api import PERMISSIONS
 from controller.runners.kubernetes.labels import labels_of
 from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
@@ -33,13 +33,14 @@ def documents(path: Path) -> list[Document]:
     return found
 
 
+(KUSTOMIZATION,) = documents(BASE / "kustomization.yaml")
 OBJECTS = {
     (document["kind"], document["metadata"]["name"]): document
-    for path in sorted(BASE.glob("*.yaml"))
-    if path.name != "kustomization.yaml"
-    for document in documents(path)
+    for name in KUSTOMIZATION["resources"]
+    for document in documents(BASE / name)
 }
-(KUSTOMIZATION,) = documents(BASE / "kustomization.yaml")
+(SECRET,) = documents(FOLDER / "s3-secret" / "kustomization.yaml")
+OVERLAYS = sorted((FOLDER / "overlays").iterdir())
 
 
 def pod(name: str) -> Document:
@@ -96,10 +97,30 @@ def allowed(policy: str) -> Iterator[Document]:
 
 
 def test_kustomize_is_given_every_file_that_lies_there() -> None:
-    known = {*KUSTOMIZATION["resources"], "kustomization.yaml"}
+    known = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configurations"], "kustomization.yaml"}
     assert {path.name for path in BASE.glob("*.yaml")} == known
     (door,) = documents(FOLDER / "kustomization.yaml")
-    assert door["resources"] == ["base"]
+    assert (door["resources"], door["components"]) == (["base"], ["s3-secret"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_names_no_namespace_so_that_the_base_s_counts(overlay: Path) -> None:
+    (kustomization,) = documents(overlay / "kustomization.yaml")
+    assert (kustomization["resources"], kustomization["components"]) == (["../../base"], ["../../s3-secret"])
+    assert "namespace:" not in (overlay / "kustomization.yaml").read_text(encoding="utf-8")
+
+
+def test_every_name_that_a_pod_is_given_as_text_is_known_to_kustomize() -> None:
+    (names,) = documents(BASE / "names.yaml")
+    told = {rule["kind"]: rule["fieldSpecs"] for rule in names["nameReference"]}
+    settings = lines(BASE / "settings.env")
+    own = {name for _, name in OBJECTS} | {generator["name"] for generator in SECRET["secretGenerator"]}
+    given = {name for name, value in settings.items() if value in own}
+    known = [spec["path"] for kind in ("PersistentVolumeClaim", "Secret") for spec in told[kind]]
+    assert {f"data/{name}" for name in given} == set(known)
+    (waiting,) = pod("stenofleet")["initContainers"]
+    assert waiting["args"] == ["stenofleet-model"]
+    assert told["Job"] == [{"kind": "Job", "path": "spec/template/spec/initContainers/args"}]
 
 
 def test_the_role_is_the_table_of_permissions_and_nothing_is_granted_beyond_the_namespace() -> None:
@@ -181,11 +202,14 @@ def test_every_setting_is_an_option_with_a_value_that_it_takes(
 
 def test_claim_secret_and_model_path_are_one_name_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     options = read(lines(BASE / "settings.env"), monkeypatch)
-    (secret,) = KUSTOMIZATION["secretGenerator"]
+    (secret,) = SECRET["secretGenerator"]
+    assert "secretGenerator" not in KUSTOMIZATION, "who has a Secret needs no s3.env"
+    (controller,) = pod("stenofleet")["containers"]
+    assert {"secretRef": {"name": secret["name"]}} in controller["envFrom"]
     assert secret["name"] == options["s3_secret"] == option("s3_secret").default
     # The jobs are told its name in words, which kustomize does not change.
-    assert secret["options"] == {"disableNameSuffixHash": True}
-    assert lines(BASE / "s3.env.example").keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert secret["options"]["disableNameSuffixHash"] is True
+    assert lines(FOLDER / "s3-secret" / "s3.env.example").keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
     assert ("PersistentVolumeClaim", options["model_claim"]) in OBJECTS
     (fetching,) = pod("stenofleet-model")["containers"]
     assert {"name": "models", "mountPath": options["model_path"]} in fetching["volumeMounts"]
@@ -204,6 +228,19 @@ def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
     assert (final["action"], set(final["onExitCodes"]["values"])) == ("FailJob", verdicts | {UsageProblem.exit_code})
     (controller,) = pod("stenofleet")["containers"]
     assert {rule["onExitCodes"]["containerName"] for rule in (stopped, final)} == {controller["name"]}
+
+
+def test_two_pods_on_two_nodes_where_there_are_two_and_the_first_success_is_the_job_s() -> None:
+    spec = OBJECTS["Job", "stenofleet"]["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
+    assert spec["successPolicy"] == {"rules": [{"succeededCount": 1}]}
+    # Of each index: the Job's own back-off would be one for both.
+    assert spec["backoffLimitPerIndex"] > 0
+    assert "backoffLimit" not in spec
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    labels = spec["template"]["metadata"]["labels"]
+    assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
 
 
 def test_jobs_reach_s3_the_controller_the_api_server_and_the_model_s_job_the_internet() -> None:
@@ -239,7 +276,9 @@ def test_the_port_of_s3_is_the_setting_s(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [*rule] == ["ports"]
 
 
-def test_the_controller_waits_for_the_job_that_fetches_the_model() -> None:
+def test_the_controller_waits_for_the_job_that_fetches_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (waiting, *_), (script,) = pod("stenofleet")["initContainers"], KUSTOMIZATION["configMapGenerator"][1]["files"]
     path = BASE / script
     spec = importlib.util.spec_from_file_location("wait_for_model", path)
@@ -247,14 +286,40 @@ def test_the_controller_waits_for_the_job_that_fetches_the_model() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert ("Job", module.JOB) in OBJECTS
+    (name,) = waiting["args"]
     (mount,) = waiting["volumeMounts"]
     assert waiting["command"][-1] == f"{mount['mountPath']}/{path.name}"
-    assert OBJECTS["Job", module.JOB]["spec"]["activeDeadlineSeconds"] > 0
+    assert OBJECTS["Job", name]["spec"]["activeDeadlineSeconds"] > 0
+
+    unbound = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    message = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+    stuck = {"spec": pod(name), "status": {"conditions": [unbound | {"message": message}]}}
+
+    class Found:
+        """A cluster that has that Job, which fails after a while."""
+
+        asked = 0
+
+        def get(self, kind: str, job: str) -> Document | None:
+            self.asked += 1
+            failed = [{"type": "Failed", "status": "True"}] if self.asked > 2 else None
+            return {"status": {"conditions": failed}} if (kind, job) == ("jobs", name) else None
+
+        def find(self, kind: str, **query: str) -> Document:
+            assert (kind, query) == ("pods", {"labelSelector": f"batch.kubernetes.io/job-name={name}"})
+            return {"items": [stuck]}
+
+    monkeypatch.setattr(module, "connect", Found)
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0)
+    assert module.main(name) == EnvironmentProblem.exit_code
+    (why,) = [line for line in capsys.readouterr().err.splitlines() if " waits: " in line]
+    assert "the PersistentVolumeClaim with the models has no volume yet" in why
+    assert "`kubectl describe pvc stenofleet-models`" in why
+    assert module.main("another") == 0
 
 
 def test_the_cpu_overlay_changes_the_settings_of_the_base() -> None:
     (kustomization,) = documents(FOLDER / "overlays" / "cpu" / "kustomization.yaml")
     (merged,) = kustomization["configMapGenerator"]
-    assert (merged["behavior"], merged["namespace"]) == ("merge", KUSTOMIZATION["namespace"])
+    assert merged["behavior"] == "merge"
     assert merged["name"] == KUSTOMIZATION["configMapGenerator"][0]["name"]

@@ -66,21 +66,27 @@ def _write(text: str, stream: TextIO) -> None:
 
 
 class _Speed:
-    """Since this process began: what an earlier one did is not its speed."""
+    """Since this process began: what an earlier one did is not its speed. Time without any work does not count."""
 
     def __init__(self) -> None:
-        self._began_s = time.monotonic()
+        self._worked_s = 0.0
+        self._counted_s = time.monotonic()
         self._before_ms: dict[str, int] = {}
         self._before_percent: float | None = None
 
     def of(self, runs: Sequence[RunProgress]) -> float:
         """Audio seconds a second, over all these runs."""
-        elapsed_s = time.monotonic() - self._began_s
+        elapsed_s = self._elapsed_s(runs)
         done_ms = sum(run.done_ms - self._before_ms.setdefault(run.run, run.done_ms) for run in runs if run.spans_known)
         return max(0, done_ms) / 1000 / elapsed_s if elapsed_s else 0.0
 
     def left_s(self, runs: Sequence[RunProgress]) -> float | None:
-        """Seconds to the end: by audio where all of it is known, else by the share that is done; None: too early."""
+        """Seconds to the end: by audio where all of it is known, else by the share that is done.
+
+        None: too early, or nothing can be done just now and nobody knows for how long.
+        """
+        if _stands_still(runs):
+            return None
         if all(run.planned for run in runs):
             speed = self.of(runs)
             return sum(run.total_ms - run.done_ms for run in runs) / 1000 / speed if speed else None
@@ -89,17 +95,32 @@ class _Speed:
             self._before_percent = percent
         gained = percent - self._before_percent
         # A few percent are given for cutting alone and say nothing about the rest.
-        return (time.monotonic() - self._began_s) * (100 - percent) / gained if gained > 10 else None
+        return self._elapsed_s(runs) * (100 - percent) / gained if gained > 10 else None
+
+    def _elapsed_s(self, runs: Sequence[RunProgress]) -> float:
+        """Seconds of work so far: those since it was last asked count, unless these runs stand still."""
+        now_s = time.monotonic()
+        if not _stands_still(runs):
+            self._worked_s += now_s - self._counted_s
+        self._counted_s = now_s
+        return self._worked_s
+
+
+def _stands_still(runs: Sequence[RunProgress]) -> bool:
+    """Whether no run can go on: what it needs is away, or all its jobs wait."""
+    active = [run for run in runs if run.state not in _ENDED]
+    return bool(active) and all(run.held or (run.queued and not run.running) for run in active)
 
 
 class Heartbeat:
-    """Plain lines: events as they come, the state of all runs every fifteen seconds and whenever a chunk is done."""
+    """Plain lines: events as they come, the state of all runs every fifteen seconds, with each chunk and at the end."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._speed = _Speed()
         self._next_s = time.monotonic() + HEARTBEAT_S
         self._done = 0
+        self._ended = False
 
     def event(self, name: str, text: str) -> None:
         """Say it, with the run's name."""
@@ -111,8 +132,11 @@ class Heartbeat:
         now_s = time.monotonic()
         speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
         done = sum(run.spans_done for run in runs)
-        if self._quiet or (now_s < self._next_s and done == self._done):
+        ended = any(run.spans_known for run in runs) and all(run.state in _ENDED for run in runs)
+        due = now_s >= self._next_s or done != self._done or ended != self._ended
+        if self._quiet or not due:
             return
+        self._ended = ended
         self._next_s, self._done = now_s + HEARTBEAT_S, done
         say(summary_line(runs, speed, left_s))
 
@@ -192,15 +216,26 @@ def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None
         parts.append(f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files")
     parts += [
         f"{sum(run.spans_done for run in runs)}/{sum(run.spans_known for run in runs)}{'' if planned else '+'} chunks",
-        f"{sum(run.running for run in runs)} running",
+        *_at_work(runs),
         f"{speed:.1f} audio s/s",
     ]
-    if left_s is not None:
+    if left_s is not None and any(run.state not in _ENDED for run in runs):
         parts.append(f"about {clock(left_s)} left")
     reading = next((run.name for run in runs if run.state == "identifying"), "")
     if reading and not any(run.running for run in runs):
         parts.append(f"reading {_one_line(reading)} to identify it")
     return " | ".join(parts)
+
+
+def _at_work(runs: Sequence[RunProgress]) -> list[str]:
+    """What goes on: jobs at work and jobs that wait, or that the results are put together."""
+    active = [run for run in runs if run.state not in _ENDED]
+    running, queued = sum(run.running for run in active), sum(run.queued for run in active)
+    if not active:
+        return []
+    if running or queued or not all(run.planned and run.spans_done == run.spans_known for run in active):
+        return [f"{running} running" + (f", {queued} waiting" if queued else "")]
+    return ["merging"]
 
 
 def clock(seconds: float) -> str:
@@ -220,5 +255,5 @@ def _detail(run: RunProgress, speed: float) -> str:
         return run.state
     if not run.planned:
         return f"cutting, {run.spans_known} chunks so far, {run.spans_done} done"
-    left_s = (run.total_ms - run.done_ms) / 1000 / speed if speed else None
+    left_s = (run.total_ms - run.done_ms) / 1000 / speed if speed and not _stands_still([run]) else None
     return f"{run.spans_done}/{run.spans_known} chunks{_left(left_s)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from controller.domain.failures import FailureClass
+from controller.domain.failures import FailureClass, is_disruption
 
 Budget = Literal["chunk", "cluster", "never"]
 
@@ -60,5 +60,7 @@ ENVIRONMENT: frozenset[str] = frozenset(
 )
 """Failures for which the media are not to blame."""
 
-WAITED_FOR: frozenset[str] = frozenset(failure for failure in ENVIRONMENT if BUDGETS[failure] != "never")
+WAITED_FOR: frozenset[str] = frozenset(
+    failure for failure in ENVIRONMENT if BUDGETS[failure] != "never" and not is_disruption(failure)
+)
 """Those that are tried again although a person may have to do something: the reason is reported at the first one."""

@@ -126,6 +126,21 @@ def invalid_result(reason: str) -> Diagnosis:
     )
 
 
+def node_lost(node: str) -> Diagnosis:
+    """An attempt whose node fell silent, and whose chunk another attempt has answered meanwhile."""
+    return Diagnosis(
+        failure=FailureClass.DISRUPTED_NODE_LOST,
+        summary="its node fell silent; another attempt has done its work",
+        advice="costs no attempt; see `kubectl describe node`",
+        node=node,
+    )
+
+
+def is_disruption(failure: str) -> bool:
+    """Whether an attempt was taken away from outside."""
+    return failure.startswith("DISRUPTED.")
+
+
 def by_code(code: int) -> FailureClass:
     """What a job means by its exit code, which its last words repeat."""
     return _BY_EXIT_CODE.get(code, FailureClass.UNKNOWN)

@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,11 +31,30 @@ class Progress:
     spans_known: int
     planned: bool
     running: int
+    """Jobs at work: those that start count, those that wait do not."""
     failures: int
+    queued: int = 0
+    """Jobs that wait for their turn or for what they lack."""
+    held: bool = False
+    """What it needs is away: it is waited for, and no speed can be told."""
 
 
-def progress(state: RunState | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float) -> Progress:
-    """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name."""
+def progress(
+    state: RunState | None,
+    *,
+    name: str,
+    run: str,
+    size_bytes: int,
+    seen: State,
+    floor: float,
+    started: int = 0,
+    held: bool = False,
+) -> Progress:
+    """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name.
+
+    *started* jobs are newer than the state.
+    """
+    phases = Counter(view.phase for view in state.jobs) if state else Counter[str]()
     return Progress(
         run=run,
         name=name,
@@ -46,8 +66,10 @@ def progress(state: RunState | None, *, name: str, run: str, size_bytes: int, se
         spans_done=len(state.answered) if state else 0,
         spans_known=len(state.tasks) if state else 0,
         planned=bool(state and state.planned),
-        running=sum(1 for view in state.jobs if view.phase == "running") if state else 0,
+        running=phases["starting"] + phases["running"] + started,
         failures=len(state.evidence) if state else 0,
+        queued=phases["queued"],
+        held=held,
     )
 
 

@@ -27,6 +27,8 @@ class RunState:
     """Spans with a valid result."""
     evidence: tuple[Evidence, ...]
     """Failures of this round."""
+    answered_by: Mapping[int, int] = field(default_factory=dict)
+    """Span → attempt of the result that counts."""
     used_attempts: Mapping[int | None, int] = field(default_factory=dict)
     """Highest attempt number of any round, so that no name is used twice."""
     jobs: tuple[JobView, ...] = ()

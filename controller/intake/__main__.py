@@ -22,7 +22,7 @@ from typing import NoReturn
 from chunk_job import process
 from chunk_job.contract import ChunkResult, ChunkTask, longest_result_bytes, sha256_hex
 from chunk_job.crashpoint import reach
-from chunk_job.errors import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.open_store import open_store
 from controller.domain import stored_documents
@@ -72,7 +72,10 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
         raise _changed(f"request {key} is not the one this job was made for")
-    request = stored_documents.parse(Request, key, raw)
+    try:
+        request = stored_documents.parse(Request, key, raw)
+    except DocumentInvalid as error:
+        raise other_version(f"request {key}: {error.summary}") from error
     record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
         raise _changed(f"run record {request.record_key} is not the one the request names")

@@ -48,6 +48,7 @@ class _Held:
 class _Seen:
     """Somebody else's Lease: what it said, and since when it has said just that, by our own clock."""
 
+    document: dict[str, Any]
     said: tuple[str, str]
     since_s: float
 
@@ -158,12 +159,17 @@ class Leases:
         name = lease_name(run)
         found = self._api.get("leases", name)
         if found is None:
+            if run in self._seen:
+                # Whoever stops without an end leaves it there. So the run has ended, or somebody has cancelled it.
+                document = self._seen.pop(run).document
+                self._held[run] = _Held(document=document, renewed_s=_clock_s(), state="gone")
+                return True
             return self._hold(run, lambda: self._api.create("leases", self._fresh(run)))
         spec = found["spec"]
         said = (str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or ""))
         seen = self._seen.get(run)
         if seen is None or seen.said != said:
-            seen = self._seen[run] = _Seen(said=said, since_s=_clock_s())
+            seen = self._seen[run] = _Seen(document=found, said=said, since_s=_clock_s())
         # By our own clock: the other one's may be set to anything.
         silent = _clock_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
         if said[0] and said[0] != self._identity and not silent:

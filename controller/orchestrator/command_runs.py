@@ -70,8 +70,7 @@ class CommandRuns:
         """Those that are known and have not ended."""
         return [run for run in self if run.settled is None]
 
-    @property
-    def finished(self) -> bool:
+    def all_ended(self) -> bool:
         """Whether all of them have ended."""
         return self._requests.exhausted and not self.open
 
@@ -95,9 +94,9 @@ class CommandRuns:
         """Wait for another run to become known, for so long at most."""
         self._requests.wait(seconds)
 
-    def progress(self) -> list[Progress]:
-        """How far each of them is."""
-        return [*(run.progress() for run in self), *self._requests.unknown()]
+    def progress(self, *, held: bool) -> list[Progress]:
+        """How far each of them is. *held*: something is away, and none of them can go on."""
+        return [*(run.progress(held=held) for run in self), *self._requests.unknown()]
 
     def give_up(self, error: JobError | StenofleetError) -> None:
         """End all that are left for this command, because of what cannot be reached."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from controller.domain.actions import Action, Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import BUDGETS, Budget
 from controller.domain.documents import Evidence
-from controller.domain.failures import FailureClass, deadline
+from controller.domain.failures import Diagnosis, FailureClass, deadline, is_disruption, node_lost
 from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.domain.state import RunState
@@ -58,11 +58,23 @@ def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[De
                 yield Delete(view=view, failure=deadline(limit_ms // 1000))
             elif settled and view.span is not None:
                 # Its span was answered by an attempt that was thought lost, or by itself a moment ago.
-                yield Delete(view=view)
-        elif settled or _deferred(state, view) or _cut_too_early(state, view):
+                yield Delete(view=view, failure=_disruption(state, view))
+        elif settled:
+            yield Delete(view=view, failure=_disruption(state, view))
+        elif _deferred(state, view) or _cut_too_early(state, view):
             yield Delete(view=view)
         else:
             yield Delete(view=view, failure=view.diagnosis)
+
+
+def _disruption(state: RunState, view: JobView) -> Diagnosis | None:
+    """What took this attempt away, where another one has answered its span: a lost node leaves a trace."""
+    if view.span is None or state.answered_by.get(view.span, view.attempt) == view.attempt:
+        return None
+    if view.lost:
+        return node_lost(view.node)
+    why = view.diagnosis
+    return why if why is not None and is_disruption(why.failure) else None
 
 
 def _cut_too_early(state: RunState, view: JobView) -> bool:

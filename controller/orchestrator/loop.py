@@ -17,6 +17,7 @@ from functools import partial
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Reporter, Runner, RunRequests, Settled, Stopped
+from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import LeadKeeper
@@ -84,9 +85,12 @@ def _loop(
 ) -> None:
     """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
     opening = _Opening()
-    while not runs.finished:
+    while not runs.all_ended():
         number = clock.signal()
         if number is not None:
+            within(_CLOSE_S, partial(_look_once_more, runs))
+            if runs.all_ended():
+                return
             raise Interrupted(number)
         # One more than is opened now: where that one cannot be, it shows whether another one can.
         runs.admit(opening.wanted + 1)
@@ -97,11 +101,16 @@ def _loop(
         if outage.of_cluster:
             for run in runs:
                 run.linger()
-        reporter.show(runs.progress())
+        reporter.show(runs.progress(held=outage.lasts))
         if runs.open:
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
-        elif not runs.finished:
+        elif not runs.all_ended():
             clock.rest(partial(runs.wait, _IDENTIFY_S))
+
+
+def _look_once_more(runs: CommandRuns) -> None:
+    for run in runs:
+        run.last_look()
 
 
 def _farewell(runs: CommandRuns, runner: Runner, *, hurried: bool, store_away: bool) -> None:
@@ -200,7 +209,7 @@ def _look(
     prepared = _prepare(runs, ticked, unopened=unopened)
     # After the leads are clear: a run that begins may have jobs of a controller before us.
     jobs = runner.observe()
-    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None))
+    room = min(runner.burst, window - sum(1 for view in jobs if view.span is not None and _holds_place(view)))
     intake_room = max(1, window // 8) - sum(1 for view in jobs if view.span is None)
     ahead = spare = 0
     for run in prepared:
@@ -220,6 +229,11 @@ def _look(
     return max(0, intake_room) if ahead < window else 0, spare
 
 
+def _holds_place(view: JobView) -> bool:
+    """Whether a chunk job counts among those at once. For one whose node is silent its second attempt need not wait."""
+    return view.phase != "ended" and not view.lost
+
+
 def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:
     """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
     prepared = []
@@ -230,4 +244,7 @@ def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list
                 run.prepare()
                 prepared.append(run)
             unopened -= run.open and not was_open
+        if run.stands_by and not any(other.open for other in runs):
+            # Its leader has this very command, and works on the others too: two would have twice as many jobs at once.
+            break
     return prepared

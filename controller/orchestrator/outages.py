@@ -35,6 +35,11 @@ class Outage:
         """How long a server that is too busy has asked to be left alone, within reason."""
 
     @property
+    def lasts(self) -> bool:
+        """Whether anything is away now."""
+        return self._since_ms is not None
+
+    @property
     def of_store(self) -> bool:
         """Whether the store is away now."""
         return self._since_ms is not None and self._what == "store"

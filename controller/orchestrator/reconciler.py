@@ -6,8 +6,7 @@ Touches: through its edges, the store, the runner and the output files.
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
 from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
 from controller.orchestrator.decide import decide
 from controller.orchestrator.outages import Trouble, Unavailable
+from controller.orchestrator.waits import Waits, subject
 from controller.runs.outputs import write_outputs
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
@@ -80,7 +80,14 @@ class LoopRun:
         self._percent = 0.0
         self._due_ms = 0
         self._follows = False
+        self._replica = bool(ticket.round)
+        self._leading = False
+        self._before: tuple[Outcome | None, bool] = (None, False)
+        """Its end and its cancel as they were when we began to follow: left from an earlier round."""
         self._told: set[str] = set()
+        self._waits = Waits()
+        self._started = 0
+        """Jobs that were started at the last tick: no picture shows them yet."""
         self._heard: Status | None = None
         self._store = store
         self._lead: StoreLead | None = None
@@ -89,7 +96,7 @@ class LoopRun:
         self._trouble: Trouble | None = None
         self._more: tuple[Output, ...] = ()
         """Outputs that were asked for when the run had ended already."""
-        self._before: Settled | None = None
+        self._ended_before: Settled | None = None
         """How it had ended then."""
 
     @property
@@ -100,14 +107,19 @@ class LoopRun:
     @property
     def ready(self) -> bool:
         """Whether there is work to decide on now, or a transcript to write."""
-        at_work = self._state is not None or self._unwritten is not None or self._before is not None
+        at_work = self._state is not None or self._unwritten is not None or self._ended_before is not None
         return self.settled is None and at_work
 
     @property
     def fresh(self) -> bool:
         """Whether nothing was done in it yet."""
-        begun = self._state or self._lead or self._follows or self._trouble or self._unwritten or self._before
+        begun = self._state or self._lead or self._follows or self._trouble or self._unwritten or self._ended_before
         return self.settled is None and not begun
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it follows, for a command that is started more than once so that one takes over from the other."""
+        return self.settled is None and self._follows and self._replica
 
     @property
     def unbegun(self) -> bool:
@@ -152,12 +164,12 @@ class LoopRun:
         self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
         if self.settled and self.settled.verdict in ("complete", "partial"):
             self._more += outputs
-            self._before, self.settled = self.settled, None
+            self._ended_before, self.settled = self.settled, None
             self._state = None
 
     def prepare(self) -> None:
         """Lead or follow it, and open it where we lead."""
-        if self._before is not None:
+        if self._ended_before is not None:
             return
         with self._damage():
             if self._leads(self._clock.now_ms()) and self._state is None and self._unwritten is None:
@@ -168,8 +180,8 @@ class LoopRun:
     ) -> None:
         """Look once and act. *submitted* gets, for each job that was started, whether it was an intake."""
         with self._damage():
-            if self._before is not None:
-                self._write_more(self._before)
+            if self._ended_before is not None:
+                self._write_more(self._ended_before)
             elif self._unwritten is not None:
                 self._write(self._unwritten)
             else:
@@ -204,6 +216,7 @@ class LoopRun:
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
                 advice="check who else writes to the store, or begin a new run with --force",
                 environment=True,
+                ended=False,
             )
         except (JobError, RunProblem) as error:
             # No right to its objects, something else in their place: other runs may have what they need.
@@ -213,6 +226,7 @@ class LoopRun:
         self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
     ) -> None:
         now_ms = self._clock.now_ms()
+        before, self._started = len(submitted), 0
         if self._runner.cancelled(self.id):
             outcome = self._repository.ended()
             if outcome:
@@ -220,44 +234,35 @@ class LoopRun:
                 self._settle(outcome)
                 return
             self._repository.cancel()
-        self._tell_waits(jobs)
         self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
-        self._tell_refused()
+        self._tell((*self._waits.news(jobs, now_ms), *self._repository.refused()))
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
                     self._runner.submit(self._repository.job(action))
                     submitted.append(action.span is None)
                     if action.attempt > 1:
-                        self._reporter.event(self._name, f"{_what(action.span)}: attempt {action.attempt} begins")
+                        self._reporter.event(self._name, f"{subject(action.span)}: attempt {action.attempt} begins")
                 case Delete():
                     self._delete(action, now_ms)
                 case PinLanguage():
                     self._repository.freeze_language(action.language)
                 case Finish():
                     self._finish(action, now_ms)
+        self._started = len(submitted) - before
         if self.settled is None:
             self._put_status(now_ms)
 
-    def _tell_refused(self) -> None:
-        for reason in self._repository.refused():
-            self._reporter.event(self._name, reason)
-
-    def _tell_waits(self, jobs: Sequence[JobView]) -> None:
-        """Say once for the whole run what keeps its jobs from starting, whichever of them and however often."""
-        for view in jobs:
-            # How many nodes or GPUs lack just now makes no other reason of it.
-            reason = re.sub(r"\d+", "#", view.waits_for)
-            if reason and reason not in self._told:
-                self._told.add(reason)
-                self._reporter.event(self._name, f"{_what(view.span)} waits: {view.waits_for}")
+    def _tell(self, news: Iterable[str]) -> None:
+        for text in news:
+            self._reporter.event(self._name, text)
 
     def waiting(self) -> int:
         """Chunks that are cut and wait for a worker."""
         return figures.waiting(self._state) if self._state else 0
 
-    def progress(self) -> Progress:
-        """How far it is; the percentage never goes back."""
+    def progress(self, *, held: bool = False) -> Progress:
+        """How far it is; the percentage never goes back. *held*: what all runs need is away."""
         seen: State = (
             self.settled.verdict
             if self.settled
@@ -277,7 +282,8 @@ class LoopRun:
         if self._follows and self._state is None:
             progress = figures.heard(self._heard, **whose)
         else:
-            progress = figures.progress(self._state, **whose)
+            held = held or self.in_trouble
+            progress = figures.progress(self._state, started=self._started, held=held, **whose)
         self._percent = progress.percent
         return progress
 
@@ -292,16 +298,18 @@ class LoopRun:
         if self._follows and now_ms < self._due_ms:
             return False
         standing = self._standing(now_ms)
+        self._leading = standing == "leading"
         if standing == "following":
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
+                self._before = self._repository.outcome(), self._repository.cancelled()
             # It may have taken over while this machine slept: its jobs are the ones that count now.
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._unwritten, self._follows = None, None, True
             self._heard = self._repository.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
-        return standing == "leading"
+        return self._leading
 
     def _standing(self, now_ms: int) -> Standing:
         if not self._runner.lead(self.id):
@@ -319,7 +327,7 @@ class LoopRun:
             return
         self._follows = False
         done = self._repository.open()
-        self._tell_refused()
+        self._tell(self._repository.refused())
         if done:
             self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
@@ -329,19 +337,32 @@ class LoopRun:
             self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
     def _ended_elsewhere(self) -> bool:
-        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over."""
+        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over.
+
+        One that died early leaves the verdict of the round before: that counts only where there is no lock any more.
+        """
         outcome = self._repository.ended()
-        if outcome:
+        ended_before, cancelled_before = (None, False) if self._runner.cancelled(self.id) else self._before
+        if outcome and outcome != ended_before:
             self._settle(outcome)
-        elif self._repository.cancelled():
+        elif self._repository.cancelled() and not cancelled_before:
             self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
         return self.settled is not None
+
+    def last_look(self) -> None:
+        """Called once on a signal: who follows takes over a verdict that is there, which may be the signal's reason.
+
+        The pods of one Job are stopped when the first of them has succeeded, and the logs of all should say so.
+        """
+        if self._follows and self.settled is None:
+            with contextlib.suppress(JobError, StenofleetError):
+                self._ended_elsewhere()
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
         self._repository.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
         if delete.failure:
-            what = f"{_what(delete.view.span)}, attempt {delete.view.attempt}"
+            what = f"{subject(delete.view.span)}, attempt {delete.view.attempt}"
             self._reporter.event(self._name, f"{what} failed ({delete.failure.failure}): {delete.failure.summary}")
             self._name_cure(delete.failure)
 
@@ -361,7 +382,7 @@ class LoopRun:
         except ResultGone as error:
             # The next tick sees that there is work left, as often as a chunk may fail.
             self._repository.keep_lost_result(error, now_ms=now_ms)
-            self._reporter.event(self._name, f"{_what(error.key.span)}: its result is not valid any more: {error}")
+            self._reporter.event(self._name, f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:
             outcome = self._repository.conclude(
@@ -387,7 +408,7 @@ class LoopRun:
                 files, kept = write_outputs(self._request, unwritten.transcript)
                 warnings += kept
             except EnvironmentProblem as error:
-                self._settled("failed", error.summary, advice=error.advice, environment=True)
+                self._settled("failed", error.summary, advice=error.advice, environment=True, ended=False)
                 return
         if unwritten.mark:
             self._repository.mark(outcome)
@@ -404,7 +425,7 @@ class LoopRun:
         """Write the transcript of a run that has ended to places that were asked for since."""
         if self._repository.ended() is None:
             # It was removed: the run is to be done again.
-            self._before = None
+            self._ended_before = None
             return
         wanted = self._request.model_copy(update={"outputs": self._more})
         try:
@@ -415,17 +436,22 @@ class LoopRun:
             )
         else:
             self.settled = replace(before, files=before.files + files, warnings=before.warnings + kept)
-        self._before, self._more = None, ()
+        self._ended_before, self._more = None, ()
 
-    def _settled(self, verdict: _Verdict, summary: str, **more: Any) -> None:
-        """End it for good: its status, then its lock."""
+    def _settled(self, verdict: _Verdict, summary: str, *, ended: bool = True, **more: Any) -> None:
+        """End it for this command: its status, then its lock.
+
+        Not *ended*: nothing in the store says how it has ended. Who follows may go on with it once this command has
+        given up its lock; without a Lease it would take that for a cancel.
+        """
         self.settled = self._verdict(verdict, summary, **more)
         self._unwritten = None
         if self._state is not None:
             # Before the lock is released: a `clean` that comes between would leave a run of one object.
             with contextlib.suppress(JobError):
                 self._put_status(self._clock.now_ms())
-        self._runner.release(self.id)
+        if self._leading and ended:
+            self._runner.release(self.id)
         self._release()
 
     def _verdict(
@@ -479,7 +505,3 @@ class LoopRun:
                 updated_ms=now_ms,
             )
         )
-
-
-def _what(span: int | None) -> str:
-    return "cutting" if span is None else f"chunk {span}"

@@ -14,6 +14,7 @@ from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
+from controller.domain.budgets import ENVIRONMENT
 from controller.domain.degradation import degradation_levels
 from controller.domain.documents import (
     Evidence,
@@ -65,22 +66,27 @@ class RunRepository:
         """Begin or resume; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
         After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
-        started again in the same round gets that round's verdict. A verdict whose transcript is not there any more, or
+        started again in the same round gets that round's verdict, unless the media are not to blame for it: what was
+        in the way then may be mended by now. A verdict whose transcript is not there any more, or
         is not what it says, is none: the run is finished once more.
         """
         outcome = self.outcome()
         current = stored_documents.valid(self._store, Round, self.keys.round)
         ours = current is not None and bool(self._command) and current.command == self._command
-        if outcome and (outcome.verdict == "complete" or (ours and current and outcome.round == current.id)):
+        again = outcome is not None and outcome.verdict == "failed" and outcome.failure in ENVIRONMENT
+        if outcome and (
+            outcome.verdict == "complete" or (ours and not again and current and outcome.round == current.id)
+        ):
             if self._is_kept(outcome):
                 return outcome
             outcome = None if outcome.verdict == "complete" else outcome
         self._put_record()
         self._store.put(self.keys.request, self.request.encode())
-        if current is None or not ours:
+        if current is None or not ours or again:
             resumes = current is not None and not outcome and not self.cancelled()
-            # First this: beside our name it would have been asked of us.
-            self._store.delete(self.keys.cancel)
+            if not ours:
+                # First this: beside our name it would have been asked of us.
+                self._store.delete(self.keys.cancel)
             fresh = secrets.token_hex(4)
             current = Round(id=current.id if current and resumes else fresh, command=self._command)
             self._store.put(self.keys.round, current.encode())
@@ -174,6 +180,7 @@ class RunRepository:
             tasks=self._index.tasks,
             planned=self._index.planned,
             answered=self._index.answered,
+            answered_by=self._index.answered_by,
             evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
             jobs=tuple(self._index.with_result(view) for view in jobs),
@@ -232,11 +239,16 @@ class RunRepository:
         if span is not None and why is not None and span not in self._index:
             # Stopped in the middle, it may have answered all the same.
             self._index.read_results(span)
-        if why is None or span in self._index:
+        if why is None or (span in self._index and not self._is_disruption(why, span, delete.view.attempt)):
             return
         self._keep(why, span, delete.view.attempt, now_ms=now_ms)
         if span is not None and why.failure is FailureClass.CHUNK_DAMAGED:
             self._index.cut_again(span)
+
+    def _is_disruption(self, why: Diagnosis, span: int | None, attempt: int) -> bool:
+        """Whether this attempt was taken away, while another one has answered."""
+        winner = self._index.winner(span) if span is not None else None
+        return winner is not None and winner[0].attempt != attempt and failures.is_disruption(why.failure)
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
         """Put that a result which counted is not valid any more: else it could be computed again without an end."""

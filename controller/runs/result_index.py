@@ -88,6 +88,11 @@ class ResultIndex:
         """Spans with a valid result."""
         return frozenset(self._winners)
 
+    @property
+    def answered_by(self) -> dict[int, int]:
+        """Span → attempt of the result that counts."""
+        return {span: key.attempt for span, key in self._winners.items()}
+
     def audio_ms(self, span: int) -> int:
         """Length of the span's audio."""
         return self._tasks[span].task.audio_ms

@@ -10,27 +10,42 @@ import time
 from controller.cli.terminal import say
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.startup_diagnosis import pending
 
-JOB = "stenofleet-model"
 _LOOK_EVERY_S = 3.0
 
 
-def main() -> int:
-    """0 when the model is there; otherwise 3, as of every lack of the surroundings."""
+def main(job: str) -> int:
+    """0 when the Job *job* has fetched the model; otherwise 3, as of everything that the infrastructure lacks."""
     api = connect()
-    say(f"waiting for the model: kubectl logs -f job/{JOB} shows how far it is")
-    while not (how := ended(api)):
+    say(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
+    told = ""
+    while not (how := ended(api, job)):
+        why = why_not_started(api, job)
+        if why and why != told:
+            say(f"job/{job} waits: {why}")
+            told = why
         time.sleep(_LOOK_EVERY_S)
     if "Failed" in how:
-        say(f"the model could not be fetched: kubectl logs job/{JOB} says why")
+        say(f"the model could not be fetched: kubectl logs job/{job} says why")
         return EnvironmentProblem.exit_code
     return 0
 
 
-def ended(api: Api) -> set[str]:
+def why_not_started(api: Api, name: str) -> str:
+    """What keeps the Job's pod from getting a node, and what helps: a claim without a volume, say. Empty: nothing."""
+    try:
+        found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
+    except ClusterUnavailable:
+        return ""
+    stuck = [waits for pod in found if (waits := pending({}, pod, [], before=None, now_ms=0))]
+    return f"{stuck[0].diagnosis.summary}; {stuck[0].diagnosis.advice}" if stuck else ""
+
+
+def ended(api: Api, name: str) -> set[str]:
     """What is said of the Job's end; nothing while it runs. One that is gone has done its work, or is not wanted."""
     try:
-        job = api.get("jobs", JOB)
+        job = api.get("jobs", name)
     except ClusterUnavailable as error:
         say(f"{error.summary}: asking again")
         return set()
@@ -41,4 +56,4 @@ def ended(api: Api) -> set[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -191,7 +191,7 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
         ("no task", ExitCode.CHUNK_DAMAGED, "the store has no object tasks/00003.json"),
         ("other task", ExitCode.CHUNK_DAMAGED, "task tasks/00003.json is not the one this job was made for"),
         ("endless task", ExitCode.CHUNK_DAMAGED, "object tasks/00003.json is larger than 1048576 bytes"),
-        ("no document", ExitCode.BAD_INPUT, "ChunkTask: "),
+        ("other version", ExitCode.CONFIG, "task tasks/00003.json: ChunkTask: "),
         ("no audio", ExitCode.CHUNK_DAMAGED, "the store has no object audio/00003.flac"),
         ("other audio", ExitCode.CHUNK_DAMAGED, "audio/00003.flac: other samples than the task says (pcm_sha256)"),
         ("endless audio", ExitCode.CHUNK_DAMAGED, "object audio/00003.flac is larger than 1432576 bytes"),
@@ -208,8 +208,9 @@ def test_a_job_that_cannot_work_says_why(room: Room, fault: str, code: ExitCode,
             room.store.delete("tasks/00003.json")
         case "other task":
             command = room.job("f" * 64)
-        case "no document":
-            room.store.put("tasks/00003.json", b"{}")
+        case "other version":
+            newer = room.store.get("tasks/00003.json").replace(b"stenofleet.task/1", b"stenofleet.task/2")
+            room.store.put("tasks/00003.json", newer)
             command = room.job()
         case "no audio":
             room.store.delete("audio/00003.flac")

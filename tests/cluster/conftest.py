@@ -1,15 +1,17 @@
 """Tests that need a real cluster, with the product's images on it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.deployment import deployment
 from tests.cluster.site import Images, site
 from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
-__all__ = ["shared", "site", "talk", "tape", "undisturbed", "wanted"]
+__all__ = ["deployment", "shared", "site", "talk", "tape", "undisturbed", "wanted"]
 
 _PATIENCE_S = 600
 
@@ -31,3 +33,14 @@ def images(cluster: Cluster) -> Images:
         for target in built.TARGETS:
             cluster.load(built.archive(target))
     return Images(controller=built.name("controller"), chunk_job=built.name("chunk-job"), model=built.DEMO_MODEL)
+
+
+@pytest.fixture
+def lost(cluster: Cluster) -> Iterator[list[str]]:
+    """Names of nodes that a test loses; they come back at its end."""
+    nodes: list[str] = []
+    yield nodes
+    for node in nodes:
+        cluster.regain(node)
+    for node in nodes:
+        cluster.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=60s")

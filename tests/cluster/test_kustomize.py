@@ -1,227 +1,90 @@
 """``kubectl apply -k k8s/`` as its users do it: settings edited, credentials put beside them, applied; a transcript."""
 
-import contextlib
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller import demo
 from controller.transcript.formats import FORMATS
-from tests.cluster.site import Images
+from tests.cluster.deployment import CHUNKED, PATIENCE_S, SOURCE, Deployment, exit_code
 from tests.river import until
 from tests.testbed import hub, network
-from tests.testbed.cluster import Cluster
-
-if TYPE_CHECKING:
-    from minio import Minio
-
-SOURCE = Path(__file__).parents[2] / "k8s"
-CHUNKED = {"STENOFLEET_CHUNK_DURATION": "20", "STENOFLEET_CHUNKING_THRESHOLD": "0", "STENOFLEET_MAX_PARALLEL": "2"}
-PATIENCE_S = 240.0
 
 pytestmark = pytest.mark.timeout(400)
 
 
-@dataclass(kw_only=True)
-class Door:
-    """A copy of ``k8s/``, edited for one namespace and one bucket of the test cluster."""
-
-    cluster: Cluster
-    folder: Path
-    namespace: str
-    bucket: str
-
-    @property
-    def s3(self) -> "Minio":
-        return self.cluster.s3.client()
-
-    def edit(self, **changes: str) -> None:
-        """Change these lines of ``settings.env``, or add them."""
-        path = self.folder / "base" / "settings.env"
-        lines = path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if line.partition("=")[0] not in changes]
-        path.write_text(
-            "\n".join([*kept, *(f"{name}={value}" for name, value in changes.items()), ""]), encoding="utf-8"
-        )
-
-    def apply(self, *arguments: str, overlay: str = "") -> str:
-        return self.cluster.kubectl("apply", "--kustomize", str(self.folder / overlay), *arguments)
-
-    def kubectl(self, *arguments: str) -> str:
-        return self.cluster.kubectl("--namespace", self.namespace, *arguments)
-
-    def conditions(self, job: str) -> dict[str, str]:
-        """What has been said for good of a Job, with the reason."""
-        found = self.cluster.get("--namespace", self.namespace, "job", job)["status"].get("conditions") or []
-        return {item["type"]: item.get("reason", "") for item in found if item["status"] == "True"}
-
-    def ends(self, job: str, how: str) -> dict[str, str]:
-        """Wait until the Job has ended, as is said; its conditions."""
-        until(lambda: self.conditions(job).keys() & {"Complete", "Failed"}, f"{job} has ended", patience_s=PATIENCE_S)
-        found = self.conditions(job)
-        assert how in found, self.log(job)
-        return found
-
-    def log(self, job: str, container: str = "controller") -> str:
-        with contextlib.suppress(RuntimeError):
-            return self.kubectl("logs", f"job/{job}", "--container", container)
-        return ""
-
-    def pods(self, component: str) -> list[dict[str, Any]]:
-        label = f"app.kubernetes.io/component={component}"
-        items: list[dict[str, Any]] = self.cluster.get("--namespace", self.namespace, "pods", "-l", label)["items"]
-        return items
-
-    def objects(self, prefix: str) -> dict[str, str]:
-        """Keys and ETags under a prefix of the bucket."""
-        found = self.s3.list_objects(bucket_name=self.bucket, prefix=prefix, recursive=True)
-        return {str(entry.object_name): str(entry.etag) for entry in found}
-
-    def results(self) -> dict[str, str]:
-        """Every committed result: what is computed twice shows."""
-        return {key: etag for key, etag in self.objects("store/work/").items() if "/results/" in key}
-
-
-@pytest.fixture
-def door(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Door]:
-    folder = shutil.copytree(SOURCE, tmp_path / "k8s")
-    with (
-        cluster.namespace("door") as namespace,
-        cluster.s3.bucket() as bucket,
-        volume_for(cluster, namespace, tmp_path),
-    ):
-        settle(folder / "base", namespace, images)
-        access = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}
-        lines = "".join(f"{name}={value}\n" for name, value in access.items())
-        (folder / "base" / "s3.env").write_text(lines, encoding="utf-8")
-        found = Door(cluster=cluster, folder=folder, namespace=namespace, bucket=bucket)
-        found.s3.fput_object(bucket_name=bucket, object_name="talk.m4a", file_path=str(demo.SAMPLE))
-        found.edit(
-            MEDIA=f"s3://{bucket}/talk.m4a",
-            STENOFLEET_OUTPUT_DIR=f"s3://{bucket}/transcripts",
-            STENOFLEET_STORE=f"s3://{bucket}/store",
-            AWS_ENDPOINT_URL_S3=cluster.s3.endpoint,
-            S3_PORT=str(cluster.s3.address[1]),
-            STENOFLEET_MODEL=images.model,
-            STENOFLEET_LANGUAGE="en",
-            STENOFLEET_DEVICE="cpu",
-            STENOFLEET_THREADS="1",
-            STENOFLEET_JOB_MEMORY="500",
-        )
-        yield found
-
-
-def settle(base: Path, namespace: str, images: Images) -> None:
-    """Another namespace and the test's images, each in the place that ``k8s/README.md`` names for it."""
-    path = base / "kustomization.yaml"
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    document["namespace"] = namespace
-    document["images"] = [
-        {"name": name, "newName": image.rpartition(":")[0], "newTag": image.rpartition(":")[2]}
-        for name, image in (("stenofleet-controller", images.controller), ("stenofleet-chunk-job", images.chunk_job))
-    ]
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def volume_for(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[None]:
-    """A disk for the claim, where no provisioner makes one: a folder of the nodes, which are this machine."""
-    if cluster.get("storageclasses")["items"]:
-        yield
-        return
-    folder = tmp_path / "models"
-    folder.mkdir()
-    # A pod's user is nobody's on this machine.
-    folder.chmod(0o777)
-    volume: Mapping[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": f"models-{namespace}"},
-        "spec": {
-            "capacity": {"storage": "10Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "claimRef": {"namespace": namespace, "name": "stenofleet-models"},
-            "hostPath": {"path": str(folder)},
-        },
-    }
-    cluster.apply("default", dict(volume))
-    try:
-        yield
-    finally:
-        cluster.kubectl("delete", "persistentvolume", f"models-{namespace}", "--wait=false")
-
-
-def test_one_edited_file_gives_a_transcript_and_the_log_ends_with_where_it_lies(door: Door) -> None:
-    door.apply()
-    door.ends("stenofleet", "Complete")
+def test_one_edited_file_gives_a_transcript_and_the_log_ends_with_where_it_lies(deployment: Deployment) -> None:
+    deployment.apply()
+    deployment.ends("stenofleet", "Complete")
     names = [f"transcripts/talk.{extension}" for extension in FORMATS]
-    assert door.log("stenofleet").splitlines()[-len(names) :] == [f"s3://{door.bucket}/{name}" for name in names]
-    assert door.objects("transcripts/").keys() == set(names)
-    text = door.s3.get_object(bucket_name=door.bucket, object_name="transcripts/talk.txt").read().decode()
+    logs = deployment.logs()
+    assert logs
+    for log in logs.values():
+        assert log.splitlines()[-len(names) :] == [f"s3://{deployment.bucket}/{name}" for name in names]
+    assert deployment.objects("transcripts/").keys() == set(names)
+    text = deployment.s3.get_object(bucket_name=deployment.bucket, object_name="transcripts/talk.txt").read().decode()
     assert len(text.split()) > 100
-    assert "waiting for the model" in door.log("stenofleet", "model")
+    assert "waiting for the model" in deployment.log("stenofleet", "model")
 
 
-def test_a_controller_that_is_stopped_then_deleted_and_applied_again_goes_on_with_its_run(door: Door) -> None:
-    door.edit(**CHUNKED)
-    door.apply()
-    until(lambda: len(door.results()) >= 2, "two chunks are done", patience_s=PATIENCE_S)
-    (first,) = door.pods("controller")
-    door.kubectl("delete", "pod", first["metadata"]["name"])
-    until(lambda: "resuming run" in door.log("stenofleet"), "its successor goes on", patience_s=PATIENCE_S)
-    assert "Failed" not in door.conditions("stenofleet")
-    door.kubectl("delete", "job", "stenofleet")
-    before = door.results()
-    door.apply()
-    door.ends("stenofleet", "Complete")
-    after = door.results()
+def test_a_controller_that_is_stopped_then_deleted_and_applied_again_goes_on_with_its_run(
+    deployment: Deployment,
+) -> None:
+    deployment.edit(**CHUNKED)
+    deployment.apply()
+    until(lambda: len(deployment.results()) >= 2, "two chunks are done", patience_s=PATIENCE_S)
+    first = deployment.pod_of(deployment.leader())
+    deployment.kubectl("delete", "pod", first["metadata"]["name"])
+    until(lambda: "resuming run" in "".join(deployment.logs().values()), "the other one goes on", patience_s=PATIENCE_S)
+    assert "Failed" not in deployment.conditions("stenofleet")
+    deployment.kubectl("delete", "job", "stenofleet")
+    before = deployment.results()
+    deployment.apply()
+    deployment.ends("stenofleet", "Complete")
+    after = deployment.results()
     spans = [key.split("/")[-2] for key in after]
     assert before.items() <= after.items()
     assert sorted(spans) == [f"{span:05d}" for span in range(9)]
     assert len({key.split("/")[2] for key in after}) == 1
-    assert door.objects("transcripts/")
+    assert deployment.objects("transcripts/")
 
 
-def test_a_verdict_is_not_asked_for_again(door: Door) -> None:
-    door.edit(MEDIA=f"s3://{door.bucket}/nothing-here.mp4")
-    door.apply()
-    assert door.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
-    (pod,) = door.pods("controller")
-    (status,) = pod["status"]["containerStatuses"]
-    assert status["state"]["terminated"]["exitCode"] == 5
-    assert "nothing-here.mp4" in door.log("stenofleet")
+def test_a_verdict_is_not_asked_for_again(deployment: Deployment) -> None:
+    deployment.edit(MEDIA=f"s3://{deployment.bucket}/nothing-here.mp4")
+    deployment.apply()
+    assert deployment.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
+    codes = {code for pod in deployment.pods("controller") if (code := exit_code(pod)) is not None}
+    assert codes == {5}
+    assert "nothing-here.mp4" in "".join(deployment.logs().values())
 
 
-def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_says_where_to_look(door: Door) -> None:
+def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_says_where_to_look(deployment: Deployment) -> None:
     for name in ("model.yaml", "controller.yaml"):
-        path = door.folder / "base" / name
-        path.write_text(path.read_text(encoding="utf-8").replace("backoffLimit: 4", "backoffLimit: 0"))
-    door.edit(STENOFLEET_MODEL="no-such-model")
-    door.apply()
-    door.ends("stenofleet", "Failed")
-    assert "kubectl logs job/stenofleet-model says why" in door.log("stenofleet", "model")
-    assert "no model 'no-such-model'" in door.log("stenofleet-model", "model")
-    assert not door.pods("intake")
+        path = deployment.folder / "base" / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"(backoffLimit\w*): 4", r"\1: 0", text), encoding="utf-8")
+    deployment.edit(STENOFLEET_MODEL="no-such-model")
+    deployment.apply()
+    deployment.ends("stenofleet", "Failed")
+    assert "kubectl logs job/stenofleet-model says why" in deployment.log("stenofleet", "model")
+    assert "no model 'no-such-model'" in deployment.log("stenofleet-model", "model")
+    assert not deployment.pods("intake")
 
 
-def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(door: Door) -> None:
-    if not door.cluster.own:
+def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(deployment: Deployment) -> None:
+    if not deployment.cluster.own:
         pytest.skip("pods ask a hub on this machine, which those of another cluster need not reach")
     with hub.serving(network.HOST, demo.MODEL) as models:
-        door.edit(STENOFLEET_MODEL="tiny", HF_ENDPOINT=models.url)
-        door.apply()
-        door.ends("stenofleet", "Complete")
-        assert "/models/models--Systran--faster-whisper-tiny/" in door.log("stenofleet-model", "model")
-        assert door.objects("transcripts/")
+        deployment.edit(STENOFLEET_MODEL="tiny", HF_ENDPOINT=models.url)
+        deployment.apply()
+        deployment.ends("stenofleet", "Complete")
+        assert "/models/models--Systran--faster-whisper-tiny/" in deployment.log("stenofleet-model", "model")
+        assert deployment.objects("transcripts/")
         assert set(models.sent) == {path.name for path in demo.MODEL.iterdir()}
-        door.kubectl("delete", "job", "stenofleet", "stenofleet-model")
-        door.apply()
-        door.ends("stenofleet-model", "Complete")
+        deployment.kubectl("delete", "job", "stenofleet", "stenofleet-model")
+        deployment.apply()
+        deployment.ends("stenofleet-model", "Complete")
         assert len(models.sent) == len(set(models.sent))
 
 
@@ -231,22 +94,21 @@ def snippet(section: str) -> str:
     return text.partition(f"## {section}\n")[2].partition("```yaml\n")[2].partition("```")[0]
 
 
-def test_authorities_and_identities_of_their_own_as_the_readme_adds_them(door: Door) -> None:
-    folder = door.folder / "overlays" / "own"
+def test_authorities_and_identities_of_their_own_as_the_readme_adds_them(deployment: Deployment) -> None:
+    folder = deployment.folder / "overlays" / "own"
     folder.mkdir()
     (folder / "ca.crt").write_text("x", encoding="utf-8")
     head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\n"
     text = snippet("S3 with a certificate or an identity of its own").replace(
-        "namespace: stenofleet", f"namespace: {door.namespace}"
+        "namespace: stenofleet", f"namespace: {deployment.namespace}"
     )
     document = yaml.safe_load(head + text)
     remove = "- {op: remove, path: /spec/template/spec/containers/0/envFrom/1}"
     assert remove.removeprefix("- ") in (SOURCE / "README.md").read_text(encoding="utf-8")
     document["patches"].append({"target": {"kind": "Job", "name": "stenofleet"}, "patch": remove})
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    (door.folder / "base" / "s3.env").write_text("", encoding="utf-8")
-    made = list(yaml.safe_load_all(door.cluster.kubectl("kustomize", str(folder))))
-    door.apply("--dry-run=server", "--validate=strict", overlay="overlays/own")
+    made = list(yaml.safe_load_all(deployment.cluster.kubectl("kustomize", str(folder))))
+    deployment.apply("--dry-run=server", "--validate=strict", overlay="overlays/own")
     (settings,) = [one["data"] for one in made if one["metadata"]["name"].startswith("stenofleet-settings")]
     assert settings["STENOFLEET_S3_CA"] == "s3-ca"
     (job,) = [one for one in made if (one["kind"], one["metadata"]["name"]) == ("Job", "stenofleet")]
@@ -256,18 +118,59 @@ def test_authorities_and_identities_of_their_own_as_the_readme_adds_them(door: D
     assert [next(iter(source)) for source in container["envFrom"]] == ["configMapRef"]
 
 
-@pytest.mark.parametrize("overlay", ["", "overlays/cpu"])
-def test_the_server_takes_every_document_as_it_is(door: Door, overlay: str) -> None:
-    # The cpu overlay names the namespace of the settings it changes.
-    path = door.folder / "overlays" / "cpu" / "kustomization.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("namespace: stenofleet", f"namespace: {door.namespace}"))
-    told = door.apply("--dry-run=server", "--validate=strict", overlay=overlay).splitlines()
-    assert len(told) == 15
+@pytest.mark.parametrize("overlay,count", [("", 15), ("overlays/cpu", 15), ("overlays/model-in-image", 14)])
+def test_the_server_takes_every_document_as_it_is(deployment: Deployment, overlay: str, count: int) -> None:
+    told = deployment.apply("--dry-run=server", "--validate=strict", overlay=overlay).splitlines()
+    assert len(told) == count
     assert all(line.endswith("(server dry run)") for line in told)
 
 
-def test_settings_that_changed_are_refused_while_the_job_that_had_others_is_there(door: Door) -> None:
-    door.apply()
-    door.edit(STENOFLEET_LANGUAGE="pt")
+def test_settings_that_changed_are_refused_while_the_job_that_had_others_is_there(deployment: Deployment) -> None:
+    deployment.apply()
+    deployment.edit(STENOFLEET_LANGUAGE="pt")
     with pytest.raises(RuntimeError, match="field is immutable"):
-        door.apply()
+        deployment.apply()
+
+
+OWN_SECRET = """\
+resources: [../../base]
+namespace: {namespace}
+nameSuffix: -two
+configMapGenerator:
+  - name: stenofleet-settings
+    behavior: merge
+    literals: [STENOFLEET_S3_SECRET=team-s3]
+patches:
+"""
+
+
+def test_another_namespace_and_suffix_and_a_secret_that_is_there_give_a_transcript(deployment: Deployment) -> None:
+    base = deployment.folder / "base" / "kustomization.yaml"
+    base.write_text(
+        base.read_text(encoding="utf-8").replace(f"namespace: {deployment.namespace}", "namespace: stenofleet"),
+        encoding="utf-8",
+    )
+    (deployment.folder / "s3-secret" / "s3.env").unlink()
+    folder = deployment.folder / "overlays" / "own"
+    folder.mkdir()
+    text = OWN_SECRET.format(namespace=deployment.namespace)
+    patches = snippet("A Secret that is there already").partition("patches:\n")[2]
+    (folder / "kustomization.yaml").write_text(text + patches, encoding="utf-8")
+    s3 = deployment.cluster.s3
+    access = {"AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "team-s3"}, "stringData": access}
+    deployment.cluster.apply(deployment.namespace, secret)
+    deployment.apply(overlay="overlays/own")
+    names = {name for job in deployment.jobs() if (name := job["metadata"]["name"]).startswith("stenofleet")}
+    assert names == {"stenofleet-two", "stenofleet-model-two"}
+    deployment.ends("stenofleet-two", "Complete")
+    assert deployment.objects("transcripts/")
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "model-in-image"])
+def test_an_overlay_may_name_another_namespace_than_the_base(deployment: Deployment, overlay: str) -> None:
+    path = deployment.folder / "overlays" / overlay / "kustomization.yaml"
+    path.write_text(f"namespace: another\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    made = list(yaml.safe_load_all(deployment.cluster.kubectl("kustomize", str(path.parent))))
+    (namespace,) = [one["metadata"]["name"] for one in made if one["kind"] == "Namespace"]
+    assert {one["metadata"].get("namespace", namespace) for one in made} == {"another"}

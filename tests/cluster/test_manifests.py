@@ -153,7 +153,6 @@ def test_a_setting_of_the_manifests_names_no_variable(
 ) -> None:
     """``args: [$(MEDIA)]`` puts the setting in; what stands in the setting is not looked at again."""
     folder = shutil.copytree(SOURCE, tmp_path / "k8s") / "base"
-    (folder / "s3.env").write_text("AWS_ACCESS_KEY_ID=key\nAWS_SECRET_ACCESS_KEY=secret\n", encoding="utf-8")
     path = folder / "settings.env"
     before = path.read_text(encoding="utf-8").splitlines()
     kept = [line for line in before if not line.startswith(f"{setting}=")]

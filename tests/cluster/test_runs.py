@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chunk_job import crashpoint
+from controller.domain.documents import Report
 from controller.domain.keys import parse_task
 from controller.leadership.kubernetes_lease import DURATION_S
 from controller.runners.kubernetes.runner import TICK_S
@@ -211,6 +212,23 @@ def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: 
     assert words(site.desk.outputs) == words(wanted)
     assert len(site.results()) == 3
     assert OUTAGE_S > DURATION_S, "the Lease lapsed meanwhile"
+
+
+def test_a_lost_node_costs_no_attempt_and_leaves_evidence(
+    site: Site, talk: Path, wanted: Mapping[str, bytes], lost: list[str]
+) -> None:
+    command = site.start(talk, *ENGLISH, *held(1), "--max-attempts", "1", "--max-parallel", "1")
+    name = site.running(1)
+    lost += [pod["spec"]["nodeName"] for pod in site.found("pods", chunk=1) if pod["metadata"]["name"] == name]
+    site.cluster.lose(lost[0])
+    ended = command.ended(patience_s=PATIENCE_S)
+    assert ended.code == 0, ended.err
+    assert words(site.desk.outputs) == words(wanted)
+    assert site.failures() == [(1, 1, "DISRUPTED.node_lost")]
+    assert "chunk 1, attempt 1 failed (DISRUPTED.node_lost)" in ended.err
+    assert "DISRUPTED.node_lost" in site.ask("logs", site.keys().run, "--chunk", "1").out
+    report = Report.decode(site.store.get(site.keys().report))
+    assert [span.failures for span in report.spans] == [(), ("DISRUPTED.node_lost",), ()]
 
 
 # ---------------------------------------------------------------- what waits

@@ -25,6 +25,7 @@ from controller.errors import EnvironmentProblem, Interrupted
 from controller.leadership import kubernetes_lease as lease
 from controller.leadership.kubernetes_lease import Leases
 from controller.orchestrator import loop
+from controller.orchestrator.command_runs import KnownRequests
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.exit_causes import EndCauses
@@ -98,7 +99,7 @@ class Controller:
         request = request.model_copy(update={"source": request.source.model_copy(update={"uri": "s3://in/talk.mp4"})})
         try:
             self.settled = loop.drive(
-                [Ticket(record=record, request=request)],
+                KnownRequests([Ticket(record=record, request=request)]),
                 store=_Connection(self),
                 runner=self.runner,
                 policy=POLICY,

@@ -102,6 +102,14 @@ class Cluster:
         """Start a killed component again. Does not wait until it serves."""
         pytest.skip(f"starts {component}, and the components of the cluster that KUBECONFIG names are not ours")
 
+    def lose(self, node: str) -> None:
+        """Take a node away as a power failure does: its agents and its pods' processes end at once, unreported."""
+        pytest.skip(f"loses {node}, and the nodes of the cluster that KUBECONFIG names are not ours to lose")
+
+    def regain(self, node: str) -> None:
+        """Start a lost node again. Does not wait until it is ready."""
+        pytest.skip(f"starts {node}, and the nodes of the cluster that KUBECONFIG names are not ours")
+
     def wait_for_api(self) -> None:
         """Wait until the API server says that it is ready."""
         _wait("the API server", lambda: self._answers("get", "--raw", "/readyz"))
@@ -174,6 +182,24 @@ class OwnCluster(Cluster):
             if part is node.containerd:
                 # A kubelet that finds no containerd gives up its node for good.
                 _wait(component, node.ready)
+
+    def lose(self, node: str) -> None:
+        (lost,) = [one for one in self._nodes if one.name == node]
+        for part in (lost.kubelet, lost.containerd):
+            part.kill()
+        processes.end_group(node)
+
+    def regain(self, node: str) -> None:
+        (lost,) = [one for one in self._nodes if one.name == node]
+        self.start(lost.containerd.name)
+        _wait(lost.kubelet.name, lambda: self._stays_up(lost.kubelet))
+
+    @staticmethod
+    def _stays_up(kubelet: Part) -> bool:
+        """Start it; whether it is up a moment later. While containerd counts its lost containers, it is not."""
+        kubelet.start()
+        time.sleep(2)
+        return kubelet.alive
 
     def _part(self, name: str) -> Part:
         if name not in self._parts:

@@ -89,7 +89,7 @@ class Node:
         """Kubelet's door to containerd keeps a second name for every image, which outlives the first."""
         named = {name for name in self._ctr("images", "list", "--quiet").split() if name.startswith("sha256:")}
         if old := named.difference(kept):
-            self._ctr("images", "remove", *old)
+            self._ctr("images", "remove", "--sync", *old)
 
     def end(self) -> None:
         """Remove every container and stop containerd; kubelet must be down. The images stay for the next cluster."""

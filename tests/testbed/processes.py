@@ -97,6 +97,19 @@ def end_all() -> None:
     Raises RuntimeError when processes outlive their SIGKILL by 20 s.
     """
     trees = [root / GROUP for root in hierarchies()]
+    _kill_members(trees)
+    for tree in trees:
+        for folder in sorted(_folders(tree), reverse=True):
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+
+
+def end_group(name: str) -> None:
+    """Kill every process in the group *name* below ours, which stays. Raises RuntimeError as :func:`end_all` does."""
+    _kill_members([root / GROUP / name for root in hierarchies()])
+
+
+def _kill_members(trees: Sequence[Path]) -> None:
     until_s = time.monotonic() + _END_S
     while members := {process for tree in trees for process in _members(tree)}:
         if time.monotonic() > until_s:
@@ -105,10 +118,6 @@ def end_all() -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
-    for tree in trees:
-        for folder in sorted(_folders(tree), reverse=True):
-            with contextlib.suppress(FileNotFoundError):
-                folder.rmdir()
 
 
 def missing_programs(*names: str) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.runners.kubernetes.pod_status import (
@@ -21,18 +20,14 @@ from controller.runners.kubernetes.pod_status import (
     suspended,
     to_ms,
 )
-
-_SOON_MS = 60_000
-"""What people and tools apply in the wrong order is there after this."""
-
-_LATER_MS = 300_000
-"""A registry or a disk that is away for a moment is back after this."""
-
-_NODES_MS = 900_000
-"""An autoscaler has brought the node after this, from nothing."""
-
-_REPAIRS_MS = 3_600_000
-"""Nodes that are being replaced are back after this."""
+from controller.runners.kubernetes.startup_rules import (
+    NOT_MADE,
+    NOT_PULLED,
+    REFUSED,
+    REPAIRS_MS,
+    UNSCHEDULABLE,
+    Rule,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,235 +45,8 @@ class Stuck:
         return self.patience_ms is not None and now_ms - self.since_ms >= self.patience_ms
 
 
-class _Rule(NamedTuple):
-    """A message that holds *pattern* means *failure*."""
-
-    pattern: str
-    failure: FailureClass
-    summary: str
-    advice: str
-    patience_ms: int | None
-
-
-_REFUSED: tuple[_Rule, ...] = (
-    _Rule(
-        r"exceeded quota",
-        FailureClass.CREATE_DENIED_QUOTA,
-        "the namespace's quota is used up",
-        "it goes on when others end; see `kubectl describe resourcequota`, or lower --max-parallel",
-        None,
-    ),
-    _Rule(
-        r"failed quota",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "the namespace's quota asks for requests or limits that jobs do not set",
-        "a LimitRange with defaults gives them to every pod",
-        0,
-    ),
-    _Rule(
-        r"violates PodSecurity",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "the namespace's Pod Security level forbids the pod",
-        "the jobs meet the level `restricted`: take back the option that breaks it",
-        0,
-    ),
-    _Rule(
-        r"error looking up service account",
-        FailureClass.CONFIG,
-        "the ServiceAccount does not exist",
-        "create it, or correct --service-account",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"no PriorityClass with name",
-        FailureClass.CONFIG,
-        "the PriorityClass does not exist",
-        "see `kubectl get priorityclass`, and correct --priority-class",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"RuntimeClass .*not found",
-        FailureClass.CONFIG,
-        "the RuntimeClass does not exist",
-        "see `kubectl get runtimeclass`, and correct --runtime-class",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"(maximum|minimum) \S+ usage per|limit to request ratio",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "a LimitRange of the namespace forbids the pod",
-        "see `kubectl describe limitrange`; adapt it, --threads or --job-memory",
-        0,
-    ),
-    _Rule(
-        r"cannot (create|get|list|watch|delete|update|patch) resource|finalizers on",
-        FailureClass.CREATE_DENIED_RBAC,
-        "the controller lacks a right",
-        "grant it (the Role in k8s/ holds all that are needed); `stenofleet doctor` lists what is missing",
-        0,
-    ),
-    _Rule(
-        r"namespaces \S+ not found",
-        FailureClass.CONFIG,
-        "the namespace does not exist",
-        "create it, or correct --namespace",
-        0,
-    ),
-    _Rule(
-        r"admission webhook|ValidatingAdmissionPolicy",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "a policy of the cluster refuses it",
-        "its words name the policy: ask who runs the cluster",
-        0,
-    ),
-    _Rule(
-        r"(?i)internal error|failed calling webhook|timed? ?out|time allotted|connection refused|too many requests"
-        r"|etcdserver|status unknown for quota|object has been modified",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "the cluster cannot judge it now",
-        "its words name what is down: ask who runs the cluster",
-        _LATER_MS,
-    ),
-    _Rule(
-        r"is invalid",
-        FailureClass.CONFIG,
-        "the API server finds the Job invalid",
-        "correct the option behind the field that it names",
-        0,
-    ),
-    _Rule(
-        "",
-        FailureClass.CREATE_DENIED_ADMISSION,
-        "the cluster refuses it",
-        "its words say why: ask who runs the cluster",
-        _SOON_MS,
-    ),
-)
-
-_UNSCHEDULABLE: tuple[_Rule, ...] = (
-    _Rule(
-        r"persistentvolumeclaim \S+ not found",
-        FailureClass.UNSCHEDULABLE_VOLUME,
-        "the PersistentVolumeClaim with the models does not exist",
-        "create it, or correct --model-claim",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"PersistentVolume|volume",
-        FailureClass.UNSCHEDULABLE_VOLUME,
-        "the volume with the models cannot be where a free node is",
-        "see `kubectl describe pvc`: many nodes need ReadOnlyMany or ReadWriteMany",
-        _LATER_MS,
-    ),
-    _Rule(
-        r"Insufficient|Too many pods",
-        FailureClass.UNSCHEDULABLE_RESOURCES,
-        "no node has room for it",
-        "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource",
-        _NODES_MS,
-    ),
-    _Rule(
-        r"affinity|selector",
-        FailureClass.UNSCHEDULABLE_AFFINITY,
-        "no node is left that it may run on",
-        "see `kubectl get nodes --show-labels`, and correct --node-selector; nodes where its GPU failed are left out",
-        _NODES_MS,
-    ),
-    _Rule(
-        r"taint|were unschedulable",
-        FailureClass.UNSCHEDULABLE_TAINT,
-        "every node that could take it is tainted or cordoned",
-        "`kubectl describe nodes | grep -A3 Taints` shows them; add a --toleration",
-        _NODES_MS,
-    ),
-    _Rule(
-        "",
-        FailureClass.UNSCHEDULABLE_RESOURCES,
-        "the scheduler finds no node for it",
-        "see `kubectl describe nodes`",
-        _NODES_MS,
-    ),
-)
-
 _PULLS = re.compile(
     r"ErrImage(Never)?Pull|ImagePullBackOff|ImageInspectError|InvalidImageName|.*(Registry|Signature).*"
-)
-
-_NOT_PULLED: tuple[_Rule, ...] = (
-    _Rule(
-        r"ErrImageNeverPull",
-        FailureClass.IMAGE_PULL,
-        "the image is not on the node, and may not be pulled",
-        "load it on every node, or change --image-pull-policy",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"InvalidImageName",
-        FailureClass.IMAGE_PULL,
-        "the image's name is not valid",
-        "correct --chunk-image or --intake-image",
-        0,
-    ),
-    _Rule(
-        r"(?i)unauthorized|denied|forbidden|authorization failed",
-        FailureClass.IMAGE_PULL,
-        "the registry refuses the image",
-        "give a Secret for it (--image-pull-secret)",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"(?i)not found|manifest unknown",
-        FailureClass.IMAGE_PULL,
-        "the registry does not have the image",
-        "push it, or correct --chunk-image or --intake-image",
-        _SOON_MS,
-    ),
-    _Rule(
-        "",
-        FailureClass.IMAGE_PULL,
-        "the image cannot be pulled",
-        "see its name (--chunk-image, --intake-image) and the node's way to the registry",
-        _LATER_MS,
-    ),
-)
-
-_NOT_MADE: tuple[_Rule, ...] = (
-    _Rule(
-        r"(?i)secret|configmap",
-        FailureClass.CONFIG,
-        "a Secret or ConfigMap of the job does not exist, or lacks a key",
-        "create it with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or correct --s3-secret or --s3-ca",
-        _SOON_MS,
-    ),
-    _Rule(
-        r"runAsNonRoot",
-        FailureClass.CONFIG,
-        "the image would run as root",
-        "use an image of this project (--chunk-image, --intake-image)",
-        0,
-    ),
-    _Rule(
-        r"FailedMount|FailedAttachVolume|FailedMapVolume",
-        FailureClass.UNSCHEDULABLE_VOLUME,
-        "its node cannot mount a volume",
-        "see `kubectl describe pvc` and the storage driver's log",
-        _LATER_MS,
-    ),
-    _Rule(
-        r"runtime .*(is configured|handler)",
-        FailureClass.CONFIG,
-        "its node does not have the runtime that the RuntimeClass names",
-        "correct --runtime-class, or install the runtime on that node",
-        _LATER_MS,
-    ),
-    _Rule(
-        "",
-        # One node's trouble, as far as it is known: other nodes may do better.
-        FailureClass.UNKNOWN,
-        "its node cannot make the container",
-        "see `kubectl describe` of the pod and of its node",
-        _LATER_MS,
-    ),
 )
 
 _TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox")
@@ -305,7 +73,7 @@ def pending(
 
 def refused(message: str, *, before: Stuck | None, now_ms: int) -> Stuck:
     """What an API server means that refuses to create an object with this *message*."""
-    return _as_before(_found(_REFUSED, message), before, now_ms)
+    return _as_before(_found(REFUSED, message), before, now_ms)
 
 
 def _as_before(found: Stuck, before: Stuck | None, now_ms: int) -> Stuck:
@@ -317,7 +85,7 @@ def _as_before(found: Stuck, before: Stuck | None, now_ms: int) -> Stuck:
 def _not_created(job: Document, events: Sequence[Document]) -> Stuck | None:
     # With a pod counted, this is only a list that lags behind.
     last = None if job.get("status", {}).get("active") else _last(events, ("FailedCreate",))
-    return None if last is None else _found(_REFUSED, str(last.get("message")))
+    return None if last is None else _found(REFUSED, str(last.get("message")))
 
 
 def _not_scheduled(pod: Document) -> Stuck | None:
@@ -325,22 +93,30 @@ def _not_scheduled(pod: Document) -> Stuck | None:
     if (scheduled.get("status"), scheduled.get("reason")) != ("False", "Unschedulable"):
         return None
     message = str(scheduled.get("message"))
-    found = _found(_UNSCHEDULABLE, message)
+    found = _naming_claims(_found(UNSCHEDULABLE, message), pod)
     if found.diagnosis.failure is FailureClass.UNSCHEDULABLE_RESOURCES and _BUSY in message:
         return replace(found, patience_ms=None)
-    return replace(found, patience_ms=_REPAIRS_MS) if _REPAIR.search(message) else found
+    return replace(found, patience_ms=REPAIRS_MS) if _REPAIR.search(message) else found
+
+
+def _naming_claims(found: Stuck, pod: Document) -> Stuck:
+    """With the names of the pod's claims in its advice, where that is about claims."""
+    volumes = pod.get("spec", {}).get("volumes") or ()
+    names = [str(one["persistentVolumeClaim"].get("claimName")) for one in volumes if "persistentVolumeClaim" in one]
+    advice = found.diagnosis.advice.replace("describe pvc", " ".join(["describe pvc", *names]))
+    return replace(found, diagnosis=replace(found.diagnosis, advice=advice))
 
 
 def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
     waiting = container_state(pod, "waiting")
     reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
-        return _found(_NOT_PULLED if _PULLS.fullmatch(reason) else _NOT_MADE, f"{reason}: {message}")
+        return _found(NOT_PULLED if _PULLS.fullmatch(reason) else NOT_MADE, f"{reason}: {message}")
     trouble = _last(events, _TROUBLES)
-    return None if trouble is None else _found(_NOT_MADE, f"{trouble['reason']}: {trouble.get('message')}")
+    return None if trouble is None else _found(NOT_MADE, f"{trouble['reason']}: {trouble.get('message')}")
 
 
-def _found(rules: Sequence[_Rule], message: str) -> Stuck:
+def _found(rules: Sequence[Rule], message: str) -> Stuck:
     rule = next(rule for rule in rules if re.search(rule.pattern, message))
     # A pod's name, or a kubelet between two tries, would make the same trouble look different.
     said = re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message)

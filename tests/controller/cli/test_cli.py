@@ -409,7 +409,7 @@ class Stopped:
         self.begun = begun
 
     def __call__(self, requests: RunRequests, *, store: FileStore, **_: Any) -> list[Any]:
-        while len(requests.taken) < self.begun:
+        while len(requests.taken) < self.begun and not requests.exhausted:
             requests.wait(1)
             for ticket in requests.take(self.begun - len(requests.taken)):
                 store.put(ticket.request.record_key, ticket.record.encode())

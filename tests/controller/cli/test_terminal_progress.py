@@ -164,12 +164,21 @@ def test_one_percentage_weighs_files_by_their_size() -> None:
         (
             [
                 run(running=0),
-                run(run="", name="next\n.mp4", state="identifying", percent=0.0, running=0, planned=False),
+                run(run="", name="a\n.mp4", state="identifying", percent=0.0, running=0, planned=False),
             ],
             1,
             None,
             " 25% | 0/2 files | 2/4+ chunks | 0 running | 1.0 audio s/s | reading a\\n.mp4 to identify it",
         ),
+        ([run(queued=3)], 1, None, " 50% | 1/2 chunks | 1 running, 3 waiting | 1.0 audio s/s"),
+        ([run(running=0)], 1, None, " 50% | 1/2 chunks | 0 running | 1.0 audio s/s"),
+        (
+            [run(running=0, percent=90.0, spans_done=2)],
+            1,
+            0,
+            " 90% | 2/2 chunks | merging | 1.0 audio s/s | about 0:00:00 left",
+        ),
+        ([run(state="complete", percent=100.0, spans_done=2)], 1, 0, "100% | 2/2 chunks | 1.0 audio s/s"),
     ],
 )
 def test_a_line_tells_all_runs(runs: list[Progress], speed: float, left_s: float | None, line: str) -> None:
@@ -195,6 +204,23 @@ def test_the_time_left_is_not_guessed_before_there_is_something_to_guess_by(tick
     assert speed.left_s([run(percent=45.0), run(run="b", planned=False, percent=0.0)]) == pytest.approx(38.75)
 
 
+@pytest.mark.parametrize("still", [{"held": True}, {"running": 0, "queued": 2}], ids=["an outage", "all jobs wait"])
+def test_while_nothing_can_be_done_no_time_left_is_told_and_no_time_counts(
+    ticking: Clock, still: dict[str, Any]
+) -> None:
+    speed = terminal._Speed()
+    speed.of([run(done_ms=0)])
+    ticking.now_s += 10
+    assert speed.of([run(done_ms=60_000)]) == 6
+    assert speed.left_s([run(done_ms=60_000)]) == 10
+    ticking.now_s += 3600
+    assert speed.of([run(done_ms=60_000, **still)]) == 6
+    assert speed.left_s([run(done_ms=60_000, **still)]) is None
+    ticking.now_s += 10
+    assert speed.left_s([run(done_ms=60_000)]) == 20
+    assert speed.left_s([run(done_ms=60_000, **still), run(run="b", done_ms=0)]) is not None, "the other one goes on"
+
+
 # ---------------------------------------------------------------- without a terminal
 
 
@@ -216,6 +242,18 @@ def test_a_heartbeat_comes_every_fifteen_seconds_and_with_each_chunk(
     assert said() == 0
     done = 1
     assert said() == 1
+
+
+def test_the_last_line_is_the_end(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    heart = Heartbeat()
+    heart.show([run(spans_done=2, percent=90.0, running=0)])
+    for _ in range(2):
+        heart.show([run(spans_done=2, percent=100.0, running=0, state="complete")])
+    merging, end = capsys.readouterr().err.splitlines()
+    assert merging.startswith(" 90% | 2/2 chunks | merging")
+    assert end.startswith("100% | 2/2 chunks | ")
+    Heartbeat().show([run(spans_done=0, spans_known=0, percent=100.0, state="complete")])
+    assert capsys.readouterr().err == "", "nothing was done here"
 
 
 def test_events_are_one_line_each_with_the_runs_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,16 @@ def test_a_request_or_record_that_is_not_the_one_is_refused(
     with pytest.raises(JobError, match="is not the one") as refused:
         ordered.run()
     assert refused.value.code == ExitCode.STORE_UNAVAILABLE, "the recording is not to blame"
+
+
+def test_a_request_of_another_version_is_the_images_fault(tmp_path: Path, talk: tuple[Path, object]) -> None:
+    ordered = order(FileStore(tmp_path / "store"), talk[0])
+    newer = ordered.store.get(ordered.keys.request).replace(b"stenofleet.request/1", b"stenofleet.request/2")
+    ordered.store.put(ordered.keys.request, newer)
+    with pytest.raises(JobError, match="written by another version of stenofleet") as refused:
+        replace(ordered, digest=sha256_hex(newer)).run()
+    assert refused.value.code == ExitCode.CONFIG
+    assert "--intake-image" in refused.value.advice
 
 
 def test_a_missing_track_is_told_with_the_files_name(tmp_path: Path, talk: tuple[Path, object]) -> None:

@@ -89,3 +89,16 @@ def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, 
     assert other.lead(RUN)
     assert len(other._seen) == 0
     other.close()
+
+
+def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(server: Server, leases: Leases) -> None:
+    other = Leases(FakeApi(server))
+    assert not other.lead(RUN)
+    leases.release(RUN, ended=True)
+    assert other.lead(RUN)
+    assert other.gone(RUN)
+    assert server.objects("leases") == [], "a new one would be a new life for a run that somebody has ended"
+    other.release(RUN, ended=True)
+    assert other.lead(RUN)
+    assert not other.gone(RUN)
+    other.close()

@@ -457,6 +457,31 @@ def test_a_job_whose_node_went_silent_gets_a_second_one_beside_it() -> None:
     assert submitted(act(state(tasks={0: 1000}, jobs=(silent, job(0, attempt=2))))) == []
 
 
+@pytest.mark.parametrize(
+    "silent,expected",
+    [
+        pytest.param(replace(job(0, node="gone"), lost=True), "DISRUPTED.node_lost", id="its node is silent"),
+        pytest.param(
+            job(0, "ended", diagnosis=Diagnosis(failure=FailureClass.DISRUPTED_NODE_LOST, summary="evicted")),
+            "DISRUPTED.node_lost",
+            id="its pod was evicted meanwhile",
+        ),
+        pytest.param(job(0), None, id="its node is back"),
+        pytest.param(job(0, "ended"), None, id="it ended by itself"),
+        pytest.param(replace(job(0, attempt=2), lost=True), None, id="it has answered itself"),
+    ],
+)
+def test_an_attempt_whose_node_was_lost_leaves_a_trace_although_another_one_has_answered(
+    silent: JobView, expected: str | None
+) -> None:
+    [delete] = act(state(answered=frozenset({0}), answered_by={0: 2}, jobs=(silent,)))[:1]
+    assert isinstance(delete, Delete)
+    assert (delete.failure.failure if delete.failure else None) == expected
+    if expected and silent.lost:
+        assert delete.failure is not None
+        assert delete.failure.node == "gone"
+
+
 # ---------------------------------------------------------------- windows and numbers
 
 

@@ -211,6 +211,25 @@ def test_a_job_that_stands_still_is_stopped_at_its_deadline(house: House) -> Non
     assert house.evidence() == [(0, 1, "DEADLINE")]
 
 
+def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work(house: House) -> None:
+    observe = FakeRunner.observe
+
+    def silent(runner: FakeRunner) -> list[JobView]:
+        views = observe(runner)
+        return [replace(view, lost=(view.span, view.attempt) == (1, 1), node="node-2") for view in views]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", silent)
+        [settled] = house.command(script=scripted({(1, 1): fakes.HANG}), window=1)
+    assert settled.verdict == "complete"
+    assert house.evidence() == [(1, 1, "DISRUPTED.node_lost")]
+    report = Report.decode(house.store.get(KEYS.report))
+    assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
+    assert house.status().failures == 1
+    assert house.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
+    assert not house.reporter.said("waits for the cause"), "there is nothing for a person to do"
+
+
 def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(house: House) -> None:
     [settled] = house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
     assert settled.verdict == "failed"
@@ -394,7 +413,7 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> N
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
     [settled] = house.command(script=scripted({(1, 1): damaged}), window=1)
     assert settled.verdict == "complete"
-    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (None, 2), (2, 1), (1, 2)]
+    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1), (None, 2), (1, 2)]
     assert house.evidence() == [(1, 1, "CHUNK_DAMAGED")]
     assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
 
@@ -581,6 +600,48 @@ def test_who_follows_sees_how_far_the_leader_says_it_is(house: House) -> None:
     assert seen[-1].percent == round(told.percent, 1) > 10
 
 
+def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(house: House) -> None:
+    observe = FakeRunner.observe
+    begun_ms = house.clock.at_ms
+
+    def waiting(runner: FakeRunner) -> list[JobView]:
+        s = (house.clock.at_ms - begun_ms) / 1000
+        views = observe(runner)
+        if 2 <= s < 40 or 50 <= s < 60:
+            return [replace(view, waits_for="no Secret", phase="queued", diagnosis=None) for view in views]
+        return views
+
+    slow = replace(fakes.DONE, takes_ms=70_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", waiting)
+        house.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
+    told = [text for _, text in house.reporter.events if "wait" in text]
+    assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "nothing waits any more"] * 2
+    assert told[1] == "nothing waits any more: chunk 0 starts after 38 s"
+
+
+def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(house: House) -> None:
+    house.command(window=1)
+    at_work = [runs[0] for runs in house.reporter.shown if runs[0].state == "running" and runs[0].spans_known]
+    assert {run.running for run in at_work if run.spans_done < 3} == {1}
+    assert all(run.queued == 0 for run in at_work)
+
+
+def test_in_an_outage_runs_are_shown_as_held(house: House) -> None:
+    observe, ticks = FakeRunner.observe, itertools.count()
+
+    def away(runner: FakeRunner) -> list[JobView]:
+        if 5 <= next(ticks) < 8:
+            raise ClusterUnavailable("the API server does not answer")
+        return observe(runner)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", away)
+        house.command(policy=replace(POLICY, store_patience_ms=60_000))
+    assert sum(runs[0].held for runs in house.reporter.shown) == 3
+    assert not house.reporter.shown[-1][0].held
+
+
 def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(house: House) -> None:
     reasons = itertools.cycle(["no image", "0/3 nodes have room", "0/4 nodes have room"])
     observe = FakeRunner.observe
@@ -611,6 +672,74 @@ def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(house: House, 
     assert house.runner.submitted == []
 
 
+@pytest.mark.parametrize("verdict", ["complete", "failed"])
+def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(house: House, verdict: str) -> None:
+    leader = House(house.folder)
+    base = house.folder / "mine"
+    script = (lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE) if verdict == "failed" else None
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            leader.command(script=script)
+            house.clock.asked_to_stop = signal.SIGTERM
+
+    [settled] = house.command(ticket(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert (settled.verdict, house.runner.submitted) == (verdict, [])
+    assert (house.folder / "mine.txt").exists() is (verdict == "complete")
+    assert house.runner.released == [], "its lock was never ours"
+
+
+def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(house: House) -> None:
+    leader = House(house.folder)
+
+    def lead(ticks: int) -> None:
+        if ticks == 3:
+            with pytest.raises(Interrupted):
+                leader.command(meanwhile=leader.interrupt_at(7), window=1)
+            house.clock.asked_to_stop = signal.SIGTERM
+
+    with pytest.raises(Interrupted):
+        house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+
+
+def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_early(house: House) -> None:
+    house.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE)
+    assert house.marker() == "failed"
+
+    def die(ticks: int) -> None:
+        if ticks == 3:
+            house.runner.led_by_others.clear()
+
+    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=die)
+    assert settled.verdict == "complete"
+
+
+def test_a_standby_leads_no_other_run_while_the_leader_of_the_same_command_works(house: House) -> None:
+    seen: list[set[str]] = []
+
+    def meanwhile(ticks: int) -> None:
+        seen.append(set(house.runner.led))
+        if ticks == 10:
+            house.runner.led_by_others.clear()
+
+    tickets = [replace(ticket(), round="job-1"), replace(ticket(fakes.record(OTHER)), round="job-1")]
+    settled = house.command(*tickets, led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    assert seen[:10] == [set()] * 10
+    assert [one.verdict for one in settled] == ["complete", "complete"]
+
+
+def test_two_commands_that_share_a_run_go_on_with_their_others(house: House) -> None:
+    seen: list[set[str]] = []
+
+    def meanwhile(ticks: int) -> None:
+        seen.append(set(house.runner.led))
+        if ticks == 10:
+            house.runner.led_by_others.clear()
+
+    house.command(ticket(), ticket(fakes.record(OTHER)), led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    assert {OTHER} in seen[:10]
+
+
 def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
     leader = House(house.folder)
 
@@ -637,6 +766,26 @@ def test_a_command_started_again_in_its_round_gives_the_same_verdict(house: Hous
     assert anew.verdict == "complete"
     assert [job.attempt for job in house.runner.submitted] == [4]
     assert spent == 1 + 2 + 3
+
+
+def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not_to_blame_for(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+    lacking = scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG), (0, 2): fakes.dies_saying(ExitCode.CONFIG)})
+    for round_number in (1, 2):
+        [failed] = house.command(mine, script=lacking)
+        assert (failed.verdict, failed.environment) == ("failed", True)
+        assert len(house.evidence()) == round_number
+    [settled] = house.command(mine, script=lacking)
+    assert settled.verdict == "complete"
+    assert house.marker() == "complete"
+
+
+def test_a_run_that_is_cancelled_after_such_a_failure_stays_cancelled(house: House) -> None:
+    mine = replace(ticket(), round="job-1")
+    [failed] = house.command(mine, script=scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG)}))
+    assert failed.environment
+    house.store.put(KEYS.cancel, b"")
+    assert [one.verdict for one in house.command(mine)] == ["cancelled"]
 
 
 def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(house: House) -> None:
@@ -846,6 +995,7 @@ def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_t
     assert (settled.verdict, settled.environment, settled.files) == ("failed", True, ())
     assert f"{house.folder / 'out'}" in settled.summary
     assert house.marker() is None
+    assert house.runner.released == [], "who follows would take a lock that is gone for the end of the run"
     (house.folder / "out").unlink()
     [settled] = house.command(asked)
     assert (settled.verdict, house.runner.submitted, house.marker()) == ("complete", [], "complete")
@@ -1071,3 +1221,34 @@ def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyP
         assert not over.is_set()
     finally:
         over.set()
+
+
+# ---------------------------------------------------------------- another version in the middle of a run
+
+
+def begun(house: House) -> RunRecord:
+    """Interrupt a run when its first chunk is done; the same run, as another version of the program asks for it."""
+    with pytest.raises(Interrupted):
+        house.command(meanwhile=house.interrupt_at(6), window=1)
+    assert len(list(house.store.list(KEYS.results))) == 1
+    return fakes.record().model_copy(update={"versions": {"stenofleet": "9.9"}})
+
+
+def test_another_version_goes_on_with_a_run_and_computes_no_chunk_again(house: House) -> None:
+    newer = begun(house)
+    [settled] = house.command(ticket(newer))
+    assert settled.verdict == "complete"
+    assert {job.span for job in house.runner.submitted} == {1, 2}
+    assert RunRecord.decode(house.store.get(KEYS.record)).versions == {"stenofleet": "0"}, "who began it is kept"
+
+
+def test_tasks_that_this_version_does_not_know_are_cut_again(house: House) -> None:
+    newer = begun(house)
+    for span in (1, 2):
+        raw = house.store.get(KEYS.task(span))
+        house.store.put(KEYS.task(span), raw.replace(b"stenofleet.task/1", b"stenofleet.task/2"))
+    [settled] = house.command(ticket(newer))
+    assert settled.verdict == "complete"
+    assert [job.span for job in house.runner.submitted].count(None) == 1
+    assert {job.span for job in house.runner.submitted} == {None, 1, 2}
+    assert house.reporter.said("is not believed and removed")

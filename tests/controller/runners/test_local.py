@@ -57,7 +57,7 @@ def runner(tmp_path: Path) -> Iterator[Scripted]:
         "stand": STAND,
         "hold": HOLD,
         "named": (
-            "import sys; from pathlib import Path; from chunk_job import process; from chunk_job.contract import *\n"
+            "import sys; from pathlib import Path; from chunk_job import process; from chunk_job.errors import *\n"
             "def do(): raise JobError(ExitCode.MODEL, 'no model', 'get one')\n"
             "process.leave(process.work(do, Path(sys.argv[sys.argv.index('--termination-log') + 1])))"
         ),

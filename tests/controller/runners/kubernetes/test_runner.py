@@ -2,19 +2,25 @@
 
 import http
 import threading
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from chunk_job.store.files import FileStore
 from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
+from controller.domain.jobs import Job
 from controller.errors import ClusterUnavailable
 from controller.leadership import kubernetes_lease
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes.labels import job_name
 from controller.runners.kubernetes.observed import DELETED_S
 from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
+from tests import fakes
 from tests.kube.cases import (
+    OPTIONS,
     RUN,
     all_ended,
     chunk,
@@ -27,7 +33,7 @@ from tests.kube.cases import (
     server,
     until,
 )
-from tests.kube.server import Server, Stopwatch
+from tests.kube.server import FakeApi, Server, Stopwatch
 from tests.kube.wire import Refusal, Request, no_answer
 
 __all__ = ["clock", "runner", "server"]
@@ -286,3 +292,24 @@ def test_events_of_a_job_that_does_not_start_are_read_whatever_the_time_is_in_th
     clock.s += 2 * TICK_S
     (view,) = runner.observe()
     assert "quota" in view.waits_for
+
+
+def image_of(server: Server, job: Job) -> str:
+    (document,) = (it for it in server.objects("jobs") if it["metadata"]["name"] == job_name(job))
+    return str(document["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def test_a_controller_of_another_version_adopts_the_jobs_there_are_and_makes_new_ones_of_its_own_image(
+    tmp_path: Path, server: Server, runner: ClusterRunner
+) -> None:
+    runner.submit(chunk(0))
+    runner.close(leave=True)
+    options = replace(OPTIONS, chunk_image="chunk:2", intake_image="intake:2", version="1")
+    here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
+    newer = ClusterRunner(FakeApi(server), options, here=here)
+    assert newer.lead(RUN)
+    assert [view.name for view in newer.observe()] == [job_name(chunk(0))]
+    newer.submit(chunk(0))
+    newer.submit(chunk(1))
+    assert [image_of(server, chunk(span)) for span in (0, 1)] == ["chunk:1", "chunk:2"]
+    newer.close(leave=True)

@@ -20,7 +20,8 @@ PUSH = "push it, or correct --chunk-image or --intake-image"
 SIZES = "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource"
 CLAIM = "see `kubectl describe pvc`: many nodes need ReadOnlyMany or ReadWriteMany"
 MOUNT = "see `kubectl describe pvc` and the storage driver's log"
-TAINTS = "`kubectl describe nodes | grep -A3 Taints` shows them; add a --toleration"
+UNCORDON = "`kubectl uncordon NODE` lets jobs run there again"
+TAINTS = f"`kubectl describe nodes | grep -A3 Taints` shows them: add a --toleration; if it is cordoned, {UNCORDON}"
 NO_KEYS = "a Secret or ConfigMap of the job does not exist, or lacks a key"
 UNKNOWN_IMAGE = "the registry does not have the image"
 
@@ -91,8 +92,8 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
     "node-away-by-name": (FailureClass.UNSCHEDULABLE_RESOURCES, "no node has room for it", SIZES, HOUR),
     "nodes-cordoned": (
         FailureClass.UNSCHEDULABLE_TAINT,
-        "every node that could take it is tainted or cordoned",
-        TAINTS,
+        "every node that could take it is cordoned",
+        f"`kubectl get nodes` shows SchedulingDisabled; {UNCORDON}",
         HOUR,
     ),
     "tainted": (
@@ -115,8 +116,8 @@ CASES: dict[str, tuple[FailureClass, str, str, int | None]] = {
     ),
     "claim-unbound": (
         FailureClass.UNSCHEDULABLE_VOLUME,
-        "the volume with the models cannot be where a free node is",
-        CLAIM,
+        "the PersistentVolumeClaim with the models has no volume yet",
+        "see `kubectl describe pvc`: it needs a StorageClass, or a volume that fits",
         5 * MINUTE,
     ),
     "volume-elsewhere": (
@@ -218,6 +219,16 @@ def test_trouble_that_is_over_is_none(name: str, trouble: str) -> None:
     it = case(name, "phases")
     it["events"] = case(trouble)["events"]
     assert judged(it) is None
+
+
+@pytest.mark.parametrize("name", ["claim-unbound", "volume-elsewhere"])
+def test_the_claim_that_is_waited_for_is_named(name: str) -> None:
+    it = case(name)
+    claim = {"name": "models", "persistentVolumeClaim": {"claimName": "team-models"}}
+    it["pod"].setdefault("spec", {})["volumes"] = [{"name": "tmp", "emptyDir": {}}, claim]
+    found = judged(it)
+    assert found is not None
+    assert "`kubectl describe pvc team-models`" in found.diagnosis.advice
 
 
 @pytest.mark.parametrize("reason", ["FailedMount", "FailedAttachVolume", "FailedMapVolume"])

@@ -1,0 +1,59 @@
+"""What keeps the jobs of one run from starting, as it is reported: when it begins, and when it is over.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from controller.domain.jobs import JobView
+
+_LONG_MS = 30_000
+"""A wait as long as this is news again when it comes back."""
+
+
+class Waits:
+    """Remembers what was reported of one run's waiting jobs."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._jobs: set[str] = set()
+        """Names of jobs that waited, and were not seen to start yet."""
+        self._since_ms: int | None = None
+
+    def news(self, jobs: Sequence[JobView], now_ms: int) -> Iterator[str]:
+        """What to report now: each reason once for the whole run, whichever of its jobs waits and however often.
+
+        The end is reported when nothing waits any more and one of those that did has started.
+        """
+        for view in jobs:
+            # How many nodes or GPUs lack just now makes no other reason of it.
+            reason = re.sub(r"\d+", "#", view.waits_for)
+            if reason and reason not in self._told:
+                self._told.add(reason)
+                yield f"{subject(view.span)} waits: {view.waits_for}"
+        waiting = {view.name for view in jobs if view.waits_for}
+        if waiting:
+            self._jobs |= waiting
+            self._since_ms = now_ms if self._since_ms is None else self._since_ms
+        else:
+            yield from self._ended(jobs, now_ms)
+
+    def _ended(self, jobs: Sequence[JobView], now_ms: int) -> Iterator[str]:
+        started = [view for view in jobs if view.name in self._jobs and view.phase in ("starting", "running")]
+        waited_ms = 0 if self._since_ms is None else max(0, now_ms - self._since_ms)
+        if started:
+            yield f"nothing waits any more: {subject(started[0].span)} starts after {waited_ms // 1000} s"
+            if waited_ms >= _LONG_MS:
+                self._told.clear()
+            self._jobs, self._since_ms = set(), None
+        elif not self._jobs.intersection(view.name for view in jobs):
+            # They have failed or are gone, which is reported by itself.
+            self._jobs, self._since_ms = set(), None
+
+
+def subject(span: int | None) -> str:
+    """What a job works on, for messages."""
+    return "cutting" if span is None else f"chunk {span}"
