@@ -83,12 +83,21 @@ class CommandRuns:
         """Take more requests, until *wanted* runs are known in which nothing was done yet."""
         fresh = sum(1 for run in self if run.fresh)
         for ticket in self._requests.take(max(0, wanted - fresh)):
-            known = self._runs.get(ticket.record.run)
-            if known is None:
-                self._runs[ticket.record.run] = self._start(ticket)
-            else:
-                # Equal content with equal options is one run, whatever the files are called.
-                known.add_outputs(ticket.request.outputs)
+            self._add(ticket)
+
+    def more(self) -> Iterator[LoopRun]:
+        """Further runs, taken one by one as they are asked for."""
+        while tickets := self._requests.take(1):
+            yield self._add(tickets[0])
+
+    def _add(self, ticket: Ticket) -> LoopRun:
+        known = self._runs.get(ticket.record.run)
+        if known is None:
+            known = self._runs[ticket.record.run] = self._start(ticket)
+        else:
+            # Equal content with equal options is one run, whatever the files are called.
+            known.add_outputs(ticket.request.outputs)
+        return known
 
     def wait(self, seconds: float) -> None:
         """Wait for another run to become known, for so long at most."""

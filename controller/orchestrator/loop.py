@@ -9,6 +9,7 @@ reach costs that run time, and the others none.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,12 +93,11 @@ def _loop(
             if runs.all_ended():
                 return
             raise Interrupted(number)
-        # One more than is opened now: where that one cannot be, it shows whether another one can.
-        runs.admit(opening.wanted + 1)
+        runs.admit(opening.wanted)
         if runs.open:
             # A tick without a run would reach nothing, and say that all can be reached.
             with outage.bridged():
-                _tick(list(runs), runner, policy, window, clock.now_ms(), opening)
+                _tick(runs, runner, policy, window, clock.now_ms(), opening)
         if outage.of_cluster:
             for run in runs:
                 run.linger()
@@ -180,17 +180,15 @@ class _Opening:
         self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
 
 
-def _tick(
-    runs: Sequence[LoopRun], runner: Runner, policy: RetryPolicy, window: int, now_ms: int, opening: _Opening
-) -> None:
+def _tick(runs: CommandRuns, runner: Runner, policy: RetryPolicy, window: int, now_ms: int, opening: _Opening) -> None:
     """One look at every run, in the order they were asked for; the first ones fill the window."""
     ticked = _Ticked()
     due = [run for run in runs if run.settled is None and run.is_due(now_ms)]
     # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
     unopened = window + 1 - sum(1 for run in due if run.open)
     startable, spare = _look(due, runner, policy, window, ticked, unopened=min(opening.wanted, unopened))
-    for run in due:
-        # Whether the store is away, or only what these runs need, another run shows.
+    # Whether the store is away, or only what these runs need, another run shows.
+    for run in itertools.chain(due, runs.more()):
         if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
             break
         if not run.open and run not in [failed for failed, _ in ticked.failed]:
