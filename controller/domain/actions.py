@@ -15,11 +15,11 @@ from controller.domain.jobs import JobView
 
 @dataclass(frozen=True, kw_only=True)
 class Submit:
-    """Start a job. *rung* counts the steps of degraded options; the rest is as in :class:`Job`."""
+    """Start a job. *degradation_level* counts the steps of degraded options; the rest is as in :class:`Job`."""
 
     span: int | None
     attempt: int
-    rung: int = 0
+    degradation_level: int = 0
     memory_factor: float = 1.0
     avoid_nodes: tuple[str, ...] = ()
     only_elsewhere: bool = False

@@ -7,7 +7,7 @@ the store (another model folder, another place for its result) is recognised.
 from __future__ import annotations
 
 from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
-from controller.domain.degradation import degrade
+from controller.domain.degradation import apply_degradation
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys
 from controller.domain.plan import longest_chunk_ms
@@ -35,9 +35,9 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
     )
 
 
-def degraded_task(task: ChunkTask, rung: int) -> ChunkTask:
-    """The same task with options *rung* steps cheaper."""
-    return task.model_copy(update={"options": degrade(task.options, rung)})
+def degraded_task(task: ChunkTask, level: int) -> ChunkTask:
+    """The same task with options *level* steps cheaper."""
+    return task.model_copy(update={"options": apply_degradation(task.options, level)})
 
 
 def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:

@@ -86,7 +86,7 @@ def _cut_too_early(state: RunState, view: JobView) -> bool:
 def _deferred(state: RunState, view: JobView) -> bool:
     """Whether the job left without a result because it passed the language on."""
     left_well = view.diagnosis is not None and view.diagnosis.failure is FailureClass.NO_RESULT
-    return left_well and state.language_open and view.span in state.notes
+    return left_well and state.language_open and view.span in state.language_candidates
 
 
 def _deadline_ms(state: RunState, view: JobView, policy: RetryPolicy) -> int:
@@ -192,9 +192,9 @@ def _chunk_actions(
     busy = {view.span for view in state.jobs if not view.lost}
     open_spans = [span for span in sorted(state.tasks) if span not in state.answered and not _lost(state, span, policy)]
     if state.language_open:
-        undecided = [span for span in open_spans if span not in state.notes]
+        undecided = [span for span in open_spans if span not in state.language_candidates]
         if not undecided and open_spans and state.planned:
-            best = max(state.notes.values(), key=lambda note: (note.speech_ms, -note.span))
+            best = max(state.language_candidates.values(), key=lambda note: (note.speech_ms, -note.span))
             yield PinLanguage(language=best)
             return
         # One at a time, in order: the first span with enough speech decides, and every other is told.
@@ -211,7 +211,7 @@ def _escalated(state: RunState, span: int) -> Submit:
     return Submit(
         span=span,
         attempt=_next_attempt(state, span),
-        rung=count[FailureClass.CUDA_OOM],
+        degradation_level=count[FailureClass.CUDA_OOM],
         # Once: what needs still more is no slip of the estimate.
         memory_factor=MORE_MEMORY if count[FailureClass.OOM_KILLED] else 1.0,
         avoid_nodes=avoid,
@@ -223,7 +223,7 @@ def _unfit_nodes(state: RunState, span: int) -> tuple[str, ...]:
     """Nodes that failed this span for what they are, in order."""
     failures = [item for item in state.failures_of(span) if item.node and item.failure in _OF_THE_NODE]
     # A GPU that was full gets what needs less of it first.
-    spared = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.rungs
+    spared = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.degradation_levels
     return tuple({item.node: None for item in failures if not (spared and item.failure == FailureClass.CUDA_OOM)})
 
 

@@ -98,10 +98,10 @@ def test_what_is_kept_and_what_passes_are_apart() -> None:
     assert all(key.startswith(OURS.work) for key in passing)
 
 
-@given(span=spans, rung=st.integers(min_value=0, max_value=9))
-def test_a_task_is_read_back_as_it_was_written(span: int, rung: int) -> None:
-    key = OURS.task(span, rung)
-    assert keys.parse_task(key) == TaskKey(span=span, rung=rung)
+@given(span=spans, level=st.integers(min_value=0, max_value=9))
+def test_a_task_is_read_back_as_it_was_written(span: int, level: int) -> None:
+    key = OURS.task(span, level)
+    assert keys.parse_task(key) == TaskKey(span=span, level=level)
     assert readers(key) == ["task"]
 
 
@@ -128,7 +128,7 @@ def test_evidence_is_known_by_its_key(span: int | None, attempt: int, round_id: 
 @pytest.mark.parametrize("span,padded", [(0, "00000"), (99_999, "99999"), (100_000, "100000"), (1_234_567, "1234567")])
 def test_numbers_outgrow_their_padding_without_losing_a_digit(span: int, padded: str) -> None:
     assert OURS.task(span).endswith(f"/{padded}.json")
-    assert keys.parse_task(OURS.task(span)) == TaskKey(span=span, rung=0)
+    assert keys.parse_task(OURS.task(span)) == TaskKey(span=span, level=0)
     assert keys.parse_note(OURS.language_note(span)) == span
 
 
