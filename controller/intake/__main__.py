@@ -71,7 +71,7 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
-        raise _changed(f"request {key} is not the one this job was made for")
+        raise _changed(f"request {key} is not the one that this job was started for")
     try:
         request = stored_documents.parse(Request, key, raw)
     except DocumentInvalid as error:

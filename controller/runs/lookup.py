@@ -116,7 +116,7 @@ def remove_run(store: Store, run: str) -> None:
 
 
 def of_each(store: Store, do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int = AT_ONCE) -> Iterator[_R]:
-    """Call *do* for each of *items* and return the results in order. For a remote *store*, several calls in parallel."""
+    """Call *do* for each of *items* and return the results in order. For a remote *store*, calls run in parallel."""
     # A folder has no network latency: threads would only compete with each other and use more file descriptors.
     return in_parallel(do, items, at_once=at_once) if store.remote else map(do, items)
 

@@ -141,7 +141,7 @@ def test_plan_refuses_the_same_and_plans_the_rest(workplace: Workplace) -> None:
     [
         ("largest", 2, "no model 'largest': neither a folder here nor a known name"),
         (".", 3, "it lacks model.bin, config.json, tokenizer.json"),
-        ("tiny", 3, "add --download to fetch it once from the hub (Systran/faster-whisper-tiny)"),
+        ("tiny", 3, "add --download to download it once from the hub (Systran/faster-whisper-tiny)"),
     ],
 )
 def test_a_model_that_is_not_there_is_told_before_anything_starts(
@@ -237,7 +237,7 @@ def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
     file = undisturbed.lay(workplace, 0, 1)
     ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "6000"))
     assert ended.code == 3, ended.err
-    assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
+    assert ended.err.count("failed (STORE_FULL): no free space for work/") == 3
     assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
     assert "free space there or choose another --store" in ended.err.splitlines()[-1]
     assert workplace.outputs == {}

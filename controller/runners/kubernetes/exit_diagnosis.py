@@ -57,7 +57,7 @@ _DISRUPTIONS: Mapping[str, _Finding] = {
     ),
     "TerminationByKubelet": (
         FailureClass.DISRUPTED_EVICTED,
-        "its node evicted it because the node ran out of a resource",
+        "its node ran out of a resource and evicted it",
         "costs no attempt; see the node's conditions in `kubectl describe node`",
     ),
 }
@@ -215,7 +215,7 @@ def _by_disruption(end: _End) -> _Finding | None:
 
 
 def _by_deletion(end: _End) -> _Finding | None:
-    """A pod that failed by itself is kept with its Job. A pod that is missing or did not end was removed from outside."""
+    """A pod that failed by itself stays with its Job. A pod that is missing or did not end was removed from outside."""
     if end.pod is not None and (end.container or is_over(end.pod)):
         deleted = end.pod["metadata"].get("deletionTimestamp")
         return _DELETED if deleted and end.container.get("exitCode") in _STOPPED else None

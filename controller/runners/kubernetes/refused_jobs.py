@@ -27,7 +27,7 @@ class _Pause:
     tries: int = 0
 
     def begin(self, now_ms: int, *, problem: StartupProblem) -> None:
-        """Start the pause after a refusal: twice as long as before, with a random part to spread controllers in time."""
+        """Start the pause after a refusal: twice as long as before, with a random part to spread controllers."""
         longest_ms = min(_PAUSE_MS << min(self.tries, 20), _LONGEST_PAUSE_MS)
         self.tries += 1
         self.length_ms = round(longest_ms * random.uniform(0.5, 1.0))
@@ -107,6 +107,6 @@ class Refusals:
         self._keep_pauses()
 
     def _keep_pauses(self) -> None:
-        """Keep one pause for every class that has waiting Jobs, and no others. Without one, they would not be posted."""
+        """Keep one pause for every class that has waiting Jobs, and no others. Without one, none would be posted."""
         classes = {problem.diagnosis.failure for _, problem in self._waiting.values()}
         self._pauses = {failure: self._pauses.get(failure, _Pause()) for failure in classes}

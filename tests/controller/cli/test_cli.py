@@ -173,7 +173,7 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("transcribe", "a", "--device", "tpu"), "is not one of"),
         (("transcribe", "a", "--compute-type", "int4"), "is not one of"),
         (("transcribe", "a", "--on-chunk-failure", "ignore"), "is not one of"),
-        (("transcribe", "a", "--store", "http://host"), "no store behind 'http://host'"),
+        (("transcribe", "a", "--store", "http://host"), "'http://host' is not the URL of a store"),
         (("transcribe", "a", "--model", "largest"), "no model 'largest'"),
         (("completion", "tcsh"), "is not one of"),
         (("status", "cccc"), "no run cccc"),
