@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 NOT_MEDIA = "is not media that ffmpeg can read"
 PLAYS = "check that it is complete and plays in a media player"
 
-PLAYLIST = ("is a playlist or another format that is not read here", "name the recording itself, in a media container")
+PLAYLIST = ("is a playlist or another format that is not supported", "use the recording itself, in a media container")
 
 BAD = {
     "page.mp4": (NOT_MEDIA, PLAYS),
@@ -28,9 +28,9 @@ BAD = {
     "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
     "mute.mp4": ("has no audio stream", "choose a file with sound"),
     "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),
-    "folder": ("is a folder", "name the media files in it, for instance with FOLDER/*.mp4"),
+    "folder": ("is a folder", "give the media files in it, for instance FOLDER/*.mp4"),
     "missing.wav": ("no such file", "check the name"),
-    "pipe.wav": ("is no regular file", "save the recording as a file first"),
+    "pipe.wav": ("is not a regular file", "save the recording as a file first"),
     "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
     "\x1b[31mred.mp4": ("no such file", "check the name"),
 }
@@ -173,7 +173,7 @@ def test_two_files_with_one_stem_are_told_before_anything_starts(workplace: Work
     "change,summary,advice",
     [
         ("append", "changed while it was being read", "wait until it is complete, then run the command again"),
-        ("remove", "is gone: No such file or directory", "put it back, then run the same command again"),
+        ("remove", "cannot be found: No such file or directory", "restore it, then run the same command again"),
     ],
 )
 def test_a_file_that_changes_while_it_is_read_is_not_transcribed(

@@ -334,7 +334,8 @@ def test_evidence_names_pod_node_container_conditions_events_and_log() -> None:
     assert judged(case("node-under-pressure")).details == (
         (
             "pod: Failed, Evicted, on gpu-1, The node was low on resource: memory. Threshold quantity: 100Mi,"
-            " available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger consumption of memory."
+            " available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger"
+            " consumption of memory."
         ),
         "container: exit code 137, ContainerStatusUnknown",
         "condition: DisruptionTarget, TerminationByKubelet, The node was low on resource: memory.",
