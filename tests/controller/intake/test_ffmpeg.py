@@ -253,7 +253,7 @@ def told(document: object) -> bytes:
 def answered(raw: bytes) -> Media | None:
     """What comes of ffprobe's words; None where they are a fault of the file."""
     try:
-        found = ffmpeg._parse_probe(ffmpeg._answer(0, raw, b"", "/media/a.mka"))
+        found = ffmpeg._parse_probe(ffmpeg._parse_output(0, raw, b"", "/media/a.mka"))
     except MediaProblem:
         return None
     lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
@@ -334,7 +334,7 @@ def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> N
 )  # fmt: skip
 def test_what_is_no_document_is_a_fault_of_the_file(raw: bytes) -> None:
     with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
-        ffmpeg._answer(0, raw, b"", "/media/a.mka")
+        ffmpeg._parse_output(0, raw, b"", "/media/a.mka")
     assert fault.value.advice == sandbox.INCOMPLETE
 
 

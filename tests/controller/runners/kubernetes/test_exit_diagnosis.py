@@ -83,8 +83,8 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         FailureClass.DISRUPTED_EVICTED,
         (
             "its node ran out of a resource and evicted it: The node was low on resource: memory."
-            " Threshold quantity: 100Mi, available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger"
-            " consumption of memory."
+            " Threshold quantity: 100Mi, available: 71204Ki. Container job was using 3120404Ki, request is 2Gi,"
+            " has larger consumption of memory."
         ),
         f"{FREE}; see the node's conditions in `kubectl describe node`",
     ),
