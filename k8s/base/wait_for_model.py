@@ -10,7 +10,7 @@ import time
 from controller.cli.terminal import print_message
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
-from controller.runners.kubernetes.startup_diagnosis import pending
+from controller.runners.kubernetes.startup_diagnosis import startup_problem
 
 _LOOK_EVERY_S = 3.0
 
@@ -38,7 +38,7 @@ def why_not_started(api: Api, name: str) -> str:
         found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
     except ClusterUnavailable:
         return ""
-    stuck = [waits for pod in found if (waits := pending({}, pod, [], before=None, now_ms=0))]
+    stuck = [waits for pod in found if (waits := startup_problem({}, pod, [], before=None, now_ms=0))]
     return f"{stuck[0].diagnosis.summary}; {stuck[0].diagnosis.advice}" if stuck else ""
 
 
