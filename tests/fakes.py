@@ -26,7 +26,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures
 from controller.domain.documents import Format, Output, Request, RunRecord, Source
-from controller.domain.interfaces import RunRequests, Ticket
+from controller.domain.interfaces import LeaseState, RunRequests, Ticket
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
@@ -273,6 +273,37 @@ class _Played:
     left: bool = False
 
 
+class FakeLeadership:
+    """Leads every run that no other does; a test says which."""
+
+    def __init__(self) -> None:
+        self.led_by_others: set[str] = set()
+        self.led: set[str] = set()
+        self.at = "here"
+        self.cancelled_runs: set[str] = set()
+
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        if run in self.led_by_others:
+            return "following"
+        self.led.add(run)
+        return "leading"
+
+    def check(self, run: str) -> None:
+        assert run in self.led
+
+    def domain(self, run: str) -> str:
+        return self.at
+
+    def cancelled(self, run: str) -> bool:
+        return run in self.cancelled_runs
+
+    def release(self, run: str, *, ended: bool) -> None:
+        self.led.discard(run)
+
+    def close(self) -> None:
+        self.led.clear()
+
+
 class FakeRunner:
     """Jobs by script. The intake cuts every medium into chunks of the lengths given."""
 
@@ -297,26 +328,13 @@ class FakeRunner:
         self.on_wait = on_wait
         self.submitted: list[Job] = []
         self.released: list[str] = []
-        self.led_by_others: set[str] = set()
-        self.led: set[str] = set()
-        self.at = "here"
-        self.cancelled_runs: set[str] = set()
+        self.leadership: FakeLeadership = FakeLeadership()
+        self.led_by_others, self.led = self.leadership.led_by_others, self.leadership.led
+        self.cancelled_runs = self.leadership.cancelled_runs
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
         self.waits = 0
-
-    def lead(self, run: str) -> bool:
-        if run in self.led_by_others:
-            return False
-        self.led.add(run)
-        return True
-
-    def place(self, run: str) -> str:
-        return self.at
-
-    def cancelled(self, run: str) -> bool:
-        return run in self.cancelled_runs
 
     def submit(self, job: Job) -> None:
         assert job.run in self.led, "a job of a run that somebody else leads"
@@ -350,13 +368,12 @@ class FakeRunner:
                 self.delete(view)
 
     def release(self, run: str) -> None:
-        self.led.remove(run)
+        assert run in self.led
         self.released.append(run)
 
     def close(self, *, leave: bool) -> None:
         self.closed = leave
         self._played.clear()
-        self.led.clear()
 
     def _note(self, entry: str) -> None:
         if isinstance(self.store, JournalStore):

@@ -137,11 +137,20 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
     here = shared.runner_for(store, scratch)
     if cluster is None:
         return here
+    from controller.leadership.all_of import AllOf
+    from controller.leadership.kubernetes_lease import KubernetesLeases
     from controller.runners.kubernetes.runner import ClusterRunner
 
     _check_reach(store)
     api = api_of(cluster)
-    return ClusterRunner(api, job_options_of(store, wanted, namespace=api.namespace, cluster=cluster), here=here)
+    leases = KubernetesLeases(api)
+    return ClusterRunner(
+        api,
+        job_options_of(store, wanted, namespace=api.namespace, cluster=cluster),
+        here=here,
+        leases=leases,
+        leadership=AllOf(here.leadership, leases),
+    )
 
 
 def api_of(cluster: Settings) -> Api:

@@ -146,7 +146,7 @@ class KnownFile(Document):
     """When its content or its status was changed last: a program can set the other time to anything."""
 
 
-class Lead(Document):
+class LeaseRecord(Document):
     """Who works on a run, in a store that machines share. Renewed while it is so."""
 
     schema_: Literal["stenofleet.lead/1"] = Field(default="stenofleet.lead/1", alias="schema")
@@ -154,9 +154,9 @@ class Lead(Document):
     """None: written by 0.1.0."""
     owner: str = Field(pattern=r"^[0-9a-f]{16}$")
     """One command's run, drawn at its start."""
-    place: str = Field(pattern=r"^[0-9A-Za-z-]{0,64}$")
+    lock_domain: str = Field(alias="place", pattern=r"^[0-9A-Za-z-]{0,64}$")
     """Machine or cluster whose own lock the owner holds."""
-    beat: Count
+    renew_count: Count = Field(alias="beat")
     """Another one every time it is renewed."""
 
 

@@ -13,6 +13,35 @@ from controller.domain.documents import Request, RunRecord
 from controller.domain.jobs import Job, JobView
 from controller.domain.progress import Progress
 
+LeaseState = Literal["leading", "following", "undecided"]
+"""*undecided*: whether this process leads will be known in a moment."""
+
+
+class Leadership(Protocol):
+    """Which process works on a run: of all that share a lock domain (a machine, a cluster, a store), at most one does.
+
+    Where what it is kept in cannot be reached for a while, each may raise :class:`StoreUnavailable` or
+    :class:`ClusterUnavailable`; all are safe to repeat.
+    """
+
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        """Whether this process works on *run*, which it takes where nobody does."""
+
+    def check(self, run: str) -> None:
+        """Raises the same where another process may lead *run* by now. Asked before anything is changed."""
+
+    def domain(self, run: str) -> str:
+        """A name for the lock domain: who led *run* from this domain before us, and leads no more, has ended."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether somebody has ended *run* by deleting what is held for it."""
+
+    def release(self, run: str, *, ended: bool) -> None:
+        """LeaseRecord *run* no more. *ended*: nothing will be done for it any more, by anybody."""
+
+    def close(self) -> None:
+        """Release every run that was not; their jobs are left as they are."""
+
 
 class Runner(Protocol):
     """Where jobs run. None of these blocks but ``wait``.
@@ -27,14 +56,9 @@ class Runner(Protocol):
     burst: int
     """Jobs it may be asked to start at one look."""
 
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: of all that share this runner's place at most one does."""
-
-    def place(self, run: str) -> str:
-        """A name for whom :meth:`lead` keeps apart: who led from here before and leads no more has ended."""
-
-    def cancelled(self, run: str) -> bool:
-        """Whether somebody has ended *run* where its jobs are."""
+    @property
+    def leadership(self) -> Leadership:
+        """Of all that can start jobs where this runner does; held for a run before anything is asked of it."""
 
     def submit(self, job: Job) -> None:
         """Start a job."""
@@ -52,10 +76,10 @@ class Runner(Protocol):
         """Somebody else leads *run* now: stop what only this process looks after."""
 
     def release(self, run: str) -> None:
-        """Stop leading *run*: it has ended."""
+        """Remove what is left of *run* here: it has ended."""
 
     def close(self, *, leave: bool) -> None:
-        """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
+        """Jobs go on (*leave*) where they can without this process, else stop."""
 
 
 class Stopped(BaseException):

@@ -17,11 +17,12 @@ from functools import partial
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
-from controller.domain.interfaces import Clock, Reporter, Runner, RunRequests, Settled, Stopped
+from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunRequests, Settled, Stopped
 from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.leadership.store_lease import LeadKeeper
+from controller.leadership.all_of import AllOf
+from controller.leadership.store_lease import StoreLeases
 from controller.orchestrator.command_runs import CommandRuns
 from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import LoopRun
@@ -52,9 +53,9 @@ def drive(
     Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
     policy's patience before any run has ended; both leave runs that the same command resumes.
     """
-    keeper = LeadKeeper()
+    leadership = _leadership(runner, store)
     runs = CommandRuns(
-        requests, partial(LoopRun, store=store, runner=runner, reporter=reporter, clock=clock, keeper=keeper)
+        requests, partial(LoopRun, store=store, runner=runner, reporter=reporter, clock=clock, leadership=leadership)
     )
     outage = Outage(policy, reporter, clock)
     hurried = True
@@ -70,8 +71,7 @@ def drive(
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
-        _farewell(runs, runner, hurried=hurried, store_away=outage.of_store)
-        keeper.close()
+        _farewell(runs, runner, leadership, hurried=hurried, store_away=outage.of_store)
     return runs.settled
 
 
@@ -113,7 +113,7 @@ def _look_once_more(runs: CommandRuns) -> None:
         run.last_look()
 
 
-def _farewell(runs: CommandRuns, runner: Runner, *, hurried: bool, store_away: bool) -> None:
+def _farewell(runs: CommandRuns, runner: Runner, leadership: Leadership, *, hurried: bool, store_away: bool) -> None:
     """Say in the store that nobody works on these runs any more, and give up their leads.
 
     *hurried*: after a signal or an outage neither takes long, whatever is away.
@@ -124,13 +124,24 @@ def _farewell(runs: CommandRuns, runner: Runner, *, hurried: bool, store_away: b
             with contextlib.suppress(JobError):
                 run.interrupt()
 
+    def close(*, leave: bool) -> None:
+        runner.close(leave=leave)
+        leadership.close()
+
     if not hurried:
         interrupt()
-        runner.close(leave=False)
+        close(leave=False)
         return
     if not store_away:
         within(_STATUS_S, interrupt)
-    within(_CLOSE_S, lambda: runner.close(leave=True))
+    within(_CLOSE_S, lambda: close(leave=True))
+
+
+def _leadership(runner: Runner, store: Store) -> Leadership:
+    """The runner's own, and the store's where machines share it."""
+    if not store.remote:
+        return runner.leadership
+    return AllOf(runner.leadership, StoreLeases(store, runner.leadership.domain))
 
 
 def within(seconds: float, do: Callable[[], None]) -> None:
@@ -233,7 +244,7 @@ def _holds_place(view: JobView) -> bool:
 
 
 def _prepare(runs: Sequence[LoopRun], ticked: _Ticked, *, unopened: int) -> list[LoopRun]:
-    """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
+    """LeaseRecord or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
     prepared = []
     for run in runs:
         if run.open or unopened > 0:

@@ -19,13 +19,12 @@ from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import ENVIRONMENT, WAITED_FOR
 from controller.domain.documents import Outcome, Output, Status
 from controller.domain.failures import Diagnosis
-from controller.domain.interfaces import Clock, Reporter, Runner, Settled, Ticket
+from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, Settled, Ticket
 from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy, patient
 from controller.domain.progress import Progress, State
 from controller.domain.state import RunState
 from controller.errors import EnvironmentProblem, RunProblem, StenofleetError
-from controller.leadership.store_lease import LeadKeeper, Standing, StoreLead
 from controller.orchestrator.decide import decide
 from controller.orchestrator.outages import Trouble, Unavailable
 from controller.orchestrator.waits import Waits, subject
@@ -64,9 +63,8 @@ class LoopRun:
         runner: Runner,
         reporter: Reporter,
         clock: Clock,
-        keeper: LeadKeeper,
+        leadership: Leadership,
     ) -> None:
-        """*keeper* renews the run's lead, where machines share the store."""
         self.id = ticket.record.run
         self.settled: Settled | None = None
         self._name = ticket.record.name
@@ -81,7 +79,7 @@ class LoopRun:
         self._due_ms = 0
         self._follows = False
         self._replica = bool(ticket.round)
-        self._leading = False
+        self._leading = self._undecided = False
         self._before: tuple[Outcome | None, bool] = (None, False)
         """Its end and its cancel as they were when we began to follow: left from an earlier round."""
         self._told: set[str] = set()
@@ -90,8 +88,7 @@ class LoopRun:
         """Jobs that were started at the last tick: no picture shows them yet."""
         self._heard: Status | None = None
         self._store = store
-        self._lead: StoreLead | None = None
-        self._keeper = keeper
+        self._leadership = leadership
         self._unwritten: _Unwritten | None = None
         self._trouble: Trouble | None = None
         self._more: tuple[Output, ...] = ()
@@ -102,7 +99,7 @@ class LoopRun:
     @property
     def open(self) -> bool:
         """Whether this process leads it, or is about to, and has work to do in it."""
-        return self.settled is None and (self._state is not None or (self._lead is not None and not self._follows))
+        return self.settled is None and (self._state is not None or (self._undecided and not self._follows))
 
     @property
     def ready(self) -> bool:
@@ -113,7 +110,9 @@ class LoopRun:
     @property
     def fresh(self) -> bool:
         """Whether nothing was done in it yet."""
-        begun = self._state or self._lead or self._follows or self._trouble or self._unwritten or self._ended_before
+        begun = (
+            self._state or self._undecided or self._follows or self._trouble or self._unwritten or self._ended_before
+        )
         return self.settled is None and not begun
 
     @property
@@ -168,7 +167,7 @@ class LoopRun:
             self._state = None
 
     def prepare(self) -> None:
-        """Lead or follow it, and open it where we lead."""
+        """LeaseRecord or follow it, and open it where we lead."""
         if self._ended_before is not None:
             return
         with self._damage():
@@ -225,9 +224,11 @@ class LoopRun:
     def _tick(
         self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], *, room: int, intake_room: int
     ) -> None:
+        # Whoever changes anything must lead it still: a merge or a slow server may have kept the loop busy for long.
+        self._leadership.check(self.id)
         now_ms = self._clock.now_ms()
         before, self._started = len(submitted), 0
-        if self._runner.cancelled(self.id):
+        if self._leadership.cancelled(self.id):
             outcome = self._repository.ended()
             if outcome:
                 # We slept, or were cut off, and somebody brought it to its end.
@@ -291,15 +292,14 @@ class LoopRun:
         """Say in the store that nobody works on it any more, for people who look."""
         if self.open and self._state is not None:
             self._put_status(self._clock.now_ms(), interrupted=True)
-        self._release()
 
     def _leads(self, now_ms: int) -> bool:
         """Whether this process may work on it now; otherwise it follows who does."""
         if self._follows and now_ms < self._due_ms:
             return False
-        standing = self._standing(now_ms)
-        self._leading = standing == "leading"
-        if standing == "following":
+        state = self._leadership.try_acquire_or_renew(self.id, now_ms)
+        self._leading, self._undecided = state == "leading", state == "undecided"
+        if state == "following":
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
                 self._before = self._repository.outcome(), self._repository.cancelled()
@@ -310,16 +310,6 @@ class LoopRun:
             self._heard = self._repository.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return self._leading
-
-    def _standing(self, now_ms: int) -> Standing:
-        if not self._runner.lead(self.id):
-            return "following"
-        if not self._store.remote:
-            return "leading"
-        if self._lead is None:
-            self._lead = StoreLead(self._store, self.id, self._runner.place(self.id))
-            self._keeper.keep(self._lead)
-        return self._lead.ask(now_ms)
 
     def _begin(self) -> None:
         """Open the run, now that we lead it; it may have ended already."""
@@ -342,7 +332,7 @@ class LoopRun:
         One that died early leaves the verdict of the round before: that counts only where there is no lock any more.
         """
         outcome = self._repository.ended()
-        ended_before, cancelled_before = (None, False) if self._runner.cancelled(self.id) else self._before
+        ended_before, cancelled_before = (None, False) if self._leadership.cancelled(self.id) else self._before
         if outcome and outcome != ended_before:
             self._settle(outcome)
         elif self._repository.cancelled() and not cancelled_before:
@@ -452,7 +442,8 @@ class LoopRun:
                 self._put_status(self._clock.now_ms())
         if self._leading and ended:
             self._runner.release(self.id)
-        self._release()
+        if self._leading or self._undecided:
+            self._leadership.release(self.id, ended=ended)
 
     def _verdict(
         self,
@@ -474,14 +465,6 @@ class LoopRun:
             warnings=warnings,
             environment=environment,
         )
-
-    def _release(self) -> None:
-        """Let another machine lead at once; where the store does not hear it, after a while."""
-        if self._lead is not None:
-            self._keeper.drop(self._lead)
-            with contextlib.suppress(JobError):
-                self._lead.release()
-            self._lead = None
 
     def _put_status(self, now_ms: int, *, interrupted: bool = False) -> None:
         if now_ms < self._due_ms and self.settled is None and not interrupted:

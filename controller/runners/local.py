@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.domain import failures
+from controller.domain.interfaces import Leadership
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import is_run
 from controller.errors import EnvironmentProblem
@@ -49,40 +50,12 @@ class LocalRunner:
     tick_s = 0.1
     burst = 1 << 20
 
-    def __init__(self, store_url: str, home: Path, scratch: Path | None = None) -> None:
-        """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
+    def __init__(self, store_url: str, home: folders.Home, leadership: Leadership) -> None:
+        """*leadership* keeps apart the processes that share *home*."""
+        self.leadership = leadership
         self._store_url = store_url
-        self._home = folders.Home(home, scratch)
+        self._home = home
         self._children: dict[str, _Child] = {}
-        self._locks: dict[str, int] = {}
-
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: at most one does, until it ends or calls :meth:`close`.
-
-        Raises :class:`EnvironmentProblem` where the folder of the locks cannot be used.
-        """
-        _check(run)
-        if run in self._locks:
-            return True
-        lock = self._home.lock(run)
-        if lock is None:
-            return False
-        self._locks[run] = lock
-        self._home.remove_leftovers(run)
-        return True
-
-    def place(self, run: str) -> str:
-        """The folder of the locks: a name drawn once, because host names are not unique.
-
-        Raises :class:`EnvironmentProblem` where it cannot be read.
-        """
-        _check(run)
-        return self._home.place()
-
-    def cancelled(self, run: str) -> bool:
-        """Never: only the store tells of that here."""
-        _check(run)
-        return False
 
     def submit(self, job: Job) -> None:
         """Start the job's process."""
@@ -147,18 +120,16 @@ class LocalRunner:
                 self.delete(view)
 
     def release(self, run: str) -> None:
-        """Free the run's lock: whoever follows it may look at how it ended."""
+        """Remove the run's scratch folder."""
         _check(run)
         self._home.remove_scratch(run)
-        os.close(self._locks.pop(run))
 
     def close(self, *, leave: bool) -> None:
-        """Stop all jobs and free the locks. *leave* asks for nothing here: local jobs end with their controller."""
+        """Stop all jobs. *leave* asks for nothing here: local jobs end with their controller."""
         del leave
         for view in self.observe():
             self.delete(view)
-        for run in list(self._locks):
-            self.release(run)
+        self._home.remove_all_scratch()
 
     def _command(self, job: Job) -> list[str]:
         # -P: the current folder may hold anybody's `controller` or `torch`.

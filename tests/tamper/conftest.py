@@ -8,7 +8,7 @@ from chunk_job.contract import Language
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
-from controller.domain.documents import Evidence, Lead
+from controller.domain.documents import Evidence, LeaseRecord
 from tests import fakes
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene
 from tests.testbed.fixtures import bucket, environment, server
@@ -50,6 +50,6 @@ def whole(scene: Scene) -> dict[str, bytes]:
     objects[KEYS.failure(1, 1, "0000cafe")] = evidence.encode()
     objects[KEYS.language] = language.encode()
     objects[KEYS.language_note(1)] = language.encode()
-    objects[KEYS.lead] = Lead(run=fakes.RUN, owner="0" * 16, place="here", beat=1).encode()
+    objects[KEYS.lead] = LeaseRecord(run=fakes.RUN, owner="0" * 16, lock_domain="here", renew_count=1).encode()
     assert objects.keys() >= DOCUMENTS.keys()
     return objects

@@ -11,7 +11,7 @@ from typing import Any
 from chunk_job.contract import ChunkResult, ChunkTask, Language
 from chunk_job.document import Document
 from chunk_job.store.base import Store
-from controller.domain.documents import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
+from controller.domain.documents import Evidence, Final, Format, LeaseRecord, Outcome, Request, Round, RunRecord, Status
 from controller.domain.interfaces import Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
@@ -90,7 +90,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     KEYS.record: RunRecord,
     KEYS.request: Request,
     KEYS.round: Round,
-    KEYS.lead: Lead,
+    KEYS.lead: LeaseRecord,
     KEYS.plan: Plan,
     KEYS.status: Status,
     KEYS.final: Final,

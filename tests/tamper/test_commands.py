@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from controller.cli import execute, transcribe
 from controller.cli import options as shared
 from controller.cli.requests import keep_local, make_ticket
 from controller.domain.documents import Output, Request, Source
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.interfaces import RunRequests, Settled, Ticket
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
 from controller.intake import source
@@ -50,8 +50,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
     """What commands would work on; they do nothing of it."""
     seen: list[Ticket] = []
 
-    def execute(tickets: Sequence[Ticket], *_: object, **__: object) -> list[object]:
-        seen.extend(tickets)
+    def execute(requests: RunRequests, *_: object, **__: object) -> list[object]:
+        seen.extend(fakes.taken(requests))
         return []
 
     monkeypatch.setattr(transcribe, "execute", execute)

@@ -11,18 +11,18 @@ import contextlib
 import http
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from controller.domain.interfaces import Runner
+from controller.domain.interfaces import Leadership, Runner
 from controller.domain.jobs import Job, JobView
 from controller.errors import ClusterUnavailable, RunProblem
-from controller.leadership.kubernetes_lease import Leases
 from controller.runners.kubernetes import pod_status
 from controller.runners.kubernetes.api import Api, Reply
 from controller.runners.kubernetes.exit_causes import EndCauses, about, is_about
 from controller.runners.kubernetes.labels import Identity, identity, job_name, lease_name, same_task, selector
-from controller.runners.kubernetes.manifest import JobOptions, job_document
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 from controller.runners.kubernetes.observed import Ages, Deleted
 from controller.runners.kubernetes.pod_status import Document
 from controller.runners.kubernetes.refused_jobs import Refusals
@@ -35,6 +35,23 @@ _SETTLE_S = 0.3
 _SWEEPS = 30
 
 
+class RunLeases(Protocol):
+    """The Leases of the runs that this process leads: the owners of their Jobs."""
+
+    @property
+    def runs(self) -> Sequence[str]:
+        """The runs that are led."""
+
+    def owner(self, run: str) -> Owner:
+        """What a Job of the run names as its owner. Raises :class:`ClusterUnavailable` where the Lease has lapsed."""
+
+    def recheck(self, run: str) -> None:
+        """Renew it now: there is reason to think that it was deleted or taken."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether it was deleted, and with it all of its Jobs."""
+
+
 class ClusterRunner:
     """Jobs of one namespace of one cluster."""
 
@@ -42,12 +59,15 @@ class ClusterRunner:
     tick_s = TICK_S
     burst = 20
 
-    def __init__(self, api: Api, options: JobOptions, *, here: Runner) -> None:
-        """*here* cuts the recordings that lie on this machine."""
+    def __init__(
+        self, api: Api, options: JobOptions, *, here: Runner, leases: RunLeases, leadership: Leadership
+    ) -> None:
+        """*here* cuts the recordings that lie on this machine; *leases* own the Jobs, as a part of *leadership*."""
+        self.leadership = leadership
         self._api = api
         self._options = options
         self._here = here
-        self._leases = Leases(api)
+        self._leases = leases
         self._known: dict[str, tuple[Identity, str]] = {}
         self._refused = Refusals()
         self._pods: dict[str, Document] = {}
@@ -57,18 +77,6 @@ class ClusterRunner:
         self._deleted = Deleted()
         self._warnings: list[Document] | None = None
         self._version = ""
-
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: the cluster's Lease decides, and on one machine the lock too."""
-        return self._here.lead(run) and self._leases.lead(run)
-
-    def place(self, run: str) -> str:
-        """The Lease: who held it before us has lost it."""
-        return self._leases.uid(run)
-
-    def cancelled(self, run: str) -> bool:
-        """Whether its Lease was deleted, as ``kubectl delete lease`` does to end a run and all its Jobs."""
-        return self._leases.gone(run)
 
     def submit(self, job: Job) -> None:
         """Create the Job, or adopt the one that has its name and its task."""
@@ -128,15 +136,13 @@ class ClusterRunner:
         self._here.forget(run)
 
     def release(self, run: str) -> None:
-        """The run has ended: its Lease goes, and with it whatever Job is left."""
+        """The run has ended: what is left of it goes with its Lease."""
         self.forget(run)
-        self._leases.release(run, ended=True)
         self._here.release(run)
 
     def close(self, *, leave: bool) -> None:
         """Leave the Jobs to the next controller, who finds them by their labels."""
         self._ends.close()
-        self._leases.close()
         self._here.close(leave=leave)
 
     def _adopt(self, job: Job) -> None:
@@ -177,7 +183,7 @@ class ClusterRunner:
             found = self._listed(exact=True)
             for run in {whose.run for whose, uid in self._known.values() if uid not in found}:
                 # Its Lease deleted, all of them are gone: a cancel, and nobody's failure.
-                self._leases.look(run)
+                self._leases.recheck(run)
         self._read_pods()
         for document in found.values():
             self._remember(document)
@@ -246,7 +252,7 @@ class ClusterRunner:
         """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
         for jobs in self._refused.due(_now_ms()):
             for job in jobs[: self.burst]:
-                if self._leases.gone(job.run):
+                if self._leases.cancelled(job.run):
                     break  # what would belong to it is collected at once
                 self._post(job)
                 name = job_name(job)

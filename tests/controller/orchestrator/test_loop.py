@@ -14,13 +14,13 @@ import pytest
 from chunk_job.contract import ChunkTask, Language
 from chunk_job.errors import ExitCode
 from chunk_job.store.base import StoredObject, StoreUnavailable
-from controller.domain.documents import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Report, Request, Round, RunRecord, Status
+from controller.domain.interfaces import LeaseState, Settled, Ticket
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.leadership.store_lease import StoreLead
+from controller.leadership.store_lease import StoreLease
 from controller.orchestrator import loop as run_module
 from controller.orchestrator import reconciler
 from controller.orchestrator.command_runs import KnownRequests
@@ -28,7 +28,7 @@ from controller.orchestrator.loop import drive
 from controller.runs import outputs
 from controller.runs.transcript_files import TranscriptFiles
 from tests import fakes
-from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
+from tests.fakes import FakeClock, FakeLeadership, FakeRunner, JournalStore, Recorder, Script, scripted
 
 RUN = fakes.RUN
 KEYS = RunKeys(RUN)
@@ -840,14 +840,14 @@ def test_a_busy_server_is_one_whose_address_is_right(
     house: House, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
     looks = iter(range(3))
-    lead = FakeRunner.lead
+    acquire = FakeLeadership.try_acquire_or_renew
 
-    def busy(runner: FakeRunner, run: str) -> bool:
+    def busy(leadership: FakeLeadership, run: str, now_ms: int) -> LeaseState:
         if next(looks, None) is not None:
             raise ClusterUnavailable("busy", answered=answered)
-        return lead(runner, run)
+        return acquire(leadership, run, now_ms)
 
-    monkeypatch.setattr(FakeRunner, "lead", busy)
+    monkeypatch.setattr(FakeLeadership, "try_acquire_or_renew", busy)
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
     if answered:
         assert [one.verdict for one in house.command(policy=policy)] == ["complete"]
@@ -887,19 +887,19 @@ class Elsewhere:
     def __init__(self, house: House) -> None:
         house.store = SharedStore(house.folder / "store")
         self.house = house
-        self.lead = StoreLead(house.store, RUN, "there")
+        self.lease = StoreLease(house.store, RUN, "there")
 
     def leads(self) -> None:
-        while self.lead.ask(self.house.clock.at_ms) != "leading":
+        while self.lease.try_acquire_or_renew(self.house.clock.at_ms) != "leading":
             self.house.clock.at_ms += 500
 
     def renews(self, ticks: int) -> None:
-        self.lead.ask(self.house.clock.at_ms)
+        self.lease.try_acquire_or_renew(self.house.clock.at_ms)
 
     def finishes(self) -> None:
         there = House(self.house.folder)
         there.command()
-        self.lead.release()
+        self.lease.release()
 
 
 def test_a_run_led_on_another_machine_is_followed_to_its_verdict(house: House) -> None:
@@ -934,7 +934,9 @@ def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(ho
     def meanwhile(ticks: int) -> None:
         if ticks == 15:
             assert house.runner.observe(), "it works on it"
-            house.store.put(KEYS.lead, Lead(owner=b"another0".hex(), place="there", beat=1).encode())
+            house.store.put(
+                KEYS.lead, LeaseRecord(owner=b"another0".hex(), lock_domain="there", renew_count=1).encode()
+            )
         if ticks == 60:
             assert house.runner.observe() == []
             submitted["while following"] = len(house.runner.submitted)

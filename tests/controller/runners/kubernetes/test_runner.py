@@ -13,6 +13,7 @@ from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job
 from controller.errors import ClusterUnavailable
+from controller.leadership import clock as lease_clock
 from controller.leadership import kubernetes_lease
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes.labels import job_name
@@ -35,6 +36,7 @@ from tests.kube.cases import (
 )
 from tests.kube.server import FakeApi, Server, Stopwatch
 from tests.kube.wire import Refusal, Request, no_answer
+from tests.leading import close, cluster_runner, leads
 
 __all__ = ["clock", "runner", "server"]
 
@@ -200,8 +202,8 @@ def test_who_may_have_lost_the_lease_deletes_nothing(
 ) -> None:
     runner.submit(chunk(0))
     (view,) = runner.observe()
-    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
-    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
+    late_s = lease_clock.now_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(lease_clock, "now_s", lambda: late_s)
     with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
         runner.delete(view)
     assert len(server.objects("jobs")) == 1
@@ -303,13 +305,13 @@ def test_a_controller_of_another_version_adopts_the_jobs_there_are_and_makes_new
     tmp_path: Path, server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0))
-    runner.close(leave=True)
+    close(runner, leave=True)
     options = replace(OPTIONS, chunk_image="chunk:2", intake_image="intake:2", version="1")
     here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
-    newer = ClusterRunner(FakeApi(server), options, here=here)
-    assert newer.lead(RUN)
+    newer = cluster_runner(FakeApi(server), options, here=here)
+    assert leads(newer.leadership, RUN)
     assert [view.name for view in newer.observe()] == [job_name(chunk(0))]
     newer.submit(chunk(0))
     newer.submit(chunk(1))
     assert [image_of(server, chunk(span)) for span in (0, 1)] == ["chunk:1", "chunk:2"]
-    newer.close(leave=True)
+    close(newer, leave=True)
