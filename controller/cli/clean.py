@@ -9,7 +9,7 @@ import click
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.terminal import ask, say
+from controller.cli.terminal import ask, print_message
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
@@ -58,9 +58,9 @@ def clean_command(
     kept = 0
     for why in gone:
         if why:
-            say(why)
+            print_message(why)
             kept += 1
-    say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
+    print_message(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
 
 

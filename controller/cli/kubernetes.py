@@ -16,7 +16,7 @@ import click
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.cli import options as shared
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
 from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
@@ -165,7 +165,7 @@ def sweep(api: Api, run: str) -> None:
     from controller.runners.kubernetes.runner import sweep as delete_jobs
 
     for pod in delete_jobs(api, run):
-        say(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
+        print_message(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
 
 
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:

@@ -21,7 +21,7 @@ from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -278,7 +278,7 @@ def store_at(url: str | None) -> Store:
         problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
         raise problem(error.summary, error.advice) from error
     if isinstance(opened, FileStore) and (changed := opened.keep_private()):
-        say(changed)
+        print_message(changed)
     return opened
 
 

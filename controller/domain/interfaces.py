@@ -37,7 +37,7 @@ class Leadership(Protocol):
         """Whether somebody has ended *run* by deleting what is held for it."""
 
     def release(self, run: str, *, ended: bool) -> None:
-        """LeaseRecord *run* no more. *ended*: nothing will be done for it any more, by anybody."""
+        """Lead *run* no more. *ended*: nothing will be done for it any more, by anybody."""
 
     def close(self) -> None:
         """Release every run that was not; their jobs are left as they are."""
@@ -72,7 +72,7 @@ class Runner(Protocol):
     def delete(self, view: JobView) -> None:
         """Stop and forget a job; results stay."""
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Somebody else leads *run* now: stop what only this process looks after."""
 
     def release(self, run: str) -> None:
@@ -107,7 +107,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
+class RunRequest:
     """One run to bring to its end, and whom it is for."""
 
     record: RunRecord
@@ -116,13 +116,16 @@ class Ticket:
     """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
 
 
+RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
+
+
 class RunRequests(Protocol):
     """The runs that a command asks for. They become known while it works: to know one, a recording may be read."""
 
-    taken: dict[str, Ticket]
+    taken: dict[str, RunRequest]
     """Those that were taken, by run."""
 
-    def take(self, most: int) -> Sequence[Ticket]:
+    def take(self, most: int) -> Sequence[RunRequest]:
         """Up to *most* of the next ones, as far as they are known by now. One run may come again, for other outputs."""
 
     def wait(self, seconds: float) -> None:
@@ -137,12 +140,12 @@ class RunRequests(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class RunOutcome:
     """How a run ended. *files* were written; *environment* says that the media are not to blame."""
 
     run: str
     name: str
-    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    verdict: RunVerdict
     summary: str
     advice: str = ""
     files: tuple[str, ...] = ()

@@ -146,13 +146,13 @@ class RunKeys:
         return f"{self.work}language.json"
 
     @property
-    def language_notes(self) -> str:
+    def language_candidates(self) -> str:
         """Prefix of what spans with too little speech heard."""
         return f"{self.work}language/"
 
-    def language_note(self, span: int) -> str:
+    def language_candidate(self, span: int) -> str:
         """What one span heard."""
-        return f"{self.language_notes}{span:05d}.json"
+        return f"{self.language_candidates}{span:05d}.json"
 
     @property
     def results(self) -> str:
@@ -185,7 +185,7 @@ def parse_task(key: str) -> TaskKey | None:
     return TaskKey(span=int(found[1]), level=int(found[2] or 0)) if found else None
 
 
-def parse_note(key: str) -> int | None:
+def parse_language_candidate(key: str) -> int | None:
     """The span of a language note's key, or None."""
     found = _NOTE.fullmatch(key)
     return int(found[1]) if found else None

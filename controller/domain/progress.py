@@ -73,7 +73,9 @@ def progress(
     )
 
 
-def heard(status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0) -> Progress:
+def from_status(
+    status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0
+) -> Progress:
     """How far a run is by what its leader says of it."""
     return Progress(
         run=run,

@@ -27,7 +27,7 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
         pcm_sha256=pcm_sha256,
         result_prefix=keys.results_of(span),
         language_key=keys.language,
-        language_note_key=keys.language_note(span),
+        language_note_key=keys.language_candidate(span),
         # The only chunk there is has nobody to pass the decision to.
         language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
         options=_chunk_options(record.options, direct=direct),

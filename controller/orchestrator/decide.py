@@ -26,8 +26,10 @@ LAST_ATTEMPT = 999_999
 """The highest number that names of results, failures and Jobs can hold."""
 
 
-def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, intake_room: int) -> list[Action]:
-    """The next actions, at most *room* chunk jobs and *intake_room* intake jobs among them."""
+def decide(
+    state: RunState, *, now_ms: int, policy: RetryPolicy, free_slots: int, free_intake_slots: int
+) -> list[Action]:
+    """The next actions, at most *free_slots* chunk jobs and *free_intake_slots* intake jobs among them."""
     deletions = list(_deletions(state, now_ms, policy))
     actions: list[Action] = [*deletions]
     gone = {id(delete.view) for delete in deletions}
@@ -43,23 +45,23 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
         return actions if live or actions else [verdict]
     # One that has just ended is judged first: its evidence, and the back-off it asks for, are not in this picture yet.
     intakes = [view for view in state.jobs if view.span is None]
-    if not state.planned and not intakes and intake_room > 0 and _rested(state, None, now_ms, policy):
+    if not state.planned and not intakes and free_intake_slots > 0 and _rested(state, None, now_ms, policy):
         actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
-    actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
+    actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, free_slots))
     return actions
 
 
 def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[Delete]:
     for view in state.jobs:
-        settled = state.planned if view.span is None else view.span in state.answered
+        done = state.planned if view.span is None else view.span in state.answered
         if view.phase != "ended":
             limit_ms = _deadline_ms(state, view, policy)
-            if view.phase == "running" and now_ms - view.since_ms > limit_ms and not settled:
+            if view.phase == "running" and now_ms - view.since_ms > limit_ms and not done:
                 yield Delete(view=view, failure=deadline(limit_ms // 1000))
-            elif settled and view.span is not None:
+            elif done and view.span is not None:
                 # Its span was answered by an attempt that was thought lost, or by itself a moment ago.
                 yield Delete(view=view, failure=_disruption(state, view))
-        elif settled:
+        elif done:
             yield Delete(view=view, failure=_disruption(state, view))
         elif _deferred(state, view) or _cut_too_early(state, view):
             yield Delete(view=view)
@@ -187,7 +189,7 @@ def _next_attempt(state: RunState, span: int | None) -> int:
 
 
 def _chunk_actions(
-    state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, room: int
+    state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, free_slots: int
 ) -> Iterator[Action]:
     busy = {view.span for view in state.jobs if not view.lost}
     open_spans = [span for span in sorted(state.tasks) if span not in state.answered and not _lost(state, span, policy)]
@@ -198,9 +200,9 @@ def _chunk_actions(
             yield PinLanguage(language=best)
             return
         # One at a time, in order: the first span with enough speech decides, and every other is told.
-        open_spans, room = undecided[:1], min(room, 0 if live else 1)
+        open_spans, free_slots = undecided[:1], min(free_slots, 0 if live else 1)
     ready = [span for span in open_spans if span not in busy and _rested(state, span, now_ms, policy)]
-    for span in ready[: max(0, room)]:
+    for span in ready[: max(0, free_slots)]:
         yield _escalated(state, span)
 
 

@@ -71,7 +71,7 @@ class LocalRunner:
                         "--lifeline",
                         str(reading),
                         "--termination-log",
-                        str(folder / "last-words"),
+                        str(folder / "termination-message"),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -112,7 +112,7 @@ class LocalRunner:
         os.close(child.lifeline)
         folders.remove(child.folder.parent.parent, child.folder.parent.name, child.folder.name)
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Stop the jobs of *run*: nobody else looks after them."""
         _check(run)
         for view in self.observe():
@@ -146,7 +146,7 @@ class LocalRunner:
         if status is not None:
             diagnosis = failures.from_process(
                 status,
-                last_words=folders.read_end(child.folder / "last-words", _READ_BYTES),
+                termination_message=folders.read_end(child.folder / "termination-message", _READ_BYTES),
                 log=tail.decode(errors="replace").splitlines(),
                 oom_kills=None if child.oom_kills is None else (_oom_kills() or 0) - child.oom_kills,
             )
@@ -170,9 +170,9 @@ def resolve_model(reference: str, *, download: bool) -> None:
     Raises :class:`EnvironmentProblem` where the model is not here.
     """
     with tempfile.TemporaryDirectory(prefix="stenofleet-model-") as folder:
-        last_words = Path(folder) / "last-words"
+        termination_message = Path(folder) / "termination-message"
         command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
-        command += ["--termination-log", str(last_words), *(["--download"] if download else [])]
+        command += ["--termination-log", str(termination_message), *(["--download"] if download else [])]
         reading, writing = os.pipe()
         try:
             command += ["--lifeline", str(reading)]
@@ -186,7 +186,7 @@ def resolve_model(reference: str, *, download: bool) -> None:
             return
         why = failures.from_process(
             done.returncode,
-            last_words=folders.read_end(last_words, _READ_BYTES),
+            termination_message=folders.read_end(termination_message, _READ_BYTES),
             log=done.stderr.decode(errors="replace").splitlines(),
             oom_kills=None,
         )

@@ -9,7 +9,7 @@ from chunk_job.contract import Language
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
-from controller.domain.keys import RunKeys, parse_note
+from controller.domain.keys import RunKeys, parse_language_candidate
 
 
 class RunLanguage:
@@ -43,8 +43,8 @@ class RunLanguage:
         if self.is_open and transcribed_in:
             # It was frozen once: the chunks that are done were transcribed in it.
             self.freeze(transcribed_in)
-        for entry in self._store.list(self._keys.language_notes):
-            span = parse_note(entry.key)
+        for entry in self._store.list(self._keys.language_candidates):
+            span = parse_language_candidate(entry.key)
             if span is not None and span not in self.candidates:
                 candidate = stored_documents.valid(self._store, Language, entry.key)
                 if candidate and candidate.span == span:

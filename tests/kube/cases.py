@@ -113,4 +113,4 @@ def decided(*views: JobView, now_ms: int, **more: Any) -> list[Any]:
         jobs=views,
         **more,
     )
-    return decide(state, now_ms=now_ms, policy=RetryPolicy(), room=9, intake_room=1)
+    return decide(state, now_ms=now_ms, policy=RetryPolicy(), free_slots=9, free_intake_slots=1)

@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
-from controller.domain.interfaces import Settled, Stopped, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest, Stopped
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.leadership import clock as lease_clock
@@ -62,7 +62,7 @@ class Controller:
         self.world = world
         self.name = name
         self.reporter = fakes.Recorder()
-        self.settled: list[Settled] = []
+        self.ended: list[RunOutcome] = []
         self.problem = ""
         self.crash: BaseException | None = None
         self.over = False
@@ -101,12 +101,12 @@ class Controller:
         request = fakes.request(record)
         request = request.model_copy(update={"source": request.source.model_copy(update={"uri": "s3://in/talk.mp4"})})
         try:
-            self.settled = loop.drive(
-                KnownRequests([Ticket(record=record, request=request)]),
+            self.ended = loop.run_loop(
+                KnownRequests([RunRequest(record=record, request=request)]),
                 store=_Connection(self),
                 runner=self.runner,
                 policy=POLICY,
-                window=2,
+                max_parallel=2,
                 reporter=self.reporter,
                 clock=self,
             )

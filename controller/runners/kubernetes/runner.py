@@ -26,7 +26,7 @@ from controller.runners.kubernetes.manifest import JobOptions, Owner, job_docume
 from controller.runners.kubernetes.observed import Ages, Deleted
 from controller.runners.kubernetes.pod_status import Document
 from controller.runners.kubernetes.refused_jobs import Refusals
-from controller.runners.kubernetes.startup_diagnosis import Stuck, pending
+from controller.runners.kubernetes.startup_diagnosis import StartupProblem, startup_problem
 
 TICK_S = 3.0
 _SETTLE_S = 0.3
@@ -71,7 +71,7 @@ class ClusterRunner:
         self._known: dict[str, tuple[Identity, str]] = {}
         self._refused = Refusals()
         self._pods: dict[str, Document] = {}
-        self._stuck: dict[str, Stuck] = {}
+        self._problems: dict[str, StartupProblem] = {}
         self._ends = EndCauses(api)
         self._ages = Ages()
         self._deleted = Deleted()
@@ -128,16 +128,16 @@ class ClusterRunner:
         self._remove(view.run, view.name, view.uid)
         del self._known[view.name]
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
-        self._refused.forget(run)
-        self._deleted.forget(run)
-        self._here.forget(run)
+        self._refused.drop_run(run)
+        self._deleted.drop(run)
+        self._here.abandon(run)
 
     def release(self, run: str) -> None:
         """The run has ended: what is left of it goes with its Lease."""
-        self.forget(run)
+        self.abandon(run)
         self._here.release(run)
 
     def close(self, *, leave: bool) -> None:
@@ -191,8 +191,8 @@ class ClusterRunner:
         self._ends.wait()
         yield from (self._explained(view, found.get(view.uid, {})) for view in views)
         self._post_again()
-        yield from (_refused_view(job, stuck) for job, stuck in self._refused)
-        self._forget({uid for _, uid in self._known.values()})
+        yield from (_refused_view(job, problem) for job, problem in self._refused)
+        self._drop_old({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
         """Our Jobs by uid, but for those that we deleted."""
@@ -234,12 +234,12 @@ class ClusterRunner:
             self._ends.begin(uid, name, pod)
             return view
         # What starts within the first seconds needs no events read for it.
-        stuck = self._pending(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
-        if stuck is None:
+        problem = self._startup_problem_of(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
+        if problem is None:
             return view
-        if stuck.over(now_ms):
-            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=view.node))
-        return replace(view, waits_for=_told(stuck))
+        if problem.over(now_ms):
+            return replace(view, phase="ended", diagnosis=replace(problem.diagnosis, node=view.node))
+        return replace(view, waits_for=_told(problem))
 
     def _explained(self, view: JobView, document: Document) -> JobView:
         """One that has ended, with why; one whose end is still being read has not ended for anybody else."""
@@ -260,19 +260,19 @@ class ClusterRunner:
                     break
                 self._refused.taken(name)
 
-    def _pending(
+    def _startup_problem_of(
         self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
-    ) -> Stuck | None:
-        before = self._stuck.get(uid)
+    ) -> StartupProblem | None:
+        before = self._problems.get(uid)
         # Nor does what runs or waits in a queue.
         on_its_way = pod_status.phase(document, pod) in ("queued", "starting") and not pod_status.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
-        stuck = pending(document, pod, events, before=before, now_ms=now_ms)
-        if stuck is None:
-            self._stuck.pop(uid, None)
+        problem = startup_problem(document, pod, events, before=before, now_ms=now_ms)
+        if problem is None:
+            self._problems.pop(uid, None)
         else:
-            self._stuck[uid] = stuck
-        return stuck
+            self._problems[uid] = problem
+        return problem
 
     def _warned(self, name: str, pod: Document | None) -> list[Document]:
         """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
@@ -283,11 +283,11 @@ class ClusterRunner:
                 self._warnings = []  # all else of this look is worth more
         return [event for event in self._warnings if is_about(event, name, pod)]
 
-    def _forget(self, known: set[str]) -> None:
+    def _drop_old(self, known: set[str]) -> None:
         self._pods = {uid: pod for uid, pod in self._pods.items() if uid in known}
-        self._stuck = {uid: stuck for uid, stuck in self._stuck.items() if uid in known}
-        self._ends.forget(known)
-        self._ages.forget(known)
+        self._problems = {uid: problem for uid, problem in self._problems.items() if uid in known}
+        self._ends.drop(known)
+        self._ages.drop(known)
 
 
 def sweep(api: Api, run: str) -> list[str]:
@@ -307,11 +307,11 @@ def sweep(api: Api, run: str) -> list[str]:
     return [str(pod["metadata"]["name"]) for pod in left]
 
 
-def _told(stuck: Stuck) -> str:
-    return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
+def _told(problem: StartupProblem) -> str:
+    return f"{problem.diagnosis.summary}; {problem.diagnosis.advice}"
 
 
-def _refused_view(job: Job, stuck: Stuck) -> JobView:
+def _refused_view(job: Job, problem: StartupProblem) -> JobView:
     """A Job that the server would not take, until it takes it or patience is over."""
     view = JobView(
         run=job.run,
@@ -320,10 +320,10 @@ def _refused_view(job: Job, stuck: Stuck) -> JobView:
         name=job_name(job),
         uid="",
         phase="queued",
-        since_ms=stuck.since_ms,
-        waits_for=_told(stuck),
+        since_ms=problem.since_ms,
+        waits_for=_told(problem),
     )
-    return replace(view, phase="ended", diagnosis=stuck.diagnosis) if stuck.over(_now_ms()) else view
+    return replace(view, phase="ended", diagnosis=problem.diagnosis) if problem.over(_now_ms()) else view
 
 
 def _job_uid(pod: Document) -> str:

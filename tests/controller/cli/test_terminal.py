@@ -32,7 +32,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def line(
+def command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore
 ) -> Command:
     for name in os.environ:
@@ -115,7 +115,7 @@ def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: Fi
         for each, document in given.items():
             store.put(each, json.dumps(other).encode() if each == key else document.encode())
         for command in COMMANDS:
-            _, out, err = line(*command)
+            _, out, err = command_line(*command)
             shown += "\\x1b[2J" in out + err
             if "--json" in command:
                 json.loads(out)
@@ -130,7 +130,7 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store
         update={"summary": EVIL, "advice": f"http://user:hush@host {EVIL}", "details": (EVIL, "\tx")}
     )
     store.put(KEYS.failure(1, 1, "0000cafe"), evidence.encode())
-    out = line("logs", RUN)[1].split("\n")
+    out = command_line("logs", RUN)[1].split("\n")
     harmless = "a\\x1b[2J\\x9b31m\\u202eb\\x00c\\x7f\\r\\n\\u2028d\\ue000"
     assert out == [
         f"chunk 1, attempt 1 on node-1: MODEL: {harmless}",
@@ -139,7 +139,7 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store
         "  \\tx",
         "",
     ]
-    (failure,) = json.loads(line("logs", RUN, "--json")[1])["failures"]
+    (failure,) = json.loads(command_line("logs", RUN, "--json")[1])["failures"]
     assert failure["summary"] == EVIL
 
 
@@ -147,11 +147,11 @@ def test_what_pods_say_is_shown_escaped(line: Command, store: FileStore, monkeyp
     for key, document in documents().items():
         store.put(key, document.encode())
     monkeypatch.setattr(watch, "_now", lambda *_: ({f"pod{EVIL}": [EVIL, "b"]}, {f"other{EVIL}": EVIL}))
-    code, out, _ = line("logs", RUN, "--runner", "kubernetes")
+    code, out, _ = command_line("logs", RUN, "--runner", "kubernetes")
     assert code == 0
     assert out.count("\\x1b[2J") == 4
     assert len(out.splitlines()) == 8
-    document = json.loads(line("logs", RUN, "--runner", "kubernetes", "--json")[1])
+    document = json.loads(command_line("logs", RUN, "--runner", "kubernetes", "--json")[1])
     assert document["waiting"] == {f"other{EVIL}": EVIL}
 
 
@@ -163,8 +163,8 @@ def test_places_are_told_as_they_are(line: Command, store: FileStore) -> None:
     moved = request.model_copy(update={"source": request.source.model_copy(update={"uri": recording})})
     for key, document in {**given, KEYS.request: moved}.items():
         store.put(key, document.encode())
-    assert f"recording    {recording}\n" in line("status", RUN)[1]
-    assert json.loads(line("status", RUN, "--json")[1])["recording"] == recording
+    assert f"recording    {recording}\n" in command_line("status", RUN)[1]
+    assert json.loads(command_line("status", RUN, "--json")[1])["recording"] == recording
 
 
 # ---------------------------------------------------------------- what is typed
@@ -185,7 +185,7 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
     line: Command, tmp_path: Path, command: tuple[str, ...], typed: str
 ) -> None:
     model = ("--model", str(demo.MODEL)) if command[0] == "transcribe" else ()
-    code, out, err = line(*command, typed, *model)
+    code, out, err = command_line(*command, typed, *model)
     assert code == 5
     told = out + err
     assert "hush" not in told
@@ -203,7 +203,7 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
     ],
 )
 def test_a_url_is_told_to_be_one(line: Command, typed: str, advice: str) -> None:
-    code, _, err = line("plan", typed)
+    code, _, err = command_line("plan", typed)
     assert code == 5
     assert f"{typed}: URLs of this kind are not read" in err
     assert advice in err
@@ -213,7 +213,7 @@ def test_a_url_is_told_to_be_one(line: Command, typed: str, advice: str) -> None
 def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None:
     Path("https:/host").mkdir(parents=True)
     speech.write_wav(Path("https:/host/talk.wav"), speech.silence(1))
-    assert line("plan", "https://host/talk.wav")[0] == 0
+    assert command_line("plan", "https://host/talk.wav")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -235,15 +235,15 @@ def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None
 )
 def test_no_mistake_repeats_a_secret_or_steers_the_terminal(line: Command, arguments: tuple[str, ...]) -> None:
     speech.write_wav(Path("talk.wav"), speech.silence(1))
-    code, out, err = line(*arguments)
+    code, out, err = command_line(*arguments)
     assert (code, out) == (2, "")
     assert "hush" not in err
     raw = [argument.replace("https://user:hush@host/", "\x1b[2J\x9b\u202e") for argument in arguments]
-    assert line(*raw)[0] == 2 or raw == list(arguments)
+    assert command_line(*raw)[0] == 2 or raw == list(arguments)
 
 
 def test_clicks_own_mistakes_keep_their_usage_lines(line: Command) -> None:
-    code, out, err = line("list", "--nonsense\x1b")
+    code, out, err = command_line("list", "--nonsense\x1b")
     assert (code, out) == (2, "")
     assert err.startswith("Usage: stenofleet list [OPTIONS]\nTry 'stenofleet list --help' for help.\n\nError: ")
     assert "--nonsense\\x1b" in err
@@ -254,7 +254,7 @@ def test_a_bugs_trace_is_harmless_and_keeps_its_lines(line: Command, monkeypatch
         raise ZeroDivisionError(f"{EVIL} http://user:hush@host")
 
     monkeypatch.setattr(shared, "store_at", broken)
-    code, _, err = line("list")
+    code, _, err = command_line("list")
     assert code == 1
     assert err.startswith("Traceback (most recent call last):\n")
     assert "http://***@host\n" in err
@@ -286,7 +286,7 @@ def test_what_libraries_warn_of_and_what_ends_a_thread_is_harmless(
 
 def test_a_variable_that_is_no_option_is_told_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STENOFLEET_\x1b[2J", "1")
-    assert "no option is called STENOFLEET_\\x1b[2J: not read\n" in line("list")[2]
+    assert "no option is called STENOFLEET_\\x1b[2J: not read\n" in command_line("list")[2]
 
 
 def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +304,7 @@ def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest
     monkeypatch.setattr(local, "resolve_model", missing)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert line("transcribe", "talk.wav", "--model", "tiny")[0] == 3
+    assert command_line("transcribe", "talk.wav", "--model", "tiny")[0] == 3
     assert asked
 
 

@@ -97,8 +97,8 @@ def note(span: int, speech_ms: int, language: str = "pt") -> Language:
     return Language(language=language, probability=0.5, speech_ms=speech_ms, span=span)
 
 
-def act(of: RunState, *, policy: RetryPolicy = POLICY, room: int = 8, intake_room: int = 1) -> list[Action]:
-    return decide(of, now_ms=NOW, policy=policy, room=room, intake_room=intake_room)
+def act(of: RunState, *, policy: RetryPolicy = POLICY, free_slots: int = 8, free_intake_slots: int = 1) -> list[Action]:
+    return decide(of, now_ms=NOW, policy=policy, free_slots=free_slots, free_intake_slots=free_intake_slots)
 
 
 def submitted(actions: Sequence[Action]) -> list[int | None]:
@@ -420,8 +420,8 @@ def test_a_chunk_that_crashed_without_a_result_leaves_evidence() -> None:
 
 def test_an_intake_that_crashed_after_its_plan_costs_nothing() -> None:
     crashed = job(None, "ended")
-    assert act(state(jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=None)]
-    assert act(state(planned=False, jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
+    assert act(state(jobs=(crashed,)), free_slots=0) == [Delete(view=crashed, failure=None)]
+    assert act(state(planned=False, jobs=(crashed,)), free_slots=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
 
 
 def test_a_span_whose_job_is_being_deleted_waits_one_look() -> None:
@@ -440,8 +440,8 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     late = job(span, age_ms=limit_ms + 1)
     queued = job(span, "queued", age_ms=10 * limit_ms)
     for fine in (in_time, queued):
-        assert act(state(planned=planned, answered=answered, jobs=(fine,)), room=0) == []
-    assert act(state(planned=planned, answered=answered, jobs=(late,)), room=0) == [
+        assert act(state(planned=planned, answered=answered, jobs=(fine,)), free_slots=0) == []
+    assert act(state(planned=planned, answered=answered, jobs=(late,)), free_slots=0) == [
         Delete(view=late, failure=failures.deadline(limit_ms // 1000))
     ]
 
@@ -485,14 +485,14 @@ def test_an_attempt_whose_node_was_lost_leaves_a_trace_although_another_one_has_
 # ---------------------------------------------------------------- windows and numbers
 
 
-@pytest.mark.parametrize("room,expected", [(-3, []), (0, []), (1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
-def test_no_more_jobs_than_there_is_room(room: int, expected: list[int]) -> None:
-    assert submitted(act(state(), room=room)) == expected
+@pytest.mark.parametrize("free_slots,expected", [(-3, []), (0, []), (1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
+def test_no_more_jobs_than_there_is_room(free_slots: int, expected: list[int]) -> None:
+    assert submitted(act(state(), free_slots=free_slots)) == expected
 
 
-@pytest.mark.parametrize("intake_room,expected", [(-1, []), (0, []), (1, [None])])
-def test_no_more_intakes_than_there_is_room(intake_room: int, expected: list[None]) -> None:
-    assert submitted(act(state(planned=False, tasks={}), intake_room=intake_room)) == expected
+@pytest.mark.parametrize("free_intake_slots,expected", [(-1, []), (0, []), (1, [None])])
+def test_no_more_intakes_than_there_is_room(free_intake_slots: int, expected: list[None]) -> None:
+    assert submitted(act(state(planned=False, tasks={}), free_intake_slots=free_intake_slots)) == expected
 
 
 def test_chunks_start_while_the_rest_is_being_cut() -> None:
@@ -504,7 +504,7 @@ def test_chunks_start_while_the_rest_is_being_cut() -> None:
 def test_an_attempts_number_is_never_used_again(
     used: Mapping[int | None, int], live: tuple[JobView, ...], attempt: int
 ) -> None:
-    assert act(state(used_attempts=used), room=1) == [Submit(span=0, attempt=attempt)]
+    assert act(state(used_attempts=used), free_slots=1) == [Submit(span=0, attempt=attempt)]
 
 
 def test_the_intake_is_tried_again_with_a_number_of_its_own() -> None:
@@ -705,13 +705,15 @@ def pictures(draw: st.DrawFn) -> RunState:
 
 
 @settings(max_examples=300)
-@given(picture=pictures(), room=st.integers(-1, 4), intake_room=st.integers(-1, 2))
-def test_nothing_is_submitted_that_is_answered_busy_or_lost(picture: RunState, room: int, intake_room: int) -> None:
-    actions = act(picture, room=room, intake_room=intake_room)
+@given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
+def test_nothing_is_submitted_that_is_answered_busy_or_lost(
+    picture: RunState, free_slots: int, free_intake_slots: int
+) -> None:
+    actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
     chunks = [span for span in submitted(actions) if span is not None]
-    assert len(chunks) <= max(0, room)
+    assert len(chunks) <= max(0, free_slots)
     assert len(chunks) == len(set(chunks))
-    assert len(submitted(actions)) - len(chunks) <= max(0, min(1, intake_room))
+    assert len(submitted(actions)) - len(chunks) <= max(0, min(1, free_intake_slots))
     for span in chunks:
         own = [BUDGETS[FailureClass(item.failure)] for item in picture.failures_of(span)]
         assert span in picture.tasks
@@ -723,12 +725,12 @@ def test_nothing_is_submitted_that_is_answered_busy_or_lost(picture: RunState, r
 
 
 @settings(max_examples=300)
-@given(picture=pictures(), room=st.integers(-1, 4), intake_room=st.integers(-1, 2))
+@given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
 def test_an_end_stands_alone_and_the_same_picture_gives_the_same_actions(
-    picture: RunState, room: int, intake_room: int
+    picture: RunState, free_slots: int, free_intake_slots: int
 ) -> None:
-    actions = act(picture, room=room, intake_room=intake_room)
-    assert actions == act(picture, room=room, intake_room=intake_room)
+    actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
+    assert actions == act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
     if end_of(actions):
         assert len(actions) == 1
         assert not picture.jobs
@@ -773,8 +775,10 @@ class Simulation:
         names: set[str] = set()
         for _ in range(5000):
             self.work()
-            room = 2 - sum(1 for view in self.jobs if view.span is not None)
-            for action in decide(self.picture(), now_ms=self.now_ms, policy=POLICY, room=room, intake_room=1):
+            free_slots = 2 - sum(1 for view in self.jobs if view.span is not None)
+            for action in decide(
+                self.picture(), now_ms=self.now_ms, policy=POLICY, free_slots=free_slots, free_intake_slots=1
+            ):
                 match action:
                     case Submit():
                         started = job(action.span, attempt=action.attempt)

@@ -22,7 +22,7 @@ from controller.domain.jobs import Job, JobView
 from controller.errors import EnvironmentProblem
 from controller.runners import local
 from controller.runners.local import LocalRunner
-from tests import leading, river
+from tests import leading, pipeline
 
 pytestmark = pytest.mark.process
 
@@ -74,7 +74,7 @@ def runner(tmp_path: Path) -> Iterator[Scripted]:
 
 def ended(runner: LocalRunner) -> JobView:
     """The only job, once it has ended."""
-    river.until(lambda: [view.phase for view in runner.observe()] == ["ended"], "the job ends")
+    pipeline.until(lambda: [view.phase for view in runner.observe()] == ["ended"], "the job ends")
     (view,) = runner.observe()
     return view
 
@@ -128,7 +128,7 @@ def test_the_logs_end_is_evidence_and_progress(runner: Scripted) -> None:
 
 def test_progress_is_seen_while_it_runs(runner: Scripted) -> None:
     runner.submit(job("stand"))
-    river.until(lambda: runner.observe()[0].progress_ms == 1000, "progress is seen")
+    pipeline.until(lambda: runner.observe()[0].progress_ms == 1000, "progress is seen")
     assert runner.observe()[0].phase == "running"
 
 
@@ -182,9 +182,9 @@ def test_a_deleted_job_takes_its_children_along(runner: Scripted, tmp_path: Path
         return found
 
     runner.submit(job("parent"))
-    river.until(grandchildren, "the grandchild runs")
+    pipeline.until(grandchildren, "the grandchild runs")
     runner.delete(runner.observe()[0])
-    river.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
+    pipeline.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
 
 
 def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scripted, tmp_path: Path) -> None:
@@ -284,9 +284,9 @@ def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> Non
         pid = int(leader.stdout.readline())
         runner = leading.local_runner(LocalRunner, "file:///s", home)
         assert not leading.leads(runner.leadership, RUN)
-        river.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
+        pipeline.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
         leader.kill()
-    river.until(gone(pid), "the orphan leaves", patience_s=10)
+    pipeline.until(gone(pid), "the orphan leaves", patience_s=10)
     assert len(list((home / "scratch").iterdir())) == 1
     assert leading.leads(runner.leadership, RUN)
     assert list((home / "scratch").iterdir()) == [], "and so does what it wrote"
@@ -412,7 +412,7 @@ def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
     moved = first.rename(scratch.parent / "cleaned-up")
     first.symlink_to(private)
     sharing.submit(job("where", span=1))
-    river.until(lambda: [view.phase for view in sharing.observe()] == ["ended"] * 2, "the jobs end")
+    pipeline.until(lambda: [view.phase for view in sharing.observe()] == ["ended"] * 2, "the jobs end")
     (second,) = (path for path in scratch.iterdir() if path != first)
     assert len(list(second.rglob("log"))) == 1
     for view in sharing.observe():
@@ -530,7 +530,7 @@ def test_what_is_no_run_id_is_refused_by_every_verb(runner: Scripted, tmp_path: 
         runner.leadership.domain,
         runner.leadership.cancelled,
         lambda run: runner.leadership.release(run, ended=True),
-        runner.forget,
+        runner.abandon,
         runner.release,
         lambda run: runner.submit(job("well", run=run)),
     ]
@@ -565,7 +565,7 @@ def test_all_folders_of_a_runner_are_private_whatever_the_umask(tmp_path: Path, 
 def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted, instead: str) -> None:
     runner.programs["swap"] = (
         "import os\n"
-        "for name in ('log', 'last-words'):\n"
+        "for name in ('log', 'termination-message'):\n"
         "    path = os.path.join(os.environ['TMPDIR'], name)\n"
         "    if os.path.exists(path): os.unlink(path)\n"
         f"    {instead}\n"
@@ -581,7 +581,7 @@ def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted,
 def test_what_a_job_leaves_is_read_up_to_a_limit(runner: Scripted) -> None:
     runner.programs["huge"] = (
         "import os\n"
-        "for name in ('log', 'last-words'): os.truncate(os.open(os.path.join(os.environ['TMPDIR'], name),"
+        "for name in ('log', 'termination-message'): os.truncate(os.open(os.path.join(os.environ['TMPDIR'], name),"
         " os.O_RDWR | os.O_CREAT), 1 << 40)\n"
         "os._exit(70)"
     )

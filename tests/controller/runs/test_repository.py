@@ -348,7 +348,7 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     repository = opened(store, record)
     assert repository.state(()).language_open
     heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
-    store.put(KEYS.language_note(1), heard.encode())
+    store.put(KEYS.language_candidate(1), heard.encode())
     state = repository.refresh([view(1)], now_ms=NOW)
     assert (state.language_open, state.language_candidates) == (True, {1: heard})
     repository.freeze_language(heard)

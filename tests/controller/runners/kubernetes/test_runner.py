@@ -175,7 +175,7 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0, sha256="1" * 64))
-    runner.forget(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had made it
     server.lag(behind=True)
     runner.submit(chunk(0))
     assert server.objects("jobs") == []
@@ -212,7 +212,7 @@ def test_who_may_have_lost_the_lease_deletes_nothing(
 def test_a_job_that_is_being_deleted_is_not_adopted(server: Server, runner: ClusterRunner) -> None:
     runner.submit(chunk(0))
     (job,) = server.objects("jobs")
-    runner.forget(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had made it
     server.put("jobs", job | {"metadata": job["metadata"] | {"deletionTimestamp": server.now()}})
     runner.submit(chunk(0))
     assert runner._known == {}
@@ -245,7 +245,7 @@ def test_of_jobs_that_are_gone_nothing_is_kept(server: Server, runner: ClusterRu
     for view in until(runner, all_ended):
         runner.delete(view)
     runner.observe()
-    kept = (runner._known, runner._pods, runner._stuck, runner._ends._reads, runner._ages._seen)
+    kept = (runner._known, runner._pods, runner._problems, runner._ends._reads, runner._ages._seen)
     assert [len(one) for one in kept] == [0] * 5
 
 
