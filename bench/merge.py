@@ -1,8 +1,9 @@
-"""Reading, validating and merging results, against ``json.loads`` of the same bytes; memory over a hundred runs.
+"""Reading, validating and merging results, against ``json.loads`` of the same bytes; memory over a hundred runs, and
+of runs of ten and a hundred hours.
 
     python -m bench.merge [--rounds 9] [--runs 100]
 
-A run has ten hours of dense speech as chunk jobs write it: 50 results, 120,000 words, 14 MB.
+Ten hours are dense speech as chunk jobs write it: 50 results, 120,000 words, 14 MB.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.common import Figure, Ratio, by_ratio, compare, report
 from chunk_job.contract import (
@@ -33,28 +35,36 @@ from controller.domain.documents import Output, Request, RunRecord, Source
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions, Span
 from controller.domain.tasks import chunk_task
-from controller.runs.repository import Ledger
-from controller.transcript.formats import every_format
-from controller.transcript.merge import merge
+from controller.runs.repository import RunRepository
+from controller.runs.transcript_files import TranscriptWriter
+from controller.transcript.merge import Merge
 
 RUN = "0123456789abcdef"
 SPAN_MS = 720_000
-SPANS = tuple(
-    Span(
-        index=index,
-        start_ms=SPAN_MS * index,
-        end_ms=SPAN_MS * (index + 1),
-        audio_start_ms=SPAN_MS * index,
-        audio_end_ms=SPAN_MS * (index + 1),
-        cut="pause",
+SPANS_IN_10_H = 50
+
+
+def plan_of(hours: int) -> Plan:
+    """Twelve minutes a span."""
+    spans = tuple(
+        Span(
+            index=index,
+            start_ms=SPAN_MS * index,
+            end_ms=SPAN_MS * (index + 1),
+            audio_start_ms=SPAN_MS * index,
+            audio_end_ms=SPAN_MS * (index + 1),
+            cut="pause",
+        )
+        for index in range(SPANS_IN_10_H * hours // 10)
     )
-    for index in range(50)
-)
-PLAN = Plan(run=RUN, spans=SPANS, duration_ms=SPANS[-1].end_ms, offset_ms=0, direct=False, warnings=())
+    return Plan(run=RUN, spans=spans, duration_ms=spans[-1].end_ms, offset_ms=0, direct=False, warnings=())
+
+
+PLAN = plan_of(10)
 RECORD = RunRecord(
     run=RUN,
     identity="0" * 64,
-    size_bytes=1,
+    size_bytes=1 << 30,
     name="n",
     audio_track=None,
     plan=PlanOptions(),
@@ -79,10 +89,10 @@ def task(span: int) -> ChunkTask:
     return chunk_task(RECORD, span, audio_ms=SPAN_MS, pcm_sha256="0" * 64, direct=False)
 
 
-def results() -> Iterator[bytes]:
+def results(plan: Plan) -> Iterator[bytes]:
     """Dense speech, 12 minutes and about 2,400 words a result."""
     chance = random.Random(1)
-    for span in SPANS:
+    for span in plan.spans:
         yield ChunkResult(
             text="",
             processing_time=1.0,
@@ -131,7 +141,7 @@ def segments(chance: random.Random) -> Iterator[Segment]:
 
 def merging(raw: list[bytes], rounds: int, *, write: bool) -> Ratio:
     """CPU seconds of one run's results."""
-    wanted = [frozenset({sha256_hex(task(span.index).encode())}) for span in SPANS]
+    wanted = [frozenset({sha256_hex(task(span.index).encode())}) for span in PLAN.spans]
 
     def ours() -> float:
         began_s = time.process_time()
@@ -139,10 +149,16 @@ def merging(raw: list[bytes], rounds: int, *, write: bool) -> Ratio:
             ChunkResult.read(data, run=RUN, span=i, task_sha256=wanted[i], audio_ms=SPAN_MS)
             for i, data in enumerate(raw)
         )
-        transcript = merge(PLAN, RECORD, read)
+        made = Merge(PLAN, RECORD, range(len(raw)))
         if write:
-            for _, text in every_format(transcript):
-                text.encode()
+            with TranscriptWriter(made.gaps, made.duration_ms) as writer:
+                for some in made.segments(read):
+                    writer.add(some)
+                writer.finish(made.summary())
+        else:
+            for _ in made.segments(read):
+                pass
+            made.summary()
         return time.process_time() - began_s
 
     return compare(ours, lambda: loading(raw), rounds=rounds)
@@ -169,16 +185,16 @@ def request() -> Request:
     )
 
 
-def fill(store: FileStore) -> list[bytes]:
-    """A run whose chunks are all done; its results."""
-    keys = RunKeys(RUN)
-    raw = list(results())
-    store.put(keys.plan, PLAN.encode())
-    for span, data in zip(SPANS, raw, strict=True):
+def fill(folder: str, hours: int) -> int:
+    """Put a run whose chunks are all done; how many bytes its results have."""
+    store, keys, plan, size = FileStore(Path(folder)), RunKeys(RUN), plan_of(hours), 0
+    store.put(keys.plan, plan.encode())
+    for span, data in zip(plan.spans, results(plan), strict=True):
         store.put(keys.task(span.index), task(span.index).encode())
         store.put(f"{keys.results_of(span.index)}a1-u.json", data)
         store.put(keys.audio(span.index), b"")
-    return raw
+        size += len(data)
+    return size
 
 
 def conclude_often(folder: str, runs: int) -> None:
@@ -191,11 +207,11 @@ def conclude_often(folder: str, runs: int) -> None:
     raw = [store.get(entry.key) for entry in store.list(RunKeys(RUN).results)]
     ours_s, theirs_s, ten_mib = 0.0, 0.0, 0.0
     for number in range(runs):
-        ledger = Ledger(store, RECORD, request())
-        if ledger.open():
+        repository = RunRepository(store, RECORD, request())
+        if repository.open():
             raise RuntimeError(f"{folder}: the run is already concluded")
         began_s = time.process_time()
-        ledger.conclude(Finish(verdict="complete"), elapsed_s=0)
+        repository.conclude(Finish(verdict="complete"), elapsed_s=0)
         ours_s += time.process_time() - began_s
         theirs_s += loading(raw)
         if number == 9:
@@ -203,18 +219,47 @@ def conclude_often(folder: str, runs: int) -> None:
     print(json.dumps([ten_mib, peak_mib(), ours_s, theirs_s]))
 
 
+def conclude_once(folder: str) -> None:
+    """What a controller does when the last chunk of a run is done. Prints its memory before and at most, in MiB."""
+    repository = RunRepository(FileStore(Path(folder)), RECORD, request())
+    before_mib = peak_mib()
+    if repository.open():
+        raise RuntimeError(f"{folder}: the run is already concluded")
+    repository.mark(repository.conclude(Finish(verdict="complete"), elapsed_s=0))
+    print(json.dumps([before_mib, peak_mib()]))
+
+
+def read_back(folder: str) -> None:
+    """What a controller does with a run that is complete. Prints its memory before and at most, in MiB."""
+    repository = RunRepository(FileStore(Path(folder)), RECORD, request())
+    before_mib = peak_mib()
+    if not repository.open():
+        raise RuntimeError(f"{folder}: the run is not complete")
+    print(json.dumps([before_mib, peak_mib()]))
+
+
 def peak_mib() -> float:
     """This process's high-water mark."""
+    # Linux lets a new process begin with its parent's in getrusage; this one is of the program alone.
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def alone(call: str) -> Any:
+    """What a function of this module prints in a process of its own."""
+    script = f"import bench.merge as merge; merge.{call}"
+    return json.loads(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout)
 
 
 def many(runs: int) -> Iterator[Figure]:
     """The real path, files and all, in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="stenofleet-merge-") as folder:
-        fill(FileStore(Path(folder)))
-        script = f"from bench.merge import conclude_often; conclude_often({folder!r}, {runs})"
-        done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True)
-    ten_mib, all_mib, ours_s, theirs_s = json.loads(done.stdout)
+        fill(folder, 10)
+        ten_mib, all_mib, ours_s, theirs_s = alone(f"conclude_often({folder!r}, {runs})")
     hours = f"{runs * 10} h in {runs} runs"
     ratio = Ratio(ours=ours_s, theirs=theirs_s)
     yield by_ratio(f"conclude {hours}: store, merge, five formats to disk", LOADS, "", ratio, "CPU s")
@@ -228,12 +273,30 @@ def many(runs: int) -> Iterator[Figure]:
     )
 
 
+def memory(hours: int) -> Iterator[Figure]:
+    """The most memory of a process that concludes a run, and of one that reads its transcript back."""
+    with tempfile.TemporaryDirectory(prefix="stenofleet-merge-") as folder:
+        results_mib = fill(folder, hours) / (1 << 20)
+        for name, call in (("conclude", "conclude_once"), ("read back", "read_back")):
+            before_mib, most_mib = alone(f"{call}({folder!r})")
+            yield Figure(
+                name=f"{name} {hours} h: peak memory of the process, of which {before_mib:.0f} MiB before",
+                peer="the results' bytes",
+                ours=f"{most_mib:.0f} MiB",
+                theirs=f"{results_mib:.0f} MiB",
+                ratio=f"{most_mib / results_mib:.2f}",
+                bar="≤ 200 MiB",
+            )
+
+
 def figures(rounds: int, runs: int) -> Iterator[Figure]:
     """All about merging."""
-    raw = list(results())
+    raw = list(results(PLAN))
     yield by_ratio("read, validate, merge 10 h", LOADS, "≤ 3", merging(raw, rounds, write=False), "CPU s")
     yield by_ratio("the same, and five formats", LOADS, "", merging(raw, rounds, write=True), "CPU s")
     yield from many(runs)
+    yield from memory(10)
+    yield from memory(100)
 
 
 def main() -> None:

@@ -215,6 +215,10 @@ class JournalStore(FileStore):
         super().put(key, data)
         self.journal.append(f"put {key}")
 
+    def put_file(self, key: str, path: Path) -> None:
+        super().put_file(key, path)
+        self.journal.append(f"put {key}")
+
     def delete(self, key: str) -> None:
         super().delete(key)
         self.journal.append(f"delete {key}")

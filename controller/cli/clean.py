@@ -83,7 +83,7 @@ def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:
         if cluster:
             kubernetes.sweep(cluster, run)
         remove_run(store, run)
-        shared.local_requests().forget(store.url, run)
+        shared.local_requests().remove(store.url, run)
     finally:
         here.release(run)
     return True

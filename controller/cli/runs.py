@@ -21,8 +21,8 @@ from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.runs.outputs import base_of, check_folder, place, read_file, write_output
-from controller.transcript.formats import FORMATS
+from controller.runs.outputs import base_of, check_folder, open_file, place, write_output
+from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
@@ -89,9 +89,10 @@ def render_command(
     path = Path(transcript)
     try:
         if not path.exists() and is_run_prefix(transcript):
-            document = _stored_transcript(shared.store_at(store), transcript)
+            files = _stored_transcript(shared.store_at(store), transcript)
         else:
-            document = Transcript.decode(read_file(path, max_bytes=Transcript.max_bytes))
+            with open_file(path, max_bytes=Transcript.max_bytes) as file:
+                files = stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes)
     except DocumentInvalid as error:
         raise UsageProblem(f"{transcript} is no transcript of stenofleet: {error.summary}") from error
     except OSError as error:
@@ -100,7 +101,7 @@ def render_command(
     for extension in formats:
         target = place(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
-            write_output(target, FORMATS[extension](document).encode())
+            write_output(target, files.path(extension))
         write_path(target, null=null)
     return 0
 
@@ -112,7 +113,7 @@ def _stem_of(store: Store, typed: str) -> str:
     return output_stem(known.request.source.uri) if known else run
 
 
-def _stored_transcript(store: Store, typed: str) -> Transcript:
+def _stored_transcript(store: Store, typed: str) -> TranscriptFiles:
     run = existing_run(store, typed)
     record = stored_documents.valid(store, RunRecord, RunKeys(run).record)
     found = record and stored_transcript.stored(store, record)

@@ -30,9 +30,9 @@ from controller.orchestrator.decide import decide
 from controller.orchestrator.outages import Trouble, Unavailable
 from controller.orchestrator.waits import Waits, subject
 from controller.runs.outputs import write_outputs
-from controller.runs.repository import Ledger
+from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
-from controller.transcript.model import Transcript
+from controller.runs.transcript_files import TranscriptFiles
 
 _STATUS_EVERY_MS = 2_000
 _AFTER_CANCEL = "finished chunks are kept: the same command goes on"
@@ -47,7 +47,7 @@ class _Unwritten:
     """How a run has ended, while its outputs are not written yet."""
 
     outcome: Outcome
-    transcript: Transcript | None
+    transcript: TranscriptFiles | None
     warnings: tuple[str, ...]
     mark: bool
     """Whether the run's last object is to be put behind them."""
@@ -71,7 +71,7 @@ class LoopRun:
         self.settled: Settled | None = None
         self._name = ticket.record.name
         self._request = ticket.request
-        self._ledger = Ledger(store, ticket.record, ticket.request, round_id=ticket.round)
+        self._repository = RunRepository(store, ticket.record, ticket.request, round_id=ticket.round)
         self._runner = runner
         self._reporter = reporter
         self._clock = clock
@@ -161,7 +161,7 @@ class LoopRun:
     def add_outputs(self, outputs: tuple[Output, ...]) -> None:
         """Write its transcript to these places too; where it has ended, from the transcript in the store."""
         both = self._request.outputs + outputs
-        self._request = self._ledger.request = self._request.model_copy(update={"outputs": both})
+        self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
         if self.settled and self.settled.verdict in ("complete", "partial"):
             self._more += outputs
             self._ended_before, self.settled = self.settled, None
@@ -228,25 +228,25 @@ class LoopRun:
         now_ms = self._clock.now_ms()
         before, self._started = len(submitted), 0
         if self._runner.cancelled(self.id):
-            outcome = self._ledger.ended()
+            outcome = self._repository.ended()
             if outcome:
                 # We slept, or were cut off, and somebody brought it to its end.
                 self._settle(outcome)
                 return
-            self._ledger.cancel()
-        self._state = state = self._ledger.refresh(jobs, now_ms=now_ms)
-        self._tell((*self._waits.news(jobs, now_ms), *self._ledger.refused()))
+            self._repository.cancel()
+        self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
+        self._tell((*self._waits.news(jobs, now_ms), *self._repository.refused()))
         for action in decide(state, now_ms=now_ms, policy=policy, room=room, intake_room=intake_room):
             match action:
                 case Submit():
-                    self._runner.submit(self._ledger.job(action))
+                    self._runner.submit(self._repository.job(action))
                     submitted.append(action.span is None)
                     if action.attempt > 1:
                         self._reporter.event(self._name, f"{subject(action.span)}: attempt {action.attempt} begins")
                 case Delete():
                     self._delete(action, now_ms)
                 case PinLanguage():
-                    self._ledger.pin_language(action.language)
+                    self._repository.freeze_language(action.language)
                 case Finish():
                     self._finish(action, now_ms)
         self._started = len(submitted) - before
@@ -275,7 +275,7 @@ class LoopRun:
         whose: dict[str, Any] = {
             "name": self._name,
             "run": self.id,
-            "size_bytes": self._ledger.record.size_bytes,
+            "size_bytes": self._repository.record.size_bytes,
             "seen": seen,
             "floor": self._percent,
         }
@@ -302,12 +302,12 @@ class LoopRun:
         if standing == "following":
             if not self._follows:
                 self._reporter.event(self._name, f"run {self.id} is worked on by another process: following it")
-                self._before = self._ledger.outcome(), self._ledger.cancelled()
+                self._before = self._repository.outcome(), self._repository.cancelled()
             # It may have taken over while this machine slept: its jobs are the ones that count now.
             if self._state is not None:
                 self._runner.forget(self.id)
             self._state, self._unwritten, self._follows = None, None, True
-            self._heard = self._ledger.status()
+            self._heard = self._repository.status()
             self._due_ms = now_ms + _FOLLOW_EVERY_MS
         return self._leading
 
@@ -326,13 +326,13 @@ class LoopRun:
         if self._follows and self._ended_elsewhere():
             return
         self._follows = False
-        done = self._ledger.open()
-        self._tell(self._ledger.refused())
+        done = self._repository.open()
+        self._tell(self._repository.refused())
         if done:
             self._reporter.event(self._name, f"run {self.id} is already {done.verdict}")
             self._settle(done)
             return
-        self._state = self._ledger.state(())
+        self._state = self._repository.state(())
         if self._state.answered:
             self._reporter.event(self._name, f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
@@ -341,11 +341,11 @@ class LoopRun:
 
         One that died early leaves the verdict of the round before: that counts only where there is no lock any more.
         """
-        outcome = self._ledger.ended()
+        outcome = self._repository.ended()
         ended_before, cancelled_before = (None, False) if self._runner.cancelled(self.id) else self._before
         if outcome and outcome != ended_before:
             self._settle(outcome)
-        elif self._ledger.cancelled() and not cancelled_before:
+        elif self._repository.cancelled() and not cancelled_before:
             self._settled("cancelled", "cancelled", advice=_AFTER_CANCEL)
         return self.settled is not None
 
@@ -359,7 +359,7 @@ class LoopRun:
                 self._ended_elsewhere()
 
     def _delete(self, delete: Delete, now_ms: int) -> None:
-        self._ledger.keep_evidence(delete, now_ms=now_ms)
+        self._repository.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
         if delete.failure:
             what = f"{subject(delete.view.span)}, attempt {delete.view.attempt}"
@@ -378,14 +378,14 @@ class LoopRun:
             self._settled("cancelled", finish.summary, advice=_AFTER_CANCEL)
             return
         try:
-            outcome = self._ledger.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+            outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
         except ResultGone as error:
             # The next tick sees that there is work left, as often as a chunk may fail.
-            self._ledger.keep_lost_result(error, now_ms=now_ms)
+            self._repository.keep_lost_result(error, now_ms=now_ms)
             self._reporter.event(self._name, f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:
-            outcome = self._ledger.conclude(
+            outcome = self._repository.conclude(
                 Finish(verdict="failed", summary=error.summary, advice=error.advice),
                 elapsed_s=(now_ms - self._began_ms) / 1000,
             )
@@ -393,8 +393,8 @@ class LoopRun:
 
     def _settle(self, outcome: Outcome, *, mark: bool = False) -> None:
         """Write the outputs, then the run's last object: it promises that everything before it is there."""
-        transcript = self._ledger.transcript() if outcome.verdict != "failed" else None
-        warnings = dict.fromkeys([*self._ledger.warnings(), *(transcript.warnings if transcript else ())])
+        transcript = self._repository.transcript() if outcome.verdict != "failed" else None
+        warnings = dict.fromkeys([*self._repository.warnings(), *(transcript.summary.warnings if transcript else ())])
         # Kept until it is written: what cannot be written now is not merged again for that.
         self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
         self._write(self._unwritten)
@@ -411,7 +411,7 @@ class LoopRun:
                 self._settled("failed", error.summary, advice=error.advice, environment=True, ended=False)
                 return
         if unwritten.mark:
-            self._ledger.mark(outcome)
+            self._repository.mark(outcome)
         self._settled(
             outcome.verdict,
             outcome.summary,
@@ -423,13 +423,13 @@ class LoopRun:
 
     def _write_more(self, before: Settled) -> None:
         """Write the transcript of a run that has ended to places that were asked for since."""
-        if self._ledger.ended() is None:
+        if self._repository.ended() is None:
             # It was removed: the run is to be done again.
             self._ended_before = None
             return
         wanted = self._request.model_copy(update={"outputs": self._more})
         try:
-            files, kept = write_outputs(wanted, self._ledger.transcript())
+            files, kept = write_outputs(wanted, self._repository.transcript())
         except EnvironmentProblem as error:
             self.settled = replace(
                 before, verdict="failed", summary=error.summary, advice=error.advice, environment=True
@@ -489,7 +489,7 @@ class LoopRun:
         self._due_ms = now_ms + _STATUS_EVERY_MS
         progress = self.progress()
         assert progress.state != "identifying"
-        self._ledger.put_status(
+        self._repository.put_status(
             Status(
                 run=self.id,
                 name=self._name,

@@ -43,7 +43,7 @@ class LocalRequests:
             return None
         return found if (found.store, found.run) == (store_url, run) else None
 
-    def forget(self, store_url: str, run: str) -> None:
+    def remove(self, store_url: str, run: str) -> None:
         """Remove it."""
         if self._store is None:
             return

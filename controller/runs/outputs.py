@@ -5,13 +5,18 @@ Touches: output folders, and S3 (through the store's door).
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
+import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from chunk_job.errors import ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.safe_files import write_whole
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
@@ -19,8 +24,13 @@ from chunk_job.text import masked_name
 from controller.domain.documents import Output, Request
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
-from controller.transcript.formats import FORMATS, told_gaps_s
-from controller.transcript.model import Transcript, longest_transcript_bytes
+from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
+from controller.runs.transcript_files import TranscriptFiles
+from controller.transcript.formats import stated_gaps_s
+from controller.transcript.model import TranscriptSummary, longest_transcript_bytes
+
+_PIECE_BYTES = 1 << 20
+_LONGEST_LINE = 1 << 16
 
 
 def base_of(folder: str, stem: str) -> str:
@@ -85,21 +95,21 @@ def _try_to_write(folder: Path) -> None:
         ) from error
 
 
-def write_outputs(request: Request, transcript: Transcript) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Render every wanted format to where it was asked for; the places, and in sentences what was left as it was.
+def write_outputs(request: Request, transcript: TranscriptFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Copy every wanted format to where it was asked for; the places, and in sentences what was left as it was.
 
     A transcript with gaps never replaces one of the same run that has fewer. Raises as :func:`write_output` does.
     """
     written, kept = [], []
     for output in request.outputs:
-        better = _better_there(output, transcript) if transcript.gaps else None
+        better = _better_there(output, transcript.summary) if transcript.summary.gaps else None
         if better:
-            kept.append(f"{better} has fewer gaps: it and the files beside it are left as they are")
+            kept.append(f"{better}: it and the files beside it are left as they are")
             continue
         for extension in output.formats:
             where = place(output.base, extension)
             try:
-                write_output(where, FORMATS[extension](transcript).encode())
+                write_output(where, transcript.path(extension))
             except EnvironmentProblem as error:
                 raise EnvironmentProblem(
                     error.summary,
@@ -110,43 +120,64 @@ def write_outputs(request: Request, transcript: Transcript) -> tuple[tuple[str, 
     return tuple(written), tuple(kept)
 
 
-def _better_there(output: Output, transcript: Transcript) -> str | None:
-    """A file with a transcript of the same content and options that has fewer gaps, where *output* would go.
+def _better_there(output: Output, transcript: TranscriptSummary) -> str | None:
+    """Why a transcript that is where *output* would go may be better than this one, which has gaps; None: it is not.
 
-    The JSON tells. Where there is none, a text file tells by its lines about gaps: it may be another's, and is kept.
+    The JSON says it. Where there is none, a text file does by its lines about gaps: it may be another's, and is kept.
     """
     limit = longest_transcript_bytes(transcript.duration_ms)
     where = place(output.base, "json")
-    data = _there(where, limit)
-    if data is not None:
-        try:
-            there = Transcript.decode(data)
-        except JobError:
-            return None
-        return where if there.same_run(transcript) and there.gaps_ms < transcript.gaps_ms else None
+    with _there(where, limit) as file:
+        if file is not None:
+            return _better_json(where, file, transcript)
     for extension in output.formats:
         where = place(output.base, extension)
-        data = _there(where, limit)
-        if data is not None and told_gaps_s(data.decode(errors="replace")) < transcript.gaps_ms // 1000:
-            return where
+        with _there(where, limit) as file:
+            if file is not None and _gaps_in(file) < transcript.gaps_ms // 1000:
+                return f"{where} has fewer gaps"
     return None
 
 
-def _there(where: str, limit: int) -> bytes | None:
-    """What is in a file or object, where it is there and no longer than a transcript."""
+def _better_json(where: str, file: BinaryIO, transcript: TranscriptSummary) -> str | None:
+    try:
+        there = summary_of(file)
+    except StoreUnavailable:
+        raise
+    except (DocumentInvalid, OSError):
+        # Perhaps a good one that somebody has written anew, with other white space.
+        if file.seek(0, os.SEEK_END) > MOST_WHOLE_BYTES:
+            return f"{where} is too large to be compared in the layout that it has"
+        return None
+    return f"{where} has fewer gaps" if there.same_run(transcript) and there.gaps_ms < transcript.gaps_ms else None
+
+
+def _gaps_in(file: BinaryIO) -> int:
+    """How many seconds the lines about gaps add up to, in a file of any text format."""
+    with io.TextIOWrapper(file, encoding="utf-8", errors="replace") as text:
+        return sum(map(stated_gaps_s, iter(lambda: text.readline(_LONGEST_LINE), "")))
+
+
+@contextlib.contextmanager
+def _there(where: str, limit: int) -> Iterator[BinaryIO | None]:
+    """A file or object, where it is there and no longer than a transcript; else None."""
+    file: BinaryIO | None = None
     try:
         if is_object(where):
             folder, _, name = where.rpartition("/")
-            return open_store(folder).get(name, max_bytes=limit)
-        return read_file(Path(where), max_bytes=limit)
+            file = open_store(folder).open(name, max_bytes=limit)
+        else:
+            file = open_file(Path(where), max_bytes=limit)
     except StoreUnavailable:
         raise
     except (JobError, OSError):
-        return None
+        yield None
+        return
+    with file:
+        yield file
 
 
-def write_output(where: str, data: bytes) -> None:
-    """One file or object, whole or as it was before.
+def write_output(where: str, source: Path) -> None:
+    """One file or object with the content of the file at *source*, whole or as it was before.
 
     Raises :class:`EnvironmentProblem` where it cannot be written, and :class:`StoreUnavailable` for an S3 that may come
     back.
@@ -154,11 +185,12 @@ def write_output(where: str, data: bytes) -> None:
     try:
         if is_object(where):
             folder, _, name = where.rpartition("/")
-            open_store(folder).put(name, data)
+            open_store(folder).put_file(name, source)
         else:
             path = Path(where)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, lambda file: file.write(data))
+            with source.open("rb") as data:
+                write_whole(path, lambda file: shutil.copyfileobj(data, file, _PIECE_BYTES))
     except StoreUnavailable:
         raise
     except JobError as error:
@@ -167,14 +199,16 @@ def write_output(where: str, data: bytes) -> None:
         raise EnvironmentProblem(f"{where}: cannot be written: {error.strerror}", "name another folder") from error
 
 
-def read_file(path: Path, *, max_bytes: int) -> bytes:
-    """The content of a regular file of at most *max_bytes*. Raises :class:`OSError`, also for anything else."""
+def open_file(path: Path, *, max_bytes: int) -> BinaryIO:
+    """A regular file of at most *max_bytes*, to read. Raises :class:`OSError`, also for anything else."""
     # A pipe of that name would be waited for until somebody writes into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    with contextlib.ExitStack() as failing:
+        file = failing.enter_context(os.fdopen(descriptor, "rb"))
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "no regular file", str(path))
         if status.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
-        return file.read(max_bytes)
+        failing.pop_all()
+    return file

@@ -1,16 +1,15 @@
-"""One run's objects: opens rounds, reads the run's state, keeps evidence, writes what came out.
+"""One run's objects: opens rounds, reads the run's state, keeps evidence of failures, reports its status.
 
-Touches: the store. What it remembers between two looks is only what it has read there and can read again. ``decide``
-gets its picture from here; tasks and results are read in ``answers``.
+Touches: the store. What it remembers between two ticks is only what it has read there and can read again. ``decide``
+gets its picture of the run from here; tasks and results are read in ``result_index``, and ``finalize`` ends the run.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from chunk_job.contract import ChunkResult, Language, sha256_hex
-from chunk_job.crashpoint import reach
+from chunk_job.contract import Language, sha256_hex
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
@@ -19,28 +18,20 @@ from controller.domain.budgets import ENVIRONMENT
 from controller.domain.degradation import rungs
 from controller.domain.documents import (
     Evidence,
-    Final,
-    Format,
     Outcome,
-    Report,
     Request,
     Round,
     RunRecord,
-    SpanReport,
     Status,
-    Verdict,
-    Winner,
 )
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
 from controller.domain.state import RunState
-from controller.errors import PlanMismatch
 from controller.runs import stored_transcript
-from controller.runs.result_index import Answers, ResultGone
-from controller.transcript.formats import every_format
-from controller.transcript.merge import merge
-from controller.transcript.model import Transcript
+from controller.runs.finalize import Finalizer, put_marker
+from controller.runs.result_index import ResultGone, ResultIndex
+from controller.runs.transcript_files import TranscriptFiles
 
 _ALL_EVERY_MS = 60_000
 _LATE_EVERY_MS = 3_000
@@ -48,32 +39,32 @@ _NEW_TASKS_EVERY_MS = 1_000
 _LONGEST_LINE = 8_000
 
 
-class Ledger:
+class RunRepository:
     """The store's view of one run, kept by the process that leads it."""
 
     def __init__(self, store: Store, record: RunRecord, request: Request, *, round_id: str = "") -> None:
-        """*round_id* names the round that this command belongs to; empty: what has ended is tried anew."""
+        """*round_id* names the round that this command belongs to; empty: what has ended is tried again."""
         self._store = store
         self._command = sha256_hex(round_id.encode())[:8] if round_id else ""
         self.record = record
         self.request = request
         self.keys = RunKeys(record.run)
         self._keep_audio = request.keep_chunks
-        self._answers = Answers(store, record, keep_audio=self._keep_audio)
+        self._index = ResultIndex(store, record, keep_audio=self._keep_audio)
         self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
         """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
         self._used: dict[int | None, int] = {}
         self._language: Language | None = None
         self._language_open = record.options.language is None
-        self._notes: dict[int, Language] = {}
+        self._candidates: dict[int, Language] = {}
         self._round = ""
         self._all_read_ms: int | None = None
         self._tasks_read_ms = 0
-        self._transcript: Transcript | None = None
+        self._transcript: TranscriptFiles | None = None
         self._record_raw = b""
 
     def open(self) -> Outcome | None:
-        """Begin or go on; the outcome, where the run is already complete. Safe to call again where it failed half-way.
+        """Begin or resume; the outcome, where the run is already complete. Safe to call again where it failed half-way.
 
         After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
         started again in the same round gets that round's verdict, unless the media are not to blame for it: what was
@@ -93,12 +84,12 @@ class Ledger:
         self._put_record()
         self._store.put(self.keys.request, self.request.encode())
         if current is None or not ours or again:
-            goes_on = current is not None and not outcome and not self.cancelled()
+            resumes = current is not None and not outcome and not self.cancelled()
             if not ours:
                 # First this: beside our name it would have been asked of us.
                 self._store.delete(self.keys.cancel)
             fresh = secrets.token_hex(4)
-            current = Round(id=current.id if current and goes_on else fresh, command=self._command)
+            current = Round(id=current.id if current and resumes else fresh, command=self._command)
             self._store.put(self.keys.round, current.encode())
         for verdict in MARKERS:
             self._store.delete(self.keys.marker(verdict))
@@ -118,7 +109,7 @@ class Ledger:
             raise DocumentInvalid(f"the record of run {self.record.run} changes while it is read")
         self._record_raw = raw
         self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
-        self._answers = Answers(self._store, self.record, keep_audio=self._keep_audio)
+        self._index = ResultIndex(self._store, self.record, keep_audio=self._keep_audio)
 
     def ended(self) -> Outcome | None:
         """How the run has ended; None where it has not, or its transcript is not what that says."""
@@ -131,7 +122,7 @@ class Ledger:
             return True
         self._transcript = stored_transcript.stored(self._store, self.record)
         found = self._transcript
-        return found is not None and (found.status == "complete" or outcome.verdict == "partial")
+        return found is not None and (found.summary.status == "complete" or outcome.verdict == "partial")
 
     def outcome(self) -> Outcome | None:
         """The body of the run's last object, if its round has ended."""
@@ -150,17 +141,17 @@ class Ledger:
         self._store.put(self.keys.cancel, b"")
 
     def refresh(self, jobs: Sequence[JobView], *, now_ms: int) -> RunState:
-        """Look again at what can have changed, and answer with the run's state."""
+        """Read again what can have changed; the run's state."""
         self._read_new_tasks([view for view in jobs if view.span is None], now_ms)
         for view in jobs:
             over = view.phase in ("ending", "ended") or view.lost
-            if over and view.span is not None and view.span not in self._answers:
-                self._answers.read_results(view.span)
+            if over and view.span is not None and view.span not in self._index:
+                self._index.read_results(view.span)
         if self._all_read_ms is None:
             self._all_read_ms = now_ms
         elif now_ms - self._all_read_ms >= (_LATE_EVERY_MS if self._waits_to_retry(jobs) else _ALL_EVERY_MS):
             # What was given up for lost may have gone on where nobody sees it, and answer yet.
-            self._answers.read_results()
+            self._index.read_results()
             self._all_read_ms = now_ms
         if self._language_open and any(view.span is not None for view in jobs):
             self._read_language()
@@ -169,35 +160,35 @@ class Ledger:
     def _waits_to_retry(self, jobs: Sequence[JobView]) -> bool:
         """Whether a span has failed and its next attempt has not begun: a late result would make that needless."""
         begun = {view.span for view in jobs if view.phase != "queued"}
-        return any(span is not None and span not in self._answers and span not in begun for span in self._used)
+        return any(span is not None and span not in self._index and span not in begun for span in self._used)
 
     def _read_new_tasks(self, intakes: Sequence[JobView], now_ms: int) -> None:
         """Read what an intake has put. A server is asked once a second, and when the intake has ended."""
-        if self._answers.planned or not intakes:
+        if self._index.planned or not intakes:
             return
         pause_ms = _NEW_TASKS_EVERY_MS if self._store.remote else 0
         if any(view.phase == "ended" for view in intakes) or not 0 <= now_ms - self._tasks_read_ms < pause_ms:
-            self._answers.read_new_tasks()
+            self._index.read_new_tasks()
             self._tasks_read_ms = now_ms
 
     def state(self, jobs: Sequence[JobView]) -> RunState:
         """The run as last seen."""
         used = dict(self._used)
-        for span, attempt in self._answers.attempts.items():
+        for span, attempt in self._index.attempts.items():
             used[span] = max(used.get(span, 0), attempt)
         return RunState(
             run=self.record.run,
-            tasks=self._answers.tasks,
-            planned=self._answers.planned,
-            answered=self._answers.answered,
-            answered_by=self._answers.answered_by,
+            tasks=self._index.tasks,
+            planned=self._index.planned,
+            answered=self._index.answered,
+            answered_by=self._index.answered_by,
             evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
-            jobs=tuple(self._answers.judged(view) for view in jobs),
+            jobs=tuple(self._index.with_result(view) for view in jobs),
             language_open=self._language_open,
-            notes=self._notes,
+            notes=self._candidates,
             rungs=rungs(self.record.options),
-            removed=self._answers.removed,
+            removed=self._index.removed,
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
         )
@@ -208,19 +199,19 @@ class Ledger:
         if submit.span is None:
             key, digest = self._put_intake_task()
             # It sees what is missing now.
-            self._answers.removed = frozenset()
+            self._index.removed = frozenset()
         else:
             self._restore_language()
-            key = self._answers.degraded(submit.span, submit.rung) if submit.rung else self.keys.task(submit.span)
+            key = self._index.degraded_task(submit.span, submit.rung) if submit.rung else self.keys.task(submit.span)
             # As it was validated: what lies there now may be another one.
-            digest = self._answers.digest(submit.span, submit.rung)
+            digest = self._index.digest(submit.span, submit.rung)
         return Job(
             run=self.record.run,
             span=submit.span,
             attempt=submit.attempt,
             task_key=key,
             task_sha256=digest,
-            audio_ms=0 if submit.span is None else self._answers.audio_ms(submit.span),
+            audio_ms=0 if submit.span is None else self._index.audio_ms(submit.span),
             media_uri=self.request.source.uri if intake else "",
             media_bytes=self.request.source.size_bytes if intake else 0,
             memory_factor=submit.memory_factor,
@@ -229,7 +220,7 @@ class Ledger:
         )
 
     def _put_intake_task(self) -> tuple[str, str]:
-        """Key and digest of what an intake is told: the request without what changes from command to command."""
+        """Key and digest of the task of an intake: the request without what changes from command to command."""
         unlike = {"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
         raw = self.request.model_copy(update=unlike).encode()
         digest = sha256_hex(raw)
@@ -245,18 +236,18 @@ class Ledger:
         span = delete.view.span
         self._used[span] = max(self._used.get(span, 0), delete.view.attempt)
         why = delete.failure
-        if span is not None and why is not None and span not in self._answers:
+        if span is not None and why is not None and span not in self._index:
             # Stopped in the middle, it may have answered all the same.
-            self._answers.read_results(span)
-        if why is None or (span in self._answers and not self._is_disruption(why, span, delete.view.attempt)):
+            self._index.read_results(span)
+        if why is None or (span in self._index and not self._is_disruption(why, span, delete.view.attempt)):
             return
         self._keep(why, span, delete.view.attempt, now_ms=now_ms)
         if span is not None and why.failure is FailureClass.CHUNK_DAMAGED:
-            self._answers.cut_again(span)
+            self._index.cut_again(span)
 
     def _is_disruption(self, why: Diagnosis, span: int | None, attempt: int) -> bool:
         """Whether this attempt was taken away, while another one has answered."""
-        answer = self._answers.answer(span) if span is not None else None
+        answer = self._index.winner(span) if span is not None else None
         return answer is not None and answer[0].attempt != attempt and failures.is_disruption(why.failure)
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
@@ -267,7 +258,7 @@ class Ledger:
             attempt = self._used[span] + 1
         self._keep(failures.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
         if self._store.stat(self.keys.audio(span)) is None:
-            self._answers.cut_again(span)
+            self._index.cut_again(span)
 
     def _keep(self, why: Diagnosis, span: int | None, attempt: int, *, now_ms: int) -> None:
         evidence = Evidence(
@@ -285,42 +276,27 @@ class Ledger:
         self._store.put(self.keys.failure(span, attempt, self._round), evidence.encode())
         self._remember(evidence)
 
-    def pin_language(self, language: Language) -> None:
+    def freeze_language(self, language: Language) -> None:
         """Freeze the run's language."""
         self._store.put(self.keys.language, language.encode())
         self._language, self._language_open = language, False
 
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
-        """Merge if there is something to merge, write everything, and the run's last object last.
+        """Merge if there is something to merge, and write everything but the run's last object.
 
-        The verdict is the transcript's own. Raises :class:`ResultGone` where a result is not there any more, and
-        :class:`PlanMismatch` where the results do not belong together, or are fewer than when the run was decided.
+        Raises as :meth:`Finalizer.finalize` does.
         """
-        verdict: Verdict = "failed"
-        summary = finish.summary
-        if finish.verdict in ("complete", "partial"):
-            self._transcript = written = self._write_transcript(finish.lost)
-            verdict, summary = written.status, _summary(written)
-        self._store.put(self.keys.report, self._report(verdict, elapsed_s).encode())
-        outcome = Outcome(
-            run=self.record.run,
-            verdict=verdict,
-            round=self._round,
-            summary=(summary or "failed")[:_LONGEST_LINE],
-            advice=finish.advice[:_LONGEST_LINE],
-            failure=finish.failure,
-        )
-        reach("run.concluded")
-        return outcome
+        finalizer = Finalizer(self._store, self.record, self._index, round_id=self._round)
+        finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s)
+        self._transcript = finalized.transcript
+        return finalized.outcome
 
     def mark(self, outcome: Outcome) -> None:
-        """Put the run's last object, once nothing is left of writers that were killed."""
-        for prefix in (self.keys.work, self.keys.home):
-            self._store.sweep(prefix)
-        self._store.put(self.keys.marker(outcome.verdict), outcome.encode())
+        """Put the run's last object."""
+        put_marker(self._store, outcome)
 
-    def transcript(self) -> Transcript:
-        """The transcript of the outcome that was given last. It is kept here no longer: it may be large."""
+    def transcript(self) -> TranscriptFiles:
+        """The transcript of the outcome that was given last. Its files are kept here no longer."""
         found, self._transcript = self._transcript, None
         if found is None:
             raise DocumentInvalid(f"run {self.record.run} has no transcript")
@@ -328,23 +304,23 @@ class Ledger:
 
     def warnings(self) -> tuple[str, ...]:
         """What the intake found wrong with the recording, once the plan is known."""
-        return self._answers.warnings()
+        return self._index.warnings()
 
     def refused(self) -> list[str]:
         """What was found in the store and not believed since this was last asked, in sentences."""
-        found, self._answers.refused = self._answers.refused, []
+        found, self._index.refused = self._index.refused, []
         return found
 
     def status(self) -> Status | None:
-        """What whoever leads the run says of it."""
+        """What the process that leads the run has reported last."""
         return stored_documents.valid(self._store, Status, self.keys.status)
 
     def put_status(self, status: Status) -> None:
-        """Say how far the run is."""
+        """Report how far the run is."""
         self._store.put(self.keys.status, status.encode())
 
     def _load(self) -> None:
-        self._answers.read()
+        self._index.read()
         self._read_language()
         self._evidence.clear()
         found = []
@@ -368,94 +344,17 @@ class Ledger:
             # Left there, every job would stumble over it.
             self._store.delete(self.keys.language)
         self._language_open = self._language is None
-        if self._language_open and (heard := self._answers.language()):
+        if self._language_open and (found := self._index.language()):
             # It was frozen once: the chunks that are done were transcribed in it.
-            self.pin_language(heard)
+            self.freeze_language(found)
         for entry in self._store.list(self.keys.language_notes):
             span = parse_note(entry.key)
-            if span is not None and span not in self._notes:
-                note = stored_documents.valid(self._store, Language, entry.key)
-                if note and note.span == span:
-                    self._notes[span] = note
+            if span is not None and span not in self._candidates:
+                candidate = stored_documents.valid(self._store, Language, entry.key)
+                if candidate and candidate.span == span:
+                    self._candidates[span] = candidate
 
     def _restore_language(self) -> None:
         """Put the run's language again where its object is gone or another: the next job would decide it once more."""
         if self._language and stored_documents.valid(self._store, Language, self.keys.language) != self._language:
             self._store.put(self.keys.language, self._language.encode())
-
-    def _write_transcript(self, lost: Sequence[int]) -> Transcript:
-        """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
-        # Once more: an attempt that was given up for lost may have answered meanwhile.
-        self._answers.read_results()
-        plan = self._answers.plan
-        if plan is None:
-            raise PlanMismatch(f"run {self.record.run} has no plan to merge by")
-        winners: list[Winner] = []
-        transcript = merge(plan, self.record, self._winning(winners))
-        missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
-        if gone := sorted(set(missing) - set(lost)):
-            raise PlanMismatch(
-                f"run {self.record.run} has no results of chunks {', '.join(map(str, gone[:10]))} any more",
-                "see who else writes to the store; the same command again transcribes them again",
-            )
-        before = stored_transcript.stored(self._store, self.record) if missing else None
-        if before and before.gaps_ms < transcript.gaps_ms:
-            return before
-        outputs: dict[Format, str] = {}
-        for extension, text in every_format(transcript):
-            data = text.encode()
-            self._store.put(self.keys.transcript(extension), data)
-            outputs[extension] = sha256_hex(data)
-            reach(f"run.transcript.{extension}")
-        final = Final(
-            run=self.record.run,
-            verdict=transcript.status,
-            winners=tuple(winners),
-            lost=tuple(missing),
-            outputs=outputs,
-        )
-        self._store.put(self.keys.final, final.encode())
-        return transcript
-
-    def _winning(self, winners: list[Winner]) -> Iterator[ChunkResult]:
-        for winner, result in self._answers.winning():
-            winners.append(winner)
-            yield result
-
-    def _report(self, verdict: Verdict, elapsed_s: float) -> Report:
-        failed: dict[int | None, list[Evidence]] = {}
-        for item in self._evidence.values():
-            failed.setdefault(item.span, []).append(item)
-        spans = tuple(self._span_report(span, failed.get(span, ())) for span in sorted(self._answers.tasks))
-        compute_s = sum(span.fetch_s + span.load_s + span.transcribe_s for span in spans)
-        audio_s = sum(span.audio_s for span in spans)
-        return Report(
-            run=self.record.run,
-            verdict=verdict,
-            elapsed_s=round(elapsed_s, 3),
-            audio_s=round(audio_s, 3),
-            speech_s=round(sum(span.speech_s for span in spans), 3),
-            compute_s=round(compute_s, 3),
-            realtime_factor=round(audio_s / compute_s, 2) if compute_s else 0.0,
-            spans=spans,
-        )
-
-    def _span_report(self, span: int, failures: Sequence[Evidence]) -> SpanReport:
-        winner, spent = self._answers.answer(span) or (None, None)
-        return SpanReport(
-            span=span,
-            attempts=max([winner.attempt if winner else 0, *(item.attempt for item in failures)]),
-            failures=tuple(item.failure for item in failures),
-            audio_s=self._answers.audio_ms(span) / 1000,
-            speech_s=spent.speech_ms / 1000 if spent else 0.0,
-            fetch_s=spent.usage.fetch_ms / 1000 if spent else 0.0,
-            load_s=spent.usage.load_ms / 1000 if spent else 0.0,
-            transcribe_s=spent.usage.transcribe_ms / 1000 if spent else 0.0,
-        )
-
-
-def _summary(written: Transcript) -> str:
-    if written.status == "complete":
-        return "transcribed"
-    count = sum(1 for chunk in written.chunks if chunk.quality == "lost")
-    return f"{count} chunk{'s' if count > 1 else ''} without a result: marked as gaps"

@@ -1,6 +1,6 @@
-"""A run's tasks and what answers them: reads both, validates them once, and says which result counts.
+"""A run's tasks and their results: reads both, validates them once, and knows which result counts.
 
-Touches: the store. What is remembered between two looks is only what was read there and can be read again. A task that
+Touches: the store. What is remembered between two ticks is only what was read there and can be read again. A task that
 no intake of this run can have written, or that the plan does not have, is removed and its chunk cut again.
 """
 
@@ -25,11 +25,11 @@ class _Task:
 
     task: ChunkTask
     digests: dict[int, str] = field(default_factory=dict)
-    """Of the objects whose results count, by rung."""
+    """Of the objects whose results count, by degradation level."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
+class ResultFigures:
     """What is needed of a winner later; it may be megabytes and is not read again for it."""
 
     speech_ms: int
@@ -46,7 +46,7 @@ class ResultGone(Exception):
         self.key = key
 
 
-class Answers:
+class ResultIndex:
     """The spans of one run: which there are, and which have a valid result."""
 
     def __init__(self, store: Store, record: RunRecord, *, keep_audio: bool) -> None:
@@ -57,7 +57,7 @@ class Answers:
         self._keep_audio = keep_audio
         self._tasks: dict[int, _Task] = {}
         self._winners: dict[int, ResultKey] = {}
-        self._spent: dict[int, Spent] = {}
+        self._figures: dict[int, ResultFigures] = {}
         self._invalid: dict[str, str] = {}
         self.plan: Plan | None = None
         """The run's plan, once the tasks are exactly its spans."""
@@ -97,23 +97,23 @@ class Answers:
         """Length of the span's audio."""
         return self._tasks[span].task.audio_ms
 
-    def digest(self, span: int, rung: int = 0) -> str:
+    def digest(self, span: int, level: int = 0) -> str:
         """Digest of the span's task as it was read or written: what its job must find."""
-        return self._tasks[span].digests[rung]
+        return self._tasks[span].digests[level]
 
-    def answer(self, span: int) -> tuple[ResultKey, Spent] | None:
+    def winner(self, span: int) -> tuple[ResultKey, ResultFigures] | None:
         """The result that counts and what it took; None where there is none."""
-        return (self._winners[span], self._spent[span]) if span in self._winners else None
+        return (self._winners[span], self._figures[span]) if span in self._winners else None
 
     def language(self) -> Language | None:
-        """The language that the results there are were transcribed in; None where none of them tells."""
-        for span in sorted(self._spent):
-            spent = self._spent[span]
-            if spent.language is not None:
+        """The language that the results there are were transcribed in; None where none of them has one."""
+        for span in sorted(self._figures):
+            figures = self._figures[span]
+            if figures.language is not None:
                 return Language(
-                    language=spent.language,
-                    probability=spent.language_probability,
-                    speech_ms=spent.speech_ms,
+                    language=figures.language,
+                    probability=figures.language_probability,
+                    speech_ms=figures.speech_ms,
                     span=span,
                 )
         return None
@@ -143,7 +143,7 @@ class Answers:
             if found.span not in self._tasks or found.rung not in self._tasks[found.span].digests:
                 self._read_task(found)
         for span in self._tasks.keys() - {found.span for found in listed if not found.rung}:
-            self._forget(span)
+            self._drop_span(span)
         self.plan = plan if plan and self._is_all(plan) else None
         if plan and not self.plan:
             self._drop_plan()
@@ -182,7 +182,7 @@ class Answers:
             self._invalid[key.key] = error.summary
             return
         self._winners[key.span] = key
-        self._spent[key.span] = Spent(
+        self._figures[key.span] = ResultFigures(
             speech_ms=result.speech_ms,
             language=result.language,
             language_probability=result.language_probability,
@@ -197,29 +197,29 @@ class Answers:
             return
         self._drop_plan()
         # The task last: without it nobody knows that its audio is to be written again.
-        degraded = [self._keys.task(span, rung) for rung in self._tasks[span].digests if rung]
+        degraded = [self._keys.task(span, level) for level in self._tasks[span].digests if level]
         for key in (*degraded, self._keys.audio(span)):
             self._store.delete(key)
         self._store.delete(self._keys.task(span))
-        self._forget(span)
+        self._drop_span(span)
         self.removed |= {span}
 
-    def judged(self, view: JobView) -> JobView:
-        """A job that left an invalid result failed for that."""
+    def with_result(self, view: JobView) -> JobView:
+        """The job as its result has it: one that left an invalid result failed for that."""
         if view.phase != "ended" or view.span is None or view.span in self._winners:
             return view
         prefix = f"{self._keys.results_of(view.span)}a{view.attempt}-"
         reason = next((why for key, why in self._invalid.items() if key.startswith(prefix)), None)
         return replace(view, diagnosis=failures.invalid_result(reason)) if reason else view
 
-    def degraded(self, span: int, rung: int) -> str:
-        """Key of the span's task with options *rung* steps cheaper, which is put where it is not there yet."""
-        key = self._keys.task(span, rung)
+    def degraded_task(self, span: int, level: int) -> str:
+        """Key of the span's task with options *level* steps cheaper, which is put where it is not there yet."""
+        key = self._keys.task(span, level)
         known = self._tasks[span]
-        if rung not in known.digests:
-            raw = tasks.degraded_task(known.task, rung).encode()
+        if level not in known.digests:
+            raw = tasks.degraded_task(known.task, level).encode()
             self._store.put(key, raw)
-            known.digests[rung] = sha256_hex(raw)
+            known.digests[level] = sha256_hex(raw)
         return key
 
     def winning(self) -> Iterator[tuple[Winner, ChunkResult]]:
@@ -232,10 +232,14 @@ class Answers:
                 result, data = self._result(self._winners[span])
             except (ObjectMissing, DocumentInvalid) as error:
                 key = self._winners.pop(span)
-                del self._spent[span]
+                del self._figures[span]
                 self._invalid[key.key] = error.summary
                 raise ResultGone(key, error.summary) from error
-            yield Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data)), result
+            winner = Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data))
+            found = (winner, result)
+            # Whoever takes it decides how long it is kept: here it would be while the next one is read.
+            del data, result
+            yield found
 
     def _read_task(self, found: TaskKey) -> bool:
         """Remember a task that is in the store and belongs to the run; one that does not is removed."""
@@ -274,8 +278,8 @@ class Answers:
         self._store.delete(self._keys.plan)
         self.plan = None
 
-    def _forget(self, span: int) -> None:
-        for kept in (self._tasks, self._winners, self._spent):
+    def _drop_span(self, span: int) -> None:
+        for kept in (self._tasks, self._winners, self._figures):
             kept.pop(span, None)
 
     def _drop_uncut(self) -> None:

@@ -1,26 +1,16 @@
-"""The transcript: results in chunk time → one document in media time.
+"""The transcript: results in chunk time → segments in media time, and all that is known about them.
 
-Touches: nothing. The only room that knows offsets and seams. A pure function of plan and winning results: the same
-winners give the same transcript, to the byte.
-
-At a forced cut both neighbours heard two seconds beyond it. They are joined at an anchor, a word both heard at the
-same moment; where there is none, each word goes to the side its middle lies on, and one word that both sides kept,
-or both left to the other, is put right.
+Touches: nothing. Only this and ``seams`` know offsets. A pure function of plan and winning results: the same winners
+give the same transcript, to the byte. Results come one at a time, and no more than two neighbours are held.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Literal
 
-from chunk_job.contract import (
-    ChunkResult,
-    Segment,
-    Word,
-)
+from chunk_job.contract import ChunkResult, Segment, Word
 from controller.domain.documents import RunRecord
 from controller.domain.plan import Plan, Span
 from controller.errors import PlanMismatch
@@ -32,240 +22,148 @@ from controller.transcript.model import (
     ModelInfo,
     SourceInfo,
     Transcript,
+    TranscriptSummary,
     cleaned_segments,
     control_characters_removed,
 )
-
-_ANCHOR_MS = 500
-"""Two hearings of one word differ by less than this."""
-_ANCHOR_WORDS = 100
-"""So many words a side may be anchors: more than are ever said in an overlap of four seconds."""
-_NEIGHBOUR_MS = 350
+from controller.transcript.seams import Part, join
 
 _LAST_SEEK = 1 << 53
 
 
-class _Timed(NamedTuple):
-    """A word of one side of a seam: its segment there, the word in chunk time, and how far that is from media time."""
+class Merge:
+    """One transcript in the making: its segments while they are read, and its summary when all were."""
 
-    segment: int
-    word: Word
-    shift_ms: int
+    def __init__(self, plan: Plan, record: RunRecord, spans: Collection[int]) -> None:
+        """*spans*: those that have a result; all others of the plan become gaps.
 
-    @property
-    def start_ms(self) -> int:
-        return self.word["start_ms"] + self.shift_ms
+        Raises :class:`PlanMismatch` for spans the plan does not have.
+        """
+        answered = frozenset(spans)
+        if extra := answered - {span.index for span in plan.spans}:
+            raise PlanMismatch(f"run {plan.run} has results for spans {sorted(extra)} that its plan does not have")
+        self._plan = plan
+        self._record = record
+        self._lost = [span for span in plan.spans if span.index not in answered]
+        self.duration_ms = plan.duration_ms + plan.offset_ms
+        self.gaps = tuple(
+            Gap(start_ms=span.start_ms + plan.offset_ms, end_ms=span.end_ms + plan.offset_ms) for span in self._lost
+        )
+        self._qualities: dict[int, Literal["ok", "empty", "silent"]] = {}
+        self._digests: set[str] = set()
+        self._languages: set[str] = set()
+        self._most_speech_ms = -1
+        self._language: str | None = None
+        self._language_probability = 0.0
+        self._at_ms = 0
+        self._count = 0
+        self._removed = 0
 
-    @property
-    def end_ms(self) -> int:
-        return self.word["end_ms"] + self.shift_ms
+    def segments(self, results: Iterable[ChunkResult]) -> Iterator[tuple[Segment, ...]]:
+        """The segments of one span after the other, in media time. *results* are those of all spans, in order."""
+        left: Part | None = None
+        for result in results:
+            right = self._take(result)
+            # Let go here: the next one is read while this frame waits.
+            del result
+            if left is not None:
+                if left.span.cut == "forced" and right.span.index == left.span.index + 1:
+                    join(left, right, left.span.end_ms + self._plan.offset_ms)
+                yield self._placed(left)
+            left = right
+        if left is not None:
+            yield self._placed(left)
 
-    @property
-    def middle(self) -> float:
-        return (self.start_ms + self.end_ms) / 2
+    def summary(self) -> TranscriptSummary:
+        """All but the words, when all segments were read.
 
-    @property
-    def probability(self) -> float:
-        return self.word["probability"]
+        Raises :class:`PlanMismatch` for results of different models.
+        """
+        if len(self._digests) > 1:
+            raise PlanMismatch(
+                f"run {self._plan.run} has results of {len(self._digests)} different models",
+                "the model changed while the run was going on: start it anew with --force",
+            )
+        record = self._record
+        return TranscriptSummary(
+            language=self._language or record.options.language,
+            language_probability=self._language_probability,
+            duration_ms=self.duration_ms,
+            success=not self._lost,
+            status="partial" if self._lost else "complete",
+            source=SourceInfo(
+                name=cleaned(record.name)[0] or "recording", identity=record.identity, audio_track=record.audio_track
+            ),
+            model=ModelInfo(name=record.options.model, digest=next(iter(self._digests), None)),
+            options=record.options,
+            chunks=tuple(map(self._chunk, self._plan.spans)),
+            gaps=self.gaps,
+            warnings=tuple(self._warnings()),
+        )
 
+    def _take(self, result: ChunkResult) -> Part:
+        """Remember what the summary needs of a result; its segments."""
+        span = self._plan.spans[result.span]
+        self._qualities[result.span] = result.quality
+        self._digests.add(result.engine.model_digest)
+        if result.language:
+            self._languages.add(result.language)
+        # Of equals the first.
+        if result.speech_ms > self._most_speech_ms:
+            self._most_speech_ms = result.speech_ms
+            self._language, self._language_probability = result.language, result.language_probability
+        return Part(span, result.segments, span.audio_start_ms + self._plan.offset_ms)
 
-@dataclass
-class _Part:
-    """A span's segments, still in chunk time: they are copied once, at the end."""
+    def _warnings(self) -> Iterator[str]:
+        """What may be wrong with a transcript: the intake's warnings first, as many as a document holds."""
+        for warning in self._plan.warnings[:MOST_WARNINGS]:
+            yield cleaned(warning)[0]
+        if len(self._languages) > 1:
+            yield f"chunks were transcribed in different languages: {', '.join(sorted(self._languages))}"
+        if self._removed:
+            yield control_characters_removed(self._removed)
 
-    span: Span
-    segments: tuple[Segment, ...]
-    shift_ms: int
-    """From chunk time to media time."""
+    def _chunk(self, span: Span) -> Chunk:
+        return Chunk(
+            start_ms=span.start_ms + self._plan.offset_ms,
+            end_ms=span.end_ms + self._plan.offset_ms,
+            cut=span.cut,
+            quality=self._qualities.get(span.index, "lost"),
+        )
+
+    def _placed(self, part: Part) -> tuple[Segment, ...]:
+        """Its segments in media time, numbered on, inside the media, none beginning before the one ahead has ended."""
+        placed: list[Segment] = []
+        shift, end_ms = part.shift_ms, self.duration_ms
+        for segment in part.segments:
+            start = min(max(segment.start_ms + shift, self._at_ms), end_ms)
+            words, word_at = _placed_words(segment.words, shift, start, end_ms)
+            self._at_ms = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
+            changes = {
+                "id": self._count,
+                "seek": min(segment.seek + shift // 10, _LAST_SEEK),
+                "start_ms": start,
+                "end_ms": self._at_ms,
+                "words": words,
+            }
+            self._count += 1
+            placed.append(segment.model_copy(update=changes))
+        segments, removed = cleaned_segments(placed)
+        self._removed += removed
+        return segments
 
 
 def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Transcript:
-    """Join the winning *results*; spans without one become gaps.
+    """The whole transcript in memory, of results that all are, in any order.
 
     Raises :class:`PlanMismatch` for results of different models or of spans the plan does not have.
     """
     by_span = {result.span: result for result in results}
-    if extra := by_span.keys() - {span.index for span in plan.spans}:
-        raise PlanMismatch(f"run {plan.run} has results for spans {sorted(extra)} that its plan does not have")
-    digests = {result.engine.model_digest for result in by_span.values()}
-    if len(digests) > 1:
-        raise PlanMismatch(
-            f"run {plan.run} has results of {len(digests)} different models",
-            "the model changed while the run was going on: start it anew with --force",
-        )
-    parts = [
-        _Part(span, by_span[span.index].segments, span.audio_start_ms + plan.offset_ms)
-        for span in plan.spans
-        if span.index in by_span
-    ]
-    for left, right in itertools.pairwise(parts):
-        if left.span.cut == "forced" and right.span.index == left.span.index + 1:
-            _join(left, right, left.span.end_ms + plan.offset_ms)
-    segments, removed = cleaned_segments(_placed(parts, plan.duration_ms + plan.offset_ms))
-    speaking = max(by_span.values(), key=lambda result: (result.speech_ms, -result.span), default=None)
-    lost = [span for span in plan.spans if span.index not in by_span]
+    made = Merge(plan, record, by_span.keys())
+    segments = tuple(itertools.chain.from_iterable(made.segments(by_span[span] for span in sorted(by_span))))
     return Transcript(
-        text="".join(segment.text for segment in segments).strip(),
-        segments=segments,
-        language=(speaking and speaking.language) or record.options.language,
-        language_probability=speaking.language_probability if speaking else 0.0,
-        duration_ms=plan.duration_ms + plan.offset_ms,
-        success=not lost,
-        status="partial" if lost else "complete",
-        source=SourceInfo(
-            name=cleaned(record.name)[0] or "recording", identity=record.identity, audio_track=record.audio_track
-        ),
-        model=ModelInfo(name=record.options.model, digest=next(iter(digests), None)),
-        options=record.options,
-        chunks=tuple(_chunk(span, by_span.get(span.index), plan.offset_ms) for span in plan.spans),
-        gaps=tuple(Gap(start_ms=span.start_ms + plan.offset_ms, end_ms=span.end_ms + plan.offset_ms) for span in lost),
-        warnings=tuple(_warnings(plan, by_span.values(), removed)),
+        text="".join(segment.text for segment in segments).strip(), segments=segments, **dict(made.summary())
     )
-
-
-def _warnings(plan: Plan, results: Iterable[ChunkResult], removed: int) -> Iterator[str]:
-    """What may be wrong with a transcript: the intake's warnings first, as many as a document holds."""
-    for warning in plan.warnings[:MOST_WARNINGS]:
-        yield cleaned(warning)[0]
-    languages = sorted({result.language for result in results if result.language})
-    if len(languages) > 1:
-        yield f"chunks were transcribed in different languages: {', '.join(languages)}"
-    if removed:
-        yield control_characters_removed(removed)
-
-
-def _chunk(span: Span, result: ChunkResult | None, offset_ms: int) -> Chunk:
-    return Chunk(
-        start_ms=span.start_ms + offset_ms,
-        end_ms=span.end_ms + offset_ms,
-        cut=span.cut,
-        quality=result.quality if result else "lost",
-    )
-
-
-def _join(left: _Part, right: _Part, cut_ms: int) -> None:
-    """Trim both sides of a forced cut so that every word in the overlap is there once."""
-    ours, theirs = _words(left), _words(right)
-    keep_left, keep_right = _split(ours, theirs, cut_ms)
-    _keep(left, ours, keep_left, cut_ms, before=True)
-    _keep(right, theirs, keep_right, cut_ms, before=False)
-
-
-def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[set[int], set[int]]:
-    """Which words of each side stay, by their places in the lists."""
-    anchor = _anchor(ours, theirs, cut_ms)
-    if anchor is not None:
-        return set(range(anchor[0] + 1)), set(range(anchor[1] + 1, len(theirs)))
-    keep_left = {i for i, timed in enumerate(ours) if timed.middle < cut_ms}
-    keep_right = {j for j, timed in enumerate(theirs) if timed.middle >= cut_ms}
-    last = max(keep_left, default=-1)
-    first = min(keep_right, default=len(theirs))
-    if last >= 0 and first < len(theirs) and _same_moment(ours[last], theirs[first]):
-        if ours[last].probability >= theirs[first].probability:
-            keep_right.discard(first)
-        else:
-            keep_left.discard(last)
-    elif last + 1 < len(ours) and first > 0 and _same_moment(ours[last + 1], theirs[first - 1]):
-        if ours[last + 1].probability >= theirs[first - 1].probability:
-            keep_left.add(last + 1)
-        else:
-            keep_right.add(first - 1)
-    return keep_left, keep_right
-
-
-def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[int, int] | None:
-    """The pair of equal words at the same moment, in the longest common run, nearest to the cut."""
-    heard = [(j, theirs[j].middle, _normal(theirs[j].word)) for j in _nearest(theirs, cut_ms)]
-    pairs = {
-        (i, j)
-        for i in _nearest(ours, cut_ms)
-        if (word := _normal(ours[i].word))
-        for j, middle, other in heard
-        if word == other and abs(ours[i].middle - middle) <= _ANCHOR_MS
-    }
-    if not pairs:
-        return None
-
-    def run_length(pair: tuple[int, int]) -> int:
-        begin, end = pair, pair
-        while (begin[0] - 1, begin[1] - 1) in pairs:
-            begin = (begin[0] - 1, begin[1] - 1)
-        while (end[0] + 1, end[1] + 1) in pairs:
-            end = (end[0] + 1, end[1] + 1)
-        return end[0] - begin[0]
-
-    def distance(pair: tuple[int, int]) -> float:
-        return abs((ours[pair[0]].middle + theirs[pair[1]].middle) / 2 - cut_ms)
-
-    return min(pairs, key=lambda pair: (-run_length(pair), distance(pair), pair))
-
-
-def _nearest(words: Sequence[_Timed], cut_ms: int) -> list[int]:
-    """The places of the words around the cut: no others were heard twice, and comparing all with all takes minutes."""
-    return heapq.nsmallest(_ANCHOR_WORDS, range(len(words)), key=lambda place: abs(words[place].middle - cut_ms))
-
-
-def _same_moment(a: _Timed, b: _Timed) -> bool:
-    """Whether two unequal words are two hearings of one sound."""
-    shared = min(a.end_ms, b.end_ms) - max(a.start_ms, b.start_ms)
-    shorter = min(a.end_ms - a.start_ms, b.end_ms - b.start_ms)
-    return abs(a.middle - b.middle) <= _NEIGHBOUR_MS and shared * 2 > shorter
-
-
-def _words(part: _Part) -> list[_Timed]:
-    return [_Timed(index, word, part.shift_ms) for index, segment in enumerate(part.segments) for word in segment.words]
-
-
-def _keep(part: _Part, words: Sequence[_Timed], keep: set[int], cut_ms: int, *, before: bool) -> None:
-    """Rebuild the segments that lost words; a segment without word times goes where its middle lies."""
-    staying: dict[int, list[Word]] = {}
-    for place, timed in enumerate(words):
-        if place in keep:
-            staying.setdefault(timed.segment, []).append(timed.word)
-    kept = []
-    for index, segment in enumerate(part.segments):
-        if not segment.words:
-            if ((segment.start_ms + segment.end_ms) / 2 + part.shift_ms < cut_ms) == before:
-                kept.append(segment)
-        elif index in staying:
-            kept.append(_trimmed(segment, staying[index]))
-    part.segments = tuple(kept)
-
-
-def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
-    if len(words) == len(segment.words):
-        return segment
-    return segment.model_copy(
-        update={
-            "text": "".join(word["word"] for word in words),
-            "start_ms": words[0]["start_ms"],
-            "end_ms": max(word["end_ms"] for word in words),
-            "words": tuple(words),
-            # The tokens of half a segment are not known without the tokenizer.
-            "tokens": (),
-        }
-    )
-
-
-def _placed(parts: Sequence[_Part], end_ms: int) -> tuple[Segment, ...]:
-    """All segments in media time, renumbered, inside the media, none beginning before the one ahead of it has ended."""
-    placed: list[Segment] = []
-    at = 0
-    for part in parts:
-        shift = part.shift_ms
-        for segment in part.segments:
-            start = min(max(segment.start_ms + shift, at), end_ms)
-            words, word_at = _placed_words(segment.words, shift, start, end_ms)
-            at = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
-            changes = {
-                "id": len(placed),
-                "seek": min(segment.seek + shift // 10, _LAST_SEEK),
-                "start_ms": start,
-                "end_ms": at,
-                "words": words,
-            }
-            placed.append(segment.model_copy(update=changes))
-    return tuple(placed)
 
 
 def _placed_words(words: Sequence[Word], shift_ms: int, start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:
@@ -281,8 +179,3 @@ def _placed_words(words: Sequence[Word], shift_ms: int, start_ms: int, end_ms: i
         placed.append({"word": word["word"], "start_ms": begin, "end_ms": end, "probability": word["probability"]})
         at = end
     return tuple(placed), at
-
-
-def _normal(word: Word) -> str:
-    """A word as two hearings of it agree: case and punctuation aside."""
-    return "".join(character for character in word["word"].casefold() if character.isalnum())

@@ -6,7 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter, itemgetter
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -55,12 +55,10 @@ class Gap(Document):
     end_ms: Seconds = Field(alias="end")
 
 
-class Transcript(Document):
-    """A superset of Whisper's JSON. Times are absolute, ordered, inside the media."""
+class TranscriptSummary(Document):
+    """All of a transcript but its words: small, whatever the length of the recording."""
 
-    max_bytes: ClassVar[int] = 1 << 30
-    text: str
-    segments: tuple[Segment, ...] = Field(max_length=100_000_000)
+    max_bytes: ClassVar[int] = 64 << 20
     language: LanguageCode | None
     """None: nobody speaks."""
     schema_: Literal["stenofleet.transcript/1"] = Field(default="stenofleet.transcript/1", alias="schema")
@@ -92,32 +90,6 @@ class Transcript(Document):
             raise ValueError("the chunks do not end where the recording does")
         return self
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """The transcript in *data*, its text cleaned like that of a new one.
-
-        Raises :class:`DocumentInvalid`, also where its times run backwards or leave the recording.
-        """
-        found = super().decode(data)
-        at = 0
-        for segment in found.segments:
-            if segment.start_ms < at or not segment.inside(found.duration_ms):
-                raise DocumentInvalid(f"Transcript: segment {segment.id} is not behind the one before it")
-            at = segment.start_ms
-        segments, removed = cleaned_segments(found.segments)
-        if segments == found.segments:
-            return found
-        return found.model_copy(
-            update={
-                "segments": segments,
-                "text": cleaned(found.text)[0],
-                "warnings": (
-                    *found.warnings[:MOST_WARNINGS],
-                    *([control_characters_removed(removed)] if removed else []),
-                ),
-            }
-        )
-
     @property
     def gaps_ms(self) -> int:
         """How much of the recording has no transcript."""
@@ -128,10 +100,50 @@ class Transcript(Document):
         source = (self.source.identity, self.source.audio_track)
         return source == (record.identity, record.audio_track) and _same_words(self.options, record.options)
 
-    def same_run(self, other: Transcript) -> bool:
+    def same_run(self, other: TranscriptSummary) -> bool:
         """Whether both transcribe the same content with the same options."""
         source, theirs = ((one.source.identity, one.source.audio_track) for one in (self, other))
         return source == theirs and _same_words(self.options, other.options)
+
+
+class _Words(Document):
+    """What was said."""
+
+    text: str
+    """All segments, joined, without white space at either end."""
+    segments: tuple[Segment, ...] = Field(max_length=100_000_000)
+
+
+# A document's fields are in the order of its bases from the last to the first: the words stand first, as in Whisper's.
+class Transcript(TranscriptSummary, _Words):
+    """A superset of Whisper's JSON. Times are absolute, ordered, inside the media."""
+
+    max_bytes: ClassVar[int] = 1 << 30
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The transcript in *data*, its segments cleaned like those of a new one, its text that of the segments.
+
+        Raises :class:`DocumentInvalid`, also where its times run backwards or leave the recording.
+        """
+        found = super().decode(data)
+        check_order(found.segments, found.duration_ms)
+        segments, removed = cleaned_segments(found.segments)
+        text = "".join(segment.text for segment in segments).strip()
+        if segments == found.segments and text == found.text:
+            return found
+        notes = [control_characters_removed(removed)] if removed else []
+        return found.model_copy(
+            update={
+                "segments": segments,
+                "text": text,
+                "warnings": (*found.warnings[:MOST_WARNINGS], *notes) if notes else found.warnings,
+            }
+        )
+
+    def summary(self) -> TranscriptSummary:
+        """The same without its words."""
+        return TranscriptSummary.model_validate({name: getattr(self, name) for name in TranscriptSummary.model_fields})
 
 
 def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
@@ -143,6 +155,19 @@ def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
 def longest_transcript_bytes(duration_ms: int) -> int:
     """How long the JSON of a recording of *duration_ms* can be; an hour of dense speech is 3 MB."""
     return min(Transcript.max_bytes, (4 << 20) + (8 << 10) * duration_ms // 1000)
+
+
+def check_order(segments: Iterable[Segment], end_ms: int, *, after_ms: int = 0) -> int:
+    """Where the last of *segments* begins; they follow one that begins at *after_ms*.
+
+    Raises :class:`DocumentInvalid` where times run backwards or go beyond *end_ms*.
+    """
+    at = after_ms
+    for segment in segments:
+        if segment.start_ms < at or not segment.inside(end_ms):
+            raise DocumentInvalid(f"Transcript: segment {segment.id} is not behind the one before it")
+        at = segment.start_ms
+    return at
 
 
 def cleaned_segments(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], int]:

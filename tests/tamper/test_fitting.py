@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -249,14 +249,14 @@ def test_no_more_of_a_transcript_is_read_than_its_recording_can_give(
         hours = fakes.plan(1000 * 3_600_000)
         scene.lay(whole | {KEYS.plan: hours.encode()})
     asked: list[int] = []
-    get = type(scene.store).get
+    opened = type(scene.store).open
 
-    def count(store: Any, key: str, *, max_bytes: int = 1 << 30) -> bytes:
+    def count(store: Any, key: str, *, max_bytes: int = 1 << 40) -> BinaryIO:
         if key == KEYS.transcript("json"):
             asked.append(max_bytes)
-        return get(store, key, max_bytes=max_bytes)
+        return opened(store, key, max_bytes=max_bytes)
 
-    monkeypatch.setattr(type(scene.store), "get", count)
+    monkeypatch.setattr(type(scene.store), "open", count)
     scene.command()
     longest = longest_transcript_bytes(longest_recording_ms(fakes.record().size_bytes))
     assert asked[0] == longest < 64 << 20

@@ -22,6 +22,7 @@ from controller.domain.documents import (
     Winner,
 )
 from controller.transcript.merge import merge
+from controller.transcript.model import TranscriptSummary
 from docs.schema import generate
 from tests import fakes
 
@@ -111,7 +112,7 @@ def test_every_document_is_published_and_nothing_else() -> None:
     names = {generate.name_of(document) for document in generate.DOCUMENTS}
     assert names == EXAMPLES.keys() == {path.stem for path in generate.FOLDER.glob("*.json")}
     carriers = {kind for kind in subclasses(Document) if "schema_" in kind.model_fields}
-    assert set(generate.DOCUMENTS) == carriers
+    assert set(generate.DOCUMENTS) == carriers - {TranscriptSummary}, "a part of the transcript"
 
 
 def subclasses(of: type[Document]) -> set[type[Document]]:

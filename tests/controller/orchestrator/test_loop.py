@@ -26,7 +26,7 @@ from controller.orchestrator import reconciler
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import drive
 from controller.runs import outputs
-from controller.transcript.model import Transcript
+from controller.runs.transcript_files import TranscriptFiles
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 
@@ -1083,7 +1083,7 @@ def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     closed: set[str] = set()
     write = outputs.write_outputs
 
-    def refuse(request: Request, transcript: Transcript) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def refuse(request: Request, transcript: TranscriptFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if request.run in closed:
             raise StoreUnavailable("the output bucket is away", "wait for it")
         return write(request, transcript)

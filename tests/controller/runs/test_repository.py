@@ -23,7 +23,7 @@ from controller.domain.jobs import JobView
 from controller.domain.keys import MARKERS, RunKeys
 from controller.errors import PlanMismatch
 from controller.runs import result_index
-from controller.runs.repository import Ledger
+from controller.runs.repository import RunRepository
 from tests import fakes
 from tests.fakes import JournalStore
 
@@ -38,10 +38,10 @@ def store(tmp_path: object, request: pytest.FixtureRequest) -> JournalStore:
     return JournalStore(request.getfixturevalue("tmp_path") / "store")
 
 
-def opened(store: JournalStore, record: RunRecord = RECORD, **wishes: bool) -> Ledger:
-    ledger = Ledger(store, record, fakes.request(record, **wishes))  # type: ignore[arg-type]
-    assert ledger.open() is None
-    return ledger
+def opened(store: JournalStore, record: RunRecord = RECORD, **wishes: bool) -> RunRepository:
+    repository = RunRepository(store, record, fakes.request(record, **wishes))  # type: ignore[arg-type]
+    assert repository.open() is None
+    return repository
 
 
 def put_tasks(store: JournalStore, *spans: int, record: RunRecord = RECORD, planned: bool = True) -> None:
@@ -81,9 +81,9 @@ def concluded(store: JournalStore, *, lost: tuple[int, ...] = ()) -> Outcome:
     put_tasks(store, 0, 1, 2)
     for span in {0, 1, 2} - set(lost):
         put_result(store, span)
-    ledger = opened(store)
-    ended = ledger.conclude(Finish(verdict="partial" if lost else "complete", lost=lost), elapsed_s=1)
-    ledger.mark(ended)
+    repository = opened(store)
+    ended = repository.conclude(Finish(verdict="partial" if lost else "complete", lost=lost), elapsed_s=1)
+    repository.mark(ended)
     return ended
 
 
@@ -135,11 +135,11 @@ def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalS
     assert round_of(store) != first
 
 
-def commanded(store: JournalStore, name: str) -> Ledger:
+def commanded(store: JournalStore, name: str) -> RunRepository:
     """Opened by a command that whoever started it starts again after a crash."""
-    ledger = Ledger(store, RECORD, fakes.request(RECORD), round_id=name)
-    ledger.open()
-    return ledger
+    repository = RunRepository(store, RECORD, fakes.request(RECORD), round_id=name)
+    repository.open()
+    return repository
 
 
 @pytest.mark.parametrize("first", ["", "another"])
@@ -148,11 +148,11 @@ def test_a_command_that_goes_on_with_the_round_of_another_is_asked_for_its_verdi
 ) -> None:
     commanded(store, first)
     begun = round_of(store)
-    ledger = commanded(store, "mine")
+    repository = commanded(store, "mine")
     assert round_of(store) == begun, "its budgets are those of the round that goes on"
     failed = outcome("failed").model_copy(update={"round": begun})
-    ledger.mark(failed)
-    assert Ledger(store, RECORD, fakes.request(RECORD), round_id="mine").open() == failed
+    repository.mark(failed)
+    assert RunRepository(store, RECORD, fakes.request(RECORD), round_id="mine").open() == failed
     commanded(store, first)
     assert round_of(store) != begun
 
@@ -177,37 +177,37 @@ def test_a_cancel_goes_before_the_round_that_it_was_not_meant_for_begins(store: 
 def test_a_complete_run_is_left_as_it_is(store: JournalStore) -> None:
     ended = concluded(store)
     before = len(store.journal)
-    assert Ledger(store, RECORD, fakes.request(RECORD)).open() == ended
+    assert RunRepository(store, RECORD, fakes.request(RECORD)).open() == ended
     assert len(store.journal) == before
 
 
 @pytest.mark.parametrize("verdict", MARKERS)
 def test_a_runs_last_object_tells_how_it_ended(store: JournalStore, verdict: str) -> None:
-    ledger = opened(store)
-    assert ledger.outcome() is None
-    ledger.mark(outcome(verdict))
-    assert ledger.outcome() == outcome(verdict)
+    repository = opened(store)
+    assert repository.outcome() is None
+    repository.mark(outcome(verdict))
+    assert repository.outcome() == outcome(verdict)
 
 
 def test_a_run_that_ends_takes_what_killed_writers_left(store: JournalStore) -> None:
-    ledger = opened(store)
+    repository = opened(store)
     left = [store.root / home / ".0011.tmp" for home in (KEYS.home, KEYS.work)]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half")
-    ledger.mark(outcome("complete"))
+    repository.mark(outcome("complete"))
     assert not [path for path in left if path.exists()]
 
 
 def test_only_failures_of_this_round_count_but_no_number_is_used_again(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
-    ledger = opened(store)
-    ledger.keep_evidence(Delete(view=view(0, 2), failure=CRASHED), now_ms=5)
-    ledger.keep_evidence(Delete(view=view(None, 3), failure=CRASHED), now_ms=6)
-    assert len(ledger.state(()).evidence) == 2
+    repository = opened(store)
+    repository.keep_evidence(Delete(view=view(0, 2), failure=CRASHED), now_ms=5)
+    repository.keep_evidence(Delete(view=view(None, 3), failure=CRASHED), now_ms=6)
+    assert len(repository.state(()).evidence) == 2
     again = opened(store).state(())
     assert [(item.span, item.attempt) for item in again.evidence] == [(0, 2), (None, 3)]
-    ledger.mark(outcome("failed"))
+    repository.mark(outcome("failed"))
     fresh = opened(store).state(())
     assert fresh.evidence == ()
     assert fresh.used_attempts == {0: 2, None: 3}
@@ -226,10 +226,10 @@ def test_a_run_is_as_its_objects_say(store: JournalStore) -> None:
 
 def test_without_a_plan_the_tasks_are_not_all(store: JournalStore) -> None:
     put_tasks(store, 0, planned=False)
-    ledger = opened(store)
-    assert not ledger.state(()).planned
+    repository = opened(store)
+    assert not repository.state(()).planned
     put_tasks(store, 0, 1)
-    state = ledger.refresh([view(None)], now_ms=NOW)
+    state = repository.refresh([view(None)], now_ms=NOW)
     assert (state.planned, sorted(state.tasks)) == (True, [0, 1])
 
 
@@ -252,19 +252,19 @@ def test_options_of_a_task_that_is_not_there_are_nobodys(store: JournalStore) ->
 
 def test_the_number_of_a_job_that_left_nothing_is_used_up(store: JournalStore) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
-    ledger.keep_evidence(Delete(view=view(0, attempt=1)), now_ms=0)
-    assert ledger.state(()).used_attempts == {0: 1}
+    repository = opened(store)
+    repository.keep_evidence(Delete(view=view(0, attempt=1)), now_ms=0)
+    assert repository.state(()).used_attempts == {0: 1}
 
 
 @pytest.mark.parametrize("first,second", [(1, 2), (2, 1)])
 def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first: int, second: int) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     put_result(store, 0, first, text=f" {first}")
-    ledger.refresh([view(0, first)], now_ms=NOW)
+    repository.refresh([view(0, first)], now_ms=NOW)
     put_result(store, 0, second, text=f" {second}")
-    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    repository.conclude(Finish(verdict="complete"), elapsed_s=1)
     assert store.get(KEYS.transcript("txt")) == b"1\n"
     assert b"/a1-u.json" in store.get(KEYS.final)
 
@@ -273,8 +273,8 @@ def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
     put_tasks(store, 0)
     put_result(store, 0, uid="b", text=" b")
     put_result(store, 0, uid="a", text=" a")
-    ledger = opened(store)
-    ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
+    repository = opened(store)
+    repository.conclude(Finish(verdict="complete"), elapsed_s=1)
     assert store.get(KEYS.transcript("txt")) == b"a\n"
 
 
@@ -292,9 +292,9 @@ def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
 )
 def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: JournalStore, data: bytes) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", data)
-    state = ledger.refresh([view(0, 1), view(0, 2)], now_ms=NOW)
+    state = repository.refresh([view(0, 1), view(0, 2)], now_ms=NOW)
     assert state.answered == frozenset()
     assert [job.diagnosis and job.diagnosis.failure for job in state.jobs] == [
         FailureClass.RESULT_INVALID,
@@ -302,7 +302,7 @@ def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: Journa
     ]
     assert store.stat(KEYS.audio(0)) is not None
     put_result(store, 0, 2)
-    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
+    assert repository.refresh([view(0, 2)], now_ms=NOW).answered == {0}
 
 
 def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,35 +324,35 @@ def test_foreign_objects_are_nobodys(store: JournalStore, key: str) -> None:
 
 def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
-    ledger = opened(store)
+    repository = opened(store)
     put_result(store, 0)
-    assert ledger.refresh([view(1)], now_ms=NOW).answered == frozenset()
-    assert ledger.refresh([view(0)], now_ms=NOW).answered == {0}
+    assert repository.refresh([view(1)], now_ms=NOW).answered == frozenset()
+    assert repository.refresh([view(0)], now_ms=NOW).answered == {0}
 
 
 def test_what_nobody_looks_for_is_looked_for_once_a_minute(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
-    ledger = opened(store)
-    ledger.refresh([view(1)], now_ms=NOW)
+    repository = opened(store)
+    repository.refresh([view(1)], now_ms=NOW)
     put_result(store, 0)
-    assert ledger.refresh([view(1)], now_ms=NOW + 59_999).answered == frozenset()
-    assert ledger.refresh([view(1)], now_ms=NOW + 60_000).answered == {0}
+    assert repository.refresh([view(1)], now_ms=NOW + 59_999).answered == frozenset()
+    assert repository.refresh([view(1)], now_ms=NOW + 60_000).answered == {0}
     put_result(store, 1)
-    assert ledger.refresh([], now_ms=NOW + 119_999).answered == {0}
-    assert ledger.refresh([], now_ms=NOW + 120_000).answered == {0, 1}
+    assert repository.refresh([], now_ms=NOW + 119_999).answered == {0}
+    assert repository.refresh([], now_ms=NOW + 120_000).answered == {0, 1}
 
 
 def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     record = fakes.record(language=None)
     put_tasks(store, 0, 1, record=record)
-    ledger = opened(store, record)
-    assert ledger.state(()).language_open
+    repository = opened(store, record)
+    assert repository.state(()).language_open
     heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
     store.put(KEYS.language_note(1), heard.encode())
-    state = ledger.refresh([view(1)], now_ms=NOW)
+    state = repository.refresh([view(1)], now_ms=NOW)
     assert (state.language_open, state.notes) == (True, {1: heard})
-    ledger.pin_language(heard)
-    assert not ledger.state(()).language_open
+    repository.freeze_language(heard)
+    assert not repository.state(()).language_open
     assert Language.decode(store.get(KEYS.language)) == heard
     assert not opened(store, record).state(()).language_open
 
@@ -383,30 +383,30 @@ class Counting(JournalStore):
 def test_while_a_file_is_cut_a_tick_asks_for_the_next_task_alone(tmp_path: Path) -> None:
     store = Counting(tmp_path)
     put_tasks(store, *range(50), planned=False)
-    ledger = opened(store)
+    repository = opened(store)
     cutting = replace(view(None), phase="running")
     store.asked.clear()
-    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 50
+    assert len(repository.refresh([cutting], now_ms=NOW).tasks) == 50
     assert (store.asked["list"], store.asked["get"]) == (0, 1)
     put_tasks(store, 50, 51, planned=False)
     store.asked.clear()
-    assert len(ledger.refresh([cutting], now_ms=NOW).tasks) == 52
+    assert len(repository.refresh([cutting], now_ms=NOW).tasks) == 52
     assert (store.asked["list"], store.asked["get"]) == (0, 3)
 
 
 def test_a_server_is_asked_for_new_tasks_once_a_second(tmp_path: Path) -> None:
     store = Counting(tmp_path)
     store.remote = True
-    ledger = opened(store)
+    repository = opened(store)
     cutting = replace(view(None), phase="running")
     for tick in range(20):
-        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+        repository.refresh([cutting], now_ms=NOW + 100 * tick)
     store.asked.clear()
     for tick in range(20, 40):
-        ledger.refresh([cutting], now_ms=NOW + 100 * tick)
+        repository.refresh([cutting], now_ms=NOW + 100 * tick)
     assert store.asked["get"] == 2
     put_tasks(store, 0)
-    assert ledger.refresh([replace(cutting, phase="ended")], now_ms=NOW + 4_001).planned
+    assert repository.refresh([replace(cutting, phase="ended")], now_ms=NOW + 4_001).planned
 
 
 @pytest.mark.parametrize("chunks", [3, 60])
@@ -435,77 +435,79 @@ def test_an_intakes_task_is_the_same_whatever_a_command_wants_besides(store: Jou
     job = opened(store).job(Submit(span=None, attempt=1))
     assert (job.span, job.task_sha256) == (None, sha256_hex(store.get(job.task_key)))
     record = fakes.record()
-    other = Ledger(store, record, fakes.request(record, tmp_path / "x", on_chunk_failure="gap", keep_chunks=True))
+    other = RunRepository(
+        store, record, fakes.request(record, tmp_path / "x", on_chunk_failure="gap", keep_chunks=True)
+    )
     assert other.open() is None
     assert other.job(Submit(span=None, attempt=1)) == job
     moved = fakes.request(record).model_copy(update={"source": other.request.source.model_copy(update={"mtime_ns": 7})})
-    again = Ledger(store, record, moved)
+    again = RunRepository(store, record, moved)
     assert again.open() is None
     assert again.job(Submit(span=None, attempt=1)).task_key != job.task_key
 
 
 def test_a_failure_that_is_kept_twice_counts_once(store: JournalStore) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     late = Delete(view=view(0), failure=failures.deadline(7))
     for _ in range(3):
-        ledger.keep_evidence(late, now_ms=1)
-    assert [item.attempt for item in ledger.state(()).evidence] == [1]
+        repository.keep_evidence(late, now_ms=1)
+    assert [item.attempt for item in repository.state(()).evidence] == [1]
 
 
 def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: JournalStore) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
     running = replace(view(0), phase="running")
-    ledger.keep_evidence(Delete(view=running, failure=failures.deadline(7)), now_ms=1)
-    state = ledger.state(())
+    repository.keep_evidence(Delete(view=running, failure=failures.deadline(7)), now_ms=1)
+    state = repository.state(())
     assert (state.answered, state.evidence) == (frozenset({0}), ())
 
 
 def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
     silent = replace(view(0), phase="running", lost=True)
-    assert ledger.refresh([replace(silent, lost=False)], now_ms=NOW).answered == frozenset()
-    assert ledger.refresh([silent], now_ms=NOW).answered == frozenset({0})
+    assert repository.refresh([replace(silent, lost=False)], now_ms=NOW).answered == frozenset()
+    assert repository.refresh([silent], now_ms=NOW).answered == frozenset({0})
 
 
 def test_a_job_whose_end_is_still_being_read_may_have_answered(store: JournalStore) -> None:
     put_tasks(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     put_result(store, 0)
     ending = replace(view(0), phase="ending", diagnosis=None)
-    assert ledger.refresh([ending], now_ms=NOW).answered == frozenset({0})
+    assert repository.refresh([ending], now_ms=NOW).answered == frozenset({0})
 
 
 def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)
-    ledger = opened(store, record)
-    job = ledger.job(Submit(span=0, attempt=2, rung=1))
+    repository = opened(store, record)
+    job = repository.job(Submit(span=0, attempt=2, rung=1))
     assert job.task_key == KEYS.task(0, 1)
     whole, less = ChunkTask.decode(store.get(KEYS.task(0))), ChunkTask.decode(store.get(job.task_key))
     assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
     answered = fakes.result(less, attempt=2)
     store.put(f"{KEYS.results_of(0)}a2-u.json", answered.encode())
-    assert ledger.refresh([view(0, 2)], now_ms=NOW).answered == {0}
+    assert repository.refresh([view(0, 2)], now_ms=NOW).answered == {0}
     assert opened(store, record).state(()).answered == {0}
 
 
 def test_a_degraded_task_is_written_once(store: JournalStore) -> None:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)
-    ledger = opened(store, record)
-    ledger.job(Submit(span=0, attempt=2, rung=1))
-    ledger.job(Submit(span=0, attempt=3, rung=1))
+    repository = opened(store, record)
+    repository.job(Submit(span=0, attempt=2, rung=1))
+    repository.job(Submit(span=0, attempt=3, rung=1))
     assert store.journal.count(f"put {KEYS.task(0, 1)}") == 1
 
 
 def test_evidence_holds_what_was_seen(store: JournalStore) -> None:
-    ledger = opened(store)
-    ledger.keep_evidence(Delete(view=view(3, 2), failure=CRASHED), now_ms=77)
+    repository = opened(store)
+    repository.keep_evidence(Delete(view=view(3, 2), failure=CRASHED), now_ms=77)
     key = KEYS.failure(3, 2, round_of(store))
     assert Evidence.decode(store.get(key)) == Evidence(
         run=fakes.RUN,
@@ -521,20 +523,20 @@ def test_evidence_holds_what_was_seen(store: JournalStore) -> None:
 
 
 def test_a_job_that_did_not_fail_leaves_no_evidence(store: JournalStore) -> None:
-    ledger = opened(store)
-    ledger.keep_evidence(Delete(view=view(0)), now_ms=1)
+    repository = opened(store)
+    repository.keep_evidence(Delete(view=view(0)), now_ms=1)
     assert list(store.list(KEYS.failures)) == []
 
 
 def test_the_next_intake_is_the_one_that_knows_what_was_removed(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
-    ledger = opened(store)
+    repository = opened(store)
     damaged = Diagnosis(failure=FailureClass.CHUNK_DAMAGED, summary="gone")
-    ledger.keep_evidence(Delete(view=view(1), failure=damaged), now_ms=1)
-    state = ledger.state(())
+    repository.keep_evidence(Delete(view=view(1), failure=damaged), now_ms=1)
+    state = repository.state(())
     assert (state.removed, sorted(state.tasks), state.planned) == (frozenset({1}), [0], False)
-    ledger.job(Submit(span=None, attempt=1))
-    assert ledger.state(()).removed == frozenset()
+    repository.job(Submit(span=None, attempt=1))
+    assert repository.state(()).removed == frozenset()
 
 
 # ---------------------------------------------------------------- what is written
@@ -543,19 +545,19 @@ def test_the_next_intake_is_the_one_that_knows_what_was_removed(store: JournalSt
 def test_a_result_that_came_late_is_merged_all_the_same(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     put_result(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     put_result(store, 1, text=" late")
-    ledger.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1)
+    repository.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1)
     assert store.get(KEYS.transcript("txt")) == b"said\nlate\n"
 
 
 def test_without_a_plan_nothing_is_merged(store: JournalStore) -> None:
     put_tasks(store, 0, planned=False)
     put_result(store, 0)
-    ledger = opened(store)
+    repository = opened(store)
     with pytest.raises(PlanMismatch, match="has no plan to merge by"):
-        ledger.conclude(Finish(verdict="complete"), elapsed_s=1)
-    assert ledger.outcome() is None
+        repository.conclude(Finish(verdict="complete"), elapsed_s=1)
+    assert repository.outcome() is None
 
 
 def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> None:
@@ -579,10 +581,10 @@ def test_an_outcome_says_what_happened(store: JournalStore, finish: Finish, summ
     put_tasks(store, 0, 1, 2)
     for span in {0, 1, 2} - set(finish.lost):
         put_result(store, span)
-    ledger = opened(store)
-    told = ledger.conclude(finish, elapsed_s=1)
+    repository = opened(store)
+    told = repository.conclude(finish, elapsed_s=1)
     assert (told.verdict, told.summary) == (finish.verdict, summary)
-    assert ledger.outcome() is None, "the marker is put by mark alone, after the outputs"
+    assert repository.outcome() is None, "the marker is put by mark alone, after the outputs"
 
 
 def test_the_same_winners_give_the_same_bytes_whoever_concludes(store: JournalStore) -> None:
@@ -591,8 +593,8 @@ def test_the_same_winners_give_the_same_bytes_whoever_concludes(store: JournalSt
     put_result(store, 1)
     written = []
     for elapsed_s in (1.0, 99.0):
-        ledger = opened(store)
-        ledger.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s)
+        repository = opened(store)
+        repository.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s)
         written.append({entry.key: store.get(entry.key) for entry in store.list(KEYS.home)})
     changed = {key for key in written[0] if written[0][key] != written[1][key]}
     assert changed == {KEYS.report}
@@ -605,17 +607,17 @@ def test_a_damaged_document_is_as_if_it_were_not_there(store: JournalStore, key:
     put_result(store, 1)
     opened(store)
     store.put(key, JobFailure(code=1, summary="", advice="").encode())
-    ledger = opened(store)
-    state = ledger.state(())
+    repository = opened(store)
+    state = repository.state(())
     assert state.evidence == ()
     assert state.planned is (key not in (KEYS.plan, KEYS.task(0)))
     assert state.answered == ({1} if key == KEYS.task(0) else {0, 1})
-    assert ledger.record == RECORD == RunRecord.decode(store.get(KEYS.record))
+    assert repository.record == RECORD == RunRecord.decode(store.get(KEYS.record))
 
 
 def test_options_that_change_nothing_for_a_rung_are_the_tasks_own(store: JournalStore) -> None:
     put_tasks(store, 0, record=fakes.record(compute_type="int8"))
-    ledger = opened(store, fakes.record(compute_type="int8"))
-    job = ledger.job(Submit(span=0, attempt=4, rung=3))
+    repository = opened(store, fakes.record(compute_type="int8"))
+    job = repository.job(Submit(span=0, attempt=4, rung=3))
     options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
     assert options == fakes.record(compute_type="int8").options

@@ -294,8 +294,3 @@ def test_the_same_winners_give_these_bytes(extension: Format) -> None:
 
 def test_there_are_five_formats() -> None:
     assert FORMATS.keys() == GOLDEN.keys()
-
-
-def test_all_formats_at_once_are_what_each_is_alone() -> None:
-    whole = transcript((1000, 2500, "a <b>"), (2500, 2500, "c --> d"), gaps=[(6000, 9000)])
-    assert dict(formats.every_format(whole)) == {extension: render(whole) for extension, render in FORMATS.items()}

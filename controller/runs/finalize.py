@@ -1,0 +1,130 @@
+"""Ends a run: merges its results, and writes the transcript, ``final.json``, the report and the run's last object.
+
+Touches: the store, temporary files. What is written follows from the results alone, so it may be done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from chunk_job.contract import ChunkResult
+from chunk_job.crashpoint import reach
+from chunk_job.store.base import Store
+from controller.domain.actions import Finish
+from controller.domain.documents import Evidence, Final, Outcome, RunRecord, Verdict, Winner
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Plan
+from controller.errors import PlanMismatch
+from controller.runs import stored_transcript
+from controller.runs.report import report
+from controller.runs.result_index import ResultIndex
+from controller.runs.transcript_files import TranscriptFiles, TranscriptWriter
+from controller.transcript.formats import FORMATS
+from controller.transcript.merge import Merge
+from controller.transcript.model import TranscriptSummary
+
+_LONGEST_LINE = 8_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalized:
+    """How a run has ended; its last object is not put yet."""
+
+    outcome: Outcome
+    transcript: TranscriptFiles | None
+    """None where it has failed."""
+
+
+class Finalizer:
+    """Ends one run in one round of attempts."""
+
+    def __init__(self, store: Store, record: RunRecord, index: ResultIndex, *, round_id: str) -> None:
+        self._store = store
+        self._record = record
+        self._index = index
+        self._keys = RunKeys(record.run)
+        self._round = round_id
+
+    def finalize(self, finish: Finish, evidence: Iterable[Evidence], *, elapsed_s: float) -> Finalized:
+        """Merge if there is something to merge, and write everything but the run's last object.
+
+        The verdict is the transcript's own. Raises :class:`ResultGone` where a result is not there any more, and
+        :class:`PlanMismatch` where the results do not belong together, or are fewer than when the run was decided.
+        """
+        verdict: Verdict = "failed"
+        summary, transcript = finish.summary, None
+        if finish.verdict in ("complete", "partial"):
+            transcript = self._write_transcript(finish.lost)
+            verdict, summary = transcript.summary.status, _summary(transcript.summary)
+        usage = report(self._index, verdict, evidence, run=self._record.run, elapsed_s=elapsed_s)
+        self._store.put(self._keys.report, usage.encode())
+        outcome = Outcome(
+            run=self._record.run,
+            verdict=verdict,
+            round=self._round,
+            summary=(summary or "failed")[:_LONGEST_LINE],
+            advice=finish.advice[:_LONGEST_LINE],
+            failure=finish.failure,
+        )
+        reach("run.concluded")
+        return Finalized(outcome=outcome, transcript=transcript)
+
+    def _write_transcript(self, lost: Sequence[int]) -> TranscriptFiles:
+        """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
+        # Once more: an attempt that was given up for lost may have answered meanwhile.
+        self._index.read_results()
+        plan = self._index.plan
+        if plan is None:
+            raise PlanMismatch(f"run {self._record.run} has no plan to merge by")
+        winners: list[Winner] = []
+        transcript = self._merge(plan, winners)
+        missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
+        if gone := sorted(set(missing) - set(lost)):
+            raise PlanMismatch(
+                f"run {self._record.run} has no results of chunks {', '.join(map(str, gone[:10]))} any more",
+                "see who else writes to the store; the same command again transcribes them again",
+            )
+        before = stored_transcript.stored(self._store, self._record) if missing else None
+        if before and before.summary.gaps_ms < transcript.summary.gaps_ms:
+            return before
+        for extension in FORMATS:
+            self._store.put_file(self._keys.transcript(extension), transcript.path(extension))
+            reach(f"run.transcript.{extension}")
+        final = Final(
+            run=self._record.run,
+            verdict=transcript.summary.status,
+            winners=tuple(winners),
+            lost=tuple(missing),
+            outputs=dict(transcript.sha256),
+        )
+        self._store.put(self._keys.final, final.encode())
+        return transcript
+
+    def _merge(self, plan: Plan, winners: list[Winner]) -> TranscriptFiles:
+        """Write the transcript of all results that count to temporary files; *winners* gets what they are."""
+        merge = Merge(plan, self._record, self._index.answered)
+        with TranscriptWriter(merge.gaps, merge.duration_ms) as writer:
+            for segments in merge.segments(self._winning(winners)):
+                writer.add(segments)
+            return writer.finish(merge.summary())
+
+    def _winning(self, winners: list[Winner]) -> Iterator[ChunkResult]:
+        for winner, result in self._index.winning():
+            winners.append(winner)
+            yield result
+
+
+def put_marker(store: Store, outcome: Outcome) -> None:
+    """Put the run's last object, once nothing is left of writers that were killed."""
+    keys = RunKeys(outcome.run)
+    for prefix in (keys.work, keys.home):
+        store.sweep(prefix)
+    store.put(keys.marker(outcome.verdict), outcome.encode())
+
+
+def _summary(written: TranscriptSummary) -> str:
+    if written.status == "complete":
+        return "transcribed"
+    count = sum(1 for chunk in written.chunks if chunk.quality == "lost")
+    return f"{count} chunk{'s' if count > 1 else ''} without a result: marked as gaps"
