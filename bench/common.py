@@ -17,7 +17,7 @@ from chunk_job.store.files import FileStore
 from controller import demo
 from controller.cli.execute import execute
 from controller.cli.options import runner_for, transcribe_options
-from controller.cli.requests import make_ticket
+from controller.cli.requests import make_run_request
 from controller.domain.documents import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy
@@ -45,7 +45,7 @@ def transcribe(
     with tempfile.TemporaryDirectory(prefix="stenofleet-bench-") as folder:
         store = FileStore(Path(folder) / "store")
         base = Path(folder) / "out" / media.stem
-        ticket = make_ticket(
+        run_request = make_run_request(
             source.inspect(media),
             Output(base=base.as_uri(), formats=("json",)),
             plan=plan,
@@ -54,12 +54,12 @@ def transcribe(
             on_chunk_failure="fail",
             keep_chunks=False,
         )
-        (settled,) = execute(
-            KnownRequests([ticket]), store, runner_for(store), policy=RetryPolicy(), window=jobs, quiet=True
+        (ended,) = execute(
+            KnownRequests([run_request]), store, runner_for(store), policy=RetryPolicy(), max_parallel=jobs, quiet=True
         )
-        if settled.verdict != "complete":
-            raise RuntimeError(f"{media}: {settled.summary}")
-        made = Plan.decode(store.get(f"runs/{settled.run}/plan.json"))
+        if ended.verdict != "complete":
+            raise RuntimeError(f"{media}: {ended.summary}")
+        made = Plan.decode(store.get(f"runs/{ended.run}/plan.json"))
         return Transcript.decode(base.with_suffix(".json").read_bytes()), made
 
 

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.resolve_model:
-        process.tell(str(locate(arguments.resolve_model, download=arguments.download)))
+        process.print_data(str(locate(arguments.resolve_model, download=arguments.download)))
     elif arguments.task:
         if not (arguments.store and arguments.task_sha256):
             raise JobError(ExitCode.USAGE, "--task needs --store and --task-sha256")
@@ -107,10 +107,10 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         folder = locate(reference, download=download)
         samples = read_media(audio)
         loaded = load(folder, options, seed=0)
-        outcome = transcribe(loaded, samples, options, settle=lambda detected: detected, progress=lambda _: None)
+        outcome = transcribe(loaded, samples, options, agree=lambda detected: detected, progress=lambda _: None)
     except JobError as error:
         failed = {"success": False, "error": error.summary, "advice": error.advice}
-        process.tell(json_line(failed, ensure_ascii=False))
+        process.print_data(json_line(failed, ensure_ascii=False))
         raise
     line = {
         "success": True,
@@ -118,7 +118,7 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         "language": outcome.language,
         "processing_time": round(time.monotonic() - started, 3),
     }
-    process.tell(json_line(line, ensure_ascii=False))
+    process.print_data(json_line(line, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -245,7 +245,7 @@ def longest_result_bytes(audio_ms: int) -> int:
 
 
 class JobFailure(Document):
-    """A job's last words, written once at its end: Kubernetes' termination message, a file for local jobs."""
+    """A job's termination message, written once at its end: Kubernetes' termination message, a file for local jobs."""
 
     schema_: Literal["stenofleet.failure/1"] = Field(default="stenofleet.failure/1", alias="schema")
     code: int = Field(ge=0, le=255)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 VARIABLE = "STENOFLEET_CRASH_POINT"
 _HOLD_S = 120
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 def reach(name: str) -> None:
@@ -34,6 +34,6 @@ def reach(name: str) -> None:
         rendezvous.touch()
         end_s = time.monotonic() + _HOLD_S
         while rendezvous.exists() and time.monotonic() < end_s:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     else:
         raise ValueError(f"{VARIABLE}: no action {action!r}: use kill, abort, exit or hold:FILE")

@@ -1,4 +1,4 @@
-"""The manners of a job's process: its lifeline, its last words, its leaving.
+"""The manners of a job's process: its lifeline, its termination message, its leaving.
 
 Touches: standard streams, a pipe, exit. Chunk job and intake job are watched by the same eyes, so they share this.
 """
@@ -20,7 +20,7 @@ from chunk_job.text import masked, printable, shown
 
 log = logging.getLogger("stenofleet.job")
 
-_LAST_WORDS_BYTES = 4096
+_TERMINATION_MESSAGE_BYTES = 4096
 """Kubernetes cuts a termination message after so much."""
 
 
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--store", help="URL of the store that holds the task")
     parser.add_argument("--task", metavar="KEY", help="object key of the task document")
     parser.add_argument("--task-sha256", metavar="HEX", help="digest the task must have")
-    parser.add_argument("--termination-log", type=Path, metavar="FILE", help="where the last words go on failure")
+    parser.add_argument(
+        "--termination-log", type=Path, metavar="FILE", help="where the termination message go on failure"
+    )
     parser.add_argument("--lifeline", type=int, metavar="FD", help="a pipe from the parent; exit when it closes")
 
 
@@ -74,7 +76,7 @@ def start_logging() -> None:
     threading.excepthook = _log_trace
 
 
-def tell(line: str) -> None:
+def print_data(line: str) -> None:
     """Write a line of data to stdout. Raises :class:`JobError` where that is closed."""
     if sys.stdout is None:
         raise JobError(ExitCode.CONFIG, "stdout is closed", "give it a place: > FILE")
@@ -95,7 +97,7 @@ def hold_lifeline(descriptor: int | None) -> None:
 
 
 def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
-    """Do the job; a failure becomes an exit code and last words."""
+    """Do the job; a failure becomes an exit code and termination message."""
     try:
         do()
     except JobError as error:
@@ -111,20 +113,20 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
     log.error("%s%s", failure.summary, f": {failure.advice}" if failure.advice else "")
     if termination_log:
         try:
-            termination_log.write_bytes(_last_words(failure))
+            termination_log.write_bytes(_termination_message(failure))
         except OSError as error:
             log.error("no termination message: %s", error)  # noqa: TRY400 (the failure itself is told above)
     return failure.code
 
 
-def _last_words(failure: JobError) -> bytes:
+def _termination_message(failure: JobError) -> bytes:
     """As much of it as Kubernetes keeps: cut in the middle it would be no document. It is printed by kubectl, too."""
     document = b""
     texts = (shown(failure.summary), shown(failure.advice))
     for limit in (1900, 800, 300):
         parts = [text.encode()[:limit].decode(errors="ignore") for text in texts]
         document = JobFailure(code=failure.code, summary=parts[0], advice=parts[1]).encode()
-        if len(document) <= _LAST_WORDS_BYTES:
+        if len(document) <= _TERMINATION_MESSAGE_BYTES:
             break
     return document
 

@@ -49,7 +49,7 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         loaded,
         audio,
         options,
-        settle=lambda detected: agree_on_language(store, task, detected),
+        agree=lambda detected: agree_on_language(store, task, detected),
         progress=watchdog.progress,
     )
     done = time.monotonic()

@@ -1,4 +1,4 @@
-"""Clicks at known times: what of them the river shows, and when."""
+"""Clicks at known times: what of them the pipeline shows, and when."""
 
 import subprocess
 from dataclasses import dataclass

@@ -18,8 +18,8 @@ OUTSIDE = ("process", "s3", "cluster", "soak")
 _FENCED = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
 # A red test must mean that the code changed, so every run tries the same examples.
-settings.register_profile("house", deadline=None, derandomize=True)
-settings.load_profile("house")
+settings.register_profile("scene", deadline=None, derandomize=True)
+settings.load_profile("scene")
 
 
 class Fence:

@@ -1,4 +1,4 @@
-"""Documents as the house makes them, and a runner whose jobs do what they are told, in a time of its own.
+"""Documents as the scene makes them, and a runner whose jobs do what they are told, in a time of its own.
 
 The store stays a real one: only processes and the clock are played.
 """
@@ -26,7 +26,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures
 from controller.domain.documents import Format, Output, Request, RunRecord, Source
-from controller.domain.interfaces import RunRequests, Ticket
+from controller.domain.interfaces import LeaseState, RunRequest, RunRequests
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
@@ -171,37 +171,37 @@ def result(of: ChunkTask, *segments: Segment, attempt: int = 1, **changes: Any) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deed:
+class JobBehaviour:
     """What a job leaves in the store after *takes_ms*, and how it ends. *status* None: it never does."""
 
     status: int | None = 0
     leaves: Literal["result", "foreign result", "garbage", "note", "nothing"] = "nothing"
-    last_words: bytes = b""
+    termination_message: bytes = b""
     takes_ms: int = 200
     speech_ms: int = 5000
 
 
-def dies_saying(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> Deed:
+def dies_saying(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> JobBehaviour:
     """A job that can name its failure."""
-    return Deed(status=code, last_words=JobFailure(code=code, summary=summary, advice=advice).encode())
+    return JobBehaviour(status=code, termination_message=JobFailure(code=code, summary=summary, advice=advice).encode())
 
 
-DONE = Deed(leaves="result")
-CRASH = Deed(status=-signal.SIGSEGV)
-CRASH_AFTER_COMMIT = Deed(status=-signal.SIGABRT, leaves="result")
-KILLED = Deed(status=-signal.SIGKILL)
-HANG = Deed(status=None)
-NOTHING = Deed()
-FOREIGN = Deed(leaves="foreign result")
-GARBAGE = Deed(leaves="garbage")
-NOTE = Deed(leaves="note", speech_ms=800)
+DONE = JobBehaviour(leaves="result")
+CRASH = JobBehaviour(status=-signal.SIGSEGV)
+CRASH_AFTER_COMMIT = JobBehaviour(status=-signal.SIGABRT, leaves="result")
+KILLED = JobBehaviour(status=-signal.SIGKILL)
+HANG = JobBehaviour(status=None)
+NOTHING = JobBehaviour()
+FOREIGN = JobBehaviour(leaves="foreign result")
+GARBAGE = JobBehaviour(leaves="garbage")
+NOTE = JobBehaviour(leaves="note", speech_ms=800)
 
-Script = Callable[[Job], Deed]
+Script = Callable[[Job], JobBehaviour]
 
 
-def scripted(deeds: Mapping[tuple[int | None, int], Deed]) -> Script:
+def scripted(behaviours: Mapping[tuple[int | None, int], JobBehaviour]) -> Script:
     """Deeds by span (None: the intake) and attempt; whatever is not said is done well."""
-    return lambda job: deeds.get((job.span, job.attempt), DONE)
+    return lambda job: behaviours.get((job.span, job.attempt), DONE)
 
 
 class JournalStore(FileStore):
@@ -267,10 +267,41 @@ class _Played:
     """A job that was started."""
 
     job: Job
-    deed: Deed
+    behaviour: JobBehaviour
     since_ms: int
     task: bytes
     left: bool = False
+
+
+class FakeLeadership:
+    """Leads every run that no other does; a test says which."""
+
+    def __init__(self) -> None:
+        self.led_by_others: set[str] = set()
+        self.led: set[str] = set()
+        self.at = "here"
+        self.cancelled_runs: set[str] = set()
+
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        if run in self.led_by_others:
+            return "following"
+        self.led.add(run)
+        return "leading"
+
+    def check(self, run: str) -> None:
+        assert run in self.led
+
+    def domain(self, run: str) -> str:
+        return self.at
+
+    def cancelled(self, run: str) -> bool:
+        return run in self.cancelled_runs
+
+    def release(self, run: str, *, ended: bool) -> None:
+        self.led.discard(run)
+
+    def close(self) -> None:
+        self.led.clear()
 
 
 class FakeRunner:
@@ -297,26 +328,13 @@ class FakeRunner:
         self.on_wait = on_wait
         self.submitted: list[Job] = []
         self.released: list[str] = []
-        self.led_by_others: set[str] = set()
-        self.led: set[str] = set()
-        self.at = "here"
-        self.cancelled_runs: set[str] = set()
+        self.leadership: FakeLeadership = FakeLeadership()
+        self.led_by_others, self.led = self.leadership.led_by_others, self.leadership.led
+        self.cancelled_runs = self.leadership.cancelled_runs
         self.most_at_once = 0
         self.closed: bool | None = None
         self._played: dict[str, _Played] = {}
         self.waits = 0
-
-    def lead(self, run: str) -> bool:
-        if run in self.led_by_others:
-            return False
-        self.led.add(run)
-        return True
-
-    def place(self, run: str) -> str:
-        return self.at
-
-    def cancelled(self, run: str) -> bool:
-        return run in self.cancelled_runs
 
     def submit(self, job: Job) -> None:
         assert job.run in self.led, "a job of a run that somebody else leads"
@@ -327,7 +345,7 @@ class FakeRunner:
         assert not task or sha256_hex(task) == job.task_sha256
         self.submitted.append(job)
         self._note(f"submit {name}")
-        self._played[name] = _Played(job=job, deed=self.script(job), since_ms=self.clock.at_ms, task=task)
+        self._played[name] = _Played(job=job, behaviour=self.script(job), since_ms=self.clock.at_ms, task=task)
         chunks = sum(1 for played in self._played.values() if played.job.span is not None)
         self.most_at_once = max(self.most_at_once, chunks)
 
@@ -344,33 +362,34 @@ class FakeRunner:
         del self._played[view.name]
         self._note(f"remove {view.name}")
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         for view in self.observe():
             if view.run == run:
                 self.delete(view)
 
     def release(self, run: str) -> None:
-        self.led.remove(run)
+        assert run in self.led
         self.released.append(run)
 
     def close(self, *, leave: bool) -> None:
         self.closed = leave
         self._played.clear()
-        self.led.clear()
 
     def _note(self, entry: str) -> None:
         if isinstance(self.store, JournalStore):
             self.store.journal.append(entry)
 
     def _view(self, name: str, played: _Played) -> JobView:
-        ended = self.clock.at_ms - played.since_ms >= played.deed.takes_ms
+        ended = self.clock.at_ms - played.since_ms >= played.behaviour.takes_ms
         if ended and not played.left:
             self._leave(played)
             played.left = True
-        status = played.deed.status if ended else None
+        status = played.behaviour.status if ended else None
         diagnosis = None
         if status is not None:
-            diagnosis = failures.from_process(status, last_words=played.deed.last_words, log=["a line"], oom_kills=0)
+            diagnosis = failures.from_process(
+                status, termination_message=played.behaviour.termination_message, log=["a line"], oom_kills=0
+            )
         return JobView(
             run=played.job.run,
             span=played.job.span,
@@ -385,11 +404,11 @@ class FakeRunner:
 
     def _leave(self, played: _Played) -> None:
         if played.job.span is None:
-            if played.deed.leaves == "result":
+            if played.behaviour.leaves == "result":
                 cut(self.store, played.job, self.chunks_ms)
             return
         if played.task:
-            answer(self.store, played.job, played.deed, played.task)
+            answer(self.store, played.job, played.behaviour, played.task)
 
 
 def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
@@ -408,15 +427,15 @@ def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
     store.put(keys.plan, plan(*ends, run=of.run).encode())
 
 
-def answer(store: Store, job: Job, deed: Deed, task: bytes) -> None:
+def answer(store: Store, job: Job, behaviour: JobBehaviour, task: bytes) -> None:
     """What a chunk job leaves."""
     mine = ChunkTask.decode(task)
     said = segment((f" w{mine.span}a", 1000, 1400), (f" w{mine.span}b", 1500, 1900))
-    answered = result(mine, said, attempt=job.attempt, speech_ms=deed.speech_ms)
+    answered = result(mine, said, attempt=job.attempt, speech_ms=behaviour.speech_ms)
     key = f"{mine.result_prefix}a{job.attempt}-u.json"
-    match deed.leaves:
+    match behaviour.leaves:
         case "result":
-            heard = Language(language="en", probability=0.9, speech_ms=deed.speech_ms, span=mine.span)
+            heard = Language(language="en", probability=0.9, speech_ms=behaviour.speech_ms, span=mine.span)
             if mine.options.language is None and store.stat(mine.language_key) is None:
                 store.put(mine.language_key, heard.encode())
             store.put(key, answered.encode())
@@ -425,13 +444,13 @@ def answer(store: Store, job: Job, deed: Deed, task: bytes) -> None:
         case "garbage":
             store.put(key, b"{")
         case "note":
-            note = Language(language="pt", probability=0.5, speech_ms=deed.speech_ms, span=mine.span)
+            note = Language(language="pt", probability=0.5, speech_ms=behaviour.speech_ms, span=mine.span)
             store.put(mine.language_note_key, note.encode())
         case "nothing":
             pass
 
 
-def taken(requests: RunRequests) -> list[Ticket]:
+def taken(requests: RunRequests) -> list[RunRequest]:
     """The requests of all runs, once they are known."""
     while not requests.exhausted:
         requests.take(100)

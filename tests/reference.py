@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import river, speech
+from tests import pipeline, speech
 
 SECONDS = 64
 SEED = 1
@@ -29,26 +29,26 @@ def tape() -> speech.Tape:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(shared: Path, tape: speech.Tape) -> river.Undisturbed:
+def undisturbed(shared: Path, tape: speech.Tape) -> pipeline.Undisturbed:
     """The reference: cut in three, transcribed by two workers, its chunks' audio kept."""
     folder = shared / "undisturbed"
     media = shared / "talk.wav"
-    with river.alone(folder) as must:
-        desk = river.Desk(folder)
+    with pipeline.alone(folder) as must:
+        workplace = pipeline.Workplace(folder)
         if must:
             speech.write_wav(media, tape)
-            ended = desk.transcribe(media, *river.CUT, "--keep-chunks")
+            ended = workplace.transcribe(media, *pipeline.CUT, "--keep-chunks")
             assert ended.code == 0, ended.err
-    return river.Undisturbed(desk=desk, media=media, outputs=desk.outputs)
+    return pipeline.Undisturbed(workplace=workplace, media=media, outputs=workplace.outputs)
 
 
 @pytest.fixture(scope="session")
-def talk(undisturbed: river.Undisturbed) -> Path:
+def talk(undisturbed: pipeline.Undisturbed) -> Path:
     """The recording."""
     return undisturbed.media
 
 
 @pytest.fixture(scope="session")
-def wanted(undisturbed: river.Undisturbed) -> Mapping[str, bytes]:
+def wanted(undisturbed: pipeline.Undisturbed) -> Mapping[str, bytes]:
     """What one machine makes of it, left alone."""
     return undisturbed.outputs

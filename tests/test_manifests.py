@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 
 from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
-from controller.domain.interfaces import Settled
+from controller.domain.interfaces import RunOutcome
 from controller.domain.jobs import Job
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners.kubernetes.api import PERMISSIONS
@@ -218,8 +218,8 @@ def test_claim_secret_and_model_path_are_one_name_on_both_sides(monkeypatch: pyt
 
 
 def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
-    def settled(verdict: Any) -> Settled:
-        return Settled(run="", name="", verdict=verdict, summary="")
+    def settled(verdict: Any) -> RunOutcome:
+        return RunOutcome(run="", name="", verdict=verdict, summary="")
 
     verdicts = {exit_code([settled(verdict)]) for verdict in ("partial", "failed", "cancelled")}
     disrupted, stopped, final = OBJECTS["Job", "stenofleet"]["spec"]["podFailurePolicy"]["rules"]

@@ -40,12 +40,12 @@ def transcribe(
     audio: Any,
     options: TranscribeOptions,
     *,
-    settle: Callable[[LanguageDetection], LanguageDetection],
+    agree: Callable[[LanguageDetection], LanguageDetection],
     progress: Callable[[int], None],
 ) -> Transcription:
     """Transcribe *audio* (float32 mono, 16 kHz).
 
-    With ``options.language`` None the language is detected on speech alone and *settle* has the last word on it (it may
+    With ``options.language`` None the language is detected on speech alone and *agree* has the last word on it (it may
     raise to leave). *progress* is called with the position in ms after each segment.
     """
     audio_ms = len(audio) * 1000 // SAMPLE_RATE
@@ -56,10 +56,10 @@ def transcribe(
         if heard.speech_ms == 0:
             return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
         if options.language is None:
-            settled = settle(heard)
-            if settled.language != heard.language:
-                generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": settled.language}))
-            heard = settled
+            agreed = agree(heard)
+            if agreed.language != heard.language:
+                generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": agreed.language}))
+            heard = agreed
         segments = []
         for raw in generator:
             segments.append(segment_of(raw, audio_ms))

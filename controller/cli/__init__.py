@@ -193,9 +193,9 @@ def write_others_harmless() -> None:
 
 def _say(text: str) -> None:
     # Not at the top: rich and everything behind it is only needed to write to the terminal.
-    from controller.cli.terminal import say
+    from controller.cli.terminal import print_message
 
-    say(text)
+    print_message(text)
 
 
 def _config(path: Path, command: str) -> dict[str, Any]:

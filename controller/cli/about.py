@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 from chunk_job.text import json_line
 from controller import cli
 from controller.cli import options as shared
-from controller.cli.terminal import tell
+from controller.cli.terminal import print_data
 
 _PACKAGES = (
     "stenofleet",
@@ -33,10 +33,10 @@ def version_command(*, as_json: bool) -> int:
     facts = {name: _version(name) for name in _PACKAGES}
     facts |= {"python": platform.python_version(), "ffmpeg": shutil.which("ffmpeg") or "missing"}
     if as_json:
-        tell(json_line(facts), exact=True)
+        print_data(json_line(facts), exact=True)
     else:
         for name, version in facts.items():
-            tell(f"{name:16} {version}", exact=True)
+            print_data(f"{name:16} {version}", exact=True)
     return 0
 
 

@@ -9,11 +9,11 @@ import click
 from chunk_job.store.base import Store
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.terminal import ask, say
+from controller.cli.terminal import ask, print_message
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
 from controller.errors import RunProblem, UsageProblem
-from controller.leadership.store_lease import LOOK_MS, LOOKS, StoreLead
+from controller.leadership.store_lease import MISSED_POLLS, POLL_MS, StoreLease
 from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def clean_command(
     kept = 0
     for why in gone:
         if why:
-            say(why)
+            print_message(why)
             kept += 1
-    say(f"removed {len(chosen) - kept} of {len(chosen)} runs")
+    print_message(f"removed {len(chosen) - kept} of {len(chosen)} runs")
     return 4 if kept else 0
 
 
@@ -78,25 +78,29 @@ def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:
         return not is_there(store, run, homes=_HOMES)
     # Only as long as it takes: each lock is an open file, and whoever asks for the same run next may have it.
     try:
-        if store.remote and StoreLead(store, run, here.place(run)).held_elsewhere(here.wait):
+        if store.remote and StoreLease(store, run, here.leadership.domain(run)).held_elsewhere(here.wait):
             return False
         if cluster:
             kubernetes.sweep(cluster, run)
         remove_run(store, run)
         shared.local_requests().remove(store.url, run)
     finally:
-        here.release(run)
+        here.leadership.release(run, ended=True)
     return True
 
 
 def _locked(store: Store, run: str, here: Runner) -> bool:
     """Whether the run's lock is ours now. Another ``clean`` that has it is waited for: who works on a run says so."""
-    patience_s = LOOKS * LOOK_MS / 1000 if store.remote else 0.0
+    patience_s = MISSED_POLLS * POLL_MS / 1000 if store.remote else 0.0
     for _ in range(round((patience_s + _PATIENCE_S) / _PAUSE_S)):
-        if here.lead(run):
+        if _is_ours(here, run):
             return True
         status = read_status(store, run)
         if (status and is_worked_on(status)) or not is_there(store, run, homes=_HOMES):
             return False
         here.wait(_PAUSE_S)
-    return here.lead(run)
+    return _is_ours(here, run)
+
+
+def _is_ours(here: Runner, run: str) -> bool:
+    return here.leadership.try_acquire_or_renew(run, 0) == "leading"

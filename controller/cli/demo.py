@@ -15,8 +15,8 @@ from chunk_job import crashpoint
 from controller import demo
 from controller.cli import options as shared
 from controller.cli.execute import execute
-from controller.cli.requests import make_ticket
-from controller.cli.terminal import say, write_path
+from controller.cli.requests import make_run_request
+from controller.cli.terminal import print_message, write_path
 from controller.domain.documents import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
@@ -48,7 +48,7 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
         threads=max(1, shared.cores() // _WORKERS),
         jobs=_WORKERS,
     )
-    ticket = make_ticket(
+    run_request = make_run_request(
         source.inspect(demo.SAMPLE),
         Output(base=(output_dir.absolute() / demo.SAMPLE.stem).as_uri(), formats=tuple(FORMATS)),
         plan=PlanOptions(threshold_ms=0, chunk_ms=_CHUNK_MS),
@@ -59,26 +59,33 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
         # Every demo is a new run: a finished one would show nothing.
         salt=secrets.token_hex(8),
     )
-    say("stenofleet demo: a small demonstration model, three minutes of synthetic speech, two workers.")
-    say("The job of chunk 1 will be killed (SIGKILL) in its first attempt, just before it can commit its result.")
+    print_message("stenofleet demo: a small demonstration model, three minutes of synthetic speech, two workers.")
+    print_message(
+        "The job of chunk 1 will be killed (SIGKILL) in its first attempt, just before it can commit its result."
+    )
     os.environ[crashpoint.VARIABLE] = f"{_KILLED}=kill"  # noqa: TID251 (its jobs read it)
     opened = shared.store_at(store)
-    settled = execute(
-        KnownRequests([ticket]), opened, shared.runner_for(opened), policy=RetryPolicy(), window=_WORKERS, quiet=False
+    ended = execute(
+        KnownRequests([run_request]),
+        opened,
+        shared.runner_for(opened),
+        policy=RetryPolicy(),
+        max_parallel=_WORKERS,
+        quiet=False,
     )[0]
-    if settled.verdict != "complete":
-        raise EnvironmentProblem(f"the demo failed: {settled.summary}", settled.advice)
+    if ended.verdict != "complete":
+        raise EnvironmentProblem(f"the demo failed: {ended.summary}", ended.advice)
     took_s = time.monotonic() - began_s  # noqa: TID251 (as above)
-    say(f"\nDone in {took_s:.0f} s (run {settled.run}). The transcript:")
-    for file in settled.files:
+    print_message(f"\nDone in {took_s:.0f} s (run {ended.run}). The transcript:")
+    for file in ended.files:
         write_path(file)
-    text = next(Path(file) for file in settled.files if file.endswith(".txt")).read_text(encoding="utf-8")
+    text = next(Path(file) for file in ended.files if file.endswith(".txt")).read_text(encoding="utf-8")
     rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
-    say(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
+    print_message(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
     # `make demo` leaves it beside its Python, which need not be on the PATH.
     beside = Path(sys.executable).with_name("stenofleet")
     program = "stenofleet" if shutil.which("stenofleet") else os.path.relpath(beside)
-    say(f"\nNext: {program} transcribe YOUR-FILE --model small --download")
+    print_message(f"\nNext: {program} transcribe YOUR-FILE --model small --download")
     return 0
 
 

@@ -25,8 +25,8 @@ from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
-from controller.cli.requests import make_ticket
-from controller.cli.terminal import say, tell
+from controller.cli.requests import make_run_request
+from controller.cli.terminal import print_data, print_message
 from controller.cli.transcribe import ensure_model
 from controller.domain import stored_documents
 from controller.domain.documents import Output
@@ -38,7 +38,7 @@ from controller.domain.progress import Progress
 from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
-from controller.orchestrator.loop import drive
+from controller.orchestrator.loop import run_loop
 from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runs.lookup import remove_run
 from controller.runs.outputs import base_of
@@ -86,11 +86,11 @@ def doctor_command(*, runner: str, timeout: int, download: bool, store: str | No
     for looked in _looks(opened, wanted, cluster, download=download, timeout_s=timeout):
         checks.append(looked)
         if not as_json:
-            say(f"{'ok  ' if looked.well else 'FAIL'}  {looked.name}: {looked.found}")
+            print_message(f"{'ok  ' if looked.well else 'FAIL'}  {looked.name}: {looked.found}")
             if not looked.well:
-                say("      " + looked.fix.replace("\n", "\n      "))
+                print_message("      " + looked.fix.replace("\n", "\n      "))
     if as_json:
-        tell(json_line({"checks": [dataclasses.asdict(check) for check in checks]}), exact=True)
+        print_data(json_line({"checks": [dataclasses.asdict(check) for check in checks]}), exact=True)
     return 0 if all(check.well for check in checks) else 3
 
 
@@ -203,7 +203,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
     """Three minutes of known speech through the real loop: its first words, and what heard them."""
     began_s = time.monotonic()  # noqa: TID251 (only told)
     with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
-        ticket = make_ticket(
+        run_request = make_run_request(
             source.inspect(demo.SAMPLE),
             Output(base=base_of(folder, "probe"), formats=("txt",)),
             plan=PlanOptions(threshold_ms=NEVER_MS),
@@ -213,19 +213,19 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             keep_chunks=False,
             salt=secrets.token_hex(8),
         )
-        run = ticket.record.run
+        run = run_request.record.run
         try:
-            (settled,) = drive(
-                KnownRequests([ticket]),
+            (ended,) = run_loop(
+                KnownRequests([run_request]),
                 store=store,
                 runner=kubernetes.runner_of(store, wanted, scratch=None, cluster=cluster),
                 policy=RetryPolicy(max_attempts=1, max_disruptions=2),
-                window=1,
-                reporter=_Murmur(),
+                max_parallel=1,
+                reporter=_EventsOnly(),
                 clock=SystemClock(limit_s=timeout_s),
             )
-            if settled.verdict != "complete":
-                raise StenofleetError(settled.summary, settled.advice)
+            if ended.verdict != "complete":
+                raise StenofleetError(ended.summary, ended.advice)
             engine = _engine(store, run)
             words = (Path(folder) / "probe.txt").read_text(encoding="utf-8").split()
         except Interrupted as error:
@@ -259,11 +259,11 @@ def _engine(store: Store, run: str) -> str:
     return f"{engine.device} ({engine.compute_type}, {engine.isa})"
 
 
-class _Murmur:
+class _EventsOnly:
     """Says what happens meanwhile, and draws nothing."""
 
     def event(self, name: str, text: str) -> None:
-        say(f"      {name}: {text}")
+        print_message(f"      {name}: {text}")
 
     def show(self, runs: Sequence[Progress]) -> None:
         del runs

@@ -18,13 +18,13 @@ from typing import Any
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
-from controller.cli.terminal import Bars, Heartbeat, say, tell, write_path
-from controller.domain.interfaces import Runner, RunRequests, Settled, Stopped
+from controller.cli.terminal import Bars, Heartbeat, print_data, print_message, write_path
+from controller.domain.interfaces import Runner, RunOutcome, RunRequests, Stopped
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
-from controller.orchestrator.loop import drive, within
+from controller.orchestrator.loop import run_loop, within
 
 _MOST_TOLD = 10
 
@@ -40,10 +40,10 @@ def execute(
     runner: Runner,
     *,
     policy: RetryPolicy,
-    window: int,
+    max_parallel: int,
     quiet: bool,
-    anew: bool = False,
-) -> list[Settled]:
+    new_runs: bool = False,
+) -> list[RunOutcome]:
     """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it.
 
     *anew*: the same command would begin other runs.
@@ -52,20 +52,20 @@ def execute(
         "store": store,
         "runner": runner,
         "policy": policy,
-        "window": window,
+        "max_parallel": max_parallel,
         "clock": SystemClock(),
     }
     try:
         if sys.stderr.isatty() and not quiet:
             with Bars() as bars:
-                return drive(requests, reporter=bars, **arguments)
-        return drive(requests, reporter=Heartbeat(quiet=quiet), **arguments)
+                return run_loop(requests, reporter=bars, **arguments)
+        return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
-        _tell_the_way_back(requests, store, runner, anew=anew)
+        _print_how_to_resume(requests, store, runner, new_runs=new_runs)
         raise
 
 
-def _tell_the_way_back(requests: RunRequests, store: Store, runner: Runner, *, anew: bool) -> None:
+def _print_how_to_resume(requests: RunRequests, store: Store, runner: Runner, *, new_runs: bool) -> None:
     begun: list[str] = []
 
     def find() -> None:
@@ -74,41 +74,41 @@ def _tell_the_way_back(requests: RunRequests, store: Store, runner: Runner, *, a
 
     # It may be the store that is away.
     within(_FIND_S, find)
-    if not anew and (len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local" or not begun):
+    if not new_runs and (len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local" or not begun):
         # What a cluster needs besides is a line of options.
-        say("to go on: give the same command again")
+        print_message("to go on: give the same command again")
         return
     # How jobs run is asked again; all the rest is kept on this machine.
     where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
     for run in begun[:_MOST_TOLD]:
-        say(f"to go on: stenofleet resume {run} --store {store.url}{where}")
+        print_message(f"to go on: stenofleet resume {run} --store {store.url}{where}")
     if not begun:
-        say("nothing was begun: give the same command again")
+        print_message("nothing was begun: give the same command again")
     if len(begun) > _MOST_TOLD:
-        say(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
+        print_message(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
 
 
 def report(
-    settled: Sequence[Settled], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[Settled] = ()
+    ended: Sequence[RunOutcome], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[RunOutcome] = ()
 ) -> int:
     """Report how everything ended: files on stdout, words on stderr; the exit code.
 
     What was *reported* before the work is not repeated but for its names. *null*: as :func:`write_path` takes it.
     """
     before = set(reported)
-    for item in settled:
+    for item in ended:
         if item not in before:
             _report_one(item, as_json=as_json, quiet=quiet, null=null)
-    if reported and len(reported) < len(settled) and not as_json:
+    if reported and len(reported) < len(ended) and not as_json:
         more = f" and {len(reported) - _MOST_TOLD} more" if len(reported) > _MOST_TOLD else ""
-        say(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
-    code = exit_code(settled)
+        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
+    code = exit_code(ended)
     if as_json:
-        tell(json_line({"exit_code": code, "runs": [_facts(item) for item in settled]}), exact=True)
+        print_data(json_line({"exit_code": code, "runs": [_facts(item) for item in ended]}), exact=True)
     return code
 
 
-def _facts(item: Settled) -> dict[str, Any]:
+def _facts(item: RunOutcome) -> dict[str, Any]:
     """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
     facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
     return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
@@ -121,16 +121,16 @@ def _unicode(value: Any) -> Any:
     return [_unicode(each) for each in value] if isinstance(value, tuple) else value
 
 
-def _report_one(item: Settled, *, as_json: bool, quiet: bool, null: bool) -> None:
+def _report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> None:
     if item.verdict != "complete" and not as_json:
         parts = dict.fromkeys([item.name, item.verdict, item.summary])
-        say(printable(": ".join(parts) if item.name not in item.summary else item.summary))
+        print_message(printable(": ".join(parts) if item.name not in item.summary else item.summary))
         if item.advice:
-            say(indented(item.advice))
+            print_message(indented(item.advice))
     elif not quiet and not as_json:
-        say(printable(f"{item.name}: {item.summary} (run {item.run})"))
+        print_message(printable(f"{item.name}: {item.summary} (run {item.run})"))
     for warning in item.warnings:
-        say(printable(f"{item.name}: warning: {warning}"))
+        print_message(printable(f"{item.name}: warning: {warning}"))
     if not as_json:
         for file in item.files:
             write_path(file, null=null)
@@ -141,21 +141,21 @@ def indented(advice: str) -> str:
     return "\n".join(f"  {line}" for line in advice.split("\n"))
 
 
-def refused(name: str, error: MediaProblem) -> Settled:
+def refused(name: str, error: MediaProblem) -> RunOutcome:
     """A recording that never became a run. Its name, as it was typed, may be a URL with a secret in it."""
-    return Settled(run="", name=masked_name(name), verdict="failed", summary=error.summary, advice=error.advice)
+    return RunOutcome(run="", name=masked_name(name), verdict="failed", summary=error.summary, advice=error.advice)
 
 
-def exit_code(settled: Sequence[Settled]) -> int:
+def exit_code(ended: Sequence[RunOutcome]) -> int:
     """0 all, 4 some, and of none: 8 cancelled, 3 the environment's fault, 5."""
-    verdicts = [item.verdict for item in settled]
+    verdicts = [item.verdict for item in ended]
     if all(verdict == "complete" for verdict in verdicts):
         return 0
     if any(verdict in ("complete", "partial") for verdict in verdicts):
         return 4
     if all(verdict == "cancelled" for verdict in verdicts):
         return 8
-    return 3 if all(item.environment for item in settled) else 5
+    return 3 if all(item.environment for item in ended) else 5
 
 
 class _Woken(BaseException):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from controller.cli.execute import refused
 from controller.domain.documents import Source
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.progress import Progress, progress
 from controller.errors import MediaProblem
 from controller.intake import source
@@ -27,10 +27,10 @@ class Identification:
     def __init__(
         self,
         found: Mapping[str, source.Found],
-        request: Callable[[str, Source], Ticket],
+        request: Callable[[str, Source], RunRequest],
         *,
         known: KnownFiles,
-        keep: Callable[[Ticket], bool],
+        keep: Callable[[RunRequest], bool],
     ) -> None:
         """*request* makes the request for the run of a recording of this name and content.
 
@@ -39,20 +39,20 @@ class Identification:
         self._found = dict(found)
         self._request = request
         self._known = known
-        self._keep: Callable[[Ticket], bool] | None = keep
-        self._ready: deque[tuple[str, Ticket]] = deque()
+        self._keep: Callable[[RunRequest], bool] | None = keep
+        self._ready: deque[tuple[str, RunRequest]] = deque()
         self._reading = ""
         self._unknown: list[Progress] | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         """Of everything above: the loop and the thread share it."""
-        self.refused: list[Settled] = []
+        self.refused: list[RunOutcome] = []
         """Recordings that turned out to be none."""
-        self.taken: dict[str, Ticket] = {}
+        self.taken: dict[str, RunRequest] = {}
         """The requests that were taken, by run; of a run that came several times with all outputs."""
         threading.Thread(target=self._identify, args=(list(found),), name="identify", daemon=True).start()
 
-    def take(self, most: int) -> Sequence[Ticket]:
+    def take(self, most: int) -> Sequence[RunRequest]:
         """Up to *most* of those that are identified. Raises what the thread has met and did not expect."""
         with self._changed:
             if self._error is not None:
@@ -61,12 +61,12 @@ class Identification:
             for name, _ in taken:
                 del self._found[name]
             self._notify()
-        for _, ticket in taken:
-            before = self.taken.get(ticket.record.run)
-            whole = self.taken[ticket.record.run] = joined(before, ticket) if before else ticket
+        for _, run_request in taken:
+            before = self.taken.get(run_request.record.run)
+            whole = self.taken[run_request.record.run] = joined(before, run_request) if before else run_request
             if self._keep and not self._keep(whole):
                 self._keep = None
-        return [ticket for _, ticket in taken]
+        return [run_request for _, run_request in taken]
 
     def wait(self, seconds: float) -> None:
         """Wait for one to be identified, for so long at most."""
@@ -117,7 +117,7 @@ class Identification:
             self._unknown = None
             found = self._found[name].source
         try:
-            ticket = self._request(name, found or source.inspect(name, self._known))
+            run_request = self._request(name, found or source.inspect(name, self._known))
         except MediaProblem as error:
             with self._changed:
                 del self._found[name]
@@ -125,12 +125,14 @@ class Identification:
                 self._notify()
             return
         with self._changed:
-            self._ready.append((name, ticket))
+            self._ready.append((name, run_request))
             self._reading = ""
             self._notify()
 
 
-def joined(known: Ticket, ticket: Ticket) -> Ticket:
+def joined(known: RunRequest, run_request: RunRequest) -> RunRequest:
     """Equal content with equal options is one run, whatever the files are called; it is written for each."""
-    outputs = known.request.outputs + ticket.request.outputs
-    return Ticket(record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs}))
+    outputs = known.request.outputs + run_request.request.outputs
+    return RunRequest(
+        record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs})
+    )

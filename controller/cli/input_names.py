@@ -13,8 +13,8 @@ from pathlib import Path, PurePath
 from chunk_job.names import near
 from chunk_job.text import printable
 from controller.cli.execute import indented, refused
-from controller.cli.terminal import say
-from controller.domain.interfaces import Settled
+from controller.cli.terminal import print_message
+from controller.domain.interfaces import RunOutcome
 from controller.errors import MediaProblem
 from controller.intake import source
 
@@ -23,14 +23,14 @@ _MOST_ENTRIES = 2_000
 """Of a folder: each is compared with the name, and a hint is not worth a second."""
 
 
-def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[Settled]]:
+def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[RunOutcome]]:
     """The names that may be recordings, with what is known of them without reading them, and those that are none.
 
     The latter are reported on stderr at once: before a model is looked for, and before hours of work on the others.
     Raises :class:`EnvironmentProblem` where S3 cannot be asked.
     """
     found: dict[str, source.Found] = {}
-    without: list[Settled] = []
+    without: list[RunOutcome] = []
     for name in names:
         try:
             found[name] = source.find(name)
@@ -40,11 +40,11 @@ def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[Settle
     return found, without
 
 
-def report_refused(item: Settled) -> None:
+def report_refused(item: RunOutcome) -> None:
     """Write to stderr why a recording never became a run, and what to do."""
-    say(printable(item.summary))
+    print_message(printable(item.summary))
     if item.advice:
-        say(indented(item.advice))
+        print_message(indented(item.advice))
 
 
 def hinted(name: str, error: MediaProblem) -> MediaProblem:

@@ -16,7 +16,7 @@ import click
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.cli import options as shared
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
 from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
@@ -137,11 +137,20 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
     here = shared.runner_for(store, scratch)
     if cluster is None:
         return here
+    from controller.leadership.all_of import AllOf
+    from controller.leadership.kubernetes_lease import KubernetesLeases
     from controller.runners.kubernetes.runner import ClusterRunner
 
     _check_reach(store)
     api = api_of(cluster)
-    return ClusterRunner(api, job_options_of(store, wanted, namespace=api.namespace, cluster=cluster), here=here)
+    leases = KubernetesLeases(api)
+    return ClusterRunner(
+        api,
+        job_options_of(store, wanted, namespace=api.namespace, cluster=cluster),
+        here=here,
+        leases=leases,
+        leadership=AllOf(here.leadership, leases),
+    )
 
 
 def api_of(cluster: Settings) -> Api:
@@ -156,7 +165,7 @@ def sweep(api: Api, run: str) -> None:
     from controller.runners.kubernetes.runner import sweep as delete_jobs
 
     for pod in delete_jobs(api, run):
-        say(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
+        print_message(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
 
 
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:

@@ -21,11 +21,13 @@ from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.known_files import KnownFiles
+from controller.leadership.file_lock import FileLocks
+from controller.runners.folders import Home
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
 from controller.transcript.formats import FORMATS
@@ -276,14 +278,15 @@ def store_at(url: str | None) -> Store:
         problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
         raise problem(error.summary, error.advice) from error
     if isinstance(opened, FileStore) and (changed := opened.keep_private()):
-        say(changed)
+        print_message(changed)
     return opened
 
 
 def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
     """The local runner. Its locks lie in the store where that is a folder, so that all who share it agree."""
-    home = (store.root if isinstance(store, FileStore) else state_home()) / ".local"
-    return LocalRunner(store.url, home, scratch and scratch.absolute())
+    folder = (store.root if isinstance(store, FileStore) else state_home()) / ".local"
+    home = Home(folder, scratch and scratch.absolute())
+    return LocalRunner(store.url, home, FileLocks(home))
 
 
 def local_requests() -> LocalRequests:

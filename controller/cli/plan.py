@@ -11,8 +11,8 @@ from controller.cli import options as shared
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
 from controller.cli.requests import listed
-from controller.cli.terminal import clock, say, tell
-from controller.domain.interfaces import Settled
+from controller.cli.terminal import clock, print_data, print_message
+from controller.domain.interfaces import RunOutcome
 from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import source
@@ -43,7 +43,7 @@ def plan_command(
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error)))
     if as_json:
-        tell(json_line({name: json.loads(plan.encode()) for name, plan in plans.items()}), exact=True)
+        print_data(json_line({name: json.loads(plan.encode()) for name, plan in plans.items()}), exact=True)
     else:
         for name, plan in plans.items():
             _print_plan(name, plan)
@@ -52,17 +52,17 @@ def plan_command(
     return exit_code([*without, *(_planned(name) for name in plans)])
 
 
-def _planned(name: str) -> Settled:
-    return Settled(run="", name=name, verdict="complete", summary="planned")
+def _planned(name: str) -> RunOutcome:
+    return RunOutcome(run="", name=name, verdict="complete", summary="planned")
 
 
 def _print_plan(name: str, plan: Plan) -> None:
     chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
-    tell(f"{name}: {clock(plan.duration_ms / 1000)}, {chunks}", exact=True)
+    print_data(f"{name}: {clock(plan.duration_ms / 1000)}, {chunks}", exact=True)
     for span in plan.spans:
-        tell(
+        print_data(
             f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"
             f"  {(span.end_ms - span.start_ms) / 1000:8.2f} s  {span.cut}"
         )
     for warning in plan.warnings:
-        say(f"{printable(name)}: warning: {warning}")
+        print_message(f"{printable(name)}: warning: {warning}")

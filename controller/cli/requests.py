@@ -18,10 +18,10 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
 from controller.cli import options as shared
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.domain import stored_documents
 from controller.domain.documents import Format, LocalRequest, Output, Request, RunRecord, Source
-from controller.domain.interfaces import Ticket
+from controller.domain.interfaces import RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -78,7 +78,7 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -
     return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
 
 
-def make_ticket(
+def make_run_request(
     src: Source,
     output: Output,
     *,
@@ -89,7 +89,7 @@ def make_ticket(
     keep_chunks: bool,
     salt: str = "",
     round_id: str = "",
-) -> Ticket:
+) -> RunRequest:
     """The run this source and these options are, and the request for it."""
     name = source.file_name(src.uri).name
     unnamed = RunRecord(
@@ -115,17 +115,17 @@ def make_ticket(
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
     )
-    return Ticket(record=record, request=request, round=round_id)
+    return RunRequest(record=record, request=request, round=round_id)
 
 
-def known_ticket(known: LocalRequest, output: Output | None) -> Ticket:
-    """The ticket of a run that was asked for on this machine; *output* replaces where its transcript goes."""
+def known_run_request(known: LocalRequest, output: Output | None) -> RunRequest:
+    """The run_request of a run that was asked for on this machine; *output* replaces where its transcript goes."""
     outputs = (output,) if output else known.request.outputs
-    return Ticket(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
+    return RunRequest(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
 
 
-def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
-    """The ticket of a run that only the store tells of; its transcript goes to *folder*, which a person has named.
+def stored_run_request(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> RunRequest:
+    """The run_request of a run that only the store tells of; its transcript goes to *folder*, which a person has named.
 
     Raises :class:`UsageProblem` where there is no such run or no folder, and :class:`EnvironmentProblem` for a record
     or a recording that is not what the run's id stands for.
@@ -159,15 +159,17 @@ def stored_ticket(store: Store, run: str, folder: str | None, formats: tuple[For
         )
     output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
     request = request.model_copy(update={"source": src, "outputs": (output,)})
-    return Ticket(record=record, request=request)
+    return RunRequest(record=record, request=request)
 
 
-def keep_local(store: Store, ticket: Ticket) -> bool:
+def keep_local(store: Store, run_request: RunRequest) -> bool:
     """Remember on this machine what was asked of a run, for ``resume``; says so and returns False where it cannot."""
-    document = LocalRequest(run=ticket.record.run, store=store.url, record=ticket.record, request=ticket.request)
+    document = LocalRequest(
+        run=run_request.record.run, store=store.url, record=run_request.record, request=run_request.request
+    )
     why = shared.local_requests().keep(document)
     if why:
-        say(f"not kept on this machine ({why}): to resume a run, give this whole command again")
+        print_message(f"not kept on this machine ({why}): to resume a run, give this whole command again")
     return not why
 
 

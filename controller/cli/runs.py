@@ -14,7 +14,7 @@ from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.requests import output_stem
-from controller.cli.terminal import say, tell, write_path
+from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Format, Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
@@ -42,7 +42,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
         raise UsageProblem(f"run {run} was removed just now from {opened.url}", "see stenofleet list")
     facts = found | _places(opened, run)
     if as_json:
-        tell(json_line(facts), exact=True)
+        print_data(json_line(facts), exact=True)
         return 0
     facts["updated"] = _minute(facts.pop("updated_ms", 0)).strip()
     if facts.get("failures"):
@@ -50,7 +50,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     for name, value in facts.items():
         if value:
             text = f"{name:12} {', '.join(value) if isinstance(value, list) else value}"
-            tell(printable(text), exact=name in _PLACES)
+            print_data(printable(text), exact=name in _PLACES)
     return 0
 
 
@@ -63,15 +63,15 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     # None: an empty folder, or removed meanwhile.
     found = (facts for facts in of_each(opened, lambda run: _facts(opened, run), run_ids(opened)) if facts)
     if as_json:
-        tell(json_line({"runs": list(found)}), exact=True)
+        print_data(json_line({"runs": list(found)}), exact=True)
         return 0
     empty = True
     for facts in found:
         empty = False
         told = (facts["run"], f"{facts['state']:11}", f"{facts['percent']:5.1f}%", _minute(facts.get("updated_ms", 0)))
-        tell("  ".join((*told, facts["name"])), exact=True)
+        print_data("  ".join((*told, facts["name"])), exact=True)
     if empty:
-        say(f"no runs in {opened.url}")
+        print_message(f"no runs in {opened.url}")
     return 0
 
 
@@ -135,12 +135,12 @@ def cancel_command(run: str, *, runner: str, store: str | None, context: str, na
     opened = shared.store_at(store)
     keys = RunKeys(existing_run(opened, run))
     if opened.stat(keys.marker("complete")):
-        say(f"run {keys.run} is complete already")
+        print_message(f"run {keys.run} is complete already")
         return 0
     opened.put(keys.cancel, b"")
     if runner == "kubernetes":
         kubernetes.sweep(kubernetes.api_of({"context": context, "namespace": namespace}), keys.run)
-    say(f"run {keys.run} is cancelled")
+    print_message(f"run {keys.run} is cancelled")
     return 0
 
 

@@ -1,8 +1,8 @@
 """What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
 
-Touches: the terminal. Everything that the controller writes goes through :func:`say`, :func:`tell`, :func:`write_path`,
-:func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg says) is made
-harmless here.
+Touches: the terminal. Everything that the controller writes goes through :func:`print_message`, :func:`print_data`,
+:func:`write_path`, :func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg
+says) is escaped here.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from controller.domain.progress import Progress as RunProgress
 HEARTBEAT_S = 15.0
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Write lines for people to stderr."""
     _write(shown(text), sys.stderr)
 
 
-def tell(text: str, *, exact: bool = False) -> None:
+def print_data(text: str, *, exact: bool = False) -> None:
     """Write lines of data to stdout.
 
     *exact*: one line that programs read (a path, the address of an object, JSON of ``text.json_line``): not masked.
@@ -43,7 +43,7 @@ def write_path(path: str, *, null: bool = False) -> None:
     On a terminal it is escaped. *null*: programs get a NUL behind it instead of a line break, which names may hold.
     """
     if sys.stdout.isatty():
-        tell(path, exact=True)
+        print_data(path, exact=True)
     else:
         click.echo(os.fsencode(path) + (b"\0" if null else b"\n"), file=sys.stdout, nl=False)
 
@@ -125,7 +125,7 @@ class Heartbeat:
     def event(self, name: str, text: str) -> None:
         """Say it, with the run's name."""
         if not self._quiet:
-            say(_one_line(f"{name}: {text}"))
+            print_message(_one_line(f"{name}: {text}"))
 
     def show(self, runs: Sequence[RunProgress]) -> None:
         """Say how far everything is, if it is time."""
@@ -138,7 +138,7 @@ class Heartbeat:
             return
         self._ended = ended
         self._next_s, self._done = now_s + HEARTBEAT_S, done
-        say(summary_line(runs, speed, left_s))
+        print_message(summary_line(runs, speed, left_s))
 
 
 class Bars:

@@ -20,16 +20,16 @@ from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
 from controller.cli.requests import (
     keep_local,
-    known_ticket,
+    known_run_request,
     listed,
-    make_ticket,
+    make_run_request,
     output_stem,
     outputs_of,
-    stored_ticket,
+    stored_run_request,
 )
-from controller.cli.terminal import ask, say
+from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Format, Output, Source
-from controller.domain.interfaces import Ticket
+from controller.domain.interfaces import RunRequest
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.orchestrator.command_runs import KnownRequests
@@ -121,8 +121,8 @@ def transcribe_command(
         ensure_model(wanted.model, download=download)
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
 
-    def request(name: str, src: Source) -> Ticket:
-        return make_ticket(
+    def request(name: str, src: Source) -> RunRequest:
+        return make_run_request(
             src,
             outputs[name],
             plan=plan,
@@ -139,16 +139,16 @@ def transcribe_command(
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
-    settled = execute(
+    ended = execute(
         requests,
         opened,
         workplace,
         policy=policy,
-        window=jobs,
+        max_parallel=jobs,
         quiet=quiet or as_json,
-        anew=force and not round_id,
+        new_runs=force and not round_id,
     )
-    return report([*reported, *requests.refused, *settled], as_json=as_json, quiet=quiet, null=null, reported=reported)
+    return report([*reported, *requests.refused, *ended], as_json=as_json, quiet=quiet, null=null, reported=reported)
 
 
 @click.command("resume", cls=shared.Sectioned)
@@ -203,14 +203,14 @@ def resume_command(
     A run that was not begun on this machine needs --output-dir: a store does not decide where files are written.
     """
     opened = shared.store_at(store)
-    ticket = _resumed(opened, existing_run(opened, run), output_dir, formats)
-    keep_local(opened, ticket)
+    run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
+    keep_local(opened, run_request)
     cluster, _ = kubernetes.divided(rest, runner)
-    wanted = ticket.record.options
+    wanted = run_request.record.options
     if not cluster:
         ensure_model(wanted.model, download=download)
-    settled = execute(
-        KnownRequests([ticket]),
+    ended = execute(
+        KnownRequests([run_request]),
         opened,
         kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
         policy=shared.retry_policy(
@@ -220,13 +220,13 @@ def resume_command(
             max_disruptions=max_disruptions,
             store_patience=store_patience,
         ),
-        window=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
+        max_parallel=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
         quiet=quiet or as_json,
     )
-    return report(settled, as_json=as_json, quiet=quiet, null=null)
+    return report(ended, as_json=as_json, quiet=quiet, null=null)
 
 
-def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> Ticket:
+def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> RunRequest:
     """What is asked of a run whose id is given. Raises :class:`UsageProblem` where that is not known here."""
     # A folder that the environment or a file names is meant for new runs.
     typed = click.get_current_context().get_parameter_source("output_dir") is ParameterSource.COMMANDLINE
@@ -235,9 +235,9 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
         check_folder(folder)
     known = shared.local_requests().find(store.url, run)
     if known is None:
-        return stored_ticket(store, run, folder, formats)
+        return stored_run_request(store, run, folder, formats)
     stem = output_stem(known.request.source.uri)
-    return known_ticket(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
+    return known_run_request(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
 
 
 def check_model_name(reference: str) -> None:
@@ -256,7 +256,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
         return
     check_model_name(reference)
     if download:
-        say(f"fetching model {reference} where it is missing")
+        print_message(f"fetching model {reference} where it is missing")
     try:
         local.resolve_model(reference, download=download)
     except EnvironmentProblem as error:

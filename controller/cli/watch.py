@@ -14,15 +14,15 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.terminal import Bars, Heartbeat, say, tell
+from controller.cli.terminal import Bars, Heartbeat, print_data, print_message
 from controller.domain import stored_documents
 from controller.domain.documents import Evidence, Status
 from controller.domain.keys import RunKeys, is_failure, parse_result
-from controller.domain.progress import Progress, heard
+from controller.domain.progress import Progress, from_status
 from controller.errors import UsageProblem
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
-_LOOK_S = 2.0
+_POLL_S = 2.0
 _SILENT_S = 180.0
 """Who works on a run reports every few seconds; so long after the last word its successor should be there, too."""
 
@@ -42,7 +42,7 @@ def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
     opened = shared.store_at(store)
     chosen = [existing_run(opened, run) for run in runs] or _going_on(opened)
     if not chosen:
-        say(f"nothing goes on in {opened.url}")
+        print_message(f"nothing goes on in {opened.url}")
         return 0
     try:
         if sys.stderr.isatty():
@@ -76,18 +76,18 @@ def logs_command(
         alive, waiting = _now(keys.run, chunk, {"context": context, "namespace": namespace})
     if as_json:
         failed = [json.loads(item.encode()) for item in kept]
-        tell(json_line({"failures": failed, "running": alive, "waiting": waiting}), exact=True)
+        print_data(json_line({"failures": failed, "running": alive, "waiting": waiting}), exact=True)
         return 0
     for item in kept:
         _print(item)
     for name, lines in alive.items():
-        tell(printable(f"{name}, running:"))
+        print_data(printable(f"{name}, running:"))
         for line in lines:
-            tell(printable(f"  {line}"))
+            print_data(printable(f"  {line}"))
     for name, reason in waiting.items():
-        tell(printable(f"{name}, not running: {reason}"))
+        print_data(printable(f"{name}, not running: {reason}"))
     if not kept and not alive and not waiting:
-        say(_nothing(opened, keys, chunk))
+        print_message(_nothing(opened, keys, chunk))
     return 0
 
 
@@ -113,14 +113,14 @@ def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
         reporter.show([_progress(run, last[run][0], ends[run]) for run in runs])
         if all(ends.values()):
             for run, end in ends.items():
-                say(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
+                print_message(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
             return max(_CODES[end] for end in ends.values())
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _progress(run: str, status: Status | None, end: str) -> Progress:
     state: Any = "interrupted" if end == _UNATTENDED else end or (status.state if status else "waiting")
-    return heard(status, name=status.name if status else run, run=run, size_bytes=1, seen=state)
+    return from_status(status, name=status.name if status else run, run=run, size_bytes=1, seen=state)
 
 
 def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
@@ -133,11 +133,11 @@ def _print(item: Evidence) -> None:
     what = "intake" if item.span is None else f"chunk {item.span}"
     where = f" on {item.node}" if item.node else ""
     # Line breaks in what others wrote are escaped too: each of these is one line.
-    tell(printable(f"{what}, attempt {item.attempt}{where}: {item.failure}: {item.summary}"))
+    print_data(printable(f"{what}, attempt {item.attempt}{where}: {item.failure}: {item.summary}"))
     if item.advice:
-        tell(printable(f"  what to do: {item.advice}"))
+        print_data(printable(f"  what to do: {item.advice}"))
     for line in item.details:
-        tell(printable(f"  {line}"))
+        print_data(printable(f"  {line}"))
 
 
 def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from chunk_job.contract import TranscribeOptions
 
 
-def degrade(options: TranscribeOptions, rung: int) -> TranscribeOptions:
-    """Options that need less memory on the GPU, step by step: no batches, then 8-bit weights."""
-    for step in _steps(options)[:rung]:
+def apply_degradation(options: TranscribeOptions, level: int) -> TranscribeOptions:
+    """Options that need less memory on the GPU, *level* steps cheaper: no batches, then 8-bit weights."""
+    for step in _steps(options)[:level]:
         options = options.model_copy(update=step)
     return options
 
 
-def rungs(options: TranscribeOptions) -> int:
+def degradation_levels(options: TranscribeOptions) -> int:
     """How many such steps there are."""
     return len(_steps(options))
 

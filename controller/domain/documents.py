@@ -146,7 +146,7 @@ class KnownFile(Document):
     """When its content or its status was changed last: a program can set the other time to anything."""
 
 
-class Lead(Document):
+class LeaseRecord(Document):
     """Who works on a run, in a store that machines share. Renewed while it is so."""
 
     schema_: Literal["stenofleet.lead/1"] = Field(default="stenofleet.lead/1", alias="schema")
@@ -154,9 +154,9 @@ class Lead(Document):
     """None: written by 0.1.0."""
     owner: str = Field(pattern=r"^[0-9a-f]{16}$")
     """One command's run, drawn at its start."""
-    place: str = Field(pattern=r"^[0-9A-Za-z-]{0,64}$")
+    lock_domain: str = Field(alias="place", pattern=r"^[0-9A-Za-z-]{0,64}$")
     """Machine or cluster whose own lock the owner holds."""
-    beat: Count
+    renew_count: Count = Field(alias="beat")
     """Another one every time it is renewed."""
 
 
@@ -258,22 +258,27 @@ class Report(Document):
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 
-class Status(Document):
-    """How far a run is. For people and pages; nothing decides by it."""
+class RunFigures(Document):
+    """How far a run is, in figures."""
 
-    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
-    run: RunId
-    name: FileName
-    state: StoredState
     percent: Annotated[float, Field(ge=0, le=100)]
     spans_done: Count
     spans_known: Count
     planned: bool
     """Whether ``spans_known`` is all of them."""
     running: Count = 0
-    """Jobs at work now."""
+    """Jobs at work now: those that start count, those that wait do not."""
     done_ms: Count = 0
     total_ms: Count = 0
     """Audio that is transcribed, and that is cut so far."""
     failures: Count
+
+
+class Status(RunFigures):
+    """How far a run is. For people and pages; nothing decides by it."""
+
+    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
+    run: RunId
+    name: FileName
+    state: StoredState
     updated_ms: Count

@@ -1,4 +1,4 @@
-"""Why did it fail? An exit status with last words and a log → a class, evidence, and what to do.
+"""Why did it fail? An exit status with termination message and a log → a class, evidence, and what to do.
 
 Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names. What a cluster says of
 its jobs is read in ``ended`` and ``pending``, in the same words.
@@ -86,15 +86,15 @@ _DETAIL_LINES = 30
 _LINE_LENGTH = 500
 
 
-def from_process(status: int, *, last_words: bytes, log: Sequence[str], oom_kills: int | None) -> Diagnosis:
+def from_process(status: int, *, termination_message: bytes, log: Sequence[str], oom_kills: int | None) -> Diagnosis:
     """Why a local process ended without a result.
 
-    *status* is a return code (negative: the signal that killed it), *last_words* the termination message (empty:
-    none), *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system
+    *status* is a return code (negative: the signal that killed it), *termination_message* what it left,
+    *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system
     cannot tell).
     """
     details = excerpt(log)
-    told = told_by(last_words)
+    told = from_termination_message(termination_message)
     if told is not None:
         return Diagnosis(failure=by_code(told.code), summary=told.summary, advice=told.advice, details=details)
     if status < 0:
@@ -142,16 +142,16 @@ def is_disruption(failure: str) -> bool:
 
 
 def by_code(code: int) -> FailureClass:
-    """What a job means by its exit code, which its last words repeat."""
+    """What a job means by its exit code, which its termination message repeat."""
     return _BY_EXIT_CODE.get(code, FailureClass.UNKNOWN)
 
 
-def told_by(last_words: bytes) -> JobFailure | None:
-    """What a job said of its own end, or None where *last_words* are no such document."""
-    if not last_words:
+def from_termination_message(termination_message: bytes) -> JobFailure | None:
+    """What a job said of its own end, or None where *termination_message* are no such document."""
+    if not termination_message:
         return None
     try:
-        return JobFailure.decode(last_words)
+        return JobFailure.decode(termination_message)
     except DocumentInvalid:
         return None
 

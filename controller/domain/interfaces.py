@@ -13,6 +13,35 @@ from controller.domain.documents import Request, RunRecord
 from controller.domain.jobs import Job, JobView
 from controller.domain.progress import Progress
 
+LeaseState = Literal["leading", "following", "undecided"]
+"""*undecided*: whether this process leads will be known in a moment."""
+
+
+class Leadership(Protocol):
+    """Which process works on a run: of all that share a lock domain (a machine, a cluster, a store), at most one does.
+
+    Where what it is kept in cannot be reached for a while, each may raise :class:`StoreUnavailable` or
+    :class:`ClusterUnavailable`; all are safe to repeat.
+    """
+
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        """Whether this process works on *run*, which it takes where nobody does."""
+
+    def check(self, run: str) -> None:
+        """Raises the same where another process may lead *run* by now. Asked before anything is changed."""
+
+    def domain(self, run: str) -> str:
+        """A name for the lock domain: who led *run* from this domain before us, and leads no more, has ended."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether somebody has ended *run* by deleting what is held for it."""
+
+    def release(self, run: str, *, ended: bool) -> None:
+        """Lead *run* no more. *ended*: nothing will be done for it any more, by anybody."""
+
+    def close(self) -> None:
+        """Release every run that was not; their jobs are left as they are."""
+
 
 class Runner(Protocol):
     """Where jobs run. None of these blocks but ``wait``.
@@ -27,14 +56,9 @@ class Runner(Protocol):
     burst: int
     """Jobs it may be asked to start at one look."""
 
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: of all that share this runner's place at most one does."""
-
-    def place(self, run: str) -> str:
-        """A name for whom :meth:`lead` keeps apart: who led from here before and leads no more has ended."""
-
-    def cancelled(self, run: str) -> bool:
-        """Whether somebody has ended *run* where its jobs are."""
+    @property
+    def leadership(self) -> Leadership:
+        """Of all that can start jobs where this runner does; held for a run before anything is asked of it."""
 
     def submit(self, job: Job) -> None:
         """Start a job."""
@@ -48,14 +72,14 @@ class Runner(Protocol):
     def delete(self, view: JobView) -> None:
         """Stop and forget a job; results stay."""
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Somebody else leads *run* now: stop what only this process looks after."""
 
     def release(self, run: str) -> None:
-        """Stop leading *run*: it has ended."""
+        """Remove what is left of *run* here: it has ended."""
 
     def close(self, *, leave: bool) -> None:
-        """Give up leading; jobs go on (*leave*) where they can without us, else stop."""
+        """Jobs go on (*leave*) where they can without this process, else stop."""
 
 
 class Stopped(BaseException):
@@ -83,7 +107,7 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
+class RunRequest:
     """One run to bring to its end, and whom it is for."""
 
     record: RunRecord
@@ -92,13 +116,16 @@ class Ticket:
     """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
 
 
+RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
+
+
 class RunRequests(Protocol):
     """The runs that a command asks for. They become known while it works: to know one, a recording may be read."""
 
-    taken: dict[str, Ticket]
+    taken: dict[str, RunRequest]
     """Those that were taken, by run."""
 
-    def take(self, most: int) -> Sequence[Ticket]:
+    def take(self, most: int) -> Sequence[RunRequest]:
         """Up to *most* of the next ones, as far as they are known by now. One run may come again, for other outputs."""
 
     def wait(self, seconds: float) -> None:
@@ -113,12 +140,12 @@ class RunRequests(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class RunOutcome:
     """How a run ended. *files* were written; *environment* says that the media are not to blame."""
 
     run: str
     name: str
-    verdict: Literal["complete", "partial", "failed", "cancelled"]
+    verdict: RunVerdict
     summary: str
     advice: str = ""
     files: tuple[str, ...] = ()

@@ -39,10 +39,10 @@ class ResultKey(NamedTuple):
 
 
 class TaskKey(NamedTuple):
-    """A span's task; *rung* > 0 is one with degraded options."""
+    """A span's task; *level*, the degradation level, is above 0 where it has degraded options."""
 
     span: int
-    rung: int
+    level: int
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class RunKeys:
         """What an intake job is told; another *digest* for another recording of the same content."""
         return f"{self.work}intake/{digest}.json"
 
-    def task(self, span: int, rung: int = 0) -> str:
-        """The span's truth; *rung* > 0 is the same task with degraded options."""
-        return f"{self.tasks}{span:05d}{f'-r{rung}' if rung else ''}.json"
+    def task(self, span: int, level: int = 0) -> str:
+        """The span's truth; *level* > 0 is the same task with degraded options."""
+        return f"{self.tasks}{span:05d}{f'-r{level}' if level else ''}.json"
 
     @property
     def audios(self) -> str:
@@ -146,13 +146,13 @@ class RunKeys:
         return f"{self.work}language.json"
 
     @property
-    def language_notes(self) -> str:
+    def language_candidates(self) -> str:
         """Prefix of what spans with too little speech heard."""
         return f"{self.work}language/"
 
-    def language_note(self, span: int) -> str:
+    def language_candidate(self, span: int) -> str:
         """What one span heard."""
-        return f"{self.language_notes}{span:05d}.json"
+        return f"{self.language_candidates}{span:05d}.json"
 
     @property
     def results(self) -> str:
@@ -180,12 +180,12 @@ def parse_result(key: str) -> ResultKey | None:
 
 
 def parse_task(key: str) -> TaskKey | None:
-    """The span and rung behind a task's key, or None."""
+    """The span and level behind a task's key, or None."""
     found = _TASK.fullmatch(key)
-    return TaskKey(span=int(found[1]), rung=int(found[2] or 0)) if found else None
+    return TaskKey(span=int(found[1]), level=int(found[2] or 0)) if found else None
 
 
-def parse_note(key: str) -> int | None:
+def parse_language_candidate(key: str) -> int | None:
     """The span of a language note's key, or None."""
     found = _NOTE.fullmatch(key)
     return int(found[1]) if found else None

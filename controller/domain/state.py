@@ -34,9 +34,9 @@ class RunState:
     jobs: tuple[JobView, ...] = ()
     language_open: bool = False
     """No language was given and none is frozen yet."""
-    notes: Mapping[int, Language] = field(default_factory=dict)
-    """What spans with too little speech to decide have heard."""
-    rungs: int = 0
+    language_candidates: Mapping[int, Language] = field(default_factory=dict)
+    """What was detected in spans with too little speech to decide."""
+    degradation_levels: int = 0
     """Steps by which the run's options can be made to need less of a GPU."""
     removed: frozenset[int] = frozenset()
     """Spans whose task was removed since the last intake began, so that another one has to write it."""

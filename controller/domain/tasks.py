@@ -7,7 +7,7 @@ the store (another model folder, another place for its result) is recognised.
 from __future__ import annotations
 
 from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
-from controller.domain.degradation import degrade
+from controller.domain.degradation import apply_degradation
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys
 from controller.domain.plan import longest_chunk_ms
@@ -27,7 +27,7 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
         pcm_sha256=pcm_sha256,
         result_prefix=keys.results_of(span),
         language_key=keys.language,
-        language_note_key=keys.language_note(span),
+        language_note_key=keys.language_candidate(span),
         # The only chunk there is has nobody to pass the decision to.
         language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
         options=_chunk_options(record.options, direct=direct),
@@ -35,9 +35,9 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
     )
 
 
-def degraded_task(task: ChunkTask, rung: int) -> ChunkTask:
-    """The same task with options *rung* steps cheaper."""
-    return task.model_copy(update={"options": degrade(task.options, rung)})
+def degraded_task(task: ChunkTask, level: int) -> ChunkTask:
+    """The same task with options *level* steps cheaper."""
+    return task.model_copy(update={"options": apply_degradation(task.options, level)})
 
 
 def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:

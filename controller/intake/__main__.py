@@ -142,14 +142,14 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
 
 
 def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
-    """The tasks that are in the store, by span and rung; what is no task is not there."""
+    """The tasks that are in the store, by span and level; what is no task is not there."""
     found: dict[int, dict[int, _Stored]] = {}
     for entry in store.list(keys.tasks):
         if key := parse_task(entry.key):
             with contextlib.suppress(DocumentInvalid, ObjectMissing):
                 raw = store.get(entry.key, max_bytes=ChunkTask.max_bytes)
                 task = stored_documents.parse(ChunkTask, entry.key, raw)
-                found.setdefault(key.span, {})[key.rung] = _Stored(task=task, digest=sha256_hex(raw))
+                found.setdefault(key.span, {})[key.level] = _Stored(task=task, digest=sha256_hex(raw))
     return found
 
 
@@ -170,11 +170,11 @@ def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Sto
     return answered
 
 
-def _remove_chunk(store: Store, keys: RunKeys, span: int, rungs: Iterable[int]) -> None:
+def _remove_chunk(store: Store, keys: RunKeys, span: int, levels: Iterable[int]) -> None:
     """Take a chunk's audio and tasks out of the store."""
     store.delete(keys.audio(span))
-    for rung in sorted(rungs, reverse=True):
-        store.delete(keys.task(span, rung))
+    for level in sorted(levels, reverse=True):
+        store.delete(keys.task(span, level))
 
 
 def _changed(what: str) -> JobError:

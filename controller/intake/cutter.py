@@ -79,11 +79,11 @@ class Cutter:
                     path, flac = writer(span.index + 1)
                     # The neighbours of a cut hear equally far beyond it.
                     written = _samples(2 * span.end_ms - span.audio_end_ms)
-                settled = max(written, _samples(self._planner.settled_ms))
-                settled = min(settled, self._tape.end)
-                self._tape.copy(flac, written, settled)
-                written = settled
-                self._tape.forget(_samples(self._planner.needed_from_ms))
+                decided = max(written, _samples(self._planner.decided_ms))
+                decided = min(decided, self._tape.end)
+                self._tape.copy(flac, written, decided)
+                written = decided
+                self._tape.drop(_samples(self._planner.needed_from_ms))
             self._complaint = decoder.complaint
         if not self._tape.end:
             reason = self._complaint or "its audio stream is empty"
@@ -137,7 +137,7 @@ class _Tape:
             if len(part):
                 flac.write(part)
 
-    def forget(self, before: int) -> None:
+    def drop(self, before: int) -> None:
         while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) <= before:
             self._blocks.popleft()
 

@@ -180,7 +180,7 @@ class Decoder:
         except subprocess.TimeoutExpired:
             raise _stood_still() from None
         sandbox.check_end("ffmpeg", code, self._words)
-        self.complaint = sandbox.last_words(self._words, self._path) if self._words or code else ""
+        self.complaint = sandbox.termination_message(self._words, self._path) if self._words or code else ""
 
     def _read_into(self, room: memoryview) -> int:
         """The next bytes of samples; words on stderr are kept (their end) meanwhile, so that ffmpeg never blocks."""
@@ -241,7 +241,9 @@ def _answer(code: int, told: bytes, words: bytes, path: str) -> dict[str, Any]:
     with contextlib.suppress(ValueError, RecursionError):
         if code == 0 and isinstance(document := json.loads(told), dict):
             return document
-    raise MediaProblem(f"is not media that ffmpeg can read: {sandbox.last_words(words, path)}", sandbox.INCOMPLETE)
+    raise MediaProblem(
+        f"is not media that ffmpeg can read: {sandbox.termination_message(words, path)}", sandbox.INCOMPLETE
+    )
 
 
 def _parse_probe(document: dict[str, Any]) -> Media:

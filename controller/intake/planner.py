@@ -44,14 +44,14 @@ class Planner:
         self._count = 0
 
     @property
-    def settled_ms(self) -> int:
+    def decided_ms(self) -> int:
         """No cut will come before this: audio up to here belongs to the open chunk."""
         return max(self._window_start(), self._start) * HOP_MS
 
     @property
     def needed_from_ms(self) -> int:
         """Audio before this will not be asked for again."""
-        return max(0, self.settled_ms - self._options.pad_ms)
+        return max(0, self.decided_ms - self._options.pad_ms)
 
     def feed(self, levels: Sequence[float]) -> list[Span]:
         """Take the next levels (dB, one a hop) and return the spans that are now closed."""

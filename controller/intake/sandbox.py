@@ -95,7 +95,7 @@ def check_end(tool: str, code: int, words: bytes) -> None:
         raise MediaProblem(f"{tool} needs more than {_ALLOCATION_BYTES >> 20} MiB at once for it", CONVERT)
 
 
-def last_words(stderr: bytes, path: str) -> str:
+def termination_message(stderr: bytes, path: str) -> str:
     """The last two lines of a tool, without the path and the addresses it puts before them."""
     text = stderr.replace(os.fsencode(f"file:{path}: "), b"").replace(os.fsencode(path), b"the file")
     lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]

@@ -13,12 +13,13 @@ import os
 import secrets
 import socket
 import threading
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from controller.domain.interfaces import LeaseState
 from controller.errors import ClusterUnavailable, EnvironmentProblem
+from controller.leadership import clock
 from controller.runners.kubernetes.api import Api, Reply
 from controller.runners.kubernetes.labels import lease_name, run_labels
 from controller.runners.kubernetes.manifest import Owner
@@ -26,11 +27,6 @@ from controller.runners.kubernetes.manifest import Owner
 DURATION_S = 15
 RENEW_S = 5
 _TRIES = 3
-
-
-def _clock_s() -> float:
-    """Goes on while the machine sleeps, where the system has such a clock: others may have taken over meanwhile."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @dataclass(kw_only=True)
@@ -53,7 +49,7 @@ class _Seen:
     since_s: float
 
 
-class Leases:
+class KubernetesLeases:
     """The Leases of the runs that this process leads, renewed until they are released."""
 
     def __init__(self, api: Api) -> None:
@@ -71,15 +67,16 @@ class Leases:
         """The runs that are led."""
         return list(self._held)
 
-    def lead(self, run: str) -> bool:
-        """Whether this process holds the run's Lease, taking it where it is free or its holder silent.
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        """*leading* where this process holds the run's Lease, which it takes where it is free or its holder silent.
 
         Raises :class:`ClusterUnavailable`, and :class:`EnvironmentProblem` where a right is missing.
         """
+        del now_ms
         held = self._held.get(run)
         if held is None:
             try:
-                return self._take(run)
+                return "leading" if self._take(run) else "following"
             except Reply as reply:
                 if reply.status != http.HTTPStatus.NOT_FOUND:
                     raise
@@ -91,7 +88,7 @@ class Leases:
             self._renew(held)
         if held.state == "lost":
             del self._held[run]
-        return run in self._held
+        return "leading" if run in self._held else "following"
 
     def owner(self, run: str) -> Owner:
         """What a Job of the run names as its owner. Whoever changes anything asks first.
@@ -113,16 +110,20 @@ class Leases:
             ) from error
         return Owner(name=held.document["metadata"]["name"], uid=held.document["metadata"]["uid"])
 
-    def uid(self, run: str) -> str:
-        """Of the Lease."""
+    def check(self, run: str) -> None:
+        """Raises as :meth:`owner` does."""
+        self.owner(run)
+
+    def domain(self, run: str) -> str:
+        """The uid of the Lease: who held it before us has lost it."""
         return str(self._held[run].document["metadata"]["uid"])
 
-    def gone(self, run: str) -> bool:
+    def cancelled(self, run: str) -> bool:
         """Whether somebody deleted the Lease, and with it all of its Jobs."""
         held = self._held.get(run)
         return held is not None and held.state == "gone"
 
-    def look(self, run: str) -> None:
+    def recheck(self, run: str) -> None:
         """Renew it now rather than in a while: there is reason to think that it was deleted or taken."""
         held = self._held.get(run)
         if held is not None and held.state == "held":
@@ -162,22 +163,22 @@ class Leases:
             if run in self._seen:
                 # Whoever stops without an end leaves it there. So the run has ended, or somebody has cancelled it.
                 document = self._seen.pop(run).document
-                self._held[run] = _Held(document=document, renewed_s=_clock_s(), state="gone")
+                self._held[run] = _Held(document=document, renewed_s=clock.now_s(), state="gone")
                 return True
             return self._hold(run, lambda: self._api.create("leases", self._fresh(run)))
         spec = found["spec"]
         said = (str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or ""))
         seen = self._seen.get(run)
         if seen is None or seen.said != said:
-            seen = self._seen[run] = _Seen(document=found, said=said, since_s=_clock_s())
+            seen = self._seen[run] = _Seen(document=found, said=said, since_s=clock.now_s())
         # By our own clock: the other one's may be set to anything.
-        silent = _clock_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
+        silent = clock.now_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
         if said[0] and said[0] != self._identity and not silent:
             return False
         return self._hold(run, lambda: self._api.replace("leases", self._renewed(found, holder=self._identity)))
 
     def _hold(self, run: str, write: Any) -> bool:
-        begun_s = _clock_s()
+        begun_s = clock.now_s()
         try:
             document = write()
         except Reply as reply:
@@ -207,7 +208,7 @@ class Leases:
                     held.error = error
 
     def _renew(self, held: _Held) -> None:
-        begun_s = _clock_s()
+        begun_s = clock.now_s()
         try:
             held.document = self._api.replace("leases", self._renewed(held.document, holder=self._identity))
         except Reply as reply:
@@ -225,7 +226,7 @@ class Leases:
         held.renewed_s = begun_s
 
     def _lapsed(self, held: _Held) -> bool:
-        return _clock_s() - held.renewed_s > DURATION_S
+        return clock.now_s() - held.renewed_s > DURATION_S
 
     def _fresh(self, run: str) -> dict[str, Any]:
         empty = {

@@ -9,24 +9,24 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from chunk_job.errors import JobError
-from controller.domain.interfaces import RunRequests, Settled, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.progress import Progress, progress
 from controller.errors import StenofleetError
-from controller.orchestrator.reconciler import LoopRun
+from controller.orchestrator.reconciler import RunReconciler
 
 
 class KnownRequests:
     """Runs that are known from the start."""
 
-    def __init__(self, tickets: Sequence[Ticket]) -> None:
-        self._left = deque(tickets)
-        self.taken: dict[str, Ticket] = {}
+    def __init__(self, run_requests: Sequence[RunRequest]) -> None:
+        self._left = deque(run_requests)
+        self.taken: dict[str, RunRequest] = {}
         """Those that were taken, by run."""
 
-    def take(self, most: int) -> Sequence[Ticket]:
+    def take(self, most: int) -> Sequence[RunRequest]:
         """The next ones."""
         taken = [self._left.popleft() for _ in range(min(most, len(self._left)))]
-        self.taken |= {ticket.record.run: ticket for ticket in taken}
+        self.taken |= {run_request.record.run: run_request for run_request in taken}
         return taken
 
     def wait(self, seconds: float) -> None:
@@ -38,13 +38,13 @@ class KnownRequests:
         return [
             progress(
                 None,
-                name=ticket.record.name,
-                run=ticket.record.run,
-                size_bytes=ticket.record.size_bytes,
+                name=run_request.record.name,
+                run=run_request.record.run,
+                size_bytes=run_request.record.size_bytes,
                 seen="waiting",
                 floor=0.0,
             )
-            for ticket in self._left
+            for run_request in self._left
         ]
 
     @property
@@ -56,47 +56,47 @@ class KnownRequests:
 class CommandRuns:
     """The runs of a command in the order they were asked for."""
 
-    def __init__(self, requests: RunRequests, start: Callable[[Ticket], LoopRun]) -> None:
+    def __init__(self, requests: RunRequests, start: Callable[[RunRequest], RunReconciler]) -> None:
         self._requests = requests
         self._start = start
-        self._runs: dict[str, LoopRun] = {}
-        self._given_up: list[Settled] = []
+        self._runs: dict[str, RunReconciler] = {}
+        self._given_up: list[RunOutcome] = []
 
-    def __iter__(self) -> Iterator[LoopRun]:
+    def __iter__(self) -> Iterator[RunReconciler]:
         return iter(self._runs.values())
 
     @property
-    def open(self) -> list[LoopRun]:
+    def open(self) -> list[RunReconciler]:
         """Those that are known and have not ended."""
-        return [run for run in self if run.settled is None]
+        return [run for run in self if run.ended is None]
 
     def all_ended(self) -> bool:
         """Whether all of them have ended."""
         return self._requests.exhausted and not self.open
 
     @property
-    def settled(self) -> list[Settled]:
+    def ended(self) -> list[RunOutcome]:
         """How they ended."""
-        return [*(run.settled for run in self if run.settled is not None), *self._given_up]
+        return [*(run.ended for run in self if run.ended is not None), *self._given_up]
 
     def admit(self, wanted: int) -> None:
         """Take more requests, until *wanted* runs are known in which nothing was done yet."""
         fresh = sum(1 for run in self if run.fresh)
-        for ticket in self._requests.take(max(0, wanted - fresh)):
-            self._add(ticket)
+        for run_request in self._requests.take(max(0, wanted - fresh)):
+            self._add(run_request)
 
-    def more(self) -> Iterator[LoopRun]:
+    def more(self) -> Iterator[RunReconciler]:
         """Further runs, taken one by one as they are asked for."""
-        while tickets := self._requests.take(1):
-            yield self._add(tickets[0])
+        while run_requests := self._requests.take(1):
+            yield self._add(run_requests[0])
 
-    def _add(self, ticket: Ticket) -> LoopRun:
-        known = self._runs.get(ticket.record.run)
+    def _add(self, run_request: RunRequest) -> RunReconciler:
+        known = self._runs.get(run_request.record.run)
         if known is None:
-            known = self._runs[ticket.record.run] = self._start(ticket)
+            known = self._runs[run_request.record.run] = self._start(run_request)
         else:
             # Equal content with equal options is one run, whatever the files are called.
-            known.add_outputs(ticket.request.outputs)
+            known.add_outputs(run_request.request.outputs)
         return known
 
     def wait(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class CommandRuns:
         for run in self:
             run.give_up(error)
         self._given_up = [
-            Settled(
+            RunOutcome(
                 run="",
                 name=unknown.name,
                 verdict="failed",

@@ -26,8 +26,10 @@ LAST_ATTEMPT = 999_999
 """The highest number that names of results, failures and Jobs can hold."""
 
 
-def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, intake_room: int) -> list[Action]:
-    """The next actions, at most *room* chunk jobs and *intake_room* intake jobs among them."""
+def decide(
+    state: RunState, *, now_ms: int, policy: RetryPolicy, free_slots: int, free_intake_slots: int
+) -> list[Action]:
+    """The next actions, at most *free_slots* chunk jobs and *free_intake_slots* intake jobs among them."""
     deletions = list(_deletions(state, now_ms, policy))
     actions: list[Action] = [*deletions]
     gone = {id(delete.view) for delete in deletions}
@@ -43,23 +45,23 @@ def decide(state: RunState, *, now_ms: int, policy: RetryPolicy, room: int, inta
         return actions if live or actions else [verdict]
     # One that has just ended is judged first: its evidence, and the back-off it asks for, are not in this picture yet.
     intakes = [view for view in state.jobs if view.span is None]
-    if not state.planned and not intakes and intake_room > 0 and _rested(state, None, now_ms, policy):
+    if not state.planned and not intakes and free_intake_slots > 0 and _rested(state, None, now_ms, policy):
         actions.append(Submit(span=None, attempt=_next_attempt(state, None)))
-    actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, room))
+    actions.extend(_chunk_actions(state, [view for view in live if view.span is not None], now_ms, policy, free_slots))
     return actions
 
 
 def _deletions(state: RunState, now_ms: int, policy: RetryPolicy) -> Iterator[Delete]:
     for view in state.jobs:
-        settled = state.planned if view.span is None else view.span in state.answered
+        done = state.planned if view.span is None else view.span in state.answered
         if view.phase != "ended":
             limit_ms = _deadline_ms(state, view, policy)
-            if view.phase == "running" and now_ms - view.since_ms > limit_ms and not settled:
+            if view.phase == "running" and now_ms - view.since_ms > limit_ms and not done:
                 yield Delete(view=view, failure=deadline(limit_ms // 1000))
-            elif settled and view.span is not None:
+            elif done and view.span is not None:
                 # Its span was answered by an attempt that was thought lost, or by itself a moment ago.
                 yield Delete(view=view, failure=_disruption(state, view))
-        elif settled:
+        elif done:
             yield Delete(view=view, failure=_disruption(state, view))
         elif _deferred(state, view) or _cut_too_early(state, view):
             yield Delete(view=view)
@@ -86,7 +88,7 @@ def _cut_too_early(state: RunState, view: JobView) -> bool:
 def _deferred(state: RunState, view: JobView) -> bool:
     """Whether the job left without a result because it passed the language on."""
     left_well = view.diagnosis is not None and view.diagnosis.failure is FailureClass.NO_RESULT
-    return left_well and state.language_open and view.span in state.notes
+    return left_well and state.language_open and view.span in state.language_candidates
 
 
 def _deadline_ms(state: RunState, view: JobView, policy: RetryPolicy) -> int:
@@ -187,20 +189,20 @@ def _next_attempt(state: RunState, span: int | None) -> int:
 
 
 def _chunk_actions(
-    state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, room: int
+    state: RunState, live: list[JobView], now_ms: int, policy: RetryPolicy, free_slots: int
 ) -> Iterator[Action]:
     busy = {view.span for view in state.jobs if not view.lost}
     open_spans = [span for span in sorted(state.tasks) if span not in state.answered and not _lost(state, span, policy)]
     if state.language_open:
-        undecided = [span for span in open_spans if span not in state.notes]
+        undecided = [span for span in open_spans if span not in state.language_candidates]
         if not undecided and open_spans and state.planned:
-            best = max(state.notes.values(), key=lambda note: (note.speech_ms, -note.span))
+            best = max(state.language_candidates.values(), key=lambda note: (note.speech_ms, -note.span))
             yield PinLanguage(language=best)
             return
         # One at a time, in order: the first span with enough speech decides, and every other is told.
-        open_spans, room = undecided[:1], min(room, 0 if live else 1)
+        open_spans, free_slots = undecided[:1], min(free_slots, 0 if live else 1)
     ready = [span for span in open_spans if span not in busy and _rested(state, span, now_ms, policy)]
-    for span in ready[: max(0, room)]:
+    for span in ready[: max(0, free_slots)]:
         yield _escalated(state, span)
 
 
@@ -211,7 +213,7 @@ def _escalated(state: RunState, span: int) -> Submit:
     return Submit(
         span=span,
         attempt=_next_attempt(state, span),
-        rung=count[FailureClass.CUDA_OOM],
+        degradation_level=count[FailureClass.CUDA_OOM],
         # Once: what needs still more is no slip of the estimate.
         memory_factor=MORE_MEMORY if count[FailureClass.OOM_KILLED] else 1.0,
         avoid_nodes=avoid,
@@ -223,7 +225,7 @@ def _unfit_nodes(state: RunState, span: int) -> tuple[str, ...]:
     """Nodes that failed this span for what they are, in order."""
     failures = [item for item in state.failures_of(span) if item.node and item.failure in _OF_THE_NODE]
     # A GPU that was full gets what needs less of it first.
-    spared = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.rungs
+    spared = Counter(item.failure for item in failures)[FailureClass.CUDA_OOM] <= state.degradation_levels
     return tuple({item.node: None for item in failures if not (spared and item.failure == FailureClass.CUDA_OOM)})
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from chunk_job.store.base import StoreUnavailable
 from controller.domain import policy as rules
@@ -79,24 +78,38 @@ class Outage:
         self._reached, self._since_ms = True, None
 
 
-@dataclass(kw_only=True)
-class Trouble:
+class RunOutage:
     """Something that one run needs and that is away, while other runs of the command have what they need."""
 
-    since_ms: int
-    due_ms: int
-    pause_ms: int = _PAUSE_MS
+    def __init__(self) -> None:
+        self._since_ms: int | None = None
+        self._due_ms = 0
+        self._pause_ms = _PAUSE_MS
 
-    @classmethod
-    def begun(cls, now_ms: int) -> Trouble:
-        """The first failure, now."""
-        return cls(since_ms=now_ms, due_ms=now_ms + _PAUSE_MS)
-
-    def again(self, now_ms: int) -> None:
-        """One more failure: the pause before the next try doubles."""
-        self.pause_ms = min(2 * self.pause_ms, _LONGEST_PAUSE_MS)
-        self.due_ms = now_ms + self.pause_ms
+    @property
+    def lasts(self) -> bool:
+        """Whether it is away now."""
+        return self._since_ms is not None
 
     def is_due(self, now_ms: int) -> bool:
         """Whether it is time to try again; also where the clock was set back."""
-        return not 0 < self.due_ms - now_ms <= self.pause_ms
+        return self._since_ms is None or not 0 < self._due_ms - now_ms <= self._pause_ms
+
+    def failed(self, error: Unavailable, policy: RetryPolicy, *, now_ms: int) -> Iterator[str]:
+        """One more failure: the pause before the next try doubles. What to report of it."""
+        if self._since_ms is None:
+            self._since_ms, self._pause_ms = now_ms, _PAUSE_MS
+            yield f"{error.summary}: tried again for up to {policy.store_patience_ms // 1000} s, others continue"
+        else:
+            self._pause_ms = min(2 * self._pause_ms, _LONGEST_PAUSE_MS)
+        self._due_ms = now_ms + self._pause_ms
+
+    def is_too_long(self, policy: RetryPolicy, *, now_ms: int) -> bool:
+        """Whether it is not waited for any longer."""
+        return self._since_ms is not None and not rules.patient(policy, since_ms=self._since_ms, now_ms=now_ms)
+
+    def over(self, now_ms: int) -> Iterator[str]:
+        """It answers again. What to report of it."""
+        if self._since_ms is not None:
+            yield f"back after {(now_ms - self._since_ms) // 1000} s"
+        self._since_ms = None

@@ -77,6 +77,11 @@ class Home:
         if made := self._scratch.pop(run, None):
             remove(made.parent, made.name)
 
+    def remove_all_scratch(self) -> None:
+        """Remove the scratch folders of all runs."""
+        for run in list(self._scratch):
+            self.remove_scratch(run)
+
     def remove_leftovers(self, run: str) -> None:
         """Remove what processes have left that held the run's lock and were killed. Only for who holds it."""
         prefix = self._prefix(run)

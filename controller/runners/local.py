@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from controller.domain import failures
+from controller.domain.interfaces import Leadership
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import is_run
 from controller.errors import EnvironmentProblem
@@ -49,45 +50,17 @@ class LocalRunner:
     tick_s = 0.1
     burst = 1 << 20
 
-    def __init__(self, store_url: str, home: Path, scratch: Path | None = None) -> None:
-        """*home* is a private folder on a local disk, for locks; *scratch* (None: in *home*) takes what jobs need."""
+    def __init__(self, store_url: str, home: folders.Home, leadership: Leadership) -> None:
+        """*leadership* keeps apart the processes that share *home*."""
+        self.leadership = leadership
         self._store_url = store_url
-        self._home = folders.Home(home, scratch)
+        self._home = home
         self._children: dict[str, _Child] = {}
-        self._locks: dict[str, int] = {}
-
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: at most one does, until it ends or calls :meth:`close`.
-
-        Raises :class:`EnvironmentProblem` where the folder of the locks cannot be used.
-        """
-        _check(run)
-        if run in self._locks:
-            return True
-        lock = self._home.lock(run)
-        if lock is None:
-            return False
-        self._locks[run] = lock
-        self._home.remove_leftovers(run)
-        return True
-
-    def place(self, run: str) -> str:
-        """The folder of the locks: a name drawn once, because host names are not unique.
-
-        Raises :class:`EnvironmentProblem` where it cannot be read.
-        """
-        _check(run)
-        return self._home.place()
-
-    def cancelled(self, run: str) -> bool:
-        """Never: only the store tells of that here."""
-        _check(run)
-        return False
 
     def submit(self, job: Job) -> None:
         """Start the job's process."""
         _check(job.run)
-        name = _name(job)
+        name = job.name
         folder = self._home.job_folder(job.run, name)
         reading, writing = os.pipe()
         try:
@@ -98,7 +71,7 @@ class LocalRunner:
                         "--lifeline",
                         str(reading),
                         "--termination-log",
-                        str(folder / "last-words"),
+                        str(folder / "termination-message"),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -139,7 +112,7 @@ class LocalRunner:
         os.close(child.lifeline)
         folders.remove(child.folder.parent.parent, child.folder.parent.name, child.folder.name)
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Stop the jobs of *run*: nobody else looks after them."""
         _check(run)
         for view in self.observe():
@@ -147,18 +120,16 @@ class LocalRunner:
                 self.delete(view)
 
     def release(self, run: str) -> None:
-        """Free the run's lock: whoever follows it may look at how it ended."""
+        """Remove the run's scratch folder."""
         _check(run)
         self._home.remove_scratch(run)
-        os.close(self._locks.pop(run))
 
     def close(self, *, leave: bool) -> None:
-        """Stop all jobs and free the locks. *leave* asks for nothing here: local jobs end with their controller."""
+        """Stop all jobs. *leave* asks for nothing here: local jobs end with their controller."""
         del leave
         for view in self.observe():
             self.delete(view)
-        for run in list(self._locks):
-            self.release(run)
+        self._home.remove_all_scratch()
 
     def _command(self, job: Job) -> list[str]:
         # -P: the current folder may hold anybody's `controller` or `torch`.
@@ -175,7 +146,7 @@ class LocalRunner:
         if status is not None:
             diagnosis = failures.from_process(
                 status,
-                last_words=folders.read_end(child.folder / "last-words", _READ_BYTES),
+                termination_message=folders.read_end(child.folder / "termination-message", _READ_BYTES),
                 log=tail.decode(errors="replace").splitlines(),
                 oom_kills=None if child.oom_kills is None else (_oom_kills() or 0) - child.oom_kills,
             )
@@ -199,9 +170,9 @@ def resolve_model(reference: str, *, download: bool) -> None:
     Raises :class:`EnvironmentProblem` where the model is not here.
     """
     with tempfile.TemporaryDirectory(prefix="stenofleet-model-") as folder:
-        last_words = Path(folder) / "last-words"
+        termination_message = Path(folder) / "termination-message"
         command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
-        command += ["--termination-log", str(last_words), *(["--download"] if download else [])]
+        command += ["--termination-log", str(termination_message), *(["--download"] if download else [])]
         reading, writing = os.pipe()
         try:
             command += ["--lifeline", str(reading)]
@@ -215,16 +186,11 @@ def resolve_model(reference: str, *, download: bool) -> None:
             return
         why = failures.from_process(
             done.returncode,
-            last_words=folders.read_end(last_words, _READ_BYTES),
+            termination_message=folders.read_end(termination_message, _READ_BYTES),
             log=done.stderr.decode(errors="replace").splitlines(),
             oom_kills=None,
         )
     raise EnvironmentProblem(why.summary, why.advice or "\n".join(why.details[-5:]))
-
-
-def _name(job: Job) -> str:
-    what = "intake" if job.span is None else f"c{job.span:05d}"
-    return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
 
 
 def _check(run: str) -> None:

@@ -15,7 +15,7 @@ from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
 from controller.domain.budgets import ENVIRONMENT
-from controller.domain.degradation import rungs
+from controller.domain.degradation import degradation_levels
 from controller.domain.documents import (
     Evidence,
     Outcome,
@@ -26,11 +26,12 @@ from controller.domain.documents import (
 )
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import Job, JobView
-from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_note
+from controller.domain.keys import MARKERS, RunKeys, is_failure
 from controller.domain.state import RunState
 from controller.runs import stored_transcript
 from controller.runs.finalize import Finalizer, put_marker
 from controller.runs.result_index import ResultGone, ResultIndex
+from controller.runs.run_language import RunLanguage
 from controller.runs.transcript_files import TranscriptFiles
 
 _ALL_EVERY_MS = 60_000
@@ -54,9 +55,7 @@ class RunRepository:
         self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
         """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
         self._used: dict[int | None, int] = {}
-        self._language: Language | None = None
-        self._language_open = record.options.language is None
-        self._candidates: dict[int, Language] = {}
+        self._language = RunLanguage(store, self.keys, is_given=record.options.language is not None)
         self._round = ""
         self._all_read_ms: int | None = None
         self._tasks_read_ms = 0
@@ -153,8 +152,8 @@ class RunRepository:
             # What was given up for lost may have gone on where nobody sees it, and answer yet.
             self._index.read_results()
             self._all_read_ms = now_ms
-        if self._language_open and any(view.span is not None for view in jobs):
-            self._read_language()
+        if self._language.is_open and any(view.span is not None for view in jobs):
+            self._language.read(self._index.language())
         return self.state(jobs)
 
     def _waits_to_retry(self, jobs: Sequence[JobView]) -> bool:
@@ -185,9 +184,9 @@ class RunRepository:
             evidence=tuple(item for item in self._evidence.values() if item.round == self._round),
             used_attempts=used,
             jobs=tuple(self._index.with_result(view) for view in jobs),
-            language_open=self._language_open,
-            notes=self._candidates,
-            rungs=rungs(self.record.options),
+            language_open=self._language.is_open,
+            language_candidates=self._language.candidates,
+            degradation_levels=degradation_levels(self.record.options),
             removed=self._index.removed,
             gaps_allowed=self.request.on_chunk_failure == "gap",
             cancelled=self.cancelled(),
@@ -201,10 +200,11 @@ class RunRepository:
             # It sees what is missing now.
             self._index.removed = frozenset()
         else:
-            self._restore_language()
-            key = self._index.degraded_task(submit.span, submit.rung) if submit.rung else self.keys.task(submit.span)
+            self._language.restore()
+            level = submit.degradation_level
+            key = self._index.degraded_task(submit.span, level) if level else self.keys.task(submit.span)
             # As it was validated: what lies there now may be another one.
-            digest = self._index.digest(submit.span, submit.rung)
+            digest = self._index.digest(submit.span, level)
         return Job(
             run=self.record.run,
             span=submit.span,
@@ -247,8 +247,8 @@ class RunRepository:
 
     def _is_disruption(self, why: Diagnosis, span: int | None, attempt: int) -> bool:
         """Whether this attempt was taken away, while another one has answered."""
-        answer = self._index.winner(span) if span is not None else None
-        return answer is not None and answer[0].attempt != attempt and failures.is_disruption(why.failure)
+        winner = self._index.winner(span) if span is not None else None
+        return winner is not None and winner[0].attempt != attempt and failures.is_disruption(why.failure)
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
         """Put that a result which counted is not valid any more: else it could be computed again without an end."""
@@ -277,9 +277,8 @@ class RunRepository:
         self._remember(evidence)
 
     def freeze_language(self, language: Language) -> None:
-        """Freeze the run's language."""
-        self._store.put(self.keys.language, language.encode())
-        self._language, self._language_open = language, False
+        """Decide the run's language for all its chunks."""
+        self._language.freeze(language)
 
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
         """Merge if there is something to merge, and write everything but the run's last object.
@@ -321,7 +320,7 @@ class RunRepository:
 
     def _load(self) -> None:
         self._index.read()
-        self._read_language()
+        self._language.read(self._index.language())
         self._evidence.clear()
         found = []
         for entry in self._store.list(self.keys.failures):
@@ -334,27 +333,3 @@ class RunRepository:
     def _remember(self, evidence: Evidence) -> None:
         self._evidence[evidence.round, evidence.span, evidence.attempt] = evidence
         self._used[evidence.span] = max(self._used.get(evidence.span, 0), evidence.attempt)
-
-    def _read_language(self) -> None:
-        if not self._language_open:
-            return
-        try:
-            self._language = stored_documents.find(self._store, Language, self.keys.language)
-        except DocumentInvalid:
-            # Left there, every job would stumble over it.
-            self._store.delete(self.keys.language)
-        self._language_open = self._language is None
-        if self._language_open and (found := self._index.language()):
-            # It was frozen once: the chunks that are done were transcribed in it.
-            self.freeze_language(found)
-        for entry in self._store.list(self.keys.language_notes):
-            span = parse_note(entry.key)
-            if span is not None and span not in self._candidates:
-                candidate = stored_documents.valid(self._store, Language, entry.key)
-                if candidate and candidate.span == span:
-                    self._candidates[span] = candidate
-
-    def _restore_language(self) -> None:
-        """Put the run's language again where its object is gone or another: the next job would decide it once more."""
-        if self._language and stored_documents.valid(self._store, Language, self.keys.language) != self._language:
-            self._store.put(self.keys.language, self._language.encode())

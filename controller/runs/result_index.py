@@ -140,9 +140,9 @@ class ResultIndex:
         listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
         # A task before the same with degraded options, which are judged by it.
         for found in sorted(listed):
-            if found.span not in self._tasks or found.rung not in self._tasks[found.span].digests:
+            if found.span not in self._tasks or found.level not in self._tasks[found.span].digests:
                 self._read_task(found)
-        for span in self._tasks.keys() - {found.span for found in listed if not found.rung}:
+        for span in self._tasks.keys() - {found.span for found in listed if not found.level}:
             self._drop_span(span)
         self.plan = plan if plan and self._is_all(plan) else None
         if plan and not self.plan:
@@ -154,7 +154,7 @@ class ResultIndex:
             self.read_tasks()
             return
         span = 0
-        while span in self._tasks or self._read_task(TaskKey(span=span, rung=0)):
+        while span in self._tasks or self._read_task(TaskKey(span=span, level=0)):
             span += 1
 
     def read_results(self, span: int | None = None) -> None:
@@ -243,7 +243,7 @@ class ResultIndex:
 
     def _read_task(self, found: TaskKey) -> bool:
         """Remember a task that is in the store and belongs to the run; one that does not is removed."""
-        key = self._keys.task(found.span, found.rung)
+        key = self._keys.task(found.span, found.level)
         try:
             raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
             task = stored_documents.parse(ChunkTask, key, raw)
@@ -253,13 +253,13 @@ class ResultIndex:
             self._refuse(key, error.summary)
             return False
         known = self._tasks.get(found.span)
-        if not found.rung and tasks.belongs(task, self._record, found.span):
+        if not found.level and tasks.belongs(task, self._record, found.span):
             self._tasks[found.span] = _Task(task=task, digests={0: sha256_hex(raw)})
             self.removed -= {found.span}
             for early in sorted(self._early.pop(found.span, ())):
                 self._read_result(early)
-        elif found.rung and known and task == tasks.degraded_task(known.task, found.rung):
-            known.digests[found.rung] = sha256_hex(raw)
+        elif found.level and known and task == tasks.degraded_task(known.task, found.level):
+            known.digests[found.level] = sha256_hex(raw)
         else:
             self._refuse(key, "no intake of this run has written it")
             return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job import crashpoint
-from tests import river
+from tests import pipeline
 
 REACH = "import sys; from chunk_job.crashpoint import reach; reach(sys.argv[1]); print('went on')"
 
@@ -48,7 +48,7 @@ def test_a_held_process_says_that_it_is_there_and_stands_still(tmp_path: Path) -
     here = tmp_path / "here=there"
     command = [sys.executable, "-c", REACH, "here"]
     with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:
-        river.until(here.exists, "the point is reached")
+        pipeline.until(here.exists, "the point is reached")
         assert child.poll() is None
         child.kill()
         assert child.communicate(timeout=10)[0] == b""
@@ -59,6 +59,6 @@ def test_a_held_process_goes_on_when_it_is_let_go(tmp_path: Path) -> None:
     here = tmp_path / "here"
     command = [sys.executable, "-c", REACH, "here"]
     with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:
-        river.until(here.exists, "the point is reached")
+        pipeline.until(here.exists, "the point is reached")
         here.unlink()
         assert child.communicate(timeout=10)[0] == b"went on\n"

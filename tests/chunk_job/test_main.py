@@ -19,7 +19,7 @@ from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language, Tra
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller import demo
-from tests import river, speech
+from tests import pipeline, speech
 
 pytestmark = pytest.mark.process
 
@@ -82,13 +82,13 @@ class Room:
         """The arguments of a job, as a runner gives them."""
         return [
             *("--store", self.store.url, "--task", key, "--attempt", str(attempt), "--uid", "u"),
-            *("--task-sha256", sha256 or sha256_hex(self.store.get(key)), "--termination-log", "last-words"),
+            *("--task-sha256", sha256 or sha256_hex(self.store.get(key)), "--termination-log", "termination-message"),
         ]
 
     def left(self, process: subprocess.Popen[str]) -> Left:
         """Wait for the end."""
-        out, err = process.communicate(timeout=river.PATIENCE_S)
-        words = self.folder / "last-words"
+        out, err = process.communicate(timeout=pipeline.PATIENCE_S)
+        words = self.folder / "termination-message"
         return Left(
             code=process.returncode,
             out=out,
@@ -241,7 +241,7 @@ def test_a_signal_ends_a_job_at_once_and_without_a_result(room: Room, number: si
     room.task()
     here = room.folder / "here"
     with room.start(*room.job(), crash=f"chunk.loaded.00003.a1=hold:{here}") as process:
-        river.until(here.exists, "the model is loaded")
+        pipeline.until(here.exists, "the model is loaded")
         process.send_signal(number)
         assert process.wait(timeout=10) == 128 + number
     assert list(room.store.list(PREFIX)) == []

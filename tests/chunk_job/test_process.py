@@ -1,4 +1,4 @@
-"""The manners of a job's process: its lifeline, its last words, its leaving."""
+"""The manners of a job's process: its lifeline, its termination message, its leaving."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ def failing(error: BaseException) -> None:
     raise error
 
 
-# ---------------------------------------------------------------- last words
+# ---------------------------------------------------------------- termination message
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def failing(error: BaseException) -> None:
 def test_a_failure_leaves_its_exit_code_and_last_words(
     tmp_path: Path, error: Exception, code: ExitCode, summary: str, advice: str
 ) -> None:
-    words = tmp_path / "last-words"
+    words = tmp_path / "termination-message"
     assert process.work(lambda: failing(error), words) == code
     assert JobFailure.decode(words.read_bytes()) == JobFailure(code=code, summary=summary, advice=advice)
 
@@ -72,11 +72,11 @@ def test_the_termination_message_steers_no_terminal_and_repeats_no_secret(tmp_pa
 
 
 def test_work_that_ends_well_has_no_last_words(tmp_path: Path) -> None:
-    assert process.work(lambda: None, tmp_path / "last-words") == ExitCode.DONE
+    assert process.work(lambda: None, tmp_path / "termination-message") == ExitCode.DONE
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [None, Path("/nowhere/last-words")])
+@pytest.mark.parametrize("words", [None, Path("/nowhere/termination-message")])
 def test_a_failure_without_a_place_for_last_words_is_still_told(
     words: Path | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_traceback_keeps_its_lines() -> None:
 
 
 def test_the_line_of_data_on_stdout_is_printable(capsys: pytest.CaptureFixture[str]) -> None:
-    process.tell("/models/a\x1bb\nc")
+    process.print_data("/models/a\x1bb\nc")
     assert capsys.readouterr().out == "/models/a\\x1bb\\nc\n"
 
 

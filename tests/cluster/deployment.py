@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from controller import demo
 from controller.runners.kubernetes.labels import CHUNK, RUN
 from tests.cluster.site import Images
-from tests.river import until
+from tests.pipeline import until
 from tests.testbed.cluster import Cluster
 
 if TYPE_CHECKING:

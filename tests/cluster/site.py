@@ -17,7 +17,7 @@ from chunk_job.store.open_store import open_store
 from controller.domain.documents import Evidence
 from controller.domain.keys import RunKeys, parse_result
 from controller.runners.kubernetes.labels import CHUNK, RUN
-from tests import river
+from tests import pipeline
 from tests.testbed.cluster import Cluster
 
 GPU = "nvidia.com/gpu"
@@ -53,7 +53,7 @@ class Site:
     images: Images
     namespace: str
     bucket: str
-    desk: river.Desk
+    workplace: pipeline.Workplace
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -85,17 +85,17 @@ class Site:
         """Another place in the same bucket."""
         return open_store(f"s3://{self.bucket}/{prefix}")
 
-    def start(self, media: str | Path, *arguments: str, **how: Any) -> river.Started:
-        """Start a run of *media* into the desk's output folder."""
-        command = ("transcribe", media, "-o", self.desk.out, *CUT, *self.options, *arguments)
-        return self.desk.start(*command, env=self.environment | how.pop("env", {}), **how)
+    def start(self, media: str | Path, *arguments: str, **how: Any) -> pipeline.Started:
+        """Start a run of *media* into the workplace's output folder."""
+        command = ("transcribe", media, "-o", self.workplace.out, *CUT, *self.options, *arguments)
+        return self.workplace.start(*command, env=self.environment | how.pop("env", {}), **how)
 
-    def run(self, media: str | Path, *arguments: str, **how: Any) -> river.Ended:
+    def run(self, media: str | Path, *arguments: str, **how: Any) -> pipeline.Ended:
         return self.start(media, *arguments, **how).ended(patience_s=PATIENCE_S)
 
-    def ask(self, *command: str, env: Mapping[str, str] | None = None) -> river.Ended:
+    def ask(self, *command: str, env: Mapping[str, str] | None = None) -> pipeline.Ended:
         """Another command about this store."""
-        return self.desk.run(*command, env=self.environment | dict(env or {}))
+        return self.workplace.run(*command, env=self.environment | dict(env or {}))
 
     def kubectl(self, *arguments: str) -> str:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments)
@@ -111,12 +111,12 @@ class Site:
         config = json.loads(self.kubectl("config", "view", "--raw", "--output", "json"))
         for user in config["users"]:
             user["user"] = {"token": self.kubectl("create", "token", account).strip()}
-        path = self.desk.folder / f"{account}.kubeconfig"
+        path = self.workplace.folder / f"{account}.kubeconfig"
         path.write_text(json.dumps(config), encoding="utf-8")
         return path
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        river.until(condition, what, patience_s=PATIENCE_S)
+        pipeline.until(condition, what, patience_s=PATIENCE_S)
 
     def running(self, chunk: int) -> str:
         """Wait until this chunk's job runs in its container; the pod's name."""
@@ -182,9 +182,9 @@ def site(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest.M
             namespace,
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "stenofleet-s3"}, "stringData": secret},
         )
-        desk = river.Desk(tmp_path / "desk")
-        yield Site(cluster=cluster, images=images, namespace=namespace, bucket=bucket, desk=desk)
-        desk.clear()
+        workplace = pipeline.Workplace(tmp_path / "workplace")
+        yield Site(cluster=cluster, images=images, namespace=namespace, bucket=bucket, workplace=workplace)
+        workplace.clear()
 
 
 def rest(seconds: float) -> None:

@@ -15,6 +15,7 @@ from controller.runners.kubernetes.manifest import JobOptions
 from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
 from tests import fakes
 from tests.cluster.site import GPU, Site
+from tests.leading import close, cluster_runner, leads
 
 RUN = fakes.RUN
 
@@ -55,10 +56,10 @@ def runner(site: Site, api: CountingApi, monkeypatch: pytest.MonkeyPatch) -> Ite
         namespace=site.namespace,
         gpus=3,
     )
-    runner = ClusterRunner(api, options, here=fakes.FakeRunner(site.store, fakes.FakeClock()))
-    assert runner.lead(RUN)
+    runner = cluster_runner(api, options, here=fakes.FakeRunner(site.store, fakes.FakeClock()))
+    assert leads(runner.leadership, RUN)
     yield runner
-    runner.close(leave=True)
+    close(runner, leave=True)
 
 
 def chunk(span: int) -> Job:
@@ -104,12 +105,12 @@ def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
 ) -> None:
     runner.submit(chunk(0))
     assert len(runner.observe()) == 1
-    assert not runner.cancelled(RUN)
+    assert not runner.leadership.cancelled(RUN)
     site.kubectl("delete", "lease", lease_name(RUN))
     site.until(lambda: not site.found("jobs"), "its jobs are collected")
-    assert not runner.cancelled(RUN), "nobody has looked yet"
+    assert not runner.leadership.cancelled(RUN), "nobody has looked yet"
     runner.observe()
-    assert runner.cancelled(RUN)
+    assert runner.leadership.cancelled(RUN)
 
 
 def test_a_job_that_vanishes_alone_cancels_nothing(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
@@ -119,4 +120,4 @@ def test_a_job_that_vanishes_alone_cancels_nothing(site: Site, api: CountingApi,
     assert view.phase == "ended"
     assert view.diagnosis is not None
     assert view.diagnosis.failure == "DISRUPTED.deleted"
-    assert not runner.cancelled(RUN)
+    assert not runner.leadership.cancelled(RUN)

@@ -74,7 +74,7 @@ def test_a_killed_part_starts_again(tmp_path: Path) -> None:
     part = Part(name="part", command=["sh", "-c", "echo here; exec sleep 600"], log=tmp_path / "log")
     for lives in (1, 2):
         part.start()
-        until(lambda: part.last_words() == "here\n" * lives)  # noqa: B023 (called at once)
+        until(lambda: part.termination_message() == "here\n" * lives)  # noqa: B023 (called at once)
         part.kill()
         assert not part.alive
 
@@ -83,5 +83,5 @@ def test_a_part_tells_why_it_ended(tmp_path: Path) -> None:
     part = Part(name="part", command=["sh", "-c", "echo no such setting >&2; exit 1"], log=tmp_path / "log")
     part.start()
     until(lambda: not part.alive)
-    assert part.last_words() == "no such setting\n"
+    assert part.termination_message() == "no such setting\n"
     part.kill()

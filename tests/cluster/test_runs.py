@@ -42,7 +42,7 @@ def test_a_file_is_cut_here_and_only_its_chunks_travel(site: Site, talk: Path, w
         rest(0.3)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert {pod["metadata"]["labels"]["stenofleet.io/chunk"] for pod in seen.values()} == {"00000", "00001", "00002"}
     for pod in seen.values():
         (container,) = pod["spec"]["containers"]
@@ -62,7 +62,7 @@ def test_a_recording_in_a_bucket_is_cut_by_an_intake_job(site: Site, talk: Path,
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert site.store_of("out").get("talk.srt") == wanted["talk.srt"]
-    assert not site.desk.processes("controller.intake")
+    assert not site.workplace.processes("controller.intake")
     assert site.empty()
 
 
@@ -92,7 +92,7 @@ def test_a_deleted_pod_costs_no_attempt(site: Site, talk: Path, wanted: Mapping[
     site.let_go(1)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert site.failures() == [(1, 1, "DISRUPTED.deleted")]
     logs = site.ask("logs", site.keys().run, "--chunk", "1")
     assert "chunk 1, attempt 1 on node-" in logs.out
@@ -129,14 +129,14 @@ def test_an_end_without_a_result_is_tried_again(
     ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.transcribed.00001.a1={action}")
     assert ended.code == 0, ended.err
     assert site.failures() == [(1, 1, failure)]
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
 
 
 def test_a_crash_after_the_commit_costs_nothing(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.committed.00001.a1=abort")
     assert ended.code == 0, ended.err
     assert site.failures() == []
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -155,7 +155,7 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
     assert uids, "its jobs go on"
     ended = site.run(talk, *ENGLISH)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     after = site.results()
     assert after.items() >= before.items()
     assert len(after) == 3, "no chunk was computed twice"
@@ -166,14 +166,14 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
 def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     first = site.start(talk, *ENGLISH, *held(2))
     site.running(2)
-    elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
-    second = site.start(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
+    elsewhere = {"XDG_STATE_HOME": str(site.workplace.folder / "elsewhere")}
+    second = site.start(talk, *ENGLISH, "-o", str(site.workplace.folder / "other"), env=elsewhere)
     second.said("worked on by another process: following it")
     site.let_go(2)
     one, other = first.ended(patience_s=PATIENCE_S), second.ended(patience_s=PATIENCE_S)
     assert (one.code, other.code) == (0, 0), one.err + other.err
     assert len(site.results()) == 3
-    assert (site.desk.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
+    assert (site.workplace.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
 
 
 def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_verdict(
@@ -184,14 +184,14 @@ def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_v
     os.kill(sleeper.process.pid, signal.SIGSTOP)
     try:
         site.let_go(2)
-        elsewhere = {"XDG_STATE_HOME": str(site.desk.folder / "elsewhere")}
-        other = site.run(talk, *ENGLISH, "-o", str(site.desk.folder / "other"), env=elsewhere)
+        elsewhere = {"XDG_STATE_HOME": str(site.workplace.folder / "elsewhere")}
+        other = site.run(talk, *ENGLISH, "-o", str(site.workplace.folder / "other"), env=elsewhere)
         assert other.code == 0, other.err
     finally:
         os.kill(sleeper.process.pid, signal.SIGCONT)
     ended = sleeper.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert site.store.stat(site.keys().cancel) is None
 
 
@@ -209,7 +209,7 @@ def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: 
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert "cluster: back after" in ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert len(site.results()) == 3
     assert OUTAGE_S > DURATION_S, "the Lease lapsed meanwhile"
 
@@ -223,7 +223,7 @@ def test_a_lost_node_costs_no_attempt_and_leaves_evidence(
     site.cluster.lose(lost[0])
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert site.failures() == [(1, 1, "DISRUPTED.node_lost")]
     assert "chunk 1, attempt 1 failed (DISRUPTED.node_lost)" in ended.err
     assert "DISRUPTED.node_lost" in site.ask("logs", site.keys().run, "--chunk", "1").out
@@ -252,7 +252,7 @@ def test_a_quota_makes_jobs_wait_their_turn(site: Site, talk: Path, wanted: Mapp
     site.kubectl("create", "quota", "gpus", f"--hard=requests.{GPU}=1")
     ended = site.run(talk, *ENGLISH)
     assert ended.code == 0, ended.err
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert site.failures() == []
 
 
@@ -272,7 +272,7 @@ def test_a_queue_that_takes_a_job_back_and_gives_it_again_costs_no_attempt(
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert site.failures() == []
-    assert words(site.desk.outputs) == words(wanted)
+    assert words(site.workplace.outputs) == words(wanted)
     assert {key.rpartition("/")[2][:3] for key in site.results()} == {"a1-"}
 
 
@@ -320,7 +320,7 @@ def test_doctor_says_which_right_is_missing_and_how_to_grant_it(site: Site) -> N
         '- {apiGroups: ["coordination.k8s.io"], resources: [leases], verbs: [create, get, update, delete]}' in said.err
     )
     assert "Traceback" not in said.err
-    denied = site.desk.run(
+    denied = site.workplace.run(
         "transcribe", "/nowhere.wav", *site.options, env=site.environment | {"KUBECONFIG": str(weak)}
     )
     assert denied.code == 5, denied.err

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import river
+from tests import pipeline
 from tests.reference import shared, tape, undisturbed
 
 __all__ = ["shared", "tape", "undisturbed"]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[river.Desk]:
+def workplace(tmp_path: Path) -> Iterator[pipeline.Workplace]:
     """A folder of this test's own; what still runs there at its end is stopped."""
-    desk = river.Desk(tmp_path / "desk")
-    yield desk
-    desk.clear()
+    workplace = pipeline.Workplace(tmp_path / "workplace")
+    yield workplace
+    workplace.clear()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import river, speech
-from tests.river import CUT, SMALL, Desk, Undisturbed
+from tests import pipeline, speech
+from tests.pipeline import CUT, SMALL, Undisturbed, Workplace
 
 pytestmark = pytest.mark.process
 
@@ -64,21 +64,21 @@ def lay_out(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def refused(shared: Path) -> tuple[Desk, river.Ended]:
+def refused(shared: Path) -> tuple[Workplace, pipeline.Ended]:
     """One command with all of them and a good one in the middle."""
     folder = shared / "refused"
-    with river.alone(folder) as must:
-        desk = Desk(folder)
+    with pipeline.alone(folder) as must:
+        workplace = Workplace(folder)
         if must:
             lay_out(folder)
             names = list(BAD)
-            ended = desk.transcribe(*names[:5], "good.wav", *names[5:], *SMALL)
+            ended = workplace.transcribe(*names[:5], "good.wav", *names[5:], *SMALL)
             (folder / "ended.json").write_text(json.dumps(dataclasses.asdict(ended)), encoding="utf-8")
-    return desk, river.Ended(**json.loads((folder / "ended.json").read_bytes()))
+    return workplace, pipeline.Ended(**json.loads((folder / "ended.json").read_bytes()))
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_it_says_which_file_and_what_to_do(refused: tuple[Desk, river.Ended], name: str) -> None:
+def test_it_says_which_file_and_what_to_do(refused: tuple[Workplace, pipeline.Ended], name: str) -> None:
     summary, advice = BAD[name]
     _, ended = refused
     lines = ended.err.splitlines()
@@ -88,47 +88,47 @@ def test_it_says_which_file_and_what_to_do(refused: tuple[Desk, river.Ended], na
     assert lines[at[0] + 1].strip() == advice
 
 
-def test_the_good_file_among_bad_ones_is_transcribed(refused: tuple[Desk, river.Ended]) -> None:
-    desk, ended = refused
+def test_the_good_file_among_bad_ones_is_transcribed(refused: tuple[Workplace, pipeline.Ended]) -> None:
+    workplace, ended = refused
     assert ended.code == 4
-    assert sorted(desk.outputs) == [f"good.{extension}" for extension in ("json", "srt", "tsv", "txt", "vtt")]
+    assert sorted(workplace.outputs) == [f"good.{extension}" for extension in ("json", "srt", "tsv", "txt", "vtt")]
     said = speech.tape(seconds=9, seed=40).words
-    assert speech.word_errors(said, desk.document("good")["text"]).wer <= 0.15
-    assert ended.paths == [desk.out / f"good.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")]
+    assert speech.word_errors(said, workplace.document("good")["text"]).wer <= 0.15
+    assert ended.paths == [workplace.out / f"good.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")]
 
 
-def test_a_bad_file_is_tried_once(refused: tuple[Desk, river.Ended]) -> None:
+def test_a_bad_file_is_tried_once(refused: tuple[Workplace, pipeline.Ended]) -> None:
     _, ended = refused
     assert ended.err.count("page.mp4: cutting, attempt 1 failed (BAD_INPUT)") == 1
     assert "attempt 2" not in ended.err
 
 
-def test_bad_files_leave_nothing_half_written(refused: tuple[Desk, river.Ended]) -> None:
-    desk, _ = refused
-    assert desk.leftovers() == []
+def test_bad_files_leave_nothing_half_written(refused: tuple[Workplace, pipeline.Ended]) -> None:
+    workplace, _ = refused
+    assert workplace.leftovers() == []
 
 
-def test_a_name_never_steers_the_terminal(refused: tuple[Desk, river.Ended]) -> None:
+def test_a_name_never_steers_the_terminal(refused: tuple[Workplace, pipeline.Ended]) -> None:
     _, ended = refused
     assert "\x1b" not in ended.err + ended.out
     assert "\\x1b[31mred.mp4" in ended.err
 
 
-def test_only_bad_files_are_an_exit_code_of_their_own(desk: Desk) -> None:
-    (desk.folder / "empty.wav").touch()
-    ended = desk.transcribe("empty.wav", "missing.wav", *SMALL, "--json")
+def test_only_bad_files_are_an_exit_code_of_their_own(workplace: Workplace) -> None:
+    (workplace.folder / "empty.wav").touch()
+    ended = workplace.transcribe("empty.wav", "missing.wav", *SMALL, "--json")
     assert ended.code == 5
     assert json.loads(ended.out)["exit_code"] == 5
     assert [(run["name"], run["verdict"]) for run in json.loads(ended.out)["runs"]] == [
         ("empty.wav", "failed"),
         ("missing.wav", "failed"),
     ]
-    assert not desk.out.exists()
+    assert not workplace.out.exists()
 
 
-def test_plan_refuses_the_same_and_plans_the_rest(desk: Desk) -> None:
-    lay_out(desk.folder)
-    ended = desk.run("plan", "mute.mp4", "good.wav", "missing.wav", "page.mp4")
+def test_plan_refuses_the_same_and_plans_the_rest(workplace: Workplace) -> None:
+    lay_out(workplace.folder)
+    ended = workplace.run("plan", "mute.mp4", "good.wav", "missing.wav", "page.mp4")
     assert ended.code == 4
     assert ended.out.splitlines()[0] == "good.wav: 0:00:09, 1 chunk (direct)"
     assert "mute.mp4: has no audio stream\n  choose a file with sound" in ended.err
@@ -145,25 +145,25 @@ def test_plan_refuses_the_same_and_plans_the_rest(desk: Desk) -> None:
     ],
 )
 def test_a_model_that_is_not_there_is_told_before_anything_starts(
-    desk: Desk, model: str, code: int, words: str
+    workplace: Workplace, model: str, code: int, words: str
 ) -> None:
-    speech.write_wav(desk.folder / "night.wav", speech.silence(2))
-    ended = desk.transcribe("night.wav", "--model", model, env={"HF_HOME": str(desk.folder / "hub")})
+    speech.write_wav(workplace.folder / "night.wav", speech.silence(2))
+    ended = workplace.transcribe("night.wav", "--model", model, env={"HF_HOME": str(workplace.folder / "hub")})
     assert ended.code == code
     assert words in ended.err
-    assert not desk.store.root.exists()
-    assert not desk.out.exists()
+    assert not workplace.store.root.exists()
+    assert not workplace.out.exists()
 
 
-def test_two_files_with_one_stem_are_told_before_anything_starts(desk: Desk) -> None:
-    (desk.folder / "sub").mkdir()
-    speech.write_wav(desk.folder / "night.wav", speech.silence(2))
-    speech.write_wav(desk.folder / "sub" / "night.mp3", speech.silence(3))
-    ended = desk.transcribe("night.wav", "sub/night.mp3", *SMALL)
+def test_two_files_with_one_stem_are_told_before_anything_starts(workplace: Workplace) -> None:
+    (workplace.folder / "sub").mkdir()
+    speech.write_wav(workplace.folder / "night.wav", speech.silence(2))
+    speech.write_wav(workplace.folder / "sub" / "night.mp3", speech.silence(3))
+    ended = workplace.transcribe("night.wav", "sub/night.mp3", *SMALL)
     assert ended.code == 2
     assert "night.wav and sub/night.mp3 would both write night.txt" in ended.err
     assert "rename one, or transcribe them with different --output-dir" in ended.err
-    assert not desk.store.root.exists()
+    assert not workplace.store.root.exists()
 
 
 # ---------------------------------------------------------------- files that change, disks that are full
@@ -177,84 +177,91 @@ def test_two_files_with_one_stem_are_told_before_anything_starts(desk: Desk) -> 
     ],
 )
 def test_a_file_that_changes_while_it_is_read_is_not_transcribed(
-    desk: Desk, tape: speech.Tape, change: str, summary: str, advice: str
+    workplace: Workplace, tape: speech.Tape, change: str, summary: str, advice: str
 ) -> None:
-    here = desk.meeting()
-    file = speech.write_wav(desk.folder / "live.wav", tape)
-    running = desk.start("transcribe", "-o", desk.out, file, *CUT, crash=f"intake.audio.00000=hold:{here}")
-    river.until(here.exists, "the intake is held")
+    here = workplace.meeting()
+    file = speech.write_wav(workplace.folder / "live.wav", tape)
+    running = workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=f"intake.audio.00000=hold:{here}")
+    pipeline.until(here.exists, "the intake is held")
     if change == "append":
         with file.open("ab") as more:
             more.write(bytes(32_000))
     else:
         file.unlink()
-    desk.kill_all("controller.intake")
+    workplace.kill_all("controller.intake")
     ended = running.ended()
     assert ended.code == 5
     assert f"{file}: {summary}\n  {advice}\n" in ended.err
-    assert desk.results() == {}
-    assert not desk.out.exists()
-    assert desk.leftovers() == []
+    assert workplace.results() == {}
+    assert not workplace.out.exists()
+    assert workplace.leftovers() == []
 
 
-def test_no_room_for_the_outputs_keeps_the_transcript_and_leaves_nothing_half_written(
-    desk: Desk, undisturbed: Undisturbed
+def test_outputs_that_cannot_be_written_keep_the_transcript_and_leave_nothing_half_written(
+    workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
-    file = undisturbed.lay(desk, 0, 1, 2)
-    assert desk.transcribe(file, *CUT).code == 0
-    other = ("-o", desk.folder / "other")
-    ended = desk.run("transcribe", *other, file, *CUT, before=(*LIMITED, "8000"))
+    file = undisturbed.lay(workplace, 0, 1, 2)
+    assert workplace.transcribe(file, *CUT).code == 0
+    other = ("-o", workplace.folder / "other")
+    in_the_way = workplace.folder / "other" / "talk.json"
+    in_the_way.mkdir(parents=True)
+    ended = workplace.run("transcribe", *other, file, *CUT)
     assert ended.code == 3
-    assert "other/talk.json: cannot be written: File too large" in ended.err
-    assert f"the transcript is kept: stenofleet render {desk.keys().run} -o FOLDER writes it elsewhere" in ended.err
-    assert "talk.json" not in {path.name for path in (desk.folder / "other").iterdir()}
-    assert not [path for path in (desk.folder / "other").iterdir() if path.name.startswith(".")]
-    assert desk.run("transcribe", *other, file, *CUT).code == 0
-    assert {path.name: path.read_bytes() for path in (desk.folder / "other").iterdir()} == undisturbed.outputs
+    assert "other/talk.json: cannot be written: Is a directory" in ended.err
+    assert (
+        f"the transcript is kept: stenofleet render {workplace.keys().run} -o FOLDER writes it elsewhere" in ended.err
+    )
+    assert list(in_the_way.iterdir()) == []
+    assert not [path for path in (workplace.folder / "other").iterdir() if path.name.startswith(".")]
+    in_the_way.rmdir()
+    assert workplace.run("transcribe", *other, file, *CUT).code == 0
+    assert {path.name: path.read_bytes() for path in (workplace.folder / "other").iterdir()} == undisturbed.outputs
 
 
-def test_no_room_in_the_store_is_the_environments_fault_and_the_same_command_goes_on(
-    desk: Desk, undisturbed: Undisturbed
+def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command_goes_on(
+    workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
-    file = undisturbed.lay(desk, 0, 1, 2)
-    ended = desk.transcribe(file, *CUT, before=(*LIMITED, "8000"))
+    file = undisturbed.lay(workplace, 0, 1, 2)
+    ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "8000"))
     assert ended.code == 3
-    assert f"no room for {desk.keys().transcript('json')} in {desk.store.root}: File too large" in ended.err
-    assert "free space there or choose another --store" in ended.err
-    assert f"to go on: stenofleet resume {desk.keys().run} --store {desk.store.url}" in ended.err
-    assert desk.outputs == {}
-    assert desk.leftovers() == []
-    assert desk.transcribe(file, *CUT).code == 0
-    assert desk.outputs == undisturbed.outputs
+    assert "no place for a transcript in " in ended.err
+    assert ": File too large\n  free space there or set TMPDIR to another folder" in ended.err
+    assert f"to go on: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
+    assert workplace.outputs == {}
+    assert workplace.leftovers() == []
+    assert workplace.transcribe(file, *CUT).code == 0
+    assert workplace.outputs == undisturbed.outputs
 
 
-def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(desk: Desk, undisturbed: Undisturbed) -> None:
-    file = undisturbed.lay(desk, 0, 1)
-    ended = desk.transcribe(file, *CUT, before=(*LIMITED, "6000"))
+def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
+    workplace: Workplace, undisturbed: Undisturbed
+) -> None:
+    file = undisturbed.lay(workplace, 0, 1)
+    ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "6000"))
     assert ended.code == 3, ended.err
     assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
     assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
     assert "free space there or choose another --store" in ended.err.splitlines()[-1]
-    assert desk.outputs == {}
-    assert desk.transcribe(file, *CUT).code == 0
-    assert desk.outputs == undisturbed.outputs
+    assert workplace.outputs == {}
+    assert workplace.transcribe(file, *CUT).code == 0
+    assert workplace.outputs == undisturbed.outputs
 
 
 @pytest.mark.parametrize("folder,code", [("talk.wav", 2), ("talk.wav/sub", 3)])
 def test_an_output_folder_that_cannot_be_one_is_told(
-    desk: Desk, undisturbed: Undisturbed, folder: str, code: int
+    workplace: Workplace, undisturbed: Undisturbed, folder: str, code: int
 ) -> None:
-    file = undisturbed.lay(desk, 0, 1, 2)
-    ended = desk.run("transcribe", "-o", folder, file, *CUT)
+    file = undisturbed.lay(workplace, 0, 1, 2)
+    ended = workplace.run("transcribe", "-o", folder, file, *CUT)
     assert ended.code == code
     assert f"{folder}" in ended.err
-    assert desk.store.stat(desk.keys().marker("complete")) is None, "it is told before any work"
+    assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is told before any work"
     assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
 
 
-def test_no_room_for_the_chunks_is_the_environments_fault(desk: Desk, undisturbed: Undisturbed) -> None:
-    file = desk.media(undisturbed.lay(desk, 0, 1, 2), "again.wav")
-    ended = desk.transcribe(file, *CUT, "--force", before=(*LIMITED, "20000"))
+def test_no_room_for_the_chunks_is_the_environments_fault(workplace: Workplace, undisturbed: Undisturbed) -> None:
+    file = workplace.media(undisturbed.lay(workplace, 0, 1, 2), "again.wav")
+    ended = workplace.transcribe(file, *CUT, "--force", before=(*LIMITED, "20000"))
     assert ended.code == 3
     assert "chunk audio cannot be written to" in ended.err
     assert "free space there" in ended.err
@@ -278,69 +285,69 @@ NAMES = (
 )
 
 
-def test_names_are_only_names(desk: Desk) -> None:
-    speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
+def test_names_are_only_names(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "a.wav", speech.silence(2, noise_db=-60))
     names = [*NAMES, b"latin \xe9.wav"]
     for name in names:
-        os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
-    ended = desk.transcribe(*SMALL, "-f", "txt", "-0", "--", *names)
+        os.link(workplace.folder / "a.wav", workplace.folder / os.fsdecode(name))
+    ended = workplace.transcribe(*SMALL, "-f", "txt", "-0", "--", *names)
     assert ended.code == 0, ended.err
-    written = sorted(os.listdir(os.fsencode(desk.out)))
+    written = sorted(os.listdir(os.fsencode(workplace.out)))
     assert written == sorted(os.fsencode(f"{Path(os.fsdecode(name)).stem}.txt") for name in names)
     assert sorted(path.rpartition(b"/")[2] for path in os.fsencode(ended.out).split(b"\0")[:-1]) == written
 
 
-def test_a_name_as_long_as_names_can_be_is_only_a_name(desk: Desk) -> None:
+def test_a_name_as_long_as_names_can_be_is_only_a_name(workplace: Workplace) -> None:
     name = "語" * 80 + ".wav"
-    speech.write_wav(desk.folder / name, speech.silence(2, noise_db=-60))
-    ended = desk.transcribe(name, *SMALL)
+    speech.write_wav(workplace.folder / name, speech.silence(2, noise_db=-60))
+    ended = workplace.transcribe(name, *SMALL)
     assert ended.code == 0, ended.err
-    assert len(desk.outputs) == 5
+    assert len(workplace.outputs) == 5
 
 
-def test_a_list_by_nul_keeps_every_byte_of_a_name(desk: Desk) -> None:
-    speech.write_wav(desk.folder / "x.wav\r", speech.silence(2, noise_db=-60))
-    ended = desk.transcribe(*SMALL, "-f", "txt", "-", stdin=b"x.wav\r\0")
+def test_a_list_by_nul_keeps_every_byte_of_a_name(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "x.wav\r", speech.silence(2, noise_db=-60))
+    ended = workplace.transcribe(*SMALL, "-f", "txt", "-", stdin=b"x.wav\r\0")
     assert ended.code == 0, ended.err
 
 
-def test_who_reads_the_talk_may_leave(desk: Desk) -> None:
-    speech.write_wav(desk.folder / "x.wav", speech.silence(2, noise_db=-60))
+def test_who_reads_the_talk_may_leave(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "x.wav", speech.silence(2, noise_db=-60))
     gone, writing = os.pipe()
     os.close(gone)
     try:
         # Both streams into a pipe that nobody reads.
         into = "import os, sys; [os.dup2(int(sys.argv[1]), n) for n in (1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"
         before = (sys.executable, "-P", "-c", into, str(writing))
-        ended = desk.transcribe("x.wav", *SMALL, before=before, keep=(writing,))
+        ended = workplace.transcribe("x.wav", *SMALL, before=before, keep=(writing,))
     finally:
         os.close(writing)
     assert ended.code == 0
-    assert len(desk.outputs) == 5
+    assert len(workplace.outputs) == 5
 
 
-def test_a_name_of_dots_stays_in_the_output_folder(desk: Desk) -> None:
-    speech.write_wav(desk.folder / "..wav", speech.silence(2, noise_db=-60))
-    ended = desk.transcribe("..wav", *SMALL, "-f", "txt")
+def test_a_name_of_dots_stays_in_the_output_folder(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "..wav", speech.silence(2, noise_db=-60))
+    ended = workplace.transcribe("..wav", *SMALL, "-f", "txt")
     assert ended.code == 0, ended.err
-    assert [path.name for path in desk.out.iterdir()] == ["..wav.txt"]
+    assert [path.name for path in workplace.out.iterdir()] == ["..wav.txt"]
 
 
-def test_a_recording_is_never_overwritten_by_its_transcript(desk: Desk) -> None:
-    media = speech.write_wav(desk.folder / "talk.txt", speech.silence(2, noise_db=-60))
+def test_a_recording_is_never_overwritten_by_its_transcript(workplace: Workplace) -> None:
+    media = speech.write_wav(workplace.folder / "talk.txt", speech.silence(2, noise_db=-60))
     before = media.read_bytes()
-    ended = desk.run("transcribe", "talk.txt", *SMALL, "-o", ".")
+    ended = workplace.run("transcribe", "talk.txt", *SMALL, "-o", ".")
     assert ended.code == 2
     assert "talk.txt is a recording" in ended.err
     assert media.read_bytes() == before
 
 
-def test_ffmpeg_meets_names_as_files(desk: Desk) -> None:
-    speech.write_wav(desk.folder / "a.wav", speech.silence(2, noise_db=-60))
+def test_ffmpeg_meets_names_as_files(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "a.wav", speech.silence(2, noise_db=-60))
     names = [*NAMES, b"latin \xe9.wav"]
     for name in names:
-        os.link(desk.folder / "a.wav", desk.folder / os.fsdecode(name))
-    ended = desk.run("plan", "--json", "--", *names)
+        os.link(workplace.folder / "a.wav", workplace.folder / os.fsdecode(name))
+    ended = workplace.run("plan", "--json", "--", *names)
     assert ended.code == 0, ended.err
     plans = json.loads(ended.out)
     assert sorted(plans) == sorted(os.fsdecode(name) for name in names)

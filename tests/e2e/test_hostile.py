@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hostile, lies, speech
+from tests import false_claims, hostile, speech
 from tests.examine import Finding, examine
-from tests.river import SMALL, Desk
+from tests.pipeline import SMALL, Workplace
 from tests.trace import trace
 
 pytestmark = pytest.mark.process
@@ -62,8 +62,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
 
 
 @pytest.fixture
-def canary(desk: Desk) -> Path:
-    return speech.write_wav(desk.folder / "canary.wav", speech.silence(1))
+def canary(workplace: Workplace) -> Path:
+    return speech.write_wav(workplace.folder / "canary.wav", speech.silence(1))
 
 
 def written(folder: Path, files: Iterator[tuple[str, bytes]], start: str = "") -> list[Path]:
@@ -80,11 +80,11 @@ def written(folder: Path, files: Iterator[tuple[str, bytes]], start: str = "") -
 # ---------------------------------------------------------------- other files, other machines
 
 
-def check_reach(desk: Desk, listener: Listener, files: list[str]) -> str:
+def check_reach(workplace: Workplace, listener: Listener, files: list[str]) -> str:
     """Plan *files* under strace: a tool opens its file alone, nobody the canary or a socket. What is said."""
     command = [sys.executable, "-P", "-m", "controller", "plan", "--", *files]
-    traced = trace(command, cwd=desk.folder, env=desk.environment())
-    wanted = {os.path.join(desk.folder, name) for name in files}  # noqa: PTH118 - byte for byte as the command makes it
+    traced = trace(command, cwd=workplace.folder, env=workplace.environment())
+    wanted = {os.path.join(workplace.folder, name) for name in files}  # noqa: PTH118 - byte for byte as the command makes it
     assert len(traced.tools) >= len(files)
     met: set[str] = set()
     for pid in traced.tools:
@@ -103,10 +103,10 @@ def check_reach(desk: Desk, listener: Listener, files: list[str]) -> str:
 @linux
 @pytest.mark.parametrize("start", ["file", "n", "protocol"])
 def test_a_file_that_names_others_is_the_only_one_read(
-    desk: Desk, canary: Path, listener: Listener, start: str
+    workplace: Workplace, canary: Path, listener: Listener, start: str
 ) -> None:
-    paths = written(desk.folder, hostile.redirectors(canary, listener.port), start)
-    words = check_reach(desk, listener, [path.name for path in paths])
+    paths = written(workplace.folder, hostile.redirectors(canary, listener.port), start)
+    words = check_reach(workplace, listener, [path.name for path in paths])
     for path in paths:
         (line,) = [line for line in words.splitlines() if line.startswith(f"{path}: ")]
         assert "is a playlist or another format" in line or "is not media that ffmpeg can read" in line
@@ -115,18 +115,18 @@ def test_a_file_that_names_others_is_the_only_one_read(
 
 @linux
 def test_a_container_that_refers_to_others_is_the_only_one_read(
-    desk: Desk, canary: Path, listener: Listener, honest: Mapping[str, bytes]
+    workplace: Workplace, canary: Path, listener: Listener, honest: Mapping[str, bytes]
 ) -> None:
-    paths = written(desk.folder, hostile.referrers(honest, canary))
-    check_reach(desk, listener, [path.name for path in paths])
+    paths = written(workplace.folder, hostile.referrers(honest, canary))
+    check_reach(workplace, listener, [path.name for path in paths])
 
 
 @linux
-def test_a_name_that_reads_as_a_protocol_is_a_name(desk: Desk, canary: Path, listener: Listener) -> None:
-    (desk.folder / "http:").mkdir()
+def test_a_name_that_reads_as_a_protocol_is_a_name(workplace: Workplace, canary: Path, listener: Listener) -> None:
+    (workplace.folder / "http:").mkdir()
     for name in hostile.NAMES:
-        speech.write_wav(desk.folder / name, speech.silence(1, noise_db=-60))
-    assert check_reach(desk, listener, list(hostile.NAMES)) == ""
+        speech.write_wav(workplace.folder / name, speech.silence(1, noise_db=-60))
+    assert check_reach(workplace, listener, list(hostile.NAMES)) == ""
 
 
 @linux
@@ -143,13 +143,18 @@ def test_a_name_that_reads_as_a_protocol_is_a_name(desk: Desk, canary: Path, lis
     ],
 )
 def test_without_the_fence_the_same_files_reach_out(
-    desk: Desk, canary: Path, listener: Listener, honest: Mapping[str, bytes], name: str, options: tuple[str, ...]
+    workplace: Workplace,
+    canary: Path,
+    listener: Listener,
+    honest: Mapping[str, bytes],
+    name: str,
+    options: tuple[str, ...],
 ) -> None:
     """The traps are set: a test that finds nothing opened would find it."""
-    written(desk.folder, hostile.redirectors(canary, listener.port))
-    written(desk.folder, hostile.referrers(honest, canary))
+    written(workplace.folder, hostile.redirectors(canary, listener.port))
+    written(workplace.folder, hostile.referrers(honest, canary))
     protocols = ("-protocol_whitelist", "file,http,tcp,subfile,crypto,data")
-    traced = trace(["ffprobe", "-v", "error", *protocols, *options, "-i", name], cwd=desk.folder)
+    traced = trace(["ffprobe", "-v", "error", *protocols, *options, "-i", name], cwd=workplace.folder)
     reached = any("canary.wav" in path for paths in traced.opened.values() for path in paths)
     assert reached or (listener.calls and traced.sockets), traced.err
 
@@ -187,7 +192,7 @@ LYING: Mapping[str, str | int] = {
 
 @linux
 def test_a_header_that_lies_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
-    findings = check(written(tmp_path, lies.lies(honest)))
+    findings = check(written(tmp_path, false_claims.false_claims(honest)))
     for name, wanted in LYING.items():
         finding = findings[name]
         assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.told), finding
@@ -226,40 +231,42 @@ def test_an_hour_of_silence_in_a_small_file_is_cut_like_any_other(tmp_path: Path
 
 
 @linux
-def test_of_many_tracks_one_is_read_and_some_are_told(desk: Desk) -> None:
-    wav = speech.write_wav(desk.folder / "a.wav", speech.silence(1, noise_db=-60))
+def test_of_many_tracks_one_is_read_and_some_are_told(workplace: Workplace) -> None:
+    wav = speech.write_wav(workplace.folder / "a.wav", speech.silence(1, noise_db=-60))
     tracks = [part for _ in range(200) for part in ("-map", "0")]
-    subprocess.run(["ffmpeg", "-v", "error", "-i", wav, *tracks, "-c", "copy", desk.folder / "many.mka"], check=True)
-    assert desk.run("plan", "many.mka", "--audio-track", "199").code == 0
-    ended = desk.run("plan", "many.mka", "--audio-track", "200")
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", wav, *tracks, "-c", "copy", workplace.folder / "many.mka"], check=True
+    )
+    assert workplace.run("plan", "many.mka", "--audio-track", "199").code == 0
+    ended = workplace.run("plan", "many.mka", "--audio-track", "200")
     assert ended.code == 5
     assert "many.mka: has no audio track 200\n  use --audio-track with one of: 0 (pcm_s16le und), 1 " in ended.err
     assert "7 (pcm_s16le und), … up to 199\n" in ended.err
 
 
 @linux
-def test_a_device_and_a_terabyte_of_nothing_are_refused(desk: Desk) -> None:
-    (desk.folder / "zero.wav").symlink_to("/dev/zero")
-    with (desk.folder / "sparse.mp4").open("wb") as sparse:
+def test_a_device_and_a_terabyte_of_nothing_are_refused(workplace: Workplace) -> None:
+    (workplace.folder / "zero.wav").symlink_to("/dev/zero")
+    with (workplace.folder / "sparse.mp4").open("wb") as sparse:
         sparse.truncate(1 << 40)
-    ended = desk.run("plan", "zero.wav", "sparse.mp4")
+    ended = workplace.run("plan", "zero.wav", "sparse.mp4")
     assert ended.code == 5
     assert "zero.wav: is no regular file" in ended.err
-    assert f"{desk.folder}/sparse.mp4: is not media that ffmpeg can read" in ended.err
+    assert f"{workplace.folder}/sparse.mp4: is not media that ffmpeg can read" in ended.err
 
 
 @linux
-def test_a_bomb_fails_alone_and_leaves_nothing(desk: Desk, honest: Mapping[str, bytes]) -> None:
-    written(desk.folder, lies.lies(honest), "rate2147483647.wav")
-    speech.write_wav(desk.folder / "good.wav", speech.silence(2, noise_db=-60))
-    ended = desk.transcribe("rate2147483647.wav", "good.wav", *SMALL)
+def test_a_bomb_fails_alone_and_leaves_nothing(workplace: Workplace, honest: Mapping[str, bytes]) -> None:
+    written(workplace.folder, false_claims.false_claims(honest), "rate2147483647.wav")
+    speech.write_wav(workplace.folder / "good.wav", speech.silence(2, noise_db=-60))
+    ended = workplace.transcribe("rate2147483647.wav", "good.wav", *SMALL)
     assert ended.code == 4
     assert "rate2147483647.wav: ffmpeg needs more than 512 MiB at once for it" in ended.err
     assert "convert it to WAV or FLAC" in ended.err
     assert "Traceback" not in ended.err
-    assert {name.split(".")[0] for name in desk.outputs} == {"good"}
-    assert desk.leftovers() == []
-    assert not list(desk.store.root.glob("work/*/audio/*"))
+    assert {name.split(".")[0] for name in workplace.outputs} == {"good"}
+    assert workplace.leftovers() == []
+    assert not list(workplace.store.root.glob("work/*/audio/*"))
 
 
 # ---------------------------------------------------------------- files that were broken

@@ -20,7 +20,7 @@ from controller import demo
 from controller.domain.documents import Report
 from controller.domain.keys import RunKeys
 from controller.transcript.formats import FORMATS
-from tests.river import Desk
+from tests.pipeline import Workplace
 
 pytestmark = pytest.mark.process
 
@@ -43,18 +43,18 @@ def hub(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def old(desk: Desk) -> Desk:
+def old(workplace: Workplace) -> Workplace:
     """A folder whose store is the one that 0.1.0 left."""
-    shutil.copytree(DATA, desk.store.root)
-    return desk
+    shutil.copytree(DATA, workplace.store.root)
+    return workplace
 
 
-def results(desk: Desk) -> dict[str, bytes]:
+def results(workplace: Workplace) -> dict[str, bytes]:
     """Every result in the store."""
-    return {entry.key: desk.store.get(entry.key) for entry in desk.store.list(KEYS.results)}
+    return {entry.key: workplace.store.get(entry.key) for entry in workplace.store.list(KEYS.results)}
 
 
-def test_it_is_listed_with_how_far_it_is(old: Desk) -> None:
+def test_it_is_listed_with_how_far_it_is(old: Workplace) -> None:
     (listed,) = json.loads(old.run("list", "--json").out)["runs"]
     assert (listed["run"], listed["name"], listed["state"]) == (RUN, "talk.m4a", "interrupted")
     status = json.loads(old.run("status", RUN[:4], "--json").out)
@@ -64,14 +64,14 @@ def test_it_is_listed_with_how_far_it_is(old: Desk) -> None:
     assert status["outputs"] == [f"/srv/transcripts/talk.{extension}" for extension in FORMATS]
 
 
-def test_why_an_attempt_failed_can_be_read(old: Desk) -> None:
+def test_why_an_attempt_failed_can_be_read(old: Workplace) -> None:
     told = old.run("logs", RUN, "--chunk", "1")
     assert told.code == 0, told.err
     assert "DISRUPTED.deleted" in told.out
     assert "somebody stopped it (SIGKILL)" in told.out
 
 
-def test_the_same_command_finishes_it_and_computes_only_what_is_missing(old: Desk, hub: dict[str, str]) -> None:
+def test_the_same_command_finishes_it_and_computes_only_what_is_missing(old: Workplace, hub: dict[str, str]) -> None:
     before, written = results(old), old.results()
     assert [int(key.split("/")[3]) for key in before] == [span for span in range(15) if span not in MISSING]
     recording = shutil.copy(demo.SAMPLE, old.folder / "talk.m4a")
@@ -95,7 +95,7 @@ def test_the_same_command_finishes_it_and_computes_only_what_is_missing(old: Des
     assert old.leftovers() == []
 
 
-def test_it_is_not_resumed_by_its_id_alone_on_a_machine_that_did_not_begin_it(old: Desk) -> None:
+def test_it_is_not_resumed_by_its_id_alone_on_a_machine_that_did_not_begin_it(old: Workplace) -> None:
     refused = old.run("resume", RUN)
     assert refused.code == 2
     assert "was not begun on this machine" in refused.err

@@ -11,8 +11,8 @@ import pytest
 
 from controller import demo
 from controller.intake import source
-from tests import river, speech
-from tests.river import SMALL, Desk
+from tests import pipeline, speech
+from tests.pipeline import SMALL, Workplace
 
 pytestmark = pytest.mark.process
 
@@ -40,16 +40,16 @@ def redirected(how: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def night(desk: Desk) -> Path:
-    return speech.write_wav(desk.folder / "night.wav", speech.silence(2, noise_db=-60))
+def night(workplace: Workplace) -> Path:
+    return speech.write_wav(workplace.folder / "night.wav", speech.silence(2, noise_db=-60))
 
 
 @pytest.mark.parametrize("how", REDIRECTIONS)
-def test_no_work_is_lost_because_of_a_stream(desk: Desk, night: Path, how: str) -> None:
+def test_no_work_is_lost_because_of_a_stream(workplace: Workplace, night: Path, how: str) -> None:
     code, last = REDIRECTIONS[how]
-    ended = desk.transcribe(night, *SMALL, before=redirected(how))
+    ended = workplace.transcribe(night, *SMALL, before=redirected(how))
     assert ended.code == code, ended.err
-    assert len(desk.outputs) == 5
+    assert len(workplace.outputs) == 5
     assert ended.err.endswith(last)
     assert ended.err.count(LOST) == (1 if last else 0)
     assert "Traceback" not in ended.err
@@ -59,26 +59,28 @@ def test_no_work_is_lost_because_of_a_stream(desk: Desk, night: Path, how: str) 
     else:
         assert ended.out == ""
     # What is meant for people must not end in a file that got the number of a closed stream.
-    assert all(b"transcribed (run" not in path.read_bytes() for path in desk.store.root.rglob("*") if path.is_file())
+    assert all(
+        b"transcribed (run" not in path.read_bytes() for path in workplace.store.root.rglob("*") if path.is_file()
+    )
 
 
 @pytest.mark.parametrize("command", ["--help", "version --json", "completion bash"])
 @pytest.mark.parametrize("how", [">&-", ">/dev/full", "2>&-", "2>/dev/full"])
-def test_every_command_reports_it_in_one_line(desk: Desk, command: str, how: str) -> None:
+def test_every_command_reports_it_in_one_line(workplace: Workplace, command: str, how: str) -> None:
     code, last = REDIRECTIONS[how]
-    ended = desk.run(*command.split(), before=redirected(how))
+    ended = workplace.run(*command.split(), before=redirected(how))
     assert (ended.code, ended.err) == (code, last)
     assert bool(ended.out) == (code == 0)
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
-def test_a_mistake_keeps_its_exit_code_without_words(desk: Desk, how: str) -> None:
-    assert desk.run("transcribe", "missing.wav", *SMALL, before=redirected(how)).code == 5
-    assert desk.run("nonsense", before=redirected(how)).code == 2
+def test_a_mistake_keeps_its_exit_code_without_words(workplace: Workplace, how: str) -> None:
+    assert workplace.run("transcribe", "missing.wav", *SMALL, before=redirected(how)).code == 5
+    assert workplace.run("nonsense", before=redirected(how)).code == 2
 
 
-def test_a_list_from_a_stdin_that_is_closed_is_empty(desk: Desk) -> None:
-    ended = desk.transcribe("-", *SMALL, before=redirected("<&-"))
+def test_a_list_from_a_stdin_that_is_closed_is_empty(workplace: Workplace) -> None:
+    ended = workplace.transcribe("-", *SMALL, before=redirected("<&-"))
     assert ended.code == 2
     assert "the list on stdin is empty" in ended.err
 
@@ -100,34 +102,34 @@ def test_a_job_by_hand_needs_no_stderr(how: str, code: int, out: bool, err: str)
 # ---------------------------------------------------------------- paths that programs read
 
 
-def test_paths_are_written_byte_for_byte(desk: Desk, night: Path) -> None:
-    os.link(night, desk.folder / os.fsdecode(b"latin \xe9.wav"))
-    ended = desk.transcribe(b"latin \xe9.wav", *SMALL)
+def test_paths_are_written_byte_for_byte(workplace: Workplace, night: Path) -> None:
+    os.link(night, workplace.folder / os.fsdecode(b"latin \xe9.wav"))
+    ended = workplace.transcribe(b"latin \xe9.wav", *SMALL)
     assert ended.code == 0, ended.err
     assert b"latin \xe9.txt\n" in os.fsencode(ended.out)
     assert [path.exists() for path in ended.paths] == [True] * 5
-    rendered = desk.run("render", os.fsdecode(b"out/latin \xe9.json"), "-f", "srt", "-o", "again", "--null")
+    rendered = workplace.run("render", os.fsdecode(b"out/latin \xe9.json"), "-f", "srt", "-o", "again", "--null")
     assert os.fsencode(rendered.out).endswith(b"/again/latin \xe9.srt\0")
 
 
-def test_with_nul_every_name_survives(desk: Desk, night: Path) -> None:
+def test_with_nul_every_name_survives(workplace: Workplace, night: Path) -> None:
     names = [b"new\nline.wav", b"latin \xe9.wav", b"\x1b[31mred.wav"]
     for name in names:
-        os.link(night, desk.folder / os.fsdecode(name))
+        os.link(night, workplace.folder / os.fsdecode(name))
     for flag in ("-0", "--null"):
-        ended = desk.transcribe(*SMALL, "-f", "txt,json", flag, "--", *names)
+        ended = workplace.transcribe(*SMALL, "-f", "txt,json", flag, "--", *names)
         assert ended.code == 0, ended.err
         *paths, end = os.fsencode(ended.out).split(b"\0")
         assert end == b""
-        assert sorted(paths) == sorted(os.fsencode(path) for path in desk.out.iterdir())
-    resumed = desk.run("resume", desk.keys().run, "-0", "-f", "txt", "-o", desk.out)
+        assert sorted(paths) == sorted(os.fsencode(path) for path in workplace.out.iterdir())
+    resumed = workplace.run("resume", workplace.keys().run, "-0", "-f", "txt", "-o", workplace.out)
     assert resumed.code == 0, resumed.err
     assert resumed.out.endswith(".txt\0")
 
 
-def test_json_has_uris_that_hold_every_byte_and_text_that_is_unicode(desk: Desk, night: Path) -> None:
-    os.link(night, desk.folder / os.fsdecode(b"latin \xe9.wav"))
-    ended = desk.transcribe(b"latin \xe9.wav", *SMALL, "--json")
+def test_json_has_uris_that_hold_every_byte_and_text_that_is_unicode(workplace: Workplace, night: Path) -> None:
+    os.link(night, workplace.folder / os.fsdecode(b"latin \xe9.wav"))
+    ended = workplace.transcribe(b"latin \xe9.wav", *SMALL, "--json")
     (run,) = json.loads(ended.out)["runs"]
     assert json.dumps(run, ensure_ascii=False).encode(), "no half of a surrogate"
     assert Path(run["files"][0]).name == "latin \\xe9.txt"
@@ -153,50 +155,52 @@ HELPS = "  give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that y
 
 
 @pytest.mark.parametrize("command", [("list",), ("transcribe", "night.wav", *SMALL), ("status", "aaaa")], ids="".join)
-def test_without_a_home_the_message_names_what_to_give(desk: Desk, night: Path, command: tuple[str, ...]) -> None:
-    ended = desk.run(*command, before=HOMELESS, env=NOWHERE)
+def test_without_a_home_the_message_names_what_to_give(
+    workplace: Workplace, night: Path, command: tuple[str, ...]
+) -> None:
+    ended = workplace.run(*command, before=HOMELESS, env=NOWHERE)
     assert (ended.code, ended.out) == (3, "")
     assert ended.err == f"stenofleet: this user has no home folder to keep runs in\n{HELPS}"
 
 
 @pytest.mark.parametrize("home", ["/proc/self", "/dev/null", "/proc/self/nothing"])
-def test_a_home_that_takes_no_folder_is_reported(desk: Desk, night: Path, home: str) -> None:
-    ended = desk.transcribe(night, *SMALL, env=NOWHERE | {"HOME": home})
+def test_a_home_that_takes_no_folder_is_reported(workplace: Workplace, night: Path, home: str) -> None:
+    ended = workplace.transcribe(night, *SMALL, env=NOWHERE | {"HOME": home})
     assert (ended.code, ended.out) == (3, "")
     assert ended.err.startswith(f"stenofleet: {home}/.local/state/stenofleet: runs cannot be kept there: ")
     assert ended.err.endswith(HELPS)
 
 
 @pytest.mark.parametrize("given", ["store", "state"])
-def test_a_store_or_a_state_folder_is_all_that_it_takes(desk: Desk, night: Path, given: str) -> None:
+def test_a_store_or_a_state_folder_is_all_that_it_takes(workplace: Workplace, night: Path, given: str) -> None:
     env = {"XDG_STATE_HOME": ""} if given == "store" else {"STENOFLEET_STORE": ""}
-    ended = desk.transcribe(night, *SMALL, before=HOMELESS, env=env)
+    ended = workplace.transcribe(night, *SMALL, before=HOMELESS, env=env)
     assert ended.code == 0, ended.err
-    assert len(desk.outputs) == 5
-    assert desk.run("list", before=HOMELESS, env=env).out
-    assert not (desk.folder / "~").exists()
+    assert len(workplace.outputs) == 5
+    assert workplace.run("list", before=HOMELESS, env=env).out
+    assert not (workplace.folder / "~").exists()
     if given == "store":
-        resumed = desk.run("resume", desk.keys().run, before=HOMELESS, env=env)
+        resumed = workplace.run("resume", workplace.keys().run, before=HOMELESS, env=env)
         assert "was not begun on this machine" in resumed.err
-        assert desk.run("clean", "--all", "--yes", before=HOMELESS, env=env).code == 0
+        assert workplace.run("clean", "--all", "--yes", before=HOMELESS, env=env).code == 0
 
 
 @pytest.fixture
-def asked(desk: Desk) -> Iterator[river.Ended]:
+def asked(workplace: Workplace) -> Iterator[pipeline.Ended]:
     """A chunk job's process that is asked for a model by its name."""
     program = NOBODY.replace("sys.argv[4:]", "['chunk_job', '--resolve-model', 'tiny']")
     before = ("env", "-u", "HOME", "-u", "HF_HOME", "-u", "XDG_CACHE_HOME", sys.executable, "-P", "-c", program)
-    yield desk.run(before=before)
-    assert not (desk.folder / "~").exists()
+    yield workplace.run(before=before)
+    assert not (workplace.folder / "~").exists()
 
 
-def test_only_a_model_that_is_named_needs_a_home(asked: river.Ended) -> None:
+def test_only_a_model_that_is_named_needs_a_home(asked: pipeline.Ended) -> None:
     assert asked.code == 82
     assert "model tiny: this user has no home folder to keep models in: set HF_HOME to a folder" in asked.err
 
 
 @pytest.mark.parametrize("typed", ["~/model", "~nobody-of-this-name/model"])
-def test_a_home_that_is_not_known_is_no_bug_of_a_models_name(desk: Desk, night: Path, typed: str) -> None:
-    ended = desk.transcribe(night, "--model", typed, before=HOMELESS)
+def test_a_home_that_is_not_known_is_no_bug_of_a_models_name(workplace: Workplace, night: Path, typed: str) -> None:
+    ended = workplace.transcribe(night, "--model", typed, before=HOMELESS)
     assert ended.code == 2
     assert f"no model '{typed}'" in ended.err

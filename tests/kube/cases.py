@@ -20,6 +20,7 @@ from controller.runners.kubernetes.manifest import JobOptions
 from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube.server import START, Clock, FakeApi, Server, Stopwatch
+from tests.leading import close, cluster_runner, leads
 
 RUN = fakes.RUN
 OPTIONS = JobOptions(
@@ -47,11 +48,11 @@ def runner(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
     monkeypatch.setattr(lease, "RENEW_S", 600)
     here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
-    runner = ClusterRunner(FakeApi(server), OPTIONS, here=here)
-    assert runner.lead(RUN)
+    runner = cluster_runner(FakeApi(server), OPTIONS, here=here)
+    assert leads(runner.leadership, RUN)
     yield runner
     server.before = lambda request: None
-    runner.close(leave=True)
+    close(runner, leave=True)
 
 
 def now_ms(clock: Clock) -> int:
@@ -112,4 +113,4 @@ def decided(*views: JobView, now_ms: int, **more: Any) -> list[Any]:
         jobs=views,
         **more,
     )
-    return decide(state, now_ms=now_ms, policy=RetryPolicy(), room=9, intake_room=1)
+    return decide(state, now_ms=now_ms, policy=RetryPolicy(), free_slots=9, free_intake_slots=1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from controller.leadership import kubernetes_lease as lease
-from controller.leadership.kubernetes_lease import Leases
+from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.runners.kubernetes.api import Api, Reply, connect
 from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 from tests.kube import cases
@@ -28,7 +28,7 @@ class Place:
     def __init__(self, api: Api, cluster: Cluster | None = None) -> None:
         self.api = api
         self._cluster = cluster
-        self.leases: list[Leases] = []
+        self.leases: list[KubernetesLeases] = []
         """Those that are renewed while time passes; a real one's thread does it."""
 
     @property

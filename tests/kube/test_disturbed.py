@@ -210,7 +210,7 @@ def schedule(seed: str, kinds: Sequence[str]) -> tuple[dict[tuple[int | None, in
 
 
 def verdicts(world: World) -> list[str]:
-    return [settled.verdict for one in world.controllers for settled in one.settled]
+    return [ended.verdict for one in world.controllers for ended in one.ended]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -40,7 +40,7 @@ def is_clean(world: World) -> bool:
 
 
 def verdicts(*controllers: Controller) -> list[str]:
-    return [settled.verdict for one in controllers for settled in one.settled]
+    return [ended.verdict for one in controllers for ended in one.ended]
 
 
 def test_a_run_is_cut_and_transcribed_by_jobs_and_nothing_is_left(world: World) -> None:

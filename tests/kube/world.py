@@ -19,18 +19,18 @@ from urllib3.exceptions import HTTPError
 
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
-from controller.domain.interfaces import Settled, Stopped, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest, Stopped
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted
+from controller.leadership import clock as lease_clock
 from controller.leadership import kubernetes_lease as lease
-from controller.leadership.kubernetes_lease import Leases
+from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.orchestrator import loop
 from controller.orchestrator.command_runs import KnownRequests
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.exit_causes import EndCauses
 from controller.runners.kubernetes.labels import lease_name
-from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube import cases
 from tests.kube.invariants import Invariants
@@ -38,6 +38,7 @@ from tests.kube.kubelet import Kubelet, Life
 from tests.kube.programs import Programs
 from tests.kube.server import FakeApi, Server
 from tests.kube.wire import Refusal, Request, no_answer
+from tests.leading import cluster_runner
 
 RUN = fakes.RUN
 POLICY = RetryPolicy(
@@ -61,7 +62,7 @@ class Controller:
         self.world = world
         self.name = name
         self.reporter = fakes.Recorder()
-        self.settled: list[Settled] = []
+        self.ended: list[RunOutcome] = []
         self.problem = ""
         self.crash: BaseException | None = None
         self.over = False
@@ -73,13 +74,15 @@ class Controller:
         self.asked_to_stop: int | None = None
         self.turn = _taken_lock()
         here = fakes.FakeRunner(world.store, fakes.FakeClock())
-        self.runner = ClusterRunner(FakeApi(world.server, sender=name), cases.OPTIONS, here=here)
+        self.runner = cluster_runner(FakeApi(world.server, sender=name), cases.OPTIONS, here=here)
         self.thread = threading.Thread(target=self._main, name=name, daemon=True)
         self.thread.start()
 
     @property
-    def leases(self) -> Leases:
-        return self.runner._leases
+    def leases(self) -> KubernetesLeases:
+        leases = self.runner._leases
+        assert isinstance(leases, KubernetesLeases)
+        return leases
 
     # What the loop asks of a clock.
 
@@ -98,12 +101,12 @@ class Controller:
         request = fakes.request(record)
         request = request.model_copy(update={"source": request.source.model_copy(update={"uri": "s3://in/talk.mp4"})})
         try:
-            self.settled = loop.drive(
-                KnownRequests([Ticket(record=record, request=request)]),
+            self.ended = loop.run_loop(
+                KnownRequests([RunRequest(record=record, request=request)]),
                 store=_Connection(self),
                 runner=self.runner,
                 policy=POLICY,
-                window=2,
+                max_parallel=2,
                 reporter=self.reporter,
                 clock=self,
             )
@@ -298,8 +301,8 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
             sleep=here.sleep, monotonic=lambda: here.s, time_ns=lambda: cases.now_ms(here) * 1_000_000
         )
         patch.setattr(runner_module, "time", clock)
-        patch.setattr(lease, "_clock_s", lambda: here.s)
-        patch.setattr(lease.Leases, "_keep", lambda _: None)  # the world renews them, in its time
+        patch.setattr(lease_clock, "now_s", lambda: here.s)
+        patch.setattr(lease.KubernetesLeases, "_keep", lambda _: None)  # the world renews them, in its time
         patch.setattr(socket, "gethostname", lambda: "here")
         patch.setattr(os, "fsync", lambda _: None)
         # Ends are read by the loop's own thread: else whose request comes first would be chance.

@@ -11,7 +11,7 @@ import controller.cli
 from chunk_job.store import s3_client
 from chunk_job.store.base import Store
 from controller.cli.clean import _AT_ONCE
-from controller.domain.documents import Lead, Outcome, Status
+from controller.domain.documents import LeaseRecord, Outcome, Status
 from controller.domain.keys import RunKeys
 from controller.runs.lookup import AT_ONCE, in_parallel
 from tests import fakes
@@ -70,10 +70,12 @@ def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
 def test_abandoned_runs_are_removed_together(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 100)
     put_runs(store, IDS)
     for run in IDS:
-        store.put(RunKeys(run).lead, Lead(run=run, owner="0" * 16, place="elsewhere", beat=1).encode())
+        store.put(
+            RunKeys(run).lead, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=1).encode()
+        )
     assert controller.cli.run(["clean", "--all", "--yes"]) == 0
     assert capsys.readouterr().err == f"removed {len(IDS)} of {len(IDS)} runs\n"
     assert list(store.list("")) == []

@@ -10,15 +10,15 @@ from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import source
-from tests import river
+from tests import pipeline
 from tests.testbed.proxy import Fault, Proxy
 
 
 @pytest.fixture
-def desk(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[river.Desk]:
-    desk = river.Desk(tmp_path / "desk")
-    yield desk
-    desk.clear()
+def workplace(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[pipeline.Workplace]:
+    workplace = pipeline.Workplace(tmp_path / "workplace")
+    yield workplace
+    workplace.clear()
 
 
 @pytest.fixture
@@ -36,47 +36,47 @@ def same_words(one: bytes, other: bytes) -> bool:
 
 @pytest.mark.parametrize("key", ["talk.wav", "a b/what? #1 100%41.wav", "日本/ã.b.wav", "no-extension"])
 def test_an_object_is_transcribed_like_a_file_and_leaves_nothing_behind(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes], key: str
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes], key: str
 ) -> None:
     uploads.put_file(key, talk)
-    scratch = desk.folder / "scratch"
-    ended = desk.transcribe(f"s3://{bucket}/{key}", *river.CUT, "--scratch-dir", scratch)
+    scratch = workplace.folder / "scratch"
+    ended = workplace.transcribe(f"s3://{bucket}/{key}", *pipeline.CUT, "--scratch-dir", scratch)
     assert ended.code == 0, ended.err
     stem = Path(key).stem
-    assert set(desk.outputs) == {f"{stem}.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")}
-    assert desk.outputs[f"{stem}.srt"] == wanted["talk.srt"]
-    assert same_words(desk.outputs[f"{stem}.json"], wanted["talk.json"])
+    assert set(workplace.outputs) == {f"{stem}.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")}
+    assert workplace.outputs[f"{stem}.srt"] == wanted["talk.srt"]
+    assert same_words(workplace.outputs[f"{stem}.json"], wanted["talk.json"])
     assert list(scratch.iterdir()) == []
-    assert desk.leftovers() == []
-    again = desk.transcribe(f"s3://{bucket}/{key}", *river.CUT)
+    assert workplace.leftovers() == []
+    again = workplace.transcribe(f"s3://{bucket}/{key}", *pipeline.CUT)
     assert (again.code, "already complete" in again.err) == (0, True)
 
 
 def test_transcripts_go_to_a_bucket(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     folder = f"s3://{bucket}/out put/2026"
-    ended = desk.run("transcribe", talk, *river.CUT, "-o", f"{folder}/", "-f", "srt,json")
+    ended = workplace.run("transcribe", talk, *pipeline.CUT, "-o", f"{folder}/", "-f", "srt,json")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == [f"{folder}/talk.srt", f"{folder}/talk.json"]
     assert uploads.get("out put/2026/talk.srt") == wanted["talk.srt"]
     assert uploads.get("out put/2026/talk.json") == wanted["talk.json"]
-    rendered = desk.run("render", desk.keys().run, "-f", "vtt", "-o", folder)
+    rendered = workplace.run("render", workplace.keys().run, "-f", "vtt", "-o", folder)
     assert (rendered.code, rendered.out) == (0, f"{folder}/talk.vtt\n"), rendered.err
     assert uploads.get("out put/2026/talk.vtt") == wanted["talk.vtt"]
 
 
 def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     uploads.put_file("in/other.wav", talk)
     uploads.put("in/empty.wav", b"")
     uploads.put("in/noise.wav", b"no media at all" * 99)
     names = [f"s3://{bucket}/in/{name}" for name in ("other.wav", "gone.wav", "empty.wav", "noise.wav")]
     names += [f"s3://{bucket}", "s3://stenofleet-nowhere/lost.wav", str(talk)]
-    ended = desk.transcribe("-", *river.CUT, stdin="\n".join(names).encode())
+    ended = workplace.transcribe("-", *pipeline.CUT, stdin="\n".join(names).encode())
     assert ended.code == 4, ended.err
-    assert desk.outputs["other.srt"] == desk.outputs["talk.srt"] == wanted["talk.srt"]
+    assert workplace.outputs["other.srt"] == workplace.outputs["talk.srt"] == wanted["talk.srt"]
     assert f"s3://{bucket}/in/gone.wav: no such object" in ended.err
     assert f"s3://{bucket}/in/empty.wav: is empty (0 bytes)" in ended.err
     assert f"s3://{bucket}/in/noise.wav: is not media that ffmpeg can read" in ended.err
@@ -87,22 +87,24 @@ def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
     assert "Traceback" not in ended.err
 
 
-def test_a_dry_run_looks_into_an_object(desk: river.Desk, uploads: Store, bucket: str, talk: Path) -> None:
+def test_a_dry_run_looks_into_an_object(workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path) -> None:
     uploads.put_file("talk.wav", talk)
-    said = desk.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    said = workplace.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
     assert said.code == 0, said.err
     assert said.out.startswith(f"s3://{bucket}/talk.wav: 0:01:04, 3 chunks")
 
 
 def test_recording_run_and_transcript_may_all_lie_in_one_bucket(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     uploads.put_file("in/talk.wav", talk)
     there = {"STENOFLEET_STORE": f"s3://{bucket}/runs-of-the-team"}
-    ended = desk.run("transcribe", f"s3://{bucket}/in/talk.wav", *river.CUT, "-o", f"s3://{bucket}/out", env=there)
+    ended = workplace.run(
+        "transcribe", f"s3://{bucket}/in/talk.wav", *pipeline.CUT, "-o", f"s3://{bucket}/out", env=there
+    )
     assert ended.code == 0, ended.err
     assert uploads.get("out/talk.srt") == wanted["talk.srt"]
-    assert not desk.out.exists()
+    assert not workplace.out.exists()
 
 
 # ---------------------------------------------------------------- refused before any work
@@ -117,27 +119,29 @@ def test_recording_run_and_transcript_may_all_lie_in_one_bucket(
     ],
 )
 def test_an_output_place_that_is_none_is_refused_before_any_work(
-    desk: river.Desk, bucket: str, talk: Path, folder: str, code: int, words: str
+    workplace: pipeline.Workplace, bucket: str, talk: Path, folder: str, code: int, words: str
 ) -> None:
-    ended = desk.run("transcribe", talk, *river.CUT, "-o", folder.format(bucket=bucket))
+    ended = workplace.run("transcribe", talk, *pipeline.CUT, "-o", folder.format(bucket=bucket))
     assert (ended.code, words in ended.err) == (code, True), ended.err
-    assert not (desk.store.root / "runs").exists()
+    assert not (workplace.store.root / "runs").exists()
 
 
-def test_a_recording_is_never_overwritten_in_a_bucket_either(desk: river.Desk, uploads: Store, bucket: str) -> None:
-    ended = desk.run("transcribe", f"s3://{bucket}/a/talk.json", *river.SMALL, "-o", f"s3://{bucket}/a")
+def test_a_recording_is_never_overwritten_in_a_bucket_either(
+    workplace: pipeline.Workplace, uploads: Store, bucket: str
+) -> None:
+    ended = workplace.run("transcribe", f"s3://{bucket}/a/talk.json", *pipeline.SMALL, "-o", f"s3://{bucket}/a")
     assert ended.code == 2
     assert f"s3://{bucket}/a/talk.json is a recording" in ended.err
 
 
-def test_two_objects_of_one_name_need_two_folders(desk: river.Desk, bucket: str) -> None:
-    ended = desk.transcribe(f"s3://{bucket}/a/talk.mp3", f"s3://{bucket}/b/talk.wav", *river.SMALL)
+def test_two_objects_of_one_name_need_two_folders(workplace: pipeline.Workplace, bucket: str) -> None:
+    ended = workplace.transcribe(f"s3://{bucket}/a/talk.mp3", f"s3://{bucket}/b/talk.wav", *pipeline.SMALL)
     assert ended.code == 2
     assert "would both write" in ended.err
 
 
 def test_no_room_is_told_before_anything_is_fetched(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads.put_file("talk.wav", talk)
     src = source.inspect(f"s3://{bucket}/talk.wav").model_copy(update={"size_bytes": 1 << 60})
@@ -181,30 +185,30 @@ def test_an_object_that_changes_is_refused(uploads: Store, bucket: str, change: 
 
 
 def test_an_object_behind_a_bad_line_arrives_whole(
-    desk: river.Desk, proxy: Proxy, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, proxy: Proxy, uploads: Store, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     uploads.put_file("talk.wav", talk)
     proxy.fault = Fault(kind="cut", after_bytes=1_500_000, times=3)
-    ended = desk.transcribe(f"s3://{bucket}/talk.wav", *river.CUT)
+    ended = workplace.transcribe(f"s3://{bucket}/talk.wav", *pipeline.CUT)
     assert ended.code == 0, ended.err
-    assert desk.outputs["talk.srt"] == wanted["talk.srt"]
+    assert workplace.outputs["talk.srt"] == wanted["talk.srt"]
 
 
 def test_a_killed_command_leaves_no_recording_in_the_scratch_folder(
-    desk: river.Desk, uploads: Store, bucket: str, talk: Path
+    workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path
 ) -> None:
     uploads.put_file("talk.wav", talk)
-    here, scratch = desk.meeting(), desk.folder / "scratch"
+    here, scratch = workplace.meeting(), workplace.folder / "scratch"
     name = f"s3://{bucket}/talk.wav"
-    command = desk.start(
-        *("transcribe", "-o", desk.out, name, *river.CUT, "--scratch-dir", scratch),
+    command = workplace.start(
+        *("transcribe", "-o", workplace.out, name, *pipeline.CUT, "--scratch-dir", scratch),
         crash=f"intake.task.00001=hold:{here}",
     )
-    river.until(here.exists, "the intake is held")
+    pipeline.until(here.exists, "the intake is held")
     assert [path.stat().st_size for path in scratch.rglob("media.wav")] == [talk.stat().st_size]
     command.kill()
-    desk.quiet()
-    ended = desk.transcribe(name, *river.CUT, "--scratch-dir", scratch)
+    workplace.quiet()
+    ended = workplace.transcribe(name, *pipeline.CUT, "--scratch-dir", scratch)
     assert ended.code == 0, ended.err
     assert list(scratch.iterdir()) == []
 
@@ -212,45 +216,47 @@ def test_a_killed_command_leaves_no_recording_in_the_scratch_folder(
 # ---------------------------------------------------------------- two machines
 
 
-def machine(desk: river.Desk, bucket: str, name: str) -> dict[str, str]:
+def machine(workplace: pipeline.Workplace, bucket: str, name: str) -> dict[str, str]:
     """The environment of a command on a machine that shares nothing but the bucket."""
-    return {"STENOFLEET_STORE": f"s3://{bucket}/shared", "XDG_STATE_HOME": os.fspath(desk.folder / name)}
+    return {"STENOFLEET_STORE": f"s3://{bucket}/shared", "XDG_STATE_HOME": os.fspath(workplace.folder / name)}
 
 
 def test_a_command_on_another_machine_follows_and_writes_files_of_its_own(
-    desk: river.Desk, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
-    one, two = machine(desk, bucket, "one"), machine(desk, bucket, "two")
-    here = desk.meeting()
-    leader = desk.start(
-        "transcribe", "-o", desk.out, talk, *river.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
+    one, two = machine(workplace, bucket, "one"), machine(workplace, bucket, "two")
+    here = workplace.meeting()
+    leader = workplace.start(
+        "transcribe", "-o", workplace.out, talk, *pipeline.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
     )
-    river.until(here.exists, "the leader's job is held")
-    follower = desk.start("transcribe", "-o", desk.folder / "other", talk, *river.CUT, env=two)
+    pipeline.until(here.exists, "the leader's job is held")
+    follower = workplace.start("transcribe", "-o", workplace.folder / "other", talk, *pipeline.CUT, env=two)
     follower.said("following it")
-    clean = desk.run("clean", "--all", "--yes", env=two | {"XDG_STATE_HOME": os.fspath(desk.folder / "three")})
+    clean = workplace.run(
+        "clean", "--all", "--yes", env=two | {"XDG_STATE_HOME": os.fspath(workplace.folder / "three")}
+    )
     assert (clean.code, "is being worked on" in clean.err) == (4, True)
-    desk.kill_all("chunk_job")
+    workplace.kill_all("chunk_job")
     first, second = leader.ended(), follower.ended()
     assert (first.code, second.code) == (0, 0), first.err + second.err
     assert "attempt" not in second.err
-    assert desk.outputs == wanted
-    assert {path.name: path.read_bytes() for path in (desk.folder / "other").iterdir()} == wanted
+    assert workplace.outputs == wanted
+    assert {path.name: path.read_bytes() for path in (workplace.folder / "other").iterdir()} == wanted
 
 
 def test_a_command_takes_over_from_a_machine_that_died(
-    desk: river.Desk, bucket: str, talk: Path, wanted: Mapping[str, bytes]
+    workplace: pipeline.Workplace, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
-    one, two = machine(desk, bucket, "one"), machine(desk, bucket, "two")
-    here = desk.meeting()
-    leader = desk.start(
-        "transcribe", "-o", desk.out, talk, *river.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
+    one, two = machine(workplace, bucket, "one"), machine(workplace, bucket, "two")
+    here = workplace.meeting()
+    leader = workplace.start(
+        "transcribe", "-o", workplace.out, talk, *pipeline.CUT, env=one, crash=f"chunk.transcribed.00001.a1=hold:{here}"
     )
-    river.until(here.exists, "the leader's job is held")
-    follower = desk.start("transcribe", "-o", desk.out, talk, *river.CUT, env=two)
+    pipeline.until(here.exists, "the leader's job is held")
+    follower = workplace.start("transcribe", "-o", workplace.out, talk, *pipeline.CUT, env=two)
     follower.said("following it")
     leader.kill()
     ended = follower.ended()
     assert ended.code == 0, ended.err
     assert "resuming run" in ended.err
-    assert desk.outputs == wanted
+    assert workplace.outputs == wanted

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job.store.open_store import open_store
-from tests import river
+from tests import pipeline
 from tests.testbed.s3_server import OwnServer, Server
 
 OUTAGE_S = 60
@@ -16,10 +16,10 @@ OUTAGE_S = 60
 
 
 @pytest.fixture
-def desk(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[river.Desk]:
-    desk = river.Desk(tmp_path / "desk")
-    yield desk
-    desk.clear()
+def workplace(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[pipeline.Workplace]:
+    workplace = pipeline.Workplace(tmp_path / "workplace")
+    yield workplace
+    workplace.clear()
 
 
 @pytest.fixture
@@ -29,22 +29,22 @@ def there(bucket: str) -> dict[str, str]:
 
 
 def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
-    server: Server, bucket: str, desk: river.Desk, there: dict[str, str], undisturbed: river.Undisturbed
+    server: Server, bucket: str, workplace: pipeline.Workplace, there: dict[str, str], undisturbed: pipeline.Undisturbed
 ) -> None:
-    command = desk.start("transcribe", "-o", desk.out, undisturbed.media, *river.CUT, env=there)
+    command = workplace.start("transcribe", "-o", workplace.out, undisturbed.media, *pipeline.CUT, env=there)
     seen = set()
     while command.process.poll() is None:
-        for pid in desk.processes():
+        for pid in workplace.processes():
             try:
                 seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
             except OSError:
                 continue
-        for log in desk.folder.rglob("log"):
+        for log in workplace.folder.rglob("log"):
             seen.add(log.read_bytes() if log.is_file() else b"")
         time.sleep(0.05)
     ended = command.ended()
     assert ended.code == 0, ended.err
-    assert desk.outputs == undisturbed.outputs
+    assert workplace.outputs == undisturbed.outputs
     # Commands of the controller, the intake and three chunks at least.
     assert len([line for line in seen if b"--store" in line]) >= 4
 
@@ -53,79 +53,83 @@ def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
     assert {key.rpartition("/")[2] for key in objects} >= {"_SUCCESS", "plan.json", "transcript.json", "run.json"}
     names = {entry.object_name or "" for entry in server.client().list_objects(bucket_name=bucket, recursive=True)}
     assert all(name.startswith("team/talks/") for name in names)
-    files = [path.read_bytes() for path in desk.folder.rglob("*") if path.is_file()]
+    files = [path.read_bytes() for path in workplace.folder.rglob("*") if path.is_file()]
     for secret in (server.access_key, server.secret_key):
         for text in (*objects.values(), *files, *seen, ended.err.encode(), ended.out.encode()):
             assert secret.encode() not in text
 
-    assert "complete" in desk.run("list", env=there).out
-    assert desk.run("clean", "--all", "--yes", env=there).code == 0
+    assert "complete" in workplace.run("list", env=there).out
+    assert workplace.run("clean", "--all", "--yes", env=there).code == 0
     assert list(store.list("")) == []
 
 
 @pytest.mark.parametrize("point", ["chunk.transcribed.00001.a1", "chunk.committed.00001.a1", "run.transcript.srt"])
 def test_a_killed_command_is_given_again(
-    desk: river.Desk, there: dict[str, str], undisturbed: river.Undisturbed, point: str
+    workplace: pipeline.Workplace, there: dict[str, str], undisturbed: pipeline.Undisturbed, point: str
 ) -> None:
-    here = desk.meeting()
-    command = desk.start(
-        "transcribe", "-o", desk.out, undisturbed.media, *river.CUT, env=there, crash=f"{point}=hold:{here}"
+    here = workplace.meeting()
+    command = workplace.start(
+        "transcribe", "-o", workplace.out, undisturbed.media, *pipeline.CUT, env=there, crash=f"{point}=hold:{here}"
     )
-    river.until(here.exists, point)
+    pipeline.until(here.exists, point)
     command.kill()
-    desk.quiet()
+    workplace.quiet()
     store = open_store(there["STENOFLEET_STORE"])
     before = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
-    ended = desk.transcribe(undisturbed.media, *river.CUT, env=there)
+    ended = workplace.transcribe(undisturbed.media, *pipeline.CUT, env=there)
     assert ended.code == 0, ended.err
-    assert desk.outputs == undisturbed.outputs
+    assert workplace.outputs == undisturbed.outputs
     after = {e.key: e.modified_s for e in store.list("") if "/results/" in e.key}
     assert after.items() >= before.items()
 
 
 @pytest.mark.timeout(240)
 def test_a_store_that_goes_away_in_the_middle_and_comes_back(
-    mortal: OwnServer, desk: river.Desk, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch
+    mortal: OwnServer, workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     for name, value in mortal.environment.items():
         environment.setenv(name, value)
     with mortal.bucket() as bucket:
         there = {"STENOFLEET_STORE": f"s3://{bucket}"}
-        here = desk.meeting()
+        here = workplace.meeting()
         # The job of chunk 1 stands still with its words until it is killed; the others meet the outage as they work.
-        command = desk.start(
-            *("transcribe", "-o", desk.out, undisturbed.media, *river.CUT),
+        command = workplace.start(
+            *("transcribe", "-o", workplace.out, undisturbed.media, *pipeline.CUT),
             env=there,
             crash=f"chunk.transcribed.00001.a1=hold:{here}",
         )
-        river.until(here.exists, "a chunk is transcribed")
+        pipeline.until(here.exists, "a chunk is transcribed")
         mortal.kill()
         command.said("waiting up to")
         time.sleep(OUTAGE_S)
         assert command.process.poll() is None
         mortal.start()
-        desk.kill_all("chunk_job")
+        workplace.kill_all("chunk_job")
         ended = command.ended()
         assert ended.code == 0, ended.err
-        assert desk.outputs == undisturbed.outputs
+        assert workplace.outputs == undisturbed.outputs
 
 
 @pytest.mark.parametrize("away", ["hangs", "is down"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
-    mortal: OwnServer, desk: river.Desk, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch, away: str,
+    mortal: OwnServer,
+    workplace: pipeline.Workplace,
+    undisturbed: pipeline.Undisturbed,
+    environment: pytest.MonkeyPatch,
+    away: str,
     number: int,
-) -> None:  # fmt: skip
+) -> None:
     for name, value in mortal.environment.items():
         environment.setenv(name, value)
     with mortal.bucket() as bucket:
-        here = desk.meeting()
-        command = desk.start(
-            *("transcribe", "-o", desk.out, undisturbed.media, *river.CUT),
+        here = workplace.meeting()
+        command = workplace.start(
+            *("transcribe", "-o", workplace.out, undisturbed.media, *pipeline.CUT),
             env={"STENOFLEET_STORE": f"s3://{bucket}"},
             crash=f"chunk.transcribed.00001.a1=hold:{here}",
         )
-        river.until(here.exists, "a chunk is transcribed")
+        pipeline.until(here.exists, "a chunk is transcribed")
         if away == "hangs":
             mortal.stop()
         else:
@@ -137,14 +141,14 @@ def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
         finally:
             mortal.kill()
             mortal.start()
-        desk.quiet()
+        workplace.quiet()
 
 
 def test_a_store_that_says_no_ends_the_command_with_advice(
-    desk: river.Desk, bucket: str, undisturbed: river.Undisturbed, environment: pytest.MonkeyPatch
+    workplace: pipeline.Workplace, bucket: str, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("AWS_SECRET_ACCESS_KEY", "nobody-knows-this")
-    ended = desk.transcribe(undisturbed.media, *river.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
+    ended = workplace.transcribe(undisturbed.media, *pipeline.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
     assert ended.code == 3, ended.err
     assert "SignatureDoesNotMatch" in ended.err
     assert "AWS_SECRET_ACCESS_KEY" in ended.err
@@ -153,9 +157,9 @@ def test_a_store_that_says_no_ends_the_command_with_advice(
 
 
 def test_a_bucket_that_is_missing_ends_the_command_with_advice(
-    desk: river.Desk, undisturbed: river.Undisturbed
+    workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed
 ) -> None:
-    ended = desk.transcribe(undisturbed.media, *river.CUT, env={"STENOFLEET_STORE": "s3://stenofleet-nowhere"})
+    ended = workplace.transcribe(undisturbed.media, *pipeline.CUT, env={"STENOFLEET_STORE": "s3://stenofleet-nowhere"})
     assert ended.code == 3, ended.err
     assert "create the bucket" in ended.err
     assert "Traceback" not in ended.err

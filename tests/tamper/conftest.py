@@ -8,7 +8,7 @@ from chunk_job.contract import Language
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
-from controller.domain.documents import Evidence, Lead
+from controller.domain.documents import Evidence, LeaseRecord
 from tests import fakes
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene
 from tests.testbed.fixtures import bucket, environment, server
@@ -40,7 +40,7 @@ def scene(store: Store, tmp_path: Path) -> Scene:
 @pytest.fixture
 def whole(scene: Scene) -> dict[str, bytes]:
     """A run that is complete, with one failed attempt, and a neighbour that is complete too."""
-    scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
     objects = scene.objects()
     evidence = Evidence(
         run=fakes.RUN, round="0000cafe", span=1, attempt=1, failure="NATIVE_CRASH", summary="", advice="", details=(),
@@ -49,7 +49,7 @@ def whole(scene: Scene) -> dict[str, bytes]:
     language = Language(language="pt", probability=0.5, speech_ms=1, span=1)
     objects[KEYS.failure(1, 1, "0000cafe")] = evidence.encode()
     objects[KEYS.language] = language.encode()
-    objects[KEYS.language_note(1)] = language.encode()
-    objects[KEYS.lead] = Lead(run=fakes.RUN, owner="0" * 16, place="here", beat=1).encode()
+    objects[KEYS.language_candidate(1)] = language.encode()
+    objects[KEYS.lead] = LeaseRecord(run=fakes.RUN, owner="0" * 16, lock_domain="here", renew_count=1).encode()
     assert objects.keys() >= DOCUMENTS.keys()
     return objects

@@ -11,13 +11,13 @@ from typing import Any
 from chunk_job.contract import ChunkResult, ChunkTask, Language
 from chunk_job.document import Document
 from chunk_job.store.base import Store
-from controller.domain.documents import Evidence, Final, Format, Lead, Outcome, Request, Round, RunRecord, Status
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.documents import Evidence, Final, Format, LeaseRecord, Outcome, Request, Round, RunRecord, Status
+from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
 from controller.orchestrator.command_runs import KnownRequests
-from controller.orchestrator.loop import drive
+from controller.orchestrator.loop import run_loop
 from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, Recorder, Script
@@ -39,28 +39,28 @@ class Scene:
         self.chunks_ms: tuple[int, ...] = (10_000, 10_000, 10_000)
         self.runner = FakeRunner(store, self.clock)
 
-    def ticket(self, record: RunRecord | None = None, *, gaps: bool = False) -> Ticket:
+    def run_request(self, record: RunRecord | None = None, *, gaps: bool = False) -> RunRequest:
         """What a person asks for: every format, in the output folder."""
         record = record or fakes.record()
         base = self.out / record.run
         wishes = fakes.request(record, base, formats=FORMATS, on_chunk_failure="gap" if gaps else "fail")
-        return Ticket(record=record, request=wishes)
+        return RunRequest(record=record, request=wishes)
 
     def command(
         self,
-        *tickets: Ticket,
+        *run_requests: RunRequest,
         script: Script | None = None,
         meanwhile: Callable[[int], None] = lambda _: None,
-    ) -> list[Settled]:
+    ) -> list[RunOutcome]:
         """One command from its start to its end."""
         self.reporter = Recorder()
         self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
-        return drive(
-            KnownRequests(tickets or [self.ticket()]),
+        return run_loop(
+            KnownRequests(run_requests or [self.run_request()]),
             store=self.store,
             runner=self.runner,
             policy=RetryPolicy(backoff_ms=0),
-            window=4,
+            max_parallel=4,
             reporter=self.reporter,
             clock=self.clock,
         )
@@ -90,7 +90,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     KEYS.record: RunRecord,
     KEYS.request: Request,
     KEYS.round: Round,
-    KEYS.lead: Lead,
+    KEYS.lead: LeaseRecord,
     KEYS.plan: Plan,
     KEYS.status: Status,
     KEYS.final: Final,
@@ -98,7 +98,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     KEYS.transcript("json"): Transcript,
     KEYS.task(0): ChunkTask,
     KEYS.language: Language,
-    KEYS.language_note(1): Language,
+    KEYS.language_candidate(1): Language,
     RESULT: ChunkResult,
     KEYS.failure(1, 1, "0000cafe"): Evidence,
 }

@@ -48,12 +48,12 @@ def test_a_command_survives_any_document(scene: Scene, whole: dict[str, bytes]) 
                 put(raw, chance.choice(places(raw)), anything(chance, json.loads(objects[key])))
             objects[key] = json.dumps(raw).encode()
         scene.lay(objects)
-        settled = scene.command(scene.ticket(gaps=True), scene.ticket(fakes.record(OTHER.run)))
+        ended = scene.command(scene.run_request(gaps=True), scene.run_request(fakes.record(OTHER.run)))
         what = {key: objects[key][:3_000] for key in spoiled}
-        assert settled[1].verdict == "complete", what
-        verdicts[settled[0].verdict] += 1
+        assert ended[1].verdict == "complete", what
+        verdicts[ended[0].verdict] += 1
         # What is told to be complete is.
-        if settled[0].verdict == "complete":
+        if ended[0].verdict == "complete":
             assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).gaps == (), what
         now = scene.objects()
         assert {key: now.get(key) for key in neighbour} == neighbour, what

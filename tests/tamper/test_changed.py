@@ -12,7 +12,7 @@ from chunk_job.contract import ChunkResult
 from chunk_job.document import Document
 from controller.domain.documents import Evidence, Output, Request, Round
 from tests import fakes
-from tests.fakes import CRASH, DONE, Deed
+from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished
 
 
@@ -57,8 +57,8 @@ def test_a_changed_document_costs_that_run_at_most(
         neighbour = {key: data for key, data in begun.items() if OTHER.run in key}
         scene.lay(begun)
         scene.store.put(key, spoiled(scene, key, begun[key], fault))
-        settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
-        assert [one.verdict for one in settled] == ["complete", "complete"], (key, settled)
+        outcomes = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
+        assert [one.verdict for one in outcomes] == ["complete", "complete"], (key, outcomes)
         assert scene.outputs() == right, key
         now = scene.objects()
         assert {name: now.get(name) for name in neighbour} == neighbour, key
@@ -75,7 +75,7 @@ EVIL = "file:///tmp/stenofleet-evil/transcript"
         {"result_prefix": OTHER.results_of(0)},
         {"result_prefix": KEYS.results_of(2)},
         {"language_key": OTHER.language},
-        {"language_note_key": KEYS.language_note(2)},
+        {"language_note_key": KEYS.language_candidate(2)},
         {"options": json.loads(fakes.record().options.encode()) | {"model": "/tmp/other-model"}},
         {"language_min_speech_ms": 1},
         {"seed": 1},
@@ -93,12 +93,12 @@ def test_a_task_that_no_intake_of_this_run_writes_is_never_given_to_a_job(
     scene.lay(begun)
     given: list[bytes] = []
 
-    def script(job: Any) -> Deed:
+    def script(job: Any) -> JobBehaviour:
         given.append(scene.store.get(job.task_key))
         return DONE
 
-    (settled,) = scene.command(script=script)
-    assert settled.verdict == "complete"
+    (ended,) = scene.command(script=script)
+    assert ended.verdict == "complete"
     assert whole[KEYS.task(0)] in given
     assert begun[KEYS.task(0)] not in given
     assert scene.reporter.said(f"{KEYS.task(0)} is not believed and removed")
@@ -133,8 +133,8 @@ def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes]
     begun = unfinished(whole)
     begun[KEYS.plan] = json.dumps(plan).encode()
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert (settled.verdict, scene.outputs()) == ("complete", right)
+    (ended,) = scene.command()
+    assert (ended.verdict, scene.outputs()) == ("complete", right)
     assert scene.store.get(KEYS.plan) == whole[KEYS.plan]
     assert [job.span for job in scene.runner.submitted] == [None], "cut again, and nothing transcribed again"
 
@@ -162,8 +162,8 @@ def test_a_result_that_is_none_is_computed_again(
     begun = unfinished(whole)
     begun[RESULT] = changed(whole[RESULT], **changes)
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert (settled.verdict, scene.outputs()) == ("complete", right)
+    (ended,) = scene.command()
+    assert (ended.verdict, scene.outputs()) == ("complete", right)
     assert (0, 2) in [(job.span, job.attempt) for job in scene.runner.submitted]
 
 
@@ -175,18 +175,18 @@ def test_where_outputs_go_is_never_read_from_the_store(scene: Scene, whole: dict
     scene.store.put(KEYS.request, evil.encode())
     scene.store.put(KEYS.transcript("sh"), b"#!/bin/sh")
     scene.store.put(KEYS.transcript("txt"), b"not what the transcript says")
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     assert scene.outputs() == right, "rendered from the transcript, not copied"
-    assert not any("stenofleet-evil" in path for path in settled.files)
+    assert not any("stenofleet-evil" in path for path in ended.files)
 
 
 def test_a_transcript_of_another_recording_is_not_handed_out(scene: Scene, whole: dict[str, bytes]) -> None:
     right = scene.outputs()
     other = changed(whole[KEYS.transcript("json")], source={"name": "x", "identity": "0" * 64})
     scene.lay({key: data for key, data in whole.items() if key != KEYS.final} | {KEYS.transcript("json"): other})
-    (settled,) = scene.command()
-    assert (settled.verdict, scene.outputs()) == ("complete", right)
+    (ended,) = scene.command()
+    assert (ended.verdict, scene.outputs()) == ("complete", right)
 
 
 def test_a_transcript_that_may_be_changed_holds_no_controls_all_the_same(scene: Scene, whole: dict[str, bytes]) -> None:
@@ -198,12 +198,12 @@ def test_a_transcript_that_may_be_changed_holds_no_controls_all_the_same(scene: 
     said = segment.model_copy(update={"text": hostile, "words": words})
     begun[RESULT] = result.model_copy(update={"text": hostile, "segments": (said,)}).encode()
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     for data in scene.outputs().values():
         assert not set("\x1b\x07\x00\x9b\u202e") & set(data.decode())
         assert "\\u001b" not in data.decode()
-    assert "control characters removed from the text" in " ".join(settled.warnings)
+    assert "control characters removed from the text" in " ".join(ended.warnings)
     assert "]0;owned31mback" in scene.outputs()[f"{fakes.RUN}.txt"].decode()
 
 
@@ -213,9 +213,9 @@ def test_a_result_that_is_changed_again_and_again_ends_the_run_and_no_other(scen
             if scene.store.get(entry.key) != b"{":
                 scene.store.put(entry.key, b"{")
 
-    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)), meanwhile=meanwhile)
-    assert [one.verdict for one in settled] == ["failed", "complete"]
-    assert "RESULT_INVALID" in settled[0].summary
+    ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)), meanwhile=meanwhile)
+    assert [one.verdict for one in ended] == ["failed", "complete"]
+    assert "RESULT_INVALID" in ended[0].summary
 
 
 def test_failures_that_were_written_by_somebody_else_stop_that_run_alone(scene: Scene, whole: dict[str, bytes]) -> None:
@@ -228,5 +228,5 @@ def test_failures_that_were_written_by_somebody_else_stop_that_run_alone(scene: 
     )  # fmt: skip
     begun[KEYS.failure(1, 1, round_id)] = evidence.encode()
     scene.lay(begun)
-    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)), script=lambda _: CRASH)
-    assert [one.verdict for one in settled] == ["failed", "complete"]
+    ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)), script=lambda _: CRASH)
+    assert [one.verdict for one in ended] == ["failed", "complete"]

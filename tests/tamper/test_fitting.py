@@ -11,11 +11,11 @@ import pytest
 from chunk_job.contract import ChunkResult, Language
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
-from controller.domain.interfaces import Ticket
+from controller.domain.interfaces import RunRequest
 from controller.domain.plan import longest_recording_ms
 from controller.transcript.model import Transcript, longest_transcript_bytes
 from tests import fakes
-from tests.fakes import CRASH, DONE, Deed
+from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished
 
 
@@ -24,9 +24,9 @@ def test_a_number_that_no_run_reaches_fails_that_run_alone(scene: Scene, whole: 
     begun[f"{KEYS.results_of(0)}a999999-x.json"] = b"{}"
     begun[KEYS.audio(0)] = b"flac"
     scene.lay(begun)
-    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
-    assert [one.verdict for one in settled] == ["failed", "complete"]
-    assert "no number is left for another attempt" in settled[0].summary
+    ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
+    assert [one.verdict for one in ended] == ["failed", "complete"]
+    assert "no number is left for another attempt" in ended[0].summary
 
 
 def test_a_number_beyond_all_is_no_attempt(scene: Scene, whole: dict[str, bytes]) -> None:
@@ -34,8 +34,8 @@ def test_a_number_beyond_all_is_no_attempt(scene: Scene, whole: dict[str, bytes]
     begun[f"{KEYS.results_of(0)}a1000000-x.json"] = b"{}"
     begun[KEYS.audio(0)] = b"flac"
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     assert (0, 1) in [(job.span, job.attempt) for job in scene.runner.submitted]
 
 
@@ -46,8 +46,8 @@ def test_as_many_warnings_as_a_plan_holds_and_one_more(scene: Scene, whole: dict
     said = result.segments[0].model_copy(update={"text": " a\x1b"})
     begun[RESULT] = result.model_copy(update={"segments": (said,), "text": " a\x1b"}).encode()
     scene.lay(begun)
-    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
-    assert [one.verdict for one in settled] == ["complete", "complete"]
+    ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
+    assert [one.verdict for one in ended] == ["complete", "complete"]
     stored = Transcript.decode(scene.store.get(KEYS.transcript("json")))
     assert stored.warnings[-1] == "1 control character removed from the text"
     assert "\u202e" not in scene.store.get(KEYS.transcript("json")).decode()
@@ -74,8 +74,8 @@ def test_a_valid_result_never_makes_a_transcript_that_is_none(
     said = result.segments[0].model_copy(update={**change, "words": words})
     begun[key] = result.model_copy(update={"segments": (said,)}).encode()
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).status == "complete"
     (again,) = scene.command()
     assert (again.verdict, scene.runner.submitted) == ("complete", [])
@@ -86,8 +86,8 @@ def test_chunks_in_different_languages_are_a_warning(scene: Scene, whole: dict[s
     begun = unfinished(whole)
     begun[RESULT] = changed(whole[RESULT], language="pt")
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert settled.warnings == ("chunks were transcribed in different languages: en, pt",)
+    (ended,) = scene.command()
+    assert ended.warnings == ("chunks were transcribed in different languages: en, pt",)
 
 
 OTHER_LANGUAGE = Language(language="pt", probability=0.9, speech_ms=5_000, span=0).encode()
@@ -107,17 +107,17 @@ def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene
 
     given: list[Language] = []
 
-    def script(job: Any) -> Deed:
+    def script(job: Any) -> JobBehaviour:
         if scene.runner.cancelled_runs:
             given.append(Language.decode(scene.store.get(KEYS.language)))
-        return Deed(leaves="result", takes_ms=200 if job.span != 1 else 700)
+        return JobBehaviour(leaves="result", takes_ms=200 if job.span != 1 else 700)
 
     scene.chunks_ms = (10_000,) * 8
-    (settled,) = scene.command(scene.ticket(record), script=script, meanwhile=meanwhile)
-    assert settled.verdict == "complete"
+    (ended,) = scene.command(scene.run_request(record), script=script, meanwhile=meanwhile)
+    assert ended.verdict == "complete"
     assert given
     assert {language.language for language in given} == {"en"}, "every job finds what was decided"
-    (again,) = scene.command(scene.ticket(record))
+    (again,) = scene.command(scene.run_request(record))
     assert again.verdict == "complete"
 
 
@@ -125,16 +125,16 @@ def test_a_language_that_is_no_document_is_decided_again(scene: Scene, whole: di
     record = fakes.record(language=None)
     scene.lay({})
     scene.store.put(KEYS.language, b"garbage")
-    (settled,) = scene.command(scene.ticket(record))
-    assert settled.verdict == "complete"
+    (ended,) = scene.command(scene.run_request(record))
+    assert ended.verdict == "complete"
     assert Language.decode(scene.store.get(KEYS.language)).language == "en"
 
 
 def test_results_of_tasks_that_were_cut_again_count(scene: Scene, whole: dict[str, bytes]) -> None:
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.tasks)}
     scene.lay(begun)
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     assert [job.span for job in scene.runner.submitted] == [None]
 
 
@@ -142,45 +142,45 @@ def test_a_record_that_is_gone_and_other_threads_cost_nothing(scene: Scene, whol
     begun = unfinished(whole)
     del begun[KEYS.record]
     scene.lay(begun)
-    (settled,) = scene.command(scene.ticket(fakes.record(cpu_threads=7)))
-    assert (settled.verdict, scene.runner.submitted) == ("complete", [])
+    (ended,) = scene.command(scene.run_request(fakes.record(cpu_threads=7)))
+    assert (ended.verdict, scene.runner.submitted) == ("complete", [])
 
 
 def test_many_damaged_chunks_are_cut_again_although_an_intake_is_at_work(scene: Scene) -> None:
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
 
-    def script(job: Any) -> Deed:
+    def script(job: Any) -> JobBehaviour:
         if job.span is None:
-            return Deed(leaves="result", takes_ms=3_000)
+            return JobBehaviour(leaves="result", takes_ms=3_000)
         return damaged if job.attempt == 1 else DONE
 
     scene.chunks_ms = (10_000,) * 12
-    (settled,) = scene.command(script=script)
-    assert settled.verdict == "complete", settled
+    (ended,) = scene.command(script=script)
+    assert ended.verdict == "complete", ended
 
 
 @pytest.mark.parametrize("formats", [("txt",), ("srt",), ("vtt", "tsv")], ids=str)
 def test_without_a_json_beside_it_a_worse_text_does_not_replace_a_better_one(
     scene: Scene, formats: tuple[Any, ...]
 ) -> None:
-    asked = scene.ticket(gaps=True)
+    asked = scene.run_request(gaps=True)
     output = asked.request.outputs[0].model_copy(update={"formats": formats})
-    asked = Ticket(record=asked.record, request=asked.request.model_copy(update={"outputs": (output,)}))
+    asked = RunRequest(record=asked.record, request=asked.request.model_copy(update={"outputs": (output,)}))
     scene.command(asked)
     good = scene.outputs()
     scene.lay({})
-    (settled,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
-    assert (settled.verdict, scene.outputs()) == ("partial", good)
-    assert "has fewer gaps" in settled.warnings[-1]
-    (settled,) = scene.command(asked)
-    assert (settled.verdict, scene.outputs()) == ("complete", good)
+    (ended,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
+    assert (ended.verdict, scene.outputs()) == ("partial", good)
+    assert "has fewer gaps" in ended.warnings[-1]
+    (ended,) = scene.command(asked)
+    assert (ended.verdict, scene.outputs()) == ("complete", good)
 
 
 def test_another_track_of_the_same_recording_is_another_transcript(scene: Scene) -> None:
-    (first,) = scene.command(scene.ticket(gaps=True))
+    (first,) = scene.command(scene.run_request(gaps=True))
     other = fakes.record("e" * 16).model_copy(update={"audio_track": 1})
-    asked = scene.ticket(gaps=True)
-    asked = Ticket(
+    asked = scene.run_request(gaps=True)
+    asked = RunRequest(
         record=other,
         request=fakes.request(other, scene.out / fakes.RUN, formats=("txt", "json"), on_chunk_failure="gap"),
     )
@@ -204,15 +204,15 @@ def test_a_result_that_is_swapped_at_every_merge_ends_the_run(scene: Scene) -> N
             scene.store.put(f"{KEYS.results_of(0)}a1-{uid}.json", json.dumps(raw | {"uid": uid}).encode())
 
     begun = fakes.result(fakes.task(fakes.record(), 0), fakes.segment((" w", 1, 2))).encode()
-    settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)), meanwhile=meanwhile)
-    assert settled[1].verdict == "complete"
-    assert settled[0].verdict in ("complete", "failed")
+    ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)), meanwhile=meanwhile)
+    assert ended[1].verdict == "complete"
+    assert ended[0].verdict in ("complete", "failed")
     assert len(put) < 200
 
 
 def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) -> None:
     scene = Scene(FileStore(tmp_path / "store"), tmp_path)
-    scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
+    scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
     whole = scene.objects()
     root = tmp_path / "store"
     for place in (KEYS.work, KEYS.results, KEYS.home, KEYS.request, KEYS.plan):
@@ -233,10 +233,10 @@ def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) ->
                 case _:
                     path.mkdir()
                     (path / "x").touch()
-            settled = scene.command(scene.ticket(), scene.ticket(fakes.record(OTHER.run)))
-            assert settled[1].verdict == "complete", (place, kind)
-            assert settled[0].verdict in ("complete", "failed"), (place, kind)
-            assert settled[0].verdict == "complete" or settled[0].environment, (place, kind, settled[0])
+            ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
+            assert ended[1].verdict == "complete", (place, kind)
+            assert ended[0].verdict in ("complete", "failed"), (place, kind)
+            assert ended[0].verdict == "complete" or ended[0].environment, (place, kind, ended[0])
 
 
 @pytest.mark.parametrize("plan", ["gone", "that claims a thousand hours"])

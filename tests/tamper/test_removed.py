@@ -12,7 +12,7 @@ from controller.domain.jobs import Job
 from controller.errors import Interrupted
 from controller.transcript.model import Transcript
 from tests import fakes
-from tests.fakes import CRASH, DONE, Deed
+from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, Scene
 
 NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it back")
@@ -28,15 +28,15 @@ def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
         yield frozenset(key for key in ordered if chance.random() < share)
 
 
-def without_media(job: Job) -> Deed:
+def without_media(job: Job) -> JobBehaviour:
     """The recording is gone: nothing can be cut any more."""
     return NO_MEDIA if job.span is None else DONE
 
 
 def finished(scene: Scene) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """A run that is complete: its objects and its outputs."""
-    (settled,) = scene.command()
-    assert settled.verdict == "complete"
+    (ended,) = scene.command()
+    assert ended.verdict == "complete"
     return scene.objects(), scene.outputs()
 
 
@@ -49,7 +49,7 @@ def half_done(scene: Scene) -> dict[str, bytes]:
 
     with pytest.raises(Interrupted):
         scene.command(
-            script=lambda job: Deed(leaves="result", takes_ms=200 + 900 * (job.span or 0)), meanwhile=meanwhile
+            script=lambda job: JobBehaviour(leaves="result", takes_ms=200 + 900 * (job.span or 0)), meanwhile=meanwhile
         )
     scene.clock.asked_to_stop = None
     return scene.objects()
@@ -60,8 +60,8 @@ def test_a_complete_run_without_some_of_its_objects_comes_to_the_same_bytes(scen
     for gone in subsets(scene, whole):
         scene.lay(whole, without=gone)
         shutil.rmtree(scene.out)
-        (settled,) = scene.command()
-        assert (settled.verdict, scene.outputs()) == ("complete", outputs), gone
+        (ended,) = scene.command()
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
         assert Outcome.decode(scene.store.get(KEYS.marker("complete"))).verdict == "complete"
 
 
@@ -72,8 +72,8 @@ def test_a_run_half_done_without_some_of_its_objects_comes_to_the_same_bytes(sce
     for gone in subsets(scene, begun):
         scene.lay(begun, without=gone)
         shutil.rmtree(scene.out)
-        (settled,) = scene.command()
-        assert (settled.verdict, scene.outputs()) == ("complete", outputs), gone
+        (ended,) = scene.command()
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
 
 
 def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene) -> None:
@@ -81,12 +81,10 @@ def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene)
     verdicts = set()
     for gone in subsets(scene, whole):
         scene.lay(whole, without=gone)
-        (settled,) = scene.command(scene.ticket(gaps=True), script=without_media)
+        (ended,) = scene.command(scene.run_request(gaps=True), script=without_media)
         assert scene.outputs() == outputs, gone
-        assert (settled.verdict, settled.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], (
-            gone
-        )
-        verdicts.add(settled.verdict)
+        assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], gone
+        verdicts.add(ended.verdict)
     assert verdicts == {"failed", "complete"}
 
 
@@ -95,14 +93,14 @@ def test_everything_under_work_gone_is_no_empty_transcript(scene: Scene) -> None
     marks = [KEYS.marker("complete"), *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))]
     scene.lay(whole, without=[*marks, *(key for key in whole if key.startswith(KEYS.work))])
     assert scene.store.stat(KEYS.plan)
-    (settled,) = scene.command()
-    assert (settled.verdict, scene.outputs()) == ("complete", outputs)
+    (ended,) = scene.command()
+    assert (ended.verdict, scene.outputs()) == ("complete", outputs)
     assert scene.runner.submitted, "it was transcribed again"
 
 
 @pytest.mark.parametrize("left", [["store"], ["output"], ["store", "output"]], ids=" and ".join)
 def test_a_worse_transcript_never_replaces_a_better_one_of_the_same_run(scene: Scene, left: list[str]) -> None:
-    asked = scene.ticket(gaps=True)
+    asked = scene.run_request(gaps=True)
     (first,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
     assert first.verdict == "partial"
     better, outputs = scene.objects(), scene.outputs()
@@ -125,10 +123,10 @@ def test_a_worse_transcript_never_replaces_a_better_one_of_the_same_run(scene: S
 
 
 def test_a_better_transcript_replaces_a_worse_one(scene: Scene) -> None:
-    asked = scene.ticket(gaps=True)
+    asked = scene.run_request(gaps=True)
     scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
-    (settled,) = scene.command(asked)
-    assert settled.verdict == "complete"
+    (ended,) = scene.command(asked)
+    assert ended.verdict == "complete"
     assert Transcript.decode(scene.outputs()[f"{fakes.RUN}.json"]).gaps == ()
 
 
@@ -141,11 +139,11 @@ def test_the_language_of_chunks_that_are_done_is_kept_where_its_object_is_gone(s
             scene.clock.asked_to_stop = 15
 
     with pytest.raises(Interrupted):
-        scene.command(scene.ticket(record), meanwhile=meanwhile)
+        scene.command(scene.run_request(record), meanwhile=meanwhile)
     scene.clock.asked_to_stop = None
     assert scene.store.stat(KEYS.language) is None
-    (settled,) = scene.command(scene.ticket(record))
-    assert settled.verdict == "complete"
+    (ended,) = scene.command(scene.run_request(record))
+    assert ended.verdict == "complete"
     assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).language == "en"
     assert b'"language":"en"' in scene.store.get(KEYS.language)
 
@@ -161,11 +159,11 @@ def test_everything_removed_while_a_run_works_is_made_again(scene: Scene) -> Non
             removed.append(1)
             scene.lay({})
 
-    def script(job: Job) -> Deed:
+    def script(job: Job) -> JobBehaviour:
         if job.span is not None and scene.store.stat(job.task_key) is None:
             return fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "its task is gone")
-        return Deed(leaves="result", takes_ms=200 + 900 * (job.span or 0))
+        return JobBehaviour(leaves="result", takes_ms=200 + 900 * (job.span or 0))
 
-    (settled,) = scene.command(script=script, meanwhile=meanwhile)
-    assert (settled.verdict, removed) == ("complete", [1])
+    (ended,) = scene.command(script=script, meanwhile=meanwhile)
+    assert (ended.verdict, removed) == ("complete", [1])
     assert scene.outputs() == outputs

@@ -155,7 +155,7 @@ class OwnCluster(Cluster):
                 self._join(node)
             _wait("MinIO", self.s3.serves)
         except RuntimeError as problem:
-            raise RuntimeError(f"testbed: {problem}\n{self._last_words()}") from problem
+            raise RuntimeError(f"testbed: {problem}\n{self._termination_message()}") from problem
 
     def down(self) -> None:
         """End the nodes' containers, then kill every component. What cannot be ended well is left to :func:`clean`."""
@@ -218,9 +218,9 @@ class OwnCluster(Cluster):
         self.kubectl("wait", "--for=condition=Ready", f"--timeout={_READY_S}s", f"node/{node.name}")
         self.kubectl("patch", "node", node.name, "--subresource=status", "--type=merge", f"--patch={patch}")
 
-    def _last_words(self) -> str:
+    def _termination_message(self) -> str:
         dead = [part for part in self._parts.values() if not part.alive]
-        return "\n".join(f"{part.name} is down; its log ends:\n{part.last_words()}" for part in dead)
+        return "\n".join(f"{part.name} is down; its log ends:\n{part.termination_message()}" for part in dead)
 
 
 @contextlib.contextmanager

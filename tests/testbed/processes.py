@@ -65,7 +65,7 @@ class Part:
             self._process.wait()
             self._process = None
 
-    def last_words(self) -> str:
+    def termination_message(self) -> str:
         """The end of its log."""
         with contextlib.suppress(FileNotFoundError):
             return self.log.read_text(errors="replace")[-2000:]

@@ -66,7 +66,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A window and what to say of it: no loss before `first`, no CTC where the last words are cut off."""
+    """A window and what to say of it: no loss before `first`, no CTC where the termination message are cut off."""
 
     mel: Floats
     ids: list[int]

@@ -103,7 +103,7 @@ class EndCauses:
             read.diagnosis = replace(why, node=pod_status.node(pod))
         return read.diagnosis
 
-    def forget(self, known: Collection[str]) -> None:
+    def drop(self, known: Collection[str]) -> None:
         """Drop all but those of the uids *known*."""
         self._reads = {uid: read for uid, read in self._reads.items() if uid in known}
 

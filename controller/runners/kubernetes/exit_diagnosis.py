@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunk_job.errors import ExitCode
-from controller.domain.failures import Diagnosis, FailureClass, by_code, excerpt, told_by
+from controller.domain.failures import Diagnosis, FailureClass, by_code, excerpt, from_termination_message
 from controller.runners.kubernetes.pod_status import (
     ENDED,
     Document,
@@ -144,7 +144,7 @@ class _End:
 
 
 def _by_words(end: _End) -> _Finding | None:
-    told = told_by(_kept(end.pod).encode())
+    told = from_termination_message(_kept(end.pod).encode())
     if told is None:
         return None
     failure = by_code(told.code)
@@ -287,5 +287,5 @@ def _line(what: str, *parts: Any) -> str:
 
 
 def _kept(pod: Document | None) -> str:
-    """The termination message: the job's last words, or the log's end where it had none."""
+    """The termination message: the job's termination message, or the log's end where it had none."""
     return str(container_state(pod, "terminated").get("message") or "")

@@ -255,7 +255,7 @@ def _pod(
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePath": _TERMINATION_LOG,
-        # Where a crash left no last words, the log's end holds its stack.
+        # Where a crash left no termination message, the log's end holds its stack.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }

@@ -51,7 +51,7 @@ class Ages:
         self._seen[uid] = seen
         return Age(now_s - seen.since_s, now_s - seen.phase_since_s)
 
-    def forget(self, known: Collection[str]) -> None:
+    def drop(self, known: Collection[str]) -> None:
         """Drop all but those of the uids *known*."""
         self._seen = {uid: seen for uid, seen in self._seen.items() if uid in known}
 
@@ -82,6 +82,6 @@ class Deleted:
                 self._jobs[uid] = (self._jobs[uid][0], now_s)
         self._jobs = {uid: it for uid, it in self._jobs.items() if now_s - it[1] < DELETED_S}
 
-    def forget(self, run: str) -> None:
+    def drop(self, run: str) -> None:
         """Drop those of *run*."""
         self._jobs = {uid: it for uid, it in self._jobs.items() if it[0] != run}

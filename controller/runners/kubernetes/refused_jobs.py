@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job
 from controller.runners.kubernetes.labels import job_name
-from controller.runners.kubernetes.startup_diagnosis import Stuck, refused
+from controller.runners.kubernetes.startup_diagnosis import StartupProblem, refused
 
 _PAUSE_MS, _LONGEST_PAUSE_MS = 3_000, 60_000
 
@@ -26,13 +26,13 @@ class _Pause:
     due_ms: int = 0
     tries: int = 0
 
-    def begin(self, now_ms: int, *, stuck: Stuck) -> None:
+    def begin(self, now_ms: int, *, problem: StartupProblem) -> None:
         """One more refusal: twice as long as before, a part of it by chance, so that controllers do not meet."""
         longest_ms = min(_PAUSE_MS << min(self.tries, 20), _LONGEST_PAUSE_MS)
         self.tries += 1
         self.length_ms = round(longest_ms * random.uniform(0.5, 1.0))
         self.due_ms = now_ms + self.length_ms
-        end_ms = stuck.since_ms + (stuck.patience_ms or 0)
+        end_ms = problem.since_ms + (problem.patience_ms or 0)
         if now_ms < end_ms < self.due_ms:
             # Once more before the wait counts as a failure: the cause may be gone by now.
             self.due_ms, self.length_ms = end_ms, end_ms - now_ms
@@ -46,7 +46,7 @@ class _Pause:
 class Refusals:
     """The refused Jobs of one namespace, by name."""
 
-    _waiting: dict[str, tuple[Job, Stuck]] = field(default_factory=dict)
+    _waiting: dict[str, tuple[Job, StartupProblem]] = field(default_factory=dict)
     """In the order in which they are posted again: one that is refused once more goes to the end."""
     _pauses: dict[FailureClass, _Pause] = field(default_factory=dict)
 
@@ -54,18 +54,18 @@ class Refusals:
         """Whether the Job of that name waits."""
         return name in self._waiting
 
-    def __iter__(self) -> Iterator[tuple[Job, Stuck]]:
+    def __iter__(self) -> Iterator[tuple[Job, StartupProblem]]:
         """All that wait, and why."""
         return iter(list(self._waiting.values()))
 
     def add(self, job: Job, message: str, *, now_ms: int) -> None:
         """The server has refused *job* with this *message*."""
         _, before = self._waiting.pop(job_name(job), (job, None))
-        stuck = refused(message, before=before, now_ms=now_ms)
-        self._waiting[job_name(job)] = (job, stuck)
-        pause = self._pauses.setdefault(stuck.diagnosis.failure, _Pause())
+        problem = refused(message, before=before, now_ms=now_ms)
+        self._waiting[job_name(job)] = (job, problem)
+        pause = self._pauses.setdefault(problem.diagnosis.failure, _Pause())
         if pause.is_over(now_ms):  # of several that are refused at one tick the first counts
-            pause.begin(now_ms, stuck=stuck)
+            pause.begin(now_ms, problem=problem)
         self._keep_pauses()
 
     def hold_back(self, job: Job, *, now_ms: int) -> bool:
@@ -74,9 +74,9 @@ class Refusals:
         Only where their turn comes when something else ends: none of them fails by waiting, so what was never posted
         does not either.
         """
-        for _, stuck in self._waiting.values():
-            if stuck.patience_ms is None:
-                self._waiting[job_name(job)] = (job, replace(stuck, since_ms=now_ms))
+        for _, problem in self._waiting.values():
+            if problem.patience_ms is None:
+                self._waiting[job_name(job)] = (job, replace(problem, since_ms=now_ms))
                 return True
         return False
 
@@ -84,12 +84,12 @@ class Refusals:
         """For each class whose pause is over, its Jobs: the first is to be posted, each other one after a success."""
         for failure, pause in list(self._pauses.items()):
             if pause.is_over(now_ms):
-                yield [job for job, stuck in self._waiting.values() if stuck.diagnosis.failure is failure]
+                yield [job for job, problem in self._waiting.values() if problem.diagnosis.failure is failure]
 
     def taken(self, name: str) -> None:
         """The server has taken that Job: what is refused next is a refusal of its own."""
-        _, stuck = self._waiting[name]
-        self._pauses.pop(stuck.diagnosis.failure, None)
+        _, problem = self._waiting[name]
+        self._pauses.pop(problem.diagnosis.failure, None)
         self.drop(name)
 
     def hurry(self) -> None:
@@ -101,12 +101,12 @@ class Refusals:
         del self._waiting[name]
         self._keep_pauses()
 
-    def forget(self, run: str) -> None:
+    def drop_run(self, run: str) -> None:
         """Do not post any Job of *run* any more."""
         self._waiting = {name: it for name, it in self._waiting.items() if it[0].run != run}
         self._keep_pauses()
 
     def _keep_pauses(self) -> None:
         """One for every class of what waits, and no others: without one nothing of that class would be posted."""
-        classes = {stuck.diagnosis.failure for _, stuck in self._waiting.values()}
+        classes = {problem.diagnosis.failure for _, problem in self._waiting.values()}
         self._pauses = {failure: self._pauses.get(failure, _Pause()) for failure in classes}

@@ -11,28 +11,45 @@ import contextlib
 import http
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from controller.domain.interfaces import Runner
+from controller.domain.interfaces import Leadership, Runner
 from controller.domain.jobs import Job, JobView
 from controller.errors import ClusterUnavailable, RunProblem
-from controller.leadership.kubernetes_lease import Leases
 from controller.runners.kubernetes import pod_status
 from controller.runners.kubernetes.api import Api, Reply
 from controller.runners.kubernetes.exit_causes import EndCauses, about, is_about
 from controller.runners.kubernetes.labels import Identity, identity, job_name, lease_name, same_task, selector
-from controller.runners.kubernetes.manifest import JobOptions, job_document
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 from controller.runners.kubernetes.observed import Ages, Deleted
 from controller.runners.kubernetes.pod_status import Document
 from controller.runners.kubernetes.refused_jobs import Refusals
-from controller.runners.kubernetes.startup_diagnosis import Stuck, pending
+from controller.runners.kubernetes.startup_diagnosis import StartupProblem, startup_problem
 
 TICK_S = 3.0
 _SETTLE_S = 0.3
 """Pods often end together: so long more of them are waited for before a look."""
 
 _SWEEPS = 30
+
+
+class RunLeases(Protocol):
+    """The Leases of the runs that this process leads: the owners of their Jobs."""
+
+    @property
+    def runs(self) -> Sequence[str]:
+        """The runs that are led."""
+
+    def owner(self, run: str) -> Owner:
+        """What a Job of the run names as its owner. Raises :class:`ClusterUnavailable` where the Lease has lapsed."""
+
+    def recheck(self, run: str) -> None:
+        """Renew it now: there is reason to think that it was deleted or taken."""
+
+    def cancelled(self, run: str) -> bool:
+        """Whether it was deleted, and with it all of its Jobs."""
 
 
 class ClusterRunner:
@@ -42,33 +59,24 @@ class ClusterRunner:
     tick_s = TICK_S
     burst = 20
 
-    def __init__(self, api: Api, options: JobOptions, *, here: Runner) -> None:
-        """*here* cuts the recordings that lie on this machine."""
+    def __init__(
+        self, api: Api, options: JobOptions, *, here: Runner, leases: RunLeases, leadership: Leadership
+    ) -> None:
+        """*here* cuts the recordings that lie on this machine; *leases* own the Jobs, as a part of *leadership*."""
+        self.leadership = leadership
         self._api = api
         self._options = options
         self._here = here
-        self._leases = Leases(api)
+        self._leases = leases
         self._known: dict[str, tuple[Identity, str]] = {}
         self._refused = Refusals()
         self._pods: dict[str, Document] = {}
-        self._stuck: dict[str, Stuck] = {}
+        self._problems: dict[str, StartupProblem] = {}
         self._ends = EndCauses(api)
         self._ages = Ages()
         self._deleted = Deleted()
         self._warnings: list[Document] | None = None
         self._version = ""
-
-    def lead(self, run: str) -> bool:
-        """Whether this process works on *run*: the cluster's Lease decides, and on one machine the lock too."""
-        return self._here.lead(run) and self._leases.lead(run)
-
-    def place(self, run: str) -> str:
-        """The Lease: who held it before us has lost it."""
-        return self._leases.uid(run)
-
-    def cancelled(self, run: str) -> bool:
-        """Whether its Lease was deleted, as ``kubectl delete lease`` does to end a run and all its Jobs."""
-        return self._leases.gone(run)
 
     def submit(self, job: Job) -> None:
         """Create the Job, or adopt the one that has its name and its task."""
@@ -120,23 +128,21 @@ class ClusterRunner:
         self._remove(view.run, view.name, view.uid)
         del self._known[view.name]
 
-    def forget(self, run: str) -> None:
+    def abandon(self, run: str) -> None:
         """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
-        self._refused.forget(run)
-        self._deleted.forget(run)
-        self._here.forget(run)
+        self._refused.drop_run(run)
+        self._deleted.drop(run)
+        self._here.abandon(run)
 
     def release(self, run: str) -> None:
-        """The run has ended: its Lease goes, and with it whatever Job is left."""
-        self.forget(run)
-        self._leases.release(run, ended=True)
+        """The run has ended: what is left of it goes with its Lease."""
+        self.abandon(run)
         self._here.release(run)
 
     def close(self, *, leave: bool) -> None:
         """Leave the Jobs to the next controller, who finds them by their labels."""
         self._ends.close()
-        self._leases.close()
         self._here.close(leave=leave)
 
     def _adopt(self, job: Job) -> None:
@@ -177,7 +183,7 @@ class ClusterRunner:
             found = self._listed(exact=True)
             for run in {whose.run for whose, uid in self._known.values() if uid not in found}:
                 # Its Lease deleted, all of them are gone: a cancel, and nobody's failure.
-                self._leases.look(run)
+                self._leases.recheck(run)
         self._read_pods()
         for document in found.values():
             self._remember(document)
@@ -185,8 +191,8 @@ class ClusterRunner:
         self._ends.wait()
         yield from (self._explained(view, found.get(view.uid, {})) for view in views)
         self._post_again()
-        yield from (_refused_view(job, stuck) for job, stuck in self._refused)
-        self._forget({uid for _, uid in self._known.values()})
+        yield from (_refused_view(job, problem) for job, problem in self._refused)
+        self._drop_old({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
         """Our Jobs by uid, but for those that we deleted."""
@@ -228,12 +234,12 @@ class ClusterRunner:
             self._ends.begin(uid, name, pod)
             return view
         # What starts within the first seconds needs no events read for it.
-        stuck = self._pending(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
-        if stuck is None:
+        problem = self._startup_problem_of(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
+        if problem is None:
             return view
-        if stuck.over(now_ms):
-            return replace(view, phase="ended", diagnosis=replace(stuck.diagnosis, node=view.node))
-        return replace(view, waits_for=_told(stuck))
+        if problem.over(now_ms):
+            return replace(view, phase="ended", diagnosis=replace(problem.diagnosis, node=view.node))
+        return replace(view, waits_for=_told(problem))
 
     def _explained(self, view: JobView, document: Document) -> JobView:
         """One that has ended, with why; one whose end is still being read has not ended for anybody else."""
@@ -246,7 +252,7 @@ class ClusterRunner:
         """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
         for jobs in self._refused.due(_now_ms()):
             for job in jobs[: self.burst]:
-                if self._leases.gone(job.run):
+                if self._leases.cancelled(job.run):
                     break  # what would belong to it is collected at once
                 self._post(job)
                 name = job_name(job)
@@ -254,19 +260,19 @@ class ClusterRunner:
                     break
                 self._refused.taken(name)
 
-    def _pending(
+    def _startup_problem_of(
         self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
-    ) -> Stuck | None:
-        before = self._stuck.get(uid)
+    ) -> StartupProblem | None:
+        before = self._problems.get(uid)
         # Nor does what runs or waits in a queue.
         on_its_way = pod_status.phase(document, pod) in ("queued", "starting") and not pod_status.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
-        stuck = pending(document, pod, events, before=before, now_ms=now_ms)
-        if stuck is None:
-            self._stuck.pop(uid, None)
+        problem = startup_problem(document, pod, events, before=before, now_ms=now_ms)
+        if problem is None:
+            self._problems.pop(uid, None)
         else:
-            self._stuck[uid] = stuck
-        return stuck
+            self._problems[uid] = problem
+        return problem
 
     def _warned(self, name: str, pod: Document | None) -> list[Document]:
         """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
@@ -277,11 +283,11 @@ class ClusterRunner:
                 self._warnings = []  # all else of this look is worth more
         return [event for event in self._warnings if is_about(event, name, pod)]
 
-    def _forget(self, known: set[str]) -> None:
+    def _drop_old(self, known: set[str]) -> None:
         self._pods = {uid: pod for uid, pod in self._pods.items() if uid in known}
-        self._stuck = {uid: stuck for uid, stuck in self._stuck.items() if uid in known}
-        self._ends.forget(known)
-        self._ages.forget(known)
+        self._problems = {uid: problem for uid, problem in self._problems.items() if uid in known}
+        self._ends.drop(known)
+        self._ages.drop(known)
 
 
 def sweep(api: Api, run: str) -> list[str]:
@@ -301,11 +307,11 @@ def sweep(api: Api, run: str) -> list[str]:
     return [str(pod["metadata"]["name"]) for pod in left]
 
 
-def _told(stuck: Stuck) -> str:
-    return f"{stuck.diagnosis.summary}; {stuck.diagnosis.advice}"
+def _told(problem: StartupProblem) -> str:
+    return f"{problem.diagnosis.summary}; {problem.diagnosis.advice}"
 
 
-def _refused_view(job: Job, stuck: Stuck) -> JobView:
+def _refused_view(job: Job, problem: StartupProblem) -> JobView:
     """A Job that the server would not take, until it takes it or patience is over."""
     view = JobView(
         run=job.run,
@@ -314,10 +320,10 @@ def _refused_view(job: Job, stuck: Stuck) -> JobView:
         name=job_name(job),
         uid="",
         phase="queued",
-        since_ms=stuck.since_ms,
-        waits_for=_told(stuck),
+        since_ms=problem.since_ms,
+        waits_for=_told(problem),
     )
-    return replace(view, phase="ended", diagnosis=stuck.diagnosis) if stuck.over(_now_ms()) else view
+    return replace(view, phase="ended", diagnosis=problem.diagnosis) if problem.over(_now_ms()) else view
 
 
 def _job_uid(pod: Document) -> str:

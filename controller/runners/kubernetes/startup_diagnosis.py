@@ -31,7 +31,7 @@ from controller.runners.kubernetes.startup_rules import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stuck:
+class StartupProblem:
     """A Job that waits for more than its turn."""
 
     diagnosis: Diagnosis
@@ -58,9 +58,9 @@ _BUSY = "No preemption victims found"
 _REPAIR = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|unschedulable)|were unschedulable")
 
 
-def pending(
-    job: Document, pod: Document | None, events: Sequence[Document], *, before: Stuck | None, now_ms: int
-) -> Stuck | None:
+def startup_problem(
+    job: Document, pod: Document | None, events: Sequence[Document], *, before: StartupProblem | None, now_ms: int
+) -> StartupProblem | None:
     """Why a Job that has not ended does not start; None where it runs, waits in a queue, or is on its way.
 
     *events* are those of the Job and of its pod; without a pod only they tell. *before* is the last answer for it.
@@ -71,24 +71,24 @@ def pending(
     return None if found is None else _as_before(found, before, now_ms)
 
 
-def refused(message: str, *, before: Stuck | None, now_ms: int) -> Stuck:
+def refused(message: str, *, before: StartupProblem | None, now_ms: int) -> StartupProblem:
     """What an API server means that refuses to create an object with this *message*."""
     return _as_before(_found(REFUSED, message), before, now_ms)
 
 
-def _as_before(found: Stuck, before: Stuck | None, now_ms: int) -> Stuck:
+def _as_before(found: StartupProblem, before: StartupProblem | None, now_ms: int) -> StartupProblem:
     """The same wait goes on, a wait for one's turn counts for nothing."""
     same = before and before.diagnosis.failure is found.diagnosis.failure and before.patience_ms is not None
     return replace(found, since_ms=before.since_ms if before and same else now_ms)
 
 
-def _not_created(job: Document, events: Sequence[Document]) -> Stuck | None:
+def _not_created(job: Document, events: Sequence[Document]) -> StartupProblem | None:
     # With a pod counted, this is only a list that lags behind.
     last = None if job.get("status", {}).get("active") else _last(events, ("FailedCreate",))
     return None if last is None else _found(REFUSED, str(last.get("message")))
 
 
-def _not_scheduled(pod: Document) -> Stuck | None:
+def _not_scheduled(pod: Document) -> StartupProblem | None:
     scheduled = condition(pod, "PodScheduled")
     if (scheduled.get("status"), scheduled.get("reason")) != ("False", "Unschedulable"):
         return None
@@ -99,7 +99,7 @@ def _not_scheduled(pod: Document) -> Stuck | None:
     return replace(found, patience_ms=REPAIRS_MS) if _REPAIR.search(message) else found
 
 
-def _naming_claims(found: Stuck, pod: Document) -> Stuck:
+def _naming_claims(found: StartupProblem, pod: Document) -> StartupProblem:
     """With the names of the pod's claims in its advice, where that is about claims."""
     volumes = pod.get("spec", {}).get("volumes") or ()
     names = [str(one["persistentVolumeClaim"].get("claimName")) for one in volumes if "persistentVolumeClaim" in one]
@@ -107,7 +107,7 @@ def _naming_claims(found: Stuck, pod: Document) -> Stuck:
     return replace(found, diagnosis=replace(found.diagnosis, advice=advice))
 
 
-def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
+def _not_started(pod: Document, events: Sequence[Document]) -> StartupProblem | None:
     waiting = container_state(pod, "waiting")
     reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     if reason not in ("", "ContainerCreating", "PodInitializing"):
@@ -116,7 +116,7 @@ def _not_started(pod: Document, events: Sequence[Document]) -> Stuck | None:
     return None if trouble is None else _found(NOT_MADE, f"{trouble['reason']}: {trouble.get('message')}")
 
 
-def _found(rules: Sequence[Rule], message: str) -> Stuck:
+def _found(rules: Sequence[Rule], message: str) -> StartupProblem:
     rule = next(rule for rule in rules if re.search(rule.pattern, message))
     # A pod's name, or a kubelet between two tries, would make the same trouble look different.
     said = re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message)
@@ -124,7 +124,7 @@ def _found(rules: Sequence[Rule], message: str) -> Stuck:
     diagnosis = Diagnosis(
         failure=rule.failure, summary=f"{rule.summary}: {said}", advice=rule.advice, details=(one_line(message),)
     )
-    return Stuck(diagnosis=diagnosis, since_ms=0, patience_ms=rule.patience_ms)
+    return StartupProblem(diagnosis=diagnosis, since_ms=0, patience_ms=rule.patience_ms)
 
 
 def _last(events: Sequence[Document], reasons: Sequence[str]) -> Document | None:

@@ -36,7 +36,7 @@ def floats(pcm: speech.Pcm) -> Any:
     return pcm.astype("float32") / 32768
 
 
-def as_heard(heard: decode.LanguageDetection) -> decode.LanguageDetection:
+def as_detected(heard: decode.LanguageDetection) -> decode.LanguageDetection:
     return heard
 
 
@@ -48,7 +48,7 @@ def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> decode.Tran
     """A transcription by a model of its own: the seed is taken when the model is made."""
     wanted = options(**changes)
     loaded = load.load(demo.MODEL, wanted, seed=seed)
-    return decode.transcribe(loaded, floats(pcm), wanted, settle=as_heard, progress=no_progress)
+    return decode.transcribe(loaded, floats(pcm), wanted, agree=as_detected, progress=no_progress)
 
 
 # ---------------------------------------------------------------- which model
@@ -253,7 +253,7 @@ def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) 
 def test_words_are_heard_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     positions: list[int] = []
     loaded = load.load(demo.MODEL, options(), seed=1)
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(), settle=as_heard, progress=positions.append)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
     assert speech.word_errors(tape.words, "".join(segment.text for segment in heard.segments)).wer <= 0.15
     assert (heard.language, heard.probability > 0.9) == ("en", True)
     assert 3000 < heard.speech_ms <= tape.duration_ms
@@ -285,12 +285,12 @@ def test_the_language_is_heard_on_speech_alone(tape: speech.Tape) -> None:
 def test_who_settles_the_language_has_the_last_word(tape: speech.Tape) -> None:
     asked: list[decode.LanguageDetection] = []
 
-    def settle(heard: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(heard: decode.LanguageDetection) -> decode.LanguageDetection:
         asked.append(heard)
         return decode.LanguageDetection(language="pt", probability=0.25, speech_ms=heard.speech_ms)
 
     loaded = load.load(demo.MODEL, options(), seed=1)
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
     assert [one.language for one in asked] == ["en"]
     assert (heard.language, heard.probability) == ("pt", 0.25)
     pinned = transcribe(tape.pcm, language="pt")
@@ -298,21 +298,21 @@ def test_who_settles_the_language_has_the_last_word(tape: speech.Tape) -> None:
 
 
 def test_who_settles_the_language_may_leave(tape: speech.Tape) -> None:
-    def settle(_: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise LookupError
 
     loaded = load.load(demo.MODEL, options(), seed=1)
     with pytest.raises(LookupError):
-        decode.transcribe(loaded, floats(tape.pcm), options(), settle=settle, progress=no_progress)
+        decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
 
 
 def test_a_given_language_is_not_asked_for(tape: speech.Tape) -> None:
     loaded = load.load(demo.MODEL, options(language="en"), seed=1)
 
-    def settle(_: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise AssertionError
 
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), settle=settle, progress=no_progress)
+    heard = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
     assert heard.language == "en"
 
 

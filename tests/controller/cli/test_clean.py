@@ -16,7 +16,7 @@ from chunk_job.store.files import FileStore
 from controller import cli
 from controller.cli import clean
 from controller.cli import options as shared
-from controller.domain.documents import Lead, Status
+from controller.domain.documents import LeaseRecord, Status
 from controller.domain.keys import RunKeys
 from controller.runners.folders import Home
 from controller.runs import lookup
@@ -45,7 +45,7 @@ def served(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> Served:
     served = Served(store.root)
     monkeypatch.setattr(shared, "store_at", lambda _: served)
     # Twenty of these without a renewal, and a leader is given up.
-    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 20)
+    monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 20)
     return served
 
 
@@ -61,7 +61,9 @@ def put_run(store: FileStore, run: str, *, state: Any = "interrupted") -> None:
 
 
 def put_lead(store: FileStore, run: str, beat: int = 1) -> None:
-    store.put(RunKeys(run).lead, Lead(run=run, owner="0" * 16, place="elsewhere", beat=beat).encode())
+    store.put(
+        RunKeys(run).lead, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=beat).encode()
+    )
 
 
 @contextlib.contextmanager
@@ -203,7 +205,7 @@ def test_a_run_that_is_named_twice_is_removed_once(store: FileStore, capsys: pyt
 def test_runs_that_machines_have_left_are_given_up_together(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 100)
     for run in IDS[:64]:
         put_run(served, run)
         put_lead(served, run)
@@ -218,7 +220,7 @@ def test_runs_that_machines_have_left_are_given_up_together(
 def test_a_run_that_another_machine_works_on_is_kept_among_many(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("controller.leadership.store_lease.LOOK_MS", 100)
+    monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 100)
     for run in IDS[:40]:
         put_run(served, run)
         put_lead(served, run)

@@ -20,7 +20,7 @@ from controller import cli, demo
 from controller.cli import execute, requests, transcribe
 from controller.cli import options as shared
 from controller.domain.documents import Outcome, Output, Status
-from controller.domain.interfaces import RunRequests, Settled, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
@@ -29,13 +29,13 @@ from controller.runners import local
 from controller.transcript.formats import FORMATS
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
-from tests import fakes, river, speech
+from tests import fakes, pipeline, speech
 
 RUNS = ("aaaa000000000000", "aaaa111111111111", "bbbb000000000000")
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """How a command ended in this process."""
 
     code: int
@@ -44,20 +44,22 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Line:
+class CommandLine:
     """The command line in this process, its store and its folder."""
 
     capture: pytest.CaptureFixture[str]
     store: FileStore
 
-    def __call__(self, *arguments: str | Path) -> Said:
+    def __call__(self, *arguments: str | Path) -> CommandResult:
         code = controller.cli.run([os.fspath(argument) for argument in arguments])
         told = self.capture.readouterr()
-        return Said(code, told.out, told.err)
+        return CommandResult(code, told.out, told.err)
 
 
 @pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore) -> Line:
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore
+) -> CommandLine:
     for name in os.environ:
         if name.startswith("STENOFLEET"):
             monkeypatch.delenv(name)
@@ -65,7 +67,7 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    return Line(capsys, store)
+    return CommandLine(capsys, store)
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     seen: list[dict[str, Any]] = []
 
     def execute(requests: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
-        seen.append({"tickets": fakes.taken(requests), "store": store, **rest})
+        seen.append({"run_requests": fakes.taken(requests), "store": store, **rest})
         return []
 
     monkeypatch.setattr(transcribe, "execute", execute)
@@ -82,13 +84,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def talk(line: Line) -> Path:
+def talk(command_line: CommandLine) -> Path:
     return speech.write_wav(Path("talk.wav"), speech.silence(1))
 
 
 def options_of(asked: list[dict[str, Any]]) -> TranscribeOptions:
-    (ticket,) = asked[-1]["tickets"]
-    found: TranscribeOptions = ticket.record.options
+    (run_request,) = asked[-1]["run_requests"]
+    found: TranscribeOptions = run_request.record.options
     return found
 
 
@@ -111,38 +113,38 @@ def put_run(store: FileStore, run: str, *, state: Any = "running", name: str = "
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in cli._COMMANDS)], ids=" ".join)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_every_command_explains_itself(line: Line, command: tuple[str, ...], flag: str) -> None:
-    said = line(*command, flag)
+def test_every_command_explains_itself(command_line: CommandLine, command: tuple[str, ...], flag: str) -> None:
+    said = command_line(*command, flag)
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith("Usage: stenofleet")
 
 
-def test_help_names_all_commands_and_exit_codes(line: Line) -> None:
-    said = line("--help")
+def test_help_names_all_commands_and_exit_codes(command_line: CommandLine) -> None:
+    said = command_line("--help")
     assert set(cli._SHORT_HELP) == set(cli._COMMANDS)
     for name in cli._COMMANDS:
         assert re.search(rf"^  {name}\s+\S", said.out, re.MULTILINE)
     assert "Exit codes: 0 all written" in said.out
 
 
-def test_every_option_of_the_readme_exists_with_its_default(line: Line) -> None:
+def test_every_option_of_the_readme_exists_with_its_default(command_line: CommandLine) -> None:
     readme = (Path(cli.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(--[a-z-]+)", readme, re.MULTILINE)
     assert len(named) > 10
-    told = line("transcribe", "--help").out
+    told = command_line("transcribe", "--help").out
     assert [name for name in named if not re.search(rf"{name}\b", told)] == []
 
 
-def test_versions_of_everything_are_told(line: Line) -> None:
-    facts = json.loads(line("version", "--json").out)
+def test_versions_of_everything_are_told(command_line: CommandLine) -> None:
+    facts = json.loads(command_line("version", "--json").out)
     assert {"stenofleet", "faster-whisper", "ctranslate2", "python", "ffmpeg"} <= facts.keys()
-    assert line("version").out.splitlines()[0].split() == ["stenofleet", facts["stenofleet"]]
+    assert command_line("version").out.splitlines()[0].split() == ["stenofleet", facts["stenofleet"]]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.process
-def test_completion_is_a_script_for_the_shell(line: Line, shell: str) -> None:
-    said = line("completion", shell)
+def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: str) -> None:
+    said = command_line("completion", shell)
     assert said.code == 0
     assert "_STENOFLEET_COMPLETE" in said.out
 
@@ -188,24 +190,24 @@ def test_completion_is_a_script_for_the_shell(line: Line, shell: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_in_the_command_is_exit_code_two_and_starts_nothing(
-    line: Line, words: tuple[str, ...], told: str
+    command_line: CommandLine, words: tuple[str, ...], told: str
 ) -> None:
     for run in RUNS:
-        put_run(line.store, run)
-    before = sorted(entry.key for entry in line.store.list(""))
-    said = line(*words)
+        put_run(command_line.store, run)
+    before = sorted(entry.key for entry in command_line.store.list(""))
+    said = command_line(*words)
     assert said.code == 2, said
     assert told in said.err
     assert said.out == ""
-    assert sorted(entry.key for entry in line.store.list("")) == before
+    assert sorted(entry.key for entry in command_line.store.list("")) == before
 
 
-def test_a_bug_says_that_it_is_one(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_says_that_it_is_one(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError("by a test")
 
     monkeypatch.setattr(shared, "store_at", broken)
-    said = line("list")
+    said = command_line("list")
     assert said.code == 1
     assert "ZeroDivisionError: by a test" in said.err
     assert "this is a bug" in said.err
@@ -228,56 +230,56 @@ def test_a_bug_says_that_it_is_one(line: Line, monkeypatch: pytest.MonkeyPatch) 
 )
 @pytest.mark.parametrize("command", ["transcribe", "plan"])
 def test_a_name_that_is_no_recording_is_reported_with_what_may_be_meant(
-    line: Line, asked: list[dict[str, Any]], typed: str, told: str, command: str
+    command_line: CommandLine, asked: list[dict[str, Any]], typed: str, told: str, command: str
 ) -> None:
     Path("sub").mkdir()
     for name in ("talk.mp4", "y.mp4", "sub/talk.wav"):
         Path(name).write_bytes(b"x")
     Path("empty.wav").touch()
-    said = line(command, typed)
+    said = command_line(command, typed)
     assert (said.code, said.out, asked) == (5, "", [])
     assert told in said.err
     assert "model" not in said.err, "the default one is not here, and that is not the mistake"
 
 
 def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
-    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(reference: str, *, download: bool) -> None:
         raise EnvironmentProblem(f"model {reference} is not here", "get it")
 
     monkeypatch.setattr(local, "resolve_model", fetch)
-    said = line("transcribe", "tlak.wav", talk, "--model", "tiny", "--download")
+    said = command_line("transcribe", "tlak.wav", talk, "--model", "tiny", "--download")
     assert (said.code, asked) == (3, [])
     assert said.err.index("is talk.wav meant?") < said.err.index("fetching model") < said.err.index("is not here")
-    said = line("transcribe", "tlak.wav", talk, "--model", "largest")
+    said = command_line("transcribe", "tlak.wav", talk, "--model", "largest")
     assert said.code == 2
     assert said.err.index("is talk.wav meant?") < said.err.index("no model 'largest'")
 
 
 def test_what_was_reported_before_the_work_is_named_again_behind_it(
-    line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def execute(requests: RunRequests, *_: Any, **__: Any) -> list[Settled]:
+    def execute(requests: RunRequests, *_: Any, **__: Any) -> list[RunOutcome]:
         return [
-            Settled(run=one.record.run, name=one.record.name, verdict="complete", summary="done")
+            RunOutcome(run=one.record.run, name=one.record.name, verdict="complete", summary="done")
             for one in fakes.taken(requests)
         ]
 
     monkeypatch.setattr(transcribe, "execute", execute)
     missing = [f"x{number}.wav" for number in range(12)]
-    said = line("transcribe", *missing, talk, *MODEL)
+    said = command_line("transcribe", *missing, talk, *MODEL)
     assert said.code == 4
     assert said.err.count("x3.wav: no such file") == 1
     assert said.err.endswith("not transcribed: " + ", ".join(missing[:10]) + " and 2 more\n")
-    document = json.loads(line("transcribe", *missing, talk, *MODEL, "--json").out)
+    document = json.loads(command_line("transcribe", *missing, talk, *MODEL, "--json").out)
     assert [run["verdict"] for run in document["runs"]] == ["failed"] * 12 + ["complete"]
 
 
-def test_an_empty_list_on_stdin_is_a_mistake(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_list_on_stdin_is_a_mistake(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
-        said = line("transcribe", "-", *river.SMALL)
+        said = command_line("transcribe", "-", *pipeline.SMALL)
     assert said.code == 2
     assert "the list on stdin is empty" in said.err
 
@@ -300,7 +302,7 @@ MODEL = ("--model", str(demo.MODEL))
     ],
 )
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(
-    line: Line,
+    command_line: CommandLine,
     asked: list[dict[str, Any]],
     talk: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -313,7 +315,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
         Path("stenofleet.toml").write_text(file, encoding="utf-8")
     if variable:
         monkeypatch.setenv("STENOFLEET_BEAM_SIZE", variable)
-    assert line("transcribe", talk, *MODEL, *flag).code == 0
+    assert command_line("transcribe", talk, *MODEL, *flag).code == 0
     assert options_of(asked).beam_size == beams
 
 
@@ -327,47 +329,49 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
     ],
 )
 def test_a_file_that_makes_no_sense_is_told(
-    line: Line, asked: list[dict[str, Any]], talk: Path, text: str, told: str
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, text: str, told: str
 ) -> None:
     Path("stenofleet.toml").write_bytes(text.encode("latin-1"))
-    said = line("transcribe", talk, *MODEL)
+    said = command_line("transcribe", talk, *MODEL)
     assert said.code == 2
     assert told in said.err
     assert asked == []
 
 
-def test_the_file_knows_options_by_the_names_people_type(line: Line, asked: list[dict[str, Any]], talk: Path) -> None:
+def test_the_file_knows_options_by_the_names_people_type(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
     Path("stenofleet.toml").write_text('output-format = "srt,vtt"\njson = true\n', encoding="utf-8")
-    said = line("transcribe", talk, *MODEL)
+    said = command_line("transcribe", talk, *MODEL)
     assert json.loads(said.out)["exit_code"] == 0
-    assert asked[0]["tickets"][0].request.outputs[0].formats == ("srt", "vtt")
+    assert asked[0]["run_requests"][0].request.outputs[0].formats == ("srt", "vtt")
 
 
 def test_force_is_an_option_of_the_environment_too(
-    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STENOFLEET_FORCE", "1")
     for _ in range(2):
-        line("transcribe", talk, *MODEL)
-    first, second = (seen["tickets"][0].record.run for seen in asked)
+        command_line("transcribe", talk, *MODEL)
+    first, second = (seen["run_requests"][0].record.run for seen in asked)
     assert first != second
 
 
 def test_a_command_that_is_started_again_in_its_round_begins_anew_once(
-    line: Line, asked: list[dict[str, Any]], talk: Path
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
     for round_id in ("one", "one", "another"):
-        line("transcribe", talk, *MODEL, "--force", "--round", round_id)
-    first, again, other = (seen["tickets"][0].record.run for seen in asked)
+        command_line("transcribe", talk, *MODEL, "--force", "--round", round_id)
+    first, again, other = (seen["run_requests"][0].record.run for seen in asked)
     assert first == again != other
 
 
-def test_a_variable_that_is_no_option_is_told(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_option_is_told(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STENOFLEET_MODEL", "STENOFLEET_JOB_MEMORY", "STENOFLEET_TIMEOUT", "STENOFLEET_SERVICE_HOST"):
         monkeypatch.setenv(name, "1")
-    assert line("list").err == f"no runs in {line.store.url}\n"
+    assert command_line("list").err == f"no runs in {command_line.store.url}\n"
     monkeypatch.setenv("STENOFLEET_CHUNK_DURATOIN", "60")
-    said = line("list")
+    said = command_line("list")
     assert (said.code, said.err.splitlines()[0]) == (
         0,
         "stenofleet: no option is called STENOFLEET_CHUNK_DURATOIN: not read",
@@ -377,28 +381,28 @@ def test_a_variable_that_is_no_option_is_told(line: Line, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "command", [("transcribe", "talk.wav", "--queue", "x"), ("cancel", "aaaa", "--namespace", "x")], ids=" ".join
 )
-def test_what_is_typed_for_a_cluster_needs_one(line: Line, talk: Path, command: tuple[str, ...]) -> None:
-    said = line(*command)
+def test_what_is_typed_for_a_cluster_needs_one(command_line: CommandLine, talk: Path, command: tuple[str, ...]) -> None:
+    said = command_line(*command)
     assert said.code == 2
     assert f"{command[2]}: only for jobs on a cluster, and these run here" in said.err
     assert "--runner kubernetes" in said.err
 
 
 def test_what_is_set_for_a_cluster_waits_for_one(
-    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STENOFLEET_QUEUE", "x")
-    assert line("transcribe", talk, *MODEL).code == 0
+    assert command_line("transcribe", talk, *MODEL).code == 0
 
 
 def test_an_output_folder_that_nobody_may_write_to_is_told_before_any_work(
-    line: Line, asked: list[dict[str, Any]], talk: Path
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
-    said = line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
+    said = command_line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
     assert (said.code, asked) == (3, [])
     assert "/proc/self/somewhere/new: cannot be written to: " in said.err
     assert "name another folder: --output-dir" in said.err
-    assert line("transcribe", talk, *MODEL, "-o", "out/of/here").code == 0
+    assert command_line("transcribe", talk, *MODEL, "-o", "out/of/here").code == 0
     assert not Path("out").exists()
 
 
@@ -411,49 +415,55 @@ class Stopped:
     def __call__(self, requests: RunRequests, *, store: FileStore, **_: Any) -> list[Any]:
         while len(requests.taken) < self.begun and not requests.exhausted:
             requests.wait(1)
-            for ticket in requests.take(self.begun - len(requests.taken)):
-                store.put(ticket.request.record_key, ticket.record.encode())
+            for run_request in requests.take(self.begun - len(requests.taken)):
+                store.put(run_request.request.record_key, run_request.record.encode())
         raise Interrupted(15)
 
 
 @pytest.mark.parametrize("forced", [False, True])
 def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begun(
-    line: Line, talk: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
+    command_line: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
 ) -> None:
     files = [talk, *(speech.write_wav(Path(f"{number}.wav"), speech.silence(2 + number)) for number in range(12))]
     force = ["--force"] if forced else []
-    monkeypatch.setattr(execute, "drive", Stopped(0))
-    said = line("transcribe", *files, *MODEL, *force)
+    monkeypatch.setattr(execute, "run_loop", Stopped(0))
+    said = command_line("transcribe", *files, *MODEL, *force)
     assert said.err.splitlines()[0].endswith("give the same command again")
-    monkeypatch.setattr(execute, "drive", Stopped(11))
-    told = [text for text in line("transcribe", *files, *MODEL, *force).err.splitlines() if "stenofleet resume" in text]
-    begun = {entry.key.split("/")[1] for entry in line.store.list("runs/")}
+    monkeypatch.setattr(execute, "run_loop", Stopped(11))
+    told = [
+        text
+        for text in command_line("transcribe", *files, *MODEL, *force).err.splitlines()
+        if "stenofleet resume" in text
+    ]
+    begun = {entry.key.split("/")[1] for entry in command_line.store.list("runs/")}
     assert len(told) == (10 if forced else 0)
     assert {text.split()[5] for text in told} <= begun
-    one = line("transcribe", talk, *MODEL, *force).err
-    assert f"--store {line.store.url}" in one
+    one = command_line("transcribe", talk, *MODEL, *force).err
+    assert f"--store {command_line.store.url}" in one
     assert "to go on: stenofleet resume " in one
 
 
 @pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
-def test_a_folder_that_is_not_there_is_no_name_of_the_hub(line: Line, talk: Path, folder: str) -> None:
-    said = line("transcribe", talk, "--model", folder)
+def test_a_folder_that_is_not_there_is_no_name_of_the_hub(command_line: CommandLine, talk: Path, folder: str) -> None:
+    said = command_line("transcribe", talk, "--model", folder)
     assert said.code == 2
     assert f"no model '{folder}'" in said.err
 
 
-def test_a_file_named_twice_by_other_ways_counts_once(line: Line, asked: list[dict[str, Any]], talk: Path) -> None:
-    assert line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code in (0, 2)
+def test_a_file_named_twice_by_other_ways_counts_once(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    assert command_line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code in (0, 2)
     (talk.parent / "x").mkdir()
-    assert line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code == 0
-    assert len(asked[-1]["tickets"]) == 1
+    assert command_line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code == 0
+    assert len(asked[-1]["run_requests"]) == 1
 
 
-def test_a_damaged_marker_does_not_hide_the_other_runs(line: Line) -> None:
-    put_run(line.store, RUNS[0])
-    put_run(line.store, RUNS[1])
-    line.store.put(f"runs/{RUNS[0]}/_SUCCESS", b"{")
-    said = line("list", "--json")
+def test_a_damaged_marker_does_not_hide_the_other_runs(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    put_run(command_line.store, RUNS[1])
+    command_line.store.put(f"runs/{RUNS[0]}/_SUCCESS", b"{")
+    said = command_line("list", "--json")
     assert said.code == 0
     states = {run["run"]: run["state"] for run in json.loads(said.out)["runs"]}
     assert states[RUNS[0]] == "damaged"
@@ -461,27 +471,31 @@ def test_a_damaged_marker_does_not_hide_the_other_runs(line: Line) -> None:
 
 
 @pytest.mark.parametrize("command", [("list",), ("status", "aa"), ("resume", "aa"), ("cancel", "aa"), ("render", "aa")])
-def test_a_store_that_cannot_be_read_is_the_environments_fault(line: Line, command: tuple[str, ...]) -> None:
-    line.store.root.parent.mkdir(parents=True, exist_ok=True)
-    line.store.root.symlink_to(line.store.root.name)
-    said = line(*command)
+def test_a_store_that_cannot_be_read_is_the_environments_fault(
+    command_line: CommandLine, command: tuple[str, ...]
+) -> None:
+    command_line.store.root.parent.mkdir(parents=True, exist_ok=True)
+    command_line.store.root.symlink_to(command_line.store.root.name)
+    said = command_line(*command)
     assert said.code == 3
     assert "bug" not in said.err
 
 
 def test_the_file_serves_every_command_that_has_the_option(
-    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("STENOFLEET_STORE")
-    Path("stenofleet.toml").write_text(f'store = "{line.store.url}"\nmodel = "tiny"\n', encoding="utf-8")
-    put_run(line.store, RUNS[0])
-    assert [run["run"] for run in json.loads(line("list", "--json").out)["runs"]] == [RUNS[0]]
+    Path("stenofleet.toml").write_text(f'store = "{command_line.store.url}"\nmodel = "tiny"\n', encoding="utf-8")
+    put_run(command_line.store, RUNS[0])
+    assert [run["run"] for run in json.loads(command_line("list", "--json").out)["runs"]] == [RUNS[0]]
 
 
-def test_without_a_store_runs_are_kept_in_the_state_folder(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_store_runs_are_kept_in_the_state_folder(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("STENOFLEET_STORE")
     home = Path(os.environ["XDG_STATE_HOME"]) / "stenofleet"
-    assert line("list").err == f"no runs in {home.as_uri()}\n"
+    assert command_line("list").err == f"no runs in {home.as_uri()}\n"
 
 
 @pytest.mark.parametrize(
@@ -505,9 +519,14 @@ def test_without_a_store_runs_are_kept_in_the_state_folder(line: Line, monkeypat
     ids=lambda value: " ".join(value) if isinstance(value, tuple) and isinstance(value[0], str) else "",
 )
 def test_whispers_spellings_keep_their_meaning(
-    line: Line, asked: list[dict[str, Any]], talk: Path, spelled: tuple[str, ...], field: str, value: object
+    command_line: CommandLine,
+    asked: list[dict[str, Any]],
+    talk: Path,
+    spelled: tuple[str, ...],
+    field: str,
+    value: object,
 ) -> None:
-    assert line("transcribe", talk, *MODEL, *spelled).code == 0
+    assert command_line("transcribe", talk, *MODEL, *spelled).code == 0
     assert getattr(options_of(asked), field) == value
 
 
@@ -521,11 +540,15 @@ def test_whispers_spellings_keep_their_meaning(
     ],
 )
 def test_formats_are_all_or_those_that_are_named(
-    line: Line, asked: list[dict[str, Any]], talk: Path, spelled: tuple[str, ...], formats: tuple[str, ...]
+    command_line: CommandLine,
+    asked: list[dict[str, Any]],
+    talk: Path,
+    spelled: tuple[str, ...],
+    formats: tuple[str, ...],
 ) -> None:
-    assert line("transcribe", talk, *MODEL, "--output_dir", "out", *spelled).code == 0
-    (ticket,) = asked[0]["tickets"]
-    (output,) = ticket.request.outputs
+    assert command_line("transcribe", talk, *MODEL, "--output_dir", "out", *spelled).code == 0
+    (run_request,) = asked[0]["run_requests"]
+    (output,) = run_request.request.outputs
     assert output.formats == formats
     assert source.local_path(output.base) == Path("out/talk").absolute()
 
@@ -545,11 +568,11 @@ def test_formats_are_all_or_those_that_are_named(
     ids=lambda words: words[0],
 )
 def test_what_changes_the_transcript_is_another_run(
-    line: Line, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
-    line("transcribe", talk, *MODEL)
-    line("transcribe", talk, *MODEL, *changed)
-    assert asked[0]["tickets"][0].record.run != asked[1]["tickets"][0].record.run
+    command_line("transcribe", talk, *MODEL)
+    command_line("transcribe", talk, *MODEL, *changed)
+    assert asked[0]["run_requests"][0].record.run != asked[1]["run_requests"][0].record.run
 
 
 @pytest.mark.parametrize(
@@ -558,102 +581,102 @@ def test_what_changes_the_transcript_is_another_run(
     ids=lambda words: words[0],
 )
 def test_what_does_not_change_the_transcript_is_the_same_run(
-    line: Line, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
-    line("transcribe", talk, *MODEL)
-    line("transcribe", talk, *MODEL, *changed)
-    assert asked[0]["tickets"][0].record.run == asked[1]["tickets"][0].record.run
+    command_line("transcribe", talk, *MODEL)
+    command_line("transcribe", talk, *MODEL, *changed)
+    assert asked[0]["run_requests"][0].record.run == asked[1]["run_requests"][0].record.run
 
 
 def test_a_file_named_twice_counts_once_and_equal_content_is_one_run(
-    line: Line, asked: list[dict[str, Any]], talk: Path
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
     os.link(talk, "copy.wav")
-    assert line("transcribe", talk, talk.absolute(), "copy.wav", *MODEL).code == 0
-    (ticket,) = asked[0]["tickets"]
-    assert [Path(output.base).name for output in ticket.request.outputs] == ["talk", "copy"]
+    assert command_line("transcribe", talk, talk.absolute(), "copy.wav", *MODEL).code == 0
+    (run_request,) = asked[0]["run_requests"]
+    assert [Path(output.base).name for output in run_request.request.outputs] == ["talk", "copy"]
 
 
 def test_a_quota_of_processors_bounds_jobs_and_threads(
-    line: Line, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.setattr(cores, "_quotas", lambda _: iter([8.0]))
-    assert line("transcribe", talk, *MODEL).code == 0
-    assert (asked[-1]["window"], options_of(asked).cpu_threads) == (2, 4)
+    assert command_line("transcribe", talk, *MODEL).code == 0
+    assert (asked[-1]["max_parallel"], options_of(asked).cpu_threads) == (2, 4)
 
 
 # ---------------------------------------------------------------- runs in the store
 
 
-def test_runs_are_listed_and_told(line: Line) -> None:
-    put_run(line.store, RUNS[0])
-    put_run(line.store, RUNS[1], state="complete", marker="complete", name="a\x1bb.mp4")
-    put_run(line.store, RUNS[2], state="running", marker="failed")
-    rows = [row.split() for row in line("list").out.splitlines()]
+def test_runs_are_listed_and_told(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    put_run(command_line.store, RUNS[1], state="complete", marker="complete", name="a\x1bb.mp4")
+    put_run(command_line.store, RUNS[2], state="running", marker="failed")
+    rows = [row.split() for row in command_line("list").out.splitlines()]
     assert [row[:2] for row in rows] == [[RUNS[0], "running"], [RUNS[1], "complete"], [RUNS[2], "failed"]]
     assert rows[1][-1] == "a\\x1bb.mp4"
-    facts = json.loads(line("status", "bbbb", "--json").out)
+    facts = json.loads(command_line("status", "bbbb", "--json").out)
     assert (facts["run"], facts["state"], facts["chunks"], facts["failures"]) == (RUNS[2], "failed", "1/3+", 2)
     assert (facts["summary"], facts["advice"]) == ("so it was", "do this")
-    assert "summary      so it was" in line("status", "BBBB").out
+    assert "summary      so it was" in command_line("status", "BBBB").out
 
 
-def test_the_status_says_where_things_lie_and_how_to_go_on(line: Line) -> None:
-    put_run(line.store, RUNS[0], state="interrupted")
+def test_the_status_says_where_things_lie_and_how_to_go_on(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0], state="interrupted")
     request = fakes.request(fakes.record(RUNS[0]), Path("/out/talk"))
-    line.store.put(RunKeys(RUNS[0]).request, request.encode())
-    said = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in line("status", RUNS[0]).out.splitlines()}
+    command_line.store.put(RunKeys(RUNS[0]).request, request.encode())
+    said = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in command_line("status", RUNS[0]).out.splitlines()}
     assert said["recording"] == "file:///talk.mp4"
     assert said["outputs"] == "/out/talk.txt, /out/talk.json"
     assert said["advice"] == f"stenofleet resume {RUNS[0]}"
     assert said["failures"] == f"2 (stenofleet logs {RUNS[0]})"
     assert "updated_ms" not in said
-    facts = json.loads(line("status", RUNS[0], "--json").out)
+    facts = json.loads(command_line("status", RUNS[0], "--json").out)
     assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
 
 
-def test_a_run_whose_status_is_unreadable_is_still_listed(line: Line) -> None:
-    put_run(line.store, RUNS[0])
-    line.store.put(RunKeys(RUNS[0]).status, b"{")
-    assert json.loads(line("status", RUNS[0], "--json").out)["state"] == "interrupted"
+def test_a_run_whose_status_is_unreadable_is_still_listed(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    command_line.store.put(RunKeys(RUNS[0]).status, b"{")
+    assert json.loads(command_line("status", RUNS[0], "--json").out)["state"] == "interrupted"
 
 
-def test_cancelling_leaves_a_mark_and_a_complete_run_alone(line: Line) -> None:
-    put_run(line.store, RUNS[0])
-    put_run(line.store, RUNS[2], marker="complete")
-    assert line("cancel", "aaaa").code == 0
-    assert line.store.stat(RunKeys(RUNS[0]).cancel)
-    said = line("cancel", "bbbb")
+def test_cancelling_leaves_a_mark_and_a_complete_run_alone(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    put_run(command_line.store, RUNS[2], marker="complete")
+    assert command_line("cancel", "aaaa").code == 0
+    assert command_line.store.stat(RunKeys(RUNS[0]).cancel)
+    said = command_line("cancel", "bbbb")
     assert (said.code, said.err) == (0, f"run {RUNS[2]} is complete already\n")
-    assert not line.store.stat(RunKeys(RUNS[2]).cancel)
+    assert not command_line.store.stat(RunKeys(RUNS[2]).cancel)
 
 
-def test_cleaning_removes_the_named_run_and_nothing_else(line: Line) -> None:
+def test_cleaning_removes_the_named_run_and_nothing_else(command_line: CommandLine) -> None:
     for run in RUNS:
-        put_run(line.store, run)
-        line.store.put(f"work/{run}/tasks/00000.json", b"{}")
-    assert line("clean", "bbbb", "--yes").code == 0
-    assert {entry.key.split("/")[1] for entry in line.store.list("")} == set(RUNS[:2])
-    said = line("clean", "--all", "--yes")
+        put_run(command_line.store, run)
+        command_line.store.put(f"work/{run}/tasks/00000.json", b"{}")
+    assert command_line("clean", "bbbb", "--yes").code == 0
+    assert {entry.key.split("/")[1] for entry in command_line.store.list("")} == set(RUNS[:2])
+    said = command_line("clean", "--all", "--yes")
     assert (said.code, said.err) == (0, "removed 2 of 2 runs\n")
-    assert list(line.store.list("")) == []
+    assert list(command_line.store.list("")) == []
 
 
-def test_cleaning_takes_what_killed_writers_left(line: Line) -> None:
-    put_run(line.store, RUNS[0])
-    home = line.store.root / "runs" / RUNS[0]
+def test_cleaning_takes_what_killed_writers_left(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    home = command_line.store.root / "runs" / RUNS[0]
     (home / ".0011.tmp").write_text("half a transcript")
-    assert line("clean", RUNS[0], "--yes").code == 0
+    assert command_line("clean", RUNS[0], "--yes").code == 0
     assert not home.exists()
 
 
-def test_cleaning_asks_and_takes_no_for_an_answer(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    put_run(line.store, RUNS[0])
+def test_cleaning_asks_and_takes_no_for_an_answer(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_run(command_line.store, RUNS[0])
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
-    said = line("clean", RUNS[0])
+    said = command_line("clean", RUNS[0])
     assert said.code == 130
-    assert line.store.stat(RunKeys(RUNS[0]).record)
+    assert command_line.store.stat(RunKeys(RUNS[0]).record)
 
 
 # ---------------------------------------------------------------- rendering
@@ -667,19 +690,19 @@ def document() -> Transcript:
     return merge(fakes.plan(10_000), record, [heard])
 
 
-def test_every_format_is_made_again_from_the_json(line: Line, document: Transcript) -> None:
+def test_every_format_is_made_again_from_the_json(command_line: CommandLine, document: Transcript) -> None:
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
-    said = line("render", "talk.json", "-o", "again")
+    said = command_line("render", "talk.json", "-o", "again")
     assert said.code == 0
     assert said.out.splitlines() == [str(Path(f"again/talk.{extension}").absolute()) for extension in FORMATS]
     for extension, render in FORMATS.items():
         assert Path(f"again/talk.{extension}").read_text(encoding="utf-8") == render(document)
 
 
-def test_rendering_beside_the_json_does_not_touch_it(line: Line, document: Transcript) -> None:
+def test_rendering_beside_the_json_does_not_touch_it(command_line: CommandLine, document: Transcript) -> None:
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
     before = Path("talk.json").stat()
-    assert line("render", "talk.json").code == 0
+    assert command_line("render", "talk.json").code == 0
     assert (Path("talk.json").stat().st_ino, Path("talk.json").stat().st_mtime_ns) == (
         before.st_ino,
         before.st_mtime_ns,
@@ -688,7 +711,7 @@ def test_rendering_beside_the_json_does_not_touch_it(line: Line, document: Trans
 
 
 def test_no_room_for_a_rendering_leaves_what_was_there(
-    line: Line, document: Transcript, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, document: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("talk.json").write_bytes(document.encode())
     Path("talk.srt").write_text("before", encoding="utf-8")
@@ -697,35 +720,37 @@ def test_no_room_for_a_rendering_leaves_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    said = line("render", "talk.json", "-f", "srt")
+    said = command_line("render", "talk.json", "-f", "srt")
     assert said.code == 3
     assert "talk.srt: cannot be written: No space left on device" in said.err
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["talk.json", "talk.srt"]
     assert Path("talk.srt").read_text(encoding="utf-8") == "before"
 
 
-def test_a_run_is_rendered_from_the_store(line: Line, document: Transcript) -> None:
-    put_run(line.store, fakes.RUN)
-    line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
-    assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path(f'{fakes.RUN}.vtt').absolute()}\n"
+def test_a_run_is_rendered_from_the_store(command_line: CommandLine, document: Transcript) -> None:
+    put_run(command_line.store, fakes.RUN)
+    command_line.store.put(RunKeys(fakes.RUN).transcript("json"), FORMATS["json"](document).encode())
+    assert command_line("render", fakes.RUN, "-f", "vtt").out == f"{Path(f'{fakes.RUN}.vtt').absolute()}\n"
     record = fakes.record()
-    requests.keep_local(line.store, Ticket(record=record, request=fakes.request(record)))
-    assert line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
+    requests.keep_local(command_line.store, RunRequest(record=record, request=fakes.request(record)))
+    assert command_line("render", fakes.RUN, "-f", "vtt").out == f"{Path('talk.vtt').absolute()}\n"
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"text": "whispers own"}', "[1]"])
-def test_what_is_no_transcript_is_told(line: Line, text: str) -> None:
+def test_what_is_no_transcript_is_told(command_line: CommandLine, text: str) -> None:
     Path("talk.json").write_text(text, encoding="utf-8")
-    said = line("render", "talk.json")
+    said = command_line("render", "talk.json")
     assert said.code == 2
     assert "talk.json is no transcript of stenofleet" in said.err
 
 
-def test_an_output_folder_that_cannot_be_made_is_the_environments_fault(line: Line, document: Transcript) -> None:
+def test_an_output_folder_that_cannot_be_made_is_the_environments_fault(
+    command_line: CommandLine, document: Transcript
+) -> None:
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
     Path("file").touch()
-    said = line("render", "talk.json", "-o", "file/sub")
+    said = command_line("render", "talk.json", "-o", "file/sub")
     assert said.code == 3
     assert "cannot be written" in said.err
 
@@ -734,17 +759,19 @@ def test_an_output_folder_that_cannot_be_made_is_the_environments_fault(line: Li
 
 
 @pytest.mark.process
-def test_a_plan_tells_the_cuts_and_changes_nothing(line: Line) -> None:
+def test_a_plan_tells_the_cuts_and_changes_nothing(command_line: CommandLine) -> None:
     speech.write_tape(Path("talk.wav"), seconds=64, seed=1)
-    said = line("plan", "talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    said = command_line("plan", "talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
     assert said.code == 0
     first, *spans = said.out.splitlines()
     assert first == "talk.wav: 0:01:04, 3 chunks"
     assert [row.split()[-1] for row in spans] == ["pause", "pause", "end"]
-    plan = json.loads(line("plan", "talk.wav", "--chunk_duration", "20", "--chunking-threshold", "0", "--json").out)
+    plan = json.loads(
+        command_line("plan", "talk.wav", "--chunk_duration", "20", "--chunking-threshold", "0", "--json").out
+    )
     assert plan["talk.wav"]["duration_ms"] == 64_000
     assert len(plan["talk.wav"]["spans"]) == 3
-    assert list(line.store.list("")) == []
+    assert list(command_line.store.list("")) == []
     assert os.listdir() == ["talk.wav"]
 
 
@@ -757,7 +784,7 @@ def test_the_console_script_is_installed(tmp_path: Path) -> None:
 
 def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     runs = [
-        requests.make_ticket(
+        requests.make_run_request(
             source.inspect(demo.SAMPLE),
             Output(base="file:///x", formats=("txt",)),
             plan=PlanOptions(),
@@ -774,8 +801,10 @@ def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
 
 
 @pytest.mark.parametrize("place", ["s3://key:hush@bucket/x", "s3://[x", "s3://"])
-def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(line: Line, talk: Path, place: str) -> None:
-    said = line("transcribe", talk, "-o", place)
+def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(
+    command_line: CommandLine, talk: Path, place: str
+) -> None:
+    said = command_line("transcribe", talk, "-o", place)
     assert said.code == 2
     assert "hush" not in said.err
     assert "Traceback" not in said.err
@@ -783,25 +812,25 @@ def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(line: Li
 
 @pytest.mark.parametrize("name", [".hidden.wav", "new\nline.wav"])
 def test_a_name_that_no_object_can_have_is_refused_before_any_work(
-    line: Line, asked: list[dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
+    command_line: CommandLine, asked: list[dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.cli.requests.check_folder", lambda _: None)
     speech.write_wav(Path(name), speech.silence(1))
-    said = line("transcribe", name, "-o", "s3://bucket/x")
+    said = command_line("transcribe", name, "-o", "s3://bucket/x")
     assert (said.code, asked) == (2, [])
     assert "is no name for an object here" in said.err
 
 
 @pytest.mark.parametrize("url", ["s3://[x/talk.wav", "s3://bucket//talk.wav", "s3://bucket/.a/talk.wav", "s3://bucket"])
-def test_an_object_that_cannot_be_named_is_that_recordings_fault(line: Line, url: str) -> None:
-    said = line("plan", url)
+def test_an_object_that_cannot_be_named_is_that_recordings_fault(command_line: CommandLine, url: str) -> None:
+    said = command_line("plan", url)
     assert said.code in (3, 5)
     assert "Traceback" not in said.err
     assert url.removeprefix("s3://")[:2] in said.err
 
 
-def test_clean_finds_what_a_forgotten_job_left(line: Line) -> None:
-    line.store.put(f"work/{fakes.RUN}/results/00000/a1-u.json", b"{}")
-    assert line("list").out == ""
-    assert line("clean", "--all", "--yes").code == 0
-    assert list(line.store.list("")) == []
+def test_clean_finds_what_a_forgotten_job_left(command_line: CommandLine) -> None:
+    command_line.store.put(f"work/{fakes.RUN}/results/00000/a1-u.json", b"{}")
+    assert command_line("list").out == ""
+    assert command_line("clean", "--all", "--yes").code == 0
+    assert list(command_line.store.list("")) == []

@@ -9,11 +9,11 @@ import pytest
 from controller.cli import identification
 from controller.cli.identification import Identification
 from controller.domain.documents import Source
-from controller.domain.interfaces import Ticket
+from controller.domain.interfaces import RunRequest
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.known_files import KnownFiles
-from tests import fakes, river
+from tests import fakes, pipeline
 
 NAMES = [f"{number:02d}.wav" for number in range(30)]
 
@@ -26,7 +26,7 @@ class Reading:
         self.allowed = threading.Semaphore(0)
         self.refused: set[str] = set()
         self.same: dict[str, str] = {}
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def inspect(self, name: str, _: KnownFiles) -> Source:
         self.allowed.acquire()
@@ -47,14 +47,19 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
     reading = Reading()
     monkeypatch.setattr(source, "inspect", reading.inspect)
     yield reading
+    # A thread that goes on would read what the next test has.
+    reading.error = SystemExit()
     reading.allow(1000)
+    for thread in threading.enumerate():
+        if thread.name == "identify":
+            thread.join(0.2)
 
 
-def started(reading: Reading, keep: Callable[[Ticket], bool] = lambda _: True, count: int = 30) -> Identification:
-    def request(name: str, src: Source) -> Ticket:
+def started(reading: Reading, keep: Callable[[RunRequest], bool] = lambda _: True, count: int = 30) -> Identification:
+    def request(name: str, src: Source) -> RunRequest:
         run = f"{int(reading.same.get(name, name)[:2]):016x}"
         record = fakes.record(run, name=name)
-        return Ticket(record=record, request=fakes.request(record, Path("/out", name)))
+        return RunRequest(record=record, request=fakes.request(record, Path("/out", name)))
 
     found = {name: source.Found(size_bytes=1000, source=None) for name in NAMES[:count]}
     return Identification(found, request, known=KnownFiles(None), keep=keep)
@@ -67,7 +72,7 @@ def taken(requests: Identification, count: int) -> list[str]:
         requests.wait(5)
         more = requests.take(count - len(names))
         assert more
-        names += [ticket.record.name for ticket in more]
+        names += [run_request.record.name for run_request in more]
     return names
 
 
@@ -83,9 +88,9 @@ def test_the_first_one_is_there_before_the_second_was_read(reading: Reading) -> 
 def test_only_a_few_are_read_ahead_of_the_work(reading: Reading) -> None:
     requests = started(reading)
     reading.allow(1000)
-    river.until(lambda: len(reading.read) >= identification._AHEAD, "some are read ahead")
+    pipeline.until(lambda: len(reading.read) >= identification._AHEAD, "some are read ahead")
     assert taken(requests, 2) == NAMES[:2]
-    river.until(lambda: len(reading.read) >= identification._AHEAD + 2, "two more are read")
+    pipeline.until(lambda: len(reading.read) >= identification._AHEAD + 2, "two more are read")
     requests.wait(0.2)
     assert len(reading.read) == identification._AHEAD + 2
     assert taken(requests, 28) == NAMES[2:]
@@ -94,7 +99,7 @@ def test_only_a_few_are_read_ahead_of_the_work(reading: Reading) -> None:
 
 def test_what_is_read_now_and_what_waits_can_be_seen(reading: Reading) -> None:
     requests = started(reading, count=3)
-    river.until(lambda: requests.unknown()[0].state == "identifying", "the first is being read")
+    pipeline.until(lambda: requests.unknown()[0].state == "identifying", "the first is being read")
     assert [(one.name, one.state, one.size_bytes) for one in requests.unknown()] == [
         ("00.wav", "identifying", 1000),
         ("01.wav", "waiting", 1000),
@@ -110,7 +115,7 @@ def test_one_that_is_no_recording_is_told_and_the_others_go_on(reading: Reading)
     requests = started(reading, count=3)
     reading.allow(3)
     assert taken(requests, 1) == ["00.wav"]
-    river.until(lambda: requests.exhausted, "all are known")
+    pipeline.until(lambda: requests.exhausted, "all are known")
     assert [(item.name, item.summary, item.advice) for item in requests.refused] == [
         ("01.wav", "01.wav: cannot be read", "check its disk"),
         ("02.wav", "02.wav: cannot be read", "check its disk"),
@@ -129,10 +134,10 @@ def test_an_error_that_nobody_expected_reaches_the_loop(reading: Reading) -> Non
 
 def test_equal_content_is_kept_as_one_run_with_all_its_outputs(reading: Reading) -> None:
     reading.same = {"02.wav": "00.wav"}
-    kept: list[Ticket] = []
+    kept: list[RunRequest] = []
 
-    def keep(ticket: Ticket) -> bool:
-        kept.append(ticket)
+    def keep(run_request: RunRequest) -> bool:
+        kept.append(run_request)
         return True
 
     requests = started(reading, keep=keep, count=3)
@@ -144,10 +149,10 @@ def test_equal_content_is_kept_as_one_run_with_all_its_outputs(reading: Reading)
 
 
 def test_who_cannot_keep_requests_is_asked_once(reading: Reading) -> None:
-    asked: list[Ticket] = []
+    asked: list[RunRequest] = []
 
-    def keep(ticket: Ticket) -> bool:
-        asked.append(ticket)
+    def keep(run_request: RunRequest) -> bool:
+        asked.append(run_request)
         return False
 
     requests = started(reading, keep=keep, count=3)

@@ -224,7 +224,7 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
 def test_who_watches_is_told_the_verdict_by_the_exit_code(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str, code: int
 ) -> None:
-    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_POLL_S", 0.01)
     put_status(store)
 
     def settle() -> None:
@@ -243,7 +243,7 @@ def test_who_watches_is_told_the_verdict_by_the_exit_code(
 def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_POLL_S", 0.01)
     monkeypatch.setattr(watch, "_SILENT_S", 0.3)
     put_status(store)
     began_s = time.monotonic()

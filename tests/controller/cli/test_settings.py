@@ -3,7 +3,6 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import settings, transcribe
+from controller.domain.interfaces import RunRequests
 from controller.errors import UsageProblem
 from tests import fakes, speech
 
@@ -20,7 +20,7 @@ FILE = Path("stenofleet.toml")
 STRANGER = 4242
 
 
-class Line:
+class CommandLine:
     """The command line in this process; :attr:`asked` is what ``transcribe`` would do."""
 
     def __init__(self, capture: pytest.CaptureFixture[str], store: FileStore) -> None:
@@ -41,7 +41,9 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore) -> Line:
+def command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore
+) -> CommandLine:
     for name in os.environ:
         if name.startswith("STENOFLEET"):
             monkeypatch.delenv(name)
@@ -51,10 +53,10 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     speech.write_wav(Path("talk.wav"), speech.silence(1))
-    line = Line(capsys, store)
+    line = CommandLine(capsys, store)
 
-    def execute(tickets: Sequence[Any], *_: Any, **rest: Any) -> list[Any]:
-        line.asked.append({"tickets": list(tickets), **rest})
+    def execute(run_requests: RunRequests, *_: Any, **rest: Any) -> list[Any]:
+        line.asked.append({"run_requests": fakes.taken(run_requests), **rest})
         return []
 
     monkeypatch.setattr(transcribe, "execute", execute)
@@ -68,27 +70,27 @@ def write(text: str | bytes) -> None:
 # ---------------------------------------------------------------- said, where it counts
 
 
-def test_a_command_says_which_of_its_options_the_file_sets(line: Line) -> None:
+def test_a_command_says_which_of_its_options_the_file_sets(command_line: CommandLine) -> None:
     write('beam_size = 2\nmodel = "tiny"\ntimeout = 60\nchunk-image = "somewhere/hush:1"\n')
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 0
     assert err.splitlines()[0] == (
         "stenofleet: stenofleet.toml in this folder sets --beam-size, --model, --chunk-image"
     )
     assert "hush" not in err
-    assert len(line.asked) == 1
+    assert len(command_line.asked) == 1
 
 
-def test_a_command_of_which_it_sets_nothing_says_nothing(line: Line) -> None:
+def test_a_command_of_which_it_sets_nothing_says_nothing(command_line: CommandLine) -> None:
     write("beam-size = 2\n")
-    assert line("list") == (0, "", f"no runs in {line.store.url}\n")
+    assert command_line("list") == (0, "", f"no runs in {command_line.store.url}\n")
     FILE.unlink()
-    assert line("list") == (0, "", f"no runs in {line.store.url}\n")
+    assert command_line("list") == (0, "", f"no runs in {command_line.store.url}\n")
 
 
-def test_help_shows_the_files_defaults_without_secrets(line: Line) -> None:
+def test_help_shows_the_files_defaults_without_secrets(command_line: CommandLine) -> None:
     write('chunk-image = "https://user:hush@host/image"\n')
-    code, out, err = line("transcribe", "--help")
+    code, out, err = command_line("transcribe", "--help")
     assert (code, err) == (0, "stenofleet: stenofleet.toml in this folder sets --chunk-image\n")
     assert "https://***@host/image" in out
     assert "hush" not in out
@@ -101,15 +103,15 @@ def test_help_shows_the_files_defaults_without_secrets(line: Line) -> None:
 @pytest.mark.parametrize("value", ["true", "false", '"1"'])
 @pytest.mark.parametrize("command", [("transcribe", "talk.wav"), ("clean", "--all", "--yes"), ("list",)], ids=" ".join)
 def test_what_destroys_or_widens_is_only_taken_from_the_command(
-    line: Line, name: str, value: str, command: tuple[str, ...]
+    command_line: CommandLine, name: str, value: str, command: tuple[str, ...]
 ) -> None:
-    line.store.put(f"runs/{fakes.RUN}/run.json", b"{}")
+    command_line.store.put(f"runs/{fakes.RUN}/run.json", b"{}")
     write(f"beam-size = 2\n{name} = {value}\n")
-    code, out, err = line(*command)
-    assert (code, out, line.asked) == (2, "", [])
+    code, out, err = command_line(*command)
+    assert (code, out, command_line.asked) == (2, "", [])
     assert f"stenofleet.toml: {name} is never read from a file" in err
     assert f"give it on the command line: --{name}" in err
-    assert line.store.stat(f"runs/{fakes.RUN}/run.json")
+    assert command_line.store.stat(f"runs/{fakes.RUN}/run.json")
 
 
 def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
@@ -132,70 +134,70 @@ def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
 
 
-def test_a_file_of_another_user_is_refused(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_user_is_refused(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     write('store = "file:///elsewhere"\n')
     make_foreign(FILE, monkeypatch)
-    code, err = line.transcribe()
-    assert (code, line.asked) == (2, [])
+    code, err = command_line.transcribe()
+    assert (code, command_line.asked) == (2, [])
     assert "stenofleet.toml: belongs to another user (id " in err
     assert "chown" in err
     assert "move it away" in err
     assert "elsewhere" not in err
 
 
-def test_a_link_of_another_user_is_refused(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_of_another_user_is_refused(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.toml").write_text("beam-size = 2\n", encoding="utf-8")
     FILE.symlink_to("mine.toml")
-    assert line.transcribe()[0] == 0
+    assert command_line.transcribe()[0] == 0
     make_foreign(FILE, monkeypatch)
-    code, err = line.transcribe()
-    assert (code, len(line.asked)) == (2, 1)
+    code, err = command_line.transcribe()
+    assert (code, len(command_line.asked)) == (2, 1)
     assert "stenofleet.toml: the link belongs to another user" in err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_link_of_ours_to_a_file_of_another_user_is_refused(line: Line) -> None:
+def test_a_link_of_ours_to_a_file_of_another_user_is_refused(command_line: CommandLine) -> None:
     other = Path("theirs.toml")
     other.write_text("beam-size = 2\n", encoding="utf-8")
     os.chown(other, STRANGER, STRANGER)
     FILE.symlink_to(other)
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 2
     assert "stenofleet.toml: belongs to another user" in err
 
 
-def test_roots_file_is_everybodys(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roots_file_is_everybodys(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root makes files of root")
     write("beam-size = 2\n")
     monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
-    assert line.transcribe()[0] == 0
+    assert command_line.transcribe()[0] == 0
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
-def test_a_file_that_everybody_may_write_to_is_refused(line: Line, mode: int) -> None:
+def test_a_file_that_everybody_may_write_to_is_refused(command_line: CommandLine, mode: int) -> None:
     write("beam-size = 2\n")
     FILE.chmod(mode)
-    code, err = line.transcribe()
-    assert (code, line.asked) == (2, [])
+    code, err = command_line.transcribe()
+    assert (code, command_line.asked) == (2, [])
     assert "stenofleet.toml: everybody may write to it" in err
     assert "chmod o-w stenofleet.toml" in err
     # Only there does chmod change nothing: every file of a Windows drive in WSL has this mode.
     assert ("WSL" in err and "STENOFLEET_<OPTION>" in err) == (mode == 0o777)
     FILE.chmod(0o664)
-    assert line.transcribe()[0] == 0
+    assert command_line.transcribe()[0] == 0
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_one_may_not_read_is_told(line: Line) -> None:
+def test_a_file_one_may_not_read_is_told(command_line: CommandLine) -> None:
     write("beam-size = 2\n")
     FILE.chmod(0)
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 2
     assert "stenofleet.toml: cannot be read: Permission denied" in err
 
 
-def test_an_error_while_it_is_read_is_told(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_it_is_read_is_told(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     write("beam-size = 2\n")
     real = os.open
 
@@ -205,7 +207,7 @@ def test_an_error_while_it_is_read_is_told(line: Line, monkeypatch: pytest.Monke
         return real(path, *how, **more)
 
     monkeypatch.setattr(os, "open", denied)
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 2
     assert "stenofleet.toml: cannot be read: Permission denied" in err
     assert "chmod, chown" in err
@@ -213,7 +215,7 @@ def test_an_error_while_it_is_read_is_told(line: Line, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("by", ["file", "link"])
 def test_a_file_that_is_replaced_between_look_and_read_is_refused(
-    line: Line, monkeypatch: pytest.MonkeyPatch, by: str
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     write("beam-size = 2\n")
     Path("other.toml").write_text('store = "file:///elsewhere"\n', encoding="utf-8")
@@ -226,8 +228,8 @@ def test_a_file_that_is_replaced_between_look_and_read_is_refused(
         return real(path, *how, **more)
 
     monkeypatch.setattr(os, "open", replaced)
-    code, err = line.transcribe()
-    assert (code, line.asked) == (2, [])
+    code, err = command_line.transcribe()
+    assert (code, command_line.asked) == (2, [])
     assert "was replaced while it was being read" in err
 
 
@@ -247,7 +249,7 @@ def test_a_file_that_is_replaced_between_look_and_read_is_refused(
         ("link to itself", "cannot be read: Too many levels of symbolic links"),
     ],
 )
-def test_what_is_no_file_is_told_at_once(line: Line, kind: str, words: str) -> None:
+def test_what_is_no_file_is_told_at_once(command_line: CommandLine, kind: str, words: str) -> None:
     match kind:
         case "folder":
             FILE.mkdir()
@@ -270,26 +272,26 @@ def test_what_is_no_file_is_told_at_once(line: Line, kind: str, words: str) -> N
         case "link to itself":
             FILE.symlink_to(FILE.name)
     ended: list[tuple[int, str]] = []
-    waiting = threading.Thread(target=lambda: ended.append(line.transcribe()), daemon=True)
+    waiting = threading.Thread(target=lambda: ended.append(command_line.transcribe()), daemon=True)
     waiting.start()
     waiting.join(20)
     assert ended, "it waits for a writer"
     code, err = ended[0]
-    assert (code, line.asked) == (2, [])
+    assert (code, command_line.asked) == (2, [])
     assert f"stenofleet.toml: {words}" in err
     assert "move it away" in err
 
 
-def test_no_more_than_its_limit_is_read(line: Line) -> None:
+def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
     write(b"#" * (settings.MAX_BYTES - 1) + b"\n")
-    assert line.transcribe()[0] == 0
+    assert command_line.transcribe()[0] == 0
     write(b"#" * settings.MAX_BYTES + b"\n")
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 2
     assert f"stenofleet.toml: is longer than {settings.MAX_BYTES} bytes" in err
     with FILE.open("wb") as file:
         file.truncate(1 << 40)
-    assert line.transcribe()[0] == 2
+    assert command_line.transcribe()[0] == 2
 
 
 # ---------------------------------------------------------------- what is in it
@@ -357,21 +359,23 @@ def test_no_more_than_its_limit_is_read(line: Line) -> None:
     ],
     ids=lambda value: f"{str(value)[:40]} {len(value)}",
 )  # fmt: skip
-def test_what_no_option_takes_is_told_with_file_and_option(line: Line, text: str | bytes, words: str) -> None:
+def test_what_no_option_takes_is_told_with_file_and_option(
+    command_line: CommandLine, text: str | bytes, words: str
+) -> None:
     write(text)
     began_s = time.monotonic()
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert time.monotonic() - began_s < 10
-    assert (code, line.asked) == (2, [])
+    assert (code, command_line.asked) == (2, [])
     assert f"stenofleet: stenofleet.toml: {words}" in err
     assert all(each.isprintable() for each in err.splitlines())
     assert len(err) < 3000
 
 
 @pytest.mark.parametrize("before", ["", "x" * 200, "x" * 280])
-def test_a_value_that_is_repeated_is_masked(line: Line, before: str) -> None:
+def test_a_value_that_is_repeated_is_masked(command_line: CommandLine, before: str) -> None:
     write(f'beam-size = "{before} http://user:hushhush@host/talk.mp4"')
-    code, err = line.transcribe()
+    code, err = command_line.transcribe()
     assert code == 2
     assert "hush" not in err
 
@@ -388,22 +392,22 @@ def test_a_value_that_is_repeated_is_masked(line: Line, before: str) -> None:
         ('language = "Portuguese"', "language", "pt"),
     ],
 )
-def test_what_an_option_takes_is_taken(line: Line, text: str, name: str, value: object) -> None:
+def test_what_an_option_takes_is_taken(command_line: CommandLine, text: str, name: str, value: object) -> None:
     write(text)
-    assert line.transcribe()[0] == 0
-    (ticket,) = line.asked[0]["tickets"]
-    assert getattr(ticket.record.options, name) == value
+    assert command_line.transcribe()[0] == 0
+    (run_request,) = command_line.asked[0]["run_requests"]
+    assert getattr(run_request.record.options, name) == value
 
 
 @pytest.mark.parametrize("text", ['["a=b", "c=d"]', '"a=b"'])
-def test_an_option_that_is_given_several_times_takes_a_list(line: Line, text: str) -> None:
+def test_an_option_that_is_given_several_times_takes_a_list(command_line: CommandLine, text: str) -> None:
     write(f"node-selector = {text}")
     found = cli._config(FILE, "transcribe")["transcribe"]["node_selector"]
     assert found == (("a=b", "c=d") if "c" in text else ("a=b",))
-    assert line.transcribe()[0] == 0
+    assert command_line.transcribe()[0] == 0
 
 
-def test_whatever_stands_for_an_option_is_told_or_taken(line: Line) -> None:
+def test_whatever_stands_for_an_option_is_told_or_taken(command_line: CommandLine) -> None:
     """Every option of every command, with values of every kind."""
     values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
     for command, options in cli._options():

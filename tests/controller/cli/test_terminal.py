@@ -32,7 +32,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def line(
+def command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: FileStore
 ) -> Command:
     for name in os.environ:
@@ -107,7 +107,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("key", documents(), ids=lambda key: key.rpartition("/")[2])
-def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: FileStore, key: str) -> None:
+def test_no_text_of_a_document_reaches_the_terminal_raw(command_line: Command, store: FileStore, key: str) -> None:
     shown = 0
     given = documents()
     whole = json.loads(given[key].encode())
@@ -115,7 +115,7 @@ def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: Fi
         for each, document in given.items():
             store.put(each, json.dumps(other).encode() if each == key else document.encode())
         for command in COMMANDS:
-            _, out, err = line(*command)
+            _, out, err = command_line(*command)
             shown += "\\x1b[2J" in out + err
             if "--json" in command:
                 json.loads(out)
@@ -123,14 +123,14 @@ def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: Fi
     assert shown or key == KEYS.record
 
 
-def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store: FileStore) -> None:
+def test_the_texts_of_evidence_are_shown_escaped_and_masked(command_line: Command, store: FileStore) -> None:
     for key, document in documents().items():
         store.put(key, document.encode())
     evidence = documents()[KEYS.failure(1, 1, "0000cafe")].model_copy(
         update={"summary": EVIL, "advice": f"http://user:hush@host {EVIL}", "details": (EVIL, "\tx")}
     )
     store.put(KEYS.failure(1, 1, "0000cafe"), evidence.encode())
-    out = line("logs", RUN)[1].split("\n")
+    out = command_line("logs", RUN)[1].split("\n")
     harmless = "a\\x1b[2J\\x9b31m\\u202eb\\x00c\\x7f\\r\\n\\u2028d\\ue000"
     assert out == [
         f"chunk 1, attempt 1 on node-1: MODEL: {harmless}",
@@ -139,23 +139,25 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store
         "  \\tx",
         "",
     ]
-    (failure,) = json.loads(line("logs", RUN, "--json")[1])["failures"]
+    (failure,) = json.loads(command_line("logs", RUN, "--json")[1])["failures"]
     assert failure["summary"] == EVIL
 
 
-def test_what_pods_say_is_shown_escaped(line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_pods_say_is_shown_escaped(
+    command_line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for key, document in documents().items():
         store.put(key, document.encode())
     monkeypatch.setattr(watch, "_now", lambda *_: ({f"pod{EVIL}": [EVIL, "b"]}, {f"other{EVIL}": EVIL}))
-    code, out, _ = line("logs", RUN, "--runner", "kubernetes")
+    code, out, _ = command_line("logs", RUN, "--runner", "kubernetes")
     assert code == 0
     assert out.count("\\x1b[2J") == 4
     assert len(out.splitlines()) == 8
-    document = json.loads(line("logs", RUN, "--runner", "kubernetes", "--json")[1])
+    document = json.loads(command_line("logs", RUN, "--runner", "kubernetes", "--json")[1])
     assert document["waiting"] == {f"other{EVIL}": EVIL}
 
 
-def test_places_are_told_as_they_are(line: Command, store: FileStore) -> None:
+def test_places_are_told_as_they_are(command_line: Command, store: FileStore) -> None:
     given = documents()
     request = given[KEYS.request]
     assert isinstance(request, Request)
@@ -163,8 +165,8 @@ def test_places_are_told_as_they_are(line: Command, store: FileStore) -> None:
     moved = request.model_copy(update={"source": request.source.model_copy(update={"uri": recording})})
     for key, document in {**given, KEYS.request: moved}.items():
         store.put(key, document.encode())
-    assert f"recording    {recording}\n" in line("status", RUN)[1]
-    assert json.loads(line("status", RUN, "--json")[1])["recording"] == recording
+    assert f"recording    {recording}\n" in command_line("status", RUN)[1]
+    assert json.loads(command_line("status", RUN, "--json")[1])["recording"] == recording
 
 
 # ---------------------------------------------------------------- what is typed
@@ -182,10 +184,10 @@ TYPED = (
 @pytest.mark.parametrize("typed", TYPED)
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--json"), ("transcribe",), ("transcribe", "--json")])
 def test_an_address_with_a_secret_is_refused_and_never_repeated(
-    line: Command, tmp_path: Path, command: tuple[str, ...], typed: str
+    command_line: Command, tmp_path: Path, command: tuple[str, ...], typed: str
 ) -> None:
     model = ("--model", str(demo.MODEL)) if command[0] == "transcribe" else ()
-    code, out, err = line(*command, typed, *model)
+    code, out, err = command_line(*command, typed, *model)
     assert code == 5
     told = out + err
     assert "hush" not in told
@@ -202,18 +204,18 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
         ("file:///talk.mp4", "name its path, without file://"),
     ],
 )
-def test_a_url_is_told_to_be_one(line: Command, typed: str, advice: str) -> None:
-    code, _, err = line("plan", typed)
+def test_a_url_is_told_to_be_one(command_line: Command, typed: str, advice: str) -> None:
+    code, _, err = command_line("plan", typed)
     assert code == 5
     assert f"{typed}: URLs of this kind are not read" in err
     assert advice in err
 
 
 @pytest.mark.process
-def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None:
+def test_a_file_that_is_called_like_a_url_is_still_a_file(command_line: Command) -> None:
     Path("https:/host").mkdir(parents=True)
     speech.write_wav(Path("https:/host/talk.wav"), speech.silence(1))
-    assert line("plan", "https://host/talk.wav")[0] == 0
+    assert command_line("plan", "https://host/talk.wav")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -233,28 +235,28 @@ def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None
     ],
     ids=" ".join,
 )
-def test_no_mistake_repeats_a_secret_or_steers_the_terminal(line: Command, arguments: tuple[str, ...]) -> None:
+def test_no_mistake_repeats_a_secret_or_steers_the_terminal(command_line: Command, arguments: tuple[str, ...]) -> None:
     speech.write_wav(Path("talk.wav"), speech.silence(1))
-    code, out, err = line(*arguments)
+    code, out, err = command_line(*arguments)
     assert (code, out) == (2, "")
     assert "hush" not in err
     raw = [argument.replace("https://user:hush@host/", "\x1b[2J\x9b\u202e") for argument in arguments]
-    assert line(*raw)[0] == 2 or raw == list(arguments)
+    assert command_line(*raw)[0] == 2 or raw == list(arguments)
 
 
-def test_clicks_own_mistakes_keep_their_usage_lines(line: Command) -> None:
-    code, out, err = line("list", "--nonsense\x1b")
+def test_clicks_own_mistakes_keep_their_usage_lines(command_line: Command) -> None:
+    code, out, err = command_line("list", "--nonsense\x1b")
     assert (code, out) == (2, "")
     assert err.startswith("Usage: stenofleet list [OPTIONS]\nTry 'stenofleet list --help' for help.\n\nError: ")
     assert "--nonsense\\x1b" in err
 
 
-def test_a_bugs_trace_is_harmless_and_keeps_its_lines(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bugs_trace_is_harmless_and_keeps_its_lines(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError(f"{EVIL} http://user:hush@host")
 
     monkeypatch.setattr(shared, "store_at", broken)
-    code, _, err = line("list")
+    code, _, err = command_line("list")
     assert code == 1
     assert err.startswith("Traceback (most recent call last):\n")
     assert "http://***@host\n" in err
@@ -284,12 +286,12 @@ def test_what_libraries_warn_of_and_what_ends_a_thread_is_harmless(
     assert err.replace("\n", "").isprintable()
 
 
-def test_a_variable_that_is_no_option_is_told_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_option_is_told_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STENOFLEET_\x1b[2J", "1")
-    assert "no option is called STENOFLEET_\\x1b[2J: not read\n" in line("list")[2]
+    assert "no option is called STENOFLEET_\\x1b[2J: not read\n" in command_line("list")[2]
 
 
-def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_question_for_a_model_is_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def ask(question: str) -> bool:
@@ -304,7 +306,7 @@ def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest
     monkeypatch.setattr(local, "resolve_model", missing)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert line("transcribe", "talk.wav", "--model", "tiny")[0] == 3
+    assert command_line("transcribe", "talk.wav", "--model", "tiny")[0] == 3
     assert asked
 
 

@@ -12,7 +12,17 @@ from rich.console import Console
 
 from chunk_job.text import json_line
 from controller.cli import terminal
-from controller.cli.terminal import Bars, Heartbeat, ask, clock, overall, say, summary_line, tell, write_path
+from controller.cli.terminal import (
+    Bars,
+    Heartbeat,
+    ask,
+    clock,
+    overall,
+    print_data,
+    print_message,
+    summary_line,
+    write_path,
+)
 from controller.domain.progress import Progress, State
 
 
@@ -59,18 +69,18 @@ HARMLESS = "one\\x1b[2J\\x9b\n\\u202etwo\\x00 http://***@host\n"
 
 
 def test_talk_goes_to_stderr_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
-    say(EVIL)
+    print_message(EVIL)
     assert capsys.readouterr() == ("", HARMLESS)
 
 
 def test_data_goes_to_stdout_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(EVIL)
+    print_data(EVIL)
     assert capsys.readouterr() == (HARMLESS, "")
 
 
 @pytest.mark.parametrize("path", ["/a\x1bb\nc?X-Amz-Date=1.txt", "s3://bucket/a@b/c?sig=1.txt"])
 def test_a_path_is_one_line_in_which_nothing_is_masked(path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(path, exact=True)
+    print_data(path, exact=True)
     assert capsys.readouterr().out == path.replace("\x1b", "\\x1b").replace("\n", "\\n") + "\n"
 
 
@@ -95,7 +105,7 @@ def test_a_terminal_gets_a_path_escaped(null: bool, monkeypatch: pytest.MonkeyPa
 
 def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
     document = {"a": EVIL, "b": "\x7f", "c": ["s3://bucket", "x:@y", "https://h/?sig=1", "é"]}
-    tell(json_line(document), exact=True)
+    print_data(json_line(document), exact=True)
     line = capsys.readouterr().out
     assert json.loads(line) == document
     assert line.removesuffix("\n").isprintable()
@@ -104,7 +114,7 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
-    tell("/é/日.txt", exact=True)
+    print_data("/é/日.txt", exact=True)
     sys.stdout.flush()
     assert raw.getvalue().decode("latin-1") == "/é/\\u65e5.txt\n"
 

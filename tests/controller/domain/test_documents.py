@@ -19,10 +19,10 @@ from controller.domain.documents import (
     RunRecord,
     SpanReport,
     Status,
+    StoredState,
     Verdict,
 )
 from controller.domain.keys import MARKERS
-from controller.domain.progress import State
 from tests.controller.domain.test_schema import EXAMPLES
 
 OURS = {
@@ -51,7 +51,7 @@ def test_a_field_too_much_or_too_few_is_named(document: Document) -> None:
     raw = json.loads(document.encode())
     with pytest.raises(DocumentInvalid, match=f"^{type(document).__name__}: surprise: "):
         type(document).decode(json.dumps(raw | {"surprise": 1}).encode())
-    for name, field in type(document).model_fields.items():
+    for name, field in ((field.alias or name, field) for name, field in type(document).model_fields.items()):
         if field.is_required():
             less = {key: value for key, value in raw.items() if key != name}
             with pytest.raises(DocumentInvalid, match=f"^{type(document).__name__}: {name}: "):
@@ -83,7 +83,7 @@ def test_an_attempt_of_nought_is_none() -> None:
 
 def test_a_verdict_has_a_marker_and_a_status_a_state() -> None:
     assert set(get_args(Verdict)) == MARKERS.keys()
-    assert set(get_args(Status.model_fields["state"].annotation)) == set(get_args(State))
+    assert set(get_args(Status.model_fields["state"].annotation)) == set(get_args(StoredState))
 
 
 def test_there_is_an_example_of_every_record() -> None:

@@ -15,9 +15,9 @@ WORDS = JobFailure(code=ExitCode.CUDA_OOM, summary="CUDA out of memory", advice=
 
 
 def found(
-    status: int, *, last_words: bytes = b"", log: tuple[str, ...] = (), oom_kills: int | None = 0
+    status: int, *, termination_message: bytes = b"", log: tuple[str, ...] = (), oom_kills: int | None = 0
 ) -> failures.Diagnosis:
-    return failures.from_process(status, last_words=last_words, log=log, oom_kills=oom_kills)
+    return failures.from_process(status, termination_message=termination_message, log=log, oom_kills=oom_kills)
 
 
 CODES = {
@@ -51,7 +51,7 @@ def test_an_exit_code_says_what_it_was(code: ExitCode, failure: FailureClass) ->
 
 @pytest.mark.parametrize("code,failure", CODES.items(), ids=[code.name for code in CODES])
 def test_last_words_say_it_better(code: ExitCode, failure: FailureClass) -> None:
-    told = found(code, last_words=JobFailure(code=code, summary="this happened", advice="do that").encode())
+    told = found(code, termination_message=JobFailure(code=code, summary="this happened", advice="do that").encode())
     assert (told.failure, told.summary, told.advice) == (failure, "this happened", "do that")
 
 
@@ -90,27 +90,29 @@ def test_any_other_signal_came_from_somebody(number: int, name: str) -> None:
 
 @pytest.mark.parametrize("status", [SEGV, KILL, 0, ExitCode.BUG])
 def test_what_a_job_said_itself_goes_before_how_it_went(status: int) -> None:
-    assert found(status, last_words=WORDS, oom_kills=1).failure is FailureClass.CUDA_OOM
+    assert found(status, termination_message=WORDS, oom_kills=1).failure is FailureClass.CUDA_OOM
 
 
 @pytest.mark.parametrize(
-    "last_words",
+    "termination_message",
     [b"", b"{", b"killed by cat", WORDS[:-5], WORDS + WORDS, b"\xff" * 100, b"[" * (64 << 10)],
     ids=["none", "half", "text", "cut short", "twice", "bytes", "oversized"],
 )
-def test_last_words_that_are_none_leave_it_to_the_status(last_words: bytes) -> None:
-    assert found(SEGV, last_words=last_words).failure is FailureClass.NATIVE_CRASH
+def test_last_words_that_are_none_leave_it_to_the_status(termination_message: bytes) -> None:
+    assert found(SEGV, termination_message=termination_message).failure is FailureClass.NATIVE_CRASH
 
 
 def test_a_code_that_nobody_knows_is_unknown_and_keeps_its_words() -> None:
-    told = found(1, last_words=JobFailure(code=199, summary="odd", advice="").encode())
+    told = found(1, termination_message=JobFailure(code=199, summary="odd", advice="").encode())
     assert (told.failure, told.summary) == (FailureClass.UNKNOWN, "odd")
 
 
-@pytest.mark.parametrize("status,last_words", [(SEGV, b""), (KILL, b""), (0, b""), (70, b""), (70, WORDS)])
-def test_the_last_thirty_lines_of_the_log_are_evidence_each_of_bounded_length(status: int, last_words: bytes) -> None:
+@pytest.mark.parametrize("status,termination_message", [(SEGV, b""), (KILL, b""), (0, b""), (70, b""), (70, WORDS)])
+def test_the_last_thirty_lines_of_the_log_are_evidence_each_of_bounded_length(
+    status: int, termination_message: bytes
+) -> None:
     log = (*(f"line {number}" for number in range(100)), "x" * 10_000)
-    details = found(status, last_words=last_words, log=log).details
+    details = found(status, termination_message=termination_message, log=log).details
     assert details == (*(f"line {number}" for number in range(71, 100)), "x" * 500)
 
 

@@ -19,7 +19,7 @@ uids = st.from_regex(r"[0-9A-Za-z-]+", fullmatch=True)
 READERS: dict[str, Callable[[str], object]] = {
     "task": keys.parse_task,
     "result": keys.parse_result,
-    "note": keys.parse_note,
+    "note": keys.parse_language_candidate,
     "failure": lambda key: keys.is_failure(key) or None,
 }
 LAYOUT = {
@@ -39,7 +39,7 @@ LAYOUT = {
     OURS.task(42, 1): "work/0123456789abcdef/tasks/00042-r1.json",
     OURS.audio(42): "work/0123456789abcdef/audio/00042.flac",
     OURS.language: "work/0123456789abcdef/language.json",
-    OURS.language_note(42): "work/0123456789abcdef/language/00042.json",
+    OURS.language_candidate(42): "work/0123456789abcdef/language/00042.json",
     OURS.results_of(42): "work/0123456789abcdef/results/00042/",
     OURS.failure(42, 2, "0000cafe"): "work/0123456789abcdef/failures/00042/a2-0000cafe.json",
     OURS.failure(None, 1, "0000cafe"): "work/0123456789abcdef/failures/intake/a1-0000cafe.json",
@@ -93,15 +93,15 @@ def test_every_key_of_a_run_lies_below_its_home_or_its_work() -> None:
 
 def test_what_is_kept_and_what_passes_are_apart() -> None:
     kept = [OURS.record, OURS.request, OURS.round, OURS.plan, OURS.status, OURS.cancel, OURS.final, OURS.report]
-    passing = [OURS.tasks, OURS.audio(0), OURS.language, OURS.language_notes, OURS.results, OURS.failures]
+    passing = [OURS.tasks, OURS.audio(0), OURS.language, OURS.language_candidates, OURS.results, OURS.failures]
     assert all(key.startswith(OURS.home) for key in [*kept, *map(OURS.marker, MARKERS), OURS.transcript("txt")])
     assert all(key.startswith(OURS.work) for key in passing)
 
 
-@given(span=spans, rung=st.integers(min_value=0, max_value=9))
-def test_a_task_is_read_back_as_it_was_written(span: int, rung: int) -> None:
-    key = OURS.task(span, rung)
-    assert keys.parse_task(key) == TaskKey(span=span, rung=rung)
+@given(span=spans, level=st.integers(min_value=0, max_value=9))
+def test_a_task_is_read_back_as_it_was_written(span: int, level: int) -> None:
+    key = OURS.task(span, level)
+    assert keys.parse_task(key) == TaskKey(span=span, level=level)
     assert readers(key) == ["task"]
 
 
@@ -114,8 +114,8 @@ def test_a_result_is_read_back_as_it_was_written(span: int, attempt: int, uid: s
 
 @given(span=spans)
 def test_a_note_is_read_back_as_it_was_written(span: int) -> None:
-    key = OURS.language_note(span)
-    assert keys.parse_note(key) == span
+    key = OURS.language_candidate(span)
+    assert keys.parse_language_candidate(key) == span
     assert readers(key) == ["note"]
 
 
@@ -128,8 +128,8 @@ def test_evidence_is_known_by_its_key(span: int | None, attempt: int, round_id: 
 @pytest.mark.parametrize("span,padded", [(0, "00000"), (99_999, "99999"), (100_000, "100000"), (1_234_567, "1234567")])
 def test_numbers_outgrow_their_padding_without_losing_a_digit(span: int, padded: str) -> None:
     assert OURS.task(span).endswith(f"/{padded}.json")
-    assert keys.parse_task(OURS.task(span)) == TaskKey(span=span, rung=0)
-    assert keys.parse_note(OURS.language_note(span)) == span
+    assert keys.parse_task(OURS.task(span)) == TaskKey(span=span, level=0)
+    assert keys.parse_language_candidate(OURS.language_candidate(span)) == span
 
 
 @pytest.mark.parametrize("key", FOREIGN)

@@ -12,7 +12,7 @@ from controller.domain.documents import (
     Evidence,
     Final,
     KnownFile,
-    Lead,
+    LeaseRecord,
     LocalRequest,
     Outcome,
     Report,
@@ -40,7 +40,7 @@ EXAMPLES: dict[str, Document] = {
     "known-file": KnownFile(source=fakes.request(RECORD).source, ctime_ns=1),
     "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
     "round": Round(id="0000cafe"),
-    "lead": Lead(owner="0123456789abcdef", place="cd", beat=3),
+    "lead": LeaseRecord(owner="0123456789abcdef", lock_domain="cd", renew_count=3),
     "evidence": Evidence(
         round="0000cafe",
         span=None,

@@ -17,7 +17,7 @@ def test_a_task_says_where_everything_of_its_span_lies() -> None:
     keys = RunKeys(fakes.RUN)
     assert (TASK.run, TASK.span, TASK.audio_ms) == (fakes.RUN, 3, 10_000)
     assert (TASK.audio_key, TASK.result_prefix) == (keys.audio(3), keys.results_of(3))
-    assert (TASK.language_key, TASK.language_note_key) == (keys.language, keys.language_note(3))
+    assert (TASK.language_key, TASK.language_note_key) == (keys.language, keys.language_candidate(3))
 
 
 def test_chunks_are_int8_and_a_single_one_is_what_was_asked_for() -> None:

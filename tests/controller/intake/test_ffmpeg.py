@@ -22,7 +22,7 @@ from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import ffmpeg, sandbox
 from controller.intake.ffmpeg import BLOCK_SAMPLES, AudioTrack, Media, decode, probe
 from controller.intake.flac import FlacWriter, Pcm, levels
-from tests import lies, river, speech
+from tests import false_claims, pipeline, speech
 
 RATE = speech.RATE_HZ
 
@@ -391,7 +391,7 @@ def test_a_beginning_is_never_before_the_recordings(document: Any, begin_ms: int
 def test_a_matroska_file_whose_tag_has_hundreds_of_digits_is_cut(tmp_path: Path, digits: int) -> None:
     honest = speech.encode(clicks(4), tmp_path / "honest.mka", "-fflags", "+bitexact")
     path = tmp_path / "liar.mka"
-    path.write_bytes(lies.with_length_tag(honest.read_bytes(), "9" * digits + ":00:00.000000000"))
+    path.write_bytes(false_claims.with_length_tag(honest.read_bytes(), "9" * digits + ":00:00.000000000"))
     raw = ffmpeg._ffprobe(str(path), "-show_entries", ffmpeg._ENTRIES)
     assert raw["streams"][0]["tags"]["DURATION"].startswith("9" * digits)
     found = probe(str(path))
@@ -442,7 +442,7 @@ def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_by
     ],
 )
 def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
-    assert sandbox.last_words(stderr, "/media/a\nb.wav") == wanted
+    assert sandbox.termination_message(stderr, "/media/a\nb.wav") == wanted
 
 
 @pytest.mark.parametrize(
@@ -515,18 +515,18 @@ def test_flac_holds_the_samples_and_their_digest(tmp_path: Path) -> None:
 @pytest.mark.process
 def test_a_reader_that_stops_leaves_no_ffmpeg(tmp_path: Path) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
-    desk = river.Desk(tmp_path)
+    workplace = pipeline.Workplace(tmp_path)
     with decode(str(path), probe(str(path)).track(None)) as decoder:
         next(decoder.blocks())
-        assert desk.processes("ffmpeg")
-    assert desk.processes() == []
+        assert workplace.processes("ffmpeg")
+    assert workplace.processes() == []
 
 
 @pytest.mark.process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS has no parent-death signal")
 def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
-    desk = river.Desk(tmp_path)
+    workplace = pipeline.Workplace(tmp_path)
     code = (
         "import sys, time; from controller.intake.ffmpeg import decode, probe; path = sys.argv[1]\n"
         "with decode(path, probe(path).track(None)) as decoder:\n"
@@ -536,10 +536,10 @@ def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
         with subprocess.Popen([sys.executable, "-P", "-c", code, str(path)], stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
             assert reader.stdout.readline() == b"up\n"
-            assert desk.processes("ffmpeg")
+            assert workplace.processes("ffmpeg")
             # The pipe stays open: it is the parent's death alone that ffmpeg hears of.
             for descriptor in Path("/proc", str(reader.pid), "fd").iterdir():
                 if str(descriptor.readlink()).startswith("pipe:"):
                     held.callback(os.close, os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK))
             os.kill(reader.pid, signal.SIGKILL)
-        desk.quiet()
+        workplace.quiet()

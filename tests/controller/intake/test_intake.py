@@ -19,7 +19,7 @@ from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, TranscribeOptions, sha256_hex
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.files import FileStore
-from controller.cli.requests import make_ticket
+from controller.cli.requests import make_run_request
 from controller.domain.documents import Output
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan, PlanOptions
@@ -27,7 +27,7 @@ from controller.errors import MediaProblem
 from controller.intake import __main__ as intake
 from controller.intake import cutter, source
 from controller.intake.ffmpeg import probe
-from tests import fakes, river, speech
+from tests import fakes, pipeline, speech
 
 pytestmark = pytest.mark.process
 
@@ -72,7 +72,7 @@ class Order:
             capture_output=True,
             text=True,
             check=False,
-            timeout=river.PATIENCE_S,
+            timeout=pipeline.PATIENCE_S,
         )
 
     def plan(self) -> Plan:
@@ -92,7 +92,7 @@ class Order:
 
 
 def order(store: FileStore, file: Path, plan: PlanOptions = CUT, *, track: int | None = None) -> Order:
-    ticket = make_ticket(
+    run_request = make_run_request(
         source.inspect(file),
         Output(base="file:///out/talk", formats=("txt",)),
         plan=plan,
@@ -101,10 +101,10 @@ def order(store: FileStore, file: Path, plan: PlanOptions = CUT, *, track: int |
         on_chunk_failure="fail",
         keep_chunks=False,
     )
-    keys = RunKeys(ticket.record.run)
-    store.put(keys.record, ticket.record.encode())
-    store.put(keys.request, ticket.request.encode())
-    return Order(store=store, keys=keys, digest=sha256_hex(ticket.request.encode()))
+    keys = RunKeys(run_request.record.run)
+    store.put(keys.record, run_request.record.encode())
+    store.put(keys.request, run_request.request.encode())
+    return Order(store=store, keys=keys, digest=sha256_hex(run_request.request.encode()))
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +351,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
             [sys.executable, "-P", "-c", PEAK, str(ordered.store.root), ordered.keys.request, ordered.digest],
             capture_output=True,
             check=True,
-            timeout=river.PATIENCE_S,
+            timeout=pipeline.PATIENCE_S,
         ).stdout
         # Kilobytes, but for macOS.
         peaks.append(int(told) // (1024 if sys.platform == "darwin" else 1))

@@ -165,16 +165,16 @@ def test_memory_is_a_window_and_audio_is_asked_for_before_it_is_forgotten(
 ) -> None:
     planner = Planner(options, duration_ms=None, direct=direct)
     window = 2 * min(options.window_ms, options.chunk_ms // 4) + options.pad_ms
-    settled, needed = 0, 0
+    decided, needed = 0, 0
     for at in range(0, len(levels), block):
         for span in planner.feed(levels[at : at + block]):
-            assert span.end_ms >= settled
+            assert span.end_ms >= decided
             padding = span.audio_end_ms - span.end_ms
             assert span.end_ms - padding >= needed
         assert len(planner._kept) * HOP_MS <= window + block * HOP_MS
-        assert planner.settled_ms >= settled
+        assert planner.decided_ms >= decided
         assert planner.needed_from_ms >= needed
-        settled, needed = planner.settled_ms, planner.needed_from_ms
+        decided, needed = planner.decided_ms, planner.needed_from_ms
 
 
 # ---------------------------------------------------------------- how many

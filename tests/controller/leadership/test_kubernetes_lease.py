@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from controller.errors import ClusterUnavailable
+from controller.leadership import clock as lease_clock
 from controller.leadership import kubernetes_lease
-from controller.leadership.kubernetes_lease import Leases
+from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.runners.kubernetes.labels import lease_name
 from tests import fakes
 from tests.kube.server import FakeApi, Server
 from tests.kube.wire import Request
+from tests.leading import leads
 
 RUN = fakes.RUN
 
@@ -23,12 +25,12 @@ def server() -> Server:
 
 
 @pytest.fixture
-def leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leases]:
+def leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesLeases]:
     """It leads the run."""
     monkeypatch.setattr(socket, "gethostname", lambda: "here")
     monkeypatch.setattr(kubernetes_lease, "RENEW_S", 0.01)
-    leases = Leases(FakeApi(server))
-    assert leases.lead(RUN)
+    leases = KubernetesLeases(FakeApi(server))
+    assert leads(leases, RUN)
     yield leases
     server.before = lambda request: None
     leases.close()
@@ -51,7 +53,9 @@ class Failing:
         self.renewed.set()
 
 
-def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(server: Server, leases: Leases) -> None:
+def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(
+    server: Server, leases: KubernetesLeases
+) -> None:
     server.before = failing = Failing(3)
     assert failing.renewed.wait(5), "it is renewed all the same"
     with pytest.raises(ClusterUnavailable, match="could not be renewed: ValueError: what is this") as raised:
@@ -62,43 +66,45 @@ def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(serv
     server.before = failing = Failing(1)
     assert failing.renewed.wait(5)
     assert leases.owner(RUN).name == lease_name(RUN), "the same error is no news"
-    assert leases.lead(RUN)
+    assert leads(leases, RUN)
 
 
 def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
-    server: Server, leases: Leases, monkeypatch: pytest.MonkeyPatch
+    server: Server, leases: KubernetesLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.before = failing = Failing(1 << 30)
     assert failing.failed.wait(5)
-    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
-    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
+    late_s = lease_clock.now_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(lease_clock, "now_s", lambda: late_s)
     for _ in range(2):
         with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
             leases.owner(RUN)
 
 
-def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, leases: Leases) -> None:
-    other = Leases(FakeApi(server))
-    assert not other.lead(RUN)
+def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, leases: KubernetesLeases) -> None:
+    other = KubernetesLeases(FakeApi(server))
+    assert not leads(other, RUN)
     assert len(other._seen) == 1
     other.release(RUN, ended=True)
     assert len(other._seen) == 0
     assert server.objects("leases"), "it is another one's"
-    assert not other.lead(RUN)
+    assert not leads(other, RUN)
     leases.release(RUN, ended=False)
-    assert other.lead(RUN)
+    assert leads(other, RUN)
     assert len(other._seen) == 0
     other.close()
 
 
-def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(server: Server, leases: Leases) -> None:
-    other = Leases(FakeApi(server))
-    assert not other.lead(RUN)
+def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(
+    server: Server, leases: KubernetesLeases
+) -> None:
+    other = KubernetesLeases(FakeApi(server))
+    assert not leads(other, RUN)
     leases.release(RUN, ended=True)
-    assert other.lead(RUN)
-    assert other.gone(RUN)
+    assert leads(other, RUN)
+    assert other.cancelled(RUN)
     assert server.objects("leases") == [], "a new one would be a new life for a run that somebody has ended"
     other.release(RUN, ended=True)
-    assert other.lead(RUN)
-    assert not other.gone(RUN)
+    assert leads(other, RUN)
+    assert not other.cancelled(RUN)
     other.close()

@@ -9,12 +9,12 @@ import pytest
 from chunk_job.errors import ExitCode
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller.domain.documents import Request, RunRecord
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress, progress
 from controller.errors import EnvironmentProblem
-from controller.orchestrator import reconciler
-from controller.orchestrator.loop import drive
+from controller.orchestrator import delivery
+from controller.orchestrator.loop import run_loop
 from controller.runs import outputs
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
@@ -25,20 +25,20 @@ OTHER = "f" * 16
 class Later:
     """Requests that become known one after the other: the next one when the loop has waited for it, or after ticks."""
 
-    def __init__(self, *tickets: Ticket, known_at_once: int = 0) -> None:
-        self._tickets = list(tickets)
+    def __init__(self, *run_requests: RunRequest, known_at_once: int = 0) -> None:
+        self._tickets = list(run_requests)
         self._known = known_at_once
         self.waited = 0
-        self.taken: dict[str, Ticket] = {}
+        self.taken: dict[str, RunRequest] = {}
 
     def know_one_more(self) -> None:
         self._known += 1
 
-    def take(self, most: int) -> Sequence[Ticket]:
+    def take(self, most: int) -> Sequence[RunRequest]:
         count = min(most, self._known, len(self._tickets))
         taken, self._tickets = self._tickets[:count], self._tickets[count:]
         self._known -= count
-        self.taken |= {ticket.record.run: ticket for ticket in taken}
+        self.taken |= {run_request.record.run: run_request for run_request in taken}
         return taken
 
     def wait(self, seconds: float) -> None:
@@ -47,8 +47,8 @@ class Later:
 
     def unknown(self) -> Sequence[Progress]:
         return [
-            progress(None, name=ticket.record.name, run="", size_bytes=1, seen="waiting", floor=0.0)
-            for ticket in self._tickets
+            progress(None, name=run_request.record.name, run="", size_bytes=1, seen="waiting", floor=0.0)
+            for run_request in self._tickets
         ]
 
     @property
@@ -82,17 +82,17 @@ class Scene:
         self.folder = folder
         self.runner = FakeRunner(self.store, self.clock, script)
 
-    def ticket(self, run: str, name: str) -> Ticket:
+    def run_request(self, run: str, name: str) -> RunRequest:
         record: RunRecord = fakes.record(run, name=f"{name}.mp4")
-        return Ticket(record=record, request=fakes.request(record, self.folder / "out" / name))
+        return RunRequest(record=record, request=fakes.request(record, self.folder / "out" / name))
 
-    def drive(self, requests: Later, policy: RetryPolicy | None = None) -> list[Settled]:
-        return drive(
+    def run_loop(self, requests: Later, policy: RetryPolicy | None = None) -> list[RunOutcome]:
+        return run_loop(
             requests,
             store=self.store,
             runner=self.runner,
             policy=policy or RetryPolicy(backoff_ms=0),
-            window=2,
+            max_parallel=2,
             reporter=self.reporter,
             clock=self.clock,
         )
@@ -104,16 +104,16 @@ def scene(tmp_path: Path) -> Scene:
 
 
 def test_the_first_run_ends_while_nobody_knows_the_second(scene: Scene) -> None:
-    requests = Later(scene.ticket(fakes.RUN, "talk"), scene.ticket(OTHER, "film"), known_at_once=1)
-    settled = scene.drive(requests)
-    assert [(item.run, item.verdict) for item in settled] == [(fakes.RUN, "complete"), (OTHER, "complete")]
+    requests = Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(OTHER, "film"), known_at_once=1)
+    ended = scene.run_loop(requests)
+    assert [(item.run, item.verdict) for item in ended] == [(fakes.RUN, "complete"), (OTHER, "complete")]
     assert requests.waited == 1, "only when there was nothing else to do"
     first = scene.store.when(f"put runs/{fakes.RUN}/_SUCCESS")
     assert first < scene.store.when(f"put runs/{OTHER}/run.json")
 
 
 def test_progress_counts_those_that_are_not_known(scene: Scene) -> None:
-    scene.drive(Later(scene.ticket(fakes.RUN, "talk"), scene.ticket(OTHER, "film"), known_at_once=1))
+    scene.run_loop(Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(OTHER, "film"), known_at_once=1))
     assert {len(shown) for shown in scene.reporter.shown} == {2}
     assert [one.name for one in scene.reporter.shown[0]] == ["talk.mp4", "film.mp4"]
 
@@ -121,21 +121,25 @@ def test_progress_counts_those_that_are_not_known(scene: Scene) -> None:
 @pytest.mark.parametrize("known", ["at once", "while it works", "when it has ended"])
 def test_equal_content_is_one_run_that_is_written_for_each(scene: Scene, known: str) -> None:
     requests = Later(
-        scene.ticket(fakes.RUN, "talk"), scene.ticket(fakes.RUN, "copy"), known_at_once=2 if known == "at once" else 1
+        scene.run_request(fakes.RUN, "talk"),
+        scene.run_request(fakes.RUN, "copy"),
+        known_at_once=2 if known == "at once" else 1,
     )
     if known == "while it works":
         scene.runner.on_wait = lambda ticks: requests.know_one_more() if ticks == 1 else None
-    (settled,) = scene.drive(requests)
-    assert settled.verdict == "complete"
-    assert {Path(file).name for file in settled.files} == {"talk.txt", "talk.json", "copy.txt", "copy.json"}
+    (ended,) = scene.run_loop(requests)
+    assert ended.verdict == "complete"
+    assert {Path(file).name for file in ended.files} == {"talk.txt", "talk.json", "copy.txt", "copy.json"}
     assert (scene.folder / "out" / "copy.json").read_bytes() == (scene.folder / "out" / "talk.json").read_bytes()
     assert [(job.span, job.attempt) for job in scene.runner.submitted] == [(None, 1), (0, 1), (1, 1), (2, 1)]
 
 
 def test_equal_content_of_a_run_that_has_failed_fails_alike_and_is_not_tried_again(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, scripted({(None, 1): fakes.Deed(status=ExitCode.BAD_INPUT)}))
-    (settled,) = scene.drive(Later(scene.ticket(fakes.RUN, "talk"), scene.ticket(fakes.RUN, "copy"), known_at_once=1))
-    assert settled.verdict == "failed"
+    scene = Scene(tmp_path, scripted({(None, 1): fakes.JobBehaviour(status=ExitCode.BAD_INPUT)}))
+    (ended,) = scene.run_loop(
+        Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy"), known_at_once=1)
+    )
+    assert ended.verdict == "failed"
     assert len(scene.runner.submitted) == 1
 
 
@@ -146,19 +150,23 @@ def test_outputs_that_are_asked_for_later_and_cannot_be_written_are_told(
 
     def refuse(request: Request, transcript: Any) -> Any:
         if any("copy" in output.base for output in request.outputs):
-            raise EnvironmentProblem("out/copy.txt: no room", "free space")
+            raise EnvironmentProblem("out/copy.txt: no free_slots", "free space")
         return write(request, transcript)
 
-    monkeypatch.setattr(reconciler, "write_outputs", refuse)
-    (settled,) = scene.drive(Later(scene.ticket(fakes.RUN, "talk"), scene.ticket(fakes.RUN, "copy"), known_at_once=1))
-    assert (settled.verdict, settled.summary, settled.environment) == ("failed", "out/copy.txt: no room", True)
+    monkeypatch.setattr(delivery, "write_outputs", refuse)
+    (ended,) = scene.run_loop(
+        Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy"), known_at_once=1)
+    )
+    assert (ended.verdict, ended.summary, ended.environment) == ("failed", "out/copy.txt: no free_slots", True)
     assert (scene.folder / "out" / "talk.json").exists()
 
 
 def test_a_store_that_never_answers_ends_the_command_also_where_no_run_was_known_at_first(scene: Scene) -> None:
     scene.store.away = True
     with pytest.raises(EnvironmentProblem):
-        scene.drive(Later(scene.ticket(fakes.RUN, "talk")), RetryPolicy(backoff_ms=0, store_patience_ms=600_000))
+        scene.run_loop(
+            Later(scene.run_request(fakes.RUN, "talk")), RetryPolicy(backoff_ms=0, store_patience_ms=600_000)
+        )
     assert scene.runner.waits == 0, "at once: the patience is for a store that answered before"
 
 
@@ -168,9 +176,13 @@ def test_what_is_not_known_when_the_store_goes_for_good_is_told_to_have_failed(s
             super().wait(seconds)
             scene.store.away = True
 
-    tickets = [scene.ticket(fakes.RUN, "talk"), scene.ticket(OTHER, "film"), scene.ticket("e" * 16, "third")]
-    settled = scene.drive(Leaving(*tickets, known_at_once=1))
-    assert [(item.name, item.verdict, item.environment) for item in settled] == [
+    run_requests = [
+        scene.run_request(fakes.RUN, "talk"),
+        scene.run_request(OTHER, "film"),
+        scene.run_request("e" * 16, "third"),
+    ]
+    ended = scene.run_loop(Leaving(*run_requests, known_at_once=1))
+    assert [(item.name, item.verdict, item.environment) for item in ended] == [
         ("talk.mp4", "complete", False),
         ("film.mp4", "failed", True),
         ("third.mp4", "failed", True),

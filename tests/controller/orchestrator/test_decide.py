@@ -15,7 +15,7 @@ from chunk_job.contract import Language, TranscribeOptions
 from controller.domain import failures
 from controller.domain.actions import Action, Delete, Finish, PinLanguage, Submit
 from controller.domain.budgets import BUDGETS, ENVIRONMENT
-from controller.domain.degradation import degrade, rungs
+from controller.domain.degradation import apply_degradation, degradation_levels
 from controller.domain.documents import Evidence
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import JobView, Phase
@@ -97,8 +97,8 @@ def note(span: int, speech_ms: int, language: str = "pt") -> Language:
     return Language(language=language, probability=0.5, speech_ms=speech_ms, span=span)
 
 
-def act(of: RunState, *, policy: RetryPolicy = POLICY, room: int = 8, intake_room: int = 1) -> list[Action]:
-    return decide(of, now_ms=NOW, policy=policy, room=room, intake_room=intake_room)
+def act(of: RunState, *, policy: RetryPolicy = POLICY, free_slots: int = 8, free_intake_slots: int = 1) -> list[Action]:
+    return decide(of, now_ms=NOW, policy=policy, free_slots=free_slots, free_intake_slots=free_intake_slots)
 
 
 def submitted(actions: Sequence[Action]) -> list[int | None]:
@@ -258,10 +258,12 @@ def test_the_intakes_failures_do_not_trip_the_breaker() -> None:
 # ---------------------------------------------------------------- degraded options
 
 
-@pytest.mark.parametrize("ooms,others,rung", [(0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 1), (2, 0, 2)])
-def test_each_full_gpu_is_one_step_down(ooms: int, others: int, rung: int) -> None:
+@pytest.mark.parametrize("ooms,others,level", [(0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 1), (2, 0, 2)])
+def test_each_full_gpu_is_one_level_more(ooms: int, others: int, level: int) -> None:
     evidence = failed(0, FailureClass.CUDA_OOM, times=ooms) + failed(0, FailureClass.NATIVE_CRASH, times=others)
-    assert act(span_0_and_others_done(*evidence)) == [Submit(span=0, attempt=1 + ooms + others, rung=rung)]
+    assert act(span_0_and_others_done(*evidence)) == [
+        Submit(span=0, attempt=1 + ooms + others, degradation_level=level)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ def test_first_without_batches_then_with_8_bit_weights(
     batch_size: int, compute_type: str, stairs: list[tuple[int, str]]
 ) -> None:
     options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type, beam_size=7)
-    steps = [degrade(options, rung) for rung in range(len(stairs))]
+    steps = [apply_degradation(options, level) for level in range(len(stairs))]
     assert [(step.batch_size, step.compute_type) for step in steps] == stairs
     assert all(step.beam_size == 7 for step in steps)
 
@@ -288,9 +290,9 @@ def test_first_without_batches_then_with_8_bit_weights(
 )
 def test_there_are_as_many_steps_down_as_change_something(batch_size: int, compute_type: str, steps: int) -> None:
     options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type)
-    assert rungs(options) == steps
-    assert degrade(options, steps - 1) != degrade(options, steps) or steps == 0
-    assert degrade(options, steps) == degrade(options, steps + 1)
+    assert degradation_levels(options) == steps
+    assert apply_degradation(options, steps - 1) != apply_degradation(options, steps) or steps == 0
+    assert apply_degradation(options, steps) == apply_degradation(options, steps + 1)
 
 
 # ---------------------------------------------------------------- nodes
@@ -344,7 +346,7 @@ def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
     times: int, steps: int, avoided: tuple[str, ...]
 ) -> None:
     evidence = failed(0, FailureClass.CUDA_OOM, times=times, node="full")
-    of = state(evidence=evidence, used_attempts={0: times}, rungs=steps)
+    of = state(evidence=evidence, used_attempts={0: times}, degradation_levels=steps)
     [submit] = [
         action
         for action in act(of, policy=RetryPolicy(max_attempts=9))
@@ -359,23 +361,23 @@ def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
 def test_of_an_open_language_one_span_at_a_time_decides() -> None:
     assert submitted(act(state(language_open=True))) == [0]
     assert act(state(language_open=True, jobs=(job(0),))) == []
-    assert act(state(language_open=True, jobs=(job(0),), notes={0: note(0, 500)})) == [], "it still lives"
+    assert act(state(language_open=True, jobs=(job(0),), language_candidates={0: note(0, 500)})) == [], "it still lives"
     assert submitted(act(state(language_open=False, jobs=(job(0),)))) == [1, 2]
 
 
 def test_a_span_with_too_little_speech_passes_the_decision_on() -> None:
     heard = {0: note(0, 500)}
     left = job(0, "ended", diagnosis=Diagnosis(failure=FailureClass.NO_RESULT, summary="left nothing"))
-    assert act(state(language_open=True, notes=heard, jobs=(left,))) == [
+    assert act(state(language_open=True, language_candidates=heard, jobs=(left,))) == [
         Delete(view=left, failure=None),
         Submit(span=1, attempt=1),
     ]
-    assert submitted(act(state(language_open=True, notes=heard))) == [1]
+    assert submitted(act(state(language_open=True, language_candidates=heard))) == [1]
 
 
 def test_a_note_excuses_no_crash() -> None:
     crashed = job(0, "ended")
-    assert act(state(language_open=True, notes={0: note(0, 500)}, jobs=(crashed,)))[0] == Delete(
+    assert act(state(language_open=True, language_candidates={0: note(0, 500)}, jobs=(crashed,)))[0] == Delete(
         view=crashed, failure=crashed.diagnosis
     )
 
@@ -387,19 +389,19 @@ def test_leaving_without_a_note_is_a_failure() -> None:
 
 def test_when_nobody_had_enough_speech_the_best_note_is_pinned() -> None:
     notes = {0: note(0, 500), 1: note(1, 900, "en"), 2: note(2, 900, "fr")}
-    assert act(state(language_open=True, notes=notes)) == [PinLanguage(language=notes[1])]
+    assert act(state(language_open=True, language_candidates=notes)) == [PinLanguage(language=notes[1])]
 
 
 def test_no_note_is_pinned_while_more_may_be_cut() -> None:
     notes = {span: note(span, 500) for span in range(3)}
-    assert submitted(act(state(language_open=True, planned=False, notes=notes))) == [None]
+    assert submitted(act(state(language_open=True, planned=False, language_candidates=notes))) == [None]
 
 
 def test_a_lost_span_decides_no_language() -> None:
     lost = failed(0, FailureClass.BAD_INPUT)
     assert submitted(act(state(language_open=True, evidence=lost, gaps_allowed=True))) == [1]
     notes = {1: note(1, 500), 2: note(2, 100)}
-    actions = act(state(language_open=True, evidence=lost, gaps_allowed=True, notes=notes))
+    actions = act(state(language_open=True, evidence=lost, gaps_allowed=True, language_candidates=notes))
     assert actions == [PinLanguage(language=notes[1])]
 
 
@@ -418,8 +420,8 @@ def test_a_chunk_that_crashed_without_a_result_leaves_evidence() -> None:
 
 def test_an_intake_that_crashed_after_its_plan_costs_nothing() -> None:
     crashed = job(None, "ended")
-    assert act(state(jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=None)]
-    assert act(state(planned=False, jobs=(crashed,)), room=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
+    assert act(state(jobs=(crashed,)), free_slots=0) == [Delete(view=crashed, failure=None)]
+    assert act(state(planned=False, jobs=(crashed,)), free_slots=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
 
 
 def test_a_span_whose_job_is_being_deleted_waits_one_look() -> None:
@@ -438,8 +440,8 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     late = job(span, age_ms=limit_ms + 1)
     queued = job(span, "queued", age_ms=10 * limit_ms)
     for fine in (in_time, queued):
-        assert act(state(planned=planned, answered=answered, jobs=(fine,)), room=0) == []
-    assert act(state(planned=planned, answered=answered, jobs=(late,)), room=0) == [
+        assert act(state(planned=planned, answered=answered, jobs=(fine,)), free_slots=0) == []
+    assert act(state(planned=planned, answered=answered, jobs=(late,)), free_slots=0) == [
         Delete(view=late, failure=failures.deadline(limit_ms // 1000))
     ]
 
@@ -483,14 +485,14 @@ def test_an_attempt_whose_node_was_lost_leaves_a_trace_although_another_one_has_
 # ---------------------------------------------------------------- windows and numbers
 
 
-@pytest.mark.parametrize("room,expected", [(-3, []), (0, []), (1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
-def test_no_more_jobs_than_there_is_room(room: int, expected: list[int]) -> None:
-    assert submitted(act(state(), room=room)) == expected
+@pytest.mark.parametrize("free_slots,expected", [(-3, []), (0, []), (1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
+def test_no_more_jobs_than_there_is_room(free_slots: int, expected: list[int]) -> None:
+    assert submitted(act(state(), free_slots=free_slots)) == expected
 
 
-@pytest.mark.parametrize("intake_room,expected", [(-1, []), (0, []), (1, [None])])
-def test_no_more_intakes_than_there_is_room(intake_room: int, expected: list[None]) -> None:
-    assert submitted(act(state(planned=False, tasks={}), intake_room=intake_room)) == expected
+@pytest.mark.parametrize("free_intake_slots,expected", [(-1, []), (0, []), (1, [None])])
+def test_no_more_intakes_than_there_is_room(free_intake_slots: int, expected: list[None]) -> None:
+    assert submitted(act(state(planned=False, tasks={}), free_intake_slots=free_intake_slots)) == expected
 
 
 def test_chunks_start_while_the_rest_is_being_cut() -> None:
@@ -502,7 +504,7 @@ def test_chunks_start_while_the_rest_is_being_cut() -> None:
 def test_an_attempts_number_is_never_used_again(
     used: Mapping[int | None, int], live: tuple[JobView, ...], attempt: int
 ) -> None:
-    assert act(state(used_attempts=used), room=1) == [Submit(span=0, attempt=attempt)]
+    assert act(state(used_attempts=used), free_slots=1) == [Submit(span=0, attempt=attempt)]
 
 
 def test_the_intake_is_tried_again_with_a_number_of_its_own() -> None:
@@ -696,20 +698,22 @@ def pictures(draw: st.DrawFn) -> RunState:
         used_attempts=dict.fromkeys([None, *spans], 4),
         jobs=jobs,
         language_open=draw(st.booleans()),
-        notes={span: note(span, 100 * span) for span in spans if draw(st.booleans())},
+        language_candidates={span: note(span, 100 * span) for span in spans if draw(st.booleans())},
         gaps_allowed=draw(st.booleans()),
         cancelled=draw(st.integers(0, 9)) == 0,
     )
 
 
 @settings(max_examples=300)
-@given(picture=pictures(), room=st.integers(-1, 4), intake_room=st.integers(-1, 2))
-def test_nothing_is_submitted_that_is_answered_busy_or_lost(picture: RunState, room: int, intake_room: int) -> None:
-    actions = act(picture, room=room, intake_room=intake_room)
+@given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
+def test_nothing_is_submitted_that_is_answered_busy_or_lost(
+    picture: RunState, free_slots: int, free_intake_slots: int
+) -> None:
+    actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
     chunks = [span for span in submitted(actions) if span is not None]
-    assert len(chunks) <= max(0, room)
+    assert len(chunks) <= max(0, free_slots)
     assert len(chunks) == len(set(chunks))
-    assert len(submitted(actions)) - len(chunks) <= max(0, min(1, intake_room))
+    assert len(submitted(actions)) - len(chunks) <= max(0, min(1, free_intake_slots))
     for span in chunks:
         own = [BUDGETS[FailureClass(item.failure)] for item in picture.failures_of(span)]
         assert span in picture.tasks
@@ -721,12 +725,12 @@ def test_nothing_is_submitted_that_is_answered_busy_or_lost(picture: RunState, r
 
 
 @settings(max_examples=300)
-@given(picture=pictures(), room=st.integers(-1, 4), intake_room=st.integers(-1, 2))
+@given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
 def test_an_end_stands_alone_and_the_same_picture_gives_the_same_actions(
-    picture: RunState, room: int, intake_room: int
+    picture: RunState, free_slots: int, free_intake_slots: int
 ) -> None:
-    actions = act(picture, room=room, intake_room=intake_room)
-    assert actions == act(picture, room=room, intake_room=intake_room)
+    actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
+    assert actions == act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
     if end_of(actions):
         assert len(actions) == 1
         assert not picture.jobs
@@ -751,7 +755,7 @@ class Simulation:
         self.evidence: list[Evidence] = []
         self.used: dict[int | None, int] = {}
         self.jobs: list[JobView] = []
-        self.notes: dict[int, Language] = {}
+        self.candidates: dict[int, Language] = {}
 
     def picture(self) -> RunState:
         return RunState(
@@ -763,7 +767,7 @@ class Simulation:
             used_attempts=dict(self.used),
             jobs=tuple(self.jobs),
             language_open=self.language_open,
-            notes=dict(self.notes),
+            language_candidates=dict(self.candidates),
             gaps_allowed=self.gaps_allowed,
         )
 
@@ -771,8 +775,10 @@ class Simulation:
         names: set[str] = set()
         for _ in range(5000):
             self.work()
-            room = 2 - sum(1 for view in self.jobs if view.span is not None)
-            for action in decide(self.picture(), now_ms=self.now_ms, policy=POLICY, room=room, intake_room=1):
+            free_slots = 2 - sum(1 for view in self.jobs if view.span is not None)
+            for action in decide(
+                self.picture(), now_ms=self.now_ms, policy=POLICY, free_slots=free_slots, free_intake_slots=1
+            ):
                 match action:
                     case Submit():
                         started = job(action.span, attempt=action.attempt)
@@ -801,7 +807,7 @@ class Simulation:
         if view.span is None:
             self.tasks, self.planned = dict.fromkeys(range(self.spans), 10_000), True
         elif self.language_open and self.chance.random() < 0.5:
-            self.notes[view.span] = note(view.span, 100)
+            self.candidates[view.span] = note(view.span, 100)
         else:
             self.language_open = False
             self.answered.add(view.span)

@@ -14,21 +14,21 @@ import pytest
 from chunk_job.contract import ChunkTask, Language
 from chunk_job.errors import ExitCode
 from chunk_job.store.base import StoredObject, StoreUnavailable
-from controller.domain.documents import Evidence, Final, Lead, Outcome, Report, Request, Round, RunRecord, Status
-from controller.domain.interfaces import Settled, Ticket
+from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Report, Request, Round, RunRecord, Status
+from controller.domain.interfaces import LeaseState, RunOutcome, RunRequest
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
-from controller.leadership.store_lease import StoreLead
+from controller.leadership.store_lease import StoreLease
+from controller.orchestrator import delivery
 from controller.orchestrator import loop as run_module
-from controller.orchestrator import reconciler
 from controller.orchestrator.command_runs import KnownRequests
-from controller.orchestrator.loop import drive
+from controller.orchestrator.loop import run_loop
 from controller.runs import outputs
 from controller.runs.transcript_files import TranscriptFiles
 from tests import fakes
-from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
+from tests.fakes import FakeClock, FakeLeadership, FakeRunner, JournalStore, Recorder, Script, scripted
 
 RUN = fakes.RUN
 KEYS = RunKeys(RUN)
@@ -36,7 +36,7 @@ OTHER = "f" * 16
 POLICY = RetryPolicy(backoff_ms=0)
 
 
-class House:
+class Scene:
     """A store, and what every command brings: a runner, a reporter, a clock that goes on."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,24 +49,24 @@ class House:
 
     def command(
         self,
-        *tickets: Ticket,
+        *run_requests: RunRequest,
         script: Script | None = None,
-        window: int = 2,
+        max_parallel: int = 2,
         policy: RetryPolicy = POLICY,
         meanwhile: Callable[[int], None] = lambda _: None,
         led_by_others: frozenset[str] = frozenset(),
-    ) -> list[Settled]:
+    ) -> list[RunOutcome]:
         """One command, from its start to its end; *meanwhile* is told how many ticks there were."""
         self.reporter = Recorder()
         self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         self.runner.led_by_others |= led_by_others
         self.clock.asked_to_stop = None
-        return drive(
-            KnownRequests(tickets or [ticket()]),
+        return run_loop(
+            KnownRequests(run_requests or [run_request()]),
             store=self.store,
             runner=self.runner,
             policy=policy,
-            window=window,
+            max_parallel=max_parallel,
             reporter=self.reporter,
             clock=self.clock,
         )
@@ -98,42 +98,42 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
-def ticket(record: RunRecord | None = None, *outputs: Path, **wishes: str | bool) -> Ticket:
+def run_request(record: RunRecord | None = None, *outputs: Path, **wishes: str | bool) -> RunRequest:
     record = record or fakes.record()
-    return Ticket(record=record, request=fakes.request(record, *outputs, **wishes))  # type: ignore[arg-type]
+    return RunRequest(record=record, request=fakes.request(record, *outputs, **wishes))  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------- to the end
 
 
-def test_a_run_is_cut_transcribed_merged_and_written(house: House) -> None:
-    base = house.folder / "out" / "talk"
-    [settled] = house.command(ticket(None, base))
-    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
-    assert (settled.verdict, settled.summary, settled.environment) == ("complete", "transcribed", False)
-    assert settled.files == (f"{base}.txt", f"{base}.json")
-    assert (house.folder / "out" / "talk.txt").read_text() == "w0a w0b\nw1a w1b\nw2a w2b\n"
-    assert (house.folder / "out" / "talk.json").read_bytes() == house.transcript()
-    assert house.marker() == "complete"
-    assert sorted(entry.name for entry in (house.folder / "out").iterdir()) == ["talk.json", "talk.txt"]
+def test_a_run_is_cut_transcribed_merged_and_written(scene: Scene) -> None:
+    base = scene.folder / "out" / "talk"
+    [ended] = scene.command(run_request(None, base))
+    assert scene.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
+    assert (ended.verdict, ended.summary, ended.environment) == ("complete", "transcribed", False)
+    assert ended.files == (f"{base}.txt", f"{base}.json")
+    assert (scene.folder / "out" / "talk.txt").read_text() == "w0a w0b\nw1a w1b\nw2a w2b\n"
+    assert (scene.folder / "out" / "talk.json").read_bytes() == scene.transcript()
+    assert scene.marker() == "complete"
+    assert sorted(entry.name for entry in (scene.folder / "out").iterdir()) == ["talk.json", "talk.txt"]
 
 
-def test_the_runs_last_object_comes_after_all_others_and_after_the_files(house: House) -> None:
-    house.command()
-    placed = house.store.when(f"put {KEYS.marker('complete')}")
-    later = [entry for entry in house.store.journal[placed + 1 :] if entry.startswith("put ")]
+def test_the_runs_last_object_comes_after_all_others_and_after_the_files(scene: Scene) -> None:
+    scene.command()
+    placed = scene.store.when(f"put {KEYS.marker('complete')}")
+    later = [entry for entry in scene.store.journal[placed + 1 :] if entry.startswith("put ")]
     assert later == [f"put {KEYS.status}"]  # for people, and nothing decides by it
     for key in (KEYS.plan, KEYS.final, KEYS.report, *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))):
-        assert house.store.when(f"put {key}") < placed
+        assert scene.store.when(f"put {key}") < placed
 
 
-def test_final_says_which_result_won_and_what_came_out(house: House) -> None:
-    house.command(script=scripted({(1, 1): fakes.CRASH}))
-    final = Final.decode(house.store.get(KEYS.final))
+def test_final_says_which_result_won_and_what_came_out(scene: Scene) -> None:
+    scene.command(script=scripted({(1, 1): fakes.CRASH}))
+    final = Final.decode(scene.store.get(KEYS.final))
     assert [(winner.span, winner.key.split("/")[-1]) for winner in final.winners] == [
         (0, "a1-u.json"),
         (1, "a2-u.json"),
@@ -143,75 +143,75 @@ def test_final_says_which_result_won_and_what_came_out(house: House) -> None:
     assert (final.verdict, final.lost) == ("complete", ())
 
 
-def test_the_report_counts_what_it_took(house: House) -> None:
-    house.command(script=scripted({(1, 1): fakes.CRASH}))
-    report = Report.decode(house.store.get(KEYS.report))
+def test_the_report_counts_what_it_took(scene: Scene) -> None:
+    scene.command(script=scripted({(1, 1): fakes.CRASH}))
+    report = Report.decode(scene.store.get(KEYS.report))
     assert [(span.attempts, span.failures) for span in report.spans] == [(1, ()), (2, ("NATIVE_CRASH",)), (1, ())]
     assert (report.audio_s, report.speech_s, report.compute_s) == (30.0, 15.0, 3.63)
     assert report.realtime_factor == round(30 / 3.63, 2)
     assert 0.5 < report.elapsed_s < 5
 
 
-def test_the_percentage_only_grows_and_ends_at_a_hundred(house: House) -> None:
-    house.command(script=scripted({(1, 1): fakes.CRASH}))
-    seen = [runs[0].percent for runs in house.reporter.shown]
+def test_the_percentage_only_grows_and_ends_at_a_hundred(scene: Scene) -> None:
+    scene.command(script=scripted({(1, 1): fakes.CRASH}))
+    seen = [runs[0].percent for runs in scene.reporter.shown]
     assert all(before <= after for before, after in itertools.pairwise(seen))
     assert (seen[0], seen[-1]) == (5.0, 100.0)
-    assert [runs[0].state for runs in house.reporter.shown][-1] == "complete"
-    assert house.status().state == "complete"
-    assert house.status().percent == 100.0
+    assert [runs[0].state for runs in scene.reporter.shown][-1] == "complete"
+    assert scene.status().state == "complete"
+    assert scene.status().percent == 100.0
 
 
 # ---------------------------------------------------------------- failures
 
 
-def test_a_chunk_that_crashed_is_tried_again(house: House) -> None:
-    [settled] = house.command(script=scripted({(1, 1): fakes.CRASH}))
-    assert settled.verdict == "complete"
-    assert (1, 2) in house.attempts()
-    assert house.evidence() == [(1, 1, "NATIVE_CRASH")]
-    assert house.reporter.said("chunk 1, attempt 1 failed (NATIVE_CRASH): native code crashed (SIGSEGV)")
-    assert house.reporter.said("chunk 1: attempt 2 begins")
+def test_a_chunk_that_crashed_is_tried_again(scene: Scene) -> None:
+    [ended] = scene.command(script=scripted({(1, 1): fakes.CRASH}))
+    assert ended.verdict == "complete"
+    assert (1, 2) in scene.attempts()
+    assert scene.evidence() == [(1, 1, "NATIVE_CRASH")]
+    assert scene.reporter.said("chunk 1, attempt 1 failed (NATIVE_CRASH): native code crashed (SIGSEGV)")
+    assert scene.reporter.said("chunk 1: attempt 2 begins")
 
 
-def test_a_chunk_that_crashed_after_its_commit_costs_nothing(house: House) -> None:
-    house.command(script=scripted({(1, 1): fakes.CRASH_AFTER_COMMIT}))
-    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
-    assert house.evidence() == []
-    assert not house.reporter.said("failed")
+def test_a_chunk_that_crashed_after_its_commit_costs_nothing(scene: Scene) -> None:
+    scene.command(script=scripted({(1, 1): fakes.CRASH_AFTER_COMMIT}))
+    assert scene.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
+    assert scene.evidence() == []
+    assert not scene.reporter.said("failed")
 
 
 def test_failures_on_the_way_leave_the_bytes_as_they_are(tmp_path: Path) -> None:
-    calm, wild = House(tmp_path / "calm"), House(tmp_path / "wild")
+    calm, wild = Scene(tmp_path / "calm"), Scene(tmp_path / "wild")
     calm.command()
-    deeds = {(None, 1): fakes.CRASH, (0, 1): fakes.KILLED, (1, 1): fakes.NOTHING, (2, 1): fakes.CRASH_AFTER_COMMIT}
-    wild.command(script=scripted(deeds), window=1)
+    behaviours = {(None, 1): fakes.CRASH, (0, 1): fakes.KILLED, (1, 1): fakes.NOTHING, (2, 1): fakes.CRASH_AFTER_COMMIT}
+    wild.command(script=scripted(behaviours), max_parallel=1)
     for extension in ("txt", "srt", "vtt", "tsv", "json"):
         assert calm.transcript(extension) == wild.transcript(extension)
 
 
-@pytest.mark.parametrize("deed", [fakes.FOREIGN, fakes.GARBAGE], ids=["of another task", "garbage"])
-def test_an_invalid_result_is_a_failure_and_never_chosen(house: House, deed: fakes.Deed) -> None:
-    [settled] = house.command(script=scripted({(0, 1): deed}))
-    assert settled.verdict == "complete"
-    assert house.evidence() == [(0, 1, "RESULT_INVALID")]
-    final = Final.decode(house.store.get(KEYS.final))
+@pytest.mark.parametrize("behaviour", [fakes.FOREIGN, fakes.GARBAGE], ids=["of another task", "garbage"])
+def test_an_invalid_result_is_a_failure_and_never_chosen(scene: Scene, behaviour: fakes.JobBehaviour) -> None:
+    [ended] = scene.command(script=scripted({(0, 1): behaviour}))
+    assert ended.verdict == "complete"
+    assert scene.evidence() == [(0, 1, "RESULT_INVALID")]
+    final = Final.decode(scene.store.get(KEYS.final))
     assert final.winners[0].key == f"{KEYS.results_of(0)}a2-u.json"
 
 
-def test_evidence_is_put_before_anything_of_the_job_goes(house: House) -> None:
-    house.command(script=scripted({(1, 1): fakes.CRASH}))
-    assert house.store.when(f"put {KEYS.failures}00001/a1-") < house.store.when("remove 0123 chunk 1 a1")
+def test_evidence_is_put_before_anything_of_the_job_goes(scene: Scene) -> None:
+    scene.command(script=scripted({(1, 1): fakes.CRASH}))
+    assert scene.store.when(f"put {KEYS.failures}00001/a1-") < scene.store.when("remove 0123 chunk 1 a1")
 
 
-def test_a_job_that_stands_still_is_stopped_at_its_deadline(house: House) -> None:
+def test_a_job_that_stands_still_is_stopped_at_its_deadline(scene: Scene) -> None:
     policy = RetryPolicy(backoff_ms=0, deadline_base_ms=1000, deadline_factor=0)
-    [settled] = house.command(script=scripted({(0, 1): fakes.HANG}), policy=policy)
-    assert settled.verdict == "complete"
-    assert house.evidence() == [(0, 1, "DEADLINE")]
+    [ended] = scene.command(script=scripted({(0, 1): fakes.HANG}), policy=policy)
+    assert ended.verdict == "complete"
+    assert scene.evidence() == [(0, 1, "DEADLINE")]
 
 
-def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work(house: House) -> None:
+def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work(scene: Scene) -> None:
     observe = FakeRunner.observe
 
     def silent(runner: FakeRunner) -> list[JobView]:
@@ -220,57 +220,57 @@ def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", silent)
-        [settled] = house.command(script=scripted({(1, 1): fakes.HANG}), window=1)
-    assert settled.verdict == "complete"
-    assert house.evidence() == [(1, 1, "DISRUPTED.node_lost")]
-    report = Report.decode(house.store.get(KEYS.report))
+        [ended] = scene.command(script=scripted({(1, 1): fakes.HANG}), max_parallel=1)
+    assert ended.verdict == "complete"
+    assert scene.evidence() == [(1, 1, "DISRUPTED.node_lost")]
+    report = Report.decode(scene.store.get(KEYS.report))
     assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
-    assert house.status().failures == 1
-    assert house.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
-    assert not house.reporter.said("waits for the cause"), "there is nothing for a person to do"
+    assert scene.status().failures == 1
+    assert scene.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
+    assert not scene.reporter.said("waits for the cause"), "there is nothing for a person to do"
 
 
-def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(house: House) -> None:
-    [settled] = house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
-    assert settled.verdict == "failed"
-    assert settled.summary.startswith("chunk 2 failed 3 times, last NO_RESULT: ")
-    assert (settled.files, house.marker()) == ((), "failed")
-    assert house.store.stat(KEYS.final) is None
-    assert Outcome.decode(house.store.get(KEYS.marker("failed"))).summary == settled.summary
-    assert len(list(house.store.list(KEYS.results))) == 2
+def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(scene: Scene) -> None:
+    [ended] = scene.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
+    assert ended.verdict == "failed"
+    assert ended.summary.startswith("chunk 2 failed 3 times, last NO_RESULT: ")
+    assert (ended.files, scene.marker()) == ((), "failed")
+    assert scene.store.stat(KEYS.final) is None
+    assert Outcome.decode(scene.store.get(KEYS.marker("failed"))).summary == ended.summary
+    assert len(list(scene.store.list(KEYS.results))) == 2
 
 
-def test_where_gaps_are_allowed_the_rest_is_written(house: House) -> None:
-    base = house.folder / "talk"
-    asked = ticket(None, base, on_chunk_failure="gap")
-    [settled] = house.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
-    assert (settled.verdict, settled.summary) == ("partial", "1 chunk without a result: marked as gaps")
-    assert house.marker() == "partial"
-    assert "[no transcript from 00:00:10 to 00:00:20]" in (house.folder / "talk.txt").read_text()
-    assert json.loads(house.transcript())["gaps"] == [{"start": 10.0, "end": 20.0}]
-    assert Final.decode(house.store.get(KEYS.final)).lost == (1,)
+def test_where_gaps_are_allowed_the_rest_is_written(scene: Scene) -> None:
+    base = scene.folder / "talk"
+    asked = run_request(None, base, on_chunk_failure="gap")
+    [ended] = scene.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+    assert (ended.verdict, ended.summary) == ("partial", "1 chunk without a result: marked as gaps")
+    assert scene.marker() == "partial"
+    assert "[no transcript from 00:00:10 to 00:00:20]" in (scene.folder / "talk.txt").read_text()
+    assert json.loads(scene.transcript())["gaps"] == [{"start": 10.0, "end": 20.0}]
+    assert Final.decode(scene.store.get(KEYS.final)).lost == (1,)
 
 
-def test_a_full_gpu_is_tried_again_with_less(house: House) -> None:
+def test_a_full_gpu_is_tried_again_with_less(scene: Scene) -> None:
     record = fakes.record(batch_size=8, compute_type="float16")
     full = fakes.dies_saying(ExitCode.CUDA_OOM)
-    [settled] = house.command(ticket(record), script=scripted({(0, 1): full, (0, 2): full}))
-    assert settled.verdict == "complete"
-    tried = [job.task_key for job in house.runner.submitted if job.span == 0]
+    [ended] = scene.command(run_request(record), script=scripted({(0, 1): full, (0, 2): full}))
+    assert ended.verdict == "complete"
+    tried = [job.task_key for job in scene.runner.submitted if job.span == 0]
     assert tried == [KEYS.task(0), KEYS.task(0, 1), KEYS.task(0, 2)]
-    options = [ChunkTask.decode(house.store.get(key)).options for key in tried]
+    options = [ChunkTask.decode(scene.store.get(key)).options for key in tried]
     assert [(one.batch_size, one.compute_type) for one in options] == [(8, "float16"), (0, "float16"), (0, "int8")]
 
 
-def test_results_of_two_models_do_not_become_one_transcript(house: House) -> None:
+def test_results_of_two_models_do_not_become_one_transcript(scene: Scene) -> None:
     def swap(_: int) -> None:
-        for entry in house.store.list(KEYS.results_of(1)):
-            house.store.put(entry.key, house.store.get(entry.key).replace(b"d" * 64, b"e" * 64))
+        for entry in scene.store.list(KEYS.results_of(1)):
+            scene.store.put(entry.key, scene.store.get(entry.key).replace(b"d" * 64, b"e" * 64))
 
-    [settled] = house.command(meanwhile=swap)
-    assert settled.verdict == "failed"
-    assert "2 different models" in settled.summary
-    assert house.marker() == "failed"
+    [ended] = scene.command(meanwhile=swap)
+    assert ended.verdict == "failed"
+    assert "2 different models" in ended.summary
+    assert scene.marker() == "failed"
 
 
 # ---------------------------------------------------------------- the language
@@ -279,86 +279,90 @@ def test_results_of_two_models_do_not_become_one_transcript(house: House) -> Non
 def little_speech(speech_ms: dict[int, int]) -> Script:
     """Chunks with so much speech, too little to decide: each says what it heard, and does its work when told."""
 
-    def script(job: Job) -> fakes.Deed:
+    def script(job: Job) -> fakes.JobBehaviour:
         if job.span is None or job.span not in speech_ms:
             return fakes.DONE
-        return fakes.Deed(leaves="note", speech_ms=speech_ms.pop(job.span))
+        return fakes.JobBehaviour(leaves="note", speech_ms=speech_ms.pop(job.span))
 
     return script
 
 
-def test_the_first_chunk_with_enough_speech_decides_for_all(house: House) -> None:
-    [settled] = house.command(ticket(fakes.record(language=None)), script=little_speech({0: 800}), window=3)
-    assert settled.verdict == "complete"
-    assert [span for span, _ in house.attempts()] == [None, 0, 1, 0, 2]
-    assert Language.decode(house.store.get(KEYS.language)).span == 1
-    assert house.evidence() == []
-    decided = house.store.when(f"put {KEYS.language}")
-    assert house.store.when("submit 0123 chunk 2") > decided
+def test_the_first_chunk_with_enough_speech_decides_for_all(scene: Scene) -> None:
+    [ended] = scene.command(run_request(fakes.record(language=None)), script=little_speech({0: 800}), max_parallel=3)
+    assert ended.verdict == "complete"
+    assert [span for span, _ in scene.attempts()] == [None, 0, 1, 0, 2]
+    assert Language.decode(scene.store.get(KEYS.language)).span == 1
+    assert scene.evidence() == []
+    decided = scene.store.when(f"put {KEYS.language}")
+    assert scene.store.when("submit 0123 chunk 2") > decided
 
 
-def test_when_nobody_has_enough_speech_the_best_note_is_pinned(house: House) -> None:
+def test_when_nobody_has_enough_speech_the_best_note_is_pinned(scene: Scene) -> None:
     script = little_speech({0: 100, 1: 900, 2: 500})
-    [settled] = house.command(ticket(fakes.record(language=None)), script=script)
-    assert settled.verdict == "complete"
-    assert [span for span, _ in house.attempts()] == [None, 0, 1, 2, 0, 1, 2]
-    pinned = Language.decode(house.store.get(KEYS.language))
+    [ended] = scene.command(run_request(fakes.record(language=None)), script=script)
+    assert ended.verdict == "complete"
+    assert [span for span, _ in scene.attempts()] == [None, 0, 1, 2, 0, 1, 2]
+    pinned = Language.decode(scene.store.get(KEYS.language))
     assert (pinned.span, pinned.language, pinned.speech_ms) == (1, "pt", 900)
-    assert house.evidence() == []
+    assert scene.evidence() == []
 
 
 # ---------------------------------------------------------------- several runs
 
 
-def test_several_runs_share_one_window_and_the_first_fills_it(house: House) -> None:
-    tickets = [ticket(fakes.record(run, name=run)) for run in (RUN, OTHER)]
-    settled = house.command(*tickets, window=3)
-    assert [one.verdict for one in settled] == ["complete", "complete"]
-    assert house.runner.most_at_once == 3
-    chunks = [job.run for job in house.runner.submitted if job.span is not None]
+def test_several_runs_share_one_window_and_the_first_fills_it(scene: Scene) -> None:
+    run_requests = [run_request(fakes.record(run, name=run)) for run in (RUN, OTHER)]
+    ended = scene.command(*run_requests, max_parallel=3)
+    assert [one.verdict for one in ended] == ["complete", "complete"]
+    assert scene.runner.most_at_once == 3
+    chunks = [job.run for job in scene.runner.submitted if job.span is not None]
     assert chunks[:3] == [RUN] * 3
 
 
-@pytest.mark.parametrize("window", [1, 2, 5])
-def test_there_are_never_more_jobs_than_the_window(house: House, window: int) -> None:
-    tickets = [ticket(fakes.record(f"{number:016x}")) for number in range(4)]
-    settled = house.command(*tickets, window=window, script=scripted({(1, 1): fakes.CRASH, (0, 1): fakes.KILLED}))
-    assert [one.verdict for one in settled] == ["complete"] * 4
-    assert house.runner.most_at_once == window
+@pytest.mark.parametrize("max_parallel", [1, 2, 5])
+def test_there_are_never_more_jobs_than_the_window(scene: Scene, max_parallel: int) -> None:
+    run_requests = [run_request(fakes.record(f"{number:016x}")) for number in range(4)]
+    ended = scene.command(
+        *run_requests, max_parallel=max_parallel, script=scripted({(1, 1): fakes.CRASH, (0, 1): fakes.KILLED})
+    )
+    assert [one.verdict for one in ended] == ["complete"] * 4
+    assert scene.runner.most_at_once == max_parallel
 
 
-def test_a_list_of_files_is_not_a_list_of_locks(house: House) -> None:
+def test_a_list_of_files_is_not_a_list_of_locks(scene: Scene) -> None:
     led: list[int] = []
-    tickets = [ticket(fakes.record(f"{number:016x}")) for number in range(20)]
-    settled = house.command(*tickets, window=2, meanwhile=lambda _: led.append(len(house.runner.led)))
-    assert [one.run for one in settled] == [f"{number:016x}" for number in range(20)]
+    run_requests = [run_request(fakes.record(f"{number:016x}")) for number in range(20)]
+    ended = scene.command(*run_requests, max_parallel=2, meanwhile=lambda _: led.append(len(scene.runner.led)))
+    assert [one.run for one in ended] == [f"{number:016x}" for number in range(20)]
     assert max(led) <= 3
-    assert sorted(house.runner.released) == [one.run for one in settled]
+    assert sorted(scene.runner.released) == [one.run for one in ended]
 
 
-def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_window_is(house: House) -> None:
-    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(600)]
+def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_window_is(scene: Scene) -> None:
+    run_requests = [run_request(fakes.record(f"{number:04x}{0:012x}")) for number in range(600)]
 
     def opened() -> int:
-        return sum(1 for entry in house.store.journal if entry.startswith("put") and entry.endswith("/run.json"))
+        return sum(1 for entry in scene.store.journal if entry.startswith("put") and entry.endswith("/run.json"))
 
     begun: list[tuple[int, int]] = []
-    hang: dict[tuple[int | None, int], fakes.Deed] = {(None, 1): fakes.HANG}
-    stop = house.interrupt_at(12)
+    hang: dict[tuple[int | None, int], fakes.JobBehaviour] = {(None, 1): fakes.HANG}
+    stop = scene.interrupt_at(12)
 
     def meanwhile(ticks: int) -> None:
-        begun.append((opened(), len(house.runner.submitted)))
+        begun.append((opened(), len(scene.runner.submitted)))
         stop(ticks)
 
     with pytest.raises(Interrupted):
-        house.command(*tickets, window=500, script=scripted(hang), meanwhile=meanwhile)
-    before = house.store.journal[: house.store.when("submit ")]
+        scene.command(*run_requests, max_parallel=500, script=scripted(hang), meanwhile=meanwhile)
+    before = scene.store.journal[: scene.store.when("submit ")]
     assert sum(1 for entry in before if entry.endswith("/run.json")) == 1
     assert begun[0] == (1, 1)
-    assert begun[-1] == (64, 62), "an eighth of the window are intakes, and two more runs are ready for the next ones"
+    assert begun[-1] == (64, 62), (
+        "an eighth of the max_parallel are intakes, and two more runs are ready for the next ones"
+    )
 
 
-def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(house: House) -> None:
+def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(scene: Scene) -> None:
     bad = [f"{number:04x}{0:012x}" for number in range(3)]
 
     class Blocked(JournalStore):
@@ -367,232 +371,232 @@ def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(ho
                 raise StoreUnavailable(f"{key} is in the way", "remove it")
             super().put(key, data)
 
-    house.store = Blocked(house.folder / "store")
-    settled = house.command(*(ticket(fakes.record(run)) for run in bad), ticket(), window=8)
-    assert [one.verdict for one in settled] == ["failed"] * 3 + ["complete"]
+    scene.store = Blocked(scene.folder / "store")
+    ended = scene.command(*(run_request(fakes.record(run)) for run in bad), run_request(), max_parallel=8)
+    assert [one.verdict for one in ended] == ["failed"] * 3 + ["complete"]
 
 
-def test_runs_that_need_no_intake_fill_the_window(house: House) -> None:
-    house.chunks_ms = (10_000,)
-    tickets = [ticket(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
-    crash: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
-    assert {one.verdict for one in house.command(*tickets, window=16, script=scripted(crash))} == {"failed"}
+def test_runs_that_need_no_intake_fill_the_window(scene: Scene) -> None:
+    scene.chunks_ms = (10_000,)
+    run_requests = [run_request(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
+    crash: dict[tuple[int | None, int], fakes.JobBehaviour] = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
+    assert {one.verdict for one in scene.command(*run_requests, max_parallel=16, script=scripted(crash))} == {"failed"}
     running: list[int] = []
 
     def meanwhile(ticks: int) -> None:
-        running.append(sum(1 for view in house.runner.observe() if view.span is not None))
-        house.interrupt_at(20)(ticks)
+        running.append(sum(1 for view in scene.runner.observe() if view.span is not None))
+        scene.interrupt_at(20)(ticks)
 
-    stuck: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
+    stuck: dict[tuple[int | None, int], fakes.JobBehaviour] = {(0, attempt): fakes.HANG for attempt in range(1, 9)}
     with pytest.raises(Interrupted):
-        house.command(*tickets, window=16, script=scripted(stuck), meanwhile=meanwhile)
+        scene.command(*run_requests, max_parallel=16, script=scripted(stuck), meanwhile=meanwhile)
     assert max(running) == 16
-    assert all(job.span is not None for job in house.runner.submitted)
+    assert all(job.span is not None for job in scene.runner.submitted)
 
 
-def test_one_bad_file_does_not_end_the_others(house: House) -> None:
-    tickets = [ticket(fakes.record(OTHER)), ticket()]
+def test_one_bad_file_does_not_end_the_others(scene: Scene) -> None:
+    run_requests = [run_request(fakes.record(OTHER)), run_request()]
     bad = fakes.dies_saying(ExitCode.BAD_INPUT, "no audio")
-    settled = house.command(*tickets, script=lambda job: bad if job.run == OTHER else fakes.DONE)
-    assert [(one.verdict, one.summary) for one in settled] == [("failed", "no audio"), ("complete", "transcribed")]
+    ended = scene.command(*run_requests, script=lambda job: bad if job.run == OTHER else fakes.DONE)
+    assert [(one.verdict, one.summary) for one in ended] == [("failed", "no audio"), ("complete", "transcribed")]
 
 
-def test_a_run_whose_objects_are_damaged_is_lost_and_the_others_are_not(house: House) -> None:
+def test_a_run_whose_objects_are_damaged_is_lost_and_the_others_are_not(scene: Scene) -> None:
     class Spoiled(JournalStore):
         def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
             return b"{" if key == RunKeys(OTHER).record else super().get(key, max_bytes=max_bytes)
 
-    house.store = Spoiled(house.folder / "store")
-    settled = house.command(ticket(fakes.record(OTHER)), ticket())
-    assert [(one.verdict, one.environment) for one in settled] == [("failed", True), ("complete", False)]
-    assert "damaged: RunRecord: " in settled[0].summary
-    assert not house.runner.led
+    scene.store = Spoiled(scene.folder / "store")
+    ended = scene.command(run_request(fakes.record(OTHER)), run_request())
+    assert [(one.verdict, one.environment) for one in ended] == [("failed", True), ("complete", False)]
+    assert "damaged: RunRecord: " in ended[0].summary
+    assert not scene.runner.led
 
 
-def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(house: House) -> None:
+def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(scene: Scene) -> None:
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
-    [settled] = house.command(script=scripted({(1, 1): damaged}), window=1)
-    assert settled.verdict == "complete"
-    assert house.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1), (None, 2), (1, 2)]
-    assert house.evidence() == [(1, 1, "CHUNK_DAMAGED")]
-    assert house.store.when(f"delete {KEYS.audio(1)}") < house.store.when(f"delete {KEYS.task(1)}")
+    [ended] = scene.command(script=scripted({(1, 1): damaged}), max_parallel=1)
+    assert ended.verdict == "complete"
+    assert scene.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1), (None, 2), (1, 2)]
+    assert scene.evidence() == [(1, 1, "CHUNK_DAMAGED")]
+    assert scene.store.when(f"delete {KEYS.audio(1)}") < scene.store.when(f"delete {KEYS.task(1)}")
 
 
-def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_once_what_helps(house: House) -> None:
+def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_once_what_helps(scene: Scene) -> None:
     full = fakes.dies_saying(ExitCode.STORE_FULL, "no room for results", "free space there")
-    [settled] = house.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
-    assert (settled.verdict, settled.environment, settled.advice) == ("failed", True, "free space there")
-    assert "no room for results" in settled.summary
-    assert len([job for job in house.runner.submitted if job.span is not None]) <= 3 * 3
-    helps = [text for _, text in house.reporter.events if text.startswith("waits for the cause of")]
+    [ended] = scene.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
+    assert (ended.verdict, ended.environment, ended.advice) == ("failed", True, "free space there")
+    assert "no room for results" in ended.summary
+    assert len([job for job in scene.runner.submitted if job.span is not None]) <= 3 * 3
+    helps = [text for _, text in scene.reporter.events if text.startswith("waits for the cause of")]
     assert helps == ["waits for the cause of STORE_FULL to go, and is tried again for a while: free space there"]
-    assert house.clock.now_ms() - fakes.START_MS < 60_000
+    assert scene.clock.now_ms() - fakes.START_MS < 60_000
 
 
-def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_reported_once(house: House) -> None:
+def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_reported_once(scene: Scene) -> None:
     away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
-    script: dict[tuple[int | None, int], fakes.Deed] = {(0, attempt): away for attempt in range(1, 8)}
-    [settled] = house.command(script=scripted(script))
-    assert settled.verdict == "complete"
-    helps = [text for _, text in house.reporter.events if "see whether it is up" in text]
+    script: dict[tuple[int | None, int], fakes.JobBehaviour] = {(0, attempt): away for attempt in range(1, 8)}
+    [ended] = scene.command(script=scripted(script))
+    assert ended.verdict == "complete"
+    helps = [text for _, text in scene.reporter.events if "see whether it is up" in text]
     assert helps == [
         "waits for the cause of STORE_UNAVAILABLE to go, and is tried again for a while: see whether it is up"
     ]
 
 
-def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(house: House) -> None:
+def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(scene: Scene) -> None:
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
-    [settled] = house.command(script=lambda job: damaged if job.span == 1 else fakes.DONE)
-    assert (settled.verdict, settled.environment) == ("failed", True)
-    assert settled.summary == "chunk 1 failed 3 times, last CHUNK_DAMAGED: other samples"
+    [ended] = scene.command(script=lambda job: damaged if job.span == 1 else fakes.DONE)
+    assert (ended.verdict, ended.environment) == ("failed", True)
+    assert ended.summary == "chunk 1 failed 3 times, last CHUNK_DAMAGED: other samples"
 
 
-def test_chunks_whose_audio_went_together_are_cut_again_together(house: House) -> None:
+def test_chunks_whose_audio_went_together_are_cut_again_together(scene: Scene) -> None:
     damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "gone")
-    many: dict[tuple[int | None, int], fakes.Deed] = {(span, 1): damaged for span in range(6)}
-    house.chunks_ms = (10_000,) * 6
-    [settled] = house.command(script=scripted(many), window=6)
-    assert settled.verdict == "complete"
-    assert len([job for job in house.runner.submitted if job.span is None]) == 2
+    many: dict[tuple[int | None, int], fakes.JobBehaviour] = {(span, 1): damaged for span in range(6)}
+    scene.chunks_ms = (10_000,) * 6
+    [ended] = scene.command(script=scripted(many), max_parallel=6)
+    assert ended.verdict == "complete"
+    assert len([job for job in scene.runner.submitted if job.span is None]) == 2
 
 
-def test_a_result_that_is_gone_when_it_is_merged_is_transcribed_again(house: House) -> None:
+def test_a_result_that_is_gone_when_it_is_merged_is_transcribed_again(scene: Scene) -> None:
     def meanwhile(_: int) -> None:
-        results = [entry.key for entry in house.store.list(KEYS.results)]
-        if len(results) == 2 and not house.store.journal.count("spoiled"):
-            house.store.journal.append("spoiled")
-            house.store.put(results[0], b"{")
+        results = [entry.key for entry in scene.store.list(KEYS.results)]
+        if len(results) == 2 and not scene.store.journal.count("spoiled"):
+            scene.store.journal.append("spoiled")
+            scene.store.put(results[0], b"{")
 
-    [settled] = house.command(window=1, meanwhile=meanwhile)
-    assert settled.verdict == "complete"
-    assert house.reporter.said("chunk 0: its result is not valid any more")
-    assert (0, 2) in house.attempts()
-    assert house.evidence() == [(0, 1, "RESULT_INVALID")]
+    [ended] = scene.command(max_parallel=1, meanwhile=meanwhile)
+    assert ended.verdict == "complete"
+    assert scene.reporter.said("chunk 0: its result is not valid any more")
+    assert (0, 2) in scene.attempts()
+    assert scene.evidence() == [(0, 1, "RESULT_INVALID")]
 
 
 # ---------------------------------------------------------------- again
 
 
-def test_a_complete_run_is_returned_as_it_is(house: House) -> None:
-    house.command()
-    before = house.transcript()
-    base = house.folder / "again"
-    [settled] = house.command(ticket(None, base))
-    assert (house.runner.submitted, settled.verdict) == ([], "complete")
-    assert house.reporter.said(f"run {RUN} is already complete")
-    assert (house.folder / "again.json").read_bytes() == before == house.transcript()
+def test_a_complete_run_is_returned_as_it_is(scene: Scene) -> None:
+    scene.command()
+    before = scene.transcript()
+    base = scene.folder / "again"
+    [ended] = scene.command(run_request(None, base))
+    assert (scene.runner.submitted, ended.verdict) == ([], "complete")
+    assert scene.reporter.said(f"run {RUN} is already complete")
+    assert (scene.folder / "again.json").read_bytes() == before == scene.transcript()
 
 
-def test_a_signal_leaves_a_run_that_goes_on_where_it_was(house: House) -> None:
+def test_a_signal_leaves_a_run_that_goes_on_where_it_was(scene: Scene) -> None:
     with pytest.raises(Interrupted) as caught:
-        house.command(meanwhile=house.interrupt_at(7), window=1)
+        scene.command(meanwhile=scene.interrupt_at(7), max_parallel=1)
     assert caught.value.exit_code == 128 + signal.SIGTERM
-    assert house.runner.closed is True
-    assert house.status().state == "interrupted"
-    done = [entry.key for entry in house.store.list(KEYS.results)]
+    assert scene.runner.closed is True
+    assert scene.status().state == "interrupted"
+    done = [entry.key for entry in scene.store.list(KEYS.results)]
     assert 0 < len(done) < 3
-    round_id = Round.decode(house.store.get(KEYS.round)).id
-    [settled] = house.command(window=1)
-    assert settled.verdict == "complete"
-    assert house.reporter.said(f"resuming run {RUN}, chunks done so far: {len(done)}")
-    assert [span for span, _ in house.attempts()] == list(range(len(done), 3))
-    assert Round.decode(house.store.get(KEYS.round)).id == round_id
-    assert house.runner.closed is False
+    round_id = Round.decode(scene.store.get(KEYS.round)).id
+    [ended] = scene.command(max_parallel=1)
+    assert ended.verdict == "complete"
+    assert scene.reporter.said(f"resuming run {RUN}, chunks done so far: {len(done)}")
+    assert [span for span, _ in scene.attempts()] == list(range(len(done), 3))
+    assert Round.decode(scene.store.get(KEYS.round)).id == round_id
+    assert scene.runner.closed is False
 
 
 def test_a_run_interrupted_anywhere_gives_the_same_bytes(tmp_path: Path) -> None:
-    calm = House(tmp_path / "calm")
+    calm = Scene(tmp_path / "calm")
     calm.command()
     ticks = len(calm.reporter.shown)
     for tick in range(1, ticks):
-        house = House(tmp_path / str(tick))
+        scene = Scene(tmp_path / str(tick))
         with pytest.raises(Interrupted):
-            house.command(meanwhile=house.interrupt_at(tick))
-        committed = {entry.key: house.store.get(entry.key) for entry in house.store.list(KEYS.results)}
-        house.command()
-        assert house.transcript() == calm.transcript()
-        assert all(house.store.get(key) == data for key, data in committed.items())
+            scene.command(meanwhile=scene.interrupt_at(tick))
+        committed = {entry.key: scene.store.get(entry.key) for entry in scene.store.list(KEYS.results)}
+        scene.command()
+        assert scene.transcript() == calm.transcript()
+        assert all(scene.store.get(key) == data for key, data in committed.items())
 
 
-def test_after_a_failure_the_next_command_has_fresh_budgets_and_fresh_numbers(house: House) -> None:
-    house.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
-    first = Round.decode(house.store.get(KEYS.round)).id
-    house.command(script=scripted({(2, 4): fakes.NOTHING, (2, 5): fakes.NOTHING}))
-    assert house.attempts() == [(2, 4), (2, 5), (2, 6)]
-    assert Round.decode(house.store.get(KEYS.round)).id != first
-    assert house.marker() == "complete"
-    assert len(house.evidence()) == 5
+def test_after_a_failure_the_next_command_has_fresh_budgets_and_fresh_numbers(scene: Scene) -> None:
+    scene.command(script=lambda job: fakes.NOTHING if job.span == 2 else fakes.DONE)
+    first = Round.decode(scene.store.get(KEYS.round)).id
+    scene.command(script=scripted({(2, 4): fakes.NOTHING, (2, 5): fakes.NOTHING}))
+    assert scene.attempts() == [(2, 4), (2, 5), (2, 6)]
+    assert Round.decode(scene.store.get(KEYS.round)).id != first
+    assert scene.marker() == "complete"
+    assert len(scene.evidence()) == 5
 
 
-def test_after_a_gap_the_next_command_tries_to_fill_it(house: House) -> None:
-    asked = ticket(on_chunk_failure="gap")
-    house.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
-    [settled] = house.command(asked)
-    assert (settled.verdict, house.marker()) == ("complete", "complete")
-    assert house.attempts() == [(1, 4)]
-    assert json.loads(house.transcript())["gaps"] == []
+def test_after_a_gap_the_next_command_tries_to_fill_it(scene: Scene) -> None:
+    asked = run_request(on_chunk_failure="gap")
+    scene.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+    [ended] = scene.command(asked)
+    assert (ended.verdict, scene.marker()) == ("complete", "complete")
+    assert scene.attempts() == [(1, 4)]
+    assert json.loads(scene.transcript())["gaps"] == []
 
 
-def test_a_cancel_ends_the_run_and_keeps_what_is_done(house: House) -> None:
+def test_a_cancel_ends_the_run_and_keeps_what_is_done(scene: Scene) -> None:
     def cancel(ticks: int) -> None:
         if ticks == 6:
-            house.store.put(KEYS.cancel, b"")
+            scene.store.put(KEYS.cancel, b"")
 
-    [settled] = house.command(window=1, meanwhile=cancel)
-    assert (settled.verdict, house.marker(), house.status().state) == ("cancelled", None, "cancelled")
-    first = Round.decode(house.store.get(KEYS.round)).id
-    done = len(list(house.store.list(KEYS.results)))
+    [ended] = scene.command(max_parallel=1, meanwhile=cancel)
+    assert (ended.verdict, scene.marker(), scene.status().state) == ("cancelled", None, "cancelled")
+    first = Round.decode(scene.store.get(KEYS.round)).id
+    done = len(list(scene.store.list(KEYS.results)))
     assert 0 < done < 3
-    [settled] = house.command(window=1)
-    assert settled.verdict == "complete"
-    assert len(house.attempts()) == 3 - done
-    assert Round.decode(house.store.get(KEYS.round)).id != first
-    assert house.store.stat(KEYS.cancel) is None
+    [ended] = scene.command(max_parallel=1)
+    assert ended.verdict == "complete"
+    assert len(scene.attempts()) == 3 - done
+    assert Round.decode(scene.store.get(KEYS.round)).id != first
+    assert scene.store.stat(KEYS.cancel) is None
 
 
-def test_audio_that_has_gone_is_cut_again(house: House) -> None:
+def test_audio_that_has_gone_is_cut_again(scene: Scene) -> None:
     with pytest.raises(Interrupted):
-        house.command(meanwhile=house.interrupt_at(7), window=1)
-    left = [entry.key for entry in house.store.list(f"{KEYS.work}audio/")]
+        scene.command(meanwhile=scene.interrupt_at(7), max_parallel=1)
+    left = [entry.key for entry in scene.store.list(f"{KEYS.work}audio/")]
     for key in left:
-        house.store.delete(key)
-    [settled] = house.command(window=1)
-    assert settled.verdict == "complete"
-    assert house.attempts()[0][0] is None
+        scene.store.delete(key)
+    [ended] = scene.command(max_parallel=1)
+    assert ended.verdict == "complete"
+    assert scene.attempts()[0][0] is None
 
 
 # ---------------------------------------------------------------- followers
 
 
-def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(house: House) -> None:
-    leader = House(house.folder)
+def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(scene: Scene) -> None:
+    leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
         if ticks == 3:
             leader.command()
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    base = house.folder / "mine"
-    [settled] = house.command(ticket(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
-    assert (settled.verdict, house.runner.submitted) == ("complete", [])
-    assert house.reporter.said(f"run {RUN} is worked on by another process: following it")
-    assert len([text for _, text in house.reporter.events if "following it" in text]) == 1
-    assert (house.folder / "mine.json").read_bytes() == house.transcript()
-    assert house.reporter.shown[1][0].state == "following"
+    base = scene.folder / "mine"
+    [ended] = scene.command(run_request(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert (ended.verdict, scene.runner.submitted) == ("complete", [])
+    assert scene.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert len([text for _, text in scene.reporter.events if "following it" in text]) == 1
+    assert (scene.folder / "mine.json").read_bytes() == scene.transcript()
+    assert scene.reporter.shown[1][0].state == "following"
 
 
-def test_who_follows_sees_how_far_the_leader_says_it_is(house: House) -> None:
-    leader = House(house.folder)
+def test_who_follows_sees_how_far_the_leader_says_it_is(scene: Scene) -> None:
+    leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
         if ticks == 3:
             with pytest.raises(Interrupted):
-                leader.command(meanwhile=leader.interrupt_at(7), window=1)
+                leader.command(meanwhile=leader.interrupt_at(7), max_parallel=1)
         if ticks == 40:
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
-    seen = [runs[0] for runs in house.reporter.shown if runs[0].state == "following"]
+    scene.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+    seen = [runs[0] for runs in scene.reporter.shown if runs[0].state == "following"]
     told = leader.reporter.shown[-1][0]
     assert (seen[0].percent, seen[0].total_ms) == (0.0, 0)
     assert (seen[-1].spans_done, seen[-1].spans_known) == (told.spans_done, 3)
@@ -600,12 +604,12 @@ def test_who_follows_sees_how_far_the_leader_says_it_is(house: House) -> None:
     assert seen[-1].percent == round(told.percent, 1) > 10
 
 
-def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(house: House) -> None:
+def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(scene: Scene) -> None:
     observe = FakeRunner.observe
-    begun_ms = house.clock.at_ms
+    begun_ms = scene.clock.at_ms
 
     def waiting(runner: FakeRunner) -> list[JobView]:
-        s = (house.clock.at_ms - begun_ms) / 1000
+        s = (scene.clock.at_ms - begun_ms) / 1000
         views = observe(runner)
         if 2 <= s < 40 or 50 <= s < 60:
             return [replace(view, waits_for="no Secret", phase="queued", diagnosis=None) for view in views]
@@ -614,20 +618,20 @@ def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(ho
     slow = replace(fakes.DONE, takes_ms=70_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", waiting)
-        house.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
-    told = [text for _, text in house.reporter.events if "wait" in text]
+        scene.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
+    told = [text for _, text in scene.reporter.events if "wait" in text]
     assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "nothing waits any more"] * 2
     assert told[1] == "nothing waits any more: chunk 0 starts after 38 s"
 
 
-def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(house: House) -> None:
-    house.command(window=1)
-    at_work = [runs[0] for runs in house.reporter.shown if runs[0].state == "running" and runs[0].spans_known]
+def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(scene: Scene) -> None:
+    scene.command(max_parallel=1)
+    at_work = [runs[0] for runs in scene.reporter.shown if runs[0].state == "running" and runs[0].spans_known]
     assert {run.running for run in at_work if run.spans_done < 3} == {1}
     assert all(run.queued == 0 for run in at_work)
 
 
-def test_in_an_outage_runs_are_shown_as_held(house: House) -> None:
+def test_in_an_outage_runs_are_shown_as_held(scene: Scene) -> None:
     observe, ticks = FakeRunner.observe, itertools.count()
 
     def away(runner: FakeRunner) -> list[JobView]:
@@ -637,13 +641,13 @@ def test_in_an_outage_runs_are_shown_as_held(house: House) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", away)
-        house.command(policy=replace(POLICY, store_patience_ms=60_000))
-    assert sum(runs[0].held for runs in house.reporter.shown) == 3
-    assert not house.reporter.shown[-1][0].held
+        scene.command(policy=replace(POLICY, store_patience_ms=60_000))
+    assert sum(runs[0].held for runs in scene.reporter.shown) == 3
+    assert not scene.reporter.shown[-1][0].held
 
 
-def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(house: House) -> None:
-    reasons = itertools.cycle(["no image", "0/3 nodes have room", "0/4 nodes have room"])
+def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(scene: Scene) -> None:
+    reasons = itertools.cycle(["no image", "0/3 nodes have free_slots", "0/4 nodes have free_slots"])
     observe = FakeRunner.observe
 
     def waiting(runner: FakeRunner) -> list[JobView]:
@@ -652,225 +656,228 @@ def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", waiting)
-        house.command()
-    told = [text.partition(" waits: ")[2] for _, text in house.reporter.events if " waits: " in text]
-    assert sorted(told) == ["0/3 nodes have room", "no image"] or sorted(told) == ["0/4 nodes have room", "no image"]
+        scene.command()
+    told = [text.partition(" waits: ")[2] for _, text in scene.reporter.events if " waits: " in text]
+    assert sorted(told) == ["0/3 nodes have free_slots", "no image"] or sorted(told) == [
+        "0/4 nodes have free_slots",
+        "no image",
+    ]
 
 
 @pytest.mark.parametrize("verdict", ["failed", "cancelled"])
-def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(house: House, verdict: str) -> None:
-    leader = House(house.folder)
+def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(scene: Scene, verdict: str) -> None:
+    leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
         if ticks == 3:
-            cancel = (lambda _: house.store.put(KEYS.cancel, b"")) if verdict == "cancelled" else lambda _: None
+            cancel = (lambda _: scene.store.put(KEYS.cancel, b"")) if verdict == "cancelled" else lambda _: None
             leader.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE, meanwhile=cancel)
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
-    assert settled.verdict == verdict
-    assert house.runner.submitted == []
+    [ended] = scene.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert ended.verdict == verdict
+    assert scene.runner.submitted == []
 
 
 @pytest.mark.parametrize("verdict", ["complete", "failed"])
-def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(house: House, verdict: str) -> None:
-    leader = House(house.folder)
-    base = house.folder / "mine"
+def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(scene: Scene, verdict: str) -> None:
+    leader = Scene(scene.folder)
+    base = scene.folder / "mine"
     script = (lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE) if verdict == "failed" else None
 
     def lead(ticks: int) -> None:
         if ticks == 3:
             leader.command(script=script)
-            house.clock.asked_to_stop = signal.SIGTERM
+            scene.clock.asked_to_stop = signal.SIGTERM
 
-    [settled] = house.command(ticket(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
-    assert (settled.verdict, house.runner.submitted) == (verdict, [])
-    assert (house.folder / "mine.txt").exists() is (verdict == "complete")
-    assert house.runner.released == [], "its lock was never ours"
+    [ended] = scene.command(run_request(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
+    assert (ended.verdict, scene.runner.submitted) == (verdict, [])
+    assert (scene.folder / "mine.txt").exists() is (verdict == "complete")
+    assert scene.runner.released == [], "its lock was never ours"
 
 
-def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(house: House) -> None:
-    leader = House(house.folder)
+def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(scene: Scene) -> None:
+    leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
         if ticks == 3:
             with pytest.raises(Interrupted):
-                leader.command(meanwhile=leader.interrupt_at(7), window=1)
-            house.clock.asked_to_stop = signal.SIGTERM
+                leader.command(meanwhile=leader.interrupt_at(7), max_parallel=1)
+            scene.clock.asked_to_stop = signal.SIGTERM
 
     with pytest.raises(Interrupted):
-        house.command(led_by_others=frozenset({RUN}), meanwhile=lead)
+        scene.command(led_by_others=frozenset({RUN}), meanwhile=lead)
 
 
-def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_early(house: House) -> None:
-    house.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE)
-    assert house.marker() == "failed"
+def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_early(scene: Scene) -> None:
+    scene.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE)
+    assert scene.marker() == "failed"
 
     def die(ticks: int) -> None:
         if ticks == 3:
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=die)
-    assert settled.verdict == "complete"
+    [ended] = scene.command(led_by_others=frozenset({RUN}), meanwhile=die)
+    assert ended.verdict == "complete"
 
 
-def test_a_standby_leads_no_other_run_while_the_leader_of_the_same_command_works(house: House) -> None:
+def test_a_standby_leads_no_other_run_while_the_leader_of_the_same_command_works(scene: Scene) -> None:
     seen: list[set[str]] = []
 
     def meanwhile(ticks: int) -> None:
-        seen.append(set(house.runner.led))
+        seen.append(set(scene.runner.led))
         if ticks == 10:
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    tickets = [replace(ticket(), round="job-1"), replace(ticket(fakes.record(OTHER)), round="job-1")]
-    settled = house.command(*tickets, led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    run_requests = [replace(run_request(), round="job-1"), replace(run_request(fakes.record(OTHER)), round="job-1")]
+    ended = scene.command(*run_requests, led_by_others=frozenset({RUN}), meanwhile=meanwhile)
     assert seen[:10] == [set()] * 10
-    assert [one.verdict for one in settled] == ["complete", "complete"]
+    assert [one.verdict for one in ended] == ["complete", "complete"]
 
 
-def test_two_commands_that_share_a_run_go_on_with_their_others(house: House) -> None:
+def test_two_commands_that_share_a_run_go_on_with_their_others(scene: Scene) -> None:
     seen: list[set[str]] = []
 
     def meanwhile(ticks: int) -> None:
-        seen.append(set(house.runner.led))
+        seen.append(set(scene.runner.led))
         if ticks == 10:
-            house.runner.led_by_others.clear()
+            scene.runner.led_by_others.clear()
 
-    house.command(ticket(), ticket(fakes.record(OTHER)), led_by_others=frozenset({RUN}), meanwhile=meanwhile)
+    scene.command(run_request(), run_request(fakes.record(OTHER)), led_by_others=frozenset({RUN}), meanwhile=meanwhile)
     assert {OTHER} in seen[:10]
 
 
-def test_who_follows_a_leader_that_died_takes_over(house: House) -> None:
-    leader = House(house.folder)
+def test_who_follows_a_leader_that_died_takes_over(scene: Scene) -> None:
+    leader = Scene(scene.folder)
 
     def die(ticks: int) -> None:
         if ticks == 3:
             with pytest.raises(Interrupted):
-                leader.command(meanwhile=leader.interrupt_at(7), window=1)
-            house.runner.led_by_others.clear()
+                leader.command(meanwhile=leader.interrupt_at(7), max_parallel=1)
+            scene.runner.led_by_others.clear()
 
-    [settled] = house.command(led_by_others=frozenset({RUN}), meanwhile=die)
-    assert settled.verdict == "complete"
-    assert 0 < len(house.runner.submitted) < 3
-    assert house.reporter.said("resuming run")
+    [ended] = scene.command(led_by_others=frozenset({RUN}), meanwhile=die)
+    assert ended.verdict == "complete"
+    assert 0 < len(scene.runner.submitted) < 3
+    assert scene.reporter.said("resuming run")
 
 
-def test_a_command_started_again_in_its_round_gives_the_same_verdict(house: House) -> None:
-    first = replace(ticket(), round="job-1")
-    [failed] = house.command(first, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
+def test_a_command_started_again_in_its_round_gives_the_same_verdict(scene: Scene) -> None:
+    first = replace(run_request(), round="job-1")
+    [failed] = scene.command(first, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
     assert failed.verdict == "failed"
-    spent = len(house.runner.submitted)
-    [again] = house.command(first)
-    assert (again.verdict, again.summary, house.runner.submitted) == ("failed", failed.summary, [])
-    [anew] = house.command(replace(first, round="job-2"))
+    spent = len(scene.runner.submitted)
+    [again] = scene.command(first)
+    assert (again.verdict, again.summary, scene.runner.submitted) == ("failed", failed.summary, [])
+    [anew] = scene.command(replace(first, round="job-2"))
     assert anew.verdict == "complete"
-    assert [job.attempt for job in house.runner.submitted] == [4]
+    assert [job.attempt for job in scene.runner.submitted] == [4]
     assert spent == 1 + 2 + 3
 
 
-def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not_to_blame_for(house: House) -> None:
-    mine = replace(ticket(), round="job-1")
+def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not_to_blame_for(scene: Scene) -> None:
+    mine = replace(run_request(), round="job-1")
     lacking = scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG), (0, 2): fakes.dies_saying(ExitCode.CONFIG)})
     for round_number in (1, 2):
-        [failed] = house.command(mine, script=lacking)
+        [failed] = scene.command(mine, script=lacking)
         assert (failed.verdict, failed.environment) == ("failed", True)
-        assert len(house.evidence()) == round_number
-    [settled] = house.command(mine, script=lacking)
-    assert settled.verdict == "complete"
-    assert house.marker() == "complete"
+        assert len(scene.evidence()) == round_number
+    [ended] = scene.command(mine, script=lacking)
+    assert ended.verdict == "complete"
+    assert scene.marker() == "complete"
 
 
-def test_a_run_that_is_cancelled_after_such_a_failure_stays_cancelled(house: House) -> None:
-    mine = replace(ticket(), round="job-1")
-    [failed] = house.command(mine, script=scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG)}))
+def test_a_run_that_is_cancelled_after_such_a_failure_stays_cancelled(scene: Scene) -> None:
+    mine = replace(run_request(), round="job-1")
+    [failed] = scene.command(mine, script=scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG)}))
     assert failed.environment
-    house.store.put(KEYS.cancel, b"")
-    assert [one.verdict for one in house.command(mine)] == ["cancelled"]
+    scene.store.put(KEYS.cancel, b"")
+    assert [one.verdict for one in scene.command(mine)] == ["cancelled"]
 
 
-def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(house: House) -> None:
-    mine = replace(ticket(), round="job-1")
+def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(scene: Scene) -> None:
+    mine = replace(run_request(), round="job-1")
     twice = scripted({(1, 1): fakes.CRASH, (1, 2): fakes.HANG})
     with pytest.raises(Interrupted):
-        house.command(mine, script=twice, meanwhile=house.interrupt_at(40))
-    [failed] = house.command(mine, script=lambda job: fakes.CRASH if job.span == 1 else fakes.DONE)
+        scene.command(mine, script=twice, meanwhile=scene.interrupt_at(40))
+    [failed] = scene.command(mine, script=lambda job: fakes.CRASH if job.span == 1 else fakes.DONE)
     assert failed.verdict == "failed"
     assert "failed 3 times" in failed.summary
-    assert len(house.evidence()) == 3
+    assert len(scene.evidence()) == 3
 
 
-def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(house: House) -> None:
-    mine = replace(ticket(), round="job-1")
+def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(scene: Scene) -> None:
+    mine = replace(run_request(), round="job-1")
 
     def cancel(ticks: int) -> None:
         if ticks == 5:
-            house.store.put(KEYS.cancel, b"")
+            scene.store.put(KEYS.cancel, b"")
 
-    assert [one.verdict for one in house.command(mine, meanwhile=cancel)] == ["cancelled"]
-    assert [one.verdict for one in house.command(mine)] == ["cancelled"]
-    assert [one.verdict for one in house.command(replace(mine, round="job-2"))] == ["complete"]
+    assert [one.verdict for one in scene.command(mine, meanwhile=cancel)] == ["cancelled"]
+    assert [one.verdict for one in scene.command(mine)] == ["cancelled"]
+    assert [one.verdict for one in scene.command(replace(mine, round="job-2"))] == ["complete"]
 
 
-def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(house: House) -> None:
+def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(scene: Scene) -> None:
     busy = [ClusterUnavailable("busy", retry_after_s=7)]
     times = []
 
     def meanwhile(ticks: int) -> None:
-        times.append(house.clock.at_ms)
+        times.append(scene.clock.at_ms)
         if ticks == 3:
-            observe = house.runner.observe
+            observe = scene.runner.observe
 
             def refuse() -> list[JobView]:
                 if busy:
                     raise busy.pop()
                 return observe()
 
-            house.runner.observe = refuse  # type: ignore[method-assign]
+            scene.runner.observe = refuse  # type: ignore[method-assign]
 
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
-    [settled] = house.command(policy=policy, meanwhile=meanwhile)
-    assert settled.verdict == "complete"
-    assert house.reporter.said("busy: waiting up to 60 s for it to come back")
-    assert house.reporter.said("back after 7 s")
+    [ended] = scene.command(policy=policy, meanwhile=meanwhile)
+    assert ended.verdict == "complete"
+    assert scene.reporter.said("busy: waiting up to 60 s for it to come back")
+    assert scene.reporter.said("back after 7 s")
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) == 7_000
 
 
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_busy_server_is_one_whose_address_is_right(
-    house: House, monkeypatch: pytest.MonkeyPatch, answered: bool
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
     looks = iter(range(3))
-    lead = FakeRunner.lead
+    acquire = FakeLeadership.try_acquire_or_renew
 
-    def busy(runner: FakeRunner, run: str) -> bool:
+    def busy(leadership: FakeLeadership, run: str, now_ms: int) -> LeaseState:
         if next(looks, None) is not None:
             raise ClusterUnavailable("busy", answered=answered)
-        return lead(runner, run)
+        return acquire(leadership, run, now_ms)
 
-    monkeypatch.setattr(FakeRunner, "lead", busy)
+    monkeypatch.setattr(FakeLeadership, "try_acquire_or_renew", busy)
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
     if answered:
-        assert [one.verdict for one in house.command(policy=policy)] == ["complete"]
+        assert [one.verdict for one in scene.command(policy=policy)] == ["complete"]
     else:
         with pytest.raises(EnvironmentProblem, match="busy"):
-            house.command(policy=policy)
+            scene.command(policy=policy)
 
 
-def test_while_the_cluster_is_away_the_status_says_that_somebody_works_on_it(house: House) -> None:
+def test_while_the_cluster_is_away_the_status_says_that_somebody_works_on_it(scene: Scene) -> None:
     seen = []
 
     def meanwhile(ticks: int) -> None:
         if ticks == 3:
-            house.runner.observe = away  # type: ignore[method-assign]
+            scene.runner.observe = away  # type: ignore[method-assign]
         if ticks > 3:
-            seen.append(house.clock.at_ms - house.status().updated_ms)
+            seen.append(scene.clock.at_ms - scene.status().updated_ms)
 
     def away() -> list[JobView]:
         raise ClusterUnavailable("away")
 
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
     with pytest.raises(EnvironmentProblem, match="away"):
-        house.command(policy=policy, meanwhile=meanwhile)
+        scene.command(policy=policy, meanwhile=meanwhile)
     assert len(seen) > 500
     assert max(seen) < 10_000
 
@@ -884,26 +891,26 @@ class SharedStore(JournalStore):
 class Elsewhere:
     """A command on another machine, as far as this one sees it: it leads, and then ends or dies."""
 
-    def __init__(self, house: House) -> None:
-        house.store = SharedStore(house.folder / "store")
-        self.house = house
-        self.lead = StoreLead(house.store, RUN, "there")
+    def __init__(self, scene: Scene) -> None:
+        scene.store = SharedStore(scene.folder / "store")
+        self.scene = scene
+        self.lease = StoreLease(scene.store, RUN, "there")
 
     def leads(self) -> None:
-        while self.lead.ask(self.house.clock.at_ms) != "leading":
-            self.house.clock.at_ms += 500
+        while self.lease.try_acquire_or_renew(self.scene.clock.at_ms) != "leading":
+            self.scene.clock.at_ms += 500
 
     def renews(self, ticks: int) -> None:
-        self.lead.ask(self.house.clock.at_ms)
+        self.lease.try_acquire_or_renew(self.scene.clock.at_ms)
 
     def finishes(self) -> None:
-        there = House(self.house.folder)
+        there = Scene(self.scene.folder)
         there.command()
-        self.lead.release()
+        self.lease.release()
 
 
-def test_a_run_led_on_another_machine_is_followed_to_its_verdict(house: House) -> None:
-    other = Elsewhere(house)
+def test_a_run_led_on_another_machine_is_followed_to_its_verdict(scene: Scene) -> None:
+    other = Elsewhere(scene)
     other.leads()
 
     def meanwhile(ticks: int) -> None:
@@ -912,101 +919,103 @@ def test_a_run_led_on_another_machine_is_followed_to_its_verdict(house: House) -
         if ticks == 100:
             other.finishes()
 
-    [settled] = house.command(meanwhile=meanwhile)
-    assert (settled.verdict, house.runner.submitted) == ("complete", [])
-    assert house.reporter.said(f"run {RUN} is worked on by another process: following it")
-    assert house.store.stat(KEYS.lead) is None
+    [ended] = scene.command(meanwhile=meanwhile)
+    assert (ended.verdict, scene.runner.submitted) == ("complete", [])
+    assert scene.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert scene.store.stat(KEYS.lead) is None
 
 
-def test_a_leader_of_another_machine_that_dies_is_given_up_and_its_run_goes_on(house: House) -> None:
-    other = Elsewhere(house)
+def test_a_leader_of_another_machine_that_dies_is_given_up_and_its_run_goes_on(scene: Scene) -> None:
+    other = Elsewhere(scene)
     other.leads()
-    [settled] = house.command(meanwhile=lambda ticks: other.renews(ticks) if ticks < 100 else None)
-    assert settled.verdict == "complete"
-    assert house.reporter.said("following it")
-    assert len(house.runner.submitted) == 4
+    [ended] = scene.command(meanwhile=lambda ticks: other.renews(ticks) if ticks < 100 else None)
+    assert ended.verdict == "complete"
+    assert scene.reporter.said("following it")
+    assert len(scene.runner.submitted) == 4
 
 
-def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(house: House) -> None:
-    other = Elsewhere(house)
+def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(scene: Scene) -> None:
+    other = Elsewhere(scene)
     submitted = {}
 
     def meanwhile(ticks: int) -> None:
         if ticks == 15:
-            assert house.runner.observe(), "it works on it"
-            house.store.put(KEYS.lead, Lead(owner=b"another0".hex(), place="there", beat=1).encode())
+            assert scene.runner.observe(), "it works on it"
+            scene.store.put(
+                KEYS.lead, LeaseRecord(owner=b"another0".hex(), lock_domain="there", renew_count=1).encode()
+            )
         if ticks == 60:
-            assert house.runner.observe() == []
-            submitted["while following"] = len(house.runner.submitted)
+            assert scene.runner.observe() == []
+            submitted["while following"] = len(scene.runner.submitted)
         if ticks == 100:
-            submitted["at its end"] = len(house.runner.submitted)
+            submitted["at its end"] = len(scene.runner.submitted)
             other.finishes()
-            house.store.delete(KEYS.lead)
+            scene.store.delete(KEYS.lead)
 
-    [settled] = house.command(
+    [ended] = scene.command(
         script=lambda job: fakes.DONE if job.span is None else replace(fakes.DONE, takes_ms=3_000), meanwhile=meanwhile
     )
-    assert settled.verdict == "complete"
-    assert house.reporter.said("following it")
-    assert submitted["while following"] == submitted["at its end"] == len(house.runner.submitted)
+    assert ended.verdict == "complete"
+    assert scene.reporter.said("following it")
+    assert submitted["while following"] == submitted["at its end"] == len(scene.runner.submitted)
 
 
-def test_no_more_runs_are_claimed_than_are_worked_on(house: House) -> None:
-    Elsewhere(house)
+def test_no_more_runs_are_claimed_than_are_worked_on(scene: Scene) -> None:
+    Elsewhere(scene)
     runs = [f"{number:016x}" for number in range(20)]
     leads = set()
 
     def meanwhile(ticks: int) -> None:
-        held = sum(1 for run in runs if house.store.stat(RunKeys(run).lead))
+        held = sum(1 for run in runs if scene.store.stat(RunKeys(run).lead))
         leads.add(held)
 
-    settled = house.command(*(ticket(fakes.record(run)) for run in runs), window=2, meanwhile=meanwhile)
-    assert [one.verdict for one in settled] == ["complete"] * 20
+    ended = scene.command(*(run_request(fakes.record(run)) for run in runs), max_parallel=2, meanwhile=meanwhile)
+    assert [one.verdict for one in ended] == ["complete"] * 20
     assert max(leads) == 3
-    assert all(house.store.stat(RunKeys(run).lead) is None for run in runs)
+    assert all(scene.store.stat(RunKeys(run).lead) is None for run in runs)
 
 
 # ---------------------------------------------------------------- objects that have served
 
 
-def test_audio_goes_when_its_result_is_in(house: House) -> None:
-    house.command()
-    assert list(house.store.list(f"{KEYS.work}audio/")) == []
-    assert house.store.when(f"put {KEYS.results_of(1)}") < house.store.when(f"delete {KEYS.audio(1)}")
+def test_audio_goes_when_its_result_is_in(scene: Scene) -> None:
+    scene.command()
+    assert list(scene.store.list(f"{KEYS.work}audio/")) == []
+    assert scene.store.when(f"put {KEYS.results_of(1)}") < scene.store.when(f"delete {KEYS.audio(1)}")
 
 
-def test_audio_stays_where_it_is_to_be_kept(house: House) -> None:
-    house.command(ticket(keep_chunks=True))
-    assert len(list(house.store.list(f"{KEYS.work}audio/"))) == 3
+def test_audio_stays_where_it_is_to_be_kept(scene: Scene) -> None:
+    scene.command(run_request(keep_chunks=True))
+    assert len(list(scene.store.list(f"{KEYS.work}audio/"))) == 3
 
 
-def test_audio_of_an_invalid_result_stays_for_the_next_attempt(house: House) -> None:
-    house.command(script=lambda job: fakes.GARBAGE if job.span == 1 else fakes.DONE)
-    assert [entry.key for entry in house.store.list(f"{KEYS.work}audio/")] == [KEYS.audio(1)]
+def test_audio_of_an_invalid_result_stays_for_the_next_attempt(scene: Scene) -> None:
+    scene.command(script=lambda job: fakes.GARBAGE if job.span == 1 else fakes.DONE)
+    assert [entry.key for entry in scene.store.list(f"{KEYS.work}audio/")] == [KEYS.audio(1)]
 
 
 # ---------------------------------------------------------------- outputs and outages
 
 
-def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_the_next_command(house: House) -> None:
-    (house.folder / "out").write_text("a file where a folder should be")
-    asked = ticket(None, house.folder / "out" / "talk")
-    [settled] = house.command(asked)
-    assert (settled.verdict, settled.environment, settled.files) == ("failed", True, ())
-    assert f"{house.folder / 'out'}" in settled.summary
-    assert house.marker() is None
-    assert house.runner.released == [], "who follows would take a lock that is gone for the end of the run"
-    (house.folder / "out").unlink()
-    [settled] = house.command(asked)
-    assert (settled.verdict, house.runner.submitted, house.marker()) == ("complete", [], "complete")
-    assert (house.folder / "out" / "talk.json").read_bytes() == house.transcript()
+def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_the_next_command(scene: Scene) -> None:
+    (scene.folder / "out").write_text("a file where a folder should be")
+    asked = run_request(None, scene.folder / "out" / "talk")
+    [ended] = scene.command(asked)
+    assert (ended.verdict, ended.environment, ended.files) == ("failed", True, ())
+    assert f"{scene.folder / 'out'}" in ended.summary
+    assert scene.marker() is None
+    assert scene.runner.released == [], "who follows would take a lock that is gone for the end of the run"
+    (scene.folder / "out").unlink()
+    [ended] = scene.command(asked)
+    assert (ended.verdict, scene.runner.submitted, scene.marker()) == ("complete", [], "complete")
+    assert (scene.folder / "out" / "talk.json").read_bytes() == scene.transcript()
 
 
-def test_an_output_replaces_what_was_there_whole(house: House) -> None:
-    (house.folder / "talk.txt").write_text("old")
-    house.command(ticket(None, house.folder / "talk"))
-    assert (house.folder / "talk.txt").read_text().startswith("w0a")
-    assert not [entry for entry in house.folder.iterdir() if entry.name.endswith(".tmp")]
+def test_an_output_replaces_what_was_there_whole(scene: Scene) -> None:
+    (scene.folder / "talk.txt").write_text("old")
+    scene.command(run_request(None, scene.folder / "talk"))
+    assert (scene.folder / "talk.txt").read_text().startswith("w0a")
+    assert not [entry for entry in scene.folder.iterdir() if entry.name.endswith(".tmp")]
 
 
 class FlakyStore(JournalStore):
@@ -1029,40 +1038,40 @@ class FlakyStore(JournalStore):
 
 @pytest.mark.parametrize("patience_ms,survives", [(0, False), (500, False), (60_000, True)])
 def test_a_store_that_is_away_is_waited_for_as_long_as_the_policy_says(
-    house: House, patience_ms: int, survives: bool
+    scene: Scene, patience_ms: int, survives: bool
 ) -> None:
-    flaky = house.store = FlakyStore(house.folder / "store")
+    flaky = scene.store = FlakyStore(scene.folder / "store")
 
     def outage(ticks: int) -> None:
         flaky.away = 4 <= ticks < 24
 
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=patience_ms)
     if survives:
-        [settled] = house.command(meanwhile=outage, policy=policy)
-        assert settled.verdict == "complete"
-        assert house.reporter.said("the store is away: waiting up to 60 s for it to come back")
-        assert house.reporter.said("back after 2 s")
+        [ended] = scene.command(meanwhile=outage, policy=policy)
+        assert ended.verdict == "complete"
+        assert scene.reporter.said("the store is away: waiting up to 60 s for it to come back")
+        assert scene.reporter.said("back after 2 s")
     else:
         with pytest.raises(EnvironmentProblem, match="the store is away"):
-            house.command(meanwhile=outage, policy=policy)
-        assert house.runner.closed is True
+            scene.command(meanwhile=outage, policy=policy)
+        assert scene.runner.closed is True
 
 
-def test_a_store_that_never_answered_is_a_wrong_address(house: House) -> None:
-    flaky = house.store = FlakyStore(house.folder / "store")
+def test_a_store_that_never_answered_is_a_wrong_address(scene: Scene) -> None:
+    flaky = scene.store = FlakyStore(scene.folder / "store")
     flaky.away = True
     with pytest.raises(EnvironmentProblem, match="the store is away"):
-        house.command(policy=RetryPolicy(store_patience_ms=60_000))
-    assert house.clock.at_ms == fakes.START_MS, "nobody waited"
+        scene.command(policy=RetryPolicy(store_patience_ms=60_000))
+    assert scene.clock.at_ms == fakes.START_MS, "nobody waited"
 
 
-def test_an_error_of_the_machine_is_told_with_its_place(house: House) -> None:
-    def no_more_processes(job: Job) -> fakes.Deed:
+def test_an_error_of_the_machine_is_told_with_its_place(scene: Scene) -> None:
+    def no_more_processes(job: Job) -> fakes.JobBehaviour:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable", "/usr/bin/python")
 
     with pytest.raises(EnvironmentProblem, match="/usr/bin/python: Resource temporarily unavailable"):
-        house.command(script=no_more_processes)
-    assert house.runner.closed is True
+        scene.command(script=no_more_processes)
+    assert scene.runner.closed is True
 
 
 # ---------------------------------------------------------------- what one run alone cannot reach
@@ -1072,9 +1081,9 @@ NAMES = ("a", "b", "c", "d")
 PATIENT = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
 
 
-def four(house: House) -> list[Ticket]:
+def four(scene: Scene) -> list[RunRequest]:
     """Four runs, each with an output of its own."""
-    return [ticket(fakes.record(name * 16, name=f"{name}.mp4"), house.folder / "out" / name) for name in NAMES]
+    return [run_request(fakes.record(name * 16, name=f"{name}.mp4"), scene.folder / "out" / name) for name in NAMES]
 
 
 @pytest.fixture
@@ -1088,107 +1097,105 @@ def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             raise StoreUnavailable("the output bucket is away", "wait for it")
         return write(request, transcript)
 
-    monkeypatch.setattr(reconciler, "write_outputs", refuse)
+    monkeypatch.setattr(delivery, "write_outputs", refuse)
     return closed
 
 
-def merges(house: House, run: str) -> int:
-    return house.store.journal.count(f"put {RunKeys(run).transcript('json')}")
+def merges(scene: Scene, run: str) -> int:
+    return scene.store.journal.count(f"put {RunKeys(run).transcript('json')}")
 
 
-def test_a_run_whose_outputs_cannot_be_written_costs_the_others_nothing(house: House, closed_output: set[str]) -> None:
+def test_a_run_whose_outputs_cannot_be_written_costs_the_others_nothing(scene: Scene, closed_output: set[str]) -> None:
     closed_output.add("a" * 16)
-    settled = house.command(*four(house), policy=PATIENT)
-    assert [(one.verdict, one.environment) for one in settled] == [("failed", True), *[("complete", False)] * 3]
-    assert settled[0].summary == "the output bucket is away"
-    assert "stenofleet render aaaaaaaaaaaaaaaa -o FOLDER" in settled[0].advice
-    assert merges(house, "a" * 16) == 1, "what is merged is not merged again because it cannot be written"
-    assert house.reporter.said("the output bucket is away: tried again for up to 60 s, others continue")
-    assert sorted(path.stem for path in (house.folder / "out").iterdir()) == sorted([*NAMES[1:], *NAMES[1:]])
+    ended = scene.command(*four(scene), policy=PATIENT)
+    assert [(one.verdict, one.environment) for one in ended] == [("failed", True), *[("complete", False)] * 3]
+    assert ended[0].summary == "the output bucket is away"
+    assert "stenofleet render aaaaaaaaaaaaaaaa -o FOLDER" in ended[0].advice
+    assert merges(scene, "a" * 16) == 1, "what is merged is not merged again because it cannot be written"
+    assert scene.reporter.said("the output bucket is away: tried again for up to 60 s, others continue")
+    assert sorted(path.stem for path in (scene.folder / "out").iterdir()) == sorted([*NAMES[1:], *NAMES[1:]])
     closed_output.clear()
-    assert [one.verdict for one in house.command(*four(house))] == ["complete"] * 4
+    assert [one.verdict for one in scene.command(*four(scene))] == ["complete"] * 4
 
 
 def test_outputs_that_can_be_written_again_are_written_at_once_and_not_merged_again(
-    house: House, closed_output: set[str]
+    scene: Scene, closed_output: set[str]
 ) -> None:
     closed_output.add("a" * 16)
 
     def meanwhile(_: int) -> None:
-        if house.reporter.said("others continue") and house.clock.at_ms - fakes.START_MS > 20_000:
+        if scene.reporter.said("others continue") and scene.clock.at_ms - fakes.START_MS > 20_000:
             closed_output.clear()
 
-    settled = house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
-    assert [one.verdict for one in settled] == ["complete"] * 4
-    assert merges(house, "a" * 16) == 1
-    assert house.reporter.said("back after ")
+    ended = scene.command(*four(scene), policy=PATIENT, meanwhile=meanwhile)
+    assert [one.verdict for one in ended] == ["complete"] * 4
+    assert merges(scene, "a" * 16) == 1
+    assert scene.reporter.said("back after ")
 
 
 def test_a_job_that_a_webhook_refuses_for_a_while_costs_the_other_runs_nothing(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = FakeRunner.submit
     refused = []
 
     def refuse(runner: FakeRunner, job: Job) -> None:
-        if (job.run, job.span) == ("a" * 16, 1) and house.clock.at_ms - fakes.START_MS < 30_000:
-            refused.append(house.clock.at_ms)
+        if (job.run, job.span) == ("a" * 16, 1) and scene.clock.at_ms - fakes.START_MS < 30_000:
+            refused.append(scene.clock.at_ms)
             raise ClusterUnavailable("the admission webhook does not answer", answered=True)
         submit(runner, job)
 
     monkeypatch.setattr(FakeRunner, "submit", refuse)
-    ended: dict[str, int] = {}
+    ended_ms: dict[str, int] = {}
 
     def meanwhile(_: int) -> None:
-        for run in house.reporter.shown[-1]:
+        for run in scene.reporter.shown[-1]:
             if run.state == "complete":
-                ended.setdefault(run.run, house.clock.at_ms)
+                ended_ms.setdefault(run.run, scene.clock.at_ms)
 
-    settled = house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
-    assert [one.verdict for one in settled] == ["complete"] * 4
-    assert max(ended[name * 16] for name in NAMES[1:]) - fakes.START_MS < 10_000, "nobody waited for it"
+    ended = scene.command(*four(scene), policy=PATIENT, meanwhile=meanwhile)
+    assert [one.verdict for one in ended] == ["complete"] * 4
+    assert max(ended_ms[name * 16] for name in NAMES[1:]) - fakes.START_MS < 10_000, "nobody waited for it"
     assert len(refused) < 15, "it is asked less and less often"
 
 
-def test_what_has_ended_is_reported_although_the_store_goes_away_for_the_rest(house: House) -> None:
-    flaky = house.store = FlakyStore(house.folder / "store")
+def test_what_has_ended_is_reported_although_the_store_goes_away_for_the_rest(scene: Scene) -> None:
+    flaky = scene.store = FlakyStore(scene.folder / "store")
 
     def meanwhile(_: int) -> None:
-        flaky.away = any(run.state == "complete" for run in house.reporter.shown[-1])
+        flaky.away = any(run.state == "complete" for run in scene.reporter.shown[-1])
 
-    settled = house.command(
-        *four(house), policy=RetryPolicy(backoff_ms=0, store_patience_ms=5_000), meanwhile=meanwhile
-    )
-    verdicts = [one.verdict for one in settled]
+    ended = scene.command(*four(scene), policy=RetryPolicy(backoff_ms=0, store_patience_ms=5_000), meanwhile=meanwhile)
+    verdicts = [one.verdict for one in ended]
     assert len(verdicts) == 4
     assert set(verdicts) == {"complete", "failed"}
-    assert {one.summary for one in settled if one.verdict == "failed"} == {"the store is away"}
-    assert house.runner.closed is True, "what runs is left for the next command"
+    assert {one.summary for one in ended if one.verdict == "failed"} == {"the store is away"}
+    assert scene.runner.closed is True, "what runs is left for the next command"
 
 
-def test_a_status_is_written_before_the_lock_is_released(house: House) -> None:
+def test_a_status_is_written_before_the_lock_is_released(scene: Scene) -> None:
     released = []
     release = FakeRunner.release
 
     def note(runner: FakeRunner, run: str) -> None:
-        released.append(len(house.store.journal))
+        released.append(len(scene.store.journal))
         release(runner, run)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "release", note)
-        house.command()
-    assert not [entry for entry in house.store.journal[released[0] :] if entry.startswith("put")]
-    assert house.status().state == "complete"
+        scene.command()
+    assert not [entry for entry in scene.store.journal[released[0] :] if entry.startswith("put")]
+    assert scene.status().state == "complete"
 
 
-def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(house: House) -> None:
-    flaky = house.store = FlakyStore(house.folder / "store")
+def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(scene: Scene) -> None:
+    flaky = scene.store = FlakyStore(scene.folder / "store")
     asked = []
 
     def meanwhile(ticks: int) -> None:
         flaky.away = ticks >= 4
         if ticks == 8:
-            house.clock.asked_to_stop = signal.SIGTERM
+            scene.clock.asked_to_stop = signal.SIGTERM
             answer = flaky._answer
 
             def count() -> None:
@@ -1198,11 +1205,11 @@ def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(house:
             flaky._answer = count  # type: ignore[method-assign]
 
     with pytest.raises(Interrupted):
-        house.command(*four(house), policy=PATIENT, meanwhile=meanwhile)
+        scene.command(*four(scene), policy=PATIENT, meanwhile=meanwhile)
     assert asked == []
 
 
-def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_farewell_that_hangs_is_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_STATUS_S", 0.05)
     monkeypatch.setattr(run_module, "_CLOSE_S", 0.05)
     over = threading.Event()
@@ -1217,7 +1224,7 @@ def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FakeRunner, "close", lambda *_, **__: over.wait(20))
     try:
         with pytest.raises(Interrupted):
-            house.command(meanwhile=house.interrupt_at(7), window=1)
+            scene.command(meanwhile=scene.interrupt_at(7), max_parallel=1)
         assert not over.is_set()
     finally:
         over.set()
@@ -1226,29 +1233,29 @@ def test_a_farewell_that_hangs_is_left(house: House, monkeypatch: pytest.MonkeyP
 # ---------------------------------------------------------------- another version in the middle of a run
 
 
-def begun(house: House) -> RunRecord:
+def begun(scene: Scene) -> RunRecord:
     """Interrupt a run when its first chunk is done; the same run, as another version of the program asks for it."""
     with pytest.raises(Interrupted):
-        house.command(meanwhile=house.interrupt_at(6), window=1)
-    assert len(list(house.store.list(KEYS.results))) == 1
+        scene.command(meanwhile=scene.interrupt_at(6), max_parallel=1)
+    assert len(list(scene.store.list(KEYS.results))) == 1
     return fakes.record().model_copy(update={"versions": {"stenofleet": "9.9"}})
 
 
-def test_another_version_goes_on_with_a_run_and_computes_no_chunk_again(house: House) -> None:
-    newer = begun(house)
-    [settled] = house.command(ticket(newer))
-    assert settled.verdict == "complete"
-    assert {job.span for job in house.runner.submitted} == {1, 2}
-    assert RunRecord.decode(house.store.get(KEYS.record)).versions == {"stenofleet": "0"}, "who began it is kept"
+def test_another_version_goes_on_with_a_run_and_computes_no_chunk_again(scene: Scene) -> None:
+    newer = begun(scene)
+    [ended] = scene.command(run_request(newer))
+    assert ended.verdict == "complete"
+    assert {job.span for job in scene.runner.submitted} == {1, 2}
+    assert RunRecord.decode(scene.store.get(KEYS.record)).versions == {"stenofleet": "0"}, "who began it is kept"
 
 
-def test_tasks_that_this_version_does_not_know_are_cut_again(house: House) -> None:
-    newer = begun(house)
+def test_tasks_that_this_version_does_not_know_are_cut_again(scene: Scene) -> None:
+    newer = begun(scene)
     for span in (1, 2):
-        raw = house.store.get(KEYS.task(span))
-        house.store.put(KEYS.task(span), raw.replace(b"stenofleet.task/1", b"stenofleet.task/2"))
-    [settled] = house.command(ticket(newer))
-    assert settled.verdict == "complete"
-    assert [job.span for job in house.runner.submitted].count(None) == 1
-    assert {job.span for job in house.runner.submitted} == {None, 1, 2}
-    assert house.reporter.said("is not believed and removed")
+        raw = scene.store.get(KEYS.task(span))
+        scene.store.put(KEYS.task(span), raw.replace(b"stenofleet.task/1", b"stenofleet.task/2"))
+    [ended] = scene.command(run_request(newer))
+    assert ended.verdict == "complete"
+    assert [job.span for job in scene.runner.submitted].count(None) == 1
+    assert {job.span for job in scene.runner.submitted} == {None, 1, 2}
+    assert scene.reporter.said("is not believed and removed")

@@ -22,7 +22,7 @@ from controller.domain.jobs import Job, JobView
 from controller.errors import EnvironmentProblem
 from controller.runners import local
 from controller.runners.local import LocalRunner
-from tests import river
+from tests import leading, pipeline
 
 pytestmark = pytest.mark.process
 
@@ -51,7 +51,7 @@ def job(program: str, *, run: str = RUN, span: int | None = 0, attempt: int = 1)
 
 @pytest.fixture
 def runner(tmp_path: Path) -> Iterator[Scripted]:
-    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner = leading.local_runner(Scripted, (tmp_path / "store").as_uri(), tmp_path / "home")
     runner.programs = {
         "well": "print('all is well')",
         "stand": STAND,
@@ -69,12 +69,12 @@ def runner(tmp_path: Path) -> Iterator[Scripted]:
         "where": "import os, sys; print(os.environ['TMPDIR'], os.environ['HF_HUB_OFFLINE'], sys.stdin.read() == '')",
     }
     yield runner
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
 
 
 def ended(runner: LocalRunner) -> JobView:
     """The only job, once it has ended."""
-    river.until(lambda: [view.phase for view in runner.observe()] == ["ended"], "the job ends")
+    pipeline.until(lambda: [view.phase for view in runner.observe()] == ["ended"], "the job ends")
     (view,) = runner.observe()
     return view
 
@@ -128,7 +128,7 @@ def test_the_logs_end_is_evidence_and_progress(runner: Scripted) -> None:
 
 def test_progress_is_seen_while_it_runs(runner: Scripted) -> None:
     runner.submit(job("stand"))
-    river.until(lambda: runner.observe()[0].progress_ms == 1000, "progress is seen")
+    pipeline.until(lambda: runner.observe()[0].progress_ms == 1000, "progress is seen")
     assert runner.observe()[0].phase == "running"
 
 
@@ -182,9 +182,9 @@ def test_a_deleted_job_takes_its_children_along(runner: Scripted, tmp_path: Path
         return found
 
     runner.submit(job("parent"))
-    river.until(grandchildren, "the grandchild runs")
+    pipeline.until(grandchildren, "the grandchild runs")
     runner.delete(runner.observe()[0])
-    river.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
+    pipeline.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
 
 
 def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scripted, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_closing_stops_everything(runner: Scripted) -> None:
     runner.submit(job("stand"))
     runner.submit(job("stand", span=1))
     pids = [int(view.uid) for view in runner.observe()]
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
     assert runner.observe() == []
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -228,37 +228,40 @@ def test_jobs_leave_no_descriptor_behind(runner: Scripted) -> None:
 
 
 def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path: Path) -> None:
-    other = LocalRunner("file:///s", tmp_path / "home")
-    assert runner.lead(RUN)
-    assert runner.lead(RUN), "asked again, it still does"
-    assert not other.lead(RUN)
-    assert other.lead(OTHER)
-    runner.release(RUN)
-    assert other.lead(RUN)
-    other.close(leave=False)
-    assert runner.lead(RUN)
+    other = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
+    assert leading.leads(runner.leadership, RUN)
+    assert leading.leads(runner.leadership, RUN), "asked again, it still does"
+    assert not leading.leads(other.leadership, RUN)
+    assert leading.leads(other.leadership, OTHER)
+    leading.end(runner, RUN)
+    assert leading.leads(other.leadership, RUN)
+    leading.close(other, leave=False)
+    assert leading.leads(runner.leadership, RUN)
 
 
 def test_a_scratch_folder_may_be_shared_by_stores_that_know_nothing_of_each_other(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
-    one, other = (Scripted((tmp_path / name).as_uri(), tmp_path / name, scratch) for name in ("one", "other"))
+    one, other = (
+        leading.local_runner(Scripted, (tmp_path / name).as_uri(), tmp_path / name, scratch)
+        for name in ("one", "other")
+    )
     one.programs = {"hold": "import time; time.sleep(60)"}
-    assert one.lead(RUN)
+    assert leading.leads(one.leadership, RUN)
     one.submit(job("hold"))
-    assert other.lead(RUN)
-    other.close(leave=False)
+    assert leading.leads(other.leadership, RUN)
+    leading.close(other, leave=False)
     assert len(list(scratch.rglob("log"))) == 1
-    one.close(leave=False)
+    leading.close(one, leave=False)
     assert list(scratch.rglob("*")) == []
 
 
 def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
-    left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}-{runner.place(RUN)}-0123" / "sf-old"
+    left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}-{runner.leadership.domain(RUN)}-0123" / "sf-old"
     left.mkdir(parents=True)
     (left / "00000.flac").write_bytes(b"half")
-    beside = tmp_path / "home" / "scratch" / f"stenofleet-{OTHER}-{runner.place(OTHER)}-0123"
+    beside = tmp_path / "home" / "scratch" / f"stenofleet-{OTHER}-{runner.leadership.domain(OTHER)}-0123"
     beside.mkdir()
-    assert runner.lead(RUN)
+    assert leading.leads(runner.leadership, RUN)
     assert not left.parent.exists()
     assert beside.exists()
 
@@ -267,9 +270,9 @@ def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> Non
     code = (
         "import sys, time\n"
         "from tests.controller.runners import test_local as t\n"
-        "runner = t.Scripted('file:///s', __import__('pathlib').Path(sys.argv[1]))\n"
+        "runner = t.leading.local_runner(t.Scripted, 'file:///s', __import__('pathlib').Path(sys.argv[1]))\n"
         "runner.programs = {'hold': t.HOLD}\n"
-        "runner.lead(t.RUN); runner.submit(t.job('hold'))\n"
+        "t.leading.leads(runner.leadership, t.RUN); runner.submit(t.job('hold'))\n"
         "print(runner.observe()[0].uid, flush=True); time.sleep(100)\n"
     )
     root = Path(__file__).parents[3]
@@ -279,15 +282,15 @@ def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> Non
     ) as leader:
         assert leader.stdout is not None
         pid = int(leader.stdout.readline())
-        runner = LocalRunner("file:///s", home)
-        assert not runner.lead(RUN)
-        river.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
+        runner = leading.local_runner(LocalRunner, "file:///s", home)
+        assert not leading.leads(runner.leadership, RUN)
+        pipeline.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
         leader.kill()
-    river.until(gone(pid), "the orphan leaves", patience_s=10)
+    pipeline.until(gone(pid), "the orphan leaves", patience_s=10)
     assert len(list((home / "scratch").iterdir())) == 1
-    assert runner.lead(RUN)
+    assert leading.leads(runner.leadership, RUN)
     assert list((home / "scratch").iterdir()) == [], "and so does what it wrote"
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
 
 
 def gone(pid: int) -> Callable[[], bool]:
@@ -315,10 +318,10 @@ def scratch(tmp_path: Path) -> Path:
 @pytest.fixture
 def sharing(tmp_path: Path, scratch: Path) -> Iterator[Scripted]:
     """A runner whose jobs use it."""
-    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home", scratch)
+    runner = leading.local_runner(Scripted, (tmp_path / "store").as_uri(), tmp_path / "home", scratch)
     runner.programs = {"where": "import os; print(os.environ['TMPDIR'])", "stand": STAND}
     yield runner
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
 
 
 @pytest.fixture
@@ -335,11 +338,11 @@ def test_scratch_folders_have_names_that_cannot_be_guessed_and_are_for_their_own
 ) -> None:
     names = set()
     for _ in range(3):
-        assert sharing.lead(RUN)
+        assert leading.leads(sharing.leadership, RUN)
         sharing.submit(job("where"))
         ended(sharing)
         (made,) = scratch.iterdir()
-        start = f"stenofleet-{RUN}-{sharing.place(RUN)}-"
+        start = f"stenofleet-{RUN}-{sharing.leadership.domain(RUN)}-"
         assert made.name.startswith(start)
         assert len(made.name) - len(start) >= 8
         names.add(made.name)
@@ -347,7 +350,7 @@ def test_scratch_folders_have_names_that_cannot_be_guessed_and_are_for_their_own
         assert (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o700)
         assert log(sharing, scratch.parent, "scratch").read_text().strip() == str(next(made.iterdir()))
         sharing.delete(sharing.observe()[0])
-        sharing.release(RUN)
+        leading.end(sharing, RUN)
         assert list(scratch.iterdir()) == []
     assert len(names) == 3
 
@@ -356,15 +359,15 @@ def test_scratch_folders_have_names_that_cannot_be_guessed_and_are_for_their_own
 def test_a_folder_that_was_there_before_is_neither_used_nor_cleared_through_a_link(
     sharing: Scripted, scratch: Path, private: Path, end: str
 ) -> None:
-    placed = scratch / f"stenofleet-{RUN}{end.format(place=sharing.place(RUN))}"
+    placed = scratch / f"stenofleet-{RUN}{end.format(place=sharing.leadership.domain(RUN))}"
     placed.symlink_to(private)
-    assert sharing.lead(RUN)
+    assert leading.leads(sharing.leadership, RUN)
     sharing.submit(job("where"))
     ended(sharing)
     (found,) = (path for path in scratch.iterdir() if path != placed)
     assert len(list(found.rglob("log"))) == 1
-    sharing.close(leave=False)
-    assert sharing.lead(RUN)
+    leading.close(sharing, leave=False)
+    assert leading.leads(sharing.leadership, RUN)
     assert list(scratch.iterdir()) == [placed]
     assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
 
@@ -372,26 +375,26 @@ def test_a_folder_that_was_there_before_is_neither_used_nor_cleared_through_a_li
 def test_a_leftover_is_removed_but_nothing_behind_the_links_in_it(
     sharing: Scripted, scratch: Path, private: Path
 ) -> None:
-    left = scratch / f"stenofleet-{RUN}-{sharing.place(RUN)}-0123456789abcdef"
+    left = scratch / f"stenofleet-{RUN}-{sharing.leadership.domain(RUN)}-0123456789abcdef"
     left.mkdir()
     (left / "sf-old").symlink_to(private)
-    assert sharing.lead(RUN)
+    assert leading.leads(sharing.leadership, RUN)
     assert list(scratch.iterdir()) == []
     assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
 
 
 def test_a_leftover_of_another_user_is_left(sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = scratch / f"stenofleet-{RUN}-{sharing.place(RUN)}-0123456789abcdef"
+    left = scratch / f"stenofleet-{RUN}-{sharing.leadership.domain(RUN)}-0123456789abcdef"
     left.mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert sharing.lead(RUN)
+    assert leading.leads(sharing.leadership, RUN)
     assert left.exists()
 
 
 def test_a_folder_that_was_made_and_belongs_to_another_user_is_not_used(
     sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sharing.lead(RUN)
+    assert leading.leads(sharing.leadership, RUN)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(EnvironmentProblem, match="does not belong to this user") as refused:
         sharing.submit(job("where"))
@@ -402,19 +405,19 @@ def test_a_folder_that_was_made_and_belongs_to_another_user_is_not_used(
 def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
     sharing: Scripted, scratch: Path, private: Path
 ) -> None:
-    assert sharing.lead(RUN)
+    assert leading.leads(sharing.leadership, RUN)
     sharing.submit(job("where"))
     ended(sharing)
     (first,) = scratch.iterdir()
     moved = first.rename(scratch.parent / "cleaned-up")
     first.symlink_to(private)
     sharing.submit(job("where", span=1))
-    river.until(lambda: [view.phase for view in sharing.observe()] == ["ended"] * 2, "the jobs end")
+    pipeline.until(lambda: [view.phase for view in sharing.observe()] == ["ended"] * 2, "the jobs end")
     (second,) = (path for path in scratch.iterdir() if path != first)
     assert len(list(second.rglob("log"))) == 1
     for view in sharing.observe():
         sharing.delete(view)
-    sharing.close(leave=False)
+    leading.close(sharing, leave=False)
     assert list(scratch.iterdir()) == [first]
     assert list(moved.iterdir()) != []
     assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
@@ -422,13 +425,13 @@ def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
 
 def test_the_scratch_folder_itself_may_be_behind_a_link(tmp_path: Path, scratch: Path) -> None:
     (tmp_path / "link").symlink_to(scratch)
-    runner = Scripted((tmp_path / "store").as_uri(), tmp_path / "home", tmp_path / "link")
+    runner = leading.local_runner(Scripted, (tmp_path / "store").as_uri(), tmp_path / "home", tmp_path / "link")
     runner.programs = {"where": "import os; print(os.environ['TMPDIR'])"}
-    assert runner.lead(RUN)
+    assert leading.leads(runner.leadership, RUN)
     runner.submit(job("where"))
     ended(runner)
     assert len(list(scratch.rglob("log"))) == 1
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
     assert list(scratch.iterdir()) == []
 
 
@@ -454,10 +457,10 @@ def put_there(path: Path, kind: str, target: Path) -> None:
 def test_something_else_in_the_place_of_a_lock_is_named(tmp_path: Path, kind: str) -> None:
     path, target = tmp_path / "home" / "locks" / f"{RUN}.lock", tmp_path / "target"
     put_there(path, kind, target)
-    runner = LocalRunner("file:///s", tmp_path / "home")
+    runner = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(EnvironmentProblem) as refused:
-        runner.lead(RUN)
+        leading.leads(runner.leadership, RUN)
     assert refused.value.summary.startswith(f"{path} is {kind}")
     assert "remove it" in refused.value.advice
     assert not target.exists()
@@ -470,13 +473,17 @@ def test_something_else_in_the_place_of_the_place_file_is_named(tmp_path: Path, 
     path, target = tmp_path / "home" / "place", tmp_path / "target"
     target.write_bytes(b"0123456789abcdef")
     put_there(path, kind, target)
-    runner = LocalRunner("file:///s", tmp_path / "home")
-    for ask in (runner.place, runner.lead):
+    runner = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
+    asked: list[Callable[[str], object]] = [
+        runner.leadership.domain,
+        lambda run: runner.leadership.try_acquire_or_renew(run, 0),
+    ]
+    for ask in asked:
         with pytest.raises(EnvironmentProblem) as refused:
             ask(RUN)
         assert refused.value.summary.startswith(f"{path} is {kind}")
         assert "remove it" in refused.value.advice
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
 
 
 @pytest.mark.parametrize("kind", ["a named pipe", "a symbolic link", "a file"])
@@ -486,12 +493,12 @@ def test_something_else_in_the_place_of_a_private_folder_is_named(tmp_path: Path
     path, target = tmp_path / "home" / part, tmp_path / "target"
     target.mkdir()
     put_there(path, kind, target)
-    runner = Scripted("file:///s", tmp_path / "home")
+    runner = leading.local_runner(Scripted, "file:///s", tmp_path / "home")
     with pytest.raises(EnvironmentProblem) as refused:
-        runner.lead(RUN)
+        leading.leads(runner.leadership, RUN)
     assert refused.value.summary.startswith(f"{path} is {kind}")
     assert list(target.iterdir()) == []
-    runner.close(leave=False)
+    leading.close(runner, leave=False)
 
 
 @pytest.mark.parametrize("held", [b"", b"../../../../etc", b"0123456789abcdef/..", b"0123456789ABCDEF", b"\xff" * 16])
@@ -499,12 +506,15 @@ def test_a_place_that_stenofleet_has_not_written_is_not_used(tmp_path: Path, hel
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "place").write_bytes(held)
     with pytest.raises(EnvironmentProblem, match="home/place does not hold what stenofleet wrote") as refused:
-        LocalRunner("file:///s", tmp_path / "home").place(RUN)
+        leading.local_runner(LocalRunner, "file:///s", tmp_path / "home").leadership.domain(RUN)
     assert "remove it" in refused.value.advice
 
 
 def test_a_place_is_drawn_once(tmp_path: Path) -> None:
-    drawn = {LocalRunner("file:///s", tmp_path / "home").place(run) for run in (RUN, OTHER) * 3}
+    drawn = {
+        leading.local_runner(LocalRunner, "file:///s", tmp_path / "home").leadership.domain(run)
+        for run in (RUN, OTHER) * 3
+    }
     assert len(drawn) == 1
     assert os.listdir(tmp_path / "home") == ["place"]
     assert (tmp_path / "home" / "place").stat().st_mode & 0o777 == 0o600
@@ -515,10 +525,12 @@ def test_a_place_is_drawn_once(tmp_path: Path) -> None:
 )
 def test_what_is_no_run_id_is_refused_by_every_verb(runner: Scripted, tmp_path: Path, run: str) -> None:
     verbs: list[Callable[[str], object]] = [
-        runner.lead,
-        runner.place,
-        runner.cancelled,
-        runner.forget,
+        lambda run: runner.leadership.try_acquire_or_renew(run, 0),
+        runner.leadership.check,
+        runner.leadership.domain,
+        runner.leadership.cancelled,
+        lambda run: runner.leadership.release(run, ended=True),
+        runner.abandon,
         runner.release,
         lambda run: runner.submit(job("well", run=run)),
     ]
@@ -534,14 +546,14 @@ def test_all_folders_of_a_runner_are_private_whatever_the_umask(tmp_path: Path, 
     before = os.umask(mask)
     try:
         for given in (None, scratch):
-            runner = Scripted("file:///s", home, given)
+            runner = leading.local_runner(Scripted, "file:///s", home, given)
             runner.programs = {"where": "import os; print(os.environ['TMPDIR'])"}
-            assert runner.lead(RUN)
+            assert leading.leads(runner.leadership, RUN)
             runner.submit(job("where"))
             found = [path for top in ("state", "big") for path in tmp_path.glob(f"{top}/**/")]
             assert {path.stat().st_mode & 0o777 for path in found} == {0o700}
             assert any(path.name.startswith("sf-") for path in found)
-            runner.close(leave=False)
+            leading.close(runner, leave=False)
     finally:
         os.umask(before)
 
@@ -553,7 +565,7 @@ def test_all_folders_of_a_runner_are_private_whatever_the_umask(tmp_path: Path, 
 def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted, instead: str) -> None:
     runner.programs["swap"] = (
         "import os\n"
-        "for name in ('log', 'last-words'):\n"
+        "for name in ('log', 'termination-message'):\n"
         "    path = os.path.join(os.environ['TMPDIR'], name)\n"
         "    if os.path.exists(path): os.unlink(path)\n"
         f"    {instead}\n"
@@ -569,7 +581,7 @@ def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted,
 def test_what_a_job_leaves_is_read_up_to_a_limit(runner: Scripted) -> None:
     runner.programs["huge"] = (
         "import os\n"
-        "for name in ('log', 'last-words'): os.truncate(os.open(os.path.join(os.environ['TMPDIR'], name),"
+        "for name in ('log', 'termination-message'): os.truncate(os.open(os.path.join(os.environ['TMPDIR'], name),"
         " os.O_RDWR | os.O_CREAT), 1 << 40)\n"
         "os._exit(70)"
     )
@@ -611,7 +623,7 @@ def test_the_command_line_reports_a_store_that_stays_open_to_others(
 def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
     tmp_path: Path, span: int | None, module: list[str]
 ) -> None:
-    runner = LocalRunner("file:///a/store", tmp_path / "home")
+    runner = leading.local_runner(LocalRunner, "file:///a/store", tmp_path / "home")
     wanted = Job(run=RUN, span=span, attempt=2, task_key="k", task_sha256="d")
     assert runner._command(wanted) == [
         *(sys.executable, "-P", "-m", *module),
@@ -621,12 +633,12 @@ def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
 
 @pytest.mark.parametrize("span,failure", [(None, FailureClass.BAD_INPUT), (0, FailureClass.CHUNK_DAMAGED)])
 def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None, failure: FailureClass) -> None:
-    runner = LocalRunner((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner = leading.local_runner(LocalRunner, (tmp_path / "store").as_uri(), tmp_path / "home")
     runner.submit(Job(run=RUN, span=span, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
     try:
         view = ended(runner)
     finally:
-        runner.close(leave=False)
+        leading.close(runner, leave=False)
     assert view.diagnosis is not None
     assert view.diagnosis.failure == failure
     assert view.diagnosis.summary == "the store has no object tasks/00000.json"
@@ -636,7 +648,7 @@ def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None, fai
 def test_a_job_does_not_age_while_the_machine_sleeps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slept_s: int
 ) -> None:
-    runner = LocalRunner((tmp_path / "store").as_uri(), tmp_path / "home")
+    runner = leading.local_runner(LocalRunner, (tmp_path / "store").as_uri(), tmp_path / "home")
     runner.submit(Job(run=RUN, span=0, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
     try:
         # The wall clock goes on in the night, the monotonic one does not.
@@ -644,7 +656,7 @@ def test_a_job_does_not_age_while_the_machine_sleeps(
         monkeypatch.setattr(time, "time_ns", lambda: now_ns)
         (view,) = runner.observe()
     finally:
-        runner.close(leave=False)
+        leading.close(runner, leave=False)
     assert now_ns // 1_000_000 - view.since_ms < 60_000
 
 

@@ -148,7 +148,7 @@ def listed() -> list[dict[str, Any]]:
     """What ``list --json`` says."""
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("controller.cli.runs.tell", lambda text, **_: said.append(text))
+        patch.setattr("controller.cli.runs.print_data", lambda text, **_: said.append(text))
         assert cli.run(["list", "--json"]) == 0
     runs: list[dict[str, Any]] = json.loads(said[0])["runs"]
     return runs
@@ -189,13 +189,13 @@ def test_rows_are_written_while_later_runs_are_still_read(store: Counting, capsy
 
     rows: list[str] = []
 
-    def tell(text: str, *, exact: bool = False) -> None:
+    def print_data(text: str, *, exact: bool = False) -> None:
         rows.append(text[:16])
         seen.set()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "get", late)
-        patch.setattr("controller.cli.runs.tell", tell)
+        patch.setattr("controller.cli.runs.print_data", print_data)
         assert cli.run(["list"]) == 0
     assert rows == IDS
 
@@ -234,7 +234,7 @@ def test_who_watches_all_reads_one_status_a_run_and_then_follows_those_under_way
     for run in IDS:
         put_run(store, run, state="complete")
     put_run(store, IDS[7], updated_ms=time.time_ns() // 1_000_000, marker="complete")
-    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    monkeypatch.setattr(watch, "_POLL_S", 0.01)
     assert cli.run(["watch"]) == 0
     assert capsys.readouterr().err.splitlines()[-1] == f"{IDS[7]}: complete"
     assert store.asked == {"folders": 1, "get": len(IDS) + 1, "list": 1}

@@ -348,9 +348,9 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     repository = opened(store, record)
     assert repository.state(()).language_open
     heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
-    store.put(KEYS.language_note(1), heard.encode())
+    store.put(KEYS.language_candidate(1), heard.encode())
     state = repository.refresh([view(1)], now_ms=NOW)
-    assert (state.language_open, state.notes) == (True, {1: heard})
+    assert (state.language_open, state.language_candidates) == (True, {1: heard})
     repository.freeze_language(heard)
     assert not repository.state(()).language_open
     assert Language.decode(store.get(KEYS.language)) == heard
@@ -486,7 +486,7 @@ def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)
     repository = opened(store, record)
-    job = repository.job(Submit(span=0, attempt=2, rung=1))
+    job = repository.job(Submit(span=0, attempt=2, degradation_level=1))
     assert job.task_key == KEYS.task(0, 1)
     whole, less = ChunkTask.decode(store.get(KEYS.task(0))), ChunkTask.decode(store.get(job.task_key))
     assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
@@ -500,8 +500,8 @@ def test_a_degraded_task_is_written_once(store: JournalStore) -> None:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)
     repository = opened(store, record)
-    repository.job(Submit(span=0, attempt=2, rung=1))
-    repository.job(Submit(span=0, attempt=3, rung=1))
+    repository.job(Submit(span=0, attempt=2, degradation_level=1))
+    repository.job(Submit(span=0, attempt=3, degradation_level=1))
     assert store.journal.count(f"put {KEYS.task(0, 1)}") == 1
 
 
@@ -618,6 +618,6 @@ def test_a_damaged_document_is_as_if_it_were_not_there(store: JournalStore, key:
 def test_options_that_change_nothing_for_a_rung_are_the_tasks_own(store: JournalStore) -> None:
     put_tasks(store, 0, record=fakes.record(compute_type="int8"))
     repository = opened(store, fakes.record(compute_type="int8"))
-    job = repository.job(Submit(span=0, attempt=4, rung=3))
+    job = repository.job(Submit(span=0, attempt=4, degradation_level=3))
     options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
     assert options == fakes.record(compute_type="int8").options

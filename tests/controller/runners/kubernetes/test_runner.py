@@ -13,6 +13,7 @@ from controller.domain.actions import Delete
 from controller.domain.failures import FailureClass
 from controller.domain.jobs import Job
 from controller.errors import ClusterUnavailable
+from controller.leadership import clock as lease_clock
 from controller.leadership import kubernetes_lease
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes.labels import job_name
@@ -35,6 +36,7 @@ from tests.kube.cases import (
 )
 from tests.kube.server import FakeApi, Server, Stopwatch
 from tests.kube.wire import Refusal, Request, no_answer
+from tests.leading import close, cluster_runner, leads
 
 __all__ = ["clock", "runner", "server"]
 
@@ -173,7 +175,7 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0, sha256="1" * 64))
-    runner.forget(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had made it
     server.lag(behind=True)
     runner.submit(chunk(0))
     assert server.objects("jobs") == []
@@ -200,8 +202,8 @@ def test_who_may_have_lost_the_lease_deletes_nothing(
 ) -> None:
     runner.submit(chunk(0))
     (view,) = runner.observe()
-    late_s = kubernetes_lease._clock_s() + kubernetes_lease.DURATION_S + 1
-    monkeypatch.setattr(kubernetes_lease, "_clock_s", lambda: late_s)
+    late_s = lease_clock.now_s() + kubernetes_lease.DURATION_S + 1
+    monkeypatch.setattr(lease_clock, "now_s", lambda: late_s)
     with pytest.raises(ClusterUnavailable, match="could not be renewed in time"):
         runner.delete(view)
     assert len(server.objects("jobs")) == 1
@@ -210,7 +212,7 @@ def test_who_may_have_lost_the_lease_deletes_nothing(
 def test_a_job_that_is_being_deleted_is_not_adopted(server: Server, runner: ClusterRunner) -> None:
     runner.submit(chunk(0))
     (job,) = server.objects("jobs")
-    runner.forget(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had made it
     server.put("jobs", job | {"metadata": job["metadata"] | {"deletionTimestamp": server.now()}})
     runner.submit(chunk(0))
     assert runner._known == {}
@@ -243,7 +245,7 @@ def test_of_jobs_that_are_gone_nothing_is_kept(server: Server, runner: ClusterRu
     for view in until(runner, all_ended):
         runner.delete(view)
     runner.observe()
-    kept = (runner._known, runner._pods, runner._stuck, runner._ends._reads, runner._ages._seen)
+    kept = (runner._known, runner._pods, runner._problems, runner._ends._reads, runner._ages._seen)
     assert [len(one) for one in kept] == [0] * 5
 
 
@@ -303,13 +305,13 @@ def test_a_controller_of_another_version_adopts_the_jobs_there_are_and_makes_new
     tmp_path: Path, server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0))
-    runner.close(leave=True)
+    close(runner, leave=True)
     options = replace(OPTIONS, chunk_image="chunk:2", intake_image="intake:2", version="1")
     here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
-    newer = ClusterRunner(FakeApi(server), options, here=here)
-    assert newer.lead(RUN)
+    newer = cluster_runner(FakeApi(server), options, here=here)
+    assert leads(newer.leadership, RUN)
     assert [view.name for view in newer.observe()] == [job_name(chunk(0))]
     newer.submit(chunk(0))
     newer.submit(chunk(1))
     assert [image_of(server, chunk(span)) for span in (0, 1)] == ["chunk:1", "chunk:2"]
-    newer.close(leave=True)
+    close(newer, leave=True)

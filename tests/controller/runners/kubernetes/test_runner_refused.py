@@ -118,10 +118,10 @@ def test_of_a_run_whose_lease_was_deleted_nothing_is_posted_any_more(
     server.before = lambda request: None
     server.remove("leases", lease_name(RUN))
     clock.s += MINUTE_S
-    runner._leases.look(RUN)
+    runner._leases.recheck(RUN)
     before = server.requests["create", "jobs"]
     (view,) = runner.observe()
-    assert runner.cancelled(RUN)
+    assert runner.leadership.cancelled(RUN)
     assert server.requests["create", "jobs"] == before, "it would be collected at once"
     runner.delete(view)
     assert runner.observe() == []

@@ -8,7 +8,7 @@ import pytest
 
 from controller.domain.failures import FailureClass
 from controller.runners.kubernetes.labels import CONTAINER
-from controller.runners.kubernetes.startup_diagnosis import Stuck, pending, refused
+from controller.runners.kubernetes.startup_diagnosis import StartupProblem, refused, startup_problem
 
 DATA = Path(__file__).parents[3] / "data" / "kubernetes"
 NOW = 1_770_112_800_000
@@ -182,11 +182,11 @@ def case(name: str, folder: str = "pending") -> Any:
     return json.loads((DATA / folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def judged(it: Any, *, before: Stuck | None = None, now_ms: int = NOW) -> Stuck | None:
-    return pending(it["job"], it["pod"], it["events"], before=before, now_ms=now_ms)
+def judged(it: Any, *, before: StartupProblem | None = None, now_ms: int = NOW) -> StartupProblem | None:
+    return startup_problem(it["job"], it["pod"], it["events"], before=before, now_ms=now_ms)
 
 
-def stuck(name: str, *, before: Stuck | None = None, now_ms: int = NOW) -> Stuck:
+def problem(name: str, *, before: StartupProblem | None = None, now_ms: int = NOW) -> StartupProblem:
     found = judged(case(name), before=before, now_ms=now_ms)
     assert found is not None
     return found
@@ -200,7 +200,7 @@ def test_every_recorded_wait_is_read() -> None:
 def test_a_wait_has_a_class_a_line_advice_and_an_end(
     name: str, expected: tuple[FailureClass, str, str, int | None]
 ) -> None:
-    found = stuck(name)
+    found = problem(name)
     summary, _, said = found.diagnosis.summary.partition(": ")
     assert (found.diagnosis.failure, summary, found.diagnosis.advice, found.patience_ms) == expected
     assert said
@@ -312,32 +312,32 @@ def test_a_message_without_bounds_is_cut() -> None:
 
 
 def test_a_wait_is_counted_from_when_it_was_first_seen() -> None:
-    first = stuck("registry-away", now_ms=NOW)
-    second = stuck("registry-away", before=first, now_ms=NOW + MINUTE)
+    first = problem("registry-away", now_ms=NOW)
+    second = problem("registry-away", before=first, now_ms=NOW + MINUTE)
     assert second.since_ms == NOW
     assert [second.over(at) for at in (NOW, NOW + 5 * MINUTE - 1, NOW + 5 * MINUTE)] == [False, False, True]
 
 
 def test_two_faces_of_one_trouble_are_one_wait() -> None:
-    first = stuck("registry-away", now_ms=NOW)
-    second = stuck("image-unknown-backing-off", before=first, now_ms=NOW + MINUTE)
+    first = problem("registry-away", now_ms=NOW)
+    second = problem("image-unknown-backing-off", before=first, now_ms=NOW + MINUTE)
     assert (second.since_ms, second.over(NOW + MINUTE)) == (NOW, True)
 
 
 def test_another_trouble_is_another_wait() -> None:
-    first = stuck("registry-away", now_ms=NOW)
-    assert stuck("no-secret", before=first, now_ms=NOW + MINUTE).since_ms == NOW + MINUTE
+    first = problem("registry-away", now_ms=NOW)
+    assert problem("no-secret", before=first, now_ms=NOW + MINUTE).since_ms == NOW + MINUTE
 
 
 def test_hours_in_a_busy_cluster_do_not_count_when_its_nodes_go_away() -> None:
-    busy = stuck("gpus-busy", now_ms=NOW)
+    busy = problem("gpus-busy", now_ms=NOW)
     assert not busy.over(NOW + 1000 * HOUR)
-    gone = stuck("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
+    gone = problem("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
     assert (gone.since_ms, gone.over(NOW + 5 * HOUR)) == (NOW + 5 * HOUR, False)
 
 
 def test_what_cannot_mend_itself_is_over_at_once() -> None:
-    assert stuck("pod-security").over(NOW)
+    assert problem("pod-security").over(NOW)
 
 
 # ---------------------------------------------------------------- what the API server refuses
@@ -417,7 +417,7 @@ def test_a_kubelet_between_two_tries_says_the_same_as_the_try() -> None:
     told = set()
     for waiting in tries:
         status = {"phase": "Pending", "containerStatuses": [{"name": CONTAINER, "state": {"waiting": waiting}}]}
-        found = pending({"status": {"active": 1}}, {"status": status}, [], before=None, now_ms=NOW)
+        found = startup_problem({"status": {"active": 1}}, {"status": status}, [], before=None, now_ms=NOW)
         assert found is not None
         told.add(found.diagnosis.summary)
     assert told == {f"the image cannot be pulled: ErrImagePull: {cause}"}

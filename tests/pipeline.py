@@ -1,6 +1,6 @@
 """The command line as its users start it: a process, with a store and an output folder of its own.
 
-A *desk* is the folder of one test. Whatever a test starts there has the folder's path in its command line, so that
+A *workplace* is the folder of one test. Whatever a test starts there has the folder's path in its command line, so that
 what still runs can be counted, and stopped at the end, without knowing who started it.
 """
 
@@ -92,7 +92,7 @@ class Started:
         return Ended(code=code, out=out, err=self.err)
 
 
-class Desk:
+class Workplace:
     """A folder with a store, an output folder and the commands that use them."""
 
     def __init__(self, folder: Path) -> None:
@@ -146,7 +146,7 @@ class Desk:
         return self.start(*arguments, **how).ended()
 
     def transcribe(self, *arguments: str | bytes | Path, **how: Any) -> Ended:
-        """Run ``stenofleet transcribe`` into this desk's output folder."""
+        """Run ``stenofleet transcribe`` into this workplace's output folder."""
         return self.run("transcribe", "-o", self.out, *arguments, **how)
 
     def environment(self, crash: str = "") -> dict[str, str]:
@@ -223,24 +223,24 @@ class Desk:
 class Undisturbed:
     """A run that nothing has disturbed: what every disturbed one must come to."""
 
-    desk: Desk
+    workplace: Workplace
     media: Path
     outputs: Mapping[str, bytes]
 
-    def lay(self, desk: Desk, *answered: int) -> Path:
-        """Put this run on *desk* as it is when only the spans *answered* are done; the medium's path there."""
+    def lay(self, workplace: Workplace, *answered: int) -> Path:
+        """Put this run on *workplace* as it is when only the spans *answered* are done; the medium's path there."""
         for part in ("runs", "work"):
-            shutil.copytree(self.desk.store.root / part, desk.store.root / part)
-        keys = desk.keys()
+            shutil.copytree(self.workplace.store.root / part, workplace.store.root / part)
+        keys = workplace.keys()
         ended = [keys.marker("complete"), keys.final, keys.report, keys.status, *map(keys.transcript, FORMATS)]
         for key in ended:
-            desk.store.delete(key)
-        for folder in sorted((desk.store.root / keys.results).iterdir()):
+            workplace.store.delete(key)
+        for folder in sorted((workplace.store.root / keys.results).iterdir()):
             if int(folder.name) in answered:
-                desk.store.delete(keys.audio(int(folder.name)))
+                workplace.store.delete(keys.audio(int(folder.name)))
             else:
                 shutil.rmtree(folder)
-        return desk.media(self.media)
+        return workplace.media(self.media)
 
 
 @contextlib.contextmanager

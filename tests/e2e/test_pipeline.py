@@ -15,7 +15,7 @@ import pysubs2
 import pytest
 import webvtt
 
-from tests import river, speech
+from tests import pipeline, speech
 
 pytestmark = pytest.mark.process
 
@@ -50,8 +50,8 @@ def shifts_ms(said: speech.Script, heard: Sequence[speech.HeardWord]) -> list[tu
 
 
 @pytest.fixture(scope="module")
-def document(undisturbed: river.Undisturbed) -> dict[str, Any]:
-    return undisturbed.desk.document("talk")
+def document(undisturbed: pipeline.Undisturbed) -> dict[str, Any]:
+    return undisturbed.workplace.document("talk")
 
 
 def test_the_words_are_right(tape: speech.Tape, document: dict[str, Any]) -> None:
@@ -79,13 +79,13 @@ def test_the_last_words_are_there(tape: speech.Tape, document: dict[str, Any]) -
     assert tuple(speech.normalise(document["text"])[-4:]) == tape.words[-4:]
 
 
-def test_every_format_is_written_and_named_on_stdout(undisturbed: river.Undisturbed) -> None:
+def test_every_format_is_written_and_named_on_stdout(undisturbed: pipeline.Undisturbed) -> None:
     assert sorted(undisturbed.outputs) == ["talk.json", "talk.srt", "talk.tsv", "talk.txt", "talk.vtt"]
-    told = (undisturbed.desk.folder / "command1.out").read_text(encoding="utf-8").splitlines()
-    assert sorted(told) == [str(undisturbed.desk.out / name) for name in sorted(undisturbed.outputs)]
+    told = (undisturbed.workplace.folder / "command1.out").read_text(encoding="utf-8").splitlines()
+    assert sorted(told) == [str(undisturbed.workplace.out / name) for name in sorted(undisturbed.outputs)]
 
 
-def test_json_is_whispers(undisturbed: river.Undisturbed, document: dict[str, Any]) -> None:
+def test_json_is_whispers(undisturbed: pipeline.Undisturbed, document: dict[str, Any]) -> None:
     assert isinstance(document["text"], str)
     assert document["language"] == "en"
     assert [segment["id"] for segment in document["segments"]] == list(range(len(document["segments"])))
@@ -104,7 +104,7 @@ def test_json_is_whispers(undisturbed: river.Undisturbed, document: dict[str, An
     assert document["duration"] == 64.0
 
 
-def test_subtitles_are_read_by_others(undisturbed: river.Undisturbed, document: dict[str, Any]) -> None:
+def test_subtitles_are_read_by_others(undisturbed: pipeline.Undisturbed, document: dict[str, Any]) -> None:
     texts = [" ".join(segment["text"].split()) for segment in document["segments"]]
     times = [(round(1000 * segment["start"]), round(1000 * segment["end"])) for segment in document["segments"]]
     srt = pysubs2.SSAFile.from_string(undisturbed.outputs["talk.srt"].decode(), format_="srt")
@@ -125,9 +125,9 @@ def stamp(ms: int) -> str:
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}.{ms % 1000:03d}"
 
 
-def test_nothing_half_written_stays_after_a_good_run(undisturbed: river.Undisturbed) -> None:
-    assert undisturbed.desk.leftovers() == []
-    assert undisturbed.desk.processes() == []
+def test_nothing_half_written_stays_after_a_good_run(undisturbed: pipeline.Undisturbed) -> None:
+    assert undisturbed.workplace.leftovers() == []
+    assert undisturbed.workplace.processes() == []
 
 
 # ---------------------------------------------------------------- kinds of media, many files in one command
@@ -169,85 +169,91 @@ def video(path: Path, spoken: Spoken) -> Path:
     )
 
 
-def test_any_container_gives_its_words_and_equal_content_is_transcribed_once(desk: river.Desk, spoken: Spoken) -> None:
+def test_any_container_gives_its_words_and_equal_content_is_transcribed_once(
+    workplace: pipeline.Workplace, spoken: Spoken
+) -> None:
     files = {
-        "video.mp4": video(desk.folder / "video.mp4", spoken),
-        "talk.mp3": speech.encode(spoken["mp3"], desk.folder / "talk.mp3", "-b:a", "48k"),
-        "radio.ogg": speech.encode(spoken["ogg"], desk.folder / "radio.ogg", "-c:a", "libopus"),
-        "list.wav": with_list(desk.folder / "list.wav", spoken["list"]),
+        "video.mp4": video(workplace.folder / "video.mp4", spoken),
+        "talk.mp3": speech.encode(spoken["mp3"], workplace.folder / "talk.mp3", "-b:a", "48k"),
+        "radio.ogg": speech.encode(spoken["ogg"], workplace.folder / "radio.ogg", "-c:a", "libopus"),
+        "list.wav": with_list(workplace.folder / "list.wav", spoken["list"]),
     }
-    os.link(files["talk.mp3"], desk.folder / "copy.mp3")
+    os.link(files["talk.mp3"], workplace.folder / "copy.mp3")
     said = {"video": "en", "talk": "mp3", "copy": "mp3", "radio": "ogg", "list": "list"}
-    ended = desk.transcribe(*files.values(), desk.folder / "copy.mp3", *river.SMALL, "--json")
+    ended = workplace.transcribe(*files.values(), workplace.folder / "copy.mp3", *pipeline.SMALL, "--json")
     assert ended.code == 0, ended.err
     told = json.loads(ended.out)
     assert told["exit_code"] == 0
-    assert len(told["runs"]) == len(desk.results()) == 4
+    assert len(told["runs"]) == len(workplace.results()) == 4
     assert sorted(path for run in told["runs"] for path in run["files"]) == [
-        str(desk.out / name) for name in sorted(desk.outputs)
+        str(workplace.out / name) for name in sorted(workplace.outputs)
     ]
-    assert sorted(desk.outputs) == sorted(
+    assert sorted(workplace.outputs) == sorted(
         f"{stem}.{ext}" for stem in said for ext in ("txt", "srt", "vtt", "tsv", "json")
     )
     for stem, name in said.items():
-        assert speech.word_errors(spoken[name].words, desk.document(stem)["text"]).wer <= 0.15, stem
-        assert [chunk["cut"] for chunk in desk.document(stem)["chunks"]] == ["end"], "the direct path is one chunk"
-    assert desk.outputs["talk.txt"] == desk.outputs["copy.txt"]
+        assert speech.word_errors(spoken[name].words, workplace.document(stem)["text"]).wer <= 0.15, stem
+        assert [chunk["cut"] for chunk in workplace.document(stem)["chunks"]] == ["end"], "the direct path is one chunk"
+    assert workplace.outputs["talk.txt"] == workplace.outputs["copy.txt"]
 
 
-def test_the_other_track_of_a_video_is_heard_in_its_own_language(desk: river.Desk, spoken: Spoken) -> None:
-    file = video(desk.folder / "film.mkv", spoken)
-    ended = desk.transcribe(file, *river.SMALL[:-2], "--audio-track", "1")
+def test_the_other_track_of_a_video_is_heard_in_its_own_language(workplace: pipeline.Workplace, spoken: Spoken) -> None:
+    file = video(workplace.folder / "film.mkv", spoken)
+    ended = workplace.transcribe(file, *pipeline.SMALL[:-2], "--audio-track", "1")
     assert ended.code == 0, ended.err
-    assert desk.document("film")["language"] == "pt"
-    assert desk.document("film")["language_probability"] > 0.5
-    assert speech.word_errors(spoken["pt"].words, desk.document("film")["text"]).wer <= 0.15
+    assert workplace.document("film")["language"] == "pt"
+    assert workplace.document("film")["language_probability"] > 0.5
+    assert speech.word_errors(spoken["pt"].words, workplace.document("film")["text"]).wer <= 0.15
 
 
 @pytest.mark.parametrize("separator", ["\n", "\0"], ids=["line", "NUL"])
-def test_a_list_of_names_is_read_from_stdin(desk: river.Desk, undisturbed: river.Undisturbed, separator: str) -> None:
-    undisturbed.lay(desk, 0, 1, 2)
-    desk.media(undisturbed.media, "other name.wav")
+def test_a_list_of_names_is_read_from_stdin(
+    workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed, separator: str
+) -> None:
+    undisturbed.lay(workplace, 0, 1, 2)
+    workplace.media(undisturbed.media, "other name.wav")
     names = separator.join(["talk.wav", "other name.wav", "talk.wav", ""])
-    ended = desk.transcribe("-", *river.CUT, stdin=names.encode())
+    ended = workplace.transcribe("-", *pipeline.CUT, stdin=names.encode())
     assert ended.code == 0, ended.err
     assert sorted({path.stem for path in ended.paths}) == ["other name", "talk"]
-    assert {name: data for name, data in desk.outputs.items() if name.startswith("talk.")} == undisturbed.outputs
+    assert {name: data for name, data in workplace.outputs.items() if name.startswith("talk.")} == undisturbed.outputs
 
 
-def test_portuguese_is_what_portuguese_is_called(desk: river.Desk, spoken: Spoken) -> None:
-    file = speech.write_wav(desk.folder / "fala.wav", spoken["pt"])
-    ended = desk.transcribe(file, *river.SMALL[:-2], "--language", "Portuguese", "-f", "txt,json")
+def test_portuguese_is_what_portuguese_is_called(workplace: pipeline.Workplace, spoken: Spoken) -> None:
+    file = speech.write_wav(workplace.folder / "fala.wav", spoken["pt"])
+    ended = workplace.transcribe(file, *pipeline.SMALL[:-2], "--language", "Portuguese", "-f", "txt,json")
     assert ended.code == 0, ended.err
-    assert sorted(desk.outputs) == ["fala.json", "fala.txt"]
-    assert desk.document("fala")["options"]["language"] == desk.document("fala")["language"] == "pt"
-    assert speech.word_errors(spoken["pt"].words, desk.document("fala")["text"]).wer <= 0.15
+    assert sorted(workplace.outputs) == ["fala.json", "fala.txt"]
+    assert workplace.document("fala")["options"]["language"] == workplace.document("fala")["language"] == "pt"
+    assert speech.word_errors(spoken["pt"].words, workplace.document("fala")["text"]).wer <= 0.15
 
 
-def test_silence_gives_valid_and_empty_files(desk: river.Desk) -> None:
-    file = speech.write_wav(desk.folder / "night.wav", speech.silence(25, noise_db=-60))
-    ended = desk.transcribe(file, *river.CUT)
+def test_silence_gives_valid_and_empty_files(workplace: pipeline.Workplace) -> None:
+    file = speech.write_wav(workplace.folder / "night.wav", speech.silence(25, noise_db=-60))
+    ended = workplace.transcribe(file, *pipeline.CUT)
     assert ended.code == 0, ended.err
-    document = desk.document("night")
+    document = workplace.document("night")
     assert (document["text"], document["segments"], document["status"]) == ("", [], "complete")
     assert (document["language"], document["duration"]) == (None, 25.0)
     assert {chunk["quality"] for chunk in document["chunks"]} == {"silent"}
-    assert (desk.outputs["night.txt"], desk.outputs["night.srt"]) == (b"", b"")
-    assert (desk.outputs["night.vtt"], desk.outputs["night.tsv"]) == (b"WEBVTT\n", b"start\tend\ttext\n")
-    assert webvtt.from_buffer(io.StringIO(desk.outputs["night.vtt"].decode())).captions == []
+    assert (workplace.outputs["night.txt"], workplace.outputs["night.srt"]) == (b"", b"")
+    assert (workplace.outputs["night.vtt"], workplace.outputs["night.tsv"]) == (b"WEBVTT\n", b"start\tend\ttext\n")
+    assert webvtt.from_buffer(io.StringIO(workplace.outputs["night.vtt"].decode())).captions == []
 
 
 def test_chunks_are_transcribed_while_the_file_is_still_being_cut(
-    desk: river.Desk, undisturbed: river.Undisturbed
+    workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed
 ) -> None:
-    here = desk.meeting()
-    file = desk.media(undisturbed.media)
-    running = desk.start("transcribe", "-o", desk.out, file, *river.CUT, crash=f"intake.task.00001=hold:{here}")
-    river.until(here.exists, "the intake has put the second task")
-    river.until(desk.results, "the first chunk is done, with the intake standing still")
-    assert desk.store.stat(desk.keys().plan) is None
+    here = workplace.meeting()
+    file = workplace.media(undisturbed.media)
+    running = workplace.start(
+        "transcribe", "-o", workplace.out, file, *pipeline.CUT, crash=f"intake.task.00001=hold:{here}"
+    )
+    pipeline.until(here.exists, "the intake has put the second task")
+    pipeline.until(workplace.results, "the first chunk is done, with the intake standing still")
+    assert workplace.store.stat(workplace.keys().plan) is None
     running.kill()
-    desk.quiet()
-    ended = desk.run("resume", desk.keys().run)
+    workplace.quiet()
+    ended = workplace.run("resume", workplace.keys().run)
     assert ended.code == 0, ended.err
-    assert desk.outputs == undisturbed.outputs
+    assert workplace.outputs == undisturbed.outputs

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from tests.hostile import chunk, id3
 
 
-def lies(honest: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+def false_claims(honest: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Files that claim, or become, far more than they hold."""
     yield from _lying_waves()
     yield from _lying_tables(honest["a.m4a"])

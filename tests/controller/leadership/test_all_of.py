@@ -1,0 +1,59 @@
+"""Several lock domains at once: a run is led where all of them are held, and given up in all."""
+
+from controller.domain.interfaces import LeaseState
+from controller.leadership.all_of import AllOf
+
+RUN = "0123456789abcdef"
+
+
+class Part:
+    """One domain, whose answers a test gives; what is asked of it is written down for all."""
+
+    def __init__(self, name: str, asked: list[str], state: LeaseState = "leading", *, deleted: bool = False) -> None:
+        self.name, self.asked, self.state, self.deleted = name, asked, state, deleted
+
+    def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
+        self.asked.append(f"acquire {self.name}")
+        return self.state
+
+    def check(self, run: str) -> None:
+        self.asked.append(f"check {self.name}")
+
+    def domain(self, run: str) -> str:
+        return self.name
+
+    def cancelled(self, run: str) -> bool:
+        return self.deleted
+
+    def release(self, run: str, *, ended: bool) -> None:
+        self.asked.append(f"release {self.name} {ended}")
+
+    def close(self) -> None:
+        self.asked.append(f"close {self.name}")
+
+
+def test_a_wider_one_is_asked_only_by_who_has_the_narrower() -> None:
+    for state in ("following", "undecided"):
+        asked: list[str] = []
+        machine, cluster = Part("machine", asked, state), Part("cluster", asked)
+        assert AllOf(machine, cluster).try_acquire_or_renew(RUN, 0) == state
+        assert asked == ["acquire machine"]
+
+
+def test_a_run_is_led_where_all_are_held() -> None:
+    asked: list[str] = []
+    parts = AllOf(Part("machine", asked), Part("cluster", asked))
+    assert parts.try_acquire_or_renew(RUN, 0) == "leading"
+    parts.check(RUN)
+    assert parts.domain(RUN) == "cluster"
+    assert not parts.cancelled(RUN)
+    parts.release(RUN, ended=True)
+    parts.close()
+    assert asked == [
+        *("acquire machine", "acquire cluster", "check machine", "check cluster"),
+        *("release cluster True", "release machine True", "close machine", "close cluster"),
+    ]
+
+
+def test_a_run_is_cancelled_where_any_says_so() -> None:
+    assert AllOf(Part("machine", []), Part("cluster", [], deleted=True)).cancelled(RUN)
