@@ -59,8 +59,8 @@ def transcribe(
         )
         if ended.verdict != "complete":
             raise RuntimeError(f"{media}: {ended.summary}")
-        plan = Plan.decode(store.get(f"runs/{ended.run}/plan.json"))
-        return Transcript.decode(base.with_suffix(".json").read_bytes()), plan
+        made = Plan.decode(store.get(f"runs/{ended.run}/plan.json"))
+        return Transcript.decode(base.with_suffix(".json").read_bytes()), made
 
 
 def transcribe_command(media: Path, folder: Path, *options: str) -> list[str | Path]:
