@@ -1,4 +1,4 @@
-"""What may be done next in a run.
+"""The actions that can be next in a run.
 
 Touches: nothing.
 """
@@ -15,7 +15,7 @@ from controller.domain.jobs import JobView
 
 @dataclass(frozen=True, kw_only=True)
 class Submit:
-    """Start a job. *degradation_level* counts the steps of degraded options; the rest is as in :class:`Job`."""
+    """Start a job. *degradation_level*: degradation steps of its options; other fields are as in :class:`Job`."""
 
     span: int | None
     attempt: int
@@ -27,7 +27,7 @@ class Submit:
 
 @dataclass(frozen=True, kw_only=True)
 class Delete:
-    """Remove a job, keeping the evidence first where there is a failure."""
+    """Delete a job; if there is a failure, store its evidence first."""
 
     view: JobView
     failure: Diagnosis | None = None
@@ -35,21 +35,21 @@ class Delete:
 
 @dataclass(frozen=True, kw_only=True)
 class PinLanguage:
-    """Freeze the run's language from the notes: no span had enough speech to decide alone."""
+    """Freeze the run's language from the language candidates: no span alone had enough speech to decide it."""
 
     language: Language
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """The run is over, for this round. *lost* are the spans without a result."""
+    """End this round of the run. *lost* are the spans without a result."""
 
     verdict: Literal["complete", "partial", "failed", "cancelled"]
     lost: tuple[int, ...] = ()
     summary: str = ""
     advice: str = ""
     failure: str = ""
-    """Class of the failure that decided it; empty where none did."""
+    """Class of the failure that decided the verdict; empty if none did."""
 
 
 Action = Submit | Delete | PinLanguage | Finish

@@ -39,7 +39,7 @@ class StoreLease:
         """*lock_domain* is what the runner's lock keeps apart; that lock must be held whenever this is asked."""
         self._store = store
         self._run = run
-        self._key = RunKeys(run).lead
+        self._key = RunKeys(run).lease
         self._mine = LeaseRecord(run=run, owner=secrets.token_hex(8), lock_domain=lock_domain, renew_count=0)
         self._state: LeaseState = "undecided"
         self._renewed_s = clock.now_s()

@@ -240,7 +240,7 @@ def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
     ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "6000"))
     assert ended.code == 3, ended.err
     assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
-    assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
+    assert ended.err.count("it is tried again for a while, until the cause of STORE_FULL is fixed") == 1
     assert "free space there or choose another --store" in ended.err.splitlines()[-1]
     assert workplace.outputs == {}
     assert workplace.transcribe(file, *CUT).code == 0

@@ -172,7 +172,7 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
     pipeline.until(here.exists, "the intake is between audio and task")
     here.unlink()
     workplace.kill_all("controller.intake")
-    running.said("cutting, attempt 1 failed (DISRUPTED.deleted): somebody stopped it (SIGKILL)")
+    running.said("cutting, attempt 1 failed (DISRUPTED.deleted): stopped by a signal from outside (SIGKILL)")
     pipeline.until(here.exists, "a second intake has come as far")
     running.kill()
     workplace.quiet()
