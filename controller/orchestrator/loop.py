@@ -2,8 +2,8 @@
 
 Touches: the store and the runner, through their interfaces; a thread for shutdown steps that may take too long.
 Retries, times and budgets are decided in ``decide``, not here. Every run is led by one process. Another process that
-wants the same run follows it and reports the same verdict, or takes over if the leader dies. If only one run cannot reach
-something, only that run is delayed.
+wants the same run follows it and reports the same verdict, or takes over if the leader ends early. If only one run
+cannot reach something, only that run is delayed.
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command
     assert ended.code == 3
     assert "no place for a transcript in " in ended.err
     assert ": File too large\n  free space there or set TMPDIR to another folder" in ended.err
-    assert f"to go on: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
+    assert f"to resume: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
     assert workplace.outputs == {}
     assert workplace.leftovers() == []
     assert workplace.transcribe(file, *CUT).code == 0
