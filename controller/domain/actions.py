@@ -10,19 +10,15 @@ from typing import Literal
 
 from chunk_job.contract import Language
 from controller.domain.failures import Diagnosis
-from controller.domain.jobs import JobView
+from controller.domain.jobs import Attempt, JobView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submit:
-    """Start a job. *degradation_level*: degradation steps of its options; other fields are as in :class:`Job`."""
+class Submit(Attempt):
+    """Start a job for this attempt."""
 
-    span: int | None
-    attempt: int
     degradation_level: int = 0
-    memory_factor: float = 1.0
-    avoid_nodes: tuple[str, ...] = ()
-    only_elsewhere: bool = False
+    """Degradation steps of its options."""
 
 
 @dataclass(frozen=True, kw_only=True)

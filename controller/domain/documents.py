@@ -258,22 +258,27 @@ class Report(Document):
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 
-class Status(Document):
-    """The progress of a run. For people only; no decision depends on it."""
+class RunFigures(Document):
+    """The progress of a run, in figures."""
 
-    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
-    run: RunId
-    name: FileName
-    state: StoredState
     percent: Annotated[float, Field(ge=0, le=100)]
     spans_done: Count
     spans_known: Count
     planned: bool
     """Whether ``spans_known`` counts all spans of the run."""
     running: Count = 0
-    """Jobs that run now."""
+    """Jobs that run or start now, without those that wait."""
     done_ms: Count = 0
     total_ms: Count = 0
     """``done_ms``: audio transcribed so far. ``total_ms``: audio cut so far."""
     failures: Count
+
+
+class Status(RunFigures):
+    """The progress of a run. For people only; no decision depends on it."""
+
+    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
+    run: RunId
+    name: FileName
+    state: StoredState
     updated_ms: Count

@@ -15,12 +15,24 @@ Phase = Literal["queued", "starting", "running", "ending", "ended"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job for a runner to start. *span* None is the intake job."""
+class Attempt:
+    """One attempt at a span or at the intake (*span* None)."""
 
-    run: str
     span: int | None
     attempt: int
+    memory_factor: float = 1.0
+    """Factor of the usual memory request, for runners that set one: 1.5 after the job was killed for lack of memory."""
+    avoid_nodes: tuple[str, ...] = ()
+    """Nodes on which earlier attempts failed because of the node; for runners that have nodes."""
+    only_elsewhere: bool = False
+    """True: never use *avoid_nodes*. False: use them only if no other node is free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Attempt):
+    """A job for a runner to start."""
+
+    run: str
     task_key: str
     task_sha256: str
     audio_ms: int = 0
@@ -28,12 +40,12 @@ class Job:
     media_uri: str = ""
     """The recording of an intake job; empty for a chunk."""
     media_bytes: int = 0
-    memory_factor: float = 1.0
-    """Factor of the usual memory request, for runners that set one: 1.5 after the job was killed for lack of memory."""
-    avoid_nodes: tuple[str, ...] = ()
-    """Nodes on which earlier attempts failed because of the node; for runners that have nodes."""
-    only_elsewhere: bool = False
-    """True: never use *avoid_nodes*. False: use them only if no other node is free."""
+
+    @property
+    def name(self) -> str:
+        """The job's name, the same in every controller: creating the job of an attempt again finds the first one."""
+        what = "intake" if self.span is None else f"c{self.span:05d}"
+        return f"sf-{self.run[:12]}-{what}-a{self.attempt}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -428,7 +428,7 @@ def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begu
     force = ["--force"] if forced else []
     monkeypatch.setattr(execute, "run_loop", Stopped(0))
     said = command_line("transcribe", *files, *MODEL, *force)
-    assert said.err.splitlines()[0].endswith("give the same command again")
+    assert said.err.splitlines()[0].endswith("run the same command again")
     monkeypatch.setattr(execute, "run_loop", Stopped(11))
     told = [
         text

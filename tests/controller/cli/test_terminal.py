@@ -107,7 +107,7 @@ COMMANDS = (
 
 
 @pytest.mark.parametrize("key", documents(), ids=lambda key: key.rpartition("/")[2])
-def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: FileStore, key: str) -> None:
+def test_no_text_of_a_document_reaches_the_terminal_raw(command_line: Command, store: FileStore, key: str) -> None:
     shown = 0
     given = documents()
     whole = json.loads(given[key].encode())
@@ -123,7 +123,7 @@ def test_no_text_of_a_document_reaches_the_terminal_raw(line: Command, store: Fi
     assert shown or key == KEYS.record
 
 
-def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store: FileStore) -> None:
+def test_the_texts_of_evidence_are_shown_escaped_and_masked(command_line: Command, store: FileStore) -> None:
     for key, document in documents().items():
         store.put(key, document.encode())
     evidence = documents()[KEYS.failure(1, 1, "0000cafe")].model_copy(
@@ -143,7 +143,9 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(line: Command, store
     assert failure["summary"] == EVIL
 
 
-def test_what_pods_say_is_shown_escaped(line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_pods_say_is_shown_escaped(
+    command_line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for key, document in documents().items():
         store.put(key, document.encode())
     monkeypatch.setattr(watch, "_now", lambda *_: ({f"pod{EVIL}": [EVIL, "b"]}, {f"other{EVIL}": EVIL}))
@@ -155,7 +157,7 @@ def test_what_pods_say_is_shown_escaped(line: Command, store: FileStore, monkeyp
     assert document["waiting"] == {f"other{EVIL}": EVIL}
 
 
-def test_places_are_told_as_they_are(line: Command, store: FileStore) -> None:
+def test_places_are_told_as_they_are(command_line: Command, store: FileStore) -> None:
     given = documents()
     request = given[KEYS.request]
     assert isinstance(request, Request)
@@ -182,7 +184,7 @@ TYPED = (
 @pytest.mark.parametrize("typed", TYPED)
 @pytest.mark.parametrize("command", [("plan",), ("plan", "--json"), ("transcribe",), ("transcribe", "--json")])
 def test_an_address_with_a_secret_is_refused_and_never_repeated(
-    line: Command, tmp_path: Path, command: tuple[str, ...], typed: str
+    command_line: Command, tmp_path: Path, command: tuple[str, ...], typed: str
 ) -> None:
     model = ("--model", str(demo.MODEL)) if command[0] == "transcribe" else ()
     code, out, err = command_line(*command, typed, *model)
@@ -202,7 +204,7 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
         ("file:///talk.mp4", "name its path, without file://"),
     ],
 )
-def test_a_url_is_told_to_be_one(line: Command, typed: str, advice: str) -> None:
+def test_a_url_is_told_to_be_one(command_line: Command, typed: str, advice: str) -> None:
     code, _, err = command_line("plan", typed)
     assert code == 5
     assert f"{typed}: URLs of this kind are not read" in err
@@ -210,7 +212,7 @@ def test_a_url_is_told_to_be_one(line: Command, typed: str, advice: str) -> None
 
 
 @pytest.mark.process
-def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None:
+def test_a_file_that_is_called_like_a_url_is_still_a_file(command_line: Command) -> None:
     Path("https:/host").mkdir(parents=True)
     speech.write_wav(Path("https:/host/talk.wav"), speech.silence(1))
     assert command_line("plan", "https://host/talk.wav")[0] == 0
@@ -233,7 +235,7 @@ def test_a_file_that_is_called_like_a_url_is_still_a_file(line: Command) -> None
     ],
     ids=" ".join,
 )
-def test_no_mistake_repeats_a_secret_or_steers_the_terminal(line: Command, arguments: tuple[str, ...]) -> None:
+def test_no_mistake_repeats_a_secret_or_steers_the_terminal(command_line: Command, arguments: tuple[str, ...]) -> None:
     speech.write_wav(Path("talk.wav"), speech.silence(1))
     code, out, err = command_line(*arguments)
     assert (code, out) == (2, "")
@@ -242,14 +244,14 @@ def test_no_mistake_repeats_a_secret_or_steers_the_terminal(line: Command, argum
     assert command_line(*raw)[0] == 2 or raw == list(arguments)
 
 
-def test_clicks_own_mistakes_keep_their_usage_lines(line: Command) -> None:
+def test_clicks_own_mistakes_keep_their_usage_lines(command_line: Command) -> None:
     code, out, err = command_line("list", "--nonsense\x1b")
     assert (code, out) == (2, "")
     assert err.startswith("Usage: stenofleet list [OPTIONS]\nTry 'stenofleet list --help' for help.\n\nError: ")
     assert "--nonsense\\x1b" in err
 
 
-def test_a_bugs_trace_is_harmless_and_keeps_its_lines(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bugs_trace_is_harmless_and_keeps_its_lines(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError(f"{EVIL} http://user:hush@host")
 
@@ -284,12 +286,12 @@ def test_what_libraries_warn_of_and_what_ends_a_thread_is_harmless(
     assert err.replace("\n", "").isprintable()
 
 
-def test_a_variable_that_is_no_option_is_told_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_option_is_told_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STENOFLEET_\x1b[2J", "1")
     assert "ignored, no such option: STENOFLEET_\\x1b[2J\n" in command_line("list")[2]
 
 
-def test_the_question_for_a_model_is_harmless(line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_question_for_a_model_is_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def ask(question: str) -> bool:
