@@ -120,7 +120,7 @@ class RunReconciler:
         """Lead or follow the run, and open it if this process leads."""
         if self._delivery.is_repeated:
             return
-        with self._damage():
+        with self._contain_errors():
             if self._leads(self._clock.now_ms()) and self._state is None and not self._delivery.is_due:
                 self._begin()
 
@@ -134,7 +134,7 @@ class RunReconciler:
         free_intake_slots: int,
     ) -> None:
         """Observe once and act. Appends to *submitted*, for each started job, whether it is an intake job."""
-        with self._damage():
+        with self._contain_errors():
             if self._delivery.is_repeated:
                 self.ended = self._delivery.write_more()
             elif self._delivery.has_transcript:
@@ -150,14 +150,14 @@ class RunReconciler:
                 self._status.put_if_due(self.progress(), self._clock.now_ms())
 
     @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
+    def _contain_errors(self) -> Iterator[None]:
+        """End only this run if its objects were changed, have expired or cannot be accessed; other runs continue."""
         try:
             yield
         except StoreUnavailable:
             raise
         except ValidationError as error:
-            # What was put together from valid documents is none: somebody made them so.
+            # The documents are valid, but contradict each other: another program has changed them.
             self.give_up(DocumentInvalid(f"the documents of run {self.id} do not fit together: {error.title}"))
         except (DocumentInvalid, ObjectMissing) as error:
             for view in self._runner.observe():
@@ -166,12 +166,12 @@ class RunReconciler:
             self._end(
                 "failed",
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
-                advice="check who else writes to the store, or begin a new run with --force",
+                advice="check who else writes to the store, or start a new run with --force",
                 environment=True,
                 ended=False,
             )
         except (JobError, RunProblem) as error:
-            # No right to its objects, something else in their place: other runs may have what they need.
+            # For example a missing permission for its objects: other runs may be able to continue.
             self.give_up(error)
 
     def _tick(
@@ -183,7 +183,7 @@ class RunReconciler:
         free_slots: int,
         free_intake_slots: int,
     ) -> None:
-        # Whoever changes anything must lead it still: a merge or a slow server may have kept the loop busy for long.
+        # Check leadership before each change: a merge or a slow server may have kept the loop busy for a long time.
         self._leadership.check(self.id)
         now_ms = self._clock.now_ms()
         before, self._status.started = len(submitted), 0
