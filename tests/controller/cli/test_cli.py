@@ -437,7 +437,7 @@ def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begu
     ]
     begun = {entry.key.split("/")[1] for entry in command_line.store.list("runs/")}
     assert len(told) == (10 if forced else 0)
-    assert {text.split()[5] for text in told} <= begun
+    assert {text.split()[4] for text in told} <= begun
     one = command_line("transcribe", talk, *MODEL, *force).err
     assert f"--store {command_line.store.url}" in one
     assert "to resume: stenofleet resume " in one

@@ -273,10 +273,10 @@ def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
     assert f"no run is being worked on in {store.url}" in capsys.readouterr().err
     put_status(store, state="interrupted")
     assert cli.run(["watch"]) == 0
-    assert "nothing goes on" in capsys.readouterr().err
+    assert "no run is being worked on" in capsys.readouterr().err
     put_status(store, age_s=40)  # its controller was killed
     assert cli.run(["watch"]) == 0
-    assert "nothing goes on" in capsys.readouterr().err
+    assert "no run is being worked on" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- logs
@@ -346,7 +346,7 @@ def test_the_doctor_hears_a_word_on_this_machine_and_leaves_nothing(
     assert cli.run(["doctor", "--model", str(demo.MODEL), "--threads", "1", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)["checks"]
     assert [(check["name"], check["well"]) for check in checks] == [("store", True), ("model", True), ("probe", True)]
-    assert "heard 'one. two." in checks[-1]["found"]
+    assert "transcribed 'one. two." in checks[-1]["found"]
     assert list(store.list("")) == []
 
 
