@@ -129,7 +129,7 @@ def test_every_class_has_a_budget() -> None:
 def test_the_handbook_says_of_every_class_who_pays() -> None:
     handbook = (Path(__file__).parents[3] / "docs" / "failures.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_.a-z]+)` \| .+ \| (.+) \|$", handbook, re.MULTILINE)
-    said = {"never": "never", "never tried again": "never", "the chunk's": "chunk", "the surroundings'": "cluster"}
+    said = {"never": "never", "never tried again": "never", "the chunk's": "chunk", "the infrastructure's": "cluster"}
     assert {name: said[payer] for name, payer in rows} == BUDGETS
 
 
@@ -239,7 +239,7 @@ def test_five_equal_failures_without_a_success_stop_the_run() -> None:
         pytest.param([FailureClass.UNKNOWN] * 4, {}, {}, id="four"),
         pytest.param([FailureClass.UNKNOWN] * 5, {"answered": frozenset({8})}, {}, id="one success"),
         pytest.param([FailureClass.UNKNOWN] * 4 + [FailureClass.NO_RESULT], {}, {}, id="not alike"),
-        pytest.param([FailureClass.STORE_UNAVAILABLE] * 5, {}, {}, id="of the surroundings"),
+        pytest.param([FailureClass.STORE_UNAVAILABLE] * 5, {}, {}, id="of the infrastructure"),
         pytest.param([FailureClass.CHUNK_DAMAGED] * 5, {}, {}, id="chunks that are cut again"),
         pytest.param([FailureClass.UNKNOWN] * 5, {}, {"breaker": 0}, id="no breaker"),
     ],
