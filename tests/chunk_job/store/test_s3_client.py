@@ -97,12 +97,12 @@ def test_variables_win_over_a_profile(aws: pytest.MonkeyPatch, tmp_path: Path) -
 @pytest.mark.parametrize(
     "variables,said",
     [
-        ({"AWS_ENDPOINT_URL_S3": "minio:9000"}, "AWS_ENDPOINT_URL_S3 .* no address"),
-        ({"AWS_ENDPOINT_URL_S3": "http://user:pass-word@minio"}, "AWS_ENDPOINT_URL_S3 .* no address"),
+        ({"AWS_ENDPOINT_URL_S3": "minio:9000"}, "AWS_ENDPOINT_URL_S3 .* not the URL"),
+        ({"AWS_ENDPOINT_URL_S3": "http://user:pass-word@minio"}, "AWS_ENDPOINT_URL_S3 .* not the URL"),
         ({"AWS_ENDPOINT_URL_S3": "http://minio/path"}, "path in endpoint"),
         ({"AWS_REGION": "not a region"}, "invalid region"),
         ({"AWS_CA_BUNDLE": "/no/such/file"}, "no file /no/such/file"),
-        ({"AWS_SECRET_ACCESS_KEY": ""}, "no AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "without AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ACCESS_KEY_ID": ""}, "no credentials"),
         ({"AWS_PROFILE": "nobody"}, "no profile nobody"),
     ],

@@ -102,7 +102,7 @@ def test_a_change_is_seen(file: Path, change: str) -> None:
             source.check_unchanged(found)
             return
     with pytest.raises(
-        MediaProblem, match="is gone" if change == "gone" else "changed while it was being read"
+        MediaProblem, match="cannot be found" if change == "gone" else "changed while it was being read"
     ) as seen:
         source.check_unchanged(found)
     assert str(file) in seen.value.summary
