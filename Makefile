@@ -1,5 +1,5 @@
-# `make` alone lists the targets. Recipes are plain POSIX sh with relative paths: the checkout may lie anywhere.
-# ARGS="…" is passed on to demo and test; PYTHON=… names the interpreter for .venv.
+# `make` alone lists the targets. Recipes are plain POSIX sh with relative paths: the checkout may be in any folder.
+# ARGS="…" is passed to demo and test; PYTHON=… sets the interpreter for .venv.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -17,8 +17,8 @@ help: ## list the targets
 venv: $(READY) ## set up .venv: the hash-locked packages and this project, editable
 	@:
 
-# Runs once, and again only when the lock or the project's metadata change. Whoever is interrupted leaves no .ready, and an
-# environment without it is made again; one that could only not be changed (no network) stays as it was.
+# Runs once, and again only when the lock or the project's metadata change. An interrupted run leaves no .ready, and an
+# environment without .ready is created again. If an update fails (no network), the environment is kept.
 $(READY): requirements/dev.txt pyproject.toml
 	@{ [ -e $@ ] && $(BIN)/python -c 'import pip' 2>/dev/null; } || { \
 	    python=$$(sh .ci/need python) && \
@@ -28,39 +28,39 @@ $(READY): requirements/dev.txt pyproject.toml
 	if $(BIN)/python .ci/install.py --editable . requirements/dev.txt; then touch $@; \
 	else if [ -e $@-before ]; then mv -f $@-before $@; fi; exit 1; fi
 
-ffmpeg: ## make sure that ffmpeg and ffprobe are there
+ffmpeg: ## check that ffmpeg and ffprobe are installed
 	@sh .ci/need ffmpeg
 
-strace: ## make sure that strace is there (Linux): tests watch what ffmpeg opens
+strace: ## check that strace is installed (Linux): tests watch which files ffmpeg opens
 	@sh .ci/need strace
 
-demo: venv ffmpeg ## the main job on the shipped sample: one chunk job is killed, the transcript is whole
+demo: venv ffmpeg ## transcribe the sample recording: one chunk job is killed, and the transcript is still complete
 	@$(BIN)/python -m controller demo $(ARGS)
 
-test: venv ffmpeg strace ## every test that needs no server
+test: venv ffmpeg strace ## run all tests that need no server
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not cluster and not soak" $(ARGS)
 
-# The build is no part of the tests' time. STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY name another server.
-test-s3: venv ffmpeg ## the store and whole runs on a real MinIO, which is built once from its Go module
+# The server is built before the tests. Set STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY to use another server.
+test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, built once from its Go module
 	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
 
-# One worker: there is one cluster, and some tests kill parts of it. KUBECONFIG names another, STENOFLEET_TEST_S3_* its S3.
-test-cluster: venv ffmpeg ## whole runs on a real Kubernetes, built once from Go modules (Linux, root; a quarter of an hour)
+# One worker: there is one cluster, and some tests stop parts of it. KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3.
+test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once from Go modules (Linux, root; 15 minutes)
 	@sh .ci/need cluster
 	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
 
-soak: venv ffmpeg ## broken media from a printed seed: SECONDS=600 long, SEED=… again; failures are kept
+soak: venv ffmpeg ## test damaged media from a printed seed: SECONDS=600 sets the time, SEED=… repeats; failures are kept
 	@STENOFLEET_SOAK_S=$(SECONDS) STENOFLEET_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -s -m soak $(ARGS)
 
-bench: venv ffmpeg ## words at cuts, speed and the store against plain tools: the tables of docs/benchmarks.md (half an hour)
+bench: venv ffmpeg ## measure words at cuts, speed and the store against plain tools: docs/benchmarks.md (half an hour)
 	@for bench in fidelity speed merge setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done
 
-# BUILDER=… names the program, BASE=… another Debian, LOCK=chunk-job-torch.txt adds torch to the chunk job.
+# BUILDER=… sets the program, BASE=… another Debian image, LOCK=chunk-job-torch.txt adds torch to the chunk job.
 images: ## build both container images: stenofleet-controller and stenofleet-chunk-job
 	@builder=$(or $(BUILDER),$$(for one in docker podman buildah; do $$one version >/dev/null 2>&1 && echo $$one && break; done)); \
-	if [ -z "$$builder" ]; then echo "make: no docker, podman or buildah here that answers: images are built by one" >&2; exit 1; fi; \
+	if [ -z "$$builder" ]; then echo "make: no working docker, podman or buildah found: one of them is needed to build images" >&2; exit 1; fi; \
 	for target in controller chunk-job; do \
 	    "$$builder" build --file Dockerfile.gpu --target $$target --tag stenofleet-$$target:$(VERSION) \
 	        --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" \
@@ -83,8 +83,8 @@ fmt: venv ## format the code and apply ruff's safe fixes
 	@$(BIN)/python -m ruff check --quiet --fix-only .
 	@$(BIN)/python -m ruff format .
 
-# dev.txt holds everything; the images' locks take their versions from it. No local wheels, no index in the files.
-lock: venv ## resolve requirements/*.txt again, keeping versions that still fit (UPGRADE=1: newest)
+# dev.txt contains all packages; the locks of the images use its versions. No local wheels, no index in the files.
+lock: venv ## resolve requirements/*.txt again, keeping versions if possible (UPGRADE=1: newest)
 	@unset PIP_FIND_LINKS UV_FIND_LINKS; \
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	compile() { $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

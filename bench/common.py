@@ -1,4 +1,4 @@
-"""What the benchmarks share: the river on one recording, a child's CPU time, medians of turns, tables."""
+"""Shared by the benchmarks: the pipeline on one recording, a child's CPU time, medians of alternating runs, tables."""
 
 import os
 import platform
@@ -27,13 +27,13 @@ from controller.transcript.model import Transcript
 
 NEVER_MS = 1 << 40
 WHOLE = PlanOptions(threshold_ms=NEVER_MS, threshold_bytes=NEVER_MS)
-"""A plan that cuts nothing."""
+"""Plan options without cuts."""
 
 
 def transcribe(
     media: Path, plan: PlanOptions, *, language: str | None = None, jobs: int = 2, threads: int = 1
 ) -> tuple[Transcript, Plan]:
-    """Take one recording through the real loop with processes of this machine: its transcript and its plan."""
+    """Transcribe one recording with the real loop and local processes. Returns its transcript and its plan."""
     options = transcribe_options(
         model=str(demo.MODEL),
         temperature=0.0,
@@ -63,18 +63,18 @@ def transcribe(
         return Transcript.decode(base.with_suffix(".json").read_bytes()), made
 
 
-def transcribe_command(media: Path, place: Path, *options: str) -> list[str | Path]:
-    """The command of one run, with a store of its own."""
+def transcribe_command(media: Path, folder: Path, *options: str) -> list[str | Path]:
+    """The command of one run, with its own store."""
     return [
         *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", demo.MODEL),
-        *("--language", "en", "--threads", "1", "-q", "--store", (place / "store").as_uri(), "-o", place),
+        *("--language", "en", "--threads", "1", "-q", "--store", (folder / "store").as_uri(), "-o", folder),
         *options,
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a command cost: CPU seconds of it and all its children, wall seconds, the largest process in MiB."""
+    """Cost of a command: CPU seconds with all its children, wall seconds, memory of the largest process in MiB."""
 
     cpu_s: float
     wall_s: float
@@ -82,15 +82,15 @@ class Cost:
 
 
 def cost(command: Sequence[str | Path], **environment: str) -> Cost:
-    """Run a command to its end. Raises where it fails, with what it said."""
+    """Run a command to its end. Raises :class:`RuntimeError` with its output if it fails."""
     reading, writing = os.pipe()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         began_s = time.monotonic()
         child = os.fork()
         if child == 0:
-            # A process of its own in between, so that the children counted are this command's alone.
+            # A separate process in between, so that only the children of this command are counted.
             code = subprocess.run(
-                [str(part) for part in command], stdout=said, stderr=said, env=os.environ | environment, check=False
+                [str(part) for part in command], stdout=output, stderr=output, env=os.environ | environment, check=False
             ).returncode
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
             os.write(writing, f"{code} {used.ru_utime + used.ru_stime} {used.ru_maxrss}".encode())
@@ -101,14 +101,16 @@ def cost(command: Sequence[str | Path], **environment: str) -> Cost:
         os.close(reading)
         os.close(writing)
         if int(status):
-            said.seek(0)
-            raise RuntimeError(f"{command[0]} ended with {int(status)}: {said.read()[-2000:].decode(errors='replace')}")
+            output.seek(0)
+            raise RuntimeError(
+                f"{command[0]} ended with {int(status)}: {output.read()[-2000:].decode(errors='replace')}"
+            )
     return Cost(cpu_s=float(cpu_s), wall_s=wall_s, peak_mib=int(peak_kib) / 1024)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """Ours by theirs: medians of runs that took turns."""
+    """Our value and theirs: medians of alternating runs."""
 
     ours: float
     theirs: float
@@ -119,14 +121,14 @@ class Ratio:
 
 
 def compare(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int) -> Ratio:
-    """Let both run in turns, so that a busy minute of the machine meets both; the first turn only warms up."""
+    """Run both alternately, so that other load of the machine affects both. The first round is a warm-up."""
     ours(), theirs()
     pairs = [(ours(), theirs()) for _ in range(rounds)]
     return Ratio(ours=statistics.median(pair[0] for pair in pairs), theirs=statistics.median(pair[1] for pair in pairs))
 
 
 def turns(commands: Mapping[str, Callable[[], Cost]], rounds: int) -> dict[str, Cost]:
-    """The median cost of each command, all of them in turns; the first turn only warms up."""
+    """The median cost of each command, run alternately. The first round is a warm-up."""
     made = [{name: run() for name, run in commands.items()} for _ in range(rounds + 1)][1:]
     return {name: _median([costs[name] for costs in made]) for name in commands}
 
@@ -141,7 +143,7 @@ def _median(costs: Sequence[Cost]) -> Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One line of a table: what was measured, against whom, and the promise."""
+    """One line of a table: what was measured, compared with what, and the required limit."""
 
     name: str
     peer: str = ""
@@ -152,7 +154,7 @@ class Figure:
 
 
 def by_ratio(name: str, peer: str, bar: str, ratio: Ratio, unit: str) -> Figure:
-    """A line that compares."""
+    """A line with a comparison."""
     ours, theirs = f"{ratio.ours:.2f} {unit}", f"{ratio.theirs:.2f} {unit}"
     return Figure(name=name, peer=peer, ours=ours, theirs=theirs, ratio=f"{ratio.value:.2f}", bar=bar)
 
@@ -166,13 +168,13 @@ def report(figures: Iterable[Figure]) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+    """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> str:
-    """One line about where the figures come from."""
+    """One line about the machine of the measurement."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
     cores = len(os.sched_getaffinity(0))

@@ -1,11 +1,11 @@
-"""What cutting does to words: recordings with known words, cut and whole, compared around every cut.
+"""The effect of cuts on words: recordings with known words, transcribed cut and uncut, compared around every cut.
 
     python -m bench.fidelity [--minutes 15] [--only NAME]
     python -m bench.fidelity --drift 10
 
-A word is *wrong* near a cut where the alignment with the spoken words has an edit within three seconds of it. The
-demonstration model errs by itself too, at the edges of its own windows: so the same places are counted in a transcript
-of the whole file, and what counts is the difference.
+A word is *wrong* near a cut if the alignment with the spoken words has an edit within three seconds of the cut. The
+demonstration model also makes errors without cuts, at the edges of its windows. So errors are also counted at the same
+positions in a transcript of the uncut file, and the result is the difference.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tests.speech import HeardWord, Pcm, Script, Tape, normalise, seam_errors, t
 
 NEAR_MS = 3_000
 ANY_PAUSE = PlanOptions(threshold_ms=0, chunk_ms=20_000)
-# No run of quiet is long enough to be a pause or a dip, and the window is a hop: a cut at the grid, wherever it falls.
+# No quiet part is long enough to be a pause or a dip, and the window is one hop: every cut is exactly at a grid point.
 FORCED = PlanOptions(threshold_ms=0, chunk_ms=15_000, window_ms=20, pause_ms=600_000, dip_ms=600_000)
 FIXED = FORCED.model_copy(update={"pad_ms": 0})
 
@@ -37,7 +37,7 @@ Voice = tuple[Language, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Recordings of one kind, cut in one way. *inside*: only cuts inside an utterance count."""
+    """Recordings of one kind, with one kind of cut. *inside*: only cuts inside an utterance count."""
 
     name: str
     plan: PlanOptions
@@ -51,12 +51,12 @@ PT: tuple[Voice, ...] = (("pt", "pt-br"), ("pt", "pt-br+f1"))
 
 
 def noise(pcm: Pcm, rng: np.random.Generator) -> Pcm:
-    """Steady white noise 12 dB under the speech."""
+    """Constant white noise, 12 dB below the speech."""
     return mixed(pcm, rng.standard_normal(len(pcm)), under_db=12)
 
 
 def music(pcm: Pcm, _: np.random.Generator) -> Pcm:
-    """Three chords in turn, with a beat, 18 dB under the speech."""
+    """Three alternating chords with a rhythm, 18 dB below the speech."""
     t = np.arange(len(pcm)) / 16_000
     chords = np.array([[220, 277, 330], [196, 247, 294], [174, 220, 262]])
     notes = chords[(t // 2).astype(int) % 3]
@@ -65,7 +65,7 @@ def music(pcm: Pcm, _: np.random.Generator) -> Pcm:
 
 
 def breath(pcm: Pcm, rng: np.random.Generator) -> Pcm:
-    """A breath of 0.4 s every three seconds, wherever it falls, 20 dB under the speech."""
+    """A breath of 0.4 s every three seconds, at any position, 20 dB below the speech."""
     sound = np.zeros(len(pcm))
     shape = np.hanning(6400)
     for begin in range(8_000, len(pcm) - 6400, 48_000):
@@ -74,7 +74,7 @@ def breath(pcm: Pcm, rng: np.random.Generator) -> Pcm:
 
 
 def mixed(pcm: Pcm, other: np.ndarray[Any, Any], *, under_db: float, active: Any = slice(None)) -> Pcm:
-    """*other* under the speech by so many dB, both measured where they sound."""
+    """Add *other* at a level this many dB below the speech, both measured without their silence."""
     speech = pcm.astype(float)
     loud = speech[np.abs(speech) > 600]
     gain = np.sqrt(np.mean(loud**2)) / np.sqrt(np.mean(other[active] ** 2)) * 10 ** (-under_db / 20)
@@ -95,7 +95,7 @@ CASES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """What was counted in one place, in the whole file's transcript and in the cut one's."""
+    """The counts at one position, in the transcripts of the uncut and of the cut file."""
 
     whole: int
     cut: int
@@ -107,7 +107,7 @@ class Around:
 
 @dataclass(kw_only=True)
 class Tally:
-    """Counts of a case: one entry a cut (``wrong``, ``seams``) or a span (``edits``, ``words``)."""
+    """Counts of a case: one entry per cut (``wrong``, ``seams``) or per span (``edits``, ``words``)."""
 
     in_pauses: int = 0
     wrong: list[Around] = field(default_factory=list)
@@ -119,7 +119,7 @@ class Tally:
 
 
 def measure(case: Case, minutes: float, folder: Path) -> Tally:
-    """Make, transcribe and compare every recording of the case."""
+    """Create, transcribe and compare all recordings of the case."""
     tally = Tally()
     for number, (language, voice) in enumerate(case.voices):
         said = tape(seconds=60 * minutes, seed=100 + number, language=language, voice=voice)
@@ -137,7 +137,7 @@ def measure(case: Case, minutes: float, folder: Path) -> Tally:
 def compare(
     tally: Tally, said: Tape, whole: Transcript, cut: Transcript, *, cuts: list[int], spans: list[tuple[int, int]]
 ) -> None:
-    """Add what one recording's two transcripts make wrong, around every cut and within every span."""
+    """Add the errors of the two transcripts of one recording, around every cut and within every span."""
     edits_whole, edits_cut = edits(said, whole), edits(said, cut)
     tally.recordings += 1
     tally.in_pauses += sum(not inside(said, at, margin_ms=0) for at in cuts)
@@ -151,24 +151,24 @@ def compare(
 
 
 def inside(said: Tape, at_ms: int, *, margin_ms: int = 100) -> bool:
-    """Whether somebody is speaking there."""
+    """Whether there is speech at this position."""
     return any(item.start_ms + margin_ms < at_ms < item.end_ms - margin_ms for item in said.utterances)
 
 
 def heard(transcript: Transcript) -> list[HeardWord]:
-    """Its words with their times."""
+    """The words of a transcript with their times."""
     return [
         (word["word"], word["start_ms"], word["end_ms"]) for segment in transcript.segments for word in segment.words
     ]
 
 
 def spoken(said: Script) -> list[HeardWord]:
-    """Its words with about their times."""
+    """The spoken words with their approximate times."""
     return [word for utterance in said.utterances for word in utterance.word_times()]
 
 
 def last_word(text: Script | Transcript) -> list[str]:
-    """It alone, as two hearings of it agree; nothing where nothing was heard."""
+    """The word in normalised form, for comparison; empty if there is none."""
     return normalise(text.words[-1] if isinstance(text, Script) else text.text)[-1:]
 
 
@@ -179,7 +179,7 @@ def seam_count(said: Script, at_ms: int, transcript: Transcript) -> int:
 
 
 def edits(said: Script, transcript: Transcript) -> list[HeardWord]:
-    """Every word that is missing, wrong or too much."""
+    """All words that are missing, wrong or added."""
     wanted, got = (
         [(token, start, end) for word, start, end in words for token in normalise(word)]
         for words in (spoken(said), heard(transcript))
@@ -195,17 +195,17 @@ def edits(said: Script, transcript: Transcript) -> list[HeardWord]:
 
 
 def near(words: list[HeardWord], at_ms: int) -> int:
-    """How many of the words are within three seconds of a cut."""
+    """The number of words within three seconds of a cut."""
     return sum(start - NEAR_MS <= at_ms <= end + NEAR_MS for _, start, end in words)
 
 
 def begun_in(words: list[HeardWord], span: tuple[int, int]) -> int:
-    """How many of the words begin in an interval."""
+    """The number of words that begin in an interval."""
     return sum(span[0] <= start < span[1] for _, start, _ in words)
 
 
 def interval(places: list[Around], weights: list[int]) -> tuple[float, float, float]:
-    """How many more the cut transcript has per unit of weight, with its 95 % interval (bootstrap over the places)."""
+    """Additional errors of the cut transcript per unit of weight, with a 95 % interval (bootstrap over positions)."""
     more, weight = np.array([place.more for place in places]), np.array(weights)
     drawn = np.random.default_rng(0).integers(0, len(places), (4000, len(places)))
     low, high = np.percentile(more[drawn].sum(axis=1) / weight[drawn].sum(axis=1), [2.5, 97.5])
@@ -231,12 +231,12 @@ def row(case: Case, tally: Tally) -> list[str]:
 
 
 def changed(places: list[Around]) -> str:
-    """From the whole file to the cut one, in all."""
+    """The total difference from the uncut to the cut file."""
     return f"{sum(place.whole for place in places)} → {sum(place.cut for place in places)}"
 
 
 def drift(hours: int) -> None:
-    """Print how far the clicks of a long recording are from where they belong, in every chunk."""
+    """Print the time errors of the clicks of a long recording, for every chunk."""
     rows = []
     for kind in ("mp3", "m4a"):
         with tempfile.TemporaryDirectory(prefix="stenofleet-drift-") as folder:
@@ -254,7 +254,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15, help="length of each recording")
     parser.add_argument("--only", default="", help="cases whose name contains this")
-    parser.add_argument("--drift", type=int, metavar="HOURS", help="only this: how far clicks drift in so many hours")
+    parser.add_argument(
+        "--drift", type=int, metavar="HOURS", help="only measure the drift of clicks in this many hours"
+    )
     arguments = parser.parse_args()
     if arguments.drift:
         drift(arguments.drift)

@@ -1,9 +1,9 @@
-"""Reading, validating and merging results, against ``json.loads`` of the same bytes; memory over a hundred runs, and
-of runs of ten and a hundred hours.
+"""Reading, validating and merging results, compared with ``json.loads`` of the same bytes. Memory of a hundred runs,
+and of runs of ten and a hundred hours.
 
     python -m bench.merge [--rounds 9] [--runs 100]
 
-Ten hours are dense speech as chunk jobs write it: 50 results, 120,000 words, 14 MB.
+Ten hours of dense speech, in the format of chunk jobs: 50 results, 120,000 words, 14 MB.
 """
 
 import argparse
@@ -45,7 +45,7 @@ SPANS_IN_10_H = 50
 
 
 def plan_of(hours: int) -> Plan:
-    """Twelve minutes a span."""
+    """A plan with spans of twelve minutes."""
     spans = tuple(
         Span(
             index=index,
@@ -85,12 +85,12 @@ LOADS = "`json.loads` of the same bytes"
 
 
 def task(span: int) -> ChunkTask:
-    """What the chunk job of this span was told."""
+    """The task of the chunk job of this span."""
     return chunk_task(RECORD, span, audio_ms=SPAN_MS, pcm_sha256="0" * 64, direct=False)
 
 
 def results(plan: Plan) -> Iterator[bytes]:
-    """Dense speech, 12 minutes and about 2,400 words a result."""
+    """Results of dense speech: 12 minutes and about 2,400 words each."""
     chance = random.Random(1)
     for span in plan.spans:
         yield ChunkResult(
@@ -113,7 +113,7 @@ def results(plan: Plan) -> Iterator[bytes]:
 
 
 def segments(chance: random.Random) -> Iterator[Segment]:
-    """Twelve minutes of them."""
+    """Segments of twelve minutes."""
     at, number = 0, 0
     while at < SPAN_MS - 6000:
         words, start = [], at
@@ -140,7 +140,7 @@ def segments(chance: random.Random) -> Iterator[Segment]:
 
 
 def merging(raw: list[bytes], rounds: int, *, write: bool) -> Ratio:
-    """CPU seconds of one run's results."""
+    """CPU seconds for the results of one run."""
     wanted = [frozenset({sha256_hex(task(span.index).encode())}) for span in PLAN.spans]
 
     def ours() -> float:
@@ -173,7 +173,7 @@ def loading(raw: list[bytes]) -> float:
 
 
 def request() -> Request:
-    """What a command asks of the run."""
+    """The request of a command for the run."""
     return Request(
         run=RUN,
         source=Source(uri="file:///n", identity="0" * 64, size_bytes=1, mtime_ns=1),
@@ -186,7 +186,7 @@ def request() -> Request:
 
 
 def fill(folder: str, hours: int) -> int:
-    """Put a run whose chunks are all done; how many bytes its results have."""
+    """Store a run whose chunks are all finished. Returns the size of its results in bytes."""
     store, keys, plan, size = FileStore(Path(folder)), RunKeys(RUN), plan_of(hours), 0
     store.put(keys.plan, plan.encode())
     for span, data in zip(plan.spans, results(plan), strict=True):
@@ -198,10 +198,10 @@ def fill(folder: str, hours: int) -> int:
 
 
 def conclude_often(folder: str, runs: int) -> None:
-    """What a controller does when a run's last chunk is done, again and again in one process.
+    """Conclude a run many times in one process, as a controller does after the last chunk.
 
-    Prints how much memory it has needed at most after ten runs and after all of them, in MiB, and the CPU seconds of
-    concluding and of ``json.loads``.
+    Prints the peak memory after ten runs and after all runs, in MiB, and the CPU seconds of concluding and of
+    ``json.loads``.
     """
     store = FileStore(Path(folder))
     raw = [store.get(entry.key) for entry in store.list(RunKeys(RUN).results)]
@@ -220,7 +220,7 @@ def conclude_often(folder: str, runs: int) -> None:
 
 
 def conclude_once(folder: str) -> None:
-    """What a controller does when the last chunk of a run is done. Prints its memory before and at most, in MiB."""
+    """Conclude a run, as a controller does after the last chunk. Prints the memory before and its peak, in MiB."""
     repository = RunRepository(FileStore(Path(folder)), RECORD, request())
     before_mib = peak_mib()
     if repository.open():
@@ -230,7 +230,7 @@ def conclude_once(folder: str) -> None:
 
 
 def read_back(folder: str) -> None:
-    """What a controller does with a run that is complete. Prints its memory before and at most, in MiB."""
+    """Read a complete run, as a controller does. Prints the memory before and its peak, in MiB."""
     repository = RunRepository(FileStore(Path(folder)), RECORD, request())
     before_mib = peak_mib()
     if not repository.open():
@@ -239,8 +239,8 @@ def read_back(folder: str) -> None:
 
 
 def peak_mib() -> float:
-    """This process's high-water mark."""
-    # Linux lets a new process begin with its parent's in getrusage; this one is of the program alone.
+    """Peak memory of this process in MiB."""
+    # On Linux the value of getrusage starts with that of the parent process; VmHWM is of this program only.
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
     for line in lines:
@@ -250,13 +250,13 @@ def peak_mib() -> float:
 
 
 def alone(call: str) -> Any:
-    """What a function of this module prints in a process of its own."""
+    """Run a function of this module in a separate process, and return the JSON that it prints."""
     script = f"import bench.merge as merge; merge.{call}"
     return json.loads(subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True).stdout)
 
 
 def many(runs: int) -> Iterator[Figure]:
-    """The real path, files and all, in a process of its own."""
+    """Many runs with the real code and real files, in a separate process."""
     with tempfile.TemporaryDirectory(prefix="stenofleet-merge-") as folder:
         fill(folder, 10)
         ten_mib, all_mib, ours_s, theirs_s = alone(f"conclude_often({folder!r}, {runs})")
@@ -274,7 +274,7 @@ def many(runs: int) -> Iterator[Figure]:
 
 
 def memory(hours: int) -> Iterator[Figure]:
-    """The most memory of a process that concludes a run, and of one that reads its transcript back."""
+    """Peak memory of a process that concludes a run, and of one that reads its transcript."""
     with tempfile.TemporaryDirectory(prefix="stenofleet-merge-") as folder:
         results_mib = fill(folder, hours) / (1 << 20)
         for name, call in (("conclude", "conclude_once"), ("read back", "read_back")):
@@ -290,7 +290,7 @@ def memory(hours: int) -> Iterator[Figure]:
 
 
 def figures(rounds: int, runs: int) -> Iterator[Figure]:
-    """All about merging."""
+    """All measurements of this module."""
     raw = list(results(PLAN))
     yield by_ratio("read, validate, merge 10 h", LOADS, "≤ 3", merging(raw, rounds, write=False), "CPU s")
     yield by_ratio("the same, and five formats", LOADS, "", merging(raw, rounds, write=True), "CPU s")

@@ -1,4 +1,4 @@
-"""The peer of the chunked rows: what one would do without this project, ``ffmpeg -f segment``, GNU parallel and
+"""The alternative without this project, for the chunked rows: ``ffmpeg -f segment``, GNU parallel and
 whisper-ctranslate2, with the same engine, model and options."""
 
 import importlib.metadata
@@ -36,7 +36,7 @@ def install(folder: Path) -> Path:
 
 
 def command(program: Path, media: Path, folder: Path, *, seconds: int, jobs: int) -> list[str]:
-    """Cut *media* by the clock into *folder* and transcribe the pieces, *jobs* at a time."""
+    """Cut *media* at fixed times into *folder* and transcribe the pieces, *jobs* in parallel."""
     cut = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(media), "-vn", "-ac", "1", "-ar", "16000", "-c:a", "flac"]
     cut += ["-f", "segment", "-segment_time", str(seconds), str(folder / "%03d.flac")]
     each = ["parallel", "--will-cite", "--halt", "now,fail=1", "-j", str(jobs), str(program), *OPTIONS]

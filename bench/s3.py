@@ -1,4 +1,4 @@
-"""The S3 store against MinIO's own client on the same server: wall time of one object up and down again.
+"""The S3 store compared with MinIO's own client on the same server: wall time to upload and download one object.
 
     python -m bench.s3
 
@@ -48,7 +48,7 @@ def theirs(mc: list[str], bucket: str, file: Path) -> float:
 
 
 def start(mc: list[str]) -> float:
-    """Seconds that an mc needs to do nothing."""
+    """Start-up time of mc, in seconds."""
     began_s = time.perf_counter()
     subprocess.run([*mc, "--version"], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began_s

@@ -1,8 +1,8 @@
-"""What setbacks cost: jobs killed at random moments, and a run that is stopped half-way.
+"""The cost of interruptions: jobs killed at random times, and a run that is stopped half-way.
 
     python -m bench.setbacks [--rounds 2] [--seed N]
 
-Forty chunks of a minute; one in twenty first attempts gets SIGKILL at some moment of its life.
+Forty chunks of one minute; one in twenty first attempts gets SIGKILL at a random time of its usual duration.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PATIENCE_S = 300
 
 
 class Killer:
-    """Kills some first attempts of the chunk jobs of one run, each at a random moment of its usual life."""
+    """Kills some first attempts of the chunk jobs of one run, each at a random time of its usual duration."""
 
     def __init__(self, place: Path, chance: random.Random) -> None:
         self.killed = 0
@@ -59,7 +59,7 @@ class Killer:
                         del self._when_s[span]
 
     def _first_attempts(self) -> Iterator[tuple[int, int]]:
-        """Span and process of those that run now."""
+        """Span and process of all running chunk jobs."""
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 words = path.read_bytes().decode(errors="replace").replace("\0", " ")
@@ -69,7 +69,7 @@ class Killer:
 
 
 def killed(folder: Path, media: Path, rounds: int, seed: int) -> Iterator[Figure]:
-    """The same run, undisturbed and with one attempt in twenty killed."""
+    """The same run, without interruptions and with one attempt in twenty killed."""
     chance = random.Random(seed)
     count, kills = 0, []
 
@@ -94,7 +94,7 @@ def killed(folder: Path, media: Path, rounds: int, seed: int) -> Iterator[Figure
 
 
 def finished(store: FileStore) -> dict[int, set[tuple[str, int]]]:
-    """The results of each span, and when each was written."""
+    """The results of each span, and the time when each was written."""
     found: dict[int, set[tuple[str, int]]] = {}
     for entry in store.list("work/"):
         key = parse_result(entry.key)
@@ -104,7 +104,7 @@ def finished(store: FileStore) -> dict[int, set[tuple[str, int]]]:
 
 
 def resumed(folder: Path, media: Path) -> Figure:
-    """Stop a run as soon as half of its chunks are done, start it again, and see which of them ran again."""
+    """Stop a run when half of its chunks are finished, start it again, and check which chunks ran again."""
     place = folder / "resume"
     store = FileStore(place / "store")
     command = [str(part) for part in transcribe_command(media, place, *CUT)]
@@ -127,7 +127,7 @@ def resumed(folder: Path, media: Path) -> Figure:
 
 
 def figures(rounds: int, seed: int) -> Iterator[Figure]:
-    """All of them."""
+    """All measurements of this module."""
     with tempfile.TemporaryDirectory(prefix="stenofleet-setbacks-") as folder:
         media = Path(folder) / "forty.wav"
         write_tape(media, seconds=60 * CHUNKS, seed=8)

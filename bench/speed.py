@@ -1,9 +1,9 @@
-"""Speed and memory against plain tools, as ratios measured in turns on one machine.
+"""Speed and memory compared with plain tools, as ratios measured alternately on one machine.
 
     python -m bench.speed [--rounds 3]
 
-CPU seconds count a command with all its children. The recordings are made here: speech with known words, two hours of
-it by repeating ten minutes, ten hours by repeating those.
+CPU seconds include all children of a command. The recordings are generated: speech with known words, two hours by
+repeating ten minutes, ten hours by repeating those.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.speech import encode, write_tape
 
 PYTHON = (sys.executable, "-P", "-m")
 SEGMENT = ("-vn", "-ac", "1", "-ar", "16000", "-c:a", "flac", "-f", "segment", "-segment_time", "720")
-# The same voice detection, words and threads as a chunk job: what it costs without the job around it.
+# The same voice detection, word times and threads as a chunk job: the cost of the library call alone.
 BARE = """\
 import sys
 from faster_whisper import WhisperModel
@@ -37,7 +37,7 @@ print("".join(segment.text for segment in segments))
 
 
 class Bench:
-    """The recordings, and a figure for each promise."""
+    """The recordings, and one figure for each requirement."""
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self.folder = folder
@@ -52,13 +52,13 @@ class Bench:
         self.hours = self.looped(self.mp3, "hours.mp3", 4)
 
     def looped(self, media: Path, name: str, more: int) -> Path:
-        """The recording again and again, its packets copied."""
+        """The recording repeated several times, with copied packets."""
         path = self.folder / name
         cost(["ffmpeg", "-v", "error", "-stream_loop", str(more), "-i", media, "-c", "copy", path])
         return path
 
     def command(self, media: Path, *options: str) -> list[str | Path]:
-        """One run of its own."""
+        """One separate run."""
         return transcribe_command(media, self.fresh(), *options)
 
     def cut(self, media: Path) -> Ratio:
@@ -107,7 +107,7 @@ class Bench:
         return compare(ours, lambda: cost(bare).cpu_s, rounds=3 * self.rounds)
 
     def chunked(self) -> Iterator[Figure]:
-        """Forty minutes in ten chunks against the same command on the whole and against plain tools.
+        """Forty minutes in ten chunks, compared with the same command without cuts and with plain tools.
 
         Every side is a whole command, the controller and the cutting included.
         """
@@ -139,7 +139,7 @@ class Bench:
         yield by_ratio("the same in CPU seconds", tools, "", cpu("two", "peer"), "CPU s")
 
     def intake_memory(self) -> Figure:
-        """Peak memory of the largest process while nothing but cutting happens."""
+        """Peak memory of the largest process while a recording is only cut."""
         script = "import bench.speed, sys; bench.speed.cut_only(*sys.argv[1:])"
         long, short = (
             cost([sys.executable, "-c", script, media, self.fresh()], PYTHONPATH=str(Path.cwd())).peak_mib
@@ -173,7 +173,7 @@ class Bench:
 
 
 def cut_only(media: str, folder: str) -> None:
-    """Cut a recording into chunks and do nothing else."""
+    """Only cut a recording into chunks."""
     from controller.intake.cutter import Cutter
     from controller.intake.ffmpeg import probe
 
@@ -184,7 +184,7 @@ def cut_only(media: str, folder: str) -> None:
 
 
 def figures(folder: Path, rounds: int) -> Iterator[Figure]:
-    """All of them, one by one."""
+    """All measurements of this module, one after the other."""
     bench = Bench(folder, rounds)
     yield bench.help()
     yield bench.first_chunk()

@@ -1,1 +1,1 @@
-"""One short-lived stenographer: a task in, one chunk transcribed, a result committed, the process gone."""
+"""The chunk job: a short-lived process that reads a task, transcribes one chunk, writes the result and exits."""

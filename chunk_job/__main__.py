@@ -1,21 +1,21 @@
-"""The chunk job: a task in, audio fetched, words out, a result committed and read back, the process gone.
+"""The chunk job: reads a task, fetches the audio, transcribes it, writes the result and reads it back.
 
-Touches: arguments, environment, standard streams, exit. Start-up time is this program's price, so only what every job
-needs is imported up front. The main thread does nothing but wait for signals, because a Python signal handler cannot
-run while native code holds the main thread; the work is done in a second thread. Every path leaves by ``os._exit``
-after an explicit flush: the result is already committed, and an interpreter that tears down CUDA and decoder threads
-is where processes like this one used to crash.
+Touches: arguments, environment, standard streams, exit. Start-up time matters, so only modules that every job needs are
+imported at once. The main thread only waits for signals, because a Python signal handler cannot run while native code
+blocks the main thread; a second thread does the work. The process always ends with ``os._exit`` after an explicit
+flush: the result is already written, and the normal shutdown of the interpreter with CUDA and decoder threads can
+crash.
 
     python -m chunk_job --store URL --task KEY --task-sha256 HEX --attempt N     one chunk of a run
     python -m chunk_job AUDIO [MODEL]                                            by hand: one JSON line on stdout
-    python -m chunk_job --resolve-model REFERENCE [--download]                   where a model lies on this machine
+    python -m chunk_job --resolve-model REFERENCE [--download]                   print the folder of a model
 """
 
 from __future__ import annotations
 
 import os
 
-# numpy's BLAS would start a thread a core that nobody uses here: a tenth of a second of every job.
+# numpy's BLAS would start one unused thread per core, which costs a tenth of a second in every job.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -47,14 +47,15 @@ log = logging.getLogger("stenofleet.chunk_job")
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Do what the arguments say and leave the process."""
+    """Run the command of the arguments and exit."""
     process.start_logging()
     arguments = _parser().parse_args(argv)
     faulthandler.enable()
-    # faster-whisper's decoder: a tenth of the start, and only used by hand; a chunk's FLAC is read by soundfile.
+    # faster-whisper's audio decoder takes a tenth of the start-up time, and only `by_hand` uses it: soundfile reads the
+    # FLAC files of chunks.
     lazy.defer("av")
     signals = {signal.SIGTERM, signal.SIGINT}
-    # Before any thread exists, so that all of them inherit it and only sigwait below ever sees these signals.
+    # Before any thread starts: all threads inherit the mask, so only sigwait below receives these signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     process.hold_lifeline(arguments.lifeline)
     worker = threading.Thread(
@@ -72,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     process.add_arguments(parser)
     parser.add_argument("--attempt", type=int, default=1, metavar="N")
     parser.add_argument("--uid", default=None, help="identity of this process in the result's key (default: random)")
-    parser.add_argument("--resolve-model", metavar="REFERENCE", help="print where a model lies and leave")
-    parser.add_argument("--download", action="store_true", help="fetch the model from the hub where it is missing")
+    parser.add_argument("--resolve-model", metavar="REFERENCE", help="print the folder of a model and exit")
+    parser.add_argument("--download", action="store_true", help="download the model from the hub if it is missing")
     return parser
 
 
@@ -94,11 +95,11 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     elif arguments.audio:
         by_hand(arguments.audio, arguments.model, download=arguments.download)
     else:
-        raise JobError(ExitCode.USAGE, "nothing to do", "name an audio file, or --task with --store and --task-sha256")
+        raise JobError(ExitCode.USAGE, "nothing to do", "give an audio file, or --task with --store and --task-sha256")
 
 
 def by_hand(audio: Path, reference: str, *, download: bool) -> None:
-    """Transcribe a file and print one JSON line: the chunk job without a cluster, a store or a task."""
+    """Transcribe a file without a cluster, a store or a task, and print one line of JSON."""
     started = time.monotonic()
     try:
         if not audio.is_file():

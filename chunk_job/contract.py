@@ -1,7 +1,7 @@
 """The documents that the controller and the chunk job exchange: task, result, language, failure.
 
-Touches: nothing. Importing it loads neither a model library nor a store, so both sides (and any third program) may read
-and write these documents. An unknown field or schema is an error, because both sides are released together.
+Touches: nothing. Importing this module loads neither a model library nor a store, so other programs can use it too. An
+unknown field or schema is an error, because controller and chunk job are released together.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from chunk_job.document import (
 from chunk_job.errors import DocumentInvalid
 
 SAMPLE_RATE = 16_000
-"""Samples a second of every chunk: what Whisper hears."""
+"""Samples per second of every chunk: the input rate of Whisper."""
 
 MAX_SEGMENTS = 100_000
-"""More segments than any chunk can hold."""
+"""More segments than any chunk can have."""
 
-# What a result may hold for each second of its audio, and in any case. Fast speech is 6 words, 10 tokens, 40 characters
-# and 900 bytes of result a second; a decoder that repeats itself writes several times that.
+# Limits of a result: per second of its audio, plus a constant. Fast speech has 6 words, 10 tokens, 40 characters and
+# 900 bytes of result per second; a decoder that repeats itself writes several times as much.
 _BYTES_A_SECOND, _BYTES_ANYWAY = 8 << 10, 512 << 10
 _WORDS_A_SECOND, _WORDS_ANYWAY = 30, 1_000
 _TOKENS_A_SECOND, _TOKENS_ANYWAY = 100, 4_000
@@ -47,8 +47,8 @@ _CHARACTERS_A_SECOND, _CHARACTERS_ANYWAY = 300, 20_000
 class Word(TypedDict):
     """One word with its leading space, as Whisper writes it.
 
-    A plain dictionary: ten hours of speech are a hundred thousand words, and a model object for each would cost five
-    times the merge.
+    A plain dictionary: ten hours of speech have a hundred thousand words, and model objects would make the merge five
+    times slower.
     """
 
     word: Annotated[str, Field(max_length=8_000)]
@@ -73,7 +73,7 @@ class Segment(Document):
     words: tuple[Word, ...] = Field(max_length=100_000)
 
     def inside(self, end_ms: int) -> bool:
-        """Whether all its times, and its words', run forwards and end by *end_ms*."""
+        """Whether all times of the segment and its words are in order and at most *end_ms*."""
         if not self.start_ms <= self.end_ms <= end_ms:
             return False
         for word in self.words:  # noqa: SIM110 (a generator in all() costs a third more on results of an hour)
@@ -83,41 +83,41 @@ class Segment(Document):
 
 
 class TranscribeOptions(Document):
-    """How to turn audio into words. Everything but :data:`UNHASHED` changes the transcript and so the run's id."""
+    """Options of the transcription. All except :data:`UNHASHED` can change the transcript, and change the run's id."""
 
     max_bytes: ClassVar[int] = 1 << 20
     model: str = Field(default="medium", min_length=1, max_length=4_096)
     """A folder with a CTranslate2 model, or a name of ``names.MODELS``."""
     language: LanguageCode | None = None
-    """Whisper's code, or None: detected once for the run and pinned on every chunk."""
+    """Whisper's language code. None: detected once for the run and used for every chunk."""
     task: Literal["transcribe", "translate"] = "transcribe"
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """``cuda`` fails without a GPU instead of falling back in silence."""
+    """``cuda`` fails without a GPU instead of using the CPU."""
     compute_type: str = Field(default="auto", max_length=32)
-    """``auto``: int8 for chunks; on the direct path float16 on a GPU and int8 on a CPU."""
+    """``auto``: int8 for chunks. Without a task: float16 on a GPU and int8 on a CPU."""
     beam_size: int = Field(default=5, ge=1, le=32)
     temperature: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, max_length=128
     )
-    """The fallback ladder. Kept on: without it hard passages are lost; the seed makes it repeatable."""
+    """Temperatures of the fallback decodings. Without them difficult passages are lost. The seed fixes their result."""
     batch_size: int = Field(default=0, ge=0, le=256)
-    """0: sequential decoding. Above: faster-whisper's batched mode, which has no fallback and no quality checks."""
+    """0: sequential decoding. More: faster-whisper's batched mode, which has no fallback and no quality checks."""
     vad_filter: bool = True
-    """Skip what holds no speech: Whisper invents words in silence."""
+    """Skip audio without speech: Whisper invents words in silence."""
     condition_on_previous_text: bool = False
-    """Off: one bad window would spoil the following ones, and chunks must not depend on each other."""
+    """Off: an error in one window would affect the following ones, and chunks must not depend on each other."""
     initial_prompt: str | None = Field(default=None, max_length=64_000)
     hotwords: str | None = Field(default=None, max_length=64_000)
     cpu_threads: int = Field(default=1, ge=1, le=256)
-    """Threads of one job; changes speed, never words."""
+    """Threads of one job. Changes the speed, never the transcript."""
 
 
 UNHASHED = frozenset({"cpu_threads"})
-"""Options that change speed alone."""
+"""Options that change only the speed."""
 
 
 class ChunkTask(Document):
-    """All a chunk job is told: complete object keys, never a bucket layout, never a secret."""
+    """The complete input of a chunk job: object keys and options. It contains no secrets."""
 
     max_bytes: ClassVar[int] = 1 << 20
     schema_: Literal["stenofleet.task/1"] = Field(default="stenofleet.task/1", alias="schema")
@@ -125,23 +125,23 @@ class ChunkTask(Document):
     span: SpanIndex
     audio_key: ObjectKey
     audio_ms: Milliseconds = Field(gt=0)
-    """Length of the chunk's audio, padding of forced cuts included."""
+    """Length of the chunk's audio, including the overlap of forced cuts."""
     pcm_sha256: Sha256
-    """Of the 16-bit little-endian samples: the same whatever FLAC encoder wrote them."""
+    """Digest of the 16-bit little-endian samples: it does not depend on the FLAC encoder."""
     result_prefix: ObjectKey
-    """Results of all attempts lie here, one object each."""
+    """Key prefix of the results of all attempts, one object each."""
     language_key: ObjectKey
-    """Where the run's language is frozen, when ``options.language`` is None."""
+    """Key of the run's frozen language, used if ``options.language`` is None."""
     language_note_key: ObjectKey
-    """Where this chunk says what it heard when it had too little speech to decide for the run."""
+    """Key of this chunk's language candidate, written if it has too little speech to decide for the run."""
     language_min_speech_ms: Milliseconds
-    """Less speech than this passes the decision on. 0: this chunk decides in any case."""
+    """With less speech than this the chunk leaves the decision to other chunks. 0: this chunk always decides."""
     options: TranscribeOptions
     seed: int = Field(ge=0, lt=2**31)
 
 
 class Language(Document):
-    """A language heard: the run's decision, or one chunk's note."""
+    """A detected language: the frozen language of the run, or the language candidate of one chunk."""
 
     schema_: Literal["stenofleet.language/1"] = Field(default="stenofleet.language/1", alias="schema")
     language: LanguageCode
@@ -151,7 +151,7 @@ class Language(Document):
 
 
 class Engine(Document):
-    """What computed a result. Another CPU kind may give other words, so the record names it."""
+    """Software and hardware that computed a result. Another kind of CPU can give another text."""
 
     faster_whisper: str = Field(max_length=200)
     ctranslate2: str = Field(max_length=200)
@@ -163,7 +163,7 @@ class Engine(Document):
 
 
 class Usage(Document):
-    """What a result cost. Never part of a transcript: it differs between two runs of the same thing."""
+    """Resource usage of a result. Not part of a transcript, because it differs between runs of the same recording."""
 
     fetch_ms: ElapsedMs
     load_ms: ElapsedMs
@@ -187,40 +187,40 @@ class ChunkResult(Document):
     audio_ms: Milliseconds = Field(gt=0)
     speech_ms: Milliseconds
     language: LanguageCode | None
-    """None: nobody spoke and the run's language is still open."""
+    """None: there is no speech, and the run's language is not frozen yet."""
     language_probability: Score
     quality: Literal["ok", "empty", "silent"]
-    """``silent``: no speech was found; ``empty``: speech was found and gave no words."""
+    """``silent``: no speech was found. ``empty``: speech was found but gave no text."""
     segments: tuple[Segment, ...] = Field(max_length=MAX_SEGMENTS)
     engine: Engine
     usage: Usage
 
     @classmethod
     def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int) -> Self:
-        """The result in *data* if it answers one of these tasks, of *audio_ms* of audio; results are untrusted input.
+        """The result in *data*, validated for these tasks with *audio_ms* of audio. Results are untrusted input.
 
-        Raises :class:`DocumentInvalid` when it is too large, malformed, of another task, or holds what no chunk of that
-        length can.
+        Raises :class:`DocumentInvalid` if it is too large, malformed, of another task, or impossible for a chunk of
+        this length.
         """
         limit = longest_result_bytes(audio_ms)
         if len(data) > limit:
             raise DocumentInvalid(f"result of {len(data)} bytes is larger than {limit}")
         result = cls.decode(data)
         if (result.run, result.span) != (run, span) or result.task_sha256 not in task_sha256:
-            raise DocumentInvalid(f"result answers another task than span {span} of run {run}")
+            raise DocumentInvalid(f"result of another task than span {span} of run {run}")
         if result.audio_ms != audio_ms:
-            raise DocumentInvalid(f"result of {result.audio_ms} ms answers a task of {audio_ms} ms")
+            raise DocumentInvalid(f"result of {result.audio_ms} ms for a task of {audio_ms} ms")
         result.check()
         return result
 
     def check(self) -> None:
-        """Raises :class:`DocumentInvalid` where times leave the chunk or run backwards, or there is too much text."""
+        """Raise :class:`DocumentInvalid` if times are outside the chunk or out of order, or for too much text."""
         last = 0
         for segment in self.segments:
             if not segment.inside(self.audio_ms):
-                raise DocumentInvalid(f"segment {segment.id}: times leave the chunk of {self.audio_ms} ms")
+                raise DocumentInvalid(f"segment {segment.id}: times are outside the chunk of {self.audio_ms} ms")
             if segment.start_ms < last:
-                raise DocumentInvalid(f"segment {segment.id} starts before the one ahead of it")
+                raise DocumentInvalid(f"segment {segment.id} starts before the previous one")
             last = segment.start_ms
         if self.speech_ms > self.audio_ms:
             raise DocumentInvalid(f"{self.speech_ms} ms of speech in a chunk of {self.audio_ms} ms")
@@ -236,16 +236,16 @@ class ChunkResult(Document):
             ),
         ):
             if found > anyway + a_second * self.audio_ms // 1000:
-                raise DocumentInvalid(f"{found} {what} in a chunk of {self.audio_ms} ms: more than speech can hold")
+                raise DocumentInvalid(f"{found} {what} in a chunk of {self.audio_ms} ms: more than speech can have")
 
 
 def longest_result_bytes(audio_ms: int) -> int:
-    """How long the result of a chunk of *audio_ms* can be. An hour of dense speech with word times is 3 MB."""
+    """Largest size in bytes of the result of a chunk of *audio_ms*. An hour of dense speech with word times is 3 MB."""
     return min(ChunkResult.max_bytes, _BYTES_ANYWAY + _BYTES_A_SECOND * audio_ms // 1000)
 
 
 class JobFailure(Document):
-    """A job's termination message, written once at its end: Kubernetes' termination message, a file for local jobs."""
+    """A job's termination message, written once when it fails. For local jobs it is a file."""
 
     schema_: Literal["stenofleet.failure/1"] = Field(default="stenofleet.failure/1", alias="schema")
     code: int = Field(ge=0, le=255)

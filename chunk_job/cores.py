@@ -1,7 +1,7 @@
-"""How many processors this process may use: its affinity, and the CPU quota of its control groups.
+"""The number of processors that this process may use, from its affinity and the CPU quota of its control groups.
 
-Touches: ``/proc`` and ``/sys/fs/cgroup``. A container of two CPUs on a machine of 64 sees all of them, and 64 threads
-that share the time of two take longer than two do.
+Touches: ``/proc`` and ``/sys/fs/cgroup``. A container with a quota of two CPUs on a machine with 64 sees all 64, but 64
+threads in the time of two CPUs are slower than two threads.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _GROUPS = "sys/fs/cgroup"
-# Where the two versions are mounted; on a machine that has both, either may hold the quota.
+# Mount points of the two versions of control groups. On a machine with both, either one may have the quota.
 _V2 = ("", "unified")
 _V1 = ("cpu", "cpu,cpuacct")
 
 
 def usable(root: Path = Path("/")) -> int:
-    """Processors that this process may use, at least 1; a part of one counts as one. *root* is for tests."""
+    """Number of processors that this process may use, rounded up, at least 1. *root* is for tests."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([found, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas, in processors, of this process' group and of those above it: the least of them counts."""
+    """The quotas, in processors, of this process' group and its parents. The smallest one applies."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            places, one = _V2, _v2_quota
+            mounts, read_quota = _V2, _v2_quota
         elif "cpu" in controllers.split(","):
-            places, one = _V1, _v1_quota
+            mounts, read_quota = _V1, _v1_quota
         else:
             continue
-        for place in places:
-            for folder in _upwards(root / _GROUPS / place, path):
-                quota = one(folder)
+        for mount in mounts:
+            for folder in _upwards(root / _GROUPS / mount, path):
+                quota = read_quota(folder)
                 if quota:
                     yield quota
 
 
 def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """The group's folder and those above it, up to *mount*.
+    """The group's folder and its parents, up to *mount*.
 
-    Inside a container the path may be the host's, of which only the last part is mounted, as *mount* itself: folders
-    that are not there are no error. A path that leads out of the namespace begins with "..".
+    Inside a container the path may be that of the host, and only its last part is mounted, as *mount* itself. So
+    missing folders are no error. A path outside the namespace begins with "..".
     """
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     for count in range(len(parts), -1, -1):
@@ -62,7 +62,7 @@ def _v1_quota(folder: Path) -> float | None:
 
 
 def _ratio(quota: str, period: str) -> float | None:
-    """Processors; None where there is no limit: ``max`` or -1, or nothing that could be read."""
+    """The quota in processors; None if there is no limit (``max`` or -1) or it could not be read."""
     if not (quota.isascii() and quota.isdecimal() and period.isascii() and period.isdecimal()):
         return None
     return int(quota) / int(period) if int(period) else None

@@ -1,9 +1,9 @@
-"""Named places where a test or the demo may stop a process for real.
+"""Named points in the code where a test or the demo can stop a process.
 
-Touches: one environment variable. ``STENOFLEET_CRASH_POINT=NAME=ACTION``, with ACTION one of ``kill`` (SIGKILL to
-this process), ``abort`` (a native abort, as CTranslate2 does it), or ``hold:FILE`` (write FILE and stand still, so
-that a test kills the process at exactly this place; at most two minutes). Unset, a crash point costs one dictionary
-look-up.
+Touches: one environment variable, ``STENOFLEET_CRASH_POINT=NAME=ACTION``. ACTION is ``kill`` (SIGKILL to this process),
+``abort`` (a native abort, like that of CTranslate2), ``exit`` (exit code 0), or ``hold:FILE`` (create FILE and wait up
+to two minutes until it is removed, so that a test can kill the process at this point). If the variable is not set, a
+crash point costs one dictionary access.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _POLL_S = 0.05
 
 
 def reach(name: str) -> None:
-    """Say that the process has come to *name*; returns unless the environment asks for a crash right here."""
+    """Mark the crash point *name*. Returns at once unless the environment variable requests an action here."""
     wanted, _, action = os.environ.get(VARIABLE, "").partition("=")
     if wanted != name:
         return

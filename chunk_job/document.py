@@ -1,8 +1,8 @@
-"""The base of every document that crosses a process or a bucket, and the ranges of the values in them.
+"""The base class of all documents that processes exchange or store, and the ranges of their values.
 
-Touches: nothing. Every document is frozen, strict and closed: an unknown field or schema is an error. Times are ``int``
-milliseconds in memory; in JSON they are seconds under Whisper's own names (``start``, ``end``), which :data:`Seconds`
-converts.
+Touches: nothing. Every document is immutable and strict: an unknown field or schema is an error. Times are ``int``
+milliseconds in memory. In JSON they are seconds with Whisper's names (``start``, ``end``); :data:`Seconds` converts
+them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pydantic_core import core_schema
 from chunk_job.errors import DocumentInvalid
 
 MAX_AUDIO_MS = 1001 * 3_600_000
-"""Longest recording, in ms: what the intake decodes of one file at most, and an hour to spare."""
+"""Longest recording, in ms: the decoding limit of the intake plus one hour."""
 
 MAX_SPANS = 400_000
-"""More spans than any plan has: the longest recording in the shortest chunks."""
+"""More spans than any plan has: the longest recording with the shortest chunks."""
 
 
 class Document(BaseModel):
-    """Base of everything that crosses a process or a bucket."""
+    """Base class of all documents that processes exchange or store."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -35,7 +35,7 @@ class Document(BaseModel):
     )
 
     max_bytes: ClassVar[int] = 64 << 10
-    """Longest encoding of such a document. What is longer is refused before it is parsed."""
+    """Largest size of the encoded document. A larger one is refused before it is parsed."""
 
     def encode(self) -> bytes:
         """The document as UTF-8 JSON. Equal documents give equal bytes: field order is declaration order."""
@@ -43,23 +43,23 @@ class Document(BaseModel):
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The document in *data*. Raises :class:`DocumentInvalid` with the first thing that is wrong."""
+        """Parse and validate the document in *data*. Raises :class:`DocumentInvalid` with the first error."""
         if len(data) > cls.max_bytes:
             raise DocumentInvalid(f"{cls.__name__}: {len(data)} bytes are more than {cls.max_bytes}")
         try:
             document = cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"]) or "document"
-            raise DocumentInvalid(f"{cls.__name__}: {place}: {first['msg']}") from error
-        # Code need not repeat it; what comes from outside must say what it is.
+            path = ".".join(str(part) for part in first["loc"]) or "document"
+            raise DocumentInvalid(f"{cls.__name__}: {path}: {first['msg']}") from error
+        # The schema has a default for use in code, but documents from outside must contain it.
         if "schema_" in cls.model_fields.keys() - document.model_fields_set:
             raise DocumentInvalid(f"{cls.__name__}: schema: Field required")
         return document
 
 
 class _SecondsInJson:
-    """JSON says seconds, Python says milliseconds; what stays in Python pays for no conversion."""
+    """Seconds in JSON, milliseconds in Python. Values are converted only when JSON is read or written."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, __: Any) -> core_schema.CoreSchema:
@@ -80,22 +80,22 @@ class _SecondsInJson:
 Seconds = Annotated[int, _SecondsInJson]
 """Milliseconds in memory, seconds with three decimals in JSON."""
 
-# Ranges of everything that comes from outside: no number overflows a sum or a float, no text fills a memory, and what
-# becomes a part of a path can lead nowhere.
+# Ranges of all values from outside: no number overflows a sum or a float, no text fills the memory, and values that
+# become parts of paths cannot leave a folder.
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
-"""A run's identity: the beginning of a digest."""
+"""The id of a run: the first 16 digits of a digest."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SpanIndex = Annotated[int, Field(ge=0, lt=MAX_SPANS)]
 Attempt = Annotated[int, Field(ge=1, le=1_000_000)]
 Milliseconds = Annotated[int, Field(ge=0, le=MAX_AUDIO_MS)]
-"""A length or a place in a recording."""
+"""A length or a position in a recording."""
 ElapsedMs = Annotated[int, Field(ge=0, le=10**10)]
-"""Time that work took: four months at most."""
+"""A measured duration: at most four months."""
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
-"""Any other number that is counted, sizes in bytes and times since the epoch among them."""
+"""Any other count, also sizes in bytes and times since the epoch."""
 Score = Annotated[float, Field(ge=-1e6, le=1e6)]
-"""What a model says of its own words: probabilities and their like."""
+"""A score of the model, for example a probability."""
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 ObjectKey = Annotated[str, Field(min_length=1, max_length=1024)]
 Line = Annotated[str, Field(max_length=8_000)]
-"""A sentence for people, or what a tool said."""
+"""A sentence for users, or a message of another program."""

@@ -1,4 +1,4 @@
-"""How a job fails: exit codes, and the exceptions that carry them.
+"""Failures of a job: exit codes, and the exceptions that have them.
 
 Touches: nothing. ``controller.errors`` has the errors that the command line reports; docs/errors.md explains both.
 """
@@ -11,7 +11,7 @@ from chunk_job.text import masked
 
 
 class ExitCode(IntEnum):
-    """How a job says what went wrong. Hints for the diagnosis, never proof of success: the result object is that."""
+    """Exit codes of a job. They help the diagnosis, but 0 does not prove success: only a result object does."""
 
     DONE = 0
     USAGE = 64
@@ -27,32 +27,32 @@ class ExitCode(IntEnum):
     MODEL = 82
     DECODE = 83
     CHUNK_DAMAGED = 84
-    """The chunk's task or audio in the store is gone, or is not what the job was started for."""
+    """The chunk's task or audio in the store is missing, or is not the one that the job was started for."""
     STORE_FULL = 85
     """The store is a folder, and its disk or this user's quota is full: waiting does not help."""
     TERMINATED = 143
 
 
 class JobError(Exception):
-    """A failure a job can name: its exit code, what happened, and what to do about it."""
+    """A failure with a known cause: its exit code, what happened, and what to do."""
 
     def __init__(self, code: ExitCode, summary: str, advice: str = "") -> None:
-        # Here, so that what people typed into a URL reaches no log, document or termination message.
+        # Masked here, so that secrets in URLs reach no log, document or termination message.
         self.code, self.summary, self.advice = code, masked(summary), masked(advice)
         super().__init__(self.summary)
 
 
 class DocumentInvalid(JobError):
-    """Bytes that should be a document and are not."""
+    """The bytes are not a valid document."""
 
     def __init__(self, summary: str) -> None:
         super().__init__(ExitCode.BAD_INPUT, summary)
 
 
 def other_version(what: str) -> JobError:
-    """A document that is the very one this job was made for, and that it does not know."""
+    """The error for a document with the expected digest that this version cannot parse."""
     return JobError(
         ExitCode.CONFIG,
         f"{what}: written by another version of stenofleet",
-        "give the controller and its jobs images of one version (--chunk-image, --intake-image)",
+        "use images of the same version for the controller and its jobs (--chunk-image, --intake-image)",
     )

@@ -1,4 +1,4 @@
-"""A library that another library imports at once, loaded when something of it is used.
+"""Delays the import of a library that another library imports at once, until it is used.
 
 Touches: the table of imported modules.
 """
@@ -12,20 +12,20 @@ from typing import Any
 
 
 def defer(name: str) -> None:
-    """Let ``import name`` cost nothing until an attribute of the module is asked for; it loads as usual then.
+    """Make ``import name`` free until an attribute of the module is read. Then the module is loaded as usual.
 
-    The standard library's ``LazyLoader`` does not serve here: the import statement of a second importer reads the
-    module's ``__spec__``, and that alone makes it load.
+    The standard library's ``LazyLoader`` cannot be used: a second import statement reads the module's ``__spec__``,
+    which loads the module.
     """
     if name not in sys.modules:
         sys.modules[name] = _Deferred(name)
 
 
 class _Deferred(ModuleType):
-    """Stands in for a module; whoever has bound it goes on holding it, so it answers for the real one."""
+    """A placeholder for a module. Code that has imported it keeps it, so it forwards attributes to the real module."""
 
     def __getattr__(self, attribute: str) -> Any:
-        # The import system looks for names like __path__, and asking is not using.
+        # The import system reads names like __path__. That is no use of the module.
         if attribute.startswith("__"):
             raise AttributeError(attribute)
         if sys.modules.get(self.__name__) is self:

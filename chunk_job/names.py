@@ -1,4 +1,4 @@
-"""Names people type: models with their hub repository and size, languages with their codes.
+"""Names that users type: models with their hub repository and size, languages with their codes.
 
 Touches: nothing.
 """
@@ -43,10 +43,10 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 """``owner/name`` on the hub: never a path that begins with a dot, a slash or a tilde."""
 
 _NEAR = 0.75
-"""Two letters of a word of four may be exchanged; more would not be a slip."""
+"""Smallest similarity of a typing error: two letters exchanged in a word of four."""
 
 MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")
-"""What a model folder must hold to be loaded without a network."""
+"""Files that a model folder must contain to be loaded without a network."""
 
 LANGUAGES: dict[str, str] = {
     "af": "afrikaans", "am": "amharic", "ar": "arabic", "as": "assamese", "az": "azerbaijani", "ba": "bashkir",
@@ -67,7 +67,7 @@ LANGUAGES: dict[str, str] = {
     "tt": "tatar", "uk": "ukrainian", "ur": "urdu", "uz": "uzbek", "vi": "vietnamese", "yi": "yiddish",
     "yo": "yoruba", "zh": "chinese", "yue": "cantonese",
 }  # fmt: skip
-"""Whisper's language codes with their English names; both may be typed."""
+"""Whisper's language codes with their English names. Users can type both."""
 
 
 def is_published(reference: str) -> bool:
@@ -76,7 +76,7 @@ def is_published(reference: str) -> bool:
 
 
 def language_code(typed: str) -> str | None:
-    """Whisper's code for a code or an English name in any case, or None where there is no such language."""
+    """Whisper's code for a code or an English name, upper or lower case; None if there is no such language."""
     wanted = typed.strip().lower().replace(" ", "-")
     if wanted in LANGUAGES:
         return wanted
@@ -84,8 +84,8 @@ def language_code(typed: str) -> str | None:
 
 
 def near(typed: str, known: Iterable[str]) -> str:
-    """The one of *known* that is spelled nearly as what was *typed*, in whatever case; empty where none is."""
-    # Only for mistakes, and a chunk job makes none.
+    """The name among *known* with the most similar spelling, ignoring case; empty if none is similar."""
+    # Imported here: a chunk job never needs it.
     from difflib import get_close_matches
 
     by_spelling = {name.casefold(): name for name in known}
@@ -94,11 +94,11 @@ def near(typed: str, known: Iterable[str]) -> str:
 
 
 def unknown_model(reference: str) -> tuple[str, str]:
-    """What to say, and advise, of a model that is neither a folder nor known."""
+    """Message and advice for a model that is neither a folder nor a known name."""
     meant = near(reference, MODELS)
     return (
         f"no model {reference!r}: neither a folder here nor a known name",
-        "a folder must lie where the job runs: in a pod, in its image or on its volume"
+        "the folder must exist where the job runs: for a pod, in its image or on its volume"
         if reference.startswith(("/", ".", "~"))
         else f"{f'is {meant} meant? ' if meant else ''}known names: {', '.join(MODELS)}",
     )

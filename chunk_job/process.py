@@ -1,6 +1,6 @@
-"""The manners of a job's process: its lifeline, its termination message, its leaving.
+"""The lifecycle of a job's process: logging, the lifeline to its parent, the termination message, exit.
 
-Touches: standard streams, a pipe, exit. Chunk job and intake job are watched by the same eyes, so they share this.
+Touches: standard streams, a pipe, exit. Chunk jobs and intake jobs both use this module.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from chunk_job.text import masked, printable, shown
 log = logging.getLogger("stenofleet.job")
 
 _TERMINATION_MESSAGE_BYTES = 4096
-"""Kubernetes cuts a termination message after so much."""
+"""Kubernetes cuts a termination message after this many bytes."""
 
 
 class JobArgumentParser(argparse.ArgumentParser):
-    """An argument parser whose errors are the job's USAGE exit code."""
+    """An argument parser that exits with the job's USAGE code on an error."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -34,19 +34,21 @@ class JobArgumentParser(argparse.ArgumentParser):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options every job has, whoever starts it."""
-    parser.add_argument("--store", help="URL of the store that holds the task")
+    """Add the options that every job has."""
+    parser.add_argument("--store", help="URL of the store with the task")
     parser.add_argument("--task", metavar="KEY", help="object key of the task document")
     parser.add_argument("--task-sha256", metavar="HEX", help="digest the task must have")
     parser.add_argument(
-        "--termination-log", type=Path, metavar="FILE", help="where the termination message go on failure"
+        "--termination-log", type=Path, metavar="FILE", help="file for the termination message of a failure"
     )
     parser.add_argument("--lifeline", type=int, metavar="FD", help="a pipe from the parent; exit when it closes")
 
 
 class _OneLine(logging.Formatter):
-    """A record as one line, printable and masked: it may hold file names and what tools say, and a log is read on a
-    terminal. Only a traceback keeps its line breaks.
+    """Formats a record as one line, printable and masked.
+
+    It may contain file names and messages of other programs, and logs are read on a terminal. Only a traceback keeps
+    its line breaks.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
@@ -65,9 +67,9 @@ def _log_trace(ended: threading.ExceptHookArgs) -> None:
 
 
 def start_logging() -> None:
-    """Plain lines on stderr, and only ours: libraries would log what was said."""
+    """Log plain lines to stderr, and of libraries only warnings: they would log the text of the recording."""
     if sys.stderr is None:
-        # By hand it may be closed; then there are no words, and the work is the same.
+        # stderr may be closed. The job then works without a log.
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
@@ -77,27 +79,27 @@ def start_logging() -> None:
 
 
 def print_data(line: str) -> None:
-    """Write a line of data to stdout. Raises :class:`JobError` where that is closed."""
+    """Write a line of data to stdout. Raises :class:`JobError` if stdout is closed."""
     if sys.stdout is None:
-        raise JobError(ExitCode.CONFIG, "stdout is closed", "give it a place: > FILE")
+        raise JobError(ExitCode.CONFIG, "stdout is closed", "redirect it to a file: > FILE")
     sys.stdout.write(f"{printable(line)}\n")
 
 
 def hold_lifeline(descriptor: int | None) -> None:
-    """Leave as soon as the parent is gone. It never writes to this pipe; its death closes it, however it died."""
+    """Exit as soon as the parent process ends. It never writes to this pipe; the pipe closes when the parent ends."""
     if descriptor is None:
         return
 
     def hold() -> None:
         os.read(descriptor, 1)
-        log.error("the parent process is gone: leaving")
+        log.error("the parent process has ended: exiting")
         leave(ExitCode.TEMPORARY)
 
     threading.Thread(target=hold, daemon=True).start()
 
 
 def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
-    """Do the job; a failure becomes an exit code and termination message."""
+    """Run the job. A failure becomes an exit code and a termination message."""
     try:
         do()
     except JobError as error:
@@ -105,7 +107,7 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
     except MemoryError:
         failure = JobError(ExitCode.BUG, "out of memory", "give the job more memory or make the chunks shorter")
     except Exception as error:
-        # The last line of defence: whatever it is gets a name and a trace.
+        # Any other exception is a bug: report its type and its trace.
         log.exception("an unexpected error")
         failure = JobError(ExitCode.BUG, f"{type(error).__name__}: {error}", "this is a bug: report it with the log")
     else:
@@ -115,12 +117,12 @@ def work(do: Callable[[], None], termination_log: Path | None) -> ExitCode:
         try:
             termination_log.write_bytes(_termination_message(failure))
         except OSError as error:
-            log.error("no termination message: %s", error)  # noqa: TRY400 (the failure itself is told above)
+            log.error("no termination message: %s", error)  # noqa: TRY400 (the failure itself is logged above)
     return failure.code
 
 
 def _termination_message(failure: JobError) -> bytes:
-    """As much of it as Kubernetes keeps: cut in the middle it would be no document. It is printed by kubectl, too."""
+    """The document with texts short enough that Kubernetes does not cut it. Printable, because kubectl shows it."""
     document = b""
     texts = (shown(failure.summary), shown(failure.advice))
     for limit in (1900, 800, 300):
@@ -132,7 +134,7 @@ def _termination_message(failure: JobError) -> bytes:
 
 
 def leave(code: int) -> NoReturn:
-    """Flush and go, without the interpreter's teardown: there is where native libraries crash or hang."""
+    """Flush and exit without the interpreter's shutdown, in which native libraries can crash or hang."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

@@ -1,4 +1,4 @@
-"""The language of a run: detected by the first chunk with enough speech, and taken by every other.
+"""The language of a run: detected by the first chunk with enough speech, and used by all others.
 
 Touches: the store.
 """
@@ -17,11 +17,11 @@ log = logging.getLogger("stenofleet.chunk_job")
 
 
 class LanguageDeferred(Exception):
-    """This chunk has too little speech to decide the run's language, and has said so in a note."""
+    """This chunk has too little speech to decide the run's language. It has written a language candidate."""
 
 
 def frozen_language(store: Store, task: ChunkTask) -> tuple[TranscribeOptions, Language | None]:
-    """The task's options with the run's language, and that decision, where it is already frozen."""
+    """The task's options with the run's language, and the frozen language; None if there is none yet."""
     if task.options.language is not None:
         return task.options, None
     frozen = _language(store, task)
@@ -31,13 +31,16 @@ def frozen_language(store: Store, task: ChunkTask) -> tuple[TranscribeOptions, L
 
 
 def agree_on_language(store: Store, task: ChunkTask, detected: LanguageDetection) -> LanguageDetection:
-    """Freeze the run's language, or leave a note and pass the decision on. First write wins, by reading back."""
+    """Freeze the run's language and return it. The document is read back, so all chunks use the same one.
+
+    With too little speech, write a language candidate instead and raise :class:`LanguageDeferred`.
+    """
     document = Language(
         language=detected.language, probability=detected.probability, speech_ms=detected.speech_ms, span=task.span
     )
     if detected.speech_ms < task.language_min_speech_ms:
         store.put(task.language_note_key, document.encode())
-        log.info("%d ms of speech are too little to decide the language: passed on", detected.speech_ms)
+        log.info("%d ms of speech are too little to decide the language: left to other chunks", detected.speech_ms)
         raise LanguageDeferred
     if _language(store, task) is None:
         store.put(task.language_key, document.encode())
@@ -47,7 +50,7 @@ def agree_on_language(store: Store, task: ChunkTask, detected: LanguageDetection
 
 
 def _language(store: Store, task: ChunkTask) -> Language | None:
-    """The run's language, where it is frozen. What is no such document decides nothing."""
+    """The run's frozen language; None if there is none or the document is invalid."""
     try:
         return Language.decode(store.get(task.language_key, max_bytes=Language.max_bytes))
     except (ObjectMissing, DocumentInvalid):

@@ -1,6 +1,6 @@
-"""One chunk: the task is read, the audio fetched, transcribed, and the result committed and read back.
+"""Processes one chunk: reads the task and the audio, transcribes it, writes the result and reads it back.
 
-Touches: the store, and through ``engine`` the device.
+Touches: the store, and the device (through ``engine``).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from chunk_job.watchdog import Watchdog
 log = logging.getLogger("stenofleet.chunk_job")
 
 COMMIT_PATIENCE_S = 600
-"""How long a finished result waits for a store that is away, before the work is given up."""
+"""How long to retry writing a finished result to an unavailable store before the job fails."""
 
 _FLAC_HEADER_BYTES = 1 << 20
-"""Room for what a FLAC file may hold besides its samples."""
+"""Most bytes of a FLAC file in addition to its samples."""
 
 _COMMIT_PAUSE_S = 2.0
 
 
 def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str) -> None:
-    """Transcribe the chunk the task under *key* describes and commit the result. Logs counts, never text."""
+    """Transcribe the chunk of the task under *key* and write the result. Logs counts, never text."""
     started = time.monotonic()
     task = _read_task(store, key, task_sha256)
-    where = f"{task.span:05d}.a{attempt}"
+    point = f"{task.span:05d}.a{attempt}"
     audio = _read_audio(store, task)
     fetched = time.monotonic()
     options, frozen = frozen_language(store, task)
     loaded = load(locate(options.model), options, seed=task.seed)
-    reach(f"chunk.loaded.{where}")
+    reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
     watchdog = Watchdog(task.audio_ms)
     threading.Thread(target=watchdog.watch, daemon=True).start()
@@ -63,10 +63,10 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         uid=uid,
         task_sha256=task_sha256,
         audio_ms=task.audio_ms,
-        # Rounded from seconds.
+        # Rounded from seconds, so it could be a bit too long.
         speech_ms=min(outcome.speech_ms, task.audio_ms),
         language=outcome.language,
-        # As the run froze it: an attempt that finds the language decided says what the deciding one would have said.
+        # The frozen value: every attempt writes the same probability as the chunk that decided.
         language_probability=frozen.probability if frozen and outcome.language else outcome.probability,
         quality="silent" if outcome.speech_ms == 0 else "ok" if text.strip() else "empty",
         segments=outcome.segments,
@@ -78,24 +78,24 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
             cpu_threads=options.cpu_threads,
         ),
     )
-    reach(f"chunk.transcribed.{where}")
+    reach(f"chunk.transcribed.{point}")
     watchdog.stop()
     _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", _checked(result))
     log.info("committed %d segments of %d ms, attempt %d", len(result.segments), task.audio_ms, attempt)
-    reach(f"chunk.committed.{where}")
+    reach(f"chunk.committed.{point}")
 
 
 def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
     """The task under *key*.
 
-    Raises :class:`JobError`: CHUNK_DAMAGED where it is gone or another one, CONFIG where it is unknown to this version.
+    Raises :class:`JobError`: CHUNK_DAMAGED if it is missing or changed, CONFIG if this version cannot parse it.
     """
     try:
         raw = store.get(key, max_bytes=ChunkTask.max_bytes)
     except (ObjectMissing, DocumentInvalid) as error:
         raise _damaged(error.summary) from error
     if sha256_hex(raw) != task_sha256:
-        raise _damaged(f"task {key} is not the one this job was made for")
+        raise _damaged(f"task {key} is not the one that this job was started for")
     try:
         return ChunkTask.decode(raw)
     except DocumentInvalid as error:
@@ -103,9 +103,9 @@ def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
 
 
 def _read_audio(store: Store, task: ChunkTask) -> Any:
-    """The chunk's samples. Raises :class:`JobError` (CHUNK_DAMAGED) where they are gone or not what the task says."""
+    """The chunk's samples. Raises :class:`JobError` (CHUNK_DAMAGED) if they are missing or do not match the task."""
     try:
-        # FLAC is never much longer than the samples in it.
+        # A FLAC file is never much larger than its samples.
         limit = _FLAC_HEADER_BYTES + task.audio_ms * SAMPLE_RATE * 3 // 1000
         with store.open(task.audio_key, max_bytes=limit) as file:
             return read_pcm(file, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256)
@@ -119,12 +119,12 @@ def _damaged(what: str) -> JobError:
     return JobError(
         ExitCode.CHUNK_DAMAGED,
         what,
-        "the chunk is cut again; if it repeats, see who else writes to the store, and whether its disk is sound",
+        "the chunk is cut again; if it repeats, check what else writes to the store, and whether its disk is healthy",
     )
 
 
 def _checked(result: ChunkResult) -> bytes:
-    """The result's bytes. Raises :class:`JobError` (DECODE) for one that the controller would refuse."""
+    """The encoded result. Raises :class:`JobError` (DECODE) if the controller would refuse it."""
     data = result.encode()
     try:
         result.check()
@@ -133,25 +133,25 @@ def _checked(result: ChunkResult) -> bytes:
     except DocumentInvalid as error:
         raise JobError(
             ExitCode.DECODE,
-            f"the model wrote more than speech can hold: {error.summary}",
+            f"the model wrote more than speech can have: {error.summary}",
             "try another model or --compute-type, or --condition-on-previous-text False",
         ) from error
     return data
 
 
 def _commit(store: Store, key: str, data: bytes) -> None:
-    """Put the result and read it back: what the store answers is what the controller will see."""
+    """Write the result and read it back, to ensure that the controller can read it."""
     until_s = time.monotonic() + (COMMIT_PATIENCE_S if store.remote else 0)
     while True:
         try:
             store.put(key, data)
             if _reads_back(store, key, data):
                 return
-            raise StoreUnavailable(f"{key} reads back different from what was written", "check the store")
+            raise StoreUnavailable(f"{key} has other content than was written", "check the store")
         except StoreUnavailable as error:
             if time.monotonic() >= until_s:
                 raise
-            # Minutes of work are in this process and nowhere else: a server that restarts is worth the wait.
+            # Only this process has the result of minutes of work, so it waits for a server that restarts.
             log.warning("%s: trying again", error.summary)
             time.sleep(_COMMIT_PAUSE_S)
 

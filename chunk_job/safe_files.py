@@ -1,8 +1,8 @@
-"""Files and folders reached by descriptors: below the folder a person named, no link is followed and no pipe waited on.
+"""Opens files and folders by descriptors. Below a given root folder, no link is followed and no named pipe is opened.
 
-Touches: files. A path is looked up again each time it is used, and another user may put a link into it between two
-uses; a descriptor stays with what was opened. :class:`WrongKind` is whatever is neither a plain file nor a folder where
-one is expected.
+Touches: files. The system resolves a path again at each use, so another user could replace a part of it by a link
+between two uses. A descriptor always refers to the file that was opened. :class:`WrongKind` is raised if something else
+than the expected plain file or folder is found.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# Not blocking, because opening a named pipe waits for its other end otherwise.
+# Non-blocking: else opening a named pipe would wait for another process.
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
-# What systems answer when O_NOFOLLOW meets a link, or O_DIRECTORY something else than a folder.
+# Error numbers for O_NOFOLLOW on a link, and for O_DIRECTORY on something else than a folder.
 _NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EMLINK})
 
 
 class WrongKind(OSError):
-    """Something of another kind is where a folder or a plain file is expected. Its ``filename`` is the place."""
+    """A file of another kind exists instead of the expected folder or plain file. ``filename`` is its path."""
 
     def __init__(self, code: int, path: str, mode: int) -> None:
-        """*code* is the error number that fits, *mode* the type found there as ``st_mode`` has it."""
+        """*code*: an error number. *mode*: ``st_mode`` of the file that was found."""
         super().__init__(code, os.strerror(code), path)
         self.is_link = stat.S_ISLNK(mode)
         self.kind = _kind(mode)
@@ -37,7 +37,7 @@ class WrongKind(OSError):
 
 @contextlib.contextmanager
 def folder(root: Path, parts: Sequence[str] = (), *, make: bool = False) -> Iterator[int]:
-    """A descriptor of the folder *parts* below *root*, for the block. *make*: missing ones are made, private.
+    """A context with a descriptor of the folder *parts* below *root*. *make*: create missing folders, private.
 
     The path to *root* may contain links, the path below it may not. Raises :class:`FileNotFoundError`,
     :class:`WrongKind` for something else below *root*, and :class:`OSError`.
@@ -64,7 +64,7 @@ def folder(root: Path, parts: Sequence[str] = (), *, make: bool = False) -> Iter
 
 
 def make_private(path: Path) -> None:
-    """Make the folder and every parent it lacks, for this user alone whatever the umask; one that is there is kept."""
+    """Create the folder and its missing parents, private to this user with any umask. Existing ones are kept."""
     missing = []
     for above in (path, *path.parents):
         if above.exists():
@@ -74,21 +74,21 @@ def make_private(path: Path) -> None:
         try:
             make_folder(str(each))
         except FileExistsError:
-            # Another process was faster; a link to nowhere is no folder.
+            # Another process may have created it. A dangling link is not a folder.
             if not each.is_dir():
                 raise
 
 
 def make_folder(name: str, above: int | None = None) -> None:
-    """Make one folder, in *above* where that is given, for this user alone. Raises :class:`OSError`."""
+    """Create one folder, private to this user. *above*: descriptor of its parent. Raises :class:`OSError`."""
     os.mkdir(name, 0o700, dir_fd=above)
-    # A umask can only take rights away. One that takes the owner's is rare, and chmod by name is left to that case.
+    # A umask can only remove permissions. chmod by name is used only in the rare case that it removes the owner's.
     if os.stat(name, dir_fd=above, follow_symlinks=False).st_mode & 0o700 != 0o700:
         os.chmod(name, 0o700, dir_fd=above)
 
 
 def is_own_folder(name: str, above: int | None = None) -> bool:
-    """Whether this is a folder itself, no link to one, and belongs to this user."""
+    """Whether *name* is a folder of this user, and not a link."""
     try:
         status = os.stat(name, dir_fd=above, follow_symlinks=False)
     except OSError:
@@ -97,11 +97,11 @@ def is_own_folder(name: str, above: int | None = None) -> bool:
 
 
 def open_plain(name: str, above: int | None = None, *, flags: int = os.O_RDONLY) -> int:
-    """A descriptor of the plain file *name*, in *above* where that is given; one that ``O_CREAT`` makes is private.
+    """A descriptor of the plain file *name*. *above*: descriptor of its folder. With ``O_CREAT`` it is private.
 
     Raises :class:`WrongKind` for a link, a named pipe, a folder and the like, and :class:`OSError`.
     """
-    # Looked at before it is opened: opening a device may do something.
+    # Checked before it is opened: opening a device can have side effects.
     with contextlib.suppress(FileNotFoundError):
         _check_plain(name, os.stat(name, dir_fd=above, follow_symlinks=False))
     descriptor = os.open(name, flags | _PLAIN, 0o600, dir_fd=above)
@@ -109,7 +109,7 @@ def open_plain(name: str, above: int | None = None, *, flags: int = os.O_RDONLY)
         status = os.fstat(descriptor)
         _check_plain(name, status)
         if flags & os.O_CREAT and status.st_mode & 0o600 != 0o600:
-            # New, and made under a umask that takes the owner's rights.
+            # It is new, and the umask removed permissions of the owner.
             os.fchmod(descriptor, 0o600)
     except BaseException:
         os.close(descriptor)
@@ -118,14 +118,14 @@ def open_plain(name: str, above: int | None = None, *, flags: int = os.O_RDONLY)
 
 
 def temporary_name() -> str:
-    """A hidden name for a file that is being written. Not made of the final name, which may be as long as allowed."""
+    """A hidden random name for a file that is being written. It does not contain the final name, which may be long."""
     return f".{secrets.token_hex(8)}.tmp"
 
 
 def create(name: str, above: int | None = None, *, private: bool) -> BinaryIO:
-    """A new file to write: for this user alone whatever the umask, or else as the umask has it.
+    """Create a file for writing. *private*: only for this user with any umask; else the umask applies.
 
-    Raises :class:`FileExistsError` for anything that has the name.
+    Raises :class:`FileExistsError` if the name exists.
     """
     descriptor = os.open(name, _NEW, 0o600 if private else 0o666, dir_fd=above)
     if private:
@@ -136,13 +136,13 @@ def create(name: str, above: int | None = None, *, private: bool) -> BinaryIO:
 def complete(
     file: BinaryIO, temporary: str, name: str, write: Callable[[BinaryIO], object], above: int | None = None
 ) -> None:
-    """Let *write* fill the new *file*, and give it its *name* once the bytes are on disk; on failure remove it.
+    """Let *write* fill the new *file*, and rename it to *name* after its bytes are on disk. On failure, remove it.
 
-    What had the name before, be it a link, is replaced itself. Raises :class:`OSError`.
+    An existing file or link with this name is replaced. Raises :class:`OSError`.
     """
     try:
         with file:
-            # Released when this process ends, however it ends: a temporary file without a lock has no writer.
+            # The lock is released when this process ends for any reason: a temporary file without lock has no writer.
             with contextlib.suppress(OSError):  # a file system that has no locks
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write(file)
@@ -156,13 +156,13 @@ def complete(
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let *write* fill the file at *path*: whole and on disk, or as it was before. Raises :class:`OSError`."""
+    """Let *write* fill the file at *path*, completely or not at all. Raises :class:`OSError`."""
     temporary = str(path.with_name(temporary_name()))
     complete(create(temporary, private=False), temporary, str(path), write)
 
 
 def has_writer(name: str, above: int) -> bool:
-    """Whether the temporary file may still be written; true for what cannot be asked."""
+    """Whether a process may still be writing the temporary file. True if this cannot be found out."""
     try:
         with os.fdopen(open_plain(name, above), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

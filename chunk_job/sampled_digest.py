@@ -1,6 +1,6 @@
-"""What stands for the content of a file that is too large to be read whole: samples at equal distances.
+"""Samples of a file that is too large to be read completely, for a digest.
 
-Touches: the file it is given.
+Touches: the file that the caller gives.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ _SAMPLES = 64
 
 
 class Digest(Protocol):
-    """What :mod:`hashlib` makes."""
+    """The interface of a :mod:`hashlib` object."""
 
     def update(self, data: bytes, /) -> None:
-        """Add *data* to what is digested."""
+        """Add *data* to the digest."""
 
 
 def add_samples(digest: Digest, file: BinaryIO, *, size_bytes: int, sample_bytes: int) -> None:
-    """Add 64 samples of *sample_bytes* each to *digest*: the beginning, the end, and equal distances between them."""
-    for place in range(_SAMPLES):
-        file.seek((size_bytes - sample_bytes) * place // (_SAMPLES - 1))
+    """Add 64 samples of *sample_bytes* each to *digest*, at equal distances from the beginning to the end."""
+    for number in range(_SAMPLES):
+        file.seek((size_bytes - sample_bytes) * number // (_SAMPLES - 1))
         digest.update(file.read(sample_bytes))

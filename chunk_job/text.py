@@ -1,7 +1,7 @@
-"""Text that is not to be trusted, made fit for terminals and logs: escapes for control characters, ``***`` for secrets.
+"""Makes untrusted text safe for terminals and logs: escapes for control characters, ``***`` for secrets.
 
-Touches: nothing. Whatever is written for people passes :func:`shown`; errors pass :func:`masked` where they are made,
-so that a secret of a URL reaches no log and no document either.
+Touches: nothing. All text for users passes :func:`shown`. Errors pass :func:`masked` when they are created, so that
+secrets in URLs reach no log and no document.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 _MASK = "***"
 
-# Where an address begins. A path that was made of a URL has one slash left.
+# The beginning of an address. A path that was made from a URL has only one slash.
 _BEGIN = r"(\b(?:https?|s3|ftps?|sftp|ssh):/+|://)"
-# A quote, but not one that ends a string of JSON.
+# A quote that does not end a JSON string.
 _QUOTE = r'"(?![,:}\]])'
 _NO_PORT = r"""(?!\d*(?:[\s/?#'"`,;:.)\]}>|]|$))"""
 
-# An address ends at the first of "/", "?" and "#", but people type passwords that hold these: what follows a colon and
-# is no port is one. The lengths are bounded because many beginnings without an end would take time that grows with the
-# square of the text.
+# An address ends at the first of "/", "?" and "#", but users type passwords with these characters. So text after a
+# colon that is not a port counts as a password. The lengths are limited: else the time would grow with the square of
+# the text.
 _USERS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -28,7 +28,7 @@ _USERS = tuple(
         rf'{_BEGIN}(?:[^\s/?#"]|{_QUOTE})*@',
     )
 )
-# No address of s3:// has a port, and none with a user is ever used: up to the last "@" everything may be a password.
+# An s3:// address has no port and never a user: everything up to the last "@" may be a password.
 _S3_USER = re.compile(rf'(\bs3:/+)(?:[^\s/@:"]|{_QUOTE}){{0,256}}[:@]', re.IGNORECASE)
 
 _SPACE = re.compile(r"\s")
@@ -36,19 +36,19 @@ _WORD = re.compile(r"\S+")
 _PARAMETER = re.compile(r"[?&;#]([^=?&;#\s]+)=")
 _VALUE = re.compile(r"[^&;#\s]*")
 _ENCODED = re.compile(r"[^?&;#\s]*")
-# What ends a sentence, a quotation or a document behind a URL, and stays readable.
-_BEHIND = "'\"`)]}>,.:"
-# Redirections carry URLs in URLs, encoded as often; nobody writes deeper ones.
+# Characters that end a sentence, a quotation or a document after a URL. They are not masked.
+_TRAILING = "'\"`)]}>,.:"
+# Redirections contain percent-encoded URLs in URLs. Deeper nesting is not used in practice.
 _MOST_NESTED = 3
 _MOST_PASSES = 8
 
-# Of a parameter's name, as letters and digits alone.
+# Names of secret parameters, reduced to letters and digits.
 _SECRET = re.compile(
     r".*(?:token|secret|signature|credentials?|password|passwd|passphrase|apikey|accesskey|accesskeyid|secretkey"
     r"|accessid|authorization|jwt|sessionid)"
     r"|auth|code|hmac|key|keypairid|pass|pw|pwd|sid|sig"
 )
-# These are no ordinary words, and are secrets in a path without a server too.
+# These are no ordinary words. They are secrets also in text that is not a URL.
 _PLAIN_SECRET = re.compile(
     r"(?:x(?:amz|goog|oss|cos))(?:signature|credential|securitytoken)|.*accesskeyid|(?:access|id|refresh|session)token"
 )
@@ -58,7 +58,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
-    """*text* with control characters and broken encodings as escapes: a name must not steer a terminal."""
+    """*text* with control characters and invalid encodings as escapes, so that a name cannot control a terminal."""
     if text.isprintable():
         return text
     return "".join(
@@ -68,8 +68,8 @@ def printable(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """*text* with ``***`` for what its URLs hold of secrets: users and passwords, signatures, tokens and keys."""
-    # A value that is gone may have been what hid a user from view.
+    """*text* with ``***`` for the secrets in its URLs: users and passwords, signatures, tokens and keys."""
+    # Repeated: after one value is masked, another secret may be recognized.
     for _ in range(_MOST_PASSES):
         before, text = text, _masked(text, _MOST_NESTED)
         if text == before:
@@ -78,7 +78,7 @@ def masked(text: str) -> str:
 
 
 def masked_name(name: str) -> str:
-    """:func:`masked` for a single *name*, as it was typed: if it is a URL, the spaces in it are a part of that."""
+    """:func:`masked` for a single typed *name*: if it is a URL, spaces are a part of it."""
     whole = _SPACE.sub("%20", name)
     hidden = masked(whole)
     return name if hidden == whole else hidden
@@ -90,15 +90,15 @@ def shown(text: str) -> str:
 
 
 def json_line(document: object, *, ensure_ascii: bool = True) -> str:
-    r"""*document* as one line of JSON that :func:`printable` leaves as it is, so that it stays JSON.
+    r"""*document* as one line of JSON that :func:`printable` does not change.
 
-    A byte of a file name that is not UTF-8 is written as ``\xff``: half a surrogate is no JSON to many a parser.
+    A byte of a file name that is not UTF-8 is written as ``\xff``, because many parsers reject half a surrogate pair.
     """
     text = json.dumps(_unicode(document), ensure_ascii=ensure_ascii)
     if text.isprintable():
         return text
     return "".join(
-        # The encoder leaves DEL alone.
+        # The JSON encoder does not escape DEL.
         character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
         for character in text
     )
@@ -138,7 +138,7 @@ def _without_s3_user(word: str) -> str:
 
 
 def _without_values(word: str, depth: int, *, behind_url: bool) -> str:
-    """A *word* without the values of parameters that are secrets, where it is a URL, or the rest of one with spaces."""
+    """A *word* with the values of secret parameters masked, if it is a URL or the rest of one with spaces."""
     url, query = word.find(":/"), word.find("?")
     parts, end = [], 0
     for found in _PARAMETER.finditer(word):
@@ -146,11 +146,11 @@ def _without_values(word: str, depth: int, *, behind_url: bool) -> str:
         if found.start() < end:
             continue
         in_url = 0 <= url < begin or (behind_url and 0 <= query < begin)
-        # A value is looked for only where it is taken: each could be as long as the rest.
+        # The value is matched only if it is needed, because it can be as long as the rest of the text.
         if not _is_secret(found[1], in_url=in_url) and not _hides(_at(_ENCODED, word, begin), depth):
             continue
         value = _at(_VALUE, word, begin)
-        if bare := value.rstrip(_BEHIND):
+        if bare := value.rstrip(_TRAILING):
             parts += [word[end:begin], _MASK, value[len(bare) :]]
             end = begin + len(value)
     return "".join(parts) + word[end:]
@@ -167,7 +167,7 @@ def _is_secret(name: str, *, in_url: bool) -> bool:
 
 
 def _hides(value: str, depth: int) -> bool:
-    """Whether a percent-encoded *value* is a URL with secrets."""
+    """Whether a percent-encoded *value* contains a URL with secrets."""
     for _ in range(depth):
         if "%" not in value:
             break

@@ -1,4 +1,4 @@
-"""Ends a job whose native code does not come back.
+"""Ends a job whose native code does not return.
 
 Touches: the clock, exit.
 """
@@ -17,13 +17,13 @@ from chunk_job.errors import ExitCode
 log = logging.getLogger("stenofleet.chunk_job")
 
 STALL_S = 600
-"""No segment for so long: the process is stuck in native code. It leaves its stacks in the log and exits."""
+"""Longest time without a new segment. After it the process writes its stacks to the log and exits."""
 
 _PROGRESS_EVERY_S = 1.0
 
 
 class Watchdog:
-    """Knows when the decoder last made progress; also writes progress lines, at most one a second."""
+    """Records the last progress of the decoder, and logs it at most once per second."""
 
     def __init__(self, audio_ms: int) -> None:
         self.audio_ms = audio_ms
@@ -37,13 +37,13 @@ class Watchdog:
             log.info("progress %d of %d ms", position_ms, self.audio_ms)
 
     def stop(self) -> None:
-        """Native code has returned: there is nothing to watch any more."""
+        """Stop watching, because the native code has returned."""
         self.last_s = math.inf
 
     def watch(self) -> NoReturn:
         while True:
             time.sleep(5)
             if time.monotonic() - self.last_s > STALL_S:
-                log.error("no segment for %d s: giving up", STALL_S)
+                log.error("no segment for %d s: exiting", STALL_S)
                 faulthandler.dump_traceback(all_threads=True)
                 process.leave(ExitCode.TEMPORARY)

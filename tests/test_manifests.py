@@ -310,7 +310,7 @@ def test_the_controller_waits_for_the_job_that_fetches_the_model(
             return {"items": [stuck]}
 
     monkeypatch.setattr(module, "connect", Found)
-    monkeypatch.setattr(module, "_LOOK_EVERY_S", 0)
+    monkeypatch.setattr(module, "_POLL_EVERY_S", 0)
     assert module.main(name) == EnvironmentProblem.exit_code
     (why,) = [line for line in capsys.readouterr().err.splitlines() if " waits: " in line]
     assert "the PersistentVolumeClaim with the models has no volume yet" in why

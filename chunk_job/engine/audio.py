@@ -1,6 +1,6 @@
-"""Audio as the model takes it: float32 mono samples at 16 kHz.
+"""Reads audio in the input format of the model: float32 mono samples at 16 kHz.
 
-Touches: the files it is given.
+Touches: the files that the caller gives.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _FLAC_MAGIC = b"fLaC"
 
 
 class WrongAudio(Exception):
-    """Chunk audio that is not what its task says."""
+    """The audio of a chunk does not match its task."""
 
 
 def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
     """A chunk's FLAC as float32 mono samples at 16 kHz in [-1, 1).
 
-    At most one sample more than *audio_ms* of audio is decoded, whatever the file holds. Raises :class:`WrongAudio`
-    where the samples are not the ones whose digest is *pcm_sha256*.
+    At most one sample more than *audio_ms* of audio is decoded, even if the file has more. Raises :class:`WrongAudio`
+    if the digest of the samples is not *pcm_sha256*.
     """
     import soundfile
 
     begin = file.read(len(_FLAC_MAGIC))
     file.seek(0)
     if begin != _FLAC_MAGIC:
-        # libsndfile would try two dozen other formats on it.
+        # Checked first, because libsndfile would accept two dozen other formats.
         raise WrongAudio("not a FLAC file")
     try:
         with soundfile.SoundFile(file) as flac:
@@ -40,12 +40,12 @@ def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
     except soundfile.LibsndfileError as error:
         raise WrongAudio(f"not readable: {error}") from error
     if hashlib.sha256(pcm.tobytes()).hexdigest() != pcm_sha256:
-        raise WrongAudio("other samples than the task says (pcm_sha256)")
+        raise WrongAudio("the samples do not match the task (pcm_sha256)")
     return pcm.astype("float32") / 32768.0
 
 
 def read_media(path: Path) -> Any:
-    """Any audio file as float32 mono samples at 16 kHz: for the chunk job by hand."""
+    """Read any audio file as float32 mono samples at 16 kHz. Used without a task only."""
     from faster_whisper import decode_audio
 
     try:

@@ -18,7 +18,7 @@ from chunk_job.errors import ExitCode
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageDetection:
-    """What the model knows before it writes a word."""
+    """The language and the amount of speech that were detected before decoding."""
 
     language: str
     probability: float
@@ -27,7 +27,7 @@ class LanguageDetection:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcription:
-    """The model's answer for one chunk, times in chunk-local ms. ``language`` is None where nobody spoke."""
+    """The transcription of one chunk, with times in chunk-local ms. ``language`` is None if there is no speech."""
 
     segments: tuple[Segment, ...]
     language: str | None
@@ -45,21 +45,21 @@ def transcribe(
 ) -> Transcription:
     """Transcribe *audio* (float32 mono, 16 kHz).
 
-    With ``options.language`` None the language is detected on speech alone and *agree* has the last word on it (it may
-    raise to leave). *progress* is called with the position in ms after each segment.
+    If ``options.language`` is None, the language is detected on speech only. *agree* gets it and returns the language
+    to use, or raises to stop. *progress* is called with the position in ms after each segment.
     """
     audio_ms = len(audio) * 1000 // SAMPLE_RATE
     try:
         if model.engine.device == "cuda":
             check_encoder(model.whisper, audio)
-        generator, heard = _begin(model.whisper, audio, options)
-        if heard.speech_ms == 0:
+        generator, detected = _begin(model.whisper, audio, options)
+        if detected.speech_ms == 0:
             return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
         if options.language is None:
-            agreed = agree(heard)
-            if agreed.language != heard.language:
+            agreed = agree(detected)
+            if agreed.language != detected.language:
                 generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": agreed.language}))
-            heard = agreed
+            detected = agreed
         segments = []
         for raw in generator:
             segments.append(segment_of(raw, audio_ms))
@@ -68,12 +68,12 @@ def transcribe(
         raise native_error(error, ExitCode.DECODE, "transcription failed") from error
     ordered = tuple(sorted(segments, key=lambda segment: (segment.start_ms, segment.id)))
     return Transcription(
-        segments=ordered, language=heard.language, probability=heard.probability, speech_ms=heard.speech_ms
+        segments=ordered, language=detected.language, probability=detected.probability, speech_ms=detected.speech_ms
     )
 
 
 def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterable[Any], LanguageDetection]:
-    """Voice detection and language now, words when the returned generator is read."""
+    """Detect speech and language now; the segments are decoded when the returned generator is read."""
     from faster_whisper import BatchedInferencePipeline
 
     arguments: dict[str, Any] = {
@@ -83,7 +83,7 @@ def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterab
         "temperature": list(options.temperature),
         "initial_prompt": options.initial_prompt,
         "hotwords": options.hotwords,
-        # Without words, a segment across removed silence keeps the silence: words snap it to speech.
+        # Without word times, a segment that spans removed silence would include the silence.
         "word_timestamps": True,
         "vad_filter": options.vad_filter,
         "condition_on_previous_text": options.condition_on_previous_text,
@@ -94,7 +94,7 @@ def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterab
         return generator, LanguageDetection(language=info.language, probability=probability, speech_ms=speech_ms)
     if options.batch_size:
         pipeline = BatchedInferencePipeline(whisper)
-        # Its default is one segment per window of up to 30 s: useless as subtitles.
+        # The default is one segment per window of up to 30 s, which is too long for subtitles.
         generator, info = pipeline.transcribe(
             audio, batch_size=options.batch_size, without_timestamps=False, **arguments
         )
@@ -108,7 +108,7 @@ def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterab
 
 
 def _detect_on_speech(whisper: Any, audio: Any) -> tuple[str, float, int]:
-    """Language by the speech alone: leading silence reads as any language at 0.7."""
+    """Detect the language on speech only: leading silence gives a wrong language with probability 0.7."""
     from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
 
     chunks, _ = collect_chunks(audio, get_speech_timestamps(audio, VadOptions()))

@@ -1,4 +1,4 @@
-"""The device that a model runs on: which one, whether it works, and what its errors mean.
+"""The device that runs the model: selects it, checks that it works, and classifies its errors.
 
 Touches: the GPU, the CPU, the environment.
 """
@@ -17,7 +17,10 @@ from chunk_job.errors import ExitCode, JobError
 
 
 def check_encoder(whisper: Any, audio: Any) -> None:
-    """A GPU whose driver cannot run the kernels answers with nonsense instead of an error: catch it here."""
+    """Check the encoder's output: if the driver cannot run the kernels, a GPU gives wrong numbers without an error.
+
+    Raises :class:`JobError` (GPU_UNHEALTHY).
+    """
     import numpy as np
 
     features = whisper.feature_extractor(audio[: 30 * SAMPLE_RATE])[..., :3000]
@@ -66,7 +69,7 @@ def choose_compute_type(wanted: str, device: str) -> str:
 
 
 def native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
-    """ctranslate2 speaks in RuntimeErrors; the ones with another cure have another code."""
+    """The :class:`JobError` for a RuntimeError of ctranslate2. *otherwise*: the exit code if the cause is unknown."""
     text = str(error)
     if "out of memory" in text.lower():
         return JobError(
@@ -78,23 +81,23 @@ def native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
         return JobError(
             ExitCode.GPU_UNHEALTHY,
             f"{what}: {text}",
-            "check the driver and libcublas.so.12 (pip install 'stenofleet[gpu]' brings it), or give --device cpu",
+            "check the driver and libcublas.so.12 (pip install 'stenofleet[gpu]' installs it), or use --device cpu",
         )
     return JobError(otherwise, f"{what}: {text}")
 
 
 def preload_cublas() -> None:
-    """ctranslate2 opens libcublas.so.12 by name, and the wheel that brings it is on no library path."""
+    """Load libcublas.so.12 from its wheel: ctranslate2 opens it by name, but the wheel is on no library path."""
     found = importlib.util.find_spec("nvidia")
-    for place in found.submodule_search_locations or () if found else ():
+    for folder in found.submodule_search_locations or () if found else ():
         for library in ("libcublasLt.so.12", "libcublas.so.12"):
-            path = Path(place) / "cublas" / "lib" / library
+            path = Path(folder) / "cublas" / "lib" / library
             if path.is_file():
                 ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
 def instruction_set() -> str:
-    """The instruction set ctranslate2 picks on this CPU: other sets give other words."""
+    """The instruction set that ctranslate2 uses on this CPU. Another set can give another text."""
     forced = os.environ.get("CT2_FORCE_CPU_ISA")
     if forced:
         return forced

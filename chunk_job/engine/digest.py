@@ -1,4 +1,4 @@
-"""What identifies a model.
+"""The digest that identifies a model.
 
 Touches: the model folder.
 """
@@ -15,9 +15,9 @@ _SAMPLE_BYTES = 64 << 10
 
 
 def digest(folder: Path) -> str:
-    """A digest of the model's files: merge refuses results of different models.
+    """A digest of the model's files. The merge refuses results of different models.
 
-    Files above 64 MiB are sampled at 64 places and by their size, so that a 3 GB model costs milliseconds.
+    Of files above 64 MiB only the size and 64 samples are used, so that a 3 GB model takes milliseconds.
     """
     total = hashlib.sha256()
     for path in sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")):

@@ -1,6 +1,6 @@
 """Loads a model for one transcription.
 
-Touches: the GPU, the model folder. The random seed is taken when the model is created, so a second transcription by the
+Touches: the GPU, the model folder. The random seed is set when the model is created, so a second transcription with the
 same model would not be repeatable.
 """
 
@@ -17,7 +17,7 @@ from chunk_job.errors import ExitCode
 
 
 class LoadedModel:
-    """A model in memory, and what a result must say of it."""
+    """A model in memory, and its description for the result."""
 
     def __init__(self, whisper: Any, engine: Engine) -> None:
         self.whisper = whisper
@@ -27,15 +27,15 @@ class LoadedModel:
 def load(folder: Path, options: TranscribeOptions, *, seed: int) -> LoadedModel:
     """Load the model in *folder* for one transcription.
 
-    Raises :class:`JobError`: GPU_UNHEALTHY without the GPU asked for, CONFIG for a compute type the device lacks,
-    CUDA_OOM, MODEL for anything else that goes wrong on the way.
+    Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
+    CUDA_OOM, or MODEL for any other error.
     """
     preload_cublas()
     import ctranslate2
 
     device = choose_device(options.device)
     compute_type = choose_compute_type(options.compute_type, device)
-    # Before the model exists: its worker threads copy the generator when they start and are never seeded again.
+    # Before the model is created: its worker threads copy the random generator when they start.
     ctranslate2.set_random_seed(seed)
     from faster_whisper import WhisperModel
 

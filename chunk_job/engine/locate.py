@@ -1,6 +1,6 @@
-"""Where a model lies on this machine.
+"""Finds the folder of a model on this machine.
 
-Touches: the model folder, the environment, and the hub where a download is asked for.
+Touches: the model folder, the environment, and the hub if a download is requested.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.names import MODEL_FILES, MODELS, is_published, unknown_model
 
 _CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
-"""Where the hub's client keeps what it fetches; without any of them, below the home."""
+"""Variables with the cache folder of the hub's client. Without them it is in the home folder."""
 
 
 def locate(reference: str, *, download: bool = False) -> Path:
     """The folder of the model called *reference*: a folder, a name of ``MODELS``, or a hub repository ``owner/name``.
 
-    Raises :class:`JobError` (MODEL) where it is unknown, incomplete, or not on this machine and *download* is off.
+    Raises :class:`JobError` (MODEL) if it is unknown, incomplete, or not on this machine and *download* is False.
     """
-    folder = Path(os.path.expanduser(reference))  # noqa: PTH111 (without a home "~" stays as it is)
+    folder = Path(os.path.expanduser(reference))  # noqa: PTH111 (without a home folder "~" is not replaced)
     if folder.is_dir():
         missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
         if missing:
             raise JobError(
                 ExitCode.MODEL,
-                f"{folder} is no faster-whisper model: it lacks {', '.join(missing)}",
-                "name a folder with a model converted for CTranslate2",
+                f"{folder} is not a faster-whisper model: it lacks {', '.join(missing)}",
+                "use a folder with a model converted for CTranslate2",
             )
         return folder
     known = MODELS.get(reference)
@@ -40,7 +40,7 @@ def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
     if os.path.expanduser("~") == "~" and not any(os.environ.get(name) for name in _CACHES):  # noqa: PTH111
         raise JobError(
             ExitCode.MODEL,
-            f"model {reference}: this user has no home folder to keep models in",
+            f"model {reference}: this user has no home folder for models",
             "set HF_HOME to a folder, or give a model folder to --model",
         )
     os.environ["HF_HUB_OFFLINE"] = "0" if download else "1"
@@ -60,7 +60,7 @@ def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
         raise JobError(
             ExitCode.MODEL,
             f"model {reference}{size} is not on this machine",
-            f"add --download to fetch it once from the hub ({repository}), or give a model folder to --model; on a"
-            " cluster it must lie in the chunk image or on the volume that --model-claim names",
+            f"add --download to download it once from the hub ({repository}), or give a model folder to --model; on a"
+            " cluster it must be in the chunk image or on the volume of --model-claim",
         ) from error
     return locate(str(folder))

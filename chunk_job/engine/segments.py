@@ -1,4 +1,4 @@
-"""What faster-whisper answers → segments in ms.
+"""Converts the segments of faster-whisper to segments with times in ms.
 
 Touches: nothing.
 """
@@ -12,7 +12,7 @@ from chunk_job.contract import Segment, Word
 
 
 def segment_of(raw: Any, audio_ms: int) -> Segment:
-    """faster-whisper's numpy floats as ms inside the chunk, words in order inside their segment."""
+    """Convert one segment: times in ms inside the chunk, words in order inside their segment."""
 
     def ms(seconds: float) -> int:
         return min(max(round(float(seconds) * 1000), 0), audio_ms)
@@ -45,5 +45,5 @@ def segment_of(raw: Any, audio_ms: int) -> Segment:
 
 
 def _finite(number: float) -> float:
-    """JSON has no NaN; a score that is none says 0."""
+    """*number*, or 0 if it is not finite: JSON has no NaN."""
     return float(number) if math.isfinite(number) else 0.0

@@ -1,4 +1,4 @@
-"""The store between the processes: named objects, whole or absent, behind one protocol (``base``).
+"""The store that the processes share: objects with keys, each complete or absent, with one interface (``base``).
 
-``file://`` is a folder of this machine (``files``), ``s3://`` a bucket (``s3``): chosen in ``open_store`` alone.
+``file://`` is a folder of this machine (``files``), ``s3://`` is a bucket (``s3``). Only ``open_store`` selects one.
 """

@@ -1,4 +1,4 @@
-"""What every store is to its users: the protocol, the entry of a listing, and the failures.
+"""The interface of every store: the protocol, the entry of a listing, and the failures.
 
 Touches: nothing.
 """
@@ -13,13 +13,13 @@ from typing import BinaryIO, Protocol
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 
 MAX_BYTES = 1 << 40
-"""What is read of an object where its reader sets no limit of its own."""
+"""Default limit for the size of an object that is read."""
 
 _PIECE_BYTES = 1 << 20
 
 
 class ObjectMissing(JobError):
-    """There is no object under this key."""
+    """There is no object with this key."""
 
     def __init__(self, key: str) -> None:
         super().__init__(ExitCode.INPUT_MISSING, f"the store has no object {key}")
@@ -33,7 +33,7 @@ class StoreDenied(JobError):
 
 
 class StoreUnavailable(JobError):
-    """The store cannot serve now: down, slow, or full."""
+    """The store is temporarily unavailable: down, slow, or full."""
 
     exit_code = ExitCode.STORE_UNAVAILABLE
 
@@ -42,51 +42,51 @@ class StoreUnavailable(JobError):
 
 
 class StoreFull(StoreUnavailable):
-    """The store is a folder without free space: waiting does not help, somebody must free space."""
+    """The store is a folder without free space. Waiting does not help: the user must free space."""
 
     exit_code = ExitCode.STORE_FULL
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredObject:
-    """An object as a listing has it."""
+    """An entry of a listing."""
 
     key: str
     size_bytes: int
     modified_s: float
-    """Seconds since the epoch, by the store's clock: for people, never for decisions."""
+    """Seconds since the epoch, by the store's clock. For users only, never for decisions."""
     revision: str = field(default="", compare=False)
-    """What another content under this key would change, where a store has it: S3's ETag and version."""
+    """A value that changes with the content of the object, if the store has one: S3's ETag and version."""
 
 
 class Store(Protocol):
-    """The verbs of every store. Keys are relative, ``/``-separated; failures are leaves of :class:`JobError`."""
+    """The methods of every store. Keys are relative, ``/``-separated. Failures are subclasses of :class:`JobError`."""
 
     url: str
     remote: bool
-    """A server, which may be away for a while and come back, rather than a folder."""
+    """True for a server, which can be temporarily unavailable; False for a folder."""
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Variables by which a process elsewhere finds the same server; credentials are not among them."""
+        """Variables with which a process on another machine finds the same server. No credentials."""
 
     def get(self, key: str, *, max_bytes: int = ...) -> bytes:
-        """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` above *max_bytes*."""
+        """The object's bytes. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` if it is too large."""
 
     def open(self, key: str, *, max_bytes: int = ...) -> BinaryIO:
-        """A seekable reader over the object, for audio. Raises as :meth:`get` does."""
+        """A seekable reader of the object, for audio. Raises the errors of :meth:`get`."""
 
     def get_file(self, key: str, path: Path, *, max_bytes: int = ...) -> None:
-        """Write the object to a new file at *path*, streaming; of one above *max_bytes* not more than that.
+        """Write the object to a new file at *path*, in small pieces and at most *max_bytes*.
 
-        Raises as :meth:`get` does, and :class:`OSError` where the file cannot be written.
+        Raises the errors of :meth:`get`, and :class:`OSError` if the file cannot be written.
         """
 
     def put(self, key: str, data: bytes) -> None:
-        """Store *data* whole, replacing what was there."""
+        """Store *data* completely, replacing an existing object."""
 
     def put_file(self, key: str, path: Path) -> None:
-        """Store the file at *path* whole, streaming."""
+        """Store the file at *path* completely, reading it in small pieces."""
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object whose key starts with *prefix* (ending in ``/``), in key order."""
@@ -94,31 +94,31 @@ class Store(Protocol):
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of the folders directly under *prefix* (empty, or ending in ``/``), in key order.
 
-        What is in them is not read: one of them may hold no object any more.
+        Their content is not read: a folder may be empty.
         """
 
     def stat(self, key: str) -> StoredObject | None:
-        """The object's entry, or None."""
+        """The object's entry; None if it does not exist."""
 
     def delete(self, key: str) -> None:
-        """Remove the object; a missing one is no error."""
+        """Delete the object. A missing object is no error."""
 
     def sweep(self, prefix: str) -> None:
-        """Remove what writers that died have left half-written under *prefix* (ending in ``/``)."""
+        """Remove incomplete files of killed writers under *prefix* (ending in ``/``)."""
 
 
 def too_large(key: str, max_bytes: int) -> DocumentInvalid:
-    """The refusal of an object above its reader's limit."""
+    """The error for an object above the reader's limit."""
     return DocumentInvalid(f"object {key} is larger than {max_bytes} bytes")
 
 
 def copy_bounded(
     key: str, read: Callable[[int], bytes], file: BinaryIO, *, max_bytes: int, expected_bytes: int = 0
 ) -> None:
-    """Write what *read* gives of the object to *file*, behind what is there, up to *max_bytes* together.
+    """Append the bytes that *read* returns to *file*, until *file* has *max_bytes*.
 
-    *expected_bytes* is how much that will be, where it is known. Raises :class:`DocumentInvalid` where there is more
-    than may be; not more than one byte of that is read, and none is written.
+    *expected_bytes*: the number of bytes to append, 0 if unknown. Raises :class:`DocumentInvalid` if there is more data
+    than *max_bytes*. At most one byte beyond the limit is read, and none is written.
     """
     left = max_bytes - file.tell()
     if expected_bytes > left:

@@ -1,7 +1,7 @@
 """Objects as files of a folder of this machine (``file://``).
 
-Touches: files (through ``safe_files``). An object is put whole or not at all: readers never see half of one, and a
-killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
+Touches: files (through ``safe_files``). An object is written completely or not at all: readers never see a part of it.
+A killed writer leaves at most a hidden temporary file, which ``sweep`` removes.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from chunk_job.store.base import (
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED = frozenset({errno.EACCES, errno.EPERM})
-# There is no such folder or file: something else has the name, or it went while we looked.
+# The folder or file does not exist, was just deleted, or is of another kind.
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
-# What stenofleet makes at the top of a store.
+# Names that stenofleet creates at the top level of a store.
 _OURS = re.compile(r"runs|work|doctor|\.local|\.[0-9a-f]{16}\.tmp")
 
 
 class FileStore:
-    """Objects as files under one private folder; a put is a rename, after the bytes are on disk.
+    """Objects as files under one private folder. A put ends with a rename after the bytes are on disk.
 
-    The folder itself may be reached through links, nothing below it is. What is no plain file is no object.
+    The path to the folder may contain links, the path below it may not. Only plain files are objects.
     """
 
     remote = False
@@ -55,9 +55,9 @@ class FileStore:
         self.url = self.root.as_uri()
 
     def keep_private(self) -> str | None:
-        """Take the folder from other users where they have access; a sentence about that, or None.
+        """Remove the access of other users to the folder. Returns a sentence about it, or None if nobody had access.
 
-        Only a folder of this user that holds nothing but a store is changed: never one like ``/tmp``, or a home.
+        Only a folder of this user that contains nothing but a store is changed, never a folder like ``/tmp`` or a home.
         """
         with contextlib.suppress(OSError), safe_files.folder(self.root) as root:
             mode = os.fstat(root).st_mode
@@ -68,14 +68,14 @@ class FileStore:
                     os.fchmod(root, 0o700)
                     return f"{self.root}: other users had access to this store; now it is private (mode 0700)"
             return (
-                f"{self.root}: other users have access to this store (mode {stat.S_IMODE(mode):04o}): take it from"
-                " them, or give --store a folder of its own, which will be private"
+                f"{self.root}: other users have access to this store (mode {stat.S_IMODE(mode):04o}): remove it, or"
+                " use a separate folder for --store, which will be private"
             )
         return None
 
     def get(self, key: str, *, max_bytes: int = 1 << 30) -> bytes:
         with self.open(key, max_bytes=max_bytes) as file, self._errors(key):
-            # Not to its end: whoever lets the file grow meanwhile would decide how much that is.
+            # Not to its end: another process could make the file grow while it is read.
             return file.read(min(os.fstat(file.fileno()).st_size, max_bytes))
 
     def open(self, key: str, *, max_bytes: int = MAX_BYTES) -> BinaryIO:
@@ -103,16 +103,16 @@ class FileStore:
             self._put(key, lambda file: shutil.copyfileobj(source, file, 1 << 20))
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        # No descriptor is open between two entries: a listing may be abandoned, and many may be under way.
+        # No descriptor is open between two entries: a listing may be stopped early, and several may run at once.
         waiting: list[StoredObject | str] = [prefix]
         while waiting:
             found = waiting.pop()
             if isinstance(found, StoredObject):
                 yield found
             else:
-                waiting += reversed(self._look(found))
+                waiting += reversed(self._scan(found))
 
-    def _look(self, prefix: str) -> Sequence[StoredObject | str]:
+    def _scan(self, prefix: str) -> Sequence[StoredObject | str]:
         """The objects of one folder and the prefixes of the folders in it, in key order."""
         parts = _parts(prefix.rstrip("/")) if prefix else ()
         found: dict[str, StoredObject | str] = {}
@@ -120,7 +120,7 @@ class FileStore:
             for each in _visible(folder):
                 key = f"{prefix}{each.name}"
                 if each.is_dir(follow_symlinks=False):
-                    # Sorts where its objects do in an object store: by its name with the slash.
+                    # Sorted by its name with the slash, like its objects in an object store.
                     found[f"{key}/"] = f"{key}/"
                 elif each.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
@@ -132,7 +132,7 @@ class FileStore:
         found: list[str] = []
         with self._errors(prefix), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
             found = [each.name for each in _visible(folder) if each.is_dir(follow_symlinks=False)]
-        # By the name with the slash, as an object store has them.
+        # Sorted by the name with the slash, as in an object store.
         yield from sorted(found, key=lambda name: f"{name}/")
 
     def stat(self, key: str) -> StoredObject | None:
@@ -150,7 +150,7 @@ class FileStore:
         self._remove_empty(parts)
 
     def _remove_empty(self, parts: Sequence[str]) -> None:
-        # An object store has no empty folders; leaving them here would litter `clean` and `list`.
+        # An object store has no empty folders. Here they would disturb `clean` and `list`.
         with contextlib.suppress(OSError):
             while parts:
                 *above, name = parts
@@ -170,9 +170,9 @@ class FileStore:
             self._remove_empty(parts)
 
     def _is_only_a_store(self, root: int) -> bool:
-        """Whether the folder is this user's and holds what a store does and nothing else."""
+        """Whether the folder belongs to this user and contains only the files of a store."""
         status = os.fstat(root)
-        # Sticky: a folder that is shared on purpose.
+        # With the sticky bit, the folder is shared on purpose.
         if (
             status.st_uid != os.geteuid()
             or status.st_mode & stat.S_ISVTX
@@ -186,7 +186,7 @@ class FileStore:
                 for entry in found
             ):
                 return False
-        # An empty folder directly below / is more likely the system's (/srv, /mnt) than a store.
+        # An empty folder directly below / is more likely a system folder (/srv, /mnt) than a store.
         return bool(found) or len(self.root.resolve().parts) > 2
 
     def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
@@ -194,13 +194,13 @@ class FileStore:
         temporary = safe_files.temporary_name()
         with self._errors(key), self._created(parts, temporary) as (folder, file):
             safe_files.complete(file, temporary, name, write, folder)
-            # A rename is on disk only when its folder is.
+            # A rename is on disk only after its folder was synced.
             os.fsync(folder)
 
     @contextlib.contextmanager
     def _created(self, parts: Sequence[str], temporary: str) -> Iterator[tuple[int, BinaryIO]]:
-        """The folder and a new file in it."""
-        # A delete elsewhere may take the last object, and with it the folder, before there is a file in it.
+        """Create a new file, and its folder if needed. A context with the folder's descriptor and the file."""
+        # Another process may delete the last object, and with it the folder, before the file is created: try again.
         for left in reversed(range(20)):
             with contextlib.ExitStack() as opened:
                 try:
@@ -233,13 +233,13 @@ def _parts(key: str) -> list[str]:
 
 
 def _visible(folder: int) -> Iterator[os.DirEntry[str]]:
-    """What is in the folder, less the hidden. It can be asked while the descriptor is open."""
+    """The entries of the folder without hidden ones. They can be used while the descriptor is open."""
     with os.scandir(folder) as entries:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
 def _homes() -> Iterator[os.stat_result]:
-    """This user's home folder, by the environment and by the system's list of users."""
+    """This user's home folders, from the environment and from the system's list of users."""
     with contextlib.suppress(OSError, RuntimeError):
         yield Path.home().stat()
     with contextlib.suppress(OSError, KeyError):
@@ -247,22 +247,22 @@ def _homes() -> Iterator[os.stat_result]:
 
 
 def _translate(error: OSError, key: str, root: Path) -> JobError:
-    """The store's word for an operating system's error."""
+    """The store's failure for an error of the operating system."""
     reason = error.strerror or str(error)
     if isinstance(error, WrongKind) and error.is_link:
         return JobError(
             ExitCode.CONFIG,
-            f"no {key} in {root}: {error.filename} is a symbolic link, and a store follows none",
-            "put a folder in its place, or give --store the folder that it leads to",
+            f"no {key} in {root}: {error.filename} is a symbolic link, and a store follows no links",
+            "replace it by a folder, or use the folder that it points to for --store",
         )
     if error.errno in _FULL:
-        return StoreFull(f"no room for {key} in {root}: {reason}", "free space there or choose another --store")
+        return StoreFull(f"no free space for {key} in {root}: {reason}", "free space there or choose another --store")
     if error.errno == errno.EROFS:
         return StoreDenied(
             f"no {key} in {root}: {reason}", "mount that file system for writing, or choose another --store"
         )
     if error.errno in _DENIED:
         return StoreDenied(
-            f"no access to {key} in {root}: {reason}", "give this user the folder or choose another --store"
+            f"no access to {key} in {root}: {reason}", "give this user access to the folder or choose another --store"
         )
     return StoreUnavailable(f"{key} in {root}: {reason}", "check the folder or choose another --store")

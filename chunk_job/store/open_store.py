@@ -1,6 +1,6 @@
-"""The store behind a URL.
+"""Opens the store of a URL.
 
-Touches: nothing itself; ``s3://`` loads the S3 SDK, which costs a process a tenth of a second.
+Touches: nothing itself. ``s3://`` imports the S3 SDK, which takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from chunk_job.store.files import FileStore
 
 
 def open_store(url: str) -> Store:
-    """The store at *url*. Raises :class:`JobError`: USAGE for a URL that is none, CONFIG where something is missing."""
+    """The store at *url*. Raises :class:`JobError`: USAGE for an invalid URL, CONFIG if a setting is missing."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -27,6 +27,6 @@ def open_store(url: str) -> Store:
         return S3Store(url)
     raise JobError(
         ExitCode.USAGE,
-        f"no store behind {url!r}",
+        f"{url!r} is not the URL of a store",
         "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
     )

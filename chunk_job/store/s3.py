@@ -1,8 +1,8 @@
-"""Objects in S3, by the minio SDK: AWS, MinIO, Ceph and whatever else speaks their protocol.
+"""Objects in S3, with the minio SDK: AWS, MinIO, Ceph and other servers with the S3 protocol.
 
-Touches: the network, temporary files; through ``s3_client``, the environment. Imported by ``open_store`` for ``s3://``
-alone: the SDK costs a process a tenth of a second. What the SDK and urllib3 raise ends here and is never chained to
-what we raise: it holds requests, URLs with tokens in them, and the server's text.
+Touches: the network, temporary files; through ``s3_client``, the environment. ``open_store`` imports it only for
+``s3://``, because the SDK takes a tenth of a second. Exceptions of the SDK and urllib3 are translated here and never
+chained: they contain requests, URLs with tokens, and the server's text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from chunk_job.store import s3_client, s3_errors
 from chunk_job.store.base import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
 
 PART_BYTES = 16 << 20
-"""Larger files go up in parts of this size, one after the other: so much of a file is in memory at once."""
+"""Larger files are uploaded in parts of this size, one after the other. Only one part is in memory at once."""
 
 _ROUNDS = 3
 
 _T = TypeVar("_T")
 _Headers = dict[str, str | list[str] | tuple[str]]
 
-_NOT_ASKED = "an answer to another request"
+_NOT_ASKED = "a reply to another request"
 
 
 class S3Store:
@@ -64,7 +64,7 @@ class S3Store:
         return self._fetch(key, read)
 
     def open(self, key: str, *, max_bytes: int = MAX_BYTES) -> BinaryIO:
-        # On disk, because audio may be large, and without a name, so that nothing of it stays behind.
+        # On disk, because audio may be large. Without a name, so that no file remains.
         try:
             with contextlib.ExitStack() as failing:
                 file = failing.enter_context(tempfile.TemporaryFile())
@@ -74,7 +74,7 @@ class S3Store:
                 return file
         except OSError as error:
             raise StoreUnavailable(
-                f"no place for {key} in {tempfile.gettempdir()}: {error.strerror}",
+                f"cannot write {key} to {tempfile.gettempdir()}: {error.strerror}",
                 "free space there or set TMPDIR to another folder",
             ) from error
 
@@ -93,14 +93,14 @@ class S3Store:
         with self._failures(prefix):
             for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=True):
                 key = str(entry.object_name).removeprefix(self._prefix)
-                # Consoles mark folders by objects, and others may use the bucket: what cannot be a key is not ours.
+                # Skip names that are no valid keys: consoles create objects for folders, and others may use the bucket.
                 if _is_key(key):
                     yield _entry(key, entry)
 
     def folders(self, prefix: str) -> Iterator[str]:
         start = self._start(prefix)
         with self._failures(prefix):
-            # Grouped by the server: a page holds a thousand folders, whatever lies in them.
+            # The server groups by folder: a page has a thousand folders, with any content.
             for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=False):
                 name, slash, _ = str(entry.object_name).removeprefix(start).partition("/")
                 if slash and _is_key(name):
@@ -112,7 +112,8 @@ class S3Store:
             try:
                 return _entry(key, self._client.stat_object(bucket_name=self._bucket, object_name=name))
             except S3Error as error:
-                # The answer to a HEAD has no body to say why. A listing has, and tells a missing bucket from an object.
+                # The reply to a HEAD has no body with the reason. A listing shows whether the bucket or the object is
+                # missing.
                 if error.code != "NoSuchKey" or not self._bucket_seen:
                     next(iter(self._client.list_objects(bucket_name=self._bucket, prefix=name)), None)
                 if error.code != "NoSuchKey":
@@ -127,23 +128,23 @@ class S3Store:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Endpoint and region, as this process has them."""
+        """Endpoint and region of this process."""
         return s3_client.environment()
 
     def sweep(self, prefix: str) -> None:
-        """Nothing: parts of an upload that broke off are no objects, and the server drops them (``docs/store.md``)."""
+        """Does nothing: parts of an aborted upload are no objects, and the server removes them (``docs/store.md``)."""
 
     def _download(self, key: str, file: BinaryIO, max_bytes: int) -> None:
-        """Fill the empty *file*. A body that breaks off is continued, if the object is still the same."""
+        """Fill the empty *file*. An interrupted download is continued if the object is unchanged."""
         asked: _Headers = {}
 
         def copy(response: BaseHTTPResponse) -> None:
             if response.status == 200:
-                # The whole object, also where a part was asked for and the server does not serve parts.
+                # The whole object. The server may send it although only a part was requested.
                 file.seek(0)
                 file.truncate()
             elif not _is_rest(response, asked, file.tell()):
-                # The next round asks for the whole object.
+                # The next try requests the whole object.
                 asked.clear()
                 raise ProtocolError(_NOT_ASKED)
             try:
@@ -156,7 +157,7 @@ class S3Store:
         self._fetch(key, copy, asked)
 
     def _fetch(self, key: str, read: Callable[[BaseHTTPResponse], _T], headers: _Headers | None = None) -> _T:
-        """What *read* makes of the object's body. It may be called again, with the body that *headers* then ask for."""
+        """Call *read* with the object's body and return its result. On a retry, *headers* are read again."""
         name = self._name(key)
 
         def fetch() -> _T:
@@ -164,7 +165,7 @@ class S3Store:
             try:
                 return read(response)
             finally:
-                # Closed before its end, the connection is no use for another request; at its end it went back already.
+                # If the body was not read completely, the connection cannot be used again. Else this has no effect.
                 response.close()
 
         return self._again(key, fetch)
@@ -186,7 +187,7 @@ class S3Store:
         self._again(key, upload)
 
     def _again(self, key: str, do: Callable[[], _T]) -> _T:
-        """Do it, again where urllib3 cannot: it repeats requests, but not a body that broke off on the way."""
+        """Call *do*, and retry it if a body was interrupted: urllib3 retries only requests."""
         for left in reversed(range(_ROUNDS)):
             with self._failures(key):
                 try:
@@ -199,14 +200,14 @@ class S3Store:
 
     @contextlib.contextmanager
     def _failures(self, key: str) -> Iterator[None]:
-        """Turn what the SDK raises into the store's words."""
+        """Translate exceptions of the SDK to the store's failures."""
         try:
             yield
         except (MinioException, HTTPError, ParseError, ValueError) as error:
             raise s3_errors.translate(error, key, self._where) from None
 
     def _start(self, prefix: str) -> str:
-        """How the names of objects under *prefix* begin."""
+        """The common beginning of the names of objects under *prefix*."""
         return f"{self._name(prefix.rstrip('/'))}/" if prefix else self._prefix
 
     def _name(self, key: str) -> str:
@@ -216,13 +217,13 @@ class S3Store:
 
 
 def _parse(url: str) -> tuple[str, str]:
-    """Bucket and prefix of an ``s3://`` URL; a prefix ends with a slash or is empty."""
+    """Bucket and prefix of an ``s3://`` URL. The prefix ends with a slash or is empty."""
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        # Not repeated: it holds a secret.
+        # The URL is not repeated, because it contains a secret.
         raise JobError(
             ExitCode.USAGE,
-            "keys do not belong into the store's URL, where everybody sees them",
+            "keys do not belong in the store's URL, because other users can see it",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and write s3://bucket/prefix",
         )
     prefix = parts.path.strip("/")
@@ -232,12 +233,12 @@ def _parse(url: str) -> tuple[str, str]:
 
 
 def _is_key(key: str) -> bool:
-    """What the folder store can hold too: no part is empty or hidden, none leads upwards."""
+    """Whether the folder store would accept the key too: no part is empty, hidden or ``..``."""
     return not any(part.startswith(".") or not part for part in key.split("/"))
 
 
 def _entry(key: str, entry: Object) -> StoredObject:
-    # Whole seconds, which is all that a HEAD tells; a listing would know milliseconds.
+    # Whole seconds: a HEAD has no more, only a listing has milliseconds.
     modified = entry.last_modified
     seconds = int(modified.timestamp()) if modified else 0
     return StoredObject(
@@ -249,9 +250,9 @@ def _entry(key: str, entry: Object) -> StoredObject:
 
 
 def _copy(response: BaseHTTPResponse, file: BinaryIO, key: str, max_bytes: int) -> None:
-    """Write the body to *file*, as :func:`copy_bounded` does: the bytes that are stored.
+    """Write the stored bytes of the body to *file*, as :func:`copy_bounded` does.
 
-    They may have a Content-Encoding, which decodes a few to any number, and whoever may put an object can set it.
+    They are not decoded: everyone who can write an object can set a Content-Encoding that expands it to any size.
     """
     length = response.headers.get("Content-Length", "")
     copy_bounded(
@@ -264,7 +265,7 @@ def _copy(response: BaseHTTPResponse, file: BinaryIO, key: str, max_bytes: int) 
 
 
 def _is_rest(response: BaseHTTPResponse, asked: _Headers, start: int) -> bool:
-    """Whether this is the part from byte *start* on, of the object that was *asked* for."""
+    """Whether the response is the rest, from byte *start*, of the object that was *asked* for."""
     part = response.headers.get("Content-Range", "")
     same = response.headers.get("ETag") == asked.get("If-Match", "")
     return response.status == 206 and same and part.startswith(f"bytes {start}-")

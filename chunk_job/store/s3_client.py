@@ -1,6 +1,6 @@
-"""The S3 client as the AWS variables and files describe it: endpoint, region, identity, trust, patience.
+"""The S3 client from the AWS variables and files: endpoint, region, credentials, certificates, retries.
 
-Touches: environment, the AWS files, and the network where an identity service is asked for credentials.
+Touches: environment, the AWS files, and the network if a service provides the credentials.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from chunk_job.store.base import StoreDenied, StoreUnavailable
 
 CONNECT_S = 5.0
 READ_S = 60.0
-"""The server's silence for so long breaks a request off. A slow body is no silence."""
+"""A request is aborted when the server sends nothing for this time. A slow body does not count."""
 
 RETRY_AFTER_S = 10
-"""The longest wait that a server may ask for. MinIO says 60 whenever it is busy, also a moment after its start."""
+"""The longest ``Retry-After`` that is obeyed. MinIO sends 60 whenever it is busy, also shortly after its start."""
 
 CONNECTIONS = 32
-"""Kept open for threads that ask at once; a further one would be opened for each of its requests, with a warning."""
+"""Connections that are kept open for threads. More threads would open a new one per request, with a warning."""
 
 _IDENTITY_TIMEOUT = Timeout(connect=2.0, read=20.0)
 _AWS = "https://s3.amazonaws.com"
 _ENDPOINT, _REGION = "AWS_ENDPOINT_URL_S3", "AWS_REGION"
 _ADVICE = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN for temporary keys), or AWS_PROFILE with"
-    " keys in ~/.aws/credentials, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; where only the AWS CLI can sign in:"
+    " keys in ~/.aws/credentials, or AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN; if only the AWS CLI can sign in:"
     " aws configure export-credentials --format env"
 )
 
@@ -50,24 +50,24 @@ _ADVICE = (
 def connect(bucket: str) -> tuple[Minio, str]:
     """A client for *bucket*, and its endpoint's name for messages. Makes no request.
 
-    Raises :class:`JobError` (CONFIG) where the environment cannot work.
+    Raises :class:`JobError` (CONFIG) for an invalid environment.
     """
     profile = _profile()
-    found = _way(profile)
+    found = _location(profile)
     endpoint, region = found.get(_ENDPOINT, _AWS), found.get(_REGION)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        # Not repeated: it may hold a password.
+        # The value is not repeated, because it may contain a password.
         raise JobError(
             ExitCode.CONFIG,
-            "AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) is no address of a server",
+            "AWS_ENDPOINT_URL_S3 (or AWS_ENDPOINT_URL) is not the URL of a server",
             "use http://host:port or https://host, without a user",
         )
     try:
         client = Minio(
             endpoint=endpoint.removeprefix(f"{parts.scheme}://").rstrip("/"),
             secure=parts.scheme == "https",
-            # Without a region the SDK asks AWS where the bucket is; other servers mostly have none and accept this one.
+            # Without a region the SDK asks AWS for the bucket's one. Most other servers have none and accept this one.
             region=region or (None if endpoint == _AWS else "us-east-1"),
             credentials=_identity(profile),
             http_client=_pool(Timeout(connect=CONNECT_S, read=READ_S), Patience.fresh()),
@@ -77,18 +77,18 @@ def connect(bucket: str) -> tuple[Minio, str]:
         raise JobError(
             ExitCode.CONFIG, f"no S3 client: {error}", "check --store, AWS_ENDPOINT_URL_S3 and AWS_REGION"
         ) from None
-    # Path style, but on AWS; the AWS tools' own setting for a server that wants its buckets as host names.
+    # Path style is used except on AWS. This setting of the AWS tools is for servers that need buckets as host names.
     if re.search(r"addressing_style\s*=\s*virtual", profile.get("s3", "")):
         client.enable_virtual_style_endpoint()  # type: ignore[no-untyped-call]
     return client, parts.netloc
 
 
 def environment() -> dict[str, str]:
-    """Endpoint and region as variables, from wherever this process has them; what is not set is not there."""
-    return _way(_profile())
+    """Endpoint and region of this process as variables, without those that are not set."""
+    return _location(_profile())
 
 
-def _way(profile: dict[str, str]) -> dict[str, str]:
+def _location(profile: dict[str, str]) -> dict[str, str]:
     found = {
         _ENDPOINT: os.environ.get(_ENDPOINT) or os.environ.get("AWS_ENDPOINT_URL") or profile.get("endpoint_url"),
         _REGION: os.environ.get(_REGION) or os.environ.get("AWS_DEFAULT_REGION") or profile.get("region"),
@@ -97,33 +97,33 @@ def _way(profile: dict[str, str]) -> dict[str, str]:
 
 
 def is_down(status: int) -> bool:
-    """Whether an HTTP status says that the server cannot serve now."""
+    """Whether an HTTP status means that the server is temporarily unavailable."""
     return status == 429 or status >= 500
 
 
 def is_interruption(error: HTTPError) -> bool:
-    """Whether an answer began and broke off, or a handshake did: the same again may well succeed."""
+    """Whether a response or a handshake was interrupted, so that a retry may succeed."""
     if isinstance(error, SSLError):
         return bool(error.args) and isinstance(error.args[0], (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-    # A ValueError: urllib3 cannot make an address of the endpoint.
+    # urllib3 raises a ValueError if the endpoint is not a valid address.
     return not isinstance(error, (MaxRetryError, ValueError))
 
 
 def jittered(seconds: float) -> float:
-    """A wait of up to *seconds*, and of half of it at least: jobs that failed together do not come back together."""
+    """A random wait between half of *seconds* and *seconds*: jobs that failed together do not retry together."""
     return seconds * random.uniform(0.5, 1)
 
 
 class Patience(Retry):
-    """urllib3's retries of one request, at most four: no connection, no answer (twice), HTTP 429 and 5xx.
+    """urllib3's retries of one request, at most four: no connection, no response (twice), HTTP 429 and 5xx.
 
-    Every verb is repeated, because nothing we send does harm when sent twice. The waits are 0.5, 1, 2 and 4 s with
-    jitter, or what ``Retry-After`` asks for.
+    All methods are retried, because every request of ours can be sent twice. The waits are 0.5, 1, 2 and 4 s with
+    jitter, or the time in ``Retry-After``.
     """
 
     @classmethod
     def fresh(cls) -> Self:
-        """The retries of a request that was not sent yet."""
+        """The retries of a new request."""
         return cls(
             total=4,
             read=2,
@@ -136,7 +136,7 @@ class Patience(Retry):
         )
 
     def new(self, **changes: Any) -> Self:
-        # urllib3 hands on every setting but this one: in its second answer a server could ask for six hours.
+        # urllib3 copies every setting except this one: the second response could then request a wait of six hours.
         return super().new(retry_after_max=self.retry_after_max, **changes)
 
     def get_backoff_time(self) -> float:
@@ -151,17 +151,17 @@ class Patience(Retry):
         *rest: Any,
         **more: Any,
     ) -> Self:
-        # Certificates do not become valid by waiting.
+        # A certificate error is permanent: do not retry.
         if isinstance(error, SSLError) and not is_interruption(error):
             raise error
         return super().increment(method, url, response, error, *rest, **more)
 
 
 def _pool(timeout: Timeout, retries: Retry) -> PoolManager:
-    """Connections that trust AWS_CA_BUNDLE or SSL_CERT_FILE, else the public authorities."""
+    """A connection pool that trusts AWS_CA_BUNDLE or SSL_CERT_FILE, else the public certificate authorities."""
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     if bundle and not Path(bundle).is_file():
-        raise JobError(ExitCode.CONFIG, f"no file {bundle}", "AWS_CA_BUNDLE or SSL_CERT_FILE names it: correct that")
+        raise JobError(ExitCode.CONFIG, f"no file {bundle}", "correct AWS_CA_BUNDLE or SSL_CERT_FILE")
     return PoolManager(
         maxsize=CONNECTIONS,
         timeout=timeout,
@@ -185,8 +185,8 @@ def _profile() -> dict[str, str]:
         try:
             parser.read(path, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
-            # The parser's words quote the line.
-            raise JobError(ExitCode.CONFIG, f"{path} is no AWS file", "see `aws configure`") from None
+            # Not chained: the parser's message quotes the line, which may contain a secret.
+            raise JobError(ExitCode.CONFIG, f"{path} is not a valid AWS file", "see `aws configure`") from None
         if parser.has_section(section):
             found.update(parser[section])
     if name and not found:
@@ -195,7 +195,7 @@ def _profile() -> dict[str, str]:
 
 
 def _identity(profile: dict[str, str]) -> Provider:
-    """Where credentials come from, in AWS' own order: variables, web identity, profile, container, machine."""
+    """The source of the credentials, in the order of AWS: variables, web identity, profile, container, machine."""
     key = os.environ.get("AWS_ACCESS_KEY_ID")
     if key:
         return _static(key, os.environ.get("AWS_SECRET_ACCESS_KEY"), os.environ.get("AWS_SESSION_TOKEN"))
@@ -214,7 +214,7 @@ def _identity(profile: dict[str, str]) -> Provider:
 
 def _static(key: str, secret: str | None, token: str | None) -> Provider:
     if not secret:
-        raise JobError(ExitCode.CONFIG, "AWS_ACCESS_KEY_ID has no AWS_SECRET_ACCESS_KEY beside it", _ADVICE)
+        raise JobError(ExitCode.CONFIG, "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY", _ADVICE)
     return StaticProvider(access_key=key, secret_key=secret, session_token=token)
 
 
@@ -225,26 +225,26 @@ def _no_credentials() -> JobError:
 class _Service(Provider):
     """Credentials from a service: STS for a web identity, a container's agent, the machine's metadata.
 
-    What the SDK raises stays inside: its messages quote the URL, and a web identity's token is in that.
+    Exceptions of the SDK are not chained: their messages quote the URL, which contains the token of a web identity.
     """
 
     def __init__(self, source: str, endpoint: str | None = None) -> None:
-        """*source* names the variables that led here; without one it is the machine, and a last hope."""
+        """*source*: the variables that select this service; empty for the machine's metadata, the last possibility."""
         self._source = source
         self._lock = threading.Lock()
-        # One retry, short waits: where there is no such service, nobody wants to wait for it.
+        # One retry and short time limits, because the service may not exist.
         retries = Patience(total=1, redirect=0, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
         self._provider = IamAwsProvider(custom_endpoint=endpoint, http_client=_pool(_IDENTITY_TIMEOUT, retries))
 
     def retrieve(self) -> Credentials:
         try:
-            # Where threads ask at once, one of them fetches what all of them use.
+            # Only one thread fetches the credentials, and all threads use them.
             with self._lock:
                 return self._provider.retrieve()
         except HTTPError:
             if not self._source:
                 raise _no_credentials() from None
-            raise StoreUnavailable(f"the service behind {self._source} gives no credentials now", _ADVICE) from None
+            raise StoreUnavailable(f"the service of {self._source} gives no credentials now", _ADVICE) from None
         except (KeyError, OSError, ParseError, ValueError):
             if not self._source:
                 raise _no_credentials() from None

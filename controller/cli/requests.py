@@ -26,7 +26,7 @@ from controller.domain.keys import RunKeys
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
-from controller.runs.outputs import base_of, check_folder, place
+from controller.runs.outputs import base_of, check_folder, output_path
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
@@ -63,7 +63,7 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -
         base = base_of(folder, output_stem(name if source.is_object(name) else Path(name).absolute().as_uri()))
         if base in by_base:
             # The end of a URL that was typed may be a password.
-            what = "the same files" if "@" in name else place(base, "txt").rpartition("/")[2]
+            what = "the same files" if "@" in name else output_path(base, "txt").rpartition("/")[2]
             raise UsageProblem(
                 f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
                 "rename one, or transcribe them with different --output-dir",
@@ -72,7 +72,7 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -
     media = {_real(name) for name in names}
     for base, name in by_base.items():
         for extension in formats:
-            target = place(base, extension)
+            target = output_path(base, extension)
             if _real(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
     return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
@@ -145,7 +145,9 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             " new one with stenofleet transcribe",
         )
     if folder is None:
-        places = sorted({place(output.base, extension) for output in request.outputs for extension in output.formats})
+        places = sorted(
+            {output_path(output.base, extension) for output in request.outputs for extension in output.formats}
+        )
         raise UsageProblem(
             f"run {run} was not begun on this machine: its store says that it transcribes {request.source.uri} with"
             f" model {record.options.model}, to {', '.join(places[:5]) or 'no place'}",

@@ -21,7 +21,7 @@ from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.runs.outputs import base_of, check_folder, open_file, place, write_output
+from controller.runs.outputs import base_of, check_folder, open_file, output_path, write_output
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 
@@ -99,7 +99,7 @@ def render_command(
         raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     for extension in formats:
-        target = place(base_of(output_dir, stem), extension)
+        target = output_path(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
             write_output(target, files.path(extension))
         write_path(target, null=null)
@@ -195,5 +195,5 @@ def _places(store: Store, run: str) -> dict[str, Any]:
     request = stored_documents.valid(store, Request, RunKeys(run).request)
     if request is None:
         return {}
-    outputs = [place(output.base, extension) for output in request.outputs for extension in output.formats]
+    outputs = [output_path(output.base, extension) for output in request.outputs for extension in output.formats]
     return {"recording": request.source.uri, "outputs": outputs}

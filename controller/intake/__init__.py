@@ -1,4 +1,4 @@
-"""The intake job: media → chunk audio, tasks, plan. The only process that meets untrusted media.
+"""The intake job: media → chunk audio, tasks, plan. The only process that reads untrusted media.
 
 ``python -m controller.intake`` cuts one recording (``__main__``).
 """

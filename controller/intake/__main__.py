@@ -1,9 +1,9 @@
 """The intake job: media → chunk audio, tasks, plan.
 
-Touches: the media file, ffmpeg (through ``media``), the store. One pass over the decoded audio in constant memory:
-levels go to the planner, samples to the open chunk, and a chunk's task is put as soon as its end is known, so the
-first chunk job starts while the rest is still being cut. Started again, it decodes from the beginning, takes stored
-tasks as given and puts only what is missing.
+Touches: the media file, ffmpeg (through ``ffmpeg``), the store. One pass over the decoded audio in constant memory: the
+planner gets levels, the open chunk gets samples, and a chunk's task is written as soon as its end is known. So the
+first chunk job starts while the rest is still being cut. If the intake is started again, it decodes from the beginning,
+keeps the stored tasks and writes only missing ones.
 
     python -m controller.intake --store URL --task KEY --task-sha256 HEX
 """
@@ -39,20 +39,20 @@ log = logging.getLogger("stenofleet.intake")
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """A task that was in the store before this pass, and the digest of its object."""
+    """A task that existed in the store before this pass, and the digest of its object."""
 
     task: ChunkTask
     digest: str
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Do the intake the arguments name and leave the process."""
+    """Run the intake of the arguments and exit."""
     process.start_logging()
     parser = process.JobArgumentParser(prog="python -m controller.intake", description="Cut one media file.")
     process.add_arguments(parser)
     arguments = parser.parse_args(argv)
     if not (arguments.store and arguments.task and arguments.task_sha256):
-        parser.error("--store, --task and --task-sha256 are needed")
+        parser.error("--store, --task and --task-sha256 are required")
     faulthandler.enable()
     process.hold_lifeline(arguments.lifeline)
 
@@ -68,33 +68,33 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
-    """Cut the media of the request under *key*. Raises :class:`MediaProblem`, naming the file."""
+    """Cut the media of the request under *key*. Raises :class:`MediaProblem` with the name of the file."""
     raw = store.get(key, max_bytes=Request.max_bytes)
     if sha256_hex(raw) != task_sha256:
-        raise _changed(f"request {key} is not the one this job was made for")
+        raise _changed(f"request {key} is not the one that this job was started for")
     try:
         request = stored_documents.parse(Request, key, raw)
     except DocumentInvalid as error:
         raise other_version(f"request {key}: {error.summary}") from error
     record_raw = store.get(request.record_key, max_bytes=RunRecord.max_bytes)
     if sha256_hex(record_raw) != request.record_sha256:
-        raise _changed(f"run record {request.record_key} is not the one the request names")
+        raise _changed(f"run record {request.record_key} does not match the digest in the request")
     record = stored_documents.parse(RunRecord, request.record_key, record_raw)
     source.check_unchanged(request.source)
     with source.at_hand(request.source) as path, named(request.source):
-        # Once more where a task was found that these media do not give, and was removed.
+        # A second pass, if a stored task did not match the media and was removed.
         if not _cut_and_put(store, record, request.source, path) and not _cut_and_put(
             store, record, request.source, path
         ):
             raise JobError(
                 ExitCode.STORE_UNAVAILABLE,
-                f"tasks of run {record.run} change while they are written",
-                "check who else writes to the store",
+                f"tasks of run {record.run} are changed while they are written",
+                "check what else writes to the store",
             )
 
 
 def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
-    """Put the audio and tasks that are missing, and the plan. False: a stored task was wrong and is removed."""
+    """Write missing audio and tasks, and the plan. Returns False if a stored task was wrong and was removed."""
     keys = RunKeys(record.run)
     cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
     known = _stored_tasks(store, keys)
@@ -133,7 +133,7 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
             log.info("span %d ends at %d ms (%s)", index, chunk.span.end_ms, chunk.span.cut)
     source.check_unchanged(src)
     for index in known.keys() - {span.index for span in spans}:
-        # Of another plan, or of nobody: every task that stays is one of the plan.
+        # Tasks that are not in the plan are removed.
         _remove_chunk(store, keys, index, known[index])
     if whole:
         store.put(keys.plan, cutter.plan(record.run, spans).encode())
@@ -142,7 +142,7 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
 
 
 def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
-    """The tasks that are in the store, by span and level; what is no task is not there."""
+    """The valid tasks in the store, by span and degradation level."""
     found: dict[int, dict[int, _Stored]] = {}
     for entry in store.list(keys.tasks):
         if key := parse_task(entry.key):
@@ -154,7 +154,7 @@ def _stored_tasks(store: Store, keys: RunKeys) -> dict[int, dict[int, _Stored]]:
 
 
 def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Stored]]) -> set[int]:
-    """Spans whose audio is unnecessary, because there is a valid result for one of their tasks."""
+    """Spans whose audio is not needed, because one of their tasks has a valid result."""
     answered: set[int] = set()
     for entry in store.list(keys.results):
         found = parse_result(entry.key)
@@ -171,21 +171,23 @@ def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Sto
 
 
 def _remove_chunk(store: Store, keys: RunKeys, span: int, levels: Iterable[int]) -> None:
-    """Take a chunk's audio and tasks out of the store."""
+    """Delete a chunk's audio and tasks."""
     store.delete(keys.audio(span))
     for level in sorted(levels, reverse=True):
         store.delete(keys.task(span, level))
 
 
 def _changed(what: str) -> JobError:
-    return JobError(ExitCode.STORE_UNAVAILABLE, what, "see who else writes to the store; the same command tries again")
+    return JobError(
+        ExitCode.STORE_UNAVAILABLE, what, "check what else writes to the store; run the same command to try again"
+    )
 
 
 def _other_audio(span: int) -> JobError:
     return JobError(
         ExitCode.CONFIG,
-        f"span {span} decodes to other audio than when this run began",
-        "ffmpeg has changed meanwhile; use --force to start a new run",
+        f"span {span} decodes to other audio than when this run started",
+        "ffmpeg was updated in the meantime; use --force to start a new run",
     )
 
 

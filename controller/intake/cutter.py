@@ -1,14 +1,14 @@
 """One pass over a recording: decoded blocks → chunks, each with its span and its FLAC file.
 
-Touches: the media file, ffmpeg (through ``ffmpeg``), scratch files. Memory is constant: levels go to the planner,
-samples to the open chunk.
+Touches: the media file, ffmpeg (through ``ffmpeg``), scratch files. Memory is constant: the planner gets levels, the
+open chunk gets samples.
 """
 
 from __future__ import annotations
 
 import os
 
-# numpy's BLAS would start a thread a core that nobody uses here: a tenth of a second of every intake.
+# numpy's BLAS would start one unused thread per core, which costs a tenth of a second in every intake.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import collections
@@ -30,7 +30,7 @@ from controller.intake.planner import Planner
 
 @dataclass(frozen=True, kw_only=True)
 class CutChunk:
-    """A closed span with its audio on local disk (None: it was not needed) and the digest of its samples."""
+    """A finished span with its audio file (None: not needed) and the digest of its samples."""
 
     span: Span
     audio: Path | None
@@ -38,7 +38,7 @@ class CutChunk:
 
 
 def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
-    """The plan of a recording, with nothing stored: the dry run. Raises :class:`MediaProblem`."""
+    """The plan of a recording without storing anything (dry run). Raises :class:`MediaProblem`."""
     with source.at_hand(src) as path, named(src):
         cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track)
         spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
@@ -55,13 +55,13 @@ class Cutter:
         self._header_ms = self._track.duration_ms or media.duration_ms
         self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=path.stat().st_size)
         self._planner = Planner(options, duration_ms=self._header_ms, direct=self.direct)
-        self._tape = _Tape()
-        self._complaint = ""
+        self._window = _Window()
+        self._errors = ""
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
-        """Every chunk in order, its FLAC in *scratch* but for the spans in *skip* (and all, without *scratch*).
+        """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
 
-        Raises :class:`MediaProblem` where nothing can be decoded.
+        *scratch* None: no files. Raises :class:`MediaProblem` if nothing can be decoded.
         """
 
         def writer(index: int) -> tuple[Path | None, FlacWriter]:
@@ -72,34 +72,34 @@ class Cutter:
         written = 0
         with decode(self._path, self._track) as decoder:
             for block in decoder.blocks():
-                self._tape.append(block)
+                self._window.append(block)
                 for span in self._planner.feed(levels(block)):
-                    self._tape.copy(flac, written, _samples(span.audio_end_ms))
+                    self._window.copy(flac, written, _samples(span.audio_end_ms))
                     yield CutChunk(span=span, audio=path, pcm_sha256=flac.close())
                     path, flac = writer(span.index + 1)
-                    # The neighbours of a cut hear equally far beyond it.
+                    # Both chunks at a cut overlap it by the same time.
                     written = _samples(2 * span.end_ms - span.audio_end_ms)
                 decided = max(written, _samples(self._planner.decided_ms))
-                decided = min(decided, self._tape.end)
-                self._tape.copy(flac, written, decided)
+                decided = min(decided, self._window.end)
+                self._window.copy(flac, written, decided)
                 written = decided
-                self._tape.drop(_samples(self._planner.needed_from_ms))
-            self._complaint = decoder.complaint
-        if not self._tape.end:
-            reason = self._complaint or "its audio stream is empty"
+                self._window.drop(_samples(self._planner.needed_from_ms))
+            self._errors = decoder.errors
+        if not self._window.end:
+            reason = self._errors or "its audio stream is empty"
             raise MediaProblem(
                 f"no audio could be decoded: {reason}", "check that it is complete and plays in a media player"
             )
-        self._tape.copy(flac, written, self._tape.end)
+        self._window.copy(flac, written, self._window.end)
         yield CutChunk(span=self._planner.finish(self._decoded_ms), audio=path, pcm_sha256=flac.close())
 
     def plan(self, run: str, spans: list[Span]) -> Plan:
-        """The plan, once every chunk is cut."""
+        """The plan, after all chunks are cut."""
         return Plan(
             run=run,
             spans=tuple(spans),
             duration_ms=self._decoded_ms,
-            # A track that begins weeks late is a header that lies.
+            # If a track seems to begin weeks late, its header is wrong.
             offset_ms=self._offset_ms if self._decoded_ms + self._offset_ms <= MAX_AUDIO_MS else 0,
             direct=self.direct,
             warnings=tuple(self._warnings()),
@@ -107,18 +107,18 @@ class Cutter:
 
     @property
     def _decoded_ms(self) -> int:
-        return -(-self._tape.end * 1000 // SAMPLE_RATE)
+        return -(-self._window.end * 1000 // SAMPLE_RATE)
 
     def _warnings(self) -> Iterator[str]:
-        if self._complaint:
-            yield f"ffmpeg met errors while decoding, what it could read is transcribed: {self._complaint}"
-        # Matroska's length of a late track counts from the film's beginning.
+        if self._errors:
+            yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
+        # In Matroska, the length of a late track counts from the beginning of the file.
         short_ms = (self._header_ms or 0) - self._offset_ms - self._decoded_ms
         if short_ms > max(2_000, (self._header_ms or 0) // 100):
-            yield f"the file ends {short_ms / 1000:.0f} s before its header says it does: is it complete?"
+            yield f"the file ends {short_ms / 1000:.0f} s before the end in its header: check that it is complete"
 
 
-class _Tape:
+class _Window:
     """The decoded audio that may still be needed: a window that moves with the decoder."""
 
     def __init__(self) -> None:
@@ -144,15 +144,15 @@ class _Tape:
 
 @contextlib.contextmanager
 def named(src: Source) -> Iterator[None]:
-    """Put the recording's name before what is wrong with it."""
+    """A context that adds the recording's name to the message of a :class:`MediaProblem`."""
     try:
         yield
     except MediaProblem as error:
-        # The fault may lie in bytes that were swapped under our hands: say that instead of what they looked like.
+        # The error may come from a file that was changed while it was read: then report the change instead.
         source.check_unchanged(src)
         name = source.shown(src)
-        told = error.summary.startswith(f"{name}: ")
-        raise MediaProblem(error.summary if told else f"{name}: {error.summary}", error.advice) from error
+        has_name = error.summary.startswith(f"{name}: ")
+        raise MediaProblem(error.summary if has_name else f"{name}: {error.summary}", error.advice) from error
 
 
 def _samples(ms: int) -> int:

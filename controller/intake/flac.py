@@ -1,6 +1,6 @@
-"""Samples: their levels, and FLAC files of them.
+"""Computes levels of samples, and writes samples to FLAC files.
 
-Touches: files, by the only client of soundfile's writer.
+Touches: files. The only client of soundfile's writer.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
 
 
 class FlacWriter:
-    """A FLAC file of 16 kHz mono samples, with the digest of what went in."""
+    """A FLAC file of 16 kHz mono samples, with the digest of its samples."""
 
     def __init__(self, path: Path | None) -> None:
-        """*path* None: only count and digest, for a chunk whose audio is not needed again.
+        """*path* None: write no file, only count and digest the samples, for a chunk whose audio is not needed.
 
-        Writing raises :class:`EnvironmentProblem` where there is no room.
+        Writing raises :class:`EnvironmentProblem` if the disk is full.
         """
         self._path = path
         self._file = path and soundfile.SoundFile(
@@ -44,29 +44,29 @@ class FlacWriter:
         self._digest.update(pcm.data)
         self.samples += len(pcm)
         if self._file:
-            with self._room():
+            with self._write_errors():
                 self._file.write(pcm)
 
     def close(self) -> str:
-        """Finish the file; the digest of its samples."""
+        """Finish the file, and return the digest of its samples."""
         if self._file:
-            with self._room():
+            with self._write_errors():
                 self._file.close()
         return self._digest.hexdigest()
 
     @contextlib.contextmanager
-    def _room(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except (soundfile.LibsndfileError, OSError) as error:
             raise EnvironmentProblem(
                 f"chunk audio cannot be written to {self._path and self._path.parent}: {error}",
-                "free space there, or point TMPDIR (a local run: --store) to a folder with room",
+                "free space there, or set TMPDIR (for a local run: --store) to a folder with free space",
             ) from error
 
 
 def levels(pcm: Pcm) -> list[float]:
-    """One RMS level in dB of full scale for every 20 ms, the last one over what is left."""
+    """RMS levels in dB of full scale, one for every 20 ms. The last one may cover less."""
     spare = -len(pcm) % HOP_SAMPLES
     samples = (np.pad(pcm, (0, spare)) if spare else pcm).astype(np.float32).reshape(-1, HOP_SAMPLES)
     power = np.einsum("ij,ij->i", samples, samples) / (HOP_SAMPLES * 32768.0**2)

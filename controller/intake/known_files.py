@@ -1,7 +1,7 @@
-"""Files whose content was identified before, on this machine.
+"""A cache of the identities of files that were read on this machine.
 
-Touches: the state folder of this user. A command that is given a thousand recordings again does not read a thousand
-files again: one of the same path, size and times is the same file.
+Touches: the state folder of this user. A command that gets the same thousand recordings again does not read them again:
+a file with the same path, size and times counts as unchanged.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from chunk_job.errors import JobError
 from chunk_job.store.files import FileStore
 from controller.domain.documents import KnownFile, Source
 
-_SETTLED_NS = 2_000_000_000
-"""A file that was changed so short a time ago may change again within one step of its file system's clock."""
+_UNCHANGED_NS = 2_000_000_000
+"""Smallest age of a change: a file may change again within one step of its file system's clock."""
 
 
 class KnownFiles:
-    """The identities of files, one document a path; 65,536 at most, of which a new one may replace another."""
+    """The identities of files, one document per path. There are at most 65,536; a new one may replace another."""
 
     def __init__(self, home: Path | None) -> None:
-        """*home* is the state folder of this user; None: there is none, and nothing is kept."""
+        """*home* is the state folder of this user. None: there is none, and nothing is stored."""
         self._store = FileStore(home / ".local" / "files") if home else None
 
     def find(self, path: Path, status: os.stat_result) -> Source | None:
-        """The source that was kept for *path*, where the file is still the same; None where it has to be read."""
+        """The stored source of *path* if the file is unchanged; None if it must be read."""
         if self._store is None:
             return None
         uri = path.absolute().as_uri()
@@ -41,11 +41,11 @@ class KnownFiles:
         return known.source if same else None
 
     def keep(self, source: Source, status: os.stat_result, *, now_ns: int) -> None:
-        """Keep what identifies a file whose *status* was the same before and after it was read.
+        """Store the identity of a file whose *status* was the same before and after it was read.
 
-        A folder that cannot be written to costs only that the file is read again.
+        If it cannot be stored, the file is just read again next time.
         """
-        if self._store is None or not now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > _SETTLED_NS:
+        if self._store is None or not now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > _UNCHANGED_NS:
             return
         with contextlib.suppress(JobError):
             self._store.put(_key(source.uri), KnownFile(source=source, ctime_ns=status.st_ctime_ns).encode())

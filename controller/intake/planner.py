@@ -1,11 +1,11 @@
 """Where to cut: levels of the decoded audio → spans.
 
-Touches: nothing. Plain Python on a few thousand numbers a cut. The planner sees each 20 ms level once, in order, and
-keeps only the window around the next point of the grid: memory does not grow with the recording.
+Touches: nothing. Plain Python on a few thousand numbers per cut. The planner reads each 20 ms level once, in order, and
+keeps only the window around the next grid point: memory does not grow with the recording.
 
-A cut is looked for around each grid point, in this order: the best pause (``pause``); the quietest 100 ms inside a dip
-that is long enough to hold no speech (``tight``); the quietest 100 ms of ongoing speech (``forced``), where both
-neighbours hear two seconds beyond the cut and the merge decides word by word.
+Around each grid point, the planner searches a cut in this order: the best pause (``pause``); the quietest 100 ms inside
+a dip that is long enough to contain no speech (``tight``); the quietest 100 ms of continuous speech (``forced``). At a
+forced cut both chunks overlap the cut by two seconds, and the merge decides word by word.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ class _Choice:
 
 
 class Planner:
-    """Feed it levels; it answers with spans as soon as their end is known."""
+    """Gets levels, and returns spans as soon as their end is known."""
 
     def __init__(self, options: PlanOptions, *, duration_ms: int | None, direct: bool) -> None:
         self._options = options
-        # The grid lies at first + i·length/parts. A header that lies about the length is found out when the audio
-        # goes on.
+        # The grid points are first + i·length/parts. If the length in the header is wrong, the grid just continues.
         self._first_ms = max(options.threshold_ms, options.chunk_ms) if direct else 0
         self._parts, self._length_ms = 1, options.chunk_ms
-        # A header shorter than a chunk says nothing about how to share out the audio: most likely it is wrong.
+        # A header with less than a chunk is most likely wrong: it is not used to divide the audio.
         if duration_ms and duration_ms >= options.chunk_ms and not direct:
             self._parts, self._length_ms = max(1, round(duration_ms / options.chunk_ms)), duration_ms
         self._half = max(1, min(options.window_ms, self._length_ms // self._parts // 4) // HOP_MS)
@@ -45,16 +44,16 @@ class Planner:
 
     @property
     def decided_ms(self) -> int:
-        """No cut will come before this: audio up to here belongs to the open chunk."""
+        """No later cut is before this time: audio up to here belongs to the open chunk."""
         return max(self._window_start(), self._start) * HOP_MS
 
     @property
     def needed_from_ms(self) -> int:
-        """Audio before this will not be asked for again."""
+        """Audio before this time is not needed again."""
         return max(0, self.decided_ms - self._options.pad_ms)
 
     def feed(self, levels: Sequence[float]) -> list[Span]:
-        """Take the next levels (dB, one a hop) and return the spans that are now closed."""
+        """Add the next levels (in dB, one per hop), and return the spans that are finished now."""
         skip = max(0, min(len(levels), self._window_start() - self._hops))
         if not self._kept:
             self._kept_from = self._hops + skip
@@ -66,7 +65,7 @@ class Planner:
         return closed
 
     def finish(self, decoded_ms: int) -> Span:
-        """The last span, which ends where the audio ends, to the millisecond."""
+        """The last span, which ends exactly at the end of the audio."""
         return Span(
             index=self._count,
             start_ms=self._start * HOP_MS,
@@ -77,7 +76,7 @@ class Planner:
         )
 
     def _grid_hop(self) -> int:
-        """The next grid point. The grid is absolute: a cut that moved does not move the cuts after it."""
+        """The next grid point. The grid is absolute: a moved cut does not move later cuts."""
         return (self._first_ms + self._grid * self._length_ms // self._parts) // HOP_MS
 
     def _window_start(self) -> int:
@@ -98,7 +97,7 @@ class Planner:
         return _Choice(hop=first + quietest, cut="tight" if dip * HOP_MS >= self._options.dip_ms else "forced")
 
     def _best_pause(self, window: Sequence[float], threshold: float) -> int | None:
-        """The middle of the best pause: up to 0.8 s longer is better, and near the grid is a little better."""
+        """The middle of the best pause: longer is better, up to 0.8 s, and nearer to the grid point a little better."""
         best, best_score = None, 0.0
         for begin, end in _runs(window, threshold):
             if (end - begin) * HOP_MS < self._options.pause_ms:
@@ -130,20 +129,20 @@ class Planner:
 
 
 def _smooth(levels: Sequence[float]) -> list[float]:
-    """Mean of three neighbours: one quiet hop inside a vowel is no pause."""
+    """Mean of three neighbours: one quiet hop inside a vowel is not a pause."""
     last = len(levels) - 1
     return [(levels[max(0, i - 1)] + levels[i] + levels[min(last, i + 1)]) / 3 for i in range(len(levels))]
 
 
 def _threshold(window: Sequence[float]) -> float:
-    """Between the window's own floor and its own speech, so that no noise level has to be known."""
+    """A level between the noise floor and the speech of the window, so that no fixed noise level is needed."""
     ordered = sorted(window)
     floor, speech = ordered[len(ordered) * 5 // 100], ordered[len(ordered) * 95 // 100]
     return floor + min(max(0.3 * (speech - floor), 3.0), 12.0)
 
 
 def _runs(window: Sequence[float], threshold: float) -> list[tuple[int, int]]:
-    """Half-open runs of hops below the threshold."""
+    """Half-open intervals of hops below the threshold."""
     runs: list[tuple[int, int]] = []
     begin = None
     for index, level in enumerate([*window, float("inf")]):

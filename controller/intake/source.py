@@ -1,4 +1,4 @@
-"""A recording as a source: does it exist, what identifies its content, has it changed meanwhile, where can it be read.
+"""A recording as a source: whether it exists, its identity, whether it changed, and where its content can be read.
 
 Touches: media files (reads them), media objects in S3 (through ``chunk_job.store``), a scratch folder, the clock; never
 ffmpeg.
@@ -34,31 +34,31 @@ _SPARE_BYTES = 256 << 20
 _EMPTY_ADVICE = "check how it was copied or recorded"
 _S3 = "s3://"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_DOWNLOAD = "download the recording first, or name an object in S3: s3://bucket/key"
-_KEYS = "write s3://bucket/key, and give the keys by the usual AWS variables"
+_DOWNLOAD = "download the recording first, or use an object in S3: s3://bucket/key"
+_KEYS = "write s3://bucket/key, and set the keys in the usual AWS variables"
 
 
 def is_object(name: str) -> bool:
-    """Whether a name that was typed, or a URI, means an object in S3."""
+    """Whether a typed name or a URI is an object in S3."""
     return name.startswith(_S3)
 
 
 class NoSuchFile(MediaProblem):
-    """There is nothing of that name."""
+    """The file does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """Something that may be a recording. *source* is None where a file has to be read to be identified."""
+    """A file or object that may be a recording. *source* is None if the file must be read to identify it."""
 
     size_bytes: int
     source: Source | None
 
 
 def find(name: str | Path) -> Found:
-    """See whether there is something called *name* that may be a recording, without reading a file's content.
+    """Check whether *name* may be a recording, without reading the content of a file.
 
-    Raises as :func:`inspect` does.
+    Raises the errors of :func:`inspect`.
     """
     _check_name(str(name))
     if is_object(str(name)):
@@ -74,52 +74,51 @@ def find(name: str | Path) -> Found:
 
 
 def inspect(name: str | Path, known: KnownFiles | None = None) -> Source:
-    """The source called *name*, a path or ``s3://bucket/key``. A file's content is read once, an object's is not.
+    """The source of *name*, a path or ``s3://bucket/key``. The content of a file is read once, that of an object not.
 
-    A file that is among *known* is not read; another one is kept there. Raises :class:`MediaProblem` for what cannot
-    be a recording (nothing there, a folder, a device, no bytes, no access) and :class:`EnvironmentProblem` where S3
-    itself cannot be asked.
+    A file in *known* is not read; a new one is added to it. Raises :class:`MediaProblem` if it cannot be a recording
+    (missing, a folder, a device, empty, no access), and :class:`EnvironmentProblem` if S3 is not available.
     """
     _check_name(str(name))
     return _inspect_object(str(name)) if is_object(str(name)) else _inspect_file(Path(name), known)
 
 
 def _check_name(name: str) -> None:
-    """Raises :class:`MediaProblem` for a URL that is not read."""
+    """Raise :class:`MediaProblem` for a URL that is not supported."""
     if is_object(name):
         return
     if (scheme := _SCHEME.match(name)) and not os.path.lexists(name):
-        advice = "name its path, without file://" if scheme[1].lower() == "file" else _DOWNLOAD
-        raise MediaProblem(f"{masked_name(name)}: URLs of this kind are not read", advice)
+        advice = "use its path, without file://" if scheme[1].lower() == "file" else _DOWNLOAD
+        raise MediaProblem(f"{masked_name(name)}: URLs of this kind are not supported", advice)
 
 
 def inspect_uri(uri: str) -> Source:
-    """The source behind a URI of a document. Raises as :func:`inspect` does."""
+    """The source of a URI in a document. Raises the errors of :func:`inspect`."""
     return inspect(uri if is_object(uri) else local_path(uri))
 
 
 def local_path(uri: str) -> Path:
-    """The path behind a ``file://`` URI, byte for byte."""
+    """The path of a ``file://`` URI, byte for byte."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
 def file_name(uri: str) -> PurePosixPath:
-    """The last part of where it lies: what its transcript is named after."""
+    """The last part of its path or key: the transcript gets its name."""
     return PurePosixPath(uri.rpartition("/")[2]) if is_object(uri) else PurePosixPath(local_path(uri).name)
 
 
 def shown(source: Source) -> str:
-    """What to call it in a message."""
+    """Its name for messages."""
     return source.uri if is_object(source.uri) else str(local_path(source.uri))
 
 
 def check_unchanged(source: Source) -> None:
-    """Raises :class:`MediaProblem` if it is no longer what was inspected, and what the store raises for an object."""
+    """Raise :class:`MediaProblem` if it changed since it was inspected. Also raises the errors of the store."""
     if is_object(source.uri):
         store, key = _opened(source.uri)
         entry = store.stat(key)
         if entry is None:
-            raise MediaProblem(f"{source.uri}: is gone", "put it back, then run the same command again")
+            raise MediaProblem(f"{source.uri}: was deleted", "restore it, then run the same command again")
         same = _object_identity(entry) == source.identity
     else:
         path = local_path(source.uri)
@@ -127,7 +126,7 @@ def check_unchanged(source: Source) -> None:
             status = path.stat()
         except OSError as error:
             raise MediaProblem(
-                f"{path}: is gone: {error.strerror}", "put it back, then run the same command again"
+                f"{path}: cannot be found: {error.strerror}", "restore it, then run the same command again"
             ) from error
         same = (status.st_size, status.st_mtime_ns) == (source.size_bytes, source.mtime_ns)
     if not same:
@@ -139,9 +138,9 @@ def check_unchanged(source: Source) -> None:
 
 @contextlib.contextmanager
 def at_hand(source: Source) -> Iterator[Path]:
-    """Its file: an object is fetched into the scratch folder (``TMPDIR``) first, because ffmpeg must seek in it.
+    """A context with its file. An object is downloaded to the scratch folder (``TMPDIR``), because ffmpeg must seek.
 
-    Raises :class:`MediaProblem`, what the store raises, and :class:`EnvironmentProblem` where there is no room.
+    Raises :class:`MediaProblem`, the errors of the store, and :class:`EnvironmentProblem` if the disk is full.
     """
     if not is_object(source.uri):
         yield local_path(source.uri)
@@ -149,14 +148,14 @@ def at_hand(source: Source) -> Iterator[Path]:
     store, key = _opened(source.uri)
     with tempfile.TemporaryDirectory(prefix="stenofleet-media-") as folder:
         path = Path(folder, f"media{_plain_suffix(key)}")
-        _check_room(source, folder)
+        _check_free_space(source, folder)
         try:
             store.get_file(key, path)
         except JobError:
             check_unchanged(source)
             raise
         except OSError as error:
-            raise _no_room(source, folder, error.strerror or str(error)) from error
+            raise _disk_full(source, folder, error.strerror or str(error)) from error
         yield path
 
 
@@ -187,15 +186,15 @@ def _unchanged(before: os.stat_result, after: os.stat_result) -> bool:
 
 
 def _checked_status(path: Path) -> os.stat_result:
-    """The status of a file. Raises :class:`MediaProblem` for what cannot be a recording."""
+    """The status of a file. Raises :class:`MediaProblem` if it cannot be a recording."""
     try:
         status = path.stat()
     except OSError as error:
         raise _unreadable(path, error) from error
     if stat.S_ISDIR(status.st_mode):
-        raise MediaProblem(f"{path}: is a folder", "name the media files in it, for instance with FOLDER/*.mp4")
+        raise MediaProblem(f"{path}: is a folder", "give the media files in it, for instance FOLDER/*.mp4")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaProblem(f"{path}: is no regular file", "save the recording as a file first")
+        raise MediaProblem(f"{path}: is not a regular file", "save the recording as a file first")
     if status.st_size == 0:
         raise MediaProblem(f"{path}: is empty (0 bytes)", _EMPTY_ADVICE)
     return status
@@ -226,16 +225,16 @@ def _inspect_object(url: str) -> Source:
 
 
 def _opened(url: str) -> tuple[Store, str]:
-    """The bucket of an object, and its key, in which every character counts. Raises :class:`JobError`."""
+    """The store of an object's bucket, and its exact key. Raises :class:`JobError`."""
     bucket, _, key = url.removeprefix(_S3).partition("/")
     if "@" in url and ("@" in bucket or ":" in bucket):
-        raise MediaProblem(f"{masked_name(url)}: an address with a user in it is not read", _KEYS)
+        raise MediaProblem(f"{masked_name(url)}: an address with a user in it is not supported", _KEYS)
     if not key or not key.isprintable():
         raise MediaProblem(f"{url}: names no object", "write s3://bucket/folder/recording.mp4")
     if any(part.startswith(".") or not part for part in key.split("/")):
         raise MediaProblem(
-            f"{url}: a key with an empty part, or one that begins with a dot, is not read here",
-            "copy the recording to a plain key",
+            f"{url}: a key with an empty part, or with a part that begins with a dot, is not supported",
+            "copy the recording to another key",
         )
     return open_store(f"{_S3}{bucket}"), key
 
@@ -245,7 +244,7 @@ def _object_identity(entry: StoredObject) -> str:
 
 
 def _file_identity(path: Path, status: os.stat_result) -> str:
-    """Above 2 GiB reading everything would cost more than it tells: size, time and 64 spaced MiB stand for it."""
+    """The digest of the content. For a file above 2 GiB: of its size, its time and 64 samples of 1 MiB."""
     with path.open("rb") as file:
         if status.st_size <= _WHOLE_UP_TO:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -255,20 +254,20 @@ def _file_identity(path: Path, status: os.stat_result) -> str:
 
 
 def _plain_suffix(key: str) -> str:
-    """What ffmpeg may take a hint from, without what a key may have besides."""
+    """The suffix of the key if it is plain, as a hint for ffmpeg; else empty."""
     suffix = PurePosixPath(key).suffix
     return suffix if len(suffix) < 8 and suffix[1:].isalnum() and suffix.isascii() else ""
 
 
-def _check_room(source: Source, folder: str) -> None:
+def _check_free_space(source: Source, folder: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < source.size_bytes + _SPARE_BYTES:
-        raise _no_room(source, folder, f"{free >> 20} MiB are free there")
+        raise _disk_full(source, folder, f"{free >> 20} MiB are free there")
 
 
-def _no_room(source: Source, folder: str, why: str) -> EnvironmentProblem:
-    place = Path(folder).parent
+def _disk_full(source: Source, folder: str, why: str) -> EnvironmentProblem:
+    parent = Path(folder).parent
     return EnvironmentProblem(
-        f"{source.uri}: {source.size_bytes >> 20} MiB do not fit into {place}: {why}",
-        "free space there, or name a folder with room: --scratch-dir",
+        f"{source.uri}: {source.size_bytes >> 20} MiB do not fit into {parent}: {why}",
+        "free space there, or choose a folder with free space: --scratch-dir",
     )

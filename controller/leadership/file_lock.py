@@ -45,7 +45,7 @@ class FileLocks:
         Raises :class:`EnvironmentProblem` where it cannot be read.
         """
         _check(run)
-        return self._home.place()
+        return self._home.lock_domain()
 
     def cancelled(self, run: str) -> bool:
         """Never: only the store says so here."""

@@ -1,7 +1,7 @@
-"""The folders of a machine's own runner: a private one for locks, and scratch folders that nobody else can have made.
+"""The folders of the local runner: a private one for locks, and scratch folders with names that cannot be guessed.
 
-Touches: files. The private one may be in a store, and the scratch folder may be shared (``/tmp``): whoever may write
-there can put a link or a named pipe where we expect a file of ours.
+Touches: files. The private folder may be in a store, and the scratch folder may be shared (``/tmp``). Other users who
+can write there can create a link or a named pipe where this module expects its own file.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from pathlib import Path
 from chunk_job import safe_files
 from controller.errors import EnvironmentProblem, RunProblem
 
-_PLACE = re.compile(r"[0-9a-f]{16}")
+_DOMAIN = re.compile(r"[0-9a-f]{16}")
+_DOMAIN_FILE = "place"
 
 
 class Home:
     """A runner's private folder, and the scratch folders of its runs."""
 
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
-        """Scratch folders are made in *scratch*, which others may use too; None: in this one."""
+        """*scratch*: where scratch folders are created; it may be shared with other users. None: in *path*."""
         self.path = path
         self._shared = scratch
         self._scratch: dict[str, Path] = {}
 
     def lock(self, run: str) -> int | None:
-        """A descriptor that holds the run's lock, or None where another process does.
+        """A file descriptor that holds the run's lock, or None if another process holds it.
 
-        Raises :class:`RunProblem` where something else lies in its place, and :class:`EnvironmentProblem`.
+        Raises :class:`RunProblem` if the lock file is not a plain file, and :class:`EnvironmentProblem`.
         """
         with self._opened("locks") as folder:
             try:
@@ -47,33 +48,36 @@ class Home:
                 return None
             return descriptor
 
-    def place(self) -> str:
-        """A name for this folder, drawn once. Raises :class:`EnvironmentProblem` where it cannot be read."""
+    def lock_domain(self) -> str:
+        """The random name of this folder, created once: locks exclude processes with the same lock domain.
+
+        Raises :class:`EnvironmentProblem` if it cannot be read.
+        """
         with self._opened() as home:
             try:
-                descriptor = safe_files.open_plain("place", home)
+                descriptor = safe_files.open_plain(_DOMAIN_FILE, home)
             except FileNotFoundError:
-                _draw("place", home)
-                descriptor = safe_files.open_plain("place", home)
+                _create_random(_DOMAIN_FILE, home)
+                descriptor = safe_files.open_plain(_DOMAIN_FILE, home)
             with os.fdopen(descriptor, "rb") as file:
                 found = file.read(64).decode("ascii", "replace")
         # It becomes a part of paths.
-        if not _PLACE.fullmatch(found):
+        if not _DOMAIN.fullmatch(found):
             raise EnvironmentProblem(
-                f"{self.path / 'place'} does not hold what stenofleet wrote there",
-                "remove it while no command uses this store; it is made again",
+                f"{self.path / _DOMAIN_FILE} does not contain what stenofleet wrote there",
+                "remove it while no command uses this store; it is created again",
             )
         return found
 
     def job_folder(self, run: str, name: str) -> Path:
-        """A new folder for a job of the run. Raises :class:`EnvironmentProblem` and :class:`OSError`."""
+        """Create a folder for a job of the run. Raises :class:`EnvironmentProblem` and :class:`OSError`."""
         scratch = self._scratch_of(run)
         with safe_files.folder(scratch.parent, (scratch.name,)) as above:
             safe_files.make_folder(name, above)
         return scratch / name
 
     def remove_scratch(self, run: str) -> None:
-        """Remove the folder that the run's jobs had theirs in."""
+        """Remove the run's scratch folder, with the folders of its jobs."""
         if made := self._scratch.pop(run, None):
             remove(made.parent, made.name)
 
@@ -83,7 +87,7 @@ class Home:
             self.remove_scratch(run)
 
     def remove_leftovers(self, run: str) -> None:
-        """Remove what processes have left that held the run's lock and were killed. Only for who holds it."""
+        """Remove scratch folders of killed processes that held the run's lock. The caller must hold the lock."""
         prefix = self._prefix(run)
         with contextlib.suppress(FileNotFoundError), self._above_scratch() as above:
             for name in os.listdir(above):
@@ -91,9 +95,9 @@ class Home:
                     shutil.rmtree(name, ignore_errors=True, dir_fd=above)
 
     def _scratch_of(self, run: str) -> Path:
-        """The run's scratch folder, made where there is none. Nobody can guess its name and make it before us."""
+        """The run's scratch folder, created if missing. Its name is random, so other users cannot create it first."""
         made = self._scratch.get(run)
-        # Programs that clean up /tmp may have removed it, and another user may have taken its name since.
+        # A program that cleans /tmp may have removed it, and another user may have created one with its name since.
         if made and safe_files.is_own_folder(str(made)):
             return made
         name = self._prefix(run) + secrets.token_hex(8)
@@ -102,28 +106,29 @@ class Home:
             made = (self._shared or self.path / "scratch") / name
             if not safe_files.is_own_folder(name, above):
                 raise EnvironmentProblem(
-                    f"{made} was made just now and does not belong to this user",
-                    "name another folder: --scratch-dir",
+                    f"{made} was just created and does not belong to this user",
+                    "choose another folder: --scratch-dir",
                 )
         self._scratch[run] = made
         return made
 
     def _prefix(self, run: str) -> str:
-        """How the names of the run's scratch folders begin, those of other processes too.
+        """The common prefix of the run's scratch folders, also those of other processes.
 
-        With the place: in a shared folder there may be some for the same run in another store.
+        It contains the lock domain: a shared folder may have scratch folders of the same run in another store.
         """
-        return f"stenofleet-{run}-{self.place()}-"
+        return f"stenofleet-{run}-{self.lock_domain()}-"
 
     def _above_scratch(self, *, make: bool = False) -> contextlib.AbstractContextManager[int]:
-        """A descriptor of the folder that scratch folders are in, for the block."""
+        """A context with a descriptor of the folder that contains the scratch folders."""
         return safe_files.folder(self._shared, make=make) if self._shared else self._opened("scratch")
 
     @contextlib.contextmanager
     def _opened(self, *parts: str) -> Iterator[int]:
-        """A descriptor of this folder or one in it, made where it is missing; for the block, whose errors get a name.
+        """A context with a descriptor of this folder or a subfolder, created if missing.
 
-        It may be in a store, so no link is followed from here on. Raises :class:`EnvironmentProblem`.
+        It may be in a store, so no link below it is followed. Raises :class:`EnvironmentProblem` for every
+        :class:`OSError` in the block, with the path.
         """
         try:
             with safe_files.folder(self.path.parent, (self.path.name, *parts), make=True) as folder:
@@ -137,20 +142,20 @@ class Home:
 
 def _in_the_way(path: Path, error: safe_files.WrongKind) -> tuple[str, str]:
     return (
-        f"{path} is {error.kind}, where stenofleet keeps a file or folder of its own",
-        "find out who made it, then remove it; what belongs there is made again",
+        f"{path} is {error.kind}, but stenofleet needs a file or folder of its own there",
+        "find out who created it, then remove it; stenofleet creates what it needs again",
     )
 
 
 def remove(top: Path, *parts: str) -> None:
-    """Remove the folder *parts* below *top* and what is in it, as far as possible, and nothing behind a link."""
+    """Remove the folder *parts* below *top* with its content, as far as possible. Links are not followed."""
     *above, name = parts
     with contextlib.suppress(OSError), safe_files.folder(top, above) as folder:
         shutil.rmtree(name, ignore_errors=True, dir_fd=folder)
 
 
 def read_end(path: Path, max_bytes: int) -> bytes:
-    """The last bytes of a file that a job writes; nothing where it is no plain file."""
+    """The last *max_bytes* of a file that a job writes; empty if it is not a plain file or cannot be read."""
     try:
         with os.fdopen(safe_files.open_plain(str(path)), "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - max_bytes))
@@ -159,8 +164,8 @@ def read_end(path: Path, max_bytes: int) -> bytes:
         return b""
 
 
-def _draw(name: str, folder: int) -> None:
-    """Write 16 random digits to the new file *name*, whole; where another process was faster, its file is kept."""
+def _create_random(name: str, folder: int) -> None:
+    """Create the file *name* with 16 random hexadecimal digits. An existing file of another process is kept."""
     temporary = safe_files.temporary_name()
     with safe_files.create(temporary, folder, private=True) as file:
         file.write(secrets.token_hex(8).encode("ascii"))

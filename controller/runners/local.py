@@ -1,8 +1,8 @@
-"""A runner with one operating-system process per job: the laptop, CI, the demo.
+"""A runner with one operating-system process per job, for one machine: laptop, CI, demo.
 
-Touches: processes, and a folder for their logs and scratch files. Same verbs as every runner: submit, observe,
-wait, delete, close; only ``wait`` blocks. A child holds the reading end of a pipe whose writing end is ours:
-however this process ends, the pipe ends with it and the child leaves, so nothing survives a killed controller.
+Touches: processes, and a folder for their logs and scratch files. It has the methods of every runner; only ``wait``
+blocks. Each child process has the reading end of a pipe, and this process has the writing end. When this process ends
+for any reason, the pipe is closed and the children exit. So no job outlives a killed controller.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _READ_BYTES = 64 << 10
 
 @dataclass(kw_only=True)
 class _Child:
-    """A started job: its process, our end of its lifeline, and where it writes."""
+    """A started job: its process, our end of the pipe (its lifeline), and its folder."""
 
     job: Job
     process: subprocess.Popen[bytes]
     lifeline: int
     folder: Path
     began_s: float
-    """By a clock that stands still while the machine sleeps."""
+    """Start time by the monotonic clock, which stops while the machine sleeps."""
     oom_kills: int | None
 
 
@@ -51,7 +51,7 @@ class LocalRunner:
     burst = 1 << 20
 
     def __init__(self, store_url: str, home: folders.Home, leadership: Leadership) -> None:
-        """*leadership* keeps apart the processes that share *home*."""
+        """*leadership* ensures that only one of the processes that share *home* works on a run."""
         self.leadership = leadership
         self._store_url = store_url
         self._home = home
@@ -77,7 +77,7 @@ class LocalRunner:
                     stdout=log,
                     stderr=log,
                     pass_fds=(reading,),
-                    # Not our terminal's process group: Ctrl-C is ours to hear, and we stop the children.
+                    # A new process group: Ctrl-C reaches only the controller, which then stops the children.
                     start_new_session=True,
                     env=os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"},
                 )
@@ -96,15 +96,15 @@ class LocalRunner:
         )
 
     def observe(self) -> list[JobView]:
-        """All jobs that were submitted and not deleted."""
+        """All jobs that were submitted and not deleted yet."""
         return [self._view(name, child) for name, child in self._children.items()]
 
     def wait(self, seconds: float) -> None:
-        """Rest between two looks."""
+        """Sleep between two polls."""
         time.sleep(seconds)
 
     def delete(self, view: JobView) -> None:
-        """Stop the job if it still runs, and forget it. Its result, if there is one, stays."""
+        """Stop the job if it is still running, and remove its folder. Its result stays in the store."""
         child = self._children.pop(view.name)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
@@ -113,7 +113,7 @@ class LocalRunner:
         folders.remove(child.folder.parent.parent, child.folder.parent.name, child.folder.name)
 
     def abandon(self, run: str) -> None:
-        """Stop the jobs of *run*: nobody else looks after them."""
+        """Stop the jobs of *run*: no other process can take them over."""
         _check(run)
         for view in self.observe():
             if view.run == run:
@@ -125,14 +125,14 @@ class LocalRunner:
         self._home.remove_scratch(run)
 
     def close(self, *, leave: bool) -> None:
-        """Stop all jobs. *leave* asks for nothing here: local jobs end with their controller."""
+        """Stop all jobs. *leave* has no effect: local jobs always end with their controller."""
         del leave
         for view in self.observe():
             self.delete(view)
         self._home.remove_all_scratch()
 
     def _command(self, job: Job) -> list[str]:
-        # -P: the current folder may hold anybody's `controller` or `torch`.
+        # -P: import nothing from the current folder, which may contain another `controller` or `torch`.
         module = ["controller.intake"] if job.span is None else ["chunk_job", "--attempt", str(job.attempt)]
         return [
             *(sys.executable, "-P", "-m", *module),
@@ -165,9 +165,9 @@ class LocalRunner:
 
 
 def resolve_model(reference: str, *, download: bool) -> None:
-    """Ask a chunk job's process whether it finds the model, or to fetch it: only it may load a model's library.
+    """Check in a chunk job's process whether the model is available, or download it.
 
-    Raises :class:`EnvironmentProblem` where the model is not here.
+    The controller itself never loads model libraries. Raises :class:`EnvironmentProblem` if the model is missing.
     """
     with tempfile.TemporaryDirectory(prefix="stenofleet-model-") as folder:
         termination_message = Path(folder) / "termination-message"
@@ -194,13 +194,13 @@ def resolve_model(reference: str, *, download: bool) -> None:
 
 
 def _check(run: str) -> None:
-    """Raises :class:`ValueError` for what is no run id: it becomes a part of paths."""
+    """Raise :class:`ValueError` if *run* is not a run id: it becomes a part of paths."""
     if not is_run(run):
         raise ValueError(f"not a run id: {run!r}")
 
 
 def _oom_kills() -> int | None:
-    """How often this machine's kernel has killed for memory; None where it does not tell (macOS)."""
+    """How many processes the kernel has killed for lack of memory; None if it does not count them (macOS)."""
     try:
         found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(encoding="ascii"), re.MULTILINE)
     except OSError:

@@ -1,1 +1,1 @@
-"""One run in the store: its objects, the results that count, its transcript, and where its outputs go."""
+"""One run in the store: its objects, its valid results, its transcript, and the copies of its outputs."""

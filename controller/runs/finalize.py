@@ -1,6 +1,6 @@
-"""Ends a run: merges its results, and writes the transcript, ``final.json``, the report and the run's last object.
+"""Ends a run: merges its results, and writes the transcript, ``final.json``, the report and the run's marker.
 
-Touches: the store, temporary files. What is written follows from the results alone, so it may be done again.
+Touches: the store, temporary files. The output depends on the results alone, so every step can be repeated.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _LONGEST_LINE = 8_000
 
 @dataclass(frozen=True, kw_only=True)
 class Finalized:
-    """How a run has ended; its last object is not put yet."""
+    """How a run has ended. Its marker is not written yet."""
 
     outcome: Outcome
     transcript: TranscriptFiles | None
-    """None where it has failed."""
+    """None if the run has failed."""
 
 
 class Finalizer:
@@ -47,10 +47,10 @@ class Finalizer:
         self._round = round_id
 
     def finalize(self, finish: Finish, evidence: Iterable[Evidence], *, elapsed_s: float) -> Finalized:
-        """Merge if there is something to merge, and write everything but the run's last object.
+        """Merge the results unless the run has failed, and write everything except the run's marker.
 
-        The verdict is the transcript's own. Raises :class:`ResultGone` where a result is not there any more, and
-        :class:`PlanMismatch` where the results do not belong together, or are fewer than when the run was decided.
+        The verdict is that of the written transcript. Raises :class:`ResultGone` if a result was deleted or changed,
+        and :class:`PlanMismatch` if the results do not belong together or are fewer than when the run ended.
         """
         verdict: Verdict = "failed"
         summary, transcript = finish.summary, None
@@ -71,8 +71,8 @@ class Finalizer:
         return Finalized(outcome=outcome, transcript=transcript)
 
     def _write_transcript(self, lost: Sequence[int]) -> TranscriptFiles:
-        """Merge and store the transcript; the one that counts, where the store holds a better one of this run."""
-        # Once more: an attempt that was given up for lost may have answered meanwhile.
+        """Merge and store the transcript, and return it. If the store holds a better one of this run, return that."""
+        # Read again: an attempt that counts as lost may have written its result in the meantime.
         self._index.read_results()
         plan = self._index.plan
         if plan is None:
@@ -80,10 +80,10 @@ class Finalizer:
         winners: list[Winner] = []
         transcript = self._merge(plan, winners)
         missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
-        if gone := sorted(set(missing) - set(lost)):
+        if deleted := sorted(set(missing) - set(lost)):
             raise PlanMismatch(
-                f"run {self._record.run} has no results of chunks {', '.join(map(str, gone[:10]))} any more",
-                "see who else writes to the store; the same command again transcribes them again",
+                f"run {self._record.run} no longer has the results of chunks {', '.join(map(str, deleted[:10]))}",
+                "find out what else writes to the store; run the same command again to transcribe these chunks again",
             )
         before = stored_transcript.stored(self._store, self._record) if missing else None
         if before and before.summary.gaps_ms < transcript.summary.gaps_ms:
@@ -102,7 +102,7 @@ class Finalizer:
         return transcript
 
     def _merge(self, plan: Plan, winners: list[Winner]) -> TranscriptFiles:
-        """Write the transcript of all results that count to temporary files; *winners* gets what they are."""
+        """Write the transcript of all winning results to temporary files, and add these results to *winners*."""
         merge = Merge(plan, self._record, self._index.answered)
         with TranscriptWriter(merge.gaps, merge.duration_ms) as writer:
             for segments in merge.segments(self._winning(winners)):
@@ -116,7 +116,7 @@ class Finalizer:
 
 
 def put_marker(store: Store, outcome: Outcome) -> None:
-    """Put the run's last object, once nothing is left of writers that were killed."""
+    """Write the run's marker, after removing temporary objects of writers that were killed."""
     keys = RunKeys(outcome.run)
     for prefix in (keys.work, keys.home):
         store.sweep(prefix)

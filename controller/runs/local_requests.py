@@ -1,7 +1,7 @@
-"""What was asked for on this machine, run by run: where recordings lie, where transcripts go.
+"""The requests that were made on this machine, by run: paths of recordings, and where transcripts are written.
 
-Touches: the state folder. Whoever may write to a bucket may write a run's ``request.json``, so a command that is given
-a run's id alone takes these from here.
+Touches: the state folder. Everyone who can write to a bucket can write a run's ``request.json``. So a command that gets
+only a run id reads local paths from here, not from the bucket.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from controller.domain.documents import LocalRequest
 
 
 class LocalRequests:
-    """The requests of this machine's commands, one document a run and store."""
+    """The requests of this machine's commands: one document for each run and store."""
 
     def __init__(self, home: Path | None) -> None:
-        """*home* is the state folder of this user; None: there is none, and nothing is remembered."""
+        """*home* is the state folder of this user. None: there is none, and nothing is stored."""
         self._store = FileStore(home / ".local" / "requests") if home else None
 
     def keep(self, request: LocalRequest) -> str:
-        """Remember it. Where that cannot be done, why not: the run can then be resumed by its whole command alone."""
+        """Store the request. Returns the reason if that failed, else an empty string.
+
+        Without a stored request, the run can only be resumed by its complete command.
+        """
         if self._store is None:
             return "this user has no home folder"
         try:
@@ -33,7 +36,7 @@ class LocalRequests:
         return ""
 
     def find(self, store_url: str, run: str) -> LocalRequest | None:
-        """What was asked of *run* in this store; None where nothing was, or not from here."""
+        """The request for *run* in this store; None if none was made on this machine."""
         if self._store is None:
             return None
         key = _key(store_url, run)
@@ -44,7 +47,7 @@ class LocalRequests:
         return found if (found.store, found.run) == (store_url, run) else None
 
     def remove(self, store_url: str, run: str) -> None:
-        """Remove it."""
+        """Remove the request, if there is one."""
         if self._store is None:
             return
         with contextlib.suppress(JobError):

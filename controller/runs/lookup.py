@@ -1,4 +1,4 @@
-"""Finds runs in a store and reads how they are: by few requests a run, and of many runs several at once.
+"""Finds runs in a store and reads their state: with few requests per run, and several runs in parallel.
 
 Touches: the store, the clock, threads.
 """
@@ -23,11 +23,11 @@ from controller.domain.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix
 from controller.errors import UsageProblem
 
 AT_ONCE = 16
-"""Runs of a server's store that are read at the same time. The S3 client keeps twice as many connections."""
+"""How many runs of a remote store are read in parallel. The S3 client keeps twice as many connections."""
 
 _STALE_MS = 30_000
 _MOST_KEYS = 1000
-"""Of a run's kept objects, a dozen or two: one page of a listing. What else somebody has put there is not read."""
+"""Most keys of a run that are listed: one page. A run has one or two dozen; objects of other writers are not read."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -35,26 +35,29 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """How far a run is, as its objects say."""
+    """The progress of a run, as read from its objects."""
 
     run: str
     end: str
-    """The verdict by which of the last objects is there, ``cancelled``, or nothing: it has not ended."""
+    """The verdict of the marker that exists, ``cancelled``, or empty if the run has not ended."""
     status: Status | None
-    """None where there is none that can be believed."""
+    """None if there is no valid one."""
 
 
 def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) -> str:
-    """The run called *typed*, a run id or the unambiguous beginning of one. Raises :class:`UsageProblem`."""
+    """The id of the run that *typed* names: a run id, or the unambiguous beginning of one.
+
+    Raises :class:`UsageProblem`.
+    """
     wanted = typed.lower()
     found: list[str] = []
     if is_run(wanted):
         found = [wanted]
     elif is_run_prefix(wanted):
         found = [run for run in run_ids(store, homes=homes) if run.startswith(wanted)]
-    # A folder may hold no object any more.
-    there = of_each(store, lambda run: is_there(store, run, homes=homes), found)
-    matching = [run for run, is_one in zip(found, there, strict=True) if is_one]
+    # A folder may be empty.
+    existing = of_each(store, lambda run: is_there(store, run, homes=homes), found)
+    matching = [run for run, exists in zip(found, existing, strict=True) if exists]
     if len(matching) == 1:
         return matching[0]
     what = f"{typed} is the beginning of {len(matching)} runs" if matching else f"no run {typed}"
@@ -62,8 +65,9 @@ def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) ->
 
 
 def run_ids(store: Store, *, homes: Sequence[str] = (RUNS,)) -> Iterator[str]:
-    """Every run that has a folder, in order; with ``keys.WORK`` among *homes* also one that only its jobs' objects
-    are left of.
+    """The ids of all runs that have a folder, in order.
+
+    With ``keys.WORK`` in *homes*, also of runs of which only objects of their jobs are left.
     """
     named = heapq.merge(*(filter(is_run, store.folders(home)) for home in homes))
     return (run for run, _ in groupby(named))
@@ -71,40 +75,40 @@ def run_ids(store: Store, *, homes: Sequence[str] = (RUNS,)) -> Iterator[str]:
 
 def is_there(store: Store, run: str, *, homes: Sequence[str] = (RUNS,)) -> bool:
     """Whether there is any object of the run."""
-    # Nearly always its record, which takes no listing.
+    # Nearly always the record exists, and this needs no listing.
     return store.stat(RunKeys(run).record) is not None or any(
         next(store.list(f"{home}{run}/"), None) is not None for home in homes
     )
 
 
 def read_run(store: Store, run: str) -> StoredRun | None:
-    """How far the run is; None where nothing of it is kept. Takes a listing, and a read of its status."""
+    """The progress of the run; None if it has no objects. Costs one listing and one read of its status."""
     keys = RunKeys(run)
-    there = {entry.key for entry in islice(store.list(keys.home), _MOST_KEYS)}
-    if not there:
+    found = {entry.key for entry in islice(store.list(keys.home), _MOST_KEYS)}
+    if not found:
         return None
-    verdict = next((verdict for verdict in MARKERS if keys.marker(verdict) in there), "")
+    verdict = next((verdict for verdict in MARKERS if keys.marker(verdict) in found), "")
     return StoredRun(
         run=run,
-        end=verdict or ("cancelled" if keys.cancel in there else ""),
-        status=stored_documents.valid(store, Status, keys.status) if keys.status in there else None,
+        end=verdict or ("cancelled" if keys.cancel in found else ""),
+        status=stored_documents.valid(store, Status, keys.status) if keys.status in found else None,
     )
 
 
 def read_status(store: Store, run: str) -> Status | None:
-    """What whoever works on the run has reported last; None where there is nothing that can be believed."""
+    """The status that the run's controller reported last; None if there is no valid one."""
     return stored_documents.valid(store, Status, RunKeys(run).status)
 
 
 def is_worked_on(status: Status) -> bool:
-    """Whether somebody has reported on it lately, by the clock of whoever did."""
+    """Whether a controller has reported this run as running in the last 30 seconds, by the clock of that controller."""
     return status.state == "running" and time.time_ns() // 1_000_000 - status.updated_ms <= _STALE_MS
 
 
 def remove_run(store: Store, run: str) -> None:
-    """Take all of it out of the store. What is gone already, perhaps by another command's doing, is no error."""
+    """Delete all objects of the run. Objects that another command has already deleted are no error."""
     keys = RunKeys(run)
-    # The record last: a clean that is interrupted can be given again by the run's name.
+    # The record last: after an interrupted clean, the same command still finds the run.
     for prefix in (keys.work, keys.home):
         for entry in sorted(store.list(prefix), key=lambda entry: entry.key == keys.record):
             store.delete(entry.key)
@@ -112,16 +116,16 @@ def remove_run(store: Store, run: str) -> None:
 
 
 def of_each(store: Store, do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int = AT_ONCE) -> Iterator[_R]:
-    """What *do* makes of each of *items*, in their order. *do* asks *store*: a server of several items at once."""
-    # In a folder there is nothing to wait for: threads would only be in each other's way, and hold more descriptors.
+    """Call *do* for each of *items* and return the results in order. For a remote *store*, calls run in parallel."""
+    # A folder has no network latency: threads would only compete with each other and use more file descriptors.
     return in_parallel(do, items, at_once=at_once) if store.remote else map(do, items)
 
 
 def in_parallel(do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int) -> Iterator[_R]:
-    """What *do* makes of each of *items*, in their order; up to *at_once* are under way, in threads.
+    """Call *do* for each of *items* in up to *at_once* threads, and return the results in order.
 
-    What *do* raises is raised in its turn. No more of *items* is taken, and no more results are kept, than a few times
-    *at_once*. Whoever stops in the middle does not wait for what is under way then.
+    An exception of *do* is raised in place of its result. At most four times *at_once* items are read ahead. A caller
+    that stops early does not wait for calls that are still running.
     """
     asked: SimpleQueue[tuple[_T, Future[_R]] | None] = SimpleQueue()
     waiting: deque[Future[_R]] = deque()
@@ -131,7 +135,7 @@ def in_parallel(do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int) ->
             waiting.append(Future())
             asked.put((item, waiting[-1]))
             if len(threads) < at_once:
-                # Daemons, because an interrupted command must not sit through the patience of their requests.
+                # Daemon threads: an interrupted command must not wait until their requests time out.
                 threads.append(Thread(target=_work, args=(do, asked), daemon=True))
                 threads[-1].start()
             while waiting and (waiting[0].done() or len(waiting) >= 4 * at_once):
@@ -139,19 +143,19 @@ def in_parallel(do: Callable[[_T], _R], items: Iterable[_T], *, at_once: int) ->
         while waiting:
             yield waiting.popleft().result()
     finally:
-        for answer in waiting:
-            answer.cancel()
+        for result in waiting:
+            result.cancel()
         for _ in threads:
             asked.put(None)
 
 
 def _work(do: Callable[[_T], _R], asked: SimpleQueue[tuple[_T, Future[_R]] | None]) -> None:
     while (one := asked.get()) is not None:
-        item, answer = one
-        if answer.set_running_or_notify_cancel():
+        item, result = one
+        if result.set_running_or_notify_cancel():
             try:
-                answer.set_result(do(item))
+                result.set_result(do(item))
             except BaseException as error:  # noqa: BLE001 (raised again where the result is taken)
-                answer.set_exception(error)
-        # Kept here, it would outlive whoever has it while this thread waits.
-        del one, item, answer
+                result.set_exception(error)
+        # Else this thread would keep the result in memory while it waits for the next item.
+        del one, item, result

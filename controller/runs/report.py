@@ -1,4 +1,4 @@
-"""What a run took, span by span: everything that may differ between two runs of the same thing.
+"""The resource usage of a run, by span: everything that can differ between two runs of the same recording.
 
 Touches: nothing.
 """
@@ -12,7 +12,10 @@ from controller.runs.result_index import ResultIndex
 
 
 def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *, run: str, elapsed_s: float) -> Report:
-    """The report of a run that has ended. *evidence*: all its failures; *elapsed_s*: of the command that ended it."""
+    """The report of a run that has ended.
+
+    *evidence*: all its failures. *elapsed_s*: duration of the command that ended it, in seconds.
+    """
     failed: dict[int | None, list[Evidence]] = {}
     for item in evidence:
         failed.setdefault(item.span, []).append(item)

@@ -1,7 +1,7 @@
-"""One run's objects: opens rounds, reads the run's state, keeps evidence of failures, reports its status.
+"""The objects of one run: opens rounds, reads the run's state, stores evidence of failures, reports its status.
 
-Touches: the store. What it remembers between two ticks is only what it has read there and can read again. ``decide``
-gets its picture of the run from here; tasks and results are read in ``result_index``, and ``finalize`` ends the run.
+Touches: the store. Between two ticks it keeps in memory only what it can read from the store again. ``decide`` gets the
+state of the run from here. ``result_index`` reads tasks and results, and ``finalize`` ends the run.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _LONGEST_LINE = 8_000
 
 
 class RunRepository:
-    """The store's view of one run, kept by the process that leads it."""
+    """The stored state of one run, as read and written by the process that leads it."""
 
     def __init__(self, store: Store, record: RunRecord, request: Request, *, round_id: str = "") -> None:
-        """*round_id* names the round that this command belongs to; empty: what has ended is tried again."""
+        """*round_id* names the round of this command. Empty: a run that has ended without success is tried again."""
         self._store = store
         self._command = sha256_hex(round_id.encode())[:8] if round_id else ""
         self.record = record
@@ -53,7 +53,7 @@ class RunRepository:
         self._keep_audio = request.keep_chunks
         self._index = ResultIndex(store, record, keep_audio=self._keep_audio)
         self._evidence: dict[tuple[str, int | None, int], Evidence] = {}
-        """By round, span and attempt: one that is kept again, because a tick failed half-way, counts once."""
+        """By round, span and attempt: evidence that is stored twice, because a tick was interrupted, counts once."""
         self._used: dict[int | None, int] = {}
         self._language = RunLanguage(store, self.keys, is_given=record.options.language is not None)
         self._round = ""
@@ -63,12 +63,12 @@ class RunRepository:
         self._record_raw = b""
 
     def open(self) -> Outcome | None:
-        """Begin or resume; the outcome, where the run is already complete. Safe to call again where it failed half-way.
+        """Start or resume the run. Returns the outcome if it has already ended. Can be repeated after an error.
 
-        After a failure, a gap or a cancel this opens a new round, whose budgets are fresh; but a command that was
-        started again in the same round gets that round's verdict, unless the media are not to blame for it: what was
-        in the way then may be mended by now. A verdict whose transcript is not there any more, or
-        is not what it says, is none: the run is finished once more.
+        After a failure, a gap or a cancel this opens a new round with new budgets. A command that is started again in
+        the same round gets the verdict of that round. Exception: a failure of the environment, which may be fixed by
+        now, is tried again. A verdict whose transcript is missing or does not match it does not count: the run is
+        finished again.
         """
         outcome = self.outcome()
         current = stored_documents.valid(self._store, Round, self.keys.round)
@@ -85,7 +85,7 @@ class RunRepository:
         if current is None or not ours or again:
             resumes = current is not None and not outcome and not self.cancelled()
             if not ours:
-                # First this: beside our name it would have been asked of us.
+                # Before the new round is written: else the old cancel request would apply to it.
                 self._store.delete(self.keys.cancel)
             fresh = secrets.token_hex(4)
             current = Round(id=current.id if current and resumes else fresh, command=self._command)
@@ -97,7 +97,7 @@ class RunRepository:
         return None
 
     def _put_record(self) -> None:
-        """Take the stored record, which counts; put ours where there is none of this run."""
+        """Use the stored record; write ours if none of this run is stored."""
         stored = stored_documents.valid(self._store, RunRecord, self.keys.record)
         if stored is None or not self.record.same_run(stored):
             stored = self.record
@@ -105,18 +105,18 @@ class RunRepository:
         raw = self._store.get(self.keys.record, max_bytes=RunRecord.max_bytes)
         self.record = stored_documents.parse(RunRecord, self.keys.record, raw)
         if not self.record.same_run(stored):
-            raise DocumentInvalid(f"the record of run {self.record.run} changes while it is read")
+            raise DocumentInvalid(f"the record of run {self.record.run} was changed while it was read")
         self._record_raw = raw
         self.request = self.request.model_copy(update={"record_sha256": sha256_hex(raw)})
         self._index = ResultIndex(self._store, self.record, keep_audio=self._keep_audio)
 
     def ended(self) -> Outcome | None:
-        """How the run has ended; None where it has not, or its transcript is not what that says."""
+        """The outcome of the run; None if it has not ended, or if its transcript does not match the outcome."""
         outcome = self.outcome()
         return outcome if outcome and self._is_kept(outcome) else None
 
     def _is_kept(self, outcome: Outcome) -> bool:
-        """Whether the transcript of a run that has ended is there, whole and of this run."""
+        """Whether the transcript of a run that has ended is stored, complete, and of this run."""
         if outcome.verdict == "failed":
             return True
         self._transcript = stored_transcript.stored(self._store, self.record)
@@ -124,7 +124,7 @@ class RunRepository:
         return found is not None and (found.summary.status == "complete" or outcome.verdict == "partial")
 
     def outcome(self) -> Outcome | None:
-        """The body of the run's last object, if its round has ended."""
+        """The content of the run's marker; None if its round has not ended."""
         for verdict in MARKERS:
             found = stored_documents.valid(self._store, Outcome, self.keys.marker(verdict))
             if found and found.verdict == verdict:
@@ -132,15 +132,15 @@ class RunRepository:
         return None
 
     def cancelled(self) -> bool:
-        """Whether somebody has asked to end the run."""
+        """Whether a cancel was requested."""
         return self._store.stat(self.keys.cancel) is not None
 
     def cancel(self) -> None:
-        """Ask to end the run."""
+        """Request the end of the run."""
         self._store.put(self.keys.cancel, b"")
 
     def refresh(self, jobs: Sequence[JobView], *, now_ms: int) -> RunState:
-        """Read again what can have changed; the run's state."""
+        """Read everything that can have changed, and return the run's state."""
         self._read_new_tasks([view for view in jobs if view.span is None], now_ms)
         for view in jobs:
             over = view.phase in ("ending", "ended") or view.lost
@@ -149,7 +149,7 @@ class RunRepository:
         if self._all_read_ms is None:
             self._all_read_ms = now_ms
         elif now_ms - self._all_read_ms >= (_LATE_EVERY_MS if self._waits_to_retry(jobs) else _ALL_EVERY_MS):
-            # What was given up for lost may have gone on where nobody sees it, and answer yet.
+            # A job that counts as lost may still run on an unreachable node, and write a result.
             self._index.read_results()
             self._all_read_ms = now_ms
         if self._language.is_open and any(view.span is not None for view in jobs):
@@ -157,12 +157,12 @@ class RunRepository:
         return self.state(jobs)
 
     def _waits_to_retry(self, jobs: Sequence[JobView]) -> bool:
-        """Whether a span has failed and its next attempt has not begun: a late result would make that needless."""
+        """Whether a span has failed and its next attempt has not started: a late result would make it unnecessary."""
         begun = {view.span for view in jobs if view.phase != "queued"}
         return any(span is not None and span not in self._index and span not in begun for span in self._used)
 
     def _read_new_tasks(self, intakes: Sequence[JobView], now_ms: int) -> None:
-        """Read what an intake has put. A server is asked once a second, and when the intake has ended."""
+        """Read the tasks that an intake has written. A remote store is read once a second, and when the intake ends."""
         if self._index.planned or not intakes:
             return
         pause_ms = _NEW_TASKS_EVERY_MS if self._store.remote else 0
@@ -171,7 +171,7 @@ class RunRepository:
             self._tasks_read_ms = now_ms
 
     def state(self, jobs: Sequence[JobView]) -> RunState:
-        """The run as last seen."""
+        """The state of the run, as last read."""
         used = dict(self._used)
         for span, attempt in self._index.attempts.items():
             used[span] = max(used.get(span, 0), attempt)
@@ -193,17 +193,17 @@ class RunRepository:
         )
 
     def job(self, submit: Submit) -> Job:
-        """The job behind a submit; its task is in the store when this returns."""
+        """The job for a submit action. Its task is in the store when this returns."""
         intake = submit.span is None
         if submit.span is None:
             key, digest = self._put_intake_task()
-            # It sees what is missing now.
+            # The new intake finds by itself which tasks are missing.
             self._index.removed = frozenset()
         else:
             self._language.restore()
             level = submit.degradation_level
             key = self._index.degraded_task(submit.span, level) if level else self.keys.task(submit.span)
-            # As it was validated: what lies there now may be another one.
+            # The digest of the validated task: the stored object may have been changed since.
             digest = self._index.digest(submit.span, level)
         return Job(
             run=self.record.run,
@@ -220,24 +220,24 @@ class RunRepository:
         )
 
     def _put_intake_task(self) -> tuple[str, str]:
-        """Key and digest of the task of an intake: the request without what changes from command to command."""
+        """Key and digest of the task of an intake: the request without the fields that differ between commands."""
         unlike = {"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
         raw = self.request.model_copy(update=unlike).encode()
         digest = sha256_hex(raw)
         key = self.keys.intake_task(digest[:16])
         self._store.put(key, raw)
         if self._store.stat(self.keys.record) is None:
-            # Removed while the run works: the intake compares it with what its task says.
+            # It was deleted while the run was active. The intake compares it with the digest in its task.
             self._store.put(self.keys.record, self._record_raw)
         return key, digest
 
     def keep_evidence(self, delete: Delete, *, now_ms: int) -> None:
-        """Put why a job failed, before anything of it goes; its number is used in any case."""
+        """Store why a job failed, before the job is deleted. Its attempt number counts as used in any case."""
         span = delete.view.span
         self._used[span] = max(self._used.get(span, 0), delete.view.attempt)
         why = delete.failure
         if span is not None and why is not None and span not in self._index:
-            # Stopped in the middle, it may have answered all the same.
+            # The job may have written its result before it was stopped.
             self._index.read_results(span)
         if why is None or (span in self._index and not self._is_disruption(why, span, delete.view.attempt)):
             return
@@ -246,15 +246,15 @@ class RunRepository:
             self._index.cut_again(span)
 
     def _is_disruption(self, why: Diagnosis, span: int | None, attempt: int) -> bool:
-        """Whether this attempt was taken away, while another one has answered."""
+        """Whether this attempt was disrupted from outside, and another attempt has a valid result."""
         winner = self._index.winner(span) if span is not None else None
         return winner is not None and winner[0].attempt != attempt and failures.is_disruption(why.failure)
 
     def keep_lost_result(self, lost: ResultGone, *, now_ms: int) -> None:
-        """Put that a result which counted is not valid any more: else it could be computed again without an end."""
+        """Store evidence that a winning result is no longer valid: without it, retries would be unlimited."""
         span, attempt = lost.key.span, lost.key.attempt
         if (self._round, span, attempt) in self._evidence:
-            # Lost before under this number: each loss counts.
+            # A result of this attempt was lost before. Each loss counts, so it gets a new number.
             attempt = self._used[span] + 1
         self._keep(failures.invalid_result(str(lost)), span, attempt, now_ms=now_ms)
         if self._store.stat(self.keys.audio(span)) is None:
@@ -277,13 +277,13 @@ class RunRepository:
         self._remember(evidence)
 
     def freeze_language(self, language: Language) -> None:
-        """Decide the run's language for all its chunks."""
+        """Set the language of all chunks of the run."""
         self._language.freeze(language)
 
     def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
-        """Merge if there is something to merge, and write everything but the run's last object.
+        """Merge the results unless the run has failed, and write everything except the run's marker.
 
-        Raises as :meth:`Finalizer.finalize` does.
+        Raises the errors of :meth:`Finalizer.finalize`.
         """
         finalizer = Finalizer(self._store, self.record, self._index, round_id=self._round)
         finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s)
@@ -291,31 +291,31 @@ class RunRepository:
         return finalized.outcome
 
     def mark(self, outcome: Outcome) -> None:
-        """Put the run's last object."""
+        """Write the run's marker."""
         put_marker(self._store, outcome)
 
     def transcript(self) -> TranscriptFiles:
-        """The transcript of the outcome that was given last. Its files are kept here no longer."""
+        """The transcript of the last outcome. The caller takes over its files; this object drops them."""
         found, self._transcript = self._transcript, None
         if found is None:
             raise DocumentInvalid(f"run {self.record.run} has no transcript")
         return found
 
     def warnings(self) -> tuple[str, ...]:
-        """What the intake found wrong with the recording, once the plan is known."""
+        """Problems of the recording that the intake found. Empty until the plan is known."""
         return self._index.warnings()
 
     def refused(self) -> list[str]:
-        """What was found in the store and not believed since this was last asked, in sentences."""
+        """Invalid objects that were found in the store since the last call, as sentences."""
         found, self._index.refused = self._index.refused, []
         return found
 
     def status(self) -> Status | None:
-        """What the process that leads the run has reported last."""
+        """The last status that the leading process has reported; None if there is no valid one."""
         return stored_documents.valid(self._store, Status, self.keys.status)
 
     def put_status(self, status: Status) -> None:
-        """Report how far the run is."""
+        """Write the progress of the run."""
         self._store.put(self.keys.status, status.encode())
 
     def _load(self) -> None:

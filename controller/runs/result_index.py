@@ -1,7 +1,7 @@
-"""A run's tasks and their results: reads both, validates them once, and knows which result counts.
+"""A run's tasks and their results: reads both, validates them once, and selects the winning result of each span.
 
-Touches: the store. What is remembered between two ticks is only what was read there and can be read again. A task that
-no intake of this run can have written, or that the plan does not have, is removed and its chunk cut again.
+Touches: the store. Between two ticks it keeps in memory only what it can read from the store again. A task that no
+intake of this run can have written, or that is not in the plan, is removed, and its chunk is cut again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from controller.domain.plan import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """A task that was read and belongs to the run."""
+    """A validated task of the run."""
 
     task: ChunkTask
     digests: dict[int, str] = field(default_factory=dict)
-    """Of the objects whose results count, by degradation level."""
+    """Digests of the task objects whose results are accepted, by degradation level."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultFigures:
-    """What is needed of a winner later; it may be megabytes and is not read again for it."""
+    """The parts of a winning result that are needed later. The result may have megabytes and is not read again."""
 
     speech_ms: int
     language: str | None
@@ -39,18 +39,18 @@ class ResultFigures:
 
 
 class ResultGone(Exception):
-    """A result that counted is gone from the store, or was changed."""
+    """A winning result was deleted from the store, or was changed."""
 
     def __init__(self, key: ResultKey, reason: str) -> None:
-        super().__init__(f"it was there once, and is gone or changed: {reason}")
+        super().__init__(f"a result that was valid before was deleted or changed: {reason}")
         self.key = key
 
 
 class ResultIndex:
-    """The spans of one run: which there are, and which have a valid result."""
+    """The spans of one run, and which of them have a valid result."""
 
     def __init__(self, store: Store, record: RunRecord, *, keep_audio: bool) -> None:
-        """*keep_audio*: else a chunk's audio goes with its first valid result."""
+        """*keep_audio*: False deletes a chunk's audio when its first valid result was read."""
         self._store = store
         self._record = record
         self._keys = RunKeys(record.run)
@@ -60,22 +60,22 @@ class ResultIndex:
         self._figures: dict[int, ResultFigures] = {}
         self._invalid: dict[str, str] = {}
         self.plan: Plan | None = None
-        """The run's plan, once the tasks are exactly its spans."""
+        """The run's plan; None until the tasks are exactly its spans."""
         self.attempts: dict[int, int] = {}
-        """Highest attempt of a span that left a result, valid or not."""
+        """By span: the highest attempt that left a result, valid or not."""
         self._early: dict[int, set[ResultKey]] = {}
-        """Results that were listed while their task was not there."""
+        """Results that were listed before their task was."""
         self.removed: frozenset[int] = frozenset()
-        """Spans whose task was removed and not seen since."""
+        """Spans whose task was removed and not written again since."""
         self.refused: list[str] = []
-        """What was found and not believed, in sentences."""
+        """Invalid objects that were found, as sentences."""
 
     def __contains__(self, span: int | None) -> bool:
         return span in self._winners
 
     @property
     def planned(self) -> bool:
-        """Whether the tasks are all there will be."""
+        """Whether all tasks of the run exist."""
         return self.plan is not None
 
     @property
@@ -98,15 +98,15 @@ class ResultIndex:
         return self._tasks[span].task.audio_ms
 
     def digest(self, span: int, level: int = 0) -> str:
-        """Digest of the span's task as it was read or written: what its job must find."""
+        """Digest of the span's task as it was read or written. Its job checks the task against it."""
         return self._tasks[span].digests[level]
 
     def winner(self, span: int) -> tuple[ResultKey, ResultFigures] | None:
-        """The result that counts and what it took; None where there is none."""
+        """The winning result and its figures; None if there is none."""
         return (self._winners[span], self._figures[span]) if span in self._winners else None
 
     def language(self) -> Language | None:
-        """The language that the results there are were transcribed in; None where none of them has one."""
+        """The language in which the existing results were transcribed; None if no result has one."""
         for span in sorted(self._figures):
             figures = self._figures[span]
             if figures.language is not None:
@@ -119,26 +119,26 @@ class ResultIndex:
         return None
 
     def warnings(self) -> tuple[str, ...]:
-        """What the intake found wrong with the recording; nothing where the plan is not known."""
+        """Problems of the recording that the intake found. Empty if the plan is not known."""
         plan = self.plan or stored_documents.valid(self._store, Plan, self._keys.plan)
         return plan.warnings if plan else ()
 
     def read(self) -> None:
-        """Everything: at the beginning of a round."""
+        """Read everything. Called at the start of a round."""
         self.read_tasks()
         self.read_results()
         self._drop_uncut()
 
     def read_tasks(self) -> None:
-        """Tasks that were not seen before, and whether they are all."""
-        # The plan before the tasks: when it is there, so are they all.
+        """Read new tasks, and check whether all tasks exist."""
+        # Read the plan before the tasks: an intake writes it last, so if it exists, all tasks exist.
         try:
             plan = stored_documents.find(self._store, Plan, self._keys.plan)
         except DocumentInvalid:
             plan = None
             self._drop_plan()
         listed = {found for entry in self._store.list(self._keys.tasks) if (found := parse_task(entry.key))}
-        # A task before the same with degraded options, which are judged by it.
+        # Sorted: a task comes before its degraded versions, which are compared with it.
         for found in sorted(listed):
             if found.span not in self._tasks or found.level not in self._tasks[found.span].digests:
                 self._read_task(found)
@@ -149,7 +149,7 @@ class ResultIndex:
             self._drop_plan()
 
     def read_new_tasks(self) -> None:
-        """What an intake that works now has put since: it cuts in order, so one missing key says that this is all."""
+        """Read tasks that a running intake has written. It writes them in order, so the first missing key ends this."""
         if self._store.stat(self._keys.plan) is not None:
             self.read_tasks()
             return
@@ -158,12 +158,12 @@ class ResultIndex:
             span += 1
 
     def read_results(self, span: int | None = None) -> None:
-        """Validate results, of one span or of all, that were not seen before; the lowest attempt wins."""
+        """Validate new results of one span, or of all. The lowest attempt with a valid result wins."""
         for entry in self._store.list(self._keys.results if span is None else self._keys.results_of(span)):
             key = parse_result(entry.key)
             if key is None:
                 continue
-            # Its number is used, whatever it holds.
+            # The attempt number counts as used even if the result is invalid.
             self.attempts[key.span] = max(self.attempts.get(key.span, 0), key.attempt)
             if key.span in self._tasks:
                 self._read_result(key)
@@ -171,7 +171,7 @@ class ResultIndex:
                 self._early.setdefault(key.span, set()).add(key)
 
     def _read_result(self, key: ResultKey) -> None:
-        """Validate a result that was not seen before; of a span whose task is known."""
+        """Validate a new result of a span whose task is known."""
         if key.key in self._invalid or (key.span in self._winners and self._winners[key.span] <= key):
             return
         try:
@@ -192,11 +192,11 @@ class ResultIndex:
             self._store.delete(self._keys.audio(key.span))
 
     def cut_again(self, span: int) -> None:
-        """Remove the span's task and audio, and with them the plan: the next intake writes them once more."""
+        """Remove the span's task, its audio and the plan. The next intake writes them again."""
         if span in self._winners or span not in self._tasks:
             return
         self._drop_plan()
-        # The task last: without it nobody knows that its audio is to be written again.
+        # The task last: it is needed to find the span again if this is interrupted.
         degraded = [self._keys.task(span, level) for level in self._tasks[span].digests if level]
         for key in (*degraded, self._keys.audio(span)):
             self._store.delete(key)
@@ -205,7 +205,7 @@ class ResultIndex:
         self.removed |= {span}
 
     def with_result(self, view: JobView) -> JobView:
-        """The job as its result has it: one that left an invalid result failed for that."""
+        """*view*, with a diagnosis if the job left an invalid result."""
         if view.phase != "ended" or view.span is None or view.span in self._winners:
             return view
         prefix = f"{self._keys.results_of(view.span)}a{view.attempt}-"
@@ -213,7 +213,7 @@ class ResultIndex:
         return replace(view, diagnosis=failures.invalid_result(reason)) if reason else view
 
     def degraded_task(self, span: int, level: int) -> str:
-        """Key of the span's task with options *level* steps cheaper, which is put where it is not there yet."""
+        """Key of the span's task at degradation level *level*. The task is written if it does not exist yet."""
         key = self._keys.task(span, level)
         known = self._tasks[span]
         if level not in known.digests:
@@ -223,9 +223,9 @@ class ResultIndex:
         return key
 
     def winning(self) -> Iterator[tuple[Winner, ChunkResult]]:
-        """The results that count, in order, read again one at a time.
+        """The winning results in order of their spans, read again one at a time.
 
-        Raises :class:`ResultGone` for one that was valid once; its span has no result then.
+        Raises :class:`ResultGone` for a result that is no longer valid. Its span then has no result.
         """
         for span in sorted(self._winners):
             try:
@@ -237,12 +237,12 @@ class ResultIndex:
                 raise ResultGone(key, error.summary) from error
             winner = Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data))
             found = (winner, result)
-            # Whoever takes it decides how long it is kept: here it would be while the next one is read.
+            # Else this generator would keep the result in memory while it reads the next one.
             del data, result
             yield found
 
     def _read_task(self, found: TaskKey) -> bool:
-        """Remember a task that is in the store and belongs to the run; one that does not is removed."""
+        """Read a task from the store, and remove it if it does not belong to the run. Returns whether it is valid."""
         key = self._keys.task(found.span, found.level)
         try:
             raw = self._store.get(key, max_bytes=ChunkTask.max_bytes)
@@ -261,12 +261,12 @@ class ResultIndex:
         elif found.level and known and task == tasks.degraded_task(known.task, found.level):
             known.digests[found.level] = sha256_hex(raw)
         else:
-            self._refuse(key, "no intake of this run has written it")
+            self._refuse(key, "it was not written by an intake of this run")
             return False
         return True
 
     def _refuse(self, key: str, why: str) -> None:
-        self.refused.append(f"{key} is not believed and removed: {why}")
+        self.refused.append(f"{key} is invalid and was removed: {why}")
         self._store.delete(key)
 
     def _is_all(self, plan: Plan) -> bool:
@@ -283,7 +283,7 @@ class ResultIndex:
             kept.pop(span, None)
 
     def _drop_uncut(self) -> None:
-        """A task promises that its audio lies there. Where it does not any more, the intake cuts it once more."""
+        """Cut the spans again whose task exists but whose audio is missing."""
         cut = {entry.key for entry in self._store.list(self._keys.audios)}
         for span in sorted(self._tasks):
             if span not in self._winners and self._keys.audio(span) not in cut:
@@ -300,5 +300,5 @@ class ResultIndex:
             audio_ms=known.task.audio_ms,
         )
         if (result.attempt, result.uid) != (key.attempt, key.uid):
-            raise DocumentInvalid(f"result of attempt {result.attempt}-{result.uid} lies under another name")
+            raise DocumentInvalid(f"result of attempt {result.attempt}-{result.uid} has the key of another attempt")
         return result, data

@@ -1,4 +1,4 @@
-"""The language of a run: frozen once for all its chunks, and until then what was detected in some of them.
+"""The language of a run: frozen once for all chunks. Until then, the candidates that were detected in some chunks.
 
 Touches: the store.
 """
@@ -13,35 +13,38 @@ from controller.domain.keys import RunKeys, parse_language_candidate
 
 
 class RunLanguage:
-    """What the store holds of one run's language."""
+    """The stored language and language candidates of one run."""
 
     def __init__(self, store: Store, keys: RunKeys, *, is_given: bool) -> None:
-        """*is_given*: in the run's options, so that nothing is to be detected."""
+        """*is_given*: the run's options name a language, so none is detected."""
         self._store = store
         self._keys = keys
         self._frozen: Language | None = None
         self.is_open = not is_given
         """Whether no language was given and none is frozen yet."""
         self.candidates: dict[int, Language] = {}
-        """By span, what was detected where too little is spoken to decide by."""
+        """By span: the languages detected in chunks with too little speech to decide for the run."""
 
     def freeze(self, language: Language) -> None:
-        """Decide it for all chunks."""
+        """Set the language of all chunks."""
         self._store.put(self._keys.language, language.encode())
         self._frozen, self.is_open = language, False
 
     def read(self, transcribed_in: Language | None) -> None:
-        """Read what is new of it, while it is open. *transcribed_in*: what the run's results were transcribed in."""
+        """Read the language and new candidates, until a language is frozen.
+
+        *transcribed_in*: the language in which the existing results were transcribed.
+        """
         if not self.is_open:
             return
         try:
             self._frozen = stored_documents.find(self._store, Language, self._keys.language)
         except DocumentInvalid:
-            # Left there, every job would stumble over it.
+            # If it stayed, every job would fail on it.
             self._store.delete(self._keys.language)
         self.is_open = self._frozen is None
         if self.is_open and transcribed_in:
-            # It was frozen once: the chunks that are done were transcribed in it.
+            # A language was frozen before: the finished chunks were transcribed in it.
             self.freeze(transcribed_in)
         for entry in self._store.list(self._keys.language_candidates):
             span = parse_language_candidate(entry.key)
@@ -51,6 +54,6 @@ class RunLanguage:
                     self.candidates[span] = candidate
 
     def restore(self) -> None:
-        """Put it again where its object is gone or another: the next job would decide it once more."""
+        """Write the language again if its object was deleted or changed: else the next job would detect it again."""
         if self._frozen and stored_documents.valid(self._store, Language, self._keys.language) != self._frozen:
             self._store.put(self._keys.language, self._frozen.encode())

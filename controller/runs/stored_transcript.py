@@ -1,9 +1,9 @@
-"""Transcripts that were written before, read back a few segments at a time.
+"""Reads transcripts that were written before, a few segments at a time.
 
-Touches: the store, files that are handed in. Whoever may write to a store or an output may have written them: a
-transcript that comes back is validated as :meth:`Transcript.decode` does it and rendered again rather than copied, and
-only where it is one of the run that asks for it. One that is laid out as we write it needs no more memory for a hundred
-hours than for one; any other is read as a whole, where it is not too large for that.
+Touches: the store, files that the caller opens. Other writers may have changed these files. So a transcript is
+validated as in :meth:`Transcript.decode` and rendered again instead of copied, and only if it belongs to the run. If it
+has the layout that stenofleet writes, memory use does not depend on its length. Any other layout is read as a whole, up
+to a size limit.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from controller.transcript.model import (
 )
 
 MOST_WHOLE_BYTES = 16 << 20
-"""The longest transcript in another layout than ours that is read: as a whole it takes eight times its length."""
+"""Size limit of a transcript in another layout than ours. Reading it as a whole takes eight times its size."""
 
 _PIECE_BYTES = 512 << 10
 _LONGEST_SEGMENT_BYTES = 16 << 20
 _SHORTEST_TAIL_BYTES = 4 << 20
-# What is between two segments, and what is behind the last one. Inside a string every quote has a backslash before it,
-# so neither can be a part of one.
+# The bytes between two segments, and those after the last one. Inside a JSON string every quote is escaped by a
+# backslash, so neither can occur in a string.
 _NEXT = b'},{"id":'
-_BEHIND = b'],"language":'
+_AFTER = b'],"language":'
 _SEGMENTS = TypeAdapter(tuple[Segment, ...])
 
 _T = TypeVar("_T")
 
 
 def stored(store: Store, record: RunRecord) -> TranscriptFiles | None:
-    """The transcript of a run in its store; None where there is none that is whole and of this run.
+    """The transcript of a run in its store; None if there is none that is complete and of this run.
 
-    Raises :class:`StoreUnavailable`, also where there is no place for temporary files.
+    Raises :class:`StoreUnavailable`, also if temporary files cannot be written.
     """
     keys = RunKeys(record.run)
     plan = stored_documents.valid(store, Plan, keys.plan)
@@ -73,14 +73,14 @@ def stored(store: Store, record: RunRecord) -> TranscriptFiles | None:
 def rendered(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptFiles:
     """The transcript in *file*, in every format.
 
-    Raises :class:`DocumentInvalid` for what is none, or longer than *most_whole_bytes* and in another layout than ours;
-    :class:`StoreUnavailable` where there is no place for temporary files; :class:`OSError`.
+    Raises :class:`DocumentInvalid` if it is not a transcript, or if it has another layout than ours and more than
+    *most_whole_bytes*; :class:`StoreUnavailable` if temporary files cannot be written; :class:`OSError`.
     """
     return _read(file, written, most_whole_bytes=most_whole_bytes)[0]
 
 
 def summary_of(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptSummary:
-    """What the transcript in *file* is, all of which is validated. Raises as :func:`rendered` does."""
+    """The summary of the transcript in *file*. All of the file is validated. Raises the errors of :func:`rendered`."""
 
     def read(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> TranscriptSummary:
         for _ in segments:
@@ -96,13 +96,16 @@ def _read(
     *,
     most_whole_bytes: int,
 ) -> tuple[_T, str]:
-    """What *use* makes of the transcript in *file*, and the digest of its bytes. *use* may be called twice."""
+    """Call *use* with the transcript in *file*; return its result and the digest of the file.
+
+    *use* may be called twice.
+    """
     size = file.seek(0, os.SEEK_END)
     try:
         laid_out = _LaidOut(file, size)
         return use(laid_out.summary, laid_out.segments()), laid_out.sha256
     except DocumentInvalid:
-        # It says what is wrong with it, or that nothing is, when it is read as a whole.
+        # Reading it as a whole accepts other layouts, and gives the exact error.
         if size > most_whole_bytes:
             raise
     file.seek(0)
@@ -112,63 +115,63 @@ def _read(
 
 
 class _LaidOut:
-    """The JSON of a transcript, byte for byte laid out as we write it, and with nothing to clean."""
+    """The JSON of a transcript with exactly the layout that stenofleet writes, and with no text to clean."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
-        """Reads the summary, which is at the end. Raises :class:`DocumentInvalid`."""
+        """Read the summary, which is at the end of the file. Raises :class:`DocumentInvalid`."""
         self._file = file
-        self._end = self._find_behind(size)
+        self._end = self._find_end(size)
         file.seek(self._end)
         self._tail = file.read(size - self._end)
         self.summary = TranscriptSummary.decode(b"{" + self._tail[len(JSON_SUMMARY) :])
         self.sha256 = ""
-        """Of all that was read, when all segments were."""
+        """Digest of the file. Empty until all segments were read."""
 
     def segments(self) -> Iterator[tuple[Segment, ...]]:
-        """All of them, a few at a time. Raises :class:`DocumentInvalid`."""
+        """All segments, a few at a time. Raises :class:`DocumentInvalid`."""
         self._file.seek(0)
         self._hash = hashlib.sha256()
         self._buffer = b""
         text = self._read_text()
-        stripped, said, certain = StrippedText(), hashlib.sha256(), hashlib.sha256()
+        stripped, all_text, certain = StrippedText(), hashlib.sha256(), hashlib.sha256()
         at_ms = 0
         while segments := self._next():
             at_ms = check_order(segments, self.summary.duration_ms, after_ms=at_ms)
             if cleaned_segments(segments)[0] != segments:
-                raise DocumentInvalid("Transcript: segments hold control characters")
+                raise DocumentInvalid("Transcript: segments contain control characters")
             words, space = stripped.add(segments)
             if words:
-                said.update(json_text(words))
-                certain = said.copy()
-            said.update(json_text(space))
+                all_text.update(json_text(words))
+                certain = all_text.copy()
+            all_text.update(json_text(space))
             yield segments
         if text != certain.hexdigest():
-            raise DocumentInvalid("Transcript: text: is not that of the segments")
+            raise DocumentInvalid("Transcript: text: differs from the text of the segments")
         self._hash.update(self._tail)
         self.sha256 = self._hash.hexdigest()
 
-    def _find_behind(self, size: int) -> int:
-        """Where the segments end: at the last such place."""
+    def _find_end(self, size: int) -> int:
+        """The offset where the segments end: the last occurrence of ``_AFTER``."""
         longest = _SHORTEST_TAIL_BYTES + size // 64
         found, window, begin = -1, b"", size
         while found < 0 and begin > max(0, size - longest):
             begin, end = max(0, begin - _PIECE_BYTES), begin
             self._file.seek(begin)
-            window = self._file.read(end - begin) + window[: len(_BEHIND)]
-            found = window.rfind(_BEHIND)
+            window = self._file.read(end - begin) + window[: len(_AFTER)]
+            found = window.rfind(_AFTER)
         if found < 0:
-            raise DocumentInvalid("Transcript: is not laid out as stenofleet writes it")
+            raise DocumentInvalid("Transcript: does not have the layout that stenofleet writes")
         return begin + found
 
     def _fill(self) -> bool:
-        """Read on; False where everything before the summary was."""
+        """Read the next bytes into the buffer; False if everything before the summary was read."""
         piece = self._file.read(min(_PIECE_BYTES, self._end - self._file.tell()))
         self._hash.update(piece)
         self._buffer += piece
         return bool(piece)
 
     def _read_text(self) -> str:
-        """Read over the text; the digest of it as it stands there."""
+        """Read past the text field, and return the digest of its encoded bytes."""
         text = hashlib.sha256()
         while len(self._buffer) < len(JSON_START) and self._fill():
             pass
@@ -176,22 +179,22 @@ class _LaidOut:
             raise DocumentInvalid("Transcript: does not begin with its text")
         self._buffer = self._buffer[len(JSON_START) :]
         while (found := self._buffer.find(JSON_SEGMENTS)) < 0:
-            # It may be cut at the end of what was read.
-            sure = max(0, len(self._buffer) - len(JSON_SEGMENTS))
-            text.update(self._buffer[:sure])
-            self._buffer = self._buffer[sure:]
+            # The separator may be cut at the end of the buffer.
+            certain = max(0, len(self._buffer) - len(JSON_SEGMENTS))
+            text.update(self._buffer[:certain])
+            self._buffer = self._buffer[certain:]
             if not self._fill():
-                raise DocumentInvalid("Transcript: has no segments behind its text")
+                raise DocumentInvalid("Transcript: has no segments after its text")
         text.update(self._buffer[:found])
         self._buffer = self._buffer[found + len(JSON_SEGMENTS) :]
         return text.hexdigest()
 
     def _next(self) -> tuple[Segment, ...]:
-        """The next segments; none at their end."""
+        """The next segments; empty after the last one."""
         while (cut := self._buffer.rfind(_NEXT)) < 0 and self._fill():
             if len(self._buffer) > _LONGEST_SEGMENT_BYTES:
                 raise DocumentInvalid(f"Transcript: a segment of more than {_LONGEST_SEGMENT_BYTES} bytes")
-        # Behind the last segment there is no other.
+        # No separator follows the last segment.
         these, self._buffer = (self._buffer[: cut + 1], self._buffer[cut + 2 :]) if cut >= 0 else (self._buffer, b"")
         try:
             return _SEGMENTS.validate_json(b"[" + these + b"]")

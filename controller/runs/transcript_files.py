@@ -1,7 +1,7 @@
-"""A transcript in every format, as temporary files: written a few segments at a time, put and copied from there.
+"""A transcript in every format, as temporary files: written a few segments at a time.
 
-Touches: temporary files, the clock. What goes to the store and to the outputs is what these hold. They are in a private
-folder and go when nobody has them any more, at the latest with the process.
+Touches: temporary files, the clock. The store and the outputs get copies of these files. They are in a private folder
+that is removed when no object uses it, at the latest when the process ends.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _Folder:
         _remove_abandoned(Path(tempfile.gettempdir()))
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        # Not TemporaryDirectory: that warns where nobody closes it, and who has a transcript last is not known.
+        # Not TemporaryDirectory: that warns unless it is closed, and the last user of a transcript is not known.
         weakref.finalize(self, _remove, self.path, descriptor)
         with contextlib.suppress(OSError):  # a file system that has no locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,10 +62,10 @@ def _remove(path: Path, descriptor: int) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this user left in *folder* that were killed: a pod's is the same after a restart."""
+    """Remove files in *folder* of this user's killed processes. A pod keeps its folder when its container restarts."""
     for path in folder.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            # A new one may have no lock yet.
+            # A new folder may not be locked yet.
             if safe_files.is_own_folder(str(path)) and time.time_ns() - path.stat().st_mtime_ns > _NEW_NS:
                 descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
                 try:
@@ -77,20 +77,20 @@ def _remove_abandoned(folder: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptFiles:
-    """One transcript, written."""
+    """The written files of one transcript."""
 
     summary: TranscriptSummary
     sha256: Mapping[Format, str]
-    """Of each file."""
+    """Digest of each file."""
     folder: _Folder
 
     def path(self, extension: Format) -> Path:
-        """The file of one format."""
+        """Path of the file of one format."""
         return self.folder.path / extension
 
 
 class _HashedFile:
-    """A new file, and the digest of what was written to it."""
+    """A new file, and the digest of its content."""
 
     def __init__(self, path: Path) -> None:
         self._file: BinaryIO = path.open("xb")
@@ -108,41 +108,41 @@ class _HashedFile:
         self._hash.update(data)
 
     def mark(self) -> None:
-        """Remember this place."""
+        """Store the current end of the file for :meth:`cut`."""
         self._marked = (self._file.tell(), self._hash.copy())
 
     def cut(self) -> None:
-        """Drop what was written since :meth:`mark`."""
-        place, self._hash = self._marked
-        self._file.seek(place)
+        """Remove everything that was written since :meth:`mark`."""
+        offset, self._hash = self._marked
+        self._file.seek(offset)
         self._file.truncate()
 
     def close(self) -> str:
-        """Its digest; everything is in the file."""
+        """Close the file and return its digest."""
         self._file.close()
         return self._hash.hexdigest()
 
 
 class TranscriptWriter:
-    """Writes the files of one transcript. A context: what is open is closed at its end."""
+    """Writes the files of one transcript. A context manager that closes the open files."""
 
     def __init__(self, gaps: Sequence[Gap], duration_ms: int) -> None:
-        """*gaps*: all that the transcript has, in order.
+        """*gaps*: all gaps of the transcript, in order.
 
-        Raises :class:`StoreUnavailable` where files cannot be made.
+        Raises :class:`StoreUnavailable` if the files cannot be created.
         """
         self._cues = CueStream(gaps, duration_ms)
         self._count = 0
-        """Lines that were written."""
+        """Number of cues written so far."""
         self._stripped = StrippedText()
         self._between = b""
-        """What stands before the next segment in the JSON."""
+        """Separator before the next segment in the JSON."""
         with _disk_errors(), contextlib.ExitStack() as opened:
             self._folder = _Folder()
             self._files = {
                 extension: opened.enter_context(_HashedFile(self._folder.path / extension)) for extension in FORMATS
             }
-            # Behind the text, which comes together with them.
+            # In the JSON, all text comes before all segments, but both arrive together.
             self._segments = opened.enter_context(tempfile.TemporaryFile(dir=self._folder.path))
             for extension, form in TEXT_FORMATS.items():
                 self._files[extension].write(form.start.encode())
@@ -155,12 +155,12 @@ class TranscriptWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # What is not in a file yet is of no use any more, where the disk is full too.
+        # After an error the files are not used, so a failed flush (disk full) does not matter.
         with contextlib.suppress(OSError):
             self._opened.close()
 
     def add(self, segments: Sequence[Segment]) -> None:
-        """Write *segments*, which follow those before. Raises :class:`StoreUnavailable` where the disk is full."""
+        """Write the next *segments*. Raises :class:`StoreUnavailable` if the disk is full."""
         if not segments:
             return
         with _disk_errors():
@@ -174,7 +174,7 @@ class TranscriptWriter:
             self._add_lines(self._cues.add(segments))
 
     def finish(self, summary: TranscriptSummary) -> TranscriptFiles:
-        """Write the rest; the files. Raises as :meth:`add` does."""
+        """Write the rest and return the files. Raises the errors of :meth:`add`."""
         with _disk_errors():
             self._add_lines(self._cues.finish())
             self._json.cut()
@@ -195,7 +195,7 @@ class TranscriptWriter:
 
 
 def written(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> TranscriptFiles:
-    """The files of a transcript of which all but the words is known."""
+    """Write the files of a transcript from its summary and its segments."""
     with TranscriptWriter(summary.gaps, summary.duration_ms) as writer:
         for some in segments:
             writer.add(some)
@@ -208,6 +208,6 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreUnavailable(
-            f"no place for a transcript in {tempfile.gettempdir()}: {error.strerror}",
+            f"cannot write a transcript to {tempfile.gettempdir()}: {error.strerror}",
             "free space there or set TMPDIR to another folder",
         ) from error

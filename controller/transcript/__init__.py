@@ -1,1 +1,1 @@
-"""The transcript: its document, the merge of results, and the formats it is written in. Does no input or output."""
+"""The transcript: its document, the merge of results, and its output formats. No input or output."""

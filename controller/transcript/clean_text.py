@@ -1,4 +1,4 @@
-"""Cleans text that goes into transcripts: no control characters, and nothing that turns the text around it.
+"""Cleans the text of transcripts: removes control characters, and characters that reverse the text around them.
 
 Touches: nothing.
 """
@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import re
 
-# Controls but tab and line breaks (the formats make spaces of these), bidi embeddings and overrides, bidi isolates, and
-# format characters that Unicode has given up. Joiners and direction marks stay: languages are written with them.
+# Control characters except tab and line breaks (which the formats replace by spaces), bidi embeddings, overrides and
+# isolates, and deprecated format characters of Unicode. Joiners and direction marks are kept: some languages need them.
 _SUSPECT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u206f]")
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u206a-\u206f]")
 _ISOLATES = re.compile("[\u2066-\u2069]")
 _SPACES = str.maketrans(dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x1f\x85", " "))
-"""Controls that part words: line breaks and separators that only old devices knew."""
+"""Control characters that separate words: old line breaks and separators."""
 
 _POP_ISOLATE = "\u2069"
 
 
 def is_suspect(text: str) -> bool:
-    """Whether :func:`cleaned` may change *text*, or parts that it is made of."""
+    """Whether :func:`cleaned` may change *text*, or any part of it."""
     return not text.isprintable() and _SUSPECT.search(text) is not None
 
 
 def cleaned(text: str) -> tuple[str, int]:
-    """*text* without what could steer a player or turn its lines around, and how many characters were removed."""
-    # This runs for every word of a transcript, and nearly every word ends here.
+    """*text* without characters that could control a player or reverse lines, and how many were removed."""
+    # Called for every word of a transcript: nearly every word returns here.
     if not is_suspect(text):
         return text, 0
     kept, removed = _FORBIDDEN.subn("", text.translate(_SPACES))
@@ -34,7 +34,7 @@ def cleaned(text: str) -> tuple[str, int]:
 
 
 def _balanced(text: str) -> tuple[str, int]:
-    """*text* without bidi isolates that are not closed or not opened, and how many these were. It never grows."""
+    """*text* without bidi isolates that are not closed or not opened, and how many were removed."""
     opened: list[int] = []
     odd: set[int] = set()
     for found in _ISOLATES.finditer(text):
@@ -47,4 +47,4 @@ def _balanced(text: str) -> tuple[str, int]:
     odd.update(opened)
     if not odd:
         return text, 0
-    return "".join(character for place, character in enumerate(text) if place not in odd), len(odd)
+    return "".join(character for index, character in enumerate(text) if index not in odd), len(odd)

@@ -1,7 +1,7 @@
 """Transcript → txt, srt, vtt, tsv, json.
 
-Touches: nothing. Each format is a pure function of the transcript; ``render`` makes any of them again from the JSON.
-The words may come a few segments at a time: then no more of a long recording is in memory.
+Touches: nothing. Each format is a pure function of the transcript; ``render`` creates any of them again from the JSON.
+The segments can be added a few at a time, so that a long transcript is never completely in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SEGMENTS = TypeAdapter(list[Segment])
 
 
 class Cue(NamedTuple):
-    """A line with its time: what all text formats are made of."""
+    """A line with its time. All text formats consist of cues."""
 
     start_ms: int
     end_ms: int
@@ -33,25 +33,24 @@ class Cue(NamedTuple):
 
 
 class CueStream:
-    """The transcript's lines in order, gaps as lines of their own; each ends after it starts and before the next
-    starts.
+    """The cues of a transcript in order, with a cue for each gap. Each ends before the next starts.
 
-    Line breaks inside a text would end a cue early in every format: they become spaces.
+    Line breaks inside a text would end a cue early in every format, so they become spaces.
     """
 
     def __init__(self, gaps: Sequence[Gap], duration_ms: int) -> None:
-        """*gaps*: all that there are, in order."""
+        """*gaps*: all gaps, in order."""
         self._gaps = deque(gaps)
         self._duration_ms = duration_ms
         self._longest_ms = 0
-        """Where the longest of the segments so far ends."""
+        """The latest end of all segments so far."""
         self._gap_lines: list[tuple[int, int, Cue]] = []
-        """A heap of gaps' lines, by start and order: lines of segments may come before them yet."""
+        """A heap of the cues of gaps, by start and order: cues of segments may still come before them."""
         self._last: Cue | None = None
-        """Not returned yet: where it ends depends on the one behind it."""
+        """Not returned yet: its end depends on the next cue."""
 
     def add(self, segments: Sequence[Segment]) -> list[Cue]:
-        """The lines that are known now. *segments* follow those that were added before."""
+        """Add the next *segments*, and return the cues that are complete now."""
         found: list[Cue] = []
         for segment in segments:
             if text := " ".join(segment.text.split()):
@@ -62,7 +61,7 @@ class CueStream:
         return found
 
     def finish(self) -> list[Cue]:
-        """The lines that are left, when there are no more segments."""
+        """The remaining cues, after the last segment."""
         found: list[Cue] = []
         self._put_gaps(found, None)
         if self._last:
@@ -70,12 +69,12 @@ class CueStream:
         return found
 
     def _put_gaps(self, found: list[Cue], next_ms: int | None) -> None:
-        """Put the gaps' lines that start before *next_ms*, where a segment starts; None: there is no other segment."""
+        """Add the cues of gaps that start before *next_ms*, the start of the next segment; None: there is none."""
         while self._gaps and (next_ms is None or self._gaps[0].start_ms <= next_ms):
             gap = self._gaps.popleft()
             line = _gap_line(gap, self._longest_ms, gap.end_ms if next_ms is None else next_ms)
             heapq.heappush(self._gap_lines, (line.start_ms, -len(self._gaps), line))
-        # Of lines that start together, the gap's is the last.
+        # Of cues with the same start, that of the gap is the last.
         while self._gap_lines and (next_ms is None or self._gap_lines[0][0] < next_ms):
             self._put(found, heapq.heappop(self._gap_lines)[2])
 
@@ -86,18 +85,18 @@ class CueStream:
 
 
 def cues(transcript: Transcript) -> list[Cue]:
-    """All lines of a transcript."""
+    """All cues of a transcript."""
     stream = CueStream(transcript.gaps, transcript.duration_ms)
     return [*stream.add(transcript.segments), *stream.finish()]
 
 
 def to_txt(lines: Sequence[Cue], _: int = 1) -> str:
-    """One line a segment."""
+    """One line per segment."""
     return "".join(f"{cue.text}\n" for cue in lines)
 
 
 def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
-    """SubRip: numbered, hours always there. It has no escapes: what would read as a time line is changed."""
+    """SubRip: numbered, always with hours. It has no escapes, so text that looks like a time line is changed."""
     return "".join(
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_unlike_times(cue.text)}\n\n"
         for number, cue in enumerate(lines, first)
@@ -105,7 +104,7 @@ def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
 
 
 def to_vtt(lines: Sequence[Cue], _: int = 1) -> str:
-    """WebVTT: ``&``, ``<`` and ``>`` escaped, so that a text is never markup nor a time line."""
+    """WebVTT: ``&``, ``<`` and ``>`` are escaped, so that text is never read as markup or as a time line."""
     return "".join(
         f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n" for cue in lines
     )
@@ -117,12 +116,12 @@ def to_tsv(lines: Sequence[Cue], _: int = 1) -> str:
 
 
 class TextFormat(NamedTuple):
-    """A format that is made of lines."""
+    """A format that consists of cues."""
 
     start: str
-    """What stands before all lines."""
+    """The header, before all cues."""
     body: Callable[[Sequence[Cue], int], str]
-    """Any lines, of which the first has this number, counted from 1."""
+    """Formats some cues. The number is that of the first one, counted from 1."""
 
 
 TEXT_FORMATS: dict[Format, TextFormat] = {
@@ -134,40 +133,41 @@ TEXT_FORMATS: dict[Format, TextFormat] = {
 
 
 def to_json(transcript: Transcript) -> str:
-    """Whisper's JSON and more, times in seconds: the parts below, one behind the other."""
+    """A superset of Whisper's JSON, with times in seconds. It consists of the parts below."""
     return f"{transcript.model_dump_json()}\n"
 
 
 JSON_START = b'{"text":"'
-"""What stands before the text in :func:`to_json`, then what stands between it and the segments."""
+"""The bytes before the text in :func:`to_json`."""
 JSON_SEGMENTS = b'","segments":['
+"""The bytes between the text and the segments."""
 JSON_SUMMARY = b"],"
-"""What stands between the segments and the rest."""
+"""The bytes between the segments and the summary."""
 
 
 def json_text(text: str) -> bytes:
-    """A part of a text, as it stands in JSON."""
+    """A part of a text, encoded for a JSON string."""
     return pydantic_core.to_json(text)[1:-1]
 
 
 def json_segments(segments: Sequence[Segment]) -> bytes:
-    """Some segments, as they stand in the JSON, with commas between them."""
+    """Some segments as JSON, with commas between them."""
     return _SEGMENTS.dump_json(list(segments), by_alias=True)[1:-1]
 
 
 def json_summary(summary: TranscriptSummary) -> bytes:
-    """What stands behind the segments, to the end."""
+    """The JSON after the segments, to the end."""
     return summary.model_dump_json()[1:].encode() + b"\n"
 
 
 class StrippedText:
-    """All segments' texts, joined and without white space at either end, a part at a time."""
+    """Joins the texts of all segments without white space at both ends, one part at a time."""
 
     def __init__(self) -> None:
         self._begun = False
 
     def add(self, segments: Sequence[Segment]) -> tuple[str, str]:
-        """What these add for certain, and the white space behind it, which counts where more follows."""
+        """The text of *segments*, and separately its trailing white space, which is used only if more text follows."""
         text = "".join(segment.text for segment in segments)
         if not self._begun:
             text = text.lstrip()
@@ -185,20 +185,20 @@ FORMATS: dict[Format, Callable[[Transcript], str]] = {
     **{extension: _of_text(extension) for extension in TEXT_FORMATS},
     "json": to_json,
 }
-"""Each by its file extension, of a transcript that is whole in memory."""
+"""By file extension: the function that formats a complete transcript."""
 
 
 def _gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
-    """A line for what is missing, between the lines around it: a neighbour may have heard a little of it."""
+    """The cue of a gap, between its neighbours: they may have transcribed a bit of it."""
     start = max(gap.start_ms, after_ms)
     end = min(gap.end_ms, before_ms)
-    # Whole seconds: with milliseconds SubRip parsers take the text for a time line.
+    # Whole seconds: with milliseconds SubRip parsers read the text as a time line.
     text = f"[no transcript from {_seconds(gap.start_ms // 1000)} to {_seconds(-(-gap.end_ms // 1000))}]"
     return Cue(start, max(start, end), text)
 
 
 def stated_gaps_s(text: str) -> int:
-    """How many seconds without a transcript the lines of any text format say that there are."""
+    """The total length of the gaps, in seconds, that the lines in *text* state, in any text format."""
     clock = r"(\d{2,4}):(\d\d):(\d\d)"
     return sum(
         max(0, 3600 * (int(c) - int(a)) + 60 * (int(d) - int(b)) + int(f) - int(e))
@@ -207,7 +207,7 @@ def stated_gaps_s(text: str) -> int:
 
 
 def _widened(cue: Cue, limit_ms: int) -> Cue:
-    """Players drop cues without length, and Whisper makes some: give them a little of the pause behind them."""
+    """Extend a cue of length 0 into the pause after it: Whisper creates such cues, and players ignore them."""
     end = max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit_ms), cue.start_ms + 1)
     return Cue(cue.start_ms, end, cue.text)
 

@@ -1,7 +1,7 @@
-"""The transcript: results in chunk time → segments in media time, and all that is known about them.
+"""Merges results with chunk-local times to a transcript with media times.
 
-Touches: nothing. Only this and ``seams`` know offsets. A pure function of plan and winning results: the same winners
-give the same transcript, to the byte. Results come one at a time, and no more than two neighbours are held.
+Touches: nothing. Only this module and ``seams`` convert times. A pure function of plan and winning results: the same
+winners give the same bytes. Results come one at a time, and at most two neighbours are in memory.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _LAST_SEEK = 1 << 53
 
 
 class Merge:
-    """One transcript in the making: its segments while they are read, and its summary when all were."""
+    """Creates one transcript: first its segments, then its summary."""
 
     def __init__(self, plan: Plan, record: RunRecord, spans: Collection[int]) -> None:
-        """*spans*: those that have a result; all others of the plan become gaps.
+        """*spans*: the spans with a result. All other spans of the plan become gaps.
 
-        Raises :class:`PlanMismatch` for spans the plan does not have.
+        Raises :class:`PlanMismatch` for spans that are not in the plan.
         """
         answered = frozenset(spans)
         if extra := answered - {span.index for span in plan.spans}:
@@ -60,11 +60,11 @@ class Merge:
         self._removed = 0
 
     def segments(self, results: Iterable[ChunkResult]) -> Iterator[tuple[Segment, ...]]:
-        """The segments of one span after the other, in media time. *results* are those of all spans, in order."""
+        """The segments in media time, span by span. *results*: the results of all spans, in order."""
         left: Part | None = None
         for result in results:
             right = self._take(result)
-            # Let go here: the next one is read while this frame waits.
+            # Else this generator would keep the result in memory while the next one is read.
             del result
             if left is not None:
                 if left.span.cut == "forced" and right.span.index == left.span.index + 1:
@@ -75,14 +75,14 @@ class Merge:
             yield self._placed(left)
 
     def summary(self) -> TranscriptSummary:
-        """All but the words, when all segments were read.
+        """The summary, after all segments were read.
 
         Raises :class:`PlanMismatch` for results of different models.
         """
         if len(self._digests) > 1:
             raise PlanMismatch(
                 f"run {self._plan.run} has results of {len(self._digests)} different models",
-                "the model changed while the run was going on: start it anew with --force",
+                "the model changed during the run: start a new run with --force",
             )
         record = self._record
         return TranscriptSummary(
@@ -102,20 +102,20 @@ class Merge:
         )
 
     def _take(self, result: ChunkResult) -> Part:
-        """Remember what the summary needs of a result; its segments."""
+        """Store the data of a result that the summary needs, and return its segments."""
         span = self._plan.spans[result.span]
         self._qualities[result.span] = result.quality
         self._digests.add(result.engine.model_digest)
         if result.language:
             self._languages.add(result.language)
-        # Of equals the first.
+        # Of equal ones, the first is used.
         if result.speech_ms > self._most_speech_ms:
             self._most_speech_ms = result.speech_ms
             self._language, self._language_probability = result.language, result.language_probability
         return Part(span, result.segments, span.audio_start_ms + self._plan.offset_ms)
 
     def _warnings(self) -> Iterator[str]:
-        """What may be wrong with a transcript: the intake's warnings first, as many as a document holds."""
+        """Possible problems of the transcript: the intake's warnings first, as many as the document can have."""
         for warning in self._plan.warnings[:MOST_WARNINGS]:
             yield cleaned(warning)[0]
         if len(self._languages) > 1:
@@ -132,7 +132,7 @@ class Merge:
         )
 
     def _placed(self, part: Part) -> tuple[Segment, ...]:
-        """Its segments in media time, numbered on, inside the media, none beginning before the one ahead has ended."""
+        """The segments of *part* in media time: numbered continuously, inside the media, without overlaps."""
         placed: list[Segment] = []
         shift, end_ms = part.shift_ms, self.duration_ms
         for segment in part.segments:
@@ -154,9 +154,9 @@ class Merge:
 
 
 def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Transcript:
-    """The whole transcript in memory, of results that all are, in any order.
+    """The complete transcript, from results in any order.
 
-    Raises :class:`PlanMismatch` for results of different models or of spans the plan does not have.
+    Raises :class:`PlanMismatch` for results of different models or of spans that are not in the plan.
     """
     by_span = {result.span: result for result in results}
     made = Merge(plan, record, by_span.keys())
@@ -167,12 +167,12 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
 
 
 def _placed_words(words: Sequence[Word], shift_ms: int, start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:
-    """The words in media time, in order within [start_ms, end_ms], and where the last of them ends."""
+    """The words in media time, in order within [start_ms, end_ms], and the end of the last word."""
     at = start_ms
     placed: list[Word] = []
     for word in words:
         begin, end = word["start_ms"] + shift_ms, word["end_ms"] + shift_ms
-        # Comparisons rather than min and max: this line runs a hundred thousand times in ten hours of speech.
+        # Comparisons are faster than min and max: ten hours of speech have a hundred thousand words.
         if not at <= begin <= end <= end_ms:
             begin = min(max(begin, at), end_ms)
             end = min(max(end, begin), end_ms)

@@ -20,20 +20,20 @@ from controller.domain.plan import Cut
 from controller.transcript.clean_text import cleaned, is_suspect
 
 MOST_WARNINGS = 90
-"""Of those that came with a document; a few are added."""
+"""Most warnings that are taken from a plan or a stored document. A few more may be added."""
 
 
 class SourceInfo(Document):
-    """What was transcribed."""
+    """The recording that was transcribed."""
 
     name: FileName
     identity: Sha256
     audio_track: int | None = Field(default=None, ge=0, le=100_000)
-    """As it was asked for; None: the default one."""
+    """As requested; None: the default track."""
 
 
 class ModelInfo(Document):
-    """What transcribed it; ``digest`` None where no chunk needed the model's answer."""
+    """The model that was used. ``digest`` is None if no chunk needed the model."""
 
     name: str = Field(max_length=4_096)
     digest: Sha256 | None
@@ -49,18 +49,18 @@ class Chunk(Document):
 
 
 class Gap(Document):
-    """A stretch without a transcript, because its chunk failed for good."""
+    """A part without a transcript, because its chunk failed finally."""
 
     start_ms: Seconds = Field(alias="start")
     end_ms: Seconds = Field(alias="end")
 
 
 class TranscriptSummary(Document):
-    """All of a transcript but its words: small, whatever the length of the recording."""
+    """A transcript without its text and segments. It is small for any length of the recording."""
 
     max_bytes: ClassVar[int] = 64 << 20
     language: LanguageCode | None
-    """None: nobody speaks."""
+    """None: there is no speech."""
     schema_: Literal["stenofleet.transcript/1"] = Field(default="stenofleet.transcript/1", alias="schema")
     duration_ms: Seconds = Field(alias="duration")
     language_probability: Score
@@ -72,13 +72,13 @@ class TranscriptSummary(Document):
     chunks: Annotated[tuple[Chunk, ...], Field(min_length=1, max_length=MAX_SPANS)]
     gaps: Annotated[tuple[Gap, ...], Field(max_length=MAX_SPANS)]
     warnings: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
-    """What may be wrong with it, in sentences."""
+    """Possible problems of the transcript, as sentences."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         lost = [(chunk.start_ms, chunk.end_ms) for chunk in self.chunks if chunk.quality == "lost"]
         if lost != [(gap.start_ms, gap.end_ms) for gap in self.gaps]:
-            raise ValueError("the gaps are not the chunks that are lost")
+            raise ValueError("the gaps are not equal to the lost chunks")
         if (self.status == "complete", self.success) != (not lost, not lost):
             raise ValueError(f"{self.status}, with {len(lost)} of {len(self.chunks)} chunks lost")
         at = self.chunks[0].start_ms
@@ -87,44 +87,44 @@ class TranscriptSummary(Document):
                 raise ValueError("the chunks do not follow each other")
             at = chunk.end_ms
         if at != self.duration_ms:
-            raise ValueError("the chunks do not end where the recording does")
+            raise ValueError("the chunks do not end at the end of the recording")
         return self
 
     @property
     def gaps_ms(self) -> int:
-        """How much of the recording has no transcript."""
+        """The total length of the gaps, in ms."""
         return sum(gap.end_ms - gap.start_ms for gap in self.gaps)
 
     def is_of(self, record: RunRecord) -> bool:
-        """Whether it transcribes the content of *record* with its options."""
+        """Whether it is a transcript of the recording of *record* with its options."""
         source = (self.source.identity, self.source.audio_track)
         return source == (record.identity, record.audio_track) and _same_words(self.options, record.options)
 
     def same_run(self, other: TranscriptSummary) -> bool:
-        """Whether both transcribe the same content with the same options."""
+        """Whether both are transcripts of the same recording with the same options."""
         source, theirs = ((one.source.identity, one.source.audio_track) for one in (self, other))
         return source == theirs and _same_words(self.options, other.options)
 
 
 class _Words(Document):
-    """What was said."""
+    """The text and the segments."""
 
     text: str
-    """All segments, joined, without white space at either end."""
+    """The texts of all segments, joined, without white space at both ends."""
     segments: tuple[Segment, ...] = Field(max_length=100_000_000)
 
 
-# A document's fields are in the order of its bases from the last to the first: the words stand first, as in Whisper's.
+# Fields are in the order of the base classes, from the last to the first: the text is first, as in Whisper's JSON.
 class Transcript(TranscriptSummary, _Words):
-    """A superset of Whisper's JSON. Times are absolute, ordered, inside the media."""
+    """A superset of Whisper's JSON. Times are absolute, in order, and inside the media."""
 
     max_bytes: ClassVar[int] = 1 << 30
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """The transcript in *data*, its segments cleaned like those of a new one, its text that of the segments.
+        """The transcript in *data*, with cleaned segments, and with the text of these segments.
 
-        Raises :class:`DocumentInvalid`, also where its times run backwards or leave the recording.
+        Raises :class:`DocumentInvalid`, also if times are out of order or outside the recording.
         """
         found = super().decode(data)
         check_order(found.segments, found.duration_ms)
@@ -132,47 +132,47 @@ class Transcript(TranscriptSummary, _Words):
         text = "".join(segment.text for segment in segments).strip()
         if segments == found.segments and text == found.text:
             return found
-        notes = [control_characters_removed(removed)] if removed else []
+        added = [control_characters_removed(removed)] if removed else []
         return found.model_copy(
             update={
                 "segments": segments,
                 "text": text,
-                "warnings": (*found.warnings[:MOST_WARNINGS], *notes) if notes else found.warnings,
+                "warnings": (*found.warnings[:MOST_WARNINGS], *added) if added else found.warnings,
             }
         )
 
     def summary(self) -> TranscriptSummary:
-        """The same without its words."""
+        """The transcript without its text and segments."""
         return TranscriptSummary.model_validate({name: getattr(self, name) for name in TranscriptSummary.model_fields})
 
 
 def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
-    """Whether options differ in speed at most."""
+    """Whether the options differ only in options that change the speed."""
     nothing = dict.fromkeys(UNHASHED)
     return one.model_copy(update=nothing) == other.model_copy(update=nothing)
 
 
 def longest_transcript_bytes(duration_ms: int) -> int:
-    """How long the JSON of a recording of *duration_ms* can be; an hour of dense speech is 3 MB."""
+    """Largest size in bytes of the JSON for a recording of *duration_ms*. An hour of dense speech is 3 MB."""
     return min(Transcript.max_bytes, (4 << 20) + (8 << 10) * duration_ms // 1000)
 
 
 def check_order(segments: Iterable[Segment], end_ms: int, *, after_ms: int = 0) -> int:
-    """Where the last of *segments* begins; they follow one that begins at *after_ms*.
+    """Check the order of *segments*, and return the start of the last one. The first must not start before *after_ms*.
 
-    Raises :class:`DocumentInvalid` where times run backwards or go beyond *end_ms*.
+    Raises :class:`DocumentInvalid` if times are out of order or after *end_ms*.
     """
     at = after_ms
     for segment in segments:
         if segment.start_ms < at or not segment.inside(end_ms):
-            raise DocumentInvalid(f"Transcript: segment {segment.id} is not behind the one before it")
+            raise DocumentInvalid(f"Transcript: segment {segment.id} is out of order or outside the recording")
         at = segment.start_ms
     return at
 
 
 def cleaned_segments(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], int]:
-    """The segments without what could steer a terminal or turn other text around, and how much of that there was."""
-    # All at once first: what is wrong with one word in a million must not cost a look at each.
+    """The segments without characters that could control a terminal or reverse text, and how many were removed."""
+    # First all texts at once, because it is much faster and nearly always finds nothing.
     words = map(itemgetter("word"), itertools.chain.from_iterable(map(attrgetter("words"), segments)))
     if not is_suspect("".join(itertools.chain(map(attrgetter("text"), segments), words))):
         return tuple(segments), 0
@@ -182,7 +182,7 @@ def cleaned_segments(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], 
         pairs = [cleaned(word["word"]) for word in segment.words]
         changed = tuple({**word, "word": pair[0]} for word, pair in zip(segment.words, pairs, strict=True))
         clean.append(segment.model_copy(update={"text": text, "words": changed}))
-        # Each is in the text and in a word.
+        # Each character is in the text and in a word.
         total += max(removed, sum(pair[1] for pair in pairs))
     return tuple(clean), total
 

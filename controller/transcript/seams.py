@@ -1,7 +1,7 @@
-"""Joins two neighbouring chunks at a forced cut: both heard up to two seconds beyond it.
+"""Joins two neighbouring chunks at a forced cut, which both overlap by up to two seconds.
 
-Touches: nothing. They are joined at an anchor, a word both heard at the same moment; where there is none, each word
-goes to the side its middle lies on, and one word that both sides kept, or both left to the other, is put right.
+Touches: nothing. They are joined at an anchor: a word that both have at the same time. Without an anchor, each word
+belongs to the side of its middle; then a word that both sides have kept, or both have dropped, is corrected.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from chunk_job.contract import Segment, Word
 from controller.domain.plan import Span
 
 _ANCHOR_MS = 500
-"""Two hearings of one word differ by less than this."""
+"""Largest time difference of the same word in both chunks."""
 _ANCHOR_WORDS = 100
-"""So many words a side may be anchors: more than are ever said in an overlap of four seconds."""
+"""Most words per side that can be anchors: more than a speaker can say in an overlap of four seconds."""
 _NEIGHBOUR_MS = 350
 
 
 @dataclass
 class Part:
-    """A span's segments, still in chunk time: they are copied once, when they are placed."""
+    """A span's segments in chunk time. They are copied only once, when they are converted to media time."""
 
     span: Span
     segments: tuple[Segment, ...]
     shift_ms: int
-    """From chunk time to media time."""
+    """Difference from chunk time to media time."""
 
 
 class _Timed(NamedTuple):
-    """A word of one side of a seam: its segment there, the word in chunk time, and how far that is from media time."""
+    """A word of one side: the index of its segment, the word in chunk time, and the shift to media time."""
 
     segment: int
     word: Word
@@ -56,7 +56,7 @@ class _Timed(NamedTuple):
 
 
 def join(left: Part, right: Part, cut_ms: int) -> None:
-    """Trim both sides of a forced cut so that every word in the overlap is there once."""
+    """Trim both sides of a forced cut so that every word in the overlap occurs once."""
     ours, theirs = _words(left), _words(right)
     keep_left, keep_right = _split(ours, theirs, cut_ms)
     _keep(left, ours, keep_left, cut_ms, before=True)
@@ -64,7 +64,7 @@ def join(left: Part, right: Part, cut_ms: int) -> None:
 
 
 def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[set[int], set[int]]:
-    """Which words of each side stay, by their places in the lists."""
+    """The indexes of the words of each side that are kept."""
     anchor = _anchor(ours, theirs, cut_ms)
     if anchor is not None:
         return set(range(anchor[0] + 1)), set(range(anchor[1] + 1, len(theirs)))
@@ -87,12 +87,12 @@ def _split(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tup
 
 def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tuple[int, int] | None:
     """The pair of equal words at the same moment, in the longest common run, nearest to the cut."""
-    heard = [(j, theirs[j].middle, _normal(theirs[j].word)) for j in _nearest(theirs, cut_ms)]
+    others = [(j, theirs[j].middle, _normal(theirs[j].word)) for j in _nearest(theirs, cut_ms)]
     pairs = {
         (i, j)
         for i in _nearest(ours, cut_ms)
         if (word := _normal(ours[i].word))
-        for j, middle, other in heard
+        for j, middle, other in others
         if word == other and abs(ours[i].middle - middle) <= _ANCHOR_MS
     }
     if not pairs:
@@ -113,12 +113,12 @@ def _anchor(ours: Sequence[_Timed], theirs: Sequence[_Timed], cut_ms: int) -> tu
 
 
 def _nearest(words: Sequence[_Timed], cut_ms: int) -> list[int]:
-    """The places of the words around the cut: no others were heard twice, and comparing all with all takes minutes."""
-    return heapq.nsmallest(_ANCHOR_WORDS, range(len(words)), key=lambda place: abs(words[place].middle - cut_ms))
+    """Indexes of the words around the cut. Only these can be in both chunks, and comparing all words takes minutes."""
+    return heapq.nsmallest(_ANCHOR_WORDS, range(len(words)), key=lambda index: abs(words[index].middle - cut_ms))
 
 
 def _same_moment(a: _Timed, b: _Timed) -> bool:
-    """Whether two unequal words are two hearings of one sound."""
+    """Whether two different words are transcriptions of the same sound."""
     shared = min(a.end_ms, b.end_ms) - max(a.start_ms, b.start_ms)
     shorter = min(a.end_ms - a.start_ms, b.end_ms - b.start_ms)
     return abs(a.middle - b.middle) <= _NEIGHBOUR_MS and shared * 2 > shorter
@@ -129,10 +129,10 @@ def _words(part: Part) -> list[_Timed]:
 
 
 def _keep(part: Part, words: Sequence[_Timed], keep: set[int], cut_ms: int, *, before: bool) -> None:
-    """Rebuild the segments that lost words; a segment without word times goes where its middle lies."""
+    """Rebuild the segments that lost words. A segment without word times belongs to the side of its middle."""
     staying: dict[int, list[Word]] = {}
-    for place, timed in enumerate(words):
-        if place in keep:
+    for number, timed in enumerate(words):
+        if number in keep:
             staying.setdefault(timed.segment, []).append(timed.word)
     kept = []
     for index, segment in enumerate(part.segments):
@@ -160,5 +160,5 @@ def _trimmed(segment: Segment, words: Sequence[Word]) -> Segment:
 
 
 def _normal(word: Word) -> str:
-    """A word as two hearings of it agree: case and punctuation aside."""
+    """A word for comparison: without case and punctuation."""
     return "".join(character for character in word["word"].casefold() if character.isalnum())

@@ -1,7 +1,7 @@
-# ruff: noqa: INP001 (a program of its own, mounted into the controller's pod)
-"""Waits until the Job that fetches the model has ended: a chunk job that finds no model ends its run for good.
+# ruff: noqa: INP001 (a separate program that is mounted into the controller's pod)
+"""Waits until the Job that downloads the model has ended: without the model, a chunk job would fail the run.
 
-Runs before the controller, in its pod and with its rights. Touches: Kubernetes, through the controller's own door.
+Runs before the controller, in its pod and with its permissions. Touches: Kubernetes, through the controller's client.
 """
 
 import sys
@@ -12,42 +12,42 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
 from controller.runners.kubernetes.startup_diagnosis import startup_problem
 
-_LOOK_EVERY_S = 3.0
+_POLL_EVERY_S = 3.0
 
 
 def main(job: str) -> int:
-    """0 when the Job *job* has fetched the model; otherwise 3, as of everything that the infrastructure lacks."""
+    """Exit code: 0 if the Job *job* has downloaded the model; else 3, as for all problems of the infrastructure."""
     api = connect()
-    print_message(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
-    told = ""
+    print_message(f"waiting for the model: kubectl logs -f job/{job} shows the progress")
+    printed = ""
     while not (how := ended(api, job)):
         why = why_not_started(api, job)
-        if why and why != told:
+        if why and why != printed:
             print_message(f"job/{job} waits: {why}")
-            told = why
-        time.sleep(_LOOK_EVERY_S)
+            printed = why
+        time.sleep(_POLL_EVERY_S)
     if "Failed" in how:
-        print_message(f"the model could not be fetched: kubectl logs job/{job} says why")
+        print_message(f"the model could not be downloaded: kubectl logs job/{job} shows the reason")
         return EnvironmentProblem.exit_code
     return 0
 
 
 def why_not_started(api: Api, name: str) -> str:
-    """What keeps the Job's pod from getting a node, and what helps: a claim without a volume, say. Empty: nothing."""
+    """Why the Job's pod does not start, for example a claim without a volume, and what to do. Empty: no problem."""
     try:
         found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
     except ClusterUnavailable:
         return ""
-    stuck = [waits for pod in found if (waits := startup_problem({}, pod, [], before=None, now_ms=0))]
-    return f"{stuck[0].diagnosis.summary}; {stuck[0].diagnosis.advice}" if stuck else ""
+    problems = [problem for pod in found if (problem := startup_problem({}, pod, [], before=None, now_ms=0))]
+    return f"{problems[0].diagnosis.summary}; {problems[0].diagnosis.advice}" if problems else ""
 
 
 def ended(api: Api, name: str) -> set[str]:
-    """What is said of the Job's end; nothing while it runs. One that is gone has done its work, or is not wanted."""
+    """The final conditions of the Job; empty while it runs. A deleted Job counts as complete."""
     try:
         job = api.get("jobs", name)
     except ClusterUnavailable as error:
-        print_message(f"{error.summary}: asking again")
+        print_message(f"{error.summary}: trying again")
         return set()
     if job is None:
         return {"Complete"}

@@ -250,7 +250,7 @@ def test_an_empty_result_is_one() -> None:
     ids=["of another run", "of another span", "of another task"],
 )
 def test_a_result_of_something_else_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(DocumentInvalid, match="answers another task than span 7 of run 0123456789abcdef"):
+    with pytest.raises(DocumentInvalid, match="of another task than span 7 of run 0123456789abcdef"):
         read(RESULT.model_copy(update=changes))
 
 
@@ -267,7 +267,7 @@ def test_a_result_of_something_else_is_refused(changes: dict[str, Any]) -> None:
     ids=["both late", "segment late", "word late", "word backwards", "segment backwards", "far away"],
 )
 def test_times_outside_the_chunk_are_refused(segment: Segment) -> None:
-    with pytest.raises(DocumentInvalid, match="segment 0: times leave the chunk of 10000 ms"):
+    with pytest.raises(DocumentInvalid, match="segment 0: times are outside the chunk of 10000 ms"):
         read(fakes.result(TASK, segment))
 
 
@@ -277,7 +277,7 @@ def test_times_on_the_borders_of_the_chunk_are_inside() -> None:
 
 def test_segments_out_of_order_are_refused() -> None:
     swapped = fakes.result(TASK, *reversed(RESULT.segments))
-    with pytest.raises(DocumentInvalid, match="segment 0 starts before the one ahead of it"):
+    with pytest.raises(DocumentInvalid, match="segment 0 starts before the previous one"):
         read(swapped)
 
 
@@ -303,7 +303,7 @@ def test_more_segments_than_a_chunk_can_hold_are_refused() -> None:
 
 @pytest.mark.parametrize("audio_ms", [1, 9_999, 10_001, 10**9])
 def test_a_result_of_another_length_than_its_task_is_refused(audio_ms: int) -> None:
-    with pytest.raises(DocumentInvalid, match=f"result of {audio_ms} ms answers a task of 10000 ms"):
+    with pytest.raises(DocumentInvalid, match=f"result of {audio_ms} ms for a task of 10000 ms"):
         read(RESULT.model_copy(update={"audio_ms": audio_ms, "segments": (), "speech_ms": 0}))
 
 
@@ -331,7 +331,7 @@ def crowded(*, words: int = 0, tokens: int = 0, characters: int = 0) -> ChunkRes
 )
 def test_words_tokens_and_text_are_bounded_by_the_length_of_the_audio(what: str, most: int) -> None:
     assert read(crowded(**{what: most})).audio_ms == 10_000
-    with pytest.raises(DocumentInvalid, match=f"{most + 1} {what} in a chunk of 10000 ms: more than speech can hold"):
+    with pytest.raises(DocumentInvalid, match=f"{most + 1} {what} in a chunk of 10000 ms: more than speech can have"):
         read(crowded(**{what: most + 1}))
     with pytest.raises(DocumentInvalid, match="characters in a chunk of 10000 ms"):
         read(RESULT.model_copy(update={"text": "x" * 30_000}))

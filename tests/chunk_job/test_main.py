@@ -179,7 +179,7 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
     room.task(min_speech_ms=60_000)
     left = room.run(*room.job())
     assert (left.code, left.words) == (0, None)
-    assert "too little to decide the language: passed on" in left.err
+    assert "too little to decide the language: left to other chunks" in left.err
     assert list(room.store.list(PREFIX)) == []
     assert room.store.stat("language.json") is None
     assert Language.decode(room.store.get("language/00003.json")).language == "en"
@@ -189,14 +189,14 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
     "fault,code,summary",
     [
         ("no task", ExitCode.CHUNK_DAMAGED, "the store has no object tasks/00003.json"),
-        ("other task", ExitCode.CHUNK_DAMAGED, "task tasks/00003.json is not the one this job was made for"),
+        ("other task", ExitCode.CHUNK_DAMAGED, "task tasks/00003.json is not the one that this job was started for"),
         ("endless task", ExitCode.CHUNK_DAMAGED, "object tasks/00003.json is larger than 1048576 bytes"),
         ("other version", ExitCode.CONFIG, "task tasks/00003.json: ChunkTask: "),
         ("no audio", ExitCode.CHUNK_DAMAGED, "the store has no object audio/00003.flac"),
-        ("other audio", ExitCode.CHUNK_DAMAGED, "audio/00003.flac: other samples than the task says (pcm_sha256)"),
+        ("other audio", ExitCode.CHUNK_DAMAGED, "audio/00003.flac: the samples do not match the task (pcm_sha256)"),
         ("endless audio", ExitCode.CHUNK_DAMAGED, "object audio/00003.flac is larger than 1432576 bytes"),
         ("no model", ExitCode.MODEL, "no model 'largest'"),
-        ("no store", ExitCode.USAGE, "no store behind 'ftp://host'"),
+        ("no store", ExitCode.USAGE, "'ftp://host' is not the URL of a store"),
         ("no digest", ExitCode.USAGE, "--task needs --store and --task-sha256"),
     ],
 )

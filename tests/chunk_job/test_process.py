@@ -162,7 +162,7 @@ def test_a_process_leaves_when_its_lifeline_ends() -> None:
         os.close(writing)
         _, err = child.communicate(timeout=20)
         assert child.returncode == ExitCode.TEMPORARY
-        assert b"the parent process is gone: leaving" in err
+        assert b"the parent process has ended: exiting" in err
 
 
 @pytest.mark.process

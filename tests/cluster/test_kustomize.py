@@ -67,7 +67,7 @@ def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_says_where_to_look(d
     deployment.edit(STENOFLEET_MODEL="no-such-model")
     deployment.apply()
     deployment.ends("stenofleet", "Failed")
-    assert "kubectl logs job/stenofleet-model says why" in deployment.log("stenofleet", "model")
+    assert "kubectl logs job/stenofleet-model shows the reason" in deployment.log("stenofleet", "model")
     assert "no model 'no-such-model'" in deployment.log("stenofleet-model", "model")
     assert not deployment.pods("intake")
 

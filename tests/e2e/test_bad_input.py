@@ -17,7 +17,7 @@ pytestmark = pytest.mark.process
 NOT_MEDIA = "is not media that ffmpeg can read"
 PLAYS = "check that it is complete and plays in a media player"
 
-PLAYLIST = ("is a playlist or another format that is not read here", "name the recording itself, in a media container")
+PLAYLIST = ("is a playlist or another format that is not supported", "use the recording itself, in a media container")
 
 BAD = {
     "page.mp4": (NOT_MEDIA, PLAYS),
@@ -28,9 +28,9 @@ BAD = {
     "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
     "mute.mp4": ("has no audio stream", "choose a file with sound"),
     "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),
-    "folder": ("is a folder", "name the media files in it, for instance with FOLDER/*.mp4"),
+    "folder": ("is a folder", "give the media files in it, for instance FOLDER/*.mp4"),
     "missing.wav": ("no such file", "check the name"),
-    "pipe.wav": ("is no regular file", "save the recording as a file first"),
+    "pipe.wav": ("is not a regular file", "save the recording as a file first"),
     "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
     "\x1b[31mred.mp4": ("no such file", "check the name"),
 }
@@ -141,7 +141,7 @@ def test_plan_refuses_the_same_and_plans_the_rest(workplace: Workplace) -> None:
     [
         ("largest", 2, "no model 'largest': neither a folder here nor a known name"),
         (".", 3, "it lacks model.bin, config.json, tokenizer.json"),
-        ("tiny", 3, "add --download to fetch it once from the hub (Systran/faster-whisper-tiny)"),
+        ("tiny", 3, "add --download to download it once from the hub (Systran/faster-whisper-tiny)"),
     ],
 )
 def test_a_model_that_is_not_there_is_told_before_anything_starts(
@@ -173,7 +173,7 @@ def test_two_files_with_one_stem_are_told_before_anything_starts(workplace: Work
     "change,summary,advice",
     [
         ("append", "changed while it was being read", "wait until it is complete, then run the command again"),
-        ("remove", "is gone: No such file or directory", "put it back, then run the same command again"),
+        ("remove", "cannot be found: No such file or directory", "restore it, then run the same command again"),
     ],
 )
 def test_a_file_that_changes_while_it_is_read_is_not_transcribed(
@@ -208,9 +208,7 @@ def test_outputs_that_cannot_be_written_keep_the_transcript_and_leave_nothing_ha
     ended = workplace.run("transcribe", *other, file, *CUT)
     assert ended.code == 3
     assert "other/talk.json: cannot be written: Is a directory" in ended.err
-    assert (
-        f"the transcript is kept: stenofleet render {workplace.keys().run} -o FOLDER writes it elsewhere" in ended.err
-    )
+    assert f"the transcript is in the store: stenofleet render {workplace.keys().run} -o FOLDER writes" in ended.err
     assert list(in_the_way.iterdir()) == []
     assert not [path for path in (workplace.folder / "other").iterdir() if path.name.startswith(".")]
     in_the_way.rmdir()
@@ -224,7 +222,7 @@ def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command
     file = undisturbed.lay(workplace, 0, 1, 2)
     ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "8000"))
     assert ended.code == 3
-    assert "no place for a transcript in " in ended.err
+    assert "cannot write a transcript to " in ended.err
     assert ": File too large\n  free space there or set TMPDIR to another folder" in ended.err
     assert f"to go on: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
     assert workplace.outputs == {}
@@ -239,7 +237,7 @@ def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
     file = undisturbed.lay(workplace, 0, 1)
     ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "6000"))
     assert ended.code == 3, ended.err
-    assert ended.err.count("failed (STORE_FULL): no room for work/") == 3
+    assert ended.err.count("failed (STORE_FULL): no free space for work/") == 3
     assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
     assert "free space there or choose another --store" in ended.err.splitlines()[-1]
     assert workplace.outputs == {}
@@ -256,7 +254,7 @@ def test_an_output_folder_that_cannot_be_one_is_told(
     assert ended.code == code
     assert f"{folder}" in ended.err
     assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is told before any work"
-    assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
+    assert "choose another folder" in ended.err or "use a folder for --output-dir" in ended.err
 
 
 def test_no_room_for_the_chunks_is_the_environments_fault(workplace: Workplace, undisturbed: Undisturbed) -> None:

@@ -61,7 +61,7 @@ def test_a_task_that_was_changed_is_written_again_and_never_run(
     assert ended.code == 0, ended.err
     assert workplace.outputs == undisturbed.outputs
     assert json.loads(workplace.store.get(keys.task(1))) == task
-    assert "is not believed and removed" in ended.err
+    assert "is invalid and was removed" in ended.err
 
 
 def test_a_run_without_anything_under_work_is_done_once_more(

@@ -251,7 +251,7 @@ def test_a_device_and_a_terabyte_of_nothing_are_refused(workplace: Workplace) ->
         sparse.truncate(1 << 40)
     ended = workplace.run("plan", "zero.wav", "sparse.mp4")
     assert ended.code == 5
-    assert "zero.wav: is no regular file" in ended.err
+    assert "zero.wav: is not a regular file" in ended.err
     assert f"{workplace.folder}/sparse.mp4: is not media that ffmpeg can read" in ended.err
 
 

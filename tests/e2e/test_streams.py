@@ -88,7 +88,7 @@ def test_a_list_from_a_stdin_that_is_closed_is_empty(workplace: Workplace) -> No
 @pytest.mark.parametrize(
     "how,code,out,err",
     [
-        (">&-", 78, False, "stdout is closed: give it a place: > FILE\n"),
+        (">&-", 78, False, "stdout is closed: redirect it to a file: > FILE\n"),
         ("2>&-", 0, True, ""),
         (">&- 2>&-", 78, False, ""),
     ],
@@ -196,7 +196,7 @@ def asked(workplace: Workplace) -> Iterator[pipeline.Ended]:
 
 def test_only_a_model_that_is_named_needs_a_home(asked: pipeline.Ended) -> None:
     assert asked.code == 82
-    assert "model tiny: this user has no home folder to keep models in: set HF_HOME to a folder" in asked.err
+    assert "model tiny: this user has no home folder for models: set HF_HOME to a folder" in asked.err
 
 
 @pytest.mark.parametrize("typed", ["~/model", "~nobody-of-this-name/model"])

@@ -101,7 +101,7 @@ def test_a_task_that_no_intake_of_this_run_writes_is_never_given_to_a_job(
     assert ended.verdict == "complete"
     assert whole[KEYS.task(0)] in given
     assert begun[KEYS.task(0)] not in given
-    assert scene.reporter.said(f"{KEYS.task(0)} is not believed and removed")
+    assert scene.reporter.said(f"{KEYS.task(0)} is invalid and was removed")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, Scene
 
-NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it back")
+NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: was deleted", "restore it")
 
 
 def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
@@ -83,7 +83,9 @@ def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene)
         scene.lay(whole, without=gone)
         (ended,) = scene.command(scene.run_request(gaps=True), script=without_media)
         assert scene.outputs() == outputs, gone
-        assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], gone
+        assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: was deleted"), ("complete", "transcribed")], (
+            gone
+        )
         verdicts.add(ended.verdict)
     assert verdicts == {"failed", "complete"}
 

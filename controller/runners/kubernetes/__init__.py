@@ -1,1 +1,1 @@
-"""One Kubernetes Job a job: the API client, the manifest, and what the state of a Job and its pod means."""
+"""One Kubernetes Job per job: the API client, the manifest, and the diagnosis of the states of Jobs and pods."""

@@ -1,8 +1,8 @@
-"""The one raw door to the Kubernetes API: plain documents in, plain documents out, every wait bounded.
+"""The Kubernetes API client: plain documents in and out, every request with a time limit.
 
 Touches: the network, kubeconfig or the pod's ServiceAccount. The client library finds the server, the identity and the
-trust; its models are not used, because they refuse bodies that the server takes, and it repeats nothing: what to try
-again is decided by who asks.
+certificates. Its model classes are not used, because they refuse bodies that the server accepts. It retries nothing:
+the callers decide what to try again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem
 _CONNECT_S = 5.0
 _READ_S = 30.0
 _CONNECTIONS = 32
-"""Kept open: for the loop, its watch, the Leases, and the threads that read why Jobs ended."""
+"""Most connections that are kept open: for the loop, its watch, the Leases, and the threads that read exit causes."""
 
 _KUBECONFIG = "~/.kube/config"
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -62,11 +62,11 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission(group="", resource="pods/log", verbs=("get",)),
     Permission(group="", resource="events", verbs=("list",)),
 )
-"""All that the controller may do in its namespace; the Role in ``k8s/`` is this table."""
+"""All permissions of the controller in its namespace. The Role in ``k8s/`` is equal to this table."""
 
 
 class Reply(EnvironmentProblem):
-    """An answer that is no success: the server's own words."""
+    """A refusal by the API server, with its status and message."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class Reply(EnvironmentProblem):
 
 
 class Api:
-    """One namespace of one cluster. Any thread may ask: connections are the pool's, answers their reader's."""
+    """A client for one namespace of one cluster. All threads may use it."""
 
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self._client = client
@@ -88,38 +88,41 @@ class Api:
 
     @property
     def server(self) -> str:
-        """Its address, for messages."""
+        """Address of the API server, for messages."""
         return str(self._client.configuration.host)
 
     def create(self, kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The created object. Raises :class:`Reply`, 409 where its name is taken."""
-        return self._ask("POST", self._path(kind), body=document)
+        """Create an object and return it. Raises :class:`Reply`, with status 409 if the name is in use."""
+        return self._request("POST", self._path(kind), body=document)
 
     def get(self, kind: Kind, name: str) -> dict[str, Any] | None:
         """The object, or None."""
         try:
-            return self._ask("GET", self._path(kind, name))
+            return self._request("GET", self._path(kind, name))
         except Reply as reply:
             if reply.status != http.HTTPStatus.NOT_FOUND:
                 raise
             return None
 
     def find(self, kind: Kind, *, exact: bool = False, **query: str) -> dict[str, Any]:
-        """The list of those that *query* selects. Not *exact*: as the server remembers it, perhaps a moment old."""
-        return self._ask("GET", self._path(kind), query=query if exact else {"resourceVersion": "0", **query})
+        """The list of the objects that *query* selects. Not *exact*: from the server's cache, perhaps a bit old."""
+        return self._request("GET", self._path(kind), query=query if exact else {"resourceVersion": "0", **query})
 
     def replace(self, kind: Kind, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The replaced object. Raises :class:`Reply`, 409 where somebody changed it since it was read."""
-        return self._ask("PUT", self._path(kind, document["metadata"]["name"]), body=document)
+        """Replace an object and return it. Raises :class:`Reply`, with status 409 if it changed since it was read."""
+        return self._request("PUT", self._path(kind, document["metadata"]["name"]), body=document)
 
     def delete(self, kind: Kind, name: str, *, uid: str, version: str = "") -> bool:
-        """Delete this very object and, in the background, what it owns; one that is gone or another is no error.
+        """Delete the object with this *uid* and, in the background, the objects that it owns.
 
-        *version*: and only as it was read. Whether it was so.
+        *version*: delete it only if it still has this version. Returns False if it does not exist, or if its uid or
+        version differs; that is no error.
         """
         only = {"uid": uid} | ({"resourceVersion": version} if version else {})
         try:
-            self._ask("DELETE", self._path(kind, name), body={"propagationPolicy": "Background", "preconditions": only})
+            self._request(
+                "DELETE", self._path(kind, name), body={"propagationPolicy": "Background", "preconditions": only}
+            )
         except Reply as reply:
             if reply.status not in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT):
                 raise
@@ -127,24 +130,26 @@ class Api:
         return True
 
     def log(self, pod: str, container: str, *, lines: int) -> list[str] | None:
-        """The end of a container's log; empty where there is none any more; None where nobody answered in time."""
+        """The last lines of a container's log; empty if it was deleted; None if there was no reply in time."""
         path = f"{self._path('pods', pod)}/log"
         query = {"container": container, "tailLines": str(lines), "limitBytes": str(64 << 10)}
         try:
-            # Asked of the node through the server: a dead one answers late or with an error of the server's.
-            with contextlib.closing(self._send("GET", path, query, None, read_s=_CONNECT_S)) as answer:
-                return _checked(answer, _read(answer)).decode(errors="replace").splitlines()
+            # The server reads it from the node: for a dead node the reply is late, or an error of the server.
+            with contextlib.closing(self._send("GET", path, query, None, read_s=_CONNECT_S)) as response:
+                return _checked(response, _read(response)).decode(errors="replace").splitlines()
         except ClusterUnavailable:
             return None
         except EnvironmentProblem:
             return []
 
     def watch(self, kind: Kind, *, seconds: int, **query: str) -> Generator[dict[str, Any], None, None]:
-        """Events of at most *seconds*; one that breaks off or is refused just ends: whoever watches lists again."""
-        asked = {"watch": "1", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "false", **query}
+        """Watch events for at most *seconds*. A broken or refused watch just ends: the caller lists again."""
+        parameters = {"watch": "1", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "false", **query}
         with (
             contextlib.suppress(HTTPError, ValueError, EnvironmentProblem),
-            contextlib.closing(self._send("GET", self._path(kind), asked, None, read_s=seconds + _CONNECT_S)) as body,
+            contextlib.closing(
+                self._send("GET", self._path(kind), parameters, None, read_s=seconds + _CONNECT_S)
+            ) as body,
         ):
             for line in _lines(body):
                 yield json.loads(line)
@@ -152,21 +157,21 @@ class Api:
     def allowed(self, group: str, resource: str, verb: str) -> bool:
         """Whether this identity may do that in this namespace."""
         name, _, part = resource.partition("/")
-        asked = {"namespace": self.namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
+        attributes = {"namespace": self.namespace, "group": group, "resource": name, "subresource": part, "verb": verb}
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": asked},
+            "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        return bool(self._ask("POST", path, body=review)["status"].get("allowed"))
+        return bool(self._request("POST", path, body=review)["status"].get("allowed"))
 
     def version(self) -> str:
-        """The server's version. Needs no right."""
-        return str(self._ask("GET", "/version")["gitVersion"])
+        """The server's version. Needs no permission."""
+        return str(self._request("GET", "/version")["gitVersion"])
 
     def try_create(self, kind: Kind, document: Mapping[str, Any]) -> list[str]:
-        """Have the server check *document* without keeping it: its warnings. Raises :class:`Reply`."""
+        """Let the server check *document* without storing it. Returns its warnings. Raises :class:`Reply`."""
         path = self._path(kind)
         with contextlib.closing(
             self._send("POST", path, {"dryRun": "All", "fieldValidation": "Strict"}, document)
@@ -179,22 +184,22 @@ class Api:
         root = f"/apis/{group}/v1" if group else "/api/v1"
         return f"{root}/namespaces/{self.namespace}/{kind}{f'/{name}' if name else ''}"
 
-    def _ask(
+    def _request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> dict[str, Any]:
-        with contextlib.closing(self._send(method, path, query or {}, body)) as answer:
-            data = _checked(answer, _read(answer))
+        with contextlib.closing(self._send(method, path, query or {}, body)) as response:
+            data = _checked(response, _read(response))
         try:
             document: dict[str, Any] = json.loads(data)
         except ValueError as error:
-            raise ClusterUnavailable(f"{self.server} answers what is no API server's answer") from error
+            raise ClusterUnavailable(f"{self.server} sent a reply that is not JSON") from error
         return document
 
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: Any, *, read_s: float = _READ_S
     ) -> HTTPResponse:
-        """The open answer. Raises :class:`ClusterUnavailable` where none comes."""
-        # The library renews a token here, by a program where the kubeconfig names one, and knows no threads.
+        """Send a request and return the open response. Raises :class:`ClusterUnavailable` if there is none."""
+        # The library renews a token here, perhaps with a program from the kubeconfig. This is not thread-safe.
         with self._preparing:
             prepared = self._client.param_serialize(
                 method,
@@ -205,22 +210,22 @@ class Api:
                 auth_settings=["BearerToken"],
             )
         try:
-            answer: HTTPResponse = self._client.call_api(*prepared, _request_timeout=(_CONNECT_S, read_s)).response
+            response: HTTPResponse = self._client.call_api(*prepared, _request_timeout=(_CONNECT_S, read_s)).response
         except HTTPError as error:
             raise _unreachable(self.server, error) from None
         except ApiException as error:
-            # Of all that urllib3 meets, the library raises only what is wrong with TLS as its own, without a status.
+            # Of the errors of urllib3, the library wraps only those of TLS in its own exception, without a status.
             raise _not_trusted(self.server, error) from None
-        return answer
+        return response
 
 
 def connect(*, context: str = "", namespace: str = "") -> Api:
-    """The cluster that ``KUBECONFIG`` (or the file in its usual place) names, or the one this process runs in.
+    """Connect to the cluster of ``KUBECONFIG`` (or of the default file), or to the one in which this process runs.
 
-    *namespace*: empty for the context's, or the pod's own. Raises :class:`EnvironmentProblem`.
+    *namespace*: empty for that of the context or of the pod. Raises :class:`EnvironmentProblem`.
     """
     settings = Configuration()
-    # Asked now: the library would have looked when it was loaded.
+    # Read now: the library reads the variable when it is imported.
     file = os.environ.get("KUBECONFIG") or None
     inside = not context and not file and (_SERVICE_ACCOUNT / "token").is_file()
     if not inside:
@@ -232,12 +237,12 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
         else:
             config.load_kube_config(file, context or None, settings)  # type: ignore[no-untyped-call]
             found = _namespace_of(file, context)
-    except Exception as error:  # what its parser meets, the library raises as it comes
+    except Exception as error:  # the library does not wrap the errors of its parsers
         raise EnvironmentProblem(
             f"no cluster: {file or _KUBECONFIG} cannot be used: {error}",
-            "name another file in KUBECONFIG, or another of its contexts: --context",
+            "set KUBECONFIG to another file, or choose another context: --context",
         ) from error
-    # urllib3 repeats reads and deletes three times in silence: every bound would be four times what it says.
+    # By default urllib3 retries reads and deletes three times: every time limit would be four times as long.
     settings.retries = False
     settings.connection_pool_maxsize = _CONNECTIONS
     return Api(ApiClient(settings), namespace or found or "stenofleet")
@@ -245,54 +250,54 @@ def connect(*, context: str = "", namespace: str = "") -> Api:
 
 def _check_there(file: str | None) -> None:
     for one in (file or _KUBECONFIG).split(os.pathsep):
-        # Without a home "~" stays as it is.
+        # Without a home folder "~" is not replaced.
         if one and Path(os.path.expanduser(one)).exists():  # noqa: PTH111
             return
     raise EnvironmentProblem(
-        f"no cluster: KUBECONFIG is {file}, and there is no such file"
+        f"no cluster: KUBECONFIG is {file}, but this file does not exist"
         if file
-        else f"no cluster: KUBECONFIG is not set, and there is no {_KUBECONFIG}",
+        else f"no cluster: KUBECONFIG is not set, and {_KUBECONFIG} does not exist",
         "set KUBECONFIG to the file that kubectl uses for the cluster",
     )
 
 
 def _namespace_of(file: str | None, context: str) -> str:
-    """The namespace of that context of the kubeconfig; empty: of its current one."""
+    """The namespace of a context of the kubeconfig. *context* empty: of the current one."""
     known, active = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     chosen = next((item for item in known if item["name"] == context), active)
     return str(chosen["context"].get("namespace") or "")
 
 
-def _read(answer: HTTPResponse) -> bytes:
+def _read(response: HTTPResponse) -> bytes:
     try:
-        return bytes(answer.read())
+        return bytes(response.read())
     except HTTPError as error:
-        raise ClusterUnavailable("the API server broke off in the middle of an answer") from error
+        raise ClusterUnavailable("the connection to the API server broke in the middle of a reply") from error
 
 
-def _checked(answer: HTTPResponse, data: bytes) -> bytes:
-    """*data*, if the answer is a success. Raises :class:`Reply`, and :class:`ClusterUnavailable` for a busy server."""
-    if answer.status < http.HTTPStatus.BAD_REQUEST:
+def _checked(response: HTTPResponse, data: bytes) -> bytes:
+    """*data*, if the request succeeded. Raises :class:`Reply`, and :class:`ClusterUnavailable` for a busy server."""
+    if response.status < http.HTTPStatus.BAD_REQUEST:
         return data
     try:
-        told = json.loads(data)
-        reason, message = str(told.get("reason", "")), str(told.get("message", ""))
+        status = json.loads(data)
+        reason, message = str(status.get("reason", "")), str(status.get("message", ""))
     except ValueError:
         reason, message = "", data[:200].decode(errors="replace")
-    # 401: a ServiceAccount's token that has just been renewed is read again within a minute.
-    if answer.status in (401, 429) or answer.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-        wait_s = answer.headers.get("Retry-After", "")
-        unknown = answer.status == http.HTTPStatus.UNAUTHORIZED
+    # 401 is temporary: the library reads a renewed ServiceAccount token again within a minute.
+    if response.status in (401, 429) or response.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        wait_s = response.headers.get("Retry-After", "")
+        unknown = response.status == http.HTTPStatus.UNAUTHORIZED
         raise ClusterUnavailable(
-            f"the API server {'does not know this identity' if unknown else 'does not serve now'}: "
-            f"HTTP {answer.status} {reason} {message}".rstrip(),
-            "log in to the cluster again: the kubeconfig's token or certificate is not valid (any more)"
+            f"the API server {'does not know this identity' if unknown else 'cannot serve requests now'}: "
+            f"HTTP {response.status} {reason} {message}".rstrip(),
+            "log in to the cluster again: the kubeconfig's token or certificate is invalid or has expired"
             if unknown
             else "",
             retry_after_s=int(wait_s) if wait_s.isdecimal() else 0,
             answered=not unknown,
         )
-    raise Reply(answer.status, reason, message)
+    raise Reply(response.status, reason, message)
 
 
 def _unreachable(server: str, error: HTTPError) -> ClusterUnavailable:
@@ -309,14 +314,14 @@ def _not_trusted(server: str, error: ApiException) -> EnvironmentProblem:
             f"the certificate of the API server {server} is not trusted: {cause.verify_message}",
             "correct the certificate-authority of its cluster in the kubeconfig",
         )
-    # A handshake that broke off: behind a load balancer, a server that is away looks like this.
+    # The handshake was interrupted: this happens when a load balancer has no running server.
     return ClusterUnavailable(f"the API server {server} does not answer: {cause}")
 
 
-def _lines(answer: HTTPResponse) -> Iterator[bytes]:
-    """Whole lines as they come: an event is one."""
+def _lines(response: HTTPResponse) -> Iterator[bytes]:
+    """Complete lines as they arrive. Each event is one line."""
     rest = b""
-    _checked(answer, b"")
-    for piece in answer.stream(1 << 16):
+    _checked(response, b"")
+    for piece in response.stream(1 << 16):
         *lines, rest = (rest + piece).split(b"\n")
         yield from filter(None, lines)

@@ -1,7 +1,7 @@
-"""Reads why Jobs ended: the events and the log's end of several Jobs at a time, for a bounded time a tick.
+"""Reads why Jobs ended: events and the end of the log, of several Jobs in parallel, for a limited time per tick.
 
-Touches: Kubernetes (through ``kube``), a few threads that only read. A log is asked of the pod's node, and a dead node
-makes each of its pods wait for the time-out: one after the other, in the loop, that would stop all other runs.
+Touches: Kubernetes (through ``api``), a few threads that only read. A log comes from the pod's node. If the node is
+dead, each request ends with a time-out. Done one after the other in the loop, this would stop all other runs.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from controller.runners.kubernetes.labels import CONTAINER
 from controller.runners.kubernetes.pod_status import Document
 
 _READERS = 8
-"""Jobs that are read at the same time; ``kube`` keeps connections for as many."""
+"""Jobs that are read in parallel. ``api`` keeps a connection open for each."""
 
 _WAIT_S = 1.0
-"""How long one tick waits for what it began to read: nearly every answer comes within this."""
+"""How long one tick waits for the reads that it started. Nearly all replies arrive within this time."""
 
 _TRIES = 3
-"""After so many the rest counts as not there: the pod's own status holds the job's termination message."""
+"""After this many tries, missing parts count as empty. The pod's status still has the job's termination message."""
 
 _LOG_LINES = 60
 
 
 @dataclass(kw_only=True)
 class _Read:
-    """What is known of one end. While it is *busy*, only the thread that reads it changes it."""
+    """The data about the end of one Job. While *busy*, only the thread that reads it changes it."""
 
     name: str
     pod: Document | None
@@ -52,7 +52,7 @@ class _Read:
 
 @dataclass
 class EndCauses:
-    """Why Jobs ended without a result, by their uids. Each is read once, and kept until it is forgotten."""
+    """Why Jobs ended without a result, by uid. Each is read once, and kept until :meth:`drop`."""
 
     api: Api
     _reads: dict[str, _Read] = field(default_factory=dict)
@@ -62,34 +62,34 @@ class EndCauses:
     _readers: list[threading.Thread] = field(default_factory=list)
 
     def begin(self, uid: str, name: str, pod: Document | None) -> None:
-        """Have the end of the Job *name* read, unless it is being read or has been."""
+        """Start to read why the Job *name* ended, unless this was started or done before."""
         with self._changed:
             read = self._reads.setdefault(uid, _Read(name=name, pod=pod))
             if read.busy or read.over:
                 return
             read.pod = pod
             if pod_status.container_state(pod, "terminated").get("exitCode") == 0:
-                # Whether there is a result only the store knows: no event and no log adds to that.
+                # Only the store knows whether there is a result: events and log add nothing.
                 read.events, read.log = [], []
                 return
             read.busy = True
         self._begun.append(read)
         if len(self._readers) < _READERS:
-            # Daemons: a command that ends does not wait for a node that is silent.
+            # Daemon threads: a command that ends does not wait for an unreachable node.
             self._readers.append(threading.Thread(target=self._work, name="end-causes", daemon=True))
             self._readers[-1].start()
         self._waiting.put(read)
 
     def wait(self) -> None:
-        """Wait, for a bounded time, for what was begun since the last wait; the rest is there at a later tick."""
+        """Wait for a limited time for the reads started since the last wait. The others are ready at a later tick."""
         begun, self._begun = self._begun, []
         with self._changed:
             self._changed.wait_for(lambda: not any(read.busy for read in begun), timeout=_WAIT_S)
 
     def of(self, uid: str, document: Document, pod: Document | None) -> Diagnosis | None:
-        """Why the Job ended; None while that is being read. *document* and *pod* are as last seen.
+        """Why the Job ended; None while this is being read. *document* and *pod*: their last known states.
 
-        Raises what a reading thread met and nobody foresaw.
+        Raises unexpected exceptions of the reading threads.
         """
         with self._changed:
             read = self._reads[uid]
@@ -104,11 +104,11 @@ class EndCauses:
         return read.diagnosis
 
     def drop(self, known: Collection[str]) -> None:
-        """Drop all but those of the uids *known*."""
+        """Drop all except those of the uids *known*."""
         self._reads = {uid: read for uid, read in self._reads.items() if uid in known}
 
     def close(self) -> None:
-        """Let the threads end, each after what it reads now."""
+        """Stop the threads, each after its current read."""
         for _ in self._readers:
             self._waiting.put(None)
 
@@ -117,7 +117,7 @@ class EndCauses:
             error = None
             try:
                 self._read(read)
-            except Exception as unknown:  # noqa: BLE001 - kept for the loop, which raises it; the next end is read all the same
+            except Exception as unknown:  # noqa: BLE001 - the loop raises it; this thread continues
                 error = unknown
             with self._changed:
                 read.error = error
@@ -126,7 +126,7 @@ class EndCauses:
                 self._changed.notify_all()
 
     def _read(self, read: _Read) -> None:
-        """One try of what is still missing, each for itself: a node that is silent hides no event."""
+        """Try once to read each missing part. They are independent: an unreachable node has no log, but has events."""
         if read.events is None:
             read.events = self._events(read.name, read.pod)
         if read.log is None:
@@ -134,13 +134,13 @@ class EndCauses:
             read.log = self.api.log(pod["metadata"]["name"], CONTAINER, lines=_LOG_LINES) if pod else []
 
     def _events(self, name: str, pod: Document | None) -> list[Document] | None:
-        """Of a Job and its pod, by their names: not every event has their uids. None: the server cannot serve now."""
+        """Events of a Job and its pod, by name: not every event has a uid. None: the server is unavailable."""
         try:
             of_job = about(self.api, f"involvedObject.kind=Job,involvedObject.name={name}")
             if pod is not None:
                 of_pod = about(self.api, f"involvedObject.kind=Pod,involvedObject.name={pod['metadata']['name']}")
             else:
-                # A pod that was never seen has its Job's name, and something more.
+                # The name of an unknown pod is the name of its Job with a suffix.
                 found = about(self.api, "involvedObject.kind=Pod")
                 of_pod = [event for event in found if is_about(event, name, None)]
         except ClusterUnavailable:
@@ -149,7 +149,7 @@ class EndCauses:
 
 
 def about(api: Api, selected: str) -> list[Document]:
-    """The events that a field selector selects; none where they may not be read: evidence is welcome, never needed.
+    """The events that a field selector selects. Empty without permission to read them: they are optional evidence.
 
     Raises :class:`ClusterUnavailable`.
     """
@@ -160,7 +160,7 @@ def about(api: Api, selected: str) -> list[Document]:
 
 
 def is_about(event: Document, job: str, pod: Document | None) -> bool:
-    """Whether an event is of the Job *job* or of *pod*: any pod of it, where None was ever seen."""
+    """Whether an event is about the Job *job* or about *pod*. *pod* None: about any pod of the Job."""
     about = event["involvedObject"]
     kind, name = about.get("kind"), str(about.get("name", ""))
     if kind == "Pod" and pod is None:

@@ -1,7 +1,7 @@
-"""Why a Job ended without a result: what Kubernetes says of it → a class, evidence, and what to do.
+"""Why a Job ended without a result: the states that Kubernetes reports → a failure class, evidence, and what to do.
 
-Touches: nothing. Conditions, reasons and messages are read in the order of their worth: a process' own words first, its
-bare exit code last, because 137 is what every killed container says.
+Touches: nothing. The most specific source is read first: the termination message of the process. The exit code alone is
+read last, because every killed container has exit code 137.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from controller.runners.kubernetes.pod_status import (
 )
 
 _CRASHES = frozenset({132, 134, 135, 136, 139})
-"""SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV; an abort of PID 1 reads 139, so the number tells no more than this."""
+"""SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV. An abort of PID 1 also gives 139, so the number gives no further detail."""
 
 _NOT_STARTED = frozenset({126, 127, 128})
 _KILLED = 137
@@ -52,12 +52,12 @@ _DISRUPTIONS: Mapping[str, _Finding] = {
     ),
     "DeletionByPodGC": (
         FailureClass.DISRUPTED_NODE_LOST,
-        "its node is gone",
+        "its node was deleted",
         "costs no attempt; see `kubectl get nodes`",
     ),
     "TerminationByKubelet": (
         FailureClass.DISRUPTED_EVICTED,
-        "its node put it out to save itself",
+        "its node ran out of a resource and evicted it",
         "costs no attempt; see the node's conditions in `kubectl describe node`",
     ),
 }
@@ -65,13 +65,13 @@ _DISRUPTIONS: Mapping[str, _Finding] = {
 
 _PREEMPTED_BY_KUBELET: _Finding = (
     FailureClass.DISRUPTED_PREEMPTED,
-    "its node made room for a critical pod",
+    "its node preempted it for a critical pod",
     "costs no attempt",
 )
 _SHUT_DOWN: _Finding = (FailureClass.DISRUPTED_DRAINED, "its node was shut down", "costs no attempt")
 _DELETED: _Finding = (
     FailureClass.DISRUPTED_DELETED,
-    "somebody deleted its pod",
+    "another client deleted its pod",
     "costs no attempt; the API server's audit log says who",
 )
 _OOM_KILLED: _Finding = (
@@ -85,7 +85,7 @@ _POD_REASONS: Mapping[str, _Finding] = {
     "Terminated": _SHUT_DOWN,
     "NodeShutdown": _SHUT_DOWN,
 }
-"""A pod's own reason, where that alone says it."""
+"""Values of a pod's ``reason`` that determine the cause alone."""
 
 _EVENTS: Mapping[str, _Finding] = {
     "Preempted": _DISRUPTIONS["PreemptionByScheduler"],
@@ -94,14 +94,14 @@ _EVENTS: Mapping[str, _Finding] = {
     "Preempting": _PREEMPTED_BY_KUBELET,
     "NodeShutdown": _SHUT_DOWN,
 }
-"""Events of a pod that is gone; being evicted by request leaves none."""
+"""Events of a deleted pod. An eviction through the API leaves no event."""
 
 
 def from_cluster(job: Document, pod: Document | None, events: Sequence[Document], log: Sequence[str]) -> Diagnosis:
     """Why a Job ended without a result.
 
-    *job* is empty where it has vanished, *pod* its last state that anybody saw, *events* those of Job and pod, *log*
-    its container's last lines (empty: gone with it; then the end that Kubernetes kept is read).
+    *job* is empty if it was deleted. *pod* is its last known state. *events* are those of Job and pod. *log* has the
+    last lines of the container; if it is empty, the part of the log that the pod's status contains is used.
     """
     end = _End(job=job, pod=pod, events=events, log=log or _kept(pod).splitlines())
     failure, summary, advice = next(found for judge in _JUDGES if (found := judge(end)) is not None)
@@ -115,7 +115,7 @@ def from_cluster(job: Document, pod: Document | None, events: Sequence[Document]
 
 @dataclass(frozen=True, kw_only=True)
 class _End:
-    """All that is left of an attempt."""
+    """All data about an attempt that has ended."""
 
     job: Document
     pod: Document | None
@@ -124,17 +124,17 @@ class _End:
 
     @property
     def reason(self) -> str:
-        """The pod's."""
+        """The pod's reason."""
         return str((self.pod or {}).get("status", {}).get("reason") or "")
 
     @property
     def message(self) -> str:
-        """The pod's, in one line."""
+        """The pod's message, in one line."""
         return one_line((self.pod or {}).get("status", {}).get("message"))
 
     @property
     def container(self) -> Document:
-        """How the container ended; empty where nobody knows, which the kubelet reports as an end of its own kind."""
+        """How the container ended; empty if unknown. The kubelet reports that as ``ContainerStatusUnknown``."""
         ended = container_state(self.pod, "terminated")
         return {} if ended.get("reason") == "ContainerStatusUnknown" else ended
 
@@ -143,15 +143,15 @@ class _End:
         return condition(self.pod, "DisruptionTarget") if is_true(self.pod, "DisruptionTarget") else {}
 
 
-def _by_words(end: _End) -> _Finding | None:
-    told = from_termination_message(_kept(end.pod).encode())
-    if told is None:
+def _by_termination_message(end: _End) -> _Finding | None:
+    message = from_termination_message(_kept(end.pod).encode())
+    if message is None:
         return None
-    failure = by_code(told.code)
-    # A job whose ffmpeg was killed for memory blames the media; the kernel knows better.
+    failure = by_code(message.code)
+    # If the kernel kills ffmpeg for lack of memory, the job reports bad media. The kernel's reason is the true one.
     if end.container.get("reason") == "OOMKilled" and failure in (FailureClass.BAD_INPUT, FailureClass.UNKNOWN):
         return _OOM_KILLED
-    return failure, told.summary, told.advice
+    return failure, message.summary, message.advice
 
 
 def _by_pod_reason(end: _End) -> _Finding | None:
@@ -164,8 +164,8 @@ def _by_pod_reason(end: _End) -> _Finding | None:
         case "Evicted":
             return (
                 FailureClass.EPHEMERAL_STORAGE,
-                f"it wrote more to its disk than it may: {end.message}",
-                "give jobs more room (--job-scratch)",
+                f"it wrote more to its disk than its limit: {end.message}",
+                "give jobs more disk space (--job-scratch)",
             )
         case "UnexpectedAdmissionError":
             return (
@@ -215,7 +215,7 @@ def _by_disruption(end: _End) -> _Finding | None:
 
 
 def _by_deletion(end: _End) -> _Finding | None:
-    """A pod that failed by itself stays with its Job: one that is gone, or never came to an end, was taken away."""
+    """A pod that failed by itself stays with its Job. A pod that is missing or did not end was removed from outside."""
     if end.pod is not None and (end.container or is_over(end.pod)):
         deleted = end.pod["metadata"].get("deletionTimestamp")
         return _DELETED if deleted and end.container.get("exitCode") in _STOPPED else None
@@ -226,20 +226,20 @@ def _by_deletion(end: _End) -> _Finding | None:
         return (
             FailureClass.DEADLINE,
             "the Job's own deadline passed",
-            "somebody set activeDeadlineSeconds on the Job: it counts the time in the queue",
+            "activeDeadlineSeconds was set on the Job, not by stenofleet: it also counts the time in the queue",
         )
-    return _DELETED if end.job else (FailureClass.DISRUPTED_DELETED, "somebody deleted its Job", _DELETED[2])
+    return _DELETED if end.job else (FailureClass.DISRUPTED_DELETED, "another client deleted its Job", _DELETED[2])
 
 
 def _by_exit_code(end: _End) -> _Finding:
     code = end.container.get("exitCode")
     if code is None:
-        return FailureClass.UNKNOWN, "it ended and left no trace", "see `kubectl describe` of its pod and node"
+        return FailureClass.UNKNOWN, "it ended without any report", "see `kubectl describe` of its pod and node"
     if code == 0:
         return (
             FailureClass.NO_RESULT,
             "the process ended well but left no result",
-            "see its log; does --job-s3-endpoint lead pods to the store that is read here?",
+            "see its log; check that --job-s3-endpoint is the same store as the one that this command uses",
         )
     if code in _CRASHES:
         fatal = next((line.strip() for line in end.log if line.startswith("Fatal Python error")), f"exit code {code}")
@@ -251,19 +251,19 @@ def _by_exit_code(end: _End) -> _Finding:
     if code == _KILLED:
         return (
             FailureClass.DISRUPTED_DELETED,
-            "killed from outside (exit code 137), and nobody says by whom",
+            "killed from outside (exit code 137), by an unknown cause",
             "costs no attempt; if it repeats, look for SystemOOM in `kubectl describe node`",
         )
     if code in _NOT_STARTED:
         return (
             FailureClass.CONFIG,
-            f"its image does not hold the program (exit code {code})",
+            f"its image does not contain the program (exit code {code})",
             "use an image of this project (--chunk-image, --intake-image)",
         )
     return by_code(code), f"the process ended with exit code {code}", ""
 
 
-_JUDGES = (_by_words, _by_pod_reason, _by_container, _by_disruption, _by_deletion, _by_exit_code)
+_JUDGES = (_by_termination_message, _by_pod_reason, _by_container, _by_disruption, _by_deletion, _by_exit_code)
 
 
 def _evidence(end: _End) -> Iterator[str]:
@@ -287,5 +287,5 @@ def _line(what: str, *parts: Any) -> str:
 
 
 def _kept(pod: Document | None) -> str:
-    """The termination message: the job's termination message, or the log's end where it had none."""
+    """The message of the container's end: the job's termination message, or the end of the log if it wrote none."""
     return str(container_state(pod, "terminated").get("message") or "")

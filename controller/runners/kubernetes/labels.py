@@ -1,7 +1,7 @@
-"""Names, labels and selectors of a run's Kubernetes objects: every one is written and parsed here.
+"""Names, labels and selectors of a run's Kubernetes objects: all of them are written and parsed here.
 
-Touches: nothing. A name follows from run, span and attempt alone, so that two controllers, or one that never heard the
-server's answer, mean the same Job.
+Touches: nothing. A name depends only on run, span and attempt. So two controllers, or one that never received the
+server's reply, use the same name for the same Job.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ TASK = "stenofleet.io/task"
 TASK_SHA256 = "stenofleet.io/task-sha256"
 
 CONTAINER = "job"
-"""Name of a pod's one container of ours; a service mesh may add its own."""
+"""Name of stenofleet's only container in a pod. A service mesh may add its own containers."""
 
 _NAME = "stenofleet"
 _INTAKE = "intake"
 
 
 class Identity(NamedTuple):
-    """Whose job it is. *span* None is the intake."""
+    """Run, span and attempt of a Job. *span* None: an intake."""
 
     run: str
     span: int | None
@@ -51,18 +51,18 @@ def selector(runs: Sequence[str]) -> str:
 
 
 def run_labels(run: str) -> dict[str, str]:
-    """What a run's Lease is found by."""
+    """Labels of a run's Lease."""
     return {"app.kubernetes.io/name": _NAME, "app.kubernetes.io/managed-by": _NAME, RUN: _checked(run)}
 
 
 def labels_of(job: Job, *, version: str) -> dict[str, str]:
-    """What Job and pod are found by. *version* is this program's."""
+    """Labels of a Job and its pod. *version*: that of this program."""
     return {
         "app.kubernetes.io/name": _NAME,
         "app.kubernetes.io/part-of": _NAME,
         "app.kubernetes.io/component": _INTAKE if job.span is None else "chunk",
         "app.kubernetes.io/managed-by": _NAME,
-        # A version may hold a plus, a label may not.
+        # A version may contain a plus sign, a label may not.
         "app.kubernetes.io/version": re.sub(r"[^0-9A-Za-z_.-]", "-", version)[:63].strip("-_."),
         RUN: _checked(job.run),
         CHUNK: _INTAKE if job.span is None else f"{job.span:05d}",
@@ -71,12 +71,12 @@ def labels_of(job: Job, *, version: str) -> dict[str, str]:
 
 
 def annotations_of(job: Job) -> dict[str, str]:
-    """What the Job was told, to compare before it is adopted."""
+    """Annotations of a Job with its task. They are compared before the Job is adopted."""
     return {TASK: job.task_key, TASK_SHA256: job.task_sha256}
 
 
 def identity(document: Mapping[str, Any]) -> Identity | None:
-    """Whose Job or pod *document* is, by its labels; None where they are not ours."""
+    """Identity of a Job or pod from its labels; None if it is not stenofleet's."""
     found = document.get("metadata", {}).get("labels") or {}
     run, chunk, attempt = (str(found.get(key, "")) for key in (RUN, CHUNK, ATTEMPT))
     if not is_run(run) or not re.fullmatch(r"[1-9][0-9]{0,5}", attempt):
@@ -87,14 +87,14 @@ def identity(document: Mapping[str, Any]) -> Identity | None:
 
 
 def same_task(document: Mapping[str, Any], job: Job) -> bool:
-    """Whether the Job *document* works on *job*'s task: it may be adopted as if we had created it."""
+    """Whether the Job *document* has the task of *job*. Then it can be adopted."""
     found = document.get("metadata", {}).get("annotations") or {}
     mine = Identity(job.run, job.span, job.attempt)
     return identity(document) == mine and found.get(TASK_SHA256) == job.task_sha256
 
 
 def _checked(run: str) -> str:
-    """*run*, which names what is created, listed and deleted. ValueError where it is no run id."""
+    """Return *run*. Raises :class:`ValueError` if it is not a run id: it is used in names and selectors."""
     if not is_run(run):
         raise ValueError(f"not a run id: {run!r}")
     return run

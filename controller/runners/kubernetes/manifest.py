@@ -1,7 +1,7 @@
-"""The Kubernetes Job of a task: options → the whole document.
+"""The Kubernetes Job of a task: options → the complete document.
 
-Touches: nothing. The Job has this one author: the charts and the command line only pass values. A document is a plain
-``dict`` that survives JSON, with every quantity a string, and holds nothing secret: credentials are named, never shown.
+Touches: nothing. Only this module builds Jobs: the charts and the command line only pass values. A document is a plain
+``dict`` that can be written as JSON, with every quantity as a string. It contains no secrets, only names of Secrets.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Device = Literal["cuda", "cpu"]
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
 
 SECRETS = {"AWS_ACCESS_KEY_ID": False, "AWS_SECRET_ACCESS_KEY": False, "AWS_SESSION_TOKEN": True}
-"""Variables that come from a Secret, and whether each may be missing in it."""
+"""Variables that come from a Secret, and whether each is optional."""
 _CA_FOLDER = "/etc/stenofleet/ca"
 _TERMINATION_LOG = "/dev/termination-log"
 
 _DEADLINE_FACTORS: Mapping[Device, int] = {"cuda": 4, "cpu": 30}
-"""A pod's seconds for each second of its audio, by far: a large model on a small card or an old CPU."""
+"""A pod's time limit, in seconds for each second of audio. Enough for a large model on a small GPU or an old CPU."""
 
 _SHORTEST_TTL_S = 3_600
 
@@ -34,117 +34,123 @@ _WEIGHTS_MARGIN = 1.15
 _LIBRARIES_MB = 200
 _MB_PER_AUDIO_S = 1.2
 _CUDA_CONTEXT_MB = 1_000
-"""What the driver and cuBLAS map into a process, with a margin."""
+"""Host memory that the driver and cuBLAS map into a process, with a margin."""
 
 _LOGS_MB = 128
 _CHUNK_AUDIO_MB = 256
-"""The longest chunk's audio while it is written, twice."""
+"""Twice the audio of the longest chunk: it is copied while it is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """What a cluster's jobs look like. An empty text or collection leaves the field out of the document."""
+    """Settings of a cluster's jobs. An empty text or collection leaves the field out of the document."""
 
     chunk_image: str
     intake_image: str
-    """The controller's image: it holds ffmpeg, and no model library."""
+    """The controller's image: it contains ffmpeg, and no model library."""
     store_url: str
-    """``s3://bucket/prefix`` as pods open it."""
+    """``s3://bucket/prefix`` as the pods use it."""
     version: str
-    """Of this program, for ``app.kubernetes.io/version``."""
+    """Version of this program, for ``app.kubernetes.io/version``."""
     namespace: str = "stenofleet"
-    """One of its own: whoever may create Jobs in it may read its Secrets."""
+    """Use a separate namespace: everyone who can create Jobs in it can read its Secrets."""
     image_pull_policy: PullPolicy = "IfNotPresent"
-    """One look at the node: a question to the registry for every chunk would make it a part of every job."""
+    """The default avoids a request to the registry for every chunk, so jobs do not depend on it."""
     image_pull_secrets: tuple[str, ...] = ()
     s3_secret: str = "stenofleet-s3"  # noqa: S105 (a name)
     """Secret with ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY`` and, for temporary keys, ``AWS_SESSION_TOKEN``.
 
-    Empty: the pods' ServiceAccount is their identity.
+    Empty: the pods use the identity of their ServiceAccount.
     """
     s3_endpoint: str = ""
-    """``http(s)://host[:port]`` as pods reach it. Empty: AWS."""
+    """``http(s)://host[:port]`` as the pods reach it. Empty: AWS."""
     s3_region: str = ""
     s3_ca: str = ""
-    """ConfigMap with ``ca.crt``, the authorities of the endpoint's certificate. Empty: the public ones."""
+    """ConfigMap with ``ca.crt``, the certificate authorities of the endpoint. Empty: the public ones."""
     device: Device = "cuda"
     gpu_resource: str = "nvidia.com/gpu"
-    """As the device plugin advertises it: ``nvidia.com/mig-1g.10gb`` for a slice."""
+    """Resource name of the device plugin, for example ``nvidia.com/mig-1g.10gb`` for a slice of a GPU."""
     gpus: int | None = None
-    """Of one job. None: one, which is what it uses, and none on a CPU."""
+    """GPUs of one job. None: one on CUDA, since a job uses only one, and none on a CPU."""
     cpu: str = "1"
-    """Requested, never a limit: throttling makes chunks slow and frees nobody."""
+    """CPU request. There is no limit: throttling would slow chunks down and help no other pod."""
     memory_mb: int | None = None
-    """Of a chunk job, requested and limit; None: from the model and the chunk's length."""
+    """Memory request and limit of a chunk job, in MB. None: computed from the model and the chunk's length."""
     model_mb: int = max(model.size_mb for model in MODELS.values())
-    """Size of the model's weights (:func:`weights_mb`), for the memory they take."""
+    """Size of the model's weights (:func:`weights_mb`), used to compute the memory."""
     intake_memory_mb: int = 1_024
-    """Of an intake job: it needs 63 MB for any length; the rest is for what ffmpeg makes of odd media."""
+    """Memory of an intake job. It needs 63 MB for any length; the rest is for ffmpeg with unusual media."""
     scratch_mb: int = 1_024
-    """Room in ``/tmp`` beside the media: chunks on their way, compiled GPU kernels."""
+    """Disk space in ``/tmp`` in addition to the media: chunks before upload, compiled GPU kernels."""
     model_claim: str = ""
     """PersistentVolumeClaim with models."""
     model_image: str = ""
-    """Image with models, mounted as a volume (Kubernetes 1.35 and later). Neither: the chunk image holds the model."""
+    """Image with models, mounted as a volume (Kubernetes 1.35 and later).
+
+    If neither a claim nor an image is given, the chunk image contains the model.
+    """
     model_path: str = "/models"
-    """Where the volume appears, read-only; also the hub's cache there, so that names of the hub are found in it."""
+    """Mount path of the models, read-only. It is also the hub's cache, so that model names of the hub are found."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
-    """As Kubernetes writes them; the GPU's own taint is tolerated in any case."""
+    """In the format of Kubernetes. The taint of GPU nodes is always tolerated."""
     priority_class: str = ""
     runtime_class: str = ""
-    """``nvidia`` where the nodes' default runtime does not bring the driver."""
+    """``nvidia`` if the nodes' default runtime does not provide the driver."""
     queue: str = ""
-    """Kueue's LocalQueue: Jobs are created suspended and wait in it. Empty: no queue."""
+    """A LocalQueue of Kueue: Jobs are created suspended and wait in this queue. Empty: no queue."""
     service_account: str = ""
-    """Of the job pods; its token is never mounted."""
+    """ServiceAccount of the job pods. Its token is never mounted."""
     run_as_user: int | None = 10_001
     """None: the platform assigns one (OpenShift)."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Of both jobs, over ours. Never a secret: everyone who may read Jobs reads it."""
+    """Variables of chunk and intake jobs; they replace ours. Never a secret: everyone who can read Jobs can read it."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    """Of Job and pod, as ``labels``."""
+    """Annotations of Job and pod, like ``labels``."""
     deadline_base_s: int = 900
-    """Of a pod: the image's first pull on a fresh node and a cold model."""
+    """Base time limit of a pod: the first image pull on a new node, and loading the model from disk."""
     deadline_factor: int | None = None
-    """And so many seconds for each second of audio; None: 4 on a GPU, 30 on a CPU."""
+    """Additional seconds for each second of audio. None: 4 on a GPU, 30 on a CPU."""
     intake_deadline_s: int = 6 * 3_600
-    """Decoding runs at a thousand times real time; only a file that never ends takes this long."""
+    """Time limit of an intake. Decoding runs at a thousand times real time; only an endless file takes this long."""
     ttl_s: int | None = 86_400
-    """A net for what a dead controller leaves: a night, so that the next one finds its evidence. None: for ever."""
+    """When Kubernetes deletes finished Jobs that a dead controller left. One day: the next one can read their evidence.
+
+    None: never.
+    """
 
     def __post_init__(self) -> None:
         if self.model_claim and self.model_image:
-            raise UsageProblem("models come from a claim or from an image, not from both", "leave one of them out")
+            raise UsageProblem("both a model claim and a model image are given", "give only one of them")
         if self.ttl_s is not None and self.ttl_s < _SHORTEST_TTL_S:
             raise UsageProblem(
-                f"a Job that is deleted {self.ttl_s} s after its end takes its evidence with it",
-                f"give it {_SHORTEST_TTL_S} s or more: the controller deletes what it has read at once",
+                f"a Job that is deleted {self.ttl_s} s after its end loses its evidence",
+                f"use {_SHORTEST_TTL_S} s or more: the controller itself deletes Jobs as soon as it has read them",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """The Lease of a run: its leader's lock, and the owner of all its Jobs."""
+    """The Lease of a run: the lock of its leader, and the owner of all its Jobs."""
 
     name: str
     uid: str
 
 
 def weights_mb(model: str) -> int:
-    """Size of a model's weights; of one that nobody knows, that of the largest."""
+    """Size of a model's weights in MB. For an unknown model, the size of the largest known one."""
     known = MODELS.get(model)
     return known.size_mb if known else JobOptions.model_mb
 
 
 def job_document(job: Job, options: JobOptions, owner: Owner) -> dict[str, Any]:
-    """The Job of a chunk, or of an intake, which downloads its media to its scratch folder first."""
+    """The Job of a chunk or of an intake. An intake first downloads its media to its scratch folder."""
     pod = _intake_pod(job, options) if job.span is None else _chunk_pod(job, options)
     (container,) = pod["containers"]
     _keep_literal(container)
     if job.span is not None:
-        container["command"] += ["--uid", "$(POD_UID)"]  # the one variable that the kubelet is to put in
+        container["command"] += ["--uid", "$(POD_UID)"]  # the only variable that the kubelet replaces
     return _job(job, options, owner, pod)
 
 
@@ -179,15 +185,15 @@ def _intake_pod(job: Job, options: JobOptions) -> dict[str, Any]:
 def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> dict[str, Any]:
     labels = {**options.labels, **labels_of(job, version=options.version)}
     annotations = {**options.annotations, **annotations_of(job)}
-    # Moving a job to save a node would cost all its work.
+    # If the autoscaler moved a job to remove a node, all of its work would be lost.
     stay = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
     queue = {"kueue.x-k8s.io/queue-name": options.queue} if options.queue else {}
     spec: dict[str, Any] = {
         "completions": 1,
         "parallelism": 1,
-        # Retries are the controller's: each attempt may get other memory, another node, other options.
+        # The controller retries: each attempt may get other memory, another node, other options.
         "backoffLimit": 0,
-        # Never wait for a pod on a node that is gone; a podFailurePolicy would force that wait.
+        # Never wait for a pod on a lost node. A podFailurePolicy would force that wait.
         "podReplacementPolicy": "TerminatingOrFailed",
         "template": {"metadata": {"labels": labels, "annotations": {**stay, **annotations}}, "spec": pod},
     }
@@ -209,7 +215,7 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
                     "kind": "Lease",
                     "name": owner.name,
                     "uid": owner.uid,
-                    # True would ask for a right on the Lease's finalizers.
+                    # True would need permission on the Lease's finalizers.
                     "controller": False,
                     "blockOwnerDeletion": False,
                 }
@@ -220,7 +226,7 @@ def _job(job: Job, options: JobOptions, owner: Owner, pod: dict[str, Any]) -> di
 
 
 def _keep_literal(container: dict[str, Any]) -> None:
-    """Double every ``$`` where the kubelet replaces ``$(NAME)`` by a variable, secret ones among them."""
+    """Double every ``$``: else the kubelet would replace ``$(NAME)`` by a variable, perhaps a secret one."""
     for kind in container.keys() & {"command", "args"}:
         container[kind] = [part.replace("$", "$$") for part in container[kind]]
     for variable in container["env"]:
@@ -235,7 +241,7 @@ def _task(job: Job, options: JobOptions) -> list[str]:
 def _pod(
     options: JobOptions, *, image: str, command: list[str], memory_mb: int, scratch_mb: int, deadline_s: int
 ) -> dict[str, Any]:
-    room = {"memory": f"{memory_mb}Mi", "ephemeral-storage": f"{scratch_mb + _LOGS_MB}Mi"}
+    limits = {"memory": f"{memory_mb}Mi", "ephemeral-storage": f"{scratch_mb + _LOGS_MB}Mi"}
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": f"{scratch_mb}Mi"}}]
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (the pod's own)
     if options.s3_ca:
@@ -245,24 +251,24 @@ def _pod(
         "name": CONTAINER,
         "image": image,
         "imagePullPolicy": options.image_pull_policy,
-        # -P: no module out of the working folder. tini: a process that is not PID 1 can abort, and be stopped.
+        # -P: import no module from the working folder. tini: only a process that is not PID 1 can abort and be stopped.
         "command": ["tini", "--", "python", "-P", "-m", *command, "--termination-log", _TERMINATION_LOG],
         "env": _environment(options),
-        "resources": {"requests": {"cpu": options.cpu, **room}, "limits": dict(room)},
+        "resources": {"requests": {"cpu": options.cpu, **limits}, "limits": limits},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
         "terminationMessagePath": _TERMINATION_LOG,
-        # Where a crash left no termination message, the log's end holds its stack.
+        # If a crash left no termination message, the end of the log contains the stack.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     }
     user = {} if options.run_as_user is None else dict.fromkeys(("runAsUser", "runAsGroup"), options.run_as_user)
     pod: dict[str, Any] = {
         "restartPolicy": "Never",
-        # A net: the kubelet alone keeps it, so a lost node does not, and pulling the image counts.
+        # A second limit: only the kubelet enforces it, so not on a lost node. Pulling the image counts.
         "activeDeadlineSeconds": deadline_s,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -282,7 +288,7 @@ def _pod(
 
 
 def _tolerations(options: JobOptions) -> list[dict[str, Any]]:
-    """Ours come first, and of the tolerations that fit a taint the first one counts: nobody waits for ever."""
+    """Our tolerations come first: the first one that matches a taint counts, so no pod stays on a lost node forever."""
     lost = [
         {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
         for state in ("not-ready", "unreachable")
@@ -323,7 +329,7 @@ def _give_gpus(pod: dict[str, Any], options: JobOptions) -> None:
     resources = pod["containers"][0]["resources"]
     for kind in ("requests", "limits"):
         resources[kind][options.gpu_resource] = str(count)
-    # A slice of a GPU (nvidia.com/mig-…) lies behind the taint of whole ones, too.
+    # Nodes with GPU slices (nvidia.com/mig-…) also have the taint of whole GPUs.
     for key in dict.fromkeys(("nvidia.com/gpu", options.gpu_resource)):
         pod["tolerations"].append({"key": key, "operator": "Exists", "effect": "NoSchedule"})
 
@@ -343,7 +349,7 @@ def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
 
 
 def _elsewhere(nodes: Sequence[str], *, only: bool) -> dict[str, Any]:
-    # One name to a requirement is all the API takes.
+    # The API accepts only one name in each requirement.
     names = [{"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in dict.fromkeys(nodes)]
     if only:
         return {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": names}]}}

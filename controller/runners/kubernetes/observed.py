@@ -1,6 +1,6 @@
-"""What no list of the API server holds: since when a Job has been known, and which Jobs were deleted.
+"""Data that no list of the API server contains: how long a Job has been known, and which Jobs were deleted.
 
-Touches: nothing; the time is an argument, in seconds of a clock that only runs forward.
+Touches: nothing. The time is an argument, in seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from controller.domain.jobs import Phase
 
 DELETED_S = 600.0
-"""So much older than a deletion no server's list is: one that lags behind by minutes serves nobody."""
+"""How long a deleted Job is remembered. No API server's cache is older than this."""
 
 
 class Age(NamedTuple):
-    """How long a Job has been known, and how long in its phase."""
+    """How long a Job has been known, and how long it has been in its phase."""
 
     known_s: float
     in_phase_s: float
@@ -30,21 +30,21 @@ class _Seen(NamedTuple):
 
 @dataclass
 class Ages:
-    """Ages of Jobs, by uid, by the controller's clock alone.
+    """Ages of Jobs by uid, measured only by the controller's clock.
 
-    A Job's creation is dated by the API server's clock and its start by its node's, and no two machines need agree: the
-    difference between two clocks is no age. So a Job is as old as it has been known. For a controller that takes over,
-    all Jobs are young again; then the pod's own deadline, which its node measures by one clock, ends it in time.
+    The API server's clock dates the creation of a Job, and the node's clock dates its start. These clocks can differ,
+    so their difference is not an age. Therefore the age of a Job is the time since this controller first saw it. For a
+    controller that takes over, all ages start at 0. Then the deadline of the pod, measured by its node, still ends it.
     """
 
     _seen: dict[str, _Seen] = field(default_factory=dict)
 
     def know(self, uid: str, now_s: float) -> None:
-        """A Job of that uid exists, in whatever phase."""
+        """Record that a Job with this uid exists, in any phase."""
         self._seen.setdefault(uid, _Seen(now_s, "queued", now_s))
 
     def saw(self, uid: str, phase: Phase, now_s: float) -> Age:
-        """The age of a Job that is in that *phase* now."""
+        """Record the current *phase* of a Job, and return its age."""
         seen = self._seen.get(uid) or _Seen(now_s, phase, now_s)
         if seen.phase != phase:
             seen = _Seen(seen.since_s, phase, now_s)
@@ -52,31 +52,31 @@ class Ages:
         return Age(now_s - seen.since_s, now_s - seen.phase_since_s)
 
     def drop(self, known: Collection[str]) -> None:
-        """Drop all but those of the uids *known*."""
+        """Drop all except those of the uids *known*."""
         self._seen = {uid: seen for uid, seen in self._seen.items() if uid in known}
 
 
 @dataclass
 class Deleted:
-    """Jobs that were deleted, by uid: a list that the server answers from memory may still show them."""
+    """Jobs that were deleted, by uid: a list from the server's cache may still contain them."""
 
     _jobs: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Run, and when it was deleted or last listed."""
+    """By uid: the run, and when the Job was deleted or last listed."""
 
     def __contains__(self, uid: str) -> bool:
         """Whether the Job of that uid was deleted."""
         return uid in self._jobs
 
     def __len__(self) -> int:
-        """How many are remembered."""
+        """How many deleted Jobs are remembered."""
         return len(self._jobs)
 
     def add(self, uid: str, run: str, now_s: float) -> None:
-        """The Job of *run* was deleted now."""
+        """Record that the Job of *run* was deleted now."""
         self._jobs[uid] = (run, now_s)
 
     def listed(self, uids: Collection[str], now_s: float) -> None:
-        """A list shows these *uids*: what no list has shown for long is forgotten."""
+        """Record that a list contains these *uids*, and drop Jobs that were in no list for a long time."""
         for uid in uids:
             if uid in self._jobs:
                 self._jobs[uid] = (self._jobs[uid][0], now_s)

@@ -1,6 +1,6 @@
-"""What the API server says of a Job and its pod, as raw documents: how far it is.
+"""Reads the state of a Job and its pod from their raw documents.
 
-Touches: nothing. Why it does not start is read in ``pending``, why it ended in ``ended``.
+Touches: nothing. ``startup_diagnosis`` finds why a Job does not start, ``exit_diagnosis`` why it ended.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from controller.domain.jobs import Phase
 from controller.runners.kubernetes.labels import CONTAINER
 
 Document = Mapping[str, Any]
-"""A Kubernetes object as JSON gives it."""
+"""A Kubernetes object as parsed from JSON."""
 
 ENDED = ("FailureTarget", "SuccessCriteriaMet", "Failed", "Complete")
-"""The first two come while the pod still ends, and are final: behind a lost node the others never come."""
+"""The first two are set while the pod is still ending, and are final. On a lost node the others are never set."""
 
 
 def phase(job: Document, pod: Document | None) -> Phase:
-    """How far the Job is. *pod* is its only one, as last seen; None: there is none (yet, or any more)."""
+    """The phase of the Job. *pod*: the last known state of its only pod; None if it has none."""
     if any(is_true(job, kind) for kind in ENDED):
         return "ended"
     if suspended(job) or pod is None:
@@ -33,38 +33,38 @@ def phase(job: Document, pod: Document | None) -> Phase:
 
 
 def suspended(job: Document) -> bool:
-    """Whether a queue holds the Job back. What it does to a running pod then is no failure."""
+    """Whether a queue has suspended the Job. If the queue stops a running pod, that is no failure."""
     return bool(job.get("spec", {}).get("suspend")) or is_true(job, "Suspended")
 
 
 def taken_back(job: Document, pod: Document) -> bool:
-    """Whether a queue stopped this pod by suspending its Job: its end is not the Job's, which has another pod next."""
+    """Whether a queue stopped this pod by suspending its Job. The Job has not ended: it gets another pod later."""
     if suspended(job):
         return True
-    begun = job.get("status", {}).get("startTime")  # anew when it is resumed
+    begun = job.get("status", {}).get("startTime")  # set again when it is resumed
     created = pod.get("metadata", {}).get("creationTimestamp")
-    # Two clocks wrote these, so they tell only where there is reason to ask.
-    asked = condition(job, "Suspended") and pod["metadata"].get("deletionTimestamp")
-    return bool(asked and begun and created and created < begun)
+    # Two clocks wrote these times, so they are compared only if the Job was suspended before.
+    was_suspended = condition(job, "Suspended") and pod["metadata"].get("deletionTimestamp")
+    return bool(was_suspended and begun and created and created < begun)
 
 
 def newest(pod: Document, known: Document | None) -> Document:
-    """Which of two pods of one Job is the later one: while the first still ends, a resumed Job has two."""
+    """The later of two pods of one Job. A resumed Job has two pods while the first is still ending."""
     if known is None or pod["metadata"].get("uid") == known["metadata"].get("uid"):
         return pod
     return max(known, pod, key=lambda one: str(one["metadata"].get("creationTimestamp")))
 
 
 def node(pod: Document | None) -> str:
-    """Name of the pod's node; empty where it has none."""
+    """Name of the pod's node; empty if it has none."""
     return str((pod or {}).get("spec", {}).get("nodeName") or "")
 
 
 def looks_lost(job: Document, pod: Document | None) -> bool:
-    """Whether the node of a running pod has gone silent.
+    """Whether the node of a running pod seems to be lost.
 
-    Nothing else says so for the half minute until the pod is evicted, and all of it goes back if the node returns. A
-    second attempt is safe: every attempt has its own result.
+    Until the pod is evicted half a minute later, this is the only sign. It is reversed if the node returns. A second
+    attempt is safe: every attempt has its own result.
     """
     if pod is None or phase(job, pod) != "running" or job.get("status", {}).get("ready"):
         return False
@@ -75,51 +75,51 @@ def looks_lost(job: Document, pod: Document | None) -> bool:
 
 
 def condition(document: Document | None, kind: str) -> Document:
-    """The condition of that type in a Job or pod; empty where there is none."""
+    """The condition of type *kind* in a Job or pod; empty if there is none."""
     found = (document or {}).get("status", {}).get("conditions") or ()
     return next((item for item in found if item.get("type") == kind), {})
 
 
 def is_true(document: Document | None, kind: str) -> bool:
-    """Whether that condition holds."""
+    """Whether the condition of type *kind* is true."""
     return condition(document, kind).get("status") == "True"
 
 
 def container_state(pod: Document | None, state: str) -> Document:
-    """``waiting``, ``running`` or ``terminated`` of our container; empty where that is not its state."""
+    """``waiting``, ``running`` or ``terminated`` of our container; empty if it is in another state."""
     found = (pod or {}).get("status", {}).get("containerStatuses") or ()
     return next((item.get("state", {}).get(state) or {} for item in found if item.get("name") == CONTAINER), {})
 
 
 def why_not_running(pod: Document) -> str:
-    """What the server says of a pod whose container does not run, in few words."""
+    """A short reason why a pod's container is not running."""
     waiting, ended = container_state(pod, "waiting"), container_state(pod, "terminated")
     if ended:
         return one_line(f"ended with exit code {ended.get('exitCode')}")
     unscheduled = condition(pod, "PodScheduled")
     if unscheduled.get("status") == "False":
         waiting = unscheduled
-    said = [waiting.get("reason") or pod.get("status", {}).get("phase") or "Pending", waiting.get("message")]
-    return one_line(": ".join(filter(None, said)))
+    parts = [waiting.get("reason") or pod.get("status", {}).get("phase") or "Pending", waiting.get("message")]
+    return one_line(": ".join(filter(None, parts)))
 
 
 def one_line(text: Any) -> str:
-    """A message as one line of bearable length."""
+    """A message as one line of at most 500 characters."""
     return " ".join(str(text or "").split())[:500]
 
 
 def to_ms(timestamp: str) -> int:
-    """Milliseconds since the epoch of a Kubernetes time (RFC 3339)."""
+    """Convert a Kubernetes time (RFC 3339) to milliseconds since the epoch."""
     return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
 
 
 def is_over(pod: Document) -> bool:
-    """Whether nothing in the pod runs any more."""
+    """Whether all containers of the pod have ended."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def started_at(pod: Document | None) -> str | None:
-    """When our container began; None where it never did."""
+    """When our container started; None if it never did."""
     for state in ("running", "terminated"):
         ended = container_state(pod, state)
         if ended.get("startedAt") and ended.get("reason") != "ContainerStatusUnknown":

@@ -1,7 +1,7 @@
-"""Jobs that the API server would not take: which of them are posted again, and when.
+"""Jobs that the API server refused to create: which of them are posted again, and when.
 
-Touches: nothing; the time is an argument. Most Jobs are refused alike, for a used-up quota above all: so those of one
-class wait together, one of them is posted to see whether it is taken now, and then the others follow.
+Touches: nothing; the time is an argument. Most Jobs are refused for the same reason, usually an exceeded quota. So the
+Jobs of one failure class wait together: one of them is posted as a test, and if it is accepted, the others follow.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class _Pause:
     tries: int = 0
 
     def begin(self, now_ms: int, *, problem: StartupProblem) -> None:
-        """One more refusal: twice as long as before, a part of it by chance, so that controllers do not meet."""
+        """Start the pause after a refusal: twice as long as before, with a random part to spread controllers."""
         longest_ms = min(_PAUSE_MS << min(self.tries, 20), _LONGEST_PAUSE_MS)
         self.tries += 1
         self.length_ms = round(longest_ms * random.uniform(0.5, 1.0))
         self.due_ms = now_ms + self.length_ms
         end_ms = problem.since_ms + (problem.patience_ms or 0)
         if now_ms < end_ms < self.due_ms:
-            # Once more before the wait counts as a failure: the cause may be gone by now.
+            # Post once more before the wait counts as a failure: the cause may be fixed by then.
             self.due_ms, self.length_ms = end_ms, end_ms - now_ms
 
     def is_over(self, now_ms: int) -> bool:
-        """Also where the clock was set back."""
+        """Whether the pause is over. It also ends if the clock was set back."""
         return not 0 < self.due_ms - now_ms <= self.length_ms
 
 
@@ -47,32 +47,32 @@ class Refusals:
     """The refused Jobs of one namespace, by name."""
 
     _waiting: dict[str, tuple[Job, StartupProblem]] = field(default_factory=dict)
-    """In the order in which they are posted again: one that is refused once more goes to the end."""
+    """In the order in which they are posted again. A Job that is refused again moves to the end."""
     _pauses: dict[FailureClass, _Pause] = field(default_factory=dict)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the Job of that name waits."""
+        """Whether the Job of this name is waiting."""
         return name in self._waiting
 
     def __iter__(self) -> Iterator[tuple[Job, StartupProblem]]:
-        """All that wait, and why."""
+        """All waiting Jobs, with the reasons."""
         return iter(list(self._waiting.values()))
 
     def add(self, job: Job, message: str, *, now_ms: int) -> None:
-        """The server has refused *job* with this *message*."""
+        """Record that the server has refused *job* with this *message*."""
         _, before = self._waiting.pop(job_name(job), (job, None))
         problem = refused(message, before=before, now_ms=now_ms)
         self._waiting[job_name(job)] = (job, problem)
         pause = self._pauses.setdefault(problem.diagnosis.failure, _Pause())
-        if pause.is_over(now_ms):  # of several that are refused at one tick the first counts
+        if pause.is_over(now_ms):  # of several refusals in one tick, only the first counts
             pause.begin(now_ms, problem=problem)
         self._keep_pauses()
 
     def hold_back(self, job: Job, *, now_ms: int) -> bool:
-        """Whether *job*, which is new, waits behind others without being posted.
+        """Add the new *job* to the waiting Jobs without posting it, if possible. Returns whether it was added.
 
-        Only where their turn comes when something else ends: none of them fails by waiting, so what was never posted
-        does not either.
+        Only if other Jobs wait until something else ends (an exceeded quota). Such a wait is never a failure, so a Job
+        that was never posted cannot fail either.
         """
         for _, problem in self._waiting.values():
             if problem.patience_ms is None:
@@ -81,32 +81,32 @@ class Refusals:
         return False
 
     def due(self, now_ms: int) -> Iterator[list[Job]]:
-        """For each class whose pause is over, its Jobs: the first is to be posted, each other one after a success."""
+        """For each class whose pause is over, its Jobs. Post the first one, and each next one only after a success."""
         for failure, pause in list(self._pauses.items()):
             if pause.is_over(now_ms):
                 yield [job for job, problem in self._waiting.values() if problem.diagnosis.failure is failure]
 
     def taken(self, name: str) -> None:
-        """The server has taken that Job: what is refused next is a refusal of its own."""
+        """Record that the server has accepted this Job. The next refusal starts with a short pause again."""
         _, problem = self._waiting[name]
         self._pauses.pop(problem.diagnosis.failure, None)
         self.drop(name)
 
     def hurry(self) -> None:
-        """Something was freed: the next tick posts again."""
+        """End all pauses, because a resource was freed: the next tick posts again."""
         self._pauses = {failure: _Pause() for failure in self._pauses}
 
     def drop(self, name: str) -> None:
-        """Do not post that Job any more."""
+        """Do not post this Job again."""
         del self._waiting[name]
         self._keep_pauses()
 
     def drop_run(self, run: str) -> None:
-        """Do not post any Job of *run* any more."""
+        """Do not post any Job of *run* again."""
         self._waiting = {name: it for name, it in self._waiting.items() if it[0].run != run}
         self._keep_pauses()
 
     def _keep_pauses(self) -> None:
-        """One for every class of what waits, and no others: without one nothing of that class would be posted."""
+        """Keep one pause for every class that has waiting Jobs, and no others. Without one, none would be posted."""
         classes = {problem.diagnosis.failure for _, problem in self._waiting.values()}
         self._pauses = {failure: self._pauses.get(failure, _Pause()) for failure in classes}

@@ -1,8 +1,8 @@
-"""A runner with one Kubernetes Job per job. Same verbs as every runner.
+"""A runner with one Kubernetes Job per job. It has the methods of every runner.
 
-Touches: Kubernetes (through ``kube`` and ``lease``). Truth is what the server lists by label; what is remembered
-between two looks is only what no list holds: a pod's last state, since when something has been so, what was deleted.
-A recording on this machine is cut on this machine, and only its chunks travel.
+Touches: Kubernetes (through ``api`` and the Leases). The server's lists by label are the source of truth. Between two
+polls this module keeps only data that no list contains: the last state of a pod, how long a state has lasted, and which
+Jobs were deleted. A recording on this machine is cut on this machine, and only its chunks are uploaded.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from controller.runners.kubernetes.refused_jobs import Refusals
 from controller.runners.kubernetes.startup_diagnosis import StartupProblem, startup_problem
 
 TICK_S = 3.0
-_SETTLE_S = 0.3
-"""Pods often end together: so long more of them are waited for before a look."""
+_MORE_ENDS_S = 0.3
+"""Pods often end together: how long to wait for more of them, in seconds, before the next poll."""
 
 _SWEEPS = 30
 
 
 class RunLeases(Protocol):
-    """The Leases of the runs that this process leads: the owners of their Jobs."""
+    """The Leases of the runs that this process leads. They own the Jobs of these runs."""
 
     @property
     def runs(self) -> Sequence[str]:
-        """The runs that are led."""
+        """The runs that this process leads."""
 
     def owner(self, run: str) -> Owner:
-        """What a Job of the run names as its owner. Raises :class:`ClusterUnavailable` where the Lease has lapsed."""
+        """The owner of the run's Jobs. Raises :class:`ClusterUnavailable` if the Lease has expired."""
 
     def recheck(self, run: str) -> None:
-        """Renew it now: there is reason to think that it was deleted or taken."""
+        """Renew the run's Lease now, because it may have been deleted or taken over."""
 
     def cancelled(self, run: str) -> bool:
-        """Whether it was deleted, and with it all of its Jobs."""
+        """Whether the run's Lease was deleted, and with it all of its Jobs."""
 
 
 class ClusterRunner:
@@ -62,7 +62,7 @@ class ClusterRunner:
     def __init__(
         self, api: Api, options: JobOptions, *, here: Runner, leases: RunLeases, leadership: Leadership
     ) -> None:
-        """*here* cuts the recordings that lie on this machine; *leases* own the Jobs, as a part of *leadership*."""
+        """*here* cuts the recordings of this machine. *leases* own the Jobs; they are a part of *leadership*."""
         self.leadership = leadership
         self._api = api
         self._options = options
@@ -79,7 +79,7 @@ class ClusterRunner:
         self._version = ""
 
     def submit(self, job: Job) -> None:
-        """Create the Job, or adopt the one that has its name and its task."""
+        """Create the Job, or adopt an existing one with the same name and task."""
         if job.media_uri.startswith("file:"):
             self._here.submit(job)
         elif not self._refused.hold_back(job, now_ms=_now_ms()):
@@ -97,27 +97,27 @@ class ClusterRunner:
             self._remember(made)
 
     def observe(self) -> list[JobView]:
-        """Every Job of the runs that are led, the vanished among them, and what runs on this machine."""
+        """All Jobs of the led runs, including deleted ones, and the jobs on this machine."""
         return [*self._observe(), *self._here.observe()]
 
     def wait(self, seconds: float) -> None:
-        """Watch pods for so long, or until one of them ends: what is deleted is seen in no list any more."""
+        """Watch pods for about *seconds*, or until one of them ends. Deleted pods are in no list, only in the watch."""
         end_s = time.monotonic() + seconds * random.uniform(0.8, 1.2)
         if self._version and self._leases.runs:
-            asked = {"resourceVersion": self._version, "labelSelector": selector(self._leases.runs)}
-            with contextlib.closing(self._api.watch("pods", seconds=max(1, round(seconds)), **asked)) as events:
+            query = {"resourceVersion": self._version, "labelSelector": selector(self._leases.runs)}
+            with contextlib.closing(self._api.watch("pods", seconds=max(1, round(seconds)), **query)) as events:
                 for event in events:
                     pod = event.get("object", {})
                     if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
                         self._keep(pod)
                         if event["type"] == "DELETED" or pod_status.container_state(pod, "terminated"):
-                            end_s = min(end_s, time.monotonic() + _SETTLE_S)
+                            end_s = min(end_s, time.monotonic() + _MORE_ENDS_S)
                     if time.monotonic() >= end_s:
                         return
         time.sleep(max(0.0, min(end_s - time.monotonic(), seconds)))
 
     def delete(self, view: JobView) -> None:
-        """Delete the Job and its pod; one that is gone, or of another attempt by now, is no error."""
+        """Delete the Job and its pod. No error if it was deleted, or if its name now has a Job of another attempt."""
         if view.name in self._refused:
             self._refused.drop(view.name)
             return
@@ -129,19 +129,19 @@ class ClusterRunner:
         del self._known[view.name]
 
     def abandon(self, run: str) -> None:
-        """Somebody else leads it now: its Jobs are theirs, and only what runs on this machine is stopped."""
+        """Another process leads the run now: keep its Jobs on the cluster, and stop only its jobs on this machine."""
         self._known = {name: known for name, known in self._known.items() if known[0].run != run}
         self._refused.drop_run(run)
         self._deleted.drop(run)
         self._here.abandon(run)
 
     def release(self, run: str) -> None:
-        """The run has ended: what is left of it goes with its Lease."""
+        """The run has ended. Its remaining objects are deleted with its Lease."""
         self.abandon(run)
         self._here.release(run)
 
     def close(self, *, leave: bool) -> None:
-        """Leave the Jobs to the next controller, who finds them by their labels."""
+        """Stop without deleting Jobs on the cluster. The next controller finds them by their labels."""
         self._ends.close()
         self._here.close(leave=leave)
 
@@ -149,28 +149,28 @@ class ClusterRunner:
         name = job_name(job)
         found = self._api.get("jobs", name)
         if found is None or found["metadata"].get("deletionTimestamp"):
-            return  # the next look finds its name free
+            return  # the name is free at the next poll
         if same_task(found, job):
             self._remember(found)
         elif identity(found) == Identity(job.run, job.span, job.attempt):
-            # Of a round whose evidence was cleaned away: its task is not ours any more.
+            # A Job of an older round whose evidence was removed: it has another task.
             self._remove(job.run, name, found["metadata"]["uid"])
         else:
             raise RunProblem(
-                f"{self._api.namespace} has a Job {name} that is not stenofleet's",
-                "delete it, or give stenofleet a namespace of its own (--namespace)",
+                f"{self._api.namespace} has a Job {name} that stenofleet did not create",
+                "delete it, or use a separate namespace for stenofleet (--namespace)",
             )
 
     def _remove(self, run: str, name: str, uid: str) -> None:
         self._api.delete("jobs", name, uid=uid)
         self._deleted.add(uid, run, _now_s())
-        self._refused.hurry()  # what it used of a quota is free
+        self._refused.hurry()  # the quota that it used is free again
 
     def _remember(self, document: Document) -> None:
-        whose = identity(document)
-        if whose is not None:
+        found = identity(document)
+        if found is not None:
             name, uid = document["metadata"]["name"], document["metadata"]["uid"]
-            self._known[name] = (whose, uid)
+            self._known[name] = (found, uid)
             self._ages.know(uid, _now_s())
 
     def _observe(self) -> Iterator[JobView]:
@@ -179,15 +179,15 @@ class ClusterRunner:
         self._warnings = None
         found = self._listed(exact=False)
         if any(uid not in found for _, uid in self._known.values()):
-            # This server may not have heard of it yet. One question to all of them before it counts as gone.
+            # The server's cache may be old. A Job counts as deleted only if an exact list does not contain it.
             found = self._listed(exact=True)
-            for run in {whose.run for whose, uid in self._known.values() if uid not in found}:
-                # Its Lease deleted, all of them are gone: a cancel, and nobody's failure.
+            for run in {job.run for job, uid in self._known.values() if uid not in found}:
+                # If the Lease was deleted too, the run was cancelled, and no job has failed.
                 self._leases.recheck(run)
         self._read_pods()
         for document in found.values():
             self._remember(document)
-        views = [self._view(whose, name, uid, found.get(uid, {})) for name, (whose, uid) in self._known.items()]
+        views = [self._view(job, name, uid, found.get(uid, {})) for name, (job, uid) in self._known.items()]
         self._ends.wait()
         yield from (self._explained(view, found.get(view.uid, {})) for view in views)
         self._post_again()
@@ -195,23 +195,23 @@ class ClusterRunner:
         self._drop_old({uid for _, uid in self._known.values()})
 
     def _listed(self, *, exact: bool) -> dict[str, Document]:
-        """Our Jobs by uid, but for those that we deleted."""
-        answer = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
-        listed = {document["metadata"]["uid"]: document for document in answer["items"]}
+        """Our Jobs by uid, except those that this process deleted."""
+        reply = self._api.find("jobs", exact=exact, labelSelector=selector(self._leases.runs))
+        listed = {document["metadata"]["uid"]: document for document in reply["items"]}
         self._deleted.listed(listed, _now_s())
         return {uid: job for uid, job in listed.items() if uid not in self._deleted and identity(job) is not None}
 
     def _read_pods(self) -> None:
-        answer = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
-        self._version = str(answer["metadata"]["resourceVersion"])
-        for pod in answer["items"]:
+        reply = self._api.find("pods", exact=False, labelSelector=selector(self._leases.runs))
+        self._version = str(reply["metadata"]["resourceVersion"])
+        for pod in reply["items"]:
             self._keep(pod)
 
     def _keep(self, pod: Document) -> None:
         uid = _job_uid(pod)
         self._pods[uid] = pod_status.newest(pod, self._pods.get(uid))
 
-    def _view(self, whose: Identity, name: str, uid: str, document: Document) -> JobView:
+    def _view(self, job: Identity, name: str, uid: str, document: Document) -> JobView:
         pod = self._pods.get(uid)
         if document and pod and pod_status.taken_back(document, pod):
             del self._pods[uid]
@@ -220,9 +220,9 @@ class ClusterRunner:
         age = self._ages.saw(uid, phase, _now_s())
         now_ms = _now_ms()
         view = JobView(
-            run=whose.run,
-            span=whose.span,
-            attempt=whose.attempt,
+            run=job.run,
+            span=job.span,
+            attempt=job.attempt,
             name=name,
             uid=uid,
             phase=phase,
@@ -233,27 +233,27 @@ class ClusterRunner:
         if phase == "ended":
             self._ends.begin(uid, name, pod)
             return view
-        # What starts within the first seconds needs no events read for it.
+        # No events are read for a young Job: it usually starts within the first seconds.
         problem = self._startup_problem_of(name, uid, document, pod, now_ms, young=age.known_s < 2 * TICK_S)
         if problem is None:
             return view
         if problem.over(now_ms):
             return replace(view, phase="ended", diagnosis=replace(problem.diagnosis, node=view.node))
-        return replace(view, waits_for=_told(problem))
+        return replace(view, waits_for=_sentence(problem))
 
     def _explained(self, view: JobView, document: Document) -> JobView:
-        """One that has ended, with why; one whose end is still being read has not ended for anybody else."""
+        """*view* with its diagnosis, if the Job has ended. While the cause is being read, its phase is ``ending``."""
         if view.phase != "ended" or view.diagnosis is not None:
             return view
         why = self._ends.of(view.uid, document, self._pods.get(view.uid))
         return replace(view, phase="ended" if why else "ending", diagnosis=why)
 
     def _post_again(self) -> None:
-        """Post one of those that are refused alike; once it is taken, others too, until one is refused again."""
+        """Post one Job of each failure class. If it is accepted, post the others too, until one is refused again."""
         for jobs in self._refused.due(_now_ms()):
             for job in jobs[: self.burst]:
                 if self._leases.cancelled(job.run):
-                    break  # what would belong to it is collected at once
+                    break  # the cluster would delete the Job at once
                 self._post(job)
                 name = job_name(job)
                 if name not in self._known:
@@ -264,7 +264,7 @@ class ClusterRunner:
         self, name: str, uid: str, document: Document, pod: Document | None, now_ms: int, *, young: bool
     ) -> StartupProblem | None:
         before = self._problems.get(uid)
-        # Nor does what runs or waits in a queue.
+        # No events are needed either for a Job that is running or waits in a queue.
         on_its_way = pod_status.phase(document, pod) in ("queued", "starting") and not pod_status.suspended(document)
         events = self._warned(name, pod) if on_its_way and not young else []
         problem = startup_problem(document, pod, events, before=before, now_ms=now_ms)
@@ -275,12 +275,12 @@ class ClusterRunner:
         return problem
 
     def _warned(self, name: str, pod: Document | None) -> list[Document]:
-        """Warnings about a Job that does not start and its pod, out of one list a look for all such Jobs."""
+        """Warnings about a Job that does not start and its pod, from one list per poll for all such Jobs."""
         if self._warnings is None:
             try:
                 self._warnings = about(self._api, "type=Warning")
             except ClusterUnavailable:
-                self._warnings = []  # all else of this look is worth more
+                self._warnings = []  # warnings are optional: continue the poll without them
         return [event for event in self._warnings if is_about(event, name, pod)]
 
     def _drop_old(self, known: set[str]) -> None:
@@ -291,10 +291,10 @@ class ClusterRunner:
 
 
 def sweep(api: Api, run: str) -> list[str]:
-    """Delete whatever of *run* is on the cluster; the pods that still end. A lost node's pods do so for long."""
+    """Delete all objects of *run* on the cluster. Returns the pods that are still ending, as on a lost node."""
     lease = api.get("leases", lease_name(run))
     if lease is not None:
-        # All Jobs belong to it. They are deleted by name as well: collecting takes its time.
+        # The Lease owns all Jobs. They are also deleted by name, because garbage collection is slow.
         api.delete("leases", lease_name(run), uid=lease["metadata"]["uid"])
     for job in api.find("jobs", exact=True, labelSelector=selector([run]))["items"]:
         api.delete("jobs", job["metadata"]["name"], uid=job["metadata"]["uid"])
@@ -307,12 +307,12 @@ def sweep(api: Api, run: str) -> list[str]:
     return [str(pod["metadata"]["name"]) for pod in left]
 
 
-def _told(problem: StartupProblem) -> str:
+def _sentence(problem: StartupProblem) -> str:
     return f"{problem.diagnosis.summary}; {problem.diagnosis.advice}"
 
 
 def _refused_view(job: Job, problem: StartupProblem) -> JobView:
-    """A Job that the server would not take, until it takes it or patience is over."""
+    """The view of a refused Job: queued, or ended if it has waited too long."""
     view = JobView(
         run=job.run,
         span=job.span,
@@ -321,7 +321,7 @@ def _refused_view(job: Job, problem: StartupProblem) -> JobView:
         uid="",
         phase="queued",
         since_ms=problem.since_ms,
-        waits_for=_told(problem),
+        waits_for=_sentence(problem),
     )
     return replace(view, phase="ended", diagnosis=problem.diagnosis) if problem.over(_now_ms()) else view
 
@@ -335,5 +335,5 @@ def _now_ms() -> int:
 
 
 def _now_s() -> float:
-    """By a clock that nobody sets: what ages are measured with."""
+    """Seconds of the monotonic clock, which is used to measure ages."""
     return time.monotonic()

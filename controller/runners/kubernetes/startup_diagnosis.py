@@ -1,7 +1,7 @@
-"""Why a Job that was created does not start, and how long that may still mend itself.
+"""Why a Job that was created does not start, and how long to wait until the problem counts as a failure.
 
-Touches: nothing. None of this ever fails a Job by itself: a pod without an image, a Secret or a node waits for ever,
-and its deadline counts nothing while no node has it.
+Touches: nothing. Kubernetes never fails a Job for these problems: a pod without an image, a Secret or a node waits
+forever, and its deadline is not counted while it has no node.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from controller.runners.kubernetes.startup_rules import (
 
 @dataclass(frozen=True, kw_only=True)
 class StartupProblem:
-    """A Job that waits for more than its turn."""
+    """The problem of a Job that does not start."""
 
     diagnosis: Diagnosis
     since_ms: int
-    """When it was first seen so, by the controller's clock."""
+    """When it was first seen, by the controller's clock."""
     patience_ms: int | None
-    """How long it may yet mend itself: 0, it cannot; None, others are using what it waits for."""
+    """How long it may be fixed from outside. 0: it cannot be fixed. None: it waits for a resource that is in use."""
 
     def over(self, now_ms: int) -> bool:
-        """Whether it has been waited for long enough."""
+        """Whether the patience is over."""
         return self.patience_ms is not None and now_ms - self.since_ms >= self.patience_ms
 
 
@@ -52,7 +52,7 @@ _PULLS = re.compile(
 _TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox")
 _NEVER = "1970-01-01T00:00:00Z"
 _BUSY = "No preemption victims found"
-"""The best sign that some node has what the pod asks for: its pods could be put out, were they less important."""
+"""The best sign that a node has the requested resources, and that pods of the same or higher priority use them."""
 
 # Schedulers before 1.35 name the taint; later ones only count it.
 _REPAIR = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|unschedulable)|were unschedulable")
@@ -61,9 +61,9 @@ _REPAIR = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|unschedulable
 def startup_problem(
     job: Document, pod: Document | None, events: Sequence[Document], *, before: StartupProblem | None, now_ms: int
 ) -> StartupProblem | None:
-    """Why a Job that has not ended does not start; None where it runs, waits in a queue, or is on its way.
+    """Why a Job that has not ended does not start; None if it runs, waits in a queue, or is starting normally.
 
-    *events* are those of the Job and of its pod; without a pod only they tell. *before* is the last answer for it.
+    *events*: those of the Job and of its pod. *before*: the last result of this function for the same Job.
     """
     if phase(job, pod) in ("running", "ended") or suspended(job):
         return None
@@ -72,18 +72,18 @@ def startup_problem(
 
 
 def refused(message: str, *, before: StartupProblem | None, now_ms: int) -> StartupProblem:
-    """What an API server means that refuses to create an object with this *message*."""
+    """The problem of a Job that the API server refused to create with this *message*."""
     return _as_before(_found(REFUSED, message), before, now_ms)
 
 
 def _as_before(found: StartupProblem, before: StartupProblem | None, now_ms: int) -> StartupProblem:
-    """The same wait goes on, a wait for one's turn counts for nothing."""
+    """*found* with the start time of the same problem before. Time spent waiting for a used resource does not count."""
     same = before and before.diagnosis.failure is found.diagnosis.failure and before.patience_ms is not None
     return replace(found, since_ms=before.since_ms if before and same else now_ms)
 
 
 def _not_created(job: Document, events: Sequence[Document]) -> StartupProblem | None:
-    # With a pod counted, this is only a list that lags behind.
+    # If the Job counts a pod, the list of pods is only older than the Job.
     last = None if job.get("status", {}).get("active") else _last(events, ("FailedCreate",))
     return None if last is None else _found(REFUSED, str(last.get("message")))
 
@@ -100,7 +100,7 @@ def _not_scheduled(pod: Document) -> StartupProblem | None:
 
 
 def _naming_claims(found: StartupProblem, pod: Document) -> StartupProblem:
-    """With the names of the pod's claims in its advice, where that is about claims."""
+    """Add the names of the pod's claims to an advice about claims."""
     volumes = pod.get("spec", {}).get("volumes") or ()
     names = [str(one["persistentVolumeClaim"].get("claimName")) for one in volumes if "persistentVolumeClaim" in one]
     advice = found.diagnosis.advice.replace("describe pvc", " ".join(["describe pvc", *names]))
@@ -118,18 +118,18 @@ def _not_started(pod: Document, events: Sequence[Document]) -> StartupProblem | 
 
 def _found(rules: Sequence[Rule], message: str) -> StartupProblem:
     rule = next(rule for rule in rules if re.search(rule.pattern, message))
-    # A pod's name, or a kubelet between two tries, would make the same trouble look different.
-    said = re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message)
-    said = one_line(re.sub(r'^ImagePullBackOff: Back-off pulling image "[^"]*": ', "", said))
+    # Remove the parts that differ between repetitions of the same problem: the pod's name, and the back-off.
+    text = re.sub(r'^Error creating: (pods "\S+" is forbidden: )?', "", message)
+    text = one_line(re.sub(r'^ImagePullBackOff: Back-off pulling image "[^"]*": ', "", text))
     diagnosis = Diagnosis(
-        failure=rule.failure, summary=f"{rule.summary}: {said}", advice=rule.advice, details=(one_line(message),)
+        failure=rule.failure, summary=f"{rule.summary}: {text}", advice=rule.advice, details=(one_line(message),)
     )
     return StartupProblem(diagnosis=diagnosis, since_ms=0, patience_ms=rule.patience_ms)
 
 
 def _last(events: Sequence[Document], reasons: Sequence[str]) -> Document | None:
     found = [event for event in events if event.get("reason") in reasons]
-    # The newer kind of event has its time elsewhere.
+    # The newer kind of event has its time in another field.
     return max(
         found, key=lambda event: to_ms(event.get("lastTimestamp") or event.get("eventTime") or _NEVER), default=None
     )

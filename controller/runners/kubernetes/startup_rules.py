@@ -1,4 +1,4 @@
-"""Why a Job that was created does not start: messages of a cluster → a class, what to do, how long it is waited for.
+"""Why a Job that was created does not start: messages of a cluster → a failure class, what to do, how long to wait.
 
 Touches: nothing.
 """
@@ -10,20 +10,20 @@ from typing import NamedTuple
 from controller.domain.failures import FailureClass
 
 _SOON_MS = 60_000
-"""What people and tools apply in the wrong order is there after this."""
+"""Patience for objects that were applied in the wrong order."""
 
 _LATER_MS = 300_000
-"""A registry or a disk that is away for a moment is back after this."""
+"""Patience for a registry or a disk that is unavailable for a short time."""
 
 _NODES_MS = 900_000
-"""An autoscaler has brought the node after this, from nothing."""
+"""Patience for an autoscaler that adds a node."""
 
 REPAIRS_MS = 3_600_000
-"""Nodes that are being replaced are back after this."""
+"""Patience for nodes that are being replaced."""
 
 
 class Rule(NamedTuple):
-    """A message that holds *pattern* means *failure*."""
+    """A message that matches *pattern* means *failure*."""
 
     pattern: str
     failure: FailureClass
@@ -39,21 +39,21 @@ REFUSED: tuple[Rule, ...] = (
         r"exceeded quota",
         FailureClass.CREATE_DENIED_QUOTA,
         "the namespace's quota is used up",
-        "it goes on when others end; see `kubectl describe resourcequota`, or lower --max-parallel",
+        "it continues when other pods end; see `kubectl describe resourcequota`, or lower --max-parallel",
         None,
     ),
     Rule(
         r"failed quota",
         FailureClass.CREATE_DENIED_ADMISSION,
-        "the namespace's quota asks for requests or limits that jobs do not set",
-        "a LimitRange with defaults gives them to every pod",
+        "the namespace's quota requires requests or limits that jobs do not set",
+        "create a LimitRange with defaults: it sets them for every pod",
         0,
     ),
     Rule(
         r"violates PodSecurity",
         FailureClass.CREATE_DENIED_ADMISSION,
         "the namespace's Pod Security level forbids the pod",
-        "the jobs meet the level `restricted`: take back the option that breaks it",
+        "the jobs meet the level `restricted`: remove the option that violates it",
         0,
     ),
     Rule(
@@ -87,8 +87,8 @@ REFUSED: tuple[Rule, ...] = (
     Rule(
         r"cannot (create|get|list|watch|delete|update|patch) resource|finalizers on",
         FailureClass.CREATE_DENIED_RBAC,
-        "the controller lacks a right",
-        "grant it (the Role in k8s/ holds all that are needed); `stenofleet doctor` lists what is missing",
+        "the controller lacks a permission",
+        "grant it (the Role in k8s/ has all that are needed); `stenofleet doctor` lists missing permissions",
         0,
     ),
     Rule(
@@ -102,29 +102,29 @@ REFUSED: tuple[Rule, ...] = (
         r"admission webhook|ValidatingAdmissionPolicy",
         FailureClass.CREATE_DENIED_ADMISSION,
         "a policy of the cluster refuses it",
-        "its words name the policy: ask who runs the cluster",
+        "the message names the policy: ask the cluster's administrator",
         0,
     ),
     Rule(
         r"(?i)internal error|failed calling webhook|timed? ?out|time allotted|connection refused|too many requests"
         r"|etcdserver|status unknown for quota|object has been modified",
         FailureClass.CREATE_DENIED_ADMISSION,
-        "the cluster cannot judge it now",
-        "its words name what is down: ask who runs the cluster",
+        "the cluster cannot check it now",
+        "the message names what is unavailable: ask the cluster's administrator",
         _LATER_MS,
     ),
     Rule(
         r"is invalid",
         FailureClass.CONFIG,
-        "the API server finds the Job invalid",
-        "correct the option behind the field that it names",
+        "the API server rejects the Job as invalid",
+        "correct the option for the field that the message names",
         0,
     ),
     Rule(
         "",
         FailureClass.CREATE_DENIED_ADMISSION,
         "the cluster refuses it",
-        "its words say why: ask who runs the cluster",
+        "the message contains the reason: ask the cluster's administrator",
         _SOON_MS,
     ),
 )
@@ -147,35 +147,35 @@ UNSCHEDULABLE: tuple[Rule, ...] = (
     Rule(
         r"PersistentVolume|volume",
         FailureClass.UNSCHEDULABLE_VOLUME,
-        "the volume with the models cannot be where a free node is",
+        "the volume with the models cannot be used on a free node",
         "see `kubectl describe pvc`: many nodes need ReadOnlyMany or ReadWriteMany",
         _LATER_MS,
     ),
     Rule(
         r"Insufficient|Too many pods",
         FailureClass.UNSCHEDULABLE_RESOURCES,
-        "no node has room for it",
+        "no node has enough free resources for it",
         "see `kubectl describe nodes`; adapt --job-memory, --threads, --gpus or --gpu-resource",
         _NODES_MS,
     ),
     Rule(
         r"affinity|selector",
         FailureClass.UNSCHEDULABLE_AFFINITY,
-        "no node is left that it may run on",
-        "see `kubectl get nodes --show-labels`, and correct --node-selector; nodes where its GPU failed are left out",
+        "no node matches its node selector or affinity",
+        "see `kubectl get nodes --show-labels`, and correct --node-selector; nodes where its GPU failed are excluded",
         _NODES_MS,
     ),
     Rule(
         r"^(?!.*taint).*were unschedulable",
         FailureClass.UNSCHEDULABLE_TAINT,
-        "every node that could take it is cordoned",
+        "every node that could run it is cordoned",
         f"`kubectl get nodes` shows SchedulingDisabled; {_UNCORDON}",
         _NODES_MS,
     ),
     Rule(
         r"taint",
         FailureClass.UNSCHEDULABLE_TAINT,
-        "every node that could take it is tainted or cordoned",
+        "every node that could run it is tainted or cordoned",
         f"`kubectl describe nodes | grep -A3 Taints` shows them: add a --toleration; if it is cordoned, {_UNCORDON}",
         _NODES_MS,
     ),
@@ -221,7 +221,7 @@ NOT_PULLED: tuple[Rule, ...] = (
         "",
         FailureClass.IMAGE_PULL,
         "the image cannot be pulled",
-        "see its name (--chunk-image, --intake-image) and the node's way to the registry",
+        "check its name (--chunk-image, --intake-image) and the node's connection to the registry",
         _LATER_MS,
     ),
 )
@@ -257,9 +257,9 @@ NOT_MADE: tuple[Rule, ...] = (
     ),
     Rule(
         "",
-        # One node's trouble, as far as it is known: other nodes may do better.
+        # As far as known, the problem of one node: other nodes may work.
         FailureClass.UNKNOWN,
-        "its node cannot make the container",
+        "its node cannot create the container",
         "see `kubectl describe` of the pod and of its node",
         _LATER_MS,
     ),

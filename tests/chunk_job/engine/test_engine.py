@@ -66,7 +66,7 @@ def test_a_folder_is_a_model(copied: Path) -> None:
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
 def test_a_folder_that_lacks_a_file_is_none(copied: Path, name: str) -> None:
     (copied / name).unlink()
-    with pytest.raises(JobError, match=f"is no faster-whisper model: it lacks {name}") as missing:
+    with pytest.raises(JobError, match=f"is not a faster-whisper model: it lacks {name}") as missing:
         locate.locate(str(copied))
     assert missing.value.code == ExitCode.MODEL
 
@@ -82,7 +82,7 @@ def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
 def test_of_a_folder_that_is_not_there_no_names_are_told() -> None:
     with pytest.raises(JobError, match="no model '/models/other'") as unknown:
         locate.locate("/models/other")
-    assert unknown.value.advice == "a folder must lie where the job runs: in a pod, in its image or on its volume"
+    assert unknown.value.advice == "the folder must exist where the job runs: for a pod, in its image or on its volume"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_known_model_that_is_not_here_is_not_fetched_unasked(
     with pytest.raises(JobError, match=summary) as missing:
         locate.locate(name)
     assert missing.value.code == ExitCode.MODEL
-    assert f"add --download to fetch it once from the hub ({advice})" in missing.value.advice
+    assert f"add --download to download it once from the hub ({advice})" in missing.value.advice
 
 
 def test_the_digest_is_of_the_files_and_not_of_their_place(copied: Path) -> None:
@@ -213,8 +213,8 @@ def test_chunk_audio_that_is_not_the_promised_is_refused(tape: speech.Tape) -> N
     soundfile.write(wav, tape.pcm, speech.RATE_HZ, format="WAV", subtype="PCM_16")
     wav.seek(0)
     cases = [
-        (flac(tape.pcm[:-1]), tape.pcm, "other samples than the task says"),
-        (flac(np.concatenate([tape.pcm, tape.pcm[:1]])), tape.pcm, "other samples than the task says"),
+        (flac(tape.pcm[:-1]), tape.pcm, "the samples do not match the task"),
+        (flac(np.concatenate([tape.pcm, tape.pcm[:1]])), tape.pcm, "the samples do not match the task"),
         (flac(tape.pcm, rate=48_000), tape.pcm, "1 channels of 48000 Hz"),
         (flac(stereo), stereo, "2 channels of 16000 Hz"),
         (wav, tape.pcm, "not a FLAC file"),
@@ -230,7 +230,7 @@ def test_no_more_of_a_file_is_decoded_than_its_task_says() -> None:
     hour = flac(np.zeros(3600 * speech.RATE_HZ, np.int16))
     tracemalloc.start()
     try:
-        with pytest.raises(audio.WrongAudio, match="other samples than the task says"):
+        with pytest.raises(audio.WrongAudio, match="the samples do not match the task"):
             read_pcm(hour, np.zeros(33 * speech.RATE_HZ, np.int16))
         # Thirty-three seconds of samples are a megabyte, an hour of them 115.
         assert tracemalloc.get_traced_memory()[1] < 8 << 20

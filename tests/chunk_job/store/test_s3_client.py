@@ -121,7 +121,7 @@ def test_what_cannot_work_is_told_before_any_request(
 
 def test_a_file_that_is_none_is_named_and_not_quoted(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files(tmp_path, credentials="wJalrXUtnFEMI")
-    with pytest.raises(JobError, match="credentials is no AWS file") as caught:
+    with pytest.raises(JobError, match="credentials is not a valid AWS file") as caught:
         s3_client.connect("talks")
     assert "wJalr" not in str(caught.value)
 
@@ -138,7 +138,7 @@ def test_a_url_that_is_no_bucket_is_refused(bad: str) -> None:
 @pytest.mark.parametrize("name", ["a..b", "x" * 70])
 def test_an_endpoint_that_can_be_no_name_is_told(aws: pytest.MonkeyPatch, name: str) -> None:
     aws.setenv("AWS_ENDPOINT_URL_S3", f"http://{name}:9000")
-    with pytest.raises(JobError, match="no name of a server") as caught:
+    with pytest.raises(JobError, match="not a valid server name") as caught:
         open_store("s3://talks").get("x")
     assert caught.value.code == ExitCode.CONFIG
 

@@ -314,7 +314,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStor
     # For one file, this is a disk with a kilobyte left.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        with pytest.raises(StoreUnavailable, match=r"no room for a/b in .*: File too large") as full:
+        with pytest.raises(StoreUnavailable, match=r"no free space for a/b in .*: File too large") as full:
             file_store.put("a/b", b"new" * 1000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -411,7 +411,7 @@ def test_a_file_url_is_a_folder(url: str, root: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://host/bucket", "file://host/folder", "/var/store", "", "gs://bucket"])
 def test_another_url_is_no_store(url: str) -> None:
-    with pytest.raises(JobError, match="no store behind") as refused:
+    with pytest.raises(JobError, match="is not the URL of a store") as refused:
         open_store(url)
     assert refused.value.code == ExitCode.USAGE
     assert "file:///absolute/folder" in refused.value.advice
@@ -572,7 +572,7 @@ def test_a_put_through_a_linked_folder_is_refused_with_what_to_do(
             put()
         assert refused.value.code == ExitCode.CONFIG
         assert f"{file_store.root}/a/b is a symbolic link" in refused.value.summary
-        assert refused.value.advice == "put a folder in its place, or give --store the folder that it leads to"
+        assert refused.value.advice == "replace it by a folder, or use the folder that it points to for --store"
 
 
 def test_a_folder_that_a_link_takes_the_place_of_is_left(

@@ -173,7 +173,7 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("transcribe", "a", "--device", "tpu"), "is not one of"),
         (("transcribe", "a", "--compute-type", "int4"), "is not one of"),
         (("transcribe", "a", "--on-chunk-failure", "ignore"), "is not one of"),
-        (("transcribe", "a", "--store", "http://host"), "no store behind 'http://host'"),
+        (("transcribe", "a", "--store", "http://host"), "'http://host' is not the URL of a store"),
         (("transcribe", "a", "--model", "largest"), "no model 'largest'"),
         (("completion", "tcsh"), "is not one of"),
         (("status", "cccc"), "no run cccc"),
@@ -401,7 +401,7 @@ def test_an_output_folder_that_nobody_may_write_to_is_told_before_any_work(
     said = command_line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
     assert (said.code, asked) == (3, [])
     assert "/proc/self/somewhere/new: cannot be written to: " in said.err
-    assert "name another folder: --output-dir" in said.err
+    assert "choose another folder: --output-dir" in said.err
     assert command_line("transcribe", talk, *MODEL, "-o", "out/of/here").code == 0
     assert not Path("out").exists()
 
@@ -818,7 +818,7 @@ def test_a_name_that_no_object_can_have_is_refused_before_any_work(
     speech.write_wav(Path(name), speech.silence(1))
     said = command_line("transcribe", name, "-o", "s3://bucket/x")
     assert (said.code, asked) == (2, [])
-    assert "is no name for an object here" in said.err
+    assert "is not a valid object name" in said.err
 
 
 @pytest.mark.parametrize("url", ["s3://[x/talk.wav", "s3://bucket//talk.wav", "s3://bucket/.a/talk.wav", "s3://bucket"])

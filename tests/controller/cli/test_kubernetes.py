@@ -205,7 +205,7 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
     put_status(store)
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
     said = capsys.readouterr().err
-    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, and there is no such file" in said
+    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, but this file does not exist" in said
     (tmp_path / "nothing").write_text("some text", encoding="utf-8")
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
     assert f"no cluster: {tmp_path / 'nothing'} cannot be used: " in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
     said = capsys.readouterr().err
-    assert "no cluster: KUBECONFIG is not set, and there is no ~/.kube/config" in said
+    assert "no cluster: KUBECONFIG is not set, and ~/.kube/config does not exist" in said
     assert "set KUBECONFIG to the file that kubectl uses" in said
 
 

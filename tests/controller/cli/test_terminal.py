@@ -198,16 +198,16 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
 @pytest.mark.parametrize(
     "typed,advice",
     [
-        ("https://host/talk.mp4", "download the recording first, or name an object in S3: s3://bucket/key"),
+        ("https://host/talk.mp4", "download the recording first, or use an object in S3: s3://bucket/key"),
         ("HTTP://host/talk.mp4", "download the recording first"),
         ("gs://bucket/talk.mp4", "download the recording first"),
-        ("file:///talk.mp4", "name its path, without file://"),
+        ("file:///talk.mp4", "use its path, without file://"),
     ],
 )
 def test_a_url_is_told_to_be_one(command_line: Command, typed: str, advice: str) -> None:
     code, _, err = command_line("plan", typed)
     assert code == 5
-    assert f"{typed}: URLs of this kind are not read" in err
+    assert f"{typed}: URLs of this kind are not supported" in err
     assert advice in err
 
 

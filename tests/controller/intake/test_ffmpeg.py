@@ -62,7 +62,7 @@ def test_a_wav_is_decoded_to_the_sample(tmp_path: Path, samples: int) -> None:
         blocks = list(decoder.blocks())
     assert np.array_equal(np.concatenate(blocks), pcm)
     assert all(len(block) == BLOCK_SAMPLES for block in blocks[:-1])
-    assert decoder.complaint == ""
+    assert decoder.errors == ""
 
 
 @pytest.mark.process
@@ -122,9 +122,9 @@ def test_what_is_broken_is_told_and_the_rest_is_decoded(tmp_path: Path) -> None:
     with decode(str(path), probe(str(path)).track(None)) as decoder:
         samples = sum(map(len, decoder.blocks()))
     assert samples > 18 * RATE
-    assert decoder.complaint
-    assert str(path) not in decoder.complaint
-    assert "0x" not in decoder.complaint
+    assert decoder.errors
+    assert str(path) not in decoder.errors
+    assert "0x" not in decoder.errors
 
 
 # ---------------------------------------------------------------- probing
@@ -170,7 +170,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text(PLAYLISTS[name].format(other=other.name))
     with pytest.raises(
-        MediaProblem, match=r"is a playlist or another format that is not read here|is not media that ffmpeg can read"
+        MediaProblem, match=r"is a playlist or another format that is not supported|is not media that ffmpeg can read"
     ):
         probe(str(path))
 
@@ -253,7 +253,7 @@ def told(document: object) -> bytes:
 def answered(raw: bytes) -> Media | None:
     """What comes of ffprobe's words; None where they are a fault of the file."""
     try:
-        found = ffmpeg._parse_probe(ffmpeg._answer(0, raw, b"", "/media/a.mka"))
+        found = ffmpeg._parse_probe(ffmpeg._parse_output(0, raw, b"", "/media/a.mka"))
     except MediaProblem:
         return None
     lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
@@ -334,7 +334,7 @@ def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> N
 )  # fmt: skip
 def test_what_is_no_document_is_a_fault_of_the_file(raw: bytes) -> None:
     with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
-        ffmpeg._answer(0, raw, b"", "/media/a.mka")
+        ffmpeg._parse_output(0, raw, b"", "/media/a.mka")
     assert fault.value.advice == sandbox.INCOMPLETE
 
 
@@ -442,7 +442,7 @@ def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_by
     ],
 )
 def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
-    assert sandbox.termination_message(stderr, "/media/a\nb.wav") == wanted
+    assert sandbox.last_lines(stderr, "/media/a\nb.wav") == wanted
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_a_task_with_a_result_whose_audio_is_other_now_is_refused(cut: Order) ->
     other = cut.task(1).model_copy(update={"pcm_sha256": "0" * 64})
     cut.store.put(cut.keys.task(1), other.encode())
     cut.store.put(f"{cut.keys.results_of(1)}a1-u.json", fakes.result(other).encode())
-    with pytest.raises(JobError, match="span 1 decodes to other audio than when this run began") as refused:
+    with pytest.raises(JobError, match="span 1 decodes to other audio than when this run started") as refused:
         cut.run()
     assert refused.value.code == ExitCode.CONFIG
     assert cut.store.stat(cut.keys.plan) is None
@@ -308,7 +308,7 @@ def test_a_file_shorter_than_its_header_is_said_to_be(tmp_path: Path, talk: tupl
     part = tmp_path / "part.mkv"
     part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     plan = cutter.plan_only(source.inspect(part), CUT, audio_track=None)
-    assert any("before its header says it does: is it complete?" in warning for warning in plan.warnings)
+    assert any("before the end in its header: check that it is complete" in warning for warning in plan.warnings)
     assert 35_000 < plan.duration_ms < 50_000
 
 

@@ -53,7 +53,7 @@ def test_a_relative_path_is_told_absolute_and_a_link_keeps_its_name(
     [
         ("missing", "no such file"),
         ("folder", "is a folder"),
-        ("pipe", "is no regular file"),
+        ("pipe", "is not a regular file"),
         ("empty", r"is empty \(0 bytes\)"),
         ("loop", "cannot be read: Too many levels of symbolic links"),
         ("long", "cannot be read: File name too long"),

@@ -1258,4 +1258,4 @@ def test_tasks_that_this_version_does_not_know_are_cut_again(scene: Scene) -> No
     assert ended.verdict == "complete"
     assert [job.span for job in scene.runner.submitted].count(None) == 1
     assert {job.span for job in scene.runner.submitted} == {None, 1, 2}
-    assert scene.reporter.said("is not believed and removed")
+    assert scene.reporter.said("is invalid and was removed")

@@ -505,12 +505,12 @@ def test_something_else_in_the_place_of_a_private_folder_is_named(tmp_path: Path
 def test_a_place_that_stenofleet_has_not_written_is_not_used(tmp_path: Path, held: bytes) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "place").write_bytes(held)
-    with pytest.raises(EnvironmentProblem, match="home/place does not hold what stenofleet wrote") as refused:
+    with pytest.raises(EnvironmentProblem, match="home/place does not contain what stenofleet wrote") as refused:
         leading.local_runner(LocalRunner, "file:///s", tmp_path / "home").leadership.domain(RUN)
     assert "remove it" in refused.value.advice
 
 
-def test_a_place_is_drawn_once(tmp_path: Path) -> None:
+def test_a_lock_domain_is_created_once(tmp_path: Path) -> None:
     drawn = {
         leading.local_runner(LocalRunner, "file:///s", tmp_path / "home").leadership.domain(run)
         for run in (RUN, OTHER) * 3

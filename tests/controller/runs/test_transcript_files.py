@@ -232,7 +232,7 @@ def test_a_full_disk_is_waited_for(scratch: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(transcript_files._HashedFile, "write", full)
-    with pytest.raises(StoreUnavailable, match=r"no place for a transcript in .*: No space left on device") as caught:
+    with pytest.raises(StoreUnavailable, match=r"cannot write a transcript to .*: No space left on device") as caught:
         written(transcript().summary(), [transcript().segments])
     assert "TMPDIR" in caught.value.advice
     del caught
@@ -353,7 +353,7 @@ def test_what_is_not_as_we_would_write_it_is_read_as_a_whole(change: Callable[[d
 def test_one_in_another_layout_is_read_as_a_whole_and_not_where_it_is_too_large() -> None:
     data = json.dumps(json.loads(FORMATS["json"](transcript())), indent=1).encode()
     assert_same(rendered(io.BytesIO(data), most_whole_bytes=len(data)), Transcript.decode(data))
-    with pytest.raises(DocumentInvalid, match="is not laid out as stenofleet writes it"):
+    with pytest.raises(DocumentInvalid, match="does not have the layout that stenofleet writes"):
         rendered(io.BytesIO(data), most_whole_bytes=len(data) - 1)
 
 
@@ -404,7 +404,7 @@ def test_a_better_transcript_that_cannot_be_compared_is_left(
     files, kept = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
     assert files == ()
     assert len(kept) == 1
-    assert "talk.json is too large to be compared in the layout that it has: it and the files" in kept[0]
+    assert "talk.json has another JSON layout and is too large to be compared: it and the files" in kept[0]
     assert (tmp_path / "talk.json").read_text() == there
 
 

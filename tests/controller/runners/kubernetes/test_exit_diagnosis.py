@@ -23,7 +23,7 @@ PLACE = f"{FREE}; a higher --priority-class keeps the place"
 IMAGE = "use an image of this project (--chunk-image, --intake-image)"
 STACK = "the log's last lines hold the Python stack; if it repeats, try another --compute-type"
 MEMORY = "give jobs more memory (--job-memory), or use shorter chunks (--chunk-duration) or a smaller model"
-ROOM = "give jobs more room (--job-scratch)"
+ROOM = "give jobs more disk space (--job-scratch)"
 
 CASES: dict[str, tuple[FailureClass, str, str]] = {
     "own-words": (
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     "exit-0-without-result": (
         FailureClass.NO_RESULT,
         "the process ended well but left no result",
-        "see its log; does --job-s3-endpoint lead pods to the store that is read here?",
+        "see its log; check that --job-s3-endpoint is the same store as the one that this command uses",
     ),
     "deadline": (
         FailureClass.DEADLINE,
@@ -64,17 +64,17 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     "job-deadline-set-by-somebody": (
         FailureClass.DEADLINE,
         "the Job's own deadline passed",
-        "somebody set activeDeadlineSeconds on the Job: it counts the time in the queue",
+        "activeDeadlineSeconds was set on the Job, not by stenofleet: it also counts the time in the queue",
     ),
     "emptydir-over-its-limit": (
         FailureClass.EPHEMERAL_STORAGE,
-        'it wrote more to its disk than it may: Usage of EmptyDir volume "tmp" exceeds the limit "1280Mi".',
+        'it wrote more to its disk than its limit: Usage of EmptyDir volume "tmp" exceeds the limit "1280Mi".',
         ROOM,
     ),
     "ephemeral-storage-over-its-limit": (
         FailureClass.EPHEMERAL_STORAGE,
         (
-            "it wrote more to its disk than it may: Pod ephemeral local storage usage exceeds the total limit of"
+            "it wrote more to its disk than its limit: Pod ephemeral local storage usage exceeds the total limit of"
             " containers 1408Mi."
         ),
         ROOM,
@@ -82,8 +82,9 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     "node-under-pressure": (
         FailureClass.DISRUPTED_EVICTED,
         (
-            "its node put it out to save itself: The node was low on resource: memory. Threshold quantity: 100Mi,"
-            " available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger consumption of memory."
+            "its node ran out of a resource and evicted it: The node was low on resource: memory."
+            " Threshold quantity: 100Mi, available: 71204Ki. Container job was using 3120404Ki, request is 2Gi,"
+            " has larger consumption of memory."
         ),
         f"{FREE}; see the node's conditions in `kubectl describe node`",
     ),
@@ -97,7 +98,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     ),
     "preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PLACE),
     "pod-gone-preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PLACE),
-    "critical-pod-came": (FailureClass.DISRUPTED_PREEMPTED, "its node made room for a critical pod", FREE),
+    "critical-pod-came": (FailureClass.DISRUPTED_PREEMPTED, "its node preempted it for a critical pod", FREE),
     "drained": (
         FailureClass.DISRUPTED_DRAINED,
         "its node was drained",
@@ -114,16 +115,16 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         "its node was lost, or tainted NoExecute",
         f"{FREE}; see `kubectl describe node`",
     ),
-    "node-removed": (FailureClass.DISRUPTED_NODE_LOST, "its node is gone", f"{FREE}; see `kubectl get nodes`"),
-    "pod-deleted": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
-    "pod-deleted-and-left-with-0": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
-    "pod-force-deleted": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
-    "pod-gone": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
-    "job-gone": (FailureClass.DISRUPTED_DELETED, "somebody deleted its pod", AUDIT),
-    "job-and-pod-gone": (FailureClass.DISRUPTED_DELETED, "somebody deleted its Job", AUDIT),
+    "node-removed": (FailureClass.DISRUPTED_NODE_LOST, "its node was deleted", f"{FREE}; see `kubectl get nodes`"),
+    "pod-deleted": (FailureClass.DISRUPTED_DELETED, "another client deleted its pod", AUDIT),
+    "pod-deleted-and-left-with-0": (FailureClass.DISRUPTED_DELETED, "another client deleted its pod", AUDIT),
+    "pod-force-deleted": (FailureClass.DISRUPTED_DELETED, "another client deleted its pod", AUDIT),
+    "pod-gone": (FailureClass.DISRUPTED_DELETED, "another client deleted its pod", AUDIT),
+    "job-gone": (FailureClass.DISRUPTED_DELETED, "another client deleted its pod", AUDIT),
+    "job-and-pod-gone": (FailureClass.DISRUPTED_DELETED, "another client deleted its Job", AUDIT),
     "killed-on-its-node": (
         FailureClass.DISRUPTED_DELETED,
-        "killed from outside (exit code 137), and nobody says by whom",
+        "killed from outside (exit code 137), by an unknown cause",
         f"{FREE}; if it repeats, look for SystemOOM in `kubectl describe node`",
     ),
     "no-such-command": (
@@ -135,7 +136,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         ),
         IMAGE,
     ),
-    "no-such-program": (FailureClass.CONFIG, "its image does not hold the program (exit code 127)", IMAGE),
+    "no-such-program": (FailureClass.CONFIG, "its image does not contain the program (exit code 127)", IMAGE),
     "no-healthy-device": (
         FailureClass.GPU_UNHEALTHY,
         (
@@ -146,7 +147,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     ),
     "no-trace": (
         FailureClass.UNKNOWN,
-        "it ended and left no trace",
+        "it ended without any report",
         "see `kubectl describe` of its pod and node",
     ),
 }
@@ -333,7 +334,8 @@ def test_evidence_names_pod_node_container_conditions_events_and_log() -> None:
     assert judged(case("node-under-pressure")).details == (
         (
             "pod: Failed, Evicted, on gpu-1, The node was low on resource: memory. Threshold quantity: 100Mi,"
-            " available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger consumption of memory."
+            " available: 71204Ki. Container job was using 3120404Ki, request is 2Gi, has larger"
+            " consumption of memory."
         ),
         "container: exit code 137, ContainerStatusUnknown",
         "condition: DisruptionTarget, TerminationByKubelet, The node was low on resource: memory.",

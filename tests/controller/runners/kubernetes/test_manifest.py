@@ -359,9 +359,9 @@ def test_a_toleration_for_everything_does_not_tie_a_job_to_a_lost_node() -> None
 @pytest.mark.parametrize(
     "changes,words",
     [
-        ({"model_claim": "a", "model_image": "b"}, "not from both"),
-        ({"ttl_s": 3599}, "takes its evidence with it"),
-        ({"ttl_s": 0}, "takes its evidence with it"),
+        ({"model_claim": "a", "model_image": "b"}, "both a model claim and a model image"),
+        ({"ttl_s": 3599}, "loses its evidence"),
+        ({"ttl_s": 0}, "loses its evidence"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], words: str) -> None:
