@@ -1,12 +1,13 @@
-"""What can go wrong, as the user meets it.
+"""The errors that users see.
 
-Touches: nothing. One base, few leaves, each with the exit code of the command line and what to do. Only ``cli`` exits.
+Touches: nothing. One base class and a few subclasses, each with its exit code; each error has a summary and an advice
+on what to do. Only ``cli`` exits.
 
     StenofleetError          1        a bug
-    ├─ UsageProblem          2        the command contradicts itself or names what does not exist
-    ├─ EnvironmentProblem    3        something this machine, the store or the cluster lacks, never the media
-    │  ├─ ClusterUnavailable          the API server cannot serve now, and may again
-    │  └─ RunProblem                  it is in the way of one run alone
+    ├─ UsageProblem          2        the command contradicts itself or names something that does not exist
+    ├─ EnvironmentProblem    3        this machine, the store or the cluster lacks something; never the media
+    │  ├─ ClusterUnavailable          the API server is unavailable now; it may come back
+    │  └─ RunProblem                  a problem of one run alone
     ├─ MediaProblem          5        this file cannot be transcribed as it is
     ├─ PlanMismatch          5        results that do not belong together
     └─ Interrupted           130/143  a signal; the run can be resumed
@@ -18,12 +19,12 @@ from chunk_job.text import masked
 
 
 class StenofleetError(Exception):
-    """Base of everything the command line reports: what happened, and what to do."""
+    """Base class of the errors that the command line reports: a summary and an advice on what to do."""
 
     exit_code = 1
 
     def __init__(self, summary: str, advice: str = "") -> None:
-        # Here, so that what people typed into a URL reaches neither a terminal nor a document.
+        # Masked here, so that secrets in a URL reach neither a terminal nor a document.
         self.summary, self.advice = masked(summary), masked(advice)
         super().__init__(self.summary)
 
@@ -35,20 +36,20 @@ class UsageProblem(StenofleetError):
 
 
 class EnvironmentProblem(StenofleetError):
-    """The machine or the store lacks something; the media are not to blame."""
+    """The machine, the store or the cluster lacks something; the media are not the cause."""
 
     exit_code = 3
 
 
 class RunProblem(EnvironmentProblem):
-    """Something that is in the way of one run, and of no other."""
+    """A problem of one run that affects no other run."""
 
 
 class ClusterUnavailable(EnvironmentProblem):
-    """The API server cannot be reached, or cannot serve now."""
+    """The API server cannot be reached or cannot process requests now."""
 
     def __init__(self, summary: str, advice: str = "", *, retry_after_s: int = 0, answered: bool = False) -> None:
-        """*answered*: by the server itself, in whatever words. So its address is right."""
+        """*answered*: the server sent a response, so its address is right."""
         super().__init__(summary, advice or "check that the cluster is up and that this machine reaches its API server")
         self.retry_after_s = retry_after_s
         self.answered = answered
@@ -69,6 +70,6 @@ class Interrupted(StenofleetError):
 
 
 class PlanMismatch(StenofleetError):
-    """Results that do not belong together: another plan, or another model."""
+    """Results that do not belong together: they have different plans or models."""
 
     exit_code = 5

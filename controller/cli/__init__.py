@@ -1,7 +1,7 @@
-"""The command line: text → options once, errors → exit codes. The only place that exits.
+"""The command line: parses arguments into options, turns errors into exit codes. Only this module exits.
 
 Touches: arguments, environment, standard streams. Commands are imported when they are called, so that ``--help``
-costs what click costs.
+starts quickly.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ _COMMANDS = {
 CONFIG_FILE = "stenofleet.toml"
 
 _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT")
-"""Variables that are no options: of tests, and of pods beside a Service that is called stenofleet."""
+"""Prefixes of variables that are not options: used by tests, or set in pods for a Service called stenofleet."""
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
 5 none written, 8 cancelled, 130/143 interrupted (the resume command is printed).
-Options can be given as STENOFLEET_<OPTION> or, but for those that remove, replace or fetch something, in
-./stenofleet.toml; a flag wins over both.
+Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
+something); a flag takes precedence over both.
 """
 
 
 class _Context(click.Context):
-    """Shows defaults in help, some of which the settings file gives."""
+    """Escapes the help text: the defaults in it may come from the settings file."""
 
     def get_help(self) -> str:
         return shown(super().get_help())
@@ -100,18 +100,18 @@ class _Group(click.Group):
 
 _SHORT_HELP = {
     "transcribe": "Transcribe media files; the same command again resumes.",
-    "resume": "Go on with a run by its id.",
+    "resume": "Resume a run by its id.",
     "plan": "Show where a file would be cut; transcribe nothing.",
-    "status": "How far a run is.",
+    "status": "The progress of a run.",
     "list": "All runs in the store.",
     "render": "Make any format again from a transcript's JSON.",
-    "watch": "Follow runs to their ends.",
-    "logs": "Why attempts failed, and what jobs said last.",
+    "watch": "Follow runs until they end.",
+    "logs": "Why attempts failed, and the last log lines of jobs.",
     "cancel": "End a run; finished chunks are kept.",
     "clean": "Remove runs from the store.",
-    "doctor": "See whether a run would work here, or on a cluster.",
-    "demo": "The whole pipeline on a shipped sample, with a killed job.",
-    "version": "Versions of everything that makes a transcript.",
+    "doctor": "Check whether a run would work here, or on a cluster.",
+    "demo": "The whole pipeline on the included sample, with a killed job.",
+    "version": "Versions of everything that is used for a transcript.",
     "completion": "Shell completion for bash, zsh or fish.",
 }
 
@@ -131,7 +131,7 @@ def stenofleet(ctx: click.Context) -> None:
     """Long audio and video to transcripts, one short-lived process per chunk."""
     ctx.default_map = _config(Path(CONFIG_FILE), str(ctx.invoked_subcommand))
     if unknown := _unknown_variables():
-        _say(f"stenofleet: no option is called {', '.join(unknown)}: not read")
+        _say(f"stenofleet: ignored, no such option: {', '.join(unknown)}")
 
 
 def main() -> NoReturn:
@@ -140,41 +140,41 @@ def main() -> NoReturn:
     write_others_harmless()
     code = run()
     if why := streams.lost():
-        _say(f"stenofleet: stdout cannot be written to: {why}; what was done is kept")
+        _say(f"stenofleet: cannot write to stdout: {why}; finished work is kept")
         code = code or EnvironmentProblem.exit_code
     sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """The command line without the exit: its code."""
+    """Run the command line and return its exit code, without exiting."""
     try:
         code = stenofleet.main(args=arguments, prog_name="stenofleet", standalone_mode=False)
     except click.exceptions.Abort:
         _say("aborted")
         return 130
     except click.ClickException as error:
-        # Click's own lines; they repeat values, also those of the settings file.
+        # Click's own lines; they repeat values, including those of the settings file.
         lines = io.StringIO()
         error.show(file=lines)
         _say(lines.getvalue().removesuffix("\n"))
         return error.exit_code
     except (StenofleetError, JobError) as error:
-        # In one line, whatever is in it.
+        # Always one line, even if the summary contains line breaks.
         _say(printable(f"stenofleet: {error.summary}"))
         if error.advice:
-            # A part of it may come from a store: no line of it can be taken for one of ours.
+            # A part of it may come from a store: indented, so that no line looks like a message of this program.
             _say("\n".join(f"  {line}" for line in error.advice.split("\n")))
-        # A JobError comes from the store, asked by a command that only looks.
+        # A JobError comes from the store, in a command that only reads.
         return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
-    except Exception:  # noqa: BLE001 (the last line of defence: a trace for us, a sentence for the user)
+    except Exception:  # noqa: BLE001 (any other error: a stack trace for developers, a message for the user)
         _say(traceback.format_exc().removesuffix("\n"))
         _say("stenofleet: this is a bug: report it with the lines above; the same command resumes")
         return 1
     return code if isinstance(code, int) else 0
 
 
-class _Aside(logging.Handler):
-    """What libraries warn of, where no handler is set up: they quote servers."""
+class _EscapedHandler(logging.Handler):
+    """Writes warnings of libraries, escaped: they may contain text from servers."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(printable(self.format(record)))
@@ -186,20 +186,20 @@ def _say_trace(ended: threading.ExceptHookArgs) -> None:
 
 
 def write_others_harmless() -> None:
-    """Have what libraries log and what ends a thread written like everything else, for the rest of this process."""
-    logging.lastResort = _Aside(logging.WARNING)
+    """Escape log messages of libraries and stack traces of threads, for the rest of this process."""
+    logging.lastResort = _EscapedHandler(logging.WARNING)
     threading.excepthook = _say_trace
 
 
 def _say(text: str) -> None:
-    # Not at the top: rich and everything behind it is only needed to write to the terminal.
+    # Imported here: rich takes time to load, and is only needed to write to the terminal.
     from controller.cli.terminal import print_message
 
     print_message(text)
 
 
 def _config(path: Path, command: str) -> dict[str, Any]:
-    """Defaults of *command* from the settings file at *path*; says on stderr which. Raises :class:`UsageProblem`."""
+    """Return defaults for *command* from the settings file, and print which ones. Raises :class:`UsageProblem`."""
     settings = read_settings(path)
     if not settings:
         return {}
@@ -209,8 +209,8 @@ def _config(path: Path, command: str) -> dict[str, Any]:
     }
     known = {name for options in typed.values() for name in options}
     if unknown := sorted(settings.keys() - known):
-        told = ", ".join(name[:60] for name in unknown[:5])
-        raise UsageProblem(f"{path}: no option is called {told}", "see stenofleet transcribe --help")
+        names = ", ".join(name[:60] for name in unknown[:5])
+        raise UsageProblem(f"{path}: no such option: {names}", "see stenofleet transcribe --help")
     context = click.Context(stenofleet)
     mine = {name: typed[command][name] for name in settings if name in typed[command]}
     if mine:
@@ -222,7 +222,7 @@ def _config(path: Path, command: str) -> dict[str, Any]:
 
 
 def _unknown_variables() -> list[str]:
-    """Variables that look like options and are none: a slip in one would be the default in silence."""
+    """Return variables that look like options but are not: a typing error would silently use the default."""
     variables = os.environ  # noqa: TID251 (where options come from)
     found = {name for name in variables if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
     if not found:
@@ -231,7 +231,7 @@ def _unknown_variables() -> list[str]:
 
 
 def _options() -> Iterator[tuple[str, list[click.Option]]]:
-    """Every command's name and its options."""
+    """Yield every command's name and its options."""
     for name in _COMMANDS:
         command = stenofleet.get_command(click.Context(stenofleet), name)
         assert command is not None

@@ -29,7 +29,7 @@ _PACKAGES = (
 @click.command("version")
 @shared.json_option
 def version_command(*, as_json: bool) -> int:
-    """Versions of everything that makes a transcript."""
+    """Versions of everything that is used for a transcript."""
     facts = {name: _version(name) for name in _PACKAGES}
     facts |= {"python": platform.python_version(), "ffmpeg": shutil.which("ffmpeg") or "missing"}
     if as_json:
@@ -44,17 +44,17 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        # An image that cuts has no model library.
+        # The controller image has no model library.
         return "missing"
 
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> int:
-    """Print SHELL's completion script, to be saved where the shell looks for completions."""
+    """Print the completion script for SHELL; save it in the shell's folder for completions."""
     completion = get_completion_class(shell)
     assert completion is not None
     script = completion(cli.stenofleet, {}, "stenofleet", "_STENOFLEET_COMPLETE").source()
-    # Raw: nothing in it comes from outside, and a shell reads its tabs.
+    # Not escaped: it contains no untrusted text, and the shell needs its tabs.
     click.echo(script)  # noqa: TID251
     return 0

@@ -1,4 +1,4 @@
-"""``clean``: removes runs from the store, but none that somebody works on."""
+"""``clean``: removes runs from the store, except those that a process works on."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from controller.leadership.store_lease import MISSED_POLLS, POLL_MS, StoreLease
 from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
 
 if TYPE_CHECKING:
-    # As in kubernetes.py: it is loaded where a cluster is asked.
+    # As in kubernetes.py: loaded only when a cluster is used.
     from controller.runners.kubernetes.api import Api
 
 _HOMES = (RUNS, WORK)
 _AT_ONCE = 32
-"""Runs of a server's store that are checked together: whether anybody renews a lead takes up to twenty seconds."""
+"""Runs of a remote store that are checked in parallel: checking whether a lease is renewed takes up to 20 seconds."""
 
 _PAUSE_S = 0.5
 _PATIENCE_S = 2.0
-"""How long another ``clean`` may have a run of a folder. On a server it checks the lead as we do."""
+"""How long another ``clean`` may hold the lock of a run. In a remote store, its check of the lease is added."""
 
 
 @click.command("clean", cls=shared.Sectioned)
 @click.argument("runs", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All runs nobody works on.")
+@click.option("--all", "everything", is_flag=True, help="All runs that no process works on.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @kubernetes.runner_option
 @shared.store_option
@@ -39,13 +39,13 @@ _PATIENCE_S = 2.0
 def clean_command(
     runs: tuple[str, ...], *, everything: bool, yes: bool, runner: str, store: str | None, context: str, namespace: str
 ) -> int:
-    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders stay.
+    """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders are kept.
 
-    With --runner kubernetes the Jobs that a stopped controller has left go first: they would write results again.
+    With --runner kubernetes, Jobs that a stopped controller has left are deleted first: they would write results again.
     """
     opened = shared.store_at(store)
     if everything == bool(runs):
-        raise UsageProblem("name runs to remove, or --all", "see stenofleet list")
+        raise UsageProblem("give the runs to remove, or --all", "see stenofleet list")
     named = run_ids(opened, homes=_HOMES) if everything else (existing_run(opened, run, homes=_HOMES) for run in runs)
     chosen = list(dict.fromkeys(named))
     if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
@@ -54,9 +54,9 @@ def clean_command(
     if chosen and runner == "kubernetes":
         cluster = kubernetes.api_of({"context": context, "namespace": namespace})
     here = shared.runner_for(opened)
-    gone = of_each(opened, lambda run: _removed(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
+    reasons = of_each(opened, lambda run: _removed(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
     kept = 0
-    for why in gone:
+    for why in reasons:
         if why:
             print_message(why)
             kept += 1
@@ -65,7 +65,7 @@ def clean_command(
 
 
 def _removed(store: Store, run: str, here: Runner, cluster: Api | None) -> str:
-    """Remove the run. Why it is still there, where it is; what is in the way of one run is in no other's."""
+    """Remove the run. Returns why it was not removed; empty if it was. A problem of one run stops no other."""
     try:
         return "" if _remove(store, run, here, cluster) else f"run {run} is being worked on: cancel it first"
     except RunProblem as error:
@@ -73,10 +73,10 @@ def _removed(store: Store, run: str, here: Runner, cluster: Api | None) -> str:
 
 
 def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:
-    """Remove the run unless somebody works on it. Whether it is gone, by whomever it was removed."""
+    """Remove the run unless a process works on it. Returns whether it is removed, by this command or another one."""
     if not _locked(store, run, here):
         return not is_there(store, run, homes=_HOMES)
-    # Only as long as it takes: each lock is an open file, and whoever asks for the same run next may have it.
+    # Release the lock at once: each one is an open file, and another command may want the same run.
     try:
         if store.remote and StoreLease(store, run, here.leadership.domain(run)).held_elsewhere(here.wait):
             return False
@@ -90,7 +90,10 @@ def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:
 
 
 def _locked(store: Store, run: str, here: Runner) -> bool:
-    """Whether the run's lock is ours now. Another ``clean`` that has it is waited for: who works on a run says so."""
+    """Take the run's lock. Returns False if a process works on the run (its status shows it) or the run is missing.
+
+    Waits for another ``clean`` that has the lock.
+    """
     patience_s = MISSED_POLLS * POLL_MS / 1000 if store.remote else 0.0
     for _ in range(round((patience_s + _PATIENCE_S) / _PAUSE_S)):
         if _is_ours(here, run):

@@ -1,4 +1,4 @@
-"""``demo``: the whole pipeline on the shipped sample, with one job killed on purpose."""
+"""``demo``: the whole pipeline on the included sample, with one job killed on purpose."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _KILLED = "chunk.transcribed.00001.a1"
 )
 @shared.store_option
 def demo_command(output_dir: Path, *, store: str | None) -> int:
-    """Three minutes of synthetic speech in five chunks, two workers, one of them killed; then the word error rate.
+    """Transcribe three minutes of synthetic speech in five chunks with two jobs; kill one; print the word error rate.
 
-    The model is a demonstration: it knows number words, letters, colours and the like, and nothing else.
+    The model is only a demonstration: it knows number words, letters, colours and similar words.
     """
-    began_s = time.monotonic()  # noqa: TID251 (only told)
+    began_s = time.monotonic()  # noqa: TID251 (only printed)
     options = shared.transcribe_options(
         model=str(demo.MODEL),
         temperature=0.0,
@@ -56,7 +56,7 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
         audio_track=None,
         on_chunk_failure="fail",
         keep_chunks=False,
-        # Every demo is a new run: a finished one would show nothing.
+        # Every demo is a new run: a finished run would not be transcribed again.
         salt=secrets.token_hex(8),
     )
     print_message("stenofleet demo: a small demonstration model, three minutes of synthetic speech, two workers.")
@@ -82,14 +82,14 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
     text = next(Path(file) for file in ended.files if file.endswith(".txt")).read_text(encoding="utf-8")
     rate = _word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
     print_message(f"Word error rate against the sample's known text: {100 * rate:.1f} %")
-    # `make demo` leaves it beside its Python, which need not be on the PATH.
+    # `make demo` installs it next to its Python, which may not be on the PATH.
     beside = Path(sys.executable).with_name("stenofleet")
     program = "stenofleet" if shutil.which("stenofleet") else os.path.relpath(beside)
     print_message(f"\nNext: {program} transcribe YOUR-FILE --model small --download")
     return 0
 
 
-def _word_error_rate(spoken: str, heard: str) -> float:
+def _word_error_rate(spoken: str, transcribed: str) -> float:
     import jiwer
 
     clean = jiwer.Compose(
@@ -104,7 +104,7 @@ def _word_error_rate(spoken: str, heard: str) -> float:
     return float(
         jiwer.wer(
             spoken.replace("\n", " "),
-            heard.replace("\n", " "),
+            transcribed.replace("\n", " "),
             reference_transform=clean,
             hypothesis_transform=clean,
         )

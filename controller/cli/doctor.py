@@ -1,6 +1,6 @@
-"""``doctor``: everything a first run needs, looked at one by one, and at last a real word.
+"""``doctor``: checks one by one everything that a first run needs, and then transcribes a sample.
 
-Touches: the store, the cluster, and one probe run through the real loop, whose objects it removes again.
+Touches: the store, the cluster, and one probe run in the real loop; the objects of the probe are removed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NEVER_MS = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at, what was found, and what to do where that is not well."""
+    """The result of one check: whether it passed (*well*), what was found, and what to do if it failed."""
 
     name: str
     well: bool
@@ -65,17 +65,17 @@ class Check:
     default=900,
     show_default=True,
     metavar="SECONDS",
-    help="For the probe: a cold image and model included.",
+    help="For the probe, including the time to pull the image and load the model.",
 )
 @shared.download_option
 @shared.store_option
 @shared.json_option
 @kubernetes.options  # fmt: skip
 def doctor_command(*, runner: str, timeout: int, download: bool, store: str | None, as_json: bool, **rest: Any) -> int:
-    """See whether a run would work: store, cluster, rights, image, GPU, model, and a real word.
+    """Check whether a run would work: store, cluster, rights, image, GPU, model, and the transcript of a sample.
 
-    Give it model, device, store and cluster as transcribe will get them. It changes nothing that stays but for a
-    model that --download fetches.
+    Use the same options for model, device, store and cluster as for transcribe. It leaves no changes, except a model
+    that --download fetches.
     """
     cluster, model = kubernetes.divided(rest, runner)
     wanted = shared.transcribe_options(jobs=0 if cluster else 1, **model)
@@ -83,37 +83,37 @@ def doctor_command(*, runner: str, timeout: int, download: bool, store: str | No
     checks: list[Check] = []
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
-    for looked in _looks(opened, wanted, cluster, download=download, timeout_s=timeout):
-        checks.append(looked)
+    for check in _checks(opened, wanted, cluster, download=download, timeout_s=timeout):
+        checks.append(check)
         if not as_json:
-            print_message(f"{'ok  ' if looked.well else 'FAIL'}  {looked.name}: {looked.found}")
-            if not looked.well:
-                print_message("      " + looked.fix.replace("\n", "\n      "))
+            print_message(f"{'ok  ' if check.well else 'FAIL'}  {check.name}: {check.found}")
+            if not check.well:
+                print_message("      " + check.fix.replace("\n", "\n      "))
     if as_json:
         print_data(json_line({"checks": [dataclasses.asdict(check) for check in checks]}), exact=True)
     return 0 if all(check.well for check in checks) else 3
 
 
-def _looks(
+def _checks(
     store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, download: bool, timeout_s: int
 ) -> Iterator[Check]:
-    """The checks in order. What the next ones rest on ends them where it is not well."""
+    """Yield the checks in order; stop if the following ones depend on a failed one."""
     found = [_checked("store", lambda: _store(store))]
     yield found[-1]
     if cluster is not None:
-        for look in _cluster_looks(store, wanted, cluster):
-            found.append(look)
-            yield look
+        for check in _cluster_checks(store, wanted, cluster):
+            found.append(check)
+            yield check
     else:
         found.append(_checked("model", lambda: _model(wanted, download=download)))
         yield found[-1]
-    if all(look.well for look in found):
+    if all(check.well for check in found):
         yield _checked("probe", lambda: _probe(store, wanted, cluster, timeout_s=timeout_s))
 
 
-def _checked(name: str, look: Callable[[], str]) -> Check:
+def _checked(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name=name, well=True, found=look())
+        return Check(name=name, well=True, found=check())
     except Interrupted:
         raise
     except (JobError, StenofleetError) as error:
@@ -121,22 +121,22 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def _store(store: Store) -> str:
-    """Every verb once."""
+    """Use each operation of the store once."""
     key, data = f"doctor/{secrets.token_hex(8)}", secrets.token_bytes(64)
     store.put(key, data)
     same = store.get(key) == data and [entry.key for entry in store.list("doctor/") if entry.key == key] == [key]
     store.delete(key)
     if not same or store.stat(key):
-        raise StenofleetError(f"{store.url} does not give back what was put", "use another store")
-    return f"{store.url} takes, gives, lists and deletes"
+        raise StenofleetError(f"{store.url} does not return what was written", "use another store")
+    return f"{store.url}: write, read, list and delete work"
 
 
 def _model(wanted: TranscribeOptions, *, download: bool) -> str:
     ensure_model(wanted.model, download=download)
-    return f"{wanted.model} is here"
+    return f"{wanted.model} is installed"
 
 
-def _cluster_looks(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings) -> Iterator[Check]:
+def _cluster_checks(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings) -> Iterator[Check]:
     try:
         api = kubernetes.api_of(cluster)
         options = kubernetes.job_options_of(store, wanted, namespace=api.namespace, cluster=cluster)
@@ -182,7 +182,7 @@ def _rights(api: Any) -> str:
 
 
 def _accepted(api: Any, document: dict[str, Any]) -> str:
-    """What the server says to a Job that it need not keep."""
+    """Submit a Job with dry run; the API server does not create it."""
     from controller.runners.kubernetes.api import Reply
     from controller.runners.kubernetes.startup_diagnosis import refused
 
@@ -196,12 +196,12 @@ def _accepted(api: Any, document: dict[str, Any]) -> str:
             "; ".join(warnings), "the pods of this Job would be refused: see the options of transcribe"
         )
     image = document["spec"]["template"]["spec"]["containers"][0]["image"]
-    return f"the server takes it (image {image})"
+    return f"the server accepts it (image {image})"
 
 
 def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int) -> str:
-    """Three minutes of known speech through the real loop: its first words, and what heard them."""
-    began_s = time.monotonic()  # noqa: TID251 (only told)
+    """Transcribe three minutes of known speech in the real loop; return its first words and the engine."""
+    began_s = time.monotonic()  # noqa: TID251 (only printed)
     with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
         run_request = make_run_request(
             source.inspect(demo.SAMPLE),
@@ -232,8 +232,8 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             if error.exit_code != 128 + signal.SIGALRM:
                 raise
             raise StenofleetError(
-                f"no word within {timeout_s} s",
-                "see above what it waits for and what to do; where that only takes time: --timeout",
+                f"no transcript within {timeout_s} s",
+                "see above what it waits for and what to do; if it only needs more time: --timeout",
             ) from None
         finally:
             if cluster is not None:
@@ -243,24 +243,24 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             remove_run(store, run)
     if not words:
         raise StenofleetError(
-            "the model heard no word in three minutes of clear English",
+            "the model transcribed no word of three minutes of clear English",
             "check --model and --language; try another --compute-type",
         )
-    heard = printable(" ".join(words[:6]))
+    first_words = printable(" ".join(words[:6]))
     took_s = time.monotonic() - began_s  # noqa: TID251 (as above)
-    return f"{wanted.model} heard {heard!r} on {engine} after {took_s:.0f} s"
+    return f"{wanted.model} transcribed {first_words!r} on {engine} after {took_s:.0f} s"
 
 
 def _engine(store: Store, run: str) -> str:
     results = [stored_documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
     engine = next((result.engine for result in results if result), None)
     if engine is None:
-        raise StenofleetError("the probe's result is gone from the store", "see who else writes to it")
+        raise StenofleetError("the probe's result is missing from the store", "check who else writes to it")
     return f"{engine.device} ({engine.compute_type}, {engine.isa})"
 
 
 class _EventsOnly:
-    """Says what happens meanwhile, and draws nothing."""
+    """Prints events, but no progress."""
 
     def event(self, name: str, text: str) -> None:
         print_message(f"      {name}: {text}")

@@ -1,6 +1,6 @@
-"""Runs brought to their ends, and what is said of it: the loop's clock and signals, the words, the exit code.
+"""Executes runs for a command: the loop's clock and signals, the final report, the exit code.
 
-Touches: signals, the clock, the terminal (through ``progress``).
+Touches: signals, the clock, the terminal (through ``terminal``).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
 
-_MOST_TOLD = 10
+_MOST_LISTED = 10
 
 _STEP_S = 2.0
-"""How long a step of the loop may go on after a signal."""
+"""How long a step of the loop may continue after a signal."""
 
 _FIND_S = 1.5
 
@@ -44,9 +44,9 @@ def execute(
     quiet: bool,
     new_runs: bool = False,
 ) -> list[RunOutcome]:
-    """Drive the runs to their ends. Prints the resume commands when a signal or the store ends it.
+    """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
-    *anew*: the same command would begin other runs.
+    *new_runs*: the same command would start other runs.
     """
     arguments: dict[str, Any] = {
         "store": store,
@@ -72,36 +72,36 @@ def _print_how_to_resume(requests: RunRequests, store: Store, runner: Runner, *,
         with contextlib.suppress(JobError):
             begun.extend(run for run in requests.taken if store.stat(RunKeys(run).record))
 
-    # It may be the store that is away.
+    # With a time limit: the store may be unavailable.
     within(_FIND_S, find)
     if not new_runs and (len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local" or not begun):
-        # What a cluster needs besides is a line of options.
-        print_message("to go on: give the same command again")
+        # On a cluster, `resume` needs all its options again: the same command is simpler.
+        print_message("to resume: run the same command again")
         return
-    # How jobs run is asked again; all the rest is kept on this machine.
-    where = "" if runner.kind == "local" else f" --runner {runner.kind} …"
-    for run in begun[:_MOST_TOLD]:
-        print_message(f"to go on: stenofleet resume {run} --store {store.url}{where}")
+    # Options of the runner have to be given again; all others are kept on this machine.
+    options = "" if runner.kind == "local" else f" --runner {runner.kind} …"
+    for run in begun[:_MOST_LISTED]:
+        print_message(f"to resume: stenofleet resume {run} --store {store.url}{options}")
     if not begun:
-        print_message("nothing was begun: give the same command again")
-    if len(begun) > _MOST_TOLD:
-        print_message(f"and {len(begun) - _MOST_TOLD} more: stenofleet list --store {store.url}")
+        print_message("no run was started: run the same command again")
+    if len(begun) > _MOST_LISTED:
+        print_message(f"and {len(begun) - _MOST_LISTED} more: stenofleet list --store {store.url}")
 
 
 def report(
     ended: Sequence[RunOutcome], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[RunOutcome] = ()
 ) -> int:
-    """Report how everything ended: files on stdout, words on stderr; the exit code.
+    """Report how everything ended: files on stdout, messages on stderr. Returns the exit code.
 
-    What was *reported* before the work is not repeated but for its names. *null*: as :func:`write_path` takes it.
+    For those already *reported* before the work, only the names are repeated. *null*: as for :func:`write_path`.
     """
     before = set(reported)
     for item in ended:
         if item not in before:
             _report_one(item, as_json=as_json, quiet=quiet, null=null)
     if reported and len(reported) < len(ended) and not as_json:
-        more = f" and {len(reported) - _MOST_TOLD} more" if len(reported) > _MOST_TOLD else ""
-        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_TOLD])}{more}"))
+        more = f" and {len(reported) - _MOST_LISTED} more" if len(reported) > _MOST_LISTED else ""
+        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_LISTED])}{more}"))
     code = exit_code(ended)
     if as_json:
         print_data(json_line({"exit_code": code, "runs": [_facts(item) for item in ended]}), exact=True)
@@ -109,7 +109,7 @@ def report(
 
 
 def _facts(item: RunOutcome) -> dict[str, Any]:
-    """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
+    """Return a run's outcome for JSON: text that any parser accepts, and the files as URIs that keep every byte."""
     return dataclasses.asdict(item) | {
         "uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]
     }
@@ -131,17 +131,17 @@ def _report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> 
 
 
 def indented(advice: str) -> str:
-    """Advice as lines that cannot be taken for others: a part of it may come from a store."""
+    """Return indented lines, so that none looks like a message of this program: a part may come from a store."""
     return "\n".join(f"  {line}" for line in advice.split("\n"))
 
 
 def refused(name: str, error: MediaProblem) -> RunOutcome:
-    """A recording that never became a run. Its name, as it was typed, may be a URL with a secret in it."""
+    """Return the outcome of a recording that did not become a run. Its name is masked: it may contain a secret."""
     return RunOutcome(run="", name=masked_name(name), verdict="failed", summary=error.summary, advice=error.advice)
 
 
 def exit_code(ended: Sequence[RunOutcome]) -> int:
-    """0 all, 4 some, and of none: 8 cancelled, 3 the environment's fault, 5."""
+    """Return 0: all complete, 4: some, 8: all cancelled, 3: all failed because of the environment, 5: otherwise."""
     verdicts = [item.verdict for item in ended]
     if all(verdict == "complete" for verdict in verdicts):
         return 0
@@ -153,35 +153,35 @@ def exit_code(ended: Sequence[RunOutcome]) -> int:
 
 
 class _Woken(BaseException):
-    """A signal has ended a wait."""
+    """Raised by the signal handler to end a wait."""
 
 
 class SystemClock:
-    """The system's clock, and the signals this process has been sent.
+    """The system's clock and the signals that this process receives.
 
-    The first signal ends the loop's waits, and at its next tick the loop; where that takes too long, whatever the loop
-    is doing. A second one ends the process at once.
+    The first signal ends the current wait, and the loop ends at its next tick. If that takes too long, the current step
+    is interrupted. A second signal ends the process at once.
     """
 
     def __init__(self, *, limit_s: int | None = None) -> None:
-        """After *limit_s* it is as if the system had sent SIGALRM; None: never."""
+        """*limit_s*: act after this time as if SIGALRM had been received; None: never."""
         self._signal: int | None = None
         self._resting = False
         self._end_s = None if limit_s is None else _now_s() + limit_s
         signal.signal(signal.SIGALRM, self._stop)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
+            signal.signal(number, self._handle)
 
     def now_ms(self) -> int:
-        """Since the epoch."""
+        """Return the time since the epoch."""
         return time.time_ns() // 1_000_000
 
     def signal(self) -> int | None:
-        """The signal that asks this process to stop, if one has come."""
+        """Return the signal that asks this process to stop, if one was received."""
         if self._signal is None and self._end_s is not None and _now_s() > self._end_s:
             return signal.SIGALRM
         if self._signal is not None:
-            # The loop has met it.
+            # The loop has seen the signal: do not interrupt it any more.
             signal.setitimer(signal.ITIMER_REAL, 0)
         return self._signal
 
@@ -197,9 +197,9 @@ class SystemClock:
         except _Woken:
             return
 
-    def _hear(self, number: int, _: object) -> None:
+    def _handle(self, number: int, _: object) -> None:
         if self._signal is not None:
-            # At once: the jobs of this machine notice that it is gone, and objects are whole or absent.
+            # Safe: local jobs notice that this process has ended, and objects are written completely or not at all.
             with contextlib.suppress(OSError):
                 os.write(sys.stderr.fileno(), b"\nstenofleet: ended at once; the same command resumes what is done\n")
             os._exit(128 + number)
@@ -207,7 +207,7 @@ class SystemClock:
         if self._resting:
             self._resting = False
             raise _Woken
-        # Between two steps the loop sees it by itself. A step that waits for a server may take much longer.
+        # The loop sees the signal between two steps. The timer interrupts a step that waits too long for a server.
         signal.setitimer(signal.ITIMER_REAL, _STEP_S)
 
     def _stop(self, *_: object) -> None:
@@ -216,4 +216,4 @@ class SystemClock:
 
 
 def _now_s() -> float:
-    return time.monotonic()  # noqa: TID251 (this is where the loop gets its time from)
+    return time.monotonic()  # noqa: TID251 (the source of the loop's time)

@@ -1,4 +1,4 @@
-"""Which run each recording is, found out by a thread a little ahead of the work.
+"""Identifies the run of each recording, in a thread that is a few recordings ahead of the work.
 
 Touches: media (reads files to identify them), a thread.
 """
@@ -18,11 +18,11 @@ from controller.intake import source
 from controller.intake.known_files import KnownFiles
 
 _AHEAD = 8
-"""Recordings that are identified before anybody has asked for them: a file of a gigabyte is read in a few seconds."""
+"""Recordings that are identified in advance: reading a file of a gigabyte takes a few seconds."""
 
 
 class Identification:
-    """The runs of recordings by their names, in order. A file is read when the work will soon come to it."""
+    """The runs of the named recordings, in order. A file is read shortly before its run is needed."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Identification:
         known: KnownFiles,
         keep: Callable[[RunRequest], bool],
     ) -> None:
-        """*request* makes the request for the run of a recording of this name and content.
+        """*request*: makes the run request for a recording of this name and content.
 
-        *keep* gets every request that is taken, with all outputs of its run, until it returns False.
+        *keep*: called with every request that is taken, with all outputs of its run, until it returns False.
         """
         self._found = dict(found)
         self._request = request
@@ -45,15 +45,15 @@ class Identification:
         self._unknown: list[Progress] | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        """Of everything above: the loop and the thread share it."""
+        """Protects all fields above: the loop and the thread share them."""
         self.refused: list[RunOutcome] = []
-        """Recordings that turned out to be none."""
+        """Files that are not recordings."""
         self.taken: dict[str, RunRequest] = {}
-        """The requests that were taken, by run; of a run that came several times with all outputs."""
+        """The requests already taken, by run id; with all outputs if a run came several times."""
         threading.Thread(target=self._identify, args=(list(found),), name="identify", daemon=True).start()
 
     def take(self, most: int) -> Sequence[RunRequest]:
-        """Up to *most* of those that are identified. Raises what the thread has met and did not expect."""
+        """Return up to *most* identified requests. Raises an unexpected error of the thread."""
         with self._changed:
             if self._error is not None:
                 raise self._error
@@ -69,15 +69,15 @@ class Identification:
         return [run_request for _, run_request in taken]
 
     def wait(self, seconds: float) -> None:
-        """Wait for one to be identified, for so long at most."""
+        """Wait until another recording is identified, at most *seconds*."""
         with self._changed:
             self._changed.wait_for(lambda: self._ready or self._error or not self._found, timeout=seconds)
 
     def unknown(self) -> Sequence[Progress]:
-        """Those that were not taken yet."""
+        """Return the progress of the recordings whose requests were not taken yet."""
         with self._changed:
             if self._unknown is None:
-                # Ten thousand of them are not made again at every tick.
+                # Cached: there may be ten thousand, and this is called at every tick.
                 self._unknown = [self._progress(name, found.size_bytes) for name, found in self._found.items()]
             return self._unknown
 
@@ -93,7 +93,7 @@ class Identification:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all were taken, or turned out to be no recordings."""
+        """Whether all requests were taken; files that are not recordings do not count."""
         with self._changed:
             return not self._found and self._error is None
 
@@ -105,7 +105,7 @@ class Identification:
         try:
             for name in names:
                 self._identify_one(name)
-        except BaseException as error:  # noqa: BLE001 (raised again where the loop asks for more)
+        except BaseException as error:  # noqa: BLE001 (raised again in `take`)
             with self._changed:
                 self._error = error
                 self._notify()
@@ -131,7 +131,7 @@ class Identification:
 
 
 def joined(known: RunRequest, run_request: RunRequest) -> RunRequest:
-    """Equal content with equal options is one run, whatever the files are called; it is written for each."""
+    """Combine two requests of one run (equal content and options, other file names): with the outputs of both."""
     outputs = known.request.outputs + run_request.request.outputs
     return RunRequest(
         record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs})

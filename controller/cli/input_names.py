@@ -1,6 +1,6 @@
-"""Names of recordings, looked at before anything costs time: which of them cannot be transcribed, and what is meant.
+"""Checks the names of recordings before expensive work: which cannot be transcribed, and which name may be meant.
 
-Touches: media (whether they are there, not what is in them), the folders that they should be in.
+Touches: media (whether they exist, not their content), the folders that contain them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from controller.intake import source
 
 _MOST_HINTS = 10
 _MOST_ENTRIES = 2_000
-"""Of a folder: each is compared with the name, and a hint is not worth a second."""
+"""Of a folder: each entry is compared with the name, and a hint must not take a second."""
 
 
 def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[RunOutcome]]:
-    """The names that may be recordings, with what is known of them without reading them, and those that are none.
+    """Return the names that may be recordings, with what is known without reading them, and those that are not.
 
-    The latter are reported on stderr at once: before a model is looked for, and before hours of work on the others.
-    Raises :class:`EnvironmentProblem` where S3 cannot be asked.
+    The latter are reported on stderr at once: before a model is searched, and before hours of work on the others.
+    Raises :class:`EnvironmentProblem` if S3 cannot be reached.
     """
     found: dict[str, source.Found] = {}
     without: list[RunOutcome] = []
@@ -41,26 +41,26 @@ def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[RunOut
 
 
 def report_refused(item: RunOutcome) -> None:
-    """Write to stderr why a recording never became a run, and what to do."""
+    """Write to stderr why a recording did not become a run, and what to do."""
     print_message(printable(item.summary))
     if item.advice:
         print_message(indented(item.advice))
 
 
 def hinted(name: str, error: MediaProblem) -> MediaProblem:
-    """The same problem; of a file that is not there, with the name of one beside it that may be meant."""
+    """Return the same problem; for a missing file, with the name of a similar file in its folder."""
     meant = _near(Path(name)) if isinstance(error, source.NoSuchFile) else ""
     return MediaProblem(f"{error.summary}; is {meant} meant?", error.advice) if meant else error
 
 
 def _near(path: Path) -> str:
-    """A file in the same folder whose name is nearly the same; empty where there is none."""
+    """Return a file in the same folder with a similar name; empty if there is none."""
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, _MOST_ENTRIES) if entry.is_file()]
     except OSError:
         return ""
-    # With the same extension every short name would be near.
+    # Without the extension: otherwise all short names with the same extension would be similar.
     alike = [name for name in names if near(path.stem, [PurePath(name).stem])]
     found = near(path.name, alike)
     if not found:

@@ -1,6 +1,6 @@
-"""What only the Kubernetes runner is told: its options, once, and the runner they make.
+"""The options of the Kubernetes runner, and the runner that they create.
 
-Touches: environment (the store's address, to hand it on to pods).
+Touches: environment (the store's address, to pass it to pods).
 """
 
 from __future__ import annotations
@@ -22,51 +22,51 @@ from controller.errors import UsageProblem
 from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
 
 if TYPE_CHECKING:
-    # The client library takes a fifth of a second to load: only commands that ask a cluster pay for it.
+    # The client library takes a fifth of a second to load: only commands that use a cluster load it.
     from controller.runners.kubernetes.api import Api
 
-_NO_SECRET = "none"  # noqa: S105 (a word, because an empty variable counts as not given)
+_NO_SECRET = "none"  # noqa: S105 (a word, because an empty variable means that the option is not given)
 MAX_PARALLEL = 16
-"""Live Jobs, where nothing else is said: a small cluster's GPUs, and a list that costs nothing."""
+"""Default of the Jobs at once: enough for the GPUs of a small cluster, and cheap to list."""
 
 _MOST_MIB = 1 << 24
-"""Sixteen TiB: more memory or disk than one node has."""
+"""16 TiB: more memory or disk than one node has."""
 
 _VERSION = importlib.metadata.version("stenofleet")
 
 
 def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """``KEY=VALUE``, any number of them."""
+    """Parse ``KEY=VALUE``, any number of them."""
     for value in values:
         if not value.partition("=")[0] or "=" not in value:
-            raise click.BadParameter(f"{value!r} is no KEY=VALUE", param=parameter)
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE", param=parameter)
     return dict(value.split("=", 1) for value in values)
 
 
 def plain_pairs(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """``KEY=VALUE`` that everybody may read."""
+    """Parse ``KEY=VALUE`` pairs that are not secret."""
     found = pairs(context, parameter, values)
     if secret := sorted(found.keys() & SECRETS.keys()):
-        raise click.BadParameter(f"{', '.join(secret)} belongs into the Secret that --s3-secret names", param=parameter)
+        raise click.BadParameter(f"put {', '.join(secret)} into the Secret that --s3-secret names", param=parameter)
     if "POD_UID" in found:
-        raise click.BadParameter("POD_UID is set for each job: its results are named by it", param=parameter)
+        raise click.BadParameter("POD_UID is set for each job: it is a part of the keys of results", param=parameter)
     return found
 
 
 def tolerations(_: click.Context, __: click.Parameter, values: Sequence[str]) -> tuple[dict[str, str], ...]:
-    """``KEY[=VALUE][:EFFECT]``, as taints are written."""
+    """Parse ``KEY[=VALUE][:EFFECT]``, the notation of taints."""
     return tuple(map(_toleration, values))
 
 
 def _toleration(text: str) -> dict[str, str]:
     taint, _, effect = text.partition(":")
     key, equals, value = taint.partition("=")
-    said = {"key": key, "operator": "Equal" if equals else "Exists"}
-    return said | ({"value": value} if equals else {}) | ({"effect": effect} if effect else {})
+    toleration = {"key": key, "operator": "Equal" if equals else "Exists"}
+    return toleration | ({"value": value} if equals else {}) | ({"effect": effect} if effect else {})
 
 
 def _option(*names: str, **attributes: Any) -> Any:
-    """An option that only the Kubernetes runner reads: help shows it in a section of its own."""
+    """Make an option that only the Kubernetes runner uses: help shows it in a separate section."""
     return shared.option(*names, cls=shared.ClusterOption, **attributes)
 
 
@@ -117,22 +117,21 @@ Settings = Mapping[str, Any]
 
 
 def divided(given: Mapping[str, Any], runner: str) -> tuple[Settings | None, dict[str, Any]]:
-    """The cluster's options (None: jobs run on this machine) and the rest of what a command was *given*."""
+    """Split the options of a command into those of the cluster (None: jobs run on this machine) and the rest."""
     mine = {name: value for name, value in given.items() if name in _names()}
     rest = {name: value for name, value in given.items() if name not in mine}
     return (mine if runner == "kubernetes" else None), rest
 
 
 def on_gpus(wanted: TranscribeOptions) -> TranscribeOptions:
-    """On a cluster ``auto`` is the GPU: a job that quietly ran on a CPU would cost a node's day."""
+    """On a cluster, ``auto`` means the GPU: a job that runs on a CPU without a warning would block a node for hours."""
     return wanted.model_copy(update={"device": "cuda"}) if wanted.device == "auto" else wanted
 
 
 def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, cluster: Settings | None) -> Runner:
-    """Where a command's jobs run.
+    """Return the runner for a command's jobs.
 
-    Raises :class:`UsageProblem` where pods cannot reach what this machine can, :class:`EnvironmentProblem` where there
-    is no cluster.
+    Raises :class:`UsageProblem` if pods cannot reach the store, and :class:`EnvironmentProblem` if there is no cluster.
     """
     here = shared.runner_for(store, scratch)
     if cluster is None:
@@ -154,22 +153,22 @@ def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, 
 
 
 def api_of(cluster: Settings) -> Api:
-    """The cluster. Raises :class:`EnvironmentProblem` where there is none."""
+    """Connect to the cluster. Raises :class:`EnvironmentProblem` if there is none."""
     from controller.runners.kubernetes.api import connect
 
     return connect(context=cluster["context"], namespace=cluster["namespace"])
 
 
 def sweep(api: Api, run: str) -> None:
-    """Delete what is left of *run* on the cluster, and say which pods take their time."""
+    """Delete what is left of *run* on the cluster, and print which pods have not ended yet."""
     from controller.runners.kubernetes.runner import sweep as delete_jobs
 
     for pod in delete_jobs(api, run):
-        print_message(f"pod {pod} is still ending; behind a node that is lost it does so until that one is back")
+        print_message(f"pod {pod} is still ending; on a lost node this takes until the node is back or removed")
 
 
 def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, cluster: Settings) -> JobOptions:
-    """What the cluster's jobs look like. Raises :class:`UsageProblem` where pods cannot reach the store."""
+    """Return the options of the cluster's jobs. Raises :class:`UsageProblem` if pods cannot reach the store."""
     _check_reach(store)
     apart = ("context", "namespace", "job_s3_endpoint", "s3_secret")
     same = {name: value for name, value in cluster.items() if name not in apart}
@@ -189,26 +188,28 @@ def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, c
 
 def _check_reach(store: Store) -> None:
     if not store.remote:
-        raise UsageProblem(f"pods cannot reach {store.url}", "name a store that they can: --store s3://bucket/prefix")
+        raise UsageProblem(
+            f"pods cannot reach {store.url}", "use a store that they can reach: --store s3://bucket/prefix"
+        )
 
 
 def _names() -> frozenset[str]:
-    """The parameters of the options above."""
+    """Return the parameter names of the options above."""
     marked: Any = options(lambda: None)
     return frozenset(parameter.name for parameter in marked.__click_params__)
 
 
 def _endpoint(found: str) -> str:
-    """Where pods find S3, if they can."""
+    """Check the address of S3 for pods. Raises :class:`UsageProblem` if they cannot use it."""
     if "@" in found:
         # Not repeated: it may hold a password.
         raise UsageProblem(
-            "the address of S3 holds a user, and everybody who reads a Job would see it",
-            "give --job-s3-endpoint without one, and the key in the Secret (--s3-secret)",
+            "the address of S3 contains a user name, which is visible to everyone who can read Jobs",
+            "give --job-s3-endpoint without it, and put the key into the Secret (--s3-secret)",
         )
     if urlsplit(found).hostname in ("localhost", "127.0.0.1", "::1"):
         raise UsageProblem(
-            f"pods cannot reach {found}: that is this machine to itself",
-            "say where they find the same S3: --job-s3-endpoint http://minio.minio:9000",
+            f"pods cannot reach {found}: this address is local to this machine",
+            "give an address of the same S3 for pods: --job-s3-endpoint http://minio.minio:9000",
         )
     return found

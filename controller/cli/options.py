@@ -1,6 +1,6 @@
-"""Options many commands share, and what they become: typed options, once, at the door.
+"""Options that several commands share, and their conversion into typed values.
 
-Touches: environment (where the store lies by default), the processors that this process may use.
+Touches: environment (the default place of the store), the processors that this process may use.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _NO_HOME = "give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 MOST_AUDIO_S = 1000 * 3600
-"""No recording is cut that is longer."""
+"""The longest recording that is cut, in seconds."""
 
 CLUSTER_THREADS = 2
-"""Of a job on a cluster: with a GPU the CPU only prepares its input."""
+"""CPU threads of a job on a cluster: with a GPU, the CPU only prepares its input."""
 
 SMALLEST_STEP = 0.01
-"""Of the temperatures of the fallback: each may decode a window once more."""
+"""Smallest increment of the fallback temperatures: each of them may decode a window once more."""
 
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
@@ -55,18 +55,18 @@ COMPUTE_TYPES = (
 
 
 def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
-    """A click option that is also read from ``STENOFLEET_<NAME>``."""
+    """Make a click option that is also read from ``STENOFLEET_<NAME>``."""
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
 
 
 class Fraction(click.FloatRange):
-    """A number of a range. ``nan`` is in every range by click's comparison."""
+    """A number in a range. Rejects ``nan``, which click accepts in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = super().convert(value, param, ctx)
-        return self.fail(f"{value} is no number", param, ctx) if math.isnan(found) else found
+        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(found) else found
 
 
 class ClusterOption(click.Option):
@@ -74,11 +74,11 @@ class ClusterOption(click.Option):
 
 
 class Sectioned(click.Command):
-    """A command that tells those apart: in its help, and where they were typed for jobs that run here."""
+    """A command that shows cluster options in a separate help section, and refuses them for jobs that run here."""
 
     def invoke(self, ctx: click.Context) -> Any:
         if ctx.params.get("runner") != "kubernetes":
-            # Settings in the environment or a file may be there for other commands.
+            # Only typed options: settings in the environment or a file may be meant for other commands.
             typed = [
                 parameter.opts[0]
                 for parameter in self.params
@@ -87,7 +87,7 @@ class Sectioned(click.Command):
             ]
             if typed:
                 raise UsageProblem(
-                    f"{', '.join(typed)}: only for jobs on a cluster, and these run here", "add --runner kubernetes"
+                    f"{', '.join(typed)}: only for jobs on a cluster, but jobs run here", "add --runner kubernetes"
                 )
         return super().invoke(ctx)
 
@@ -101,7 +101,7 @@ class Sectioned(click.Command):
 
 
 def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
-    """Several decorators as one, in reading order."""
+    """Combine several decorators, in reading order."""
 
     def decorate(function: _F) -> _F:
         for decorator in reversed(decorators):
@@ -112,7 +112,7 @@ def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
 
 
 def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A code or an English name; ``auto`` detects."""
+    """Parse a language code or an English name; ``auto`` means detection (None)."""
     if value is None or value.lower() == "auto":
         return None
     code = language_code(value)
@@ -122,7 +122,7 @@ def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> 
 
 
 def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """A callback that takes what documents can hold: an argument may be any bytes, and of any length."""
+    """Return a callback that accepts only text that documents can hold: an argument can be any bytes of any length."""
 
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is not None and not least <= len(value) <= most:
@@ -135,14 +135,14 @@ def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Paramet
 
 
 def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
-    """0, or a step that a ladder of temperatures can have."""
+    """Accept 0 or a large enough increment of the temperatures."""
     if 0 < value < SMALLEST_STEP:
         raise click.BadParameter(f"{value} is below {SMALLEST_STEP}: use 0 for no fallback")
     return value
 
 
 def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
-    """``all``, or one or more formats, comma-separated."""
+    """Parse ``all``, or one or more formats separated by commas."""
     wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
     if wanted == ["all"]:
         return tuple(FORMATS)
@@ -163,27 +163,27 @@ parallel_option = option(
 )
 attempts_options = together(
     option("--max-attempts", type=click.IntRange(1, 1000), default=3, show_default=True,
-           help="Tries of a failing chunk."),
+           help="Attempts of a failing chunk."),
     option("--max-disruptions", type=click.IntRange(0, 10_000), default=20, show_default=True,
-           help="Times that its surroundings may take a chunk's job away."),
+           help="How often disruptions (preemption, lost node, …) may end a chunk's job."),
 )  # fmt: skip
 patience_option = option(
     "--store-patience",
     type=click.IntRange(0, 365 * 24 * 3600),
     metavar="SECONDS",
-    help="How long a store or cluster that stops answering is waited for (default: 600; a folder 0).",
+    help="How long to wait for a store or cluster that becomes unavailable (default: 600; a folder 0).",
 )
 scratch_option = option(
     "--scratch-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="For passing files of running jobs, s3:// media among them (default: in the store's or the state folder).",
+    help="Temporary files of running jobs, including s3:// media (default: in the store's or the state folder).",
 )
 output_option = option(
     "-o", "--output-dir", type=click.Path(), default=".", metavar="DIR|s3://…", help="Default: here."
 )
-download_option = option("--download", is_flag=True, help="Fetch the model from the hub where it is missing.")
-null_option = option("-0", "--null", is_flag=True, help="A NUL behind each path on stdout, for xargs -0.")
+download_option = option("--download", is_flag=True, help="Fetch the model from the hub if it is missing.")
+null_option = option("-0", "--null", is_flag=True, help="A NUL after each path on stdout, for xargs -0.")
 json_option = option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 formats_option = option(
     "-f",
@@ -197,7 +197,7 @@ formats_option = option(
 model_options = together(
     option("--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
            help="Whisper model."),
-    option("--language", callback=parse_language, help="Code or English name; detected where it is not given."),
+    option("--language", callback=parse_language, help="Code or English name (default: detected)."),
     option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
            help="translate: to English."),
     option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
@@ -209,10 +209,10 @@ model_options = together(
     option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
     option("--batch-size", type=click.IntRange(0, 256), default=0, show_default=True,
-           help="Windows at once on a GPU: faster, without fallback and quality checks. 0: one by one."),
-    option("--vad-filter", type=bool, default=True, show_default=True, help="Skip what holds no speech."),
+           help="Windows at the same time on a GPU: faster, but no fallback or quality checks. 0: one by one."),
+    option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
     option("--condition-on-previous-text", type=bool, default=False, show_default=True,
-           help="Let a window see the text before it."),
+           help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
@@ -235,19 +235,19 @@ def transcribe_options(
     jobs: int,
     **same: Any,
 ) -> TranscribeOptions:
-    """The model options as one document; *same* are the fields whose names are the options'.
+    """Return the model options as one document. *same*: fields with the same names as their options.
 
-    *jobs* share this machine; 0: they run elsewhere.
+    *jobs*: number of jobs that share this machine; 0: they run elsewhere.
     """
     folder = Path(os.path.expanduser(model))  # noqa: PTH111 (without a home "~" stays as it is)
     step = temperature_increment_on_fallback
-    ladder = [temperature]
-    while step and ladder[-1] + step <= 1.0 + 1e-6:
-        ladder.append(round(ladder[-1] + step, 6))
+    temperatures = [temperature]
+    while step and temperatures[-1] + step <= 1.0 + 1e-6:
+        temperatures.append(round(temperatures[-1] + step, 6))
     return TranscribeOptions(
-        # Jobs run in other folders than this command.
+        # Absolute, because jobs have another working folder than this command.
         model=str(folder.absolute()) if jobs and folder.is_dir() else model,
-        temperature=tuple(ladder),
+        temperature=tuple(temperatures),
         cpu_threads=threads or (max(1, cores() // jobs) if jobs else CLUSTER_THREADS),
         **same,
     )
@@ -256,7 +256,7 @@ def transcribe_options(
 def retry_policy(
     store: Store, wanted: TranscribeOptions, *, max_attempts: int, max_disruptions: int, store_patience: int | None
 ) -> RetryPolicy:
-    """The budgets of a command."""
+    """Return the retry limits of a command."""
     default_s = 600 if store.remote else 0
     return RetryPolicy(
         max_attempts=max_attempts,
@@ -267,8 +267,10 @@ def retry_policy(
 
 
 def store_at(url: str | None) -> Store:
-    """The store to use. Raises :class:`UsageProblem` for a URL that is none, :class:`EnvironmentProblem` where its
-    credentials or certificates are missing. A folder that other users have access to is made private where it may be.
+    """Open the store at *url*, or the default store.
+
+    Raises :class:`UsageProblem` for an invalid URL, and :class:`EnvironmentProblem` if credentials or certificates are
+    missing. A folder that other users can access is made private if this user has the right to do that.
     """
     if not url:
         _check_makeable(state_home())
@@ -283,14 +285,14 @@ def store_at(url: str | None) -> Store:
 
 
 def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
-    """The local runner. Its locks lie in the store where that is a folder, so that all who share it agree."""
+    """Return the local runner. If the store is a folder, its locks are there, so that all its users share them."""
     folder = (store.root if isinstance(store, FileStore) else state_home()) / ".local"
     home = Home(folder, scratch and scratch.absolute())
     return LocalRunner(store.url, home, FileLocks(home))
 
 
 def local_requests() -> LocalRequests:
-    """What this user asked for on this machine; without a home it is not kept."""
+    """Return the requests kept on this machine for this user; without a home folder, none are kept."""
     try:
         return LocalRequests(state_home())
     except EnvironmentProblem:
@@ -298,7 +300,7 @@ def local_requests() -> LocalRequests:
 
 
 def known_files() -> KnownFiles:
-    """Files that were identified before on this machine; without a home nothing is kept."""
+    """Return the files that were identified before on this machine; without a home folder, none are kept."""
     try:
         return KnownFiles(state_home())
     except EnvironmentProblem:
@@ -306,7 +308,7 @@ def known_files() -> KnownFiles:
 
 
 def state_home() -> Path:
-    """``$XDG_STATE_HOME/stenofleet``. Raises :class:`EnvironmentProblem` for a user without a home."""
+    """Return ``$XDG_STATE_HOME/stenofleet``. Raises :class:`EnvironmentProblem` for a user without a home folder."""
     base = os.environ.get("XDG_STATE_HOME")  # noqa: TID251 (where this user keeps state)
     try:
         return (Path(base) if base else Path.home() / ".local" / "state").absolute() / "stenofleet"
@@ -315,8 +317,8 @@ def state_home() -> Path:
 
 
 def _check_makeable(folder: Path) -> None:
-    """Raises :class:`EnvironmentProblem` where *folder* is not there and cannot be made."""
-    # Only a command without --store asks.
+    """Raises :class:`EnvironmentProblem` if *folder* does not exist and cannot be made."""
+    # Imported here: only needed by commands without --store.
     import tempfile
 
     try:

@@ -30,8 +30,8 @@ def plan_command(
     *,
     as_json: bool,
 ) -> int:
-    """Show where files would be cut, and change nothing: decodes them once."""
-    # Only here does a command decode media itself: numpy and ffmpeg stay out of every other one.
+    """Show where files would be cut: decodes them once, changes nothing."""
+    # Imported here: no other command decodes media itself, so no other one needs to load numpy.
     from controller.intake.cutter import plan_only
 
     wanted = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)

@@ -1,4 +1,4 @@
-"""From names that people type to runs: which recordings, which outputs, which run each of them is.
+"""Makes run requests from names of recordings: which recordings, which outputs, which run each of them is.
 
 Touches: stdin (a list of names), media (to identify them), the store (a run that is known).
 """
@@ -32,22 +32,22 @@ _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
 
 def listed(files: Sequence[str]) -> Iterator[str]:
-    """The named files, ``-`` replaced by the list on stdin; a file named twice counts once."""
+    """Yield the named files, with ``-`` replaced by the list on stdin; a file named twice counts once."""
     seen = set()
     for file in files:
         for name in _from_stdin() if file == "-" else [file]:
-            # A link is a name of its own.
+            # Only the folder is resolved: a link to a file counts as a different name.
             folder, last = os.path.split(name)
-            place = name if source.is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
-            if place not in seen:
-                seen.add(place)
+            resolved = name if source.is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
+            if resolved not in seen:
+                seen.add(resolved)
                 yield name
 
 
 def _from_stdin() -> list[str]:
     data = sys.stdin.buffer.read()
     separator = b"\0" if b"\0" in data else b"\n"
-    # Lists made on Windows end their lines in two characters; between NULs every byte is the name's.
+    # Lines of lists made on Windows end with two characters; between NULs, every byte is part of the name.
     parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
     names = [os.fsdecode(part) for part in parts if part.strip()]
     if not names:
@@ -56,7 +56,7 @@ def _from_stdin() -> list[str]:
 
 
 def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
-    """Where each file's transcript goes. Raises :class:`UsageProblem` where two would go to one place."""
+    """Return the output of each file. Raises :class:`UsageProblem` if two would write the same files."""
     check_folder(folder)
     by_base: dict[str, str] = {}
     for name in names:
@@ -90,7 +90,7 @@ def make_run_request(
     salt: str = "",
     round_id: str = "",
 ) -> RunRequest:
-    """The run this source and these options are, and the request for it."""
+    """Return the request for the run of this source with these options."""
     name = source.file_name(src.uri).name
     unnamed = RunRecord(
         run="0" * 16,
@@ -119,16 +119,16 @@ def make_run_request(
 
 
 def known_run_request(known: LocalRequest, output: Output | None) -> RunRequest:
-    """The run_request of a run that was asked for on this machine; *output* replaces where its transcript goes."""
+    """Return the request of a run that was requested on this machine before; *output* replaces its outputs."""
     outputs = (output,) if output else known.request.outputs
     return RunRequest(record=known.record, request=known.request.model_copy(update={"outputs": outputs}))
 
 
 def stored_run_request(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> RunRequest:
-    """The run_request of a run that only the store tells of; its transcript goes to *folder*, which a person has named.
+    """Return the request of a run that is only known from the store; a person must give the *folder* of its outputs.
 
-    Raises :class:`UsageProblem` where there is no such run or no folder, and :class:`EnvironmentProblem` for a record
-    or a recording that is not what the run's id stands for.
+    Raises :class:`UsageProblem` if there is no such run or no folder, and :class:`EnvironmentProblem` if the record or
+    the recording does not match the run's id.
     """
     keys = RunKeys(run)
     try:
@@ -140,24 +140,24 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
         raise EnvironmentProblem(error.summary, error.advice) from error
     if record.hashed() != run:
         raise EnvironmentProblem(
-            f"the record of run {run} is not the one that this id was made of",
-            "see who else writes to the store; a run that 0.1.0 began with --force cannot be resumed from here: begin a"
-            " new one with stenofleet transcribe",
+            f"the record of run {run} does not match its id",
+            "check who else writes to the store; a run that 0.1.0 started with --force cannot be resumed from here:"
+            " start a new one with stenofleet transcribe",
         )
     if folder is None:
         places = sorted(
             {output_path(output.base, extension) for output in request.outputs for extension in output.formats}
         )
         raise UsageProblem(
-            f"run {run} was not begun on this machine: its store says that it transcribes {request.source.uri} with"
-            f" model {record.options.model}, to {', '.join(places[:5]) or 'no place'}",
-            f"where that is right, name a folder for its transcript: stenofleet resume {run} -o FOLDER",
+            f"run {run} was not started on this machine: according to its store, it transcribes {request.source.uri}"
+            f" with model {record.options.model}, to {', '.join(places[:5]) or 'no output'}",
+            f"if that is right, give a folder for its transcript: stenofleet resume {run} -o FOLDER",
         )
     src = source.inspect_uri(request.source.uri)
     if src.identity != record.identity:
         raise EnvironmentProblem(
             f"{source.shown(src)} is not the recording of run {run}",
-            "put the recording back where it was, or give the command that began the run",
+            "put the recording back where it was, or run the command that started the run",
         )
     output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
     request = request.model_copy(update={"source": src, "outputs": (output,)})
@@ -165,20 +165,20 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
 
 
 def keep_local(store: Store, run_request: RunRequest) -> bool:
-    """Remember on this machine what was asked of a run, for ``resume``; says so and returns False where it cannot."""
+    """Keep the request on this machine, for ``resume``. Prints a message and returns False if it cannot be kept."""
     document = LocalRequest(
         run=run_request.record.run, store=store.url, record=run_request.record, request=run_request.request
     )
     why = shared.local_requests().keep(document)
     if why:
-        print_message(f"not kept on this machine ({why}): to resume a run, give this whole command again")
+        print_message(f"not kept on this machine ({why}): to resume a run, run this whole command again")
     return not why
 
 
 def output_stem(uri: str) -> str:
-    """What a recording's transcript is called, without an extension."""
+    """Return the file name of a recording's transcript, without an extension."""
     last = source.file_name(uri)
-    # A name of dots has a stem that would lead out of the folder.
+    # The stem of a name of dots would be a path to another folder.
     return last.stem if last.stem.strip(".") else last.name
 
 
@@ -187,7 +187,7 @@ def _real(name: str) -> str:
 
 
 def _versions() -> Iterator[tuple[str, str]]:
-    """Of what is installed here: a controller that hands its work on has no model library."""
+    """Yield the versions of installed packages: a controller that uses a cluster has no model library."""
     for name in _VERSIONED:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             yield name, importlib.metadata.version(name)

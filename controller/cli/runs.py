@@ -26,7 +26,7 @@ from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
-"""Facts of a run that are file names, paths and addresses of objects: told as they are."""
+"""Facts of a run that are file names, paths and addresses of objects: printed without masking."""
 
 
 @click.command("status")
@@ -34,7 +34,7 @@ _PLACES = frozenset({"name", "recording", "outputs"})
 @shared.store_option
 @shared.json_option
 def status_command(run: str, *, store: str | None, as_json: bool) -> int:
-    """How far RUN is, or how it ended."""
+    """Show the progress of RUN, or how it ended."""
     opened = shared.store_at(store)
     run = existing_run(opened, run)
     found = _facts(opened, run)
@@ -60,7 +60,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
 def list_command(*, store: str | None, as_json: bool) -> int:
     """All runs in the store."""
     opened = shared.store_at(store)
-    # None: an empty folder, or removed meanwhile.
+    # None: an empty folder, or removed in the meantime.
     found = (facts for facts in of_each(opened, lambda run: _facts(opened, run), run_ids(opened)) if facts)
     if as_json:
         print_data(json_line({"runs": list(found)}), exact=True)
@@ -68,8 +68,8 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     empty = True
     for facts in found:
         empty = False
-        told = (facts["run"], f"{facts['state']:11}", f"{facts['percent']:5.1f}%", _minute(facts.get("updated_ms", 0)))
-        print_data("  ".join((*told, facts["name"])), exact=True)
+        row = (facts["run"], f"{facts['state']:11}", f"{facts['percent']:5.1f}%", _minute(facts.get("updated_ms", 0)))
+        print_data("  ".join((*row, facts["name"])), exact=True)
     if empty:
         print_message(f"no runs in {opened.url}")
     return 0
@@ -94,9 +94,9 @@ def render_command(
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
                 files = stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes)
     except DocumentInvalid as error:
-        raise UsageProblem(f"{transcript} is no transcript of stenofleet: {error.summary}") from error
+        raise UsageProblem(f"{transcript} is not a transcript of stenofleet: {error.summary}") from error
     except OSError as error:
-        raise UsageProblem(f"{transcript}: {error.strerror}", "name a run or a transcript's JSON file") from error
+        raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     for extension in formats:
         target = output_path(base_of(output_dir, stem), extension)
@@ -107,7 +107,7 @@ def render_command(
 
 
 def _stem_of(store: Store, typed: str) -> str:
-    """What the files of a run are called: as on this machine, else its id. Never what the store says."""
+    """Return the file name for a run's files: as kept on this machine, else the run id. Never a name from the store."""
     run = existing_run(store, typed)
     known = shared.local_requests().find(store.url, run)
     return output_stem(known.request.source.uri) if known else run
@@ -128,9 +128,9 @@ def _stored_transcript(store: Store, typed: str) -> TranscriptFiles:
 @shared.store_option
 @kubernetes.place_options
 def cancel_command(run: str, *, runner: str, store: str | None, context: str, namespace: str) -> int:
-    """End RUN: whoever works on it stops within a few seconds. Finished chunks are kept for a later transcribe.
+    """Cancel RUN: the process that works on it stops within a few seconds. Finished chunks are kept for later.
 
-    With --runner kubernetes its Jobs are deleted too, whether anybody works on it or not.
+    With --runner kubernetes its Jobs are deleted too, even if no process works on the run.
     """
     opened = shared.store_at(store)
     keys = RunKeys(existing_run(opened, run))
@@ -145,15 +145,15 @@ def cancel_command(run: str, *, runner: str, store: str | None, context: str, na
 
 
 def _facts(store: Store, run: str) -> dict[str, Any] | None:
-    """What the store says of a run; a running state nobody has renewed for long is said to be interrupted.
+    """Return the facts of a run in the store. A running state that was not renewed for long becomes *interrupted*.
 
-    None where nothing of it is kept. At most three requests to the store.
+    None if the store has no object of it. At most three requests to the store.
     """
     found = read_run(store, run)
     if found is None:
         return None
     status = found.status
-    # How a run has ended is not the status' to say: without one it is known all the same.
+    # The last object, not the status, shows how a run has ended: so it is known without a status too.
     percent = 100.0 if found.end in ("complete", "partial") else 0.0
     facts: dict[str, Any] = {"run": run, "name": "", "state": "interrupted", "percent": percent}
     if status is not None:
@@ -170,7 +170,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
             outcome = stored_documents.find(store, Outcome, RunKeys(run).marker(found.end))
         except DocumentInvalid as error:
             return facts | {"state": "damaged", "summary": error.summary}
-        # None: taken away since, by a command that works on it again.
+        # None: removed in the meantime by a command that works on the run again.
         if outcome:
             return facts | {"state": outcome.verdict, "summary": outcome.summary, "advice": outcome.advice}
     if found.end == "cancelled":
@@ -183,7 +183,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
 
 
 def _minute(when_ms: int) -> str:
-    """By this machine's clock on the wall; of a time that cannot be, nothing."""
+    """Format a time in this machine's time zone; spaces if it is missing or not valid."""
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(when_ms / 1000)) if when_ms else f"{'':16}"
     except (ValueError, OverflowError, OSError):
@@ -191,7 +191,7 @@ def _minute(when_ms: int) -> str:
 
 
 def _places(store: Store, run: str) -> dict[str, Any]:
-    """Where the recording lies, and where the transcript goes."""
+    """Return the location of the recording and of the outputs."""
     request = stored_documents.valid(store, Request, RunKeys(run).request)
     if request is None:
         return {}

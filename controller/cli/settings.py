@@ -1,7 +1,7 @@
-"""The settings file of the current folder: checked, read once, and only for what a file may decide.
+"""The settings file of the current folder: checked, then read once, and only for options that a file may set.
 
-Touches: one file. Anybody may have put it there, in a folder that others share or have sent: who owns it, how long it
-is and what is in it are checked before anything of it counts.
+Touches: one file. It may come from another person, in a shared or received folder. So its owner, its size and its
+content are checked before any setting is used.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from controller.errors import UsageProblem
 from controller.transcript.clean_text import cleaned
 
 MAX_BYTES = 64 << 10
-"""All options with long prompts are a few thousand."""
+"""Settings for all options with long prompts are a few thousand bytes."""
 
 NEVER = {
     "all": "it means every run",
-    "download": "gigabytes are fetched only when they are asked for",
-    "force": "it begins again what is done",
+    "download": "it fetches gigabytes",
+    "force": "it starts finished runs again",
     "overwrite": "it replaces files",
-    "yes": "it answers before it is asked",
+    "yes": "it confirms without a question",
 }
-"""Options that destroy something, or do more than a command does by itself, and why a file does not give them."""
+"""Options that destroy something or do more than a command does by default, and why a file cannot set them."""
 
 _MAX_NUMBER = 1 << 53
 _MAX_DOTS = 1_000
-"""In a line: the parser's time grows with the square of a key's parts."""
+"""Limit for one line: the parser's time grows with the square of the number of parts of a key."""
 
 _ALL_RIGHTS = 0o777
-_MOST_TOLD = 300
-_MEND = "mend the file or move it away"
+_MAX_MESSAGE_LENGTH = 300
+_CORRECT = "correct the file or move it away"
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings in the file at *path*: values by options' names. Empty where there is no such file.
+    """Return the settings in the file at *path*: values by option names. Empty if there is no such file.
 
-    Raises :class:`UsageProblem` for a file that cannot be read or trusted, and for what no option is given as.
+    Raises :class:`UsageProblem` for a file that cannot be read or trusted, and for a value that no option can have.
     """
     data = _contents(path)
     if data is None:
@@ -54,9 +54,9 @@ def read(path: Path) -> dict[str, Any]:
             raise RecursionError
         table = tomllib.loads(text)
     except RecursionError:
-        raise UsageProblem(f"{path}: is nested too deeply", _MEND) from None
+        raise UsageProblem(f"{path}: is nested too deeply", _CORRECT) from None
     except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
-        raise UsageProblem(f"{path}: {error}", _MEND) from None
+        raise UsageProblem(f"{path}: {error}", _CORRECT) from None
     found: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("_", "-")
@@ -66,40 +66,40 @@ def read(path: Path) -> dict[str, Any]:
                 f"give it on the command line: --{name}",
             )
         if name in found:
-            raise UsageProblem(f"{path}: {name} is given twice", _MEND)
+            raise UsageProblem(f"{path}: {name} is given twice", _CORRECT)
         for single in value if isinstance(value, list) else [value]:
             if problem := _problem(single):
-                raise UsageProblem(f"{path}: {name}: {problem}", _MEND)
+                raise UsageProblem(f"{path}: {name}: {problem}", _CORRECT)
         found[name] = value
     return found
 
 
 def default(path: Path, name: str, value: Any, option: click.Option, ctx: click.Context) -> Any:
-    """What a value of :func:`read` is as a default of *option*.
+    """Convert a value of :func:`read` to a default of *option*.
 
-    Raises :class:`UsageProblem`, which names file and option, where the option does not take it.
+    Raises :class:`UsageProblem`, with the names of file and option, if the option does not accept it.
     """
     given = value if isinstance(value, list) else [value]
     try:
         if isinstance(value, list) and not option.multiple:
-            raise click.BadParameter("a list of values, where one is taken")
+            raise click.BadParameter("a list of values, where one value is expected")
         for single in given:
             _check_type(single, option.type)
         ready = tuple(given) if option.multiple else value
-        # Click does the same once more, and would then speak of the option alone.
+        # Click checks it again later, but its message would not name the file.
         made = option.process_value(ctx, ready)
         if isinstance(made, int) and abs(made) > _MAX_NUMBER:
             raise click.BadParameter("a number that is too large")
     except click.UsageError as error:
-        # It repeats the value, which may be as long as the file.
-        raise UsageProblem(f"{path}: {name}: {masked(error.message)[:_MOST_TOLD]}", _MEND) from None
+        # The message repeats the value, which may be as long as the file.
+        raise UsageProblem(f"{path}: {name}: {masked(error.message)[:_MAX_MESSAGE_LENGTH]}", _CORRECT) from None
     except (ArithmeticError, ValueError):
-        raise UsageProblem(f"{path}: {name}: a value that it does not take", _MEND) from None
+        raise UsageProblem(f"{path}: {name}: a value that it does not accept", _CORRECT) from None
     return ready
 
 
 def _check_type(value: Any, kind: click.ParamType[Any]) -> None:
-    """Raises :class:`click.BadParameter` for what click would take for something else: ``true`` for 1, 2.5 for 2."""
+    """Raises :class:`click.BadParameter` for a value that click would convert: ``true`` to 1, 2.5 to 2."""
     if isinstance(value, str):
         return
     if isinstance(kind, BoolParamType):
@@ -115,7 +115,7 @@ def _check_type(value: Any, kind: click.ParamType[Any]) -> None:
 
 
 def _problem(value: Any) -> str:
-    """Why *value* is no option's; empty where it may be one's."""
+    """Return why *value* cannot be an option's value; empty if it can be one."""
     if isinstance(value, str):
         return "a text with control characters" if cleaned(value)[1] else ""
     if isinstance(value, bool):
@@ -127,7 +127,7 @@ def _problem(value: Any) -> str:
 
 
 def _contents(path: Path) -> bytes | None:
-    """The bytes of the file at *path*; None where there is none. What is checked and what is read is one open file."""
+    """Return the bytes of the file at *path*; None if there is none. The checked file is the file that is read."""
     try:
         before = path.lstat()
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def _contents(path: Path) -> bytes | None:
     _check_kind(path, before.st_mode, link=True)
     _check_owner(path, before)
     try:
-        # A pipe is not waited for, and a terminal does not become the one of this process.
+        # Does not wait for a pipe; a terminal does not become the controlling terminal of this process.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise UsageProblem(f"{path}: is a link to nothing", "correct it or move it away") from None
@@ -166,12 +166,12 @@ def _contents(path: Path) -> bytes | None:
     finally:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
-        raise UsageProblem(f"{path}: is longer than {MAX_BYTES} bytes", _MEND)
+        raise UsageProblem(f"{path}: is longer than {MAX_BYTES} bytes", _CORRECT)
     return data
 
 
 def _check_kind(path: Path, mode: int, *, link: bool = False) -> None:
-    """Raises :class:`UsageProblem` for anything but a regular file or, where that is allowed, a *link*."""
+    """Raises :class:`UsageProblem` if it is not a regular file or, if *link*, a symbolic link."""
     if stat.S_ISREG(mode) or (link and stat.S_ISLNK(mode)):
         return
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
@@ -180,7 +180,7 @@ def _check_kind(path: Path, mode: int, *, link: bool = False) -> None:
 
 
 def _check_owner(path: Path, status: os.stat_result) -> None:
-    """Raises :class:`UsageProblem` for a file, or a link, of another user."""
+    """Raises :class:`UsageProblem` for a file or a link of another user."""
     if status.st_uid not in (os.geteuid(), 0):
         what = "the link belongs" if stat.S_ISLNK(status.st_mode) else "belongs"
         raise UsageProblem(

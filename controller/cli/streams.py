@@ -1,4 +1,4 @@
-"""Standard streams that never end the work: what they refuse is kept in mind and reported at the end.
+"""Standard streams whose errors do not stop the work: the first error is kept and reported at the end.
 
 Touches: the descriptors 0, 1 and 2, ``sys.stdin``, ``sys.stdout`` and ``sys.stderr``.
 """
@@ -16,7 +16,7 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class _Kept(io.FileIO):
-    """A descriptor that takes everything; the first error is kept, and what comes after it goes nowhere."""
+    """A descriptor that accepts every write; the first error is kept, and later data is dropped."""
 
     def __init__(self, descriptor: int, *, closed: bool) -> None:
         super().__init__(descriptor, "w", closefd=False)
@@ -34,19 +34,19 @@ class _Kept(io.FileIO):
     def _write(self, data: Any) -> int:
         if self._is_closed:
             raise OSError(errno.EBADF, "it is closed")
-        # Whoever shares the descriptor may have made it one that does not wait.
+        # Another process that shares the descriptor may have made it non-blocking.
         while (count := super().write(data)) is None:
             select.select([], [self], [])
         return count
 
 
 class Streams:
-    """The streams of this process, for the rest of it."""
+    """Replaces the standard streams of this process."""
 
     def __init__(self) -> None:
         closed = {name for name in _NAMES if getattr(sys, name) is None}
-        # In this order each gets its own number: the next file that is opened would get it, and with it what is meant
-        # for people.
+        # In this order each gets its own number. Otherwise the next opened file would get it, and the output for people
+        # would be written into that file.
         descriptors = {name: _nowhere() for name in _NAMES if name in closed}
         if "stdin" in closed:
             sys.stdin = open(descriptors["stdin"], encoding="utf-8", closefd=False)  # noqa: SIM115
@@ -54,7 +54,7 @@ class Streams:
         _kept("stderr", descriptors.get("stderr"))
 
     def lost(self) -> str:
-        """Why something that was written to stdout has not arrived; empty where all has, or its reader has left."""
+        """Return why output to stdout was lost; empty if none was lost or the reader closed the pipe."""
         sys.stdout.flush()
         error = self._out and self._out.lost
         if not error or isinstance(error, BrokenPipeError):
@@ -69,7 +69,7 @@ def _nowhere() -> int:
 
 
 def _kept(name: str, nowhere: int | None) -> _Kept | None:
-    """Replace the stream by one whose descriptor takes everything; None where it has no descriptor."""
+    """Replace the stream by one whose descriptor accepts every write; None if it has no descriptor."""
     before: TextIO | None = getattr(sys, name)
     try:
         descriptor = before.fileno() if before is not None else nowhere

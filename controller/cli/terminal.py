@@ -1,8 +1,8 @@
-"""What a person sees while runs go on: bars on a terminal, a line now and then elsewhere.
+"""Output for people while runs are worked on: progress bars on a terminal, lines elsewhere.
 
 Touches: the terminal. Everything that the controller writes goes through :func:`print_message`, :func:`print_data`,
-:func:`write_path`, :func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, what ffmpeg
-says) is escaped here.
+:func:`write_path`, :func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, messages of
+ffmpeg) is escaped here.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def print_data(text: str, *, exact: bool = False) -> None:
 
 
 def write_path(path: str, *, null: bool = False) -> None:
-    """Write a path, or an object's address, to stdout: a line of it, for programs byte for byte.
+    """Write a path, or an object's address, to stdout as one line; programs get its exact bytes.
 
-    On a terminal it is escaped. *null*: programs get a NUL behind it instead of a line break, which names may hold.
+    On a terminal it is escaped. *null*: programs get a NUL after it instead of a line break, which names may contain.
     """
     if sys.stdout.isatty():
         print_data(path, exact=True)
@@ -49,24 +49,24 @@ def write_path(path: str, *, null: bool = False) -> None:
 
 
 def ask(question: str) -> bool:
-    """Ask for yes or no on the terminal. Raises :class:`click.Abort` where nobody can answer."""
+    """Ask for yes or no on the terminal. Raises :class:`click.Abort` without a terminal."""
     return click.confirm(shown(question), err=True)
 
 
 def _one_line(text: str) -> str:
-    """*text* without line breaks, for what has one line."""
+    """Return *text* without line breaks."""
     return shown(printable(text))
 
 
 def _write(text: str, stream: TextIO) -> None:
-    # A terminal of another locale than UTF-8 has characters that it cannot show.
+    # A terminal with another locale than UTF-8 cannot show all characters.
     encoding = stream.encoding or "utf-8"
-    # Anything else may be untrusted, so only here: TID251.
+    # The only place that writes text (TID251): all untrusted text is escaped before.
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 class _Speed:
-    """Since this process began: what an earlier one did is not its speed. Time without any work does not count."""
+    """Speed since this process began: work of earlier processes and time without any work do not count."""
 
     def __init__(self) -> None:
         self._worked_s = 0.0
@@ -75,15 +75,15 @@ class _Speed:
         self._before_percent: float | None = None
 
     def of(self, runs: Sequence[RunProgress]) -> float:
-        """Audio seconds a second, over all these runs."""
+        """Return audio seconds per second, over all these runs."""
         elapsed_s = self._elapsed_s(runs)
         done_ms = sum(run.done_ms - self._before_ms.setdefault(run.run, run.done_ms) for run in runs if run.spans_known)
         return max(0, done_ms) / 1000 / elapsed_s if elapsed_s else 0.0
 
     def left_s(self, runs: Sequence[RunProgress]) -> float | None:
-        """Seconds to the end: by audio where all of it is known, else by the share that is done.
+        """Return the estimated seconds to the end: by audio if all of it is known, else by the finished percentage.
 
-        None: too early, or nothing can be done just now and nobody knows for how long.
+        None: too early to estimate, or all runs wait.
         """
         if _stands_still(runs):
             return None
@@ -94,11 +94,11 @@ class _Speed:
         if self._before_percent is None:
             self._before_percent = percent
         gained = percent - self._before_percent
-        # A few percent are given for cutting alone and say nothing about the rest.
+        # The first percent are counted for cutting, and do not show the speed of transcription.
         return self._elapsed_s(runs) * (100 - percent) / gained if gained > 10 else None
 
     def _elapsed_s(self, runs: Sequence[RunProgress]) -> float:
-        """Seconds of work so far: those since it was last asked count, unless these runs stand still."""
+        """Return the seconds of work so far; the time since the last call counts, unless these runs wait."""
         now_s = time.monotonic()
         if not _stands_still(runs):
             self._worked_s += now_s - self._counted_s
@@ -107,7 +107,7 @@ class _Speed:
 
 
 def _stands_still(runs: Sequence[RunProgress]) -> bool:
-    """Whether no run can go on: what it needs is away, or all its jobs wait."""
+    """Whether no run can continue: there is an outage, or all its jobs wait."""
     active = [run for run in runs if run.state not in _ENDED]
     return bool(active) and all(run.held or (run.queued and not run.running) for run in active)
 
@@ -123,12 +123,12 @@ class Heartbeat:
         self._ended = False
 
     def event(self, name: str, text: str) -> None:
-        """Say it, with the run's name."""
+        """Print the event with the run's name."""
         if not self._quiet:
             print_message(_one_line(f"{name}: {text}"))
 
     def show(self, runs: Sequence[RunProgress]) -> None:
-        """Say how far everything is, if it is time."""
+        """Print the progress of all runs, if a line is due."""
         now_s = time.monotonic()
         speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
         done = sum(run.spans_done for run in runs)
@@ -169,7 +169,7 @@ class Bars:
         self._console.print(Text(_one_line(f"{name}: {text}")))
 
     def show(self, runs: Sequence[RunProgress]) -> None:
-        """Move the bars."""
+        """Update the bars."""
         speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
         if len(runs) > 1:
             if self._all is None:
@@ -178,11 +178,11 @@ class Bars:
             self._bars.update(self._all, completed=overall(runs), detail=ended)
         shown_now = {self._show_run(run, speed, alone=len(runs) == 1) for run in runs}
         for key in self._tasks.keys() - shown_now:
-            # Identified by now, it is shown as its run.
+            # The recording is identified now and shown as its run.
             self._bars.update(self._tasks[key], visible=False)
 
     def _show_run(self, run: RunProgress, speed: float, *, alone: bool) -> str:
-        # Which run a recording is, is not known before it was read.
+        # The run of a recording is not known before it was read.
         key = run.run or f"?{run.name}"
         if key not in self._tasks:
             if run.state in ("waiting", "following"):
@@ -193,7 +193,7 @@ class Bars:
             self._tasks[key],
             completed=run.percent,
             detail=_detail(run, speed),
-            # What has ended is told at the end; among many files the bar goes to make room.
+            # Ended runs are reported at the end; with many files their bars are removed.
             visible=alone or run.state not in _ENDED,
         )
         return key
@@ -203,13 +203,13 @@ _ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
 
 
 def overall(runs: Sequence[RunProgress]) -> float:
-    """One percentage over several files, by their sizes: a weight that is known from the start never goes back."""
+    """Return one percentage over several files, weighted by size: known from the start, so it never decreases."""
     whole = sum(max(run.size_bytes, 1) for run in runs)
     return sum(run.percent * max(run.size_bytes, 1) for run in runs) / whole
 
 
 def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None) -> str:
-    """All runs in one line: percentage, files, chunks, *speed* in audio seconds a second, time left."""
+    """Return all runs in one line: percentage, files, chunks, *speed* in audio seconds per second, time left."""
     planned = all(run.planned for run in runs)
     parts = [f"{overall(runs):3.0f}%"]
     if len(runs) > 1:
@@ -228,7 +228,7 @@ def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None
 
 
 def _at_work(runs: Sequence[RunProgress]) -> list[str]:
-    """What goes on: jobs at work and jobs that wait, or that the results are put together."""
+    """Return what is being done: the number of running and waiting jobs, or that results are merged."""
     active = [run for run in runs if run.state not in _ENDED]
     running, queued = sum(run.running for run in active), sum(run.queued for run in active)
     if not active:
@@ -239,7 +239,7 @@ def _at_work(runs: Sequence[RunProgress]) -> list[str]:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds as people read them."""
+    """Format a duration as hours, minutes and seconds."""
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 

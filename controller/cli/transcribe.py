@@ -53,7 +53,7 @@ from controller.runs.outputs import base_of, check_folder
     type=click.Choice(["fail", "gap"]),
     default="fail",
     show_default=True,
-    help="gap: write the rest, with the gap marked.",
+    help="gap: write the other chunks, and mark the gap.",
 )
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
 @shared.scratch_option
@@ -64,9 +64,9 @@ from controller.runs.outputs import base_of, check_folder
     default="",
     callback=shared.text(most=200),
     metavar="ID",
-    help="For what starts this command again after a crash: with the same ID a verdict stays one.",
+    help="For a program that restarts this command after a crash: with the same ID, a verdict is final.",
 )
-@shared.option("--force", is_flag=True, help="A new run, even if this one is done.")
+@shared.option("--force", is_flag=True, help="Start a new run, even if this one is complete.")
 @shared.store_option
 @shared.null_option
 @shared.json_option
@@ -99,9 +99,9 @@ def transcribe_command(
 ) -> int:
     """Transcribe media files.
 
-    FILE is any audio or video ffmpeg reads, a path or s3://bucket/key; - reads a list of names from stdin, one a line
-    (or NUL-separated). Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. A run that was
-    interrupted goes on when the same command is given again.
+    FILE is any audio or video that ffmpeg reads: a path or s3://bucket/key; - reads a list of names from stdin, one per
+    line (or NUL-separated). Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. The same
+    command resumes an interrupted run.
     """
     cluster, model = kubernetes.divided(rest, runner)
     jobs = max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4))
@@ -130,7 +130,7 @@ def transcribe_command(
             audio_track=audio_track,
             on_chunk_failure=on_chunk_failure,
             keep_chunks=keep_chunks,
-            # The same for whoever starts this very command again: a run begun anew is gone on with, too.
+            # With --round, the same command after a crash resumes the new run that it has started.
             salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,
         )
@@ -158,7 +158,7 @@ def transcribe_command(
     "--output-dir",
     type=click.Path(),
     metavar="DIR|s3://…",
-    help="Where its transcript goes (default: where the command that began it on this machine said).",
+    help="Folder for its transcript (default: as in the command that started it on this machine).",
 )
 @shared.option(
     "-f",
@@ -198,9 +198,9 @@ def resume_command(
     runner: str,
     **rest: Any,
 ) -> int:
-    """Resume RUN: same recording, model and outputs. Where jobs run, how many and how often is asked again.
+    """Resume RUN: same recording, model and outputs. Options of the runner, parallelism and retries are given again.
 
-    A run that was not begun on this machine needs --output-dir: a store does not decide where files are written.
+    A run that was not started on this machine needs --output-dir: a store does not decide where files are written.
     """
     opened = shared.store_at(store)
     run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
@@ -227,8 +227,8 @@ def resume_command(
 
 
 def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> RunRequest:
-    """What is asked of a run whose id is given. Raises :class:`UsageProblem` where that is not known here."""
-    # A folder that the environment or a file names is meant for new runs.
+    """Return the request of a run by its id. Raises :class:`UsageProblem` if its outputs are not known here."""
+    # A folder from the environment or a settings file is meant for new runs.
     typed = click.get_current_context().get_parameter_source("output_dir") is ParameterSource.COMMANDLINE
     folder = folder if typed else None
     if folder is not None:
@@ -241,7 +241,7 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
 
 
 def check_model_name(reference: str) -> None:
-    """Raises :class:`UsageProblem` where there is no such model, here or anywhere."""
+    """Raises :class:`UsageProblem` if there is no such model, neither a folder nor a published one."""
     if not Path(reference).is_dir() and not is_published(reference):
         raise UsageProblem(*unknown_model(reference))
 
@@ -249,14 +249,14 @@ def check_model_name(reference: str) -> None:
 def ensure_model(reference: str, *, download: bool) -> None:
     """Check that jobs on this machine will find the model; on a terminal, offer to fetch it.
 
-    Raises :class:`EnvironmentProblem` where it is missing and :class:`UsageProblem` where there is no such model.
+    Raises :class:`EnvironmentProblem` if it is missing, and :class:`UsageProblem` if there is no such model.
     """
     folder = Path(reference)
     if all((folder / name).is_file() for name in MODEL_FILES):
         return
     check_model_name(reference)
     if download:
-        print_message(f"fetching model {reference} where it is missing")
+        print_message(f"fetching model {reference} if it is missing")
     try:
         local.resolve_model(reference, download=download)
     except EnvironmentProblem as error:

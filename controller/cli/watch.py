@@ -1,4 +1,4 @@
-"""``watch`` and ``logs``: how runs go on, and what their jobs said. Both only look."""
+"""``watch`` and ``logs``: the progress of runs, and the log lines of their jobs. Both only read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run
 
 _POLL_S = 2.0
 _SILENT_S = 180.0
-"""Who works on a run reports every few seconds; so long after the last word its successor should be there, too."""
+"""The process that works on a run updates its status every few seconds; after this time, another one would have taken
+over too."""
 
 _UNATTENDED = "unattended"
-_SILENCE = "nobody has worked on it for three minutes: give its command again to go on"
+_SILENCE = "no process has worked on it for three minutes: run its command again to resume"
 _CODES = {"complete": 0, _UNATTENDED: 3, "partial": 4, "failed": 5, "cancelled": 8}
 
 
@@ -35,14 +36,14 @@ _CODES = {"complete": 0, _UNATTENDED: 3, "partial": 4, "failed": 5, "cancelled":
 @click.argument("runs", nargs=-1)
 @shared.store_option
 def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
-    """Follow RUNS (all that go on now, where none is named) to their ends. Ctrl-C ends the watching, nothing else.
+    """Follow RUNS (default: all that are being worked on) until they end. Ctrl-C only stops watching.
 
-    A run that nobody works on any more is followed no longer than three minutes.
+    A run without a process that works on it is followed for three minutes at most.
     """
     opened = shared.store_at(store)
-    chosen = [existing_run(opened, run) for run in runs] or _going_on(opened)
+    chosen = [existing_run(opened, run) for run in runs] or _active(opened)
     if not chosen:
-        print_message(f"nothing goes on in {opened.url}")
+        print_message(f"no run is being worked on in {opened.url}")
         return 0
     try:
         if sys.stderr.isatty():
@@ -63,9 +64,9 @@ def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
 def logs_command(
     run: str, chunk: int | None, *, runner: str, store: str | None, as_json: bool, context: str, namespace: str
 ) -> int:
-    """What the jobs of RUN left behind: why attempts failed, with their last lines.
+    """Show why attempts of RUN failed, with the last log lines of their jobs.
 
-    With --runner kubernetes also what those that are running say now.
+    With --runner kubernetes also the current log lines of running jobs.
     """
     opened = shared.store_at(store)
     keys = RunKeys(existing_run(opened, run))
@@ -91,14 +92,14 @@ def logs_command(
     return 0
 
 
-def _going_on(store: Store) -> list[str]:
+def _active(store: Store) -> list[str]:
     found = of_each(store, lambda run: read_status(store, run), run_ids(store))
     return [status.run for status in found if status and is_worked_on(status)]
 
 
 def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
-    """Show them until all have ended, or nobody works on them; the worst of their exit codes."""
-    # By our own clock: theirs may differ.
+    """Show the runs until all have ended or are unattended. Returns the highest of their exit codes."""
+    # By the clock of this process: clocks of other machines may differ.
     last: dict[str, tuple[Status | None, float]] = {}
     while True:
         now_s = time.monotonic()  # noqa: TID251 (how long a run has been silent)
@@ -132,7 +133,7 @@ def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
 def _print(item: Evidence) -> None:
     what = "intake" if item.span is None else f"chunk {item.span}"
     where = f" on {item.node}" if item.node else ""
-    # Line breaks in what others wrote are escaped too: each of these is one line.
+    # Line breaks in text of jobs are escaped too: each of these is one line.
     print_data(printable(f"{what}, attempt {item.attempt}{where}: {item.failure}: {item.summary}"))
     if item.advice:
         print_data(printable(f"  what to do: {item.advice}"))
@@ -141,7 +142,7 @@ def _print(item: Evidence) -> None:
 
 
 def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Pods that run with the ends of their logs, and the others with why they do not."""
+    """Return the running pods with their last log lines, and the other pods with why they do not run."""
     from controller.runners.kubernetes import pod_status
     from controller.runners.kubernetes.labels import CONTAINER, identity, selector
 

@@ -1,6 +1,6 @@
-"""The demonstration: a small model, three minutes of its speech, and the words that are spoken.
+"""The demonstration: a small model, three minutes of speech, and the text of that speech.
 
-Touches: nothing but its own files. See README.md here for what the model is, and is not.
+Touches: only its own files. README.md in this folder describes the model and its limits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What everything else is about: documents, jobs, failures, actions, and the interfaces between the packages.
+"""The domain model: documents, jobs, failures, actions, and the interfaces between the packages.
 
-Touches: nothing. Functions of their arguments alone; the clock and the environment are arguments too.
+Touches: nothing, except stored_documents, which reads the store. Functions depend only on their arguments; the clock
+and the environment are arguments too.
 """

@@ -1,4 +1,4 @@
-"""What may be done next in a run.
+"""The actions that can be next in a run.
 
 Touches: nothing.
 """
@@ -15,15 +15,15 @@ from controller.domain.jobs import Attempt, JobView
 
 @dataclass(frozen=True, kw_only=True)
 class Submit(Attempt):
-    """Start a job."""
+    """Start a job for this attempt."""
 
     degradation_level: int = 0
-    """How many steps cheaper its options are."""
+    """Degradation steps of its options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delete:
-    """Remove a job, keeping the evidence first where there is a failure."""
+    """Delete a job; if there is a failure, store its evidence first."""
 
     view: JobView
     failure: Diagnosis | None = None
@@ -31,21 +31,21 @@ class Delete:
 
 @dataclass(frozen=True, kw_only=True)
 class PinLanguage:
-    """Freeze the run's language from the language candidates: no span had enough speech to decide alone."""
+    """Freeze the run's language from the language candidates: no span alone had enough speech to decide it."""
 
     language: Language
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finish:
-    """The run is over, for this round. *lost* are the spans without a result."""
+    """End this round of the run. *lost* are the spans without a result."""
 
     verdict: Literal["complete", "partial", "failed", "cancelled"]
     lost: tuple[int, ...] = ()
     summary: str = ""
     advice: str = ""
     failure: str = ""
-    """Class of the failure that decided it; empty where none did."""
+    """Class of the failure that decided the verdict; empty if none did."""
 
 
 Action = Submit | Delete | PinLanguage | Finish

@@ -1,4 +1,4 @@
-"""Who pays for a failure: the chunk, the cluster, or nobody, because trying again does not help.
+"""Which retry budget a failure counts against: the chunk's, the cluster's, or none because a retry does not help.
 
 Touches: nothing.
 """
@@ -13,14 +13,14 @@ from controller.domain.failures import FailureClass, is_disruption
 Budget = Literal["chunk", "cluster", "never"]
 
 BUDGETS: Mapping[str, Budget] = {
-    # The same input, options or rights give the same failure: trying again only costs time.
+    # The same input, options or rights give the same failure: a retry only costs time.
     FailureClass.BAD_INPUT: "never",
     FailureClass.CONFIG: "never",
     FailureClass.ACCESS: "never",
     FailureClass.MODEL: "never",
     FailureClass.CREATE_DENIED_ADMISSION: "never",
     FailureClass.CREATE_DENIED_RBAC: "never",
-    # By the time these are failures, they have been waited for.
+    # These are failures only after a time of waiting.
     FailureClass.UNSCHEDULABLE_RESOURCES: "never",
     FailureClass.UNSCHEDULABLE_AFFINITY: "never",
     FailureClass.UNSCHEDULABLE_TAINT: "never",
@@ -30,7 +30,8 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.NATIVE_CRASH: "chunk",
     FailureClass.OOM_KILLED: "chunk",
     FailureClass.EPHEMERAL_STORAGE: "chunk",
-    # A node's, perhaps; one name for all chunks, more likely: few attempts, and the breaker sees them.
+    # Perhaps a problem of one node, but more likely a wrong name, the same for all chunks: few attempts, then the
+    # circuit breaker stops the run.
     FailureClass.IMAGE_PULL: "chunk",
     FailureClass.UNSCHEDULABLE_VOLUME: "chunk",
     FailureClass.DEADLINE: "chunk",
@@ -38,10 +39,10 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.RESULT_INVALID: "chunk",
     # Its chunk is cut again before the next attempt.
     FailureClass.CHUNK_DAMAGED: "chunk",
-    # A folder does not get space by itself: a few attempts, for whoever is freeing space just now.
+    # A full folder does not get space by itself: a few attempts, in case a person is freeing space just now.
     FailureClass.STORE_FULL: "chunk",
     FailureClass.UNKNOWN: "chunk",
-    # What happens around it.
+    # Failures of the infrastructure.
     FailureClass.STORE_UNAVAILABLE: "cluster",
     FailureClass.CREATE_DENIED_QUOTA: "cluster",
     FailureClass.DISRUPTED_PREEMPTED: "cluster",
@@ -50,7 +51,7 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.DISRUPTED_NODE_LOST: "cluster",
     FailureClass.DISRUPTED_DELETED: "cluster",
 }
-"""Who pays for a failure."""
+"""Failure class → the retry budget that it counts against; *never*: it is not tried again."""
 
 ENVIRONMENT: frozenset[str] = frozenset(
     {failure for failure, budget in BUDGETS.items() if budget == "never"} - {FailureClass.BAD_INPUT}
@@ -58,9 +59,9 @@ ENVIRONMENT: frozenset[str] = frozenset(
     | {FailureClass.CHUNK_DAMAGED, FailureClass.STORE_FULL}
     | {failure for failure, budget in BUDGETS.items() if budget == "cluster"}
 )
-"""Failures for which the media are not to blame."""
+"""Failures that are not caused by the media."""
 
 WAITED_FOR: frozenset[str] = frozenset(
     failure for failure in ENVIRONMENT if BUDGETS[failure] != "never" and not is_disruption(failure)
 )
-"""Those that are tried again although a person may have to do something: the reason is reported at the first one."""
+"""Failures that are retried although a person may have to act: what to do is reported at the first one."""

@@ -9,14 +9,14 @@ from chunk_job.contract import TranscribeOptions
 
 
 def apply_degradation(options: TranscribeOptions, level: int) -> TranscribeOptions:
-    """Options that need less memory on the GPU, *level* steps cheaper: no batches, then 8-bit weights."""
+    """Return *options* reduced by *level* steps to need less GPU memory: first no batches, then 8-bit weights."""
     for step in _steps(options)[:level]:
         options = options.model_copy(update=step)
     return options
 
 
 def degradation_levels(options: TranscribeOptions) -> int:
-    """How many such steps there are."""
+    """Return how many degradation steps these options allow."""
     return len(_steps(options))
 
 

@@ -1,6 +1,6 @@
-"""The documents of a run: what was asked, what it is, what went wrong, what came out.
+"""The documents of a run: its request, its identity, its failures and its outcome.
 
-Touches: nothing. Plan, task, result and transcript live in the rooms that give them meaning; these are the rest.
+Touches: nothing. Plan, task, result and transcript are defined in the modules that use them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from controller.domain.plan import PlanOptions
 
 Verdict = Literal["complete", "partial", "failed"]
 Format = Literal["txt", "srt", "vtt", "tsv", "json"]
-"""Every format that is written: no other extension is ever put anywhere."""
+"""Every output format; files with other extensions are never written."""
 
 StoredState = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
-"""How a run is, as whoever works on it says."""
+"""State of a run, as written by the process that works on it."""
 
 RoundId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 """A part of the keys of evidence."""
@@ -27,15 +27,15 @@ FileName = Annotated[str, Field(min_length=1, max_length=1_024, pattern=r"^[^/\x
 """The last part of a path or a key."""
 NodeName = Annotated[str, Field(max_length=253, pattern=r"^[0-9A-Za-z._-]*$")]
 FailureName = Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*(\.[a-z_]+)?$")]
-"""A class of the public vocabulary in ``diagnose``, or of another version's."""
+"""A class of :class:`controller.domain.failures.FailureClass`, or of another version."""
 Measure = Annotated[float, Field(ge=0, le=1e15)]
-"""Seconds, and ratios of them."""
+"""Seconds, or a ratio of seconds."""
 
 
 def _without_nul(uri: str) -> str:
-    # In an object's key a percent sign is one.
+    # In an object's key, a percent sign has no special meaning.
     if "\0" in uri or (uri.startswith("file:") and "%00" in uri):
-        raise ValueError("a name with a NUL")
+        raise ValueError("the name contains a NUL")
     return uri
 
 
@@ -69,10 +69,10 @@ class RunRecord(Document):
     planner: int = Field(ge=0, le=1_000_000)
     versions: dict[Annotated[str, Field(max_length=100)], Annotated[str, Field(max_length=100)]] = Field(max_length=20)
     salt: str = Field(default="", max_length=4_096)
-    """What makes a new run of the same content and options; empty: the one that every command finds again."""
+    """Makes a new run of the same content and options. Empty: the default run, which every command finds again."""
 
     def hashed(self) -> str:
-        """The id that belongs to this record: a digest of everything that changes the transcript."""
+        """Return the run id of this record: a digest of everything that changes the transcript."""
         options = self.options.model_dump_json(exclude=set(UNHASHED))
         parts = [
             *(self.identity, self.plan.model_dump_json(), options),
@@ -81,7 +81,7 @@ class RunRecord(Document):
         return sha256_hex("\0".join(parts).encode())[:16]
 
     def same_run(self, other: RunRecord) -> bool:
-        """Whether both are records of one run: names, versions and speed may differ."""
+        """Whether both are records of the same run: names, versions and options of speed may differ."""
 
         def compared(record: RunRecord) -> RunRecord:
             options = record.options.model_copy(update=dict.fromkeys(UNHASHED))
@@ -91,15 +91,15 @@ class RunRecord(Document):
 
 
 class Output(Document):
-    """Where one command wants the transcript."""
+    """Where a command writes the transcript, and in which formats."""
 
     base: Uri
-    """URI of the files without their extension; the stem is the media's."""
+    """URI of the output files without their extension; the last part is the stem of the media file."""
     formats: tuple[Format, ...] = Field(min_length=1, max_length=100)
 
 
 class Request(Document):
-    """What the latest command asked of a run; told to the intake job as its task."""
+    """What the latest command requested for a run; also the task of the intake job."""
 
     max_bytes: ClassVar[int] = 32 << 20
     schema_: Literal["stenofleet.request/1"] = Field(default="stenofleet.request/1", alias="schema")
@@ -119,7 +119,7 @@ class Request(Document):
 
 
 class LocalRequest(Document):
-    """What was asked for on this machine: ``resume`` takes from it what no bucket may say, the outputs above all."""
+    """A request kept on this machine. ``resume`` uses it for what a store must not decide, above all the outputs."""
 
     max_bytes: ClassVar[int] = 34 << 20
     schema_: Literal["stenofleet.local-request/1"] = Field(default="stenofleet.local-request/1", alias="schema")
@@ -137,40 +137,40 @@ class LocalRequest(Document):
 
 
 class KnownFile(Document):
-    """What identifies a file's content, kept on this machine: the file is not read again while it is the same."""
+    """The identity of a file's content, kept on this machine: an unchanged file is not read again."""
 
     max_bytes: ClassVar[int] = 32 << 10
     schema_: Literal["stenofleet.known-file/1"] = Field(default="stenofleet.known-file/1", alias="schema")
     source: Source
     ctime_ns: int = Field(gt=-(1 << 63), lt=1 << 63)
-    """When its content or its status was changed last: a program can set the other time to anything."""
+    """When its content or metadata was last changed; a program can set ``mtime`` to any value, but not this."""
 
 
 class LeaseRecord(Document):
-    """Who works on a run, in a store that machines share. Renewed while it is so."""
+    """Which process works on a run, in a store that machines share. Renewed regularly while it works."""
 
     schema_: Literal["stenofleet.lead/1"] = Field(default="stenofleet.lead/1", alias="schema")
     run: RunId | None = None
     """None: written by 0.1.0."""
     owner: str = Field(pattern=r"^[0-9a-f]{16}$")
-    """One command's run, drawn at its start."""
+    """Identifies one process; random, drawn at its start."""
     lock_domain: str = Field(alias="place", pattern=r"^[0-9A-Za-z-]{0,64}$")
-    """Machine or cluster whose own lock the owner holds."""
+    """The machine or cluster in which the owner also holds the local lock or Lease."""
     renew_count: Count = Field(alias="beat")
-    """Another one every time it is renewed."""
+    """Increases with every renewal."""
 
 
 class Round(Document):
-    """One series of attempts with its own budgets. After a failure or a cancel the next command opens another."""
+    """One series of attempts with its own budgets. After a failure or a cancel, the next command starts another."""
 
     schema_: Literal["stenofleet.round/1"] = Field(default="stenofleet.round/1", alias="schema")
     id: RoundId
     command: str = Field(default="", pattern=r"^([0-9a-f]{8})?$")
-    """Who last went on with it, where whoever starts that command starts it again after a crash; empty: a person."""
+    """Identifies the command (``--round``) that last worked on this round and may be started again; else empty."""
 
 
 class Evidence(Document):
-    """Why an attempt failed, collected before anything of it is deleted."""
+    """Why an attempt failed, collected before its job is deleted."""
 
     max_bytes: ClassVar[int] = 1 << 20
     schema_: Literal["stenofleet.evidence/1"] = Field(default="stenofleet.evidence/1", alias="schema")
@@ -178,7 +178,7 @@ class Evidence(Document):
     """None: written by 0.1.0."""
     round: RoundId
     span: SpanIndex | None
-    """None: the intake."""
+    """None: the intake job."""
     attempt: Attempt
     failure: FailureName
     summary: Line
@@ -186,13 +186,13 @@ class Evidence(Document):
     details: tuple[Annotated[str, Field(max_length=2_000)], ...] = Field(max_length=200)
     """The last log lines, events, container states."""
     ended_ms: Count
-    """Since the epoch, by the controller's clock; spaces retries, decides nothing else."""
+    """Since the epoch, by the controller's clock; used only for the pauses between retries."""
     node: NodeName = ""
-    """Where it ran, on a cluster."""
+    """The cluster node on which it ran; empty elsewhere."""
 
 
 class Winner(Document):
-    """The result that speaks for a span."""
+    """The result that is used for a span."""
 
     span: SpanIndex
     key: ObjectKey
@@ -200,7 +200,7 @@ class Winner(Document):
 
 
 class Final(Document):
-    """The frozen outcome: same winners, same bytes."""
+    """The frozen choice of results: the same winners always give the same output bytes."""
 
     max_bytes: ClassVar[int] = 128 << 20
     schema_: Literal["stenofleet.final/1"] = Field(default="stenofleet.final/1", alias="schema")
@@ -224,7 +224,7 @@ class Outcome(Document):
     summary: Line
     advice: Line
     failure: Literal[""] | FailureName = ""
-    """Class of the failure that decided it; empty where none did."""
+    """Class of the failure that decided the verdict; empty if none did."""
 
 
 class SpanReport(Document):
@@ -241,7 +241,7 @@ class SpanReport(Document):
 
 
 class Report(Document):
-    """Everything that may differ between two runs of the same thing."""
+    """Measurements: everything that may differ between two transcriptions of the same recording."""
 
     max_bytes: ClassVar[int] = 256 << 20
     schema_: Literal["stenofleet.report/1"] = Field(default="stenofleet.report/1", alias="schema")
@@ -254,28 +254,28 @@ class Report(Document):
     compute_s: Measure
     """Sum over the winning attempts: fetch, load and transcribe."""
     realtime_factor: Measure
-    """``audio_s`` by ``compute_s``: how many times faster than the speech one job is."""
+    """``audio_s`` / ``compute_s``: how many times faster than real time one job is."""
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 
 class RunFigures(Document):
-    """How far a run is, in figures."""
+    """The progress of a run, in figures."""
 
     percent: Annotated[float, Field(ge=0, le=100)]
     spans_done: Count
     spans_known: Count
     planned: bool
-    """Whether ``spans_known`` is all of them."""
+    """Whether ``spans_known`` counts all spans of the run."""
     running: Count = 0
-    """Jobs at work now: those that start count, those that wait do not."""
+    """Jobs that run or start now, without those that wait."""
     done_ms: Count = 0
     total_ms: Count = 0
-    """Audio that is transcribed, and that is cut so far."""
+    """``done_ms``: audio transcribed so far. ``total_ms``: audio cut so far."""
     failures: Count
 
 
 class Status(RunFigures):
-    """How far a run is. For people and pages; nothing decides by it."""
+    """The progress of a run. For people only; no decision depends on it."""
 
     schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
     run: RunId

@@ -1,7 +1,7 @@
-"""Why did it fail? An exit status with termination message and a log → a class, evidence, and what to do.
+"""Diagnoses a failed process: from exit status, termination message and log to a class, evidence, and what to do.
 
-Touches: nothing. The classes are a public vocabulary: scripts and people rely on their names. What a cluster says of
-its jobs is read in ``ended`` and ``pending``, in the same words.
+Touches: nothing. The class names are public: scripts and people rely on them. Jobs of a cluster are diagnosed with the
+same classes in ``runners/kubernetes`` (``exit_diagnosis``, ``startup_diagnosis``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from chunk_job.errors import DocumentInvalid, ExitCode
 
 
 class FailureClass(StrEnum):
-    """What kind of failure it was, as far as anything was left to tell."""
+    """The kind of a failure, as far as it is known."""
 
     BAD_INPUT = "BAD_INPUT"
     CONFIG = "CONFIG"
@@ -51,20 +51,20 @@ class FailureClass(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """A failure with a name: one line what happened, one line what to do, and what was seen."""
+    """A failure with its class: one line on what happened, one line on what to do, and the evidence."""
 
     failure: FailureClass
     summary: str
     advice: str = ""
     details: tuple[str, ...] = ()
     node: str = ""
-    """Where it happened, on a cluster."""
+    """The cluster node on which it happened; empty elsewhere."""
 
 
 _BY_EXIT_CODE: dict[int, FailureClass] = {
     ExitCode.USAGE: FailureClass.CONFIG,
     ExitCode.BAD_INPUT: FailureClass.BAD_INPUT,
-    # Trying again does not bring it back; the next command finds it missing and cuts again.
+    # A retry does not bring it back; the next command finds it missing and cuts again.
     ExitCode.INPUT_MISSING: FailureClass.BAD_INPUT,
     ExitCode.STORE_UNAVAILABLE: FailureClass.STORE_UNAVAILABLE,
     ExitCode.STORE_FULL: FailureClass.STORE_FULL,
@@ -87,29 +87,31 @@ _LINE_LENGTH = 500
 
 
 def from_process(status: int, *, termination_message: bytes, log: Sequence[str], oom_kills: int | None) -> Diagnosis:
-    """Why a local process ended without a result.
+    """Diagnose a local process that ended without a result.
 
-    *status* is a return code (negative: the signal that killed it), *termination_message* what it left,
-    *log* its last lines, *oom_kills* how often the kernel killed for memory while it ran (None: this system
-    cannot tell).
+    *status* is its return code (negative: the signal that killed it), *termination_message* what it wrote at its end,
+    *log* its last lines, *oom_kills* how often the kernel killed a process for lack of memory while it ran (None: not
+    known on this system).
     """
     details = excerpt(log)
-    told = from_termination_message(termination_message)
-    if told is not None:
-        return Diagnosis(failure=by_code(told.code), summary=told.summary, advice=told.advice, details=details)
+    reported = from_termination_message(termination_message)
+    if reported is not None:
+        return Diagnosis(
+            failure=by_code(reported.code), summary=reported.summary, advice=reported.advice, details=details
+        )
     if status < 0:
         return _killed(-status, oom_kills, details)
     if status == 0:
         return Diagnosis(
             failure=FailureClass.NO_RESULT,
-            summary="the process ended well but left no result",
+            summary="the process ended with exit code 0 but wrote no result",
             details=details,
         )
     return Diagnosis(failure=by_code(status), summary=f"the process ended with exit code {status}", details=details)
 
 
 def deadline(limit_s: int) -> Diagnosis:
-    """A job that ran longer than its chunk can need."""
+    """Diagnose a job that ran longer than its chunk can need."""
     return Diagnosis(
         failure=FailureClass.DEADLINE,
         summary=f"still running after {limit_s} s: stopped",
@@ -118,7 +120,7 @@ def deadline(limit_s: int) -> Diagnosis:
 
 
 def invalid_result(reason: str) -> Diagnosis:
-    """A result object that is none."""
+    """Diagnose a result object that is not valid."""
     return Diagnosis(
         failure=FailureClass.RESULT_INVALID,
         summary=f"its result is not valid: {reason}",
@@ -127,27 +129,27 @@ def invalid_result(reason: str) -> Diagnosis:
 
 
 def node_lost(node: str) -> Diagnosis:
-    """An attempt whose node fell silent, and whose chunk another attempt has answered meanwhile."""
+    """Diagnose an attempt on a lost node, after another attempt has transcribed its chunk."""
     return Diagnosis(
         failure=FailureClass.DISRUPTED_NODE_LOST,
-        summary="its node fell silent; another attempt has done its work",
+        summary="its node stopped responding; another attempt has transcribed the chunk",
         advice="costs no attempt; see `kubectl describe node`",
         node=node,
     )
 
 
 def is_disruption(failure: str) -> bool:
-    """Whether an attempt was taken away from outside."""
+    """Whether *failure* is the class of a disruption: the attempt was ended from outside."""
     return failure.startswith("DISRUPTED.")
 
 
 def by_code(code: int) -> FailureClass:
-    """What a job means by its exit code, which its termination message repeat."""
+    """Return the class for the exit code of a job; its termination message contains the same code."""
     return _BY_EXIT_CODE.get(code, FailureClass.UNKNOWN)
 
 
 def from_termination_message(termination_message: bytes) -> JobFailure | None:
-    """What a job said of its own end, or None where *termination_message* are no such document."""
+    """Decode the failure that a job has written; None if *termination_message* is not such a document."""
     if not termination_message:
         return None
     try:
@@ -157,7 +159,7 @@ def from_termination_message(termination_message: bytes) -> JobFailure | None:
 
 
 def excerpt(log: Sequence[str]) -> tuple[str, ...]:
-    """As much of a log's end as evidence holds."""
+    """Return the end of a log, cut to the size that evidence can hold."""
     return tuple(line[:_LINE_LENGTH] for line in log[-_DETAIL_LINES:])
 
 
@@ -177,4 +179,6 @@ def _killed(number: int, oom_kills: int | None, details: tuple[str, ...]) -> Dia
             advice="use fewer jobs at once (--max-parallel), shorter chunks, or a smaller model",
             details=details,
         )
-    return Diagnosis(failure=FailureClass.DISRUPTED_DELETED, summary=f"somebody stopped it ({name})", details=details)
+    return Diagnosis(
+        failure=FailureClass.DISRUPTED_DELETED, summary=f"stopped by a signal from outside ({name})", details=details
+    )

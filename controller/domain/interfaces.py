@@ -1,4 +1,4 @@
-"""What the loop meets at its edges: where jobs run, who is told, what the time is; what comes in and what goes out.
+"""The interfaces of the run loop: leadership, runner, clock, reporter; its requests and its outcomes.
 
 Touches: nothing.
 """
@@ -14,78 +14,78 @@ from controller.domain.jobs import Job, JobView
 from controller.domain.progress import Progress
 
 LeaseState = Literal["leading", "following", "undecided"]
-"""*undecided*: whether this process leads will be known in a moment."""
+"""*undecided*: it will be known in a few seconds whether this process leads."""
 
 
 class Leadership(Protocol):
-    """Which process works on a run: of all that share a lock domain (a machine, a cluster, a store), at most one does.
+    """Decides which process works on a run: at most one in a lock domain (a machine, a cluster, a store).
 
-    Where what it is kept in cannot be reached for a while, each may raise :class:`StoreUnavailable` or
-    :class:`ClusterUnavailable`; all are safe to repeat.
+    Each method may raise :class:`StoreUnavailable` or :class:`ClusterUnavailable` while the place of the lock cannot
+    be reached; each can be repeated safely.
     """
 
     def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
-        """Whether this process works on *run*, which it takes where nobody does."""
+        """Take or renew leadership of *run* if no other process has it. Returns whether this process leads."""
 
     def check(self, run: str) -> None:
-        """Raises the same where another process may lead *run* by now. Asked before anything is changed."""
+        """Check before each change: raises one of these errors if another process may lead *run* by now."""
 
     def domain(self, run: str) -> str:
-        """A name for the lock domain: who led *run* from this domain before us, and leads no more, has ended."""
+        """Return a name for the lock domain: a process of this domain that led *run* before has lost leadership."""
 
     def cancelled(self, run: str) -> bool:
-        """Whether somebody has ended *run* by deleting what is held for it."""
+        """Whether *run* was cancelled by deleting its lock object."""
 
     def release(self, run: str, *, ended: bool) -> None:
-        """Lead *run* no more. *ended*: nothing will be done for it any more, by anybody."""
+        """Stop leading *run*. *ended*: the run has ended, so no process needs to continue it."""
 
     def close(self) -> None:
-        """Release every run that was not; their jobs are left as they are."""
+        """Release all remaining runs; their jobs are not changed."""
 
 
 class Runner(Protocol):
-    """Where jobs run. None of these blocks but ``wait``.
+    """Where jobs run. Only ``wait`` blocks.
 
-    Where a runner cannot be reached for a while, each may raise :class:`ClusterUnavailable`; all are safe to repeat.
+    Each method may raise :class:`ClusterUnavailable` while the runner cannot be reached; each can be repeated safely.
     """
 
     kind: str
-    """As ``--runner`` names it."""
+    """The value of ``--runner`` for it."""
     tick_s: float
-    """How long to rest between two looks."""
+    """Pause between two ticks, in seconds."""
     burst: int
-    """Jobs it may be asked to start at one look."""
+    """The most jobs to start in one tick."""
 
     @property
     def leadership(self) -> Leadership:
-        """Of all that can start jobs where this runner does; held for a run before anything is asked of it."""
+        """The leadership among all processes that can start jobs in the same place; held before a run's jobs change."""
 
     def submit(self, job: Job) -> None:
         """Start a job."""
 
     def observe(self) -> list[JobView]:
-        """Every job not deleted yet."""
+        """Return every job that was not deleted."""
 
     def wait(self, seconds: float) -> None:
-        """Rest; may return early when something happens."""
+        """Wait *seconds*; may return early if the state of a job changes."""
 
     def delete(self, view: JobView) -> None:
-        """Stop and forget a job; results stay."""
+        """Stop a job and remove it; its results stay in the store."""
 
     def abandon(self, run: str) -> None:
-        """Somebody else leads *run* now: stop what only this process looks after."""
+        """Stop the jobs of *run* that only this process controls: another process leads the run now."""
 
     def release(self, run: str) -> None:
-        """Remove what is left of *run* here: it has ended."""
+        """Remove what is left of *run* on this runner: the run has ended."""
 
     def close(self, *, leave: bool) -> None:
-        """Jobs go on (*leave*) where they can without this process, else stop."""
+        """Close the runner. *leave*: jobs that can run without this process continue; otherwise all stop."""
 
 
 class Stopped(BaseException):
-    """A signal has come, and the loop has not met it in time: whatever it is doing is left where it is.
+    """Raised when the loop has not reacted to a signal in time: it interrupts the current step.
 
-    No :class:`Exception`, so that nothing on the way takes it for one.
+    Not an :class:`Exception`, so that no handler of exceptions catches it.
     """
 
     def __init__(self, number: int) -> None:
@@ -94,54 +94,54 @@ class Stopped(BaseException):
 
 
 class Clock(Protocol):
-    """Time and signals, from outside. While the loop works, it may raise :class:`Stopped`."""
+    """The source of time and signals. It may raise :class:`Stopped` at any point of the loop's work."""
 
     def now_ms(self) -> int:
-        """Since the epoch."""
+        """Return the time since the epoch."""
 
     def signal(self) -> int | None:
-        """The signal that asks this process to stop, if one has come."""
+        """Return the signal that asks this process to stop, if one was received."""
 
     def rest(self, wait: Callable[[], None]) -> None:
-        """Call *wait*, which a signal may end early."""
+        """Call *wait*; a signal may end it early."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """One run to bring to its end, and whom it is for."""
+    """One run to work on, and what the command requested for it."""
 
     record: RunRecord
     request: Request
     round: str = ""
-    """Whose attempts these are, where whoever starts this command starts it again after a crash; empty: a new one's."""
+    """Identifies the command, if it is restarted after a crash: the round continues. Empty: a new round if needed."""
 
 
 RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
 
 
 class RunRequests(Protocol):
-    """The runs that a command asks for. They become known while it works: to know one, a recording may be read."""
+    """The runs that a command requests. They become known while it works: to know one, a recording may be read."""
 
     taken: dict[str, RunRequest]
-    """Those that were taken, by run."""
+    """The requests already taken, by run id."""
 
     def take(self, most: int) -> Sequence[RunRequest]:
-        """Up to *most* of the next ones, as far as they are known by now. One run may come again, for other outputs."""
+        """Return up to *most* of the next known requests. The same run may come again, with other outputs."""
 
     def wait(self, seconds: float) -> None:
-        """Wait for another one to become known, for so long at most."""
+        """Wait until another request becomes known, at most *seconds*."""
 
     def unknown(self) -> Sequence[Progress]:
-        """Recordings whose run is not known yet."""
+        """Return the progress of recordings whose run is not known yet."""
 
     @property
     def exhausted(self) -> bool:
-        """Whether all of them were taken."""
+        """Whether all requests were taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run ended. *files* were written; *environment* says that the media are not to blame."""
+    """How a run ended. *files* were written; *environment*: the cause of a failure is not the media."""
 
     run: str
     name: str
@@ -154,10 +154,10 @@ class RunOutcome:
 
 
 class Reporter(Protocol):
-    """Where the loop talks."""
+    """Receives what the loop reports."""
 
     def event(self, name: str, text: str) -> None:
-        """Something a person wants to know, of the run called *name*."""
+        """Report an event of the run called *name*, for people."""
 
     def show(self, runs: Sequence[Progress]) -> None:
-        """How far everything is; called every tick."""
+        """Show the progress of all runs; called every tick."""

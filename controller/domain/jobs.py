@@ -1,4 +1,4 @@
-"""Jobs: as a runner is asked to start them, and as it sees them.
+"""Jobs: as a runner has to start them, and as it observes them.
 
 Touches: nothing.
 """
@@ -11,46 +11,46 @@ from typing import Literal
 from controller.domain.failures import Diagnosis
 
 Phase = Literal["queued", "starting", "running", "ending", "ended"]
-"""*ending*: it works no more, and why is still being read."""
+"""*ending*: the job has stopped, and its diagnosis is not complete yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One attempt at a piece of a run. *span* None is the intake."""
+    """One attempt at a span or at the intake (*span* None)."""
 
     span: int | None
     attempt: int
     memory_factor: float = 1.0
-    """Times what a job of its kind gets, where the runner gives memory: 1.5 after it was killed for too little."""
+    """Factor of the usual memory request, for runners that set one: 1.5 after the job was killed for lack of memory."""
     avoid_nodes: tuple[str, ...] = ()
-    """Where earlier attempts failed for what the node is; for runners that have nodes."""
+    """Nodes on which earlier attempts failed because of the node; for runners that have nodes."""
     only_elsewhere: bool = False
-    """Never on those; else only where nothing else is free."""
+    """True: never use *avoid_nodes*. False: use them only if no other node is free."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Attempt):
-    """What a runner is asked to start."""
+    """A job for a runner to start."""
 
     run: str
     task_key: str
     task_sha256: str
     audio_ms: int = 0
-    """Length of a chunk; 0 for the intake."""
+    """Length of the chunk; 0 for the intake."""
     media_uri: str = ""
-    """Where an intake finds its recording; empty for a chunk."""
+    """The recording of an intake job; empty for a chunk."""
     media_bytes: int = 0
 
     @property
     def name(self) -> str:
-        """The same for every controller: creating the job of an attempt twice finds the first one."""
+        """The job's name, the same in every controller: creating the job of an attempt again finds the first one."""
         what = "intake" if self.span is None else f"c{self.span:05d}"
         return f"sf-{self.run[:12]}-{what}-a{self.attempt}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:
-    """A job as its runner sees it."""
+    """A job as its runner observes it."""
 
     run: str
     span: int | None
@@ -59,14 +59,14 @@ class JobView:
     uid: str
     phase: Phase
     since_ms: int
-    """Since when it has been known in this phase, since the epoch, by the controller's own clock alone."""
+    """When it was first observed in this phase: since the epoch, by the controller's own clock."""
     diagnosis: Diagnosis | None = None
-    """Why it failed, once it has ended; meaningless where a result exists."""
+    """Why it failed, once it has ended; without meaning if a result exists."""
     progress_ms: int = 0
-    """How far it says it is in its audio."""
+    """Its progress in its audio, as the job reports it."""
     waits_for: str = ""
-    """What keeps it from starting, in a sentence; empty where nothing does but its turn."""
+    """Why it does not start, in one sentence; empty if it only waits for its turn."""
     node: str = ""
-    """Where it is, for runners that have nodes."""
+    """The node it is on, for runners that have nodes."""
     lost: bool = False
-    """Its node has gone silent: it may yet answer, and another attempt at the same span is safe meanwhile."""
+    """Its node does not respond. The job may still write a result; another attempt at the same span is safe."""

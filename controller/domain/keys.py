@@ -1,9 +1,9 @@
-"""The bucket layout and a run's identity: every object key is written and parsed here.
+"""The layout of the store: every object key is written and parsed here.
 
 Touches: nothing.
 
-    runs/<run>/…    small, kept: what was asked, planned, found and written
-    work/<run>/…    large, passing: tasks, audio, results, evidence of failures
+    runs/<run>/…    small, kept: request, plan, outcome and transcripts
+    work/<run>/…    large, temporary: tasks, audio, results, evidence of failures
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 
 _WORK = r"work/[0-9a-f]{16}/"
 _SPAN = r"(0[0-9]{4}|[1-9][0-9]{4,6})"
-"""As ``05d`` writes it: another spelling of a number would be a second name for its object."""
+"""A number as ``05d`` formats it: another spelling would be a second key for the same object."""
 _ATTEMPT = r"a([1-9][0-9]{0,5})"
 _RESULT = re.compile(rf"{_WORK}results/{_SPAN}/{_ATTEMPT}-([0-9A-Za-z-]{{1,64}})\.json")
 _FAILURE = re.compile(rf"{_WORK}failures/(?:{_SPAN}|intake)/{_ATTEMPT}-([0-9a-f]{{8}})\.json")
 _TASK = re.compile(rf"{_WORK}tasks/{_SPAN}(?:-r([1-9]))?\.json")
-_NOTE = re.compile(rf"{_WORK}language/{_SPAN}\.json")
+_CANDIDATE = re.compile(rf"{_WORK}language/{_SPAN}\.json")
 _RUN = re.compile(r"[0-9a-f]{16}")
 _RUN_PREFIX = re.compile(r"[0-9a-fA-F]{1,16}")
 
 
 class ResultKey(NamedTuple):
-    """One attempt's result. Sorts as winners are chosen: by attempt, then key."""
+    """The key of one attempt's result. Sorts in the order in which winners are chosen: by attempt, then key."""
 
     attempt: int
     key: str
@@ -39,7 +39,7 @@ class ResultKey(NamedTuple):
 
 
 class TaskKey(NamedTuple):
-    """A span's task; *level*, the degradation level, is above 0 where it has degraded options."""
+    """A span's task. *level* is its degradation level: above 0 if it has degraded options."""
 
     span: int
     level: int
@@ -47,7 +47,7 @@ class TaskKey(NamedTuple):
 
 @dataclass(frozen=True)
 class RunKeys:
-    """Every key of one run. Raises :class:`ValueError` for what is no run id: it would be a part of every key."""
+    """Every key of one run. Raises :class:`ValueError` if *run* is not a run id: it is a part of every key."""
 
     run: str
 
@@ -57,12 +57,12 @@ class RunKeys:
 
     @property
     def home(self) -> str:
-        """Prefix of what is kept."""
+        """Prefix of the objects that are kept."""
         return f"{RUNS}{self.run}/"
 
     @property
     def work(self) -> str:
-        """Prefix of what passes."""
+        """Prefix of the temporary objects."""
         return f"{WORK}{self.run}/"
 
     @property
@@ -72,37 +72,37 @@ class RunKeys:
 
     @property
     def request(self) -> str:
-        """The latest command's wishes."""
+        """The latest command's request."""
         return f"{self.home}request.json"
 
     @property
     def round(self) -> str:
-        """Which round of attempts this is."""
+        """The current round of attempts."""
         return f"{self.home}round.json"
 
     @property
-    def lead(self) -> str:
-        """Who works on it now, where machines share the store."""
+    def lease(self) -> str:
+        """The store lease: which process works on the run, if machines share the store."""
         return f"{self.home}lead.json"
 
     @property
     def plan(self) -> str:
-        """All spans, put once the last is known."""
+        """All spans; put when the last one is known."""
         return f"{self.home}plan.json"
 
     @property
     def status(self) -> str:
-        """For people, never for decisions."""
+        """The progress; for people, never for decisions."""
         return f"{self.home}status.json"
 
     @property
     def cancel(self) -> str:
-        """Its presence cancels the run."""
+        """The presence of this object cancels the run."""
         return f"{self.home}cancel"
 
     @property
     def final(self) -> str:
-        """Which result won for each span."""
+        """The chosen result of each span."""
         return f"{self.home}final.json"
 
     @property
@@ -115,7 +115,7 @@ class RunKeys:
         return f"{self.home}transcript.{extension}"
 
     def marker(self, verdict: str) -> str:
-        """The run's last object."""
+        """The run's last object; its presence means that the run has ended with *verdict*."""
         return f"{self.home}{MARKERS[verdict]}"
 
     @property
@@ -124,20 +124,20 @@ class RunKeys:
         return f"{self.work}tasks/"
 
     def intake_task(self, digest: str) -> str:
-        """What an intake job is told; another *digest* for another recording of the same content."""
+        """The task of an intake job; another *digest* for another recording of the same content."""
         return f"{self.work}intake/{digest}.json"
 
     def task(self, span: int, level: int = 0) -> str:
-        """The span's truth; *level* > 0 is the same task with degraded options."""
+        """The task of one span; *level* > 0 is the same task with degraded options."""
         return f"{self.tasks}{span:05d}{f'-r{level}' if level else ''}.json"
 
     @property
     def audios(self) -> str:
-        """Prefix of all chunks' audio."""
+        """Prefix of the audio of all chunks."""
         return f"{self.work}audio/"
 
     def audio(self, span: int) -> str:
-        """The chunk's FLAC."""
+        """The FLAC file of one chunk."""
         return f"{self.audios}{span:05d}.flac"
 
     @property
@@ -147,11 +147,11 @@ class RunKeys:
 
     @property
     def language_candidates(self) -> str:
-        """Prefix of what spans with too little speech heard."""
+        """Prefix of the languages detected in spans with too little speech to decide."""
         return f"{self.work}language/"
 
     def language_candidate(self, span: int) -> str:
-        """What one span heard."""
+        """The language detected in one span."""
         return f"{self.language_candidates}{span:05d}.json"
 
     @property
@@ -174,25 +174,25 @@ class RunKeys:
 
 
 def parse_result(key: str) -> ResultKey | None:
-    """The attempt behind a result's key, or None for a key that is none."""
+    """Parse the key of a result; None for any other key."""
     found = _RESULT.fullmatch(key)
     return ResultKey(attempt=int(found[2]), key=key, span=int(found[1]), uid=found[3]) if found else None
 
 
 def parse_task(key: str) -> TaskKey | None:
-    """The span and level behind a task's key, or None."""
+    """Parse the key of a chunk task; None for any other key."""
     found = _TASK.fullmatch(key)
     return TaskKey(span=int(found[1]), level=int(found[2] or 0)) if found else None
 
 
 def parse_language_candidate(key: str) -> int | None:
-    """The span of a language note's key, or None."""
-    found = _NOTE.fullmatch(key)
+    """Return the span of a language candidate's key; None for any other key."""
+    found = _CANDIDATE.fullmatch(key)
     return int(found[1]) if found else None
 
 
 def is_failure(key: str) -> bool:
-    """Whether a key is evidence of a failed attempt."""
+    """Whether *key* belongs to the evidence of a failed attempt."""
     return _FAILURE.fullmatch(key) is not None
 
 
@@ -202,12 +202,12 @@ def is_run(text: str) -> bool:
 
 
 def is_run_prefix(text: str) -> bool:
-    """Whether *text* may be the beginning of a run id, as people type it."""
+    """Whether *text* can be the beginning of a run id, in any case of letters."""
     return _RUN_PREFIX.fullmatch(text) is not None
 
 
 def run_of(key: str) -> str | None:
-    """The run a ``runs/`` or ``work/`` key belongs to, or None."""
+    """Return the run to which a ``runs/`` or ``work/`` key belongs; None for any other key."""
     home, _, rest = key.partition("/")
     name = rest.partition("/")[0]
     return name if f"{home}/" in (RUNS, WORK) and is_run(name) else None

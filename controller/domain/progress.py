@@ -1,4 +1,4 @@
-"""How far a run is.
+"""The progress of a run.
 
 Touches: nothing.
 """
@@ -12,23 +12,23 @@ from controller.domain.documents import RunFigures, Status, StoredState
 from controller.domain.state import RunState
 
 State = StoredState | Literal["identifying"]
-"""*identifying*: its recording is being read, and which run it is is not known yet."""
+"""*identifying*: its recording is being read; its run is not known yet."""
 
 
 _NOTHING_YET = {"percent": 0.0, "spans_done": 0, "spans_known": 0, "planned": False, "failures": 0}
 
 
 class Progress(RunFigures):
-    """How far one run is, for the terminal and the status object."""
+    """The progress of one run, for the terminal and the status object."""
 
     run: str
     name: str
     size_bytes: int
     state: State
     queued: int = 0
-    """Jobs that wait for their turn or for what they lack."""
+    """Jobs that wait for their turn or for something that is missing."""
     held: bool = False
-    """What it needs is away: it is waited for, and no speed can be shown."""
+    """The run waits because of an outage, so no speed can be computed."""
 
 
 def progress(
@@ -42,9 +42,9 @@ def progress(
     started: int = 0,
     held: bool = False,
 ) -> Progress:
-    """How far a run is; the percentage never goes below *floor*. Without a *state* nothing is known but its name.
+    """Return the progress of a run; the percentage is at least *floor*. *state* None: only its name is known.
 
-    *started* jobs are newer than the state.
+    *seen*: the state to show. *started*: jobs that were started after *state* was read.
     """
     phases = Counter(view.phase for view in state.jobs) if state else Counter[str]()
     return Progress(
@@ -68,7 +68,7 @@ def progress(
 def from_status(
     status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0
 ) -> Progress:
-    """How far a run is by what its leader says of it."""
+    """Return the progress of a run from the status that its leader has written."""
     figures: dict[str, Any] = dict(_NOTHING_YET)
     if status:
         figures = status.model_dump(include=set(RunFigures.model_fields))
@@ -77,13 +77,13 @@ def from_status(
 
 
 def waiting(state: RunState) -> int:
-    """Spans that are cut and have neither a result nor a job: work that needs no more intake."""
+    """Return the number of spans that are cut and have neither a result nor a job."""
     busy = {view.span for view in state.jobs}
     return sum(1 for span in state.tasks if span not in state.answered and span not in busy)
 
 
 def done_ms(state: RunState) -> int:
-    """Audio transcribed so far, running jobs by what they say of themselves."""
+    """Return the audio transcribed so far; running jobs count with the progress that they report."""
     finished = sum(length for span, length in state.tasks.items() if span in state.answered)
     running = sum(
         min(view.progress_ms, state.tasks.get(view.span, 0))
@@ -94,7 +94,7 @@ def done_ms(state: RunState) -> int:
 
 
 def percent(state: RunState) -> float:
-    """Progress by audio: 5 while the file is being cut, 10 to 90 while it is transcribed."""
+    """Return the progress in percent: 5 while the file is being cut, 10 to 90 by audio while it is transcribed."""
     total = sum(state.tasks.values())
     if not state.planned or not total:
         return 5.0

@@ -1,4 +1,4 @@
-"""What is known of a run, as plain data: what ``decide`` decides by.
+"""The state of a run as plain data: the input of ``decide``.
 
 Touches: nothing.
 """
@@ -16,40 +16,40 @@ from controller.domain.jobs import JobView
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """A run as it is now: the store's truth and the live jobs."""
+    """The current state of a run: from the objects in the store and the live jobs."""
 
     run: str
     tasks: Mapping[int, int]
     """Span → length of its audio in ms, for every task in the store."""
     planned: bool
-    """Whether the tasks are all there will be."""
+    """Whether all tasks of the run exist."""
     answered: frozenset[int]
     """Spans with a valid result."""
     evidence: tuple[Evidence, ...]
     """Failures of this round."""
     answered_by: Mapping[int, int] = field(default_factory=dict)
-    """Span → attempt of the result that counts."""
+    """Span → attempt number of the result that is used."""
     used_attempts: Mapping[int | None, int] = field(default_factory=dict)
-    """Highest attempt number of any round, so that no name is used twice."""
+    """Span → highest attempt number of any round, so that no name is used twice."""
     jobs: tuple[JobView, ...] = ()
     language_open: bool = False
-    """No language was given and none is frozen yet."""
+    """Whether no language was given and none is frozen yet."""
     language_candidates: Mapping[int, Language] = field(default_factory=dict)
-    """What was detected in spans with too little speech to decide."""
+    """Languages detected in spans with too little speech to decide."""
     degradation_levels: int = 0
-    """Steps by which the run's options can be made to need less of a GPU."""
+    """Number of steps by which the run's options can be changed to need less GPU memory."""
     removed: frozenset[int] = frozenset()
-    """Spans whose task was removed since the last intake began, so that another one has to write it."""
+    """Spans whose task was removed since the last intake began, so that another intake has to write it."""
     gaps_allowed: bool = False
     cancelled: bool = False
 
     def failures_of(self, span: int | None) -> Sequence[Evidence]:
-        """This round's failures of one span (None: of the intake)."""
+        """Return this round's failures of one span (None: of the intake)."""
         return self._failures.get(span, ())
 
     @cached_property
     def _failures(self) -> Mapping[int | None, Sequence[Evidence]]:
-        """The evidence by span: asked for every task, so it is sorted once."""
+        """The evidence by span; grouped once, because it is read for every task."""
         found: dict[int | None, list[Evidence]] = {}
         for item in self.evidence:
             found.setdefault(item.span, []).append(item)

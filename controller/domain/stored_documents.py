@@ -1,7 +1,7 @@
-"""Reads documents from the store: no longer than their kind can be, and of the run whose key they lie under.
+"""Reads documents from the store and checks their size and their run.
 
-Touches: the store. Whoever may write to the store may have written them, so nothing else in the controller decodes what
-it got there.
+Touches: the store. Any program that can write to the store may have written them, so the controller decodes objects of
+the store only here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _D = TypeVar("_D", bound=Document)
 
 
 def parse(kind: type[_D], key: str, data: bytes) -> _D:
-    """The document in *data*, which was got under *key*.
+    """Return the document in *data*, which was read from *key*.
 
-    Raises :class:`DocumentInvalid`: malformed, too long, or of another run than the one that *key* belongs to.
+    Raises :class:`DocumentInvalid` if it is malformed, too long, or belongs to another run than *key*.
     """
     document = kind.decode(data)
     run = getattr(document, "run", None)
@@ -29,12 +29,12 @@ def parse(kind: type[_D], key: str, data: bytes) -> _D:
 
 
 def read(store: Store, kind: type[_D], key: str) -> _D:
-    """The document under *key*. Raises :class:`ObjectMissing`, and :class:`DocumentInvalid` as :func:`parse` does."""
+    """Return the document under *key*. Raises :class:`ObjectMissing` and :class:`DocumentInvalid`."""
     return parse(kind, key, store.get(key, max_bytes=kind.max_bytes))
 
 
 def find(store: Store, kind: type[_D], key: str) -> _D | None:
-    """The document under *key*; None where there is none. Raises :class:`DocumentInvalid`."""
+    """Return the document under *key*; None if there is none. Raises :class:`DocumentInvalid`."""
     try:
         return read(store, kind, key)
     except ObjectMissing:
@@ -42,7 +42,7 @@ def find(store: Store, kind: type[_D], key: str) -> _D | None:
 
 
 def valid(store: Store, kind: type[_D], key: str) -> _D | None:
-    """The document under *key*; None where there is none that can be believed."""
+    """Return the document under *key*; None if there is none or it is not valid."""
     try:
         return find(store, kind, key)
     except DocumentInvalid:

@@ -1,7 +1,7 @@
-"""The task of a chunk: written here for the intake, and compared here with what lies in the store.
+"""The task of a chunk: made here for the intake, and compared here with the object in the store.
 
-Touches: nothing. All of a task but its audio follows from the run's record and the span, so a task that was changed in
-the store (another model folder, another place for its result) is recognised.
+Touches: nothing. Everything in a task except its audio follows from the run's record and the span. So a task that was
+changed in the store (another model folder, another key for its result) is detected.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from controller.domain.keys import RunKeys
 from controller.domain.plan import longest_chunk_ms
 
 LANGUAGE_MIN_SPEECH_MS = 3_000
-"""Less speech than this does not decide a run's language: Whisper is sure of itself even on a breath."""
+"""A span with less speech does not decide a run's language: Whisper reports high confidence even for a breath."""
 
 
 def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, direct: bool) -> ChunkTask:
-    """The task of *span*. *direct*: its run was planned as a single chunk."""
+    """Return the task of *span*. *direct*: its run was planned as a single chunk."""
     keys = RunKeys(record.run)
     return ChunkTask(
         run=record.run,
@@ -28,7 +28,7 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
         result_prefix=keys.results_of(span),
         language_key=keys.language,
         language_note_key=keys.language_candidate(span),
-        # The only chunk there is has nobody to pass the decision to.
+        # The only chunk of a run has to decide the language.
         language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
         options=_chunk_options(record.options, direct=direct),
         seed=int(sha256_hex(f"{record.run}/{span}".encode())[:8], 16) >> 1,
@@ -36,7 +36,7 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
 
 
 def degraded_task(task: ChunkTask, level: int) -> ChunkTask:
-    """The same task with options *level* steps cheaper."""
+    """Return the same task with options degraded by *level* steps."""
     return task.model_copy(update={"options": apply_degradation(task.options, level)})
 
 
@@ -44,7 +44,7 @@ def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:
     """Whether *task* is what an intake of this run would have written for *span*."""
     if task.audio_ms > longest_chunk_ms(record.plan):
         return False
-    # How many threads it takes changes speed alone: another command may have written it.
+    # The number of threads changes only the speed, and may come from another command.
     speed = {name: getattr(task.options, name) for name in UNHASHED}
     record = record.model_copy(update={"options": record.options.model_copy(update=speed)})
     return any(
@@ -54,7 +54,7 @@ def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:
 
 
 def _chunk_options(options: TranscribeOptions, *, direct: bool) -> TranscribeOptions:
-    """int8 for chunks unless something else was asked for: a direct job has the device to itself."""
+    """Use int8 for chunks if the compute type is ``auto``, but not for a direct job: it has the device for itself."""
     if options.compute_type == "auto" and not direct:
         return options.model_copy(update={"compute_type": "int8"})
     return options

@@ -1,1 +1,1 @@
-"""Which process works on a run: at most one at a time, of all that share a machine, a cluster or a store."""
+"""Leadership: at most one process at a time works on a run, in each machine, cluster or store."""

@@ -1,4 +1,4 @@
-"""Several lock domains at once: a machine's lock, the cluster's Lease, the store's lease.
+"""Leadership in several lock domains at once: a machine's lock, the cluster's Lease, the store's lease.
 
 Touches: nothing itself.
 """
@@ -9,14 +9,14 @@ from controller.domain.interfaces import Leadership, LeaseState
 
 
 class AllOf:
-    """Leads a run where each of its parts does: a wider one is asked only by whoever has the narrower ones."""
+    """Leads a run if each of its parts leads it. A wider part is tried only when all narrower ones lead."""
 
     def __init__(self, *parts: Leadership) -> None:
-        """*parts*, from the narrowest domain to the widest."""
+        """*parts*: from the narrowest lock domain to the widest."""
         self._parts = parts
 
     def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
-        """The state of the first part that does not lead; *leading* where all do."""
+        """Return the state of the first part that does not lead; *leading* if all do."""
         for part in self._parts:
             state = part.try_acquire_or_renew(run, now_ms)
             if state != "leading":
@@ -24,24 +24,24 @@ class AllOf:
         return "leading"
 
     def check(self, run: str) -> None:
-        """Check every part."""
+        """Check every part; raises as they do."""
         for part in self._parts:
             part.check(run)
 
     def domain(self, run: str) -> str:
-        """The widest one."""
+        """Return the widest lock domain."""
         return self._parts[-1].domain(run)
 
     def cancelled(self, run: str) -> bool:
-        """Whether it was cancelled in any of them."""
+        """Whether the run was cancelled in any part."""
         return any(part.cancelled(run) for part in self._parts)
 
     def release(self, run: str, *, ended: bool) -> None:
-        """Release the widest first: who has a narrower one may ask for the wider one at once."""
+        """Release the widest part first: the next holder of a narrower part can then take the wider one at once."""
         for part in reversed(self._parts):
             part.release(run, ended=ended)
 
     def close(self) -> None:
-        """Close all, the widest last: a store that is away must not keep the others."""
+        """Close all parts, the widest last: an unavailable store must not delay the others."""
         for part in self._parts:
             part.close()

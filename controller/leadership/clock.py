@@ -1,4 +1,4 @@
-"""The clock that leases are measured by.
+"""The clock with which leases are measured.
 
 Touches: the clock.
 """
@@ -9,5 +9,8 @@ import time
 
 
 def now_s() -> float:
-    """Goes on while the machine sleeps, where the system has such a clock: others may have taken over meanwhile."""
+    """Return seconds of a clock that includes the time in which the machine slept, if the system has one.
+
+    Other processes may have taken over during that time.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

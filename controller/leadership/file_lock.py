@@ -1,4 +1,4 @@
-"""Locks of this machine: one file a run, locked by ``flock``, which the system frees when its process ends.
+"""Locks of this machine: one file per run, locked by ``flock``, which the system releases when the process ends.
 
 Touches: lock files, through the runner's home folder.
 """
@@ -13,17 +13,17 @@ from controller.runners.folders import Home
 
 
 class FileLocks:
-    """Which process of this machine works on a run, of all that share a home folder."""
+    """Leadership among the processes of this machine that share a home folder."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._locks: dict[str, int] = {}
 
     def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
-        """*leading* until this process ends or releases it, where no other process has the lock.
+        """Take the lock if no other process has it; *leading* until this process ends or releases it.
 
-        Who takes it removes what a killed process has left. Raises :class:`EnvironmentProblem` where the folder of the
-        locks cannot be used.
+        Also removes leftovers of a killed process. Raises :class:`EnvironmentProblem` if the folder of the locks cannot
+        be used.
         """
         del now_ms
         _check(run)
@@ -36,24 +36,24 @@ class FileLocks:
         return "leading"
 
     def check(self, run: str) -> None:
-        """A lock is held until its process lets it go."""
+        """Do nothing: a lock is held until its process releases it."""
         _check(run)
 
     def domain(self, run: str) -> str:
-        """The folder of the locks: a name drawn once, because host names are not unique.
+        """Return the name of the lock folder: drawn once at random, because host names are not unique.
 
-        Raises :class:`EnvironmentProblem` where it cannot be read.
+        Raises :class:`EnvironmentProblem` if it cannot be read.
         """
         _check(run)
         return self._home.lock_domain()
 
     def cancelled(self, run: str) -> bool:
-        """Never: only the store says so here."""
+        """Return False: without a cluster, only an object in the store cancels a run."""
         _check(run)
         return False
 
     def release(self, run: str, *, ended: bool) -> None:
-        """Free the run's lock: whoever follows it may look at how it ended."""
+        """Release the run's lock: a following process can then read how the run ended."""
         del ended
         _check(run)
         lock = self._locks.pop(run, None)
@@ -61,12 +61,12 @@ class FileLocks:
             os.close(lock)
 
     def close(self) -> None:
-        """Free all locks."""
+        """Release all locks."""
         for run in list(self._locks):
             self.release(run, ended=False)
 
 
 def _check(run: str) -> None:
-    """Raises :class:`ValueError` for what is no run id: it becomes a part of paths."""
+    """Raises :class:`ValueError` if *run* is not a run id: it becomes a part of paths."""
     if not is_run(run):
         raise ValueError(f"not a run id: {run!r}")

@@ -1,8 +1,9 @@
-"""Leases: who leads a run on a cluster, and the owner of all its Jobs.
+"""Kubernetes Leases: which process leads a run on a cluster. The Lease is also the owner of all Jobs of the run.
 
-Touches: Kubernetes (through ``kube``), a small thread that renews. A Lease is taken by an update with its
-``resourceVersion``, never by deleting it: whatever it owns would go with it. One that vanishes is a cancel. The thread
-ends with the process alone: what it cannot do it leaves to the next time, and a Lease that is not renewed lapses.
+Touches: Kubernetes (through ``runners.kubernetes.api``), a thread that renews. A Lease is taken by an update with its
+``resourceVersion``, never by deleting it: its Jobs would be deleted too. If a person deletes a Lease, that is a cancel.
+The thread ends only with the process: after an error it tries again at the next renewal. A Lease that is not renewed in
+time expires.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ _TRIES = 3
 
 @dataclass(kw_only=True)
 class _Held:
-    """A Lease we hold. The renewing thread only ever assigns single fields."""
+    """A Lease that this process holds. The renewing thread only assigns single fields."""
 
     document: dict[str, Any]
     renewed_s: float
-    state: Literal["held", "lost", "gone"] = "held"
+    state: Literal["held", "lost", "deleted"] = "held"
     error: Exception | None = None
-    """What nobody foresaw a renewal to meet, until it is raised where the loop meets it."""
+    """An unexpected error of a renewal, kept until it is raised in the loop."""
 
 
 @dataclass(kw_only=True)
 class _Seen:
-    """Somebody else's Lease: what it said, and since when it has said just that, by our own clock."""
+    """A Lease of another process: its last content, and since when it is unchanged, by the clock of this process."""
 
     document: dict[str, Any]
-    said: tuple[str, str]
+    renewal: tuple[str, str]
+    """Its holder and its renew time."""
     since_s: float
 
 
@@ -58,19 +60,19 @@ class KubernetesLeases:
         self._held: dict[str, _Held] = {}
         self._seen: dict[str, _Seen] = {}
         self._reported = ""
-        """The last such error that was raised: one that comes back at every renewal is reported once."""
+        """The last unexpected error that was raised: one that repeats at every renewal is reported once."""
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def runs(self) -> list[str]:
-        """The runs that are led."""
+        """The runs that this process leads."""
         return list(self._held)
 
     def try_acquire_or_renew(self, run: str, now_ms: int) -> LeaseState:
-        """*leading* where this process holds the run's Lease, which it takes where it is free or its holder silent.
+        """Take the run's Lease if it is free or expired, or renew it. *leading* if this process holds it.
 
-        Raises :class:`ClusterUnavailable`, and :class:`EnvironmentProblem` where a right is missing.
+        Raises :class:`ClusterUnavailable`, and :class:`EnvironmentProblem` if a permission is missing.
         """
         del now_ms
         held = self._held.get(run)
@@ -91,10 +93,10 @@ class KubernetesLeases:
         return "leading" if run in self._held else "following"
 
     def owner(self, run: str) -> Owner:
-        """What a Job of the run names as its owner. Whoever changes anything asks first.
+        """Return the owner for the Jobs of the run. Must be called before each change.
 
-        Raises :class:`ClusterUnavailable` where the Lease has lapsed: somebody else may hold it by now. It raises it
-        also, once, where a renewal has met an error that nobody foresaw: the thread itself cannot report one.
+        Raises :class:`ClusterUnavailable` if the Lease has expired: another process may hold it by now. Also raises it,
+        once, after an unexpected error of a renewal: the thread itself cannot report one.
         """
         held = self._held[run]
         error, held.error = held.error, None
@@ -106,7 +108,7 @@ class KubernetesLeases:
             raise ClusterUnavailable(
                 f"the Lease of run {run} could not be renewed{why}",
                 "it is tried again: please report this error",
-                answered=True,  # the cluster is not away
+                answered=True,  # the cluster itself is available
             ) from error
         return Owner(name=held.document["metadata"]["name"], uid=held.document["metadata"]["uid"])
 
@@ -115,32 +117,32 @@ class KubernetesLeases:
         self.owner(run)
 
     def domain(self, run: str) -> str:
-        """The uid of the Lease: who held it before us has lost it."""
+        """Return the uid of the Lease: earlier holders of it have lost it."""
         return str(self._held[run].document["metadata"]["uid"])
 
     def cancelled(self, run: str) -> bool:
-        """Whether somebody deleted the Lease, and with it all of its Jobs."""
+        """Whether the Lease was deleted, and with it all Jobs of the run."""
         held = self._held.get(run)
-        return held is not None and held.state == "gone"
+        return held is not None and held.state == "deleted"
 
     def recheck(self, run: str) -> None:
-        """Renew it now rather than in a while: there is reason to think that it was deleted or taken."""
+        """Renew the Lease immediately: it may have been deleted or taken by another process."""
         held = self._held.get(run)
         if held is not None and held.state == "held":
             self._renew(held)
 
     def release(self, run: str, *, ended: bool) -> None:
-        """Hold it no more. *ended*: nothing will be done for the run any more, and the Lease goes."""
+        """Release the Lease. *ended*: the run has ended, and the Lease is deleted."""
         self._seen.pop(run, None)
         held = self._held.pop(run, None)
         if held is None or held.state != "held":
             return
-        with contextlib.suppress(EnvironmentProblem):  # it lapses by itself
+        with contextlib.suppress(EnvironmentProblem):  # it expires by itself
             for _ in range(_TRIES):
                 found = self._api.get("leases", lease_name(run))
                 if found is None or found["spec"].get("holderIdentity") != self._identity:
                     return
-                # Only as it was just read: somebody may take it over at this moment, and with it all Jobs.
+                # Only the version that was just read: another process may take it at this moment, with all Jobs.
                 if not ended:
                     self._api.replace("leases", self._renewed(found, holder=""))
                     return
@@ -149,7 +151,7 @@ class KubernetesLeases:
                     return
 
     def close(self) -> None:
-        """Release all, leaving their Jobs, and stop renewing."""
+        """Release all Leases without changing their Jobs, and stop renewing."""
         self._over.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * RENEW_S)
@@ -161,19 +163,20 @@ class KubernetesLeases:
         found = self._api.get("leases", name)
         if found is None:
             if run in self._seen:
-                # Whoever stops without an end leaves it there. So the run has ended, or somebody has cancelled it.
+                # A process that stops before the run has ended keeps the Lease. So the run has ended or was cancelled.
                 document = self._seen.pop(run).document
-                self._held[run] = _Held(document=document, renewed_s=clock.now_s(), state="gone")
+                self._held[run] = _Held(document=document, renewed_s=clock.now_s(), state="deleted")
                 return True
             return self._hold(run, lambda: self._api.create("leases", self._fresh(run)))
         spec = found["spec"]
-        said = (str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or ""))
+        holder = str(spec.get("holderIdentity") or "")
+        renewal = (holder, str(spec.get("renewTime") or ""))
         seen = self._seen.get(run)
-        if seen is None or seen.said != said:
-            seen = self._seen[run] = _Seen(document=found, said=said, since_s=clock.now_s())
-        # By our own clock: the other one's may be set to anything.
-        silent = clock.now_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
-        if said[0] and said[0] != self._identity and not silent:
+        if seen is None or seen.renewal != renewal:
+            seen = self._seen[run] = _Seen(document=found, renewal=renewal, since_s=clock.now_s())
+        # By the clock of this process: the other process's clock may be wrong.
+        expired = clock.now_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
+        if holder and holder != self._identity and not expired:
             return False
         return self._hold(run, lambda: self._api.replace("leases", self._renewed(found, holder=self._identity)))
 
@@ -202,9 +205,9 @@ class KubernetesLeases:
                 try:
                     self._renew(held)
                 except EnvironmentProblem:
-                    # Not in time: whoever would act on it sees that it has lapsed.
+                    # If this continues, `owner` finds that the Lease has expired.
                     continue
-                except Exception as error:  # noqa: BLE001 - kept for `owner`; without this thread every Lease lapses
+                except Exception as error:  # noqa: BLE001 - kept for `owner`; without this thread every Lease expires
                     held.error = error
 
     def _renew(self, held: _Held) -> None:
@@ -216,11 +219,11 @@ class KubernetesLeases:
                 raise
             found = self._api.get("leases", held.document["metadata"]["name"])
             if found is None:
-                held.state = "gone"
+                held.state = "deleted"
             elif found["spec"].get("holderIdentity") != self._identity:
                 held.state = "lost"
             else:
-                # Changed by a hand that labels things; ours all the same.
+                # A person or a tool changed it, for example its labels; this process still holds it.
                 held.document = found
             return
         held.renewed_s = begun_s

@@ -1,11 +1,11 @@
 """Leases in a store that machines share: an object that its holder renews.
 
-Touches: the store, a thread, the clock. A runner's own lock keeps apart the commands of one lock domain (a machine, a
-cluster). Between domains only the store is shared, and neither conditional puts nor clocks can be relied on: so a claim
-is put, left alone for a moment and read back, and a holder is given up for dead after so many polls of ours in which it
-renewed nothing. A store that answers late can make two leaders for a few seconds. That costs work done twice and no
-word of a transcript: results are kept by attempt, and the lowest valid one wins. A lease is renewed by a thread:
-opening a large run, a merge or a slow server may keep the loop busy for longer than a follower waits.
+Touches: the store, a thread, the clock. The runner's own lock excludes other commands of the same lock domain (a
+machine, a cluster). Different domains share only the store, and neither conditional puts nor clocks can be relied on.
+So a claim is put, and read back after a pause. A lease is free after a number of polls in which its holder did not
+renew it. With a slow store there can be two leaders for a few seconds. Then some work is done twice, but the transcript
+is the same: results are kept by attempt, and the lowest valid one wins. A thread renews the leases, because opening a
+large run, a merge or a slow server may keep the loop busy for longer than a follower waits.
 """
 
 from __future__ import annotations
@@ -27,54 +27,54 @@ from controller.leadership import clock
 POLL_MS = 1_000
 RENEW_MS = 3_000
 MISSED_POLLS = 20
-"""Seven renewals missed: a holder so long silent is dead, asleep, or cut off from the store."""
+"""About seven missed renewals: such a holder has ended, sleeps, or is cut off from the store."""
 LAPSED_S = 15.0
-"""A lease that could not be renewed for so long may be another's soon: nothing is done under it any more."""
+"""A lease that was not renewed for this time may soon be taken by another process: no changes are made after it."""
 
 
 class StoreLease:
-    """The lease of one run, as this process sees it."""
+    """The lease of one run in the store."""
 
     def __init__(self, store: Store, run: str, lock_domain: str) -> None:
-        """*lock_domain* is what the runner's lock keeps apart; that lock must be held whenever this is asked."""
+        """*lock_domain*: the domain of the runner's own lock, which must be held at every call."""
         self._store = store
         self._run = run
-        self._key = RunKeys(run).lead
+        self._key = RunKeys(run).lease
         self._mine = LeaseRecord(run=run, owner=secrets.token_hex(8), lock_domain=lock_domain, renew_count=0)
         self._state: LeaseState = "undecided"
         self._renewed_s = clock.now_s()
         self._seen: LeaseRecord | None = None
         self._missed = 0
-        """Polls in which somebody else's lease was not renewed."""
+        """Consecutive polls in which the other process's lease was not renewed."""
         self._due_ms = 0
         self._lock = threading.Lock()
-        """Of everything above: the loop and the thread that renews share it."""
+        """Protects all fields above: the loop and the renewing thread share them."""
 
     def try_acquire_or_renew(self, now_ms: int) -> LeaseState:
-        """Claim, renew or poll, as it is due. A leader that finds another one in its place leads no more."""
+        """Claim, renew or poll the lease if it is due. A leader that finds another holder stops leading."""
         with self._lock:
-            # A clock that was set back must not make a leader silent.
+            # A leader must renew even if the clock was set back.
             if not 0 < self._due_ms - now_ms <= RENEW_MS:
                 self._state, pause_ms = self._poll()
                 self._due_ms = now_ms + pause_ms
             return self._state
 
     def renew(self) -> None:
-        """Renew it where it is held, whatever the loop does meanwhile. Raises what the store raises."""
+        """Renew the lease if it is held; may run while the loop is busy. Raises what the store raises."""
         with self._lock:
             if self._state == "leading":
                 self._state, _ = self._poll()
 
     def check(self) -> None:
-        """Raises :class:`StoreUnavailable` where it could not be renewed for so long that it may be lost."""
+        """Raises :class:`StoreUnavailable` if the lease was not renewed in time and may be lost."""
         if clock.now_s() - self._renewed_s > LAPSED_S:
             raise StoreUnavailable(
                 f"the lease of run {self._run} could not be renewed in time",
-                "another machine may work on it by now: see whether the store is slow or away",
+                "another machine may work on it by now: check whether the store is slow or unavailable",
             )
 
     def release(self) -> None:
-        """Let the next one lead at once."""
+        """Delete the lease if it is held, so that another process can lead at once."""
         with self._lock:
             self._state, self._due_ms = "undecided", 0
             found = self._read()
@@ -82,7 +82,7 @@ class StoreLease:
                 self._store.delete(self._key)
 
     def held_elsewhere(self, wait: Callable[[float], None]) -> bool:
-        """Whether somebody else renews it, without a claim of our own; takes as long as it takes to be sure."""
+        """Whether another process renews the lease. Makes no claim; returns when this is certain (up to 20 s)."""
         while (found := self._read()) and (seen := self._watch(found)) != "free":
             if seen == "renewed":
                 return True
@@ -90,7 +90,7 @@ class StoreLease:
         return False
 
     def _poll(self) -> tuple[LeaseState, int]:
-        """What we are now, and after how many ms to poll again."""
+        """Return the state of this process, and after how many milliseconds to poll again."""
         found = self._read()
         if found.owner == self._mine.owner if found else self._state == "leading":
             self._put()
@@ -103,7 +103,10 @@ class StoreLease:
         return "following" if other else self._state, POLL_MS
 
     def _watch(self, found: LeaseRecord) -> Literal["free", "renewed", "silent"]:
-        """Free: its holder was of our lock domain, whose lock we hold, or has not renewed it for long."""
+        """Compare the lease with the last poll. *free*: its holder has ended or is in the same lock domain.
+
+        This process holds the lock of that domain, so a holder there has lost it.
+        """
         before, self._seen = self._seen, found
         self._missed = self._missed + 1 if found == before else 0
         if found.lock_domain == self._mine.lock_domain or self._missed >= MISSED_POLLS:
@@ -114,7 +117,7 @@ class StoreLease:
         begun_s = clock.now_s()
         self._mine = self._mine.model_copy(update={"renew_count": self._mine.renew_count + 1})
         self._store.put(self._key, self._mine.encode())
-        # From before the put: it may have waited long for its answer.
+        # The time before the put: its response may take long.
         self._renewed_s = begun_s
 
     def _read(self) -> LeaseRecord | None:
@@ -122,10 +125,10 @@ class StoreLease:
 
 
 class StoreLeases:
-    """The leases of the runs of one process, renewed by a thread until they are released."""
+    """The store leases of one process, renewed by a thread until they are released."""
 
     def __init__(self, store: Store, domain: Callable[[str], str]) -> None:
-        """*domain* names the lock domain that the runner's own lock keeps apart, for a run."""
+        """*domain*: returns the lock domain of the runner's own lock, for a run."""
         self._store = store
         self._domain = domain
         self._leases: dict[str, StoreLease] = {}
@@ -140,20 +143,20 @@ class StoreLeases:
         return self._leases[run].try_acquire_or_renew(now_ms)
 
     def check(self, run: str) -> None:
-        """Raises :class:`StoreUnavailable` where the lease could not be renewed in time."""
+        """Raises :class:`StoreUnavailable` if the lease was not renewed in time."""
         self._leases[run].check()
 
     def domain(self, run: str) -> str:
-        """The runner's: a store has no wider one."""
+        """Return the runner's lock domain: a store has no wider one."""
         return self._domain(run)
 
     def cancelled(self, run: str) -> bool:
-        """Never: a run is cancelled by an object of its own."""
+        """Return False: in a store, a separate object cancels a run."""
         del run
         return False
 
     def release(self, run: str, *, ended: bool) -> None:
-        """Let another machine lead at once; where the store does not hear it, after a while."""
+        """Release the lease, so that another machine can lead at once; without the store, after it has expired."""
         del ended
         lease = self._leases.pop(run, None)
         if lease is not None:
@@ -161,7 +164,7 @@ class StoreLeases:
                 lease.release()
 
     def close(self) -> None:
-        """Renew none any more, and let others lead. A renewal that is under way is not waited for."""
+        """Stop renewing and release all leases. Does not wait for a renewal in progress."""
         self._closed.set()
         for run in list(self._leases):
             self.release(run, ended=False)
@@ -174,6 +177,6 @@ class StoreLeases:
     def _renew_all(self) -> None:
         while not self._closed.wait(RENEW_MS / 1000):
             for lease in list(self._leases.values()):
-                # A store that is away is the loop's to wait for; whoever acts checks the lease.
+                # The loop waits for an unavailable store, and checks the lease before each change.
                 with contextlib.suppress(JobError):
                     lease.renew()

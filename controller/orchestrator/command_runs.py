@@ -1,4 +1,4 @@
-"""The runs of one command: those that are known, and those whose recordings are still to be identified.
+"""The runs of one command: the known ones, and the ones whose recordings are not identified yet.
 
 Touches: nothing itself.
 """
@@ -21,10 +21,10 @@ class KnownRequests:
     def __init__(self, run_requests: Sequence[RunRequest]) -> None:
         self._left = deque(run_requests)
         self.taken: dict[str, RunRequest] = {}
-        """Those that were taken, by run."""
+        """The requests already taken, by run id."""
 
     def take(self, most: int) -> Sequence[RunRequest]:
-        """The next ones."""
+        """Return the next requests, at most *most*."""
         taken = [self._left.popleft() for _ in range(min(most, len(self._left)))]
         self.taken |= {run_request.record.run: run_request for run_request in taken}
         return taken
@@ -34,7 +34,7 @@ class KnownRequests:
         del seconds
 
     def unknown(self) -> Sequence[Progress]:
-        """Those that were not taken yet."""
+        """Return the progress of the requests that were not taken yet."""
         return [
             progress(
                 None,
@@ -49,12 +49,12 @@ class KnownRequests:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all were taken."""
+        """Whether all requests were taken."""
         return not self._left
 
 
 class CommandRuns:
-    """The runs of a command in the order they were asked for."""
+    """The runs of a command, in the order in which they were requested."""
 
     def __init__(self, requests: RunRequests, start: Callable[[RunRequest], RunReconciler]) -> None:
         self._requests = requests
@@ -67,26 +67,26 @@ class CommandRuns:
 
     @property
     def open(self) -> list[RunReconciler]:
-        """Those that are known and have not ended."""
+        """The known runs that have not ended."""
         return [run for run in self if run.ended is None]
 
     def all_ended(self) -> bool:
-        """Whether all of them have ended."""
+        """Whether every run of the command has ended."""
         return self._requests.exhausted and not self.open
 
     @property
     def ended(self) -> list[RunOutcome]:
-        """How they ended."""
+        """The outcomes of the runs that have ended."""
         return [*(run.ended for run in self if run.ended is not None), *self._given_up]
 
     def admit(self, wanted: int) -> None:
-        """Take more requests, until *wanted* runs are known in which nothing was done yet."""
+        """Take more requests until there are *wanted* known runs in which no work was done yet."""
         fresh = sum(1 for run in self if run.fresh)
         for run_request in self._requests.take(max(0, wanted - fresh)):
             self._add(run_request)
 
     def more(self) -> Iterator[RunReconciler]:
-        """Further runs, taken one by one as they are asked for."""
+        """Take further runs one by one, each when the iterator is advanced."""
         while run_requests := self._requests.take(1):
             yield self._add(run_requests[0])
 
@@ -95,20 +95,20 @@ class CommandRuns:
         if known is None:
             known = self._runs[run_request.record.run] = self._start(run_request)
         else:
-            # Equal content with equal options is one run, whatever the files are called.
+            # Files with equal content and equal options are one run, even if their names differ.
             known.add_outputs(run_request.request.outputs)
         return known
 
     def wait(self, seconds: float) -> None:
-        """Wait for another run to become known, for so long at most."""
+        """Wait until another run becomes known, at most *seconds*."""
         self._requests.wait(seconds)
 
     def progress(self, *, held: bool) -> list[Progress]:
-        """How far each of them is. *held*: something is away, and none of them can go on."""
+        """Return the progress of every run. *held*: the store or the cluster is unavailable, so no run can continue."""
         return [*(run.progress(held=held) for run in self), *self._requests.unknown()]
 
     def give_up(self, error: JobError | StenofleetError) -> None:
-        """End all that are left for this command, because of what cannot be reached."""
+        """End all remaining runs for this command with *error*: the store or the cluster cannot be reached."""
         for run in self:
             run.give_up(error)
         self._given_up = [

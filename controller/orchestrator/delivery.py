@@ -1,6 +1,6 @@
-"""A transcript on its way to where the command wants it: kept until it is written, and written once more on request.
+"""Writes the outputs of one run: keeps the transcript until it is written, and writes more outputs on request.
 
-Touches: through the repository, the store; the output files.
+Touches: the store (through the repository), the output files.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from controller.runs.transcript_files import TranscriptFiles
 
 @dataclass(frozen=True, kw_only=True)
 class _Unwritten:
-    """How a run has ended, while its outputs are not written yet."""
+    """A run that has ended, but whose outputs are not written yet."""
 
     outcome: Outcome
     transcript: TranscriptFiles | None
     warnings: tuple[str, ...]
     mark: bool
-    """Whether the run's last object is to be put behind them."""
+    """Whether to put the run's last object after the outputs."""
 
 
 class Delivery:
-    """The outputs of one run. What cannot be written now is not merged again for that."""
+    """The outputs of one run. If they cannot be written now, the merged transcript is kept for the next try."""
 
     def __init__(self, repository: RunRepository, request: Request, name: str) -> None:
         self._repository = repository
@@ -36,30 +36,30 @@ class Delivery:
         self._name = name
         self._unwritten: _Unwritten | None = None
         self._ended_before: RunOutcome | None = None
-        """How the run had ended when more outputs were asked for."""
+        """The run's outcome at the time when more outputs were requested."""
         self._more: tuple[Output, ...] = ()
 
     @property
     def is_due(self) -> bool:
-        """Whether there is something to write."""
+        """Whether there are outputs to write."""
         return self._unwritten is not None or self._ended_before is not None
 
     @property
     def has_transcript(self) -> bool:
-        """Whether the run has ended in the store, and only its outputs are missing."""
+        """Whether the run has ended in the store and only its outputs are missing."""
         return self._unwritten is not None
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the run had ended before these outputs were asked for."""
+        """Whether the run had already ended when these outputs were requested."""
         return self._ended_before is not None
 
     def drop(self) -> None:
-        """Another process leads the run now."""
+        """Drop the transcript: another process leads the run now."""
         self._unwritten = None
 
     def add(self, outputs: tuple[Output, ...], ended: RunOutcome | None) -> bool:
-        """Write to these places too. Whether a run that has *ended* is to be worked on once more for that."""
+        """Add *outputs*. Returns whether a run that has *ended* must be worked on again to write them."""
         both = self._request.outputs + outputs
         self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
         if ended is None or ended.verdict not in ("complete", "partial"):
@@ -69,16 +69,16 @@ class Delivery:
         return True
 
     def begin(self, outcome: Outcome, *, mark: bool) -> None:
-        """Take the transcript of a run that has ended. *mark*: put the run's last object behind its outputs."""
+        """Take the transcript of a run that has ended. *mark*: put the run's last object after its outputs."""
         transcript = self._repository.transcript() if outcome.verdict != "failed" else None
         warnings = dict.fromkeys([*self._repository.warnings(), *(transcript.summary.warnings if transcript else ())])
         self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
 
     def write(self) -> tuple[RunOutcome, bool]:
-        """Write the outputs, then the run's last object: it promises that everything before it is there.
+        """Write the outputs, then the run's last object: its presence means that everything before it is complete.
 
-        How the run has ended for this command, and whether the store says the same. Raises :class:`StoreUnavailable`
-        where it is to be tried again.
+        Returns the run's outcome for this command, and whether the store records the same outcome. Raises
+        :class:`StoreUnavailable` if it has to be tried again.
         """
         unwritten = self._unwritten
         assert unwritten is not None
@@ -97,13 +97,13 @@ class Delivery:
         return replace(ended, files=files, warnings=warnings, environment=outcome.failure in ENVIRONMENT), True
 
     def done(self) -> None:
-        """Keep the transcript no longer: it may be large."""
+        """Release the transcript: it may be large."""
         self._unwritten = None
 
     def write_more(self) -> RunOutcome | None:
-        """Write the transcript of a run that has ended to places that were asked for since.
+        """Write the transcript of a run that has ended to the outputs that were requested since then.
 
-        None where its transcript is not there any more: the run is to be done again.
+        Returns None if the transcript is missing from the store: the run must be done again.
         """
         before = self._ended_before
         assert before is not None

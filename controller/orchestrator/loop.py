@@ -1,9 +1,9 @@
 """The loop over one or many runs: read, observe, decide, act, merge, write.
 
-Touches: through its edges, the store and the runner; a thread, for a farewell that may take too long. It keeps no
-opinion about retries, times or budgets: those are ``decide``'s. Every run is led by one process; another one that asks
-for the same run follows it and gives the same verdict, or takes over when the leader dies. What one run alone cannot
-reach costs that run time, and the others none.
+Touches: the store and the runner, through their interfaces; a thread for shutdown steps that may take too long.
+Retries, times and budgets are decided in ``decide``, not here. Every run is led by one process. Another process that
+wants the same run follows it and reports the same verdict, or takes over if the leader ends early. If only one run
+cannot reach something, only that run is delayed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import RunReconciler
 
 _SPARE_RUNS = 2
-"""Open runs in which nothing was started yet: so that the next intake need not wait for its run to be opened."""
+"""Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
 
 _IDENTIFY_S = 1.0
-"""How long nothing but a recording to be identified is waited for before progress is shown."""
+"""How long to wait for the next identified recording before progress is shown again, when there is no open run."""
 
 _STATUS_S = 2.0
+"""How long an interrupted command may take to write the status of its runs."""
 _CLOSE_S = 3.0
-"""How long an interrupted command may take to say that it is, and to close: a pod has a minute, people less."""
+"""How long an interrupted command may take to close: a pod has a minute, people wait less."""
 
 
 def run_loop(
@@ -48,10 +49,10 @@ def run_loop(
     reporter: Reporter,
     clock: Clock,
 ) -> list[RunOutcome]:
-    """Bring all runs to their ends, at most *max_parallel* chunk jobs at a time over all of them.
+    """Work on all runs until they have ended, with at most *max_parallel* chunk jobs at a time over all of them.
 
-    Raises :class:`Interrupted` on a signal and :class:`EnvironmentProblem` when the store fails for longer than the
-    policy's patience before any run has ended; both leave runs that the same command resumes.
+    Raises :class:`Interrupted` on a signal, and :class:`EnvironmentProblem` if the store fails for longer than the
+    policy's patience before any run has ended. In both cases the same command resumes the runs.
     """
     leadership = _leadership(runner, store)
     runs = CommandRuns(
@@ -59,10 +60,10 @@ def run_loop(
         partial(RunReconciler, store=store, runner=runner, reporter=reporter, clock=clock, leadership=leadership),
     )
     outage = Outage(policy, reporter, clock)
-    hurried = True
+    time_limited = True
     try:
         _loop(runs, runner, policy, max_parallel, reporter, clock, outage)
-        hurried = False
+        time_limited = False
     except Stopped as stopped:
         raise Interrupted(stopped.number) from None
     except (JobError, ClusterUnavailable) as error:
@@ -72,7 +73,7 @@ def run_loop(
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or 'this machine'}: {error.strerror or error}") from error
     finally:
-        _close(runs, runner, leadership, hurried=hurried, store_away=outage.of_store)
+        _close(runs, runner, leadership, time_limited=time_limited, store_away=outage.of_store)
     return runs.ended
 
 
@@ -85,7 +86,7 @@ def _loop(
     clock: Clock,
     outage: Outage,
 ) -> None:
-    """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and what an outage ends with."""
+    """Tick until every run has ended. Raises :class:`Interrupted` on a signal, and the error of a too long outage."""
     opening = _Opening()
     while not runs.all_ended():
         number = clock.signal()
@@ -96,8 +97,8 @@ def _loop(
             raise Interrupted(number)
         runs.admit(opening.wanted)
         if runs.open:
-            # A tick without a run would reach nothing, and say that all can be reached.
-            with outage.bridged():
+            # A tick without runs sends no request, and must not count as proof that everything can be reached.
+            with outage.tolerated():
                 _tick(runs, runner, policy, max_parallel, clock.now_ms(), opening)
         if outage.of_cluster:
             for run in runs:
@@ -114,10 +115,10 @@ def _take_over_verdicts(runs: CommandRuns) -> None:
         run.take_over_verdict()
 
 
-def _close(runs: CommandRuns, runner: Runner, leadership: Leadership, *, hurried: bool, store_away: bool) -> None:
-    """Say in the store that nobody works on these runs any more, and give up their leads.
+def _close(runs: CommandRuns, runner: Runner, leadership: Leadership, *, time_limited: bool, store_away: bool) -> None:
+    """Record in the store that no process works on these runs any more, and release their leases.
 
-    *hurried*: after a signal or an outage neither takes long, whatever is away.
+    *time_limited*: after a signal or an outage each step has a time limit, even if the store or cluster is unavailable.
     """
 
     def interrupt() -> None:
@@ -129,7 +130,7 @@ def _close(runs: CommandRuns, runner: Runner, leadership: Leadership, *, hurried
         runner.close(leave=leave)
         leadership.close()
 
-    if not hurried:
+    if not time_limited:
         interrupt()
         close(leave=False)
         return
@@ -139,36 +140,36 @@ def _close(runs: CommandRuns, runner: Runner, leadership: Leadership, *, hurried
 
 
 def _leadership(runner: Runner, store: Store) -> Leadership:
-    """The runner's own, and the store's where machines share it."""
+    """Return the runner's own leadership, combined with the store's leases if several machines can share the store."""
     if not store.remote:
         return runner.leadership
     return AllOf(runner.leadership, StoreLeases(store, runner.leadership.domain))
 
 
 def within(seconds: float, do: Callable[[], None]) -> None:
-    """Do it, and wait no longer than so for it: a server that is away must not hold a process that ends."""
+    """Call *do* in a thread and wait at most *seconds*: an unavailable server must not block a process that ends."""
     thread = threading.Thread(target=do, daemon=True)
     thread.start()
     thread.join(seconds)
 
 
 @dataclass
-class _Ticked:
-    """What came of one tick: how many runs could do what was due, and which could not reach something."""
+class _TickResult:
+    """The result of one tick: how many runs could do their work, and which runs could not reach something."""
 
     worked: int = 0
     failed: list[tuple[RunReconciler, Unavailable]] = field(default_factory=list)
 
     @contextlib.contextmanager
     def of(self, run: RunReconciler) -> Iterator[None]:
-        """One run's part of the tick; what it could not reach is kept."""
+        """Run the tick of one run; keep its error if the store or the cluster was unavailable."""
         try:
             yield
         except (StoreUnavailable, ClusterUnavailable) as error:
             self.failed.append((run, error))
 
-    def settle(self, policy: RetryPolicy, now_ms: int) -> None:
-        """Let failed runs wait where others worked; raise the first error where none could work at all."""
+    def postpone_failed(self, policy: RetryPolicy, now_ms: int) -> None:
+        """Postpone failed runs if other runs worked; raise the first error if no run could work."""
         for run, error in self.failed:
             if not self.worked and not run.outage.lasts:
                 raise error
@@ -177,17 +178,18 @@ class _Ticked:
 
 @dataclass
 class _Opening:
-    """How many runs the next tick may open: one before the first job, then as many as there is work for.
+    """How many runs the next tick may open: one before the first job, then as many as can be worked on.
 
-    Opening a run costs several requests to its store: where many may run, hundreds of them would delay the first job.
+    Opening a run costs several requests to its store. With many parallel jobs, hundreds of runs opened first would
+    delay the first job.
     """
 
     wanted: int = 1
 
     def plan(self, *, startable: int, spare: int, opened: int) -> None:
-        """*startable* intakes could be started now, *spare* runs wait for theirs, of *opened* in all.
+        """Set the number for the next tick: at most as many as are open already, so that the first runs come first.
 
-        Not more at once than are open already: what the first ones turn out to need comes before the next ones.
+        *startable*: intakes that could be started now. *spare*: open runs without an intake yet. *opened*: open runs.
         """
         self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
 
@@ -195,43 +197,41 @@ class _Opening:
 def _tick(
     runs: CommandRuns, runner: Runner, policy: RetryPolicy, max_parallel: int, now_ms: int, opening: _Opening
 ) -> None:
-    """One look at every run, in the order they were asked for; the first ones fill the max_parallel."""
-    ticked = _Ticked()
+    """Tick every run that is due, in the order of the requests; the first runs get the free slots first."""
+    ticked = _TickResult()
     due = [run for run in runs if run.ended is None and run.outage.is_due(now_ms)]
-    # A list of ten thousand files is not ten thousand locks: the next run begins when one of these has ended.
+    # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended.
     unopened = max_parallel + 1 - sum(1 for run in due if run.open)
-    startable, spare = _look(due, runner, policy, max_parallel, ticked, unopened=min(opening.wanted, unopened))
-    # Whether the store is away, or only what these runs need, another run shows.
+    startable, spare = _tick_runs(due, runner, policy, max_parallel, ticked, unopened=min(opening.wanted, unopened))
+    # If no run worked, try another one: it shows whether the whole store is unavailable or only parts of it.
     for run in itertools.chain(due, runs.more()):
         if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
             break
         if not run.open and run not in [failed for failed, _ in ticked.failed]:
-            _look([run], runner, policy, max_parallel, ticked, unopened=1)
+            _tick_runs([run], runner, policy, max_parallel, ticked, unopened=1)
     opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
-    ticked.settle(policy, now_ms)
+    ticked.postpone_failed(policy, now_ms)
 
 
-def _look(
+def _tick_runs(
     runs: Sequence[RunReconciler],
     runner: Runner,
     policy: RetryPolicy,
     max_parallel: int,
-    ticked: _Ticked,
+    ticked: _TickResult,
     *,
     unopened: int,
 ) -> tuple[int, int]:
-    """Open up to *unopened* more of *runs*, and do what is due in those that are open.
+    """Open up to *unopened* more of *runs*, and tick the open ones.
 
-    How many intakes could still be started, and how many open runs have none yet.
+    Returns how many intakes could still be started, and how many open runs have no intake yet.
     """
     prepared = _prepare(runs, ticked, unopened=unopened)
-    # After the leads are clear: a run that begins may have jobs of a controller before us.
+    # After leadership is clear: a run that is opened now may have jobs that an earlier controller started.
     jobs = runner.observe()
-    free_slots = min(
-        runner.burst, max_parallel - sum(1 for view in jobs if view.span is not None and _holds_place(view))
-    )
+    free_slots = min(runner.burst, max_parallel - sum(1 for view in jobs if view.span is not None and _uses_slot(view)))
     free_intake_slots = max(1, max_parallel // 8) - sum(1 for view in jobs if view.span is None)
-    ahead = spare = 0
+    chunks_waiting = spare = 0
     for run in prepared:
         if not run.ready:
             ticked.worked += 1
@@ -239,29 +239,29 @@ def _look(
         mine = [view for view in jobs if view.run == run.id]
         submitted: list[bool] = []
         with ticked.of(run):
-            # Cut the next file only when workers would soon be idle: chunks of a hundred files need not lie around.
+            # Cut the next file only when workers would soon be idle, so that few chunks are stored at the same time.
             run.tick(
                 mine,
                 policy,
                 submitted,
                 free_slots=free_slots,
-                free_intake_slots=free_intake_slots if ahead < max_parallel else 0,
+                free_intake_slots=free_intake_slots if chunks_waiting < max_parallel else 0,
             )
             ticked.worked += 1
         free_slots -= submitted.count(False)
         free_intake_slots -= submitted.count(True)
-        ahead += run.waiting()
-        spare += run.unbegun and not submitted
-    return max(0, free_intake_slots) if ahead < max_parallel else 0, spare
+        chunks_waiting += run.waiting()
+        spare += run.not_started and not submitted
+    return max(0, free_intake_slots) if chunks_waiting < max_parallel else 0, spare
 
 
-def _holds_place(view: JobView) -> bool:
-    """Whether a chunk job counts among those at once. For one whose node is silent its second attempt need not wait."""
+def _uses_slot(view: JobView) -> bool:
+    """Whether a chunk job counts towards max_parallel. A job on a lost node does not: its retry need not wait."""
     return view.phase != "ended" and not view.lost
 
 
-def _prepare(runs: Sequence[RunReconciler], ticked: _Ticked, *, unopened: int) -> list[RunReconciler]:
-    """Lead or follow these runs, and open the next *unopened* ones; those that it came to its end for."""
+def _prepare(runs: Sequence[RunReconciler], ticked: _TickResult, *, unopened: int) -> list[RunReconciler]:
+    """Lead or follow these runs, and open the next *unopened* ones. Returns the runs for which this succeeded."""
     prepared = []
     for run in runs:
         if run.open or unopened > 0:
@@ -270,7 +270,7 @@ def _prepare(runs: Sequence[RunReconciler], ticked: _Ticked, *, unopened: int) -
                 run.prepare()
                 prepared.append(run)
             unopened -= run.open and not was_open
-        if run.stands_by and not any(other.open for other in runs):
-            # Its leader has this very command, and works on the others too: two would have twice as many jobs at once.
+        if run.is_standby and not any(other.open for other in runs):
+            # Its leader runs the same command and works on the other runs too: both would start twice as many jobs.
             break
     return prepared

@@ -1,6 +1,6 @@
-"""What is away: a store or a cluster that answered before, for all runs of a command or for one of them.
+"""Outages: a store or a cluster that was available before is unavailable, for all runs of a command or for one.
 
-Touches: nothing but the clock that it is given.
+Touches: only the clock that is passed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Unavailable = StoreUnavailable | ClusterUnavailable
 
 
 class Outage:
-    """A store or a cluster that stops answering every run: waited for as the policy says. Jobs continue meanwhile."""
+    """A store or a cluster that is unavailable for every run. Waits as long as the policy allows; jobs continue."""
 
     def __init__(self, policy: RetryPolicy, reporter: Reporter, clock: Clock) -> None:
         self._policy = policy
@@ -31,28 +31,28 @@ class Outage:
         self._since_ms: int | None = None
         self._what = ""
         self.rest_s = 0.0
-        """How long a server that is too busy has asked to be left alone, within reason."""
+        """How long an overloaded server has asked clients to wait, in seconds, with an upper limit."""
 
     @property
     def lasts(self) -> bool:
-        """Whether anything is away now."""
+        """Whether there is an outage now."""
         return self._since_ms is not None
 
     @property
     def of_store(self) -> bool:
-        """Whether the store is away now."""
+        """Whether the store is unavailable now."""
         return self._since_ms is not None and self._what == "store"
 
     @property
     def of_cluster(self) -> bool:
-        """Whether the cluster is away now."""
+        """Whether the cluster is unavailable now."""
         return self._since_ms is not None and self._what == "cluster"
 
     @contextlib.contextmanager
-    def bridged(self) -> Iterator[None]:
-        """One tick of all runs. One that fails half-way is safe to repeat: every action is.
+    def tolerated(self) -> Iterator[None]:
+        """Run one tick of all runs and tolerate an outage. A failed tick can be repeated: every action is repeatable.
 
-        Raises what the tick raised once the policy's patience is over, or where nothing was ever reached.
+        Raises the error of the tick if the policy's patience is over, or if the server was never reached before.
         """
         self.rest_s = 0.0
         try:
@@ -65,7 +65,7 @@ class Outage:
             begins = self._since_ms is None
             self._since_ms = now_ms if self._since_ms is None else self._since_ms
             self._what = "store" if isinstance(error, StoreUnavailable) else "cluster"
-            # What never answered is a wrong address rather than an outage.
+            # A server that never answered is more likely a wrong address than an outage.
             if not self._reached or not rules.patient(self._policy, since_ms=self._since_ms, now_ms=now_ms):
                 raise
             if begins:
@@ -79,7 +79,7 @@ class Outage:
 
 
 class RunOutage:
-    """Something that one run needs and that is away, while other runs of the command have what they need."""
+    """An outage of one run alone, while other runs of the command can continue."""
 
     def __init__(self) -> None:
         self._since_ms: int | None = None
@@ -88,15 +88,15 @@ class RunOutage:
 
     @property
     def lasts(self) -> bool:
-        """Whether it is away now."""
+        """Whether the outage continues."""
         return self._since_ms is not None
 
     def is_due(self, now_ms: int) -> bool:
-        """Whether it is time to try again; also where the clock was set back."""
+        """Whether it is time to try again; also true if the clock was set back."""
         return self._since_ms is None or not 0 < self._due_ms - now_ms <= self._pause_ms
 
     def failed(self, error: Unavailable, policy: RetryPolicy, *, now_ms: int) -> Iterator[str]:
-        """One more failure: the pause before the next try doubles. What to report of it."""
+        """Record one more failure: the pause before the next try doubles. Yields what to report."""
         if self._since_ms is None:
             self._since_ms, self._pause_ms = now_ms, _PAUSE_MS
             yield f"{error.summary}: tried again for up to {policy.store_patience_ms // 1000} s, others continue"
@@ -105,11 +105,11 @@ class RunOutage:
         self._due_ms = now_ms + self._pause_ms
 
     def is_too_long(self, policy: RetryPolicy, *, now_ms: int) -> bool:
-        """Whether it is not waited for any longer."""
+        """Whether the outage has lasted longer than the policy allows."""
         return self._since_ms is not None and not rules.patient(policy, since_ms=self._since_ms, now_ms=now_ms)
 
     def over(self, now_ms: int) -> Iterator[str]:
-        """It answers again. What to report of it."""
+        """Record that the outage is over. Yields what to report."""
         if self._since_ms is not None:
             yield f"back after {(now_ms - self._since_ms) // 1000} s"
         self._since_ms = None

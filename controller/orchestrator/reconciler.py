@@ -1,6 +1,6 @@
-"""One run in the loop: lead it or follow it, observe, decide, act, and write its outputs at its end.
+"""One run in the loop: lead or follow it, observe, decide, act, and write its outputs when it has ended.
 
-Touches: through its interfaces, the store, the runner and the output files.
+Touches: the store, the runner and the output files, through their interfaces.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from controller.orchestrator.run_status import RunStatus
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 
-_AFTER_CANCEL = "finished chunks are kept: the same command goes on"
+_AFTER_CANCEL = "finished chunks are kept: the same command resumes the run"
 _FOLLOW_EVERY_MS = 1_000
 
 
 class RunReconciler:
-    """One run in the loop."""
+    """Works on one run, one tick at a time."""
 
     def __init__(
         self,
@@ -60,50 +60,50 @@ class RunReconciler:
         self._replica = bool(run_request.round)
         self._leading = self._undecided = False
         self._before: tuple[Outcome | None, bool] = (None, False)
-        """Its end and its cancel as they were when we began to follow: left from an earlier round."""
+        """Its outcome, and whether it was cancelled, when this process began to follow: both of an earlier round."""
         self._leadership = leadership
         self.outage = RunOutage()
-        """Of what it alone needs."""
+        """An outage of this run alone."""
         self._status = RunStatus(self._repository, self._name)
         self._delivery = Delivery(self._repository, run_request.request, self._name)
 
     @property
     def open(self) -> bool:
-        """Whether this process leads it, or is about to, and has work to do in it."""
+        """Whether this process leads the run, or is about to, and there is work to do."""
         return self.ended is None and (self._state is not None or (self._undecided and not self._follows))
 
     @property
     def ready(self) -> bool:
-        """Whether there is work to decide on now, or a transcript to write."""
+        """Whether there is something to decide now, or a transcript to write."""
         return self.ended is None and (self._state is not None or self._delivery.is_due)
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was done in it yet."""
+        """Whether no work was done in the run yet."""
         begun = self._state or self._undecided or self._follows or self.outage.lasts or self._delivery.is_due
         return self.ended is None and not begun
 
     @property
-    def stands_by(self) -> bool:
-        """Whether it follows, for a command that is started more than once so that one takes over from the other."""
+    def is_standby(self) -> bool:
+        """Whether it follows as a replica: the same command runs several times, so that one can take over."""
         return self.ended is None and self._follows and self._replica
 
     @property
-    def unbegun(self) -> bool:
-        """Whether it is open and nothing was ever started in it that could be seen by now."""
-        seen = self._state
-        return self.ready and seen is not None and not (seen.tasks or seen.planned or seen.jobs or seen.evidence)
+    def not_started(self) -> bool:
+        """Whether it is open and shows no sign of a started job yet."""
+        state = self._state
+        return self.ready and state is not None and not (state.tasks or state.planned or state.jobs or state.evidence)
 
     def postpone(self, error: Unavailable, policy: RetryPolicy, *, now_ms: int) -> None:
-        """Leave it alone for a while, because of what it could not reach; in the end give it up."""
+        """Do nothing for a while, because the run could not reach something; give it up if that lasts too long."""
         self._events.report(*self.outage.failed(error, policy, now_ms=now_ms))
         if self.outage.is_too_long(policy, now_ms=now_ms):
             self.give_up(error)
 
     def give_up(self, error: JobError | StenofleetError) -> None:
-        """End it for this command, because of what it cannot reach. Its jobs and objects stay for the next one."""
+        """End the run for this command with *error*. Its jobs and objects stay for the next command."""
         if self.ended is None:
-            advice = error.advice or "the same command resumes it once that is mended"
+            advice = error.advice or "the same command resumes it once that is fixed"
             if self._delivery.has_transcript:
                 advice = (
                     "the transcript is kept: the same command writes it there, and"
@@ -112,15 +112,15 @@ class RunReconciler:
             self.ended = self._outcome("failed", error.summary, advice=advice, environment=True)
 
     def add_outputs(self, outputs: tuple[Output, ...]) -> None:
-        """Write its transcript to these places too; where it has ended, from the transcript in the store."""
+        """Write the transcript to *outputs* too; if the run has ended, from the transcript in the store."""
         if self._delivery.add(outputs, self.ended):
             self.ended, self._state = None, None
 
     def prepare(self) -> None:
-        """Lead or follow it, and open it where we lead."""
+        """Lead or follow the run, and open it if this process leads."""
         if self._delivery.is_repeated:
             return
-        with self._damage():
+        with self._contain_errors():
             if self._leads(self._clock.now_ms()) and self._state is None and not self._delivery.is_due:
                 self._begin()
 
@@ -133,8 +133,8 @@ class RunReconciler:
         free_slots: int,
         free_intake_slots: int,
     ) -> None:
-        """Observe once and act. *submitted* gets, for each job that was started, whether it was an intake."""
-        with self._damage():
+        """Observe once and act. Appends to *submitted*, for each started job, whether it is an intake job."""
+        with self._contain_errors():
             if self._delivery.is_repeated:
                 self.ended = self._delivery.write_more()
             elif self._delivery.has_transcript:
@@ -144,20 +144,20 @@ class RunReconciler:
         self._events.report(*self.outage.over(self._clock.now_ms()))
 
     def keep_status_fresh(self) -> None:
-        """Say in the store that it is still worked on, while the cluster is away and nothing else can be done."""
+        """Renew the status in the store while the cluster is unavailable and nothing else can be done."""
         if self.ready:
             with contextlib.suppress(JobError):
                 self._status.put_if_due(self.progress(), self._clock.now_ms())
 
     @contextlib.contextmanager
-    def _damage(self) -> Iterator[None]:
-        """One run's objects were tampered with or expired: that run is lost, the others of the command are not."""
+    def _contain_errors(self) -> Iterator[None]:
+        """End only this run if its objects were changed, have expired or cannot be accessed; other runs continue."""
         try:
             yield
         except StoreUnavailable:
             raise
         except ValidationError as error:
-            # What was put together from valid documents is none: somebody made them so.
+            # The documents are valid, but contradict each other: another program has changed them.
             self.give_up(DocumentInvalid(f"the documents of run {self.id} do not fit together: {error.title}"))
         except (DocumentInvalid, ObjectMissing) as error:
             for view in self._runner.observe():
@@ -166,12 +166,12 @@ class RunReconciler:
             self._end(
                 "failed",
                 f"the store's objects of run {self.id} are damaged: {error.summary}",
-                advice="check who else writes to the store, or begin a new run with --force",
+                advice="check who else writes to the store, or start a new run with --force",
                 environment=True,
                 ended=False,
             )
         except (JobError, RunProblem) as error:
-            # No right to its objects, something else in their place: other runs may have what they need.
+            # For example a missing permission for its objects: other runs may be able to continue.
             self.give_up(error)
 
     def _tick(
@@ -183,14 +183,14 @@ class RunReconciler:
         free_slots: int,
         free_intake_slots: int,
     ) -> None:
-        # Whoever changes anything must lead it still: a merge or a slow server may have kept the loop busy for long.
+        # Check leadership before each change: a merge or a slow server may have kept the loop busy for a long time.
         self._leadership.check(self.id)
         now_ms = self._clock.now_ms()
         before, self._status.started = len(submitted), 0
         if self._leadership.cancelled(self.id):
             outcome = self._repository.ended()
             if outcome:
-                # We slept, or were cut off, and somebody brought it to its end.
+                # This machine slept or was cut off, and another process finished the run.
                 self._finish_with(outcome)
                 return
             self._repository.cancel()
@@ -216,21 +216,21 @@ class RunReconciler:
             self._status.put_if_due(self.progress(), now_ms)
 
     def waiting(self) -> int:
-        """Chunks that are cut and wait for a worker."""
+        """Return the number of chunks that are cut and have no job yet."""
         return figures.waiting(self._state) if self._state else 0
 
     def progress(self, *, held: bool = False) -> Progress:
-        """How far it is; the percentage never goes back. *held*: what all runs need is away."""
+        """Return the progress; the percentage never decreases. *held*: an outage of all runs."""
         seen = self.ended.verdict if self.ended else "following" if self._follows else "waiting"
         return self._status.progress(self._state, seen, held=held or self.outage.lasts)
 
     def interrupt(self) -> None:
-        """Say in the store that nobody works on it any more, for people who look."""
+        """Record in the status object that no process works on the run any more; it is for people."""
         if self.open and self._state is not None:
             self._status.put(self.progress(), self._clock.now_ms(), interrupted=True)
 
     def _leads(self, now_ms: int) -> bool:
-        """Whether this process may work on it now; otherwise it follows who does."""
+        """Whether this process may work on the run now; otherwise it follows the process that does."""
         if self._follows and now_ms < self._follow_due_ms:
             return False
         state = self._leadership.try_acquire_or_renew(self.id, now_ms)
@@ -239,7 +239,7 @@ class RunReconciler:
             if not self._follows:
                 self._events.report(f"run {self.id} is worked on by another process: following it")
                 self._before = self._repository.outcome(), self._repository.cancelled()
-            # It may have taken over while this machine slept: its jobs are the ones that count now.
+            # It may have taken over while this machine slept: only its jobs count now.
             if self._state is not None:
                 self._runner.abandon(self.id)
             self._state, self._follows = None, True
@@ -249,7 +249,7 @@ class RunReconciler:
         return self._leading
 
     def _begin(self) -> None:
-        """Open the run, now that we lead it; it may have ended already."""
+        """Open the run, now that this process leads it; it may have ended already."""
         if self._follows and self._ended_elsewhere():
             return
         self._follows = False
@@ -264,9 +264,10 @@ class RunReconciler:
             self._events.report(f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
     def _ended_elsewhere(self) -> bool:
-        """Whether the process we followed has given its verdict, which is ours too. Else it died and we take over.
+        """Whether the process that was followed has ended the run: its verdict is taken over. Else this one leads.
 
-        One that died early leaves the verdict of the round before: that counts only where there is no lock any more.
+        If that process ended early, the store still has the verdict of the round before. That one counts only if the
+        Lease was deleted.
         """
         outcome = self._repository.ended()
         ended_before, cancelled_before = (None, False) if self._leadership.cancelled(self.id) else self._before
@@ -277,9 +278,9 @@ class RunReconciler:
         return self.ended is not None
 
     def take_over_verdict(self) -> None:
-        """Called once on a signal: who follows takes over a verdict that is there, which may be the signal's reason.
+        """Take over the verdict of the leader if there is one. Called once on a signal, for a run that is followed.
 
-        The pods of one Job are stopped when the first of them has succeeded, and the logs of all should say so.
+        The pods of one Job are stopped when the first of them has succeeded, and all their logs should report that.
         """
         if self._follows and self.ended is None:
             with contextlib.suppress(JobError, StenofleetError):
@@ -297,7 +298,7 @@ class RunReconciler:
         try:
             outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
         except ResultGone as error:
-            # The next tick sees that there is work left, as often as a chunk may fail.
+            # The next tick finds the missing result and starts another attempt, within the chunk's budget.
             self._repository.keep_lost_result(error, now_ms=now_ms)
             self._events.report(f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
@@ -309,7 +310,7 @@ class RunReconciler:
         self._finish_with(outcome, mark=True)
 
     def _finish_with(self, outcome: Outcome, *, mark: bool = False) -> None:
-        """Write the outputs, then the run's last object: it promises that everything before it is there."""
+        """Write the outputs, then the run's last object: its presence means that everything before it is complete."""
         self._delivery.begin(outcome, mark=mark)
         self._write()
 
@@ -323,15 +324,15 @@ class RunReconciler:
         self._end_as(self._outcome(verdict, summary, advice=advice, environment=environment), ended=ended)
 
     def _end_as(self, outcome: RunOutcome, *, ended: bool) -> None:
-        """End it for this command: its status, then its lock.
+        """End the run for this command: write its status, then release its lock.
 
-        Not *ended*: nothing in the store says how it has ended. Who follows may go on with it once this command has
-        given up its lock; without a Lease it would take that for a cancel.
+        Not *ended*: the store has no outcome. A process that follows can continue the run after this one has released
+        its lock; the Lease stays, because its deletion would mean a cancel.
         """
         self.ended = outcome
         self._delivery.done()
         if self._state is not None:
-            # Before the lock is released: a `clean` that comes between would leave a run of one object.
+            # Before the lock is released: a `clean` between both would leave a run with a single object.
             with contextlib.suppress(JobError):
                 self._status.put(self.progress(), self._clock.now_ms())
         if self._leading and ended:

@@ -1,4 +1,4 @@
-"""How far one run is: for the terminal, and as an object in the store for people on other machines.
+"""The progress of one run: for the terminal, and as an object in the store for people on other machines.
 
 Touches: the store.
 """
@@ -17,7 +17,7 @@ _EVERY_MS = 2_000
 
 
 class RunStatus:
-    """The progress of one run, whose percentage never goes back."""
+    """The progress of one run; its percentage never decreases."""
 
     def __init__(self, repository: RunRepository, name: str) -> None:
         self._repository = repository
@@ -26,19 +26,19 @@ class RunStatus:
         self._due_ms = 0
         self._leader: Status | None = None
         self.started = 0
-        """Jobs that were started at the last tick: no picture shows them yet."""
+        """Number of jobs that were started at the last tick: the state does not contain them yet."""
 
     def read_leader(self) -> None:
-        """Read what whoever leads the run says of it."""
+        """Read the status that the leader of the run has written."""
         self._leader = self._repository.status()
 
-    def progress(self, state: RunState | None, without: State, *, held: bool = False) -> Progress:
-        """How far it is, by its *state*, or by what its leader says.
+    def progress(self, state: RunState | None, fallback: State, *, held: bool = False) -> Progress:
+        """Return the progress, from *state* or from the leader's status.
 
-        *without* is how it is where it has ended, or has no *state* here. *held*: something that it needs is away.
+        *fallback* is shown if the run has ended or has no *state* here. *held*: there is an outage.
         """
-        seen: State = "running" if state and without in ("following", "waiting") else without
-        whose: dict[str, Any] = {
+        seen: State = "running" if state and fallback in ("following", "waiting") else fallback
+        common: dict[str, Any] = {
             "name": self._name,
             "run": self._repository.record.run,
             "size_bytes": self._repository.record.size_bytes,
@@ -46,19 +46,19 @@ class RunStatus:
             "floor": self._percent,
         }
         if state is None and seen == "following":
-            progress = figures.from_status(self._leader, **whose)
+            progress = figures.from_status(self._leader, **common)
         else:
-            progress = figures.progress(state, started=self.started, held=held, **whose)
+            progress = figures.progress(state, started=self.started, held=held, **common)
         self._percent = progress.percent
         return progress
 
     def put_if_due(self, progress: Progress, now_ms: int) -> None:
-        """Put it, if that was not done a moment ago."""
+        """Put the status into the store, at most every two seconds."""
         if now_ms >= self._due_ms:
             self.put(progress, now_ms)
 
     def put(self, progress: Progress, now_ms: int, *, interrupted: bool = False) -> None:
-        """Put it into the store. *interrupted*: nobody works on the run any more, and it has not ended."""
+        """Put the status into the store. *interrupted*: no process works on the run any more, and it has not ended."""
         self._due_ms = now_ms + _EVERY_MS
         assert progress.state != "identifying"
         figures = progress.model_dump(include=set(RunFigures.model_fields))

@@ -150,7 +150,7 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
     os.kill(first.process.pid, number)
     first.process.wait()
     if number == signal.SIGTERM:
-        assert "to go on: give the same command again" in first.ended().err
+        assert "to resume: run the same command again" in first.ended().err
     uids = {job["metadata"]["uid"] for job in site.found("jobs")}
     assert uids, "its jobs go on"
     ended = site.run(talk, *ENGLISH)
@@ -302,7 +302,7 @@ def test_doctor_finds_a_word_and_leaves_nothing(site: Site) -> None:
 def test_a_doctor_that_waits_in_vain_leaves_nothing_either(site: Site) -> None:
     said = site.ask("doctor", *site.options, "--gpus", "3", "--timeout", "20")
     assert said.code == 3, said.err
-    assert "FAIL  probe: no word within 20 s" in said.err
+    assert "FAIL  probe: no transcript within 20 s" in said.err
     assert "Insufficient nvidia.com/gpu" in said.err
     assert list(site.store.list("")) == []
     assert site.empty()

@@ -224,7 +224,7 @@ def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command
     assert ended.code == 3
     assert "cannot write a transcript to " in ended.err
     assert ": File too large\n  free space there or set TMPDIR to another folder" in ended.err
-    assert f"to go on: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
+    assert f"to resume: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
     assert workplace.outputs == {}
     assert workplace.leftovers() == []
     assert workplace.transcribe(file, *CUT).code == 0
@@ -238,7 +238,7 @@ def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
     ended = workplace.transcribe(file, *CUT, before=(*LIMITED, "6000"))
     assert ended.code == 3, ended.err
     assert ended.err.count("failed (STORE_FULL): no free space for work/") == 3
-    assert ended.err.count("waits for the cause of STORE_FULL to go") == 1
+    assert ended.err.count("it is tried again for a while, until the cause of STORE_FULL is fixed") == 1
     assert "free space there or choose another --store" in ended.err.splitlines()[-1]
     assert workplace.outputs == {}
     assert workplace.transcribe(file, *CUT).code == 0

@@ -69,7 +69,10 @@ def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(
 def test_the_demo_kills_a_job_and_comes_to_the_end(workplace: Workplace) -> None:
     ended = workplace.run("demo", "-o", workplace.out)
     assert ended.code == 0, ended.err
-    assert "sample.m4a: chunk 1, attempt 1 failed (DISRUPTED.deleted): somebody stopped it (SIGKILL)" in ended.err
+    assert (
+        "sample.m4a: chunk 1, attempt 1 failed (DISRUPTED.deleted): stopped by a signal from outside (SIGKILL)"
+        in ended.err
+    )
     assert "sample.m4a: chunk 1: attempt 2 begins" in ended.err
     assert [path.name for path in ended.paths] == [f"sample.{end}" for end in ("txt", "srt", "vtt", "tsv", "json")]
     rate = next(line for line in ended.err.splitlines() if line.startswith("Word error rate"))

@@ -172,7 +172,7 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
     pipeline.until(here.exists, "the intake is between audio and task")
     here.unlink()
     workplace.kill_all("controller.intake")
-    running.said("cutting, attempt 1 failed (DISRUPTED.deleted): somebody stopped it (SIGKILL)")
+    running.said("cutting, attempt 1 failed (DISRUPTED.deleted): stopped by a signal from outside (SIGKILL)")
     pipeline.until(here.exists, "a second intake has come as far")
     running.kill()
     workplace.quiet()
@@ -251,12 +251,12 @@ def test_a_signal_stops_the_jobs_and_the_printed_command_goes_on(
     ended = running.ended()
     assert ended.code == code
     assert "Traceback" not in ended.err
-    assert ended.err.count("to go on: ") == 1
+    assert ended.err.count("to resume: ") == 1
     assert workplace.processes() == []
     assert workplace.outputs == {}
-    told = next(line for line in ended.err.splitlines() if line.startswith("to go on: stenofleet "))
+    told = next(line for line in ended.err.splitlines() if line.startswith("to resume: stenofleet "))
     assert json.loads(workplace.store.get(workplace.keys().status))["state"] == "interrupted"
-    ended = workplace.run(*told.removeprefix("to go on: stenofleet ").split())
+    ended = workplace.run(*told.removeprefix("to resume: stenofleet ").split())
     assert ended.code == 0, ended.err
     assert_undisturbed(workplace, undisturbed)
 

@@ -16,9 +16,9 @@ from tests.pipeline import SMALL, Workplace
 
 pytestmark = pytest.mark.process
 
-LOST = "stdout cannot be written to"
-CLOSED = f"stenofleet: {LOST}: it is closed; what was done is kept\n"
-FULL = f"stenofleet: {LOST}: No space left on device; what was done is kept\n"
+LOST = "cannot write to stdout"
+CLOSED = f"stenofleet: {LOST}: it is closed; finished work is kept\n"
+FULL = f"stenofleet: {LOST}: No space left on device; finished work is kept\n"
 
 REDIRECTIONS = {
     ">&-": (3, CLOSED),
@@ -181,7 +181,7 @@ def test_a_store_or_a_state_folder_is_all_that_it_takes(workplace: Workplace, ni
     assert not (workplace.folder / "~").exists()
     if given == "store":
         resumed = workplace.run("resume", workplace.keys().run, before=HOMELESS, env=env)
-        assert "was not begun on this machine" in resumed.err
+        assert "was not started on this machine" in resumed.err
         assert workplace.run("clean", "--all", "--yes", before=HOMELESS, env=env).code == 0
 
 

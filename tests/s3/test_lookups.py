@@ -74,7 +74,7 @@ def test_abandoned_runs_are_removed_together(
     put_runs(store, IDS)
     for run in IDS:
         store.put(
-            RunKeys(run).lead, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=1).encode()
+            RunKeys(run).lease, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=1).encode()
         )
     assert controller.cli.run(["clean", "--all", "--yes"]) == 0
     assert capsys.readouterr().err == f"removed {len(IDS)} of {len(IDS)} runs\n"

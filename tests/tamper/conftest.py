@@ -50,6 +50,6 @@ def whole(scene: Scene) -> dict[str, bytes]:
     objects[KEYS.failure(1, 1, "0000cafe")] = evidence.encode()
     objects[KEYS.language] = language.encode()
     objects[KEYS.language_candidate(1)] = language.encode()
-    objects[KEYS.lead] = LeaseRecord(run=fakes.RUN, owner="0" * 16, lock_domain="here", renew_count=1).encode()
+    objects[KEYS.lease] = LeaseRecord(run=fakes.RUN, owner="0" * 16, lock_domain="here", renew_count=1).encode()
     assert objects.keys() >= DOCUMENTS.keys()
     return objects

@@ -90,7 +90,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     KEYS.record: RunRecord,
     KEYS.request: Request,
     KEYS.round: Round,
-    KEYS.lead: LeaseRecord,
+    KEYS.lease: LeaseRecord,
     KEYS.plan: Plan,
     KEYS.status: Status,
     KEYS.final: Final,

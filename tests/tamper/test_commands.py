@@ -118,7 +118,7 @@ def test_resume_asks_where_to_write_what_was_not_begun_here(
     store.put(keys_of(run_request).request, request.model_copy(update={"outputs": (evil,)}).encode())
     code, _, err = command_line("resume", run_request.record.run)
     assert (code, asked) == (2, [])
-    assert "was not begun on this machine" in err
+    assert "was not started on this machine" in err
     assert str(tmp_path / "evil" / "transcript.txt") in err
     assert f"with model {run_request.record.options.model}" in err
     assert f"stenofleet resume {run_request.record.run} -o FOLDER" in err
@@ -182,7 +182,7 @@ def test_a_record_that_is_not_what_the_id_was_made_of_is_refused(
     spoil(store, keys_of(run_request).record, **changes)
     code, _, err = command_line("resume", run_request.record.run, "-o", "out")
     assert (code, asked) == (3, [])
-    assert "is not the one that this id was made of" in err
+    assert "does not match its id" in err
 
 
 def test_another_file_of_this_machine_is_not_taken_for_the_recording(
@@ -301,7 +301,7 @@ def test_a_state_folder_that_cannot_be_used_is_said_and_resume_works_by_a_folder
 ) -> None:
     (tmp_path / "state").write_text("a file")
     keep_local(store, run_request)
-    assert "give this whole command again" in capsys.readouterr().err
+    assert "run this whole command again" in capsys.readouterr().err
     code, _, err = command_line("resume", run_request.record.run, "-o", "mine")
     assert code == 0, err
     assert asked[0].record == run_request.record

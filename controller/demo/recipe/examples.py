@@ -66,7 +66,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A window and what to say of it: no loss before `first`, no CTC where the termination message are cut off."""
+    """A window and its target tokens: no loss before position `first`, no CTC if the last words are cut off."""
 
     mel: Floats
     ids: list[int]
@@ -152,17 +152,17 @@ def _previous_text(bank: Bank, tokens: Tokens, language: Language, rng: random.R
 
 def _transcript(tokens: Tokens, segments: list[Segment], *, stamps: bool) -> tuple[list[int], list[int]]:
     """The tokens of the utterances, for the decoder and for CTC. Of one cut off only the start is known."""
-    said: list[int] = []
+    text_ids: list[int] = []
     ctc: list[int] = []
     for start, end, text in segments:
         opening = [tokens.first_stamp + start // FRAMES_PER_STAMP] if stamps else []
         if end is None:
-            return said + opening, ctc
+            return text_ids + opening, ctc
         ids = tokens.encode(text)
         closing = tokens.first_stamp + min(end // FRAMES_PER_STAMP, TIME_STAMPS - 1)
-        said += [*opening, *ids, *([closing] if stamps else [])]
+        text_ids += [*opening, *ids, *([closing] if stamps else [])]
         ctc += [tokens.ctc[token] for token in ids]
-    return said, ctc
+    return text_ids, ctc
 
 
 def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.random.Generator) -> Example:
@@ -183,7 +183,7 @@ def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.r
     padded[:length] = _finish(mel, gain, rng, nr)
 
     stamps = rng.random() < 0.75
-    said, ctc = _transcript(tokens, segments, stamps=stamps)
+    text_ids, ctc = _transcript(tokens, segments, stamps=stamps)
     head = [
         tokens.start,
         tokens.languages[language],
@@ -191,7 +191,7 @@ def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.r
         *([] if stamps else [tokens.no_stamps]),
     ]
     prompt = _previous_text(bank, tokens, language, rng)
-    ids = [*prompt, *head, *said, tokens.end] if segments else [*prompt, tokens.start, tokens.no_speech, tokens.end]
+    ids = [*prompt, *head, *text_ids, tokens.end] if segments else [*prompt, tokens.start, tokens.no_speech, tokens.end]
     cut = bool(segments) and segments[-1].end is None
     if cut and not stamps:
         ids.pop()  # the words cut off are not known: no loss on the end either

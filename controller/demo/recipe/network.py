@@ -45,7 +45,7 @@ class Network(nn.Module):
         self.ctc = nn.Linear(WIDTH, len(tokens.text) + 1)
 
     def forward(self, mel: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what the encoder says of each position, and the decoder's logits for each token."""
+        """Return the encoder output for each position, and the decoder's logits for each token."""
         encoded = self.w.encoder(mel).last_hidden_state
         decoded = self.w.decoder(input_ids=ids, encoder_hidden_states=encoded, use_cache=False)
         return encoded, decoded.last_hidden_state @ self.w.decoder.embed_tokens.weight.T

@@ -3,7 +3,7 @@
     python -m controller.demo.recipe.speech_bank ENGLISH PORTUGUESE NAME FIRST_SEED
 
 The first two are numbers of sentences, rounded down to whole blocks of 200; the speech goes to NAME.npy, what
-is said in it to NAME.json.
+is spoken in it to NAME.json.
 """
 
 import json
@@ -38,7 +38,7 @@ BLOCK = 200  # sentences to a process and a seed
 
 
 def speak(text: str, voice: str, speed: int, pitch: int) -> Floats:
-    """Say a text: samples between -1 and 1 at 16 kHz, without silence at the ends."""
+    """Speak a text: samples between -1 and 1 at 16 kHz, without silence at the ends."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     raw = subprocess.run(command, capture_output=True, check=True).stdout[WAV_HEADER_BYTES:]
     pcm = np.frombuffer(raw[: len(raw) // 2 * 2], dtype="<i2").astype(np.float32) / 32768

@@ -28,7 +28,7 @@ from controller.demo.recipe.vocabulary import TIME_STAMPS, WHISPER_TOKENS, Token
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What the command line says."""
+    """The arguments of the command line."""
 
     number: int
     frames: int
@@ -42,7 +42,7 @@ class Stage:
 
 
 class Losses(NamedTuple):
-    """The loss to walk down, its two parts, and the decoder's logits."""
+    """The loss to minimise, its two parts, and the decoder's logits."""
 
     total: torch.Tensor
     cross_entropy: torch.Tensor
@@ -76,7 +76,7 @@ def losses(network: Network, examples: Batch, tokens: Tokens, ctc_weight: float)
 
 
 def validate(network: Network, batches: list[Batch], tokens: Tokens, ctc_weight: float) -> str:
-    """Say how far the network has come on speech that it was not trained on."""
+    """Return the losses and accuracies on speech that was not used for training, as one line."""
     rows: list[tuple[float, float, float, float]] = []
     with torch.no_grad():
         for examples in batches:
@@ -92,7 +92,7 @@ def validate(network: Network, batches: list[Batch], tokens: Tokens, ctc_weight:
 
 
 def load(network: Network, source: Path) -> None:
-    """Go on from a checkpoint; the encoder's positions are a fixed sine that follows the window."""
+    """Load a checkpoint, except the encoder's positions: they are fixed sines that depend on the window."""
     weights = torch.load(source, weights_only=True)
     kept = {name: weight for name, weight in weights.items() if "encoder.embed_positions" not in name}
     print(network.load_state_dict(kept, strict=False))

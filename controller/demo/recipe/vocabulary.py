@@ -2,8 +2,8 @@
 
     python -m controller.demo.recipe.vocabulary TOKENIZER_JSON
 
-Writes the tokenizer anew; needed only where corpus.py has got other words, since the one of the shipped model
-is what it gives today. Every word with a space before it is one token.
+Writes the tokenizer again; needed only after the words in corpus.py have changed, because the included model has
+the current one. Every word with a space before it is one token.
 """
 
 import json
@@ -18,7 +18,7 @@ from controller.demo.recipe.corpus import VOCAB, Language
 
 SHIPPED = Path(__file__).parents[1] / "model" / "tokenizer.json"
 WHISPER_TOKENS = 51_865
-"""The size of Whisper's own vocabulary; training counts the tokens that are not ours as never said."""
+"""The size of Whisper's own vocabulary; training treats the other tokens as never spoken."""
 TIME_STAMPS = 1501  # 0.00 to 30.00 s in steps of 20 ms
 
 
@@ -67,7 +67,7 @@ def main(path: Path) -> None:
 class Tokens:
     """The tokens that training knows, by their ids in the tokenizer and by dense numbers in the same order.
 
-    The network has no row for a token that is never said: `export` spreads its rows over the tokenizer's ids.
+    The network has no row for a token that is never spoken: `export` spreads its rows over the tokenizer's ids.
     """
 
     def __init__(self, path: Path = SHIPPED) -> None:

@@ -238,7 +238,7 @@ def _by_exit_code(end: _End) -> _Finding:
     if code == 0:
         return (
             FailureClass.NO_RESULT,
-            "the process ended well but left no result",
+            "the process ended with exit code 0 but wrote no result",
             "see its log; check that --job-s3-endpoint is the same store as the one that this command uses",
         )
     if code in _CRASHES:

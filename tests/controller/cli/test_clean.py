@@ -62,7 +62,7 @@ def put_run(store: FileStore, run: str, *, state: Any = "interrupted") -> None:
 
 def put_lead(store: FileStore, run: str, beat: int = 1) -> None:
     store.put(
-        RunKeys(run).lead, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=beat).encode()
+        RunKeys(run).lease, LeaseRecord(run=run, owner="0" * 16, lock_domain="elsewhere", renew_count=beat).encode()
     )
 
 

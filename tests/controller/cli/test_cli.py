@@ -180,8 +180,8 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("status", "aaaa"), "aaaa is the beginning of 2 runs"),
         (("resume", "cccc"), "no run cccc"),
         (("cancel", "cccc"), "no run cccc"),
-        (("clean",), "name runs to remove, or --all"),
-        (("clean", "bbbb", "--all"), "name runs to remove, or --all"),
+        (("clean",), "give the runs to remove, or --all"),
+        (("clean", "bbbb", "--all"), "give the runs to remove, or --all"),
         (("clean", "cccc", "--yes"), "no run cccc"),
         (("render", "missing.json"), "missing.json: No such file or directory"),
         (("render", "bbbb000000000000"), "has no transcript yet"),
@@ -322,7 +322,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
 @pytest.mark.parametrize(
     "text,told",
     [
-        ("beam = 5\n", "stenofleet.toml: no option is called beam"),
+        ("beam = 5\n", "stenofleet.toml: no such option: beam"),
         ("beam-size = \n", "stenofleet.toml: "),
         ('beam-size = "many"\n', "is not a valid integer"),
         ("\xff", "stenofleet.toml: "),
@@ -374,7 +374,7 @@ def test_a_variable_that_is_no_option_is_told(command_line: CommandLine, monkeyp
     said = command_line("list")
     assert (said.code, said.err.splitlines()[0]) == (
         0,
-        "stenofleet: no option is called STENOFLEET_CHUNK_DURATOIN: not read",
+        "stenofleet: ignored, no such option: STENOFLEET_CHUNK_DURATOIN",
     )
 
 
@@ -384,7 +384,7 @@ def test_a_variable_that_is_no_option_is_told(command_line: CommandLine, monkeyp
 def test_what_is_typed_for_a_cluster_needs_one(command_line: CommandLine, talk: Path, command: tuple[str, ...]) -> None:
     said = command_line(*command)
     assert said.code == 2
-    assert f"{command[2]}: only for jobs on a cluster, and these run here" in said.err
+    assert f"{command[2]}: only for jobs on a cluster, but jobs run here" in said.err
     assert "--runner kubernetes" in said.err
 
 
@@ -428,7 +428,7 @@ def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begu
     force = ["--force"] if forced else []
     monkeypatch.setattr(execute, "run_loop", Stopped(0))
     said = command_line("transcribe", *files, *MODEL, *force)
-    assert said.err.splitlines()[0].endswith("give the same command again")
+    assert said.err.splitlines()[0].endswith("run the same command again")
     monkeypatch.setattr(execute, "run_loop", Stopped(11))
     told = [
         text
@@ -437,10 +437,10 @@ def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begu
     ]
     begun = {entry.key.split("/")[1] for entry in command_line.store.list("runs/")}
     assert len(told) == (10 if forced else 0)
-    assert {text.split()[5] for text in told} <= begun
+    assert {text.split()[4] for text in told} <= begun
     one = command_line("transcribe", talk, *MODEL, *force).err
     assert f"--store {command_line.store.url}" in one
-    assert "to go on: stenofleet resume " in one
+    assert "to resume: stenofleet resume " in one
 
 
 @pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
@@ -742,7 +742,7 @@ def test_what_is_no_transcript_is_told(command_line: CommandLine, text: str) -> 
     Path("talk.json").write_text(text, encoding="utf-8")
     said = command_line("render", "talk.json")
     assert said.code == 2
-    assert "talk.json is no transcript of stenofleet" in said.err
+    assert "talk.json is not a transcript of stenofleet" in said.err
 
 
 def test_an_output_folder_that_cannot_be_made_is_the_environments_fault(

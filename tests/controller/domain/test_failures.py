@@ -85,7 +85,10 @@ def test_sigkill_is_the_kernels_where_the_kernel_has_killed_for_memory(
 @pytest.mark.parametrize("number,name", [(15, "SIGTERM"), (2, "SIGINT"), (1, "SIGHUP"), (99, "99")])
 def test_any_other_signal_came_from_somebody(number: int, name: str) -> None:
     told = found(-number, oom_kills=2)
-    assert (told.failure, told.summary) == (FailureClass.DISRUPTED_DELETED, f"somebody stopped it ({name})")
+    assert (told.failure, told.summary) == (
+        FailureClass.DISRUPTED_DELETED,
+        f"stopped by a signal from outside ({name})",
+    )
 
 
 @pytest.mark.parametrize("status", [SEGV, KILL, 0, ExitCode.BUG])

@@ -105,7 +105,7 @@ def test_a_document_longer_than_its_kind_can_be_is_refused_before_it_is_parsed(
         (KEYS.request, fakes.request(fakes.record("e" * 16))),
         (KEYS.plan, fakes.plan(1000, run="e" * 16)),
         (KEYS.task(0), fakes.task(fakes.record("e" * 16), 0)),
-        (KEYS.lead, LeaseRecord(run="e" * 16, owner="0" * 16, lock_domain="x", renew_count=1)),
+        (KEYS.lease, LeaseRecord(run="e" * 16, owner="0" * 16, lock_domain="x", renew_count=1)),
         (
             KEYS.failure(0, 1, "0000cafe"),
             Evidence(

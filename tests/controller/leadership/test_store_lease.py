@@ -15,7 +15,7 @@ from controller.leadership import store_lease as lease_module
 from controller.leadership.store_lease import MISSED_POLLS, POLL_MS, RENEW_MS, StoreLease, StoreLeases
 from tests import fakes
 
-KEY = RunKeys(fakes.RUN).lead
+KEY = RunKeys(fakes.RUN).lease
 
 
 class World:
@@ -179,12 +179,13 @@ def test_a_lead_that_was_taken_is_not_taken_back_by_the_thread(tmp_path: Path) -
     ours = StoreLease(store, fakes.RUN, "here")
     assert [ours.try_acquire_or_renew(now_ms=look * POLL_MS) for look in range(2)] == ["undecided", "leading"]
     store.put(
-        RunKeys(fakes.RUN).lead, LeaseRecord(run=fakes.RUN, owner="f" * 16, lock_domain="there", renew_count=1).encode()
+        RunKeys(fakes.RUN).lease,
+        LeaseRecord(run=fakes.RUN, owner="f" * 16, lock_domain="there", renew_count=1).encode(),
     )
     for _ in range(3):
         ours.renew()
     assert ours.try_acquire_or_renew(now_ms=POLL_MS) == "following"
-    assert LeaseRecord.decode(store.get(RunKeys(fakes.RUN).lead)).owner == "f" * 16
+    assert LeaseRecord.decode(store.get(RunKeys(fakes.RUN).lease)).owner == "f" * 16
 
 
 def test_a_store_that_is_away_does_not_end_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

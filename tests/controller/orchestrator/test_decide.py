@@ -229,7 +229,7 @@ def test_five_equal_failures_without_a_success_stop_the_run() -> None:
     end = end_of(act(many))
     assert end is not None
     assert end.verdict == "failed"
-    assert end.summary.startswith("5 jobs in a row failed alike and none succeeded (GPU_UNHEALTHY): ")
+    assert end.summary.startswith("5 jobs failed in the same way and none succeeded (GPU_UNHEALTHY): ")
     assert end.advice == "advice on GPU_UNHEALTHY"
 
 

@@ -226,8 +226,8 @@ def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work
     report = Report.decode(scene.store.get(KEYS.report))
     assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
     assert scene.status().failures == 1
-    assert scene.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node fell silent")
-    assert not scene.reporter.said("waits for the cause"), "there is nothing for a person to do"
+    assert scene.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node stopped responding")
+    assert not scene.reporter.said("it is tried again for a while"), "there is nothing for a person to do"
 
 
 def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(scene: Scene) -> None:
@@ -428,8 +428,12 @@ def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_on
     assert (ended.verdict, ended.environment, ended.advice) == ("failed", True, "free space there")
     assert "no room for results" in ended.summary
     assert len([job for job in scene.runner.submitted if job.span is not None]) <= 3 * 3
-    helps = [text for _, text in scene.reporter.events if text.startswith("waits for the cause of")]
-    assert helps == ["waits for the cause of STORE_FULL to go, and is tried again for a while: free space there"]
+    helps = [
+        text
+        for _, text in scene.reporter.events
+        if text.startswith("it is tried again for a while, until the cause of")
+    ]
+    assert helps == ["it is tried again for a while, until the cause of STORE_FULL is fixed: free space there"]
     assert scene.clock.now_ms() - fakes.START_MS < 60_000
 
 
@@ -440,7 +444,7 @@ def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_
     assert ended.verdict == "complete"
     helps = [text for _, text in scene.reporter.events if "see whether it is up" in text]
     assert helps == [
-        "waits for the cause of STORE_UNAVAILABLE to go, and is tried again for a while: see whether it is up"
+        "it is tried again for a while, until the cause of STORE_UNAVAILABLE is fixed: see whether it is up"
     ]
 
 
@@ -620,8 +624,8 @@ def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(sc
         patch.setattr(FakeRunner, "observe", waiting)
         scene.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
     told = [text for _, text in scene.reporter.events if "wait" in text]
-    assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "nothing waits any more"] * 2
-    assert told[1] == "nothing waits any more: chunk 0 starts after 38 s"
+    assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "no job waits any more"] * 2
+    assert told[1] == "no job waits any more: chunk 0 starts after 38 s"
 
 
 def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(scene: Scene) -> None:
@@ -922,7 +926,7 @@ def test_a_run_led_on_another_machine_is_followed_to_its_verdict(scene: Scene) -
     [ended] = scene.command(meanwhile=meanwhile)
     assert (ended.verdict, scene.runner.submitted) == ("complete", [])
     assert scene.reporter.said(f"run {RUN} is worked on by another process: following it")
-    assert scene.store.stat(KEYS.lead) is None
+    assert scene.store.stat(KEYS.lease) is None
 
 
 def test_a_leader_of_another_machine_that_dies_is_given_up_and_its_run_goes_on(scene: Scene) -> None:
@@ -942,7 +946,7 @@ def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(sc
         if ticks == 15:
             assert scene.runner.observe(), "it works on it"
             scene.store.put(
-                KEYS.lead, LeaseRecord(owner=b"another0".hex(), lock_domain="there", renew_count=1).encode()
+                KEYS.lease, LeaseRecord(owner=b"another0".hex(), lock_domain="there", renew_count=1).encode()
             )
         if ticks == 60:
             assert scene.runner.observe() == []
@@ -950,7 +954,7 @@ def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(sc
         if ticks == 100:
             submitted["at its end"] = len(scene.runner.submitted)
             other.finishes()
-            scene.store.delete(KEYS.lead)
+            scene.store.delete(KEYS.lease)
 
     [ended] = scene.command(
         script=lambda job: fakes.DONE if job.span is None else replace(fakes.DONE, takes_ms=3_000), meanwhile=meanwhile
@@ -966,13 +970,13 @@ def test_no_more_runs_are_claimed_than_are_worked_on(scene: Scene) -> None:
     leads = set()
 
     def meanwhile(ticks: int) -> None:
-        held = sum(1 for run in runs if scene.store.stat(RunKeys(run).lead))
+        held = sum(1 for run in runs if scene.store.stat(RunKeys(run).lease))
         leads.add(held)
 
     ended = scene.command(*(run_request(fakes.record(run)) for run in runs), max_parallel=2, meanwhile=meanwhile)
     assert [one.verdict for one in ended] == ["complete"] * 20
     assert max(leads) == 3
-    assert all(scene.store.stat(RunKeys(run).lead) is None for run in runs)
+    assert all(scene.store.stat(RunKeys(run).lease) is None for run in runs)
 
 
 # ---------------------------------------------------------------- objects that have served

@@ -103,7 +103,7 @@ def test_a_submitted_job_is_seen_running_and_then_ended(runner: Scripted) -> Non
 @pytest.mark.parametrize(
     "program,failure,summary",
     [
-        ("well", FailureClass.NO_RESULT, "the process ended well but left no result"),
+        ("well", FailureClass.NO_RESULT, "the process ended with exit code 0 but wrote no result"),
         ("named", FailureClass.MODEL, "no model"),
         ("code", FailureClass.CUDA_OOM, "the process ended with exit code 80"),
         ("crash", FailureClass.NATIVE_CRASH, "native code crashed (SIGABRT)"),

@@ -48,7 +48,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     "pod-deleted-and-crashed": (FailureClass.NATIVE_CRASH, "native code crashed (exit code 139)", STACK),
     "exit-0-without-result": (
         FailureClass.NO_RESULT,
-        "the process ended well but left no result",
+        "the process ended with exit code 0 but wrote no result",
         "see its log; check that --job-s3-endpoint is the same store as the one that this command uses",
     ),
     "deadline": (
