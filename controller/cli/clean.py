@@ -49,7 +49,8 @@ def clean_command(
     named = run_ids(opened, homes=_HOMES) if everything else (existing_run(opened, run, homes=_HOMES) for run in runs)
     chosen = list(dict.fromkeys(named))
     if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
-        raise click.Abort
+        print_message("nothing was removed; --yes removes without a question")
+        return 2
     cluster: Api | None = None
     if chosen and runner == "kubernetes":
         cluster = kubernetes.api_of({"context": context, "namespace": namespace})

@@ -275,13 +275,19 @@ def store_at(url: str | None) -> Store:
     if not url:
         _check_makeable(state_home())
     try:
-        opened = open_store(url or state_home().as_uri())
+        opened = open_store(_folder_url(url) if url else state_home().as_uri())
     except JobError as error:
         problem = UsageProblem if error.code is ExitCode.USAGE else EnvironmentProblem
         raise problem(error.summary, error.advice) from error
     if isinstance(opened, FileStore) and (changed := opened.keep_private()):
         print_message(changed)
     return opened
+
+
+def _folder_url(url: str) -> str:
+    """The URL of a folder that is given as a path (``/folder``, ``./folder``, ``~/folder``); anything else as it is."""
+    is_path = url in (".", "..", "~") or url.startswith(("/", "./", "../", "~/"))
+    return Path(url).expanduser().absolute().as_uri() if is_path else url
 
 
 def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:

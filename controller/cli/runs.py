@@ -178,7 +178,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
     elif status is not None and status.state == "running" and not is_worked_on(status):
         facts["state"] = "interrupted"
     if facts["state"] in ("cancelled", "interrupted", "failed"):
-        facts["advice"] = f"stenofleet resume {run}"
+        facts["advice"] = f"stenofleet resume {run} --store {store.url}"
     return facts
 
 
