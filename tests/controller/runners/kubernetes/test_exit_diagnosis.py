@@ -14,7 +14,7 @@ from chunk_job.errors import ExitCode
 from controller.domain.budgets import BUDGETS
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.runners.kubernetes.exit_diagnosis import from_cluster
-from tests.controller.domain import test_failures
+from tests import handbook
 
 DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "ended"
 FREE = "costs no attempt"
@@ -186,7 +186,7 @@ def test_what_is_said_to_cost_no_attempt_costs_none(name: str) -> None:
 
 # ---------------------------------------------------------------- exit codes
 
-CODES: dict[int, FailureClass] = dict(test_failures.CODES.items()) | {
+CODES: dict[int, FailureClass] = dict(handbook.exit_codes().items()) | {
     1: FailureClass.UNKNOWN,
     2: FailureClass.UNKNOWN,
     255: FailureClass.UNKNOWN,
