@@ -1,4 +1,4 @@
-"""A library nobody uses costs no start; one that is used is there."""
+"""An unused library costs no start time; a used one is loaded."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ MODULE = "colorsys"
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    # Whatever a test leaves there goes with it.
+    # Changes of a test are undone.
     monkeypatch.setitem(sys.modules, MODULE, None)
     del sys.modules[MODULE]
 

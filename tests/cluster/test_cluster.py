@@ -66,7 +66,7 @@ def chunk(span: int) -> Job:
     return Job(run=RUN, span=span, attempt=1, task_key=f"tasks/{span}", task_sha256="0" * 64, audio_ms=1_000)
 
 
-def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
+def test_one_list_a_poll_explains_any_number_of_jobs_that_do_not_start(
     site: Site, api: CountingApi, runner: ClusterRunner
 ) -> None:
     for span in range(5):
@@ -81,7 +81,7 @@ def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
     assert api.asked == {("find", "jobs"): 1, ("find", "pods"): 1, ("find", "events"): 1}
 
 
-def test_of_many_refused_jobs_one_is_posted_and_once_it_is_taken_the_others_follow(
+def test_only_one_of_many_refused_jobs_is_posted_until_it_is_accepted(
     site: Site, api: CountingApi, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ClusterRunner, "burst", 2)
@@ -100,7 +100,7 @@ def test_of_many_refused_jobs_one_is_posted_and_once_it_is_taken_the_others_foll
     assert {view.name for view in runner.observe()} == {job_name(chunk(span)) for span in range(5)}
 
 
-def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
+def test_jobs_deleted_with_their_lease_are_a_cancel_and_not_a_failure(
     site: Site, api: CountingApi, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0))
@@ -113,7 +113,7 @@ def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
     assert runner.leadership.cancelled(RUN)
 
 
-def test_a_job_that_vanishes_alone_cancels_nothing(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
+def test_a_job_that_is_deleted_alone_is_not_a_cancel(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
     runner.submit(chunk(0))
     site.kubectl("delete", "job", job_name(chunk(0)))
     (view,) = runner.observe()

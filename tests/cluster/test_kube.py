@@ -75,45 +75,47 @@ def answer(status: http.HTTPStatus, body: bytes, *headers: str) -> Fault:
         pytest.param(Fault(kind="answer", data=b"HTTP/1.1 400 Bad Request\r\n\r\n"), id="no TLS"),
     ],
 )
-def test_a_server_that_is_away_behind_something_that_listens_is_an_outage(way: Way, fault: Fault) -> None:
+def test_a_server_that_is_down_behind_a_listening_proxy_is_an_outage(way: Way, fault: Fault) -> None:
     api = way.api()
     way.proxy.fault = fault
-    with pytest.raises(ClusterUnavailable, match=r"the API server https://127\.0\.0\.1:\d+ does not answer: ") as told:
+    with pytest.raises(
+        ClusterUnavailable, match=r"the API server https://127\.0\.0\.1:\d+ does not answer: "
+    ) as caught:
         api.version()
-    assert not told.value.answered
+    assert not caught.value.answered
     assert list(api.watch("pods", seconds=1)) == []
     assert api.log("nothing", "main", lines=1) is None
     way.proxy.fault = None
     assert api.version().startswith("v1.")
 
 
-def test_a_certificate_that_is_not_trusted_is_no_outage_and_the_sentence_says_where_to_look(way: Way) -> None:
+def test_an_untrusted_certificate_is_no_outage_and_the_advice_names_the_setting(way: Way) -> None:
     api = way.api(authority=trustme.CA())
-    with pytest.raises(EnvironmentProblem) as told:
+    with pytest.raises(EnvironmentProblem) as caught:
         api.version()
-    assert not isinstance(told.value, ClusterUnavailable)
-    assert "the certificate of the API server https://127.0.0.1:" in told.value.summary
-    assert told.value.summary.endswith("is not trusted: unable to get local issuer certificate")
-    assert "certificate-authority" in told.value.advice
+    assert not isinstance(caught.value, ClusterUnavailable)
+    assert "the certificate of the API server https://127.0.0.1:" in caught.value.summary
+    assert caught.value.summary.endswith("is not trusted: unable to get local issuer certificate")
+    assert "certificate-authority" in caught.value.advice
 
 
-def test_what_answers_in_the_server_s_place_is_no_answer(way: Way) -> None:
+def test_an_answer_of_another_server_is_an_outage(way: Way) -> None:
     api = way.api(scheme="http")
     way.proxy.fault = answer(http.HTTPStatus.OK, b"<html>Please log in.</html>")
-    with pytest.raises(ClusterUnavailable, match="answers what is no API server's answer") as told:
+    with pytest.raises(ClusterUnavailable, match="answers what is no API server's answer") as caught:
         api.version()
-    assert not told.value.answered
+    assert not caught.value.answered
 
 
 @pytest.mark.parametrize(
     "status", [http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.UNAUTHORIZED]
 )
-def test_a_busy_server_is_waited_for_as_long_as_it_asks_and_one_that_knows_nobody_is_no_server_of_ours(
+def test_a_busy_server_is_waited_for_as_long_as_it_asks_and_one_that_knows_no_identity_is_not_ours(
     way: Way, status: http.HTTPStatus
 ) -> None:
     api = way.api(scheme="http")
     way.proxy.fault = answer(status, b"{}", "Retry-After: 7")
-    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value}") as told:
+    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value}") as caught:
         api.version()
-    assert told.value.retry_after_s == 7
-    assert told.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
+    assert caught.value.retry_after_s == 7
+    assert caught.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)

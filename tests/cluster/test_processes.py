@@ -42,7 +42,7 @@ def program(process: int) -> str:
     return ""
 
 
-def test_a_child_that_left_its_parent_is_ended_with_all_the_rest(tmp_path: Path) -> None:
+def test_a_child_that_left_its_parent_is_ended_too(tmp_path: Path) -> None:
     note = tmp_path / "child"
     script = f"setsid sh -c 'echo $$ >{note}.new; mv {note}.new {note}; exec sleep 600' & exec sleep 600"
     part = Part(name="parent", command=["sh", "-c", script], log=tmp_path / "log")
@@ -79,7 +79,7 @@ def test_a_killed_part_starts_again(tmp_path: Path) -> None:
         assert not part.alive
 
 
-def test_a_part_tells_why_it_ended(tmp_path: Path) -> None:
+def test_a_part_reports_why_it_ended(tmp_path: Path) -> None:
     part = Part(name="part", command=["sh", "-c", "echo no such setting >&2; exit 1"], log=tmp_path / "log")
     part.start()
     until(lambda: not part.alive)

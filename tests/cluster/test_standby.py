@@ -90,7 +90,7 @@ def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: De
     deployment.ends("stenofleet", "Complete")
 
 
-def test_both_pods_give_the_verdict_that_one_has_found(deployment: Deployment) -> None:
+def test_both_pods_give_the_same_verdict(deployment: Deployment) -> None:
     crash = f"{crashpoint.VARIABLE}=chunk.transcribed.00003.a1=exit"
     deployment.edit(**CHUNKED, STENOFLEET_JOB_ENV=crash, STENOFLEET_MAX_ATTEMPTS="1")
     deployment.apply()
@@ -102,7 +102,7 @@ def test_both_pods_give_the_verdict_that_one_has_found(deployment: Deployment) -
     assert all("chunk 3 failed 1 time" in log for log in deployment.logs().values())
 
 
-def test_what_is_mended_after_the_verdict_is_tried_again_as_a_new_round(deployment: Deployment) -> None:
+def test_what_is_fixed_after_the_verdict_is_tried_again_in_a_new_round(deployment: Deployment) -> None:
     deployment.edit(**CHUNKED)
     deployment.apply()
     leader(deployment)

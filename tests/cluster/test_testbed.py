@@ -46,7 +46,7 @@ def test_a_restricted_pod_runs_and_its_log_is_read(own: Cluster, namespace: str)
     assert finished(own, namespace, "speaks") == "10001\ndone\n"
 
 
-def test_an_image_that_a_node_threw_away_is_loaded_again(own: Cluster, tmp_path: Path) -> None:
+def test_an_image_that_a_node_removed_is_loaded_again(own: Cluster, tmp_path: Path) -> None:
     assert isinstance(own, OwnCluster)
     archive = tool_image.write_archive(tmp_path / "tools.tar")
     node = own._nodes[0]
@@ -136,7 +136,7 @@ def test_too_much_memory_ends_a_container_as_oom_killed(own: Cluster, namespace:
     assert (status["state"]["terminated"]["reason"], status["state"]["terminated"]["exitCode"]) == ("OOMKilled", 137)
 
 
-def test_the_api_server_dies_and_comes_back_while_pods_go_on(cluster: Cluster, namespace: str) -> None:
+def test_the_api_server_restarts_while_pods_keep_running(cluster: Cluster, namespace: str) -> None:
     cluster.apply(namespace, shell("waits", "sleep 600"))
     until(lambda: phase(cluster, namespace, "waits") == "Running")
     cluster.kill("apiserver")
@@ -147,7 +147,7 @@ def test_the_api_server_dies_and_comes_back_while_pods_go_on(cluster: Cluster, n
     assert phase(cluster, namespace, "waits") == "Running"
 
 
-def test_a_node_that_falls_silent_is_not_ready_and_comes_back_with_its_gpus(cluster: Cluster) -> None:
+def test_a_silent_node_becomes_not_ready_and_returns_with_its_gpus(cluster: Cluster) -> None:
     cluster.kill("kubelet-2")
     cluster.kill("containerd-2")
     until(lambda: ready(cluster, "node-2") == "Unknown", NODE_GRACE_S + 30)
@@ -157,7 +157,7 @@ def test_a_node_that_falls_silent_is_not_ready_and_comes_back_with_its_gpus(clus
     assert cluster.get("node", "node-2")["status"]["allocatable"]["nvidia.com/gpu"] == str(GPUS_PER_NODE)
 
 
-def test_s3_dies_and_comes_back_with_what_was_in_it(cluster: Cluster) -> None:
+def test_s3_restarts_with_its_objects(cluster: Cluster) -> None:
     with cluster.s3.bucket() as bucket:
         cluster.kill("minio")
         assert not cluster.s3.serves()

@@ -20,7 +20,7 @@ def held(workplace: Workplace, file: Path, point: str = "chunk.loaded.00001.a1")
     return running
 
 
-def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_name(
+def test_an_active_run_is_listed_and_cancelled_by_the_beginning_of_its_id(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)
@@ -34,7 +34,7 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     assert (refused.code, workplace.keys().run) == (4, run)
     assert f"run {run} is being worked on: cancel it first" in refused.err
     follower = workplace.start("transcribe", "-o", workplace.folder / "other", file, *CUT)
-    follower.said("following it")
+    follower.wait_for_output("following it")
     cancelled = workplace.run("cancel", run[:6])
     assert (cancelled.code, cancelled.err) == (0, f"run {run} is cancelled\n")
     ended = running.ended()
@@ -51,7 +51,7 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     assert workplace.outputs == undisturbed.outputs
 
 
-def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(
+def test_a_killed_run_is_shown_as_interrupted_when_its_status_is_old(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)

@@ -106,11 +106,11 @@ def test_a_file_that_names_others_is_the_only_one_read(
     workplace: Workplace, canary: Path, listener: Listener, start: str
 ) -> None:
     paths = written(workplace.folder, hostile.redirectors(canary, listener.port), start)
-    words = check_reach(workplace, listener, [path.name for path in paths])
+    messages = check_reach(workplace, listener, [path.name for path in paths])
     for path in paths:
-        (line,) = [line for line in words.splitlines() if line.startswith(f"{path}: ")]
+        (line,) = [line for line in messages.splitlines() if line.startswith(f"{path}: ")]
         assert "is a playlist or another format" in line or "is not media that ffmpeg can read" in line
-    assert "0x" not in words
+    assert "0x" not in messages
 
 
 @linux
@@ -142,7 +142,7 @@ def test_a_name_that_reads_as_a_protocol_is_a_name(workplace: Workplace, canary:
         ("dref-alias.mov", ("-enable_drefs", "1", "-use_absolute_path", "1")),
     ],
 )
-def test_without_the_fence_the_same_files_reach_out(
+def test_without_the_sandbox_the_same_files_open_other_files(
     workplace: Workplace,
     canary: Path,
     listener: Listener,
@@ -191,11 +191,11 @@ LYING: Mapping[str, str | int] = {
 
 
 @linux
-def test_a_header_that_lies_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
+def test_a_wrong_header_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
     findings = check(written(tmp_path, false_claims.false_claims(honest)))
     for name, wanted in LYING.items():
         finding = findings[name]
-        assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.told), finding
+        assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.message), finding
 
 
 JUMPS = {"1.mkv": 3601, "2.mkv": 2, "10000.mkv": 2, "10000.ts": 2}
@@ -231,7 +231,7 @@ def test_an_hour_of_silence_in_a_small_file_is_cut_like_any_other(tmp_path: Path
 
 
 @linux
-def test_of_many_tracks_one_is_read_and_some_are_told(workplace: Workplace) -> None:
+def test_one_of_many_tracks_is_read_and_some_are_listed(workplace: Workplace) -> None:
     wav = speech.write_wav(workplace.folder / "a.wav", speech.silence(1, noise_db=-60))
     tracks = [part for _ in range(200) for part in ("-map", "0")]
     subprocess.run(

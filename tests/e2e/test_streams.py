@@ -74,7 +74,7 @@ def test_every_command_reports_it_in_one_line(workplace: Workplace, command: str
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
-def test_a_mistake_keeps_its_exit_code_without_words(workplace: Workplace, how: str) -> None:
+def test_a_usage_error_keeps_its_exit_code_when_stderr_is_closed(workplace: Workplace, how: str) -> None:
     assert workplace.run("transcribe", "missing.wav", *SMALL, before=redirected(how)).code == 5
     assert workplace.run("nonsense", before=redirected(how)).code == 2
 
@@ -93,7 +93,7 @@ def test_a_list_from_a_stdin_that_is_closed_is_empty(workplace: Workplace) -> No
         (">&- 2>&-", 78, False, ""),
     ],
 )
-def test_a_job_by_hand_needs_no_stderr(how: str, code: int, out: bool, err: str) -> None:
+def test_a_chunk_job_for_a_single_file_needs_no_stderr(how: str, code: int, out: bool, err: str) -> None:
     job = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", str(demo.MODEL)]
     done = subprocess.run([*redirected(how), *job], capture_output=True, text=True, check=False)
     assert (done.returncode, bool(done.stdout), done.stderr) == (code, out, err)
@@ -139,7 +139,7 @@ def test_json_has_uris_that_hold_every_byte_and_text_that_is_unicode(workplace: 
 
 # ---------------------------------------------------------------- a user without a home
 
-NOBODY = """\
+UNKNOWN_USER = """\
 import pwd, runpy, sys
 def getpwuid(uid):
     raise KeyError(uid)
@@ -147,7 +147,7 @@ pwd.getpwuid = getpwuid
 sys.argv = sys.argv[4:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-HOMELESS = ("env", "-u", "HOME", sys.executable, "-P", "-c", NOBODY)
+HOMELESS = ("env", "-u", "HOME", sys.executable, "-P", "-c", UNKNOWN_USER)
 """Run a module for a user without a home, neither in the environment nor in the list of users."""
 
 NOWHERE = {"STENOFLEET_STORE": "", "XDG_STATE_HOME": ""}
@@ -188,7 +188,7 @@ def test_a_store_or_a_state_folder_is_all_that_it_takes(workplace: Workplace, ni
 @pytest.fixture
 def asked(workplace: Workplace) -> Iterator[pipeline.Ended]:
     """A chunk job's process that is asked for a model by its name."""
-    program = NOBODY.replace("sys.argv[4:]", "['chunk_job', '--resolve-model', 'tiny']")
+    program = UNKNOWN_USER.replace("sys.argv[4:]", "['chunk_job', '--resolve-model', 'tiny']")
     before = ("env", "-u", "HOME", "-u", "HF_HOME", "-u", "XDG_CACHE_HOME", sys.executable, "-P", "-c", program)
     yield workplace.run(before=before)
     assert not (workplace.folder / "~").exists()

@@ -112,7 +112,7 @@ def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
     return times_s
 
 
-def furthest(shown: clicks.Shown, wanted_s: list[float]) -> float:
+def furthest(shown: clicks.CutResult, wanted_s: list[float]) -> float:
     """How far the worst click is from where it belongs, in seconds."""
     return max(abs(one - other) for one, other in zip(shown.times_s, wanted_s, strict=True))
 
@@ -130,7 +130,7 @@ def test_times_are_those_of_a_player(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JOINED)
-def test_where_streams_are_joined_time_goes_on(tmp_path: Path, name: str) -> None:
+def test_time_continues_where_streams_are_joined(tmp_path: Path, name: str) -> None:
     sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(44_100, seconds=SECONDS), 44_100)
     JOINED[name](sound, tmp_path / name)
     wanted_s = player_times_s(tmp_path / name, joints=True)

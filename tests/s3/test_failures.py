@@ -170,7 +170,7 @@ def test_a_body_that_breaks_off_is_fetched_again(
     assert proxy.fault.times == 0
 
 
-def test_a_large_body_goes_on_where_it_broke_off(proxy: Proxy, hasty: None, bucket: str) -> None:
+def test_a_large_body_resumes_where_it_broke_off(proxy: Proxy, hasty: None, bucket: str) -> None:
     large = DATA * 8
     open_store(f"s3://{bucket}").put("x", large)
     store = open_store(f"s3://{bucket}")
@@ -238,7 +238,7 @@ def test_what_is_no_s3_server(proxy: Proxy, bucket: str, tmp_path: Path) -> None
         assert "AWS_ENDPOINT_URL_S3" in caught.value.advice
 
 
-def test_no_room_for_what_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_scratch_disk_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", DATA)
 
     def full(*_: object, **__: object) -> None:
@@ -305,7 +305,9 @@ def test_a_body_without_a_length_is_bounded_too(
         assert (tmp_path / "file").read_bytes() == b""
 
 
-def test_a_length_that_lies_downwards_does_not_help(proxy: Proxy, hasty: None, bucket: str, tmp_path: Path) -> None:
+def test_a_content_length_that_is_too_small_is_an_error_too(
+    proxy: Proxy, hasty: None, bucket: str, tmp_path: Path
+) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     proxy.fault = Fault(kind="answer", data=chunked + b"a\r\n0123456789\r\n0\r\n\r\n")
     with pytest.raises(DocumentInvalid, match="larger than 9 bytes"):
@@ -337,8 +339,8 @@ BEGUN = body("200 OK", WHOLE[:HALF], 'ETag: "one"', length=len(WHOLE))
 
 
 def part(data: bytes, etag: str, start: int) -> bytes:
-    place = f"Content-Range: bytes {start}-{start + len(data) - 1}/{len(WHOLE)}"
-    return body("206 Partial Content", data, f'ETag: "{etag}"', place)
+    header = f"Content-Range: bytes {start}-{start + len(data) - 1}/{len(WHOLE)}"
+    return body("206 Partial Content", data, f'ETag: "{etag}"', header)
 
 
 @pytest.mark.parametrize("verb", ["open", "get_file"])
@@ -362,17 +364,19 @@ def test_a_transfer_is_continued_with_the_rest_of_the_same_object_or_begun_again
 
 
 def test_without_an_etag_a_transfer_is_begun_again(proxy: Proxy, hasty: None, bucket: str) -> None:
-    place = f"Content-Range: bytes {HALF}-{len(WHOLE) - 1}/{len(WHOLE)}"
+    header = f"Content-Range: bytes {HALF}-{len(WHOLE) - 1}/{len(WHOLE)}"
     parts(
         body("200 OK", WHOLE[:HALF], length=len(WHOLE)),
-        body("206 Partial Content", DATA[::-1], place),
+        body("206 Partial Content", DATA[::-1], header),
         body("200 OK", WHOLE),
     )(proxy)
     assert read(open_store(f"s3://{bucket}"), "open") == WHOLE
 
 
 @READS
-def test_a_part_that_nobody_asked_for_is_not_the_object(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
+def test_a_partial_answer_that_was_not_requested_is_not_the_object(
+    proxy: Proxy, hasty: None, bucket: str, verb: str
+) -> None:
     proxy.fault = Fault(
         kind="answer", data=body("206 Partial Content", b"56789", 'ETag: "one"', "Content-Range: bytes 0-4/10")
     )

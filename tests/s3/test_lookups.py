@@ -54,7 +54,7 @@ def test_a_list_takes_three_requests_a_run_and_one_for_their_names(
     assert len(asked) == 1 + 3 * len(IDS)
 
 
-def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
+def test_a_whole_id_is_read_directly_and_a_prefix_of_one_takes_one_page(
     store: Store, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_runs(store, IDS)

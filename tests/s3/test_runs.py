@@ -84,7 +84,7 @@ def test_a_killed_command_is_given_again(
 
 
 @pytest.mark.timeout(240)
-def test_a_store_that_goes_away_in_the_middle_and_comes_back(
+def test_an_outage_of_the_store_in_the_middle_of_a_run(
     mortal: OwnServer, workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     for name, value in mortal.environment.items():
@@ -100,7 +100,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
         )
         pipeline.until(here.exists, "a chunk is transcribed")
         mortal.kill()
-        command.said("waiting up to")
+        command.wait_for_output("waiting up to")
         time.sleep(OUTAGE_S)
         assert command.process.poll() is None
         mortal.start()
@@ -112,7 +112,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
 
 @pytest.mark.parametrize("away", ["hangs", "is down"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
+def test_a_signal_ends_a_command_within_ten_seconds_during_an_outage_of_its_store(
     mortal: OwnServer,
     workplace: pipeline.Workplace,
     undisturbed: pipeline.Undisturbed,
@@ -144,7 +144,7 @@ def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
         workplace.quiet()
 
 
-def test_a_store_that_says_no_ends_the_command_with_advice(
+def test_a_store_that_denies_access_ends_the_command_with_advice(
     workplace: pipeline.Workplace, bucket: str, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("AWS_SECRET_ACCESS_KEY", "nobody-knows-this")

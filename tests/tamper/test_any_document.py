@@ -24,8 +24,8 @@ def anything(chance: random.Random, raw: Any) -> Any:
         return chance.choice(TEXTS)
     if kind == 2:
         return chance.choice([None, True, False, [], {}, [[]], {"a": 1}])
-    place = chance.choice(places(raw))
-    for key in place:
+    path = chance.choice(places(raw))
+    for key in path:
         raw = raw[key]
     return raw * 2 if isinstance(raw, list) and kind == 3 else raw
 

@@ -101,14 +101,14 @@ def test_a_task_that_no_intake_of_this_run_writes_is_never_given_to_a_job(
     assert ended.verdict == "complete"
     assert whole[KEYS.task(0)] in given
     assert begun[KEYS.task(0)] not in given
-    assert scene.reporter.said(f"{KEYS.task(0)} is not believed and removed")
+    assert scene.reporter.reported(f"{KEYS.task(0)} is not believed and removed")
 
 
 @pytest.mark.parametrize(
     "change",
     ["doubled", "many more", "a hole", "a shorter end", "another run", "no span"],
 )
-def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes], change: str) -> None:
+def test_an_invalid_plan_is_made_again(scene: Scene, whole: dict[str, bytes], change: str) -> None:
     right = scene.outputs()
     plan = json.loads(whole[KEYS.plan])
     spans = plan["spans"]
@@ -155,9 +155,7 @@ def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes]
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_result_that_is_none_is_computed_again(
-    scene: Scene, whole: dict[str, bytes], changes: dict[str, Any]
-) -> None:
+def test_an_invalid_result_is_computed_again(scene: Scene, whole: dict[str, bytes], changes: dict[str, Any]) -> None:
     right = scene.outputs()
     begun = unfinished(whole)
     begun[RESULT] = changed(whole[RESULT], **changes)
@@ -195,8 +193,8 @@ def test_a_transcript_that_may_be_changed_holds_no_controls_all_the_same(scene: 
     result = ChunkResult.decode(whole[RESULT])
     segment = result.segments[0]
     words = tuple({**word, "word": hostile} for word in segment.words)
-    said = segment.model_copy(update={"text": hostile, "words": words})
-    begun[RESULT] = result.model_copy(update={"text": hostile, "segments": (said,)}).encode()
+    changed = segment.model_copy(update={"text": hostile, "words": words})
+    begun[RESULT] = result.model_copy(update={"text": hostile, "segments": (changed,)}).encode()
     scene.lay(begun)
     (ended,) = scene.command()
     assert ended.verdict == "complete"
@@ -218,7 +216,7 @@ def test_a_result_that_is_changed_again_and_again_ends_the_run_and_no_other(scen
     assert "RESULT_INVALID" in ended[0].summary
 
 
-def test_failures_that_were_written_by_somebody_else_stop_that_run_alone(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_failures_written_by_an_attacker_stop_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
     """Whoever may write to the store may stop a run; docs/security.md says so."""
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(1))}
     round_id = Round.decode(begun[KEYS.round]).id

@@ -15,7 +15,7 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, Scene
 
-NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it back")
+NO_MEDIA = fakes.fails_with(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it back")
 
 
 def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
@@ -76,7 +76,7 @@ def test_a_run_half_done_without_some_of_its_objects_comes_to_the_same_bytes(sce
         assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
 
 
-def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene) -> None:
+def test_a_chunk_that_cannot_be_cut_again_is_reported_and_no_output_is_touched(scene: Scene) -> None:
     whole, outputs = finished(scene)
     verdicts = set()
     for gone in subsets(scene, whole):
@@ -88,7 +88,7 @@ def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene)
     assert verdicts == {"failed", "complete"}
 
 
-def test_everything_under_work_gone_is_no_empty_transcript(scene: Scene) -> None:
+def test_deleting_all_work_objects_gives_no_empty_transcript(scene: Scene) -> None:
     whole, outputs = finished(scene)
     marks = [KEYS.marker("complete"), *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))]
     scene.lay(whole, without=[*marks, *(key for key in whole if key.startswith(KEYS.work))])
@@ -130,7 +130,7 @@ def test_a_better_transcript_replaces_a_worse_one(scene: Scene) -> None:
     assert Transcript.decode(scene.outputs()[f"{fakes.RUN}.json"]).gaps == ()
 
 
-def test_the_language_of_chunks_that_are_done_is_kept_where_its_object_is_gone(scene: Scene) -> None:
+def test_the_language_of_finished_chunks_is_kept_when_its_object_is_deleted(scene: Scene) -> None:
     record = fakes.record(language=None)
 
     def meanwhile(_: int) -> None:
@@ -161,7 +161,7 @@ def test_everything_removed_while_a_run_works_is_made_again(scene: Scene) -> Non
 
     def script(job: Job) -> JobBehaviour:
         if job.span is not None and scene.store.stat(job.task_key) is None:
-            return fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "its task is gone")
+            return fakes.fails_with(ExitCode.CHUNK_DAMAGED, "its task is gone")
         return JobBehaviour(leaves="result", takes_ms=200 + 900 * (job.span or 0))
 
     (ended,) = scene.command(script=script, meanwhile=meanwhile)

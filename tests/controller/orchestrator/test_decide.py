@@ -1,4 +1,4 @@
-"""What to do next: every budget, pause, order and end, from pictures of a run."""
+"""The decisions of the loop: budgets, pauses, order and outcomes, from states of a run."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ NEVER, CLUSTER, CHUNK = (
 
 
 def state(**changes: Any) -> RunState:
-    """Three spans that are cut, and nothing else yet."""
+    """The state of a run with three cut spans and nothing else."""
     usual: dict[str, Any] = {
         "run": RUN,
         "tasks": {0: 10_000, 1: 10_000, 2: 10_000},
@@ -64,7 +64,7 @@ def failed(
 
 
 def job(span: int | None, phase: Phase = "running", *, attempt: int = 1, age_ms: int = 0, **changes: Any) -> JobView:
-    """A job as its runner sees it; one that has ended says that it crashed, unless told otherwise."""
+    """A job as its runner sees it; one that has ended has crashed by default."""
     crashed = Diagnosis(failure=FailureClass.NATIVE_CRASH, summary="it crashed") if phase == "ended" else None
     usual: dict[str, Any] = {"diagnosis": crashed}
     return JobView(
@@ -113,7 +113,7 @@ def test_every_disruption_is_paid_by_the_cluster() -> None:
     assert disruptions < set(CLUSTER)
 
 
-def test_the_media_are_blamed_only_for_what_they_can_cause() -> None:
+def test_every_failure_that_media_cannot_cause_is_an_environment_failure() -> None:
     assert set(FailureClass) - ENVIRONMENT == {
         FailureClass.BAD_INPUT,
         *set(CHUNK)
@@ -186,7 +186,7 @@ def test_the_pause_doubles_up_to_a_minute(times: int, pause_ms: int) -> None:
     assert submitted(act(span_0_and_others_done(*rested), policy=policy)) == [0]
 
 
-def test_a_clock_that_was_set_back_makes_nobody_wait() -> None:
+def test_a_clock_that_was_set_back_causes_no_wait() -> None:
     ahead = failed(0, FailureClass.NO_RESULT, ago_ms=-3_600_000)
     assert submitted(act(span_0_and_others_done(*ahead))) == [0]
 
@@ -196,7 +196,7 @@ def test_without_a_pause_the_next_attempt_begins_at_once() -> None:
     assert submitted(act(span_0_and_others_done(*just_now), policy=RetryPolicy(backoff_ms=0))) == [0]
 
 
-def test_one_span_rests_and_the_others_go_on() -> None:
+def test_one_span_backs_off_and_the_others_continue() -> None:
     assert submitted(act(state(evidence=failed(1, FailureClass.NO_RESULT, ago_ms=0)))) == [0, 2]
 
 
@@ -224,7 +224,9 @@ def test_five_equal_failures_without_a_success_stop_the_run() -> None:
         pytest.param([FailureClass.UNKNOWN] * 5, {}, {"breaker": 0}, id="no breaker"),
     ],
 )
-def test_the_breaker_stays_shut(failures: list[FailureClass], changes: dict[str, Any], policy: dict[str, int]) -> None:
+def test_the_circuit_breaker_stays_open(
+    failures: list[FailureClass], changes: dict[str, Any], policy: dict[str, int]
+) -> None:
     evidence = tuple(item for span, failure in enumerate(failures) for item in failed(span, failure))
     many = state(tasks=dict.fromkeys(range(9), 10_000), evidence=evidence, **changes)
     assert end_of(act(many, policy=RetryPolicy(**policy))) is None
@@ -282,7 +284,7 @@ SICK = failed(0, FailureClass.GPU_UNHEALTHY, node="sick")
 
 
 def placed(of: RunState) -> tuple[tuple[str, ...], bool]:
-    """Where span 0's next attempt does not go, and whether that is an order."""
+    """The nodes that span 0's next attempt avoids, and whether that is required."""
     [submit] = [action for action in act(of) if isinstance(action, Submit) and action.span == 0]
     return submit.avoid_nodes, submit.only_elsewhere
 
@@ -341,38 +343,38 @@ def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
 def test_of_an_open_language_one_span_at_a_time_decides() -> None:
     assert submitted(act(state(language_open=True))) == [0]
     assert act(state(language_open=True, jobs=(job(0),))) == []
-    assert act(state(language_open=True, jobs=(job(0),), language_candidates={0: note(0, 500)})) == [], "it still lives"
+    assert act(state(language_open=True, jobs=(job(0),), language_candidates={0: note(0, 500)})) == [], "it still runs"
     assert submitted(act(state(language_open=False, jobs=(job(0),)))) == [1, 2]
 
 
 def test_a_span_with_too_little_speech_passes_the_decision_on() -> None:
-    heard = {0: note(0, 500)}
+    candidates = {0: note(0, 500)}
     left = job(0, "ended", diagnosis=Diagnosis(failure=FailureClass.NO_RESULT, summary="left nothing"))
-    assert act(state(language_open=True, language_candidates=heard, jobs=(left,))) == [
+    assert act(state(language_open=True, language_candidates=candidates, jobs=(left,))) == [
         Delete(view=left, failure=None),
         Submit(span=1, attempt=1),
     ]
-    assert submitted(act(state(language_open=True, language_candidates=heard))) == [1]
+    assert submitted(act(state(language_open=True, language_candidates=candidates))) == [1]
 
 
-def test_a_note_excuses_no_crash() -> None:
+def test_a_job_that_crashes_after_its_language_candidate_has_failed() -> None:
     crashed = job(0, "ended")
     assert act(state(language_open=True, language_candidates={0: note(0, 500)}, jobs=(crashed,)))[0] == Delete(
         view=crashed, failure=crashed.diagnosis
     )
 
 
-def test_leaving_without_a_note_is_a_failure() -> None:
+def test_ending_without_a_language_candidate_is_a_failure() -> None:
     left = job(0, "ended", diagnosis=Diagnosis(failure=FailureClass.NO_RESULT, summary="left nothing"))
     assert act(state(language_open=True, jobs=(left,)))[0] == Delete(view=left, failure=left.diagnosis)
 
 
-def test_when_nobody_had_enough_speech_the_best_note_is_pinned() -> None:
+def test_when_no_span_had_enough_speech_the_best_candidate_is_pinned() -> None:
     notes = {0: note(0, 500), 1: note(1, 900, "en"), 2: note(2, 900, "fr")}
     assert act(state(language_open=True, language_candidates=notes)) == [PinLanguage(language=notes[1])]
 
 
-def test_no_note_is_pinned_while_more_may_be_cut() -> None:
+def test_no_candidate_is_pinned_while_more_may_be_cut() -> None:
     notes = {span: note(span, 500) for span in range(3)}
     assert submitted(act(state(language_open=True, planned=False, language_candidates=notes))) == [None]
 
@@ -404,7 +406,7 @@ def test_an_intake_that_crashed_after_its_plan_costs_nothing() -> None:
     assert act(state(planned=False, jobs=(crashed,)), free_slots=0) == [Delete(view=crashed, failure=crashed.diagnosis)]
 
 
-def test_a_span_whose_job_is_being_deleted_waits_one_look() -> None:
+def test_a_span_whose_job_is_being_deleted_waits_one_tick() -> None:
     assert submitted(act(state(jobs=(job(0, "ended"),)))) == [1, 2]
 
 
@@ -426,7 +428,7 @@ def test_the_deadline_counts_from_the_start_of_the_work(span: int | None, limit_
     ]
 
 
-def test_a_job_of_a_span_that_is_answered_is_stopped_and_has_not_failed() -> None:
+def test_a_job_of_a_span_with_a_result_is_stopped_and_has_not_failed() -> None:
     late = job(0, age_ms=10**9)
     assert act(state(answered=frozenset({0, 1, 2}), jobs=(late,))) == [Delete(view=late, failure=None)]
 
@@ -451,7 +453,7 @@ def test_a_job_whose_node_went_silent_gets_a_second_one_beside_it() -> None:
         pytest.param(replace(job(0, attempt=2), lost=True), None, id="it has answered itself"),
     ],
 )
-def test_an_attempt_whose_node_was_lost_leaves_a_trace_although_another_one_has_answered(
+def test_an_attempt_on_a_lost_node_leaves_evidence_although_another_has_a_result(
     silent: JobView, expected: str | None
 ) -> None:
     [delete] = act(state(answered=frozenset({0}), answered_by={0: 2}, jobs=(silent,)))[:1]
@@ -466,12 +468,12 @@ def test_an_attempt_whose_node_was_lost_leaves_a_trace_although_another_one_has_
 
 
 @pytest.mark.parametrize("free_slots,expected", [(-3, []), (0, []), (1, [0]), (2, [0, 1]), (9, [0, 1, 2])])
-def test_no_more_jobs_than_there_is_room(free_slots: int, expected: list[int]) -> None:
+def test_no_more_jobs_than_free_slots(free_slots: int, expected: list[int]) -> None:
     assert submitted(act(state(), free_slots=free_slots)) == expected
 
 
 @pytest.mark.parametrize("free_intake_slots,expected", [(-1, []), (0, []), (1, [None])])
-def test_no_more_intakes_than_there_is_room(free_intake_slots: int, expected: list[None]) -> None:
+def test_no_more_intakes_than_free_slots(free_intake_slots: int, expected: list[None]) -> None:
     assert submitted(act(state(planned=False, tasks={}), free_intake_slots=free_intake_slots)) == expected
 
 
@@ -505,7 +507,7 @@ def test_media_that_cannot_be_cut_fail_the_run(evidence: tuple[Evidence, ...]) -
         ]
 
 
-def test_an_intake_that_has_just_failed_is_not_started_again_in_the_same_look() -> None:
+def test_an_intake_that_has_just_failed_is_not_started_again_in_the_same_tick() -> None:
     failed_now = job(None, phase="ended")
     assert act(state(tasks={}, planned=False, jobs=(failed_now,))) == [
         Delete(view=failed_now, failure=failed_now.diagnosis)
@@ -523,7 +525,7 @@ def test_a_class_of_another_version_is_the_chunks_own() -> None:
 # ---------------------------------------------------------------- ends
 
 
-def test_all_answered_is_complete() -> None:
+def test_a_run_with_all_results_is_complete() -> None:
     assert act(state(answered=frozenset({0, 1, 2}))) == [Finish(verdict="complete")]
 
 
@@ -569,7 +571,7 @@ def test_a_failed_run_waits_for_nothing_that_has_not_begun(phase: Phase) -> None
     assert act(lost) == [Delete(view=waiting, failure=None)]
 
 
-def test_a_failure_without_advice_still_says_what_to_do() -> None:
+def test_a_failure_without_advice_still_gets_advice() -> None:
     bare = failed(0, FailureClass.BAD_INPUT)[0].model_copy(update={"advice": ""})
     end = end_of(act(span_0_and_others_done(bare)))
     assert end is not None
@@ -621,9 +623,9 @@ def test_progress_counts_what_there_is() -> None:
     busy = state(
         answered=frozenset({0}), jobs=(job(1, progress_ms=2000), job(2, "queued")), evidence=failed(1, CHUNK[0])
     )
-    told = progress(busy, name="talk", run=RUN, size_bytes=7, seen="running", floor=0.0)
-    assert (told.spans_done, told.spans_known, told.running, told.failures) == (1, 3, 1, 1)
-    assert (told.done_ms, told.total_ms, told.planned) == (12_000, 30_000, True)
+    shown = progress(busy, name="talk", run=RUN, size_bytes=7, seen="running", floor=0.0)
+    assert (shown.spans_done, shown.spans_known, shown.running, shown.failures) == (1, 3, 1, 1)
+    assert (shown.done_ms, shown.total_ms, shown.planned) == (12_000, 30_000, True)
     assert done_ms(busy) == 12_000
 
 
@@ -644,7 +646,7 @@ def test_a_store_is_waited_for_as_long_as_the_policy_says(away_ms: int, waited_f
 
 @st.composite
 def pictures(draw: st.DrawFn) -> RunState:
-    """Any run, however unlikely."""
+    """Any state of a run, also unlikely ones."""
     count = draw(st.integers(0, 6))
     spans = list(range(count))
     evidence = tuple(
@@ -686,7 +688,7 @@ def pictures(draw: st.DrawFn) -> RunState:
 
 @settings(max_examples=300)
 @given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
-def test_nothing_is_submitted_that_is_answered_busy_or_lost(
+def test_no_span_is_submitted_that_has_a_result_is_busy_or_lost(
     picture: RunState, free_slots: int, free_intake_slots: int
 ) -> None:
     actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
@@ -706,7 +708,7 @@ def test_nothing_is_submitted_that_is_answered_busy_or_lost(
 
 @settings(max_examples=300)
 @given(picture=pictures(), free_slots=st.integers(-1, 4), free_intake_slots=st.integers(-1, 2))
-def test_an_end_stands_alone_and_the_same_picture_gives_the_same_actions(
+def test_a_finish_is_the_only_action_and_the_same_state_gives_the_same_actions(
     picture: RunState, free_slots: int, free_intake_slots: int
 ) -> None:
     actions = act(picture, free_slots=free_slots, free_intake_slots=free_intake_slots)
@@ -720,7 +722,7 @@ def test_an_end_stands_alone_and_the_same_picture_gives_the_same_actions(
 
 
 class Simulation:
-    """A run whose jobs fail at random, played in memory until its verdict."""
+    """A run whose jobs fail at random, simulated in memory until its verdict."""
 
     def __init__(self, seed: int, *, gaps_allowed: bool, language_open: bool) -> None:
         self.chance = random.Random(seed)
@@ -775,13 +777,13 @@ class Simulation:
         raise AssertionError("this run does not end")
 
     def work(self) -> None:
-        for place, view in enumerate(self.jobs):
+        for index, view in enumerate(self.jobs):
             if self.chance.random() < 0.5:
                 failure = None if self.chance.random() > self.bad else self.chance.choice(list(FailureClass))
                 if self.chance.random() < 0.8 and failure is None:
                     self.succeed(view)
-                told = Diagnosis(failure=failure or FailureClass.NO_RESULT, summary="s")
-                self.jobs[place] = job(view.span, "ended", attempt=view.attempt, diagnosis=told)
+                diagnosis = Diagnosis(failure=failure or FailureClass.NO_RESULT, summary="s")
+                self.jobs[index] = job(view.span, "ended", attempt=view.attempt, diagnosis=diagnosis)
 
     def succeed(self, view: JobView) -> None:
         if view.span is None:
@@ -822,7 +824,7 @@ def test_a_run_whose_jobs_fail_at_random_always_ends(seed: int, gaps_allowed: bo
         assert end.verdict in ("complete", "failed")
 
 
-def test_evidence_is_gone_through_a_few_times_however_many_tasks_there_are() -> None:
+def test_evidence_is_read_a_few_times_for_any_number_of_tasks() -> None:
     passes = []
 
     class Counted(tuple[Evidence, ...]):
@@ -839,7 +841,7 @@ def test_evidence_is_gone_through_a_few_times_however_many_tasks_there_are() -> 
 
 
 @pytest.mark.parametrize("removed", [frozenset(), frozenset({1})], ids=["nothing", "a chunk"])
-def test_an_intake_has_not_failed_where_a_chunk_was_removed_after_it_had_looked(removed: frozenset[int]) -> None:
+def test_an_intake_has_not_failed_when_a_chunk_was_removed_after_its_check(removed: frozenset[int]) -> None:
     nothing = Diagnosis(failure=FailureClass.NO_RESULT, summary="no plan")
     intake = replace(job(0), span=None, phase="ended", diagnosis=nothing)
     (deleted,) = [
