@@ -54,6 +54,8 @@ _PLAIN_SECRET = re.compile(
 )
 _UNNAMED = re.compile(r"[^a-z0-9]")
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
 
 def printable(text: str) -> str:
     """*text* with control characters and broken encodings as escapes: a name must not steer a terminal."""
@@ -88,8 +90,11 @@ def shown(text: str) -> str:
 
 
 def json_line(document: object, *, ensure_ascii: bool = True) -> str:
-    """*document* as one line of JSON that :func:`printable` leaves as it is, so that it stays JSON."""
-    text = json.dumps(document, ensure_ascii=ensure_ascii)
+    r"""*document* as one line of JSON that :func:`printable` leaves as it is, so that it stays JSON.
+
+    A byte of a file name that is not UTF-8 is written as ``\xff``: half a surrogate is no JSON to many a parser.
+    """
+    text = json.dumps(_unicode(document), ensure_ascii=ensure_ascii)
     if text.isprintable():
         return text
     return "".join(
@@ -97,6 +102,21 @@ def json_line(document: object, *, ensure_ascii: bool = True) -> str:
         character if character.isprintable() else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
         for character in text
     )
+
+
+def _escaped_surrogate(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    # As Python reads a byte of a name that is not UTF-8.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
+def _unicode(value: object) -> object:
+    """*value* with escapes for bytes of names that are no UTF-8, in lists and dictionaries too."""
+    if isinstance(value, str):
+        return _SURROGATES.sub(_escaped_surrogate, value)
+    if isinstance(value, dict):
+        return {_unicode(key): _unicode(each) for key, each in value.items()}
+    return [_unicode(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _masked(text: str, depth: int) -> str:

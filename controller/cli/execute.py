@@ -110,15 +110,9 @@ def report(
 
 def _facts(item: RunOutcome) -> dict[str, Any]:
     """The facts of a run for JSON: text that any parser takes, and the same places as URIs that hold every byte."""
-    facts = {name: _unicode(value) for name, value in dataclasses.asdict(item).items()}
-    return facts | {"uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]}
-
-
-def _unicode(value: Any) -> Any:
-    """*value* with escapes for bytes of names that are no UTF-8: half a surrogate is no JSON to many a parser."""
-    if isinstance(value, str):
-        return value.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return [_unicode(each) for each in value] if isinstance(value, tuple) else value
+    return dataclasses.asdict(item) | {
+        "uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]
+    }
 
 
 def _report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> None:

@@ -10,19 +10,15 @@ from typing import Literal
 
 from chunk_job.contract import Language
 from controller.domain.failures import Diagnosis
-from controller.domain.jobs import JobView
+from controller.domain.jobs import Attempt, JobView
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submit:
-    """Start a job. *degradation_level* counts the steps of degraded options; the rest is as in :class:`Job`."""
+class Submit(Attempt):
+    """Start a job."""
 
-    span: int | None
-    attempt: int
     degradation_level: int = 0
-    memory_factor: float = 1.0
-    avoid_nodes: tuple[str, ...] = ()
-    only_elsewhere: bool = False
+    """How many steps cheaper its options are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +31,7 @@ class Delete:
 
 @dataclass(frozen=True, kw_only=True)
 class PinLanguage:
-    """Freeze the run's language from the notes: no span had enough speech to decide alone."""
+    """Freeze the run's language from the language candidates: no span had enough speech to decide alone."""
 
     language: Language
 

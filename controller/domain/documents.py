@@ -258,22 +258,27 @@ class Report(Document):
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 
-class Status(Document):
-    """How far a run is. For people and pages; nothing decides by it."""
+class RunFigures(Document):
+    """How far a run is, in figures."""
 
-    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
-    run: RunId
-    name: FileName
-    state: StoredState
     percent: Annotated[float, Field(ge=0, le=100)]
     spans_done: Count
     spans_known: Count
     planned: bool
     """Whether ``spans_known`` is all of them."""
     running: Count = 0
-    """Jobs at work now."""
+    """Jobs at work now: those that start count, those that wait do not."""
     done_ms: Count = 0
     total_ms: Count = 0
     """Audio that is transcribed, and that is cut so far."""
     failures: Count
+
+
+class Status(RunFigures):
+    """How far a run is. For people and pages; nothing decides by it."""
+
+    schema_: Literal["stenofleet.status/1"] = Field(default="stenofleet.status/1", alias="schema")
+    run: RunId
+    name: FileName
+    state: StoredState
     updated_ms: Count

@@ -15,12 +15,24 @@ Phase = Literal["queued", "starting", "running", "ending", "ended"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a runner is asked to start. *span* None is the intake job."""
+class Attempt:
+    """One attempt at a piece of a run. *span* None is the intake."""
 
-    run: str
     span: int | None
     attempt: int
+    memory_factor: float = 1.0
+    """Times what a job of its kind gets, where the runner gives memory: 1.5 after it was killed for too little."""
+    avoid_nodes: tuple[str, ...] = ()
+    """Where earlier attempts failed for what the node is; for runners that have nodes."""
+    only_elsewhere: bool = False
+    """Never on those; else only where nothing else is free."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Attempt):
+    """What a runner is asked to start."""
+
+    run: str
     task_key: str
     task_sha256: str
     audio_ms: int = 0
@@ -28,12 +40,12 @@ class Job:
     media_uri: str = ""
     """Where an intake finds its recording; empty for a chunk."""
     media_bytes: int = 0
-    memory_factor: float = 1.0
-    """Times what a job of its kind gets, where the runner gives memory: 1.5 after it was killed for too little."""
-    avoid_nodes: tuple[str, ...] = ()
-    """Where earlier attempts failed for what the node is; for runners that have nodes."""
-    only_elsewhere: bool = False
-    """Never on those; else only where nothing else is free."""
+
+    @property
+    def name(self) -> str:
+        """The same for every controller: creating the job of an attempt twice finds the first one."""
+        what = "intake" if self.span is None else f"c{self.span:05d}"
+        return f"sf-{self.run[:12]}-{what}-a{self.attempt}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,37 +6,29 @@ Touches: nothing.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from controller.domain.documents import Status, StoredState
+from controller.domain.documents import RunFigures, Status, StoredState
 from controller.domain.state import RunState
 
 State = StoredState | Literal["identifying"]
 """*identifying*: its recording is being read, and which run it is is not known yet."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
+_NOTHING_YET = {"percent": 0.0, "spans_done": 0, "spans_known": 0, "planned": False, "failures": 0}
+
+
+class Progress(RunFigures):
     """How far one run is, for the terminal and the status object."""
 
     run: str
     name: str
     size_bytes: int
     state: State
-    percent: float
-    done_ms: int
-    total_ms: int
-    spans_done: int
-    spans_known: int
-    planned: bool
-    running: int
-    """Jobs at work: those that start count, those that wait do not."""
-    failures: int
     queued: int = 0
     """Jobs that wait for their turn or for what they lack."""
     held: bool = False
-    """What it needs is away: it is waited for, and no speed can be told."""
+    """What it needs is away: it is waited for, and no speed can be shown."""
 
 
 def progress(
@@ -77,20 +69,11 @@ def from_status(
     status: Status | None, *, name: str, run: str, size_bytes: int, seen: State, floor: float = 0.0
 ) -> Progress:
     """How far a run is by what its leader says of it."""
-    return Progress(
-        run=run,
-        name=name,
-        size_bytes=size_bytes,
-        state=seen,
-        percent=100.0 if seen in ("complete", "partial") else max(floor, status.percent) if status else floor,
-        done_ms=status.done_ms if status else 0,
-        total_ms=status.total_ms if status else 0,
-        spans_done=status.spans_done if status else 0,
-        spans_known=status.spans_known if status else 0,
-        planned=bool(status and status.planned),
-        running=status.running if status else 0,
-        failures=status.failures if status else 0,
-    )
+    figures: dict[str, Any] = dict(_NOTHING_YET)
+    if status:
+        figures = status.model_dump(include=set(RunFigures.model_fields))
+    figures["percent"] = 100.0 if seen in ("complete", "partial") else max(floor, figures["percent"])
+    return Progress(run=run, name=name, size_bytes=size_bytes, state=seen, **figures)
 
 
 def waiting(state: RunState) -> int:

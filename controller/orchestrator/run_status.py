@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.domain import progress as figures
-from controller.domain.documents import Status
+from controller.domain.documents import RunFigures, Status
 from controller.domain.progress import Progress, State
 from controller.domain.state import RunState
 from controller.runs.repository import RunRepository
@@ -61,19 +61,14 @@ class RunStatus:
         """Put it into the store. *interrupted*: nobody works on the run any more, and it has not ended."""
         self._due_ms = now_ms + _EVERY_MS
         assert progress.state != "identifying"
+        figures = progress.model_dump(include=set(RunFigures.model_fields))
+        figures["percent"] = round(progress.percent, 1)
         self._repository.put_status(
             Status(
                 run=progress.run,
                 name=self._name,
                 state="interrupted" if interrupted else progress.state,
-                percent=round(progress.percent, 1),
-                spans_done=progress.spans_done,
-                spans_known=progress.spans_known,
-                planned=progress.planned,
-                running=progress.running,
-                done_ms=progress.done_ms,
-                total_ms=progress.total_ms,
-                failures=progress.failures,
+                **figures,
                 updated_ms=now_ms,
             )
         )

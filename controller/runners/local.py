@@ -60,7 +60,7 @@ class LocalRunner:
     def submit(self, job: Job) -> None:
         """Start the job's process."""
         _check(job.run)
-        name = _name(job)
+        name = job.name
         folder = self._home.job_folder(job.run, name)
         reading, writing = os.pipe()
         try:
@@ -191,11 +191,6 @@ def resolve_model(reference: str, *, download: bool) -> None:
             oom_kills=None,
         )
     raise EnvironmentProblem(why.summary, why.advice or "\n".join(why.details[-5:]))
-
-
-def _name(job: Job) -> str:
-    what = "intake" if job.span is None else f"c{job.span:05d}"
-    return f"sf-{job.run[:12]}-{what}-a{job.attempt}"
 
 
 def _check(run: str) -> None:

@@ -7,10 +7,10 @@ Runs before the controller, in its pod and with its rights. Touches: Kubernetes,
 import sys
 import time
 
-from controller.cli.terminal import say
+from controller.cli.terminal import print_message
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
-from controller.runners.kubernetes.startup_diagnosis import pending
+from controller.runners.kubernetes.startup_diagnosis import startup_problem
 
 _LOOK_EVERY_S = 3.0
 
@@ -18,16 +18,16 @@ _LOOK_EVERY_S = 3.0
 def main(job: str) -> int:
     """0 when the Job *job* has fetched the model; otherwise 3, as of everything that the infrastructure lacks."""
     api = connect()
-    say(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
+    print_message(f"waiting for the model: kubectl logs -f job/{job} shows how far it is")
     told = ""
     while not (how := ended(api, job)):
         why = why_not_started(api, job)
         if why and why != told:
-            say(f"job/{job} waits: {why}")
+            print_message(f"job/{job} waits: {why}")
             told = why
         time.sleep(_LOOK_EVERY_S)
     if "Failed" in how:
-        say(f"the model could not be fetched: kubectl logs job/{job} says why")
+        print_message(f"the model could not be fetched: kubectl logs job/{job} says why")
         return EnvironmentProblem.exit_code
     return 0
 
@@ -38,7 +38,7 @@ def why_not_started(api: Api, name: str) -> str:
         found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
     except ClusterUnavailable:
         return ""
-    stuck = [waits for pod in found if (waits := pending({}, pod, [], before=None, now_ms=0))]
+    stuck = [waits for pod in found if (waits := startup_problem({}, pod, [], before=None, now_ms=0))]
     return f"{stuck[0].diagnosis.summary}; {stuck[0].diagnosis.advice}" if stuck else ""
 
 
@@ -47,7 +47,7 @@ def ended(api: Api, name: str) -> set[str]:
     try:
         job = api.get("jobs", name)
     except ClusterUnavailable as error:
-        say(f"{error.summary}: asking again")
+        print_message(f"{error.summary}: asking again")
         return set()
     if job is None:
         return {"Complete"}

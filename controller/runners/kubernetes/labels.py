@@ -41,8 +41,8 @@ def lease_name(run: str) -> str:
 
 def job_name(job: Job) -> str:
     """Name of the Job of one attempt."""
-    what = _INTAKE if job.span is None else f"c{job.span:05d}"
-    return f"sf-{_checked(job.run)[:12]}-{what}-a{job.attempt}"
+    _checked(job.run)
+    return job.name
 
 
 def selector(runs: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ class Reading:
         self.allowed = threading.Semaphore(0)
         self.refused: set[str] = set()
         self.same: dict[str, str] = {}
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def inspect(self, name: str, _: KnownFiles) -> Source:
         self.allowed.acquire()
@@ -47,7 +47,12 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
     reading = Reading()
     monkeypatch.setattr(source, "inspect", reading.inspect)
     yield reading
+    # A thread that goes on would read what the next test has.
+    reading.error = SystemExit()
     reading.allow(1000)
+    for thread in threading.enumerate():
+        if thread.name == "identify":
+            thread.join(0.2)
 
 
 def started(reading: Reading, keep: Callable[[RunRequest], bool] = lambda _: True, count: int = 30) -> Identification:
