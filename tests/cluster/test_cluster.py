@@ -1,4 +1,4 @@
-"""The runner on the real API server, look by look: what it asks for, and what it makes of what has gone."""
+"""The runner on the real API server, poll by poll: its requests, and how it handles deleted objects."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ RUN = fakes.RUN
 
 
 class CountingApi(Api):
-    """The real one, which counts what is asked of it."""
+    """The real client, which counts its requests."""
 
     def __init__(self, of: Api) -> None:
         super().__init__(of._client, of.namespace)
@@ -44,8 +44,8 @@ def api(site: Site, monkeypatch: pytest.MonkeyPatch) -> CountingApi:
 
 @pytest.fixture
 def runner(site: Site, api: CountingApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRunner]:
-    """It leads the run. Its jobs want more GPUs than a node has, so that nothing ever starts."""
-    # No other look at the Lease than those that are the matter of the test.
+    """It leads the run. Its jobs want more GPUs than a node has, so that no job ever starts."""
+    # The Lease is polled only by the test itself.
     monkeypatch.setattr(kubernetes_lease, "RENEW_S", 600)
     monkeypatch.setattr(kubernetes_lease, "DURATION_S", 600)
     options = JobOptions(
@@ -72,7 +72,7 @@ def test_one_list_a_poll_explains_any_number_of_jobs_that_do_not_start(
     for span in range(5):
         runner.submit(chunk(span))
     time.sleep(2 * TICK_S + 1)
-    site.until(lambda: all(view.waits_for for view in runner.observe()), "each says what it waits for")
+    site.until(lambda: all(view.waits_for for view in runner.observe()), "each reports what it waits for")
     api.asked.clear()
     views = runner.observe()
     assert [view.phase for view in views] == ["queued"] * 5
@@ -108,7 +108,7 @@ def test_jobs_deleted_with_their_lease_are_a_cancel_and_not_a_failure(
     assert not runner.leadership.cancelled(RUN)
     site.kubectl("delete", "lease", lease_name(RUN))
     site.until(lambda: not site.found("jobs"), "its jobs are collected")
-    assert not runner.leadership.cancelled(RUN), "nobody has looked yet"
+    assert not runner.leadership.cancelled(RUN), "the Lease was not polled yet"
     runner.observe()
     assert runner.leadership.cancelled(RUN)
 

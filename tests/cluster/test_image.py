@@ -1,4 +1,4 @@
-"""The images as they are built and as they run: what is in them, what is not, and that each does its work in a pod."""
+"""The images: their contents, and that each works in a pod."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def target(request: pytest.FixtureRequest, images: Images) -> str:
 
 @pytest.fixture
 def config(target: str, cluster: Cluster) -> dict[str, Any]:
-    """What the image says of itself."""
+    """The configuration of the image."""
     if not cluster.own:
         pytest.skip("reads the images that we build, and the cluster that KUBECONFIG names has its own")
     with tarfile.open(built.archive(target)) as archive:
@@ -74,7 +74,7 @@ def _member(archive: tarfile.TarFile, name: str) -> Any:
 
 
 def output_of(cluster: Cluster, namespace: str, image: str, name: str, *command: str) -> str:
-    """What a restricted pod with a read-only root prints."""
+    """The output of a restricted pod with a read-only root."""
     cluster.apply(namespace, pods.pod(name, image, *command))
     return pods.finished(cluster, namespace, name)
 
@@ -92,7 +92,7 @@ def test_an_image_states_its_name_and_version(config: dict[str, Any], target: st
 
 
 def test_an_image_is_no_larger_than_promised(config: dict[str, Any], target: str) -> None:
-    # A docker archive holds its layers unpacked, and nothing else of size.
+    # A docker archive contains its layers uncompressed, and nothing else that is large.
     assert built.archive(target).stat().st_size <= MOST_BYTES[target]
 
 
@@ -142,7 +142,7 @@ def test_the_chunk_jobs_image_gives_the_same_transcript_as_this_machine(
     result = json.loads(pods.finished(cluster, namespace, "transcribes").splitlines()[-1])
     assert result["success"] is True
     wanted = demo.SAMPLE_TEXT.read_text(encoding="utf-8")
-    # A small model: by how much it errs depends on the CPU (4 to 12 %), whose nodes share it here.
+    # The error rate of the small model depends on the CPU (4 to 12 %), which is the same for all nodes here.
     assert jiwer.wer(" ".join(wanted.split()), result["text"].replace(".", "").strip()) < 0.2
     if cluster.own:
         by_hand = [sys.executable, "-P", "-m", "chunk_job", str(demo.SAMPLE), str(demo.MODEL)]

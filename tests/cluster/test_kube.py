@@ -1,4 +1,4 @@
-"""The one door to the API server, with a proxy in it that misbehaves: what each failure is taken for."""
+"""The client of the API server behind a proxy with faults: how each failure is classified."""
 
 import gc
 import http
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnr
 
 
 class Way:
-    """From here to the API server, through a proxy."""
+    """A connection to the API server through a proxy."""
 
     def __init__(self, cluster: Cluster, proxy: Proxy, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.proxy = proxy
@@ -30,7 +30,7 @@ class Way:
         self._config = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", "--output", "json"))
 
     def api(self, *, scheme: str = "https", authority: trustme.CA | None = None) -> Api:
-        """A client that goes this way; *authority* is the one that it trusts, in place of the cluster's."""
+        """A client behind the proxy; *authority* is the one that it trusts, instead of the cluster's."""
         host, port = self.proxy.listener.getsockname()
         (cluster,) = (entry["cluster"] for entry in self._config["clusters"])
         cluster["server"] = f"{scheme}://{host}:{port}"
@@ -60,7 +60,7 @@ def way(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def answer(status: http.HTTPStatus, body: bytes, *headers: str) -> Fault:
-    """Somebody else answers, in HTTP without TLS."""
+    """Another server answers, in HTTP without TLS."""
     lines = (f"HTTP/1.1 {status.value} {status.phrase}", f"Content-Length: {len(body)}", *headers)
     return Fault(kind="answer", data="\r\n".join((*lines, "", "")).encode() + body)
 

@@ -1,4 +1,4 @@
-"""``kubectl apply -k k8s/`` as its users do it: settings edited, credentials put beside them, applied; a transcript."""
+"""``kubectl apply -k k8s/`` as users do it: edit settings, add credentials, apply, and get a transcript."""
 
 import re
 
@@ -36,7 +36,7 @@ def test_a_controller_that_is_deleted_and_applied_again_resumes_its_run(
     until(lambda: len(deployment.results()) >= 2, "two chunks are done", patience_s=PATIENCE_S)
     first = deployment.pod_of(deployment.leader())
     deployment.kubectl("delete", "pod", first["metadata"]["name"])
-    until(lambda: "resuming run" in "".join(deployment.logs().values()), "the other one goes on", patience_s=PATIENCE_S)
+    until(lambda: "resuming run" in "".join(deployment.logs().values()), "the other one resumes", patience_s=PATIENCE_S)
     assert "Failed" not in deployment.conditions("stenofleet")
     deployment.kubectl("delete", "job", "stenofleet")
     before = deployment.results()

@@ -1,4 +1,4 @@
-"""Every document that options can make, as the API server itself judges it, and its values as a program gets them."""
+"""Every document that options can make is accepted by the API server, and its values reach the program unchanged."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ REPORT_ARGUMENTS = (
     'import json, os, sys; cache = os.environ.get("HF_HUB_CACHE", "");'
     " print(json.dumps([sys.argv[1:], dict(os.environ), os.path.ismount(cache)]))"
 )
-"""A program that says what it was given. In single quotes it is one word of a shell."""
+"""A program that prints its arguments and environment. In single quotes it is one word of a shell."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_violation_of_the_restricted_level_is_reported(api: Api) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a program in a pod was given, and its pod."""
+    """The arguments and environment of a program in a pod, and its pod."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -69,7 +69,7 @@ class Report:
 
 
 def run(site: Site, metadata: dict[str, Any], spec: dict[str, Any]) -> Report:
-    """Run a pod as it is, once with ``TELL`` as its program and with empty folders for whatever it mounts."""
+    """Run a pod once, with ``REPORT_ARGUMENTS`` as its program and with empty folders for its mounts."""
     (container,) = spec["containers"]
     command = " ".join(container["command"])
     assert "$" not in REPORT_ARGUMENTS
@@ -82,7 +82,7 @@ def run(site: Site, metadata: dict[str, Any], spec: dict[str, Any]) -> Report:
         container["command"][at : at + 2] = ["-c", REPORT_ARGUMENTS]
     spec["volumes"] = [{"name": volume["name"], "emptyDir": {}} for volume in spec["volumes"]]
     container["imagePullPolicy"] = "Never"
-    name = "tells"
+    name = "reports"
     site.cluster.apply(
         site.namespace,
         {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": name}, "spec": spec},
@@ -134,7 +134,7 @@ def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> Non
         given["HF_HUB_CACHE"] = options.model_path
         assert report.cache_is_mounted
     assert {name: report.environment[name] for name in given} == given
-    # What they named was there, and is nowhere else.
+    # The variables that they name exist, and their values appear nowhere else.
     secret = site.cluster.s3.secret_key
     assert (report.environment["POD_UID"], report.environment["AWS_SECRET_ACCESS_KEY"]) == (uid, secret)
     assert report.log.count(secret) == 1
@@ -151,7 +151,7 @@ def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> Non
 def test_a_setting_of_the_manifests_names_no_variable(
     site: Site, tmp_path: Path, job: str, setting: str, wanted: list[str]
 ) -> None:
-    """``args: [$(MEDIA)]`` puts the setting in; what stands in the setting is not looked at again."""
+    """``args: [$(MEDIA)]`` inserts the setting; references inside the setting are not expanded again."""
     folder = shutil.copytree(SOURCE, tmp_path / "k8s") / "base"
     path = folder / "settings.env"
     before = path.read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What the testbed starts ends: with its session, or when the next one begins."""
+"""Processes of the testbed end with their session, or when the next session starts."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ time.sleep(600)
 
 @pytest.fixture(autouse=True)
 def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A control group beside that of a cluster, which may be up."""
+    """A control group next to that of a cluster, which may be running."""
     name = f"{processes.GROUP}-{os.getpid()}"
     monkeypatch.setattr(processes, "GROUP", name)
     yield name
@@ -36,7 +36,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def program(process: int) -> str:
-    """The name of the program that it runs; empty when it is gone, or has ended and nobody asked how."""
+    """The name of the program that it runs; empty when it has ended, also when its parent has not waited for it."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{process}/exe").readlink().name
     return ""

@@ -1,4 +1,4 @@
-"""Whole runs on a real cluster, from outside: the same bytes as on one machine, and what disturbs them."""
+"""Whole runs on a real cluster: the same bytes as on one machine, also with disturbances."""
 
 import json
 import os
@@ -22,7 +22,7 @@ OUTAGE_S = 20
 
 
 def without_model_path(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What does not name the model's place, which is another one in a pod."""
+    """The outputs without the path of the model, which differs in a pod."""
     return {name: data for name, data in outputs.items() if not name.endswith(".json")} | {
         "text": json.loads(outputs["talk.json"])["text"].encode()
     }
@@ -77,7 +77,7 @@ def test_the_jobs_show_as_a_status_page(site: Site, talk: Path) -> None:
     assert any(row.split()[-2:] == ["00001", "1"] for row in rows)
     result = site.ask("status", site.keys().run)
     assert "running" in result.out
-    alive = site.ask("logs", site.keys().run, "--chunk", "1", *site.place)
+    alive = site.ask("logs", site.keys().run, "--chunk", "1", *site.cluster_options)
     assert f"sf-{site.keys().run[:12]}-c00001-a1-" in alive.out
     assert "running:" in alive.out
     site.let_go(1)
@@ -154,7 +154,7 @@ def test_a_killed_controller_leaves_its_jobs_to_the_next_one(
     if number == signal.SIGTERM:
         assert "to go on: give the same command again" in first.ended().err
     uids = {job["metadata"]["uid"] for job in site.found("jobs")}
-    assert uids, "its jobs go on"
+    assert uids, "its jobs continue"
     ended = site.run(talk, *ENGLISH)
     assert ended.code == 0, ended.err
     assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
@@ -242,7 +242,7 @@ def test_jobs_that_fit_no_node_are_reported_and_a_deleted_lease_ends_them(site: 
     first.kill()
     command = site.start(talk, *ENGLISH, "--gpus", "3")
     command.wait_for_output("waits: ")
-    assert "Insufficient nvidia.com/gpu" in command.err, "the next controller says it of the Jobs it finds"
+    assert "Insufficient nvidia.com/gpu" in command.err, "the next controller reports it for existing Jobs"
     (lease,) = site.found("leases")
     site.kubectl("delete", "lease", lease["metadata"]["name"])
     ended = command.ended(patience_s=PATIENCE_S)
@@ -282,11 +282,11 @@ def test_cancel_removes_the_jobs_from_the_cluster(site: Site, talk: Path) -> Non
     command = site.start(talk, *ENGLISH, *held(1))
     site.running(1)
     command.kill()
-    result = site.ask("cancel", site.keys().run, *site.place)
+    result = site.ask("cancel", site.keys().run, *site.cluster_options)
     assert result.code == 0, result.err
     assert site.empty()
     site.until(lambda: not site.found("pods"), "its pods end")
-    assert any(parse_task(entry.key) for entry in site.store.list(site.keys().tasks)), "what is done is kept"
+    assert any(parse_task(entry.key) for entry in site.store.list(site.keys().tasks)), "finished work is kept"
 
 
 # ---------------------------------------------------------------- rights

@@ -1,4 +1,4 @@
-"""Two controller pods of one Job: what their losses cost, and what the Job makes of their verdicts."""
+"""Two controller pods of one Job: the cost of losing one, and the effect of their verdicts on the Job."""
 
 import time
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 
 LAST = 8
 HELD = CHUNKED | {"STENOFLEET_JOB_ENV": f"{crashpoint.VARIABLE}=chunk.loaded.{LAST:05d}.a1=hold:{RENDEZVOUS}"}
-"""The last chunk's first attempt stands still until it is let go."""
+"""The last chunk's first attempt is held until the test releases it."""
 
 DELETIONS = 5
 DELETIONS_COST_S = 120
@@ -22,7 +22,7 @@ LOST_NODE_COSTS_S = 60
 
 
 def leader(deployment: Deployment, *, but: str = "", seconds: float = PATIENCE_S) -> str:
-    """Who holds the Lease, once that is another one than *but*."""
+    """The holder of the Lease, when it is another one than *but*."""
     until(lambda: deployment.leader() not in ("", but), "a controller leads", patience_s=seconds)
     return deployment.leader()
 

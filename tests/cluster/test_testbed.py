@@ -1,4 +1,4 @@
-"""The cluster that the other tests here stand on: its pods, names, GPUs, parts that die and come back."""
+"""The cluster that the other tests use: its pods, names, GPUs, and components that end and restart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_an_image_that_a_node_removed_is_loaded_again(own: Cluster, tmp_path: Pa
     own.load(archive)
     assert images() == before
     (known,) = (digest for name, digest in node._loaded().items() if name == tool_image.NAME)
-    # As a kubelet does where the disk is full.
+    # As a kubelet does when the disk is full.
     node._ctr("images", "remove", tool_image.NAME, f"sha256:{known.removesuffix('.json')}")
     assert tool_image.NAME not in images()
     own.load(archive)
@@ -105,7 +105,7 @@ def test_s3_has_one_endpoint_for_pods_and_for_this_machine(cluster: Cluster, nam
 
 
 def test_a_pod_finds_the_api_server_and_has_a_token_for_it(own: Cluster, namespace: str) -> None:
-    # busybox speaks no TLS of this decade: the server answers plain HTTP by saying what it wants.
+    # busybox has no modern TLS: the server answers plain HTTP with an error message, which is enough here.
     script = (
         "test -s /var/run/secrets/kubernetes.io/serviceaccount/token"
         " && { printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 2; } | nc kubernetes.default.svc 443"

@@ -1,4 +1,4 @@
-"""What cannot be transcribed: every message names the file and says what to do, and the other files are not touched."""
+"""Bad input: every message names the file and what to do, and other files are not affected."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ BAD = {
     "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
     "\x1b[31mred.mp4": ("no such file", "check the name"),
 }
-"""By name: what happened, what to do."""
+"""By name: the problem and the advice."""
 
 _LIMIT = """\
 import os, resource, sys
@@ -42,7 +42,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 LIMITED = (sys.executable, "-P", "-c", _LIMIT)
-"""Run a command that may write no file longer than so many bytes: for a single file, the disk is full."""
+"""Run a command with a limit on the size of a file in bytes: for a single file, this is like a full disk."""
 
 
 def lay_out(folder: Path) -> None:
@@ -65,7 +65,7 @@ def lay_out(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def refused(shared: Path) -> tuple[Workplace, pipeline.Ended]:
-    """One command with all of them and a good one in the middle."""
+    """One command with all bad files and a good one in the middle."""
     folder = shared / "refused"
     with pipeline.alone(folder) as must:
         workplace = Workplace(folder)
@@ -255,7 +255,7 @@ def test_an_invalid_output_folder_is_reported(
     ended = workplace.run("transcribe", "-o", folder, file, *CUT)
     assert ended.code == code
     assert f"{folder}" in ended.err
-    assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is told before any work"
+    assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is reported before any work"
     assert "name another folder" in ended.err or "name a folder for --output-dir" in ended.err
 
 
@@ -316,7 +316,7 @@ def test_the_reader_of_the_messages_may_exit(workplace: Workplace) -> None:
     gone, writing = os.pipe()
     os.close(gone)
     try:
-        # Both streams into a pipe that nobody reads.
+        # Both streams go to a pipe that no process reads.
         into = "import os, sys; [os.dup2(int(sys.argv[1]), n) for n in (1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"
         before = (sys.executable, "-P", "-c", into, str(writing))
         ended = workplace.transcribe("x.wav", *SMALL, before=before, keep=(writing,))

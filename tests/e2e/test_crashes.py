@@ -1,4 +1,4 @@
-"""Kill anything, anywhere: nothing stays running, the same command finishes, and the bytes are those of a quiet run."""
+"""Kill any process at any point: no process stays, the same command finishes, and the bytes do not change."""
 
 import json
 import math
@@ -31,25 +31,25 @@ if "--attempt" in words and any(word.endswith("tasks/00001.json") for word in wo
 
 
 def evidence(workplace: Workplace) -> list[Evidence]:
-    """Why attempts have failed, by span and attempt."""
+    """The classes of failed attempts, by span and attempt."""
     keys = workplace.keys()
     found = [Evidence.decode(workplace.store.get(entry.key)) for entry in workplace.store.list(keys.failures)]
     return sorted(found, key=lambda item: (-1 if item.span is None else item.span, item.attempt))
 
 
 def attempts(workplace: Workplace) -> dict[int, int]:
-    """How many attempts each span took."""
+    """The number of attempts of each span."""
     report = Report.decode(workplace.store.get(workplace.keys().report))
     return {span.span: span.attempts for span in report.spans}
 
 
 def assert_undisturbed(workplace: Workplace, undisturbed: Undisturbed) -> None:
-    """The outputs are those of the quiet run, each span has its one result, and nothing else is left."""
+    """The outputs are those of the undisturbed run, each span has one result, and nothing else is left."""
     assert workplace.outputs == undisturbed.outputs
     assert [key.split("/")[3] for key in workplace.results()] == ["00000", "00001", "00002"]
     assert workplace.store.stat(workplace.keys().marker("complete"))
     assert list(workplace.store.list(f"{workplace.keys().work}audio/")) == [], (
-        "chunk audio is deleted when its result is in"
+        "chunk audio is deleted when its result exists"
     )
     assert workplace.leftovers() == []
     assert workplace.processes() == []
@@ -60,7 +60,7 @@ def kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) 
     return before.items() <= after.items()
 
 
-# ---------------------------------------------------------------- a chunk job dies, the controller lives
+# ---------------------------------------------------------------- a chunk job is killed, the controller runs
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_missing_chunk_audio_is_cut_again(workplace: Workplace, undisturbed: Und
     assert_undisturbed(workplace, undisturbed)
 
 
-# ---------------------------------------------------------------- the intake dies
+# ---------------------------------------------------------------- the intake is killed
 
 
 def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
@@ -183,7 +183,7 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
     assert_undisturbed(workplace, undisturbed)
 
 
-# ---------------------------------------------------------------- the controller dies
+# ---------------------------------------------------------------- the controller is killed
 
 
 def test_no_process_survives_a_killed_controller_and_the_same_command_resumes(
@@ -268,7 +268,7 @@ def test_a_second_signal_costs_only_the_final_messages(workplace: Workplace, und
         "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00001.a1=hold:{here}"
     )
     pipeline.until(here.exists, "chunk 1 is held")
-    # Two of a kind, sent at once, may be one to the system.
+    # The system may merge two equal signals that are sent at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(running.process.pid, number)
     ended = running.ended()

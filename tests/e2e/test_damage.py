@@ -1,4 +1,4 @@
-"""Chunk audio and tasks that were changed in the store between two commands, with real jobs."""
+"""Chunk audio and tasks that are changed in the store between two commands, with real jobs."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Media that attack: no other file is read, nothing is connected, memory and length stay bounded, the file is named."""
+"""Hostile media: no other file is read, no socket is connected, memory and length are bounded, the file is named."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="strace 
 
 
 class Listener:
-    """A server on this machine that counts who calls, and hangs up."""
+    """A server on this machine that counts connections, and closes them."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -81,7 +81,7 @@ def written(folder: Path, files: Iterator[tuple[str, bytes]], start: str = "") -
 
 
 def check_reach(workplace: Workplace, listener: Listener, files: list[str]) -> str:
-    """Plan *files* under strace: a tool opens its file alone, nobody the canary or a socket. What is said."""
+    """Plan *files* under strace: each tool opens only its file, no process the canary or a socket. Returns stderr."""
     command = [sys.executable, "-P", "-m", "controller", "plan", "--", *files]
     traced = trace(command, cwd=workplace.folder, env=workplace.environment())
     wanted = {os.path.join(workplace.folder, name) for name in files}  # noqa: PTH118 - byte for byte as the command makes it
@@ -150,7 +150,7 @@ def test_without_the_sandbox_the_same_files_open_other_files(
     name: str,
     options: tuple[str, ...],
 ) -> None:
-    """The traps are set: a test that finds nothing opened would find it."""
+    """Without the sandbox the tools do open other files, so the tests above can detect it."""
     written(workplace.folder, hostile.redirectors(canary, listener.port))
     written(workplace.folder, hostile.referrers(honest, canary))
     protocols = ("-protocol_whitelist", "file,http,tcp,subfile,crypto,data")
@@ -187,7 +187,7 @@ LYING: Mapping[str, str | int] = {
     "size0.wav": 1_000,
     "tag.mp3": 2_000,
 }
-"""What must come of some of them: a refusal, or so many milliseconds."""
+"""The expected outcome of some files: a part of the refusal, or the duration in milliseconds."""
 
 
 @linux
@@ -199,7 +199,7 @@ def test_a_wrong_header_is_not_believed(tmp_path: Path, honest: Mapping[str, byt
 
 
 JUMPS = {"1.mkv": 3601, "2.mkv": 2, "10000.mkv": 2, "10000.ts": 2}
-"""Hours between the first and the second half of a recording, and the seconds that come of it."""
+"""Hours between the first and the second half of a recording, and the resulting seconds."""
 
 
 def jump(path: Path, seconds: int) -> Path:
@@ -275,6 +275,6 @@ def test_a_bomb_fails_alone_and_leaves_nothing(workplace: Workplace, honest: Map
 @linux
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_broken_file_is_refused_or_read_within_bounds(tmp_path: Path, honest: Mapping[str, bytes], half: int) -> None:
-    """Another seed, for as long as one likes: ``make soak``."""
+    """``make soak`` does this with other seeds for longer."""
     files = islice(hostile.broken(honest, FUZZ_SEED), half, FUZZ_FILES, 2)
     check(written(tmp_path, files))

@@ -1,4 +1,4 @@
-"""A recording goes in, the right words come out, at the right times, in every format."""
+"""A recording gives the right words, at the right times, in every format."""
 
 import io
 import itertools
@@ -144,7 +144,7 @@ def spoken() -> Spoken:
 
 
 def with_list(path: Path, tape: speech.Tape) -> Path:
-    """A WAV file whose samples do not begin at byte 44: a LIST chunk lies before them."""
+    """A WAV file whose samples do not begin at byte 44: a LIST chunk is before them."""
     whole = io.BytesIO()
     with wave.open(whole, "wb") as file:
         file.setparams((1, 2, speech.RATE_HZ, 0, "NONE", ""))

@@ -1,4 +1,4 @@
-"""What the store says when S3 is down, slow, broken, or says no; against a real server and a proxy that misbehaves."""
+"""Errors of the store when S3 is down, slow, broken or refuses access; with a real server and a proxy with faults."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 
 
 def verbs(store: Store, path: Path) -> dict[str, Callable[[], object]]:
-    """Every verb, on an object ``x``."""
+    """Every operation, on an object ``x``."""
     path.write_bytes(b"data")
     return {
         "get": lambda: store.get("x"),
@@ -51,7 +51,7 @@ def read(store: Store, verb: str, key: str = "x") -> bytes:
 
 
 def read_within(store: Store, verb: str, max_bytes: int, path: Path) -> bytes:
-    """The object ``x`` by one of the verbs that read."""
+    """The object ``x``, read by one of the read operations."""
     if verb == "get":
         return store.get("x", max_bytes=max_bytes)
     if verb == "get_file":
@@ -62,7 +62,7 @@ def read_within(store: Store, verb: str, max_bytes: int, path: Path) -> bytes:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for it; pytest's own timeout ends what never comes."""
+    """Wait until *condition* is true; pytest's timeout ends a wait that never does."""
     while not condition():
         time.sleep(0.01)
 
@@ -197,7 +197,7 @@ def test_a_body_is_never_made_of_two_objects(proxy: Proxy, bucket: str, monkeypa
 @READS
 def test_a_body_that_always_breaks_off_is_an_error(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
     open_store(f"s3://{bucket}").put("x", DATA)
-    # Three rounds do not get it together.
+    # Three tries do not complete it.
     proxy.fault = Fault(kind="cut", after_bytes=300_000)
     with pytest.raises(StoreUnavailable, match="broke off"):
         read(open_store(f"s3://{bucket}"), verb)
@@ -283,7 +283,7 @@ def test_no_more_is_read_than_may_be(
     before = proxy.downloaded_bytes
     with pytest.raises(DocumentInvalid, match="object x is larger than 1000 bytes"):
         read_within(store, verb, 1000, tmp_path / "file")
-    # Some of it lies in the sockets' buffers.
+    # Some of it is in the buffers of the sockets.
     assert proxy.downloaded_bytes - before < len(DATA) * 8
     assert not (tmp_path / "file").exists() or (tmp_path / "file").stat().st_size == 0
 
@@ -300,7 +300,7 @@ def test_a_body_without_a_length_is_bounded_too(
         return
     with pytest.raises(DocumentInvalid, match="object x is larger than 9 bytes"):
         read_within(store, verb, allowed, tmp_path / "file")
-    assert proxy.connections == 1, "it is not asked for again"
+    assert proxy.connections == 1, "it is not requested again"
     if verb == "get_file":
         assert (tmp_path / "file").read_bytes() == b""
 
@@ -318,7 +318,7 @@ def test_a_content_length_that_is_too_small_is_an_error_too(
 
 
 def parts(*answers: bytes) -> Callable[[Proxy], None]:
-    """Answers of a server in the proxy's place, one a connection."""
+    """Answers that the proxy gives instead of the server, one for each connection."""
 
     def give(proxy: Proxy) -> None:
         left = list(answers)
@@ -385,7 +385,7 @@ def test_a_partial_answer_that_was_not_requested_is_not_the_object(
     assert proxy.connections == 3
 
 
-# ---------------------------------------------------------------- the server dies
+# ---------------------------------------------------------------- the server is killed
 
 
 @READS
@@ -450,7 +450,7 @@ def test_a_killed_writer_leaves_nothing(
     assert store.get("x") == DATA * size
 
 
-# ---------------------------------------------------------------- the server says no
+# ---------------------------------------------------------------- the server refuses access
 
 
 @VERBS

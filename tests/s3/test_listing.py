@@ -1,4 +1,4 @@
-"""What only a bucket can hold: more keys than one page, neighbours of the prefix, objects of other programs."""
+"""Cases that only a bucket can have: more keys than one page, neighbours of the prefix, objects of other programs."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What looking runs up costs on a server: requests, and connections for many threads at once."""
+"""The cost of run lookups on a server: requests, and connections for many threads at once."""
 
 import json
 import logging
@@ -62,7 +62,7 @@ def test_a_whole_id_is_read_directly_and_a_prefix_of_one_takes_one_page(
         asked.clear()
         assert controller.cli.run(["status", typed]) == 0
         assert f"run          {IDS[40]}" in capsys.readouterr().out
-        # Record, listing, status, last object, request; before them the names of folders.
+        # Record, listing, status, last object, request; before them the list of folders.
         assert len(asked) == most
         assert sum("list-type=2" in each for each in asked) == most - 4
 

@@ -1,4 +1,4 @@
-"""Recordings that lie in S3, transcripts that go there, and commands of two machines on one run."""
+"""Recordings and transcripts in S3, and commands of two machines on one run."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def uploads(environment: pytest.MonkeyPatch, bucket: str) -> Store:
 
 
 def same_words(one: bytes, other: bytes) -> bool:
-    """Whether two transcripts differ in nothing but what their source is known by."""
+    """Whether two transcripts differ only in the identity of their source."""
     return one.partition(b'"source":')[0] == other.partition(b'"source":')[0]
 
 
@@ -83,7 +83,7 @@ def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
     assert f"s3://{bucket}: names no object" in ended.err
     assert "s3://stenofleet-nowhere/lost.wav: " in ended.err
     assert "NoSuchBucket" in ended.err
-    assert "stenofleet-media-" not in ended.err, "where it was fetched to is nobody's business"
+    assert "stenofleet-media-" not in ended.err, "the path of the temporary copy is not shown"
     assert "Traceback" not in ended.err
 
 
@@ -217,7 +217,7 @@ def test_a_killed_command_leaves_no_recording_in_the_scratch_folder(
 
 
 def machine(workplace: pipeline.Workplace, bucket: str, name: str) -> dict[str, str]:
-    """The environment of a command on a machine that shares nothing but the bucket."""
+    """The environment of a command on a machine that shares only the bucket."""
     return {"STENOFLEET_STORE": f"s3://{bucket}/shared", "XDG_STATE_HOME": os.fspath(workplace.folder / name)}
 
 

@@ -1,4 +1,4 @@
-"""Whoever may write to the bucket changes one document after the other: the run is finished right, or that run fails.
+"""An attacker with write access changes one document after the other: the run finishes correctly, or it fails.
 
 No other run is touched, nothing is written outside the output folder, and the command ends by itself.
 """
@@ -136,7 +136,7 @@ def test_an_invalid_plan_is_made_again(scene: Scene, whole: dict[str, bytes], ch
     (ended,) = scene.command()
     assert (ended.verdict, scene.outputs()) == ("complete", right)
     assert scene.store.get(KEYS.plan) == whole[KEYS.plan]
-    assert [job.span for job in scene.runner.submitted] == [None], "cut again, and nothing transcribed again"
+    assert [job.span for job in scene.runner.submitted] == [None], "cut again without another transcription"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_result_that_is_changed_again_and_again_ends_the_run_and_no_other(scen
 
 
 def test_failures_written_by_an_attacker_stop_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
-    """Whoever may write to the store may stop a run; docs/security.md says so."""
+    """An attacker with write access may stop a run, as docs/security.md states."""
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(1))}
     round_id = Round.decode(begun[KEYS.round]).id
     evidence = Evidence(

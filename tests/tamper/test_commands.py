@@ -1,4 +1,4 @@
-"""The command line against a store that somebody else has written to."""
+"""The command line with a store that an attacker has written to."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def command_line(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
-    """What commands would work on; they do nothing of it."""
+    """The requests of commands, which are not executed."""
     seen: list[RunRequest] = []
 
     def execute(requests: RunRequests, *_: object, **__: object) -> list[object]:
@@ -62,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
 
 @pytest.fixture
 def run_request(store: Store, tmp_path: Path) -> RunRequest:
-    """A run that was asked for by a command, as its objects in the store say."""
+    """A requested run, as its objects in the store describe it."""
     talk = tmp_path / "talk.wav"
     talk.write_bytes(b"not really")
     made = make_run_request(

@@ -1,4 +1,4 @@
-"""Documents that are valid one by one and do not fit together, and what lies where a run's objects should be."""
+"""Documents that are valid but inconsistent with each other, and obstacles at the paths of a run's objects."""
 
 import json
 import os
@@ -116,7 +116,7 @@ def test_a_language_damaged_or_deleted_while_a_run_works_is_put_again(scene: Sce
     (ended,) = scene.command(scene.run_request(record), script=script, meanwhile=meanwhile)
     assert ended.verdict == "complete"
     assert given
-    assert {language.language for language in given} == {"en"}, "every job finds what was decided"
+    assert {language.language for language in given} == {"en"}, "every job gets the decided language"
     (again,) = scene.command(scene.run_request(record))
     assert again.verdict == "complete"
 

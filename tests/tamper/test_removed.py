@@ -1,4 +1,4 @@
-"""Objects of a run removed at random: it is finished right, or says what is missing, and never silently less."""
+"""Objects of a run removed at random: it finishes correctly or reports what is missing, never silently less."""
 
 import random
 import shutil
@@ -19,7 +19,7 @@ NO_MEDIA = fakes.fails_with(ExitCode.BAD_INPUT, "talk.mp4: is gone", "put it bac
 
 
 def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
-    """Sets of objects to remove: each alone (on a folder), and many by chance, from few of them to nearly all."""
+    """Sets of objects to remove: each alone (on a folder), and random sets, from few to nearly all."""
     ordered = sorted(keys)
     chance = random.Random(len(ordered))
     if not scene.store.remote:
@@ -29,12 +29,12 @@ def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
 
 
 def without_media(job: Job) -> JobBehaviour:
-    """The recording is gone: nothing can be cut any more."""
+    """Delete the recording: nothing can be cut any more."""
     return NO_MEDIA if job.span is None else DONE
 
 
 def finished(scene: Scene) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """A run that is complete: its objects and its outputs."""
+    """A complete run: its objects and its outputs."""
     (ended,) = scene.command()
     assert ended.verdict == "complete"
     return scene.objects(), scene.outputs()
