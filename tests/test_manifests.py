@@ -256,7 +256,7 @@ def test_jobs_reach_s3_the_controller_the_api_server_and_the_model_s_job_the_int
     assert world == ["0.0.0.0/0"]
 
 
-def test_nothing_is_allowed_that_no_policy_names() -> None:
+def test_only_connections_named_by_a_policy_are_allowed() -> None:
     deny = OBJECTS["NetworkPolicy", "stenofleet-default-deny"]["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     names = OBJECTS["NetworkPolicy", "stenofleet-dns"]["spec"]["podSelector"]

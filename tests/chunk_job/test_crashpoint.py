@@ -19,7 +19,7 @@ def test_a_crash_point_that_was_not_requested_is_passed(monkeypatch: pytest.Monk
     crashpoint.reach("here.a1")
 
 
-def test_a_point_is_passed_where_the_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_point_is_passed_when_the_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(crashpoint.VARIABLE, raising=False)
     crashpoint.reach("here")
 

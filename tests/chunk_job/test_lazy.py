@@ -47,7 +47,7 @@ def test_a_name_it_does_not_have_is_an_attribute_error() -> None:
         _ = __import__(MODULE).nothing
 
 
-def test_what_is_loaded_stays_as_it_is() -> None:
+def test_a_loaded_module_stays_loaded() -> None:
     before = sys.modules["sys"]
     lazy.defer("sys")
     assert sys.modules["sys"] is before

@@ -96,7 +96,9 @@ def test_an_image_is_no_larger_than_promised(config: dict[str, Any], target: str
     assert built.archive(target).stat().st_size <= MOST_BYTES[target]
 
 
-def test_an_image_holds_what_it_needs_and_nothing_of_the_other(target: str, cluster: Cluster, namespace: str) -> None:
+def test_an_image_contains_what_it_needs_and_nothing_of_the_other(
+    target: str, cluster: Cluster, namespace: str
+) -> None:
     image = built.name(target)
     found = json.loads(output_of(cluster, namespace, image, f"holds-{target}", "python", "-c", INSTALLED, *TOOLS))
     assert {"stenofleet", "minio", "pydantic"} <= set(found["packages"])

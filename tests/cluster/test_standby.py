@@ -121,7 +121,7 @@ def test_what_is_fixed_after_the_verdict_is_tried_again_in_a_new_round(deploymen
     deployment.kubectl("delete", "limitrange", "small")
     begun_s = time.monotonic()
     deployment.ends("stenofleet", "Complete")
-    print(f"complete {time.monotonic() - begun_s:.1f} s after it was gone")
+    print(f"complete {time.monotonic() - begun_s:.1f} s after it was lost")
     assert deployment.objects("transcripts/")
 
 

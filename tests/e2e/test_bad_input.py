@@ -114,7 +114,7 @@ def test_a_name_with_control_characters_is_escaped(refused: tuple[Workplace, pip
     assert "\\x1b[31mred.mp4" in ended.err
 
 
-def test_only_bad_files_are_an_exit_code_of_their_own(workplace: Workplace) -> None:
+def test_only_bad_files_give_their_own_exit_code(workplace: Workplace) -> None:
     (workplace.folder / "empty.wav").touch()
     ended = workplace.transcribe("empty.wav", "missing.wav", *SMALL, "--json")
     assert ended.code == 5
@@ -313,8 +313,8 @@ def test_a_list_by_nul_keeps_every_byte_of_a_name(workplace: Workplace) -> None:
 
 def test_the_reader_of_the_messages_may_exit(workplace: Workplace) -> None:
     speech.write_wav(workplace.folder / "x.wav", speech.silence(2, noise_db=-60))
-    gone, writing = os.pipe()
-    os.close(gone)
+    reading, writing = os.pipe()
+    os.close(reading)
     try:
         # Both streams go to a pipe that no process reads.
         into = "import os, sys; [os.dup2(int(sys.argv[1]), n) for n in (1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"

@@ -122,7 +122,7 @@ def test_a_chunk_that_always_crashes_fails_the_run_and_the_same_command_finishes
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_a_lost_chunk_is_a_marked_gap_where_gaps_are_allowed_and_the_same_command_fills_it(
+def test_a_lost_chunk_is_a_marked_gap_when_gaps_are_allowed_and_the_same_command_fills_it(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)

@@ -245,7 +245,7 @@ def test_one_of_many_tracks_is_read_and_some_are_listed(workplace: Workplace) ->
 
 
 @linux
-def test_a_device_and_a_terabyte_of_nothing_are_refused(workplace: Workplace) -> None:
+def test_a_device_and_an_empty_terabyte_are_refused(workplace: Workplace) -> None:
     (workplace.folder / "zero.wav").symlink_to("/dev/zero")
     with (workplace.folder / "sparse.mp4").open("wb") as sparse:
         sparse.truncate(1 << 40)

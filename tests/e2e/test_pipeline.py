@@ -69,7 +69,7 @@ def test_words_have_the_times_at_which_they_were_spoken(tape: speech.Tape, docum
     assert abs(statistics.mean(early) - statistics.mean(late)) <= 100, "times drift from the first chunk to the last"
 
 
-def test_no_word_is_lost_or_doubled_where_it_was_cut_in_pauses(tape: speech.Tape, document: dict[str, Any]) -> None:
+def test_no_word_is_lost_or_doubled_at_cuts_in_pauses(tape: speech.Tape, document: dict[str, Any]) -> None:
     cuts_ms = [round(1000 * chunk["end"]) for chunk in document["chunks"][:-1]]
     assert len(cuts_ms) == 2
     found = speech.seam_errors(tape.utterances, cuts_ms, timed_words(document))

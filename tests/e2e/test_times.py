@@ -138,7 +138,7 @@ def test_time_continues_where_streams_are_joined(tmp_path: Path, name: str) -> N
     assert furthest(clicks.cut(tmp_path / name, tmp_path), wanted_s) < NEAR_S
 
 
-def test_a_hole_and_a_late_track_are_where_they_were_made(tmp_path: Path) -> None:
+def test_a_gap_in_the_time_stamps_and_a_late_track_keep_their_times(tmp_path: Path) -> None:
     """The reference could have the same error as our code: here the times are known, except for a codec's priming."""
     sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(48_000, seconds=SECONDS), 48_000)
     film(*MPEG4, *HOLE, late_s=4)(sound, tmp_path / "film.mkv")

@@ -111,9 +111,9 @@ class Server:
                     self._write(kind, document | {"metadata": meta}, document)
                 return
             self._version += 1
-            gone = self._objects.pop((kind, name))
-            gone = gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self._version)}}
-            self.history.append(Event(self._version, "DELETED", kind, gone))
+            deleted = self._objects.pop((kind, name))
+            deleted = deleted | {"metadata": deleted["metadata"] | {"resourceVersion": str(self._version)}}
+            self.history.append(Event(self._version, "DELETED", kind, deleted))
 
     def objects(self, kind: str) -> list[Object]:
         """All objects of a kind, as they are: copies two levels deep, to be changed no deeper."""

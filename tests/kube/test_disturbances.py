@@ -26,7 +26,7 @@ def test_a_server_that_cannot_serve_now_is_waited_for_as_long_as_it_asks(
     assert fake.server.objects("leases") == []
 
 
-def test_a_request_that_is_lost_does_nothing_and_one_whose_answer_is_lost_was_done(fake: FakeNamespace) -> None:
+def test_a_lost_request_changes_nothing_and_a_request_with_a_lost_answer_was_done(fake: FakeNamespace) -> None:
     def lose(request: Request) -> None:
         raise no_answer()
 

@@ -80,7 +80,9 @@ def error(code: str) -> str:
 
 
 @VERBS
-def test_down(environment: pytest.MonkeyPatch, hasty: None, bucket: str, verb: str, tmp_path: Path) -> None:
+def test_a_server_that_is_down(
+    environment: pytest.MonkeyPatch, hasty: None, bucket: str, verb: str, tmp_path: Path
+) -> None:
     environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
         verbs(open_store(f"s3://{bucket}"), tmp_path / "file")[verb]()
@@ -223,7 +225,7 @@ def test_a_listing_that_breaks_off_is_fetched_again(proxy: Proxy, hasty: None, b
     assert proxy.fault.times == 0
 
 
-def test_what_is_no_s3_server(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_s3(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
     store = open_store(f"s3://{bucket}")
     for data in (
         answer("404 Not Found", "<html>nothing here</html>", kind="text/html"),
@@ -542,7 +544,9 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls(authority: trustme.CA, environment: pytest.MonkeyPatch, hasty: None, tmp_path: Path) -> None:
+def test_tls_with_a_trusted_certificate(
+    authority: trustme.CA, environment: pytest.MonkeyPatch, hasty: None, tmp_path: Path
+) -> None:
     if s3_server.given():
         pytest.skip("the certificate is the server's own setting")
     folder, other = tmp_path / "certificates", tmp_path / "other.pem"

@@ -81,7 +81,7 @@ def test_abandoned_runs_are_removed_together(
     assert list(store.list("")) == []
 
 
-def test_threads_find_open_connections_and_nothing_warns(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_reuse_connections_without_warnings(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert max(AT_ONCE, _AT_ONCE) <= s3_client.CONNECTIONS
     for number in range(8):
         store.put(f"w/{number}", b"1")

@@ -165,7 +165,7 @@ def test_an_invalid_result_is_computed_again(scene: Scene, whole: dict[str, byte
     assert (0, 2) in [(job.span, job.attempt) for job in scene.runner.submitted]
 
 
-def test_where_outputs_go_is_never_read_from_the_store(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_output_paths_are_never_read_from_the_store(scene: Scene, whole: dict[str, bytes]) -> None:
     right = scene.outputs()
     request = Request.decode(whole[KEYS.request])
     evil = request.model_copy(update={"outputs": (Output(base=EVIL, formats=("txt",)),)})

@@ -57,11 +57,11 @@ def half_done(scene: Scene) -> dict[str, bytes]:
 
 def test_a_complete_run_without_some_of_its_objects_comes_to_the_same_bytes(scene: Scene) -> None:
     whole, outputs = finished(scene)
-    for gone in subsets(scene, whole):
-        scene.lay(whole, without=gone)
+    for removed in subsets(scene, whole):
+        scene.lay(whole, without=removed)
         shutil.rmtree(scene.out)
         (ended,) = scene.command()
-        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), removed
         assert Outcome.decode(scene.store.get(KEYS.marker("complete"))).verdict == "complete"
 
 
@@ -69,21 +69,21 @@ def test_a_run_half_done_without_some_of_its_objects_comes_to_the_same_bytes(sce
     _, outputs = finished(scene)
     scene.lay({})
     begun = half_done(scene)
-    for gone in subsets(scene, begun):
-        scene.lay(begun, without=gone)
+    for removed in subsets(scene, begun):
+        scene.lay(begun, without=removed)
         shutil.rmtree(scene.out)
         (ended,) = scene.command()
-        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), removed
 
 
 def test_a_chunk_that_cannot_be_cut_again_is_reported_and_no_output_is_touched(scene: Scene) -> None:
     whole, outputs = finished(scene)
     verdicts = set()
-    for gone in subsets(scene, whole):
-        scene.lay(whole, without=gone)
+    for removed in subsets(scene, whole):
+        scene.lay(whole, without=removed)
         (ended,) = scene.command(scene.run_request(gaps=True), script=without_media)
-        assert scene.outputs() == outputs, gone
-        assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], gone
+        assert scene.outputs() == outputs, removed
+        assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: is gone"), ("complete", "transcribed")], removed
         verdicts.add(ended.verdict)
     assert verdicts == {"failed", "complete"}
 

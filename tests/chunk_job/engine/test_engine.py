@@ -64,7 +64,7 @@ def test_a_folder_is_a_model(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
-def test_a_folder_that_lacks_a_file_is_none(copied: Path, name: str) -> None:
+def test_a_folder_that_lacks_a_file_is_no_model(copied: Path, name: str) -> None:
     (copied / name).unlink()
     with pytest.raises(JobError, match=f"is no faster-whisper model: it lacks {name}") as missing:
         locate.locate(str(copied))

@@ -102,7 +102,7 @@ def test_variables_win_over_a_profile(aws: pytest.MonkeyPatch, tmp_path: Path) -
         ({"AWS_CA_BUNDLE": "/no/such/file"}, "no file /no/such/file"),
         ({"AWS_SECRET_ACCESS_KEY": ""}, "no AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ACCESS_KEY_ID": ""}, "no credentials"),
-        ({"AWS_PROFILE": "nobody"}, "no profile nobody"),
+        ({"AWS_PROFILE": "unknown"}, "no profile unknown"),
     ],
 )
 def test_an_invalid_configuration_is_reported_before_any_request(
@@ -154,7 +154,7 @@ def test_retry_after_is_bounded_at_every_try() -> None:
         assert patience.get_retry_after(_answer(503)) == s3_client.RETRY_AFTER_S
 
 
-def test_waits_grow_and_differ() -> None:
+def test_waits_grow_and_are_randomised() -> None:
     patience, longest = s3_client.Patience.fresh(), 0.5
     for _ in range(4):
         patience = patience.increment("GET", "/", response=_answer(500))

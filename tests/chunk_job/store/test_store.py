@@ -712,7 +712,7 @@ def test_a_file_or_link_is_not_replaced_by_a_folder(tmp_path: Path, folder: str)
         FileStore(tmp_path / folder).put("a/b", b"")
 
 
-def test_a_persons_own_file_has_the_mode_of_the_umask_and_may_be_behind_links(tmp_path: Path) -> None:
+def test_a_users_file_has_the_mode_of_the_umask_and_may_be_behind_links(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     before = os.umask(0o022)
@@ -725,7 +725,7 @@ def test_a_persons_own_file_has_the_mode_of_the_umask_and_may_be_behind_links(tm
     assert os.listdir(tmp_path / "folder") == ["file"]
 
 
-def test_a_persons_own_file_stays_whole_where_writing_fails(tmp_path: Path) -> None:
+def test_a_users_file_stays_whole_when_writing_fails(tmp_path: Path) -> None:
     def fail(file: BinaryIO) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")

@@ -567,7 +567,7 @@ def test_formats_are_all_or_those_that_are_named(
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_what_changes_the_transcript_is_another_run(
+def test_options_that_change_the_transcript_give_another_run(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
     command_line("transcribe", talk, *MODEL)
@@ -580,7 +580,7 @@ def test_what_changes_the_transcript_is_another_run(
     [("--threads", "7"), ("--max-parallel", "5"), ("-o", "else"), ("-f", "srt"), ("--keep-chunks",), ("-q",)],
     ids=lambda arguments: arguments[0],
 )
-def test_what_does_not_change_the_transcript_is_the_same_run(
+def test_options_that_do_not_change_the_transcript_give_the_same_run(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
     command_line("transcribe", talk, *MODEL)
@@ -822,7 +822,7 @@ def test_a_name_that_no_object_can_have_is_refused_before_any_work(
 
 
 @pytest.mark.parametrize("url", ["s3://[x/talk.wav", "s3://bucket//talk.wav", "s3://bucket/.a/talk.wav", "s3://bucket"])
-def test_an_object_that_cannot_be_named_is_that_recordings_fault(command_line: CommandLine, url: str) -> None:
+def test_an_object_with_an_invalid_name_fails_only_that_recording(command_line: CommandLine, url: str) -> None:
     result = command_line("plan", url)
     assert result.code in (3, 5)
     assert "Traceback" not in result.err

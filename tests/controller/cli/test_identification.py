@@ -47,7 +47,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
     reading = Reading()
     monkeypatch.setattr(source, "inspect", reading.inspect)
     yield reading
-    # A thread that goes on would read what the next test has.
+    # A thread that still runs would read the files of the next test.
     reading.error = SystemExit()
     reading.allow(1000)
     for thread in threading.enumerate():

@@ -140,7 +140,7 @@ def test_on_a_cluster_a_job_uses_a_gpu_by_default(device: Any, made: str) -> Non
     assert (wanted.device, options_made(wanted=wanted).device) == (made, made)
 
 
-def test_pods_find_s3_where_this_machine_does() -> None:
+def test_pods_use_the_s3_endpoint_of_this_machine() -> None:
     made = options_made(AWS_ENDPOINT_URL_S3="https://minio.example", AWS_REGION="here-1")
     assert (made.s3_endpoint, made.s3_region) == ("https://minio.example", "here-1")
 

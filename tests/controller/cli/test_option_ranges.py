@@ -59,7 +59,7 @@ def test_a_number_beyond_its_bounds_is_a_usage_error_that_names_the_option(
 
 @OPTIONS
 @pytest.mark.parametrize("value", NO_NUMBERS)
-def test_what_is_no_number_is_a_usage_error_too(
+def test_a_value_that_is_no_number_is_a_usage_error_too(
     command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run([command, f"{option}={value}"]) == 2

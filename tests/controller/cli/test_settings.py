@@ -156,7 +156,7 @@ def test_a_link_of_another_user_is_refused(command_line: CommandLine, monkeypatc
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_link_of_ours_to_a_file_of_another_user_is_refused(command_line: CommandLine) -> None:
+def test_our_link_to_a_file_of_another_user_is_refused(command_line: CommandLine) -> None:
     other = Path("theirs.toml")
     other.write_text("beam-size = 2\n", encoding="utf-8")
     os.chown(other, STRANGER, STRANGER)

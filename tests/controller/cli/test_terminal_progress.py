@@ -137,10 +137,10 @@ def test_a_question_is_escaped_too(
 
 
 def test_a_question_without_a_terminal_is_answered_with_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(_: str) -> str:
+    def closed(_: str) -> str:
         raise EOFError
 
-    monkeypatch.setattr("click.termui.visible_prompt_func", gone)
+    monkeypatch.setattr("click.termui.visible_prompt_func", closed)
     with pytest.raises(click.Abort):
         ask("Remove it?")
 

@@ -63,7 +63,7 @@ def test_a_signal_of_native_code_is_a_crash(name: str) -> None:
     "oom_kills,failure",
     [(1, FailureClass.OOM_KILLED), (0, FailureClass.DISRUPTED_DELETED), (None, FailureClass.DISRUPTED_DELETED)],
 )
-def test_sigkill_means_out_of_memory_only_where_the_kernel_counted_an_oom_kill(
+def test_sigkill_means_out_of_memory_only_when_the_kernel_counted_an_oom_kill(
     oom_kills: int | None, failure: FailureClass
 ) -> None:
     assert found(KILL, oom_kills=oom_kills).failure is failure

@@ -171,6 +171,6 @@ def test_the_form_of_a_run_id(text: str, is_one: bool) -> None:
 
 
 @pytest.mark.parametrize("run", ["", "q/../../scratch/victim", RUN.upper(), f"{RUN}/", f"{RUN}\n", RUN[:-1], "a" * 17])
-def test_nothing_but_a_run_id_becomes_a_part_of_a_key(run: str) -> None:
+def test_only_a_run_id_becomes_a_part_of_a_key(run: str) -> None:
     with pytest.raises(ValueError, match="not a run id"):
         RunKeys(run)

@@ -45,7 +45,7 @@ def test_a_file_is_read_once(tmp_path: Path, known: KnownFiles, reads: list[Path
 
 
 @pytest.mark.parametrize("change", ["content", "size", "content behind the same times", "path"])
-def test_what_may_be_another_file_is_read_again(
+def test_a_file_that_may_have_changed_is_read_again(
     tmp_path: Path, known: KnownFiles, reads: list[Path], change: str
 ) -> None:
     talk = tmp_path / "talk.wav"

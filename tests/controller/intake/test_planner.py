@@ -193,7 +193,7 @@ def test_the_grid_divides_the_length_that_is_known() -> None:
     assert all(abs(end - quarter * 675_000) <= 30_000 for quarter, end in enumerate(ends, 1))
 
 
-def test_of_unknown_length_the_grid_is_the_wanted_length() -> None:
+def test_the_grid_of_an_unknown_length_is_the_requested_chunk_length() -> None:
     ends = [span.end_ms for span in cut(talk(50 * MINUTE_MS), PlanOptions())]
     assert len(ends) == 5
     assert all(abs(end - number * 720_000) <= 30_000 for number, end in enumerate(ends[:-1], 1))
@@ -249,7 +249,7 @@ def test_a_wrong_header_loses_nothing(stated_ms: int, direct: bool, spans: int) 
     assert max(span.end_ms - span.start_ms for span in found) <= (41 if direct else 13) * MINUTE_MS
 
 
-def test_nothing_decoded_past_a_cut_point_is_no_empty_span() -> None:
+def test_a_recording_that_ends_at_a_cut_gives_no_empty_span() -> None:
     options = PlanOptions(threshold_ms=0, chunk_ms=10_000, window_ms=2500)
     for hops in range(9_000 // HOP_MS, 15_000 // HOP_MS):
         spans = cut([FLOOR_DB] * hops, options, block=1)
@@ -329,12 +329,12 @@ def test_without_padding_neighbours_do_not_overlap() -> None:
     assert first.audio_end_ms == first.end_ms == second.audio_start_ms
 
 
-def test_of_two_equal_dips_the_one_near_the_grid_is_cut_but_a_quieter_one_wins() -> None:
+def test_the_dip_near_the_grid_is_cut_unless_another_is_quieter() -> None:
     near, far = (40_000, 40_160), (31_000, 31_160)
     assert 40_000 <= first_cut(without_pauses(60_000, (*near, -40.0), (*far, -40.5)))[0] <= 40_160
     assert 31_000 <= first_cut(without_pauses(60_000, (*near, -40.0), (*far, -43.0)))[0] <= 31_160
 
 
 @pytest.mark.parametrize("level", [FLOOR_DB, -45.0, 0.0])
-def test_where_nothing_changes_it_is_cut_on_the_grid(level: float) -> None:
+def test_constant_audio_is_cut_on_the_grid(level: float) -> None:
     assert first_cut([level] * 3000) == (40_000, "pause")

@@ -40,7 +40,7 @@ def test_a_wider_lease_is_requested_only_after_the_narrower_one_is_held() -> Non
         assert asked == ["acquire machine"]
 
 
-def test_a_run_is_led_where_all_are_held() -> None:
+def test_a_run_is_led_when_all_leases_are_held() -> None:
     asked: list[str] = []
     parts = AllOf(Part("machine", asked), Part("cluster", asked))
     assert parts.try_acquire_or_renew(RUN, 0) == "leading"

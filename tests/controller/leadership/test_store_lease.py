@@ -49,7 +49,7 @@ def test_a_claim_is_left_alone_for_a_moment_and_then_leads(world: World) -> None
     assert world.passes(200, lease) == ["leading"]
 
 
-def test_of_two_claims_at_once_one_leads_and_the_other_follows(world: World) -> None:
+def test_one_of_two_simultaneous_claims_leads_and_the_other_follows(world: World) -> None:
     one, other = world.lease("here"), world.lease("there")
     world.passes(POLL_MS * 2, one, other)
     states = world.passes(RENEW_MS * 2, one, other)

@@ -139,7 +139,7 @@ def test_a_chunks_own_failure_is_tried_three_times(failure: FailureClass) -> Non
 
 
 @pytest.mark.parametrize("failure", NEVER)
-def test_what_can_never_succeed_is_not_tried_again(failure: FailureClass) -> None:
+def test_a_failure_that_can_never_succeed_is_not_tried_again(failure: FailureClass) -> None:
     end = end_of(act(span_0_and_others_done(*failed(0, failure))))
     assert end is not None
     assert (end.verdict, end.lost) == ("failed", (0,))
@@ -289,7 +289,7 @@ def placed(of: RunState) -> tuple[tuple[str, ...], bool]:
     return submit.avoid_nodes, submit.only_elsewhere
 
 
-def test_a_sick_node_is_avoided_where_another_one_is_free_as_long_as_no_other_is_known_to_work() -> None:
+def test_an_unhealthy_node_is_avoided_if_possible_until_another_is_known_to_work() -> None:
     assert placed(state(evidence=SICK)) == (("sick",), False)
     assert placed(state(evidence=SICK, jobs=(job(1, node="sick"),))) == (("sick",), False)
     assert placed(state(evidence=SICK, jobs=(job(1, "starting", node="other"),))) == (("sick",), False)
@@ -303,13 +303,13 @@ def test_a_sick_node_is_avoided_where_another_one_is_free_as_long_as_no_other_is
         pytest.param({"evidence": SICK + failed(1, FailureClass.NATIVE_CRASH, node="other")}, id="one got that far"),
     ],
 )
-def test_a_sick_node_that_is_always_free_gets_no_second_chance_once_another_is_known_to_work(
+def test_an_unhealthy_node_is_excluded_when_another_is_known_to_work(
     changes: dict[str, Any],
 ) -> None:
     assert placed(state(**{"evidence": SICK, **changes})) == (("sick",), True)
 
 
-def test_a_node_is_avoided_by_the_span_that_it_failed_and_for_what_it_is_alone() -> None:
+def test_a_node_is_avoided_only_by_the_span_that_failed_there_and_only_for_node_failures() -> None:
     [one, other] = [
         action for action in act(state(evidence=SICK, answered=frozenset({2}))) if isinstance(action, Submit)
     ]
@@ -317,14 +317,14 @@ def test_a_node_is_avoided_by_the_span_that_it_failed_and_for_what_it_is_alone()
     assert placed(state(evidence=failed(0, FailureClass.NATIVE_CRASH, node="other"))) == ((), False)
 
 
-def test_every_node_that_was_sick_is_avoided() -> None:
+def test_every_unhealthy_node_is_avoided() -> None:
     (later,) = failed(0, FailureClass.GPU_UNHEALTHY, node="too")
     both = (*SICK, later.model_copy(update={"attempt": 2}))
     assert placed(state(evidence=both, used_attempts={0: 2})) == (("sick", "too"), False)
 
 
 @pytest.mark.parametrize("times,steps,avoided", [(1, 2, ()), (2, 2, ()), (3, 2, ("full",)), (1, 0, ("full",))])
-def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
+def test_a_full_gpu_gets_less_work_before_another_node_is_tried(
     times: int, steps: int, avoided: tuple[str, ...]
 ) -> None:
     evidence = failed(0, FailureClass.CUDA_OOM, times=times, node="full")
@@ -340,7 +340,7 @@ def test_a_full_gpu_gets_less_work_before_another_one_is_asked(
 # ---------------------------------------------------------------- language
 
 
-def test_of_an_open_language_one_span_at_a_time_decides() -> None:
+def test_one_span_at_a_time_decides_an_open_language() -> None:
     assert submitted(act(state(language_open=True))) == [0]
     assert act(state(language_open=True, jobs=(job(0),))) == []
     assert act(state(language_open=True, jobs=(job(0),), language_candidates={0: note(0, 500)})) == [], "it still runs"
@@ -433,7 +433,7 @@ def test_a_job_of_a_span_with_a_result_is_stopped_and_has_not_failed() -> None:
     assert act(state(answered=frozenset({0, 1, 2}), jobs=(late,))) == [Delete(view=late, failure=None)]
 
 
-def test_a_job_whose_node_went_silent_gets_a_second_one_beside_it() -> None:
+def test_a_job_on_a_silent_node_gets_a_second_job_beside_it() -> None:
     silent = replace(job(0), lost=True)
     assert submitted(act(state(tasks={0: 1000}, jobs=(silent,)))) == [0]
     assert submitted(act(state(tasks={0: 1000}, jobs=(silent, job(0, attempt=2))))) == []
@@ -533,7 +533,7 @@ def test_all_that_is_cut_so_far_is_not_all() -> None:
     assert end_of(act(state(answered=frozenset({0, 1, 2}), planned=False))) is None
 
 
-def test_a_lost_span_is_a_gap_where_gaps_are_allowed() -> None:
+def test_a_lost_span_is_a_gap_when_gaps_are_allowed() -> None:
     lost = span_0_and_others_done(*failed(0, FailureClass.NO_RESULT, times=3), gaps_allowed=True)
     assert act(lost) == [Finish(verdict="partial", lost=(0,))]
 
@@ -549,7 +549,7 @@ def test_without_gaps_a_lost_span_ends_the_run_at_once() -> None:
     assert (end.verdict, end.lost) == ("failed", (1,))
 
 
-def test_nothing_but_gaps_is_a_failure() -> None:
+def test_a_run_with_only_gaps_is_a_failure() -> None:
     evidence = tuple(item for span in range(3) for item in failed(span, FailureClass.BAD_INPUT))
     end = end_of(act(state(evidence=evidence, gaps_allowed=True)))
     assert end is not None
@@ -629,7 +629,7 @@ def test_progress_counts_what_there_is() -> None:
     assert done_ms(busy) == 12_000
 
 
-def test_what_waits_for_a_worker() -> None:
+def test_spans_that_wait_for_a_worker_are_counted() -> None:
     assert waiting(state(answered=frozenset({0}), jobs=(job(1),))) == 1
     assert waiting(state()) == 3
 

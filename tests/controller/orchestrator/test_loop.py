@@ -240,7 +240,7 @@ def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(scene: Scene
     assert len(list(scene.store.list(KEYS.results))) == 2
 
 
-def test_where_gaps_are_allowed_the_rest_is_written(scene: Scene) -> None:
+def test_the_rest_is_written_when_gaps_are_allowed(scene: Scene) -> None:
     base = scene.folder / "talk"
     asked = run_request(None, base, on_chunk_failure="gap")
     [ended] = scene.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)

@@ -184,7 +184,7 @@ def test_the_children_of_a_deleted_job_are_stopped_too(runner: Scripted, tmp_pat
     runner.submit(job("parent"))
     pipeline.until(grandchildren, "the grandchild runs")
     runner.delete(runner.observe()[0])
-    pipeline.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
+    pipeline.until(lambda: not grandchildren(), "the grandchild has ended", patience_s=10)
 
 
 def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scripted, tmp_path: Path) -> None:
@@ -286,14 +286,14 @@ def test_a_killed_leader_loses_the_lock_and_its_jobs_end(tmp_path: Path) -> None
         assert not leading.leads(runner.leadership, RUN)
         pipeline.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
         leader.kill()
-    pipeline.until(gone(pid), "the orphan leaves", patience_s=10)
+    pipeline.until(has_ended(pid), "the orphan ends", patience_s=10)
     assert len(list((home / "scratch").iterdir())) == 1
     assert leading.leads(runner.leadership, RUN)
     assert list((home / "scratch").iterdir()) == [], "and its files are removed"
     leading.close(runner, leave=False)
 
 
-def gone(pid: int) -> Callable[[], bool]:
+def has_ended(pid: int) -> Callable[[], bool]:
     def poll() -> bool:
         try:
             return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
@@ -404,7 +404,7 @@ def test_a_folder_that_was_made_and_belongs_to_another_user_is_not_used(
     assert sharing.observe() == []
 
 
-def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
+def test_a_scratch_folder_whose_name_is_taken_gets_another_name(
     sharing: Scripted, scratch: Path, private: Path
 ) -> None:
     assert leading.leads(sharing.leadership, RUN)

@@ -267,7 +267,7 @@ def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first
     assert b"/a1-u.json" in store.get(KEYS.final)
 
 
-def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
+def test_the_first_key_of_an_attempt_wins(store: JournalStore) -> None:
     put_tasks(store, 0)
     put_result(store, 0, uid="b", text=" b")
     put_result(store, 0, uid="a", text=" a")

@@ -250,7 +250,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=merges())
-def test_what_was_written_is_read_back_as_a_stream(made: tuple[Plan, list[ChunkResult]], piece_bytes: int) -> None:
+def test_a_written_transcript_is_read_back_as_a_stream(made: tuple[Plan, list[ChunkResult]], piece_bytes: int) -> None:
     assert piece_bytes
     whole = merge(*made[:1], RECORD, made[1])
     data = FORMATS["json"](whole).encode()
@@ -350,7 +350,7 @@ def test_a_transcript_in_another_layout_is_read_as_a_whole(change: Callable[[dic
         rendered(io.BytesIO(data), most_whole_bytes=len(data) - 1)
 
 
-def test_one_in_another_layout_is_read_as_a_whole_and_not_where_it_is_too_large() -> None:
+def test_a_transcript_in_another_layout_is_read_as_a_whole_up_to_a_limit() -> None:
     data = json.dumps(json.loads(FORMATS["json"](transcript())), indent=1).encode()
     assert_same(rendered(io.BytesIO(data), most_whole_bytes=len(data)), Transcript.decode(data))
     with pytest.raises(DocumentInvalid, match="is not laid out as stenofleet writes it"):
@@ -409,7 +409,7 @@ def test_a_better_transcript_that_cannot_be_compared_is_left(
 
 
 @pytest.mark.parametrize("there", [b"", b"{}", b"no transcript", b'{"text":"'])
-def test_what_is_no_transcript_is_replaced(tmp_path: Path, partial: TranscriptFiles, there: bytes) -> None:
+def test_a_file_that_is_no_transcript_is_replaced(tmp_path: Path, partial: TranscriptFiles, there: bytes) -> None:
     (tmp_path / "talk.json").write_bytes(there)
     files, kept = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
     assert (len(files), kept) == (2, ())

@@ -92,5 +92,5 @@ def test_text_without_controls_stays_as_it_is(text: str) -> None:
     assert cleaned(text) == (text, 0)
 
 
-def test_the_forbidden_are_controls_and_nothing_else() -> None:
+def test_only_control_characters_are_forbidden() -> None:
     assert {unicodedata.category(character) for character in FORBIDDEN} == {"Cc", "Cf"}

@@ -156,7 +156,7 @@ def test_an_empty_transcript_gives_valid_files() -> None:
     assert json.loads(formats.to_json(empty))["segments"] == []
 
 
-def test_a_segment_of_nothing_but_space_is_no_cue() -> None:
+def test_a_segment_of_white_space_is_no_cue() -> None:
     assert [cue.text for cue in cues(transcript((0, 100, " "), (100, 200, " a"), (200, 300, "\n")))] == ["a"]
 
 
@@ -203,8 +203,12 @@ def test_a_gap_is_a_line_of_its_own_at_its_time() -> None:
 @pytest.mark.parametrize(
     "lines,expected",
     [
-        pytest.param([(9_500, 11_500, "a")], [(9_500, 11_500), (11_500, 20_000)], id="the chunk before heard beyond"),
-        pytest.param([(19_000, 21_000, "a")], [(10_000, 19_000), (19_000, 21_000)], id="the chunk behind heard before"),
+        pytest.param(
+            [(9_500, 11_500, "a")], [(9_500, 11_500), (11_500, 20_000)], id="the chunk before extends beyond the cut"
+        ),
+        pytest.param(
+            [(19_000, 21_000, "a")], [(10_000, 19_000), (19_000, 21_000)], id="the chunk after begins before the cut"
+        ),
     ],
 )
 def test_a_gap_does_not_overlap_the_words_of_its_neighbours(lines: list[Line], expected: list[tuple[int, int]]) -> None:

@@ -53,7 +53,7 @@ def joined(left: Sequence[TimedWord], right: Sequence[TimedWord], *, offset_ms: 
 
 
 @pytest.mark.parametrize("offset_ms", [0, 1, 480])
-def test_times_move_by_where_the_chunks_audio_begins_and_by_the_tracks_offset(offset_ms: int) -> None:
+def test_times_move_by_the_start_of_the_chunks_audio_and_the_offset_of_the_track(offset_ms: int) -> None:
     plan = fakes.plan(10_000, 20_000, 30_000, cuts={0: "pause", 1: "forced"}, offset_ms=offset_ms)
     results = [spoken(plan, span, fakes.segment((f" w{span}", 5000, 5400))) for span in range(3)]
     merged = merge(plan, RECORD, results)
@@ -83,7 +83,7 @@ def test_a_segment_without_word_times_moves_as_a_whole() -> None:
     assert [(one.text, one.start_ms, one.end_ms) for one in merged.segments] == [(" said", 11_000, 13_000)]
 
 
-def test_what_only_moves_stays_as_it_was() -> None:
+def test_a_segment_that_is_only_moved_is_not_changed() -> None:
     plan = fakes.plan(10_000, 20_000)
     segment = fakes.segment((" one", 1000, 1400), temperature=0.4, avg_logprob=-0.7, no_speech_prob=0.1)
     merged = merge(plan, RECORD, [spoken(plan, 0, segment), spoken(plan, 1)])
@@ -100,7 +100,7 @@ def test_what_only_moves_stays_as_it_was() -> None:
             [("a", 8000, 8400), ("b", 9500, 9900), ("c", 10_300, 10_700)],
             [("b", 9600, 9950), ("c", 10_350, 10_750), ("d", 12_500, 12_900)],
             ["a", "b", "c", "d"],
-            id="both heard the same",
+            id="both have the same words",
         ),
         pytest.param(
             [("a", 9000, 9400), ("b", 9500, 9900), ("x", 11_500, 11_990)],
@@ -165,9 +165,9 @@ def test_a_seam_is_joined_at_an_anchor(left: list[TimedWord], right: list[TimedW
             ["a", "right", "d"],
             id="one sound left to the other by both is restored",
         ),
-        pytest.param([("a", 9000, 9400)], [], ["a"], id="only the left side heard something"),
-        pytest.param([], [("b", 10_500, 10_900)], ["b"], id="only the right side heard something"),
-        pytest.param([], [], [], id="no side heard anything"),
+        pytest.param([("a", 9000, 9400)], [], ["a"], id="only the left side has words"),
+        pytest.param([], [("b", 10_500, 10_900)], ["b"], id="only the right side has words"),
+        pytest.param([], [], [], id="no side has words"),
     ],
 )
 def test_without_an_anchor_the_middle_of_a_word_decides(
@@ -186,7 +186,7 @@ def test_the_more_probable_of_two_transcriptions_is_kept(ours: float, theirs: fl
     assert texts_of(merge(plan, RECORD, [spoken(plan, 0, left), spoken(plan, 1, right)])) == [kept]
 
 
-def test_segments_without_word_times_go_where_their_middle_lies() -> None:
+def test_segments_without_word_times_are_assigned_by_their_middle() -> None:
     plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"})
     ours = [fakes.segment(text=" early", start_ms=8000, end_ms=9500), fakes.segment(text=" x", start_ms=11_000)]
     theirs = [fakes.segment(text=" y", end_ms=500), fakes.segment(text=" late", start_ms=3000, end_ms=4000)]

@@ -26,12 +26,12 @@ MEMORY = "give jobs more memory (--job-memory), or use shorter chunks (--chunk-d
 DISK = "give jobs more room (--job-scratch)"
 
 CASES: dict[str, tuple[FailureClass, str, str]] = {
-    "own-words": (
+    "termination-message": (
         FailureClass.CUDA_OOM,
         "CUDA out of memory",
         "use a smaller model or --compute-type int8",
     ),
-    "own-words-then-killed-for-memory": (
+    "termination-message-then-killed-for-memory": (
         FailureClass.CUDA_OOM,
         "CUDA out of memory",
         "use a smaller model or --compute-type int8",
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         "had not started after 3780 s: stopped",
         "pulling the image counts: see its events, pull it on every node beforehand, or give jobs more time",
     ),
-    "job-deadline-set-by-somebody": (
+    "job-deadline-set-by-another-client": (
         FailureClass.DEADLINE,
         "the Job's own deadline passed",
         "somebody set activeDeadlineSeconds on the Job: it counts the time in the queue",

@@ -71,7 +71,7 @@ def test_every_recorded_end_has_the_phase_ended(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["FailureTarget", "SuccessCriteriaMet", "Failed", "Complete"])
-def test_any_of_four_conditions_is_the_end_where_it_holds(kind: str) -> None:
+def test_any_of_four_true_conditions_ends_a_job(kind: str) -> None:
     job, pod = case("running")
     job["status"]["conditions"] = [{"type": kind, "status": "False"}]
     assert phase(job, pod) == "running"
@@ -122,7 +122,7 @@ def test_a_pod_from_before_its_job_was_resumed_does_not_end_the_job() -> None:
     assert not taken_back(job, pod)
 
 
-def test_of_two_pods_of_a_job_the_later_one_counts() -> None:
+def test_the_later_of_two_pods_of_a_job_counts() -> None:
     _, first = case("suspended-while-running")
     _, second = case("running")
     second["metadata"] |= {"uid": "second", "creationTimestamp": "2026-02-03T10:00:20Z"}
@@ -178,7 +178,7 @@ def test_a_missing_field_is_empty() -> None:
     assert container_state({"status": {"containerStatuses": None}}, "running") == {}
 
 
-def test_of_several_containers_ours_is_read() -> None:
+def test_our_container_is_read_among_several() -> None:
     _, pod = case("beside-a-sidecar", "ended")
     assert container_state(pod, "running") == {}
     assert container_state(pod, "terminated")["exitCode"] == 81

@@ -22,7 +22,7 @@ def refuse_jobs(request: Request) -> None:
         raise Refusal(http.HTTPStatus.FORBIDDEN, QUOTA)
 
 
-def test_refused_jobs_are_posted_again_less_and_less_often(
+def test_refused_jobs_are_posted_again_with_growing_pauses(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     server.before = refuse_jobs

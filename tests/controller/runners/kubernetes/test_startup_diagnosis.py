@@ -332,8 +332,8 @@ def test_another_problem_is_another_wait() -> None:
 def test_a_wait_in_a_busy_cluster_does_not_count_when_its_nodes_become_unavailable() -> None:
     busy = problem("gpus-busy", now_ms=NOW)
     assert not busy.over(NOW + 1000 * HOUR)
-    gone = problem("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
-    assert (gone.since_ms, gone.over(NOW + 5 * HOUR)) == (NOW + 5 * HOUR, False)
+    missing = problem("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
+    assert (missing.since_ms, missing.over(NOW + 5 * HOUR)) == (NOW + 5 * HOUR, False)
 
 
 def test_a_permanent_problem_ends_the_wait_at_once() -> None:
