@@ -544,7 +544,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls_with_a_trusted_certificate(
+def test_tls_needs_a_trusted_certificate(
     authority: trustme.CA, environment: pytest.MonkeyPatch, hasty: None, tmp_path: Path
 ) -> None:
     if s3_server.given():
