@@ -24,7 +24,7 @@ from controller.demo.recipe.corpus import Language
 from controller.domain.plan import PlanOptions
 from controller.transcript.model import Transcript
 from tests import clicks
-from tests.speech import HeardWord, Pcm, Script, Tape, normalise, seam_errors, tape, write_wav
+from tests.speech import Pcm, Script, Tape, TimedWord, normalise, seam_errors, tape, write_wav
 
 NEAR_MS = 3_000
 ANY_PAUSE = PlanOptions(threshold_ms=0, chunk_ms=20_000)
@@ -155,14 +155,14 @@ def inside(said: Tape, at_ms: int, *, margin_ms: int = 100) -> bool:
     return any(item.start_ms + margin_ms < at_ms < item.end_ms - margin_ms for item in said.utterances)
 
 
-def heard(transcript: Transcript) -> list[HeardWord]:
+def heard(transcript: Transcript) -> list[TimedWord]:
     """The words of a transcript with their times."""
     return [
         (word["word"], word["start_ms"], word["end_ms"]) for segment in transcript.segments for word in segment.words
     ]
 
 
-def spoken(said: Script) -> list[HeardWord]:
+def spoken(said: Script) -> list[TimedWord]:
     """The spoken words with their approximate times."""
     return [word for utterance in said.utterances for word in utterance.word_times()]
 
@@ -178,14 +178,14 @@ def seam_count(said: Script, at_ms: int, transcript: Transcript) -> int:
     return len(found.lost) + len(found.doubled)
 
 
-def edits(said: Script, transcript: Transcript) -> list[HeardWord]:
+def edits(said: Script, transcript: Transcript) -> list[TimedWord]:
     """All words that are missing, wrong or added."""
     wanted, got = (
         [(token, start, end) for word, start, end in words for token in normalise(word)]
         for words in (spoken(said), heard(transcript))
     )
     (chunks,) = jiwer.process_words(" ".join(w[0] for w in wanted), " ".join(w[0] for w in got)).alignments
-    found: list[HeardWord] = []
+    found: list[TimedWord] = []
     for chunk in chunks:
         if chunk.type in ("delete", "substitute"):
             found += wanted[chunk.ref_start_idx : chunk.ref_end_idx]
@@ -194,12 +194,12 @@ def edits(said: Script, transcript: Transcript) -> list[HeardWord]:
     return found
 
 
-def near(words: list[HeardWord], at_ms: int) -> int:
+def near(words: list[TimedWord], at_ms: int) -> int:
     """The number of words within three seconds of a cut."""
     return sum(start - NEAR_MS <= at_ms <= end + NEAR_MS for _, start, end in words)
 
 
-def begun_in(words: list[HeardWord], span: tuple[int, int]) -> int:
+def begun_in(words: list[TimedWord], span: tuple[int, int]) -> int:
     """The number of words that begin in an interval."""
     return sum(span[0] <= start < span[1] for _, start, _ in words)
 

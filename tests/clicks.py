@@ -1,4 +1,4 @@
-"""Clicks at known times: what of them the pipeline shows, and when."""
+"""Recordings with clicks at known times, and where the pipeline finds the clicks."""
 
 import subprocess
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CLICK_S = 0.01
 
 
 def clicks(rate_hz: int, *, seconds: float, first_s: float = 1.0, every_s: float = 2.0) -> Pcm:
-    """Short tones in silence, their middles at ``first_s + i * every_s``."""
+    """Short tones in silence, with their centres at ``first_s + i * every_s``."""
     sound = np.zeros(round(seconds * rate_hz))
     length = round(CLICK_S * rate_hz)
     click = 20_000 * np.hanning(length) * np.sin(2 * np.pi * 1500 * np.arange(length) / rate_hz)
@@ -34,22 +34,22 @@ def write(path: Path, pcm: Pcm, rate_hz: int) -> Path:
 
 
 def middles(pcm: Pcm, rate_hz: int) -> list[float]:
-    """Where the clicks are, in samples: the middles of their power, which codecs leave in place."""
+    """The positions of the clicks in samples: the centres of their power, which codecs do not move."""
     loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 4000)
     groups = np.split(loud, np.flatnonzero(np.diff(loud) > rate_hz // 5) + 1) if len(loud) else []
     return [float(np.average(group, weights=pcm[group].astype(float) ** 2)) for group in groups]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
-    """What a cut gives: the clicks in media time, and the samples that went into the chunks without padding."""
+class CutResult:
+    """The result of a cut: the clicks in media time, and the number of samples in the chunks without padding."""
 
     times_s: list[float]
     samples: int
     plan: Plan
 
 
-def cut(path: Path, folder: Path, options: PlanOptions = CUT) -> Shown:
+def cut(path: Path, folder: Path, options: PlanOptions = CUT) -> CutResult:
     """Take a recording through probe, plan and cut; only one chunk is on disk at a time."""
     cutter = Cutter(path, probe(str(path)), options, audio_track=None)
     offsets, spans, samples = [], [], 0
@@ -58,16 +58,16 @@ def cut(path: Path, folder: Path, options: PlanOptions = CUT) -> Shown:
         pcm, rate_hz = soundfile.read(chunk.audio, dtype="int16")
         chunk.audio.unlink()
         at_ms, span = chunk.span.audio_start_ms, chunk.span
-        heard_ms = [at_ms + 1000 * middle / rate_hz for middle in middles(pcm, rate_hz)]
-        offsets += [heard for heard in heard_ms if span.start_ms <= heard < span.end_ms]
+        clicks_ms = [at_ms + 1000 * middle / rate_hz for middle in middles(pcm, rate_hz)]
+        offsets += [click for click in clicks_ms if span.start_ms <= click < span.end_ms]
         samples += len(pcm)
         spans.append(span)
     plan = cutter.plan("0" * 16, spans)
-    return Shown(times_s=[(plan.offset_ms + heard) / 1000 for heard in offsets], samples=samples, plan=plan)
+    return CutResult(times_s=[(plan.offset_ms + click) / 1000 for click in offsets], samples=samples, plan=plan)
 
 
 def long_recording(path: Path, *, hours: int) -> Path:
-    """A click every ten minutes, at five seconds into them; what lies between is silence, which encodes fast."""
+    """A click every ten minutes, five seconds after the start of each; the rest is silence, which encodes fast."""
     part = write(path.with_suffix(".part.wav"), clicks(44_100, seconds=600, first_s=5, every_s=600), 44_100)
     source = ["-stream_loop", str(6 * hours - 1), "-i", f"file:{part}"]
     ffmpeg(*source, "-b:a", "32k", "-compression_level", "9", f"file:{path}")
@@ -76,5 +76,5 @@ def long_recording(path: Path, *, hours: int) -> Path:
 
 
 def ffmpeg(*arguments: str | Path) -> None:
-    """Make a file."""
+    """Run ffmpeg, which creates a file."""
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments], check=True)

@@ -1,4 +1,4 @@
-"""The fence around unit tests: no socket, no process. Tests marked process, s3, cluster or soak are outside of it."""
+"""The guard of unit tests: no socket, no process. Tests marked process, s3, cluster or soak are exempt."""
 
 import _posixsubprocess
 import sys
@@ -7,56 +7,56 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-import urllib3  # noqa: F401 (it tries a socket when it is loaded, which is no test's doing)
+import urllib3  # noqa: F401 (it opens a socket when it is imported; that is not a violation by a test)
 from hypothesis import settings
 
 from chunk_job.store.files import FileStore
 from tests.testbed import cluster as testbed
 from tests.testbed.cluster import Cluster
 
-OUTSIDE = ("process", "s3", "cluster", "soak")
-_FENCED = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
+EXEMPT = ("process", "s3", "cluster", "soak")
+_FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
-# A red test must mean that the code changed, so every run tries the same examples.
+# A test must fail only because the code changed, so every run uses the same examples.
 settings.register_profile("scene", deadline=None, derandomize=True)
 settings.load_profile("scene")
 
 
-class Fence:
-    """Who tried to get out. A breach raises past ``except Exception``, and is remembered where even that is caught."""
+class Guard:
+    """Records violations. A violation raises past ``except Exception``, and is recorded where even that is caught."""
 
     def __init__(self) -> None:
-        self.up = False
-        self.breaches: list[str] = []
+        self.active = False
+        self.violations: list[str] = []
 
     def audit(self, event: str, arguments: tuple[object, ...]) -> None:
-        if self.up and event.startswith(_FENCED):
+        if self.active and event.startswith(_FORBIDDEN):
             self.refuse(event)
 
     def refuse(self, what: str) -> NoReturn:
-        self.breaches.append(what)
-        pytest.fail(f"a unit test reached for {what}: mark it process if it has to")
+        self.violations.append(what)
+        pytest.fail(f"a unit test used {what}: mark it process if it needs that")
 
 
-# An audit hook cannot be taken back: one for the whole process, asleep while the fence is down.
-_FENCE = Fence()
-sys.addaudithook(_FENCE.audit)
+# An audit hook cannot be removed: there is one for the whole process, inactive while the guard is.
+_GUARD = Guard()
+sys.addaudithook(_GUARD.audit)
 
 
 @pytest.fixture(autouse=True)
-def fence(request: pytest.FixtureRequest) -> Iterator[Fence]:
-    if any(request.node.get_closest_marker(mark) for mark in OUTSIDE):
-        yield _FENCE
+def guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
+    if any(request.node.get_closest_marker(mark) for mark in EXEMPT):
+        yield _GUARD
         return
     with pytest.MonkeyPatch.context() as patch:
-        # multiprocessing starts its processes here, and no audit event tells.
-        patch.setattr(_posixsubprocess, "fork_exec", lambda *_: _FENCE.refuse("fork_exec"))
-        _FENCE.breaches, _FENCE.up = [], True
+        # multiprocessing starts its processes here, without an audit event.
+        patch.setattr(_posixsubprocess, "fork_exec", lambda *_: _GUARD.refuse("fork_exec"))
+        _GUARD.violations, _GUARD.active = [], True
         try:
-            yield _FENCE
+            yield _GUARD
         finally:
-            _FENCE.up = False
-    assert not _FENCE.breaches, f"a unit test reached for {', '.join(_FENCE.breaches)}"
+            _GUARD.active = False
+    assert not _GUARD.violations, f"a unit test used {', '.join(_GUARD.violations)}"
 
 
 @pytest.fixture
@@ -66,6 +66,6 @@ def store(tmp_path: Path) -> FileStore:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A real Kubernetes cluster: one for the whole session, after another session's."""
+    """A real Kubernetes cluster: one for the whole session. Waits until another session has ended its own."""
     with testbed.cluster() as up:
         yield up

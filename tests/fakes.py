@@ -1,6 +1,6 @@
-"""Documents as the scene makes them, and a runner whose jobs do what they are told, in a time of its own.
+"""Documents for tests, and a runner whose jobs follow a script, with a simulated clock.
 
-The store stays a real one: only processes and the clock are played.
+The store is a real one: only processes and the clock are simulated.
 """
 
 import signal
@@ -50,7 +50,7 @@ ENGINE = Engine(
 
 
 def record(run: str = RUN, *, name: str = "talk.mp4", **options: Any) -> RunRecord:
-    """A run's record; its language is given unless *options* say otherwise."""
+    """A run's record; its language is fixed unless *options* differ."""
     return RunRecord(
         run=run,
         identity="ab" * 32,
@@ -71,7 +71,7 @@ def request(
     on_chunk_failure: Literal["fail", "gap"] = "fail",
     keep_chunks: bool = False,
 ) -> Request:
-    """What a command wants of a run: the transcript beside every path of *outputs*."""
+    """The request of a command: the transcript next to every path of *outputs*."""
     return Request(
         run=of.run,
         source=Source(uri="file:///talk.mp4", size_bytes=of.size_bytes, mtime_ns=1, identity=of.identity),
@@ -86,7 +86,7 @@ def request(
 def plan(
     *ends_ms: int, run: str = RUN, cuts: Mapping[int, Cut] | None = None, pad_ms: int = 2000, offset_ms: int = 0
 ) -> Plan:
-    """Contiguous spans that end at *ends_ms*, in pauses but for *cuts* (by span); forced ones are padded."""
+    """Contiguous spans that end at *ends_ms*, in pauses except for *cuts* (by span); forced cuts are padded."""
     cut = {**dict.fromkeys(range(len(ends_ms)), "pause"), len(ends_ms) - 1: "end", **(cuts or {})}
     spans = []
     for index, (start, end) in enumerate(zip([0, *ends_ms], ends_ms, strict=False)):
@@ -108,11 +108,11 @@ def plan(
 
 
 def task(of: RunRecord, span: int, audio_ms: int = 10_000) -> ChunkTask:
-    """A span's task as the intake puts it."""
+    """A span's task as the intake writes it."""
     return chunk_task(of, span, audio_ms=audio_ms, pcm_sha256="00" * 32, direct=False)
 
 
-Heard = tuple[str, int, int]
+TimedWord = tuple[str, int, int]
 """A word with its times."""
 
 
@@ -121,32 +121,32 @@ def word(text: str, start_ms: int, end_ms: int, probability: float = 0.9) -> Wor
 
 
 def segment(
-    *heard: Heard, number: int = 0, text: str | None = None, probability: float = 0.9, **changes: Any
+    *words: TimedWord, number: int = 0, text: str | None = None, probability: float = 0.9, **changes: Any
 ) -> Segment:
-    """A segment of these words, as long as they are."""
+    """A segment of these words, from the first start to the last end."""
     whole = Segment(
         id=number,
         seek=0,
-        start_ms=heard[0][1] if heard else 0,
-        end_ms=heard[-1][2] if heard else 0,
-        text="".join(said for said, _, _ in heard) if text is None else text,
+        start_ms=words[0][1] if words else 0,
+        end_ms=words[-1][2] if words else 0,
+        text="".join(spoken for spoken, _, _ in words) if text is None else text,
         tokens=(1, 2, 3),
         temperature=0.0,
         avg_logprob=-0.2,
         compression_ratio=1.1,
         no_speech_prob=0.0,
-        words=tuple(word(*one, probability) for one in heard),
+        words=tuple(word(*one, probability) for one in words),
     )
     return whole.model_copy(update=changes)
 
 
-def heard_in(said: Segment) -> list[Heard]:
-    """Its words, whatever they are in memory."""
-    return [(one["word"], one["start"], one["end"]) for one in said.model_dump()["words"]]
+def words_of(spoken: Segment) -> list[TimedWord]:
+    """The words of the segment with their times in milliseconds."""
+    return [(one["word"], one["start"], one["end"]) for one in spoken.model_dump()["words"]]
 
 
 def result(of: ChunkTask, *segments: Segment, attempt: int = 1, **changes: Any) -> ChunkResult:
-    """A valid answer to a task."""
+    """A valid result of a task."""
     whole = ChunkResult(
         text="".join(segment.text for segment in segments),
         processing_time=1.0,
@@ -172,7 +172,7 @@ def result(of: ChunkTask, *segments: Segment, attempt: int = 1, **changes: Any) 
 
 @dataclass(frozen=True, kw_only=True)
 class JobBehaviour:
-    """What a job leaves in the store after *takes_ms*, and how it ends. *status* None: it never does."""
+    """What a job leaves in the store after *takes_ms*, and its exit status. *status* None: it never ends."""
 
     status: int | None = 0
     leaves: Literal["result", "foreign result", "garbage", "note", "nothing"] = "nothing"
@@ -181,8 +181,8 @@ class JobBehaviour:
     speech_ms: int = 5000
 
 
-def dies_saying(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> JobBehaviour:
-    """A job that can name its failure."""
+def fails_with(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> JobBehaviour:
+    """A job that fails with a termination message."""
     return JobBehaviour(status=code, termination_message=JobFailure(code=code, summary=summary, advice=advice).encode())
 
 
@@ -200,12 +200,12 @@ Script = Callable[[Job], JobBehaviour]
 
 
 def scripted(behaviours: Mapping[tuple[int | None, int], JobBehaviour]) -> Script:
-    """Deeds by span (None: the intake) and attempt; whatever is not said is done well."""
+    """Behaviours by span (None: the intake) and attempt; every other job succeeds."""
     return lambda job: behaviours.get((job.span, job.attempt), DONE)
 
 
 class JournalStore(FileStore):
-    """A real store that writes down what happened, in order, together with the runner."""
+    """A real store that records its writes in order, together with the runner's actions."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -224,13 +224,13 @@ class JournalStore(FileStore):
         self.journal.append(f"delete {key}")
 
     def when(self, entry: str) -> int:
-        """The place of the first entry that begins so."""
-        return next(place for place, found in enumerate(self.journal) if found.startswith(entry))
+        """The index of the first entry with this prefix."""
+        return next(index for index, found in enumerate(self.journal) if found.startswith(entry))
 
 
 @dataclass(kw_only=True)
 class FakeClock:
-    """Stands still but for the runner's waits."""
+    """A clock that moves only with the runner's waits."""
 
     at_ms: int = START_MS
     asked_to_stop: int | None = None
@@ -247,7 +247,7 @@ class FakeClock:
 
 @dataclass(kw_only=True)
 class Recorder:
-    """A reporter that remembers."""
+    """A reporter that records what it is given."""
 
     events: list[tuple[str, str]] = field(default_factory=list)
     shown: list[list[Progress]] = field(default_factory=list)
@@ -258,12 +258,12 @@ class Recorder:
     def show(self, runs: Sequence[Progress]) -> None:
         self.shown.append(list(runs))
 
-    def said(self, part: str) -> bool:
+    def reported(self, part: str) -> bool:
         return any(part in text for _, text in self.events)
 
 
 @dataclass(kw_only=True)
-class _Played:
+class _SimulatedJob:
     """A job that was started."""
 
     job: Job
@@ -274,7 +274,7 @@ class _Played:
 
 
 class FakeLeadership:
-    """Leads every run that no other does; a test says which."""
+    """Leads every run, except those that a test gives to another process."""
 
     def __init__(self) -> None:
         self.led_by_others: set[str] = set()
@@ -305,7 +305,7 @@ class FakeLeadership:
 
 
 class FakeRunner:
-    """Jobs by script. The intake cuts every medium into chunks of the lengths given."""
+    """Jobs that follow a script. The intake cuts every recording into chunks of the given lengths."""
 
     kind = "fake"
     tick_s = 0.1
@@ -320,7 +320,7 @@ class FakeRunner:
         chunks_ms: Sequence[int] = (10_000, 10_000, 10_000),
         on_wait: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """*on_wait* is told how many waits there were: where a test does something meanwhile."""
+        """*on_wait* is called with the number of waits so far, so that a test can act meanwhile."""
         self.store = store
         self.clock = clock
         self.script = script or scripted({})
@@ -333,24 +333,24 @@ class FakeRunner:
         self.cancelled_runs = self.leadership.cancelled_runs
         self.most_at_once = 0
         self.closed: bool | None = None
-        self._played: dict[str, _Played] = {}
+        self._jobs: dict[str, _SimulatedJob] = {}
         self.waits = 0
 
     def submit(self, job: Job) -> None:
-        assert job.run in self.led, "a job of a run that somebody else leads"
+        assert job.run in self.led, "a job of a run that another process leads"
         name = f"{job.run[:4]} {'intake' if job.span is None else f'chunk {job.span}'} a{job.attempt}"
-        assert name not in self._played, "a name used twice"
-        # Read at its start, as a real job does; what is gone by then is the script's to meet.
+        assert name not in self._jobs, "a name used twice"
+        # Read at the start, as a real job does; the script handles a missing task.
         task = self.store.get(job.task_key) if self.store.stat(job.task_key) else b""
         assert not task or sha256_hex(task) == job.task_sha256
         self.submitted.append(job)
         self._note(f"submit {name}")
-        self._played[name] = _Played(job=job, behaviour=self.script(job), since_ms=self.clock.at_ms, task=task)
-        chunks = sum(1 for played in self._played.values() if played.job.span is not None)
+        self._jobs[name] = _SimulatedJob(job=job, behaviour=self.script(job), since_ms=self.clock.at_ms, task=task)
+        chunks = sum(1 for played in self._jobs.values() if played.job.span is not None)
         self.most_at_once = max(self.most_at_once, chunks)
 
     def observe(self) -> list[JobView]:
-        return [self._view(name, played) for name, played in self._played.items()]
+        return [self._view(name, played) for name, played in self._jobs.items()]
 
     def wait(self, seconds: float) -> None:
         self.waits += 1
@@ -359,7 +359,7 @@ class FakeRunner:
         self.on_wait(self.waits)
 
     def delete(self, view: JobView) -> None:
-        del self._played[view.name]
+        del self._jobs[view.name]
         self._note(f"remove {view.name}")
 
     def abandon(self, run: str) -> None:
@@ -373,13 +373,13 @@ class FakeRunner:
 
     def close(self, *, leave: bool) -> None:
         self.closed = leave
-        self._played.clear()
+        self._jobs.clear()
 
     def _note(self, entry: str) -> None:
         if isinstance(self.store, JournalStore):
             self.store.journal.append(entry)
 
-    def _view(self, name: str, played: _Played) -> JobView:
+    def _view(self, name: str, played: _SimulatedJob) -> JobView:
         ended = self.clock.at_ms - played.since_ms >= played.behaviour.takes_ms
         if ended and not played.left:
             self._leave(played)
@@ -402,7 +402,7 @@ class FakeRunner:
             progress_ms=0,
         )
 
-    def _leave(self, played: _Played) -> None:
+    def _leave(self, played: _SimulatedJob) -> None:
         if played.job.span is None:
             if played.behaviour.leaves == "result":
                 cut(self.store, played.job, self.chunks_ms)
@@ -412,7 +412,7 @@ class FakeRunner:
 
 
 def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
-    """What an intake job leaves: audio, tasks and the plan, but for what is there."""
+    """Write what an intake job leaves: audio, tasks and the plan, except what exists."""
     asked = Request.decode(store.get(job.task_key))
     of = RunRecord.decode(store.get(asked.record_key))
     keys = RunKeys(of.run)
@@ -428,16 +428,16 @@ def cut(store: Store, job: Job, chunks_ms: Sequence[int]) -> None:
 
 
 def answer(store: Store, job: Job, behaviour: JobBehaviour, task: bytes) -> None:
-    """What a chunk job leaves."""
+    """Write what a chunk job leaves."""
     mine = ChunkTask.decode(task)
-    said = segment((f" w{mine.span}a", 1000, 1400), (f" w{mine.span}b", 1500, 1900))
-    answered = result(mine, said, attempt=job.attempt, speech_ms=behaviour.speech_ms)
+    spoken = segment((f" w{mine.span}a", 1000, 1400), (f" w{mine.span}b", 1500, 1900))
+    answered = result(mine, spoken, attempt=job.attempt, speech_ms=behaviour.speech_ms)
     key = f"{mine.result_prefix}a{job.attempt}-u.json"
     match behaviour.leaves:
         case "result":
-            heard = Language(language="en", probability=0.9, speech_ms=behaviour.speech_ms, span=mine.span)
+            words = Language(language="en", probability=0.9, speech_ms=behaviour.speech_ms, span=mine.span)
             if mine.options.language is None and store.stat(mine.language_key) is None:
-                store.put(mine.language_key, heard.encode())
+                store.put(mine.language_key, words.encode())
             store.put(key, answered.encode())
         case "foreign result":
             store.put(key, answered.model_copy(update={"task_sha256": "f" * 64}).encode())

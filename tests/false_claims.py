@@ -1,4 +1,4 @@
-"""Media whose headers lie: files that claim, or become, far more than they hold. See ``hostile``."""
+"""Media with false headers: files that claim, or expand to, far more than they contain. See ``hostile``."""
 
 import random
 import struct
@@ -9,9 +9,9 @@ from tests.hostile import chunk, id3
 
 
 def false_claims(honest: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """Files that claim, or become, far more than they hold."""
-    yield from _lying_waves()
-    yield from _lying_tables(honest["a.m4a"])
+    """Files that claim, or expand to, far more than they contain."""
+    yield from _false_waves()
+    yield from _false_tables(honest["a.m4a"])
     yield "tag.mp3", id3([], claims=256 << 20) + honest["a.mp3"]
     yield "cover.mp3", id3([(b"APIC", b"\0image/png\0\3\0" + _huge_picture(12_000))]) + honest["a.mp3"]
     yield "language.opus", _with_long_comment(honest["a.opus"])
@@ -41,7 +41,7 @@ def _wave(*, rate: int, channels: int = 1, bits: int = 16, claims: int | None = 
     return riff + chunk(b"fmt ", head) + b"data" + struct.pack("<I", size) + bytes(body)
 
 
-def _lying_waves() -> Iterator[tuple[str, bytes]]:
+def _false_waves() -> Iterator[tuple[str, bytes]]:
     for rate in (0, 1, 7, 768_000, 2**31 - 1, 2**31, 2**32 - 1):
         yield f"rate{rate}.wav", _wave(rate=rate)
     for channels in (0, 64, 65, 255, 65_535):
@@ -56,7 +56,7 @@ def _lying_waves() -> Iterator[tuple[str, bytes]]:
     yield "giant.w64", w64[0] + struct.pack("<Q", 2**63) + w64[1] + w64[1] + struct.pack("<Q", 2**62) + bytes(5_000)
 
 
-def _lying_tables(m4a: bytes) -> Iterator[tuple[str, bytes]]:
+def _false_tables(m4a: bytes) -> Iterator[tuple[str, bytes]]:
     """Tables of an mp4 with billions of entries, and with time stamps years apart."""
     for table, at in ((b"stts", 8), (b"stsz", 12), (b"stsc", 8), (b"stco", 8)):
         for count in (0x0FFFFFFF, 0xFFFFFFFF):
@@ -70,7 +70,7 @@ def _lying_tables(m4a: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _huge_picture(side: int) -> bytes:
-    """A PNG of *side* times *side* pixels of eight bytes: a few hundred kilobytes that become gigabytes."""
+    """A PNG of *side* times *side* pixels of eight bytes: a few hundred kilobytes that expand to gigabytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     megabyte = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     pixels = b"\x78\xda" + megabyte * (side * (1 + 8 * side) >> 20)
@@ -98,7 +98,7 @@ def _with_long_comment(ogg: bytes) -> bytes:
 
 
 _LENGTH_TAGS = ("9" * 400 + ":00:00.0", "9" * 5_000 + ":00:00.0", "00:00:00." + "9" * 5_000, "-1:00:00", "1" * 900_000)
-"""How long a track says that it is."""
+"""The element of a track's length."""
 
 
 def with_length_tag(matroska: bytes, claim: str) -> bytes:
@@ -106,8 +106,8 @@ def with_length_tag(matroska: bytes, claim: str) -> bytes:
     uid = matroska.index(b"\x73\xc5")
     uid_size = matroska[uid + 2] & 0x7F
     track = _element(b"\x63\xc0", _element(b"\x63\xc5", matroska[uid + 3 : uid + 3 + uid_size]))
-    said = _element(b"\x45\xa3", b"DURATION") + _element(b"\x44\x87", claim.encode())
-    tags = _element(b"\x12\x54\xc3\x67", _element(b"\x73\x73", track + _element(b"\x67\xc8", said)))
+    tag = _element(b"\x45\xa3", b"DURATION") + _element(b"\x44\x87", claim.encode())
+    tags = _element(b"\x12\x54\xc3\x67", _element(b"\x73\x73", track + _element(b"\x67\xc8", tag)))
     segment, sound = matroska.index(b"\x18\x53\x80\x67") + 4, matroska.index(b"\x1f\x43\xb6\x75")
     return matroska[:segment] + b"\x01" + b"\xff" * 7 + matroska[segment + 8 : sound] + tags + matroska[sound:]
 

@@ -1,7 +1,7 @@
-"""Media that attack: files that name other files, and honest files that were broken. (Headers that lie: ``lies``.)
+"""Hostile media: files that name other files, and valid files that were damaged. ``false_claims`` has false headers.
 
-Everything is a function of its arguments: a seed gives the same bytes again. Nothing here is larger than a few
-megabytes; what such a file can make of itself is the point.
+Everything is a function of its arguments: the same seed gives the same bytes. No file is larger than a few
+megabytes; the danger is what it expands to.
 """
 
 import itertools
@@ -49,7 +49,7 @@ HONEST: Mapping[str, tuple[str, ...]] = {
     "a.nut": (),
     "a.rm": ("-c:a", "real_144", "-ar", "8000"),
 }
-"""One short recording in every common container, by name: how ffmpeg is to make it."""
+"""One short recording in every common container, by name, with the arguments of ffmpeg that make it."""
 
 
 def write_honest(folder: Path) -> dict[str, bytes]:
@@ -120,11 +120,11 @@ NAMES = (
     "-i",
     "%03d.wav",
 )
-"""What a recording may be called."""
+"""Names of a recording."""
 
 
 def redirectors(canary: Path, port: int) -> Iterator[tuple[str, bytes]]:
-    """Texts that name *canary*, and a server at *port* of this machine, in every way that a program may follow."""
+    """Texts that name *canary*, and a server at *port* of this machine, in every way that a program might follow."""
     url = f"http://127.0.0.1:{port}"
     for name, text in _REDIRECTORS.items():
         yield f"file-{name}", text.format(it=canary).encode()
@@ -152,7 +152,7 @@ def _atom(kind: bytes, body: bytes) -> bytes:
 
 
 def _with_data_reference(data: bytes, kind: bytes, target: bytes) -> bytes:
-    """An mp4 whose samples are said to lie in *target*: every box around ``dref`` grows."""
+    """An mp4 whose samples are declared to be in *target*: every box around ``dref`` grows."""
     entry = _atom(kind, b"\0\0\0\0" + target)
     at = data.index(b"dref") - 4
     grown = _atom(b"dref", struct.pack(">II", 0, 1) + entry)
@@ -173,7 +173,7 @@ def _alias(path: bytes) -> bytes:
 
 
 def _with_linked_segments(data: bytes, name: bytes) -> bytes:
-    """A Matroska file that says it goes on in the file *name*."""
+    """A Matroska file that names *name* as its next part."""
     at = data.index(b"\x15\x49\xa9\x66") + 4
     width = 9 - data[at].bit_length()
     size = int.from_bytes(data[at : at + width]) & ((1 << 7 * width) - 1)
@@ -185,7 +185,7 @@ def _with_linked_segments(data: bytes, name: bytes) -> bytes:
 
 
 def id3(frames: list[tuple[bytes, bytes]], *, claims: int | None = None) -> bytes:
-    """The tag before an mp3, and what it *claims* to be long."""
+    """The tag before an mp3; *claims* is the length that it states."""
     body = b"".join(kind + struct.pack(">IH", len(text), 0) + text for kind, text in frames)
     size = len(body) if claims is None else claims
     return b"ID3\x03\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + body
@@ -197,7 +197,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _avi_with_subtitles(script: bytes) -> bytes:
-    """An AVI with a playlist where its subtitles should be: ffmpeg probes those with a demuxer of its own."""
+    """An AVI with a playlist where its subtitles should be: ffmpeg probes them with a separate demuxer."""
     stream = struct.pack("<4s4sIHHIIIIIII8x", b"txts", b"\0" * 4, 0, 0, 0, 0, 1, 25, 0, 1, 0, 0)
     sound = struct.pack("<4s4sIHHIIIIIII8x", b"auds", b"\1\0\0\0", 0, 0, 0, 0, 1, 8000, 0, 16000, 0, 0)
     lists = b"".join(
@@ -210,11 +210,11 @@ def _avi_with_subtitles(script: bytes) -> bytes:
     return chunk(b"RIFF", b"AVI " + header + movie)
 
 
-# ---------------------------------------------------------------- files that were broken
+# ---------------------------------------------------------------- damaged files
 
 
 def broken(honest: Mapping[str, bytes], seed: int) -> Iterator[tuple[str, bytes]]:
-    """Without end: honest files with bits turned over, parts cut out, doubled or exchanged, sizes blown up."""
+    """Endless damaged files: bits flipped, parts removed, doubled or exchanged, sizes increased."""
     names = sorted(honest)
     for number in itertools.count():
         dice = random.Random(f"{seed}/{number}")
@@ -225,39 +225,39 @@ def broken(honest: Mapping[str, bytes], seed: int) -> Iterator[tuple[str, bytes]
         yield f"{number:05d}-{name}", bytes(data)
 
 
-def _place(data: bytearray, dice: random.Random) -> int:
-    """More often where headers are."""
+def _offset(data: bytearray, dice: random.Random) -> int:
+    """An offset, more often in the headers."""
     return dice.randrange(dice.choice((min(64, len(data)), min(1024, len(data)), len(data))) or 1)
 
 
 def _truncate(data: bytearray, dice: random.Random) -> None:
-    del data[_place(data, dice) + 1 :]
+    del data[_offset(data, dice) + 1 :]
 
 
 def _flip(data: bytearray, dice: random.Random) -> None:
     for _ in range(dice.choice((1, 1, 8, 64, 512))):
-        data[_place(data, dice)] ^= 1 << dice.randrange(8)
+        data[_offset(data, dice)] ^= 1 << dice.randrange(8)
 
 
 def _blow_up(data: bytearray, dice: random.Random) -> None:
-    at = _place(data, dice)
+    at = _offset(data, dice)
     worst = dice.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x80\0\0\0"))
     data[at : at + 4] = worst[: len(data) - at]
 
 
 def _cut_out(data: bytearray, dice: random.Random) -> None:
-    at = _place(data, dice)
+    at = _offset(data, dice)
     if at:
         del data[at : at + dice.randrange(1, 4096)]
 
 
 def _repeat(data: bytearray, dice: random.Random) -> None:
-    at = _place(data, dice)
+    at = _offset(data, dice)
     data[at:at] = bytes(data[at : at + dice.randrange(1, 4096)]) * dice.choice((1, 2, 50))
 
 
 def _blank(data: bytearray, dice: random.Random) -> None:
-    at = _place(data, dice)
+    at = _offset(data, dice)
     length = min(dice.randrange(1, 4096), len(data) - at)
     data[at : at + length] = bytes(length) if dice.random() < 0.5 else dice.randbytes(length)
 

@@ -1,4 +1,4 @@
-"""Runners with the leadership that goes with them, as the command line puts them together."""
+"""Runners with their leadership, built as the command line builds them."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ _R = TypeVar("_R", bound=LocalRunner)
 
 
 def leads(leadership: Leadership, run: str) -> bool:
-    """Whether this process leads the run, which it takes where it may."""
+    """Try to acquire the run; whether this process leads it now."""
     return leadership.try_acquire_or_renew(run, 0) == "leading"
 
 
@@ -32,12 +32,12 @@ def cluster_runner(api: Api, options: JobOptions, *, here: Runner) -> ClusterRun
 
 
 def end(runner: Runner, run: str) -> None:
-    """As the loop does it when a run has ended."""
+    """Release a run as the loop does when the run has ended."""
     runner.release(run)
     runner.leadership.release(run, ended=True)
 
 
 def close(runner: Runner, *, leave: bool) -> None:
-    """As the loop does it at its end."""
+    """Close the runner as the loop does at its end."""
     runner.close(leave=leave)
     runner.leadership.close()

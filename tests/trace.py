@@ -1,4 +1,4 @@
-"""What a command and all its children open and connect to, as the kernel saw it (strace)."""
+"""The files and sockets that a command and its children open, as the kernel sees it (strace)."""
 
 import re
 import subprocess
@@ -14,16 +14,16 @@ _PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
-    """How a traced command ended, and what its processes reached for, whether they got it or not."""
+    """The end of a traced command, and what its processes tried to open, with or without success."""
 
     code: int
     err: str
     opened: Mapping[int, frozenset[str]]
-    """By process: paths outside of the system's own folders."""
+    """By process: paths outside the system's folders."""
     tools: frozenset[int]
     """The processes that became ffmpeg or ffprobe."""
     sockets: tuple[str, ...]
-    """Every call that makes or connects a socket to any network."""
+    """Every call that creates or connects a network socket."""
 
 
 def trace(command: Sequence[str | bytes | Path], *, cwd: Path, env: Mapping[str, str] | None = None) -> Traced:

@@ -1,4 +1,4 @@
-"""The store suite's second store, on a real S3 server (marker s3)."""
+"""The second store of the store suite, on a real S3 server (marker s3)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What both sides say to each other: closed documents, exact times, and results that are not trusted."""
+"""The documents between controller and jobs: closed schemas, exact times, and untrusted results."""
 
 import json
 import subprocess
@@ -31,8 +31,8 @@ from tests import fakes
 
 TASK = fakes.task(fakes.record(), 7, audio_ms=10_000)
 DIGESTS = frozenset({sha256_hex(TASK.encode())})
-HEARD = fakes.segment((" one", 1000, 1400), (" two", 1500, 1900))
-RESULT = fakes.result(TASK, HEARD, fakes.segment((" three", 3000, 3300), number=1))
+SEGMENT = fakes.segment((" one", 1000, 1400), (" two", 1500, 1900))
+RESULT = fakes.result(TASK, SEGMENT, fakes.segment((" three", 3000, 3300), number=1))
 DOCUMENTS: list[Document] = [
     TASK,
     RESULT,
@@ -70,7 +70,7 @@ def read_bytes(data: bytes) -> ChunkResult:
 
 
 def changed(document: Document, change: Callable[[dict[str, Any]], object]) -> bytes:
-    """The document's JSON with something done to it."""
+    """The document's JSON after *change*."""
     raw = json.loads(document.encode())
     change(raw)
     return json.dumps(raw).encode()
@@ -80,7 +80,7 @@ def changed(document: Document, change: Callable[[dict[str, Any]], object]) -> b
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: type(document).__name__)
-def test_a_document_comes_back_as_it_went(document: Document) -> None:
+def test_a_document_is_decoded_as_it_was_encoded(document: Document) -> None:
     assert type(document).decode(document.encode()) == document
     assert document.encode().endswith(b"}\n")
     assert type(document).decode(document.encode()).encode() == document.encode()
@@ -92,7 +92,7 @@ def test_an_unknown_field_is_an_error(document: Document) -> None:
         type(document).decode(changed(document, lambda raw: raw.update(more=1)))
 
 
-def test_a_document_that_does_not_say_what_it_is_is_an_error() -> None:
+def test_a_document_without_a_schema_is_an_error() -> None:
     with pytest.raises(DocumentInvalid, match=r"^Round: schema: "):
         Round.decode(b'{"id": "0000cafe"}')
 
@@ -142,7 +142,7 @@ def test_bytes_that_are_no_document_are_refused(data: bytes) -> None:
     assert caught.value.code is ExitCode.BAD_INPUT
 
 
-def test_the_place_of_the_first_fault_is_named_to_the_leaf() -> None:
+def test_the_path_of_the_first_error_is_named() -> None:
     def spoil(raw: dict[str, Any]) -> None:
         raw["segments"][1]["words"][0]["start"] = "soon"
 
@@ -151,16 +151,16 @@ def test_the_place_of_the_first_fault_is_named_to_the_leaf() -> None:
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
-@pytest.mark.parametrize("place", ["avg_logprob", "start", "end"])
-def test_a_number_that_is_none_is_refused(place: str, number: str) -> None:
-    raw = HEARD.encode().decode()
-    value = json.loads(raw)[place]
-    with pytest.raises(DocumentInvalid, match=f"^Segment: {place}: "):
-        Segment.decode(raw.replace(f'"{place}":{value}', f'"{place}":{number}', 1).encode())
+@pytest.mark.parametrize("path", ["avg_logprob", "start", "end"])
+def test_a_number_that_is_not_finite_is_refused(path: str, number: str) -> None:
+    raw = SEGMENT.encode().decode()
+    value = json.loads(raw)[path]
+    with pytest.raises(DocumentInvalid, match=f"^Segment: {path}: "):
+        Segment.decode(raw.replace(f'"{path}":{value}', f'"{path}":{number}', 1).encode())
 
 
 @given(segments)
-def test_any_segment_comes_back_as_it_went(segment: Segment) -> None:
+def test_any_segment_is_decoded_as_it_was_encoded(segment: Segment) -> None:
     assert Segment.decode(segment.encode()) == segment
 
 
@@ -177,7 +177,7 @@ def test_any_segment_comes_back_as_it_went(segment: Segment) -> None:
         cpu_threads=st.integers(1, 256),
     )
 )
-def test_any_options_come_back_as_they_went(options: TranscribeOptions) -> None:
+def test_any_options_are_decoded_as_they_were_encoded(options: TranscribeOptions) -> None:
     assert TranscribeOptions.decode(options.encode()) == options
 
 
@@ -190,24 +190,24 @@ def test_speed_alone_is_left_out_of_a_runs_identity() -> None:
 
 
 def crossed(ms: int) -> Segment:
-    """A segment with one word, all of it at one moment, after a trip through JSON."""
+    """A segment with one word, all times equal, encoded and decoded."""
     return Segment.decode(fakes.segment(("", ms, ms)).encode())
 
 
 def started(seconds: str) -> Segment:
-    """A segment of another writer, who puts its start so."""
+    """A segment of another writer with this text as its start."""
     return Segment.decode(fakes.segment().encode().replace(b'"start":0.0', f'"start":{seconds}'.encode()))
 
 
 @given(times)
-def test_a_time_crosses_the_border_exactly(ms: int) -> None:
+def test_a_time_is_encoded_and_decoded_exactly(ms: int) -> None:
     document = fakes.segment(("", ms, ms))
     raw = json.loads(document.encode())
     assert raw["start"] == raw["end"] == raw["words"][0]["start"] == raw["words"][0]["end"] == ms / 1000
     assert crossed(ms) == document
 
 
-def test_every_millisecond_of_some_seconds_a_thousand_hours_in_crosses_exactly() -> None:
+def test_every_millisecond_after_a_thousand_hours_is_exact() -> None:
     for first in (0, 1000 * 3_600_000 - 2000):
         assert all(crossed(ms).start_ms == ms for ms in range(first, first + 2000))
 
@@ -218,7 +218,7 @@ def test_seconds_of_another_writer_are_rounded_to_the_millisecond(seconds: str, 
 
 
 @pytest.mark.parametrize("seconds", ["-0.001", "-1", "1e300", "true", '"1"', "null"])
-def test_a_time_that_is_none_is_refused(seconds: str) -> None:
+def test_an_invalid_time_is_refused(seconds: str) -> None:
     with pytest.raises(DocumentInvalid, match=r"^Segment: start: "):
         started(seconds)
 
@@ -234,13 +234,13 @@ def test_in_memory_a_time_is_milliseconds_under_either_name() -> None:
 # ---------------------------------------------------------------- results
 
 
-def test_a_result_that_answers_its_task_is_read() -> None:
+def test_a_result_of_its_task_is_accepted() -> None:
     assert read(RESULT) == RESULT
     more = DIGESTS | {"f" * 64}
     assert ChunkResult.read(RESULT.encode(), run=TASK.run, span=7, task_sha256=more, audio_ms=10_000) == RESULT
 
 
-def test_an_empty_result_is_one() -> None:
+def test_an_empty_result_is_accepted() -> None:
     assert read(fakes.result(TASK)).quality == "silent"
 
 
@@ -249,7 +249,7 @@ def test_an_empty_result_is_one() -> None:
     [{"run": "f" * 16}, {"span": 8}, {"task_sha256": "f" * 64}],
     ids=["of another run", "of another span", "of another task"],
 )
-def test_a_result_of_something_else_is_refused(changes: dict[str, Any]) -> None:
+def test_a_result_of_another_task_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(DocumentInvalid, match="of another task than span 7 of run 0123456789abcdef"):
         read(RESULT.model_copy(update=changes))
 
@@ -271,7 +271,7 @@ def test_times_outside_the_chunk_are_refused(segment: Segment) -> None:
         read(fakes.result(TASK, segment))
 
 
-def test_times_on_the_borders_of_the_chunk_are_inside() -> None:
+def test_times_at_the_limits_of_the_chunk_are_accepted() -> None:
     assert read(fakes.result(TASK, fakes.segment((" one", 0, 10_000)))).segments[0].end_ms == 10_000
 
 
@@ -281,15 +281,15 @@ def test_segments_out_of_order_are_refused() -> None:
         read(swapped)
 
 
-def test_a_result_too_large_is_refused_unread() -> None:
-    # Were it decoded, it would fail for what it holds.
+def test_a_result_that_is_too_large_is_refused_without_parsing_it() -> None:
+    # If it were decoded, another error would be raised.
     with pytest.raises(DocumentInvalid, match="is larger than"):
         read_bytes(b"{" * (longest_result_bytes(TASK.audio_ms) + 1))
     with pytest.raises(DocumentInvalid, match="ChunkResult: document"):
         read_bytes(b"{" * longest_result_bytes(TASK.audio_ms))
 
 
-def test_how_long_a_result_may_be_follows_from_its_audio() -> None:
+def test_the_maximum_size_of_a_result_follows_from_its_audio() -> None:
     assert longest_result_bytes(1000) < longest_result_bytes(720_000) < 8 << 20
     assert longest_result_bytes(document.MAX_AUDIO_MS) == ChunkResult.max_bytes == 64 << 20
 
@@ -313,7 +313,7 @@ def test_more_speech_than_audio_is_refused() -> None:
 
 
 def crowded(*, words: int = 0, tokens: int = 0, characters: int = 0) -> ChunkResult:
-    """A result with as much as is asked for, in segments that are each within their own bounds."""
+    """A result with the given amounts, in segments that are each within their own limits."""
     parts = [
         fakes.segment(
             *[("", 0, 0)] * min(words - 1_000 * number, 1_000),
@@ -360,19 +360,19 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize("value", [HUGE, -HUGE, 1 << 64, -1e300], ids=["400 digits", "minus", "65 bits", "1e300"])
-@pytest.mark.parametrize("place", NUMBERS)
-def test_every_number_of_a_result_has_a_range(place: str, value: float) -> None:
+@pytest.mark.parametrize("path", NUMBERS)
+def test_every_number_of_a_result_has_a_range(path: str, value: float) -> None:
     raw: Any = json.loads(RESULT.encode())
-    *way, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
     inner = raw
-    for part in way:
+    for part in parents:
         inner = inner[part]
     inner[last] = value
     with pytest.raises(DocumentInvalid):
         read_bytes(json.dumps(raw).encode())
 
 
-def test_a_result_never_says_that_it_failed() -> None:
+def test_a_result_cannot_state_a_failure() -> None:
     with pytest.raises(DocumentInvalid, match="ChunkResult: success: "):
         ChunkResult.decode(changed(RESULT, lambda raw: raw.update(success=False)))
 
@@ -393,7 +393,7 @@ def test_a_result_never_says_that_it_failed() -> None:
         ),
     ],
 )
-def test_an_import_stays_light(module: str, heavy: str) -> None:
+def test_an_import_loads_no_heavy_library(module: str, heavy: str) -> None:
     program = f"import sys, {module}; print(*sys.modules)"
     root = Path(contract.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=root)

@@ -36,15 +36,15 @@ V1 = "4:memory:/x\n3:cpu,cpuacct:/docker/0af\n0::/\n"
         # docker run --cpus=2, with a namespace of its own
         ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
         ("0::/\n", {"cpu.max": "max 100000\n"}, 64),
-        # a part of a processor is one
+        # a part of a processor counts as one
         ("0::/\n", {"cpu.max": "250000 100000\n"}, 3),
         ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
-        # more than there are
+        # more than the machine has
         ("0::/\n", {"cpu.max": "9900000 100000\n"}, 64),
-        # a slice above the service has the limit; the least of several counts
+        # a slice above the service has the limit; the smallest of several counts
         ("0::/a.slice/b.service\n", {"a.slice/cpu.max": "400000 100000", "a.slice/b.service/cpu.max": "max 100000"}, 4),
         ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "800000 100000"}, 3),
-        # a group beside it is none of ours
+        # a sibling group does not count
         ("0::/a\n", {"a/cpu.max": "max 100000", "b/cpu.max": "100000 100000"}, 64),
         # the host's path in a container that has only its own group mounted
         ("0::/docker/0af\n", {"cpu.max": "200000 100000"}, 2),
@@ -55,9 +55,9 @@ V1 = "4:memory:/x\n3:cpu,cpuacct:/docker/0af\n0::/\n"
         (V1, {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
         (V1, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
         (V1, {"cpu/cpu.cfs_quota_us": "300000\n"}, 64),
-        # both mounted, version 2 beside
+        # both versions mounted
         (V1, {"unified/cpu.max": "500000 100000\n"}, 5),
-        # nothing that makes sense
+        # invalid values
         ("0::/\n", {"cpu.max": ""}, 64),
         ("0::/\n", {"cpu.max": "200000"}, 64),
         ("0::/\n", {"cpu.max": "200000 0"}, 64),

@@ -1,4 +1,4 @@
-"""Where tests stop a process: only where they say, and for real."""
+"""Crash points: a process stops only at the requested point, by a real signal."""
 
 import signal
 import subprocess
@@ -14,12 +14,12 @@ REACH = "import sys; from chunk_job.crashpoint import reach; reach(sys.argv[1]);
 
 
 @pytest.mark.parametrize("value", ["", "other=kill", "here.a11=kill", "=kill", "other"])
-def test_a_point_nobody_asked_for_is_passed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_crash_point_that_was_not_requested_is_passed(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(crashpoint.VARIABLE, value)
     crashpoint.reach("here.a1")
 
 
-def test_a_point_is_passed_where_the_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_point_is_passed_when_the_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(crashpoint.VARIABLE, raising=False)
     crashpoint.reach("here")
 
@@ -33,7 +33,7 @@ def test_an_unknown_action_is_an_error(monkeypatch: pytest.MonkeyPatch, value: s
 
 @pytest.mark.process
 @pytest.mark.parametrize("action,died_of", [("kill", signal.SIGKILL), ("abort", signal.SIGABRT), ("exit", 0)])
-def test_the_process_dies_of_the_real_signal(action: str, died_of: signal.Signals) -> None:
+def test_the_process_is_ended_by_the_real_signal(action: str, died_of: signal.Signals) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", REACH, "here"],
         env={crashpoint.VARIABLE: f"here={action}"},
@@ -44,7 +44,7 @@ def test_the_process_dies_of_the_real_signal(action: str, died_of: signal.Signal
 
 
 @pytest.mark.process
-def test_a_held_process_says_that_it_is_there_and_stands_still(tmp_path: Path) -> None:
+def test_a_held_process_creates_its_file_and_waits(tmp_path: Path) -> None:
     here = tmp_path / "here=there"
     command = [sys.executable, "-c", REACH, "here"]
     with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:
@@ -55,7 +55,7 @@ def test_a_held_process_says_that_it_is_there_and_stands_still(tmp_path: Path) -
 
 
 @pytest.mark.process
-def test_a_held_process_goes_on_when_it_is_let_go(tmp_path: Path) -> None:
+def test_a_held_process_continues_when_its_file_is_removed(tmp_path: Path) -> None:
     here = tmp_path / "here"
     command = [sys.executable, "-c", REACH, "here"]
     with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:

@@ -1,4 +1,4 @@
-"""A library nobody uses costs no start; one that is used is there."""
+"""An unused library costs no start time; a used one is loaded."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ MODULE = "colorsys"
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
-    # Whatever a test leaves there goes with it.
+    # Changes of a test are undone.
     monkeypatch.setitem(sys.modules, MODULE, None)
     del sys.modules[MODULE]
 
@@ -47,7 +47,7 @@ def test_a_name_it_does_not_have_is_an_attribute_error() -> None:
         _ = __import__(MODULE).nothing
 
 
-def test_what_is_loaded_stays_as_it_is() -> None:
+def test_a_loaded_module_stays_loaded() -> None:
     before = sys.modules["sys"]
     lazy.defer("sys")
     assert sys.modules["sys"] is before

@@ -1,4 +1,4 @@
-"""The chunk job as a process: one result or one reason, and never a word of the speech in its log."""
+"""The chunk job as a process: one result or one reason, and no transcript text in its log."""
 
 import hashlib
 import io
@@ -29,17 +29,17 @@ PREFIX = "results/00003/"
 
 @dataclass(frozen=True, kw_only=True)
 class Left:
-    """What a job left behind."""
+    """The output of a job."""
 
     code: int
     out: str
     err: str
-    words: JobFailure | None
+    message: JobFailure | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
-    """A store with one task, and the job for it."""
+class Workplace:
+    """A store with one task, and the job that runs it."""
 
     folder: Path
     store: FileStore
@@ -86,14 +86,14 @@ class Room:
         ]
 
     def left(self, process: subprocess.Popen[str]) -> Left:
-        """Wait for the end."""
+        """Wait until the program has ended."""
         out, err = process.communicate(timeout=pipeline.PATIENCE_S)
-        words = self.folder / "termination-message"
+        message = self.folder / "termination-message"
         return Left(
             code=process.returncode,
             out=out,
             err=err,
-            words=JobFailure.decode(words.read_bytes()) if words.exists() else None,
+            message=JobFailure.decode(message.read_bytes()) if message.exists() else None,
         )
 
     def run(self, *arguments: str) -> Left:
@@ -109,22 +109,22 @@ class Room:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(folder=tmp_path, store=FileStore(tmp_path / "store"))
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(folder=tmp_path, store=FileStore(tmp_path / "store"))
 
 
 # ---------------------------------------------------------------- by hand
 
 
-def test_by_hand_it_prints_one_json_line(room: Room) -> None:
-    speech.write_wav(room.folder / "chunk 001.wav", TAPE)
-    left = room.run("chunk 001.wav", str(demo.MODEL))
+def test_a_single_file_gives_one_json_line(workplace: Workplace) -> None:
+    speech.write_wav(workplace.folder / "chunk 001.wav", TAPE)
+    left = workplace.run("chunk 001.wav", str(demo.MODEL))
     assert left.code == 0, left.err
     (line,) = left.out.splitlines()
-    told = json.loads(line)
-    assert (told["success"], told["language"]) == (True, "en")
-    assert told["processing_time"] > 0
-    assert speech.word_errors(TAPE.words, told["text"]).wer <= 0.15
+    document = json.loads(line)
+    assert (document["success"], document["language"]) == (True, "en")
+    assert document["processing_time"] > 0
+    assert speech.word_errors(TAPE.words, document["text"]).wer <= 0.15
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_by_hand_it_prints_one_json_line(room: Room) -> None:
         ("page.wav", "medium", ExitCode.MODEL, "model medium (1.5 GB) is not on this machine"),
     ],
 )
-def test_by_hand_a_failure_is_one_json_line_too(
-    room: Room, audio: str, reference: str, code: ExitCode, error: str
+def test_a_failure_on_a_single_file_is_one_json_line_too(
+    workplace: Workplace, audio: str, reference: str, code: ExitCode, error: str
 ) -> None:
-    (room.folder / "page.wav").write_text("<html>")
-    left = room.run(audio, reference)
+    (workplace.folder / "page.wav").write_text("<html>")
+    left = workplace.run(audio, reference)
     assert left.code == code
     (line,) = left.out.splitlines()
     assert json.loads(line)["success"] is False
@@ -150,39 +150,39 @@ def test_by_hand_a_failure_is_one_json_line_too(
 # ---------------------------------------------------------------- as a job
 
 
-def test_a_job_leaves_a_valid_result_and_a_log_without_words(room: Room) -> None:
-    task = room.task()
-    left = room.run(*room.job(attempt=2))
-    assert (left.code, left.out, left.words) == (0, "", None), left.err
-    result = room.result(task)
-    assert [entry.key for entry in room.store.list(PREFIX)] == [f"{PREFIX}a2-u.json"]
+def test_a_job_leaves_a_valid_result_and_a_log_without_transcript_text(workplace: Workplace) -> None:
+    task = workplace.task()
+    left = workplace.run(*workplace.job(attempt=2))
+    assert (left.code, left.out, left.message) == (0, "", None), left.err
+    result = workplace.result(task)
+    assert [entry.key for entry in workplace.store.list(PREFIX)] == [f"{PREFIX}a2-u.json"]
     assert (result.attempt, result.uid, result.quality, result.language) == (2, "u", "ok", "en")
     assert (result.audio_ms, result.engine.compute_type, result.usage.cpu_threads) == (8000, "int8", 1)
     assert speech.word_errors(TAPE.words, result.text).wer <= 0.15
     assert f"committed {len(result.segments)} segments of 8000 ms, attempt 2" in left.err
     assert not set(speech.normalise(result.text)) & set(speech.normalise(left.err)), "the log holds words"
-    frozen = Language.decode(room.store.get("language.json"))
+    frozen = Language.decode(workplace.store.get("language.json"))
     assert (frozen.language, frozen.span, frozen.probability) == ("en", 3, result.language_probability)
 
 
-def test_a_frozen_language_is_taken_as_it_is(room: Room) -> None:
-    task = room.task()
+def test_a_frozen_language_is_used(workplace: Workplace) -> None:
+    task = workplace.task()
     frozen = Language(language="pt", probability=0.625, speech_ms=9000, span=0)
-    room.store.put("language.json", frozen.encode())
-    left = room.run(*room.job())
+    workplace.store.put("language.json", frozen.encode())
+    left = workplace.run(*workplace.job())
     assert left.code == 0, left.err
-    assert (room.result(task).language, room.result(task).language_probability) == ("pt", 0.625)
-    assert Language.decode(room.store.get("language.json")) == frozen
+    assert (workplace.result(task).language, workplace.result(task).language_probability) == ("pt", 0.625)
+    assert Language.decode(workplace.store.get("language.json")) == frozen
 
 
-def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
-    room.task(min_speech_ms=60_000)
-    left = room.run(*room.job())
-    assert (left.code, left.words) == (0, None)
+def test_a_chunk_with_little_speech_passes_the_language_on(workplace: Workplace) -> None:
+    workplace.task(min_speech_ms=60_000)
+    left = workplace.run(*workplace.job())
+    assert (left.code, left.message) == (0, None)
     assert "too little to decide the language: left to other chunks" in left.err
-    assert list(room.store.list(PREFIX)) == []
-    assert room.store.stat("language.json") is None
-    assert Language.decode(room.store.get("language/00003.json")).language == "en"
+    assert list(workplace.store.list(PREFIX)) == []
+    assert workplace.store.stat("language.json") is None
+    assert Language.decode(workplace.store.get("language/00003.json")).language == "en"
 
 
 @pytest.mark.parametrize(
@@ -200,54 +200,54 @@ def test_a_chunk_with_little_speech_passes_the_language_on(room: Room) -> None:
         ("no digest", ExitCode.USAGE, "--task needs --store and --task-sha256"),
     ],
 )
-def test_a_job_that_cannot_work_says_why(room: Room, fault: str, code: ExitCode, summary: str) -> None:
-    room.task(model="largest" if fault == "no model" else str(demo.MODEL))
-    command = room.job()
+def test_a_job_that_fails_leaves_the_reason(workplace: Workplace, fault: str, code: ExitCode, summary: str) -> None:
+    workplace.task(model="largest" if fault == "no model" else str(demo.MODEL))
+    command = workplace.job()
     match fault:
         case "no task":
-            room.store.delete("tasks/00003.json")
+            workplace.store.delete("tasks/00003.json")
         case "other task":
-            command = room.job("f" * 64)
+            command = workplace.job("f" * 64)
         case "other version":
-            newer = room.store.get("tasks/00003.json").replace(b"stenofleet.task/1", b"stenofleet.task/2")
-            room.store.put("tasks/00003.json", newer)
-            command = room.job()
+            newer = workplace.store.get("tasks/00003.json").replace(b"stenofleet.task/1", b"stenofleet.task/2")
+            workplace.store.put("tasks/00003.json", newer)
+            command = workplace.job()
         case "no audio":
-            room.store.delete("audio/00003.flac")
+            workplace.store.delete("audio/00003.flac")
         case "other audio":
             other = io.BytesIO()
             soundfile.write(other, TAPE.pcm[:-1], speech.RATE_HZ, format="FLAC", subtype="PCM_16")
-            room.store.put("audio/00003.flac", other.getvalue())
+            workplace.store.put("audio/00003.flac", other.getvalue())
         case "endless task":
-            room.store.put("tasks/00003.json", b" " * (1 << 20) + b"{}")
+            workplace.store.put("tasks/00003.json", b" " * (1 << 20) + b"{}")
         case "endless audio":
-            room.store.put("audio/00003.flac", b"fLaC" + bytes(2 << 20))
+            workplace.store.put("audio/00003.flac", b"fLaC" + bytes(2 << 20))
         case "no store":
             command[1] = "ftp://host"
         case "no digest":
             command[command.index("--task-sha256") + 1] = ""
-    left = room.run(*command)
+    left = workplace.run(*command)
     assert left.code == code, left.err
     assert left.out == ""
-    assert left.words is not None
-    assert (left.words.code, left.words.summary.startswith(summary)) == (code, True), left.words
+    assert left.message is not None
+    assert (left.message.code, left.message.summary.startswith(summary)) == (code, True), left.message
     assert summary in left.err
     assert "Traceback" not in left.err
-    assert list(room.store.list(PREFIX)) == []
+    assert list(workplace.store.list(PREFIX)) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_job_at_once_and_without_a_result(room: Room, number: signal.Signals) -> None:
-    room.task()
-    here = room.folder / "here"
-    with room.start(*room.job(), crash=f"chunk.loaded.00003.a1=hold:{here}") as process:
+def test_a_signal_ends_a_job_at_once_and_without_a_result(workplace: Workplace, number: signal.Signals) -> None:
+    workplace.task()
+    here = workplace.folder / "here"
+    with workplace.start(*workplace.job(), crash=f"chunk.loaded.00003.a1=hold:{here}") as process:
         pipeline.until(here.exists, "the model is loaded")
         process.send_signal(number)
         assert process.wait(timeout=10) == 128 + number
-    assert list(room.store.list(PREFIX)) == []
+    assert list(workplace.store.list(PREFIX)) == []
 
 
 @pytest.mark.parametrize("reference,code", [(str(demo.MODEL), 0), ("largest", ExitCode.MODEL), ("medium", 82)])
-def test_it_tells_where_a_model_lies(room: Room, reference: str, code: int) -> None:
-    left = room.run("--resolve-model", reference)
+def test_the_path_of_a_model_is_printed(workplace: Workplace, reference: str, code: int) -> None:
+    left = workplace.run("--resolve-model", reference)
     assert (left.code, left.out) == (code, f"{demo.MODEL}\n" if code == 0 else "")

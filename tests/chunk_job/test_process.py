@@ -1,4 +1,4 @@
-"""The manners of a job's process: its lifeline, its termination message, its leaving."""
+"""The lifecycle of a job's process: lifeline, termination message and exit."""
 
 import logging
 import os
@@ -33,74 +33,74 @@ def failing(error: BaseException) -> None:
     ],
     ids=["named", "long", "memory", "bug"],
 )
-def test_a_failure_leaves_its_exit_code_and_last_words(
+def test_a_failure_leaves_its_exit_code_and_a_termination_message(
     tmp_path: Path, error: Exception, code: ExitCode, summary: str, advice: str
 ) -> None:
-    words = tmp_path / "termination-message"
-    assert process.work(lambda: failing(error), words) == code
-    assert JobFailure.decode(words.read_bytes()) == JobFailure(code=code, summary=summary, advice=advice)
+    path = tmp_path / "termination-message"
+    assert process.work(lambda: failing(error), path) == code
+    assert JobFailure.decode(path.read_bytes()) == JobFailure(code=code, summary=summary, advice=advice)
 
 
 @pytest.mark.parametrize("text", ["a", "議", '"', "\0", "😀"], ids=["ascii", "cjk", "quotes", "control", "emoji"])
-def test_long_last_words_stay_a_document_that_kubernetes_keeps_whole(tmp_path: Path, text: str) -> None:
+def test_a_long_termination_message_is_shortened_to_what_kubernetes_keeps(tmp_path: Path, text: str) -> None:
     def fail() -> None:
         raise JobError(ExitCode.BAD_INPUT, text * 5000, text * 5000)
 
     process.work(fail, tmp_path / "words")
-    said = (tmp_path / "words").read_bytes()
-    assert len(said) <= 4096
-    told = JobFailure.decode(said)
-    # Shown by `kubectl describe`, too.
-    assert printable(text) * 20 in told.summary
-    assert printable(text) * 20 in told.advice
-    assert (told.summary + told.advice).isprintable()
+    message = (tmp_path / "words").read_bytes()
+    assert len(message) <= 4096
+    failure = JobFailure.decode(message)
+    # `kubectl describe` shows it too.
+    assert printable(text) * 20 in failure.summary
+    assert printable(text) * 20 in failure.advice
+    assert (failure.summary + failure.advice).isprintable()
 
 
-def test_the_termination_message_steers_no_terminal_and_repeats_no_secret(tmp_path: Path) -> None:
+def test_the_termination_message_has_no_control_characters_and_no_secrets(tmp_path: Path) -> None:
     def fail() -> None:
         raise JobError(
             ExitCode.BAD_INPUT, "a\x1b]0;x\x9b.mp4 \u202e http://user:hush@host", "one\ntwo?X-Amz-Signature=hush"
         )
 
     process.work(fail, tmp_path / "words")
-    said = (tmp_path / "words").read_text(encoding="utf-8")
-    assert said.removesuffix("\n").isprintable()
-    assert "hush" not in said
-    told = JobFailure.decode(said.encode())
-    assert told.summary == "a\\x1b]0;x\\x9b.mp4 \\u202e http://***@host"
-    assert told.advice == "one\ntwo?X-Amz-Signature=***"
+    message = (tmp_path / "words").read_text(encoding="utf-8")
+    assert message.removesuffix("\n").isprintable()
+    assert "hush" not in message
+    failure = JobFailure.decode(message.encode())
+    assert failure.summary == "a\\x1b]0;x\\x9b.mp4 \\u202e http://***@host"
+    assert failure.advice == "one\ntwo?X-Amz-Signature=***"
 
 
-def test_work_that_ends_well_has_no_last_words(tmp_path: Path) -> None:
+def test_successful_work_leaves_no_termination_message(tmp_path: Path) -> None:
     assert process.work(lambda: None, tmp_path / "termination-message") == ExitCode.DONE
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [None, Path("/nowhere/termination-message")])
-def test_a_failure_without_a_place_for_last_words_is_still_told(
-    words: Path | None, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("path", [None, Path("/nowhere/termination-message")])
+def test_a_failure_is_logged_when_no_termination_message_can_be_written(
+    path: Path | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert process.work(lambda: failing(JobError(ExitCode.ACCESS_DENIED, "no", "ask")), words) == ExitCode.ACCESS_DENIED
+    assert process.work(lambda: failing(JobError(ExitCode.ACCESS_DENIED, "no", "ask")), path) == ExitCode.ACCESS_DENIED
     assert "no: ask" in caplog.messages
-    assert any("no termination message" in line for line in caplog.messages) == (words is not None)
+    assert any("no termination message" in line for line in caplog.messages) == (path is not None)
 
 
 # ---------------------------------------------------------------- the log
 
 
 def logged(message: str, *arguments: object, error: Exception | None = None) -> str:
-    """What the handler of a job writes of one record."""
+    """The line that a job's log handler writes for one record."""
     trace = (type(error), error, None) if error else None
     record = logging.LogRecord("stenofleet.x", logging.ERROR, "x.py", 1, message, arguments, trace)
     return process._OneLine("%(message)s").format(record)
 
 
-def test_a_record_is_one_line_that_steers_no_terminal() -> None:
+def test_a_log_record_is_one_line_without_control_characters() -> None:
     line = logged("%s: %s", "a\x1b[2J\nprogress 9000 of 9000 ms", "\x9b\u202e\x00\udcff")
     assert line == "a\\x1b[2J\\nprogress 9000 of 9000 ms: \\x9b\\u202e\\x00\\udcff"
 
 
-def test_a_record_repeats_no_secret() -> None:
+def test_a_log_record_contains_no_secret() -> None:
     assert logged("no %s", "s3://user:hush@bucket/key") == "no s3://***@bucket/key"
 
 
@@ -119,7 +119,7 @@ def test_the_line_of_data_on_stdout_is_printable(capsys: pytest.CaptureFixture[s
 
 
 def python(code: str, **how: object) -> subprocess.Popen[bytes]:
-    """A process that runs *code*, without what hides a missing flush."""
+    """A process that runs *code*, with output buffering, which shows a missing flush."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
         [sys.executable, "-c", code],
@@ -128,7 +128,7 @@ def python(code: str, **how: object) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.process
-def test_leaving_flushes_and_runs_no_teardown() -> None:
+def test_leaving_flushes_output_and_runs_no_teardown() -> None:
     code = (
         "import atexit; from chunk_job.process import leave; "
         "atexit.register(lambda: print('teardown')); print('last line', end=''); leave(69)"
@@ -166,7 +166,7 @@ def test_a_process_leaves_when_its_lifeline_ends() -> None:
 
 
 @pytest.mark.process
-def test_only_our_own_loggers_are_heard() -> None:
+def test_only_our_own_loggers_are_printed() -> None:
     code = (
         "import logging; from chunk_job import process; process.start_logging(); "
         "logging.getLogger('stenofleet.x').info('ours'); logging.getLogger('faster_whisper').info('theirs'); "
@@ -177,7 +177,7 @@ def test_only_our_own_loggers_are_heard() -> None:
 
 
 @pytest.mark.process
-def test_what_ends_a_thread_is_traced_in_the_log_too() -> None:
+def test_an_exception_that_ends_a_thread_is_logged_with_its_trace() -> None:
     code = (
         "import threading; from chunk_job import process; process.start_logging()\n"
         "def fail(): raise ValueError('\\x1b[2J')\n"
@@ -185,13 +185,13 @@ def test_what_ends_a_thread_is_traced_in_the_log_too() -> None:
     )
     with python(code) as child:
         _, err = child.communicate(timeout=20)
-    told = err.decode().splitlines()
-    assert told[0] == "an unexpected error ended a thread"
-    assert told[-1] == "ValueError: \\x1b[2J"
+    failure = err.decode().splitlines()
+    assert failure[0] == "an unexpected error ended a thread"
+    assert failure[-1] == "ValueError: \\x1b[2J"
 
 
 @pytest.mark.process
-def test_a_bug_is_traced_in_the_log_without_what_steers_a_terminal() -> None:
+def test_the_trace_of_a_bug_is_logged_without_control_characters() -> None:
     code = (
         "from chunk_job import process; process.start_logging()\n"
         "def fail(): raise ValueError('\\x1b[2J\\x9b http://user:hush@host')\n"
@@ -200,16 +200,16 @@ def test_a_bug_is_traced_in_the_log_without_what_steers_a_terminal() -> None:
     with python(code) as child:
         out, err = child.communicate(timeout=20)
     assert (child.returncode, out) == (ExitCode.BUG, b"")
-    told = err.decode().split("\n")
-    assert "Traceback (most recent call last):" in told
-    assert "ValueError: \\x1b[2J\\x9b http://***@host" in told
-    assert told[-2] == "ValueError: \\x1b[2J\\x9b http://***@host: this is a bug: report it with the log"
-    assert all(line.isprintable() for line in told)
+    failure = err.decode().split("\n")
+    assert "Traceback (most recent call last):" in failure
+    assert "ValueError: \\x1b[2J\\x9b http://***@host" in failure
+    assert failure[-2] == "ValueError: \\x1b[2J\\x9b http://***@host: this is a bug: report it with the log"
+    assert all(line.isprintable() for line in failure)
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("module", ["chunk_job", "controller.intake"])
-def test_a_wrong_argument_is_repeated_printable_and_masked(module: str) -> None:
+def test_a_wrong_argument_is_reported_printable_and_masked(module: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", module, "--lifeline", "\x1b[2Jhttp://user:hush@host"],
         capture_output=True, check=False, timeout=20, text=True,
@@ -222,7 +222,7 @@ def test_a_wrong_argument_is_repeated_printable_and_masked(module: str) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("module", ["chunk_job", "controller.intake"])
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["--lifeline", "x"], []])
-def test_a_wrong_command_is_told_by_the_usage_exit_code(module: str, arguments: list[str]) -> None:
+def test_a_wrong_command_gives_the_usage_exit_code(module: str, arguments: list[str]) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", module, *arguments], capture_output=True, check=False, timeout=20, text=True
     )

@@ -1,4 +1,4 @@
-"""Text for terminals and logs: nothing steers a terminal, no secret of a URL is repeated, ordinary text stays."""
+"""Text for terminals and logs: control characters are escaped, secrets in URLs are masked, ordinary text stays."""
 
 import json
 import string
@@ -14,7 +14,7 @@ from chunk_job.text import json_line, masked, printable, shown
 from controller.errors import EnvironmentProblem, MediaProblem
 
 HUSH = "hushhush"
-"""The secret: it must not be in what comes out."""
+"""The secret: it must not be in the output."""
 
 anything = st.text(st.characters(codec=None))
 """Any text, broken encodings included."""
@@ -35,12 +35,12 @@ anything = st.text(st.characters(codec=None))
         ("\u2028\U000e0041", "\\u2028\\U000e0041"),
     ],
 )
-def test_what_could_steer_a_terminal_is_escaped(text: str, escaped: str) -> None:
+def test_control_characters_are_escaped(text: str, escaped: str) -> None:
     assert printable(text) == escaped
 
 
 @given(anything)
-def test_whatever_it_is_it_can_be_printed(text: str) -> None:
+def test_any_text_becomes_printable(text: str) -> None:
     escaped = printable(text)
     assert escaped.isprintable()
     escaped.encode()
@@ -69,7 +69,7 @@ def without_surrogates(document: object) -> object:
     st.recursive(anything | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(anything, inner))
 )
 @pytest.mark.parametrize("ensure_ascii", [True, False])
-def test_json_is_printable_and_says_the_same(ensure_ascii: bool, document: object) -> None:
+def test_json_is_printable_and_has_the_same_content(ensure_ascii: bool, document: object) -> None:
     line = json_line(document, ensure_ascii=ensure_ascii)
     assert printable(line) == line
     assert json.loads(line) == without_surrogates(document)
@@ -87,7 +87,7 @@ def test_json_for_people_keeps_their_letters() -> None:
 @pytest.mark.parametrize(
     "text,hidden",
     [
-        # A user in front of the address, whatever the scheme, quotation and place.
+        # A user in front of the address, with any scheme, quotation and position.
         ("s3://user:hush@bucket/key", "s3://***@bucket/key"),
         ("https://user:hush@host:8443/a@b?c=d#e", "https://***@host:8443/a@b?c=d#e"),
         ("https://hush@host/x", "https://***@host/x"),
@@ -97,7 +97,7 @@ def test_json_for_people_keeps_their_letters() -> None:
         ("no store behind 'http://user:hush@host': use another", "no store behind 'http://***@host': use another"),
         ("http://a:hush@b and (http://c:hush@d).", "http://***@b and (http://***@d)."),
         ("https://user%3Ahush@host", "https://***@host"),
-        # Passwords as people type them.
+        # Passwords that are not URL-encoded.
         ("http://user:hu@sh@host/x", "http://***@host/x"),
         ("http://user:hu/sh@host/x", "http://***@host/x"),
         ("http://user:hu?s#h@host/x", "http://***@host/x"),
@@ -107,7 +107,7 @@ def test_json_for_people_keeps_their_letters() -> None:
         ("s3://user:hu@s/h@bucket/key", "s3://***@bucket/key"),
         ('s3://user:hu"sh@bucket/key', "s3://***@bucket/key"),
         ("S3://user:hush@bucket/key", "S3://***@bucket/key"),
-        # What a path makes of a URL.
+        # URLs that were normalised as paths.
         ("https:/user:hush@host/x: no such file", "https:/***@host/x: no such file"),
         # Parameters.
         (
@@ -192,16 +192,16 @@ pieces = st.sampled_from(
 @example("s3://u:p@ss/word@b@c")
 @example("key://=key==?,/@***\n:&#99@")
 @example(".X-Amz-Signature:/]://***=}%3D.:/&,X-Amz-Signature%3F:,@")
-def test_what_is_masked_stays_as_it_is(text: str) -> None:
+def test_masking_twice_changes_nothing(text: str) -> None:
     assert masked(masked(text)) == masked(text)
 
 
 unreserved = string.ascii_letters + string.digits + "-._~!$*+,%:&;="
-# With both kinds of signs it could be any of several addresses.
+# With both kinds of characters it could be any of several addresses.
 passwords = st.sampled_from(["@", "/?#"]).flatmap(
     lambda signs: st.tuples(*[st.text(unreserved + signs, max_size=8) for _ in range(2)])
 )
-"""What stands before and after :data:`HUSH` in a password as people type it: nothing is encoded."""
+"""The text before and after :data:`HUSH` in a password that is not URL-encoded."""
 
 
 @given(
@@ -210,8 +210,8 @@ passwords = st.sampled_from(["@", "/?#"]).flatmap(
     passwords,
     st.sampled_from(["{}", "'{}'", "({})", "see {}: no answer", '["{}"]']),
 )
-def test_no_password_comes_out(scheme: str, user: str, password: tuple[str, str], around: str) -> None:
-    # What follows a colon as digits alone, up to the end of an address, is a port.
+def test_no_password_is_left(scheme: str, user: str, password: tuple[str, str], around: str) -> None:
+    # Digits after a colon, up to the end of an address, are a port.
     url = f"{scheme}://{user}:z{HUSH.join(password)}@host/talk.mp4"
     assert HUSH not in masked(around.format(url))
     assert HUSH not in shown(around.format(url))
@@ -227,9 +227,7 @@ def test_no_password_comes_out(scheme: str, user: str, password: tuple[str, str]
     st.text(max_size=5),
     st.randoms(use_true_random=False),
 )  # fmt: skip
-def test_no_parameter_that_is_a_secret_comes_out(
-    name: str, separator: str, before: str, after: str, random: object
-) -> None:
+def test_no_secret_parameter_is_left(name: str, separator: str, before: str, after: str, random: object) -> None:
     spelled = "".join(
         f"%{ord(letter):02x}" if random.random() < 0.3 else random.choice([letter.lower(), letter.upper()])  # type: ignore[attr-defined]
         for letter in name

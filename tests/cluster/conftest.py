@@ -1,4 +1,4 @@
-"""Tests that need a real cluster, with the product's images on it."""
+"""Fixtures for tests on a real cluster with the product's images."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.cluster)
             if not item.get_closest_marker("timeout"):
-                # The first one may wait for another session's cluster, and loads the images.
+                # The first test may wait for the cluster of another session, and loads the images.
                 item.add_marker(pytest.mark.timeout(_PATIENCE_S))
 
 
@@ -37,7 +37,7 @@ def images(cluster: Cluster) -> Images:
 
 @pytest.fixture
 def lost(cluster: Cluster) -> Iterator[list[str]]:
-    """Names of nodes that a test loses; they come back at its end."""
+    """Names of nodes that a test stops; they start again at its end."""
     nodes: list[str] = []
     yield nodes
     for node in nodes:

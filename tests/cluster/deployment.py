@@ -1,4 +1,4 @@
-"""``k8s/`` in a namespace of the test cluster: a copy that is edited, applied and looked at."""
+"""``k8s/`` in a namespace of the test cluster: a copy that is edited, applied and inspected."""
 
 import contextlib
 import shutil
@@ -24,7 +24,7 @@ CHUNKED = {"STENOFLEET_CHUNK_DURATION": "20", "STENOFLEET_CHUNKING_THRESHOLD": "
 """Nine chunks of the demonstration's recording, two at a time."""
 PATIENCE_S = 240.0
 CLAIMS = ("stenofleet-models", "stenofleet-models-two")
-"""As the base names it, and with the suffix of a test."""
+"""The name in the base, and the name with the suffix of a test."""
 
 
 @dataclass(kw_only=True)
@@ -56,37 +56,37 @@ class Deployment:
         return self.cluster.kubectl("--namespace", self.namespace, *arguments)
 
     def conditions(self, job: str) -> dict[str, str]:
-        """What has been said for good of a Job, with the reason."""
+        """The final conditions of a Job, with their reasons."""
         found = self.cluster.get("--namespace", self.namespace, "job", job)["status"].get("conditions") or []
         return {item["type"]: item.get("reason", "") for item in found if item["status"] == "True"}
 
     def ends(self, job: str, how: str) -> dict[str, str]:
-        """Wait until the Job has ended, as is said; its conditions."""
+        """Wait until the Job has ended with condition *how*; its conditions."""
         until(lambda: self.conditions(job).keys() & {"Complete", "Failed"}, f"{job} has ended", patience_s=PATIENCE_S)
         found = self.conditions(job)
         assert how in found, self.log(job)
         return found
 
     def log(self, job: str, container: str = "controller") -> str:
-        """What one of its pods said; kubectl chooses."""
+        """The log of one of its pods, which kubectl selects."""
         with contextlib.suppress(RuntimeError):
             return self.kubectl("logs", f"job/{job}", "--container", container)
         return ""
 
     def logs(self) -> dict[str, str]:
-        """What each of the controller's pods has said."""
+        """The log of each of the controller's pods."""
         return {
             name: self.kubectl("logs", name, "--container", "controller")
             for name in (pod["metadata"]["name"] for pod in self.pods("controller") if started(pod))
         }
 
     def leader(self) -> str:
-        """Who holds the run's Lease, as it calls itself; empty where nobody does."""
+        """The identity of the holder of the run's Lease; empty if there is none."""
         leases = self.cluster.get("--namespace", self.namespace, "leases", "-l", RUN)["items"]
         return next((holder for lease in leases if (holder := lease["spec"].get("holderIdentity"))), "")
 
     def pod_of(self, leader: str) -> dict[str, Any]:
-        """The controller's pod that calls itself so: by its host name, which its successor has too."""
+        """The controller's pod of this identity: by its host name, which its successor has too."""
         pods = [pod for pod in self.pods("controller") if leader.startswith(f"{pod['spec']['hostname']}-")]
         return max(pods, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
@@ -111,12 +111,12 @@ class Deployment:
         return {str(entry.object_name): str(entry.etag) for entry in found}
 
     def results(self) -> dict[str, str]:
-        """Every committed result: what is computed twice shows."""
+        """Every committed result with its ETag, which shows results that were computed twice."""
         return {key: etag for key, etag in self.objects("store/work/").items() if "/results/" in key}
 
 
 def exit_code(pod: Mapping[str, Any]) -> int | None:
-    """Of its container, once that has ended."""
+    """The exit code of its container, when that has ended."""
     statuses: list[dict[str, Any]] = pod["status"].get("containerStatuses", [])
     return next((int(one["state"]["terminated"]["exitCode"]) for one in statuses if "terminated" in one["state"]), None)
 
@@ -134,7 +134,7 @@ def deployment(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Dep
         cluster.s3.bucket() as bucket,
         volume_for(cluster, namespace, tmp_path),
     ):
-        settle(folder / "base", namespace, images)
+        configure(folder / "base", namespace, images)
         access = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}
         lines = "".join(f"{name}={value}\n" for name, value in access.items())
         (folder / "s3-secret" / "s3.env").write_text(lines, encoding="utf-8")
@@ -155,8 +155,8 @@ def deployment(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Dep
         yield found
 
 
-def settle(base: Path, namespace: str, images: Images) -> None:
-    """Another namespace and the test's images, each in the place that ``k8s/README.md`` names for it."""
+def configure(base: Path, namespace: str, images: Images) -> None:
+    """Another namespace and the test's images, each set in the file that ``k8s/README.md`` names."""
     path = base / "kustomization.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     document["namespace"] = namespace
@@ -169,13 +169,13 @@ def settle(base: Path, namespace: str, images: Images) -> None:
 
 @contextlib.contextmanager
 def volume_for(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[None]:
-    """A disk for the claim, where no provisioner makes one: a folder of the nodes, which are this machine."""
+    """A volume for the claim, without a provisioner: a folder of the nodes, which run on this machine."""
     if cluster.get("storageclasses")["items"]:
         yield
         return
     folder = tmp_path / "models"
     folder.mkdir()
-    # A pod's user is nobody's on this machine.
+    # The user of a pod does not exist on this machine.
     folder.chmod(0o777)
     volumes = [
         {

@@ -1,4 +1,4 @@
-"""A namespace with what a run needs in it, a bucket, and the command line pointed at both."""
+"""A namespace with the objects that a run needs, a bucket, and the command line configured for both."""
 
 import contextlib
 import json
@@ -25,12 +25,12 @@ RENDEZVOUS = "/tmp/here"
 
 
 def held(chunk: int) -> tuple[str, ...]:
-    """Options that make the first job of *chunk* stand still while RENDEZVOUS is there, so a test meets the run."""
+    """Options that hold the first job of *chunk* while RENDEZVOUS exists, so that a test can act meanwhile."""
     return ("--job-env", f"{crashpoint.VARIABLE}=chunk.loaded.{chunk:05d}.a1=hold:{RENDEZVOUS}")
 
 
 PATIENCE_S = 240.0
-"""Kubernetes backs off for half a minute here and there: a quota that is free again is seen that late."""
+"""Seconds. Kubernetes backs off for up to half a minute, for example until it sees that a quota is free again."""
 
 CUT = ("--chunk-duration", "20", "--chunking-threshold", "0")
 """Three chunks of the reference recording."""
@@ -38,7 +38,7 @@ CUT = ("--chunk-duration", "20", "--chunking-threshold", "0")
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """The product's images, on every node, and where the chunk job's holds the demonstration model."""
+    """The product's images, on every node, and the path of the demonstration model in that of the chunk job."""
 
     controller: str
     chunk_job: str
@@ -47,7 +47,7 @@ class Images:
 
 @dataclass(kw_only=True)
 class Site:
-    """One test's place on the cluster."""
+    """The namespace and bucket of one test on the cluster."""
 
     cluster: Cluster
     images: Images
@@ -57,7 +57,7 @@ class Site:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """What every command on this cluster is told: one that works on a CPU and holds a GPU meanwhile."""
+        """The options of every command on this cluster: jobs work on a CPU and hold a GPU meanwhile."""
         return (
             *("--runner", "kubernetes", "--namespace", self.namespace, "--image-pull-policy", "Never"),
             *("--chunk-image", self.images.chunk_job, "--intake-image", self.images.controller),
@@ -65,8 +65,8 @@ class Site:
         )
 
     @property
-    def place(self) -> tuple[str, ...]:
-        """What commands are told that only look, or sweep."""
+    def cluster_options(self) -> tuple[str, ...]:
+        """The options of commands that only read or clean up."""
         return ("--runner", "kubernetes", "--namespace", self.namespace)
 
     @property
@@ -82,7 +82,7 @@ class Site:
         return open_store(f"s3://{self.bucket}/store")
 
     def store_of(self, prefix: str) -> Store:
-        """Another place in the same bucket."""
+        """A store with another prefix in the same bucket."""
         return open_store(f"s3://{self.bucket}/{prefix}")
 
     def start(self, media: str | Path, *arguments: str, **how: Any) -> pipeline.Started:
@@ -94,7 +94,7 @@ class Site:
         return self.start(media, *arguments, **how).ended(patience_s=PATIENCE_S)
 
     def ask(self, *command: str, env: Mapping[str, str] | None = None) -> pipeline.Ended:
-        """Another command about this store."""
+        """Run another command on this store."""
         return self.workplace.run(*command, env=self.environment | dict(env or {}))
 
     def kubectl(self, *arguments: str) -> str:
@@ -135,7 +135,7 @@ class Site:
         return names[0]
 
     def go_on(self, pod: str) -> None:
-        """Let the job in *pod* go on, once it has come to the crash point that holds it."""
+        """Release the job in *pod* when it has reached the crash point that holds it."""
 
         def removed() -> bool:
             with contextlib.suppress(RuntimeError):
@@ -154,19 +154,19 @@ class Site:
         return RunKeys(run)
 
     def results(self) -> dict[str, float]:
-        """Every result with its time: what is computed twice shows."""
+        """Every result with its time, which shows results that were computed twice."""
         return {
             entry.key: entry.modified_s for entry in self.store.list(self.keys().results) if parse_result(entry.key)
         }
 
     def failures(self) -> list[tuple[int | None, int, str]]:
-        """Span, attempt and class of everything that failed."""
+        """Span, attempt and class of every failure."""
         store = self.store
         found = [Evidence.decode(store.get(entry.key)) for entry in store.list(self.keys().failures)]
         return [(item.span, item.attempt, item.failure) for item in sorted(found, key=lambda item: item.ended_ms)]
 
     def empty(self) -> bool:
-        """Whether nothing of us is left."""
+        """Whether none of our objects is left."""
         return not any(self.found(kind) for kind in ("jobs", "leases"))
 
 
@@ -188,5 +188,5 @@ def site(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest.M
 
 
 def rest(seconds: float) -> None:
-    """Let something outlast a time that is the matter of the test."""
+    """Wait for a time that the test is about."""
     time.sleep(seconds)

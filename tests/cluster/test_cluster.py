@@ -1,4 +1,4 @@
-"""The runner on the real API server, look by look: what it asks for, and what it makes of what has gone."""
+"""The runner on the real API server, poll by poll: its requests, and how it handles deleted objects."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ RUN = fakes.RUN
 
 
 class CountingApi(Api):
-    """The real one, which counts what is asked of it."""
+    """The real client, which counts its requests."""
 
     def __init__(self, of: Api) -> None:
         super().__init__(of._client, of.namespace)
@@ -44,8 +44,8 @@ def api(site: Site, monkeypatch: pytest.MonkeyPatch) -> CountingApi:
 
 @pytest.fixture
 def runner(site: Site, api: CountingApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRunner]:
-    """It leads the run. Its jobs want more GPUs than a node has, so that nothing ever starts."""
-    # No other look at the Lease than those that are the matter of the test.
+    """It leads the run. Its jobs want more GPUs than a node has, so that no job ever starts."""
+    # The Lease is polled only by the test itself.
     monkeypatch.setattr(kubernetes_lease, "RENEW_S", 600)
     monkeypatch.setattr(kubernetes_lease, "DURATION_S", 600)
     options = JobOptions(
@@ -66,13 +66,13 @@ def chunk(span: int) -> Job:
     return Job(run=RUN, span=span, attempt=1, task_key=f"tasks/{span}", task_sha256="0" * 64, audio_ms=1_000)
 
 
-def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
+def test_one_list_a_poll_explains_any_number_of_jobs_that_do_not_start(
     site: Site, api: CountingApi, runner: ClusterRunner
 ) -> None:
     for span in range(5):
         runner.submit(chunk(span))
     time.sleep(2 * TICK_S + 1)
-    site.until(lambda: all(view.waits_for for view in runner.observe()), "each says what it waits for")
+    site.until(lambda: all(view.waits_for for view in runner.observe()), "each reports what it waits for")
     api.asked.clear()
     views = runner.observe()
     assert [view.phase for view in views] == ["queued"] * 5
@@ -81,7 +81,7 @@ def test_however_many_jobs_do_not_start_one_list_a_look_says_why(
     assert api.asked == {("find", "jobs"): 1, ("find", "pods"): 1, ("find", "events"): 1}
 
 
-def test_of_many_refused_jobs_one_is_posted_and_once_it_is_taken_the_others_follow(
+def test_only_one_of_many_refused_jobs_is_posted_until_it_is_accepted(
     site: Site, api: CountingApi, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ClusterRunner, "burst", 2)
@@ -100,7 +100,7 @@ def test_of_many_refused_jobs_one_is_posted_and_once_it_is_taken_the_others_foll
     assert {view.name for view in runner.observe()} == {job_name(chunk(span)) for span in range(5)}
 
 
-def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
+def test_jobs_deleted_with_their_lease_are_a_cancel_and_not_a_failure(
     site: Site, api: CountingApi, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0))
@@ -108,12 +108,12 @@ def test_jobs_that_vanish_with_their_lease_are_cancelled_and_failed_nothing(
     assert not runner.leadership.cancelled(RUN)
     site.kubectl("delete", "lease", lease_name(RUN))
     site.until(lambda: not site.found("jobs"), "its jobs are collected")
-    assert not runner.leadership.cancelled(RUN), "nobody has looked yet"
+    assert not runner.leadership.cancelled(RUN), "the Lease was not polled yet"
     runner.observe()
     assert runner.leadership.cancelled(RUN)
 
 
-def test_a_job_that_vanishes_alone_cancels_nothing(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
+def test_a_job_that_is_deleted_alone_is_not_a_cancel(site: Site, api: CountingApi, runner: ClusterRunner) -> None:
     runner.submit(chunk(0))
     site.kubectl("delete", "job", job_name(chunk(0)))
     (view,) = runner.observe()

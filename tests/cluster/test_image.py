@@ -1,4 +1,4 @@
-"""The images as they are built and as they run: what is in them, what is not, and that each does its work in a pod."""
+"""The images: their contents, and that each works in a pod."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ def target(request: pytest.FixtureRequest, images: Images) -> str:
 
 @pytest.fixture
 def config(target: str, cluster: Cluster) -> dict[str, Any]:
-    """What the image says of itself."""
+    """The configuration of the image."""
     if not cluster.own:
         pytest.skip("reads the images that we build, and the cluster that KUBECONFIG names has its own")
     with tarfile.open(built.archive(target)) as archive:
@@ -73,18 +73,18 @@ def _member(archive: tarfile.TarFile, name: str) -> Any:
     return file
 
 
-def said(cluster: Cluster, namespace: str, image: str, name: str, *command: str) -> str:
-    """What a restricted pod with a read-only root prints."""
+def output_of(cluster: Cluster, namespace: str, image: str, name: str, *command: str) -> str:
+    """The output of a restricted pod with a read-only root."""
     cluster.apply(namespace, pods.pod(name, image, *command))
     return pods.finished(cluster, namespace, name)
 
 
-def test_an_image_runs_as_nobody_special_under_an_init(config: dict[str, Any], target: str) -> None:
+def test_an_image_runs_as_an_unprivileged_user_under_an_init(config: dict[str, Any], target: str) -> None:
     assert config["config"]["User"] == "10001:10001"
     assert config["config"]["Entrypoint"][:2] == ["tini", "--"]
 
 
-def test_an_image_says_what_it_is_and_of_which_version(config: dict[str, Any], target: str) -> None:
+def test_an_image_states_its_name_and_version(config: dict[str, Any], target: str) -> None:
     labels = config["config"]["Labels"]
     version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert (labels[f"{TREE}.title"], labels[f"{TREE}.version"]) == (f"stenofleet-{target}", version)
@@ -92,13 +92,15 @@ def test_an_image_says_what_it_is_and_of_which_version(config: dict[str, Any], t
 
 
 def test_an_image_is_no_larger_than_promised(config: dict[str, Any], target: str) -> None:
-    # A docker archive holds its layers unpacked, and nothing else of size.
+    # A docker archive contains its layers uncompressed, and nothing else that is large.
     assert built.archive(target).stat().st_size <= MOST_BYTES[target]
 
 
-def test_an_image_holds_what_it_needs_and_nothing_of_the_other(target: str, cluster: Cluster, namespace: str) -> None:
+def test_an_image_contains_what_it_needs_and_nothing_of_the_other(
+    target: str, cluster: Cluster, namespace: str
+) -> None:
     image = built.name(target)
-    found = json.loads(said(cluster, namespace, image, f"holds-{target}", "python", "-c", INSTALLED, *TOOLS))
+    found = json.loads(output_of(cluster, namespace, image, f"holds-{target}", "python", "-c", INSTALLED, *TOOLS))
     assert {"stenofleet", "minio", "pydantic"} <= set(found["packages"])
     assert not FOREIGN[target] & set(found["packages"])
     assert not [name for name in found["packages"] if "cudnn" in name]
@@ -108,7 +110,7 @@ def test_an_image_holds_what_it_needs_and_nothing_of_the_other(target: str, clus
 
 def test_every_module_of_an_image_is_compiled(target: str, cluster: Cluster, namespace: str) -> None:
     command = ("python", "-c", UNCOMPILED, built.PACKAGES)
-    assert said(cluster, namespace, built.name(target), f"compiled-{target}", *command) == "True []\n"
+    assert output_of(cluster, namespace, built.name(target), f"compiled-{target}", *command) == "True []\n"
 
 
 def test_the_controllers_image_is_the_command_line(cluster: Cluster, namespace: str, images: Images) -> None:
@@ -126,12 +128,14 @@ def test_the_controllers_image_decodes_and_probes(cluster: Cluster, namespace: s
     script = (
         f"ffprobe -v error -show_entries format=duration {sample} && ffmpeg -v error -i {sample} -c:a flac /tmp/a.flac"
     )
-    assert "duration=" in said(cluster, namespace, images.controller, "decodes", "sh", "-c", script)
+    assert "duration=" in output_of(cluster, namespace, images.controller, "decodes", "sh", "-c", script)
     intake = ("tini", "--", "python", "-P", "-m", "controller.intake", "--help")
-    assert "usage:" in said(cluster, namespace, images.controller, "intake", *intake)
+    assert "usage:" in output_of(cluster, namespace, images.controller, "intake", *intake)
 
 
-def test_the_chunk_jobs_image_hears_what_this_machine_hears(cluster: Cluster, namespace: str, images: Images) -> None:
+def test_the_chunk_jobs_image_gives_the_same_transcript_as_this_machine(
+    cluster: Cluster, namespace: str, images: Images
+) -> None:
     document = pods.pod("transcribes", images.chunk_job)
     del document["spec"]["containers"][0]["command"]
     sample = f"{built.PACKAGES}/controller/demo/sample.m4a"
@@ -140,7 +144,7 @@ def test_the_chunk_jobs_image_hears_what_this_machine_hears(cluster: Cluster, na
     result = json.loads(pods.finished(cluster, namespace, "transcribes").splitlines()[-1])
     assert result["success"] is True
     wanted = demo.SAMPLE_TEXT.read_text(encoding="utf-8")
-    # A small model: by how much it errs depends on the CPU (4 to 12 %), whose nodes share it here.
+    # The error rate of the small model depends on the CPU (4 to 12 %), which is the same for all nodes here.
     assert jiwer.wer(" ".join(wanted.split()), result["text"].replace(".", "").strip()) < 0.2
     if cluster.own:
         by_hand = [sys.executable, "-P", "-m", "chunk_job", str(demo.SAMPLE), str(demo.MODEL)]
@@ -149,5 +153,5 @@ def test_the_chunk_jobs_image_hears_what_this_machine_hears(cluster: Cluster, na
 
 
 def test_the_chunk_jobs_image_opens_libcublas(cluster: Cluster, namespace: str, images: Images) -> None:
-    answer = said(cluster, namespace, images.chunk_job, "cublas", "python", "-c", LIBCUBLAS)
+    answer = output_of(cluster, namespace, images.chunk_job, "cublas", "python", "-c", LIBCUBLAS)
     assert answer == "True\n"

@@ -1,4 +1,4 @@
-"""The one door to the API server, with a proxy in it that misbehaves: what each failure is taken for."""
+"""The client of the API server behind a proxy with faults: how each failure is classified."""
 
 import gc
 import http
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnr
 
 
 class Way:
-    """From here to the API server, through a proxy."""
+    """A connection to the API server through a proxy."""
 
     def __init__(self, cluster: Cluster, proxy: Proxy, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.proxy = proxy
@@ -30,7 +30,7 @@ class Way:
         self._config = json.loads(cluster.kubectl("config", "view", "--raw", "--flatten", "--output", "json"))
 
     def api(self, *, scheme: str = "https", authority: trustme.CA | None = None) -> Api:
-        """A client that goes this way; *authority* is the one that it trusts, in place of the cluster's."""
+        """A client behind the proxy; *authority* is the one that it trusts, instead of the cluster's."""
         host, port = self.proxy.listener.getsockname()
         (cluster,) = (entry["cluster"] for entry in self._config["clusters"])
         cluster["server"] = f"{scheme}://{host}:{port}"
@@ -60,7 +60,7 @@ def way(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def answer(status: http.HTTPStatus, body: bytes, *headers: str) -> Fault:
-    """Somebody else answers, in HTTP without TLS."""
+    """Another server answers, in HTTP without TLS."""
     lines = (f"HTTP/1.1 {status.value} {status.phrase}", f"Content-Length: {len(body)}", *headers)
     return Fault(kind="answer", data="\r\n".join((*lines, "", "")).encode() + body)
 
@@ -75,45 +75,47 @@ def answer(status: http.HTTPStatus, body: bytes, *headers: str) -> Fault:
         pytest.param(Fault(kind="answer", data=b"HTTP/1.1 400 Bad Request\r\n\r\n"), id="no TLS"),
     ],
 )
-def test_a_server_that_is_away_behind_something_that_listens_is_an_outage(way: Way, fault: Fault) -> None:
+def test_a_server_that_is_down_behind_a_listening_proxy_is_an_outage(way: Way, fault: Fault) -> None:
     api = way.api()
     way.proxy.fault = fault
-    with pytest.raises(ClusterUnavailable, match=r"the API server https://127\.0\.0\.1:\d+ does not answer: ") as told:
+    with pytest.raises(
+        ClusterUnavailable, match=r"the API server https://127\.0\.0\.1:\d+ does not answer: "
+    ) as caught:
         api.version()
-    assert not told.value.answered
+    assert not caught.value.answered
     assert list(api.watch("pods", seconds=1)) == []
     assert api.log("nothing", "main", lines=1) is None
     way.proxy.fault = None
     assert api.version().startswith("v1.")
 
 
-def test_a_certificate_that_is_not_trusted_is_no_outage_and_the_sentence_says_where_to_look(way: Way) -> None:
+def test_an_untrusted_certificate_is_no_outage_and_the_advice_names_the_setting(way: Way) -> None:
     api = way.api(authority=trustme.CA())
-    with pytest.raises(EnvironmentProblem) as told:
+    with pytest.raises(EnvironmentProblem) as caught:
         api.version()
-    assert not isinstance(told.value, ClusterUnavailable)
-    assert "the certificate of the API server https://127.0.0.1:" in told.value.summary
-    assert told.value.summary.endswith("is not trusted: unable to get local issuer certificate")
-    assert "certificate-authority" in told.value.advice
+    assert not isinstance(caught.value, ClusterUnavailable)
+    assert "the certificate of the API server https://127.0.0.1:" in caught.value.summary
+    assert caught.value.summary.endswith("is not trusted: unable to get local issuer certificate")
+    assert "certificate-authority" in caught.value.advice
 
 
-def test_what_answers_in_the_server_s_place_is_no_answer(way: Way) -> None:
+def test_an_answer_of_another_server_is_an_outage(way: Way) -> None:
     api = way.api(scheme="http")
     way.proxy.fault = answer(http.HTTPStatus.OK, b"<html>Please log in.</html>")
-    with pytest.raises(ClusterUnavailable, match="sent a reply that is not JSON") as told:
+    with pytest.raises(ClusterUnavailable, match="sent a reply that is not JSON") as caught:
         api.version()
-    assert not told.value.answered
+    assert not caught.value.answered
 
 
 @pytest.mark.parametrize(
     "status", [http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.UNAUTHORIZED]
 )
-def test_a_busy_server_is_waited_for_as_long_as_it_asks_and_one_that_knows_nobody_is_no_server_of_ours(
+def test_a_busy_server_is_waited_for_as_long_as_it_asks_and_one_that_knows_no_identity_is_not_ours(
     way: Way, status: http.HTTPStatus
 ) -> None:
     api = way.api(scheme="http")
     way.proxy.fault = answer(status, b"{}", "Retry-After: 7")
-    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value}") as told:
+    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value}") as caught:
         api.version()
-    assert told.value.retry_after_s == 7
-    assert told.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
+    assert caught.value.retry_after_s == 7
+    assert caught.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)

@@ -1,4 +1,4 @@
-"""``kubectl apply -k k8s/`` as its users do it: settings edited, credentials put beside them, applied; a transcript."""
+"""``kubectl apply -k k8s/`` as users do it: edit settings, add credentials, apply, and get a transcript."""
 
 import re
 
@@ -14,7 +14,7 @@ from tests.testbed import hub, network
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_one_edited_file_gives_a_transcript_and_the_log_ends_with_where_it_lies(deployment: Deployment) -> None:
+def test_one_edited_file_gives_a_transcript_and_the_log_ends_with_its_path(deployment: Deployment) -> None:
     deployment.apply()
     deployment.ends("stenofleet", "Complete")
     names = [f"transcripts/talk.{extension}" for extension in FORMATS]
@@ -28,7 +28,7 @@ def test_one_edited_file_gives_a_transcript_and_the_log_ends_with_where_it_lies(
     assert "waiting for the model" in deployment.log("stenofleet", "model")
 
 
-def test_a_controller_that_is_stopped_then_deleted_and_applied_again_goes_on_with_its_run(
+def test_a_controller_that_is_deleted_and_applied_again_resumes_its_run(
     deployment: Deployment,
 ) -> None:
     deployment.edit(**CHUNKED)
@@ -36,7 +36,7 @@ def test_a_controller_that_is_stopped_then_deleted_and_applied_again_goes_on_wit
     until(lambda: len(deployment.results()) >= 2, "two chunks are done", patience_s=PATIENCE_S)
     first = deployment.pod_of(deployment.leader())
     deployment.kubectl("delete", "pod", first["metadata"]["name"])
-    until(lambda: "resuming run" in "".join(deployment.logs().values()), "the other one goes on", patience_s=PATIENCE_S)
+    until(lambda: "resuming run" in "".join(deployment.logs().values()), "the other one resumes", patience_s=PATIENCE_S)
     assert "Failed" not in deployment.conditions("stenofleet")
     deployment.kubectl("delete", "job", "stenofleet")
     before = deployment.results()
@@ -50,7 +50,7 @@ def test_a_controller_that_is_stopped_then_deleted_and_applied_again_goes_on_wit
     assert deployment.objects("transcripts/")
 
 
-def test_a_verdict_is_not_asked_for_again(deployment: Deployment) -> None:
+def test_a_job_with_a_verdict_is_not_started_again(deployment: Deployment) -> None:
     deployment.edit(MEDIA=f"s3://{deployment.bucket}/nothing-here.mp4")
     deployment.apply()
     assert deployment.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
@@ -59,7 +59,7 @@ def test_a_verdict_is_not_asked_for_again(deployment: Deployment) -> None:
     assert "nothing-here.mp4" in "".join(deployment.logs().values())
 
 
-def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_says_where_to_look(deployment: Deployment) -> None:
+def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_names_the_log(deployment: Deployment) -> None:
     for name in ("model.yaml", "controller.yaml"):
         path = deployment.folder / "base" / name
         text = path.read_text(encoding="utf-8")
@@ -119,13 +119,13 @@ def test_authorities_and_identities_of_their_own_as_the_readme_adds_them(deploym
 
 
 @pytest.mark.parametrize("overlay,count", [("", 15), ("overlays/cpu", 15), ("overlays/model-in-image", 14)])
-def test_the_server_takes_every_document_as_it_is(deployment: Deployment, overlay: str, count: int) -> None:
-    told = deployment.apply("--dry-run=server", "--validate=strict", overlay=overlay).splitlines()
-    assert len(told) == count
-    assert all(line.endswith("(server dry run)") for line in told)
+def test_the_server_accepts_every_document(deployment: Deployment, overlay: str, count: int) -> None:
+    lines = deployment.apply("--dry-run=server", "--validate=strict", overlay=overlay).splitlines()
+    assert len(lines) == count
+    assert all(line.endswith("(server dry run)") for line in lines)
 
 
-def test_settings_that_changed_are_refused_while_the_job_that_had_others_is_there(deployment: Deployment) -> None:
+def test_changed_settings_are_refused_while_the_old_job_exists(deployment: Deployment) -> None:
     deployment.apply()
     deployment.edit(STENOFLEET_LANGUAGE="pt")
     with pytest.raises(RuntimeError, match="field is immutable"):
@@ -144,7 +144,7 @@ patches:
 """
 
 
-def test_another_namespace_and_suffix_and_a_secret_that_is_there_give_a_transcript(deployment: Deployment) -> None:
+def test_another_namespace_a_suffix_and_an_existing_secret_give_a_transcript(deployment: Deployment) -> None:
     base = deployment.folder / "base" / "kustomization.yaml"
     base.write_text(
         base.read_text(encoding="utf-8").replace(f"namespace: {deployment.namespace}", "namespace: stenofleet"),

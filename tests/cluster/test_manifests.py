@@ -1,4 +1,4 @@
-"""Every document that options can make, as the API server itself judges it, and its values as a program gets them."""
+"""Every document that options can make is accepted by the API server, and its values reach the program unchanged."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ from tests.controller.runners.kubernetes import test_manifest as made
 from tests.testbed import pods
 
 SOURCE = Path(__file__).parents[2] / "k8s"
-TELL = (
+REPORT_ARGUMENTS = (
     'import json, os, sys; cache = os.environ.get("HF_HUB_CACHE", "");'
     " print(json.dumps([sys.argv[1:], dict(os.environ), os.path.ismount(cache)]))"
 )
-"""A program that says what it was given. In single quotes it is one word of a shell."""
+"""A program that prints its arguments and environment. In single quotes it is one word of a shell."""
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def documents(namespace: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"intake, {name}", made.intake(**{**changes, "namespace": namespace})
 
 
-def test_the_server_takes_every_document_and_has_nothing_to_warn_of(api: Api) -> None:
+def test_the_server_accepts_every_document_without_a_warning(api: Api) -> None:
     judged = {name: api.try_create("jobs", document) for name, document in documents(api.namespace)}
     assert len(judged) > 40
     assert {name: warnings for name, warnings in judged.items() if warnings} == {}
 
 
-def test_what_breaks_the_restricted_level_is_told(api: Api) -> None:
+def test_a_violation_of_the_restricted_level_is_reported(api: Api) -> None:
     document = made.chunk(namespace=api.namespace)
     made.pod(document)["securityContext"].pop("seccompProfile")
     (warning,) = api.try_create("jobs", document)
@@ -58,8 +58,8 @@ def test_what_breaks_the_restricted_level_is_told(api: Api) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a program in a pod was given, and its pod."""
+class Report:
+    """The arguments and environment of a program in a pod, and its pod."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -68,28 +68,28 @@ class Told:
     pod: dict[str, Any]
 
 
-def run(site: Site, metadata: dict[str, Any], spec: dict[str, Any]) -> Told:
-    """Run a pod as it is, once with ``TELL`` as its program and with empty folders for whatever it mounts."""
+def run(site: Site, metadata: dict[str, Any], spec: dict[str, Any]) -> Report:
+    """Run a pod once, with ``REPORT_ARGUMENTS`` as its program and with empty folders for its mounts."""
     (container,) = spec["containers"]
     command = " ".join(container["command"])
-    assert "$" not in TELL
+    assert "$" not in REPORT_ARGUMENTS
     if '-P -m controller "$@"' in command:
         container["command"] = [
-            part.replace('-m controller "$@"', f"-c '{TELL}' \"$@\"") for part in container["command"]
+            part.replace('-m controller "$@"', f"-c '{REPORT_ARGUMENTS}' \"$@\"") for part in container["command"]
         ]
     else:
         at = container["command"].index("-m")
-        container["command"][at : at + 2] = ["-c", TELL]
+        container["command"][at : at + 2] = ["-c", REPORT_ARGUMENTS]
     spec["volumes"] = [{"name": volume["name"], "emptyDir": {}} for volume in spec["volumes"]]
     container["imagePullPolicy"] = "Never"
-    name = "tells"
+    name = "reports"
     site.cluster.apply(
         site.namespace,
         {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "name": name}, "spec": spec},
     )
     log = pods.finished(site.cluster, site.namespace, name)
     arguments, environment, mounted = json.loads(log)
-    return Told(
+    return Report(
         arguments=arguments,
         environment=environment,
         cache_is_mounted=mounted,
@@ -122,23 +122,23 @@ def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> Non
     job = replace(job, task_key=made.HOSTILE, task_sha256=f"{made.HOSTILE}!")
     options = hostile_options(site)
     template = job_document(job, options, made.OWNER)["spec"]["template"]
-    told = run(site, {"annotations": template["metadata"]["annotations"]}, template["spec"])
-    uid = told.pod["metadata"]["uid"]
+    report = run(site, {"annotations": template["metadata"]["annotations"]}, template["spec"])
+    uid = report.pod["metadata"]["uid"]
     of_a_chunk = (["--attempt", "2"], ["--uid", uid]) if job.span is not None else ([], [])
-    assert told.arguments == [
+    assert report.arguments == [
         *("--store", options.store_url, "--task", job.task_key, "--task-sha256", job.task_sha256, *of_a_chunk[0]),
         *("--termination-log", "/dev/termination-log", *of_a_chunk[1]),
     ]
     given = {**options.env, "AWS_ENDPOINT_URL_S3": options.s3_endpoint, "AWS_REGION": options.s3_region}
     if job.span is not None:
         given["HF_HUB_CACHE"] = options.model_path
-        assert told.cache_is_mounted
-    assert {name: told.environment[name] for name in given} == given
-    # What they named was there, and is nowhere else.
+        assert report.cache_is_mounted
+    assert {name: report.environment[name] for name in given} == given
+    # The variables that they name exist, and their values appear nowhere else.
     secret = site.cluster.s3.secret_key
-    assert (told.environment["POD_UID"], told.environment["AWS_SECRET_ACCESS_KEY"]) == (uid, secret)
-    assert told.log.count(secret) == 1
-    assert told.pod["metadata"]["annotations"]["team/note"] == made.HOSTILE
+    assert (report.environment["POD_UID"], report.environment["AWS_SECRET_ACCESS_KEY"]) == (uid, secret)
+    assert report.log.count(secret) == 1
+    assert report.pod["metadata"]["annotations"]["team/note"] == made.HOSTILE
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> Non
 def test_a_setting_of_the_manifests_names_no_variable(
     site: Site, tmp_path: Path, job: str, setting: str, wanted: list[str]
 ) -> None:
-    """``args: [$(MEDIA)]`` puts the setting in; what stands in the setting is not looked at again."""
+    """``args: [$(MEDIA)]`` inserts the setting; references inside the setting are not expanded again."""
     folder = shutil.copytree(SOURCE, tmp_path / "k8s") / "base"
     path = folder / "settings.env"
     before = path.read_text(encoding="utf-8").splitlines()
@@ -167,8 +167,8 @@ def test_a_setting_of_the_manifests_names_no_variable(
     container["image"] = {"controller": site.images.controller, "model": site.images.chunk_job}[container["name"]]
     for field in ("initContainers", "serviceAccountName"):
         spec.pop(field, None)
-    told = run(site, {}, spec | {"automountServiceAccountToken": False})
-    assert told.arguments == wanted
-    assert told.environment[setting] == made.HOSTILE
-    assert [told.environment[f"GIVEN_{number}"] for number in range(len(made.DOLLARS))] == list(made.DOLLARS)
-    assert ("AWS_SECRET_ACCESS_KEY" in told.environment) == (job == "stenofleet")
+    report = run(site, {}, spec | {"automountServiceAccountToken": False})
+    assert report.arguments == wanted
+    assert report.environment[setting] == made.HOSTILE
+    assert [report.environment[f"GIVEN_{number}"] for number in range(len(made.DOLLARS))] == list(made.DOLLARS)
+    assert ("AWS_SECRET_ACCESS_KEY" in report.environment) == (job == "stenofleet")

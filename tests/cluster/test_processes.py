@@ -1,4 +1,4 @@
-"""What the testbed starts ends: with its session, or when the next one begins."""
+"""Processes of the testbed end with their session, or when the next session starts."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ time.sleep(600)
 
 @pytest.fixture(autouse=True)
 def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A control group beside that of a cluster, which may be up."""
+    """A control group next to that of a cluster, which may be running."""
     name = f"{processes.GROUP}-{os.getpid()}"
     monkeypatch.setattr(processes, "GROUP", name)
     yield name
@@ -36,13 +36,13 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def program(process: int) -> str:
-    """The name of the program that it runs; empty when it is gone, or has ended and nobody asked how."""
+    """The name of the program that it runs; empty when it has ended, also when its parent has not waited for it."""
     with contextlib.suppress(FileNotFoundError):
         return Path(f"/proc/{process}/exe").readlink().name
     return ""
 
 
-def test_a_child_that_left_its_parent_is_ended_with_all_the_rest(tmp_path: Path) -> None:
+def test_a_child_that_left_its_parent_is_ended_too(tmp_path: Path) -> None:
     note = tmp_path / "child"
     script = f"setsid sh -c 'echo $$ >{note}.new; mv {note}.new {note}; exec sleep 600' & exec sleep 600"
     part = Part(name="parent", command=["sh", "-c", script], log=tmp_path / "log")
@@ -79,7 +79,7 @@ def test_a_killed_part_starts_again(tmp_path: Path) -> None:
         assert not part.alive
 
 
-def test_a_part_tells_why_it_ended(tmp_path: Path) -> None:
+def test_a_part_reports_why_it_ended(tmp_path: Path) -> None:
     part = Part(name="part", command=["sh", "-c", "echo no such setting >&2; exit 1"], log=tmp_path / "log")
     part.start()
     until(lambda: not part.alive)

@@ -1,4 +1,4 @@
-"""Whole runs on a real cluster, from outside: the same bytes as on one machine, and what disturbs them."""
+"""Whole runs on a real cluster: the same bytes as on one machine, also with disturbances."""
 
 import json
 import os
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.timeout(600)
 OUTAGE_S = 20
 
 
-def words(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What does not name the model's place, which is another one in a pod."""
+def without_model_path(outputs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The outputs without the path of the model, which differs in a pod."""
     return {name: data for name, data in outputs.items() if not name.endswith(".json")} | {
         "text": json.loads(outputs["talk.json"])["text"].encode()
     }
@@ -34,7 +34,9 @@ ENGLISH = ("--language", "en")
 # ---------------------------------------------------------------- to the end
 
 
-def test_a_file_is_cut_here_and_only_its_chunks_travel(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+def test_a_local_file_is_cut_here_and_only_its_chunks_are_uploaded(
+    site: Site, talk: Path, wanted: Mapping[str, bytes]
+) -> None:
     command = site.start(talk, *ENGLISH)
     seen: dict[str, dict[str, Any]] = {}
     while command.process.poll() is None:
@@ -42,7 +44,7 @@ def test_a_file_is_cut_here_and_only_its_chunks_travel(site: Site, talk: Path, w
         rest(0.3)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert {pod["metadata"]["labels"]["stenofleet.io/chunk"] for pod in seen.values()} == {"00000", "00001", "00002"}
     for pod in seen.values():
         (container,) = pod["spec"]["containers"]
@@ -66,16 +68,16 @@ def test_a_recording_in_a_bucket_is_cut_by_an_intake_job(site: Site, talk: Path,
     assert site.empty()
 
 
-def test_the_jobs_read_as_a_status_page(site: Site, talk: Path) -> None:
+def test_the_jobs_show_as_a_status_page(site: Site, talk: Path) -> None:
     command = site.start(talk, *ENGLISH, *held(1))
     site.running(1)
     page = site.kubectl("get", "jobs", "-l", "stenofleet.io/run", "-L", "stenofleet.io/chunk,stenofleet.io/attempt")
     header, *rows = page.splitlines()
     assert header.split()[-2:] == ["CHUNK", "ATTEMPT"]
     assert any(row.split()[-2:] == ["00001", "1"] for row in rows)
-    said = site.ask("status", site.keys().run)
-    assert "running" in said.out
-    alive = site.ask("logs", site.keys().run, "--chunk", "1", *site.place)
+    result = site.ask("status", site.keys().run)
+    assert "running" in result.out
+    alive = site.ask("logs", site.keys().run, "--chunk", "1", *site.cluster_options)
     assert f"sf-{site.keys().run[:12]}-c00001-a1-" in alive.out
     assert "running:" in alive.out
     site.let_go(1)
@@ -92,14 +94,14 @@ def test_a_deleted_pod_costs_no_attempt(site: Site, talk: Path, wanted: Mapping[
     site.let_go(1)
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert site.failures() == [(1, 1, "DISRUPTED.deleted")]
     logs = site.ask("logs", site.keys().run, "--chunk", "1")
     assert "chunk 1, attempt 1 on node-" in logs.out
     assert "DISRUPTED.deleted" in logs.out
 
 
-def test_too_little_memory_is_said_and_tried_with_half_as_much_again(site: Site, talk: Path) -> None:
+def test_too_little_memory_is_reported_and_retried_with_half_as_much_again(site: Site, talk: Path) -> None:
     command = site.start(talk, *ENGLISH, "--job-memory", "64", "--max-attempts", "2", "--max-parallel", "1")
     limits = set()
     while command.process.poll() is None:
@@ -114,7 +116,7 @@ def test_too_little_memory_is_said_and_tried_with_half_as_much_again(site: Site,
     assert site.empty()
 
 
-def test_an_image_that_is_not_there_is_the_environments_fault(site: Site, talk: Path) -> None:
+def test_a_missing_image_is_an_environment_problem(site: Site, talk: Path) -> None:
     ended = site.run(talk, *ENGLISH, "--chunk-image", "localhost/nowhere:1", "--max-attempts", "1")
     assert ended.code == 3, ended.err
     assert "IMAGE_PULL" in ended.err
@@ -129,18 +131,18 @@ def test_an_end_without_a_result_is_tried_again(
     ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.transcribed.00001.a1={action}")
     assert ended.code == 0, ended.err
     assert site.failures() == [(1, 1, failure)]
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
 
 
 def test_a_crash_after_the_commit_costs_nothing(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     ended = site.run(talk, *ENGLISH, "--job-env", f"{crashpoint.VARIABLE}=chunk.committed.00001.a1=abort")
     assert ended.code == 0, ended.err
     assert site.failures() == []
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
+def test_a_killed_controller_leaves_its_jobs_to_the_next_one(
     site: Site, talk: Path, wanted: Mapping[str, bytes], number: signal.Signals
 ) -> None:
     first = site.start(talk, *ENGLISH, "--max-parallel", "1")
@@ -152,10 +154,10 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(
     if number == signal.SIGTERM:
         assert "to resume: run the same command again" in first.ended().err
     uids = {job["metadata"]["uid"] for job in site.found("jobs")}
-    assert uids, "its jobs go on"
+    assert uids, "its jobs continue"
     ended = site.run(talk, *ENGLISH)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     after = site.results()
     assert after.items() >= before.items()
     assert len(after) == 3, "no chunk was computed twice"
@@ -168,7 +170,7 @@ def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str,
     site.running(2)
     elsewhere = {"XDG_STATE_HOME": str(site.workplace.folder / "elsewhere")}
     second = site.start(talk, *ENGLISH, "-o", str(site.workplace.folder / "other"), env=elsewhere)
-    second.said("worked on by another process: following it")
+    second.wait_for_output("worked on by another process: following it")
     site.let_go(2)
     one, other = first.ended(patience_s=PATIENCE_S), second.ended(patience_s=PATIENCE_S)
     assert (one.code, other.code) == (0, 0), one.err + other.err
@@ -176,7 +178,7 @@ def test_two_controllers_on_one_run(site: Site, talk: Path, wanted: Mapping[str,
     assert (site.workplace.folder / "other" / "talk.srt").read_bytes() == wanted["talk.srt"]
 
 
-def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_verdict(
+def test_a_suspended_controller_gives_the_verdict_of_the_one_that_finished_its_run(
     site: Site, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     sleeper = site.start(talk, *ENGLISH, *held(2))
@@ -191,16 +193,16 @@ def test_a_controller_that_slept_while_another_finished_its_run_gives_the_same_v
         os.kill(sleeper.process.pid, signal.SIGCONT)
     ended = sleeper.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert site.store.stat(site.keys().cancel) is None
 
 
-def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
+def test_an_outage_of_the_api_server_is_waited_for(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     command = site.start(talk, *ENGLISH, *held(2))
     site.running(2)
     site.cluster.kill("apiserver")
     try:
-        command.said("does not answer")
+        command.wait_for_output("does not answer")
         rest(OUTAGE_S)
     finally:
         site.cluster.start("apiserver")
@@ -209,7 +211,7 @@ def test_an_api_server_that_is_away_for_a_while(site: Site, talk: Path, wanted: 
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert "cluster: back after" in ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert len(site.results()) == 3
     assert OUTAGE_S > DURATION_S, "the Lease lapsed meanwhile"
 
@@ -223,7 +225,7 @@ def test_a_lost_node_costs_no_attempt_and_leaves_evidence(
     site.cluster.lose(lost[0])
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert site.failures() == [(1, 1, "DISRUPTED.node_lost")]
     assert "chunk 1, attempt 1 failed (DISRUPTED.node_lost)" in ended.err
     assert "DISRUPTED.node_lost" in site.ask("logs", site.keys().run, "--chunk", "1").out
@@ -234,13 +236,13 @@ def test_a_lost_node_costs_no_attempt_and_leaves_evidence(
 # ---------------------------------------------------------------- what waits
 
 
-def test_jobs_that_no_node_can_take_say_so_and_a_deleted_lease_ends_them(site: Site, talk: Path) -> None:
+def test_jobs_that_fit_no_node_are_reported_and_a_deleted_lease_ends_them(site: Site, talk: Path) -> None:
     first = site.start(talk, *ENGLISH, "--gpus", "3")
-    first.said("waits: ")
+    first.wait_for_output("waits: ")
     first.kill()
     command = site.start(talk, *ENGLISH, "--gpus", "3")
-    command.said("waits: ")
-    assert "Insufficient nvidia.com/gpu" in command.err, "the next controller says it of the Jobs it finds"
+    command.wait_for_output("waits: ")
+    assert "Insufficient nvidia.com/gpu" in command.err, "the next controller reports it for existing Jobs"
     (lease,) = site.found("leases")
     site.kubectl("delete", "lease", lease["metadata"]["name"])
     ended = command.ended(patience_s=PATIENCE_S)
@@ -252,11 +254,11 @@ def test_a_quota_makes_jobs_wait_their_turn(site: Site, talk: Path, wanted: Mapp
     site.kubectl("create", "quota", "gpus", f"--hard=requests.{GPU}=1")
     ended = site.run(talk, *ENGLISH)
     assert ended.code == 0, ended.err
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert site.failures() == []
 
 
-def test_a_queue_that_takes_a_job_back_and_gives_it_again_costs_no_attempt(
+def test_a_job_that_a_queue_suspends_and_resumes_costs_no_attempt(
     site: Site, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     command = site.start(talk, *ENGLISH, *held(1), "--max-attempts", "1")
@@ -272,66 +274,67 @@ def test_a_queue_that_takes_a_job_back_and_gives_it_again_costs_no_attempt(
     ended = command.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert site.failures() == []
-    assert words(site.workplace.outputs) == words(wanted)
+    assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     assert {key.rpartition("/")[2][:3] for key in site.results()} == {"a1-"}
 
 
-def test_cancel_sweeps_what_is_on_the_cluster(site: Site, talk: Path) -> None:
+def test_cancel_removes_the_jobs_from_the_cluster(site: Site, talk: Path) -> None:
     command = site.start(talk, *ENGLISH, *held(1))
     site.running(1)
     command.kill()
-    said = site.ask("cancel", site.keys().run, *site.place)
-    assert said.code == 0, said.err
+    result = site.ask("cancel", site.keys().run, *site.cluster_options)
+    assert result.code == 0, result.err
     assert site.empty()
     site.until(lambda: not site.found("pods"), "its pods end")
-    assert any(parse_task(entry.key) for entry in site.store.list(site.keys().tasks)), "what is done is kept"
+    assert any(parse_task(entry.key) for entry in site.store.list(site.keys().tasks)), "finished work is kept"
 
 
 # ---------------------------------------------------------------- rights
 
 
-def test_doctor_finds_a_word_and_leaves_nothing(site: Site) -> None:
-    said = site.ask("doctor", *site.options)
-    assert said.code == 0, said.err
+def test_doctor_transcribes_a_probe_and_leaves_nothing(site: Site) -> None:
+    result = site.ask("doctor", *site.options)
+    assert result.code == 0, result.err
     for line in ("store", "cluster", "rights", "chunk job", "intake job", "probe"):
-        assert f"ok    {line}: " in said.err
+        assert f"ok    {line}: " in result.err
     assert list(site.store.list("")) == []
     assert site.empty()
 
 
-def test_a_doctor_that_waits_in_vain_leaves_nothing_either(site: Site) -> None:
-    said = site.ask("doctor", *site.options, "--gpus", "3", "--timeout", "20")
-    assert said.code == 3, said.err
-    assert "FAIL  probe: no transcript within 20 s" in said.err
-    assert "Insufficient nvidia.com/gpu" in said.err
+def test_a_doctor_that_times_out_leaves_nothing_either(site: Site) -> None:
+    result = site.ask("doctor", *site.options, "--gpus", "3", "--timeout", "20")
+    assert result.code == 3, result.err
+    assert "FAIL  probe: no transcript within 20 s" in result.err
+    assert "Insufficient nvidia.com/gpu" in result.err
     assert list(site.store.list("")) == []
     assert site.empty()
 
 
-def test_doctor_says_which_right_is_missing_and_how_to_grant_it(site: Site) -> None:
+def test_doctor_reports_which_right_is_missing_and_how_to_grant_it(site: Site) -> None:
     site.kubectl("create", "serviceaccount", "weak")
     site.kubectl("create", "role", "weak", "--verb=get,list", "--resource=jobs.batch")
     site.kubectl("create", "rolebinding", "weak", "--role=weak", f"--serviceaccount={site.namespace}:weak")
     weak = site.kubeconfig_of("weak")
-    said = site.ask("doctor", *site.options, env={"KUBECONFIG": str(weak)})
-    assert said.code == 3
-    assert "FAIL  rights: this identity may not create/delete jobs" in said.err
+    result = site.ask("doctor", *site.options, env={"KUBECONFIG": str(weak)})
+    assert result.code == 3
+    assert "FAIL  rights: this identity may not create/delete jobs" in result.err
     assert (
-        '- {apiGroups: ["coordination.k8s.io"], resources: [leases], verbs: [create, get, update, delete]}' in said.err
+        '- {apiGroups: ["coordination.k8s.io"], resources: [leases], verbs: [create, get, update, delete]}'
+        in result.err
     )
-    assert "Traceback" not in said.err
+    assert "Traceback" not in result.err
     denied = site.workplace.run(
         "transcribe", "/nowhere.wav", *site.options, env=site.environment | {"KUBECONFIG": str(weak)}
     )
     assert denied.code == 5, denied.err
 
 
-def test_an_identity_that_the_server_does_not_know_is_said_to_be_so(site: Site) -> None:
+def test_an_identity_that_the_server_does_not_know_is_reported(site: Site) -> None:
     config = site.kubeconfig_of("default")
     document = json.loads(config.read_text(encoding="utf-8"))
     document["users"][0]["user"]["token"] += "0"
     config.write_text(json.dumps(document), encoding="utf-8")
-    said = site.ask("doctor", *site.options, env={"KUBECONFIG": str(config)})
-    assert said.code == 3
-    assert "does not know this identity: HTTP 401" in said.err
-    assert "log in to the cluster again" in said.err
+    result = site.ask("doctor", *site.options, env={"KUBECONFIG": str(config)})
+    assert result.code == 3
+    assert "does not know this identity: HTTP 401" in result.err
+    assert "log in to the cluster again" in result.err

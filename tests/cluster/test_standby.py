@@ -1,4 +1,4 @@
-"""Two controller pods of one Job: what their losses cost, and what the Job makes of their verdicts."""
+"""Two controller pods of one Job: the cost of losing one, and the effect of their verdicts on the Job."""
 
 import time
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 
 LAST = 8
 HELD = CHUNKED | {"STENOFLEET_JOB_ENV": f"{crashpoint.VARIABLE}=chunk.loaded.{LAST:05d}.a1=hold:{RENDEZVOUS}"}
-"""The last chunk's first attempt stands still until it is let go."""
+"""The last chunk's first attempt is held until the test releases it."""
 
 DELETIONS = 5
 DELETIONS_COST_S = 120
@@ -22,7 +22,7 @@ LOST_NODE_COSTS_S = 60
 
 
 def leader(deployment: Deployment, *, but: str = "", seconds: float = PATIENCE_S) -> str:
-    """Who holds the Lease, once that is another one than *but*."""
+    """The holder of the Lease, when it is another one than *but*."""
     until(lambda: deployment.leader() not in ("", but), "a controller leads", patience_s=seconds)
     return deployment.leader()
 
@@ -90,7 +90,7 @@ def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: De
     deployment.ends("stenofleet", "Complete")
 
 
-def test_both_pods_give_the_verdict_that_one_has_found(deployment: Deployment) -> None:
+def test_both_pods_give_the_same_verdict(deployment: Deployment) -> None:
     crash = f"{crashpoint.VARIABLE}=chunk.transcribed.00003.a1=exit"
     deployment.edit(**CHUNKED, STENOFLEET_JOB_ENV=crash, STENOFLEET_MAX_ATTEMPTS="1")
     deployment.apply()
@@ -102,7 +102,7 @@ def test_both_pods_give_the_verdict_that_one_has_found(deployment: Deployment) -
     assert all("chunk 3 failed 1 time" in log for log in deployment.logs().values())
 
 
-def test_what_is_mended_after_the_verdict_is_tried_again_as_a_new_round(deployment: Deployment) -> None:
+def test_what_is_fixed_after_the_verdict_is_tried_again_in_a_new_round(deployment: Deployment) -> None:
     deployment.edit(**CHUNKED)
     deployment.apply()
     leader(deployment)
@@ -121,7 +121,7 @@ def test_what_is_mended_after_the_verdict_is_tried_again_as_a_new_round(deployme
     deployment.kubectl("delete", "limitrange", "small")
     begun_s = time.monotonic()
     deployment.ends("stenofleet", "Complete")
-    print(f"complete {time.monotonic() - begun_s:.1f} s after it was gone")
+    print(f"complete {time.monotonic() - begun_s:.1f} s after it was lost")
     assert deployment.objects("transcripts/")
 
 

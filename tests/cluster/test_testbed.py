@@ -1,4 +1,4 @@
-"""The cluster that the other tests here stand on: its pods, names, GPUs, parts that die and come back."""
+"""The cluster that the other tests use: its pods, names, GPUs, and components that end and restart."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_restricted_pod_runs_and_its_log_is_read(own: Cluster, namespace: str)
     assert finished(own, namespace, "speaks") == "10001\ndone\n"
 
 
-def test_an_image_that_a_node_threw_away_is_loaded_again(own: Cluster, tmp_path: Path) -> None:
+def test_an_image_that_a_node_removed_is_loaded_again(own: Cluster, tmp_path: Path) -> None:
     assert isinstance(own, OwnCluster)
     archive = tool_image.write_archive(tmp_path / "tools.tar")
     node = own._nodes[0]
@@ -58,7 +58,7 @@ def test_an_image_that_a_node_threw_away_is_loaded_again(own: Cluster, tmp_path:
     own.load(archive)
     assert images() == before
     (known,) = (digest for name, digest in node._loaded().items() if name == tool_image.NAME)
-    # As a kubelet does where the disk is full.
+    # As a kubelet does when the disk is full.
     node._ctr("images", "remove", tool_image.NAME, f"sha256:{known.removesuffix('.json')}")
     assert tool_image.NAME not in images()
     own.load(archive)
@@ -105,7 +105,7 @@ def test_s3_has_one_endpoint_for_pods_and_for_this_machine(cluster: Cluster, nam
 
 
 def test_a_pod_finds_the_api_server_and_has_a_token_for_it(own: Cluster, namespace: str) -> None:
-    # busybox speaks no TLS of this decade: the server answers plain HTTP by saying what it wants.
+    # busybox has no modern TLS: the server answers plain HTTP with an error message, which is enough here.
     script = (
         "test -s /var/run/secrets/kubernetes.io/serviceaccount/token"
         " && { printf 'GET / HTTP/1.0\\r\\n\\r\\n'; sleep 2; } | nc kubernetes.default.svc 443"
@@ -136,7 +136,7 @@ def test_too_much_memory_ends_a_container_as_oom_killed(own: Cluster, namespace:
     assert (status["state"]["terminated"]["reason"], status["state"]["terminated"]["exitCode"]) == ("OOMKilled", 137)
 
 
-def test_the_api_server_dies_and_comes_back_while_pods_go_on(cluster: Cluster, namespace: str) -> None:
+def test_the_api_server_restarts_while_pods_keep_running(cluster: Cluster, namespace: str) -> None:
     cluster.apply(namespace, shell("waits", "sleep 600"))
     until(lambda: phase(cluster, namespace, "waits") == "Running")
     cluster.kill("apiserver")
@@ -147,7 +147,7 @@ def test_the_api_server_dies_and_comes_back_while_pods_go_on(cluster: Cluster, n
     assert phase(cluster, namespace, "waits") == "Running"
 
 
-def test_a_node_that_falls_silent_is_not_ready_and_comes_back_with_its_gpus(cluster: Cluster) -> None:
+def test_a_silent_node_becomes_not_ready_and_returns_with_its_gpus(cluster: Cluster) -> None:
     cluster.kill("kubelet-2")
     cluster.kill("containerd-2")
     until(lambda: ready(cluster, "node-2") == "Unknown", NODE_GRACE_S + 30)
@@ -157,7 +157,7 @@ def test_a_node_that_falls_silent_is_not_ready_and_comes_back_with_its_gpus(clus
     assert cluster.get("node", "node-2")["status"]["allocatable"]["nvidia.com/gpu"] == str(GPUS_PER_NODE)
 
 
-def test_s3_dies_and_comes_back_with_what_was_in_it(cluster: Cluster) -> None:
+def test_s3_restarts_with_its_objects(cluster: Cluster) -> None:
     with cluster.s3.bucket() as bucket:
         cluster.kill("minio")
         assert not cluster.s3.serves()

@@ -1,4 +1,4 @@
-"""The shipped sample and model are what the demonstration says they are."""
+"""The shipped sample and model match the description of the demonstration."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_the_model_is_whole_and_small() -> None:
     assert json.loads((demo.MODEL / "config.json").read_bytes())
 
 
-def test_the_sample_says_only_words_the_model_knows() -> None:
+def test_the_sample_contains_only_words_the_model_knows() -> None:
     words = speech.normalise(demo.SAMPLE_TEXT.read_text(encoding="utf-8"))
     vocabulary = json.loads((demo.MODEL / "vocabulary.json").read_bytes())
     known = {word.strip("Ġ ").lower() for word in vocabulary}
@@ -39,7 +39,7 @@ def test_the_sample_is_three_minutes_in_five_chunks_of_which_the_killed_is_one()
 
 
 @pytest.mark.parametrize(
-    "spoken,heard,rate",
+    "spoken,transcribed,rate",
     [
         ("one two three", "One, two\nthree.\n", 0.0),
         ("one two three four", "one two three", 0.25),
@@ -47,5 +47,5 @@ def test_the_sample_is_three_minutes_in_five_chunks_of_which_the_killed_is_one()
         ("one two", "", 1.0),
     ],
 )
-def test_the_word_error_rate_is_of_words_alone(spoken: str, heard: str, rate: float) -> None:
-    assert _word_error_rate(spoken, heard) == rate
+def test_the_word_error_rate_is_of_words_alone(spoken: str, transcribed: str, rate: float) -> None:
+    assert _word_error_rate(spoken, transcribed) == rate

@@ -1,4 +1,4 @@
-"""A folder of each test's own; the reference recording and its undisturbed run are the whole session's."""
+"""A separate folder for each test; the session shares the reference recording and its undisturbed run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ __all__ = ["shared", "tape", "undisturbed"]
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[pipeline.Workplace]:
-    """A folder of this test's own; what still runs there at its end is stopped."""
+    """The folder of this test; processes that still run there at its end are stopped."""
     workplace = pipeline.Workplace(tmp_path / "workplace")
     yield workplace
     workplace.clear()

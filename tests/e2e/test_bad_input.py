@@ -1,4 +1,4 @@
-"""What cannot be transcribed: every message names the file and says what to do, and the other files are not touched."""
+"""Bad input: every message names the file and what to do, and other files are not affected."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ BAD = {
     "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
     "\x1b[31mred.mp4": ("no such file", "check the name"),
 }
-"""By name: what happened, what to do."""
+"""By name: the problem and the advice."""
 
 _LIMIT = """\
 import os, resource, sys
@@ -42,7 +42,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 LIMITED = (sys.executable, "-P", "-c", _LIMIT)
-"""Run a command that may write no file longer than so many bytes: for a single file, the disk is full."""
+"""Run a command with a limit on the size of a file in bytes: for a single file, this is like a full disk."""
 
 
 def lay_out(folder: Path) -> None:
@@ -65,7 +65,7 @@ def lay_out(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def refused(shared: Path) -> tuple[Workplace, pipeline.Ended]:
-    """One command with all of them and a good one in the middle."""
+    """One command with all bad files and a good one in the middle."""
     folder = shared / "refused"
     with pipeline.alone(folder) as must:
         workplace = Workplace(folder)
@@ -78,7 +78,7 @@ def refused(shared: Path) -> tuple[Workplace, pipeline.Ended]:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_it_says_which_file_and_what_to_do(refused: tuple[Workplace, pipeline.Ended], name: str) -> None:
+def test_the_message_names_the_file_and_what_to_do(refused: tuple[Workplace, pipeline.Ended], name: str) -> None:
     summary, advice = BAD[name]
     _, ended = refused
     lines = ended.err.splitlines()
@@ -92,8 +92,8 @@ def test_the_good_file_among_bad_ones_is_transcribed(refused: tuple[Workplace, p
     workplace, ended = refused
     assert ended.code == 4
     assert sorted(workplace.outputs) == [f"good.{extension}" for extension in ("json", "srt", "tsv", "txt", "vtt")]
-    said = speech.tape(seconds=9, seed=40).words
-    assert speech.word_errors(said, workplace.document("good")["text"]).wer <= 0.15
+    spoken = speech.tape(seconds=9, seed=40).words
+    assert speech.word_errors(spoken, workplace.document("good")["text"]).wer <= 0.15
     assert ended.paths == [workplace.out / f"good.{extension}" for extension in ("txt", "srt", "vtt", "tsv", "json")]
 
 
@@ -108,13 +108,13 @@ def test_bad_files_leave_nothing_half_written(refused: tuple[Workplace, pipeline
     assert workplace.leftovers() == []
 
 
-def test_a_name_never_steers_the_terminal(refused: tuple[Workplace, pipeline.Ended]) -> None:
+def test_a_name_with_control_characters_is_escaped(refused: tuple[Workplace, pipeline.Ended]) -> None:
     _, ended = refused
     assert "\x1b" not in ended.err + ended.out
     assert "\\x1b[31mred.mp4" in ended.err
 
 
-def test_only_bad_files_are_an_exit_code_of_their_own(workplace: Workplace) -> None:
+def test_only_bad_files_give_their_own_exit_code(workplace: Workplace) -> None:
     (workplace.folder / "empty.wav").touch()
     ended = workplace.transcribe("empty.wav", "missing.wav", *SMALL, "--json")
     assert ended.code == 5
@@ -137,25 +137,25 @@ def test_plan_refuses_the_same_and_plans_the_rest(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize(
-    "model,code,words",
+    "model,code,message",
     [
         ("largest", 2, "no model 'largest': neither a folder here nor a known name"),
         (".", 3, "it lacks model.bin, config.json, tokenizer.json"),
         ("tiny", 3, "add --download to download it once from the hub (Systran/faster-whisper-tiny)"),
     ],
 )
-def test_a_model_that_is_not_there_is_told_before_anything_starts(
-    workplace: Workplace, model: str, code: int, words: str
+def test_a_missing_model_is_reported_before_anything_starts(
+    workplace: Workplace, model: str, code: int, message: str
 ) -> None:
     speech.write_wav(workplace.folder / "night.wav", speech.silence(2))
     ended = workplace.transcribe("night.wav", "--model", model, env={"HF_HOME": str(workplace.folder / "hub")})
     assert ended.code == code
-    assert words in ended.err
+    assert message in ended.err
     assert not workplace.store.root.exists()
     assert not workplace.out.exists()
 
 
-def test_two_files_with_one_stem_are_told_before_anything_starts(workplace: Workplace) -> None:
+def test_two_files_with_one_stem_are_reported_before_anything_starts(workplace: Workplace) -> None:
     (workplace.folder / "sub").mkdir()
     speech.write_wav(workplace.folder / "night.wav", speech.silence(2))
     speech.write_wav(workplace.folder / "sub" / "night.mp3", speech.silence(3))
@@ -216,7 +216,7 @@ def test_outputs_that_cannot_be_written_keep_the_transcript_and_leave_nothing_ha
     assert {path.name: path.read_bytes() for path in (workplace.folder / "other").iterdir()} == undisturbed.outputs
 
 
-def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command_goes_on(
+def test_a_full_disk_for_the_transcript_is_an_environment_problem_and_the_same_command_resumes(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 1, 2)
@@ -231,7 +231,7 @@ def test_no_room_for_a_transcript_is_the_environments_fault_and_the_same_command
     assert workplace.outputs == undisturbed.outputs
 
 
-def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
+def test_a_full_disk_for_results_ends_soon_with_the_reason_and_advice(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 1)
@@ -246,18 +246,18 @@ def test_no_room_for_results_ends_soon_with_the_reason_and_what_to_do(
 
 
 @pytest.mark.parametrize("folder,code", [("talk.wav", 2), ("talk.wav/sub", 3)])
-def test_an_output_folder_that_cannot_be_one_is_told(
+def test_an_invalid_output_folder_is_reported(
     workplace: Workplace, undisturbed: Undisturbed, folder: str, code: int
 ) -> None:
     file = undisturbed.lay(workplace, 0, 1, 2)
     ended = workplace.run("transcribe", "-o", folder, file, *CUT)
     assert ended.code == code
     assert f"{folder}" in ended.err
-    assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is told before any work"
+    assert workplace.store.stat(workplace.keys().marker("complete")) is None, "it is reported before any work"
     assert "choose another folder" in ended.err or "use a folder for --output-dir" in ended.err
 
 
-def test_no_room_for_the_chunks_is_the_environments_fault(workplace: Workplace, undisturbed: Undisturbed) -> None:
+def test_a_full_disk_for_the_chunks_is_an_environment_problem(workplace: Workplace, undisturbed: Undisturbed) -> None:
     file = workplace.media(undisturbed.lay(workplace, 0, 1, 2), "again.wav")
     ended = workplace.transcribe(file, *CUT, "--force", before=(*LIMITED, "20000"))
     assert ended.code == 3
@@ -309,12 +309,12 @@ def test_a_list_by_nul_keeps_every_byte_of_a_name(workplace: Workplace) -> None:
     assert ended.code == 0, ended.err
 
 
-def test_who_reads_the_talk_may_leave(workplace: Workplace) -> None:
+def test_the_reader_of_the_messages_may_exit(workplace: Workplace) -> None:
     speech.write_wav(workplace.folder / "x.wav", speech.silence(2, noise_db=-60))
-    gone, writing = os.pipe()
-    os.close(gone)
+    reading, writing = os.pipe()
+    os.close(reading)
     try:
-        # Both streams into a pipe that nobody reads.
+        # Both streams go to a pipe that no process reads.
         into = "import os, sys; [os.dup2(int(sys.argv[1]), n) for n in (1, 2)]; os.execv(sys.argv[2], sys.argv[2:])"
         before = (sys.executable, "-P", "-c", into, str(writing))
         ended = workplace.transcribe("x.wav", *SMALL, before=before, keep=(writing,))
@@ -340,7 +340,7 @@ def test_a_recording_is_never_overwritten_by_its_transcript(workplace: Workplace
     assert media.read_bytes() == before
 
 
-def test_ffmpeg_meets_names_as_files(workplace: Workplace) -> None:
+def test_ffmpeg_gets_names_as_files(workplace: Workplace) -> None:
     speech.write_wav(workplace.folder / "a.wav", speech.silence(2, noise_db=-60))
     names = [*NAMES, b"latin \xe9.wav"]
     for name in names:

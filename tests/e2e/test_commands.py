@@ -1,4 +1,4 @@
-"""The commands around a run that is going on: seen, cancelled, not to be removed."""
+"""Commands on an active run: it is listed, cancelled, and not removed."""
 
 import json
 from pathlib import Path
@@ -13,14 +13,14 @@ pytestmark = pytest.mark.process
 
 
 def held(workplace: Workplace, file: Path, point: str = "chunk.loaded.00001.a1") -> Started:
-    """A transcription that stands at a crash point."""
+    """A transcription that is held at a crash point."""
     here = workplace.meeting()
     running = workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=f"{point}=hold:{here}")
     pipeline.until(here.exists, f"{point} is reached")
     return running
 
 
-def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_name(
+def test_an_active_run_is_listed_and_cancelled_by_the_beginning_of_its_id(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)
@@ -34,11 +34,11 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     assert (refused.code, workplace.keys().run) == (4, run)
     assert f"run {run} is being worked on: cancel it first" in refused.err
     follower = workplace.start("transcribe", "-o", workplace.folder / "other", file, *CUT)
-    follower.said("following it")
+    follower.wait_for_output("following it")
     cancelled = workplace.run("cancel", run[:6])
     assert (cancelled.code, cancelled.err) == (0, f"run {run} is cancelled\n")
     ended = running.ended()
-    assert (ended.code, follower.ended().code) == (8, 8), "who follows a cancelled run is cancelled too"
+    assert (ended.code, follower.ended().code) == (8, 8), "a follower of a cancelled run is cancelled too"
     assert "talk.wav: cancelled\n" in ended.err
     assert workplace.processes() == []
     assert workplace.outputs == {}
@@ -51,7 +51,7 @@ def test_a_run_is_seen_while_it_goes_on_and_cancelled_by_the_beginning_of_its_na
     assert workplace.outputs == undisturbed.outputs
 
 
-def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(
+def test_a_killed_run_is_shown_as_interrupted_when_its_status_is_old(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)
@@ -60,7 +60,7 @@ def test_a_killed_run_is_said_to_be_interrupted_once_its_status_is_old(
     running.kill()
     workplace.quiet()
     status = json.loads(workplace.store.get(keys.status))
-    assert status["state"] == "running", "nobody was left to say otherwise"
+    assert status["state"] == "running", "no process was left to update it"
     workplace.store.put(keys.status, json.dumps(status | {"updated_ms": status["updated_ms"] - 31_000}).encode())
     facts = json.loads(workplace.run("status", keys.run, "--json").out)
     assert (facts["state"], facts["advice"]) == ("interrupted", f"stenofleet resume {keys.run}")

@@ -1,4 +1,4 @@
-"""Kill anything, anywhere: nothing stays running, the same command finishes, and the bytes are those of a quiet run."""
+"""Kill any process at any point: no process stays, the same command finishes, and the bytes do not change."""
 
 import json
 import math
@@ -31,25 +31,25 @@ if "--attempt" in words and any(word.endswith("tasks/00001.json") for word in wo
 
 
 def evidence(workplace: Workplace) -> list[Evidence]:
-    """Why attempts have failed, by span and attempt."""
+    """The classes of failed attempts, by span and attempt."""
     keys = workplace.keys()
     found = [Evidence.decode(workplace.store.get(entry.key)) for entry in workplace.store.list(keys.failures)]
     return sorted(found, key=lambda item: (-1 if item.span is None else item.span, item.attempt))
 
 
 def attempts(workplace: Workplace) -> dict[int, int]:
-    """How many attempts each span took."""
+    """The number of attempts of each span."""
     report = Report.decode(workplace.store.get(workplace.keys().report))
     return {span.span: span.attempts for span in report.spans}
 
 
 def assert_undisturbed(workplace: Workplace, undisturbed: Undisturbed) -> None:
-    """The outputs are those of the quiet run, each span has its one result, and nothing else is left."""
+    """The outputs are those of the undisturbed run, each span has one result, and nothing else is left."""
     assert workplace.outputs == undisturbed.outputs
     assert [key.split("/")[3] for key in workplace.results()] == ["00000", "00001", "00002"]
     assert workplace.store.stat(workplace.keys().marker("complete"))
     assert list(workplace.store.list(f"{workplace.keys().work}audio/")) == [], (
-        "chunk audio is deleted when its result is in"
+        "chunk audio is deleted when its result exists"
     )
     assert workplace.leftovers() == []
     assert workplace.processes() == []
@@ -60,7 +60,7 @@ def kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) 
     return before.items() <= after.items()
 
 
-# ---------------------------------------------------------------- a chunk job dies, the controller lives
+# ---------------------------------------------------------------- a chunk job is killed, the controller runs
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def kept(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) 
         ("chunk.committed.00001.a1=abort", "", []),
     ],
 )
-def test_a_chunk_job_that_dies_is_tried_again_unless_its_result_is_there(
+def test_a_killed_chunk_job_is_tried_again_unless_its_result_exists(
     workplace: Workplace, undisturbed: Undisturbed, crash: str, signal_name: str, failures: Sequence[str]
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)
@@ -88,7 +88,7 @@ def test_a_chunk_job_that_dies_is_tried_again_unless_its_result_is_there(
     assert signal_name in ended.err
 
 
-def test_a_job_that_dies_having_frozen_the_language_changes_nothing(
+def test_a_job_killed_after_it_froze_the_language_changes_nothing(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace)
@@ -122,7 +122,7 @@ def test_a_chunk_that_always_crashes_fails_the_run_and_the_same_command_finishes
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_a_lost_chunk_is_a_marked_gap_where_gaps_are_allowed_and_the_same_command_fills_it(
+def test_a_lost_chunk_is_a_marked_gap_when_gaps_are_allowed_and_the_same_command_fills_it(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = undisturbed.lay(workplace, 0, 2)
@@ -147,7 +147,7 @@ def test_a_lost_chunk_is_a_marked_gap_where_gaps_are_allowed_and_the_same_comman
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_chunk_audio_that_is_gone_is_cut_again(workplace: Workplace, undisturbed: Undisturbed) -> None:
+def test_missing_chunk_audio_is_cut_again(workplace: Workplace, undisturbed: Undisturbed) -> None:
     file = undisturbed.lay(workplace, 0, 2)
     workplace.store.delete(workplace.keys().audio(1))
     ended = workplace.transcribe(file, *CUT)
@@ -156,7 +156,7 @@ def test_chunk_audio_that_is_gone_is_cut_again(workplace: Workplace, undisturbed
     assert_undisturbed(workplace, undisturbed)
 
 
-# ---------------------------------------------------------------- the intake dies
+# ---------------------------------------------------------------- the intake is killed
 
 
 def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
@@ -172,7 +172,7 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
     pipeline.until(here.exists, "the intake is between audio and task")
     here.unlink()
     workplace.kill_all("controller.intake")
-    running.said("cutting, attempt 1 failed (DISRUPTED.deleted): stopped by a signal from outside (SIGKILL)")
+    running.wait_for_output("cutting, attempt 1 failed (DISRUPTED.deleted): stopped by a signal from outside (SIGKILL)")
     pipeline.until(here.exists, "a second intake has come as far")
     running.kill()
     workplace.quiet()
@@ -183,10 +183,10 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
     assert_undisturbed(workplace, undisturbed)
 
 
-# ---------------------------------------------------------------- the controller dies
+# ---------------------------------------------------------------- the controller is killed
 
 
-def test_nothing_survives_a_controller_and_the_same_command_goes_on(
+def test_no_process_survives_a_killed_controller_and_the_same_command_resumes(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     here = workplace.meeting()
@@ -208,7 +208,7 @@ def test_nothing_survives_a_controller_and_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("point", [*(f"run.transcript.{extension}" for extension in FORMATS), "run.concluded"])
-def test_a_controller_that_dies_while_it_writes_is_made_good_without_a_job(
+def test_a_controller_killed_while_it_writes_needs_no_job_to_finish(
     workplace: Workplace, undisturbed: Undisturbed, point: str
 ) -> None:
     file = undisturbed.lay(workplace, *ALL)
@@ -223,7 +223,7 @@ def test_a_controller_that_dies_while_it_writes_is_made_good_without_a_job(
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_all_of_them_die_at_once(workplace: Workplace, undisturbed: Undisturbed) -> None:
+def test_all_processes_killed_at_once(workplace: Workplace, undisturbed: Undisturbed) -> None:
     here = workplace.meeting()
     file = workplace.media(undisturbed.media)
     workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=f"intake.task.00000=hold:{here}")
@@ -238,7 +238,7 @@ def test_all_of_them_die_at_once(workplace: Workplace, undisturbed: Undisturbed)
 
 
 @pytest.mark.parametrize("number,code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_stops_the_jobs_and_the_printed_command_goes_on(
+def test_a_signal_stops_the_jobs_and_the_printed_command_resumes(
     workplace: Workplace, undisturbed: Undisturbed, number: signal.Signals, code: int
 ) -> None:
     here = workplace.meeting()
@@ -254,21 +254,21 @@ def test_a_signal_stops_the_jobs_and_the_printed_command_goes_on(
     assert ended.err.count("to resume: ") == 1
     assert workplace.processes() == []
     assert workplace.outputs == {}
-    told = next(line for line in ended.err.splitlines() if line.startswith("to resume: stenofleet "))
+    command = next(line for line in ended.err.splitlines() if line.startswith("to resume: stenofleet "))
     assert json.loads(workplace.store.get(workplace.keys().status))["state"] == "interrupted"
-    ended = workplace.run(*told.removeprefix("to resume: stenofleet ").split())
+    ended = workplace.run(*command.removeprefix("to resume: stenofleet ").split())
     assert ended.code == 0, ended.err
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_an_impatient_second_signal_costs_nothing_but_the_words(workplace: Workplace, undisturbed: Undisturbed) -> None:
+def test_a_second_signal_costs_only_the_final_messages(workplace: Workplace, undisturbed: Undisturbed) -> None:
     here = workplace.meeting()
     file = undisturbed.lay(workplace, 0, 2)
     running = workplace.start(
         "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00001.a1=hold:{here}"
     )
     pipeline.until(here.exists, "chunk 1 is held")
-    # Two of a kind, sent at once, may be one to the system.
+    # The system may merge two equal signals that are sent at once.
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(running.process.pid, number)
     ended = running.ended()
@@ -294,7 +294,7 @@ def test_a_second_command_follows_the_first_and_gives_the_same_verdict_and_files
     )
     pipeline.until(here.exists, "the leader's job is held")
     follower = workplace.start("transcribe", "-o", workplace.folder / "other", file, *CUT)
-    follower.said("is worked on by another process: following it")
+    follower.wait_for_output("is worked on by another process: following it")
     assert len(workplace.processes("chunk_job")) == 1
     workplace.kill_all("chunk_job")
     first, second = leader.ended(), follower.ended()
@@ -305,7 +305,7 @@ def test_a_second_command_follows_the_first_and_gives_the_same_verdict_and_files
     assert_undisturbed(workplace, undisturbed)
 
 
-def test_a_follower_takes_over_from_a_leader_that_dies(workplace: Workplace, undisturbed: Undisturbed) -> None:
+def test_a_follower_takes_over_from_a_killed_leader(workplace: Workplace, undisturbed: Undisturbed) -> None:
     here = workplace.meeting()
     file = undisturbed.lay(workplace, 0, 2)
     leader = workplace.start(
@@ -313,7 +313,7 @@ def test_a_follower_takes_over_from_a_leader_that_dies(workplace: Workplace, und
     )
     pipeline.until(here.exists, "the leader's job is held")
     follower = workplace.start("transcribe", "-o", workplace.out, file, *CUT)
-    follower.said("following it")
+    follower.wait_for_output("following it")
     leader.kill()
     ended = follower.ended()
     assert ended.code == 0, ended.err
@@ -350,6 +350,6 @@ def test_a_damaged_result_is_computed_again(workplace: Workplace, undisturbed: U
     assert len(list(workplace.store.list(keys.results_of(1)))) == 2
 
 
-def test_what_was_written_is_what_the_store_promises(undisturbed: Undisturbed) -> None:
+def test_written_files_equal_the_stored_ones(undisturbed: Undisturbed) -> None:
     final = json.loads(undisturbed.workplace.store.get(undisturbed.workplace.keys().final))
     assert final["outputs"] == {Path(name).suffix[1:]: sha256_hex(data) for name, data in undisturbed.outputs.items()}

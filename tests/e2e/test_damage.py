@@ -1,4 +1,4 @@
-"""Chunk audio and tasks that were changed in the store between two commands, with real jobs."""
+"""Chunk audio and tasks that are changed in the store between two commands, with real jobs."""
 
 import io
 import json
@@ -22,8 +22,8 @@ def flac(pcm: speech.Pcm) -> bytes:
 
 
 def failures(workplace: pipeline.Workplace) -> list[tuple[int, str]]:
-    told = json.loads(workplace.run("logs", workplace.keys().run, "--json").out)
-    return [(item["span"], item["failure"]) for item in told["failures"]]
+    document = json.loads(workplace.run("logs", workplace.keys().run, "--json").out)
+    return [(item["span"], item["failure"]) for item in document["failures"]]
 
 
 @pytest.mark.parametrize("audio", ["nothing", "noise", "another chunk's", "hours"])

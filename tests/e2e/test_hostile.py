@@ -1,4 +1,4 @@
-"""Media that attack: no other file is read, nothing is connected, memory and length stay bounded, the file is named."""
+"""Hostile media: no other file is read, no socket is connected, memory and length are bounded, the file is named."""
 
 import os
 import socket
@@ -25,7 +25,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="strace 
 
 
 class Listener:
-    """A server on this machine that counts who calls, and hangs up."""
+    """A server on this machine that counts connections, and closes them."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -81,7 +81,7 @@ def written(folder: Path, files: Iterator[tuple[str, bytes]], start: str = "") -
 
 
 def check_reach(workplace: Workplace, listener: Listener, files: list[str]) -> str:
-    """Plan *files* under strace: a tool opens its file alone, nobody the canary or a socket. What is said."""
+    """Plan *files* under strace: each tool opens only its file, no process the canary or a socket. Returns stderr."""
     command = [sys.executable, "-P", "-m", "controller", "plan", "--", *files]
     traced = trace(command, cwd=workplace.folder, env=workplace.environment())
     wanted = {os.path.join(workplace.folder, name) for name in files}  # noqa: PTH118 - byte for byte as the command makes it
@@ -106,11 +106,11 @@ def test_a_file_that_names_others_is_the_only_one_read(
     workplace: Workplace, canary: Path, listener: Listener, start: str
 ) -> None:
     paths = written(workplace.folder, hostile.redirectors(canary, listener.port), start)
-    words = check_reach(workplace, listener, [path.name for path in paths])
+    messages = check_reach(workplace, listener, [path.name for path in paths])
     for path in paths:
-        (line,) = [line for line in words.splitlines() if line.startswith(f"{path}: ")]
+        (line,) = [line for line in messages.splitlines() if line.startswith(f"{path}: ")]
         assert "is a playlist or another format" in line or "is not media that ffmpeg can read" in line
-    assert "0x" not in words
+    assert "0x" not in messages
 
 
 @linux
@@ -142,7 +142,7 @@ def test_a_name_that_reads_as_a_protocol_is_a_name(workplace: Workplace, canary:
         ("dref-alias.mov", ("-enable_drefs", "1", "-use_absolute_path", "1")),
     ],
 )
-def test_without_the_fence_the_same_files_reach_out(
+def test_without_the_sandbox_the_same_files_open_other_files(
     workplace: Workplace,
     canary: Path,
     listener: Listener,
@@ -150,7 +150,7 @@ def test_without_the_fence_the_same_files_reach_out(
     name: str,
     options: tuple[str, ...],
 ) -> None:
-    """The traps are set: a test that finds nothing opened would find it."""
+    """Without the sandbox the tools do open other files, so the tests above can detect it."""
     written(workplace.folder, hostile.redirectors(canary, listener.port))
     written(workplace.folder, hostile.referrers(honest, canary))
     protocols = ("-protocol_whitelist", "file,http,tcp,subfile,crypto,data")
@@ -187,19 +187,19 @@ LYING: Mapping[str, str | int] = {
     "size0.wav": 1_000,
     "tag.mp3": 2_000,
 }
-"""What must come of some of them: a refusal, or so many milliseconds."""
+"""The expected outcome of some files: a part of the refusal, or the duration in milliseconds."""
 
 
 @linux
-def test_a_header_that_lies_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
+def test_a_wrong_header_is_not_believed(tmp_path: Path, honest: Mapping[str, bytes]) -> None:
     findings = check(written(tmp_path, false_claims.false_claims(honest)))
     for name, wanted in LYING.items():
         finding = findings[name]
-        assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.told), finding
+        assert (finding.duration_ms == wanted) if isinstance(wanted, int) else (wanted in finding.message), finding
 
 
 JUMPS = {"1.mkv": 3601, "2.mkv": 2, "10000.mkv": 2, "10000.ts": 2}
-"""Hours between the first and the second half of a recording, and the seconds that come of it."""
+"""Hours between the first and the second half of a recording, and the resulting seconds."""
 
 
 def jump(path: Path, seconds: int) -> Path:
@@ -231,7 +231,7 @@ def test_an_hour_of_silence_in_a_small_file_is_cut_like_any_other(tmp_path: Path
 
 
 @linux
-def test_of_many_tracks_one_is_read_and_some_are_told(workplace: Workplace) -> None:
+def test_one_of_many_tracks_is_read_and_some_are_listed(workplace: Workplace) -> None:
     wav = speech.write_wav(workplace.folder / "a.wav", speech.silence(1, noise_db=-60))
     tracks = [part for _ in range(200) for part in ("-map", "0")]
     subprocess.run(
@@ -245,7 +245,7 @@ def test_of_many_tracks_one_is_read_and_some_are_told(workplace: Workplace) -> N
 
 
 @linux
-def test_a_device_and_a_terabyte_of_nothing_are_refused(workplace: Workplace) -> None:
+def test_a_device_and_an_empty_terabyte_are_refused(workplace: Workplace) -> None:
     (workplace.folder / "zero.wav").symlink_to("/dev/zero")
     with (workplace.folder / "sparse.mp4").open("wb") as sparse:
         sparse.truncate(1 << 40)
@@ -275,6 +275,6 @@ def test_a_bomb_fails_alone_and_leaves_nothing(workplace: Workplace, honest: Map
 @linux
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_broken_file_is_refused_or_read_within_bounds(tmp_path: Path, honest: Mapping[str, bytes], half: int) -> None:
-    """Another seed, for as long as one likes: ``make soak``."""
+    """``make soak`` does this with other seeds for longer."""
     files = islice(hostile.broken(honest, FUZZ_SEED), half, FUZZ_FILES, 2)
     check(written(tmp_path, files))

@@ -1,4 +1,4 @@
-"""A recording goes in, the right words come out, at the right times, in every format."""
+"""A recording gives the right words, at the right times, in every format."""
 
 import io
 import itertools
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 Spoken = dict[str, speech.Tape]
 
 
-def heard_words(document: Mapping[str, Any]) -> list[speech.HeardWord]:
+def timed_words(document: Mapping[str, Any]) -> list[speech.TimedWord]:
     """The words of a transcript's JSON in milliseconds."""
     return [
         (word["word"], round(1000 * word["start"]), round(1000 * word["end"]))
@@ -31,14 +31,15 @@ def heard_words(document: Mapping[str, Any]) -> list[speech.HeardWord]:
     ]
 
 
-def shifts_ms(said: speech.Script, heard: Sequence[speech.HeardWord]) -> list[tuple[int, int]]:
-    """Of every word that was heard right: when it was said, and how much later it is in the transcript."""
-    spoken = [word for utterance in said.utterances for word in utterance.word_times()]
+def shifts_ms(script: speech.Script, transcribed: Sequence[speech.TimedWord]) -> list[tuple[int, int]]:
+    """For every word that was transcribed correctly: when it was spoken, and how much later it is in the transcript."""
+    spoken = [word for utterance in script.utterances for word in utterance.word_times()]
     (pieces,) = jiwer.process_words(
-        " ".join(word for word, _, _ in spoken), " ".join(" ".join(speech.normalise(word)) for word, _, _ in heard)
+        " ".join(word for word, _, _ in spoken),
+        " ".join(" ".join(speech.normalise(word)) for word, _, _ in transcribed),
     ).alignments
     pairs = [
-        (spoken[piece.ref_start_idx + i], heard[piece.hyp_start_idx + i])
+        (spoken[piece.ref_start_idx + i], transcribed[piece.hyp_start_idx + i])
         for piece in pieces
         if piece.type == "equal"
         for i in range(piece.ref_end_idx - piece.ref_start_idx)
@@ -59,8 +60,8 @@ def test_the_words_are_right(tape: speech.Tape, document: dict[str, Any]) -> Non
     assert speech.word_errors(tape.words, document["text"]).wer <= 0.05
 
 
-def test_words_stand_where_they_were_said(tape: speech.Tape, document: dict[str, Any]) -> None:
-    shifts = shifts_ms(tape, heard_words(document))
+def test_words_have_the_times_at_which_they_were_spoken(tape: speech.Tape, document: dict[str, Any]) -> None:
+    shifts = shifts_ms(tape, timed_words(document))
     assert len(shifts) > 0.9 * len(tape.words)
     assert statistics.median(abs(shift) for _, shift in shifts) <= 300
     assert max(abs(shift) for _, shift in shifts) <= 700
@@ -68,21 +69,21 @@ def test_words_stand_where_they_were_said(tape: speech.Tape, document: dict[str,
     assert abs(statistics.mean(early) - statistics.mean(late)) <= 100, "times drift from the first chunk to the last"
 
 
-def test_no_word_is_lost_or_doubled_where_it_was_cut_in_pauses(tape: speech.Tape, document: dict[str, Any]) -> None:
+def test_no_word_is_lost_or_doubled_at_cuts_in_pauses(tape: speech.Tape, document: dict[str, Any]) -> None:
     cuts_ms = [round(1000 * chunk["end"]) for chunk in document["chunks"][:-1]]
     assert len(cuts_ms) == 2
-    found = speech.seam_errors(tape.utterances, cuts_ms, heard_words(document))
+    found = speech.seam_errors(tape.utterances, cuts_ms, timed_words(document))
     assert (found.lost, found.doubled) == ((), ())
 
 
-def test_the_last_words_are_there(tape: speech.Tape, document: dict[str, Any]) -> None:
+def test_the_end_of_the_recording_is_transcribed(tape: speech.Tape, document: dict[str, Any]) -> None:
     assert tuple(speech.normalise(document["text"])[-4:]) == tape.words[-4:]
 
 
 def test_every_format_is_written_and_named_on_stdout(undisturbed: pipeline.Undisturbed) -> None:
     assert sorted(undisturbed.outputs) == ["talk.json", "talk.srt", "talk.tsv", "talk.txt", "talk.vtt"]
-    told = (undisturbed.workplace.folder / "command1.out").read_text(encoding="utf-8").splitlines()
-    assert sorted(told) == [str(undisturbed.workplace.out / name) for name in sorted(undisturbed.outputs)]
+    printed = (undisturbed.workplace.folder / "command1.out").read_text(encoding="utf-8").splitlines()
+    assert sorted(printed) == [str(undisturbed.workplace.out / name) for name in sorted(undisturbed.outputs)]
 
 
 def test_json_is_whispers(undisturbed: pipeline.Undisturbed, document: dict[str, Any]) -> None:
@@ -98,7 +99,7 @@ def test_json_is_whispers(undisturbed: pipeline.Undisturbed, document: dict[str,
         frozenset({"word", "start", "end", "probability"})
     }
     assert "".join(segment["text"] for segment in document["segments"]).strip() == document["text"]
-    times = list(itertools.chain.from_iterable(word[1:] for word in heard_words(document)))
+    times = list(itertools.chain.from_iterable(word[1:] for word in timed_words(document)))
     assert times == sorted(times)
     assert (document["status"], document["success"], document["gaps"]) == ("complete", True, [])
     assert document["duration"] == 64.0
@@ -143,7 +144,7 @@ def spoken() -> Spoken:
 
 
 def with_list(path: Path, tape: speech.Tape) -> Path:
-    """A WAV file whose samples do not begin at byte 44: a LIST chunk lies before them."""
+    """A WAV file whose samples do not begin at byte 44: a LIST chunk is before them."""
     whole = io.BytesIO()
     with wave.open(whole, "wb") as file:
         file.setparams((1, 2, speech.RATE_HZ, 0, "NONE", ""))
@@ -179,25 +180,27 @@ def test_any_container_gives_its_words_and_equal_content_is_transcribed_once(
         "list.wav": with_list(workplace.folder / "list.wav", spoken["list"]),
     }
     os.link(files["talk.mp3"], workplace.folder / "copy.mp3")
-    said = {"video": "en", "talk": "mp3", "copy": "mp3", "radio": "ogg", "list": "list"}
+    stems = {"video": "en", "talk": "mp3", "copy": "mp3", "radio": "ogg", "list": "list"}
     ended = workplace.transcribe(*files.values(), workplace.folder / "copy.mp3", *pipeline.SMALL, "--json")
     assert ended.code == 0, ended.err
-    told = json.loads(ended.out)
-    assert told["exit_code"] == 0
-    assert len(told["runs"]) == len(workplace.results()) == 4
-    assert sorted(path for run in told["runs"] for path in run["files"]) == [
+    printed = json.loads(ended.out)
+    assert printed["exit_code"] == 0
+    assert len(printed["runs"]) == len(workplace.results()) == 4
+    assert sorted(path for run in printed["runs"] for path in run["files"]) == [
         str(workplace.out / name) for name in sorted(workplace.outputs)
     ]
     assert sorted(workplace.outputs) == sorted(
-        f"{stem}.{ext}" for stem in said for ext in ("txt", "srt", "vtt", "tsv", "json")
+        f"{stem}.{ext}" for stem in stems for ext in ("txt", "srt", "vtt", "tsv", "json")
     )
-    for stem, name in said.items():
+    for stem, name in stems.items():
         assert speech.word_errors(spoken[name].words, workplace.document(stem)["text"]).wer <= 0.15, stem
         assert [chunk["cut"] for chunk in workplace.document(stem)["chunks"]] == ["end"], "the direct path is one chunk"
     assert workplace.outputs["talk.txt"] == workplace.outputs["copy.txt"]
 
 
-def test_the_other_track_of_a_video_is_heard_in_its_own_language(workplace: pipeline.Workplace, spoken: Spoken) -> None:
+def test_the_other_track_of_a_video_is_transcribed_in_its_own_language(
+    workplace: pipeline.Workplace, spoken: Spoken
+) -> None:
     file = video(workplace.folder / "film.mkv", spoken)
     ended = workplace.transcribe(file, *pipeline.SMALL[:-2], "--audio-track", "1")
     assert ended.code == 0, ended.err

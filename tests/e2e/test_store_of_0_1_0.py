@@ -33,7 +33,7 @@ OPTIONS = ("--model", "tiny", "--threads", "1", "--chunk-duration", "12", "--chu
 
 @pytest.fixture
 def hub(tmp_path: Path) -> dict[str, str]:
-    """The environment in which ``tiny`` is the demo's model: it lies where the hub's client would keep that name."""
+    """The environment in which ``tiny`` is the demo model, at the path of that name in the hub cache."""
     model = tmp_path / "hub" / "models--Systran--faster-whisper-tiny"
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text("demo")
@@ -54,7 +54,7 @@ def results(workplace: Workplace) -> dict[str, bytes]:
     return {entry.key: workplace.store.get(entry.key) for entry in workplace.store.list(KEYS.results)}
 
 
-def test_it_is_listed_with_how_far_it_is(old: Workplace) -> None:
+def test_the_run_is_listed_with_its_progress(old: Workplace) -> None:
     (listed,) = json.loads(old.run("list", "--json").out)["runs"]
     assert (listed["run"], listed["name"], listed["state"]) == (RUN, "talk.m4a", "interrupted")
     status = json.loads(old.run("status", RUN[:4], "--json").out)
@@ -64,14 +64,16 @@ def test_it_is_listed_with_how_far_it_is(old: Workplace) -> None:
     assert status["outputs"] == [f"/srv/transcripts/talk.{extension}" for extension in FORMATS]
 
 
-def test_why_an_attempt_failed_can_be_read(old: Workplace) -> None:
-    told = old.run("logs", RUN, "--chunk", "1")
-    assert told.code == 0, told.err
-    assert "DISRUPTED.deleted" in told.out
-    assert "somebody stopped it (SIGKILL)" in told.out
+def test_the_cause_of_a_failed_attempt_is_shown(old: Workplace) -> None:
+    result = old.run("logs", RUN, "--chunk", "1")
+    assert result.code == 0, result.err
+    assert "DISRUPTED.deleted" in result.out
+    assert "somebody stopped it (SIGKILL)" in result.out
 
 
-def test_the_same_command_finishes_it_and_computes_only_what_is_missing(old: Workplace, hub: dict[str, str]) -> None:
+def test_the_same_command_finishes_the_run_and_transcribes_only_missing_chunks(
+    old: Workplace, hub: dict[str, str]
+) -> None:
     before, written = results(old), old.results()
     assert [int(key.split("/")[3]) for key in before] == [span for span in range(15) if span not in MISSING]
     recording = shutil.copy(demo.SAMPLE, old.folder / "talk.m4a")
@@ -95,7 +97,7 @@ def test_the_same_command_finishes_it_and_computes_only_what_is_missing(old: Wor
     assert old.leftovers() == []
 
 
-def test_it_is_not_resumed_by_its_id_alone_on_a_machine_that_did_not_begin_it(old: Workplace) -> None:
+def test_the_run_is_not_resumed_by_its_id_on_a_machine_that_did_not_begin_it(old: Workplace) -> None:
     refused = old.run("resume", RUN)
     assert refused.code == 2
     assert "was not begun on this machine" in refused.err

@@ -1,4 +1,4 @@
-"""Streams that are closed or full, and users without a home: no work is lost, and nothing is called a bug."""
+"""Closed or full streams, and users without a home: no work is lost, and no bug is reported."""
 
 import json
 import os
@@ -31,11 +31,11 @@ REDIRECTIONS = {
     ">/dev/full 2>&-": (3, ""),
     "<&- >/dev/full": (3, FULL),
 }
-"""By how a shell spells it: the exit code, and the last line on stderr."""
+"""By shell redirection: the exit code, and the last line on stderr."""
 
 
 def redirected(how: str) -> tuple[str, ...]:
-    """A program that runs another with its streams as a shell makes them."""
+    """A program that runs another with the streams of a shell redirection."""
     return ("sh", "-c", f'exec "$@" {how}', "sh")
 
 
@@ -58,7 +58,7 @@ def test_no_work_is_lost_because_of_a_stream(workplace: Workplace, night: Path, 
         assert [path.exists() for path in ended.paths] == [True] * 5
     else:
         assert ended.out == ""
-    # What is meant for people must not end in a file that got the number of a closed stream.
+    # Messages must not go to a file that got the descriptor of a closed stream.
     assert all(
         b"transcribed (run" not in path.read_bytes() for path in workplace.store.root.rglob("*") if path.is_file()
     )
@@ -74,7 +74,7 @@ def test_every_command_reports_it_in_one_line(workplace: Workplace, command: str
 
 
 @pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
-def test_a_mistake_keeps_its_exit_code_without_words(workplace: Workplace, how: str) -> None:
+def test_a_usage_error_keeps_its_exit_code_when_stderr_is_closed(workplace: Workplace, how: str) -> None:
     assert workplace.run("transcribe", "missing.wav", *SMALL, before=redirected(how)).code == 5
     assert workplace.run("nonsense", before=redirected(how)).code == 2
 
@@ -93,7 +93,7 @@ def test_a_list_from_a_stdin_that_is_closed_is_empty(workplace: Workplace) -> No
         (">&- 2>&-", 78, False, ""),
     ],
 )
-def test_a_job_by_hand_needs_no_stderr(how: str, code: int, out: bool, err: str) -> None:
+def test_a_chunk_job_for_a_single_file_needs_no_stderr(how: str, code: int, out: bool, err: str) -> None:
     job = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", str(demo.MODEL)]
     done = subprocess.run([*redirected(how), *job], capture_output=True, text=True, check=False)
     assert (done.returncode, bool(done.stdout), done.stderr) == (code, out, err)
@@ -139,7 +139,7 @@ def test_json_has_uris_that_hold_every_byte_and_text_that_is_unicode(workplace: 
 
 # ---------------------------------------------------------------- a user without a home
 
-NOBODY = """\
+UNKNOWN_USER = """\
 import pwd, runpy, sys
 def getpwuid(uid):
     raise KeyError(uid)
@@ -147,7 +147,7 @@ pwd.getpwuid = getpwuid
 sys.argv = sys.argv[4:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-HOMELESS = ("env", "-u", "HOME", sys.executable, "-P", "-c", NOBODY)
+HOMELESS = ("env", "-u", "HOME", sys.executable, "-P", "-c", UNKNOWN_USER)
 """Run a module for a user without a home, neither in the environment nor in the list of users."""
 
 NOWHERE = {"STENOFLEET_STORE": "", "XDG_STATE_HOME": ""}
@@ -187,8 +187,8 @@ def test_a_store_or_a_state_folder_is_all_that_it_takes(workplace: Workplace, ni
 
 @pytest.fixture
 def asked(workplace: Workplace) -> Iterator[pipeline.Ended]:
-    """A chunk job's process that is asked for a model by its name."""
-    program = NOBODY.replace("sys.argv[4:]", "['chunk_job', '--resolve-model', 'tiny']")
+    """A chunk job that gets a model by its name."""
+    program = UNKNOWN_USER.replace("sys.argv[4:]", "['chunk_job', '--resolve-model', 'tiny']")
     before = ("env", "-u", "HOME", "-u", "HF_HOME", "-u", "XDG_CACHE_HOME", sys.executable, "-P", "-c", program)
     yield workplace.run(before=before)
     assert not (workplace.folder / "~").exists()
@@ -199,7 +199,7 @@ def test_only_a_model_that_is_named_needs_a_home(asked: pipeline.Ended) -> None:
     assert "model tiny: this user has no home folder for models: set HF_HOME to a folder" in asked.err
 
 
-@pytest.mark.parametrize("typed", ["~/model", "~nobody-of-this-name/model"])
+@pytest.mark.parametrize("typed", ["~/model", "~unknown-user/model"])
 def test_a_home_that_is_not_known_is_no_bug_of_a_models_name(workplace: Workplace, night: Path, typed: str) -> None:
     ended = workplace.transcribe(night, "--model", typed, before=HOMELESS)
     assert ended.code == 2

@@ -1,6 +1,6 @@
-"""Times are a player's: a click is written where the container's clock, less its begin, says that it sounds.
+"""Times are those of a player: the time of a click is that of the container's clock, minus its start.
 
-The witness is ffmpeg with time stamps kept (``-copyts``): every decoded frame's own time, and the place in the frame.
+The reference is ffmpeg with time stamps kept (``-copyts``): every decoded frame's time, and the position in it.
 """
 
 import json
@@ -22,13 +22,13 @@ NEAR_S = 0.02
 SECONDS = 14
 FILM = ("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate=10:duration={SECONDS}")
 HEAVY = ("-f", "lavfi", "-i", f"testsrc2=size=320x240:rate=25:duration={SECONDS},noise=alls=100:allf=t")
-"""Three megabytes a second: the sound begins behind what ffprobe reads of a file."""
+"""Three megabytes a second: the sound begins after the part of the file that ffprobe reads."""
 HOLE = ("-af", "asetpts='if(gte(T,6),PTS+10/TB,PTS)'")
 MPEG4 = ("-c:v", "mpeg4", "-c:a", "aac")
 SHIFTED = ("-output_ts_offset", "5", "-avoid_negative_ts", "disabled")
 
 Make = Callable[[Path, Path], None]
-"""Makes the file of the second path from the sound of the first."""
+"""Makes the file at the second path from the sound at the first."""
 
 
 def encoded(*options: str) -> Make:
@@ -89,7 +89,7 @@ JOINED: dict[str, Make] = {"joined.ts": joined("mp2"), "joined films.ts": joined
 
 
 def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
-    """When a player lets the clicks be heard; at *joints* the clock jumps back, and it plays on."""
+    """The times at which a player plays the clicks; at *joints* the clock jumps back, and the player continues."""
     asked = subprocess.run(
         ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "format=start_time", path],
         capture_output=True,
@@ -112,8 +112,8 @@ def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
     return times_s
 
 
-def furthest(shown: clicks.Shown, wanted_s: list[float]) -> float:
-    """How far the worst click is from where it belongs, in seconds."""
+def furthest(shown: clicks.CutResult, wanted_s: list[float]) -> float:
+    """The largest error of a click, in seconds."""
     return max(abs(one - other) for one, other in zip(shown.times_s, wanted_s, strict=True))
 
 
@@ -130,7 +130,7 @@ def test_times_are_those_of_a_player(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", JOINED)
-def test_where_streams_are_joined_time_goes_on(tmp_path: Path, name: str) -> None:
+def test_time_continues_where_streams_are_joined(tmp_path: Path, name: str) -> None:
     sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(44_100, seconds=SECONDS), 44_100)
     JOINED[name](sound, tmp_path / name)
     wanted_s = player_times_s(tmp_path / name, joints=True)
@@ -138,8 +138,8 @@ def test_where_streams_are_joined_time_goes_on(tmp_path: Path, name: str) -> Non
     assert furthest(clicks.cut(tmp_path / name, tmp_path), wanted_s) < NEAR_S
 
 
-def test_a_hole_and_a_late_track_are_where_they_were_made(tmp_path: Path) -> None:
-    """The witness could err as we do: here the times are known beforehand, to a codec's priming."""
+def test_a_gap_in_the_time_stamps_and_a_late_track_keep_their_times(tmp_path: Path) -> None:
+    """The reference could have the same error as our code: here the times are known, except for a codec's priming."""
     sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(48_000, seconds=SECONDS), 48_000)
     film(*MPEG4, *HOLE, late_s=4)(sound, tmp_path / "film.mkv")
     wanted_s = [4.0 + at if 4 + at < 6 else 14.0 + at for at in range(1, SECONDS, 2)]
@@ -151,7 +151,7 @@ def test_two_hours_do_not_drift_at_any_border(tmp_path: Path) -> None:
     shown = clicks.cut(path, tmp_path, PlanOptions(threshold_ms=0))
     spans = shown.plan.spans
     assert len(spans) == 10
-    # Every span holds a click, so that no border is left out.
+    # Every span contains a click, so that every border is checked.
     assert {next(s.index for s in spans if s.end_ms > 1000 * at) for at in shown.times_s} == set(range(10))
     assert furthest(shown, [5 + 600 * i for i in range(12)]) < NEAR_S
     assert [span.start_ms for span in spans] == [0, *(span.end_ms for span in spans[:-1])]

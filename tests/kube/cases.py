@@ -1,4 +1,4 @@
-"""What tests of the cluster runner share: a clock, a server, a runner that leads, and jobs with pods."""
+"""Shared by tests of the cluster runner: a clock, a server, a runner that leads, and jobs with pods."""
 
 import socket
 import time
@@ -83,13 +83,13 @@ def has_pod(server: Server, job: Job, state: Mapping[str, Any], phase: str) -> N
 
 
 def crashes(server: Server, job: Job) -> None:
-    """Its pod has ended with an exit code that only its log explains."""
+    """End the job's pod with an exit code that only its log explains."""
     has_pod(server, job, {"terminated": {"exitCode": 139, "startedAt": server.now()}}, "Failed")
     server.logs[f"{job_name(job)}-x7k2p"] = [f"Fatal Python error: of chunk {job.span}"]
 
 
 def until(runner: ClusterRunner, there: Callable[[list[JobView]], bool]) -> list[JobView]:
-    """Observe again and again, as the loop does, until *there* is true of the views: threads read meanwhile."""
+    """Observe repeatedly, as the loop does, until *there* is true for the views: threads read meanwhile."""
     for _ in range(500):
         views = runner.observe()
         if there(views):
@@ -103,7 +103,7 @@ def all_ended(views: list[JobView]) -> bool:
 
 
 def decided(*views: JobView, now_ms: int, **more: Any) -> list[Any]:
-    """What is done about these jobs of a run of one-second chunks."""
+    """The decisions about these jobs of a run of one-second chunks."""
     state = RunState(
         run=RUN,
         tasks={view.span: 1_000 for view in views if view.span is not None},

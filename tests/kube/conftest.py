@@ -1,4 +1,4 @@
-"""An API server for every test here: the one in memory, and the real one where a cluster is asked for."""
+"""An API server for every test here: the one in memory, and the real one when a cluster is requested."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,18 +22,18 @@ _STEP_S = 0.1
 OTHER_RUN = "f" * 16
 
 
-class Place:
-    """A namespace of an API server, and what may be done to it from outside. This one is real."""
+class ApiNamespace:
+    """A namespace of a real API server, with the operations of a test."""
 
     def __init__(self, api: Api, cluster: Cluster | None = None) -> None:
         self.api = api
         self._cluster = cluster
         self.leases: list[KubernetesLeases] = []
-        """Those that are renewed while time passes; a real one's thread does it."""
+        """Leases that are renewed while time passes; in a real namespace their thread does it."""
 
     @property
     def options(self) -> JobOptions:
-        """Of Jobs whose pods no node takes."""
+        """Options for Jobs whose pods fit no node."""
         return replace(cases.OPTIONS, namespace=self.api.namespace, node_selector={"stenofleet.io/test": "nowhere"})
 
     def pause(self, seconds: float) -> None:
@@ -41,23 +41,23 @@ class Place:
         time.sleep(seconds)
 
     def set_quota(self, jobs: int) -> None:
-        """Allow no more than so many Jobs."""
+        """Limit the number of Jobs."""
         assert self._cluster
         spec = {"hard": {"count/jobs.batch": str(jobs)}}
         quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "quota"}, "spec": spec}
         self._cluster.apply(self.api.namespace, quota)
 
-    def forget_history(self) -> str:
+    def expire_history(self) -> str:
         """A version that is too old for a watch."""
         assert self._cluster
-        # It forgets nothing for minutes, unless it begins anew.
+        # It keeps its history for minutes, unless it is restarted.
         self._cluster.kill("apiserver")
         self._cluster.start("apiserver")
         self._cluster.wait_for_api()
         return "1"
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Let time pass until it is so."""
+        """Let time pass until *condition* is true."""
         for _ in range(round(_PATIENCE_S / _STEP_S)):
             if condition():
                 return
@@ -77,12 +77,12 @@ class Place:
         return self.api.create("jobs", job_document(replace(cases.chunk(span), run=run), self.options, whose))
 
     def names(self, kind: Any, **query: str) -> list[str]:
-        """Of all objects of a kind, at this moment."""
+        """The names of all objects of a kind, at this moment."""
         return sorted(str(item["metadata"]["name"]) for item in self.api.find(kind, exact=True, **query)["items"])
 
 
-class FakePlace(Place):
-    """The same in memory, where time passes at once."""
+class FakeNamespace(ApiNamespace):
+    """A namespace in memory, where time passes at once."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(FakeApi(server))
@@ -102,26 +102,26 @@ class FakePlace(Place):
     def set_quota(self, jobs: int) -> None:
         self.server.quota = jobs
 
-    def forget_history(self) -> str:
+    def expire_history(self) -> str:
         self.server.compact()
         return "1"
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=[pytest.mark.cluster, pytest.mark.timeout(600)])])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiNamespace]:
     if request.param == "memory":
-        yield FakePlace(Server())
+        yield FakeNamespace(Server())
         return
     cluster: Cluster = request.getfixturevalue("cluster")
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     with cluster.namespace("api") as namespace:
-        yield Place(connect(namespace=namespace), cluster)
+        yield ApiNamespace(connect(namespace=namespace), cluster)
 
 
 @pytest.fixture
-def fake() -> FakePlace:
-    """For what no real server does when a test wants it."""
-    return FakePlace(Server())
+def fake() -> FakeNamespace:
+    """A server in memory, for faults that a real server cannot produce on request."""
+    return FakeNamespace(Server())
 
 
 def status_of(ask: Callable[[], object]) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What must never be on a cluster, whatever happens: checked at every change that a controller makes."""
+"""Invariants of a run on a cluster: checked at every change that a controller makes."""
 
 from controller.runners.kubernetes.labels import Identity, identity
 from controller.runners.kubernetes.runner import TICK_S
@@ -7,18 +7,18 @@ from tests.kube.server import Server
 from tests.kube.wire import Object, Request
 
 GRACE_S = 2 * TICK_S
-"""So long a result may be in the store before every controller has to know of it: a tick and what it takes."""
+"""Seconds after which every controller must know a new result: a tick and its duration."""
 
 _DOUBT_S = EVICTED_S + GRACE_S
-"""So long after a node was silent another attempt may begin although the first goes on."""
+"""Seconds after a node was silent during which another attempt may start although the first still runs."""
 
 
 class Invariants:
-    """Of one run; what breaks them is kept in ``broken``.
+    """The invariants of one run; violations are kept in ``broken``.
 
     No Job is created for a span whose valid result has been in the store for longer than the grace. No Job is created
-    for a span while another one is on its way or works, and its node is not in doubt. No Job is created or deleted by
-    who does not hold the Lease.
+    for a span while another one is starting or running and its node is not in doubt. No Job is created or deleted by a
+    controller that does not hold the Lease.
     """
 
     def __init__(self, server: Server) -> None:
@@ -34,20 +34,20 @@ class Invariants:
         self.committed.setdefault(span, self._server.clock.s)
 
     def doubt_nodes(self) -> None:
-        """Remember which nodes are silent now."""
+        """Record which nodes are silent now."""
         for node in self._server.lost_nodes:
             self._silent_s[node] = self._server.clock.s
 
     def check_lease(self, request: Request, lease: str, holder: str) -> None:
-        """*holder* is about to do this."""
+        """Check a request that *holder* is about to make."""
         if request.kind == "jobs" and request.verb in ("create", "delete"):
             found = [it for it in self._server.objects("leases") if it["metadata"]["name"] == lease]
-            # Where there is none, it may not have been heard yet: that is a cancel, and takes its Jobs all the same.
+            # A deleted Lease is a cancel that the controller may not know yet; its Jobs are deleted all the same.
             if any(it["spec"].get("holderIdentity") != holder for it in found):
                 self._break(f"{request.verb} of {request.name or 'a Job'} by {holder} without the Lease")
 
     def check_created(self, document: Object) -> None:
-        """This Job was just created."""
+        """Check a Job that was just created."""
         who = identity(document)
         assert who
         self.created.append(who)
@@ -62,7 +62,7 @@ class Invariants:
                 self._break(f"{who} is created, and {same} works on the same")
 
     def _works(self, job: Object) -> bool:
-        """Whether a Job is on its way or works, and there is no reason to doubt it."""
+        """Whether a Job is starting or running, and its node is not in doubt."""
         if any(it["status"] == "True" for it in job.get("status", {}).get("conditions") or ()):
             return False
         uid, now_s = job["metadata"]["uid"], self._server.clock.s

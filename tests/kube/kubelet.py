@@ -1,7 +1,7 @@
-"""Plays what runs Jobs on a cluster: scheduler, kubelets and the Job controller, one step at each tick.
+"""Simulates the programs that run Jobs on a cluster: scheduler, kubelets and the Job controller, one step at each tick.
 
-What a process does and what the server hears of it are two things: on a lost node it works on, and its end is reported
-when the node is back, if ever.
+A process and its reported state are separate: on a lost node the process continues, and its end is reported when the
+node returns, if it does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from tests.kube.server import Server
 from tests.kube.wire import Object
 
 SILENT_S = 20.0
-"""So long after a node was lost its pods are marked as not ready …"""
+"""Seconds after which the pods of a lost node are marked as not ready …"""
 EVICTED_S = 50.0
 """… and deleted, as far as the server can."""
 
@@ -23,7 +23,7 @@ _OVER = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """What becomes of a pod. *exit_code* None: it runs until it is removed. *message* is its termination message."""
+    """How a pod ends. *exit_code* None: it runs until it is removed. *message* is its termination message."""
 
     starts_s: float = 1.0
     runs_s: float = 4.0
@@ -33,7 +33,7 @@ class Life:
 
 @dataclass(kw_only=True)
 class _Process:
-    """What runs in a pod, whatever the server knows of it."""
+    """The process in a pod, independent of the state that the server knows."""
 
     pod: str
     uid: str
@@ -55,7 +55,7 @@ class Kubelet:
         works: Callable[[Object], None] = lambda job: None,
         nodes: Sequence[str] = ("node-1", "node-2"),
     ) -> None:
-        """*life* says what becomes of a Job; *works* is called when its process has come to its end."""
+        """*life* gives the outcome of a Job; *works* is called when its process ends."""
         self.server = server
         self.nodes = nodes
         self._life = life
@@ -66,7 +66,7 @@ class Kubelet:
         self._lost_s: dict[str, float] = {}
 
     def tick(self) -> None:
-        """One step of everything, as the server's clock has it."""
+        """One step of every component, at the time of the server's clock."""
         for job in self.server.objects("jobs"):
             self._control(job)
         for pod in self.server.objects("pods"):
@@ -78,13 +78,13 @@ class Kubelet:
             self._mark(node, self.server.clock.s - since_s)
 
     def lose(self, node: str) -> None:
-        """From now on nobody hears of this node; what runs there works on."""
+        """The node becomes unreachable; its processes continue."""
         if node not in self._lost_s:
             self._lost_s[node] = self.server.clock.s
             self.server.lost_nodes.add(node)
 
     def recover(self, node: str) -> None:
-        """It is heard of again: what was deleted meanwhile ends, the rest goes on or says how it ended."""
+        """The node is reachable again: deleted pods end, the others continue or report their end."""
         if self._lost_s.pop(node, None) is None:
             return
         self.server.lost_nodes.discard(node)
@@ -146,7 +146,7 @@ class Kubelet:
     # ---------------------------------------------------------------- scheduler and kubelets
 
     def _place(self, pod: Object) -> None:
-        """Give it a node; start its process there."""
+        """Assign a node to the pod; start its process there."""
         uid, now_s = pod["metadata"]["uid"], self.server.clock.s
         job = next((it for it in self.server.objects("jobs") if it["metadata"]["uid"] == _job_uid(pod)), None)
         if job is None or pod["status"]["phase"] != "Pending" or "deletionTimestamp" in pod["metadata"]:
@@ -172,15 +172,15 @@ class Kubelet:
         self.server.put("pods", pod)
 
     def _run(self, process: _Process) -> bool:
-        """Let it work; whether the kubelet is done with it."""
-        heard = process.node not in self._lost_s
+        """Advance the process; whether the kubelet is done with it."""
+        reachable = process.node not in self._lost_s
         pod = next((it for it in self.server.objects("pods") if it["metadata"]["uid"] == process.uid), None)
-        if heard and pod is None:
-            return True  # it was told to end
+        if reachable and pod is None:
+            return True  # its pod was deleted
         if not process.done and self.server.clock.s >= process.ends_s:
             process.done = True
             self._works(process.job)
-        if not process.done or not heard or pod is None:
+        if not process.done or not reachable or pod is None:
             return False
         life = process.life
         ended = _container("terminated", exitCode=life.exit_code, message=life.message, startedAt=self.server.now())
@@ -190,7 +190,7 @@ class Kubelet:
         return True
 
     def _mark(self, node: str, away_s: float) -> None:
-        """What the node controller does to the pods of a node that is silent."""
+        """Mark the pods of a silent node, as the node controller does."""
         for pod in self._pods_on(node):
             if pod["status"]["phase"] in _OVER or "deletionTimestamp" in pod["metadata"]:
                 continue
@@ -220,7 +220,7 @@ def _has(document: Object, kind: str) -> bool:
 
 
 def _set(document: Object, kind: str, status: str, reason: str = "", message: str = "") -> None:
-    """Give it this condition, in place of what it says of the same now."""
-    said = {"type": kind, "status": status} | ({"reason": reason} if reason else {})
+    """Set this condition, in place of the one of the same type."""
+    condition = {"type": kind, "status": status} | ({"reason": reason} if reason else {})
     kept = [it for it in document["status"].get("conditions") or [] if it["type"] != kind]
-    document["status"]["conditions"] = [*kept, said | ({"message": message} if message else {})]
+    document["status"]["conditions"] = [*kept, condition | ({"message": message} if message else {})]

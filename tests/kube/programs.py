@@ -1,4 +1,4 @@
-"""What the programs in the pods do: cut and transcribe, or fail as a test wants it."""
+"""The simulated programs in the pods: they cut and transcribe, or fail as a test requires."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,30 +12,30 @@ from tests.kube.wire import Object
 
 CHUNKS_MS = (10_000, 10_000, 10_000)
 WITH_RESULT = "its result is there"
-"""Message of a program that fails, and only when its result was committed."""
+"""The message of a program that fails after its result was committed."""
 
 
 class Programs:
-    """Of all Jobs: how each lives and what it leaves in the store."""
+    """The programs of all Jobs: how each ends and what it leaves in the store."""
 
     def __init__(
         self, store: Store, fates: Mapping[tuple[int | None, int], Life], *, committed: Callable[[int], None]
     ) -> None:
-        """*fates* by span and attempt; *committed* hears of the spans of valid results."""
+        """*fates* by span and attempt; *committed* is called with the span of each valid result."""
         self.fates = dict(fates)
         self.usual = Life()
-        """Of whatever has no fate of its own: all is done well."""
+        """The outcome of every other Job: success."""
         self._store = store
         self._committed = committed
 
     def life(self, document: Object) -> Life:
-        """What becomes of this Job."""
+        """The outcome of this Job."""
         who = identity(document)
         assert who
         return self.fates.get((who.span, who.attempt), self.usual)
 
     def work(self, document: Object) -> None:
-        """Leave in the store what its program does at its end."""
+        """Write to the store what the program leaves at its end."""
         who, notes = identity(document), document["metadata"]["annotations"]
         assert who
         life = self.life(document)

@@ -1,8 +1,8 @@
 """A Kubernetes API server in memory, below the real client: only ``Api._send`` is replaced.
 
 It holds the objects of one namespace with their versions and a log of all changes, and answers as the real one does:
-``test_api.py`` asks both the same. Its collector removes what has lost its owner. It runs no Jobs: ``kubelet.py`` does.
-Time passes only where somebody sleeps. A test disturbs it by the hooks ``before``, ``after`` and ``delay_s``.
+``test_api.py`` tests both alike. Its collector removes objects without owners. It runs no Jobs: ``kubelet.py`` does.
+Time passes only in ``sleep``. A test disturbs it by the hooks ``before``, ``after`` and ``delay_s``.
 """
 
 import http
@@ -26,22 +26,22 @@ from tests.kube.wire import NAMESPACE, Object, Refusal, Request, response
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _STEP_S = 0.5
-"""How often a watch looks for events."""
+"""Seconds between two checks of a watch for events."""
 
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 
 
 class Clock(Protocol):
-    """Seconds that pass by sleeping alone."""
+    """Seconds that pass only by sleeping."""
 
     s: float
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
+        """Let the time pass."""
 
 
 class Stopwatch:
-    """The clock of a test that sleeps alone."""
+    """The clock of a test with one thread."""
 
     def __init__(self) -> None:
         self.s = 0.0
@@ -65,21 +65,21 @@ class Server:
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Stopwatch()
         self.requests: Counter[tuple[str, str]] = Counter()
-        """How many there were, by verb and kind; the reading of a log is ``log``."""
+        """The number of requests, by verb and kind; reading a log counts as ``log``."""
         self.before: Callable[[Request], None] = lambda request: None
-        """Called with every request, outside of any lock; raises a :class:`Refusal` or an HTTPError in its place."""
+        """Called with every request, without a lock; may raise a :class:`Refusal` or an HTTPError."""
         self.after: Callable[[Request], None] = lambda request: None
         """Called when a request is done, before it is answered: an HTTPError loses the answer."""
         self.delay_s: Callable[[Event], float] = lambda event: 0.0
-        """How late a watch delivers an event; ``inf`` loses it."""
+        """The delay of a watch event in seconds; ``inf`` loses it."""
         self.logs: dict[str, list[str]] = {}
-        """By pod."""
+        """Log lines by pod."""
         self.quota: int | None = None
-        """How many Jobs the namespace may hold."""
+        """The maximum number of Jobs in the namespace."""
         self.ahead = timedelta()
-        """How far the clock of the cluster is ahead."""
+        """Seconds by which the clock of the cluster is ahead."""
         self.lost_nodes: set[str] = set()
-        """Pods on these are not removed when they are deleted: nobody confirms their end."""
+        """Pods on these nodes are not removed when they are deleted: no kubelet confirms their end."""
         self.history: list[Event] = []
         """All changes, in order; a watch may begin behind :meth:`compact` only."""
         self._objects: dict[tuple[str, str], Object] = {}
@@ -89,7 +89,7 @@ class Server:
         self._uids = 0
         self._lock = threading.RLock()
 
-    # ---------------------------------------------------------------- what a test does
+    # ---------------------------------------------------------------- operations of a test
 
     def now(self) -> str:
         """The cluster's time."""
@@ -102,7 +102,7 @@ class Server:
             return self._write(kind, document, found)
 
     def remove(self, kind: str, name: str) -> None:
-        """Delete the object as somebody else would; what it owns follows."""
+        """Delete the object as another client would; the objects that it owns follow."""
         with self._lock:
             document = self._objects[kind, name]
             if kind == "pods" and document.get("spec", {}).get("nodeName") in self.lost_nodes:
@@ -111,9 +111,9 @@ class Server:
                     self._write(kind, document | {"metadata": meta}, document)
                 return
             self._version += 1
-            gone = self._objects.pop((kind, name))
-            gone = gone | {"metadata": gone["metadata"] | {"resourceVersion": str(self._version)}}
-            self.history.append(Event(self._version, "DELETED", kind, gone))
+            deleted = self._objects.pop((kind, name))
+            deleted = deleted | {"metadata": deleted["metadata"] | {"resourceVersion": str(self._version)}}
+            self.history.append(Event(self._version, "DELETED", kind, deleted))
 
     def objects(self, kind: str) -> list[Object]:
         """All objects of a kind, as they are: copies two levels deep, to be changed no deeper."""
@@ -122,15 +122,15 @@ class Server:
             return [_copy(document) for (of, _), document in self._objects.items() if of == kind]
 
     def lag(self, *, behind: bool) -> None:
-        """Whether lists from the cache show from now on what was there at this moment."""
+        """Whether lists from the cache show the state of this moment from now on."""
         with self._lock:
             self._cached = (self._version, dict(self._objects)) if behind else None
 
     def compact(self) -> None:
-        """Forget all changes so far: no watch can begin before this moment any more."""
+        """Drop all changes so far: no watch can start before this moment."""
         self._compacted = self._version
 
-    # ---------------------------------------------------------------- what it answers
+    # ---------------------------------------------------------------- answers
 
     def answer(self, request: Request) -> HTTPResponse:
         """The answer. Raises what the hooks raise."""
@@ -173,7 +173,7 @@ class Server:
         found = self._objects.get((request.kind, request.name))
         if found is None:
             if request.verb == "update" and request.kind == "leases" and request.body["metadata"].get("uid"):
-                # A Lease may be created by an update, but not as one that it was.
+                # An update may create a Lease, but not one with a given uid.
                 raise Refusal(http.HTTPStatus.CONFLICT, f'Operation cannot be fulfilled on leases "{request.name}"')
             raise Refusal(http.HTTPStatus.NOT_FOUND, f'{request.kind} "{request.name}" not found')
         return found
@@ -192,7 +192,7 @@ class Server:
             raise Refusal(http.HTTPStatus.CONFLICT, f'{request.kind} "{name}" already exists', reason="AlreadyExists")
         if "dryRun" in request.query:
             return cast("Object", request.body)
-        # A status is its controller's to write.
+        # Only a controller writes the status.
         return self._write(request.kind, {key: it for key, it in request.body.items() if key != "status"}, None)
 
     def _update(self, request: Request, found: Object) -> Object:
@@ -204,7 +204,7 @@ class Server:
         options = request.body or {}
         for field in ("uid", "resourceVersion"):
             _check_same(options.get("preconditions") or {}, found, field)
-        # Of Jobs, for what they were before there was a collector, nothing else is removed unless that is asked for.
+        # Deleting a Job orphans its pods by default, for compatibility with the time before the garbage collector.
         policy = options.get("propagationPolicy", "Orphan" if request.kind == "jobs" else "Background")
         if policy == "Orphan":
             self._orphan(found["metadata"]["uid"])
@@ -230,7 +230,7 @@ class Server:
         return {"kind": "List", "metadata": {"resourceVersion": str(version)}, "items": items}
 
     def _stream(self, request: Request) -> Iterator[bytes]:
-        """Lines of events, until the watch's time is over."""
+        """Lines of events, until the watch times out."""
         seen, end_s = int(request.query["resourceVersion"]), self.clock.s + float(request.query["timeoutSeconds"])
         if seen < self._compacted:
             message = f"too old resource version: {seen} ({self._compacted})"
@@ -244,7 +244,7 @@ class Server:
             for event in news:
                 delay_s = self.delay_s(event)
                 if not math.isinf(delay_s) and self.clock.s - since_s < delay_s:
-                    break  # and what comes behind it waits too
+                    break  # and later events wait too
                 seen, since_s = event.version, self.clock.s
                 wanted = event.kind == request.kind and wire.is_selected(event.object, request.query)
                 if wanted and not math.isinf(delay_s):
@@ -274,7 +274,7 @@ class Server:
         return _copy(kept)
 
     def _collect(self) -> None:
-        """Remove what names owners of which none is there: also what was created for one that had gone."""
+        """Remove objects whose owners are all missing, also those created after the owner was deleted."""
         there = {document["metadata"]["uid"] for document in self._objects.values()}
         for (kind, name), document in list(self._objects.items()):
             owners = document["metadata"].get("ownerReferences")
@@ -284,7 +284,7 @@ class Server:
 
 
 class FakeApi(Api):
-    """The real client of such a server."""
+    """The real client, connected to this server."""
 
     def __init__(self, server: Server, *, sender: str = "") -> None:
         host = SimpleNamespace(configuration=SimpleNamespace(host="https://fake"))

@@ -1,11 +1,11 @@
-"""What the server in memory does when a test wants it, as no real one does on call, and what the client makes of it."""
+"""Faults of the server in memory that a real server cannot produce on request, and how the client handles them."""
 
 import http
 
 import pytest
 
 from controller.errors import ClusterUnavailable, EnvironmentProblem
-from tests.kube.conftest import FakePlace, status_of
+from tests.kube.conftest import FakeNamespace, status_of
 from tests.kube.wire import Refusal, Request, no_answer
 
 
@@ -13,27 +13,27 @@ from tests.kube.wire import Refusal, Request, no_answer
     "status", [http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.UNAUTHORIZED]
 )
 def test_a_server_that_cannot_serve_now_is_waited_for_as_long_as_it_asks(
-    fake: FakePlace, status: http.HTTPStatus
+    fake: FakeNamespace, status: http.HTTPStatus
 ) -> None:
     def busy(request: Request) -> None:
         raise Refusal(status, "not now", retry_after_s=7)
 
     fake.server.before = busy
-    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value} .*not now") as told:
+    with pytest.raises(ClusterUnavailable, match=f"HTTP {status.value} .*not now") as caught:
         fake.lease()
-    assert told.value.retry_after_s == 7
-    assert told.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
+    assert caught.value.retry_after_s == 7
+    assert caught.value.answered == (status != http.HTTPStatus.UNAUTHORIZED)
     assert fake.server.objects("leases") == []
 
 
-def test_a_request_that_is_lost_does_nothing_and_one_whose_answer_is_lost_was_done(fake: FakePlace) -> None:
+def test_a_lost_request_changes_nothing_and_a_request_with_a_lost_answer_was_done(fake: FakeNamespace) -> None:
     def lose(request: Request) -> None:
         raise no_answer()
 
     fake.server.before = lose
-    with pytest.raises(ClusterUnavailable, match="does not answer") as told:
+    with pytest.raises(ClusterUnavailable, match="does not answer") as caught:
         fake.lease()
-    assert not told.value.answered
+    assert not caught.value.answered
     fake.server.before = lambda request: None
     assert fake.names("leases") == []
     fake.server.after = lose
@@ -43,18 +43,18 @@ def test_a_request_that_is_lost_does_nothing_and_one_whose_answer_is_lost_was_do
     assert status_of(fake.lease) == (409, "AlreadyExists")
 
 
-def test_a_right_that_is_missing_is_no_outage(fake: FakePlace) -> None:
+def test_a_missing_right_is_no_outage(fake: FakeNamespace) -> None:
     def forbid(request: Request) -> None:
         raise Refusal(http.HTTPStatus.FORBIDDEN, f"cannot {request.verb} resource {request.kind}")
 
     fake.server.before = forbid
     assert status_of(fake.lease) == (403, "Forbidden")
-    with pytest.raises(EnvironmentProblem, match="cannot list resource leases") as told:
+    with pytest.raises(EnvironmentProblem, match="cannot list resource leases") as caught:
         fake.names("leases")
-    assert not isinstance(told.value, ClusterUnavailable)
+    assert not isinstance(caught.value, ClusterUnavailable)
 
 
-def test_a_cached_list_may_be_old_and_a_watch_from_it_tells_the_rest(fake: FakePlace) -> None:
+def test_a_cached_list_may_be_old_and_a_watch_from_it_gives_the_rest(fake: FakeNamespace) -> None:
     fake.lease("before")
     fake.server.lag(behind=True)
     fake.lease("lease")
@@ -67,7 +67,7 @@ def test_a_cached_list_may_be_old_and_a_watch_from_it_tells_the_rest(fake: FakeP
     assert len(fake.api.find("leases")["items"]) == 2
 
 
-def test_events_come_late_or_never_and_a_watch_that_breaks_off_just_ends(fake: FakePlace) -> None:
+def test_events_come_late_or_never_and_a_watch_that_breaks_off_just_ends(fake: FakeNamespace) -> None:
     for name in ("one", "other"):
         fake.lease(name)
     asked = {"resourceVersion": "1"}
@@ -87,7 +87,7 @@ def test_events_come_late_or_never_and_a_watch_that_breaks_off_just_ends(fake: F
     assert list(watch) == []
 
 
-def test_a_pod_on_a_lost_node_stays_until_the_node_is_back(fake: FakePlace) -> None:
+def test_a_pod_on_a_lost_node_stays_until_the_node_is_back(fake: FakeNamespace) -> None:
     owner = fake.lease()
     job = fake.job(owner)
     fake.until(lambda: fake.names("pods"), "it has a pod")

@@ -1,7 +1,7 @@
-"""Runs on a cluster where anything may happen at any time: none is lost, nothing is done twice, nothing is left.
+"""Runs on a cluster with random disturbances: none is lost, nothing is done twice, nothing is left.
 
-What must not be while a run works is checked by ``world.py``: a Job for a span whose result is there, two Jobs that
-work on one span, a change without the Lease. A seed stands for one schedule: a test that fails fails alone and again.
+The invariants of an active run are checked by ``world.py``: a Job for a span whose result is there, two Jobs that
+work on one span, a change without the Lease. A seed gives one schedule, so a failing test fails again.
 """
 
 import http
@@ -26,19 +26,19 @@ from tests.kube.world import World
 
 KEYS = RunKeys(fakes.RUN)
 CONTROLLERS = 25
-"""Commands that may be needed until the run has ended, as each may be stopped."""
+"""The maximum number of commands until the run has ended, as each may be stopped."""
 
 RESTART_S = 5.0
 MEMORY = next((folder for folder in ("/dev/shm",) if Path(folder).is_dir()), None)
-"""A folder that costs no disk, where there is one."""
+"""A folder in memory, if the machine has one."""
 
 QUIET_S = 400.0
-"""Later than this nothing is disturbed any more."""
+"""Seconds after which there are no more disturbances."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """Something that happens. *which* of several it meets, and how long it *lasts_s*, where that says anything."""
+    """A disturbance. *which* selects the target, *lasts_s* is the duration; some kinds use neither."""
 
     kind: str
     at_s: int
@@ -67,7 +67,7 @@ def freeze(world: World, it: Disturbance) -> None:
 
 
 def leave_over(world: World, it: Disturbance) -> None:
-    """A Job of an older round, whose task is not the one that is there now."""
+    """A Job of an older round with another task than the present one."""
     job = replace(cases.chunk(it.which, sha256="1" * 64), task_key=KEYS.task(it.which))
     taken = {one["metadata"]["name"] for one in world.server.objects("jobs")}
     for lease in world.server.objects("leases"):
@@ -99,7 +99,7 @@ def delete_job(world: World, it: Disturbance) -> None:
 
 
 def refuse(status: http.HTTPStatus) -> Callable[[World, Disturbance], None]:
-    """Some requests get this answer, or all of them."""
+    """Refuse some or all requests with this status."""
 
     def disturb(world: World, it: Disturbance) -> None:
         asked: list[Request] = []
@@ -124,7 +124,7 @@ def lose_requests(world: World, it: Disturbance) -> None:
 
 
 def lose_answers(world: World, it: Disturbance) -> None:
-    """What was done, and nobody hears of it: changes above all."""
+    """Do requests without an answer, mainly changes."""
 
     def lose(request: Request) -> None:
         if request.verb in ("create", "update", "delete") or it.which == 0:
@@ -191,7 +191,7 @@ SEEDS = 20
 
 
 def schedule(seed: str, kinds: Sequence[str]) -> tuple[dict[tuple[int | None, int], Life], list[Disturbance]]:
-    """What becomes of some jobs, and what happens meanwhile."""
+    """The outcomes of some jobs, and the disturbances meanwhile."""
     chance = random.Random(seed)
     fates = {
         (chance.choice((None, 0, 1, 2)), chance.randint(1, 2)): chance.choice(LIVES)
@@ -215,8 +215,8 @@ def verdicts(world: World) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("theme", THEMES)
-def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(theme: str, seed: int) -> None:
-    random.seed(f"{theme} {seed}")  # what the code under test leaves to chance
+def test_a_disturbed_run_ends_complete_and_nothing_is_done_twice_or_left(theme: str, seed: int) -> None:
+    random.seed(f"{theme} {seed}")  # the code under test draws random numbers
     fates, disturbed = schedule(f"{theme} {seed}", THEMES[theme])
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder, worlds.world(Path(folder), fates) as world:
         world.programs.usual = Life(runs_s=12)
@@ -225,13 +225,13 @@ def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
         while "complete" not in verdicts(world) and len(world.controllers) < CONTROLLERS:
             world.start()
             world.run()
-            world.settle(RESTART_S)
-        world.settle(QUIET_S)
+            world.let_pass(RESTART_S)
+        world.let_pass(QUIET_S)
         assert set(verdicts(world)) == {"complete"}
         assert world.store.stat(KEYS.marker("complete"))
         assert [job["metadata"]["name"] for job in world.server.objects("jobs")] == []
         assert world.server.objects("pods") == []
-        # A server that was reached once is waited for.
+        # A command waits only for a server that it has reached once.
         assert {one.problem for one in world.controllers if one.reporter.shown} <= {"", "interrupted"}
         # Who is killed, or meets a server that does not answer, cannot release its Lease …
         if not any(one.killed or one.ended_s in world.failed_s for one in world.controllers):
@@ -239,12 +239,12 @@ def test_whatever_happens_a_run_ends_complete_and_nothing_is_done_twice_or_left(
         created = list(world.rules.created)
         assert verdict_of_one_more(world) == ["complete"]
         assert world.rules.created == created, "a run that is complete costs nothing"
-        assert world.server.objects("leases") == [], "… but who asks for the same run once more does"
+        assert world.server.objects("leases") == [], "… but the same command given again does"
         assert world.rules.broken == []
 
 
 def verdict_of_one_more(world: World) -> list[str]:
-    """Of the same command, given again."""
+    """The verdict of the same command, given again."""
     world.start()
     world.run()
     return verdicts(world)[-1:]

@@ -1,4 +1,4 @@
-"""The whole loop on a cluster in memory: its ends, and what may happen to it on the way."""
+"""The whole loop on a cluster in memory: its outcomes, and faults on the way."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -65,7 +65,7 @@ def test_a_crash_costs_an_attempt_and_one_after_the_commit_costs_nothing(world: 
     ]
 
 
-def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(world: World) -> None:
+def test_a_killed_controller_leaves_its_jobs_to_the_next_one(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=60)}
     one = world.start()
     world.at(30, lambda: world.kill(one))
@@ -78,7 +78,7 @@ def test_a_controller_that_dies_leaves_its_jobs_to_the_next_one(world: World) ->
     assert is_clean(world)
 
 
-def test_one_that_is_asked_to_stop_gives_the_lease_to_the_next_one_at_once(world: World) -> None:
+def test_a_controller_asked_to_stop_releases_its_lease_at_once(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=60)}
     one = world.start()
     world.at(30, lambda: setattr(one, "asked_to_stop", 15))
@@ -91,17 +91,17 @@ def test_one_that_is_asked_to_stop_gives_the_lease_to_the_next_one_at_once(world
     assert verdicts(one, other) == ["complete"]
 
 
-def test_of_two_controllers_one_works_and_the_other_takes_over_when_it_dies(world: World) -> None:
+def test_one_of_two_controllers_works_and_the_other_takes_over_when_it_is_killed(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=60)}
     one, other = world.start(), world.start()
     world.at(20, lambda: world.kill(one))
     world.run()
-    assert other.reporter.said("is worked on by another process: following it")
+    assert other.reporter.reported("is worked on by another process: following it")
     assert verdicts(other) == ["complete"]
     assert sorted(world.rules.created, key=str) == sorted([INTAKE, *CHUNKS], key=str), "each once"
 
 
-def test_one_that_slept_while_another_took_over_does_nothing_more_and_gives_the_same_verdict(world: World) -> None:
+def test_a_suspended_controller_that_was_replaced_changes_nothing_and_gives_the_same_verdict(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=90)}
     one, other = world.start(), world.start()
     world.at(20, lambda: setattr(one, "asleep_until_s", 60))
@@ -110,7 +110,7 @@ def test_one_that_slept_while_another_took_over_does_nothing_more_and_gives_the_
     assert is_clean(world)
 
 
-def test_one_that_slept_until_the_run_had_ended_posts_nothing_that_was_refused_before(world: World) -> None:
+def test_a_controller_suspended_until_the_run_ended_posts_no_refused_job_again(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=20, exit_code=139)}
     one, other = world.start(), world.start()
     world.at(15, lambda: setattr(world.server, "quota", 0))
@@ -133,7 +133,7 @@ def test_a_node_that_is_lost_costs_no_attempt_of_its_chunk(world: World) -> None
     assert {failure for _, _, failure in failures(world)} <= {"DISRUPTED.node_lost"}
 
 
-def test_a_result_that_a_lost_process_leaves_late_is_found_before_its_chunk_is_tried_again(world: World) -> None:
+def test_a_late_result_from_a_lost_node_is_found_before_its_chunk_is_tried_again(world: World) -> None:
     world.programs.fates = {(0, 1): Life(runs_s=75), (1, 1): Life(runs_s=20)}
     one = world.start()
     for node in world.kubelet.nodes:

@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 class Request(NamedTuple):
-    """What is asked. *part* is a subresource, *sender* the client."""
+    """A request. *part* is a subresource, *sender* the client."""
 
     method: str
     kind: str
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
 
 class Refusal(Exception):
-    """An answer that is no success."""
+    """An answer with an error status."""
 
     def __init__(
         self, status: http.HTTPStatus, message: str, *, reason: str = "", retry_after_s: int | None = None
@@ -55,12 +55,12 @@ class Refusal(Exception):
 
 
 def no_answer() -> HTTPError:
-    """What a hook raises for a request or an answer that is lost on the way."""
+    """The error that a hook raises for a lost request or answer."""
     return ReadTimeoutError(None, "", "Read timed out.")  # type: ignore[arg-type]
 
 
 class Stream(HTTPResponse):
-    """An answer that comes line by line."""
+    """An answer that is streamed line by line."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:
         super().__init__(io.BytesIO(), status=http.HTTPStatus.OK, preload_content=False)

@@ -1,7 +1,7 @@
-"""Controllers, a cluster and a store in one time that nobody waits for: the real loop, one thread for each controller.
+"""Controllers, a cluster and a store in simulated time: the real loop, one thread for each controller.
 
-Of all threads one works at a time, and only until it sleeps; so the same disturbances always meet the same moments.
-What must never be is checked while it runs: by ``rules``.
+Only one thread works at a time, until it sleeps; so the same disturbances always happen at the same moments.
+The invariants (``rules``) are checked meanwhile.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ class Controller:
         self.killed = False
         self.asleep_until_s = 0.0
         self.freezes_s = 0.0
-        """So long it sleeps in the middle of its work, once, behind something that it has just read."""
+        """Seconds that it sleeps once in the middle of its work, directly after a read."""
         self.asked_to_stop: int | None = None
         self.turn = _taken_lock()
         here = fakes.FakeRunner(world.store, fakes.FakeClock())
@@ -84,7 +84,7 @@ class Controller:
         assert isinstance(leases, KubernetesLeases)
         return leases
 
-    # What the loop asks of a clock.
+    # The interface of a clock.
 
     def now_ms(self) -> int:
         return cases.now_ms(self.world)
@@ -120,13 +120,13 @@ class Controller:
 
 
 class _Connection(FileStore):
-    """The store as one process reaches it: one that was killed puts nothing any more."""
+    """The store of one process: a killed process puts nothing any more."""
 
     remote = True
 
-    def __init__(self, whose: Controller) -> None:
-        super().__init__(whose.world.folder)
-        self._whose = whose
+    def __init__(self, controller: Controller) -> None:
+        super().__init__(controller.world.folder)
+        self._controller = controller
 
     def put(self, key: str, data: bytes) -> None:
         self._check()
@@ -137,7 +137,7 @@ class _Connection(FileStore):
         super().delete(key)
 
     def _check(self) -> None:
-        if self._whose.killed:
+        if self._controller.killed:
             raise StoreUnavailable("this process is dead", "")
 
 
@@ -145,7 +145,7 @@ class World:
     """Everything, and the time."""
 
     def __init__(self, folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = None) -> None:
-        """*fates* by span and attempt; whatever is not said is done well."""
+        """*fates* by span and attempt; every other job succeeds."""
         self.s = 0.0
         self.folder = folder
         self.store = FileStore(folder)
@@ -156,9 +156,9 @@ class World:
         self.controllers: list[Controller] = []
         self.baton = _taken_lock()
         self.disturb: Callable[[Request], None] = lambda request: None
-        """Called with every request, before it is done; raises what is to go wrong with it."""
+        """Called with every request, before it is done; may raise an error for it."""
         self.disturb_answer: Callable[[Request], None] = lambda request: None
-        """Called with every request that was done; raises where nobody hears of it."""
+        """Called with every request that was done; raises when its answer is lost."""
         self.failed_s: set[float] = set()
         """When requests failed."""
         self._queue: list[tuple[float, int, Controller | Callable[[], None]]] = []
@@ -169,10 +169,10 @@ class World:
         self.every(_STEP_S, self._tick)
         self.every(lease.RENEW_S, self._renew)
 
-    # ---------------------------------------------------------------- what a test does
+    # ---------------------------------------------------------------- operations of a test
 
     def start(self) -> Controller:
-        """One more controller, from now on."""
+        """Start another controller."""
         one = Controller(self, f"controller-{len(self.controllers) + 1}")
         self.controllers.append(one)
         self._later(self.s, one)
@@ -195,25 +195,25 @@ class World:
         return [one for one in self.controllers if not one.over]
 
     def kill(self, one: Controller) -> None:
-        """As ``kill -9``: nothing of it reaches anything any more."""
+        """End it as ``kill -9`` does: it has no effect any more."""
         one.killed = True
         self._later(self.s, one)
 
     def run(self, until_s: float = _LONGEST_S) -> None:
-        """Let time pass until no controller works any more, or until then."""
+        """Let time pass until no controller works, or until *until_s*."""
         while self.alive() and self._queue and self._queue[0][0] <= until_s:
             self._step()
 
-    def settle(self, seconds: float) -> None:
-        """Let so much time pass, whoever works."""
+    def let_pass(self, seconds: float) -> None:
+        """Let the time pass, whether or not a controller works."""
         end_s = self.s + seconds
         while self._queue and self._queue[0][0] <= end_s:
             self._step()
 
     def sleep(self, seconds: float) -> None:
-        """The sleep of whichever controller works now."""
+        """Let the current controller sleep."""
         me = self._turn
-        assert me, "nobody but controllers sleeps"
+        assert me, "only controllers sleep"
         self._later(self.s + max(seconds, 0.0), me)
         self.baton.release()
         me.turn.acquire()
@@ -275,7 +275,7 @@ class World:
         with self._failing():
             self.disturb_answer(request)
         sender = self._sender(request)
-        # Not behind a change, or before one: that it may act on no more time than its Lease has, nobody can help.
+        # Not directly after or before a change: no code can prevent a change after a Lease that ran out meanwhile.
         if sender.freezes_s and sender.thread is threading.current_thread() and request.method == "GET":
             sender.asleep_until_s, sender.freezes_s = self.s + sender.freezes_s, 0.0
             self.sleep(0)
@@ -294,7 +294,7 @@ class World:
 
 @contextlib.contextmanager
 def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = None) -> Iterator[World]:
-    """A world whose time is the cluster runner's too."""
+    """A world whose time is also that of the cluster runner."""
     with pytest.MonkeyPatch.context() as patch:
         here = World(folder, fates)
         clock = types.SimpleNamespace(
@@ -305,7 +305,7 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
         patch.setattr(lease.KubernetesLeases, "_keep", lambda _: None)  # the world renews them, in its time
         patch.setattr(socket, "gethostname", lambda: "here")
         patch.setattr(os, "fsync", lambda _: None)
-        # Ends are read by the loop's own thread: else whose request comes first would be chance.
+        # Ends are read by the loop's own thread: otherwise the order of requests would be random.
         patch.setattr(exit_causes, "_READERS", 0)
         patch.setattr(EndCauses, "wait", _read_here)
         try:
@@ -315,7 +315,7 @@ def world(folder: Path, fates: Mapping[tuple[int | None, int], Life] | None = No
 
 
 def _taken_lock() -> threading.Lock:
-    """What one thread waits for and another releases; much faster than a semaphore."""
+    """A lock that one thread waits for and another releases; much faster than a semaphore."""
     lock = threading.Lock()
     lock.acquire()
     return lock

@@ -1,4 +1,4 @@
-"""A real S3 server for every test here, one a worker, and a bucket a test."""
+"""A real S3 server for each worker, and a bucket for each test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +37,7 @@ def mortal(tmp_path: Path) -> Iterator[OwnServer]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waits between tries: the tests of what is tried again need not sit through them."""
+    """No waits between tries: tests of retries run faster."""
     monkeypatch.setattr(s3_client, "jittered", lambda _: 0.01)
 
 

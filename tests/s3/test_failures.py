@@ -1,4 +1,4 @@
-"""What the store says when S3 is down, slow, broken, or says no; against a real server and a proxy that misbehaves."""
+"""Errors of the store when S3 is down, slow, broken or refuses access; with a real server and a proxy with faults."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ DATA = bytes(range(256)) * 4096  # 1 MiB
 
 
 def verbs(store: Store, path: Path) -> dict[str, Callable[[], object]]:
-    """Every verb, on an object ``x``."""
+    """Every operation, on an object ``x``."""
     path.write_bytes(b"data")
     return {
         "get": lambda: store.get("x"),
@@ -51,7 +51,7 @@ def read(store: Store, verb: str, key: str = "x") -> bytes:
 
 
 def read_within(store: Store, verb: str, max_bytes: int, path: Path) -> bytes:
-    """The object ``x`` by one of the verbs that read."""
+    """The object ``x``, read by one of the read operations."""
     if verb == "get":
         return store.get("x", max_bytes=max_bytes)
     if verb == "get_file":
@@ -62,7 +62,7 @@ def read_within(store: Store, verb: str, max_bytes: int, path: Path) -> bytes:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for it; pytest's own timeout ends what never comes."""
+    """Wait until *condition* is true; pytest's timeout ends a wait that never does."""
     while not condition():
         time.sleep(0.01)
 
@@ -80,7 +80,9 @@ def error(code: str) -> str:
 
 
 @VERBS
-def test_down(environment: pytest.MonkeyPatch, hasty: None, bucket: str, verb: str, tmp_path: Path) -> None:
+def test_a_server_that_is_down(
+    environment: pytest.MonkeyPatch, hasty: None, bucket: str, verb: str, tmp_path: Path
+) -> None:
     environment.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="Connection refused") as caught:
         verbs(open_store(f"s3://{bucket}"), tmp_path / "file")[verb]()
@@ -170,7 +172,7 @@ def test_a_body_that_breaks_off_is_fetched_again(
     assert proxy.fault.times == 0
 
 
-def test_a_large_body_goes_on_where_it_broke_off(proxy: Proxy, hasty: None, bucket: str) -> None:
+def test_a_large_body_resumes_where_it_broke_off(proxy: Proxy, hasty: None, bucket: str) -> None:
     large = DATA * 8
     open_store(f"s3://{bucket}").put("x", large)
     store = open_store(f"s3://{bucket}")
@@ -197,7 +199,7 @@ def test_a_body_is_never_made_of_two_objects(proxy: Proxy, bucket: str, monkeypa
 @READS
 def test_a_body_that_always_breaks_off_is_an_error(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
     open_store(f"s3://{bucket}").put("x", DATA)
-    # Three rounds do not get it together.
+    # Three tries do not complete it.
     proxy.fault = Fault(kind="cut", after_bytes=300_000)
     with pytest.raises(StoreUnavailable, match="broke off"):
         read(open_store(f"s3://{bucket}"), verb)
@@ -223,7 +225,7 @@ def test_a_listing_that_breaks_off_is_fetched_again(proxy: Proxy, hasty: None, b
     assert proxy.fault.times == 0
 
 
-def test_what_is_no_s3_server(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_s3(proxy: Proxy, bucket: str, tmp_path: Path) -> None:
     store = open_store(f"s3://{bucket}")
     for data in (
         answer("404 Not Found", "<html>nothing here</html>", kind="text/html"),
@@ -238,7 +240,7 @@ def test_what_is_no_s3_server(proxy: Proxy, bucket: str, tmp_path: Path) -> None
         assert "AWS_ENDPOINT_URL_S3" in caught.value.advice
 
 
-def test_no_room_for_what_is_opened(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_scratch_disk_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.put("x", DATA)
 
     def full(*_: object, **__: object) -> None:
@@ -283,7 +285,7 @@ def test_no_more_is_read_than_may_be(
     before = proxy.downloaded_bytes
     with pytest.raises(DocumentInvalid, match="object x is larger than 1000 bytes"):
         read_within(store, verb, 1000, tmp_path / "file")
-    # Some of it lies in the sockets' buffers.
+    # Some of it is in the buffers of the sockets.
     assert proxy.downloaded_bytes - before < len(DATA) * 8
     assert not (tmp_path / "file").exists() or (tmp_path / "file").stat().st_size == 0
 
@@ -300,12 +302,14 @@ def test_a_body_without_a_length_is_bounded_too(
         return
     with pytest.raises(DocumentInvalid, match="object x is larger than 9 bytes"):
         read_within(store, verb, allowed, tmp_path / "file")
-    assert proxy.connections == 1, "it is not asked for again"
+    assert proxy.connections == 1, "it is not requested again"
     if verb == "get_file":
         assert (tmp_path / "file").read_bytes() == b""
 
 
-def test_a_length_that_lies_downwards_does_not_help(proxy: Proxy, hasty: None, bucket: str, tmp_path: Path) -> None:
+def test_a_content_length_that_is_too_small_is_an_error_too(
+    proxy: Proxy, hasty: None, bucket: str, tmp_path: Path
+) -> None:
     chunked = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     proxy.fault = Fault(kind="answer", data=chunked + b"a\r\n0123456789\r\n0\r\n\r\n")
     with pytest.raises(DocumentInvalid, match="larger than 9 bytes"):
@@ -316,7 +320,7 @@ def test_a_length_that_lies_downwards_does_not_help(proxy: Proxy, hasty: None, b
 
 
 def parts(*answers: bytes) -> Callable[[Proxy], None]:
-    """Answers of a server in the proxy's place, one a connection."""
+    """Answers that the proxy gives instead of the server, one for each connection."""
 
     def give(proxy: Proxy) -> None:
         left = list(answers)
@@ -337,8 +341,8 @@ BEGUN = body("200 OK", WHOLE[:HALF], 'ETag: "one"', length=len(WHOLE))
 
 
 def part(data: bytes, etag: str, start: int) -> bytes:
-    place = f"Content-Range: bytes {start}-{start + len(data) - 1}/{len(WHOLE)}"
-    return body("206 Partial Content", data, f'ETag: "{etag}"', place)
+    header = f"Content-Range: bytes {start}-{start + len(data) - 1}/{len(WHOLE)}"
+    return body("206 Partial Content", data, f'ETag: "{etag}"', header)
 
 
 @pytest.mark.parametrize("verb", ["open", "get_file"])
@@ -362,17 +366,19 @@ def test_a_transfer_is_continued_with_the_rest_of_the_same_object_or_begun_again
 
 
 def test_without_an_etag_a_transfer_is_begun_again(proxy: Proxy, hasty: None, bucket: str) -> None:
-    place = f"Content-Range: bytes {HALF}-{len(WHOLE) - 1}/{len(WHOLE)}"
+    header = f"Content-Range: bytes {HALF}-{len(WHOLE) - 1}/{len(WHOLE)}"
     parts(
         body("200 OK", WHOLE[:HALF], length=len(WHOLE)),
-        body("206 Partial Content", DATA[::-1], place),
+        body("206 Partial Content", DATA[::-1], header),
         body("200 OK", WHOLE),
     )(proxy)
     assert read(open_store(f"s3://{bucket}"), "open") == WHOLE
 
 
 @READS
-def test_a_part_that_nobody_asked_for_is_not_the_object(proxy: Proxy, hasty: None, bucket: str, verb: str) -> None:
+def test_a_partial_answer_that_was_not_requested_is_not_the_object(
+    proxy: Proxy, hasty: None, bucket: str, verb: str
+) -> None:
     proxy.fault = Fault(
         kind="answer", data=body("206 Partial Content", b"56789", 'ETag: "one"', "Content-Range: bytes 0-4/10")
     )
@@ -381,7 +387,7 @@ def test_a_part_that_nobody_asked_for_is_not_the_object(proxy: Proxy, hasty: Non
     assert proxy.connections == 3
 
 
-# ---------------------------------------------------------------- the server dies
+# ---------------------------------------------------------------- the server is killed
 
 
 @READS
@@ -446,7 +452,7 @@ def test_a_killed_writer_leaves_nothing(
     assert store.get("x") == DATA * size
 
 
-# ---------------------------------------------------------------- the server says no
+# ---------------------------------------------------------------- the server refuses access
 
 
 @VERBS
@@ -538,7 +544,9 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def test_tls(authority: trustme.CA, environment: pytest.MonkeyPatch, hasty: None, tmp_path: Path) -> None:
+def test_tls_needs_a_trusted_certificate(
+    authority: trustme.CA, environment: pytest.MonkeyPatch, hasty: None, tmp_path: Path
+) -> None:
     if s3_server.given():
         pytest.skip("the certificate is the server's own setting")
     folder, other = tmp_path / "certificates", tmp_path / "other.pem"

@@ -1,4 +1,4 @@
-"""Where credentials come from, that each way leads into a real server, and that none of them shows a secret."""
+"""Sources of credentials: each works with a real server, and none shows a secret."""
 
 import http.server
 import json
@@ -37,14 +37,14 @@ def temporary(server: Server) -> "Credentials":
 
 @pytest.fixture
 def bare(environment: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The server's address without a key to it."""
+    """The address of the server without a key."""
     for name in KEYS:
         environment.delenv(name)
     return environment
 
 
 class Service(http.server.ThreadingHTTPServer):
-    """An identity service: gives *answer* with *status*, and remembers the requests."""
+    """An identity service: gives *answer* with *status*, and records the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

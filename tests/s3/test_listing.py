@@ -1,4 +1,4 @@
-"""What only a bucket can hold: more keys than one page, neighbours of the prefix, objects of other programs."""
+"""Cases that only a bucket can have: more keys than one page, neighbours of the prefix, objects of other programs."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def test_a_whole_bucket_is_a_store(environment: pytest.MonkeyPatch, bucket: str,
     assert open_store(f"s3://{bucket}/a").get("x") == b"1"
 
 
-def test_a_prefix_is_a_fence(environment: pytest.MonkeyPatch, server: Server, bucket: str) -> None:
+def test_a_store_never_leaves_its_prefix(environment: pytest.MonkeyPatch, server: Server, bucket: str) -> None:
     one, other = open_store(f"s3://{bucket}/a/b/"), open_store(f"s3://{bucket}/a/bb")
     assert (one.url, other.url) == (f"s3://{bucket}/a/b", f"s3://{bucket}/a/bb")
     one.put("x", b"1")

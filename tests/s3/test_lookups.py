@@ -1,4 +1,4 @@
-"""What looking runs up costs on a server: requests, and connections for many threads at once."""
+"""The cost of run lookups on a server: requests, and connections for many threads at once."""
 
 import json
 import logging
@@ -54,7 +54,7 @@ def test_a_list_takes_three_requests_a_run_and_one_for_their_names(
     assert len(asked) == 1 + 3 * len(IDS)
 
 
-def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
+def test_a_whole_id_is_read_directly_and_a_prefix_of_one_takes_one_page(
     store: Store, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_runs(store, IDS)
@@ -62,7 +62,7 @@ def test_a_whole_id_is_asked_for_and_the_beginning_of_one_takes_one_page(
         asked.clear()
         assert controller.cli.run(["status", typed]) == 0
         assert f"run          {IDS[40]}" in capsys.readouterr().out
-        # Record, listing, status, last object, request; before them the names of folders.
+        # Record, listing, status, last object, request; before them the list of folders.
         assert len(asked) == most
         assert sum("list-type=2" in each for each in asked) == most - 4
 
@@ -81,7 +81,7 @@ def test_abandoned_runs_are_removed_together(
     assert list(store.list("")) == []
 
 
-def test_threads_find_open_connections_and_nothing_warns(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_threads_reuse_connections_without_warnings(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert max(AT_ONCE, _AT_ONCE) <= s3_client.CONNECTIONS
     for number in range(8):
         store.put(f"w/{number}", b"1")

@@ -1,4 +1,4 @@
-"""Recordings that lie in S3, transcripts that go there, and commands of two machines on one run."""
+"""Recordings and transcripts in S3, and commands of two machines on one run."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ def uploads(environment: pytest.MonkeyPatch, bucket: str) -> Store:
 
 
 def same_words(one: bytes, other: bytes) -> bool:
-    """Whether two transcripts differ in nothing but what their source is known by."""
+    """Whether two transcripts differ only in the identity of their source."""
     return one.partition(b'"source":')[0] == other.partition(b'"source":')[0]
 
 
@@ -83,15 +83,15 @@ def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
     assert f"s3://{bucket}: names no object" in ended.err
     assert "s3://stenofleet-nowhere/lost.wav: " in ended.err
     assert "NoSuchBucket" in ended.err
-    assert "stenofleet-media-" not in ended.err, "where it was fetched to is nobody's business"
+    assert "stenofleet-media-" not in ended.err, "the path of the temporary copy is not shown"
     assert "Traceback" not in ended.err
 
 
 def test_a_dry_run_looks_into_an_object(workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path) -> None:
     uploads.put_file("talk.wav", talk)
-    said = workplace.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
-    assert said.code == 0, said.err
-    assert said.out.startswith(f"s3://{bucket}/talk.wav: 0:01:04, 3 chunks")
+    result = workplace.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    assert result.code == 0, result.err
+    assert result.out.startswith(f"s3://{bucket}/talk.wav: 0:01:04, 3 chunks")
 
 
 def test_recording_run_and_transcript_may_all_lie_in_one_bucket(
@@ -111,18 +111,18 @@ def test_recording_run_and_transcript_may_all_lie_in_one_bucket(
 
 
 @pytest.mark.parametrize(
-    "folder,code,words",
+    "folder,code,message",
     [
         ("s3://stenofleet-nowhere/out", 3, "NoSuchBucket"),
         ("s3://", 2, "no bucket and prefix"),
         ("s3://{bucket}/a//b", 2, "no bucket and prefix"),
     ],
 )
-def test_an_output_place_that_is_none_is_refused_before_any_work(
-    workplace: pipeline.Workplace, bucket: str, talk: Path, folder: str, code: int, words: str
+def test_an_invalid_output_url_is_refused_before_any_work(
+    workplace: pipeline.Workplace, bucket: str, talk: Path, folder: str, code: int, message: str
 ) -> None:
     ended = workplace.run("transcribe", talk, *pipeline.CUT, "-o", folder.format(bucket=bucket))
-    assert (ended.code, words in ended.err) == (code, True), ended.err
+    assert (ended.code, message in ended.err) == (code, True), ended.err
     assert not (workplace.store.root / "runs").exists()
 
 
@@ -140,7 +140,7 @@ def test_two_objects_of_one_name_need_two_folders(workplace: pipeline.Workplace,
     assert "would both write" in ended.err
 
 
-def test_no_room_is_told_before_anything_is_fetched(
+def test_too_little_disk_space_is_reported_before_anything_is_fetched(
     workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uploads.put_file("talk.wav", talk)
@@ -166,8 +166,8 @@ def test_an_object_is_known_by_its_content_and_not_by_its_key(uploads: Store, bu
     assert source.shown(known[0]) == f"s3://{bucket}/a.wav"
 
 
-@pytest.mark.parametrize("change,words", [("replaced", "changed while it was being read"), ("deleted", "is gone")])
-def test_an_object_that_changes_is_refused(uploads: Store, bucket: str, change: str, words: str) -> None:
+@pytest.mark.parametrize("change,message", [("replaced", "changed while it was being read"), ("deleted", "is gone")])
+def test_an_object_that_changes_is_refused(uploads: Store, bucket: str, change: str, message: str) -> None:
     uploads.put("a.wav", b"content")
     src = source.inspect(f"s3://{bucket}/a.wav")
     source.check_unchanged(src)
@@ -177,10 +177,10 @@ def test_an_object_that_changes_is_refused(uploads: Store, bucket: str, change: 
         uploads.put("a.wav", b"another")
     else:
         uploads.delete("a.wav")
-    with pytest.raises(MediaProblem, match=words):
+    with pytest.raises(MediaProblem, match=message):
         source.check_unchanged(src)
     if change == "deleted":
-        with pytest.raises(MediaProblem, match=words), source.at_hand(src):
+        with pytest.raises(MediaProblem, match=message), source.at_hand(src):
             pytest.fail("it is gone")
 
 
@@ -217,7 +217,7 @@ def test_a_killed_command_leaves_no_recording_in_the_scratch_folder(
 
 
 def machine(workplace: pipeline.Workplace, bucket: str, name: str) -> dict[str, str]:
-    """The environment of a command on a machine that shares nothing but the bucket."""
+    """The environment of a command on a machine that shares only the bucket."""
     return {"STENOFLEET_STORE": f"s3://{bucket}/shared", "XDG_STATE_HOME": os.fspath(workplace.folder / name)}
 
 
@@ -231,7 +231,7 @@ def test_a_command_on_another_machine_follows_and_writes_files_of_its_own(
     )
     pipeline.until(here.exists, "the leader's job is held")
     follower = workplace.start("transcribe", "-o", workplace.folder / "other", talk, *pipeline.CUT, env=two)
-    follower.said("following it")
+    follower.wait_for_output("following it")
     clean = workplace.run(
         "clean", "--all", "--yes", env=two | {"XDG_STATE_HOME": os.fspath(workplace.folder / "three")}
     )
@@ -244,7 +244,7 @@ def test_a_command_on_another_machine_follows_and_writes_files_of_its_own(
     assert {path.name: path.read_bytes() for path in (workplace.folder / "other").iterdir()} == wanted
 
 
-def test_a_command_takes_over_from_a_machine_that_died(
+def test_a_command_takes_over_from_a_dead_machine(
     workplace: pipeline.Workplace, bucket: str, talk: Path, wanted: Mapping[str, bytes]
 ) -> None:
     one, two = machine(workplace, bucket, "one"), machine(workplace, bucket, "two")
@@ -254,7 +254,7 @@ def test_a_command_takes_over_from_a_machine_that_died(
     )
     pipeline.until(here.exists, "the leader's job is held")
     follower = workplace.start("transcribe", "-o", workplace.out, talk, *pipeline.CUT, env=two)
-    follower.said("following it")
+    follower.wait_for_output("following it")
     leader.kill()
     ended = follower.ended()
     assert ended.code == 0, ended.err

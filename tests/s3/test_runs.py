@@ -12,7 +12,7 @@ from tests import pipeline
 from tests.testbed.s3_server import OwnServer, Server
 
 OUTAGE_S = 60
-"""Longer than any retry inside of the store: only patience outlasts it."""
+"""Seconds. Longer than all retries inside the store, so that the command itself must wait."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def workplace(tmp_path: Path, environment: pytest.MonkeyPatch) -> Iterator[pipel
 
 @pytest.fixture
 def there(bucket: str) -> dict[str, str]:
-    """The store that commands of this test use."""
+    """The store of the commands of this test."""
     return {"STENOFLEET_STORE": f"s3://{bucket}/team/talks"}
 
 
@@ -84,7 +84,7 @@ def test_a_killed_command_is_given_again(
 
 
 @pytest.mark.timeout(240)
-def test_a_store_that_goes_away_in_the_middle_and_comes_back(
+def test_an_outage_of_the_store_in_the_middle_of_a_run(
     mortal: OwnServer, workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
     for name, value in mortal.environment.items():
@@ -92,7 +92,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
     with mortal.bucket() as bucket:
         there = {"STENOFLEET_STORE": f"s3://{bucket}"}
         here = workplace.meeting()
-        # The job of chunk 1 stands still with its words until it is killed; the others meet the outage as they work.
+        # The job of chunk 1 is held with its result until it is killed; the others work during the outage.
         command = workplace.start(
             *("transcribe", "-o", workplace.out, undisturbed.media, *pipeline.CUT),
             env=there,
@@ -100,7 +100,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
         )
         pipeline.until(here.exists, "a chunk is transcribed")
         mortal.kill()
-        command.said("waiting up to")
+        command.wait_for_output("waiting up to")
         time.sleep(OUTAGE_S)
         assert command.process.poll() is None
         mortal.start()
@@ -112,7 +112,7 @@ def test_a_store_that_goes_away_in_the_middle_and_comes_back(
 
 @pytest.mark.parametrize("away", ["hangs", "is down"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
+def test_a_signal_ends_a_command_within_ten_seconds_during_an_outage_of_its_store(
     mortal: OwnServer,
     workplace: pipeline.Workplace,
     undisturbed: pipeline.Undisturbed,
@@ -134,7 +134,7 @@ def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
             mortal.stop()
         else:
             mortal.kill()
-        time.sleep(3)  # the loop meets it in the middle of a request
+        time.sleep(3)  # the outage starts in the middle of a request
         command.process.send_signal(number)
         try:
             assert command.ended(patience_s=10).code == 128 + number
@@ -144,15 +144,15 @@ def test_a_signal_ends_a_command_within_ten_seconds_although_its_store_is_away(
         workplace.quiet()
 
 
-def test_a_store_that_says_no_ends_the_command_with_advice(
+def test_a_store_that_denies_access_ends_the_command_with_advice(
     workplace: pipeline.Workplace, bucket: str, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
-    environment.setenv("AWS_SECRET_ACCESS_KEY", "nobody-knows-this")
+    environment.setenv("AWS_SECRET_ACCESS_KEY", "not-the-right-key")
     ended = workplace.transcribe(undisturbed.media, *pipeline.CUT, env={"STENOFLEET_STORE": f"s3://{bucket}"})
     assert ended.code == 3, ended.err
     assert "SignatureDoesNotMatch" in ended.err
     assert "AWS_SECRET_ACCESS_KEY" in ended.err
-    assert "nobody-knows-this" not in ended.err
+    assert "not-the-right-key" not in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -1,4 +1,4 @@
-"""Broken files without end, as ``make soak`` wants: for so long, from a seed that is told, failures kept."""
+"""Endless damaged files for ``make soak``: for a given time, from a reported seed. Files that fail are kept."""
 
 import os
 import secrets
@@ -20,7 +20,7 @@ SEED = int(os.environ.get("STENOFLEET_SOAK_SEED") or secrets.randbelow(1 << 32))
 
 @pytest.mark.timeout(SECONDS + 600)
 def test_no_broken_file_gets_out_of_bounds(tmp_path: Path) -> None:
-    """Every batch is examined by a process of its own; a file with a fault stays where the message says."""
+    """Every batch is examined by a separate process; a file that fails stays at the path in the message."""
     print(f"seed {SEED}, {SECONDS:.0f} s")
     files = hostile.broken(hostile.write_honest(tmp_path), SEED)
     end_s, examined, faults = time.monotonic() + SECONDS, 0, []

@@ -1,4 +1,4 @@
-"""Every test here runs on a folder, and on a real MinIO where one is asked for (``make test-s3``)."""
+"""Every test here runs on a folder, and on a real MinIO when requested (``make test-s3``)."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def scene(store: Store, tmp_path: Path) -> Scene:
 
 @pytest.fixture
 def whole(scene: Scene) -> dict[str, bytes]:
-    """A run that is complete, with one failed attempt, and a neighbour that is complete too."""
+    """A complete run with one failed attempt, and another complete run."""
     scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
     objects = scene.objects()
     evidence = Evidence(

@@ -1,4 +1,4 @@
-"""A store that somebody else may write to, and commands that use it: real objects, jobs by script.
+"""A store that an attacker may write to, and commands that use it: real objects, scripted jobs.
 
 Used by every test of this folder on files and on MinIO.
 """
@@ -28,7 +28,7 @@ FORMATS: tuple[Format, ...] = ("txt", "srt", "vtt", "tsv", "json")
 
 
 class Scene:
-    """One store with one output folder."""
+    """A store and an output folder."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
@@ -40,7 +40,7 @@ class Scene:
         self.runner = FakeRunner(store, self.clock)
 
     def run_request(self, record: RunRecord | None = None, *, gaps: bool = False) -> RunRequest:
-        """What a person asks for: every format, in the output folder."""
+        """The request of a user: every format, in the output folder."""
         record = record or fakes.record()
         base = self.out / record.run
         wishes = fakes.request(record, base, formats=FORMATS, on_chunk_failure="gap" if gaps else "fail")
@@ -70,7 +70,7 @@ class Scene:
         return {entry.key: self.store.get(entry.key) for entry in self.store.list("")}
 
     def lay(self, objects: Mapping[str, bytes], *, without: Iterable[str] = ()) -> None:
-        """Make the store hold exactly these objects, but for some."""
+        """Replace the content of the store by these objects, except some."""
         wanted = {key: data for key, data in objects.items() if key not in set(without)}
         for key in [entry.key for entry in self.store.list("") if entry.key not in wanted]:
             self.store.delete(key)
@@ -102,11 +102,11 @@ DOCUMENTS: dict[str, type[Document]] = {
     RESULT: ChunkResult,
     KEYS.failure(1, 1, "0000cafe"): Evidence,
 }
-"""Every document of a run that a controller reads, by where it lies."""
+"""Every document of a run that a controller reads, by key."""
 
 
 def unfinished(whole: dict[str, bytes]) -> dict[str, bytes]:
-    """The run without its end: what a command works on."""
+    """The run without its final objects, as a command works on it."""
     ended = [
         KEYS.marker("complete"),
         KEYS.final,

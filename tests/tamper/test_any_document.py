@@ -1,4 +1,4 @@
-"""Documents with anything anywhere in them, through whole commands: no exception, and no other run is hurt."""
+"""Documents with any value anywhere, read by whole commands: no exception, and other runs are not affected."""
 
 import json
 import random
@@ -16,7 +16,7 @@ TEXTS = ["", "en", "xx", "\x1b[31m", "/etc/passwd", "file:///etc/passwd", "0" * 
 
 
 def anything(chance: random.Random, raw: Any) -> Any:
-    """Something to put into a document: a number, a text, another part of it, a little more or less of a list."""
+    """A value to put into a document: a number, a text, another part of it, a longer or shorter list."""
     kind = chance.randrange(5)
     if kind == 0:
         return chance.choice(NUMBERS)
@@ -24,8 +24,8 @@ def anything(chance: random.Random, raw: Any) -> Any:
         return chance.choice(TEXTS)
     if kind == 2:
         return chance.choice([None, True, False, [], {}, [[]], {"a": 1}])
-    place = chance.choice(places(raw))
-    for key in place:
+    path = chance.choice(places(raw))
+    for key in path:
         raw = raw[key]
     return raw * 2 if isinstance(raw, list) and kind == 3 else raw
 
@@ -52,7 +52,7 @@ def test_a_command_survives_any_document(scene: Scene, whole: dict[str, bytes]) 
         what = {key: objects[key][:3_000] for key in spoiled}
         assert ended[1].verdict == "complete", what
         verdicts[ended[0].verdict] += 1
-        # What is told to be complete is.
+        # A run that is reported as complete is complete.
         if ended[0].verdict == "complete":
             assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).gaps == (), what
         now = scene.objects()

@@ -1,4 +1,4 @@
-"""Whoever may write to the bucket changes one document after the other: the run is finished right, or that run fails.
+"""An attacker with write access changes one document after the other: the run finishes correctly, or it fails.
 
 No other run is touched, nothing is written outside the output folder, and the command ends by itself.
 """
@@ -101,14 +101,14 @@ def test_a_task_that_no_intake_of_this_run_writes_is_never_given_to_a_job(
     assert ended.verdict == "complete"
     assert whole[KEYS.task(0)] in given
     assert begun[KEYS.task(0)] not in given
-    assert scene.reporter.said(f"{KEYS.task(0)} is invalid and was removed")
+    assert scene.reporter.reported(f"{KEYS.task(0)} is invalid and was removed")
 
 
 @pytest.mark.parametrize(
     "change",
     ["doubled", "many more", "a hole", "a shorter end", "another run", "no span"],
 )
-def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes], change: str) -> None:
+def test_an_invalid_plan_is_made_again(scene: Scene, whole: dict[str, bytes], change: str) -> None:
     right = scene.outputs()
     plan = json.loads(whole[KEYS.plan])
     spans = plan["spans"]
@@ -136,7 +136,7 @@ def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes]
     (ended,) = scene.command()
     assert (ended.verdict, scene.outputs()) == ("complete", right)
     assert scene.store.get(KEYS.plan) == whole[KEYS.plan]
-    assert [job.span for job in scene.runner.submitted] == [None], "cut again, and nothing transcribed again"
+    assert [job.span for job in scene.runner.submitted] == [None], "cut again without another transcription"
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,7 @@ def test_a_plan_that_is_none_is_made_again(scene: Scene, whole: dict[str, bytes]
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_result_that_is_none_is_computed_again(
-    scene: Scene, whole: dict[str, bytes], changes: dict[str, Any]
-) -> None:
+def test_an_invalid_result_is_computed_again(scene: Scene, whole: dict[str, bytes], changes: dict[str, Any]) -> None:
     right = scene.outputs()
     begun = unfinished(whole)
     begun[RESULT] = changed(whole[RESULT], **changes)
@@ -167,7 +165,7 @@ def test_a_result_that_is_none_is_computed_again(
     assert (0, 2) in [(job.span, job.attempt) for job in scene.runner.submitted]
 
 
-def test_where_outputs_go_is_never_read_from_the_store(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_output_paths_are_never_read_from_the_store(scene: Scene, whole: dict[str, bytes]) -> None:
     right = scene.outputs()
     request = Request.decode(whole[KEYS.request])
     evil = request.model_copy(update={"outputs": (Output(base=EVIL, formats=("txt",)),)})
@@ -195,8 +193,8 @@ def test_a_transcript_that_may_be_changed_holds_no_controls_all_the_same(scene: 
     result = ChunkResult.decode(whole[RESULT])
     segment = result.segments[0]
     words = tuple({**word, "word": hostile} for word in segment.words)
-    said = segment.model_copy(update={"text": hostile, "words": words})
-    begun[RESULT] = result.model_copy(update={"text": hostile, "segments": (said,)}).encode()
+    changed = segment.model_copy(update={"text": hostile, "words": words})
+    begun[RESULT] = result.model_copy(update={"text": hostile, "segments": (changed,)}).encode()
     scene.lay(begun)
     (ended,) = scene.command()
     assert ended.verdict == "complete"
@@ -218,8 +216,8 @@ def test_a_result_that_is_changed_again_and_again_ends_the_run_and_no_other(scen
     assert "RESULT_INVALID" in ended[0].summary
 
 
-def test_failures_that_were_written_by_somebody_else_stop_that_run_alone(scene: Scene, whole: dict[str, bytes]) -> None:
-    """Whoever may write to the store may stop a run; docs/security.md says so."""
+def test_failures_written_by_an_attacker_stop_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
+    """An attacker with write access may stop a run, as docs/security.md states."""
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(1))}
     round_id = Round.decode(begun[KEYS.round]).id
     evidence = Evidence(

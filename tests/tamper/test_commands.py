@@ -1,4 +1,4 @@
-"""The command line against a store that somebody else has written to."""
+"""The command line with a store that an attacker has written to."""
 
 import json
 import os
@@ -41,15 +41,15 @@ def command_line(
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = controller.cli.run([os.fspath(argument) for argument in arguments])
-        told = capsys.readouterr()
-        return code, told.out, told.err
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
 
     return run
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
-    """What commands would work on; they do nothing of it."""
+    """The requests of commands, which are not executed."""
     seen: list[RunRequest] = []
 
     def execute(requests: RunRequests, *_: object, **__: object) -> list[object]:
@@ -62,7 +62,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
 
 @pytest.fixture
 def run_request(store: Store, tmp_path: Path) -> RunRequest:
-    """A run that was asked for by a command, as its objects in the store say."""
+    """A requested run, as its objects in the store describe it."""
     talk = tmp_path / "talk.wav"
     talk.write_bytes(b"not really")
     made = make_run_request(
@@ -110,7 +110,7 @@ def test_a_run_id_of_the_store_is_not_believed(
     assert "Traceback" not in err
 
 
-def test_resume_asks_where_to_write_what_was_not_begun_here(
+def test_resume_asks_for_an_output_folder_of_a_run_that_was_not_begun_here(
     store: Store, command_line: CommandLine, asked: list[RunRequest], run_request: RunRequest, tmp_path: Path
 ) -> None:
     request = Request.decode(store.get(keys_of(run_request).request))
@@ -129,7 +129,7 @@ def test_resume_asks_where_to_write_what_was_not_begun_here(
     assert (resumed.record, resumed.request.source) == (run_request.record, run_request.request.source)
 
 
-def test_resume_knows_what_was_begun_here_whatever_the_store_says(
+def test_resume_uses_the_local_outputs_of_a_run_whatever_the_store_contains(
     store: Store, command_line: CommandLine, asked: list[RunRequest], run_request: RunRequest
 ) -> None:
     keep_local(store, run_request)
@@ -143,7 +143,7 @@ def test_resume_knows_what_was_begun_here_whatever_the_store_says(
     assert asked[1].request.outputs[0].base == (Path.cwd() / "other" / "talk").as_uri()
 
 
-def test_a_folder_of_the_environment_or_a_file_is_meant_for_new_runs(
+def test_an_output_folder_from_the_environment_or_a_file_applies_only_to_new_runs(
     store: Store,
     command_line: CommandLine,
     asked: list[RunRequest],
@@ -158,7 +158,7 @@ def test_a_folder_of_the_environment_or_a_file_is_meant_for_new_runs(
     assert asked == [run_request]
 
 
-def test_what_was_begun_here_in_another_store_is_not_known_in_this_one(
+def test_a_run_begun_here_in_another_store_is_not_known_in_this_one(
     store: Store, command_line: CommandLine, asked: list[RunRequest], run_request: RunRequest, tmp_path: Path
 ) -> None:
     keep_local(FileStore(tmp_path / "other"), run_request)
@@ -185,7 +185,7 @@ def test_a_record_that_is_not_what_the_id_was_made_of_is_refused(
     assert "does not match its id" in err
 
 
-def test_another_file_of_this_machine_is_not_taken_for_the_recording(
+def test_another_local_file_is_not_accepted_as_the_recording(
     store: Store, command_line: CommandLine, asked: list[RunRequest], run_request: RunRequest, tmp_path: Path
 ) -> None:
     secret = tmp_path / "diary.wav"
@@ -221,7 +221,7 @@ def test_a_run_that_was_resumed_with_a_folder_is_known_here_from_then_on(
     assert asked[0] == asked[1]
 
 
-def test_clean_forgets_what_it_removes(
+def test_clean_removes_the_local_entry_of_a_run(
     store: Store, command_line: CommandLine, run_request: RunRequest, tmp_path: Path
 ) -> None:
     keep_local(store, run_request)
@@ -249,7 +249,9 @@ def test_a_status_of_many_megabytes_is_not_read(
     store.put(keys.status, b" " * (70 << 10) + store.get(keys.status))
     code, out, err = command_line(command, *([] if command == "list" else [fakes.RUN]))
     assert code == 0, err
-    assert not any(told.startswith(("name ", "chunks ")) or told.endswith("  talk.mp4") for told in out.splitlines())
+    assert not any(
+        printed.startswith(("name ", "chunks ")) or printed.endswith("  talk.mp4") for printed in out.splitlines()
+    )
 
 
 def test_only_the_same_store_and_run_is_found_on_this_machine(
@@ -267,7 +269,7 @@ def test_only_the_same_store_and_run_is_found_on_this_machine(
     assert requests.find(store.url, run_request.record.run) is None
 
 
-def test_render_calls_its_files_by_what_this_machine_knows_and_not_by_what_the_store_says(
+def test_render_names_its_files_by_local_knowledge_and_not_by_the_store(
     store: Store, command_line: CommandLine, scene: Scene
 ) -> None:
     scene.command()
@@ -283,7 +285,7 @@ def test_render_calls_its_files_by_what_this_machine_knows_and_not_by_what_the_s
     assert Path("requirements.txt").read_text() == "mine"
 
 
-def test_advice_of_the_store_cannot_be_taken_for_ours(
+def test_advice_from_the_store_cannot_be_mistaken_for_ours(
     store: Store, command_line: CommandLine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended = RunOutcome(run="", name="talk.mp4", verdict="failed", summary="so", advice="x\nstenofleet: run evil")
@@ -291,7 +293,7 @@ def test_advice_of_the_store_cannot_be_taken_for_ours(
     assert "\nstenofleet: run evil" not in capsys.readouterr().err
 
 
-def test_a_state_folder_that_cannot_be_used_is_said_and_resume_works_by_a_folder(
+def test_an_unusable_state_folder_is_reported_and_resume_works_with_a_given_folder(
     store: Store,
     command_line: CommandLine,
     asked: list[RunRequest],
@@ -318,7 +320,7 @@ def test_a_round_is_a_short_text(
 
 
 @pytest.mark.parametrize("folder", ["s3://b/o\nut", "https://host/x?token=abc"])
-def test_an_output_folder_that_cannot_be_is_told(
+def test_an_impossible_output_folder_is_reported(
     command_line: CommandLine, asked: list[RunRequest], tmp_path: Path, folder: str
 ) -> None:
     (tmp_path / "here" / "50%00.wav").write_bytes(b"x")
@@ -349,7 +351,7 @@ def test_how_a_run_has_ended_is_known_without_its_status(
     assert (run["state"], run["advice"]) == ("interrupted", f"stenofleet resume {fakes.RUN}")
 
 
-def test_what_lies_in_the_way_of_one_run_does_not_keep_the_others(
+def test_an_obstacle_for_one_run_does_not_stop_the_others(
     tmp_path: Path, command_line: CommandLine, store: Store
 ) -> None:
     if store.remote:

@@ -1,4 +1,4 @@
-"""Documents that are valid one by one and do not fit together, and what lies where a run's objects should be."""
+"""Documents that are valid but inconsistent with each other, and obstacles at the paths of a run's objects."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished
 
 
-def test_a_number_that_no_run_reaches_fails_that_run_alone(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_an_impossible_attempt_number_fails_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(0))}
     begun[f"{KEYS.results_of(0)}a999999-x.json"] = b"{}"
     begun[KEYS.audio(0)] = b"flac"
@@ -29,7 +29,7 @@ def test_a_number_that_no_run_reaches_fails_that_run_alone(scene: Scene, whole: 
     assert "no attempt number is left" in ended[0].summary
 
 
-def test_a_number_beyond_all_is_no_attempt(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_a_number_above_the_limit_is_no_attempt(scene: Scene, whole: dict[str, bytes]) -> None:
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(0))}
     begun[f"{KEYS.results_of(0)}a1000000-x.json"] = b"{}"
     begun[KEYS.audio(0)] = b"flac"
@@ -43,8 +43,8 @@ def test_as_many_warnings_as_a_plan_holds_and_one_more(scene: Scene, whole: dict
     begun = unfinished(whole)
     begun[KEYS.plan] = changed(whole[KEYS.plan], warnings=["odd \u202e \x1b"] * 100)
     result = ChunkResult.decode(whole[RESULT])
-    said = result.segments[0].model_copy(update={"text": " a\x1b"})
-    begun[RESULT] = result.model_copy(update={"segments": (said,), "text": " a\x1b"}).encode()
+    altered = result.segments[0].model_copy(update={"text": " a\x1b"})
+    begun[RESULT] = result.model_copy(update={"segments": (altered,), "text": " a\x1b"}).encode()
     scene.lay(begun)
     ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
     assert [one.verdict for one in ended] == ["complete", "complete"]
@@ -63,7 +63,7 @@ def test_as_many_warnings_as_a_plan_holds_and_one_more(scene: Scene, whole: dict
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_valid_result_never_makes_a_transcript_that_is_none(
+def test_a_valid_result_never_gives_an_invalid_transcript(
     scene: Scene, whole: dict[str, bytes], change: dict[str, Any]
 ) -> None:
     begun = unfinished(whole)
@@ -71,15 +71,15 @@ def test_a_valid_result_never_makes_a_transcript_that_is_none(
     result = ChunkResult.decode(whole[key])
     text = change.get("text", result.segments[0].text)
     words = tuple({**word, "word": text} for word in result.segments[0].words)
-    said = result.segments[0].model_copy(update={**change, "words": words})
-    begun[key] = result.model_copy(update={"segments": (said,)}).encode()
+    altered = result.segments[0].model_copy(update={**change, "words": words})
+    begun[key] = result.model_copy(update={"segments": (altered,)}).encode()
     scene.lay(begun)
     (ended,) = scene.command()
     assert ended.verdict == "complete"
     assert Transcript.decode(scene.store.get(KEYS.transcript("json"))).status == "complete"
     (again,) = scene.command()
     assert (again.verdict, scene.runner.submitted) == ("complete", [])
-    assert scene.reporter.said("is already complete")
+    assert scene.reporter.reported("is already complete")
 
 
 def test_chunks_in_different_languages_are_a_warning(scene: Scene, whole: dict[str, bytes]) -> None:
@@ -94,7 +94,7 @@ OTHER_LANGUAGE = Language(language="pt", probability=0.9, speech_ms=5_000, span=
 
 
 @pytest.mark.parametrize("found", [b"garbage", None, OTHER_LANGUAGE], ids=["damaged", "gone", "another"])
-def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene: Scene, found: bytes | None) -> None:
+def test_a_language_damaged_or_deleted_while_a_run_works_is_put_again(scene: Scene, found: bytes | None) -> None:
     record = fakes.record(language=None)
 
     def meanwhile(_: int) -> None:
@@ -116,7 +116,7 @@ def test_a_language_that_is_damaged_or_gone_while_a_run_works_is_put_again(scene
     (ended,) = scene.command(scene.run_request(record), script=script, meanwhile=meanwhile)
     assert ended.verdict == "complete"
     assert given
-    assert {language.language for language in given} == {"en"}, "every job finds what was decided"
+    assert {language.language for language in given} == {"en"}, "every job gets the decided language"
     (again,) = scene.command(scene.run_request(record))
     assert again.verdict == "complete"
 
@@ -138,7 +138,7 @@ def test_results_of_tasks_that_were_cut_again_count(scene: Scene, whole: dict[st
     assert [job.span for job in scene.runner.submitted] == [None]
 
 
-def test_a_record_that_is_gone_and_other_threads_cost_nothing(scene: Scene, whole: dict[str, bytes]) -> None:
+def test_a_deleted_record_and_other_threads_cost_nothing(scene: Scene, whole: dict[str, bytes]) -> None:
     begun = unfinished(whole)
     del begun[KEYS.record]
     scene.lay(begun)
@@ -147,7 +147,7 @@ def test_a_record_that_is_gone_and_other_threads_cost_nothing(scene: Scene, whol
 
 
 def test_many_damaged_chunks_are_cut_again_although_an_intake_is_at_work(scene: Scene) -> None:
-    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+    damaged = fakes.fails_with(ExitCode.CHUNK_DAMAGED, "other samples")
 
     def script(job: Any) -> JobBehaviour:
         if job.span is None:
@@ -210,16 +210,16 @@ def test_a_result_that_is_swapped_at_every_merge_ends_the_run(scene: Scene) -> N
     assert len(put) < 200
 
 
-def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) -> None:
+def test_an_obstacle_for_one_run_costs_only_that_run(tmp_path: Path) -> None:
     scene = Scene(FileStore(tmp_path / "store"), tmp_path)
     scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
     whole = scene.objects()
     root = tmp_path / "store"
-    for place in (KEYS.work, KEYS.results, KEYS.home, KEYS.request, KEYS.plan):
+    for key in (KEYS.work, KEYS.results, KEYS.home, KEYS.request, KEYS.plan):
         for kind in ("link", "file", "pipe", "folder"):
             shutil.rmtree(root)
             scene.lay(unfinished(whole))
-            path = root / place.rstrip("/")
+            path = root / key.rstrip("/")
             shutil.rmtree(path, ignore_errors=True)
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,9 +234,9 @@ def test_what_lies_in_the_way_of_one_run_costs_that_run_alone(tmp_path: Path) ->
                     path.mkdir()
                     (path / "x").touch()
             ended = scene.command(scene.run_request(), scene.run_request(fakes.record(OTHER.run)))
-            assert ended[1].verdict == "complete", (place, kind)
-            assert ended[0].verdict in ("complete", "failed"), (place, kind)
-            assert ended[0].verdict == "complete" or ended[0].environment, (place, kind, ended[0])
+            assert ended[1].verdict == "complete", (key, kind)
+            assert ended[0].verdict in ("complete", "failed"), (key, kind)
+            assert ended[0].verdict == "complete" or ended[0].environment, (key, kind, ended[0])
 
 
 @pytest.mark.parametrize("plan", ["gone", "that claims a thousand hours"])

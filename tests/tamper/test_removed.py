@@ -1,4 +1,4 @@
-"""Objects of a run removed at random: it is finished right, or says what is missing, and never silently less."""
+"""Objects of a run removed at random: it finishes correctly or reports what is missing, never silently less."""
 
 import random
 import shutil
@@ -15,11 +15,11 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, Scene
 
-NO_MEDIA = fakes.dies_saying(ExitCode.BAD_INPUT, "talk.mp4: was deleted", "restore it")
+NO_MEDIA = fakes.fails_with(ExitCode.BAD_INPUT, "talk.mp4: was deleted", "restore it")
 
 
 def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
-    """Sets of objects to remove: each alone (on a folder), and many by chance, from few of them to nearly all."""
+    """Sets of objects to remove: each alone (on a folder), and random sets, from few to nearly all."""
     ordered = sorted(keys)
     chance = random.Random(len(ordered))
     if not scene.store.remote:
@@ -29,12 +29,12 @@ def subsets(scene: Scene, keys: Iterable[str]) -> Iterator[frozenset[str]]:
 
 
 def without_media(job: Job) -> JobBehaviour:
-    """The recording is gone: nothing can be cut any more."""
+    """Delete the recording: nothing can be cut any more."""
     return NO_MEDIA if job.span is None else DONE
 
 
 def finished(scene: Scene) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """A run that is complete: its objects and its outputs."""
+    """A complete run: its objects and its outputs."""
     (ended,) = scene.command()
     assert ended.verdict == "complete"
     return scene.objects(), scene.outputs()
@@ -57,11 +57,11 @@ def half_done(scene: Scene) -> dict[str, bytes]:
 
 def test_a_complete_run_without_some_of_its_objects_comes_to_the_same_bytes(scene: Scene) -> None:
     whole, outputs = finished(scene)
-    for gone in subsets(scene, whole):
-        scene.lay(whole, without=gone)
+    for removed in subsets(scene, whole):
+        scene.lay(whole, without=removed)
         shutil.rmtree(scene.out)
         (ended,) = scene.command()
-        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), removed
         assert Outcome.decode(scene.store.get(KEYS.marker("complete"))).verdict == "complete"
 
 
@@ -69,28 +69,28 @@ def test_a_run_half_done_without_some_of_its_objects_comes_to_the_same_bytes(sce
     _, outputs = finished(scene)
     scene.lay({})
     begun = half_done(scene)
-    for gone in subsets(scene, begun):
-        scene.lay(begun, without=gone)
+    for removed in subsets(scene, begun):
+        scene.lay(begun, without=removed)
         shutil.rmtree(scene.out)
         (ended,) = scene.command()
-        assert (ended.verdict, scene.outputs()) == ("complete", outputs), gone
+        assert (ended.verdict, scene.outputs()) == ("complete", outputs), removed
 
 
-def test_what_cannot_be_cut_again_is_said_and_no_output_is_touched(scene: Scene) -> None:
+def test_a_chunk_that_cannot_be_cut_again_is_reported_and_no_output_is_touched(scene: Scene) -> None:
     whole, outputs = finished(scene)
     verdicts = set()
-    for gone in subsets(scene, whole):
-        scene.lay(whole, without=gone)
+    for removed in subsets(scene, whole):
+        scene.lay(whole, without=removed)
         (ended,) = scene.command(scene.run_request(gaps=True), script=without_media)
-        assert scene.outputs() == outputs, gone
+        assert scene.outputs() == outputs, removed
         assert (ended.verdict, ended.summary) in [("failed", "talk.mp4: was deleted"), ("complete", "transcribed")], (
-            gone
+            removed
         )
         verdicts.add(ended.verdict)
     assert verdicts == {"failed", "complete"}
 
 
-def test_everything_under_work_gone_is_no_empty_transcript(scene: Scene) -> None:
+def test_deleting_all_work_objects_gives_no_empty_transcript(scene: Scene) -> None:
     whole, outputs = finished(scene)
     marks = [KEYS.marker("complete"), *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))]
     scene.lay(whole, without=[*marks, *(key for key in whole if key.startswith(KEYS.work))])
@@ -132,7 +132,7 @@ def test_a_better_transcript_replaces_a_worse_one(scene: Scene) -> None:
     assert Transcript.decode(scene.outputs()[f"{fakes.RUN}.json"]).gaps == ()
 
 
-def test_the_language_of_chunks_that_are_done_is_kept_where_its_object_is_gone(scene: Scene) -> None:
+def test_the_language_of_finished_chunks_is_kept_when_its_object_is_deleted(scene: Scene) -> None:
     record = fakes.record(language=None)
 
     def meanwhile(_: int) -> None:
@@ -163,7 +163,7 @@ def test_everything_removed_while_a_run_works_is_made_again(scene: Scene) -> Non
 
     def script(job: Job) -> JobBehaviour:
         if job.span is not None and scene.store.stat(job.task_key) is None:
-            return fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "its task is gone")
+            return fakes.fails_with(ExitCode.CHUNK_DAMAGED, "its task is gone")
         return JobBehaviour(leaves="result", takes_ms=200 + 900 * (job.span or 0))
 
     (ended,) = scene.command(script=script, meanwhile=meanwhile)

@@ -1,10 +1,10 @@
-"""A Kubernetes cluster for tests: one of our own with real pods on two nodes, or the one that KUBECONFIG names.
+"""A Kubernetes cluster for tests: our own with real pods on two nodes, or the one that KUBECONFIG names.
 
-Our own needs Linux and root, and there is one at a time on a machine: the next waits. What a killed session left behind
-goes when the next one starts.
+Our own cluster needs Linux and root. A machine has one at a time: the next session waits. The next session also removes
+what a killed session left.
 
-    python -m tests.testbed.cluster            bring one up by hand, say how to reach it, end it with Ctrl-C
-    python -m tests.testbed.cluster --build    build what takes minutes, where no earlier call has
+    python -m tests.testbed.cluster            start one, print how to reach it, and end it with Ctrl-C
+    python -m tests.testbed.cluster --build    build the programs (minutes), unless they exist
 """
 
 import contextlib
@@ -39,10 +39,10 @@ _READY_S = 60
 
 
 class Cluster:
-    """A cluster that is up. This class is the given one; :class:`OwnCluster` may do more to its cluster."""
+    """A running cluster. This class is for a given cluster; :class:`OwnCluster` can also stop parts of its cluster."""
 
     own = False
-    """Whether its components are ours to kill, and its nodes ours to load images into."""
+    """Whether tests may kill its components and load images into its nodes."""
 
     def __init__(self, kubeconfig: Path, s3: Server) -> None:
         self.kubeconfig = kubeconfig
@@ -50,7 +50,7 @@ class Cluster:
         """MinIO; its endpoint is the same for pods and for this machine."""
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """What kubectl prints. RuntimeError with its words when it fails."""
+        """The output of kubectl. RuntimeError with its message when it fails."""
         done = subprocess.run(
             [self._program(), "--kubeconfig", self.kubeconfig, *arguments],
             input=stdin,
@@ -64,7 +64,7 @@ class Cluster:
         return done.stdout
 
     def get(self, *arguments: str) -> Any:
-        """What ``kubectl get`` finds, as a document."""
+        """The result of ``kubectl get`` as a document."""
         return json.loads(self.kubectl("get", "--output", "json", *arguments))
 
     def apply(self, namespace: str, *documents: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def namespace(self, name: str, *, security: str = "restricted") -> Iterator[str]:
-        """A namespace that is called *name* and something more; it goes with all that is in it.
+        """A namespace with the prefix *name*; it is deleted with everything in it.
 
         *security* is the Pod Security level that it enforces.
         """
@@ -90,7 +90,7 @@ class Cluster:
             self.kubectl("delete", "pods", "--all", f"--namespace={full}", "--grace-period=1", "--wait=false")
 
     def load(self, archive: Path) -> None:
-        """Bring the images of a docker archive to every node; a given cluster must have them already."""
+        """Load the images of a docker archive into every node; a given cluster must have them already."""
 
     def kill(self, component: str) -> None:
         """SIGKILL to one component: apiserver, etcd, scheduler, controller-manager, proxy, dns, minio, kubelet-1,
@@ -103,7 +103,7 @@ class Cluster:
         pytest.skip(f"starts {component}, and the components of the cluster that KUBECONFIG names are not ours")
 
     def lose(self, node: str) -> None:
-        """Take a node away as a power failure does: its agents and its pods' processes end at once, unreported."""
+        """Stop a node as a power failure does: its agents and its pods' processes end at once, unreported."""
         pytest.skip(f"loses {node}, and the nodes of the cluster that KUBECONFIG names are not ours to lose")
 
     def regain(self, node: str) -> None:
@@ -111,7 +111,7 @@ class Cluster:
         pytest.skip(f"starts {node}, and the nodes of the cluster that KUBECONFIG names are not ours")
 
     def wait_for_api(self) -> None:
-        """Wait until the API server says that it is ready."""
+        """Wait until the API server is ready."""
         _wait("the API server", lambda: self._answers("get", "--raw", "/readyz"))
 
     def _answers(self, *arguments: str) -> bool:
@@ -158,7 +158,7 @@ class OwnCluster(Cluster):
             raise RuntimeError(f"testbed: {problem}\n{self._termination_message()}") from problem
 
     def down(self) -> None:
-        """End the nodes' containers, then kill every component. What cannot be ended well is left to :func:`clean`."""
+        """End the nodes' containers, then kill every component. Processes that do not end are left to :func:`clean`."""
         kept = [node.containerd for node in self._nodes]
         for part in self._parts.values():
             if part not in kept:
@@ -180,7 +180,7 @@ class OwnCluster(Cluster):
         part.start()
         for node in self._nodes:
             if part is node.containerd:
-                # A kubelet that finds no containerd gives up its node for good.
+                # A kubelet that finds no containerd gives up for good.
                 _wait(component, node.ready)
 
     def lose(self, node: str) -> None:
@@ -227,7 +227,7 @@ class OwnCluster(Cluster):
 def cluster() -> Iterator[Cluster]:
     """The given cluster, or one of our own until the end of the block.
 
-    Raises RuntimeError where this machine cannot have one, and says what it lacks.
+    Raises RuntimeError with the missing programs when this machine cannot run one.
     """
     if kubeconfig := os.environ.get("KUBECONFIG"):
         yield given(Path(kubeconfig))
@@ -278,10 +278,10 @@ def require() -> None:
 
 
 def clean() -> None:
-    """End and remove whatever a cluster of ours has left on this machine."""
+    """End and remove everything that our cluster has left on this machine."""
     processes.end_all()
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    # The latest mount first: it may lie on an earlier one.
+    # The latest mount first: it may be on top of an earlier one.
     for mount in reversed([path for path in mounts if Path(path).is_relative_to(STATE)]):
         subprocess.run(["umount", "--lazy", mount], check=True)
     network.down()

@@ -36,7 +36,7 @@ def programs() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who may call the API server: a bearer token, with the user and groups it stands for."""
+    """A client of the API server: a bearer token, with its user and groups."""
 
     user: str
     groups: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Identity:
 
 
 class ControlPlane:
-    """Everything of a cluster but its nodes. *state* is its folder; *nodes* are the names that may join."""
+    """A cluster without its nodes. *state* is its folder; *nodes* are the names that may join."""
 
     def __init__(self, state: Path, nodes: list[str]) -> None:
         self.state = state
@@ -66,7 +66,7 @@ class ControlPlane:
         self.s3 = Server(_S3, f"root{secrets.token_hex(4)}", secrets.token_hex(16))
 
     def parts(self) -> list[Part]:
-        """Its processes, in the order in which they start best."""
+        """Its processes, in the order in which to start them."""
         return [
             self._etcd(),
             self._api_server(),
@@ -78,7 +78,7 @@ class ControlPlane:
         ]
 
     def kubeconfig(self, name: str) -> Path:
-        """A file by which *name* (admin, scheduler, a node …) reaches the API server."""
+        """The kubeconfig file of *name* (admin, scheduler, a node …)."""
         path = self.state / f"{name}.kubeconfig"
         cluster = {"server": API, "certificate-authority": str(self._keys / "ca.pem")}
         document = {
@@ -117,7 +117,7 @@ class ControlPlane:
         return self.part(
             "etcd",
             *(go_build.build("etcd") / "server", "--data-dir", self.state / "etcd"),
-            "--unsafe-no-fsync",  # the state is gone with the session anyway
+            "--unsafe-no-fsync",  # the state is deleted with the session anyway
         )
 
     def _api_server(self) -> Part:

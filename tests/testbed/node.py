@@ -1,4 +1,4 @@
-"""A node: containerd and kubelet with a state of their own, so that several live on one machine.
+"""A node: containerd and kubelet with separate state, so that several run on one machine.
 
 Unpacking the project's images takes minutes, so a node's images outlive its cluster, without any container.
 Touches: the state folder, a cache folder outside the checkout, control groups, containerd's socket.
@@ -24,7 +24,7 @@ _KEPT = "stenofleet-kept"
 
 
 def _images_folder(node: str) -> Path:
-    """containerd's root: that of an earlier cluster where it ended as it should, else an empty one."""
+    """containerd's root: that of an earlier cluster if it ended cleanly, else an empty one."""
     folder = cache_folder() / "nodes" / node
     if not (folder / _KEPT).is_file():
         shutil.rmtree(folder, ignore_errors=True)
@@ -42,7 +42,7 @@ def _contents(archive: Path) -> dict[str, str]:
 
 
 def _second_name(digest: str) -> str:
-    """Under which kubelet's door to containerd keeps an image beside its own name."""
+    """The second name that containerd's CRI plugin keeps for an image."""
     return f"sha256:{digest.removesuffix('.json')}"
 
 
@@ -73,7 +73,7 @@ class Node:
         return False
 
     def prepare(self) -> None:
-        """Make what kubelet finds when it starts; containerd must answer."""
+        """Create the files that kubelet needs; containerd must answer."""
         processes.group_folders(self.name)
         self.load(write_archive(self._state / "tools.tar"))
 
@@ -82,11 +82,11 @@ class Node:
         known, new = self._loaded(), _contents(archive)
         if not new.items() <= known.items():
             self._ctr("images", "import", str(archive))
-            self._forget_images_but(map(_second_name, (known | new).values()))
+            self._remove_images_except(map(_second_name, (known | new).values()))
             (self._images / _LOADED).write_text(json.dumps(known | new))
 
-    def _forget_images_but(self, kept: Iterable[str]) -> None:
-        """Kubelet's door to containerd keeps a second name for every image, which outlives the first."""
+    def _remove_images_except(self, kept: Iterable[str]) -> None:
+        """Remove other images, by the second name that containerd's CRI plugin keeps for each."""
         named = {name for name in self._ctr("images", "list", "--quiet").split() if name.startswith("sha256:")}
         if old := named.difference(kept):
             self._ctr("images", "remove", "--sync", *old)
@@ -100,7 +100,7 @@ class Node:
         (self._images / _KEPT).touch()
 
     def _loaded(self) -> dict[str, str]:
-        """What is there by our own book and by containerd's: where the disk is full, a kubelet removes images."""
+        """The images in our record that containerd still has: a kubelet removes images when the disk is full."""
         file = self._images / _LOADED
         loaded: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
         there = self._ctr("images", "list", "--quiet").split()
@@ -142,7 +142,7 @@ state = "{self._state}/containerd/state"
         return path
 
     def _networks(self) -> dict[str, object]:
-        """One bridge and one book of addresses for all nodes: every pod reaches every other, and this machine."""
+        """One bridge and one address pool for all nodes: every pod reaches every other, and this machine."""
         pods = {"subnet": network.SUBNET, "rangeStart": network.FIRST_POD, "gateway": network.GATEWAY}
         bridge = {
             "type": "bridge",
@@ -163,7 +163,7 @@ state = "{self._state}/containerd/state"
         document = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            # Whoever reaches it is in the testbed's own network.
+            # Only the testbed's own network reaches it.
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"},
             "address": address,
@@ -177,7 +177,7 @@ state = "{self._state}/containerd/state"
             "clusterDNS": [network.GATEWAY],
             "clusterDomain": "cluster.local",
             "podLogsDir": str(self._state / "logs"),
-            # The machine's disk and memory are not the testbed's alone.
+            # Other programs use the machine's disk and memory too.
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
             "imageGCHighThresholdPercent": 100,
             "syncFrequency": "5s",

@@ -1,4 +1,4 @@
-"""Pods for tests: as restricted as the product's own, and waited for."""
+"""Pods for tests: as restricted as those of the product, with functions that wait for them."""
 
 import time
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def pod(name: str, image: str, *command: str, gpus: int = 0, user: int | None = 
 
 
 def until(seen: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for it; AssertionError when it does not come."""
+    """Wait for the condition; AssertionError when it does not become true."""
     end_s = time.monotonic() + seconds
     while not seen():
         assert time.monotonic() < end_s, f"not seen within {seconds} s"

@@ -1,4 +1,4 @@
-"""Background processes of the testbed, all in one control group by which they are found again and ended.
+"""Background processes of the testbed, all in one control group, by which they are found and ended.
 
 The kernel keeps that list: it names containers, their shims and what a killed session left behind, and it cannot
 mistake a process id that is used again for one of ours. Touches: processes, ``/sys/fs/cgroup``. Needs Linux, root.
@@ -25,7 +25,7 @@ _JOIN = 'echo $$ >"$1" && shift && exec "$@"'
 class Part:
     """One component: may be killed at any time, and started again with the same command and state.
 
-    It dies with the thread that starts it, and so with the test session.
+    It ends with the thread that starts it, and so with the test session.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Part:
             )
 
     def kill(self) -> None:
-        """SIGKILL, and gone when this returns."""
+        """Send SIGKILL and wait until the process has ended."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -92,7 +92,7 @@ def group_folders(name: str) -> list[Path]:
 
 
 def end_all() -> None:
-    """Kill every process in our group, containers included, and remove the group. Nothing happens where there is none.
+    """Kill every process in our group, containers included, and remove the group. Does nothing when there is no group.
 
     Raises RuntimeError when processes outlive their SIGKILL by 20 s.
     """

@@ -1,6 +1,6 @@
-"""A TCP proxy on loopback that misbehaves as it is told: between a client and a server, or in the server's place.
+"""A TCP proxy on loopback with programmable faults: between a client and a server, or instead of the server.
 
-Touches: loopback ports, threads. A fault is used up by the connections it meets, so that a test says how often.
+Touches: loopback ports, threads. A fault applies to a given number of connections.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _PIECE_BYTES = 16 << 10
 class Fault:
     """What goes wrong with a connection.
 
-    ``refuse``: reset at once; ``hang``: taken and never answered; ``answer``: *data* instead of the server's answer;
+    ``refuse``: reset at once; ``hang``: accepted and never answered; ``answer``: *data* instead of the server's answer;
     ``cut``: ended after *after_bytes* of the server's answer; ``slow``: *bytes_per_s* in both directions.
     """
 
@@ -32,17 +32,17 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Proxy:
-    """A running proxy. Set :attr:`fault` at any time; it meets the connections made after that."""
+    """A running proxy. Set :attr:`fault` at any time; it applies to the connections made after that."""
 
     listener: socket.socket
     server: tuple[str, int]
     fault: Fault | None = None
     connections: int = 0
-    """How many were made so far."""
+    """The number of connections so far."""
     uploaded_bytes: int = 0
-    """How much went from clients to the server so far."""
+    """The bytes from clients to the server so far."""
     downloaded_bytes: int = 0
-    """How much went back so far."""
+    """The bytes from the server to clients so far."""
     _open: list[socket.socket] = field(default_factory=list)
 
     @property
@@ -94,7 +94,7 @@ class Proxy:
                 client.sendall(data)
                 passed += len(data)
                 self.downloaded_bytes += len(data)
-                _dawdle(data, fault)
+                _delay(data, fault)
             client.shutdown(socket.SHUT_WR)
 
     def _upload(self, client: socket.socket, server: socket.socket, fault: Fault | None) -> None:
@@ -102,11 +102,11 @@ class Proxy:
             while data := client.recv(_PIECE_BYTES):
                 server.sendall(data)
                 self.uploaded_bytes += len(data)
-                _dawdle(data, fault)
+                _delay(data, fault)
             server.shutdown(socket.SHUT_WR)
 
 
-def _dawdle(data: bytes, fault: Fault | None) -> None:
+def _delay(data: bytes, fault: Fault | None) -> None:
     if fault and fault.kind == "slow":
         time.sleep(len(data) / fault.bytes_per_s)
 

@@ -1,4 +1,4 @@
-"""A real MinIO for tests: built once from its pinned Go module, started on loopback with a state of its own.
+"""A real MinIO for tests: built once from its pinned Go module, started on loopback with its own state.
 
 Touches: a cache folder outside the checkout, processes, loopback ports. Needs no root. With
 ``STENOFLEET_TEST_S3_ENDPOINT``, ``_ACCESS_KEY`` and ``_SECRET_KEY`` in the environment, :func:`given` is that server
@@ -32,7 +32,7 @@ _START_S = 30
 
 
 def build() -> Path:
-    """The folder with ``minio`` and ``mc``; builds them where no earlier call has (three minutes on two cores)."""
+    """The folder with ``minio`` and ``mc``; builds them unless an earlier call has (three minutes on two cores)."""
     return go_build.build("minio")
 
 
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 class Server:
-    """An S3 server that is up, with a key that may do everything."""
+    """A running S3 server, with a key that may do everything."""
 
     def __init__(self, endpoint: str, access_key: str, secret_key: str) -> None:
         self.endpoint = endpoint
@@ -55,7 +55,7 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The AWS variables that lead to this server, and to nothing else."""
+        """The AWS variables for this server only."""
         return {
             "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -69,7 +69,7 @@ class Server:
         return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
     def client(self) -> "Minio":
-        """The SDK's client, to look behind the store's back. Tries once."""
+        """The SDK's client, to inspect the bucket without the store. Tries once."""
         from minio import Minio
         from urllib3 import PoolManager
 
@@ -83,8 +83,8 @@ class Server:
         )
 
     def serves(self) -> bool:
-        """Whether it serves a first request."""
-        # Not its health page, which says yes a moment before the first request is served.
+        """Whether it answers a request."""
+        # Not its health page, which reports success shortly before the first request can be served.
         from minio.error import MinioException
         from urllib3.exceptions import HTTPError
 
@@ -95,7 +95,7 @@ class Server:
 
     @contextlib.contextmanager
     def bucket(self) -> Iterator[str]:
-        """A bucket of one's own; it goes with all that is in it."""
+        """A new bucket; it is deleted with everything in it."""
         name = f"stenofleet-test-{secrets.token_hex(6)}"
         client = self.client()
         client.make_bucket(bucket_name=name)
@@ -119,15 +119,15 @@ class Server:
         self.mc("admin", "policy", "rm", "server", name)
 
     def mc(self, *arguments: str) -> str:
-        """What MinIO's own client says; the server's alias is ``server``."""
-        scheme, _, place = self.endpoint.partition("://")
+        """The output of MinIO's client; the server's alias is ``server``."""
+        scheme, _, address = self.endpoint.partition("://")
         with tempfile.TemporaryDirectory() as home:
             done = subprocess.run(
                 [build() / "mc", "--config-dir", home, "--insecure", "--quiet", *arguments],
                 env={
                     "HOME": home,
                     "PATH": os.environ["PATH"],
-                    "MC_HOST_server": f"{scheme}://{self.access_key}:{self.secret_key}@{place}",
+                    "MC_HOST_server": f"{scheme}://{self.access_key}:{self.secret_key}@{address}",
                 },
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -150,7 +150,7 @@ def given() -> Server | None:
 class OwnServer(Server):
     """A MinIO that we start; it may be killed, and started again with the same port and state.
 
-    It dies with the thread that started it, and so with this process.
+    It ends with the thread that started it, and so with this process.
     """
 
     def __init__(
@@ -204,12 +204,12 @@ class OwnServer(Server):
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """SIGSTOP: what is connected gets no answer any more, until it is killed and started."""
+        """Send SIGSTOP: clients get no answer until the server is killed and started."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
-        """SIGKILL, and gone when this returns."""
+        """Send SIGKILL and wait until the process has ended."""
         if self._process:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""A small image made by hand: Debian's static busybox. It sleeps as every pod's sandbox, and is a shell for tests."""
+"""A small image made by hand: Debian's static busybox. It is the sandbox of every pod, and a shell for tests."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""The model's door: which model, which device, and the same words for the same seed."""
+"""The engine: model and device selection, and the same words for the same seed."""
 
 import hashlib
 import io
@@ -36,8 +36,8 @@ def floats(pcm: speech.Pcm) -> Any:
     return pcm.astype("float32") / 32768
 
 
-def as_detected(heard: decode.LanguageDetection) -> decode.LanguageDetection:
-    return heard
+def as_detected(found: decode.LanguageDetection) -> decode.LanguageDetection:
+    return found
 
 
 def no_progress(_: int) -> None:
@@ -45,7 +45,7 @@ def no_progress(_: int) -> None:
 
 
 def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> decode.Transcription:
-    """A transcription by a model of its own: the seed is taken when the model is made."""
+    """A transcription by a new model: the seed is used when the model is created."""
     wanted = options(**changes)
     loaded = load.load(demo.MODEL, wanted, seed=seed)
     return decode.transcribe(loaded, floats(pcm), wanted, agree=as_detected, progress=no_progress)
@@ -64,7 +64,7 @@ def test_a_folder_is_a_model(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])
-def test_a_folder_that_lacks_a_file_is_none(copied: Path, name: str) -> None:
+def test_a_folder_that_lacks_a_file_is_no_model(copied: Path, name: str) -> None:
     (copied / name).unlink()
     with pytest.raises(JobError, match=f"is not a faster-whisper model: it lacks {name}") as missing:
         locate.locate(str(copied))
@@ -72,14 +72,14 @@ def test_a_folder_that_lacks_a_file_is_none(copied: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["largest", "", "a/b/c"])
-def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones(name: str) -> None:
     with pytest.raises(JobError, match="neither a folder here nor a known name") as unknown:
         locate.locate(name or "no model at all")
     assert unknown.value.code == ExitCode.MODEL
     assert "large-v3-turbo" in unknown.value.advice
 
 
-def test_of_a_folder_that_is_not_there_no_names_are_told() -> None:
+def test_a_missing_folder_is_reported_without_a_list_of_names() -> None:
     with pytest.raises(JobError, match="no model '/models/other'") as unknown:
         locate.locate("/models/other")
     assert unknown.value.advice == "the folder must exist where the job runs: for a pod, in its image or on its volume"
@@ -92,7 +92,7 @@ def test_of_a_folder_that_is_not_there_no_names_are_told() -> None:
         ("some/repository", "model some/repository is not on this machine", "some/repository"),
     ],
 )
-def test_a_known_model_that_is_not_here_is_not_fetched_unasked(
+def test_a_known_model_that_is_not_cached_is_not_fetched_without_consent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, summary: str, advice: str
 ) -> None:
     for variable in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
@@ -104,7 +104,7 @@ def test_a_known_model_that_is_not_here_is_not_fetched_unasked(
     assert f"add --download to download it once from the hub ({advice})" in missing.value.advice
 
 
-def test_the_digest_is_of_the_files_and_not_of_their_place(copied: Path) -> None:
+def test_the_digest_depends_on_the_files_and_not_on_their_folder(copied: Path) -> None:
     assert digest_of(copied) == digest_of(demo.MODEL)
     (copied / ".cache").write_text("hidden")
     (copied / "folder").mkdir()
@@ -125,13 +125,13 @@ def test_another_model_has_another_digest(copied: Path, change: str) -> None:
 
 
 @pytest.mark.parametrize("at,length", [(0, 70 << 20), ((70 << 20) - 1, 70 << 20), (0, (70 << 20) + 1)])
-def test_a_large_file_is_known_by_its_ends_and_its_size(tmp_path: Path, at: int, length: int) -> None:
-    def digest(name: str, size: int, place: int | None) -> str:
+def test_a_large_file_is_identified_by_its_ends_and_its_size(tmp_path: Path, at: int, length: int) -> None:
+    def digest(name: str, size: int, offset: int | None) -> str:
         (tmp_path / name).mkdir()
         with (tmp_path / name / "model.bin").open("wb") as file:
             file.truncate(size)
-            if place is not None:
-                file.seek(place)
+            if offset is not None:
+                file.seek(offset)
                 file.write(b"\1")
         return digest_of(tmp_path / name)
 
@@ -151,14 +151,14 @@ def test_cuda_without_a_gpu_fails_instead_of_falling_back() -> None:
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU")
-def test_auto_is_what_the_machine_has_and_int8_on_a_cpu() -> None:
+def test_auto_selects_the_devices_best_type_and_int8_on_a_cpu() -> None:
     loaded = load.load(demo.MODEL, TranscribeOptions(model="m"), seed=1)
     assert (loaded.engine.device, loaded.engine.compute_type, loaded.engine.model) == ("cpu", "int8", "m")
     assert loaded.engine.model_digest == digest_of(demo.MODEL)
     assert loaded.engine.isa
 
 
-def test_a_compute_type_the_device_lacks_is_told_with_those_it_has() -> None:
+def test_an_unsupported_compute_type_is_reported_with_the_supported_ones() -> None:
     lacking = {"float16", "int8_float16", "bfloat16"} - ctranslate2.get_supported_compute_types("cpu")
     if not lacking:
         pytest.skip("this CPU computes in every type")
@@ -168,14 +168,14 @@ def test_a_compute_type_the_device_lacks_is_told_with_those_it_has() -> None:
     assert "int8" in unsupported.value.advice
 
 
-def test_a_broken_model_is_the_models_fault(copied: Path) -> None:
+def test_a_broken_model_is_reported_as_a_model_failure(copied: Path) -> None:
     (copied / "model.bin").write_bytes((demo.MODEL / "model.bin").read_bytes()[:1000])
     with pytest.raises(JobError, match="could not be loaded") as broken:
         load.load(copied, options(), seed=1)
     assert broken.value.code == ExitCode.MODEL
 
 
-def test_the_instruction_set_is_what_ctranslate2_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_instruction_set_is_the_one_that_ctranslate2_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CT2_FORCE_CPU_ISA", "GENERIC")
     assert device.instruction_set() == "GENERIC"
 
@@ -207,7 +207,7 @@ def test_chunk_audio_is_read_to_the_sample(tape: speech.Tape) -> None:
         assert np.array_equal(read, floats(pcm))
 
 
-def test_chunk_audio_that_is_not_the_promised_is_refused(tape: speech.Tape) -> None:
+def test_chunk_audio_that_differs_from_its_task_is_refused(tape: speech.Tape) -> None:
     stereo = np.stack([tape.pcm[:800], tape.pcm[:800]], axis=1)
     wav = io.BytesIO()
     soundfile.write(wav, tape.pcm, speech.RATE_HZ, format="WAV", subtype="PCM_16")
@@ -221,8 +221,8 @@ def test_chunk_audio_that_is_not_the_promised_is_refused(tape: speech.Tape) -> N
         (io.BytesIO(b"fLaC, it says"), tape.pcm, "not readable"),
         (io.BytesIO(b""), tape.pcm, "not a FLAC file"),
     ]
-    for file, pcm, told in cases:
-        with pytest.raises(audio.WrongAudio, match=told):
+    for file, pcm, message in cases:
+        with pytest.raises(audio.WrongAudio, match=message):
             read_pcm(file, pcm)
 
 
@@ -238,7 +238,7 @@ def test_no_more_of_a_file_is_decoded_than_its_task_says() -> None:
         tracemalloc.stop()
 
 
-def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) -> None:
+def test_a_single_file_may_be_any_audio(tape: speech.Tape, tmp_path: Path) -> None:
     wav = speech.write_wav(tmp_path / "a.wav", tape)
     assert np.array_equal(audio.read_media(wav), floats(tape.pcm))
     (tmp_path / "page.html").write_text("<html>")
@@ -250,16 +250,16 @@ def test_media_by_hand_are_any_audio_or_none(tape: speech.Tape, tmp_path: Path) 
 # ---------------------------------------------------------------- its words
 
 
-def test_words_are_heard_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
+def test_words_are_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     positions: list[int] = []
     loaded = load.load(demo.MODEL, options(), seed=1)
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
-    assert speech.word_errors(tape.words, "".join(segment.text for segment in heard.segments)).wer <= 0.15
-    assert (heard.language, heard.probability > 0.9) == ("en", True)
-    assert 3000 < heard.speech_ms <= tape.duration_ms
-    assert positions == [segment.end_ms for segment in heard.segments] == sorted(positions)
-    # Through JSON, as it is stored: nothing of numpy is left in it.
-    segments = [json.loads(segment.model_dump_json()) for segment in heard.segments]
+    found = decode.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
+    assert speech.word_errors(tape.words, "".join(segment.text for segment in found.segments)).wer <= 0.15
+    assert (found.language, found.probability > 0.9) == ("en", True)
+    assert 3000 < found.speech_ms <= tape.duration_ms
+    assert positions == [segment.end_ms for segment in found.segments] == sorted(positions)
+    # Through JSON, as it is stored: no value may be of a numpy type.
+    segments = [json.loads(segment.model_dump_json()) for segment in found.segments]
     times = [time for segment in segments for word in segment["words"] for time in (word["start"], word["end"])]
     assert times == sorted(times)
     assert times[-1] <= tape.duration_ms / 1000
@@ -270,11 +270,11 @@ def test_words_are_heard_in_order_and_inside_the_audio(tape: speech.Tape) -> Non
 
 @pytest.mark.parametrize("vad", [True, False])
 def test_silence_has_no_words_and_no_language(vad: bool) -> None:
-    heard = transcribe(speech.silence(4, noise_db=-60), vad_filter=vad)
-    assert (heard.segments, heard.language, heard.probability, heard.speech_ms) == ((), None, 0.0, 0)
+    found = transcribe(speech.silence(4, noise_db=-60), vad_filter=vad)
+    assert (found.segments, found.language, found.probability, found.speech_ms) == ((), None, 0.0, 0)
 
 
-def test_the_language_is_heard_on_speech_alone(tape: speech.Tape) -> None:
+def test_the_language_is_detected_on_speech_only(tape: speech.Tape) -> None:
     late = np.concatenate([speech.silence(20, noise_db=-60), tape.pcm])
     with_vad, without = transcribe(late, temperature=(0.0,)), transcribe(late, vad_filter=False, temperature=(0.0,))
     assert (with_vad.language, without.language) == ("en", "en")
@@ -282,22 +282,22 @@ def test_the_language_is_heard_on_speech_alone(tape: speech.Tape) -> None:
     assert abs(with_vad.speech_ms - without.speech_ms) < 1000
 
 
-def test_who_settles_the_language_has_the_last_word(tape: speech.Tape) -> None:
+def test_the_agreed_language_is_used(tape: speech.Tape) -> None:
     asked: list[decode.LanguageDetection] = []
 
-    def agree(heard: decode.LanguageDetection) -> decode.LanguageDetection:
-        asked.append(heard)
-        return decode.LanguageDetection(language="pt", probability=0.25, speech_ms=heard.speech_ms)
+    def agree(found: decode.LanguageDetection) -> decode.LanguageDetection:
+        asked.append(found)
+        return decode.LanguageDetection(language="pt", probability=0.25, speech_ms=found.speech_ms)
 
     loaded = load.load(demo.MODEL, options(), seed=1)
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
+    found = decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
     assert [one.language for one in asked] == ["en"]
-    assert (heard.language, heard.probability) == ("pt", 0.25)
+    assert (found.language, found.probability) == ("pt", 0.25)
     pinned = transcribe(tape.pcm, language="pt")
-    assert [segment.text for segment in heard.segments] == [segment.text for segment in pinned.segments]
+    assert [segment.text for segment in found.segments] == [segment.text for segment in pinned.segments]
 
 
-def test_who_settles_the_language_may_leave(tape: speech.Tape) -> None:
+def test_an_error_while_the_language_is_agreed_ends_the_transcription(tape: speech.Tape) -> None:
     def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise LookupError
 
@@ -306,18 +306,18 @@ def test_who_settles_the_language_may_leave(tape: speech.Tape) -> None:
         decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
 
 
-def test_a_given_language_is_not_asked_for(tape: speech.Tape) -> None:
+def test_a_given_language_is_not_detected(tape: speech.Tape) -> None:
     loaded = load.load(demo.MODEL, options(language="en"), seed=1)
 
     def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
         raise AssertionError
 
-    heard = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
-    assert heard.language == "en"
+    found = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
+    assert found.language == "en"
 
 
-def test_the_same_seed_gives_the_same_words_even_where_it_draws_lots() -> None:
-    """At temperature 1 words are drawn, and noise leaves a choice; another seed shows that lots are drawn at all."""
+def test_the_same_seed_gives_the_same_words_when_tokens_are_sampled() -> None:
+    """At temperature 1 tokens are sampled, and noise makes several likely; another seed shows that sampling happens."""
     noisy = speech.tape(seconds=12, seed=61, noise_db=-22).pcm
     one, again, other = (
         transcribe(noisy, seed=seed, temperature=(1.0,), language="en", vad_filter=False) for seed in (7, 7, 8)
@@ -326,5 +326,5 @@ def test_the_same_seed_gives_the_same_words_even_where_it_draws_lots() -> None:
     assert [segment.text for segment in one.segments] != [segment.text for segment in other.segments]
 
 
-def test_threads_change_no_word(tape: speech.Tape) -> None:
+def test_the_number_of_threads_changes_no_word(tape: speech.Tape) -> None:
     assert transcribe(tape.pcm, cpu_threads=1) == transcribe(tape.pcm, cpu_threads=2)

@@ -1,4 +1,4 @@
-"""What the AWS variables and files make of the client, without a network."""
+"""The client that follows from AWS variables and files, without a network."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from chunk_job.store.open_store import open_store
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A key, and no other AWS variable than those a test sets; HOME is the test's folder."""
+    """A key, and no other AWS variables than those of the test; HOME is the test's folder."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE",
                  "SSL_CERT_FILE", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_SESSION_TOKEN",
                  "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -28,7 +28,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 
 def url(key: str = "x", bucket: str = "talks") -> str:
-    """Where the client would send a GET."""
+    """The address to which the client would send a GET."""
     client, _ = s3_client.connect(bucket)
     base = client._base_url
     return base.build(method="GET", region=base.region or "?", bucket_name=bucket, object_name=key).geturl()
@@ -71,9 +71,7 @@ def test_a_profile_gives_endpoint_region_style_and_keys(aws: pytest.MonkeyPatch,
     assert client._provider.retrieve().secret_key == "50%off"
 
 
-def test_the_way_to_the_same_server_is_told_in_variables_wherever_it_was_found(
-    aws: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_settings_of_the_server_are_passed_on_as_variables(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert s3_client.environment() == {}
     files(tmp_path, config="[default]\nregion = eu-1\nendpoint_url = http://c.example\n")
     assert s3_client.environment() == {"AWS_ENDPOINT_URL_S3": "http://c.example", "AWS_REGION": "eu-1"}
@@ -82,8 +80,8 @@ def test_the_way_to_the_same_server_is_told_in_variables_wherever_it_was_found(
     assert s3_client.environment() == {"AWS_ENDPOINT_URL_S3": "https://all.example", "AWS_REGION": "eu-2"}
     aws.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example")
     aws.setenv("AWS_REGION", "eu-3")
-    told = {"AWS_ENDPOINT_URL_S3": "https://s3.example", "AWS_REGION": "eu-3"}
-    assert s3_client.environment() == open_store("s3://talks").environment == told
+    variables = {"AWS_ENDPOINT_URL_S3": "https://s3.example", "AWS_REGION": "eu-3"}
+    assert s3_client.environment() == open_store("s3://talks").environment == variables
     assert open_store(tmp_path.as_uri()).environment == {}
 
 
@@ -95,7 +93,7 @@ def test_variables_win_over_a_profile(aws: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "variables,said",
+    "variables,message",
     [
         ({"AWS_ENDPOINT_URL_S3": "minio:9000"}, "AWS_ENDPOINT_URL_S3 .* not the URL"),
         ({"AWS_ENDPOINT_URL_S3": "http://user:pass-word@minio"}, "AWS_ENDPOINT_URL_S3 .* not the URL"),
@@ -104,22 +102,22 @@ def test_variables_win_over_a_profile(aws: pytest.MonkeyPatch, tmp_path: Path) -
         ({"AWS_CA_BUNDLE": "/no/such/file"}, "no file /no/such/file"),
         ({"AWS_SECRET_ACCESS_KEY": ""}, "without AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ACCESS_KEY_ID": ""}, "no credentials"),
-        ({"AWS_PROFILE": "nobody"}, "no profile nobody"),
+        ({"AWS_PROFILE": "unknown"}, "no profile unknown"),
     ],
 )
-def test_what_cannot_work_is_told_before_any_request(
-    aws: pytest.MonkeyPatch, variables: dict[str, str], said: str
+def test_an_invalid_configuration_is_reported_before_any_request(
+    aws: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
         aws.setenv(name, value)
-    with pytest.raises(JobError, match=said) as caught:
+    with pytest.raises(JobError, match=message) as caught:
         s3_client.connect("talks")
     assert caught.value.code == ExitCode.CONFIG
     assert caught.value.advice
     assert "pass-word" not in f"{caught.value} {caught.value.advice}"
 
 
-def test_a_file_that_is_none_is_named_and_not_quoted(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_file_is_named_and_not_quoted(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files(tmp_path, credentials="wJalrXUtnFEMI")
     with pytest.raises(JobError, match="credentials is not a valid AWS file") as caught:
         s3_client.connect("talks")
@@ -136,7 +134,7 @@ def test_a_url_that_is_no_bucket_is_refused(bad: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 70])
-def test_an_endpoint_that_can_be_no_name_is_told(aws: pytest.MonkeyPatch, name: str) -> None:
+def test_an_endpoint_with_an_invalid_name_is_reported(aws: pytest.MonkeyPatch, name: str) -> None:
     aws.setenv("AWS_ENDPOINT_URL_S3", f"http://{name}:9000")
     with pytest.raises(JobError, match="not a valid server name") as caught:
         open_store("s3://talks").get("x")
@@ -156,7 +154,7 @@ def test_retry_after_is_bounded_at_every_try() -> None:
         assert patience.get_retry_after(_answer(503)) == s3_client.RETRY_AFTER_S
 
 
-def test_waits_grow_and_differ() -> None:
+def test_waits_grow_and_are_randomised() -> None:
     patience, longest = s3_client.Patience.fresh(), 0.5
     for _ in range(4):
         patience = patience.increment("GET", "/", response=_answer(500))

@@ -1,6 +1,6 @@
-"""What every store does, and what a folder as a store does besides.
+"""The behaviour of every store, and of a folder as a store.
 
-The suite is written once: each of its tests runs with every store in ``STORES``, the fixtures that open one.
+Each test of the suite runs with every store in ``STORES``, the fixtures that open one.
 """
 
 import errno
@@ -49,7 +49,7 @@ def keys(store: Store, prefix: str) -> list[str]:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0\r\n\xff", b"x" * 3_000_000], ids=["empty", "binary", "large"])
-def test_what_was_put_is_got(store: Store, data: bytes) -> None:
+def test_a_stored_object_is_read_back(store: Store, data: bytes) -> None:
     store.put("work/a/b.json", data)
     assert store.get("work/a/b.json") == data
 
@@ -78,7 +78,7 @@ def test_an_object_becomes_a_file(store: Store, tmp_path: Path) -> None:
         store.get_file("a/c", tmp_path / "other")
 
 
-def test_an_object_is_read_from_any_place(store: Store) -> None:
+def test_an_object_is_read_from_any_offset(store: Store) -> None:
     store.put("a/b", b"0123456789")
     with store.open("a/b") as file:
         assert file.seekable()
@@ -149,10 +149,10 @@ def test_a_listing_of_nothing_is_empty(store: Store) -> None:
     assert keys(store, "runs/") == []
 
 
-def test_folders_are_named_in_key_order_without_what_lies_in_them(store: Store) -> None:
+def test_folders_are_listed_in_key_order_without_their_objects(store: Store) -> None:
     for key in ("w/a-b/x", "w/a/1", "w/a/deeper/2", "w/a0/x", "w/b", "w/c/d/e/f", "wa/x", "x"):
         store.put(key, b"1")
-    # A slash sorts behind a hyphen and before a digit.
+    # A slash sorts after a hyphen and before a digit.
     assert list(store.folders("w/")) == ["a-b", "a", "a0", "c"]
     assert list(store.folders("w/a/")) == ["deeper"]
     assert list(store.folders("")) == ["w", "wa"]
@@ -169,7 +169,7 @@ def test_a_folder_is_named_until_its_last_object_is_deleted(store: Store) -> Non
 
 
 @pytest.mark.parametrize("prefix", ["/", "../", "a/../", "a//b/", ".hidden/"])
-def test_folders_of_a_prefix_that_is_none_are_refused(store: Store, prefix: str) -> None:
+def test_folders_of_an_invalid_prefix_are_refused(store: Store, prefix: str) -> None:
     with pytest.raises(JobError, match="not an object key"):
         list(store.folders(prefix))
 
@@ -186,7 +186,7 @@ def test_threads_share_a_store(store: Store) -> None:
     assert list(store.folders("w/")) == [f"{number:03}" for number in range(128)]
 
 
-def test_an_entry_tells_size_and_time(store: Store) -> None:
+def test_an_entry_has_size_and_time(store: Store) -> None:
     store.put("a/b", b"12345")
     entry = store.stat("a/b")
     assert entry is not None
@@ -195,7 +195,7 @@ def test_an_entry_tells_size_and_time(store: Store) -> None:
     assert list(store.list("a/")) == [entry]
 
 
-def test_a_deleted_object_is_gone_and_its_neighbours_stay(store: Store) -> None:
+def test_a_deleted_object_is_missing_and_its_neighbours_stay(store: Store) -> None:
     store.put("a/b", b"1")
     store.put("a/c/d", b"2")
     store.delete("a/b")
@@ -205,7 +205,7 @@ def test_a_deleted_object_is_gone_and_its_neighbours_stay(store: Store) -> None:
     assert keys(store, "") == []
 
 
-def test_deleting_what_is_not_there_is_no_error(store: Store) -> None:
+def test_deleting_a_missing_object_is_no_error(store: Store) -> None:
     store.delete("a/b")
     store.put("a/b", b"1")
     store.delete("a/b")
@@ -213,7 +213,7 @@ def test_deleting_what_is_not_there_is_no_error(store: Store) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a/.hidden"])
-def test_a_key_that_is_none_is_refused(store: Store, key: str) -> None:
+def test_an_invalid_key_is_refused(store: Store, key: str) -> None:
     for verb in (store.get, store.open, store.stat, store.delete, lambda key: store.put(key, b"")):
         with pytest.raises(JobError, match="not an object key") as refused:
             verb(key)
@@ -221,7 +221,7 @@ def test_a_key_that_is_none_is_refused(store: Store, key: str) -> None:
 
 
 def test_readers_never_see_half_an_object(store: Store) -> None:
-    """Two writers put objects of different lengths; whoever reads, gets one of them whole."""
+    """Two writers put objects of different lengths; every reader gets one of them whole."""
     bodies = [bytes([48 + n]) * (20_000 * (n + 1)) for n in range(2)]
     store.put("a/b", bodies[0])
     done = threading.Event()
@@ -283,18 +283,18 @@ def test_a_folder_is_for_its_owner_alone(file_store: FileStore) -> None:
     assert stat.S_IMODE(file_store.root.stat().st_mode) == 0o700
 
 
-def test_what_a_killed_writer_leaves_is_no_object(file_store: FileStore) -> None:
+def test_a_temporary_file_of_a_killed_writer_is_not_an_object(file_store: FileStore) -> None:
     file_store.put("a/b", b"1")
     (file_store.root / "a" / ".c.json.1234.tmp").write_bytes(b"half")
     assert keys(file_store, "a/") == ["a/b"]
 
 
-def test_a_sweep_takes_what_writers_that_died_left_and_nothing_that_is_still_written(file_store: FileStore) -> None:
+def test_a_sweep_removes_files_of_killed_writers_and_keeps_files_being_written(file_store: FileStore) -> None:
     file_store.put("a/b/c", b"1")
     file_store.put("a/d/gone", b"1")
-    for place in ("a/b", "a/d", "other"):
-        (file_store.root / place).mkdir(exist_ok=True)
-        (file_store.root / place / ".0011.tmp").write_bytes(b"half")
+    for folder in ("a/b", "a/d", "other"):
+        (file_store.root / folder).mkdir(exist_ok=True)
+        (file_store.root / folder / ".0011.tmp").write_bytes(b"half")
     file_store.delete("a/d/gone")
 
     def write(file: BinaryIO) -> None:
@@ -311,7 +311,7 @@ def test_a_sweep_takes_what_writers_that_died_left_and_nothing_that_is_still_wri
 def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStore) -> None:
     file_store.put("a/b", b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # For one file, this is a disk with a kilobyte left.
+    # For one file, this is like a disk with a kilobyte left.
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
         with pytest.raises(StoreUnavailable, match=r"no free space for a/b in .*: File too large") as full:
@@ -319,7 +319,7 @@ def test_a_full_disk_leaves_the_old_object_and_nothing_else(file_store: FileStor
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert full.value.advice == "free space there or choose another --store"
-    assert full.value.code is ExitCode.STORE_FULL, "waiting does not help, as it may with a server"
+    assert full.value.code is ExitCode.STORE_FULL, "waiting does not help, unlike with a server"
     assert file_store.get("a/b") == b"old"
     assert os.listdir(file_store.root / "a") == ["b"]
 
@@ -349,7 +349,7 @@ def test_empty_folders_do_not_stay(file_store: FileStore) -> None:
     assert sorted(path.name for path in file_store.root.rglob("*")) == ["a", "e"]
 
 
-def test_a_file_where_a_folder_should_be_is_told(file_store: FileStore) -> None:
+def test_a_file_in_place_of_a_folder_is_reported(file_store: FileStore) -> None:
     file_store.put("a", b"")
     with pytest.raises(StoreUnavailable, match=r"a/b in .*: Not a directory|a/b in .*: File exists"):
         file_store.put("a/b", b"")
@@ -363,7 +363,7 @@ def test_a_prefix_is_no_object(file_store: FileStore) -> None:
         file_store.get("a")
 
 
-def test_a_put_survives_deletes_next_door(file_store: FileStore) -> None:
+def test_a_put_survives_deletes_in_the_same_folder(file_store: FileStore) -> None:
     stop = threading.Event()
 
     def churn() -> None:
@@ -383,7 +383,7 @@ def test_a_put_survives_deletes_next_door(file_store: FileStore) -> None:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_of_somebody_else_is_told(file_store: FileStore) -> None:
+def test_a_folder_of_another_user_is_reported(file_store: FileStore) -> None:
     file_store.put("a/b", b"")
     (file_store.root / "a").chmod(0o500)
     try:
@@ -410,14 +410,14 @@ def test_a_file_url_is_a_folder(url: str, root: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://host/bucket", "file://host/folder", "/var/store", "", "gs://bucket"])
-def test_another_url_is_no_store(url: str) -> None:
+def test_an_unsupported_url_is_refused(url: str) -> None:
     with pytest.raises(JobError, match="is not the URL of a store") as refused:
         open_store(url)
     assert refused.value.code == ExitCode.USAGE
     assert "file:///absolute/folder" in refused.value.advice
 
 
-def test_a_store_that_is_only_looked_at_makes_no_folder(file_store: FileStore) -> None:
+def test_reading_from_a_store_creates_no_folder(file_store: FileStore) -> None:
     assert keys(file_store, "runs/") == []
     assert list(file_store.folders("runs/")) == []
     assert file_store.stat("runs/a") is None
@@ -430,7 +430,7 @@ def test_a_store_that_is_only_looked_at_makes_no_folder(file_store: FileStore) -
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder outside the store, with what must stay as it is and must not be seen."""
+    """A folder outside the store: it must not be changed or read."""
     folder = tmp_path / "outside"
     (folder / "empty").mkdir(parents=True)
     for name in ("file", ".0011.tmp"):
@@ -440,7 +440,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def untouched(outside: Path) -> Iterator[None]:
-    """See that a test leaves it so."""
+    """Check that the test does not change it."""
     yield
     assert sorted(path.name for path in outside.rglob("*")) == [".0011.tmp", "empty", "file"]
     assert (outside / "file").read_bytes() == b"secret"
@@ -481,7 +481,7 @@ STRANGE = pytest.mark.parametrize("make", ENTRIES, ids=[make.__name__[1:] for ma
 
 @STRANGE
 @pytest.mark.timeout(20)
-def test_what_is_no_plain_file_is_no_object(
+def test_a_special_file_is_not_an_object(
     file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, make: Make
 ) -> None:
     file_store.put("a/real", b"1")
@@ -535,23 +535,23 @@ def test_a_sweep_leaves_such_entries_alone(file_store: FileStore, outside: Path,
     assert sorted(os.listdir(file_store.root / "a" / "b")) == [".0011.tmp", "real"]
 
 
-@pytest.mark.parametrize("place", ["a", "a/b", "a/b/c"])
-def test_no_verb_follows_a_link_below_the_folder(
-    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, place: str
+@pytest.mark.parametrize("folder", ["a", "a/b", "a/b/c"])
+def test_no_operation_follows_a_link_below_the_folder(
+    file_store: FileStore, outside: Path, untouched: None, tmp_path: Path, folder: str
 ) -> None:
-    link = file_store.root / place
+    link = file_store.root / folder
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)
     for read in (file_store.get, file_store.open, lambda key: file_store.get_file(key, tmp_path / "copy")):
         with pytest.raises(ObjectMissing):
-            read(f"{place}/file")
-    assert file_store.stat(f"{place}/file") is None
-    assert keys(file_store, "") == keys(file_store, f"{place}/") == keys(file_store, f"{place}/empty/") == []
-    assert list(file_store.folders(f"{place}/")) == list(file_store.folders(f"{place}/empty/")) == []
-    assert place.rpartition("/")[2] not in list(file_store.folders(f"{place.rpartition('/')[0]}/".lstrip("/")))
-    for key in (f"{place}/file", f"{place}/empty/x", f"{place}/nothing"):
+            read(f"{folder}/file")
+    assert file_store.stat(f"{folder}/file") is None
+    assert keys(file_store, "") == keys(file_store, f"{folder}/") == keys(file_store, f"{folder}/empty/") == []
+    assert list(file_store.folders(f"{folder}/")) == list(file_store.folders(f"{folder}/empty/")) == []
+    assert folder.rpartition("/")[2] not in list(file_store.folders(f"{folder.rpartition('/')[0]}/".lstrip("/")))
+    for key in (f"{folder}/file", f"{folder}/empty/x", f"{folder}/nothing"):
         file_store.delete(key)
-    for prefix in ("a/", f"{place}/", f"{place}/empty/"):
+    for prefix in ("a/", f"{folder}/", f"{folder}/empty/"):
         file_store.sweep(prefix)
     assert link.is_symlink()
 
@@ -575,10 +575,10 @@ def test_a_put_through_a_linked_folder_is_refused_with_what_to_do(
         assert refused.value.advice == "replace it by a folder, or use the folder that it points to for --store"
 
 
-def test_a_folder_that_a_link_takes_the_place_of_is_left(
+def test_a_folder_that_is_replaced_by_a_link_is_not_entered(
     file_store: FileStore, outside: Path, untouched: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The moment between two looks is when somebody else can act: the delete below finds another folder than it saw."""
+    """Between two checks another process can act: the delete below finds another folder than at its check."""
     file_store.put("a/empty/x", b"1")
     unlink = os.unlink
 
@@ -639,7 +639,7 @@ def test_a_listing_that_is_abandoned_holds_no_descriptor(file_store: FileStore) 
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_no_verb_leaves_a_descriptor_behind(file_store: FileStore, outside: Path, tmp_path: Path) -> None:
+def test_no_operation_leaves_an_open_descriptor(file_store: FileStore, outside: Path, tmp_path: Path) -> None:
     file_store.put("a/real", b"12")
     (file_store.root / "link").symlink_to(outside)
     os.mkfifo(file_store.root / "a" / "pipe")
@@ -702,17 +702,17 @@ def test_a_folder_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     assert modes(tmp_path / "x" / "z") == {0o700}
 
 
-@pytest.mark.parametrize("place", ["file", "link"])
-def test_what_is_no_folder_does_not_become_one(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("folder", ["file", "link"])
+def test_a_file_or_link_is_not_replaced_by_a_folder(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("nothing")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
-        make_private(tmp_path / place / "x")
+        make_private(tmp_path / folder / "x")
     with pytest.raises(StoreUnavailable, match=r"File exists|Not a directory"):
-        FileStore(tmp_path / place).put("a/b", b"")
+        FileStore(tmp_path / folder).put("a/b", b"")
 
 
-def test_a_persons_own_file_has_the_mode_of_the_umask_and_may_be_behind_links(tmp_path: Path) -> None:
+def test_a_users_file_has_the_mode_of_the_umask_and_may_be_behind_links(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     before = os.umask(0o022)
@@ -725,7 +725,7 @@ def test_a_persons_own_file_has_the_mode_of_the_umask_and_may_be_behind_links(tm
     assert os.listdir(tmp_path / "folder") == ["file"]
 
 
-def test_a_persons_own_file_stays_whole_where_writing_fails(tmp_path: Path) -> None:
+def test_a_users_file_stays_whole_when_writing_fails(tmp_path: Path) -> None:
     def fail(file: BinaryIO) -> None:
         file.write(b"half")
         raise OSError(28, "No space left on device")
@@ -772,7 +772,7 @@ def test_a_store_behind_a_link_is_made_private_itself(shared: FileStore, tmp_pat
 
 
 def refused(store: FileStore, mode: int = 0o755) -> None:
-    """It is left as it is, and the message is that others have access."""
+    """The folder is not changed, and the message is that others have access."""
     for _ in range(2):
         message = store.keep_private()
         assert message is not None
@@ -793,7 +793,7 @@ def test_a_folder_that_is_shared_on_purpose_is_not_changed(file_store: FileStore
     refused(file_store, 0o1777)
 
 
-def test_a_home_is_not_changed(shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_is_not_changed(shared: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(shared.root))
     refused(shared)
 

@@ -1,4 +1,4 @@
-"""``clean``: how many runs at once, with which locks, and what it never removes."""
+"""``clean``: many runs at once, their locks, and runs that are never removed."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ IDS = [f"{number:016x}" for number in range(1, 201)]
 
 
 class Served(FileStore):
-    """A folder that machines share as if it were a server."""
+    """A folder that machines share like a server."""
 
     remote = True
 
@@ -44,7 +44,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
 def served(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> Served:
     served = Served(store.root)
     monkeypatch.setattr(shared, "store_at", lambda _: served)
-    # Twenty of these without a renewal, and a leader is given up.
+    # After twenty of these without a renewal, a leader is given up.
     monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 20)
     return served
 
@@ -68,7 +68,7 @@ def put_lead(store: FileStore, run: str, beat: int = 1) -> None:
 
 @contextlib.contextmanager
 def locked(store: FileStore, run: str) -> Iterator[int]:
-    """The run's lock, as another process of this machine has it."""
+    """The run's lock, held by another process of this machine."""
     descriptor = Home(store.root / ".local").lock(run)
     assert descriptor is not None
     try:
@@ -81,10 +81,10 @@ def objects(store: FileStore) -> set[str]:
     return {entry.key.split("/")[1] for entry in store.list("")}
 
 
-def command(*words: str, descriptors: int = 1024) -> subprocess.Popen[str]:
+def command(*arguments: str, descriptors: int = 1024) -> subprocess.Popen[str]:
     limited = f'ulimit -n {descriptors} && exec "$@"'
     return subprocess.Popen(
-        ["/bin/sh", "-c", limited, "sh", sys.executable, "-P", "-m", "controller", *words],
+        ["/bin/sh", "-c", limited, "sh", sys.executable, "-P", "-m", "controller", *arguments],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,18 +99,18 @@ def test_any_number_of_runs_is_removed_with_few_descriptors(store: FileStore) ->
     for run in IDS:
         put_run(store, run)
     process = command("clean", "--all", "--yes", descriptors=64)
-    told = process.communicate()[1]
-    assert (process.returncode, told.splitlines()[-1]) == (0, "removed 200 of 200 runs")
+    messages = process.communicate()[1]
+    assert (process.returncode, messages.splitlines()[-1]) == (0, "removed 200 of 200 runs")
     assert list(store.list("")) == []
 
 
 @pytest.mark.process
-def test_two_that_clean_at_the_same_time_remove_all_and_neither_fails(store: FileStore) -> None:
+def test_two_clean_commands_at_the_same_time_remove_all_and_neither_fails(store: FileStore) -> None:
     for run in IDS:
         put_run(store, run)
     both = [command("clean", "--all", "--yes") for _ in range(2)]
-    told = [process.communicate()[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
+    messages = [process.communicate()[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], messages
     assert list(store.list("")) == []
 
 
@@ -133,7 +133,7 @@ def test_the_lock_of_a_run_is_free_when_the_next_is_removed(store: FileStore, mo
     assert removed == IDS[:3]
 
 
-def test_a_run_that_somebody_works_on_is_kept_and_said_at_once(
+def test_a_run_that_is_being_worked_on_is_kept_and_reported_at_once(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clean, "_PATIENCE_S", 600.0)
@@ -149,9 +149,7 @@ def test_a_run_that_somebody_works_on_is_kept_and_said_at_once(
     assert cli.run(["clean", IDS[2], "--yes"]) == 0
 
 
-def test_a_run_whose_lock_stays_taken_is_kept_whatever_its_status_says(
-    store: FileStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_locked_run_is_kept_whatever_its_status(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clean, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(clean, "_PAUSE_S", 0.05)
     put_run(store, IDS[0])
@@ -161,7 +159,7 @@ def test_a_run_whose_lock_stays_taken_is_kept_whatever_its_status_says(
 
 
 @pytest.mark.parametrize("ends", ["removed", "released"])
-def test_a_run_that_another_clean_has_is_waited_for_and_is_no_error(
+def test_a_run_that_another_clean_removes_is_waited_for(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
     monkeypatch.setattr(clean, "_PATIENCE_S", 60.0)
@@ -202,7 +200,7 @@ def test_a_run_that_is_named_twice_is_removed_once(store: FileStore, capsys: pyt
 # ---------------------------------------------------------------- a server
 
 
-def test_runs_that_machines_have_left_are_given_up_together(
+def test_runs_of_dead_machines_are_given_up_together(
     served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("controller.leadership.store_lease.POLL_MS", 100)
@@ -211,7 +209,7 @@ def test_runs_that_machines_have_left_are_given_up_together(
         put_lead(served, run)
     began_s = time.monotonic()
     assert cli.run(["clean", "--all", "--yes"]) == 0
-    # One after the other, 64 times twenty waits take two minutes.
+    # Sequentially, 64 times twenty waits would take two minutes.
     assert time.monotonic() - began_s < 30
     assert capsys.readouterr().err == "removed 64 of 64 runs\n"
     assert list(served.list("")) == []

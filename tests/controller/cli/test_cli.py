@@ -1,4 +1,4 @@
-"""The command line without the work: options once, from four places; every mistake has its exit code."""
+"""The command line without the work: options from four sources, and an exit code for every usage error."""
 
 import errno
 import json
@@ -36,7 +36,7 @@ RUNS = ("aaaa000000000000", "aaaa111111111111", "bbbb000000000000")
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended in this process."""
+    """The result of a command in this process."""
 
     code: int
     out: str
@@ -52,8 +52,8 @@ class CommandLine:
 
     def __call__(self, *arguments: str | Path) -> CommandResult:
         code = controller.cli.run([os.fspath(argument) for argument in arguments])
-        told = self.capture.readouterr()
-        return CommandResult(code, told.out, told.err)
+        message = self.capture.readouterr()
+        return CommandResult(code, message.out, message.err)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def command_line(
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What ``transcribe`` would do; it does nothing of it."""
+    """The requests of ``transcribe``, which are not executed."""
     seen: list[dict[str, Any]] = []
 
     def execute(requests: Any, store: Any, runner: Any, **rest: Any) -> list[Any]:
@@ -113,29 +113,29 @@ def put_run(store: FileStore, run: str, *, state: Any = "running", name: str = "
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in cli._COMMANDS)], ids=" ".join)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_every_command_explains_itself(command_line: CommandLine, command: tuple[str, ...], flag: str) -> None:
-    said = command_line(*command, flag)
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("Usage: stenofleet")
+def test_every_command_has_help(command_line: CommandLine, command: tuple[str, ...], flag: str) -> None:
+    result = command_line(*command, flag)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("Usage: stenofleet")
 
 
 def test_help_names_all_commands_and_exit_codes(command_line: CommandLine) -> None:
-    said = command_line("--help")
+    result = command_line("--help")
     assert set(cli._SHORT_HELP) == set(cli._COMMANDS)
     for name in cli._COMMANDS:
-        assert re.search(rf"^  {name}\s+\S", said.out, re.MULTILINE)
-    assert "Exit codes: 0 all written" in said.out
+        assert re.search(rf"^  {name}\s+\S", result.out, re.MULTILINE)
+    assert "Exit codes: 0 all written" in result.out
 
 
 def test_every_option_of_the_readme_exists_with_its_default(command_line: CommandLine) -> None:
     readme = (Path(cli.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     named = re.findall(r"^\| `(--[a-z-]+)", readme, re.MULTILINE)
     assert len(named) > 10
-    told = command_line("transcribe", "--help").out
-    assert [name for name in named if not re.search(rf"{name}\b", told)] == []
+    message = command_line("transcribe", "--help").out
+    assert [name for name in named if not re.search(rf"{name}\b", message)] == []
 
 
-def test_versions_of_everything_are_told(command_line: CommandLine) -> None:
+def test_versions_are_printed(command_line: CommandLine) -> None:
     facts = json.loads(command_line("version", "--json").out)
     assert {"stenofleet", "faster-whisper", "ctranslate2", "python", "ffmpeg"} <= facts.keys()
     assert command_line("version").out.splitlines()[0].split() == ["stenofleet", facts["stenofleet"]]
@@ -144,16 +144,16 @@ def test_versions_of_everything_are_told(command_line: CommandLine) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.process
 def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: str) -> None:
-    said = command_line("completion", shell)
-    assert said.code == 0
-    assert "_STENOFLEET_COMPLETE" in said.out
+    result = command_line("completion", shell)
+    assert result.code == 0
+    assert "_STENOFLEET_COMPLETE" in result.out
 
 
 # ---------------------------------------------------------------- mistakes
 
 
 @pytest.mark.parametrize(
-    "words,told",
+    "arguments,message",
     [
         (("nonsense",), "No such command 'nonsense'"),
         (("transcirbe", "a"), "No such command 'transcirbe'. Did you mean 'transcribe'?"),
@@ -190,31 +190,31 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_mistake_in_the_command_is_exit_code_two_and_starts_nothing(
-    command_line: CommandLine, words: tuple[str, ...], told: str
+    command_line: CommandLine, arguments: tuple[str, ...], message: str
 ) -> None:
     for run in RUNS:
         put_run(command_line.store, run)
     before = sorted(entry.key for entry in command_line.store.list(""))
-    said = command_line(*words)
-    assert said.code == 2, said
-    assert told in said.err
-    assert said.out == ""
+    result = command_line(*arguments)
+    assert result.code == 2, result
+    assert message in result.err
+    assert result.out == ""
     assert sorted(entry.key for entry in command_line.store.list("")) == before
 
 
-def test_a_bug_says_that_it_is_one(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_reported_as_one(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError("by a test")
 
     monkeypatch.setattr(shared, "store_at", broken)
-    said = command_line("list")
-    assert said.code == 1
-    assert "ZeroDivisionError: by a test" in said.err
-    assert "this is a bug" in said.err
+    result = command_line("list")
+    assert result.code == 1
+    assert "ZeroDivisionError: by a test" in result.err
+    assert "this is a bug" in result.err
 
 
 @pytest.mark.parametrize(
-    "typed,told",
+    "typed,message",
     [
         ("tlak.mp4", "tlak.mp4: no such file; is talk.mp4 meant?\n  check the name\n"),
         ("TALK.mp4", "; is talk.mp4 meant?"),
@@ -229,35 +229,35 @@ def test_a_bug_says_that_it_is_one(command_line: CommandLine, monkeypatch: pytes
     ],
 )
 @pytest.mark.parametrize("command", ["transcribe", "plan"])
-def test_a_name_that_is_no_recording_is_reported_with_what_may_be_meant(
-    command_line: CommandLine, asked: list[dict[str, Any]], typed: str, told: str, command: str
+def test_a_missing_recording_is_reported_with_similar_names(
+    command_line: CommandLine, asked: list[dict[str, Any]], typed: str, message: str, command: str
 ) -> None:
     Path("sub").mkdir()
     for name in ("talk.mp4", "y.mp4", "sub/talk.wav"):
         Path(name).write_bytes(b"x")
     Path("empty.wav").touch()
-    said = command_line(command, typed)
-    assert (said.code, said.out, asked) == (5, "", [])
-    assert told in said.err
-    assert "model" not in said.err, "the default one is not here, and that is not the mistake"
+    result = command_line(command, typed)
+    assert (result.code, result.out, asked) == (5, "", [])
+    assert message in result.err
+    assert "model" not in result.err, "the missing default model is not the error here"
 
 
-def test_names_are_looked_at_before_the_model_is_looked_for_or_fetched(
+def test_names_are_checked_before_the_model_is_searched_or_fetched(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetch(reference: str, *, download: bool) -> None:
         raise EnvironmentProblem(f"model {reference} is not here", "get it")
 
     monkeypatch.setattr(local, "resolve_model", fetch)
-    said = command_line("transcribe", "tlak.wav", talk, "--model", "tiny", "--download")
-    assert (said.code, asked) == (3, [])
-    assert said.err.index("is talk.wav meant?") < said.err.index("fetching model") < said.err.index("is not here")
-    said = command_line("transcribe", "tlak.wav", talk, "--model", "largest")
-    assert said.code == 2
-    assert said.err.index("is talk.wav meant?") < said.err.index("no model 'largest'")
+    result = command_line("transcribe", "tlak.wav", talk, "--model", "tiny", "--download")
+    assert (result.code, asked) == (3, [])
+    assert result.err.index("is talk.wav meant?") < result.err.index("fetching model") < result.err.index("is not here")
+    result = command_line("transcribe", "tlak.wav", talk, "--model", "largest")
+    assert result.code == 2
+    assert result.err.index("is talk.wav meant?") < result.err.index("no model 'largest'")
 
 
-def test_what_was_reported_before_the_work_is_named_again_behind_it(
+def test_files_reported_before_the_work_are_named_again_at_the_end(
     command_line: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def execute(requests: RunRequests, *_: Any, **__: Any) -> list[RunOutcome]:
@@ -268,10 +268,10 @@ def test_what_was_reported_before_the_work_is_named_again_behind_it(
 
     monkeypatch.setattr(transcribe, "execute", execute)
     missing = [f"x{number}.wav" for number in range(12)]
-    said = command_line("transcribe", *missing, talk, *MODEL)
-    assert said.code == 4
-    assert said.err.count("x3.wav: no such file") == 1
-    assert said.err.endswith("not transcribed: " + ", ".join(missing[:10]) + " and 2 more\n")
+    result = command_line("transcribe", *missing, talk, *MODEL)
+    assert result.code == 4
+    assert result.err.count("x3.wav: no such file") == 1
+    assert result.err.endswith("not transcribed: " + ", ".join(missing[:10]) + " and 2 more\n")
     document = json.loads(command_line("transcribe", *missing, talk, *MODEL, "--json").out)
     assert [run["verdict"] for run in document["runs"]] == ["failed"] * 12 + ["complete"]
 
@@ -279,9 +279,9 @@ def test_what_was_reported_before_the_work_is_named_again_behind_it(
 def test_an_empty_list_on_stdin_is_a_mistake(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
-        said = command_line("transcribe", "-", *pipeline.SMALL)
-    assert said.code == 2
-    assert "the list on stdin is empty" in said.err
+        result = command_line("transcribe", "-", *pipeline.SMALL)
+    assert result.code == 2
+    assert "the list on stdin is empty" in result.err
 
 
 # ---------------------------------------------------------------- where an option comes from
@@ -320,7 +320,7 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
 
 
 @pytest.mark.parametrize(
-    "text,told",
+    "text,message",
     [
         ("beam = 5\n", "stenofleet.toml: no such option: beam"),
         ("beam-size = \n", "stenofleet.toml: "),
@@ -328,13 +328,13 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
         ("\xff", "stenofleet.toml: "),
     ],
 )
-def test_a_file_that_makes_no_sense_is_told(
-    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, text: str, told: str
+def test_an_invalid_settings_file_is_reported(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, text: str, message: str
 ) -> None:
     Path("stenofleet.toml").write_bytes(text.encode("latin-1"))
-    said = command_line("transcribe", talk, *MODEL)
-    assert said.code == 2
-    assert told in said.err
+    result = command_line("transcribe", talk, *MODEL)
+    assert result.code == 2
+    assert message in result.err
     assert asked == []
 
 
@@ -342,8 +342,8 @@ def test_the_file_knows_options_by_the_names_people_type(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
     Path("stenofleet.toml").write_text('output-format = "srt,vtt"\njson = true\n', encoding="utf-8")
-    said = command_line("transcribe", talk, *MODEL)
-    assert json.loads(said.out)["exit_code"] == 0
+    result = command_line("transcribe", talk, *MODEL)
+    assert json.loads(result.out)["exit_code"] == 0
     assert asked[0]["run_requests"][0].request.outputs[0].formats == ("srt", "vtt")
 
 
@@ -357,7 +357,7 @@ def test_force_is_an_option_of_the_environment_too(
     assert first != second
 
 
-def test_a_command_that_is_started_again_in_its_round_begins_anew_once(
+def test_force_counts_once_for_a_command_that_is_started_again_in_its_round(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
     for round_id in ("one", "one", "another"):
@@ -366,13 +366,13 @@ def test_a_command_that_is_started_again_in_its_round_begins_anew_once(
     assert first == again != other
 
 
-def test_a_variable_that_is_no_option_is_told(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_option_is_reported(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STENOFLEET_MODEL", "STENOFLEET_JOB_MEMORY", "STENOFLEET_TIMEOUT", "STENOFLEET_SERVICE_HOST"):
         monkeypatch.setenv(name, "1")
     assert command_line("list").err == f"no runs in {command_line.store.url}\n"
     monkeypatch.setenv("STENOFLEET_CHUNK_DURATOIN", "60")
-    said = command_line("list")
-    assert (said.code, said.err.splitlines()[0]) == (
+    result = command_line("list")
+    assert (result.code, result.err.splitlines()[0]) == (
         0,
         "stenofleet: ignored, no such option: STENOFLEET_CHUNK_DURATOIN",
     )
@@ -381,33 +381,35 @@ def test_a_variable_that_is_no_option_is_told(command_line: CommandLine, monkeyp
 @pytest.mark.parametrize(
     "command", [("transcribe", "talk.wav", "--queue", "x"), ("cancel", "aaaa", "--namespace", "x")], ids=" ".join
 )
-def test_what_is_typed_for_a_cluster_needs_one(command_line: CommandLine, talk: Path, command: tuple[str, ...]) -> None:
-    said = command_line(*command)
-    assert said.code == 2
-    assert f"{command[2]}: only for jobs on a cluster, but jobs run here" in said.err
-    assert "--runner kubernetes" in said.err
+def test_a_cluster_option_on_the_command_line_needs_a_cluster(
+    command_line: CommandLine, talk: Path, command: tuple[str, ...]
+) -> None:
+    result = command_line(*command)
+    assert result.code == 2
+    assert f"{command[2]}: only for jobs on a cluster, but jobs run here" in result.err
+    assert "--runner kubernetes" in result.err
 
 
-def test_what_is_set_for_a_cluster_waits_for_one(
+def test_a_cluster_setting_is_ignored_without_a_cluster(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STENOFLEET_QUEUE", "x")
     assert command_line("transcribe", talk, *MODEL).code == 0
 
 
-def test_an_output_folder_that_nobody_may_write_to_is_told_before_any_work(
+def test_an_output_folder_without_write_permission_is_reported_before_any_work(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
-    said = command_line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
-    assert (said.code, asked) == (3, [])
-    assert "/proc/self/somewhere/new: cannot be written to: " in said.err
-    assert "choose another folder: --output-dir" in said.err
+    result = command_line("transcribe", talk, *MODEL, "-o", "/proc/self/somewhere/new")
+    assert (result.code, asked) == (3, [])
+    assert "/proc/self/somewhere/new: cannot be written to: " in result.err
+    assert "choose another folder: --output-dir" in result.err
     assert command_line("transcribe", talk, *MODEL, "-o", "out/of/here").code == 0
     assert not Path("out").exists()
 
 
 class Stopped:
-    """A loop that a signal ends, after so many of its runs were begun."""
+    """A loop that a signal ends after a number of its runs has begun."""
 
     def __init__(self, begun: int) -> None:
         self.begun = begun
@@ -421,36 +423,36 @@ class Stopped:
 
 
 @pytest.mark.parametrize("forced", [False, True])
-def test_who_is_interrupted_is_told_the_way_back_to_the_very_runs_that_were_begun(
+def test_an_interrupted_command_prints_how_to_resume_the_runs_that_were_begun(
     command_line: CommandLine, talk: Path, monkeypatch: pytest.MonkeyPatch, forced: bool
 ) -> None:
     files = [talk, *(speech.write_wav(Path(f"{number}.wav"), speech.silence(2 + number)) for number in range(12))]
     force = ["--force"] if forced else []
     monkeypatch.setattr(execute, "run_loop", Stopped(0))
-    said = command_line("transcribe", *files, *MODEL, *force)
-    assert said.err.splitlines()[0].endswith("run the same command again")
+    result = command_line("transcribe", *files, *MODEL, *force)
+    assert result.err.splitlines()[0].endswith("run the same command again")
     monkeypatch.setattr(execute, "run_loop", Stopped(11))
-    told = [
+    message = [
         text
         for text in command_line("transcribe", *files, *MODEL, *force).err.splitlines()
         if "stenofleet resume" in text
     ]
     begun = {entry.key.split("/")[1] for entry in command_line.store.list("runs/")}
-    assert len(told) == (10 if forced else 0)
-    assert {text.split()[4] for text in told} <= begun
+    assert len(message) == (10 if forced else 0)
+    assert {text.split()[4] for text in message} <= begun
     one = command_line("transcribe", talk, *MODEL, *force).err
     assert f"--store {command_line.store.url}" in one
     assert "to resume: stenofleet resume " in one
 
 
 @pytest.mark.parametrize("folder", ["/nope", "./nope", "../nope", "~/nope"])
-def test_a_folder_that_is_not_there_is_no_name_of_the_hub(command_line: CommandLine, talk: Path, folder: str) -> None:
-    said = command_line("transcribe", talk, "--model", folder)
-    assert said.code == 2
-    assert f"no model '{folder}'" in said.err
+def test_a_missing_folder_is_not_looked_up_on_the_hub(command_line: CommandLine, talk: Path, folder: str) -> None:
+    result = command_line("transcribe", talk, "--model", folder)
+    assert result.code == 2
+    assert f"no model '{folder}'" in result.err
 
 
-def test_a_file_named_twice_by_other_ways_counts_once(
+def test_a_file_named_by_two_paths_counts_once(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
     assert command_line("transcribe", talk, talk.parent / "x" / ".." / talk.name, *MODEL).code in (0, 2)
@@ -463,25 +465,23 @@ def test_a_damaged_marker_does_not_hide_the_other_runs(command_line: CommandLine
     put_run(command_line.store, RUNS[0])
     put_run(command_line.store, RUNS[1])
     command_line.store.put(f"runs/{RUNS[0]}/_SUCCESS", b"{")
-    said = command_line("list", "--json")
-    assert said.code == 0
-    states = {run["run"]: run["state"] for run in json.loads(said.out)["runs"]}
+    result = command_line("list", "--json")
+    assert result.code == 0
+    states = {run["run"]: run["state"] for run in json.loads(result.out)["runs"]}
     assert states[RUNS[0]] == "damaged"
     assert RUNS[1] in states
 
 
 @pytest.mark.parametrize("command", [("list",), ("status", "aa"), ("resume", "aa"), ("cancel", "aa"), ("render", "aa")])
-def test_a_store_that_cannot_be_read_is_the_environments_fault(
-    command_line: CommandLine, command: tuple[str, ...]
-) -> None:
+def test_an_unreadable_store_is_an_environment_problem(command_line: CommandLine, command: tuple[str, ...]) -> None:
     command_line.store.root.parent.mkdir(parents=True, exist_ok=True)
     command_line.store.root.symlink_to(command_line.store.root.name)
-    said = command_line(*command)
-    assert said.code == 3
-    assert "bug" not in said.err
+    result = command_line(*command)
+    assert result.code == 3
+    assert "bug" not in result.err
 
 
-def test_the_file_serves_every_command_that_has_the_option(
+def test_the_settings_file_applies_to_every_command_with_the_option(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("STENOFLEET_STORE")
@@ -565,9 +565,9 @@ def test_formats_are_all_or_those_that_are_named(
         ("--compute-type", "int8"),
         ("--force",),
     ],
-    ids=lambda words: words[0],
+    ids=lambda arguments: arguments[0],
 )
-def test_what_changes_the_transcript_is_another_run(
+def test_options_that_change_the_transcript_give_another_run(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
     command_line("transcribe", talk, *MODEL)
@@ -578,9 +578,9 @@ def test_what_changes_the_transcript_is_another_run(
 @pytest.mark.parametrize(
     "changed",
     [("--threads", "7"), ("--max-parallel", "5"), ("-o", "else"), ("-f", "srt"), ("--keep-chunks",), ("-q",)],
-    ids=lambda words: words[0],
+    ids=lambda arguments: arguments[0],
 )
-def test_what_does_not_change_the_transcript_is_the_same_run(
+def test_options_that_do_not_change_the_transcript_give_the_same_run(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, changed: tuple[str, ...]
 ) -> None:
     command_line("transcribe", talk, *MODEL)
@@ -609,7 +609,7 @@ def test_a_quota_of_processors_bounds_jobs_and_threads(
 # ---------------------------------------------------------------- runs in the store
 
 
-def test_runs_are_listed_and_told(command_line: CommandLine) -> None:
+def test_runs_are_listed_and_shown(command_line: CommandLine) -> None:
     put_run(command_line.store, RUNS[0])
     put_run(command_line.store, RUNS[1], state="complete", marker="complete", name="a\x1bb.mp4")
     put_run(command_line.store, RUNS[2], state="running", marker="failed")
@@ -622,16 +622,16 @@ def test_runs_are_listed_and_told(command_line: CommandLine) -> None:
     assert "summary      so it was" in command_line("status", "BBBB").out
 
 
-def test_the_status_says_where_things_lie_and_how_to_go_on(command_line: CommandLine) -> None:
+def test_the_status_shows_paths_and_how_to_continue(command_line: CommandLine) -> None:
     put_run(command_line.store, RUNS[0], state="interrupted")
     request = fakes.request(fakes.record(RUNS[0]), Path("/out/talk"))
     command_line.store.put(RunKeys(RUNS[0]).request, request.encode())
-    said = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in command_line("status", RUNS[0]).out.splitlines()}
-    assert said["recording"] == "file:///talk.mp4"
-    assert said["outputs"] == "/out/talk.txt, /out/talk.json"
-    assert said["advice"] == f"stenofleet resume {RUNS[0]}"
-    assert said["failures"] == f"2 (stenofleet logs {RUNS[0]})"
-    assert "updated_ms" not in said
+    result = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in command_line("status", RUNS[0]).out.splitlines()}
+    assert result["recording"] == "file:///talk.mp4"
+    assert result["outputs"] == "/out/talk.txt, /out/talk.json"
+    assert result["advice"] == f"stenofleet resume {RUNS[0]}"
+    assert result["failures"] == f"2 (stenofleet logs {RUNS[0]})"
+    assert "updated_ms" not in result
     facts = json.loads(command_line("status", RUNS[0], "--json").out)
     assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
 
@@ -647,8 +647,8 @@ def test_cancelling_leaves_a_mark_and_a_complete_run_alone(command_line: Command
     put_run(command_line.store, RUNS[2], marker="complete")
     assert command_line("cancel", "aaaa").code == 0
     assert command_line.store.stat(RunKeys(RUNS[0]).cancel)
-    said = command_line("cancel", "bbbb")
-    assert (said.code, said.err) == (0, f"run {RUNS[2]} is complete already\n")
+    result = command_line("cancel", "bbbb")
+    assert (result.code, result.err) == (0, f"run {RUNS[2]} is complete already\n")
     assert not command_line.store.stat(RunKeys(RUNS[2]).cancel)
 
 
@@ -658,12 +658,12 @@ def test_cleaning_removes_the_named_run_and_nothing_else(command_line: CommandLi
         command_line.store.put(f"work/{run}/tasks/00000.json", b"{}")
     assert command_line("clean", "bbbb", "--yes").code == 0
     assert {entry.key.split("/")[1] for entry in command_line.store.list("")} == set(RUNS[:2])
-    said = command_line("clean", "--all", "--yes")
-    assert (said.code, said.err) == (0, "removed 2 of 2 runs\n")
+    result = command_line("clean", "--all", "--yes")
+    assert (result.code, result.err) == (0, "removed 2 of 2 runs\n")
     assert list(command_line.store.list("")) == []
 
 
-def test_cleaning_takes_what_killed_writers_left(command_line: CommandLine) -> None:
+def test_cleaning_removes_files_of_killed_writers(command_line: CommandLine) -> None:
     put_run(command_line.store, RUNS[0])
     home = command_line.store.root / "runs" / RUNS[0]
     (home / ".0011.tmp").write_text("half a transcript")
@@ -671,11 +671,11 @@ def test_cleaning_takes_what_killed_writers_left(command_line: CommandLine) -> N
     assert not home.exists()
 
 
-def test_cleaning_asks_and_takes_no_for_an_answer(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cleaning_asks_first_and_accepts_a_no(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     put_run(command_line.store, RUNS[0])
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
-    said = command_line("clean", RUNS[0])
-    assert said.code == 130
+    result = command_line("clean", RUNS[0])
+    assert result.code == 130
     assert command_line.store.stat(RunKeys(RUNS[0]).record)
 
 
@@ -686,15 +686,15 @@ def test_cleaning_asks_and_takes_no_for_an_answer(command_line: CommandLine, mon
 def document() -> Transcript:
     record = fakes.record(name="talk.mp4")
     task = fakes.task(record, 0)
-    heard = fakes.result(task, fakes.segment((" alpha", 0, 500), (" <bravo>", 500, 900)))
-    return merge(fakes.plan(10_000), record, [heard])
+    transcribed = fakes.result(task, fakes.segment((" alpha", 0, 500), (" <bravo>", 500, 900)))
+    return merge(fakes.plan(10_000), record, [transcribed])
 
 
 def test_every_format_is_made_again_from_the_json(command_line: CommandLine, document: Transcript) -> None:
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
-    said = command_line("render", "talk.json", "-o", "again")
-    assert said.code == 0
-    assert said.out.splitlines() == [str(Path(f"again/talk.{extension}").absolute()) for extension in FORMATS]
+    result = command_line("render", "talk.json", "-o", "again")
+    assert result.code == 0
+    assert result.out.splitlines() == [str(Path(f"again/talk.{extension}").absolute()) for extension in FORMATS]
     for extension, render in FORMATS.items():
         assert Path(f"again/talk.{extension}").read_text(encoding="utf-8") == render(document)
 
@@ -710,7 +710,7 @@ def test_rendering_beside_the_json_does_not_touch_it(command_line: CommandLine, 
     assert Path("talk.srt").exists()
 
 
-def test_no_room_for_a_rendering_leaves_what_was_there(
+def test_a_full_disk_leaves_the_earlier_rendering(
     command_line: CommandLine, document: Transcript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("talk.json").write_bytes(document.encode())
@@ -720,9 +720,9 @@ def test_no_room_for_a_rendering_leaves_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    said = command_line("render", "talk.json", "-f", "srt")
-    assert said.code == 3
-    assert "talk.srt: cannot be written: No space left on device" in said.err
+    result = command_line("render", "talk.json", "-f", "srt")
+    assert result.code == 3
+    assert "talk.srt: cannot be written: No space left on device" in result.err
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["talk.json", "talk.srt"]
     assert Path("talk.srt").read_text(encoding="utf-8") == "before"
 
@@ -738,32 +738,32 @@ def test_a_run_is_rendered_from_the_store(command_line: CommandLine, document: T
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"text": "whispers own"}', "[1]"])
-def test_what_is_no_transcript_is_told(command_line: CommandLine, text: str) -> None:
+def test_a_file_that_is_no_transcript_is_reported(command_line: CommandLine, text: str) -> None:
     Path("talk.json").write_text(text, encoding="utf-8")
-    said = command_line("render", "talk.json")
-    assert said.code == 2
-    assert "talk.json is not a transcript of stenofleet" in said.err
+    result = command_line("render", "talk.json")
+    assert result.code == 2
+    assert "talk.json is not a transcript of stenofleet" in result.err
 
 
-def test_an_output_folder_that_cannot_be_made_is_the_environments_fault(
+def test_an_output_folder_that_cannot_be_created_is_an_environment_problem(
     command_line: CommandLine, document: Transcript
 ) -> None:
     Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
     Path("file").touch()
-    said = command_line("render", "talk.json", "-o", "file/sub")
-    assert said.code == 3
-    assert "cannot be written" in said.err
+    result = command_line("render", "talk.json", "-o", "file/sub")
+    assert result.code == 3
+    assert "cannot be written" in result.err
 
 
 # ---------------------------------------------------------------- planning
 
 
 @pytest.mark.process
-def test_a_plan_tells_the_cuts_and_changes_nothing(command_line: CommandLine) -> None:
+def test_a_plan_prints_the_cuts_and_changes_nothing(command_line: CommandLine) -> None:
     speech.write_tape(Path("talk.wav"), seconds=64, seed=1)
-    said = command_line("plan", "talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
-    assert said.code == 0
-    first, *spans = said.out.splitlines()
+    result = command_line("plan", "talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    assert result.code == 0
+    first, *spans = result.out.splitlines()
     assert first == "talk.wav: 0:01:04, 3 chunks"
     assert [row.split()[-1] for row in spans] == ["pause", "pause", "end"]
     plan = json.loads(
@@ -800,14 +800,14 @@ def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     assert len(set(runs)) == 3
 
 
-@pytest.mark.parametrize("place", ["s3://key:hush@bucket/x", "s3://[x", "s3://"])
-def test_an_output_place_that_is_none_is_a_usage_error_and_not_repeated(
-    command_line: CommandLine, talk: Path, place: str
+@pytest.mark.parametrize("url", ["s3://key:hush@bucket/x", "s3://[x", "s3://"])
+def test_an_invalid_output_url_is_a_usage_error_and_not_repeated(
+    command_line: CommandLine, talk: Path, url: str
 ) -> None:
-    said = command_line("transcribe", talk, "-o", place)
-    assert said.code == 2
-    assert "hush" not in said.err
-    assert "Traceback" not in said.err
+    result = command_line("transcribe", talk, "-o", url)
+    assert result.code == 2
+    assert "hush" not in result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("name", [".hidden.wav", "new\nline.wav"])
@@ -816,20 +816,20 @@ def test_a_name_that_no_object_can_have_is_refused_before_any_work(
 ) -> None:
     monkeypatch.setattr("controller.cli.requests.check_folder", lambda _: None)
     speech.write_wav(Path(name), speech.silence(1))
-    said = command_line("transcribe", name, "-o", "s3://bucket/x")
-    assert (said.code, asked) == (2, [])
-    assert "is not a valid object name" in said.err
+    result = command_line("transcribe", name, "-o", "s3://bucket/x")
+    assert (result.code, asked) == (2, [])
+    assert "is not a valid object name" in result.err
 
 
 @pytest.mark.parametrize("url", ["s3://[x/talk.wav", "s3://bucket//talk.wav", "s3://bucket/.a/talk.wav", "s3://bucket"])
-def test_an_object_that_cannot_be_named_is_that_recordings_fault(command_line: CommandLine, url: str) -> None:
-    said = command_line("plan", url)
-    assert said.code in (3, 5)
-    assert "Traceback" not in said.err
-    assert url.removeprefix("s3://")[:2] in said.err
+def test_an_object_with_an_invalid_name_fails_only_that_recording(command_line: CommandLine, url: str) -> None:
+    result = command_line("plan", url)
+    assert result.code in (3, 5)
+    assert "Traceback" not in result.err
+    assert url.removeprefix("s3://")[:2] in result.err
 
 
-def test_clean_finds_what_a_forgotten_job_left(command_line: CommandLine) -> None:
+def test_clean_finds_objects_of_an_abandoned_job(command_line: CommandLine) -> None:
     command_line.store.put(f"work/{fakes.RUN}/results/00000/a1-u.json", b"{}")
     assert command_line("list").out == ""
     assert command_line("clean", "--all", "--yes").code == 0

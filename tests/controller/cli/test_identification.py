@@ -1,4 +1,4 @@
-"""Recordings are identified while the work goes on: a little ahead of it, each once, and none is lost."""
+"""Recordings are identified during the work: a few ahead of it, each once, and none is lost."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ NAMES = [f"{number:02d}.wav" for number in range(30)]
 
 
 class Reading:
-    """Stands for the reading of files: one after the other, as far as a test lets it."""
+    """Simulates reading files: one after the other, as far as a test allows."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -47,7 +47,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
     reading = Reading()
     monkeypatch.setattr(source, "inspect", reading.inspect)
     yield reading
-    # A thread that goes on would read what the next test has.
+    # A thread that still runs would read the files of the next test.
     reading.error = SystemExit()
     reading.allow(1000)
     for thread in threading.enumerate():
@@ -66,7 +66,7 @@ def started(reading: Reading, keep: Callable[[RunRequest], bool] = lambda _: Tru
 
 
 def taken(requests: Identification, count: int) -> list[str]:
-    """The names of so many, as they come."""
+    """The names of the next requests, in order."""
     names: list[str] = []
     while len(names) < count:
         requests.wait(5)
@@ -97,7 +97,7 @@ def test_only_a_few_are_read_ahead_of_the_work(reading: Reading) -> None:
     assert requests.exhausted
 
 
-def test_what_is_read_now_and_what_waits_can_be_seen(reading: Reading) -> None:
+def test_files_being_read_and_files_that_wait_are_shown(reading: Reading) -> None:
     requests = started(reading, count=3)
     pipeline.until(lambda: requests.unknown()[0].state == "identifying", "the first is being read")
     assert [(one.name, one.state, one.size_bytes) for one in requests.unknown()] == [
@@ -110,7 +110,7 @@ def test_what_is_read_now_and_what_waits_can_be_seen(reading: Reading) -> None:
     assert requests.unknown() == []
 
 
-def test_one_that_is_no_recording_is_told_and_the_others_go_on(reading: Reading) -> None:
+def test_a_file_that_is_no_recording_is_reported_and_the_others_continue(reading: Reading) -> None:
     reading.refused = {"01.wav", "02.wav"}
     requests = started(reading, count=3)
     reading.allow(3)
@@ -122,7 +122,7 @@ def test_one_that_is_no_recording_is_told_and_the_others_go_on(reading: Reading)
     ]
 
 
-def test_an_error_that_nobody_expected_reaches_the_loop(reading: Reading) -> None:
+def test_an_unexpected_error_reaches_the_loop(reading: Reading) -> None:
     reading.error = ZeroDivisionError()
     requests = started(reading)
     reading.allow(1)
@@ -142,13 +142,13 @@ def test_equal_content_is_kept_as_one_run_with_all_its_outputs(reading: Reading)
 
     requests = started(reading, keep=keep, count=3)
     reading.allow(3)
-    assert taken(requests, 3) == ["00.wav", "01.wav", "02.wav"], "the loop is told of each"
+    assert taken(requests, 3) == ["00.wav", "01.wav", "02.wav"], "the loop gets each"
     assert len(requests.taken) == 2
     assert [Path(output.base).name for output in kept[-1].request.outputs] == ["00.wav", "02.wav"]
     assert requests.taken[kept[-1].record.run] == kept[-1]
 
 
-def test_who_cannot_keep_requests_is_asked_once(reading: Reading) -> None:
+def test_a_store_that_cannot_keep_requests_is_asked_once(reading: Reading) -> None:
     asked: list[RunRequest] = []
 
     def keep(run_request: RunRequest) -> bool:

@@ -1,4 +1,4 @@
-"""The commands for a cluster as far as they need none: options, refusals, evidence, watching, the doctor at home."""
+"""The cluster commands without a cluster: options, refusals, evidence, watching, the doctor on this machine."""
 
 import json
 import threading
@@ -65,7 +65,7 @@ def put_status(
 
 
 def options_made(*arguments: str, wanted: TranscribeOptions | None = None, **environment: str) -> JobOptions:
-    """What the cluster's jobs look like after these words on the command line."""
+    """The options of the cluster's jobs for these arguments."""
     seen: dict[str, Any] = {}
 
     @kubernetes.options
@@ -120,7 +120,7 @@ def test_an_option_is_what_a_job_is_made_of(spelled: str, field: str, value: obj
     assert getattr(options_made(*spelled.split()), field) == value
 
 
-def test_what_is_not_said_is_the_jobs_own_default() -> None:
+def test_an_option_that_is_not_given_has_the_jobs_own_default() -> None:
     made = options_made()
     version = made.version
     plain = JobOptions(
@@ -135,36 +135,36 @@ def test_what_is_not_said_is_the_jobs_own_default() -> None:
 
 
 @pytest.mark.parametrize("device,made", [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
-def test_on_a_cluster_a_job_is_for_a_gpu_unless_it_is_said(device: Any, made: str) -> None:
+def test_on_a_cluster_a_job_uses_a_gpu_by_default(device: Any, made: str) -> None:
     wanted = kubernetes.on_gpus(TranscribeOptions(device=device))
     assert (wanted.device, options_made(wanted=wanted).device) == (made, made)
 
 
-def test_pods_find_s3_where_this_machine_does() -> None:
+def test_pods_use_the_s3_endpoint_of_this_machine() -> None:
     made = options_made(AWS_ENDPOINT_URL_S3="https://minio.example", AWS_REGION="here-1")
     assert (made.s3_endpoint, made.s3_region) == ("https://minio.example", "here-1")
 
 
-def test_a_word_says_that_there_is_no_secret_for_an_empty_variable_counts_as_not_given() -> None:
+def test_the_word_none_means_no_secret_because_an_empty_variable_counts_as_not_given() -> None:
     assert options_made("--s3-secret", "none").s3_secret == ""
     assert options_made("--s3-secret", "mine").s3_secret == "mine"
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-def test_an_address_that_is_this_machine_to_itself_is_no_address_for_pods(host: str) -> None:
+def test_a_loopback_address_is_no_address_for_pods(host: str) -> None:
     with pytest.raises(UsageProblem, match="this address is local to this machine") as refused:
         options_made(AWS_ENDPOINT_URL_S3=f"http://{host}:9000")
     assert "--job-s3-endpoint" in refused.value.advice
 
 
 @pytest.mark.parametrize("spelled", ["--node-selector a", "--job-env =b"])
-def test_a_pair_that_is_none_is_refused(spelled: str) -> None:
+def test_an_invalid_pair_is_refused(spelled: str) -> None:
     with pytest.raises(Exception, match="is not KEY=VALUE"):
         options_made(*spelled.split())
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
-def test_a_secret_is_no_variable_that_everybody_reads(name: str) -> None:
+def test_a_secret_may_not_be_given_as_a_plain_variable(name: str) -> None:
     with pytest.raises(Exception, match="into the Secret that") as refused:
         options_made("--job-env", f"{name}=hush")
     assert "hush" not in str(refused.value)
@@ -176,7 +176,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(monkeypatch: pyt
     assert "hush" not in refused.value.summary + refused.value.advice
 
 
-@pytest.mark.process  # the client library asks the system for its kinds of sockets
+@pytest.mark.process  # the client library opens a socket to detect IPv6
 def test_a_folder_is_no_store_for_pods(
     store: FileStore, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,9 +192,9 @@ def test_a_folder_is_no_store_for_pods(
     )
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     assert cli.run(["transcribe", str(demo.SAMPLE), "--runner", "kubernetes"]) == 2
-    said = capsys.readouterr().err
-    assert f"pods cannot reach {store.url}" in said
-    assert "--store s3://bucket/prefix" in said
+    message = capsys.readouterr().err
+    assert f"pods cannot reach {store.url}" in message
+    assert "--store s3://bucket/prefix" in message
 
 
 @pytest.mark.process  # as above
@@ -204,43 +204,43 @@ def test_a_kubeconfig_that_names_no_such_context_is_no_cluster(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
     put_status(store)
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
-    said = capsys.readouterr().err
-    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, but this file does not exist" in said
+    message = capsys.readouterr().err
+    assert f"no cluster: KUBECONFIG is {tmp_path / 'nothing'}, but this file does not exist" in message
     (tmp_path / "nothing").write_text("some text", encoding="utf-8")
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
     assert f"no cluster: {tmp_path / 'nothing'} cannot be used: " in capsys.readouterr().err
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cli.run(["cancel", RUN, "--runner", "kubernetes"]) == 3
-    said = capsys.readouterr().err
-    assert "no cluster: KUBECONFIG is not set, and ~/.kube/config does not exist" in said
-    assert "set KUBECONFIG to the file that kubectl uses" in said
+    message = capsys.readouterr().err
+    assert "no cluster: KUBECONFIG is not set, and ~/.kube/config does not exist" in message
+    assert "set KUBECONFIG to the file that kubectl uses" in message
 
 
 # ---------------------------------------------------------------- watch
 
 
 @pytest.mark.parametrize("end,code", [("complete", 0), ("partial", 4), ("failed", 5), ("cancelled", 8)])
-def test_who_watches_is_told_the_verdict_by_the_exit_code(
+def test_watch_ends_with_the_exit_code_of_the_verdict(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, end: str, code: int
 ) -> None:
     monkeypatch.setattr(watch, "_POLL_S", 0.01)
     put_status(store)
 
-    def settle() -> None:
+    def put_outcome() -> None:
         if end == "cancelled":
             store.put(KEYS.cancel, b"")
         else:
             put_status(store, marker=end)
 
-    timer = threading.Timer(0.2, settle)
+    timer = threading.Timer(0.2, put_outcome)
     timer.start()
     assert cli.run(["watch", RUN[:6]]) == code
     timer.join()
     assert f"{RUN}: {end}" in capsys.readouterr().err
 
 
-def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
+def test_watch_ends_for_a_run_that_no_process_works_on(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "_POLL_S", 0.01)
@@ -261,12 +261,12 @@ def test_a_run_that_nobody_works_on_is_not_watched_for_ever(
     assert cli.run(["watch", RUN]) == 3
     stop.set()
     thread.join()
-    assert reports == 10, "it was followed as long as somebody reported"
+    assert reports == 10, "it was followed while its status was updated"
     assert time.monotonic() - began_s >= 0.8
     assert f"{RUN}: no process has worked on it for three minutes: run its command again" in capsys.readouterr().err
 
 
-def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
+def test_all_active_runs_are_watched_and_their_absence_is_reported(
     store: FileStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["watch"]) == 0
@@ -282,22 +282,22 @@ def test_all_that_goes_on_is_watched_and_nothing_is_said_where_nothing_does(
 # ---------------------------------------------------------------- logs
 
 
-def put_failure(store: FileStore, span: int | None, attempt: int, **said: Any) -> None:
+def put_failure(store: FileStore, span: int | None, attempt: int, **fields: Any) -> None:
     evidence = Evidence(
         round="0000cafe",
         span=span,
         attempt=attempt,
-        failure=said.get("failure", "OOM_KILLED"),
-        summary=said.get("summary", "too much"),
-        advice=said.get("advice", "give it more"),
-        details=said.get("details", ("the last line",)),
+        failure=fields.get("failure", "OOM_KILLED"),
+        summary=fields.get("summary", "too much"),
+        advice=fields.get("advice", "give it more"),
+        details=fields.get("details", ("the last line",)),
         ended_ms=fakes.START_MS + attempt,
-        node=said.get("node", ""),
+        node=fields.get("node", ""),
     )
     store.put(KEYS.failure(span, attempt, "0000cafe"), evidence.encode())
 
 
-def test_logs_tell_why_each_attempt_failed(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_show_why_each_attempt_failed(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
     put_status(store)
     put_failure(store, None, 1, failure="BAD_INPUT", summary="no media", advice="")
     put_failure(store, 1, 1, node="node-7", details=("a line", "with \x1b[31m colour"))
@@ -321,15 +321,15 @@ def test_logs_tell_why_each_attempt_failed(store: FileStore, capsys: pytest.Capt
     assert document["running"] == {}
 
 
-def test_logs_say_where_there_is_nothing_to_tell(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_report_when_there_is_nothing_to_show(store: FileStore, capsys: pytest.CaptureFixture[str]) -> None:
     put_status(store)
     of = fakes.record()
     for span in (0, 1):
         store.put(KEYS.task(span), fakes.task(of, span).encode())
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(of, 0)).encode())
-    for chunk, words in (("0", "it is transcribed"), ("1", "it has no result yet")):
+    for chunk, message in (("0", "it is transcribed"), ("1", "it has no result yet")):
         assert cli.run(["logs", RUN, "--chunk", chunk]) == 0
-        assert f"no attempt of chunk {chunk} has failed; {words}" in capsys.readouterr().err
+        assert f"no attempt of chunk {chunk} has failed; {message}" in capsys.readouterr().err
     assert cli.run(["logs", RUN]) == 0
     assert f"no attempt of run {RUN} has failed" in capsys.readouterr().err
     assert cli.run(["logs", RUN, "--chunk", "9"]) == 2
@@ -340,7 +340,7 @@ def test_logs_say_where_there_is_nothing_to_tell(store: FileStore, capsys: pytes
 
 
 @pytest.mark.process
-def test_the_doctor_hears_a_word_on_this_machine_and_leaves_nothing(
+def test_the_doctor_transcribes_a_probe_on_this_machine_and_leaves_nothing(
     store: FileStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["doctor", "--model", str(demo.MODEL), "--threads", "1", "--json"]) == 0
@@ -351,15 +351,15 @@ def test_the_doctor_hears_a_word_on_this_machine_and_leaves_nothing(
 
 
 @pytest.mark.process
-def test_the_doctor_stops_where_the_next_check_would_rest_on_what_is_missing(
+def test_the_doctor_stops_when_the_next_check_depends_on_a_failed_one(
     store: FileStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["doctor", "--model", "tiny"]) == 3
-    said = capsys.readouterr().err
-    assert "ok    store: " in said
-    assert "FAIL  model: " in said
-    assert "--download" in said
-    assert "probe" not in said
+    message = capsys.readouterr().err
+    assert "ok    store: " in message
+    assert "FAIL  model: " in message
+    assert "--download" in message
+    assert "probe" not in message
 
 
 def test_a_doctor_may_fetch_the_model_too(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Numbers on the command line: each has two bounds, and beyond them is a usage error that names the option."""
+"""Numbers on the command line: each has two bounds, and a number beyond them is a usage error that names the option."""
 
 import os
 import re
@@ -27,8 +27,8 @@ NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "0x10", "")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder without settings, with a store of its own."""
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder without settings and with a new store."""
     for name in os.environ:
         if name.startswith("STENOFLEET"):
             monkeypatch.delenv(name)
@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bounded(kind: object) -> bool:
-    """Whether there is a least and a largest number, and others are refused rather than changed to those."""
+    """Whether there is a smallest and a largest number, and other numbers are refused, not clamped."""
     if not isinstance(kind, click.IntRange | click.FloatRange):
         return False
     return kind.min is not None and kind.max is not None and not kind.clamp
@@ -59,7 +59,7 @@ def test_a_number_beyond_its_bounds_is_a_usage_error_that_names_the_option(
 
 @OPTIONS
 @pytest.mark.parametrize("value", NO_NUMBERS)
-def test_what_is_no_number_is_a_usage_error_too(
+def test_a_value_that_is_no_number_is_a_usage_error_too(
     command: str, option: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run([command, f"{option}={value}"]) == 2
@@ -122,9 +122,9 @@ def test_the_largest_numbers_make_documents_that_are_valid() -> None:
 def test_a_step_that_never_ends_the_fallback_is_refused(step: str, capsys: pytest.CaptureFixture[str]) -> None:
     option = "--temperature-increment-on-fallback"
     assert cli.run(["transcribe", f"{option}={step}"]) == 2
-    told = capsys.readouterr().err
-    assert f"Invalid value for '{option}'" in told
-    assert "use 0 for no fallback" in told
+    message = capsys.readouterr().err
+    assert f"Invalid value for '{option}'" in message
+    assert "use 0 for no fallback" in message
 
 
 @pytest.mark.parametrize("first", [0.0, 0.005, 1.0])
@@ -143,13 +143,13 @@ TEXTS = {"--model": 4096, "--initial-prompt": 64_000, "--hotwords": 64_000}
 
 @pytest.mark.parametrize("option", TEXTS)
 def test_a_text_that_no_document_can_hold_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for value, told in (
+    for value, message in (
         (os.fsdecode(b"a\xffb"), "it is not UTF-8"),
         ("é" * (TEXTS[option] + 1), f"it has {TEXTS[option] + 1} characters"),
     ):
         assert cli.run(["transcribe", option, value]) == 2
-        assert f"Invalid value for '{option}': {told}" in capsys.readouterr().err
-    # The file is missing, and only that.
+        assert f"Invalid value for '{option}': {message}" in capsys.readouterr().err
+    # The only problem is the missing file.
     for value in ("Zürich – ¿qué? 東京 🎙", "é" * TEXTS[option]):
         assert cli.run(["transcribe", option, value]) == 2
         assert "Missing argument" in capsys.readouterr().err

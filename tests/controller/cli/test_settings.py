@@ -1,4 +1,4 @@
-"""The settings file of a folder that may be anybody's: named where it counts, and never trusted with what destroys."""
+"""The settings file of an untrusted folder: its use is reported, and it cannot set dangerous options."""
 
 import os
 import threading
@@ -30,11 +30,11 @@ class CommandLine:
 
     def __call__(self, *arguments: str) -> tuple[int, str, str]:
         code = cli.run(list(arguments))
-        told = self._capture.readouterr()
-        return code, told.out, told.err
+        printed = self._capture.readouterr()
+        return code, printed.out, printed.err
 
     def transcribe(self, *arguments: str) -> tuple[int, str]:
-        """Exit code and what was said on stderr."""
+        """The exit code and stderr."""
         code, _, err = self("transcribe", "talk.wav", *arguments)
         assert "Traceback" not in err
         return code, err
@@ -67,10 +67,10 @@ def write(text: str | bytes) -> None:
     FILE.write_bytes(text.encode() if isinstance(text, str) else text)
 
 
-# ---------------------------------------------------------------- said, where it counts
+# ---------------------------------------------------------------- reported
 
 
-def test_a_command_says_which_of_its_options_the_file_sets(command_line: CommandLine) -> None:
+def test_a_command_reports_which_of_its_options_the_file_sets(command_line: CommandLine) -> None:
     write('beam_size = 2\nmodel = "tiny"\ntimeout = 60\nchunk-image = "somewhere/hush:1"\n')
     code, err = command_line.transcribe()
     assert code == 0
@@ -81,7 +81,7 @@ def test_a_command_says_which_of_its_options_the_file_sets(command_line: Command
     assert len(command_line.asked) == 1
 
 
-def test_a_command_of_which_it_sets_nothing_says_nothing(command_line: CommandLine) -> None:
+def test_a_command_without_options_in_the_file_reports_nothing(command_line: CommandLine) -> None:
     write("beam-size = 2\n")
     assert command_line("list") == (0, "", f"no runs in {command_line.store.url}\n")
     FILE.unlink()
@@ -102,7 +102,7 @@ def test_help_shows_the_files_defaults_without_secrets(command_line: CommandLine
 @pytest.mark.parametrize("name", ["yes", "all", "force", "overwrite", "download"])
 @pytest.mark.parametrize("value", ["true", "false", '"1"'])
 @pytest.mark.parametrize("command", [("transcribe", "talk.wav"), ("clean", "--all", "--yes"), ("list",)], ids=" ".join)
-def test_what_destroys_or_widens_is_only_taken_from_the_command(
+def test_options_that_delete_or_allow_more_are_only_read_from_the_command_line(
     command_line: CommandLine, name: str, value: str, command: tuple[str, ...]
 ) -> None:
     command_line.store.put(f"runs/{fakes.RUN}/run.json", b"{}")
@@ -115,7 +115,7 @@ def test_what_destroys_or_widens_is_only_taken_from_the_command(
 
 
 def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
-    """An option of a later command that has no variable, on purpose, belongs to :data:`settings.NEVER` too."""
+    """An option of a later command that has no variable, on purpose, must be in :data:`settings.NEVER` too."""
     bare = {
         long[2:] for _, options in cli._options() for option in options if not option.envvar for long in option.opts
     }
@@ -127,7 +127,7 @@ def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
 
 
 def make_foreign(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have *path* belong to somebody who is neither us nor root."""
+    """Make *path* belong to a user who is neither this one nor root."""
     if os.geteuid() == 0:
         os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
     else:
@@ -156,7 +156,7 @@ def test_a_link_of_another_user_is_refused(command_line: CommandLine, monkeypatc
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_a_link_of_ours_to_a_file_of_another_user_is_refused(command_line: CommandLine) -> None:
+def test_our_link_to_a_file_of_another_user_is_refused(command_line: CommandLine) -> None:
     other = Path("theirs.toml")
     other.write_text("beam-size = 2\n", encoding="utf-8")
     os.chown(other, STRANGER, STRANGER)
@@ -166,7 +166,9 @@ def test_a_link_of_ours_to_a_file_of_another_user_is_refused(command_line: Comma
     assert "stenofleet.toml: belongs to another user" in err
 
 
-def test_roots_file_is_everybodys(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_settings_file_of_root_is_accepted_for_every_user(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root makes files of root")
     write("beam-size = 2\n")
@@ -175,7 +177,7 @@ def test_roots_file_is_everybodys(command_line: CommandLine, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o666, 0o777])
-def test_a_file_that_everybody_may_write_to_is_refused(command_line: CommandLine, mode: int) -> None:
+def test_a_world_writable_file_is_refused(command_line: CommandLine, mode: int) -> None:
     write("beam-size = 2\n")
     FILE.chmod(mode)
     code, err = command_line.transcribe()
@@ -189,7 +191,7 @@ def test_a_file_that_everybody_may_write_to_is_refused(command_line: CommandLine
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_one_may_not_read_is_told(command_line: CommandLine) -> None:
+def test_an_unreadable_file_is_reported(command_line: CommandLine) -> None:
     write("beam-size = 2\n")
     FILE.chmod(0)
     code, err = command_line.transcribe()
@@ -197,7 +199,7 @@ def test_a_file_one_may_not_read_is_told(command_line: CommandLine) -> None:
     assert "stenofleet.toml: cannot be read: Permission denied" in err
 
 
-def test_an_error_while_it_is_read_is_told(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_error_is_reported(command_line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     write("beam-size = 2\n")
     real = os.open
 
@@ -214,7 +216,7 @@ def test_an_error_while_it_is_read_is_told(command_line: CommandLine, monkeypatc
 
 
 @pytest.mark.parametrize("by", ["file", "link"])
-def test_a_file_that_is_replaced_between_look_and_read_is_refused(
+def test_a_file_that_is_replaced_between_check_and_read_is_refused(
     command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     write("beam-size = 2\n")
@@ -237,7 +239,7 @@ def test_a_file_that_is_replaced_between_look_and_read_is_refused(
 
 
 @pytest.mark.parametrize(
-    "kind,words",
+    "kind,message",
     [
         ("folder", "is a folder"),
         ("pipe", "is a pipe"),
@@ -249,7 +251,7 @@ def test_a_file_that_is_replaced_between_look_and_read_is_refused(
         ("link to itself", "cannot be read: Too many levels of symbolic links"),
     ],
 )
-def test_what_is_no_file_is_told_at_once(command_line: CommandLine, kind: str, words: str) -> None:
+def test_a_path_that_is_no_file_is_reported_at_once(command_line: CommandLine, kind: str, message: str) -> None:
     match kind:
         case "folder":
             FILE.mkdir()
@@ -278,7 +280,7 @@ def test_what_is_no_file_is_told_at_once(command_line: CommandLine, kind: str, w
     assert ended, "it waits for a writer"
     code, err = ended[0]
     assert (code, command_line.asked) == (2, [])
-    assert f"stenofleet.toml: {words}" in err
+    assert f"stenofleet.toml: {message}" in err
     assert "move it away" in err
 
 
@@ -298,9 +300,9 @@ def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    "text,words",
+    "text,message",
     [
-        # Shapes that no option has.
+        # Types that no option has.
         ("beam-size = {a = 1}", "beam-size: a list in a list, a table or a date"),
         ("[beam-size]\na = 1", "beam-size: a list in a list, a table or a date"),
         ("[[beam-size]]\na = 1", "beam-size: a list in a list, a table or a date"),
@@ -312,7 +314,7 @@ def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
         ("beam-size = " + "{a=" * 20_000, "is nested too deeply"),
         ("beam-size" + ".a" * 30_000 + " = 1", "is nested too deeply"),
         ("[" + "a." * 30_000 + "b]", "is nested too deeply"),
-        # Values of another kind.
+        # Values of another type.
         ("beam-size = [2]", "beam-size: a list of values, where one value is expected"),
         ("beam-size = true", "beam-size: it takes a whole number"),
         ("beam-size = 2.5", "beam-size: it takes a whole number"),
@@ -334,7 +336,7 @@ def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
         ('node-selector = "a"', "node-selector: 'a' is not KEY=VALUE"),
         ("node-selector = [1]", "node-selector: it takes a text in quotes"),
         ("scratch-dir = 3", "scratch-dir: it takes a text in quotes"),
-        # Numbers that are none, or far too large.
+        # Numbers that are not finite, or far too large.
         ("temperature = nan", "temperature: a number that is too large, or none"),
         ("temperature = -inf", "temperature: a number that is too large, or none"),
         (f"temperature = 1{'0' * 400}", "temperature: a number that is too large, or none"),
@@ -343,13 +345,13 @@ def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
         (f'chunk-duration = "1{"0" * 5000}"', "chunk-duration: "),
         (f"chunk-duration = 1{'0' * 5000}", "Exceeds the limit"),
         (f"chunk-duration = 0x1{'0' * 5000}", "chunk-duration: a number that is too large, or none"),
-        # Text that steers.
+        # Text with control characters.
         ('model = "a\\u0000b"', "model: a text with control characters"),
         ('model = "\\u001b[2J"', "model: a text with control characters"),
         ('model = "\\u009b2J"', "model: a text with control characters"),
         ('hotwords = "\\u202eevil"', "hotwords: a text with control characters"),
         ('node-selector = ["a=\\u0007"]', "node-selector: a text with control characters"),
-        # The file as such.
+        # The file as a whole.
         ("beam-size = 2\nbeam_size = 3", "beam-size is given twice"),
         ("beam-size = 2\nbeam-size = 3", "Cannot overwrite a value"),
         ('"a\\u001b[2J\\nstenofleet: b" = 1', "no such option: a\\x1b[2J\\nstenofleet: b"),
@@ -359,15 +361,15 @@ def test_no_more_than_its_limit_is_read(command_line: CommandLine) -> None:
     ],
     ids=lambda value: f"{str(value)[:40]} {len(value)}",
 )  # fmt: skip
-def test_what_no_option_takes_is_told_with_file_and_option(
-    command_line: CommandLine, text: str | bytes, words: str
+def test_an_invalid_value_is_reported_with_file_and_option(
+    command_line: CommandLine, text: str | bytes, message: str
 ) -> None:
     write(text)
     began_s = time.monotonic()
     code, err = command_line.transcribe()
     assert time.monotonic() - began_s < 10
     assert (code, command_line.asked) == (2, [])
-    assert f"stenofleet: stenofleet.toml: {words}" in err
+    assert f"stenofleet: stenofleet.toml: {message}" in err
     assert all(each.isprintable() for each in err.splitlines())
     assert len(err) < 3000
 
@@ -392,7 +394,7 @@ def test_a_value_that_is_repeated_is_masked(command_line: CommandLine, before: s
         ('language = "Portuguese"', "language", "pt"),
     ],
 )
-def test_what_an_option_takes_is_taken(command_line: CommandLine, text: str, name: str, value: object) -> None:
+def test_a_valid_value_is_accepted(command_line: CommandLine, text: str, name: str, value: object) -> None:
     write(text)
     assert command_line.transcribe()[0] == 0
     (run_request,) = command_line.asked[0]["run_requests"]
@@ -407,7 +409,7 @@ def test_an_option_that_is_given_several_times_takes_a_list(command_line: Comman
     assert command_line.transcribe()[0] == 0
 
 
-def test_whatever_stands_for_an_option_is_told_or_taken(command_line: CommandLine) -> None:
+def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLine) -> None:
     """Every option of every command, with values of every kind."""
     values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
     for command, options in cli._options():
@@ -424,7 +426,7 @@ def test_whatever_stands_for_an_option_is_told_or_taken(command_line: CommandLin
 
 
 def refused(command: str) -> UsageProblem | None:
-    """Why *command* does not take the file; None where it does."""
+    """Why *command* refuses the file; None when it accepts it."""
     try:
         cli._config(FILE, command)
     except UsageProblem as problem:

@@ -1,4 +1,4 @@
-"""What a signal does to a running command: its waits end, a step that hangs is left, a second one ends it at once."""
+"""Signals to a running command: waits end, a step that hangs is abandoned, a second signal ends it at once."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def soon(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_wait_and_is_met_by_the_loop(clock: SystemClock, number: int) -> None:
+def test_a_signal_ends_a_wait_and_reaches_the_loop(clock: SystemClock, number: int) -> None:
     ended = []
 
     def wait() -> None:
@@ -47,13 +47,13 @@ def test_a_signal_ends_a_wait_and_is_met_by_the_loop(clock: SystemClock, number:
     assert clock.signal() == number
 
 
-def test_after_a_signal_nothing_is_waited_for(clock: SystemClock) -> None:
+def test_after_a_signal_there_is_no_wait(clock: SystemClock) -> None:
     soon(signal.SIGTERM)
     clock.rest(lambda: time.sleep(LONG_S))
     clock.rest(lambda: pytest.fail("it waits"))
 
 
-def test_a_step_that_goes_on_for_long_after_a_signal_is_left(
+def test_a_step_that_takes_long_after_a_signal_is_abandoned(
     clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "_STEP_S", 0.1)
@@ -61,7 +61,7 @@ def test_a_step_that_goes_on_for_long_after_a_signal_is_left(
     with pytest.raises(Stopped) as stopped:
         time.sleep(LONG_S)
     assert stopped.value.number == signal.SIGTERM
-    assert not isinstance(stopped.value, Exception), "nothing on the way may take it for an error"
+    assert not isinstance(stopped.value, Exception), "no handler for errors may catch it"
 
 
 def test_a_step_that_ends_soon_after_a_signal_is_not_disturbed(

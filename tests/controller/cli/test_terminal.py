@@ -1,4 +1,4 @@
-"""What comes from outside reaches no terminal raw, whichever command shows it, and no secret of a URL is repeated."""
+"""Untrusted text is escaped before every command prints it, and secrets in URLs are masked."""
 
 import ast
 import json
@@ -45,10 +45,10 @@ def command_line(
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = cli.run(list(arguments))
-        told = capsys.readouterr()
-        for each in (told.out + told.err).split("\n"):
+        output = capsys.readouterr()
+        for each in (output.out + output.err).split("\n"):
             assert each.isprintable(), each
-        return code, told.out, told.err
+        return code, output.out, output.err
 
     return run
 
@@ -80,15 +80,15 @@ def spoiled(value: Any) -> Iterator[Any]:
     """*value*, once for each of its texts with that one replaced."""
     if isinstance(value, str):
         yield EVIL
-        # As far as names and places may be spelled.
+        # Names and URLs have their own limits.
         yield EVIL.replace("\x00", "")
         yield "s3://bucket/" + EVIL.replace("\x00", "").replace("\r\n", "")
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from ({**value, name: other} for other in spoiled(inner))
     elif isinstance(value, list):
-        for place, inner in enumerate(value):
-            yield from ([*value[:place], other, *value[place + 1 :]] for other in spoiled(inner))
+        for index, inner in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in spoiled(inner))
 
 
 def everything(value: Any) -> Any:
@@ -119,7 +119,7 @@ def test_no_text_of_a_document_reaches_the_terminal_raw(command_line: Command, s
             shown += "\\x1b[2J" in out + err
             if "--json" in command:
                 json.loads(out)
-    # A record is only read; its texts are bounded to what no command shows.
+    # A record is only read; no command shows its texts.
     assert shown or key == KEYS.record
 
 
@@ -143,7 +143,7 @@ def test_the_texts_of_evidence_are_shown_escaped_and_masked(command_line: Comman
     assert failure["summary"] == EVIL
 
 
-def test_what_pods_say_is_shown_escaped(
+def test_messages_of_pods_are_shown_escaped(
     command_line: Command, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, document in documents().items():
@@ -157,7 +157,7 @@ def test_what_pods_say_is_shown_escaped(
     assert document["waiting"] == {f"other{EVIL}": EVIL}
 
 
-def test_places_are_told_as_they_are(command_line: Command, store: FileStore) -> None:
+def test_paths_and_urls_are_shown_unchanged(command_line: Command, store: FileStore) -> None:
     given = documents()
     request = given[KEYS.request]
     assert isinstance(request, Request)
@@ -189,9 +189,9 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
     model = ("--model", str(demo.MODEL)) if command[0] == "transcribe" else ()
     code, out, err = command_line(*command, typed, *model)
     assert code == 5
-    told = out + err
-    assert "hush" not in told
-    assert "read" in told
+    output = out + err
+    assert "hush" not in output
+    assert "read" in output
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hush" in path.read_bytes()]
 
 
@@ -204,7 +204,7 @@ def test_an_address_with_a_secret_is_refused_and_never_repeated(
         ("file:///talk.mp4", "use its path, without file://"),
     ],
 )
-def test_a_url_is_told_to_be_one(command_line: Command, typed: str, advice: str) -> None:
+def test_a_url_in_place_of_a_file_is_reported_as_a_url(command_line: Command, typed: str, advice: str) -> None:
     code, _, err = command_line("plan", typed)
     assert code == 5
     assert f"{typed}: URLs of this kind are not supported" in err
@@ -235,7 +235,9 @@ def test_a_file_that_is_called_like_a_url_is_still_a_file(command_line: Command)
     ],
     ids=" ".join,
 )
-def test_no_mistake_repeats_a_secret_or_steers_the_terminal(command_line: Command, arguments: tuple[str, ...]) -> None:
+def test_no_usage_error_contains_a_secret_or_control_characters(
+    command_line: Command, arguments: tuple[str, ...]
+) -> None:
     speech.write_wav(Path("talk.wav"), speech.silence(1))
     code, out, err = command_line(*arguments)
     assert (code, out) == (2, "")
@@ -251,7 +253,9 @@ def test_clicks_own_mistakes_keep_their_usage_lines(command_line: Command) -> No
     assert "--nonsense\\x1b" in err
 
 
-def test_a_bugs_trace_is_harmless_and_keeps_its_lines(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trace_of_a_bug_is_escaped_and_keeps_its_lines(
+    command_line: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_: object) -> None:
         raise ZeroDivisionError(f"{EVIL} http://user:hush@host")
 
@@ -264,7 +268,7 @@ def test_a_bugs_trace_is_harmless_and_keeps_its_lines(command_line: Command, mon
     assert "this is a bug" in err
 
 
-def test_what_libraries_warn_of_and_what_ends_a_thread_is_harmless(
+def test_library_warnings_and_thread_errors_are_escaped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module, name in ((logging, "lastResort"), (threading, "excepthook")):
@@ -286,12 +290,14 @@ def test_what_libraries_warn_of_and_what_ends_a_thread_is_harmless(
     assert err.replace("\n", "").isprintable()
 
 
-def test_a_variable_that_is_no_option_is_told_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_option_is_reported_escaped(
+    command_line: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STENOFLEET_\x1b[2J", "1")
     assert "ignored, no such option: STENOFLEET_\\x1b[2J\n" in command_line("list")[2]
 
 
-def test_the_question_for_a_model_is_harmless(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_question_for_a_model_is_escaped(command_line: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def ask(question: str) -> bool:
@@ -324,7 +330,7 @@ WRITERS = {
     "controller/cli/terminal.py": {"click.echo", "click.confirm"},
     # Its own script, which a shell reads.
     "controller/cli/about.py": {"click.echo"},
-    # Everything that a job writes but its log.
+    # Everything that a job writes except its log.
     "chunk_job/process.py": {"sys.stdout.write"},
 }
 

@@ -1,4 +1,4 @@
-"""What a person sees: one percentage that never goes back, and names that steer no terminal."""
+"""Progress on a terminal: one percentage that never decreases, and escaped names."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def run(**changes: Any) -> Progress:
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -68,7 +68,7 @@ EVIL = "one\x1b[2J\x9b\n\u202etwo\x00 http://user:hush@host"
 HARMLESS = "one\\x1b[2J\\x9b\n\\u202etwo\\x00 http://***@host\n"
 
 
-def test_talk_goes_to_stderr_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_go_to_stderr_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_message(EVIL)
     assert capsys.readouterr() == ("", HARMLESS)
 
@@ -111,7 +111,7 @@ def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.removesuffix("\n").isprintable()
 
 
-def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_the_terminal_cannot_encode_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
     print_data("/é/日.txt", exact=True)
@@ -120,7 +120,7 @@ def test_what_a_terminal_has_no_letters_for_is_escaped(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("answer,yes", [("y", True), ("n", False), ("", False)])
-def test_a_question_is_harmless_too(
+def test_a_question_is_escaped_too(
     answer: str, yes: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -131,16 +131,16 @@ def test_a_question_is_harmless_too(
 
     monkeypatch.setattr("click.termui.visible_prompt_func", reply)
     assert ask("Remove \x1b[2J from http://user:hush@host?") is yes
-    told = capsys.readouterr().err + "".join(asked)
-    assert "Remove \\x1b[2J from http://***@host? [y/N]" in told
-    assert "\x1b" not in told
+    output = capsys.readouterr().err + "".join(asked)
+    assert "Remove \\x1b[2J from http://***@host? [y/N]" in output
+    assert "\x1b" not in output
 
 
-def test_a_question_that_nobody_answers_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(_: str) -> str:
+def test_a_question_without_a_terminal_is_answered_with_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(_: str) -> str:
         raise EOFError
 
-    monkeypatch.setattr("click.termui.visible_prompt_func", gone)
+    monkeypatch.setattr("click.termui.visible_prompt_func", closed)
     with pytest.raises(click.Abort):
         ask("Remove it?")
 
@@ -191,11 +191,11 @@ def test_one_percentage_weighs_files_by_their_size() -> None:
         ([run(state="complete", percent=100.0, spans_done=2)], 1, 0, "100% | 2/2 chunks | 1.0 audio s/s"),
     ],
 )
-def test_a_line_tells_all_runs(runs: list[Progress], speed: float, left_s: float | None, line: str) -> None:
+def test_one_line_summarises_all_runs(runs: list[Progress], speed: float, left_s: float | None, line: str) -> None:
     assert summary_line(runs, speed, left_s) == line
 
 
-def test_what_an_earlier_command_did_is_not_this_ones_speed(ticking: Clock) -> None:
+def test_work_of_an_earlier_command_does_not_count_as_speed(ticking: Clock) -> None:
     speed = terminal._Speed()
     assert speed.of([run(done_ms=90_000)]) == 0
     ticking.now_s += 10
@@ -205,7 +205,7 @@ def test_what_an_earlier_command_did_is_not_this_ones_speed(ticking: Clock) -> N
     assert speed.of([run(done_ms=50_000)]) == 0, "a chunk that was lost does not make it negative"
 
 
-def test_the_time_left_is_not_guessed_before_there_is_something_to_guess_by(ticking: Clock) -> None:
+def test_the_time_left_is_not_estimated_before_any_work_is_done(ticking: Clock) -> None:
     speed = terminal._Speed()
     cutting = run(planned=False, percent=5.0, done_ms=0)
     assert speed.left_s([cutting, run(run="b", percent=0.0)]) is None
@@ -215,9 +215,7 @@ def test_the_time_left_is_not_guessed_before_there_is_something_to_guess_by(tick
 
 
 @pytest.mark.parametrize("still", [{"held": True}, {"running": 0, "queued": 2}], ids=["an outage", "all jobs wait"])
-def test_while_nothing_can_be_done_no_time_left_is_told_and_no_time_counts(
-    ticking: Clock, still: dict[str, Any]
-) -> None:
+def test_while_work_is_held_no_time_left_is_shown_and_no_time_counts(ticking: Clock, still: dict[str, Any]) -> None:
     speed = terminal._Speed()
     speed.of([run(done_ms=0)])
     ticking.now_s += 10
@@ -228,7 +226,7 @@ def test_while_nothing_can_be_done_no_time_left_is_told_and_no_time_counts(
     assert speed.left_s([run(done_ms=60_000, **still)]) is None
     ticking.now_s += 10
     assert speed.left_s([run(done_ms=60_000)]) == 20
-    assert speed.left_s([run(done_ms=60_000, **still), run(run="b", done_ms=0)]) is not None, "the other one goes on"
+    assert speed.left_s([run(done_ms=60_000, **still), run(run="b", done_ms=0)]) is not None, "the other run continues"
 
 
 # ---------------------------------------------------------------- without a terminal
@@ -239,19 +237,19 @@ def test_a_heartbeat_comes_every_fifteen_seconds_and_with_each_chunk(
 ) -> None:
     heart = Heartbeat()
 
-    def said() -> int:
+    def new_lines() -> int:
         heart.show([run(spans_done=done)])
         return len(capsys.readouterr().err.splitlines())
 
     done = 0
-    assert said() == 0
+    assert new_lines() == 0
     ticking.now_s += 14.9
-    assert said() == 0
+    assert new_lines() == 0
     ticking.now_s += 0.2
-    assert said() == 1
-    assert said() == 0
+    assert new_lines() == 1
+    assert new_lines() == 0
     done = 1
-    assert said() == 1
+    assert new_lines() == 1
 
 
 def test_the_last_line_is_the_end(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +269,7 @@ def test_events_are_one_line_each_with_the_runs_name(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "a\\x1b.mp4: two\\nlines of http://***@host\n"
 
 
-def test_quiet_is_quiet(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_no_progress(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     heart = Heartbeat(quiet=True)
     heart.event("a", "b")
     ticking.now_s += 100
@@ -283,7 +281,7 @@ def test_quiet_is_quiet(ticking: Clock, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def on_terminal(*shown: list[Progress], event: tuple[str, str] | None = None) -> str:
-    """What bars leave on a terminal of 100 columns."""
+    """The final output of the bars on a terminal of 100 columns."""
     bars, screen = Bars(), io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None, legacy_windows=False)
     bars._console = bars._bars.live.console = console
@@ -296,34 +294,34 @@ def on_terminal(*shown: list[Progress], event: tuple[str, str] | None = None) ->
 
 
 def test_a_run_has_a_bar_with_its_percentage_and_chunks() -> None:
-    told = on_terminal([run()])
-    assert "talk.mp4" in told
-    assert " 50%  1/2 chunks" in told
-    assert "all files" not in told
+    output = on_terminal([run()])
+    assert "talk.mp4" in output
+    assert " 50%  1/2 chunks" in output
+    assert "all files" not in output
 
 
 @pytest.mark.parametrize("state,detail", [("complete", "complete"), ("following", "following"), ("failed", "failed")])
-def test_a_bar_tells_what_became_of_its_run(state: State, detail: str) -> None:
-    told = on_terminal([run()], [run(state=state)])
-    assert f"%  {detail}" in told
+def test_a_bar_shows_the_outcome_of_its_run(state: State, detail: str) -> None:
+    output = on_terminal([run()], [run(state=state)])
+    assert f"%  {detail}" in output
 
 
 def test_many_files_have_one_bar_over_all_and_those_that_wait_have_none() -> None:
-    told = on_terminal([run(), run(run="b", name="later.mp4", state="waiting", percent=0.0)])
-    assert "all files" in told
-    assert " 25%  0/2 files" in told
-    assert "later.mp4" not in told
+    output = on_terminal([run(), run(run="b", name="later.mp4", state="waiting", percent=0.0)])
+    assert "all files" in output
+    assert " 25%  0/2 files" in output
+    assert "later.mp4" not in output
 
 
 def test_markup_and_escapes_in_names_are_only_text() -> None:
-    told = on_terminal([run(name="[bold]\x1b[2J.mp4")], event=("[red]x\x1b]0;title", "[/red]"))
-    assert "[bold]\\x1b[2J.mp4" in told
-    assert "[red]x\\x1b]0;title: [/red]" in told
-    assert "\x1b[2J" not in told
+    output = on_terminal([run(name="[bold]\x1b[2J.mp4")], event=("[red]x\x1b]0;title", "[/red]"))
+    assert "[bold]\\x1b[2J.mp4" in output
+    assert "[red]x\\x1b]0;title: [/red]" in output
+    assert "\x1b[2J" not in output
 
 
-def test_bars_repeat_no_secret() -> None:
-    told = on_terminal([run(name="http://user:hush@host\n.mp4")], event=("a", "no http://user:hush@host\x9b\n"))
-    assert "http://***@host\\n.mp4" in told
-    assert "a: no http://***@host\\x9b\\n" in told
-    assert "hush" not in told
+def test_bars_contain_no_secret() -> None:
+    output = on_terminal([run(name="http://user:hush@host\n.mp4")], event=("a", "no http://user:hush@host\x9b\n"))
+    assert "http://***@host\\n.mp4" in output
+    assert "a: no http://***@host\\x9b\\n" in output
+    assert "hush" not in output

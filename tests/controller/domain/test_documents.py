@@ -1,4 +1,4 @@
-"""The documents of a run come back as they went, and nothing else comes in."""
+"""The documents of a run are decoded as they were encoded, and invalid ones are refused."""
 
 import json
 from typing import get_args
@@ -32,7 +32,7 @@ texts = st.text(max_size=30)
 
 
 @pytest.mark.parametrize("document", OURS.values(), ids=OURS)
-def test_a_document_comes_back_as_it_went(document: Document) -> None:
+def test_a_document_is_decoded_as_it_was_encoded(document: Document) -> None:
     again = type(document).decode(document.encode())
     assert again == document
     assert again.encode() == document.encode()
@@ -47,7 +47,7 @@ def test_a_document_of_another_kind_is_refused(document: Document) -> None:
 
 
 @pytest.mark.parametrize("document", OURS.values(), ids=OURS)
-def test_a_field_too_much_or_too_few_is_named(document: Document) -> None:
+def test_an_extra_or_missing_field_is_named(document: Document) -> None:
     raw = json.loads(document.encode())
     with pytest.raises(DocumentInvalid, match=f"^{type(document).__name__}: surprise: "):
         type(document).decode(json.dumps(raw | {"surprise": 1}).encode())
@@ -71,11 +71,11 @@ def test_a_field_too_much_or_too_few_is_named(document: Document) -> None:
         ended_ms=st.integers(0, 1 << 53),
     )
 )
-def test_any_evidence_comes_back_as_it_went(evidence: Evidence) -> None:
+def test_any_evidence_is_decoded_as_it_was_encoded(evidence: Evidence) -> None:
     assert Evidence.decode(evidence.encode()) == evidence
 
 
-def test_an_attempt_of_nought_is_none() -> None:
+def test_attempt_number_zero_is_refused() -> None:
     assert isinstance(EXAMPLES["evidence"], Evidence)
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         Evidence.model_validate(EXAMPLES["evidence"].model_dump() | {"attempt": 0})
@@ -112,8 +112,8 @@ def test_there_is_an_example_of_every_record() -> None:
     ],
     ids=["a bug", "usage", "environment", "media", "mismatch", "ctrl-c", "sigterm"],
 )
-def test_an_error_has_an_exit_code_and_says_what_to_do(error: errors.StenofleetError, exit_code: int) -> None:
+def test_an_error_has_an_exit_code_and_advice(error: errors.StenofleetError, exit_code: int) -> None:
     assert error.exit_code == exit_code
     assert isinstance(error, errors.StenofleetError)
-    told = errors.EnvironmentProblem("what", "do this")
-    assert (str(told), told.summary, told.advice) == ("what", "what", "do this")
+    problem = errors.EnvironmentProblem("what", "do this")
+    assert (str(problem), problem.summary, problem.advice) == ("what", "what", "do this")

@@ -1,4 +1,4 @@
-"""Every key of a run is written and parsed in one room, and lies where the layout says."""
+"""Every key of a run is built and parsed in one module, and follows the layout."""
 
 import inspect
 from collections.abc import Callable
@@ -79,11 +79,11 @@ def readers(key: str) -> list[str]:
 
 
 @pytest.mark.parametrize("key,where", LAYOUT.items(), ids=LAYOUT.values())
-def test_a_key_lies_where_the_layout_says(key: str, where: str) -> None:
+def test_a_key_follows_the_layout(key: str, where: str) -> None:
     assert key == where
 
 
-def test_every_key_of_a_run_lies_below_its_home_or_its_work() -> None:
+def test_every_key_of_a_run_is_below_its_home_or_its_work_prefix() -> None:
     properties = [name for name, value in inspect.getmembers(RunKeys) if isinstance(value, property)]
     written = [getattr(OURS, name) for name in properties] + list(LAYOUT)
     assert len(properties) >= 14
@@ -91,7 +91,7 @@ def test_every_key_of_a_run_lies_below_its_home_or_its_work() -> None:
     assert len({key for key in LAYOUT if not key.endswith("/")}) == len(LAYOUT) - 1
 
 
-def test_what_is_kept_and_what_passes_are_apart() -> None:
+def test_kept_objects_and_work_objects_have_separate_prefixes() -> None:
     kept = [OURS.record, OURS.request, OURS.round, OURS.plan, OURS.status, OURS.cancel, OURS.final, OURS.report]
     passing = [OURS.tasks, OURS.audio(0), OURS.language, OURS.language_candidates, OURS.results, OURS.failures]
     assert all(key.startswith(OURS.home) for key in [*kept, *map(OURS.marker, MARKERS), OURS.transcript("txt")])
@@ -99,28 +99,28 @@ def test_what_is_kept_and_what_passes_are_apart() -> None:
 
 
 @given(span=spans, level=st.integers(min_value=0, max_value=9))
-def test_a_task_is_read_back_as_it_was_written(span: int, level: int) -> None:
+def test_a_task_key_is_parsed_as_it_was_built(span: int, level: int) -> None:
     key = OURS.task(span, level)
     assert keys.parse_task(key) == TaskKey(span=span, level=level)
     assert readers(key) == ["task"]
 
 
 @given(span=spans, attempt=attempts, uid=uids)
-def test_a_result_is_read_back_as_it_was_written(span: int, attempt: int, uid: str) -> None:
+def test_a_result_key_is_parsed_as_it_was_built(span: int, attempt: int, uid: str) -> None:
     key = f"{OURS.results_of(span)}a{attempt}-{uid}.json"
     assert keys.parse_result(key) == ResultKey(attempt=attempt, key=key, span=span, uid=uid)
     assert readers(key) == ["result"]
 
 
 @given(span=spans)
-def test_a_note_is_read_back_as_it_was_written(span: int) -> None:
+def test_a_language_candidate_key_is_parsed_as_it_was_built(span: int) -> None:
     key = OURS.language_candidate(span)
     assert keys.parse_language_candidate(key) == span
     assert readers(key) == ["note"]
 
 
 @given(span=st.none() | spans, attempt=attempts, round_id=st.from_regex(r"[0-9a-f]{8}", fullmatch=True))
-def test_evidence_is_known_by_its_key(span: int | None, attempt: int, round_id: str) -> None:
+def test_an_evidence_key_is_parsed_as_it_was_built(span: int | None, attempt: int, round_id: str) -> None:
     key = OURS.failure(span, attempt, round_id)
     assert readers(key) == ["failure"]
 
@@ -133,7 +133,7 @@ def test_numbers_outgrow_their_padding_without_losing_a_digit(span: int, padded:
 
 
 @pytest.mark.parametrize("key", FOREIGN)
-def test_a_foreign_key_is_nothing(key: str) -> None:
+def test_a_foreign_key_is_not_parsed(key: str) -> None:
     assert readers(key) == []
 
 
@@ -171,6 +171,6 @@ def test_the_form_of_a_run_id(text: str, is_one: bool) -> None:
 
 
 @pytest.mark.parametrize("run", ["", "q/../../scratch/victim", RUN.upper(), f"{RUN}/", f"{RUN}\n", RUN[:-1], "a" * 17])
-def test_nothing_but_a_run_id_becomes_a_part_of_a_key(run: str) -> None:
+def test_only_a_run_id_becomes_a_part_of_a_key(run: str) -> None:
     with pytest.raises(ValueError, match="not a run id"):
         RunKeys(run)

@@ -1,4 +1,4 @@
-"""The published schemas are what the code says, and what the code writes is what they say."""
+"""The published schemas are generated from the code, and documents match them."""
 
 import json
 from typing import Any
@@ -112,7 +112,7 @@ def test_every_document_is_published_and_nothing_else() -> None:
     names = {generate.name_of(document) for document in generate.DOCUMENTS}
     assert names == EXAMPLES.keys() == {path.stem for path in generate.FOLDER.glob("*.json")}
     carriers = {kind for kind in subclasses(Document) if "schema_" in kind.model_fields}
-    assert set(generate.DOCUMENTS) == carriers - {TranscriptSummary}, "a part of the transcript"
+    assert set(generate.DOCUMENTS) == carriers - {TranscriptSummary}, "TranscriptSummary is a part of the transcript"
 
 
 def subclasses(of: type[Document]) -> set[type[Document]]:
@@ -121,13 +121,13 @@ def subclasses(of: type[Document]) -> set[type[Document]]:
 
 
 @pytest.mark.parametrize("document", generate.DOCUMENTS, ids=generate.name_of)
-def test_a_published_schema_is_what_the_code_says(document: type[Document]) -> None:
+def test_a_published_schema_is_generated_from_the_code(document: type[Document]) -> None:
     path = generate.FOLDER / f"{generate.name_of(document)}.json"
     assert path.read_text(encoding="utf-8") == generate.schema_of(document), "run: python docs/schema/generate.py"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_what_the_code_writes_is_what_the_schema_says(name: str) -> None:
+def test_documents_match_their_published_schema(name: str) -> None:
     raw = json.loads(EXAMPLES[name].encode())
     assert raw["schema"] == f"stenofleet.{name}/1"
     check(name, raw)

@@ -1,4 +1,4 @@
-"""No input gives anything but a valid document or DocumentInvalid, whichever kind it should be."""
+"""Every input gives a valid document or DocumentInvalid, for every kind of document."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ VALUES = st.recursive(
 
 
 def places(raw: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Where something can be put into *raw*."""
+    """The paths in *raw* at which a value can be replaced."""
     found = [at] if at else []
     items = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
     for key, inner in items:
@@ -49,11 +49,11 @@ def put(raw: Any, at: tuple[Any, ...], value: Any) -> None:
 
 
 def decoded(kind: type[Document], data: bytes) -> None:
-    """Decode; what comes is valid, and comes back as it went."""
+    """Decode; a decoded document is valid, and is encoded to the same bytes."""
     try:
         document = kind.decode(data)
     except DocumentInvalid as error:
-        assert len(error.summary) < 1_000  # noqa: PT017 - both ends of the test are fine
+        assert len(error.summary) < 1_000  # noqa: PT017 - both outcomes are allowed
         return
     again = document.encode()
     assert kind.decode(again).encode() == again
@@ -62,7 +62,7 @@ def decoded(kind: type[Document], data: bytes) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 @settings(max_examples=60)
 @given(data=st.data())
-def test_a_document_with_anything_anywhere_is_valid_or_is_none(name: str, data: st.DataObject) -> None:
+def test_a_document_with_any_value_anywhere_is_valid_or_refused(name: str, data: st.DataObject) -> None:
     raw = json.loads(EXAMPLES[name].encode())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.sampled_from(sorted(places(raw), key=str)))
@@ -73,7 +73,7 @@ def test_a_document_with_anything_anywhere_is_valid_or_is_none(name: str, data: 
 @pytest.mark.parametrize("name", EXAMPLES)
 @settings(max_examples=30)
 @given(data=st.binary(max_size=200), at=st.integers(0, 400), drop=st.integers(0, 40))
-def test_a_document_with_other_bytes_in_it_is_valid_or_is_none(name: str, data: bytes, at: int, drop: int) -> None:
+def test_a_document_with_changed_bytes_is_valid_or_refused(name: str, data: bytes, at: int, drop: int) -> None:
     whole = EXAMPLES[name].encode()
     decoded(type(EXAMPLES[name]), data)
     decoded(type(EXAMPLES[name]), whole[:at] + data + whole[at + drop :])
@@ -81,13 +81,13 @@ def test_a_document_with_other_bytes_in_it_is_valid_or_is_none(name: str, data: 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"a":' * 100_000, b"9" * 60_000, b'"' + b"\\u0000" * 9_000 + b'"'])
-def test_a_document_nested_deeper_than_any_is_none(name: str, deep: bytes) -> None:
+def test_a_document_nested_too_deep_is_refused(name: str, deep: bytes) -> None:
     with pytest.raises(DocumentInvalid):
         type(EXAMPLES[name]).decode(deep)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_document_longer_than_its_kind_can_be_is_refused_before_it_is_parsed(
+def test_a_document_above_the_size_limit_of_its_kind_is_refused_before_parsing(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = type(EXAMPLES[name])
@@ -116,7 +116,7 @@ def test_a_document_longer_than_its_kind_can_be_is_refused_before_it_is_parsed(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Document) else "",
 )  # fmt: skip
-def test_a_document_of_another_run_is_none_of_this_one(tmp_path: Path, key: str, document: Document) -> None:
+def test_a_document_of_another_run_is_refused(tmp_path: Path, key: str, document: Document) -> None:
     store = FileStore(tmp_path)
     store.put(key, document.encode())
     with pytest.raises(DocumentInvalid, match="is a document of run eeeeeeeeeeeeeeee"):
@@ -124,7 +124,7 @@ def test_a_document_of_another_run_is_none_of_this_one(tmp_path: Path, key: str,
     assert stored_documents.valid(store, type(document), key) is None
 
 
-def test_what_is_not_there_and_what_is_none_are_two_things(tmp_path: Path) -> None:
+def test_a_missing_and_an_invalid_document_are_distinguished(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     assert stored_documents.find(store, Round, KEYS.round) is stored_documents.valid(store, Round, KEYS.round) is None
     with pytest.raises(ObjectMissing):

@@ -1,4 +1,4 @@
-"""A chunk's task follows from its run and its span, and one that does not is recognised."""
+"""A chunk's task follows from its run and its span; any other task is refused."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ RECORD = fakes.record()
 TASK = tasks.chunk_task(RECORD, 3, audio_ms=10_000, pcm_sha256="0" * 64, direct=False)
 
 
-def test_a_task_says_where_everything_of_its_span_lies() -> None:
+def test_a_task_contains_the_keys_of_its_span() -> None:
     keys = RunKeys(fakes.RUN)
     assert (TASK.run, TASK.span, TASK.audio_ms) == (fakes.RUN, 3, 10_000)
     assert (TASK.audio_key, TASK.result_prefix) == (keys.audio(3), keys.results_of(3))
     assert (TASK.language_key, TASK.language_note_key) == (keys.language, keys.language_candidate(3))
 
 
-def test_chunks_are_int8_and_a_single_one_is_what_was_asked_for() -> None:
+def test_chunks_use_int8_and_a_single_chunk_uses_the_requested_type() -> None:
     direct = tasks.chunk_task(RECORD, 0, audio_ms=1, pcm_sha256="0" * 64, direct=True)
     assert (TASK.options.compute_type, direct.options.compute_type) == ("int8", "auto")
     assert (TASK.language_min_speech_ms, direct.language_min_speech_ms) == (3_000, 0)
@@ -28,7 +28,7 @@ def test_chunks_are_int8_and_a_single_one_is_what_was_asked_for() -> None:
     assert tasks.chunk_task(asked, 0, audio_ms=1, pcm_sha256="0" * 64, direct=False).options == asked.options
 
 
-def test_the_seed_is_of_the_run_and_the_span() -> None:
+def test_the_seed_follows_from_the_run_and_the_span() -> None:
     others = [
         tasks.chunk_task(RECORD, 4, audio_ms=10_000, pcm_sha256="0" * 64, direct=False),
         tasks.chunk_task(fakes.record("e" * 16), 3, audio_ms=10_000, pcm_sha256="0" * 64, direct=False),
@@ -37,7 +37,7 @@ def test_the_seed_is_of_the_run_and_the_span() -> None:
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_a_task_of_an_intake_belongs(direct: bool) -> None:
+def test_a_task_that_an_intake_wrote_is_accepted(direct: bool) -> None:
     task = tasks.chunk_task(RECORD, 3, audio_ms=10_000, pcm_sha256="a" * 64, direct=direct)
     assert tasks.belongs(task, RECORD, 3)
     assert not tasks.belongs(task, RECORD, 4)
@@ -58,7 +58,7 @@ def test_a_task_of_an_intake_belongs(direct: bool) -> None:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_any_other_task_does_not(changes: dict[str, Any]) -> None:
+def test_any_other_task_is_refused(changes: dict[str, Any]) -> None:
     assert not tasks.belongs(TASK.model_copy(update=changes), RECORD, 3)
 
 

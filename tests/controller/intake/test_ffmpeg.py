@@ -1,4 +1,4 @@
-"""ffmpeg's door: the samples of a file to the sample, at the times a player shows, and never another file's."""
+"""The ffmpeg adapter: exact samples at the times of a player, and never those of another file."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ RATE = speech.RATE_HZ
 
 
 def clicks(seconds: int, *, every_s: int = 2) -> Pcm:
-    """Silence with a click at every odd second: what cannot be shifted unseen."""
+    """Silence with a click at every odd second, which shows any shift."""
     pcm = speech.silence(seconds)
     for second in range(1, seconds, every_s):
         pcm[second * RATE : second * RATE + 80] = 20_000
@@ -36,7 +36,7 @@ def clicks(seconds: int, *, every_s: int = 2) -> Pcm:
 
 
 def onsets_ms(pcm: Pcm) -> list[float]:
-    """When clicks begin."""
+    """The start times of clicks."""
     loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 5000)
     first = loud[np.concatenate([[True], np.diff(loud) > RATE // 2])] if len(loud) else loud
     return [at / RATE * 1000 for at in first.tolist()]
@@ -90,7 +90,7 @@ def test_times_do_not_drift_in_any_container(tmp_path: Path, name: str, options:
 
 @pytest.mark.process
 def test_a_hole_in_the_time_stamps_becomes_silence(tmp_path: Path) -> None:
-    """Two seconds of a file's packets are missing; the clicks behind the hole keep their times."""
+    """Two seconds of a file's packets are missing; the clicks after the hole keep their times."""
     hole = speech.encode(
         clicks(12), tmp_path / "hole.mkv", "-af", r"aselect=not(between(t\,4\,6))", "-c:a", "pcm_s16le"
     )
@@ -114,7 +114,7 @@ def test_the_wanted_track_is_decoded(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_what_is_broken_is_told_and_the_rest_is_decoded(tmp_path: Path) -> None:
+def test_damage_is_reported_and_the_rest_is_decoded(tmp_path: Path) -> None:
     path = speech.encode(clicks(20), tmp_path / "a.mp3", "-b:a", "64k")
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2 : len(raw) // 2 + 3000] = b"\xff" * 3000
@@ -142,7 +142,7 @@ def test_in_a_film_the_length_is_the_audios(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_a_probe_tells_container_length_and_tracks(tmp_path: Path) -> None:
+def test_a_probe_gives_container_length_and_tracks(tmp_path: Path) -> None:
     path = speech.encode(clicks(3), tmp_path / "a.m4a", "-c:a", "aac", "-metadata:s:a:0", "language=por")
     found = probe(str(path))
     (track,) = found.tracks
@@ -183,7 +183,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ffmpeg", "ffprobe"])
-def test_a_missing_tool_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_a_missing_tool_is_an_environment_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EnvironmentProblem, match=f"{name} is not on this machine") as missing:
         sandbox.found(name)
@@ -198,10 +198,10 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
     with decode(str(path), probe(str(path)).track(None)) as decoder:
         next(decoder.blocks())
-        place = Path("/proc", str(decoder._child.pid))
-        assert (place / "comm").read_text() == "ffmpeg\n"
-        names = {line.partition("=")[0] for line in (place / "environ").read_text().split("\0") if line}
-        limits = {line[:26].strip(): line[26:].split()[0] for line in (place / "limits").read_text().splitlines()}
+        process = Path("/proc", str(decoder._child.pid))
+        assert (process / "comm").read_text() == "ffmpeg\n"
+        names = {line.partition("=")[0] for line in (process / "environ").read_text().split("\0") if line}
+        limits = {line[:26].strip(): line[26:].split()[0] for line in (process / "limits").read_text().splitlines()}
     assert names == {"LC_ALL", "PATH"}
     cpu_s = 60 + path.stat().st_size // 4096
     wanted = {"Max address space": 2 << 30, "Max cpu time": cpu_s, "Max file size": 0, "Max open files": 64}
@@ -210,11 +210,11 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    "told,ms",
+    "text,ms",
     [("1.5", 1500), (None, None), ("N/A", None), ("nan", None), ("inf", None), ("-0.5", -500), ("1e300", None)],
 )
-def test_a_length_is_a_number_or_unknown(told: object, ms: int | None) -> None:
-    assert ffmpeg._ms(told) == ms
+def test_a_length_is_a_number_or_unknown(text: object, ms: int | None) -> None:
+    assert ffmpeg._ms(text) == ms
 
 
 def test_media_without_sound_have_no_track() -> None:
@@ -222,7 +222,7 @@ def test_media_without_sound_have_no_track() -> None:
         Media(container="mp4", begin_ms=0, duration_ms=None, tracks=()).track(None)
 
 
-# ---------------------------------------------------------------- whatever ffprobe says
+# ---------------------------------------------------------------- any output of ffprobe
 
 DIGITS = ("9" * 400, "9" * 5000, "1" * 10_000)
 ODD_NUMBERS: list[Any] = [
@@ -246,12 +246,12 @@ def nested(depth: int) -> str:
     return "[" * depth + "]" * depth
 
 
-def told(document: object) -> bytes:
+def encoded(document: object) -> bytes:
     return json.dumps(document).encode()
 
 
 def answered(raw: bytes) -> Media | None:
-    """What comes of ffprobe's words; None where they are a fault of the file."""
+    """The media that ffprobe's output describes; None when it is a problem with the file."""
     try:
         found = ffmpeg._parse_probe(ffmpeg._parse_output(0, raw, b"", "/media/a.mka"))
     except MediaProblem:
@@ -259,8 +259,8 @@ def answered(raw: bytes) -> Media | None:
     lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
     assert all(length is None or 0 <= length <= 2 * 10**12 for length in lengths)
     assert abs(found.begin_ms) <= 10**12
-    words = [found.container, *(word for track in found.tracks for word in (track.codec, track.language))]
-    assert all(0 < len(word) <= 64 and word.isprintable() for word in words)
+    texts = [found.container, *(word for track in found.tracks for word in (track.codec, track.language))]
+    assert all(0 < len(word) <= 64 and word.isprintable() for word in texts)
     assert [track.number for track in found.tracks] == list(range(len(found.tracks)))
     with pytest.raises(MediaProblem) as missing:
         found.track(len(found.tracks))
@@ -273,7 +273,7 @@ def sound(**fields: Any) -> dict[str, Any]:
 
 
 def of_one(**fields: Any) -> AudioTrack:
-    found = answered(told({"streams": [sound(**fields)], "format": {"format_name": "matroska,webm"}}))
+    found = answered(encoded({"streams": [sound(**fields)], "format": {"format_name": "matroska,webm"}}))
     assert found
     (track,) = found.tracks
     return track
@@ -293,7 +293,7 @@ any_json = st.recursive(
 
 
 def shaped(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """A document that has some of these fields, or is none."""
+    """A document with some of these fields, or another value."""
     return st.fixed_dictionaries({}, optional={name: kind | any_json for name, kind in fields.items()}) | any_json
 
 
@@ -314,13 +314,13 @@ answers = shaped(
 
 
 @given(answers)
-def test_any_document_of_ffprobes_is_media_or_a_fault_of_the_file(document: object) -> None:
-    found = answered(told(document))
+def test_any_document_of_ffprobe_gives_media_or_a_problem_with_the_file(document: object) -> None:
+    found = answered(encoded(document))
     assert (found is None) == (not isinstance(document, dict))
 
 
-@given(st.binary(max_size=50) | answers.map(lambda document: told(document)[:-1]))
-def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> None:
+@given(st.binary(max_size=50) | answers.map(lambda document: encoded(document)[:-1]))
+def test_any_output_of_ffprobe_gives_media_or_a_problem_with_the_file(raw: bytes) -> None:
     answered(raw)
 
 
@@ -332,15 +332,15 @@ def test_any_bytes_of_ffprobes_are_media_or_a_fault_of_the_file(raw: bytes) -> N
     ],
     ids=name_of,
 )  # fmt: skip
-def test_what_is_no_document_is_a_fault_of_the_file(raw: bytes) -> None:
+def test_output_that_is_no_document_is_a_problem_with_the_file(raw: bytes) -> None:
     with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
         ffmpeg._parse_output(0, raw, b"", "/media/a.mka")
     assert fault.value.advice == sandbox.INCOMPLETE
 
 
 @pytest.mark.parametrize("nothing", [None, 5, "audio", [], {}, [None], [[]], ["audio"], [{"codec_type": "video"}]])
-def test_fields_of_another_type_are_no_fields(nothing: object) -> None:
-    assert answered(told({"streams": nothing, "format": nothing})) == Media(
+def test_fields_of_another_type_are_ignored(nothing: object) -> None:
+    assert answered(encoded({"streams": nothing, "format": nothing})) == Media(
         container="unknown", begin_ms=0, duration_ms=None, tracks=()
     )
     plain = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=False)
@@ -348,14 +348,14 @@ def test_fields_of_another_type_are_no_fields(nothing: object) -> None:
 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=name_of)
-def test_times_are_of_a_recording_or_unknown(number: object) -> None:
-    answered(told({"streams": [sound(duration=number)], "format": {"start_time": number, "duration": number}}))
+def test_times_are_plausible_or_unknown(number: object) -> None:
+    answered(encoded({"streams": [sound(duration=number)], "format": {"start_time": number, "duration": number}}))
 
 
 @pytest.mark.parametrize("stamp", ODD_STAMPS, ids=name_of)
 @pytest.mark.parametrize("start", ["0", "-999999999", "999999999"])
-def test_a_tag_tells_a_length_or_nothing(stamp: object, start: str) -> None:
-    found = answered(told({"streams": [sound(tags={"DURATION": stamp})], "format": {"start_time": start}}))
+def test_a_tag_gives_a_length_or_nothing(stamp: object, start: str) -> None:
+    found = answered(encoded({"streams": [sound(tags={"DURATION": stamp})], "format": {"start_time": start}}))
     assert found
     if stamp not in ("00:99:99", *(f"00:00:00.{digits}" for digits in DIGITS)):
         assert found.tracks[0].duration_ms is None
@@ -399,7 +399,7 @@ def test_a_matroska_file_whose_tag_has_hundreds_of_digits_is_cut(tmp_path: Path,
     assert len(decoded(path)) == pytest.approx(4 * RATE, abs=RATE // 10)
 
 
-# ---------------------------------------------------------------- the fence
+# ---------------------------------------------------------------- the sandbox
 
 
 @pytest.mark.process
@@ -408,7 +408,7 @@ def test_an_ffmpeg_that_is_ended_is_an_error_and_not_a_short_recording(tmp_path:
     with decode(str(path), probe(str(path)).track(None)) as decoder:
         blocks = decoder.blocks()
         next(blocks)
-        # What the limit on CPU time does, and a crash in a decoder's code.
+        # The signal of the CPU time limit, and that of a crash in a decoder.
         os.kill(decoder._child.pid, signal.SIGKILL)
         with pytest.raises(MediaProblem, match="ffmpeg was ended by SIGKILL") as ended:
             list(blocks)
@@ -441,12 +441,12 @@ def test_a_file_may_be_an_hour_long_and_a_second_for_every_sixteen_bytes(size_by
         (b"\xff" * 1000, "\ufffd" * 300),
     ],
 )
-def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
+def test_the_last_lines_of_a_tool_have_no_paths_and_no_addresses(stderr: bytes, wanted: str) -> None:
     assert sandbox.last_lines(stderr, "/media/a\nb.wav") == wanted
 
 
 @pytest.mark.parametrize(
-    "code,words,told",
+    "code,messages,reported",
     [
         (0, b"", None),
         (1, b"Invalid data", None),
@@ -456,12 +456,14 @@ def test_a_tools_last_words_have_no_paths_and_no_addresses(stderr: bytes, wanted
         (-11, b"", "was ended by SIGSEGV"),
     ],
 )
-def test_how_a_tool_ends_tells_whether_something_is_missing(code: int, words: bytes, told: str | None) -> None:
-    with pytest.raises(MediaProblem, match=told) if told else contextlib.nullcontext():
-        sandbox.check_end("ffmpeg", code, words)
+def test_the_exit_of_a_tool_decides_whether_something_is_missing(
+    code: int, messages: bytes, reported: str | None
+) -> None:
+    with pytest.raises(MediaProblem, match=reported) if reported else contextlib.nullcontext():
+        sandbox.check_end("ffmpeg", code, messages)
 
 
-def test_of_many_tracks_only_some_are_told() -> None:
+def test_only_some_of_many_tracks_are_listed() -> None:
     track = AudioTrack(number=0, codec="aac", language="x" * 1000, duration_ms=None, default=False)
     media = Media(container="mp4", begin_ms=0, duration_ms=None, tracks=(track,) * 200)
     with pytest.raises(MediaProblem) as missing:
@@ -524,7 +526,7 @@ def test_a_reader_that_stops_leaves_no_ffmpeg(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS has no parent-death signal")
-def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
+def test_ffmpeg_ends_with_a_killed_reader(tmp_path: Path) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
     workplace = pipeline.Workplace(tmp_path)
     code = (
@@ -537,7 +539,7 @@ def test_ffmpeg_dies_with_a_killed_reader(tmp_path: Path) -> None:
             assert reader.stdout is not None
             assert reader.stdout.readline() == b"up\n"
             assert workplace.processes("ffmpeg")
-            # The pipe stays open: it is the parent's death alone that ffmpeg hears of.
+            # The pipe stays open: only the end of its parent ends ffmpeg.
             for descriptor in Path("/proc", str(reader.pid), "fd").iterdir():
                 if str(descriptor.readlink()).startswith("pipe:"):
                     held.callback(os.close, os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK))

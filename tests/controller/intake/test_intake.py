@@ -1,4 +1,4 @@
-"""The intake: every sample in one chunk, in constant memory, and begun again it puts only what is missing."""
+"""The intake: every sample in one chunk, in constant memory; a second intake puts only missing objects."""
 
 import io
 import itertools
@@ -35,7 +35,7 @@ CUT = PlanOptions(threshold_ms=0, chunk_ms=20_000)
 
 
 class Tapped(FileStore):
-    """A real store; *after* is told each key that was put."""
+    """A real store; *after* is called with each key that was put."""
 
     after: Callable[[str], None] = staticmethod(lambda _: None)
 
@@ -50,7 +50,7 @@ class Tapped(FileStore):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A run that was asked for: its record and request are in the store."""
+    """A requested run: its record and request are in the store."""
 
     store: FileStore
     keys: RunKeys
@@ -86,7 +86,7 @@ class Order:
         return ChunkTask.decode(self.store.get(self.keys.task(span)))
 
     def objects(self) -> dict[str, bytes]:
-        """What the intake puts."""
+        """The objects that the intake puts."""
         put = [*self.store.list(self.keys.work), *self.store.list(self.keys.plan.rpartition("/")[0] + "/")]
         return {entry.key: self.store.get(entry.key) for entry in put}
 
@@ -129,10 +129,12 @@ def test_the_chunks_are_the_recording_to_the_sample(cut: Order, talk: tuple[Path
     assert np.array_equal(np.concatenate([cut.audio(span) for span in range(3)]), tape.pcm)
     for before, after in itertools.pairwise(cut.plan().spans):
         assert before.end_ms == after.start_ms == after.audio_start_ms
-        assert not any(said.start_ms < before.end_ms < said.end_ms for said in tape.utterances), "cut in a word"
+        assert not any(utterance.start_ms < before.end_ms < utterance.end_ms for utterance in tape.utterances), (
+            "cut in a word"
+        )
 
 
-def test_a_task_tells_its_chunk(cut: Order) -> None:
+def test_a_task_describes_its_chunk(cut: Order) -> None:
     for span in cut.plan().spans:
         task, pcm = cut.task(span.index), cut.audio(span.index)
         assert (task.run, task.span, task.audio_key) == (cut.keys.run, span.index, cut.keys.audio(span.index))
@@ -143,7 +145,7 @@ def test_a_task_tells_its_chunk(cut: Order) -> None:
     assert len({cut.task(span).seed for span in range(3)}) == 3
 
 
-def test_a_forced_cut_is_heard_two_seconds_beyond_on_both_sides(tmp_path: Path) -> None:
+def test_a_forced_cut_has_two_seconds_of_overlap_on_both_sides(tmp_path: Path) -> None:
     # Five syllables a second, with dips too short to be a pause.
     syllables = np.where(np.arange(45 * speech.RATE_HZ) % 3200 < 2080, 8000, 400)
     noise = (np.random.default_rng(1).uniform(-1, 1, len(syllables)) * syllables).astype(np.int16)
@@ -180,7 +182,7 @@ POINTS = [*(f"intake.{what}.0000{span}" for span in range(3) for what in ("audio
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_anywhere_it_begins_again_and_puts_the_same(
+def test_an_intake_killed_anywhere_starts_again_and_puts_the_same(
     tmp_path: Path, cut: Order, talk: tuple[Path, object], point: str
 ) -> None:
     again = order(FileStore(tmp_path / "again"), talk[0])
@@ -192,10 +194,10 @@ def test_killed_anywhere_it_begins_again_and_puts_the_same(
     again.run()
     assert again.objects() == cut.objects()
     tasks = {path: status for path, status in done.items() if path.parent.name == "tasks"}
-    assert all(path.stat().st_ino == status.st_ino for path, status in tasks.items()), "a stored task is given"
+    assert all(path.stat().st_ino == status.st_ino for path, status in tasks.items()), "a stored task is kept"
 
 
-def test_audio_that_is_gone_is_put_again_unless_its_result_is_in(cut: Order) -> None:
+def test_missing_audio_is_put_again_unless_its_result_exists(cut: Order) -> None:
     before = cut.objects()
     for span in range(3):
         cut.store.delete(cut.keys.audio(span))
@@ -234,7 +236,7 @@ def test_tasks_beyond_the_plan_are_removed(cut: Order) -> None:
     ]
 
 
-def test_a_task_with_a_result_whose_audio_is_other_now_is_refused(cut: Order) -> None:
+def test_a_task_with_a_result_whose_audio_has_changed_is_refused(cut: Order) -> None:
     cut.store.delete(cut.keys.plan)
     other = cut.task(1).model_copy(update={"pcm_sha256": "0" * 64})
     cut.store.put(cut.keys.task(1), other.encode())
@@ -275,18 +277,16 @@ def test_a_file_that_changes_in_the_middle_is_noticed_before_the_next_task(
 
 
 @pytest.mark.parametrize("which", ["request", "record"])
-def test_a_request_or_record_that_is_not_the_one_is_refused(
-    tmp_path: Path, talk: tuple[Path, object], which: str
-) -> None:
+def test_a_request_or_record_of_another_run_is_refused(tmp_path: Path, talk: tuple[Path, object], which: str) -> None:
     ordered = order(FileStore(tmp_path / "store"), talk[0])
     key = getattr(ordered.keys, which)
     ordered.store.put(key, ordered.store.get(key) + b"\n")
     with pytest.raises(JobError, match="is not the one") as refused:
         ordered.run()
-    assert refused.value.code == ExitCode.STORE_UNAVAILABLE, "the recording is not to blame"
+    assert refused.value.code == ExitCode.STORE_UNAVAILABLE, "it is no problem of the recording"
 
 
-def test_a_request_of_another_version_is_the_images_fault(tmp_path: Path, talk: tuple[Path, object]) -> None:
+def test_a_request_of_another_version_is_an_image_problem(tmp_path: Path, talk: tuple[Path, object]) -> None:
     ordered = order(FileStore(tmp_path / "store"), talk[0])
     newer = ordered.store.get(ordered.keys.request).replace(b"stenofleet.request/1", b"stenofleet.request/2")
     ordered.store.put(ordered.keys.request, newer)
@@ -296,14 +296,14 @@ def test_a_request_of_another_version_is_the_images_fault(tmp_path: Path, talk: 
     assert "--intake-image" in refused.value.advice
 
 
-def test_a_missing_track_is_told_with_the_files_name(tmp_path: Path, talk: tuple[Path, object]) -> None:
+def test_a_missing_track_is_reported_with_the_name_of_the_file(tmp_path: Path, talk: tuple[Path, object]) -> None:
     ordered = order(FileStore(tmp_path / "store"), talk[0], track=1)
     with pytest.raises(MediaProblem, match="has no audio track 1") as missing:
         ordered.run()
     assert missing.value.summary.startswith(f"{talk[0]}: ")
 
 
-def test_a_file_shorter_than_its_header_is_said_to_be(tmp_path: Path, talk: tuple[Path, object]) -> None:
+def test_a_file_shorter_than_its_header_gives_a_warning(tmp_path: Path, talk: tuple[Path, object]) -> None:
     whole = speech.encode(talk[0], tmp_path / "whole.mkv", "-c:a", "libopus", "-b:a", "32k")
     part = tmp_path / "part.mkv"
     part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
@@ -321,7 +321,7 @@ def test_a_plan_without_a_store_is_the_same_plan(cut: Order, talk: tuple[Path, o
 
 
 def long_recording(path: Path, minutes: int) -> Path:
-    """Noise that pauses, as a small file: what matters is how much is decoded."""
+    """Noise with pauses in a small file: only the decoded amount matters."""
     pieces = "volume='if(lt(mod(t,7),6),1,0.001)':eval=frame"
     graph = f"anoisesrc=r=16000:a=0.2:d={60 * minutes}:seed=1,{pieces}"
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", graph, "-c:a", "adpcm_ima_wav", f"file:{path}"]
@@ -347,20 +347,20 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
             long_recording(tmp_path / f"{minutes}.wav", minutes),
             PlanOptions(threshold_ms=0, chunk_ms=120_000),
         )
-        told = subprocess.run(
+        peak = subprocess.run(
             [sys.executable, "-P", "-c", PEAK, str(ordered.store.root), ordered.keys.request, ordered.digest],
             capture_output=True,
             check=True,
             timeout=pipeline.PATIENCE_S,
         ).stdout
-        # Kilobytes, but for macOS.
-        peaks.append(int(told) // (1024 if sys.platform == "darwin" else 1))
+        # Kilobytes, except on macOS.
+        peaks.append(int(peak) // (1024 if sys.platform == "darwin" else 1))
         assert abs(ordered.plan().duration_ms - 60_000 * minutes) < 100
     assert peaks[1] - peaks[0] < 20_000, f"{peaks} kB"
 
 
 def test_an_hour_is_planned_without_drift(tmp_path: Path) -> None:
-    """Every chunk of a recording of more than an hour is the samples its times say, to the last one."""
+    """Every chunk of a recording of more than an hour has exactly the samples of its times."""
     seconds = 3700
     samples = np.zeros(seconds * speech.RATE_HZ, np.int16)
     for start in range(30 * speech.RATE_HZ, len(samples), 61 * speech.RATE_HZ):

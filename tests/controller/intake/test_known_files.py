@@ -1,4 +1,4 @@
-"""Files that were identified before are not read again; one that may be another is."""
+"""Files that were identified before are not read again, unless they may have changed."""
 
 import os
 import time
@@ -29,7 +29,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KnownFiles:
-    """Where the clock is far enough ahead of every file that is written now."""
+    """The clock is far enough ahead of every file that is written now."""
     now_ns = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now_ns() + OLD_NS)
     return KnownFiles(tmp_path / "state")
@@ -45,7 +45,7 @@ def test_a_file_is_read_once(tmp_path: Path, known: KnownFiles, reads: list[Path
 
 
 @pytest.mark.parametrize("change", ["content", "size", "content behind the same times", "path"])
-def test_what_may_be_another_file_is_read_again(
+def test_a_file_that_may_have_changed_is_read_again(
     tmp_path: Path, known: KnownFiles, reads: list[Path], change: str
 ) -> None:
     talk = tmp_path / "talk.wav"
@@ -94,7 +94,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_kept(
 
 
 @pytest.mark.parametrize("kept", [b"", b"{}", b"x" * 100_000])
-def test_what_is_no_document_is_read_over(tmp_path: Path, known: KnownFiles, reads: list[Path], kept: bytes) -> None:
+def test_an_invalid_entry_is_skipped(tmp_path: Path, known: KnownFiles, reads: list[Path], kept: bytes) -> None:
     talk = tmp_path / "talk.wav"
     talk.write_bytes(b"talk")
     first = source.inspect(talk, known)
@@ -105,9 +105,7 @@ def test_what_is_no_document_is_read_over(tmp_path: Path, known: KnownFiles, rea
     assert len(reads) == 2
 
 
-def test_without_a_home_or_a_place_to_write_files_are_read_each_time(
-    tmp_path: Path, known: KnownFiles, reads: list[Path]
-) -> None:
+def test_without_a_writable_home_files_are_read_each_time(tmp_path: Path, known: KnownFiles, reads: list[Path]) -> None:
     talk = tmp_path / "talk.wav"
     talk.write_bytes(b"talk")
     (tmp_path / "state").write_bytes(b"a file in the way")
@@ -117,7 +115,7 @@ def test_without_a_home_or_a_place_to_write_files_are_read_each_time(
     assert len(reads) == 4
 
 
-def test_a_known_file_that_is_gone_is_missing(tmp_path: Path, known: KnownFiles) -> None:
+def test_a_deleted_known_file_is_missing(tmp_path: Path, known: KnownFiles) -> None:
     talk = tmp_path / "talk.wav"
     talk.write_bytes(b"talk")
     source.inspect(talk, known)

@@ -1,4 +1,4 @@
-"""Where it is cut: what holds for any audio, and which pause is taken."""
+"""The planner: properties of the spans of any audio, and the choice of the pause."""
 
 import itertools
 import random
@@ -12,7 +12,7 @@ from controller.domain.plan import FLOOR_DB, HOP_MS, Cut, PlanOptions, Span, is_
 from controller.intake.planner import Planner
 
 SPEECH_DB = -20.0
-ROOM_DB = -60.0
+SILENCE_DB = -60.0
 MINUTE_MS = 60_000
 
 
@@ -25,25 +25,25 @@ def cut(
     block: int = 1000,
     rest_ms: int = 0,
 ) -> list[Span]:
-    """All spans of these levels, fed in blocks; the header may say what it likes."""
+    """All spans of these levels, fed in blocks; the header may state any length."""
     planner = Planner(options, duration_ms=duration_ms, direct=direct)
     spans = [span for at in range(0, len(levels), block) for span in planner.feed(levels[at : at + block])]
     return [*spans, planner.finish(len(levels) * HOP_MS - rest_ms)]
 
 
 def talk(length_ms: int, seed: int = 1, *, pauses: bool = True) -> list[float]:
-    """Something like speech: syllables, and pauses if it is polite."""
+    """Levels like those of speech: syllables, and pauses on request."""
     chance = random.Random(seed)
     levels: list[float] = []
     while len(levels) * HOP_MS < length_ms:
         levels += [SPEECH_DB + chance.uniform(-8, 4) for _ in range(chance.randint(20, 200))]
         if pauses:
-            levels += [ROOM_DB + chance.uniform(-1, 1) for _ in range(chance.randint(2, 60))]
+            levels += [SILENCE_DB + chance.uniform(-1, 1) for _ in range(chance.randint(2, 60))]
     return levels[: length_ms // HOP_MS]
 
 
-def breathless(length_ms: int, *holes: tuple[int, int, float]) -> list[float]:
-    """A syllable every 160 ms and nothing between them, but for *holes*: from ms, to ms, level."""
+def without_pauses(length_ms: int, *holes: tuple[int, int, float]) -> list[float]:
+    """A syllable every 160 ms without pauses, except for *holes*: from ms, to ms, level."""
     chance = random.Random(7)
     syllable = [0.0] * 5 + [-12.0] * 3
     levels = [SPEECH_DB + syllable[hop % 8] + chance.uniform(-1, 1) for hop in range(length_ms // HOP_MS)]
@@ -53,7 +53,7 @@ def breathless(length_ms: int, *holes: tuple[int, int, float]) -> list[float]:
 
 
 def first_cut(levels: Sequence[float], **options: int) -> tuple[int, Cut]:
-    """Where the first of 40 s chunks ends, the window being ±10 s, and why there."""
+    """The end of the first chunk of 40 s, with a window of ±10 s, and the kind of cut."""
     span = cut(levels, PlanOptions(threshold_ms=0, **{"chunk_ms": 40_000, "window_ms": 10_000, **options}))[0]
     return span.end_ms, span.cut
 
@@ -76,10 +76,10 @@ wild_options = st.builds(
 
 @st.composite
 def recordings(draw: st.DrawFn) -> list[float]:
-    """Speech, breathless speech, noise or nothing at all, up to four minutes."""
+    """Speech, speech without pauses, noise or silence, up to four minutes."""
     length_ms = draw(st.integers(1, 240)) * 1000
     seed = draw(st.integers(0, 1000))
-    kind = draw(st.sampled_from(["talk", "breathless", "noise", "silence", "steps"]))
+    kind = draw(st.sampled_from(["talk", "without_pauses", "noise", "silence", "steps"]))
     if kind == "silence":
         return [FLOOR_DB] * (length_ms // HOP_MS)
     if kind == "noise":
@@ -105,9 +105,9 @@ def recordings(draw: st.DrawFn) -> list[float]:
 def test_spans_are_contiguous_and_lose_nothing(
     levels: list[float], options: PlanOptions, header: float | None, direct: bool, rest_ms: int
 ) -> None:
-    said_ms = None if header is None else round(len(levels) * HOP_MS * header)
-    # A header far shorter than a chunk is a matter of its own.
-    spans = cut(levels, options, duration_ms=said_ms, direct=direct, rest_ms=rest_ms)
+    stated_ms = None if header is None else round(len(levels) * HOP_MS * header)
+    # A header far shorter than a chunk is tested separately.
+    spans = cut(levels, options, duration_ms=stated_ms, direct=direct, rest_ms=rest_ms)
     assert [span.index for span in spans] == list(range(len(spans)))
     assert spans[0].start_ms == spans[0].audio_start_ms == 0
     assert all(left.end_ms == right.start_ms for left, right in itertools.pairwise(spans))
@@ -131,12 +131,12 @@ def test_only_forced_cuts_are_padded_and_on_both_sides(levels: list[float], opti
 def test_a_cut_stays_within_its_window_of_an_absolute_grid(
     levels: list[float], options: PlanOptions, header: float | None
 ) -> None:
-    said_ms = None if header is None else round(len(levels) * HOP_MS * header)
-    told_ms = said_ms if said_ms and said_ms >= options.chunk_ms else None
-    parts = max(1, round(told_ms / options.chunk_ms)) if told_ms else 1
-    length_ms = told_ms or options.chunk_ms
+    stated_ms = None if header is None else round(len(levels) * HOP_MS * header)
+    header_ms = stated_ms if stated_ms and stated_ms >= options.chunk_ms else None
+    parts = max(1, round(header_ms / options.chunk_ms)) if header_ms else 1
+    length_ms = header_ms or options.chunk_ms
     reach_ms = min(options.window_ms, length_ms // parts // 4)
-    for number, span in enumerate(cut(levels, options, duration_ms=said_ms)[:-1], 1):
+    for number, span in enumerate(cut(levels, options, duration_ms=stated_ms)[:-1], 1):
         assert abs(span.end_ms - number * length_ms / parts) <= reach_ms + HOP_MS
 
 
@@ -160,7 +160,7 @@ def test_blocks_of_any_size_give_the_same_spans(
 
 @settings(max_examples=30)
 @given(levels=recordings(), options=wild_options, block=st.sampled_from([1, 40, 333]), direct=st.booleans())
-def test_memory_is_a_window_and_audio_is_asked_for_before_it_is_forgotten(
+def test_memory_is_bounded_and_audio_is_requested_before_it_is_dropped(
     levels: list[float], options: PlanOptions, block: int, direct: bool
 ) -> None:
     planner = Planner(options, duration_ms=None, direct=direct)
@@ -193,7 +193,7 @@ def test_the_grid_divides_the_length_that_is_known() -> None:
     assert all(abs(end - quarter * 675_000) <= 30_000 for quarter, end in enumerate(ends, 1))
 
 
-def test_of_unknown_length_the_grid_is_the_wanted_length() -> None:
+def test_the_grid_of_an_unknown_length_is_the_requested_chunk_length() -> None:
     ends = [span.end_ms for span in cut(talk(50 * MINUTE_MS), PlanOptions())]
     assert len(ends) == 5
     assert all(abs(end - number * 720_000) <= 30_000 for number, end in enumerate(ends[:-1], 1))
@@ -201,7 +201,9 @@ def test_of_unknown_length_the_grid_is_the_wanted_length() -> None:
 
 def test_a_cut_that_moved_does_not_move_the_cuts_after_it() -> None:
     options = PlanOptions(threshold_ms=0, chunk_ms=40_000, window_ms=10_000)
-    early = breathless(160_000, (31_000, 32_000, ROOM_DB), (80_000, 81_000, ROOM_DB), (120_000, 121_000, ROOM_DB))
+    early = without_pauses(
+        160_000, (31_000, 32_000, SILENCE_DB), (80_000, 81_000, SILENCE_DB), (120_000, 121_000, SILENCE_DB)
+    )
     assert [span.end_ms for span in cut(early, options)[:3]] == pytest.approx([31_500, 80_500, 120_500], abs=HOP_MS)
 
 
@@ -231,7 +233,7 @@ def test_direct_media_are_one_span_in_their_own_length() -> None:
 
 
 @pytest.mark.parametrize(
-    "said_ms,direct,spans",
+    "stated_ms,direct,spans",
     [
         pytest.param(MINUTE_MS, True, 6, id="one minute, and is direct: cut when it goes on past the threshold"),
         pytest.param(0, True, 6, id="nothing, and is direct"),
@@ -240,14 +242,14 @@ def test_direct_media_are_one_span_in_their_own_length() -> None:
         pytest.param(500 * MINUTE_MS, False, 8, id="too long"),
     ],
 )
-def test_a_header_that_lies_loses_nothing(said_ms: int, direct: bool, spans: int) -> None:
-    found = cut(talk(90 * MINUTE_MS), PlanOptions(), duration_ms=said_ms, direct=direct)
+def test_a_wrong_header_loses_nothing(stated_ms: int, direct: bool, spans: int) -> None:
+    found = cut(talk(90 * MINUTE_MS), PlanOptions(), duration_ms=stated_ms, direct=direct)
     assert len(found) == spans
     assert found[-1].end_ms == 90 * MINUTE_MS
     assert max(span.end_ms - span.start_ms for span in found) <= (41 if direct else 13) * MINUTE_MS
 
 
-def test_nothing_decoded_past_a_cut_point_is_no_empty_span() -> None:
+def test_a_recording_that_ends_at_a_cut_gives_no_empty_span() -> None:
     options = PlanOptions(threshold_ms=0, chunk_ms=10_000, window_ms=2500)
     for hops in range(9_000 // HOP_MS, 15_000 // HOP_MS):
         spans = cut([FLOOR_DB] * hops, options, block=1)
@@ -259,11 +261,11 @@ def test_nothing_decoded_past_a_cut_point_is_no_empty_span() -> None:
 
 
 def test_a_pause_is_cut_in_its_middle() -> None:
-    assert is_paused_at(36_400, breathless(60_000, (36_000, 36_800, ROOM_DB)))
+    assert is_paused_at(36_400, without_pauses(60_000, (36_000, 36_800, SILENCE_DB)))
 
 
 def test_a_pause_is_chosen_over_a_quieter_dip() -> None:
-    levels = breathless(60_000, (40_000, 40_200, FLOOR_DB), (45_000, 45_600, -50.0))
+    levels = without_pauses(60_000, (40_000, 40_200, FLOOR_DB), (45_000, 45_600, -50.0))
     assert is_paused_at(45_300, levels)
 
 
@@ -278,7 +280,7 @@ def test_a_pause_is_chosen_over_a_quieter_dip() -> None:
     ],
 )
 def test_the_best_pause_is_taken(holes: list[tuple[int, int]], expected_ms: int) -> None:
-    levels = breathless(60_000, *((start, end, ROOM_DB) for start, end in holes))
+    levels = without_pauses(60_000, *((start, end, SILENCE_DB) for start, end in holes))
     assert is_paused_at(expected_ms, levels)
 
 
@@ -294,7 +296,7 @@ def test_pauses_in_steady_noise_are_found(noise_db: float) -> None:
 
 
 def test_a_click_does_not_split_a_pause() -> None:
-    levels = breathless(60_000, (41_000, 41_400, -32.0), (41_200, 41_220, -27.0))
+    levels = without_pauses(60_000, (41_000, 41_400, -32.0), (41_200, 41_220, -27.0))
     assert is_paused_at(41_200, levels)
 
 
@@ -302,37 +304,37 @@ def test_a_click_does_not_split_a_pause() -> None:
     "length_ms,why", [(40, "forced"), (60, "forced"), (180, "tight"), (200, "tight"), (400, "pause")]
 )
 def test_without_a_pause_the_quietest_moment_is_cut_and_its_length_says_how(length_ms: int, why: str) -> None:
-    end_ms, found = first_cut(breathless(60_000, (37_000, 37_000 + length_ms, ROOM_DB)))
+    end_ms, found = first_cut(without_pauses(60_000, (37_000, 37_000 + length_ms, SILENCE_DB)))
     assert found == why
     assert 37_000 <= end_ms <= 37_000 + length_ms
 
 
-def test_a_pause_too_short_for_the_options_is_none() -> None:
-    levels = breathless(60_000, (37_000, 37_500, ROOM_DB))
+def test_a_pause_shorter_than_the_options_require_is_ignored() -> None:
+    levels = without_pauses(60_000, (37_000, 37_500, SILENCE_DB))
     assert first_cut(levels)[1] == "pause"
     assert first_cut(levels, pause_ms=600)[1] == "tight"
     assert first_cut(levels, pause_ms=600, dip_ms=600)[1] == "forced"
 
 
 def test_ongoing_speech_is_cut_near_the_grid_with_two_seconds_for_both_sides() -> None:
-    levels = breathless(100_000)
+    levels = without_pauses(100_000)
     first, second = cut(levels, PlanOptions(threshold_ms=0, chunk_ms=40_000, window_ms=10_000))[:2]
     assert first.cut == "forced"
     assert first.audio_end_ms - first.end_ms == second.start_ms - second.audio_start_ms == 2000
 
 
-def test_without_padding_neighbours_hear_nothing_of_each_other() -> None:
-    first, second = cut(breathless(100_000), PlanOptions(threshold_ms=0, chunk_ms=40_000, pad_ms=0))[:2]
+def test_without_padding_neighbours_do_not_overlap() -> None:
+    first, second = cut(without_pauses(100_000), PlanOptions(threshold_ms=0, chunk_ms=40_000, pad_ms=0))[:2]
     assert first.cut == "forced"
     assert first.audio_end_ms == first.end_ms == second.audio_start_ms
 
 
-def test_of_two_equal_dips_the_one_near_the_grid_is_cut_but_a_quieter_one_wins() -> None:
+def test_the_dip_near_the_grid_is_cut_unless_another_is_quieter() -> None:
     near, far = (40_000, 40_160), (31_000, 31_160)
-    assert 40_000 <= first_cut(breathless(60_000, (*near, -40.0), (*far, -40.5)))[0] <= 40_160
-    assert 31_000 <= first_cut(breathless(60_000, (*near, -40.0), (*far, -43.0)))[0] <= 31_160
+    assert 40_000 <= first_cut(without_pauses(60_000, (*near, -40.0), (*far, -40.5)))[0] <= 40_160
+    assert 31_000 <= first_cut(without_pauses(60_000, (*near, -40.0), (*far, -43.0)))[0] <= 31_160
 
 
 @pytest.mark.parametrize("level", [FLOOR_DB, -45.0, 0.0])
-def test_where_nothing_changes_it_is_cut_on_the_grid(level: float) -> None:
+def test_constant_audio_is_cut_on_the_grid(level: float) -> None:
     assert first_cut([level] * 3000) == (40_000, "pause")

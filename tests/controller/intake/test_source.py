@@ -1,4 +1,4 @@
-"""What a media file is known by, and whether it is still the same."""
+"""The identity of a media file, and changes to it."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_known_by_its_content_and_not_by_its_name(file: Path) -> None:
+def test_a_file_is_identified_by_its_content_and_not_by_its_name(file: Path) -> None:
     found = source.inspect(file)
     assert found.identity == hashlib.sha256(b"content").hexdigest()
     assert (found.size_bytes, found.mtime_ns) == (7, file.stat().st_mtime_ns)
@@ -40,7 +40,7 @@ def test_the_path_behind_a_uri_is_the_path_byte_for_byte(tmp_path: Path, name: b
     assert os.fsencode(source.local_path(found.uri)).endswith(name)
 
 
-def test_a_relative_path_is_told_absolute_and_a_link_keeps_its_name(
+def test_a_relative_path_becomes_absolute_and_a_link_keeps_its_name(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(file.parent)
@@ -49,7 +49,7 @@ def test_a_relative_path_is_told_absolute_and_a_link_keeps_its_name(
 
 
 @pytest.mark.parametrize(
-    "kind,words",
+    "kind,message",
     [
         ("missing", "no such file"),
         ("folder", "is a folder"),
@@ -60,7 +60,7 @@ def test_a_relative_path_is_told_absolute_and_a_link_keeps_its_name(
         ("below a file", "cannot be read: Not a directory"),
     ],
 )
-def test_what_cannot_be_a_recording_is_told_with_its_name(tmp_path: Path, kind: str, words: str) -> None:
+def test_a_path_that_cannot_be_a_recording_is_reported_with_its_name(tmp_path: Path, kind: str, message: str) -> None:
     path = tmp_path / ("x" * 300 if kind == "long" else "name.wav")
     match kind:
         case "folder":
@@ -74,14 +74,14 @@ def test_what_cannot_be_a_recording_is_told_with_its_name(tmp_path: Path, kind: 
         case "below a file":
             path.touch()
             path = path / "name.wav"
-    with pytest.raises(MediaProblem, match=words) as refused:
+    with pytest.raises(MediaProblem, match=message) as refused:
         source.inspect(path)
     assert refused.value.summary.startswith(f"{path}: ")
     assert refused.value.advice
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_one_may_not_read_is_told(file: Path) -> None:
+def test_an_unreadable_file_is_reported(file: Path) -> None:
     file.chmod(0)
     with pytest.raises(MediaProblem, match="cannot be read: Permission denied"):
         source.inspect(file)
@@ -108,7 +108,7 @@ def test_a_change_is_seen(file: Path, change: str) -> None:
     assert str(file) in seen.value.summary
 
 
-def test_a_huge_file_is_known_by_size_time_and_samples(tmp_path: Path) -> None:
+def test_a_huge_file_is_identified_by_size_time_and_samples(tmp_path: Path) -> None:
     path = tmp_path / "huge.mkv"
     with path.open("wb") as file:
         file.truncate((2 << 30) + 1)
@@ -121,6 +121,6 @@ def test_a_huge_file_is_known_by_size_time_and_samples(tmp_path: Path) -> None:
         file.write(b"\1")
     os.utime(path, ns=(first.mtime_ns, first.mtime_ns))
     changed = source.inspect(path)
-    assert changed.identity != first.identity, "its end is among the samples"
+    assert changed.identity != first.identity, "the end of the file is sampled"
     os.utime(path, ns=(first.mtime_ns, first.mtime_ns + 1000))
-    assert source.inspect(path).identity != changed.identity, "its time counts"
+    assert source.inspect(path).identity != changed.identity, "its modification time counts"

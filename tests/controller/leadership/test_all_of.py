@@ -7,7 +7,7 @@ RUN = "0123456789abcdef"
 
 
 class Part:
-    """One domain, whose answers a test gives; what is asked of it is written down for all."""
+    """One lock domain with scripted answers; the calls to all domains are recorded together."""
 
     def __init__(self, name: str, asked: list[str], state: LeaseState = "leading", *, deleted: bool = False) -> None:
         self.name, self.asked, self.state, self.deleted = name, asked, state, deleted
@@ -32,7 +32,7 @@ class Part:
         self.asked.append(f"close {self.name}")
 
 
-def test_a_wider_one_is_asked_only_by_who_has_the_narrower() -> None:
+def test_a_wider_lease_is_requested_only_after_the_narrower_one_is_held() -> None:
     for state in ("following", "undecided"):
         asked: list[str] = []
         machine, cluster = Part("machine", asked, state), Part("cluster", asked)
@@ -40,7 +40,7 @@ def test_a_wider_one_is_asked_only_by_who_has_the_narrower() -> None:
         assert asked == ["acquire machine"]
 
 
-def test_a_run_is_led_where_all_are_held() -> None:
+def test_a_run_is_led_when_all_leases_are_held() -> None:
     asked: list[str] = []
     parts = AllOf(Part("machine", asked), Part("cluster", asked))
     assert parts.try_acquire_or_renew(RUN, 0) == "leading"
@@ -55,5 +55,5 @@ def test_a_run_is_led_where_all_are_held() -> None:
     ]
 
 
-def test_a_run_is_cancelled_where_any_says_so() -> None:
+def test_a_run_is_cancelled_when_any_lease_is() -> None:
     assert AllOf(Part("machine", []), Part("cluster", [], deleted=True)).cancelled(RUN)

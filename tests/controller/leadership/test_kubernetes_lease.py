@@ -1,4 +1,4 @@
-"""Leases and their thread, with a server that fails in ways that nobody foresaw."""
+"""Leases and their thread, with a server that raises unexpected errors."""
 
 import socket
 import threading
@@ -37,7 +37,7 @@ def leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernet
 
 
 class Failing:
-    """Renewals that meet an error of no known kind, so many times."""
+    """Renewals that raise an unexpected error a number of times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -53,19 +53,19 @@ class Failing:
         self.renewed.set()
 
 
-def test_an_error_that_nobody_foresaw_ends_no_renewing_and_is_reported_once(
+def test_an_unexpected_error_does_not_end_the_renewals_and_is_reported_once(
     server: Server, leases: KubernetesLeases
 ) -> None:
     server.before = failing = Failing(3)
     assert failing.renewed.wait(5), "it is renewed all the same"
     with pytest.raises(ClusterUnavailable, match="could not be renewed: ValueError: what is this") as raised:
         leases.owner(RUN)
-    assert raised.value.answered, "nothing that a command ends for"
+    assert raised.value.answered, "the command does not end for it"
     assert isinstance(raised.value.__cause__, ValueError)
     assert leases.owner(RUN).name == lease_name(RUN)
     server.before = failing = Failing(1)
     assert failing.renewed.wait(5)
-    assert leases.owner(RUN).name == lease_name(RUN), "the same error is no news"
+    assert leases.owner(RUN).name == lease_name(RUN), "the same error is not reported again"
     assert leads(leases, RUN)
 
 
@@ -81,13 +81,13 @@ def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
             leases.owner(RUN)
 
 
-def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, leases: KubernetesLeases) -> None:
+def test_nothing_is_kept_of_a_run_that_is_no_longer_followed(server: Server, leases: KubernetesLeases) -> None:
     other = KubernetesLeases(FakeApi(server))
     assert not leads(other, RUN)
     assert len(other._seen) == 1
     other.release(RUN, ended=True)
     assert len(other._seen) == 0
-    assert server.objects("leases"), "it is another one's"
+    assert server.objects("leases"), "it belongs to another controller"
     assert not leads(other, RUN)
     leases.release(RUN, ended=False)
     assert leads(other, RUN)
@@ -95,7 +95,7 @@ def test_of_a_run_that_is_not_followed_any_more_nothing_is_kept(server: Server, 
     other.close()
 
 
-def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(
+def test_a_lease_deleted_while_it_is_followed_was_cancelled_or_has_ended(
     server: Server, leases: KubernetesLeases
 ) -> None:
     other = KubernetesLeases(FakeApi(server))
@@ -103,7 +103,7 @@ def test_a_lease_that_goes_while_it_is_followed_was_cancelled_or_has_ended(
     leases.release(RUN, ended=True)
     assert leads(other, RUN)
     assert other.cancelled(RUN)
-    assert server.objects("leases") == [], "a new one would be a new life for a run that somebody has ended"
+    assert server.objects("leases") == [], "a new Lease would restart a cancelled run"
     other.release(RUN, ended=True)
     assert leads(other, RUN)
     assert not other.cancelled(RUN)

@@ -1,4 +1,4 @@
-"""Who leads a run where machines share its store: claims, renewals, deaths and sleeps, with a time of its own."""
+"""The lease in the store that machines share: claims, renewals, crashes and suspensions, in simulated time."""
 
 import threading
 import time
@@ -19,22 +19,22 @@ KEY = RunKeys(fakes.RUN).lease
 
 
 class World:
-    """A store, a time, and leads that are asked in turn."""
+    """A store, a simulated time, and leases that are polled in turn."""
 
     def __init__(self, folder: Path) -> None:
         self.store = FileStore(folder)
         self.now_ms = fakes.START_MS
 
-    def lease(self, place: str) -> StoreLease:
-        return StoreLease(self.store, fakes.RUN, place)
+    def lease(self, domain: str) -> StoreLease:
+        return StoreLease(self.store, fakes.RUN, domain)
 
     def passes(self, ms: int, *asked: StoreLease) -> list[str]:
-        """What each says at the end, asked every 100 ms."""
-        said = ["nothing"] * len(asked)
+        """The final state of each lease, polled every 100 ms."""
+        states = ["nothing"] * len(asked)
         for _ in range(ms // 100):
             self.now_ms += 100
-            said = [lead.try_acquire_or_renew(self.now_ms) for lead in asked]
-        return said
+            states = [lease.try_acquire_or_renew(self.now_ms) for lease in asked]
+        return states
 
 
 @pytest.fixture
@@ -43,21 +43,21 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_claim_is_left_alone_for_a_moment_and_then_leads(world: World) -> None:
-    lead = world.lease("here")
-    assert lead.try_acquire_or_renew(world.now_ms) == "undecided"
-    assert world.passes(POLL_MS - 100, lead) == ["undecided"]
-    assert world.passes(200, lead) == ["leading"]
+    lease = world.lease("here")
+    assert lease.try_acquire_or_renew(world.now_ms) == "undecided"
+    assert world.passes(POLL_MS - 100, lease) == ["undecided"]
+    assert world.passes(200, lease) == ["leading"]
 
 
-def test_of_two_claims_at_once_one_leads_and_the_other_follows(world: World) -> None:
+def test_one_of_two_simultaneous_claims_leads_and_the_other_follows(world: World) -> None:
     one, other = world.lease("here"), world.lease("there")
     world.passes(POLL_MS * 2, one, other)
-    said = world.passes(RENEW_MS * 2, one, other)
-    assert sorted(said) == ["following", "leading"]
-    assert world.passes(MISSED_POLLS * POLL_MS * 3, one, other) == said
+    states = world.passes(RENEW_MS * 2, one, other)
+    assert sorted(states) == ["following", "leading"]
+    assert world.passes(MISSED_POLLS * POLL_MS * 3, one, other) == states
 
 
-def test_who_comes_later_follows_for_as_long_as_it_is_renewed(world: World) -> None:
+def test_a_later_candidate_follows_while_the_lease_is_renewed(world: World) -> None:
     leader, other = world.lease("here"), world.lease("there")
     world.passes(2 * POLL_MS, leader)
     assert other.try_acquire_or_renew(world.now_ms) == "undecided"
@@ -65,7 +65,7 @@ def test_who_comes_later_follows_for_as_long_as_it_is_renewed(world: World) -> N
     assert world.passes(MISSED_POLLS * POLL_MS * 3, leader, other) == ["leading", "following"]
 
 
-def test_a_released_lead_is_taken_at_once(world: World) -> None:
+def test_a_released_lease_is_acquired_at_once(world: World) -> None:
     leader, other = world.lease("here"), world.lease("there")
     world.passes(2 * POLL_MS, leader)
     world.passes(RENEW_MS + 2 * POLL_MS, leader, other)
@@ -74,19 +74,19 @@ def test_a_released_lead_is_taken_at_once(world: World) -> None:
     assert world.passes(3 * POLL_MS, other) == ["leading"]
 
 
-def test_a_dead_leader_elsewhere_is_given_up_after_a_while(world: World) -> None:
+def test_a_dead_leader_of_another_domain_is_given_up_after_missed_renewals(world: World) -> None:
     leader, other = world.lease("here"), world.lease("there")
     world.passes(2 * POLL_MS, leader)
     assert world.passes((MISSED_POLLS - 2) * POLL_MS, other) == ["undecided"]
     assert world.passes(5 * POLL_MS, other) == ["leading"]
 
 
-def test_a_dead_leader_of_this_place_is_followed_by_none(world: World) -> None:
+def test_a_dead_leader_of_the_same_domain_is_replaced_at_once(world: World) -> None:
     world.passes(2 * POLL_MS, world.lease("here"))
     assert world.passes(2 * POLL_MS, world.lease("here")) == ["leading"]
 
 
-def test_a_leader_that_slept_finds_another_in_its_place_and_follows(world: World) -> None:
+def test_a_suspended_leader_that_was_replaced_follows(world: World) -> None:
     sleeper, other = world.lease("here"), world.lease("there")
     world.passes(2 * POLL_MS, sleeper)
     assert world.passes((MISSED_POLLS + 3) * POLL_MS, other) == ["leading"]
@@ -95,7 +95,7 @@ def test_a_leader_that_slept_finds_another_in_its_place_and_follows(world: World
     assert world.passes(RENEW_MS, sleeper, other) == ["following", "leading"]
 
 
-def test_a_leader_whose_object_is_gone_puts_it_again(world: World) -> None:
+def test_a_leader_whose_object_was_deleted_puts_it_again(world: World) -> None:
     leader = world.lease("here")
     world.passes(2 * POLL_MS, leader)
     world.store.delete(KEY)
@@ -103,20 +103,20 @@ def test_a_leader_whose_object_is_gone_puts_it_again(world: World) -> None:
     assert world.store.stat(KEY) is not None
 
 
-def test_a_clock_that_is_set_back_silences_no_leader(world: World) -> None:
+def test_a_clock_that_is_set_back_ends_no_lease(world: World) -> None:
     leader, other = world.lease("here"), world.lease("there")
     world.passes(2 * POLL_MS, leader)
     world.now_ms -= 24 * 3_600_000
     assert world.passes(MISSED_POLLS * POLL_MS * 2, leader, other) == ["leading", "following"]
 
 
-def test_garbage_in_its_place_is_nobodys_lead(world: World) -> None:
+def test_an_invalid_object_is_treated_as_no_lease(world: World) -> None:
     world.store.put(KEY, b"{")
     assert world.passes(2 * POLL_MS, world.lease("here")) == ["leading"]
 
 
 @pytest.mark.parametrize("renewed", [True, False])
-def test_who_only_looks_learns_whether_somebody_renews_it(world: World, renewed: bool) -> None:
+def test_an_observer_learns_whether_the_lease_is_renewed(world: World, renewed: bool) -> None:
     leader = world.lease("here")
     world.passes(2 * POLL_MS, leader)
     waits = []
@@ -131,7 +131,7 @@ def test_who_only_looks_learns_whether_somebody_renews_it(world: World, renewed:
     assert renewed or world.store.get(KEY) == before
 
 
-def test_nobody_holds_what_is_not_there_or_was_ours(world: World) -> None:
+def test_a_missing_lease_or_our_own_is_not_held_by_another(world: World) -> None:
     assert not world.lease("there").held_elsewhere(lambda _: None)
     world.passes(2 * POLL_MS, world.lease("here"))
     assert not world.lease("here").held_elsewhere(lambda _: None)
@@ -142,7 +142,7 @@ def test_a_lease_is_renewed_while_its_owners_loop_is_busy(tmp_path: Path, monkey
     store = FileStore(tmp_path)
     ours, theirs = StoreLeases(store, lambda _: "here"), StoreLease(store, fakes.RUN, "there")
     try:
-        # The loop: claims, and then merges for a long time.
+        # The loop acquires the lease, and then merges for a long time.
         states = [ours.try_acquire_or_renew(fakes.RUN, now_ms) for now_ms in (0, POLL_MS)]
         assert states == ["undecided", "leading"]
         seen = set()
@@ -168,16 +168,16 @@ def test_nothing_is_done_under_a_lease_that_could_not_be_renewed_in_time(
     now_s += 1
     with pytest.raises(StoreUnavailable, match="could not be renewed in time"):
         leases.check(fakes.RUN)
-    assert lease_module.LAPSED_S < MISSED_POLLS * POLL_MS / 1000, "before anybody takes it over"
+    assert lease_module.LAPSED_S < MISSED_POLLS * POLL_MS / 1000, "before another leader takes over"
     assert leases.try_acquire_or_renew(fakes.RUN, POLL_MS + RENEW_MS) == "leading"
     leases.check(fakes.RUN)
     leases.close()
 
 
-def test_a_lead_that_was_taken_is_not_taken_back_by_the_thread(tmp_path: Path) -> None:
+def test_a_lost_lease_is_not_taken_back_by_the_renewing_thread(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     ours = StoreLease(store, fakes.RUN, "here")
-    assert [ours.try_acquire_or_renew(now_ms=look * POLL_MS) for look in range(2)] == ["undecided", "leading"]
+    assert [ours.try_acquire_or_renew(now_ms=poll * POLL_MS) for poll in range(2)] == ["undecided", "leading"]
     store.put(
         RunKeys(fakes.RUN).lease,
         LeaseRecord(run=fakes.RUN, owner="f" * 16, lock_domain="there", renew_count=1).encode(),
@@ -188,7 +188,9 @@ def test_a_lead_that_was_taken_is_not_taken_back_by_the_thread(tmp_path: Path) -
     assert LeaseRecord.decode(store.get(RunKeys(fakes.RUN).lease)).owner == "f" * 16
 
 
-def test_a_store_that_is_away_does_not_end_the_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_of_the_store_does_not_end_the_renewing_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "RENEW_MS", 5)
     renewed_again = threading.Event()
     renewals: list[int] = []

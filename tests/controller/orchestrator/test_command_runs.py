@@ -1,4 +1,4 @@
-"""Runs that become known while the loop works: it begins with the first, and forgets none."""
+"""Runs that become known while the loop works: it starts with the first, and loses none."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ class Later:
     """Requests that become known one after the other: the next one when the loop has waited for it, or after ticks."""
 
     def __init__(self, *run_requests: RunRequest, known_at_once: int = 0) -> None:
-        self._tickets = list(run_requests)
+        self._requests = list(run_requests)
         self._known = known_at_once
         self.waited = 0
         self.taken: dict[str, RunRequest] = {}
@@ -35,8 +35,8 @@ class Later:
         self._known += 1
 
     def take(self, most: int) -> Sequence[RunRequest]:
-        count = min(most, self._known, len(self._tickets))
-        taken, self._tickets = self._tickets[:count], self._tickets[count:]
+        count = min(most, self._known, len(self._requests))
+        taken, self._requests = self._requests[:count], self._requests[count:]
         self._known -= count
         self.taken |= {run_request.record.run: run_request for run_request in taken}
         return taken
@@ -48,16 +48,16 @@ class Later:
     def unknown(self) -> Sequence[Progress]:
         return [
             progress(None, name=run_request.record.name, run="", size_bytes=1, seen="waiting", floor=0.0)
-            for run_request in self._tickets
+            for run_request in self._requests
         ]
 
     @property
     def exhausted(self) -> bool:
-        return not self._tickets
+        return not self._requests
 
 
 class AwayStore(JournalStore):
-    """One that can be away."""
+    """A store with outages."""
 
     away = False
 
@@ -73,7 +73,7 @@ class AwayStore(JournalStore):
 
 
 class Scene:
-    """A store, a runner by script, and a clock that a test moves."""
+    """A store, a scripted runner, and a clock that a test moves."""
 
     def __init__(self, folder: Path, script: Script | None = None) -> None:
         self.store = AwayStore(folder / "store")
@@ -103,11 +103,11 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
-def test_the_first_run_ends_while_nobody_knows_the_second(scene: Scene) -> None:
+def test_the_first_run_ends_before_the_second_is_known(scene: Scene) -> None:
     requests = Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(OTHER, "film"), known_at_once=1)
     ended = scene.run_loop(requests)
     assert [(item.run, item.verdict) for item in ended] == [(fakes.RUN, "complete"), (OTHER, "complete")]
-    assert requests.waited == 1, "only when there was nothing else to do"
+    assert requests.waited == 1, "only when there was no other work"
     first = scene.store.when(f"put runs/{fakes.RUN}/_SUCCESS")
     assert first < scene.store.when(f"put runs/{OTHER}/run.json")
 
@@ -143,7 +143,7 @@ def test_equal_content_of_a_run_that_has_failed_fails_alike_and_is_not_tried_aga
     assert len(scene.runner.submitted) == 1
 
 
-def test_outputs_that_are_asked_for_later_and_cannot_be_written_are_told(
+def test_outputs_requested_later_that_cannot_be_written_are_reported(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = outputs.write_outputs
@@ -161,16 +161,16 @@ def test_outputs_that_are_asked_for_later_and_cannot_be_written_are_told(
     assert (scene.folder / "out" / "talk.json").exists()
 
 
-def test_a_store_that_never_answers_ends_the_command_also_where_no_run_was_known_at_first(scene: Scene) -> None:
+def test_a_store_that_never_answers_ends_a_command_that_knows_no_run_yet(scene: Scene) -> None:
     scene.store.away = True
     with pytest.raises(EnvironmentProblem):
         scene.run_loop(
             Later(scene.run_request(fakes.RUN, "talk")), RetryPolicy(backoff_ms=0, store_patience_ms=600_000)
         )
-    assert scene.runner.waits == 0, "at once: the patience is for a store that answered before"
+    assert scene.runner.waits == 0, "at once: only a store that has answered before is waited for"
 
 
-def test_what_is_not_known_when_the_store_goes_for_good_is_told_to_have_failed(scene: Scene) -> None:
+def test_runs_not_known_when_the_store_fails_for_good_are_reported_as_failed(scene: Scene) -> None:
     class Leaving(Later):
         def wait(self, seconds: float) -> None:
             super().wait(seconds)

@@ -1,4 +1,4 @@
-"""The loop, with a real store, jobs by script and a time of its own: how runs come to their ends."""
+"""The loop with a real store, scripted jobs and simulated time: the outcomes of runs."""
 
 import errno
 import itertools
@@ -37,7 +37,7 @@ POLICY = RetryPolicy(backoff_ms=0)
 
 
 class Scene:
-    """A store, and what every command brings: a runner, a reporter, a clock that goes on."""
+    """A store, and for each command a runner, a reporter and a clock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Scene:
         meanwhile: Callable[[int], None] = lambda _: None,
         led_by_others: frozenset[str] = frozenset(),
     ) -> list[RunOutcome]:
-        """One command, from its start to its end; *meanwhile* is told how many ticks there were."""
+        """One command, from its start to its end; *meanwhile* is called with the number of ticks so far."""
         self.reporter = Recorder()
         self.runner = FakeRunner(self.store, self.clock, script, on_wait=meanwhile, chunks_ms=self.chunks_ms)
         self.runner.led_by_others |= led_by_others
@@ -126,12 +126,12 @@ def test_the_runs_last_object_comes_after_all_others_and_after_the_files(scene: 
     scene.command()
     placed = scene.store.when(f"put {KEYS.marker('complete')}")
     later = [entry for entry in scene.store.journal[placed + 1 :] if entry.startswith("put ")]
-    assert later == [f"put {KEYS.status}"]  # for people, and nothing decides by it
+    assert later == [f"put {KEYS.status}"]  # it is only shown; no decision depends on it
     for key in (KEYS.plan, KEYS.final, KEYS.report, *map(KEYS.transcript, ("txt", "srt", "vtt", "tsv", "json"))):
         assert scene.store.when(f"put {key}") < placed
 
 
-def test_final_says_which_result_won_and_what_came_out(scene: Scene) -> None:
+def test_final_contains_the_chosen_results_and_the_outcome(scene: Scene) -> None:
     scene.command(script=scripted({(1, 1): fakes.CRASH}))
     final = Final.decode(scene.store.get(KEYS.final))
     assert [(winner.span, winner.key.split("/")[-1]) for winner in final.winners] == [
@@ -170,15 +170,15 @@ def test_a_chunk_that_crashed_is_tried_again(scene: Scene) -> None:
     assert ended.verdict == "complete"
     assert (1, 2) in scene.attempts()
     assert scene.evidence() == [(1, 1, "NATIVE_CRASH")]
-    assert scene.reporter.said("chunk 1, attempt 1 failed (NATIVE_CRASH): native code crashed (SIGSEGV)")
-    assert scene.reporter.said("chunk 1: attempt 2 begins")
+    assert scene.reporter.reported("chunk 1, attempt 1 failed (NATIVE_CRASH): native code crashed (SIGSEGV)")
+    assert scene.reporter.reported("chunk 1: attempt 2 begins")
 
 
 def test_a_chunk_that_crashed_after_its_commit_costs_nothing(scene: Scene) -> None:
     scene.command(script=scripted({(1, 1): fakes.CRASH_AFTER_COMMIT}))
     assert scene.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1)]
     assert scene.evidence() == []
-    assert not scene.reporter.said("failed")
+    assert not scene.reporter.reported("failed")
 
 
 def test_failures_on_the_way_leave_the_bytes_as_they_are(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_an_invalid_result_is_a_failure_and_never_chosen(scene: Scene, behaviour
     assert final.winners[0].key == f"{KEYS.results_of(0)}a2-u.json"
 
 
-def test_evidence_is_put_before_anything_of_the_job_goes(scene: Scene) -> None:
+def test_evidence_is_put_before_the_job_is_deleted(scene: Scene) -> None:
     scene.command(script=scripted({(1, 1): fakes.CRASH}))
     assert scene.store.when(f"put {KEYS.failures}00001/a1-") < scene.store.when("remove 0123 chunk 1 a1")
 
@@ -226,8 +226,8 @@ def test_a_lost_node_leaves_evidence_although_a_second_attempt_has_done_its_work
     report = Report.decode(scene.store.get(KEYS.report))
     assert (report.spans[1].attempts, report.spans[1].failures) == (2, ("DISRUPTED.node_lost",))
     assert scene.status().failures == 1
-    assert scene.reporter.said("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node stopped responding")
-    assert not scene.reporter.said("it is tried again for a while"), "there is nothing for a person to do"
+    assert scene.reporter.reported("chunk 1, attempt 1 failed (DISRUPTED.node_lost): its node stopped responding")
+    assert not scene.reporter.reported("it is tried again for a while"), "no user action is needed"
 
 
 def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(scene: Scene) -> None:
@@ -240,7 +240,7 @@ def test_a_chunk_lost_for_good_fails_the_run_and_keeps_what_is_done(scene: Scene
     assert len(list(scene.store.list(KEYS.results))) == 2
 
 
-def test_where_gaps_are_allowed_the_rest_is_written(scene: Scene) -> None:
+def test_the_rest_is_written_when_gaps_are_allowed(scene: Scene) -> None:
     base = scene.folder / "talk"
     asked = run_request(None, base, on_chunk_failure="gap")
     [ended] = scene.command(asked, script=lambda job: fakes.NOTHING if job.span == 1 else fakes.DONE)
@@ -253,7 +253,7 @@ def test_where_gaps_are_allowed_the_rest_is_written(scene: Scene) -> None:
 
 def test_a_full_gpu_is_tried_again_with_less(scene: Scene) -> None:
     record = fakes.record(batch_size=8, compute_type="float16")
-    full = fakes.dies_saying(ExitCode.CUDA_OOM)
+    full = fakes.fails_with(ExitCode.CUDA_OOM)
     [ended] = scene.command(run_request(record), script=scripted({(0, 1): full, (0, 2): full}))
     assert ended.verdict == "complete"
     tried = [job.task_key for job in scene.runner.submitted if job.span == 0]
@@ -277,7 +277,7 @@ def test_results_of_two_models_do_not_become_one_transcript(scene: Scene) -> Non
 
 
 def little_speech(speech_ms: dict[int, int]) -> Script:
-    """Chunks with so much speech, too little to decide: each says what it heard, and does its work when told."""
+    """Chunks with too little speech to decide: each leaves a language candidate, and works once a language is set."""
 
     def script(job: Job) -> fakes.JobBehaviour:
         if job.span is None or job.span not in speech_ms:
@@ -297,7 +297,7 @@ def test_the_first_chunk_with_enough_speech_decides_for_all(scene: Scene) -> Non
     assert scene.store.when("submit 0123 chunk 2") > decided
 
 
-def test_when_nobody_has_enough_speech_the_best_note_is_pinned(scene: Scene) -> None:
+def test_when_no_chunk_has_enough_speech_the_best_candidate_is_pinned(scene: Scene) -> None:
     script = little_speech({0: 100, 1: 900, 2: 500})
     [ended] = scene.command(run_request(fakes.record(language=None)), script=script)
     assert ended.verdict == "complete"
@@ -310,7 +310,7 @@ def test_when_nobody_has_enough_speech_the_best_note_is_pinned(scene: Scene) -> 
 # ---------------------------------------------------------------- several runs
 
 
-def test_several_runs_share_one_window_and_the_first_fills_it(scene: Scene) -> None:
+def test_several_runs_share_the_slots_and_the_first_fills_them(scene: Scene) -> None:
     run_requests = [run_request(fakes.record(run, name=run)) for run in (RUN, OTHER)]
     ended = scene.command(*run_requests, max_parallel=3)
     assert [one.verdict for one in ended] == ["complete", "complete"]
@@ -320,7 +320,7 @@ def test_several_runs_share_one_window_and_the_first_fills_it(scene: Scene) -> N
 
 
 @pytest.mark.parametrize("max_parallel", [1, 2, 5])
-def test_there_are_never_more_jobs_than_the_window(scene: Scene, max_parallel: int) -> None:
+def test_there_are_never_more_jobs_than_slots(scene: Scene, max_parallel: int) -> None:
     run_requests = [run_request(fakes.record(f"{number:016x}")) for number in range(4)]
     ended = scene.command(
         *run_requests, max_parallel=max_parallel, script=scripted({(1, 1): fakes.CRASH, (0, 1): fakes.KILLED})
@@ -338,7 +338,7 @@ def test_a_list_of_files_is_not_a_list_of_locks(scene: Scene) -> None:
     assert sorted(scene.runner.released) == [one.run for one in ended]
 
 
-def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_window_is(scene: Scene) -> None:
+def test_the_first_job_starts_when_the_first_run_is_open_for_any_number_of_slots(scene: Scene) -> None:
     run_requests = [run_request(fakes.record(f"{number:04x}{0:012x}")) for number in range(600)]
 
     def opened() -> int:
@@ -362,7 +362,7 @@ def test_the_first_job_starts_when_the_first_run_is_open_however_large_the_windo
     )
 
 
-def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(scene: Scene) -> None:
+def test_a_first_run_with_a_missing_object_does_not_end_the_command(scene: Scene) -> None:
     bad = [f"{number:04x}{0:012x}" for number in range(3)]
 
     class Blocked(JournalStore):
@@ -376,7 +376,7 @@ def test_a_first_run_that_lacks_something_of_its_own_does_not_end_the_command(sc
     assert [one.verdict for one in ended] == ["failed"] * 3 + ["complete"]
 
 
-def test_runs_that_need_no_intake_fill_the_window(scene: Scene) -> None:
+def test_runs_that_need_no_intake_fill_the_slots(scene: Scene) -> None:
     scene.chunks_ms = (10_000,)
     run_requests = [run_request(fakes.record(f"{number:04x}{0:012x}")) for number in range(20)]
     crash: dict[tuple[int | None, int], fakes.JobBehaviour] = {(0, attempt): fakes.CRASH for attempt in (1, 2, 3)}
@@ -396,7 +396,7 @@ def test_runs_that_need_no_intake_fill_the_window(scene: Scene) -> None:
 
 def test_one_bad_file_does_not_end_the_others(scene: Scene) -> None:
     run_requests = [run_request(fakes.record(OTHER)), run_request()]
-    bad = fakes.dies_saying(ExitCode.BAD_INPUT, "no audio")
+    bad = fakes.fails_with(ExitCode.BAD_INPUT, "no audio")
     ended = scene.command(*run_requests, script=lambda job: bad if job.run == OTHER else fakes.DONE)
     assert [(one.verdict, one.summary) for one in ended] == [("failed", "no audio"), ("complete", "transcribed")]
 
@@ -414,7 +414,7 @@ def test_a_run_whose_objects_are_damaged_is_lost_and_the_others_are_not(scene: S
 
 
 def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(scene: Scene) -> None:
-    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+    damaged = fakes.fails_with(ExitCode.CHUNK_DAMAGED, "other samples")
     [ended] = scene.command(script=scripted({(1, 1): damaged}), max_parallel=1)
     assert ended.verdict == "complete"
     assert scene.attempts() == [(None, 1), (0, 1), (1, 1), (2, 1), (None, 2), (1, 2)]
@@ -423,7 +423,7 @@ def test_a_damaged_chunk_is_cut_again_before_its_next_attempt(scene: Scene) -> N
 
 
 def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_once_what_helps(scene: Scene) -> None:
-    full = fakes.dies_saying(ExitCode.STORE_FULL, "no room for results", "free space there")
+    full = fakes.fails_with(ExitCode.STORE_FULL, "no room for results", "free space there")
     [ended] = scene.command(script=lambda job: fakes.DONE if job.span is None else full, policy=RetryPolicy())
     assert (ended.verdict, ended.environment, ended.advice) == ("failed", True, "free space there")
     assert "no room for results" in ended.summary
@@ -438,7 +438,7 @@ def test_a_folder_that_is_full_fails_the_run_after_a_few_attempts_and_reports_on
 
 
 def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_reported_once(scene: Scene) -> None:
-    away = fakes.dies_saying(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
+    away = fakes.fails_with(ExitCode.STORE_UNAVAILABLE, "no answer in time", "see whether it is up")
     script: dict[tuple[int | None, int], fakes.JobBehaviour] = {(0, attempt): away for attempt in range(1, 8)}
     [ended] = scene.command(script=scripted(script))
     assert ended.verdict == "complete"
@@ -449,14 +449,14 @@ def test_a_server_that_is_away_keeps_its_many_attempts_and_what_it_waits_for_is_
 
 
 def test_a_chunk_that_is_damaged_again_and_again_fails_the_run(scene: Scene) -> None:
-    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "other samples")
+    damaged = fakes.fails_with(ExitCode.CHUNK_DAMAGED, "other samples")
     [ended] = scene.command(script=lambda job: damaged if job.span == 1 else fakes.DONE)
     assert (ended.verdict, ended.environment) == ("failed", True)
     assert ended.summary == "chunk 1 failed 3 times, last CHUNK_DAMAGED: other samples"
 
 
-def test_chunks_whose_audio_went_together_are_cut_again_together(scene: Scene) -> None:
-    damaged = fakes.dies_saying(ExitCode.CHUNK_DAMAGED, "gone")
+def test_chunks_whose_audio_was_deleted_together_are_cut_again_together(scene: Scene) -> None:
+    damaged = fakes.fails_with(ExitCode.CHUNK_DAMAGED, "gone")
     many: dict[tuple[int | None, int], fakes.JobBehaviour] = {(span, 1): damaged for span in range(6)}
     scene.chunks_ms = (10_000,) * 6
     [ended] = scene.command(script=scripted(many), max_parallel=6)
@@ -464,7 +464,7 @@ def test_chunks_whose_audio_went_together_are_cut_again_together(scene: Scene) -
     assert len([job for job in scene.runner.submitted if job.span is None]) == 2
 
 
-def test_a_result_that_is_gone_when_it_is_merged_is_transcribed_again(scene: Scene) -> None:
+def test_a_result_deleted_before_the_merge_is_transcribed_again(scene: Scene) -> None:
     def meanwhile(_: int) -> None:
         results = [entry.key for entry in scene.store.list(KEYS.results)]
         if len(results) == 2 and not scene.store.journal.count("spoiled"):
@@ -473,7 +473,7 @@ def test_a_result_that_is_gone_when_it_is_merged_is_transcribed_again(scene: Sce
 
     [ended] = scene.command(max_parallel=1, meanwhile=meanwhile)
     assert ended.verdict == "complete"
-    assert scene.reporter.said("chunk 0: its result is not valid any more")
+    assert scene.reporter.reported("chunk 0: its result is not valid any more")
     assert (0, 2) in scene.attempts()
     assert scene.evidence() == [(0, 1, "RESULT_INVALID")]
 
@@ -487,11 +487,11 @@ def test_a_complete_run_is_returned_as_it_is(scene: Scene) -> None:
     base = scene.folder / "again"
     [ended] = scene.command(run_request(None, base))
     assert (scene.runner.submitted, ended.verdict) == ([], "complete")
-    assert scene.reporter.said(f"run {RUN} is already complete")
+    assert scene.reporter.reported(f"run {RUN} is already complete")
     assert (scene.folder / "again.json").read_bytes() == before == scene.transcript()
 
 
-def test_a_signal_leaves_a_run_that_goes_on_where_it_was(scene: Scene) -> None:
+def test_a_run_resumes_where_a_signal_stopped_it(scene: Scene) -> None:
     with pytest.raises(Interrupted) as caught:
         scene.command(meanwhile=scene.interrupt_at(7), max_parallel=1)
     assert caught.value.exit_code == 128 + signal.SIGTERM
@@ -502,7 +502,7 @@ def test_a_signal_leaves_a_run_that_goes_on_where_it_was(scene: Scene) -> None:
     round_id = Round.decode(scene.store.get(KEYS.round)).id
     [ended] = scene.command(max_parallel=1)
     assert ended.verdict == "complete"
-    assert scene.reporter.said(f"resuming run {RUN}, chunks done so far: {len(done)}")
+    assert scene.reporter.reported(f"resuming run {RUN}, chunks done so far: {len(done)}")
     assert [span for span, _ in scene.attempts()] == list(range(len(done), 3))
     assert Round.decode(scene.store.get(KEYS.round)).id == round_id
     assert scene.runner.closed is False
@@ -558,7 +558,7 @@ def test_a_cancel_ends_the_run_and_keeps_what_is_done(scene: Scene) -> None:
     assert scene.store.stat(KEYS.cancel) is None
 
 
-def test_audio_that_has_gone_is_cut_again(scene: Scene) -> None:
+def test_deleted_audio_is_cut_again(scene: Scene) -> None:
     with pytest.raises(Interrupted):
         scene.command(meanwhile=scene.interrupt_at(7), max_parallel=1)
     left = [entry.key for entry in scene.store.list(f"{KEYS.work}audio/")]
@@ -572,7 +572,7 @@ def test_audio_that_has_gone_is_cut_again(scene: Scene) -> None:
 # ---------------------------------------------------------------- followers
 
 
-def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(scene: Scene) -> None:
+def test_a_follower_gives_the_leaders_verdict_and_writes_its_own_files(scene: Scene) -> None:
     leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
@@ -583,13 +583,13 @@ def test_who_follows_gives_the_leaders_verdict_and_writes_files_of_its_own(scene
     base = scene.folder / "mine"
     [ended] = scene.command(run_request(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
     assert (ended.verdict, scene.runner.submitted) == ("complete", [])
-    assert scene.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert scene.reporter.reported(f"run {RUN} is worked on by another process: following it")
     assert len([text for _, text in scene.reporter.events if "following it" in text]) == 1
     assert (scene.folder / "mine.json").read_bytes() == scene.transcript()
     assert scene.reporter.shown[1][0].state == "following"
 
 
-def test_who_follows_sees_how_far_the_leader_says_it_is(scene: Scene) -> None:
+def test_a_follower_shows_the_progress_of_the_leader(scene: Scene) -> None:
     leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
@@ -601,14 +601,14 @@ def test_who_follows_sees_how_far_the_leader_says_it_is(scene: Scene) -> None:
 
     scene.command(led_by_others=frozenset({RUN}), meanwhile=lead)
     seen = [runs[0] for runs in scene.reporter.shown if runs[0].state == "following"]
-    told = leader.reporter.shown[-1][0]
+    shown = leader.reporter.shown[-1][0]
     assert (seen[0].percent, seen[0].total_ms) == (0.0, 0)
-    assert (seen[-1].spans_done, seen[-1].spans_known) == (told.spans_done, 3)
-    assert (seen[-1].done_ms, seen[-1].total_ms) == (told.done_ms, 30_000)
-    assert seen[-1].percent == round(told.percent, 1) > 10
+    assert (seen[-1].spans_done, seen[-1].spans_known) == (shown.spans_done, 3)
+    assert (seen[-1].done_ms, seen[-1].total_ms) == (shown.done_ms, 30_000)
+    assert seen[-1].percent == round(shown.percent, 1) > 10
 
 
-def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(scene: Scene) -> None:
+def test_the_end_of_a_wait_is_reported_and_a_long_wait_that_returns_is_reported_again(scene: Scene) -> None:
     observe = FakeRunner.observe
     begun_ms = scene.clock.at_ms
 
@@ -623,9 +623,9 @@ def test_the_end_of_a_wait_is_reported_and_a_long_one_that_comes_back_is_news(sc
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", waiting)
         scene.command(script=lambda job: slow if job.span == 0 else fakes.DONE)
-    told = [text for _, text in scene.reporter.events if "wait" in text]
-    assert [text.partition(":")[0] for text in told] == ["chunk 0 waits", "no job waits any more"] * 2
-    assert told[1] == "no job waits any more: chunk 0 starts after 38 s"
+    messages = [text for _, text in scene.reporter.events if "wait" in text]
+    assert [text.partition(":")[0] for text in messages] == ["chunk 0 waits", "no job waits any more"] * 2
+    assert messages[1] == "no job waits any more: chunk 0 starts after 38 s"
 
 
 def test_jobs_that_were_just_started_run_and_those_that_wait_do_not(scene: Scene) -> None:
@@ -650,7 +650,7 @@ def test_in_an_outage_runs_are_shown_as_held(scene: Scene) -> None:
     assert not scene.reporter.shown[-1][0].held
 
 
-def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_back(scene: Scene) -> None:
+def test_a_reason_to_wait_is_reported_once_for_all_jobs_however_often_it_returns(scene: Scene) -> None:
     reasons = itertools.cycle(["no image", "0/3 nodes have free_slots", "0/4 nodes have free_slots"])
     observe = FakeRunner.observe
 
@@ -661,15 +661,15 @@ def test_what_jobs_wait_for_is_said_once_for_all_of_them_however_often_it_comes_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeRunner, "observe", waiting)
         scene.command()
-    told = [text.partition(" waits: ")[2] for _, text in scene.reporter.events if " waits: " in text]
-    assert sorted(told) == ["0/3 nodes have free_slots", "no image"] or sorted(told) == [
+    messages = [text.partition(" waits: ")[2] for _, text in scene.reporter.events if " waits: " in text]
+    assert sorted(messages) == ["0/3 nodes have free_slots", "no image"] or sorted(messages) == [
         "0/4 nodes have free_slots",
         "no image",
     ]
 
 
 @pytest.mark.parametrize("verdict", ["failed", "cancelled"])
-def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(scene: Scene, verdict: str) -> None:
+def test_a_follower_gives_the_failure_or_cancel_of_its_leader(scene: Scene, verdict: str) -> None:
     leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
@@ -684,7 +684,7 @@ def test_a_failure_or_a_cancel_of_the_leader_is_the_followers_too(scene: Scene, 
 
 
 @pytest.mark.parametrize("verdict", ["complete", "failed"])
-def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(scene: Scene, verdict: str) -> None:
+def test_a_follower_stopped_after_the_leader_has_ended_gives_its_verdict(scene: Scene, verdict: str) -> None:
     leader = Scene(scene.folder)
     base = scene.folder / "mine"
     script = (lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE) if verdict == "failed" else None
@@ -697,10 +697,10 @@ def test_who_follows_and_is_stopped_when_the_leader_has_ended_gives_its_verdict(
     [ended] = scene.command(run_request(None, base), led_by_others=frozenset({RUN}), meanwhile=lead)
     assert (ended.verdict, scene.runner.submitted) == (verdict, [])
     assert (scene.folder / "mine.txt").exists() is (verdict == "complete")
-    assert scene.runner.released == [], "its lock was never ours"
+    assert scene.runner.released == [], "this process never held its lock"
 
 
-def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(scene: Scene) -> None:
+def test_a_follower_stopped_while_the_leader_works_is_interrupted(scene: Scene) -> None:
     leader = Scene(scene.folder)
 
     def lead(ticks: int) -> None:
@@ -713,7 +713,7 @@ def test_who_follows_and_is_stopped_while_the_leader_works_is_interrupted(scene:
         scene.command(led_by_others=frozenset({RUN}), meanwhile=lead)
 
 
-def test_the_verdict_of_an_earlier_round_is_not_the_one_of_a_leader_that_died_early(scene: Scene) -> None:
+def test_a_leader_killed_early_does_not_give_the_verdict_of_an_earlier_round(scene: Scene) -> None:
     scene.command(script=lambda job: fakes.NOTHING if job.span == 0 else fakes.DONE)
     assert scene.marker() == "failed"
 
@@ -739,7 +739,7 @@ def test_a_standby_leads_no_other_run_while_the_leader_of_the_same_command_works
     assert [one.verdict for one in ended] == ["complete", "complete"]
 
 
-def test_two_commands_that_share_a_run_go_on_with_their_others(scene: Scene) -> None:
+def test_two_commands_that_share_a_run_continue_with_their_other_runs(scene: Scene) -> None:
     seen: list[set[str]] = []
 
     def meanwhile(ticks: int) -> None:
@@ -751,7 +751,7 @@ def test_two_commands_that_share_a_run_go_on_with_their_others(scene: Scene) -> 
     assert {OTHER} in seen[:10]
 
 
-def test_who_follows_a_leader_that_died_takes_over(scene: Scene) -> None:
+def test_a_follower_takes_over_from_a_killed_leader(scene: Scene) -> None:
     leader = Scene(scene.folder)
 
     def die(ticks: int) -> None:
@@ -763,7 +763,7 @@ def test_who_follows_a_leader_that_died_takes_over(scene: Scene) -> None:
     [ended] = scene.command(led_by_others=frozenset({RUN}), meanwhile=die)
     assert ended.verdict == "complete"
     assert 0 < len(scene.runner.submitted) < 3
-    assert scene.reporter.said("resuming run")
+    assert scene.reporter.reported("resuming run")
 
 
 def test_a_command_started_again_in_its_round_gives_the_same_verdict(scene: Scene) -> None:
@@ -773,15 +773,15 @@ def test_a_command_started_again_in_its_round_gives_the_same_verdict(scene: Scen
     spent = len(scene.runner.submitted)
     [again] = scene.command(first)
     assert (again.verdict, again.summary, scene.runner.submitted) == ("failed", failed.summary, [])
-    [anew] = scene.command(replace(first, round="job-2"))
-    assert anew.verdict == "complete"
+    [later] = scene.command(replace(first, round="job-2"))
+    assert later.verdict == "complete"
     assert [job.attempt for job in scene.runner.submitted] == [4]
     assert spent == 1 + 2 + 3
 
 
-def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not_to_blame_for(scene: Scene) -> None:
+def test_a_command_started_again_in_its_round_retries_environment_failures(scene: Scene) -> None:
     mine = replace(run_request(), round="job-1")
-    lacking = scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG), (0, 2): fakes.dies_saying(ExitCode.CONFIG)})
+    lacking = scripted({(0, 1): fakes.fails_with(ExitCode.CONFIG), (0, 2): fakes.fails_with(ExitCode.CONFIG)})
     for round_number in (1, 2):
         [failed] = scene.command(mine, script=lacking)
         assert (failed.verdict, failed.environment) == ("failed", True)
@@ -793,13 +793,13 @@ def test_a_command_started_again_in_its_round_tries_again_what_the_media_are_not
 
 def test_a_run_that_is_cancelled_after_such_a_failure_stays_cancelled(scene: Scene) -> None:
     mine = replace(run_request(), round="job-1")
-    [failed] = scene.command(mine, script=scripted({(0, 1): fakes.dies_saying(ExitCode.CONFIG)}))
+    [failed] = scene.command(mine, script=scripted({(0, 1): fakes.fails_with(ExitCode.CONFIG)}))
     assert failed.environment
     scene.store.put(KEYS.cancel, b"")
     assert [one.verdict for one in scene.command(mine)] == ["cancelled"]
 
 
-def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_budget(scene: Scene) -> None:
+def test_a_crashed_command_resumes_its_round_with_the_rest_of_its_budget(scene: Scene) -> None:
     mine = replace(run_request(), round="job-1")
     twice = scripted({(1, 1): fakes.CRASH, (1, 2): fakes.HANG})
     with pytest.raises(Interrupted):
@@ -810,7 +810,7 @@ def test_a_command_that_crashed_goes_on_in_its_round_with_what_is_left_of_its_bu
     assert len(scene.evidence()) == 3
 
 
-def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(scene: Scene) -> None:
+def test_a_cancelled_round_stays_cancelled_and_another_round_starts(scene: Scene) -> None:
     mine = replace(run_request(), round="job-1")
 
     def cancel(ticks: int) -> None:
@@ -822,7 +822,7 @@ def test_a_cancelled_round_stays_cancelled_and_another_one_begins_anew(scene: Sc
     assert [one.verdict for one in scene.command(replace(mine, round="job-2"))] == ["complete"]
 
 
-def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(scene: Scene) -> None:
+def test_an_outage_of_the_cluster_is_waited_for_without_requests_for_as_long_as_it_asks(scene: Scene) -> None:
     busy = [ClusterUnavailable("busy", retry_after_s=7)]
     times = []
 
@@ -841,20 +841,20 @@ def test_a_cluster_that_is_away_is_waited_for_and_left_alone_as_long_as_it_asks(
     policy = RetryPolicy(backoff_ms=0, store_patience_ms=60_000)
     [ended] = scene.command(policy=policy, meanwhile=meanwhile)
     assert ended.verdict == "complete"
-    assert scene.reporter.said("busy: waiting up to 60 s for it to come back")
-    assert scene.reporter.said("back after 7 s")
+    assert scene.reporter.reported("busy: waiting up to 60 s for it to come back")
+    assert scene.reporter.reported("back after 7 s")
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) == 7_000
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_busy_server_is_one_whose_address_is_right(
+def test_a_busy_server_is_not_reported_as_a_wrong_address(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, answered: bool
 ) -> None:
-    looks = iter(range(3))
+    polls = iter(range(3))
     acquire = FakeLeadership.try_acquire_or_renew
 
     def busy(leadership: FakeLeadership, run: str, now_ms: int) -> LeaseState:
-        if next(looks, None) is not None:
+        if next(polls, None) is not None:
             raise ClusterUnavailable("busy", answered=answered)
         return acquire(leadership, run, now_ms)
 
@@ -867,7 +867,7 @@ def test_a_busy_server_is_one_whose_address_is_right(
             scene.command(policy=policy)
 
 
-def test_while_the_cluster_is_away_the_status_says_that_somebody_works_on_it(scene: Scene) -> None:
+def test_the_status_is_kept_current_during_an_outage_of_the_cluster(scene: Scene) -> None:
     seen = []
 
     def meanwhile(ticks: int) -> None:
@@ -893,7 +893,7 @@ class SharedStore(JournalStore):
 
 
 class Elsewhere:
-    """A command on another machine, as far as this one sees it: it leads, and then ends or dies."""
+    """A command on another machine, as seen from this one: it leads, and then ends or is killed."""
 
     def __init__(self, scene: Scene) -> None:
         scene.store = SharedStore(scene.folder / "store")
@@ -925,20 +925,20 @@ def test_a_run_led_on_another_machine_is_followed_to_its_verdict(scene: Scene) -
 
     [ended] = scene.command(meanwhile=meanwhile)
     assert (ended.verdict, scene.runner.submitted) == ("complete", [])
-    assert scene.reporter.said(f"run {RUN} is worked on by another process: following it")
+    assert scene.reporter.reported(f"run {RUN} is worked on by another process: following it")
     assert scene.store.stat(KEYS.lease) is None
 
 
-def test_a_leader_of_another_machine_that_dies_is_given_up_and_its_run_goes_on(scene: Scene) -> None:
+def test_a_dead_leader_of_another_machine_is_given_up_and_its_run_continues(scene: Scene) -> None:
     other = Elsewhere(scene)
     other.leads()
     [ended] = scene.command(meanwhile=lambda ticks: other.renews(ticks) if ticks < 100 else None)
     assert ended.verdict == "complete"
-    assert scene.reporter.said("following it")
+    assert scene.reporter.reported("following it")
     assert len(scene.runner.submitted) == 4
 
 
-def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(scene: Scene) -> None:
+def test_a_suspended_leader_that_lost_its_run_stops_its_jobs_and_follows(scene: Scene) -> None:
     other = Elsewhere(scene)
     submitted = {}
 
@@ -960,7 +960,7 @@ def test_a_leader_that_lost_its_run_while_it_slept_stops_its_jobs_and_follows(sc
         script=lambda job: fakes.DONE if job.span is None else replace(fakes.DONE, takes_ms=3_000), meanwhile=meanwhile
     )
     assert ended.verdict == "complete"
-    assert scene.reporter.said("following it")
+    assert scene.reporter.reported("following it")
     assert submitted["while following"] == submitted["at its end"] == len(scene.runner.submitted)
 
 
@@ -982,13 +982,13 @@ def test_no_more_runs_are_claimed_than_are_worked_on(scene: Scene) -> None:
 # ---------------------------------------------------------------- objects that have served
 
 
-def test_audio_goes_when_its_result_is_in(scene: Scene) -> None:
+def test_audio_is_deleted_when_its_result_exists(scene: Scene) -> None:
     scene.command()
     assert list(scene.store.list(f"{KEYS.work}audio/")) == []
     assert scene.store.when(f"put {KEYS.results_of(1)}") < scene.store.when(f"delete {KEYS.audio(1)}")
 
 
-def test_audio_stays_where_it_is_to_be_kept(scene: Scene) -> None:
+def test_audio_stays_when_it_is_to_be_kept(scene: Scene) -> None:
     scene.command(run_request(keep_chunks=True))
     assert len(list(scene.store.list(f"{KEYS.work}audio/"))) == 3
 
@@ -1001,14 +1001,14 @@ def test_audio_of_an_invalid_result_stays_for_the_next_attempt(scene: Scene) -> 
 # ---------------------------------------------------------------- outputs and outages
 
 
-def test_an_output_that_cannot_be_written_is_the_machines_fault_and_written_by_the_next_command(scene: Scene) -> None:
+def test_an_unwritable_output_is_an_environment_problem_and_written_by_the_next_command(scene: Scene) -> None:
     (scene.folder / "out").write_text("a file where a folder should be")
     asked = run_request(None, scene.folder / "out" / "talk")
     [ended] = scene.command(asked)
     assert (ended.verdict, ended.environment, ended.files) == ("failed", True, ())
     assert f"{scene.folder / 'out'}" in ended.summary
     assert scene.marker() is None
-    assert scene.runner.released == [], "who follows would take a lock that is gone for the end of the run"
+    assert scene.runner.released == [], "a follower would take the release of the lock for the end of the run"
     (scene.folder / "out").unlink()
     [ended] = scene.command(asked)
     assert (ended.verdict, scene.runner.submitted, scene.marker()) == ("complete", [], "complete")
@@ -1023,7 +1023,7 @@ def test_an_output_replaces_what_was_there_whole(scene: Scene) -> None:
 
 
 class FlakyStore(JournalStore):
-    """A store that is away for some looks."""
+    """A store that is away for some polls."""
 
     away = False
 
@@ -1041,7 +1041,7 @@ class FlakyStore(JournalStore):
 
 
 @pytest.mark.parametrize("patience_ms,survives", [(0, False), (500, False), (60_000, True)])
-def test_a_store_that_is_away_is_waited_for_as_long_as_the_policy_says(
+def test_an_outage_of_the_store_is_waited_for_as_long_as_the_policy_allows(
     scene: Scene, patience_ms: int, survives: bool
 ) -> None:
     flaky = scene.store = FlakyStore(scene.folder / "store")
@@ -1053,8 +1053,8 @@ def test_a_store_that_is_away_is_waited_for_as_long_as_the_policy_says(
     if survives:
         [ended] = scene.command(meanwhile=outage, policy=policy)
         assert ended.verdict == "complete"
-        assert scene.reporter.said("the store is away: waiting up to 60 s for it to come back")
-        assert scene.reporter.said("back after 2 s")
+        assert scene.reporter.reported("the store is away: waiting up to 60 s for it to come back")
+        assert scene.reporter.reported("back after 2 s")
     else:
         with pytest.raises(EnvironmentProblem, match="the store is away"):
             scene.command(meanwhile=outage, policy=policy)
@@ -1066,10 +1066,10 @@ def test_a_store_that_never_answered_is_a_wrong_address(scene: Scene) -> None:
     flaky.away = True
     with pytest.raises(EnvironmentProblem, match="the store is away"):
         scene.command(policy=RetryPolicy(store_patience_ms=60_000))
-    assert scene.clock.at_ms == fakes.START_MS, "nobody waited"
+    assert scene.clock.at_ms == fakes.START_MS, "no time passed"
 
 
-def test_an_error_of_the_machine_is_told_with_its_place(scene: Scene) -> None:
+def test_an_os_error_is_reported_with_its_path(scene: Scene) -> None:
     def no_more_processes(job: Job) -> fakes.JobBehaviour:
         raise OSError(errno.EAGAIN, "Resource temporarily unavailable", "/usr/bin/python")
 
@@ -1092,7 +1092,7 @@ def four(scene: Scene) -> list[RunRequest]:
 
 @pytest.fixture
 def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Runs whose outputs cannot be written, as a bucket that is away."""
+    """Runs whose outputs cannot be written, as in an outage of a bucket."""
     closed: set[str] = set()
     write = outputs.write_outputs
 
@@ -1115,8 +1115,8 @@ def test_a_run_whose_outputs_cannot_be_written_costs_the_others_nothing(scene: S
     assert [(one.verdict, one.environment) for one in ended] == [("failed", True), *[("complete", False)] * 3]
     assert ended[0].summary == "the output bucket is away"
     assert "stenofleet render aaaaaaaaaaaaaaaa -o FOLDER" in ended[0].advice
-    assert merges(scene, "a" * 16) == 1, "what is merged is not merged again because it cannot be written"
-    assert scene.reporter.said("the output bucket is away: tried again for up to 60 s, others continue")
+    assert merges(scene, "a" * 16) == 1, "a merged run is not merged again when its outputs cannot be written"
+    assert scene.reporter.reported("the output bucket is away: tried again for up to 60 s, others continue")
     assert sorted(path.stem for path in (scene.folder / "out").iterdir()) == sorted([*NAMES[1:], *NAMES[1:]])
     closed_output.clear()
     assert [one.verdict for one in scene.command(*four(scene))] == ["complete"] * 4
@@ -1128,13 +1128,13 @@ def test_outputs_that_can_be_written_again_are_written_at_once_and_not_merged_ag
     closed_output.add("a" * 16)
 
     def meanwhile(_: int) -> None:
-        if scene.reporter.said("others continue") and scene.clock.at_ms - fakes.START_MS > 20_000:
+        if scene.reporter.reported("others continue") and scene.clock.at_ms - fakes.START_MS > 20_000:
             closed_output.clear()
 
     ended = scene.command(*four(scene), policy=PATIENT, meanwhile=meanwhile)
     assert [one.verdict for one in ended] == ["complete"] * 4
     assert merges(scene, "a" * 16) == 1
-    assert scene.reporter.said("back after ")
+    assert scene.reporter.reported("back after ")
 
 
 def test_a_job_that_a_webhook_refuses_for_a_while_costs_the_other_runs_nothing(
@@ -1159,11 +1159,11 @@ def test_a_job_that_a_webhook_refuses_for_a_while_costs_the_other_runs_nothing(
 
     ended = scene.command(*four(scene), policy=PATIENT, meanwhile=meanwhile)
     assert [one.verdict for one in ended] == ["complete"] * 4
-    assert max(ended_ms[name * 16] for name in NAMES[1:]) - fakes.START_MS < 10_000, "nobody waited for it"
-    assert len(refused) < 15, "it is asked less and less often"
+    assert max(ended_ms[name * 16] for name in NAMES[1:]) - fakes.START_MS < 10_000, "the others did not wait for it"
+    assert len(refused) < 15, "the pauses between requests grow"
 
 
-def test_what_has_ended_is_reported_although_the_store_goes_away_for_the_rest(scene: Scene) -> None:
+def test_ended_runs_are_reported_although_the_store_fails_for_the_rest(scene: Scene) -> None:
     flaky = scene.store = FlakyStore(scene.folder / "store")
 
     def meanwhile(_: int) -> None:
@@ -1174,7 +1174,7 @@ def test_what_has_ended_is_reported_although_the_store_goes_away_for_the_rest(sc
     assert len(verdicts) == 4
     assert set(verdicts) == {"complete", "failed"}
     assert {one.summary for one in ended if one.verdict == "failed"} == {"the store is away"}
-    assert scene.runner.closed is True, "what runs is left for the next command"
+    assert scene.runner.closed is True, "running jobs are left for the next command"
 
 
 def test_a_status_is_written_before_the_lock_is_released(scene: Scene) -> None:
@@ -1192,7 +1192,7 @@ def test_a_status_is_written_before_the_lock_is_released(scene: Scene) -> None:
     assert scene.status().state == "complete"
 
 
-def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(scene: Scene) -> None:
+def test_in_an_outage_of_the_store_no_request_is_made_at_the_end(scene: Scene) -> None:
     flaky = scene.store = FlakyStore(scene.folder / "store")
     asked = []
 
@@ -1213,7 +1213,7 @@ def test_in_an_outage_of_the_store_nothing_more_is_asked_of_it_at_the_end(scene:
     assert asked == []
 
 
-def test_a_farewell_that_hangs_is_left(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_request_that_hangs_is_abandoned(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_STATUS_S", 0.05)
     monkeypatch.setattr(run_module, "_CLOSE_S", 0.05)
     over = threading.Event()
@@ -1238,19 +1238,21 @@ def test_a_farewell_that_hangs_is_left(scene: Scene, monkeypatch: pytest.MonkeyP
 
 
 def begun(scene: Scene) -> RunRecord:
-    """Interrupt a run when its first chunk is done; the same run, as another version of the program asks for it."""
+    """Interrupt a run when its first chunk is done; the same run, requested by another version of the program."""
     with pytest.raises(Interrupted):
         scene.command(meanwhile=scene.interrupt_at(6), max_parallel=1)
     assert len(list(scene.store.list(KEYS.results))) == 1
     return fakes.record().model_copy(update={"versions": {"stenofleet": "9.9"}})
 
 
-def test_another_version_goes_on_with_a_run_and_computes_no_chunk_again(scene: Scene) -> None:
+def test_another_version_resumes_a_run_and_transcribes_no_chunk_again(scene: Scene) -> None:
     newer = begun(scene)
     [ended] = scene.command(run_request(newer))
     assert ended.verdict == "complete"
     assert {job.span for job in scene.runner.submitted} == {1, 2}
-    assert RunRecord.decode(scene.store.get(KEYS.record)).versions == {"stenofleet": "0"}, "who began it is kept"
+    assert RunRecord.decode(scene.store.get(KEYS.record)).versions == {"stenofleet": "0"}, (
+        "the version that began it is kept"
+    )
 
 
 def test_tasks_that_this_version_does_not_know_are_cut_again(scene: Scene) -> None:
@@ -1262,4 +1264,4 @@ def test_tasks_that_this_version_does_not_know_are_cut_again(scene: Scene) -> No
     assert ended.verdict == "complete"
     assert [job.span for job in scene.runner.submitted].count(None) == 1
     assert {job.span for job in scene.runner.submitted} == {None, 1, 2}
-    assert scene.reporter.said("is invalid and was removed")
+    assert scene.reporter.reported("is invalid and was removed")

@@ -1,4 +1,4 @@
-"""The runner with a process a job: what every runner does, and what is left when it is gone."""
+"""The runner with one process for each job, and what remains after it."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ HOLD = (
 
 
 class Scripted(LocalRunner):
-    """The real runner, its jobs' programs named by the task key: a job costs a model no test needs here."""
+    """The real runner, with scripted programs named by the task key, so that no job loads a model."""
 
     programs: dict[str, str]
 
@@ -110,7 +110,7 @@ def test_a_submitted_job_is_seen_running_and_then_ended(runner: Scripted) -> Non
         ("loud", FailureClass.UNKNOWN, "the process ended with exit code 70"),
     ],
 )
-def test_an_end_has_a_name(runner: Scripted, program: str, failure: FailureClass, summary: str) -> None:
+def test_an_ended_job_has_a_diagnosis(runner: Scripted, program: str, failure: FailureClass, summary: str) -> None:
     runner.submit(job(program))
     view = ended(runner)
     assert view.diagnosis is not None
@@ -139,7 +139,7 @@ def test_a_crash_leaves_its_stack(runner: Scripted) -> None:
     assert any("Fatal Python error: Aborted" in line for line in view.diagnosis.details)
 
 
-def test_jobs_of_one_run_are_told_apart(runner: Scripted) -> None:
+def test_jobs_of_one_run_are_distinguished(runner: Scripted) -> None:
     for one in (
         job("stand", span=None),
         job("stand", span=1),
@@ -156,7 +156,7 @@ def test_jobs_of_one_run_are_told_apart(runner: Scripted) -> None:
     }
 
 
-def test_a_deleted_job_is_stopped_and_forgotten_and_its_files_are_gone(runner: Scripted, tmp_path: Path) -> None:
+def test_a_deleted_job_is_stopped_and_its_files_are_removed(runner: Scripted, tmp_path: Path) -> None:
     runner.submit(job("stand"))
     (view,) = runner.observe()
     runner.delete(view)
@@ -166,7 +166,7 @@ def test_a_deleted_job_is_stopped_and_forgotten_and_its_files_are_gone(runner: S
     assert list((tmp_path / "home" / "scratch").rglob("*/*")) == []
 
 
-def test_a_deleted_job_takes_its_children_along(runner: Scripted, tmp_path: Path) -> None:
+def test_the_children_of_a_deleted_job_are_stopped_too(runner: Scripted, tmp_path: Path) -> None:
     marker = str(tmp_path / "grandchild")
     runner.programs["parent"] = (
         "import subprocess, sys, time\n"
@@ -184,7 +184,7 @@ def test_a_deleted_job_takes_its_children_along(runner: Scripted, tmp_path: Path
     runner.submit(job("parent"))
     pipeline.until(grandchildren, "the grandchild runs")
     runner.delete(runner.observe()[0])
-    pipeline.until(lambda: not grandchildren(), "the grandchild is gone", patience_s=10)
+    pipeline.until(lambda: not grandchildren(), "the grandchild has ended", patience_s=10)
 
 
 def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scripted, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_jobs_leave_no_descriptor_behind(runner: Scripted) -> None:
 def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path: Path) -> None:
     other = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
     assert leading.leads(runner.leadership, RUN)
-    assert leading.leads(runner.leadership, RUN), "asked again, it still does"
+    assert leading.leads(runner.leadership, RUN), "it still leads when it asks again"
     assert not leading.leads(other.leadership, RUN)
     assert leading.leads(other.leadership, OTHER)
     leading.end(runner, RUN)
@@ -239,7 +239,7 @@ def test_one_process_leads_a_run_until_it_releases_it(runner: Scripted, tmp_path
     assert leading.leads(runner.leadership, RUN)
 
 
-def test_a_scratch_folder_may_be_shared_by_stores_that_know_nothing_of_each_other(tmp_path: Path) -> None:
+def test_a_scratch_folder_may_be_shared_by_unrelated_stores(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     one, other = (
         leading.local_runner(Scripted, (tmp_path / name).as_uri(), tmp_path / name, scratch)
@@ -255,7 +255,7 @@ def test_a_scratch_folder_may_be_shared_by_stores_that_know_nothing_of_each_othe
     assert list(scratch.rglob("*")) == []
 
 
-def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Path) -> None:
+def test_a_new_leader_removes_files_of_a_killed_one(runner: Scripted, tmp_path: Path) -> None:
     left = tmp_path / "home" / "scratch" / f"stenofleet-{RUN}-{runner.leadership.domain(RUN)}-0123" / "sf-old"
     left.mkdir(parents=True)
     (left / "00000.flac").write_bytes(b"half")
@@ -266,7 +266,7 @@ def test_leading_clears_what_a_killed_leader_left(runner: Scripted, tmp_path: Pa
     assert beside.exists()
 
 
-def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> None:
+def test_a_killed_leader_loses_the_lock_and_its_jobs_end(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"
         "from tests.controller.runners import test_local as t\n"
@@ -286,21 +286,21 @@ def test_a_killed_leader_leads_no_more_and_its_jobs_leave(tmp_path: Path) -> Non
         assert not leading.leads(runner.leadership, RUN)
         pipeline.until(lambda: any(path.read_text() == "up\n" for path in home.rglob("log")), "the job is up")
         leader.kill()
-    pipeline.until(gone(pid), "the orphan leaves", patience_s=10)
+    pipeline.until(has_ended(pid), "the orphan ends", patience_s=10)
     assert len(list((home / "scratch").iterdir())) == 1
     assert leading.leads(runner.leadership, RUN)
-    assert list((home / "scratch").iterdir()) == [], "and so does what it wrote"
+    assert list((home / "scratch").iterdir()) == [], "and its files are removed"
     leading.close(runner, leave=False)
 
 
-def gone(pid: int) -> Callable[[], bool]:
-    def look() -> bool:
+def has_ended(pid: int) -> Callable[[], bool]:
+    def poll() -> bool:
         try:
             return b") Z " in Path(f"/proc/{pid}/stat").read_bytes()
         except OSError:
             return True
 
-    return look
+    return poll
 
 
 # ---------------------------------------------------------------- what others have put in the way
@@ -326,7 +326,7 @@ def sharing(tmp_path: Path, scratch: Path) -> Iterator[Scripted]:
 
 @pytest.fixture
 def private(tmp_path: Path) -> Path:
-    """A folder of ours that nobody may lead us to."""
+    """A folder of this user that no link may make the runner use."""
     folder = tmp_path / "private"
     (folder / "sf-old").mkdir(parents=True)
     (folder / "sf-old" / "file").write_bytes(b"mine")
@@ -383,7 +383,9 @@ def test_a_leftover_is_removed_but_nothing_behind_the_links_in_it(
     assert [path.name for path in private.rglob("*")] == ["sf-old", "file"]
 
 
-def test_a_leftover_of_another_user_is_left(sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leftover_of_another_user_is_not_removed(
+    sharing: Scripted, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = scratch / f"stenofleet-{RUN}-{sharing.leadership.domain(RUN)}-0123456789abcdef"
     left.mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -402,7 +404,7 @@ def test_a_folder_that_was_made_and_belongs_to_another_user_is_not_used(
     assert sharing.observe() == []
 
 
-def test_a_scratch_folder_whose_name_another_has_taken_is_made_again(
+def test_a_scratch_folder_whose_name_is_taken_gets_another_name(
     sharing: Scripted, scratch: Path, private: Path
 ) -> None:
     assert leading.leads(sharing.leadership, RUN)
@@ -454,7 +456,7 @@ def put_there(path: Path, kind: str, target: Path) -> None:
 
 @KINDS
 @pytest.mark.timeout(20)
-def test_something_else_in_the_place_of_a_lock_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_lock_path_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
     path, target = tmp_path / "home" / "locks" / f"{RUN}.lock", tmp_path / "target"
     put_there(path, kind, target)
     runner = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
@@ -469,7 +471,7 @@ def test_something_else_in_the_place_of_a_lock_is_named(tmp_path: Path, kind: st
 
 @KINDS
 @pytest.mark.timeout(20)
-def test_something_else_in_the_place_of_the_place_file_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_domain_path_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
     path, target = tmp_path / "home" / "place", tmp_path / "target"
     target.write_bytes(b"0123456789abcdef")
     put_there(path, kind, target)
@@ -489,7 +491,7 @@ def test_something_else_in_the_place_of_the_place_file_is_named(tmp_path: Path, 
 @pytest.mark.parametrize("kind", ["a named pipe", "a symbolic link", "a file"])
 @pytest.mark.parametrize("part", ["", "locks", "scratch"])
 @pytest.mark.timeout(20)
-def test_something_else_in_the_place_of_a_private_folder_is_named(tmp_path: Path, part: str, kind: str) -> None:
+def test_a_private_folder_path_that_is_no_folder_is_named(tmp_path: Path, part: str, kind: str) -> None:
     path, target = tmp_path / "home" / part, tmp_path / "target"
     target.mkdir()
     put_there(path, kind, target)
@@ -502,7 +504,7 @@ def test_something_else_in_the_place_of_a_private_folder_is_named(tmp_path: Path
 
 
 @pytest.mark.parametrize("held", [b"", b"../../../../etc", b"0123456789abcdef/..", b"0123456789ABCDEF", b"\xff" * 16])
-def test_a_place_that_stenofleet_has_not_written_is_not_used(tmp_path: Path, held: bytes) -> None:
+def test_a_lock_domain_that_stenofleet_has_not_written_is_not_used(tmp_path: Path, held: bytes) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "place").write_bytes(held)
     with pytest.raises(EnvironmentProblem, match="home/place does not contain what stenofleet wrote") as refused:
@@ -523,7 +525,7 @@ def test_a_lock_domain_is_created_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "run", ["", "../../etc", "0123456789abcde", "0123456789ABCDEF", f"{RUN}/x", f"{RUN}\n", "*" * 16]
 )
-def test_what_is_no_run_id_is_refused_by_every_verb(runner: Scripted, tmp_path: Path, run: str) -> None:
+def test_an_invalid_run_id_is_refused_by_every_operation(runner: Scripted, tmp_path: Path, run: str) -> None:
     verbs: list[Callable[[str], object]] = [
         lambda run: runner.leadership.try_acquire_or_renew(run, 0),
         runner.leadership.check,
@@ -562,7 +564,7 @@ def test_all_folders_of_a_runner_are_private_whatever_the_umask(tmp_path: Path, 
 @pytest.mark.parametrize(
     "instead", ["os.mkfifo(path)", "os.symlink('/etc/passwd', path)", "os.symlink('/dev/zero', path)"]
 )
-def test_what_a_job_leaves_in_the_place_of_its_log_is_not_read(runner: Scripted, instead: str) -> None:
+def test_a_log_that_a_job_replaced_is_not_read(runner: Scripted, instead: str) -> None:
     runner.programs["swap"] = (
         "import os\n"
         "for name in ('log', 'termination-message'):\n"
@@ -620,7 +622,7 @@ def test_the_command_line_reports_a_store_that_stays_open_to_others(
 
 
 @pytest.mark.parametrize("span,module", [(None, ["controller.intake"]), (3, ["chunk_job", "--attempt", "2"])])
-def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
+def test_a_job_gets_its_store_its_task_and_the_tasks_digest(
     tmp_path: Path, span: int | None, module: list[str]
 ) -> None:
     runner = leading.local_runner(LocalRunner, "file:///a/store", tmp_path / "home")
@@ -632,7 +634,7 @@ def test_a_job_is_told_its_store_its_task_and_the_tasks_digest(
 
 
 @pytest.mark.parametrize("span,failure", [(None, FailureClass.BAD_INPUT), (0, FailureClass.CHUNK_DAMAGED)])
-def test_a_real_job_without_a_task_says_so(tmp_path: Path, span: int | None, failure: FailureClass) -> None:
+def test_a_real_job_without_a_task_reports_it(tmp_path: Path, span: int | None, failure: FailureClass) -> None:
     runner = leading.local_runner(LocalRunner, (tmp_path / "store").as_uri(), tmp_path / "home")
     runner.submit(Job(run=RUN, span=span, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
     try:
@@ -651,7 +653,7 @@ def test_a_job_does_not_age_while_the_machine_sleeps(
     runner = leading.local_runner(LocalRunner, (tmp_path / "store").as_uri(), tmp_path / "home")
     runner.submit(Job(run=RUN, span=0, attempt=1, task_key="tasks/00000.json", task_sha256="0" * 64))
     try:
-        # The wall clock goes on in the night, the monotonic one does not.
+        # The wall clock advances during suspend, the monotonic one does not.
         now_ns = time.time_ns() + slept_s * 10**9
         monkeypatch.setattr(time, "time_ns", lambda: now_ns)
         (view,) = runner.observe()
@@ -660,7 +662,7 @@ def test_a_job_does_not_age_while_the_machine_sleeps(
     assert now_ns // 1_000_000 - view.since_ms < 60_000
 
 
-def test_a_model_look_up_does_not_outlive_its_command(tmp_path: Path) -> None:
+def test_a_model_lookup_does_not_outlive_its_command(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:
         script = "from controller.runners import local; local.resolve_model('tiny', download=True)"
         environment = os.environ | {

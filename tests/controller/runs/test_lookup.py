@@ -1,4 +1,4 @@
-"""Runs by their ids and how far they are: with how many requests, in which order, and how many at once."""
+"""Lookup of runs and their states: the number and order of requests, and how many run at once."""
 
 import json
 import threading
@@ -25,7 +25,7 @@ IDS = [f"{number:02x}" * 8 for number in range(1, 41)]
 
 
 class Counting(FileStore):
-    """A folder that counts what it is asked. It may pass for a server."""
+    """A folder that counts its requests. It may act as a server."""
 
     def __init__(self, root: Path, *, remote: bool) -> None:
         super().__init__(root)
@@ -83,7 +83,7 @@ def put_run(store: FileStore, run: str, *, state: Any = "running", marker: Any =
 # ---------------------------------------------------------------- by id
 
 
-def test_a_whole_id_is_asked_for_and_nothing_is_listed(store: Counting) -> None:
+def test_a_whole_id_is_read_without_a_listing(store: Counting) -> None:
     for run in IDS:
         put_run(store, run)
     for typed in (IDS[11], IDS[11].upper()):
@@ -100,7 +100,7 @@ def test_the_beginning_of_an_id_takes_the_names_of_folders_and_one_more_request(
         existing_run(store, "1")
 
 
-def test_a_run_of_which_only_its_jobs_objects_are_left_is_found_where_it_is_asked_for(store: Counting) -> None:
+def test_a_run_with_only_work_objects_is_found_when_it_is_requested(store: Counting) -> None:
     store.put(f"work/{IDS[0]}/results/00000/a1-u.json", b"{}")
     for typed in (IDS[0], IDS[0][:15]):
         assert existing_run(store, typed, homes=(RUNS, WORK)) == IDS[0]
@@ -110,21 +110,21 @@ def test_a_run_of_which_only_its_jobs_objects_are_left_is_found_where_it_is_aske
     assert list(run_ids(store, homes=(RUNS, WORK))) == [IDS[0]]
 
 
-def test_a_run_that_has_lost_its_record_is_still_one(store: Counting) -> None:
+def test_a_run_without_its_record_is_still_listed(store: Counting) -> None:
     put_run(store, IDS[0])
     store.delete(RunKeys(IDS[0]).record)
     assert existing_run(store, IDS[0]) == existing_run(store, IDS[0][:15]) == IDS[0]
 
 
 @pytest.mark.parametrize("typed", ["", "x", "../0", "0/", "0" * 17, "0101010101010101/run.json", " ", "é"])
-def test_what_can_be_no_beginning_of_an_id_is_no_run_and_asks_nothing(store: Counting, typed: str) -> None:
+def test_an_invalid_prefix_of_an_id_is_no_run_and_makes_no_request(store: Counting, typed: str) -> None:
     put_run(store, IDS[0])
     with pytest.raises(UsageProblem, match="no run"):
         existing_run(store, typed)
     assert not store.asked
 
 
-def test_runs_are_named_once_in_order_and_what_is_no_run_is_not_named(store: Counting) -> None:
+def test_runs_are_listed_once_in_order_without_other_folders(store: Counting) -> None:
     for run in reversed(IDS):
         store.put(f"runs/{run}/run.json", b"{}")
         store.put(f"work/{run}/tasks/00000.json", b"{}")
@@ -145,12 +145,12 @@ def test_a_folder_without_objects_is_no_run(store: Counting) -> None:
 
 
 def listed() -> list[dict[str, Any]]:
-    """What ``list --json`` says."""
-    said: list[str] = []
+    """The runs that ``list --json`` prints."""
+    printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("controller.cli.runs.print_data", lambda text, **_: said.append(text))
+        patch.setattr("controller.cli.runs.print_data", lambda text, **_: printed.append(text))
         assert cli.run(["list", "--json"]) == 0
-    runs: list[dict[str, Any]] = json.loads(said[0])["runs"]
+    runs: list[dict[str, Any]] = json.loads(printed[0])["runs"]
     return runs
 
 
@@ -167,7 +167,7 @@ def test_a_list_takes_three_requests_a_run_at_most_and_lists_nothing_below_its_f
     assert sorted(store.listed) == [RunKeys(run).home for run in IDS]
 
 
-def test_of_a_folder_that_somebody_has_filled_one_page_is_read(store: Counting) -> None:
+def test_only_one_page_of_a_filled_folder_is_read(store: Counting) -> None:
     put_run(store, IDS[0], marker="failed")
     for number in range(1100):
         (store.root / "runs" / IDS[0] / f"more-{number:04}").touch()
@@ -215,7 +215,7 @@ def test_a_run_that_is_removed_while_it_is_read_is_not_listed_and_hides_no_other
         assert [run["run"] for run in listed()] == [IDS[0], IDS[2]]
 
 
-def test_a_last_object_that_a_new_round_takes_away_meanwhile_leaves_the_status(store: Counting) -> None:
+def test_the_status_is_used_when_a_new_round_removes_the_last_object_meanwhile(store: Counting) -> None:
     put_run(store, IDS[0], marker="failed")
     get = store.get
 
@@ -228,7 +228,7 @@ def test_a_last_object_that_a_new_round_takes_away_meanwhile_leaves_the_status(s
         assert [run["state"] for run in listed()] == ["running"]
 
 
-def test_who_watches_all_reads_one_status_a_run_and_then_follows_those_under_way(
+def test_watching_all_reads_one_status_a_run_and_then_follows_the_active_ones(
     store: Counting, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for run in IDS:
@@ -254,7 +254,7 @@ def test_results_come_in_the_order_of_their_items(at_once: int) -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
-def test_no_more_is_under_way_than_allowed_and_that_much_is(at_once: int) -> None:
+def test_the_allowed_number_of_items_is_processed_at_once_and_no_more(at_once: int) -> None:
     together = threading.Barrier(at_once)
     under_way, most = 0, 0
     lock = threading.Lock()
@@ -264,7 +264,7 @@ def test_no_more_is_under_way_than_allowed_and_that_much_is(at_once: int) -> Non
         with lock:
             under_way += 1
             most = max(most, under_way)
-        # It opens only when so many meet.
+        # The barrier opens only when this number of threads waits.
         together.wait(20)
         with lock:
             under_way -= 1
@@ -273,7 +273,7 @@ def test_no_more_is_under_way_than_allowed_and_that_much_is(at_once: int) -> Non
     assert most == at_once
 
 
-def test_items_are_taken_as_results_are_and_not_all_at_the_start() -> None:
+def test_items_are_consumed_with_the_results_and_not_all_at_the_start() -> None:
     items = iter(range(100_000))
     results = in_parallel(lambda number: number, items, at_once=4)
     assert [next(results) for _ in range(10)] == list(range(10))
@@ -281,7 +281,7 @@ def test_items_are_taken_as_results_are_and_not_all_at_the_start() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
-def test_a_failure_is_raised_in_its_turn_and_nothing_new_is_begun() -> None:
+def test_a_failure_is_raised_in_order_and_nothing_new_is_started() -> None:
     begun: list[int] = []
 
     def do(number: int) -> int:
@@ -297,7 +297,7 @@ def test_a_failure_is_raised_in_its_turn_and_nothing_new_is_begun() -> None:
     assert len(begun) < 100
 
 
-def test_who_stops_in_the_middle_does_not_wait_for_what_is_under_way() -> None:
+def test_stopping_early_does_not_wait_for_items_in_progress() -> None:
     release = threading.Event()
     results = in_parallel(lambda number: number or release.wait(60), iter([1, 0, 0, 0]), at_once=2)
     began_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""One run's objects: rounds, what is believed of what lies in the store, and what is written of it."""
+"""One run's objects: rounds, which objects are accepted, and which are written."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_after_a_failure_or_a_gap_there_is_a_new_round(store: JournalStore, verd
     assert round_of(store) != first
 
 
-def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalStore) -> None:
+def test_after_a_cancel_there_is_a_new_round_that_is_not_cancelled(store: JournalStore) -> None:
     opened(store)
     first = round_of(store)
     store.put(KEYS.cancel, b"")
@@ -136,20 +136,18 @@ def test_after_a_cancel_there_is_a_new_round_that_nobody_cancels(store: JournalS
 
 
 def commanded(store: JournalStore, name: str) -> RunRepository:
-    """Opened by a command that whoever started it starts again after a crash."""
+    """Opened by a command that is started again after a crash."""
     repository = RunRepository(store, RECORD, fakes.request(RECORD), round_id=name)
     repository.open()
     return repository
 
 
 @pytest.mark.parametrize("first", ["", "another"])
-def test_a_command_that_goes_on_with_the_round_of_another_is_asked_for_its_verdict_from_then_on(
-    store: JournalStore, first: str
-) -> None:
+def test_a_command_that_takes_over_a_round_owns_its_verdict(store: JournalStore, first: str) -> None:
     commanded(store, first)
     begun = round_of(store)
     repository = commanded(store, "mine")
-    assert round_of(store) == begun, "its budgets are those of the round that goes on"
+    assert round_of(store) == begun, "it has the budgets of the resumed round"
     failed = outcome("failed").model_copy(update={"round": begun})
     repository.mark(failed)
     assert RunRepository(store, RECORD, fakes.request(RECORD), round_id="mine").open() == failed
@@ -157,7 +155,7 @@ def test_a_command_that_goes_on_with_the_round_of_another_is_asked_for_its_verdi
     assert round_of(store) != begun
 
 
-def test_a_cancel_of_a_round_that_was_taken_over_counts_for_who_took_it_over(store: JournalStore) -> None:
+def test_a_cancel_of_a_round_applies_to_the_command_that_took_it_over(store: JournalStore) -> None:
     commanded(store, "")
     begun = round_of(store)
     commanded(store, "mine").cancel()
@@ -167,7 +165,7 @@ def test_a_cancel_of_a_round_that_was_taken_over_counts_for_who_took_it_over(sto
     assert round_of(store) != begun
 
 
-def test_a_cancel_goes_before_the_round_that_it_was_not_meant_for_begins(store: JournalStore) -> None:
+def test_a_cancel_of_an_earlier_round_is_removed_before_the_next_round_starts(store: JournalStore) -> None:
     commanded(store, "first").cancel()
     store.journal.clear()
     commanded(store, "mine")
@@ -182,14 +180,14 @@ def test_a_complete_run_is_left_as_it_is(store: JournalStore) -> None:
 
 
 @pytest.mark.parametrize("verdict", MARKERS)
-def test_a_runs_last_object_tells_how_it_ended(store: JournalStore, verdict: str) -> None:
+def test_the_last_object_of_a_run_contains_its_outcome(store: JournalStore, verdict: str) -> None:
     repository = opened(store)
     assert repository.outcome() is None
     repository.mark(outcome(verdict))
     assert repository.outcome() == outcome(verdict)
 
 
-def test_a_run_that_ends_takes_what_killed_writers_left(store: JournalStore) -> None:
+def test_a_run_that_ends_removes_files_of_killed_writers(store: JournalStore) -> None:
     repository = opened(store)
     left = [store.root / home / ".0011.tmp" for home in (KEYS.home, KEYS.work)]
     for path in left:
@@ -216,7 +214,7 @@ def test_only_failures_of_this_round_count_but_no_number_is_used_again(store: Jo
 # ---------------------------------------------------------------- what is believed
 
 
-def test_a_run_is_as_its_objects_say(store: JournalStore) -> None:
+def test_the_state_of_a_run_follows_from_its_objects(store: JournalStore) -> None:
     put_tasks(store, 0, 1, 2)
     put_result(store, 1)
     state = opened(store).state(())
@@ -233,7 +231,7 @@ def test_without_a_plan_the_tasks_are_not_all(store: JournalStore) -> None:
     assert (state.planned, sorted(state.tasks)) == (True, [0, 1])
 
 
-def test_a_plan_without_the_audio_of_what_is_to_do_is_no_plan(store: JournalStore) -> None:
+def test_a_plan_is_ignored_when_audio_of_open_spans_is_missing(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     put_result(store, 0)
     store.delete(KEYS.audio(0))
@@ -244,7 +242,7 @@ def test_a_plan_without_the_audio_of_what_is_to_do_is_no_plan(store: JournalStor
     assert store.stat(KEYS.plan) is None
 
 
-def test_options_of_a_task_that_is_not_there_are_nobodys(store: JournalStore) -> None:
+def test_a_missing_task_has_no_options(store: JournalStore) -> None:
     put_tasks(store, 0)
     store.put(KEYS.task(7, 1), fakes.task(RECORD, 7).encode())
     assert sorted(opened(store).state(()).tasks) == [0]
@@ -269,7 +267,7 @@ def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first
     assert b"/a1-u.json" in store.get(KEYS.final)
 
 
-def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
+def test_the_first_key_of_an_attempt_wins(store: JournalStore) -> None:
     put_tasks(store, 0)
     put_result(store, 0, uid="b", text=" b")
     put_result(store, 0, uid="a", text=" a")
@@ -290,7 +288,7 @@ def test_of_one_attempt_the_first_key_wins(store: JournalStore) -> None:
     ],
     ids=["half", "nothing", "of another span", "of another run", "of another task", "beyond its audio"],
 )
-def test_an_invalid_result_answers_nothing_and_is_its_jobs_failure(store: JournalStore, data: bytes) -> None:
+def test_an_invalid_result_is_a_failure_of_its_job(store: JournalStore, data: bytes) -> None:
     put_tasks(store, 0)
     repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", data)
@@ -315,14 +313,14 @@ def test_a_result_too_large_is_not_read_into_memory(store: JournalStore, monkeyp
 @pytest.mark.parametrize(
     "key", ["results/00000/notes.txt", "results/00000/a1.json", "results/00009/a1-u.json", "tasks/readme.md"]
 )
-def test_foreign_objects_are_nobodys(store: JournalStore, key: str) -> None:
+def test_foreign_objects_are_ignored(store: JournalStore, key: str) -> None:
     put_tasks(store, 0)
     store.put(f"{KEYS.work}{key}", b"what is this?")
     state = opened(store).state(())
     assert (state.tasks, state.answered) == ({0: 10_000}, frozenset())
 
 
-def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalStore) -> None:
+def test_the_result_of_a_running_job_is_not_requested(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     repository = opened(store)
     put_result(store, 0)
@@ -330,7 +328,7 @@ def test_the_result_of_a_job_that_still_runs_is_not_looked_for(store: JournalSto
     assert repository.refresh([view(0)], now_ms=NOW).answered == {0}
 
 
-def test_what_nobody_looks_for_is_looked_for_once_a_minute(store: JournalStore) -> None:
+def test_unexpected_results_are_searched_once_a_minute(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     repository = opened(store)
     repository.refresh([view(1)], now_ms=NOW)
@@ -347,13 +345,13 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
     put_tasks(store, 0, 1, record=record)
     repository = opened(store, record)
     assert repository.state(()).language_open
-    heard = Language(language="pt", probability=0.5, speech_ms=900, span=1)
-    store.put(KEYS.language_candidate(1), heard.encode())
+    candidate = Language(language="pt", probability=0.5, speech_ms=900, span=1)
+    store.put(KEYS.language_candidate(1), candidate.encode())
     state = repository.refresh([view(1)], now_ms=NOW)
-    assert (state.language_open, state.language_candidates) == (True, {1: heard})
-    repository.freeze_language(heard)
+    assert (state.language_open, state.language_candidates) == (True, {1: candidate})
+    repository.freeze_language(candidate)
     assert not repository.state(()).language_open
-    assert Language.decode(store.get(KEYS.language)) == heard
+    assert Language.decode(store.get(KEYS.language)) == candidate
     assert not opened(store, record).state(()).language_open
 
 
@@ -361,7 +359,7 @@ def test_a_language_is_open_until_it_is_frozen(store: JournalStore) -> None:
 
 
 class Counting(JournalStore):
-    """Counts what it is asked, by verb."""
+    """A store that counts its requests, by operation."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -380,7 +378,7 @@ class Counting(JournalStore):
         return super().list(prefix)
 
 
-def test_while_a_file_is_cut_a_tick_asks_for_the_next_task_alone(tmp_path: Path) -> None:
+def test_while_a_file_is_cut_a_tick_requests_only_the_next_task(tmp_path: Path) -> None:
     store = Counting(tmp_path)
     put_tasks(store, *range(50), planned=False)
     repository = opened(store)
@@ -410,7 +408,7 @@ def test_a_server_is_asked_for_new_tasks_once_a_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("chunks", [3, 60])
-def test_a_run_is_opened_with_as_many_questions_as_documents(tmp_path: Path, chunks: int) -> None:
+def test_a_run_is_opened_with_one_request_a_document(tmp_path: Path, chunks: int) -> None:
     store = Counting(tmp_path)
     put_tasks(store, *range(chunks), planned=False)
     opened(store)
@@ -424,14 +422,14 @@ def test_a_run_is_opened_with_as_many_questions_as_documents(tmp_path: Path, chu
 # ---------------------------------------------------------------- jobs
 
 
-def test_a_job_is_told_its_tasks_key_and_digest(store: JournalStore) -> None:
+def test_a_job_gets_the_key_and_digest_of_its_task(store: JournalStore) -> None:
     put_tasks(store, 0)
     job = opened(store).job(Submit(span=0, attempt=2))
     assert (job.run, job.span, job.attempt, job.task_key) == (fakes.RUN, 0, 2, KEYS.task(0))
     assert job.task_sha256 == sha256_hex(store.get(KEYS.task(0)))
 
 
-def test_an_intakes_task_is_the_same_whatever_a_command_wants_besides(store: JournalStore, tmp_path: Path) -> None:
+def test_an_intakes_task_does_not_depend_on_other_options_of_the_command(store: JournalStore, tmp_path: Path) -> None:
     job = opened(store).job(Submit(span=None, attempt=1))
     assert (job.span, job.task_sha256) == (None, sha256_hex(store.get(job.task_key)))
     record = fakes.record()
@@ -455,7 +453,7 @@ def test_a_failure_that_is_kept_twice_counts_once(store: JournalStore) -> None:
     assert [item.attempt for item in repository.state(()).evidence] == [1]
 
 
-def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: JournalStore) -> None:
+def test_a_job_that_left_a_result_just_before_it_was_stopped_has_not_failed(store: JournalStore) -> None:
     put_tasks(store, 0)
     repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
@@ -465,7 +463,7 @@ def test_a_job_that_answered_just_before_it_was_stopped_has_not_failed(store: Jo
     assert (state.answered, state.evidence) == (frozenset({0}), ())
 
 
-def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> None:
+def test_a_job_on_a_silent_node_may_have_left_a_result(store: JournalStore) -> None:
     put_tasks(store, 0)
     repository = opened(store)
     store.put(f"{KEYS.results_of(0)}a1-u.json", fakes.result(fakes.task(RECORD, 0)).encode())
@@ -474,7 +472,7 @@ def test_a_job_whose_node_went_silent_may_have_answered(store: JournalStore) -> 
     assert repository.refresh([silent], now_ms=NOW).answered == frozenset({0})
 
 
-def test_a_job_whose_end_is_still_being_read_may_have_answered(store: JournalStore) -> None:
+def test_a_job_whose_end_is_still_being_read_may_have_left_a_result(store: JournalStore) -> None:
     put_tasks(store, 0)
     repository = opened(store)
     put_result(store, 0)
@@ -482,7 +480,7 @@ def test_a_job_whose_end_is_still_being_read_may_have_answered(store: JournalSto
     assert repository.refresh([ending], now_ms=NOW).answered == frozenset({0})
 
 
-def test_a_degraded_task_differs_in_its_options_alone_and_may_be_answered(store: JournalStore) -> None:
+def test_a_degraded_task_differs_only_in_its_options_and_may_have_a_result(store: JournalStore) -> None:
     record = fakes.record(batch_size=8)
     put_tasks(store, 0, record=record)
     repository = opened(store, record)
@@ -528,7 +526,7 @@ def test_a_job_that_did_not_fail_leaves_no_evidence(store: JournalStore) -> None
     assert list(store.list(KEYS.failures)) == []
 
 
-def test_the_next_intake_is_the_one_that_knows_what_was_removed(store: JournalStore) -> None:
+def test_the_next_intake_knows_the_removed_tasks(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     repository = opened(store)
     damaged = Diagnosis(failure=FailureClass.CHUNK_DAMAGED, summary="gone")
@@ -563,8 +561,8 @@ def test_without_a_plan_nothing_is_merged(store: JournalStore) -> None:
 def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     put_result(store, 0)
-    told = opened(store).conclude(Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1)
-    assert (told.verdict, told.summary, told.advice) == ("failed", "why", "what")
+    outcome = opened(store).conclude(Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1)
+    assert (outcome.verdict, outcome.summary, outcome.advice) == ("failed", "why", "what")
     assert store.stat(KEYS.report) is not None
     assert store.stat(KEYS.final) is store.stat(KEYS.transcript("json")) is None
 
@@ -577,17 +575,17 @@ def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> Non
         (Finish(verdict="partial", lost=(1, 2)), "2 chunks without a result: marked as gaps"),
     ],
 )
-def test_an_outcome_says_what_happened(store: JournalStore, finish: Finish, summary: str) -> None:
+def test_an_outcome_has_a_summary(store: JournalStore, finish: Finish, summary: str) -> None:
     put_tasks(store, 0, 1, 2)
     for span in {0, 1, 2} - set(finish.lost):
         put_result(store, span)
     repository = opened(store)
-    told = repository.conclude(finish, elapsed_s=1)
-    assert (told.verdict, told.summary) == (finish.verdict, summary)
-    assert repository.outcome() is None, "the marker is put by mark alone, after the outputs"
+    outcome = repository.conclude(finish, elapsed_s=1)
+    assert (outcome.verdict, outcome.summary) == (finish.verdict, summary)
+    assert repository.outcome() is None, "only mark puts the marker, after the outputs"
 
 
-def test_the_same_winners_give_the_same_bytes_whoever_concludes(store: JournalStore) -> None:
+def test_the_same_results_give_the_same_bytes_in_every_process(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     put_result(store, 0)
     put_result(store, 1)
@@ -615,7 +613,7 @@ def test_a_damaged_document_is_as_if_it_were_not_there(store: JournalStore, key:
     assert repository.record == RECORD == RunRecord.decode(store.get(KEYS.record))
 
 
-def test_options_that_change_nothing_for_a_rung_are_the_tasks_own(store: JournalStore) -> None:
+def test_options_that_a_degradation_level_does_not_change_are_the_tasks_own(store: JournalStore) -> None:
     put_tasks(store, 0, record=fakes.record(compute_type="int8"))
     repository = opened(store, fakes.record(compute_type="int8"))
     job = repository.job(Submit(span=0, attempt=4, degradation_level=3))

@@ -40,7 +40,7 @@ KEYS = RunKeys(fakes.RUN)
 RECORD = fakes.record()
 WHOLE = 1 << 30
 
-# White space that stripping and splitting treat apart, text that JSON escapes, and what is cleaned away.
+# White space that strip and split treat differently, text that JSON escapes, and removed characters.
 TEXTS = st.sampled_from(
     [
         "",
@@ -90,9 +90,9 @@ def merges(draw: st.DrawFn, texts: st.SearchStrategy[str] = TEXTS) -> tuple[Plan
         segments = []
         for begin, end in pairwise([*starts, span.audio_ms]):
             ended = draw(st.integers(begin, end))
-            heard = [(draw(texts), begin, ended)] if draw(st.booleans()) else []
+            words = [(draw(texts), begin, ended)] if draw(st.booleans()) else []
             segments.append(
-                fakes.segment(*heard, text=draw(texts)).model_copy(update={"start_ms": begin, "end_ms": ended})
+                fakes.segment(*words, text=draw(texts)).model_copy(update={"start_ms": begin, "end_ms": ended})
             )
         results.append(fakes.result(fakes.task(RECORD, span.index, span.audio_ms), *segments))
     return plan, results
@@ -107,7 +107,7 @@ def streamed(plan: Plan, results: Sequence[ChunkResult]) -> TranscriptFiles:
 
 
 def assert_same(files: TranscriptFiles, whole: Transcript) -> None:
-    """What the files hold is what every format makes of the transcript, and what their digests say."""
+    """Check that the files equal every format of the transcript, and match their digests."""
     for extension, render in FORMATS.items():
         data = files.path(extension).read_bytes()
         assert data.decode() == render(whole), extension
@@ -126,7 +126,7 @@ def transcript(*texts: str) -> Transcript:
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files are."""
+    """The folder of temporary files."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -138,14 +138,14 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(merges(st.one_of(TEXTS, HOSTILE)))
-def test_written_as_a_stream_it_is_what_it_is_whole_in_memory(made: tuple[Plan, list[ChunkResult]]) -> None:
+def test_a_transcript_written_as_a_stream_equals_one_made_in_memory(made: tuple[Plan, list[ChunkResult]]) -> None:
     plan, results = made
     assert_same(streamed(plan, results), merge(plan, RECORD, results))
 
 
 @pytest.fixture
 def alive(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many results have segments in memory, each time that another was read."""
+    """The number of results with segments in memory, at each read of another."""
     counts: list[int] = []
     found: list[weakref.ref[Segment]] = []
     read = ChunkResult.read
@@ -169,8 +169,8 @@ def test_no_more_than_two_results_are_in_memory_at_once(tmp_path: Path, alive: l
         task = fakes.task(RECORD, span.index, span.audio_ms)
         store.put(KEYS.task(span.index), task.encode())
         store.put(KEYS.audio(span.index), b"flac")
-        said = fakes.segment((f" w{span.index}", 3000, 3100))
-        store.put(f"{KEYS.results_of(span.index)}a1-u.json", fakes.result(task, said).encode())
+        segment = fakes.segment((f" w{span.index}", 3000, 3100))
+        store.put(f"{KEYS.results_of(span.index)}a1-u.json", fakes.result(task, segment).encode())
     repository = RunRepository(store, RECORD, fakes.request(RECORD))
     assert repository.open() is None
     assert len(alive) == 20
@@ -184,7 +184,7 @@ def test_no_more_than_two_results_are_in_memory_at_once(tmp_path: Path, alive: l
     assert max(alive) <= 2
 
 
-def test_its_files_go_with_it(scratch: Path) -> None:
+def test_temporary_files_are_removed_with_the_transcript(scratch: Path) -> None:
     files = written(transcript().summary(), [transcript().segments])
     assert {path.name for path in files.path("json").parent.iterdir()} == FORMATS.keys()
     assert files.path("json").parent.stat().st_mode & 0o777 == 0o700
@@ -192,7 +192,7 @@ def test_its_files_go_with_it(scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-def test_the_files_of_a_process_that_was_killed_go_with_the_next_transcript(scratch: Path) -> None:
+def test_files_of_a_killed_process_are_removed_with_the_next_transcript(scratch: Path) -> None:
     def folder(name: str, age_s: int) -> Path:
         path = scratch / f"stenofleet-transcript-{name}"
         path.mkdir()
@@ -211,11 +211,11 @@ def test_the_files_of_a_process_that_was_killed_go_with_the_next_transcript(scra
     os.utime(mine, (0, 0))
     assert not killed.exists()
     another = written(transcript().summary(), [transcript().segments])
-    assert mine.exists(), "its process lives"
+    assert mine.exists(), "its process still runs"
     assert set(scratch.iterdir()) == {new, other, link, mine, another.path("json").parent}
 
 
-def test_of_one_that_cannot_be_merged_nothing_stays(scratch: Path) -> None:
+def test_nothing_stays_of_a_transcript_that_cannot_be_merged(scratch: Path) -> None:
     plan = fakes.plan(10_000, 20_000)
 
     def one_then_none() -> Iterator[Sequence[Segment]]:
@@ -250,7 +250,7 @@ def piece_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=merges())
-def test_what_was_written_is_read_back_as_a_stream(made: tuple[Plan, list[ChunkResult]], piece_bytes: int) -> None:
+def test_a_written_transcript_is_read_back_as_a_stream(made: tuple[Plan, list[ChunkResult]], piece_bytes: int) -> None:
     assert piece_bytes
     whole = merge(*made[:1], RECORD, made[1])
     data = FORMATS["json"](whole).encode()
@@ -265,7 +265,7 @@ def test_a_transcript_without_words_is_read_back(piece_bytes: int) -> None:
 
 
 def changes() -> st.SearchStrategy[Callable[[bytes], bytes]]:
-    """Ways to damage a document: a part of it taken out, said twice, or in the place of another."""
+    """Ways to damage a document: a part removed, repeated, or in place of another."""
     parts = st.sampled_from(
         [b"", b" ", b",", b'"', b"{}", b"[]", b"9", b"-1", b'},{"id":', b'],"language":', b'","segments":[', b"\\u0000"]
     )
@@ -284,7 +284,7 @@ def changes() -> st.SearchStrategy[Callable[[bytes], bytes]]:
 
 @settings(max_examples=200)
 @given(texts=st.lists(st.one_of(TEXTS, HOSTILE), min_size=1, max_size=4), change=changes())
-def test_of_damaged_bytes_the_same_is_believed_as_of_the_whole(
+def test_a_damaged_stream_is_accepted_or_refused_as_the_whole_document_is(
     texts: list[str], change: Callable[[bytes], bytes]
 ) -> None:
     data = change(FORMATS["json"](transcript(*texts)).encode())
@@ -332,7 +332,7 @@ def as_written(raw: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("change", [reordered, beyond, closer, incomplete])
-def test_what_is_no_transcript_is_refused_in_our_layout_too(change: Callable[[dict[str, Any]], None]) -> None:
+def test_an_invalid_transcript_in_our_layout_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
     raw = json.loads(FORMATS["json"](transcript()))
     change(raw)
     for most_whole_bytes in (0, WHOLE):
@@ -341,7 +341,7 @@ def test_what_is_no_transcript_is_refused_in_our_layout_too(change: Callable[[di
 
 
 @pytest.mark.parametrize("change", [controls, other_text])
-def test_what_is_not_as_we_would_write_it_is_read_as_a_whole(change: Callable[[dict[str, Any]], None]) -> None:
+def test_a_transcript_in_another_layout_is_read_as_a_whole(change: Callable[[dict[str, Any]], None]) -> None:
     raw = json.loads(FORMATS["json"](transcript()))
     change(raw)
     data = as_written(raw)
@@ -350,7 +350,7 @@ def test_what_is_not_as_we_would_write_it_is_read_as_a_whole(change: Callable[[d
         rendered(io.BytesIO(data), most_whole_bytes=len(data) - 1)
 
 
-def test_one_in_another_layout_is_read_as_a_whole_and_not_where_it_is_too_large() -> None:
+def test_a_transcript_in_another_layout_is_read_as_a_whole_up_to_a_limit() -> None:
     data = json.dumps(json.loads(FORMATS["json"](transcript())), indent=1).encode()
     assert_same(rendered(io.BytesIO(data), most_whole_bytes=len(data)), Transcript.decode(data))
     with pytest.raises(DocumentInvalid, match="does not have the layout that stenofleet writes"):
@@ -409,7 +409,7 @@ def test_a_better_transcript_that_cannot_be_compared_is_left(
 
 
 @pytest.mark.parametrize("there", [b"", b"{}", b"no transcript", b'{"text":"'])
-def test_what_is_no_transcript_is_replaced(tmp_path: Path, partial: TranscriptFiles, there: bytes) -> None:
+def test_a_file_that_is_no_transcript_is_replaced(tmp_path: Path, partial: TranscriptFiles, there: bytes) -> None:
     (tmp_path / "talk.json").write_bytes(there)
     files, kept = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
     assert (len(files), kept) == (2, ())

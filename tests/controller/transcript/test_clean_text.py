@@ -1,4 +1,4 @@
-"""Text of transcripts: what steers a player or turns the text around it is gone, what languages need stays."""
+"""Text of transcripts: control and direction characters are removed, those that languages need stay."""
 
 import sys
 import unicodedata
@@ -32,7 +32,7 @@ texts = st.text(
         ("next\x85line", "next line", 0),
         ("\u202eevil\u202c \u202a\u202b\u202d", "evil ", 5),
         ("a\u206a\u206fb", "ab", 2),
-        # Joiners, direction marks, and what else there is of format characters.
+        # Joiners, direction marks, and other format characters.
         ("می\u200cخواهم \u200d👩\u200d💻", "می\u200cخواهم \u200d👩\u200d💻", 0),
         ("\u200e\u200f\u061c \u00ad\ufeff", "\u200e\u200f\u061c \u00ad\ufeff", 0),
         (f"{LRI}a{PDI} {RLI}{FSI}b{PDI}{PDI}", f"{LRI}a{PDI} {RLI}{FSI}b{PDI}{PDI}", 0),
@@ -43,7 +43,7 @@ texts = st.text(
         ("", "", 0),
     ],
 )  # fmt: skip
-def test_what_steers_and_turns_is_removed_and_counted(text: str, clean: str, removed: int) -> None:
+def test_control_and_direction_characters_are_removed_and_counted(text: str, clean: str, removed: int) -> None:
     assert cleaned(text) == (clean, removed)
 
 
@@ -92,5 +92,5 @@ def test_text_without_controls_stays_as_it_is(text: str) -> None:
     assert cleaned(text) == (text, 0)
 
 
-def test_the_forbidden_are_controls_and_nothing_else() -> None:
+def test_only_control_characters_are_forbidden() -> None:
     assert {unicodedata.category(character) for character in FORBIDDEN} == {"Cc", "Cf"}

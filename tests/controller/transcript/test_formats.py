@@ -1,4 +1,4 @@
-"""Five formats of one transcript, read back by parsers that are not ours."""
+"""Five formats of one transcript, read back by independent parsers."""
 
 import io
 import itertools
@@ -25,7 +25,7 @@ RECORD = fakes.record()
 
 
 def transcript(*lines: Line, duration_ms: int = 0, gaps: Sequence[tuple[int, int]] = ()) -> Transcript:
-    """A transcript with these lines, whatever chunks they came from."""
+    """A transcript with these lines."""
     end_ms = duration_ms or max([1000, *(end for _, end, _ in lines)])
     plan = fakes.plan(end_ms)
     segments = [fakes.segment(text=text, start_ms=start, end_ms=end) for start, end, text in lines]
@@ -43,7 +43,7 @@ def transcript(*lines: Line, duration_ms: int = 0, gaps: Sequence[tuple[int, int
     return Transcript.model_validate(merged.model_dump(by_alias=True) | parts)
 
 
-# Every line break that Python, a player or a parser may see, markup of every format, and writing from right to left.
+# Every line break of Python, players and parsers, markup of every format, and right-to-left text.
 HOSTILE = [
     "a < b & c > d",
     "a --> b",
@@ -61,8 +61,8 @@ HOSTILE = [
 ]
 
 
-def said(text: str) -> str:
-    """A text as every format must say it: one line, without controls."""
+def one_line(text: str) -> str:
+    """The text as every format must write it: one line, without control characters."""
     return " ".join(cleaned(text)[0].split())
 
 
@@ -74,11 +74,11 @@ def test_srt_gives_back_times_and_text(text: str) -> None:
     made = FORMATS["srt"](transcript((1000, 2500, "before"), (2500, 3001, text), (3001, 4000, "after")))
     blocks = [block.split("\n") for block in made.removesuffix("\n\n").split("\n\n")]
     assert [block[0] for block in blocks] == ["1", "2", "3"]
-    assert blocks[1][1:] == ["00:00:02,500 --> 00:00:03,001", said(text)]
+    assert blocks[1][1:] == ["00:00:02,500 --> 00:00:03,001", one_line(text)]
     read = pysubs2.SSAFile.from_string(made, format_="srt", keep_unknown_html_tags=True, keep_html_tags=True)
     assert [(line.start, line.end) for line in read] == [(1000, 2500), (2500, 3001), (3001, 4000)]
     assert [read[0].text, read[2].text] == ["before", "after"]
-    assert read[1].text == said(text)
+    assert read[1].text == one_line(text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -91,7 +91,7 @@ def test_vtt_gives_back_times_and_text(text: str) -> None:
         ("00:00:03.001", "00:00:04.000"),
     ]
     unescaped = read[1].raw_text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    assert [read[0].text, unescaped, read[2].text] == ["before", said(text), "after"]
+    assert [read[0].text, unescaped, read[2].text] == ["before", one_line(text), "after"]
     assert "<" not in read[1].raw_text
 
 
@@ -99,12 +99,12 @@ def test_vtt_gives_back_times_and_text(text: str) -> None:
 def test_tsv_gives_back_whole_milliseconds_and_text(text: str) -> None:
     made = FORMATS["tsv"](transcript((1000, 2500, "before"), (2500, 3001, text)))
     rows = [line.split("\t") for line in made.split("\n")]
-    assert rows == [["start", "end", "text"], ["1000", "2500", "before"], ["2500", "3001", said(text)], [""]]
+    assert rows == [["start", "end", "text"], ["1000", "2500", "before"], ["2500", "3001", one_line(text)], [""]]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_txt_is_one_line_a_segment(text: str) -> None:
-    assert FORMATS["txt"](transcript((0, 100, " before"), (100, 200, text))) == f"before\n{said(text)}\n"
+    assert FORMATS["txt"](transcript((0, 100, " before"), (100, 200, text))) == f"before\n{one_line(text)}\n"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -116,8 +116,8 @@ def test_json_keeps_the_text_as_it_was(text: str) -> None:
 
 
 def test_json_is_whispers() -> None:
-    heard = fakes.segment((" one", 1000, 1400), (" two", 1500, 1900))
-    merged = merge(fakes.plan(10_000), RECORD, [fakes.result(fakes.task(RECORD, 0), heard)])
+    segment = fakes.segment((" one", 1000, 1400), (" two", 1500, 1900))
+    merged = merge(fakes.plan(10_000), RECORD, [fakes.result(fakes.task(RECORD, 0), segment)])
     raw = json.loads(formats.to_json(merged))
     assert list(raw)[:3] == ["text", "segments", "language"]
     assert (raw["text"], raw["language"]) == ("one two", "en")
@@ -156,7 +156,7 @@ def test_an_empty_transcript_gives_valid_files() -> None:
     assert json.loads(formats.to_json(empty))["segments"] == []
 
 
-def test_a_segment_of_nothing_but_space_is_no_cue() -> None:
+def test_a_segment_of_white_space_is_no_cue() -> None:
     assert [cue.text for cue in cues(transcript((0, 100, " "), (100, 200, " a"), (200, 300, "\n")))] == ["a"]
 
 
@@ -193,7 +193,7 @@ def test_hours_outgrow_two_digits(ms: int, stamp: str) -> None:
     assert f"\n{ms}\t{ms + 1000}\tlate\n" in FORMATS["tsv"](late)
 
 
-def test_a_gap_is_a_line_of_its_own_at_its_place() -> None:
+def test_a_gap_is_a_line_of_its_own_at_its_time() -> None:
     whole = transcript((0, 1000, "a"), (1_440_000, 1_441_000, "b"), gaps=[(720_000, 1_440_000)])
     assert cues(whole)[1] == Cue(720_000, 1_440_000, "[no transcript from 00:12:00 to 00:24:00]")
     assert [cue.text[0] for cue in cues(whole)] == ["a", "[", "b"]
@@ -203,11 +203,15 @@ def test_a_gap_is_a_line_of_its_own_at_its_place() -> None:
 @pytest.mark.parametrize(
     "lines,expected",
     [
-        pytest.param([(9_500, 11_500, "a")], [(9_500, 11_500), (11_500, 20_000)], id="the chunk before heard beyond"),
-        pytest.param([(19_000, 21_000, "a")], [(10_000, 19_000), (19_000, 21_000)], id="the chunk behind heard before"),
+        pytest.param(
+            [(9_500, 11_500, "a")], [(9_500, 11_500), (11_500, 20_000)], id="the chunk before extends beyond the cut"
+        ),
+        pytest.param(
+            [(19_000, 21_000, "a")], [(10_000, 19_000), (19_000, 21_000)], id="the chunk after begins before the cut"
+        ),
     ],
 )
-def test_a_gap_does_not_overlap_what_its_neighbours_heard(lines: list[Line], expected: list[tuple[int, int]]) -> None:
+def test_a_gap_does_not_overlap_the_words_of_its_neighbours(lines: list[Line], expected: list[tuple[int, int]]) -> None:
     whole = transcript(*lines, gaps=[(10_000, 20_000)], duration_ms=30_000)
     assert [(cue.start_ms, cue.end_ms) for cue in cues(whole)] == expected
 
@@ -222,11 +226,11 @@ def test_a_time_line_in_a_text_is_no_cue_of_its_own() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 500 * HOURS_MS), st.integers(0, 9000), st.text(max_size=12)), max_size=6))
-def test_any_lines_come_back_from_both_subtitle_formats(lines: list[tuple[int, int, str]]) -> None:
+def test_any_lines_are_read_back_from_both_subtitle_formats(lines: list[tuple[int, int, str]]) -> None:
     whole = transcript(*((start, start + length, text) for start, length, text in sorted(lines)))
     expected = cues(whole)
     assert all(cue.start_ms < cue.end_ms for cue in expected)
-    assert [cue.text for cue in expected] == [said(text) for _, _, text in sorted(lines) if said(text)]
+    assert [cue.text for cue in expected] == [one_line(text) for _, _, text in sorted(lines) if one_line(text)]
     srt = FORMATS["srt"](whole).split("\n")
     assert srt[2::4] == [cue.text for cue in expected]
     assert [int(number) for number in srt[:-1:4]] == list(range(1, len(expected) + 1))
@@ -283,7 +287,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("extension", FORMATS)
-def test_the_same_winners_give_these_bytes(extension: Format) -> None:
+def test_the_same_results_give_these_bytes(extension: Format) -> None:
     plan = fakes.plan(10_000, 20_000, 30_000)
     results = [
         fakes.result(fakes.task(RECORD, 0), fakes.segment((" Olá,", 1000, 1400), (" <mundo> & cia.", 1500, 2500))),

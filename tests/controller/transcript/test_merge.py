@@ -15,7 +15,7 @@ from controller.errors import PlanMismatch
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
 from tests import fakes
-from tests.fakes import Heard
+from tests.fakes import TimedWord
 
 RECORD = fakes.record()
 CUT_MS = 10_000
@@ -23,28 +23,28 @@ PAD_MS = 2000
 
 
 def spoken(plan: Plan, span: int, *segments: Segment, **changes: Any) -> ChunkResult:
-    """What a chunk heard, in its own time."""
+    """The result of a chunk, in chunk time."""
     where = plan.spans[span]
     task = fakes.task(RECORD, span, where.audio_end_ms - where.audio_start_ms)
     return fakes.result(task, *segments, **changes)
 
 
-def words_of(transcript: Transcript) -> list[Heard]:
-    heard = [word for segment in transcript.segments for word in fakes.heard_in(segment)]
-    return [(text.strip(), start, end) for text, start, end in heard]
+def words_of(transcript: Transcript) -> list[TimedWord]:
+    transcribed = [word for segment in transcript.segments for word in fakes.words_of(segment)]
+    return [(text.strip(), start, end) for text, start, end in transcribed]
 
 
 def texts_of(transcript: Transcript) -> list[str]:
     return [text for text, _, _ in words_of(transcript)]
 
 
-def joined(left: Sequence[Heard], right: Sequence[Heard], *, offset_ms: int = 0) -> Transcript:
-    """Two chunks on both sides of a forced cut at 10 s, what each heard given in media time."""
+def joined(left: Sequence[TimedWord], right: Sequence[TimedWord], *, offset_ms: int = 0) -> Transcript:
+    """Two chunks on both sides of a forced cut at 10 s, with the words of each in media time."""
     plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"}, pad_ms=PAD_MS, offset_ms=offset_ms)
     results = []
-    for span, heard in enumerate((left, right)):
+    for span, transcribed in enumerate((left, right)):
         shift = plan.spans[span].audio_start_ms
-        words = [(f" {text}", start - shift, end - shift) for text, start, end in heard]
+        words = [(f" {text}", start - shift, end - shift) for text, start, end in transcribed]
         results.append(spoken(plan, span, *([fakes.segment(*words)] if words else [])))
     return merge(plan, RECORD, results)
 
@@ -53,7 +53,7 @@ def joined(left: Sequence[Heard], right: Sequence[Heard], *, offset_ms: int = 0)
 
 
 @pytest.mark.parametrize("offset_ms", [0, 1, 480])
-def test_times_move_by_where_the_chunks_audio_begins_and_by_the_tracks_offset(offset_ms: int) -> None:
+def test_times_move_by_the_start_of_the_chunks_audio_and_the_offset_of_the_track(offset_ms: int) -> None:
     plan = fakes.plan(10_000, 20_000, 30_000, cuts={0: "pause", 1: "forced"}, offset_ms=offset_ms)
     results = [spoken(plan, span, fakes.segment((f" w{span}", 5000, 5400))) for span in range(3)]
     merged = merge(plan, RECORD, results)
@@ -83,11 +83,11 @@ def test_a_segment_without_word_times_moves_as_a_whole() -> None:
     assert [(one.text, one.start_ms, one.end_ms) for one in merged.segments] == [(" said", 11_000, 13_000)]
 
 
-def test_what_only_moves_stays_as_it_was() -> None:
+def test_a_segment_that_is_only_moved_is_not_changed() -> None:
     plan = fakes.plan(10_000, 20_000)
-    said = fakes.segment((" one", 1000, 1400), temperature=0.4, avg_logprob=-0.7, no_speech_prob=0.1)
-    merged = merge(plan, RECORD, [spoken(plan, 0, said), spoken(plan, 1)])
-    assert merged.segments == (said,)
+    segment = fakes.segment((" one", 1000, 1400), temperature=0.4, avg_logprob=-0.7, no_speech_prob=0.1)
+    merged = merge(plan, RECORD, [spoken(plan, 0, segment), spoken(plan, 1)])
+    assert merged.segments == (segment,)
 
 
 # ---------------------------------------------------------------- forced seams
@@ -100,7 +100,7 @@ def test_what_only_moves_stays_as_it_was() -> None:
             [("a", 8000, 8400), ("b", 9500, 9900), ("c", 10_300, 10_700)],
             [("b", 9600, 9950), ("c", 10_350, 10_750), ("d", 12_500, 12_900)],
             ["a", "b", "c", "d"],
-            id="both heard the same",
+            id="both have the same words",
         ),
         pytest.param(
             [("a", 9000, 9400), ("b", 9500, 9900), ("x", 11_500, 11_990)],
@@ -140,7 +140,7 @@ def test_what_only_moves_stays_as_it_was() -> None:
         ),
     ],
 )
-def test_a_seam_is_joined_at_an_anchor(left: list[Heard], right: list[Heard], expected: list[str]) -> None:
+def test_a_seam_is_joined_at_an_anchor(left: list[TimedWord], right: list[TimedWord], expected: list[str]) -> None:
     assert texts_of(joined(left, right)) == expected
 
 
@@ -165,13 +165,13 @@ def test_a_seam_is_joined_at_an_anchor(left: list[Heard], right: list[Heard], ex
             ["a", "right", "d"],
             id="one sound left to the other by both is restored",
         ),
-        pytest.param([("a", 9000, 9400)], [], ["a"], id="only the left side heard something"),
-        pytest.param([], [("b", 10_500, 10_900)], ["b"], id="only the right side heard something"),
-        pytest.param([], [], [], id="nobody heard anything"),
+        pytest.param([("a", 9000, 9400)], [], ["a"], id="only the left side has words"),
+        pytest.param([], [("b", 10_500, 10_900)], ["b"], id="only the right side has words"),
+        pytest.param([], [], [], id="no side has words"),
     ],
 )
 def test_without_an_anchor_the_middle_of_a_word_decides(
-    left: list[Heard], right: list[Heard], expected: list[str]
+    left: list[TimedWord], right: list[TimedWord], expected: list[str]
 ) -> None:
     assert texts_of(joined(left, right)) == expected
     assert texts_of(joined(left, right, offset_ms=700)) == expected
@@ -179,14 +179,14 @@ def test_without_an_anchor_the_middle_of_a_word_decides(
 
 @pytest.mark.parametrize("ours,theirs,kept", [(0.9, 0.5, "right"), (0.5, 0.9, "write"), (0.5, 0.5, "right")])
 @pytest.mark.parametrize("by_ms", [-50, 50], ids=["kept by both", "kept by none"])
-def test_of_two_hearings_the_surer_one_is_kept(ours: float, theirs: float, kept: str, by_ms: int) -> None:
+def test_the_more_probable_of_two_transcriptions_is_kept(ours: float, theirs: float, kept: str, by_ms: int) -> None:
     plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"})
     left = fakes.segment((" right", 9800 + by_ms, 10_200 + by_ms), probability=ours)
     right = fakes.segment((" write", 1800 - by_ms, 2200 - by_ms), probability=theirs)
     assert texts_of(merge(plan, RECORD, [spoken(plan, 0, left), spoken(plan, 1, right)])) == [kept]
 
 
-def test_segments_without_word_times_go_where_their_middle_lies() -> None:
+def test_segments_without_word_times_are_assigned_by_their_middle() -> None:
     plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"})
     ours = [fakes.segment(text=" early", start_ms=8000, end_ms=9500), fakes.segment(text=" x", start_ms=11_000)]
     theirs = [fakes.segment(text=" y", end_ms=500), fakes.segment(text=" late", start_ms=3000, end_ms=4000)]
@@ -195,7 +195,7 @@ def test_segments_without_word_times_go_where_their_middle_lies() -> None:
     assert [segment.text for segment in merged.segments] == [" early", " late"]
 
 
-def test_a_segment_that_was_split_says_so_by_its_words_and_has_no_tokens() -> None:
+def test_a_split_segment_has_the_text_of_its_words_and_no_tokens() -> None:
     merged = joined(
         [("a", 8000, 8400), ("b", 9500, 9900), ("half", 11_500, 11_900)],
         [("b", 9500, 9900), ("c", 10_500, 10_900), ("d", 15_000, 15_300)],
@@ -229,29 +229,33 @@ def test_beside_a_lost_chunk_nothing_is_taken_away() -> None:
 
 @settings(max_examples=200)
 @given(seed=st.integers(0, 10**6), alphabet=st.sampled_from([3, 10, 100]), offset_ms=st.sampled_from([0, 370]))
-def test_words_that_both_sides_heard_alike_are_never_lost_nor_doubled(seed: int, alphabet: int, offset_ms: int) -> None:
-    """Two hearings of one speech, each cut off by its own end and some ten milliseconds off, joined again."""
+def test_words_that_both_sides_transcribed_alike_are_never_lost_nor_doubled(
+    seed: int, alphabet: int, offset_ms: int
+) -> None:
+    """Two transcriptions of the same speech, each cut at its end and shifted by some ten milliseconds, are joined."""
     chance = random.Random(seed)
-    said: list[Heard] = []
+    spoken_words: list[TimedWord] = []
     at = 0
     while at < 19_000:
         length = chance.randint(120, 400)
-        said.append((f"w{chance.randint(1, alphabet)}", at, at + length))
+        spoken_words.append((f"w{chance.randint(1, alphabet)}", at, at + length))
         at += length + chance.choice([0, 30, 300])
 
-    def heard(begin_ms: int, end_ms: int) -> list[Heard]:
+    def transcribed(begin_ms: int, end_ms: int) -> list[TimedWord]:
         drift = chance.randint(-20, 20)
-        inside = [(text, a + drift, b + drift) for text, a, b in said if a >= begin_ms + 20 and b <= end_ms - 20]
+        inside = [
+            (text, a + drift, b + drift) for text, a, b in spoken_words if a >= begin_ms + 20 and b <= end_ms - 20
+        ]
         return [word for word in inside if word[1] >= begin_ms]
 
-    left, right = heard(0, CUT_MS + PAD_MS), heard(CUT_MS - PAD_MS, 20_000)
+    left, right = transcribed(0, CUT_MS + PAD_MS), transcribed(CUT_MS - PAD_MS, 20_000)
     merged = joined(left, right, offset_ms=offset_ms)
-    whole = [text for text, a, b in said if a >= 20 and b <= 20_000 - 20]
+    whole = [text for text, a, b in spoken_words if a >= 20 and b <= 20_000 - 20]
     assert texts_of(merged) == whole
 
 
 def test_a_seam_of_thousands_of_equal_words_is_joined_too() -> None:
-    """A hostile result: comparing every word with every other would end neither in time nor in memory."""
+    """A hostile result: comparing every word with every other would take too much time and memory."""
     same = [("la", 9900, 10_100)] * 20_000
     merged = joined(same, same)
     assert 0 < len(texts_of(merged)) < 40_000
@@ -284,7 +288,7 @@ def test_the_text_is_all_segments_joined() -> None:
     assert merged.text == "w0 w1"
 
 
-def test_where_nobody_speaks_it_is_empty_and_a_success() -> None:
+def test_silence_gives_an_empty_transcript_and_a_success() -> None:
     plan = fakes.plan(10_000, 20_000)
     record = fakes.record(language=None)
     merged = merge(plan, record, [spoken(plan, 0), spoken(plan, 1)])
@@ -308,7 +312,7 @@ def test_the_language_is_that_of_the_chunk_with_most_speech(speech_ms: tuple[int
     assert (merged.language, merged.language_probability) == (language, "abc".index(language[0]) / 10)
 
 
-def test_it_says_what_was_transcribed_by_what_and_how() -> None:
+def test_the_transcript_states_source_model_and_options() -> None:
     plan = fakes.plan(10_000)
     record = fakes.record(name="Ωmega.mp4", beam_size=3)
     merged = merge(plan, record, [spoken(plan, 0)])
@@ -357,7 +361,7 @@ def assert_in_order(merged: Transcript) -> None:
     for segment in merged.segments:
         assert at <= segment.start_ms <= segment.end_ms <= merged.duration_ms
         at = segment.start_ms
-        for _, start, end in fakes.heard_in(segment):
+        for _, start, end in fakes.words_of(segment):
             assert at <= start <= end <= segment.end_ms
             at = end
         at = segment.end_ms
@@ -386,10 +390,10 @@ def hearings(draw: st.DrawFn) -> tuple[Plan, dict[int, ChunkResult]]:
 
 @settings(max_examples=150)
 @given(hearings(), st.randoms(use_true_random=False))
-def test_whatever_was_heard_the_times_are_ordered_and_the_order_of_results_does_not_matter(
-    heard: tuple[Plan, dict[int, ChunkResult]], chance: random.Random
+def test_times_are_ordered_and_the_order_of_results_does_not_matter(
+    transcribed: tuple[Plan, dict[int, ChunkResult]], chance: random.Random
 ) -> None:
-    plan, results = heard
+    plan, results = transcribed
     merged = merge(plan, RECORD, results.values())
     assert_in_order(merged)
     assert [segment.id for segment in merged.segments] == list(range(len(merged.segments)))

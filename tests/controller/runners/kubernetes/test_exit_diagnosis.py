@@ -1,4 +1,4 @@
-"""Why did it end? Each way a Job can go, and which of several traces is believed."""
+"""The diagnosis of ended Jobs: each way a Job can end, and which of several traces takes precedence."""
 
 import copy
 import json
@@ -14,24 +14,24 @@ from chunk_job.errors import ExitCode
 from controller.domain.budgets import BUDGETS
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.runners.kubernetes.exit_diagnosis import from_cluster
-from tests.controller.domain import test_failures
+from tests import handbook
 
 DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "ended"
 FREE = "costs no attempt"
 AUDIT = f"{FREE}; the API server's audit log says who"
-PLACE = f"{FREE}; a higher --priority-class keeps the place"
+PRIORITY = f"{FREE}; a higher --priority-class keeps the place"
 IMAGE = "use an image of this project (--chunk-image, --intake-image)"
 STACK = "the log's last lines hold the Python stack; if it repeats, try another --compute-type"
 MEMORY = "give jobs more memory (--job-memory), or use shorter chunks (--chunk-duration) or a smaller model"
-ROOM = "give jobs more disk space (--job-scratch)"
+DISK = "give jobs more disk space (--job-scratch)"
 
 CASES: dict[str, tuple[FailureClass, str, str]] = {
-    "own-words": (
+    "termination-message": (
         FailureClass.CUDA_OOM,
         "CUDA out of memory",
         "use a smaller model or --compute-type int8",
     ),
-    "own-words-then-killed-for-memory": (
+    "termination-message-then-killed-for-memory": (
         FailureClass.CUDA_OOM,
         "CUDA out of memory",
         "use a smaller model or --compute-type int8",
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         "had not started after 3780 s: stopped",
         "pulling the image counts: see its events, pull it on every node beforehand, or give jobs more time",
     ),
-    "job-deadline-set-by-somebody": (
+    "job-deadline-set-by-another-client": (
         FailureClass.DEADLINE,
         "the Job's own deadline passed",
         "activeDeadlineSeconds was set on the Job, not by stenofleet: it also counts the time in the queue",
@@ -69,7 +69,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
     "emptydir-over-its-limit": (
         FailureClass.EPHEMERAL_STORAGE,
         'it wrote more to its disk than its limit: Usage of EmptyDir volume "tmp" exceeds the limit "1280Mi".',
-        ROOM,
+        DISK,
     ),
     "ephemeral-storage-over-its-limit": (
         FailureClass.EPHEMERAL_STORAGE,
@@ -77,7 +77,7 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
             "it wrote more to its disk than its limit: Pod ephemeral local storage usage exceeds the total limit of"
             " containers 1408Mi."
         ),
-        ROOM,
+        DISK,
     ),
     "node-under-pressure": (
         FailureClass.DISRUPTED_EVICTED,
@@ -96,8 +96,8 @@ CASES: dict[str, tuple[FailureClass, str, str]] = {
         ),
         FREE,
     ),
-    "preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PLACE),
-    "pod-gone-preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PLACE),
+    "preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PRIORITY),
+    "pod-gone-preempted": (FailureClass.DISRUPTED_PREEMPTED, "a pod of higher priority took its place", PRIORITY),
     "critical-pod-came": (FailureClass.DISRUPTED_PREEMPTED, "its node preempted it for a critical pod", FREE),
     "drained": (
         FailureClass.DISRUPTED_DRAINED,
@@ -169,7 +169,7 @@ def disruption(end: Any) -> Any:
     return next(item for item in end["pod"]["status"]["conditions"] if item["type"] == "DisruptionTarget")
 
 
-def test_every_recorded_end_is_read() -> None:
+def test_every_recorded_end_has_an_expected_diagnosis() -> None:
     assert CASES.keys() == {path.stem for path in DATA.iterdir()}
 
 
@@ -180,14 +180,14 @@ def test_an_end_has_a_class_a_line_and_advice(name: str, expected: tuple[Failure
 
 
 @pytest.mark.parametrize("name", [name for name, (failure, *_) in CASES.items() if failure.startswith("DISRUPTED")])
-def test_what_is_said_to_cost_no_attempt_costs_none(name: str) -> None:
+def test_advice_that_promises_no_cost_matches_the_budget(name: str) -> None:
     found = judged(case(name))
     assert (BUDGETS[found.failure], found.advice.partition(";")[0]) == ("cluster", FREE)
 
 
 # ---------------------------------------------------------------- exit codes
 
-CODES: dict[int, FailureClass] = dict(test_failures.CODES.items()) | {
+CODES: dict[int, FailureClass] = dict(handbook.exit_codes().items()) | {
     1: FailureClass.UNKNOWN,
     2: FailureClass.UNKNOWN,
     255: FailureClass.UNKNOWN,
@@ -195,7 +195,7 @@ CODES: dict[int, FailureClass] = dict(test_failures.CODES.items()) | {
 
 
 @pytest.mark.parametrize("code,failure", CODES.items())
-def test_a_code_without_words_says_what_it_was(code: int, failure: FailureClass) -> None:
+def test_an_exit_code_without_a_message_has_its_documented_class(code: int, failure: FailureClass) -> None:
     end = case("killed-on-its-node")
     terminated(end)["exitCode"] = code
     assert judged(end).failure is failure
@@ -203,21 +203,21 @@ def test_a_code_without_words_says_what_it_was(code: int, failure: FailureClass)
 
 
 @pytest.mark.parametrize("code", [132, 134, 135, 136, 139])
-def test_native_code_crashes_in_five_ways(code: int) -> None:
+def test_five_exit_codes_are_native_crashes(code: int) -> None:
     end = case("killed-on-its-node")
     terminated(end)["exitCode"] = code
     assert judged(end).failure is FailureClass.NATIVE_CRASH
 
 
 @pytest.mark.parametrize("code", [126, 127, 128])
-def test_a_program_that_is_not_there_is_the_images_fault(code: int) -> None:
+def test_a_missing_program_is_an_image_problem(code: int) -> None:
     end = case("killed-on-its-node")
     terminated(end)["exitCode"] = code
     assert judged(end).failure is FailureClass.CONFIG
 
 
 @pytest.mark.parametrize("code", sorted(CODES.keys() - {ExitCode.TERMINATED}))
-def test_a_deleted_pod_whose_job_failed_by_itself_keeps_its_own_fault(code: int) -> None:
+def test_a_deleted_pod_whose_job_failed_first_keeps_that_failure(code: int) -> None:
     end = case("pod-deleted")
     terminated(end)["exitCode"] = code
     assert judged(end).failure is CODES[code]
@@ -234,67 +234,67 @@ def test_a_deleted_pod_whose_job_failed_by_itself_keeps_its_own_fault(code: int)
         if name.startswith(("deadline", "emptydir", "node-under", "preempted", "drained", "pod-d"))
     ],
 )
-def test_what_a_job_said_itself_goes_first(name: str) -> None:
+def test_a_termination_message_takes_precedence(name: str) -> None:
     end = case(name)
-    words = JobFailure(code=ExitCode.MODEL, summary="no such model", advice="fetch it").encode().decode()
+    message = JobFailure(code=ExitCode.MODEL, summary="no such model", advice="fetch it").encode().decode()
     statuses = end["pod"]["status"].setdefault("containerStatuses", [{"name": "job", "state": {}}])
-    statuses[0]["state"] = {"terminated": {"exitCode": 82, "reason": "Error", "message": words}}
+    statuses[0]["state"] = {"terminated": {"exitCode": 82, "reason": "Error", "message": message}}
     found = judged(end)
     assert (found.failure, found.summary, found.advice) == (FailureClass.MODEL, "no such model", "fetch it")
 
 
 @pytest.mark.parametrize("code", [ExitCode.BAD_INPUT, ExitCode.INPUT_MISSING, ExitCode.BUG, ExitCode.DECODE])
-def test_media_are_not_to_blame_where_the_kernel_killed_for_memory(code: ExitCode) -> None:
+def test_a_kernel_oom_kill_takes_precedence_over_a_media_failure(code: ExitCode) -> None:
     end = case("oom-killed")
     terminated(end)["message"] = JobFailure(code=code, summary="broken", advice="").encode().decode()
     assert judged(end).failure is FailureClass.OOM_KILLED
 
 
-def test_a_deadline_goes_before_what_the_container_says() -> None:
+def test_a_deadline_takes_precedence_over_the_container_status() -> None:
     end = case("deadline")
     terminated(end)["reason"] = "OOMKilled"
     assert judged(end).failure is FailureClass.DEADLINE
 
 
-def test_memory_goes_before_a_disruption() -> None:
+def test_an_oom_kill_takes_precedence_over_a_disruption() -> None:
     end = case("preempted")
     terminated(end)["reason"] = "OOMKilled"
     assert judged(end).failure is FailureClass.OOM_KILLED
 
 
 @pytest.mark.parametrize("reason", ["Terminated", "NodeShutdown"])
-def test_a_node_that_shuts_down_says_so_as_the_pods_reason(reason: str) -> None:
+def test_a_node_shutdown_is_recognised_by_the_reason_of_the_pod(reason: str) -> None:
     end = case("node-shut-down")
     end["pod"]["status"]["reason"] = reason
     assert judged(end).failure is FailureClass.DISRUPTED_DRAINED
 
 
-def test_an_end_that_the_kubelet_did_not_see_is_no_end_of_the_process() -> None:
+def test_an_end_that_the_kubelet_did_not_see_is_unknown() -> None:
     end = case("killed-on-its-node")
     terminated(end)["reason"] = "ContainerStatusUnknown"
     assert judged(end).failure is FailureClass.UNKNOWN
 
 
 @pytest.mark.parametrize("reason", ["StartError", "ContainerCannotRun"])
-def test_a_container_that_could_not_start_says_so_whatever_its_code(reason: str) -> None:
+def test_a_container_that_could_not_start_is_recognised_with_any_exit_code(reason: str) -> None:
     end = case("killed-on-its-node")
     terminated(end)["reason"] = reason
     assert judged(end).failure is FailureClass.CONFIG
 
 
-def test_a_disruption_goes_before_a_crash() -> None:
+def test_a_disruption_takes_precedence_over_a_crash() -> None:
     end = case("drained")
     terminated(end)["exitCode"] = 139
     assert judged(end).failure is FailureClass.DISRUPTED_DRAINED
 
 
-def test_a_disruption_of_an_unknown_kind_is_one() -> None:
+def test_a_disruption_of_an_unknown_kind_counts_as_deleted() -> None:
     end = case("drained")
     disruption(end)["reason"] = "DeletionByCat"
     assert judged(end).failure is FailureClass.DISRUPTED_DELETED
 
 
-def test_a_disruption_that_was_called_off_is_none() -> None:
+def test_a_disruption_that_was_called_off_is_ignored() -> None:
     end = case("drained")
     del end["pod"]["metadata"]["deletionTimestamp"]
     disruption(end)["status"] = "False"
@@ -313,14 +313,14 @@ def test_a_disruption_that_was_called_off_is_none() -> None:
         ("Killing", FailureClass.DISRUPTED_DELETED),
     ],
 )
-def test_of_a_pod_that_is_gone_only_events_tell(reason: str, failure: FailureClass) -> None:
+def test_events_explain_the_end_of_a_deleted_pod(reason: str, failure: FailureClass) -> None:
     end = case("pod-gone")
     end["events"].append({"reason": reason, "type": "Normal", "message": ""})
     assert judged(end).failure is failure
 
 
 @pytest.mark.parametrize("reason", ["OutOfcpu", "OutOfpods", "NodeAffinity"])
-def test_a_node_that_refuses_a_pod_is_the_clusters_fault(reason: str) -> None:
+def test_a_node_that_refuses_a_pod_is_a_disruption(reason: str) -> None:
     end = case("node-is-full-after-all")
     end["pod"]["status"] |= {"reason": reason, "message": ""}
     found = judged(end)
@@ -345,7 +345,7 @@ def test_evidence_names_pod_node_container_conditions_events_and_log() -> None:
     )
 
 
-def test_events_are_evidence_where_they_warn_or_tell_the_end() -> None:
+def test_events_are_evidence_when_they_warn_or_explain_the_end() -> None:
     assert (
         "event: Preempted, Preempted by pod 596d5ebe-e162-48f2-89b8-a49067a87bcb on node gpu-1"
         in judged(case("pod-gone-preempted")).details
@@ -359,20 +359,20 @@ def test_a_warning_is_evidence_whatever_its_reason() -> None:
     assert judged(end).details[-1] == "event: SystemOOM, out of memory"
 
 
-def test_without_a_log_the_end_that_kubernetes_kept_is_evidence() -> None:
+def test_without_a_log_the_termination_message_is_evidence() -> None:
     details = judged(case("segmentation-fault")).details
     assert "Fatal Python error: Segmentation fault" in details
     assert '  File "/app/lib/python3.11/site-packages/chunk_job/model.py", line 301 in transcribe' in details
 
 
-def test_with_a_log_its_last_lines_are() -> None:
+def test_with_a_log_its_last_lines_are_evidence() -> None:
     end = case("segmentation-fault")
     end["log"] = [f"line {number}" for number in range(100)]
     assert judged(end).details[-30:] == tuple(f"line {number}" for number in range(70, 100))
     assert "Fatal Python error: Segmentation fault" not in judged(end).details
 
 
-def test_no_evidence_grows_without_bounds() -> None:
+def test_evidence_is_bounded() -> None:
     end = case("node-under-pressure")
     end["pod"]["status"]["message"] = "x" * 100_000
     end["events"] = [{"reason": "Failed", "type": "Warning", "message": "y" * 10_000}] * 1000
@@ -384,7 +384,7 @@ def test_no_evidence_grows_without_bounds() -> None:
 
 
 @given(st.sampled_from(sorted(CASES)), st.data())
-def test_a_field_that_is_missing_ends_in_a_diagnosis_all_the_same(name: str, data: st.DataObject) -> None:
+def test_a_missing_field_still_gives_a_diagnosis(name: str, data: st.DataObject) -> None:
     end = case(name)
     holders = [holder for holder in (end["job"], end["pod"]) if holder]
     if holders:

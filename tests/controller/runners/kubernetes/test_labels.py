@@ -1,4 +1,4 @@
-"""Names and labels: the same for everyone, valid for Kubernetes, and read back as they were written."""
+"""Names and labels: the same in every process, valid for Kubernetes, and parsed as they were built."""
 
 import inspect
 import re
@@ -43,7 +43,7 @@ def job(span: int | None = 42, attempt: int = 2, sha: str = "ab" * 32) -> Job:
 
 
 def created(of: Job) -> dict[str, Any]:
-    """The Job as the API server shows it, its server's own fields among ours."""
+    """The Job as the API server returns it, with fields of the server."""
     return {
         "metadata": {
             "name": job_name(of),
@@ -62,7 +62,7 @@ def created(of: Job) -> dict[str, Any]:
         (None, 1, "sf-0123456789ab-intake-a1"),
     ],
 )
-def test_a_name_says_run_chunk_and_attempt(span: int | None, attempt: int, name: str) -> None:
+def test_a_name_contains_run_chunk_and_attempt(span: int | None, attempt: int, name: str) -> None:
     assert job_name(job(span, attempt)) == name
 
 
@@ -70,7 +70,7 @@ def test_a_run_has_one_lease() -> None:
     assert lease_name(RUN) == "sf-0123456789abcdef"
 
 
-def test_labels_say_what_it_is_and_whose() -> None:
+def test_labels_state_the_kind_and_the_run() -> None:
     assert labels_of(job(), version="0.1.0") == {
         "app.kubernetes.io/name": "stenofleet",
         "app.kubernetes.io/part-of": "stenofleet",
@@ -83,7 +83,7 @@ def test_labels_say_what_it_is_and_whose() -> None:
     }
 
 
-def test_the_intake_is_told_from_chunks_by_its_labels() -> None:
+def test_the_intake_differs_from_chunks_by_its_labels() -> None:
     found = labels_of(job(None), version="0.1.0")
     assert (found["app.kubernetes.io/component"], found["stenofleet.io/chunk"]) == ("intake", "intake")
 
@@ -111,7 +111,7 @@ def test_two_attempts_never_share_a_name(one: Job, other: Job) -> None:
     assert (job_name(one) == job_name(other)) == same
 
 
-def test_the_selector_finds_what_the_labels_say() -> None:
+def test_the_selector_matches_the_labels() -> None:
     key, _, values = selector([RUN, "f" * 16]).partition(" in ")
     assert labels_of(job(), version="0.1.0")[key] in values.strip("()").split(",")
 
@@ -132,14 +132,14 @@ USES: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 @pytest.mark.parametrize("run", NO_RUNS, ids=repr)
-def test_what_is_no_run_id_makes_no_name_label_or_selector(use: Callable[[str], object], run: str) -> None:
+def test_an_invalid_run_id_makes_no_name_label_or_selector(use: Callable[[str], object], run: str) -> None:
     use(RUN)
     with pytest.raises(ValueError, match=re.escape(f"not a run id: {run!r}")):
         use(run)
 
 
-def test_every_function_that_is_given_a_run_is_tried_with_none() -> None:
-    """Those that make something; the two others read what the server shows, and compare."""
+def test_every_function_that_takes_a_run_is_tested_with_invalid_ids() -> None:
+    """The functions that build something; the two others read and compare objects of the server."""
     given = {
         name
         for name, found in vars(labels).items()
@@ -163,7 +163,7 @@ def test_every_function_that_is_given_a_run_is_tried_with_none() -> None:
         {"stenofleet.io/run": RUN, "stenofleet.io/chunk": "00001", "stenofleet.io/attempt": "²"},
     ],
 )
-def test_what_is_not_ours_has_no_identity(labels: dict[str, str] | None) -> None:
+def test_a_foreign_object_has_no_identity(labels: dict[str, str] | None) -> None:
     assert identity({"metadata": {"labels": labels}}) is None
     assert identity({"metadata": {}}) is None
     assert identity({}) is None
@@ -174,11 +174,11 @@ def test_a_job_with_the_same_task_is_ours() -> None:
 
 
 @pytest.mark.parametrize("other", [job(sha="cd" * 32), job(span=41), job(attempt=3), job(span=None)])
-def test_a_job_with_another_task_or_place_is_not(other: Job) -> None:
+def test_a_job_with_another_task_or_store_is_not_ours(other: Job) -> None:
     assert not same_task(created(other), job())
 
 
-def test_a_job_that_never_heard_of_tasks_is_not_ours() -> None:
+def test_a_job_without_a_task_label_is_not_ours() -> None:
     stranger = created(job())
     stranger["metadata"]["annotations"] = None
     assert not same_task(stranger, job())

@@ -1,4 +1,4 @@
-"""The whole document of a Job, option by option: what is there, and what is not."""
+"""The whole document of a Job, option by option."""
 
 import copy
 import json
@@ -62,7 +62,7 @@ def intake(*, media_bytes: int = MEDIA_BYTES, **of: Any) -> Document:
 
 
 def golden(name: str) -> Document:
-    """The document that the plain options make, as it was read and found right."""
+    """The reviewed document for the default options."""
     document: Document = json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))
     return document
 
@@ -82,11 +82,11 @@ def environment(document: Document) -> dict[str, Any]:
     return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(document)["env"]}
 
 
-def test_a_chunk_asks_for_exactly_this() -> None:
+def test_a_chunk_has_exactly_this_manifest() -> None:
     assert chunk() == golden("chunk")
 
 
-def test_an_intake_asks_for_exactly_this() -> None:
+def test_an_intake_has_exactly_this_manifest() -> None:
     assert intake() == golden("intake")
 
 
@@ -98,10 +98,10 @@ Change = Callable[[Document], None]
 
 def put(*path: str | int, value: Any) -> Change:
     def change(document: Document) -> None:
-        place: Any = document
+        part: Any = document
         for step in path[:-1]:
-            place = place[step]
-        place[path[-1]] = value
+            part = part[step]
+        part[path[-1]] = value
 
     return change
 
@@ -231,8 +231,8 @@ def memory(amount: str) -> Change:
     return both(*(in_container("resources", kind, "memory", value=amount) for kind in ("requests", "limits")))
 
 
-def disk(amount: str, room: str) -> Change:
-    sizes = (in_container("resources", kind, "ephemeral-storage", value=room) for kind in ("requests", "limits"))
+def disk(amount: str, size: str) -> Change:
+    sizes = (in_container("resources", kind, "ephemeral-storage", value=size) for kind in ("requests", "limits"))
     return both(in_pod("volumes", 0, "emptyDir", "sizeLimit", value=amount), *sizes)
 
 
@@ -293,7 +293,7 @@ OF_AN_INTAKE: dict[str, tuple[dict[str, Any], Change]] = {
 
 
 def by_name(document: Document) -> Document:
-    """The document with its variables in one order: Kubernetes gives theirs no meaning, as none names another."""
+    """The document with sorted variables: the order has no meaning to Kubernetes, as none refers to another."""
     sorted_document = copy.deepcopy(document)
     container(sorted_document)["env"].sort(key=lambda item: item["name"])
     return sorted_document
@@ -321,14 +321,14 @@ def test_an_option_of_intakes_changes_this_and_nothing_else(changes: dict[str, A
     assert by_name(intake(**changes)) == by_name(expected)
 
 
-def test_no_option_is_forgotten_here() -> None:
+def test_every_option_is_tested_here() -> None:
     tested = {
         name for table in (EVERYWHERE, OF_A_CHUNK, OF_AN_INTAKE) for changes, _ in table.values() for name in changes
     }
     assert tested == set(JobOptions.__dataclass_fields__)
 
 
-def test_a_variable_of_the_users_goes_over_ours() -> None:
+def test_a_variable_of_the_user_overrides_ours() -> None:
     assert environment(chunk(env={"TMPDIR": "/x", "HF_HUB_CACHE": "/y"}, model_claim="m"))["TMPDIR"] == "/x"
     assert environment(chunk(env={"TMPDIR": "/x", "HF_HUB_CACHE": "/y"}, model_claim="m"))["HF_HUB_CACHE"] == "/y"
 
@@ -338,7 +338,7 @@ def test_no_variable_is_given_twice() -> None:
     assert len({item["name"] for item in given_}) == len(given_)
 
 
-def test_nobodys_labels_replace_ours() -> None:
+def test_labels_of_the_user_do_not_replace_ours() -> None:
     assert chunk(labels={"stenofleet.io/run": "f" * 16}) == golden("chunk")
     assert chunk(annotations={"stenofleet.io/task-sha256": "f" * 64}) == golden("chunk")
 
@@ -349,7 +349,7 @@ def test_an_autoscaler_may_be_allowed_to_move_jobs() -> None:
 
 
 def test_a_toleration_for_everything_does_not_tie_a_job_to_a_lost_node() -> None:
-    """The first toleration that fits a taint is the one that counts."""
+    """The first toleration that matches a taint applies."""
     everything = {"operator": "Exists"}
     found = pod(chunk(tolerations=(everything,)))["tolerations"]
     lost = {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
@@ -357,15 +357,15 @@ def test_a_toleration_for_everything_does_not_tie_a_job_to_a_lost_node() -> None
 
 
 @pytest.mark.parametrize(
-    "changes,words",
+    "changes,message",
     [
         ({"model_claim": "a", "model_image": "b"}, "both a model claim and a model image"),
         ({"ttl_s": 3599}, "loses its evidence"),
         ({"ttl_s": 0}, "loses its evidence"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageProblem, match=words) as refused:
+def test_invalid_options_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageProblem, match=message) as refused:
         options(**changes)
     assert refused.value.advice
 
@@ -376,13 +376,13 @@ def test_options_that_make_no_sense_are_refused(changes: dict[str, Any], words: 
 @pytest.mark.parametrize(
     "model,mb", [("tiny", 75), ("large-v3", 3090), ("/models/mine", 3090), ("somebody/their-model", 3090)]
 )
-def test_a_model_that_nobody_knows_counts_as_the_largest(model: str, mb: int) -> None:
+def test_an_unknown_model_counts_as_the_largest(model: str, mb: int) -> None:
     assert weights_mb(model) == mb
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_memory_is_the_models_and_the_audios(model: str) -> None:
-    """What jobs on CPUs were measured to take: the model, 200 MB, and 1.2 MB for each second."""
+def test_memory_follows_from_the_model_and_the_audio(model: str) -> None:
+    """The measured memory of jobs on CPUs: the model, 200 MB, and 1.2 MB for each second."""
     needed = MODELS[model].size_mb + 200 + 1.2 * 2400
     for device, most in (("cpu", 1.15), ("cuda", 1.5)):
         asked = container(chunk(device=device, model_mb=weights_mb(model), audio_ms=2_400_000))["resources"]
@@ -401,7 +401,7 @@ def test_a_pods_deadline_follows_its_audio(audio_ms: int, deadline_s: int) -> No
     assert pod(chunk(audio_ms=audio_ms))["activeDeadlineSeconds"] == deadline_s
 
 
-def test_the_net_is_as_wide_as_the_loops_own_deadline_on_a_cpu() -> None:
+def test_the_pods_deadline_is_at_least_the_loops_own_deadline_on_a_cpu() -> None:
     policy = RetryPolicy()
     own_s = (policy.deadline_base_ms + policy.deadline_factor * AUDIO_MS) // 1000
     assert pod(chunk(device="cpu"))["activeDeadlineSeconds"] == own_s
@@ -409,7 +409,7 @@ def test_the_net_is_as_wide_as_the_loops_own_deadline_on_a_cpu() -> None:
 
 
 @pytest.mark.parametrize("media_bytes", [0, 1, (1 << 20) - 1, 1 << 20, 10**12])
-def test_an_intake_has_room_for_its_media(media_bytes: int) -> None:
+def test_an_intake_has_disk_space_for_its_media(media_bytes: int) -> None:
     size = pod(intake(media_bytes=media_bytes))["volumes"][0]["emptyDir"]["sizeLimit"]
     assert size == f"{1024 + math.ceil(media_bytes / 2**20)}Mi"
 
@@ -481,13 +481,13 @@ def test_a_document_survives_json_and_has_strings_for_quantities(document: Docum
 
 @given(documents())
 def test_kubernetes_knows_every_field(document: Document) -> None:
-    """The client's own classes refuse what the API has no name for, and give back all the rest."""
+    """The client's classes drop fields that the API does not know, and keep the others."""
     read = V1Job.model_validate(document)
     assert ApiClient().sanitize_for_serialization(read) == document  # type: ignore[no-untyped-call]
 
 
 @given(documents())
-def test_a_job_never_retries_never_waits_and_dies_with_its_lease(document: Document) -> None:
+def test_a_job_never_retries_and_is_deleted_with_its_lease(document: Document) -> None:
     spec = document["spec"]
     assert (spec["backoffLimit"], spec["completions"], spec["parallelism"]) == (0, 1, 1)
     assert spec["podReplacementPolicy"] == "TerminatingOrFailed"
@@ -536,8 +536,8 @@ HOSTILE = " ".join(DOLLARS)
 
 
 def expanded(text: str, used: list[str]) -> str:
-    """*text* as the kubelet gives it to a program (k8s.io/kubernetes/third_party/forked/golang/expansion), where no
-    variable is set: *used* gets the names of those it would put in.
+    """*text* after the kubelet's expansion (k8s.io/kubernetes/third_party/forked/golang/expansion), where no
+    variable is set: *used* gets the names of the variables that it would insert.
     """
     out, at = "", 0
     while at < len(text):
@@ -579,7 +579,7 @@ def all_hostile(**given_: Any) -> JobOptions:
 
 
 def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of a document with the fields it lies in, names of a mapping's entries among them."""
+    """Every text of a document with its field path, keys of mappings included."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             yield f"{path}{{}}", name
@@ -593,14 +593,14 @@ def texts_of(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 POD = ".spec.template.spec"
 EXPANDED = {f"{POD}.containers.command", f"{POD}.containers.args", f"{POD}.containers.env.value"}
-"""What the kubelet puts variables into, of the fields that are used here: its other ones are ``subPathExpr`` of a mount
+"""The fields used here in which the kubelet expands variables; the others are ``subPathExpr`` of a mount
 and the commands of probes.
 """
 LITERAL = {
-    *(f"{place}.metadata.{kind}{of}" for place in ("", ".spec.template") for kind in ("labels", "annotations")
+    *(f"{part}.metadata.{kind}{of}" for part in ("", ".spec.template") for kind in ("labels", "annotations")
       for of in ("{}", ".*")),
     *(".metadata.name", ".metadata.namespace", ".metadata.labels.kueue.x-k8s.io/queue-name"),
-    *(f"{place}.metadata.annotations.stenofleet.io/{name}" for place in ("", ".spec.template")
+    *(f"{part}.metadata.annotations.stenofleet.io/{name}" for part in ("", ".spec.template")
       for name in ("task", "task-sha256")),
     *(f"{POD}.{name}" for name in ("priorityClassName", "runtimeClassName", "serviceAccountName")),
     *(f"{POD}.{name}" for name in ("imagePullSecrets.name", "nodeSelector{}", "nodeSelector.*")),
@@ -610,7 +610,7 @@ LITERAL = {
     *(f"{POD}.containers.env.valueFrom.secretKeyRef.name", f"{POD}.containers.resources.requests.cpu"),
     *(f"{POD}.containers.resources.{kind}{{}}" for kind in ("requests", "limits")),
 }  # fmt: skip
-"""Fields that neither the kubelet nor the API server puts anything into. Think before you add one."""
+"""Fields that neither the kubelet nor the API server expands. Check this before you add one."""
 
 MODELS_FROM: tuple[dict[str, str], ...] = ({"model_claim": ""}, {"model_image": ""})
 
@@ -618,10 +618,10 @@ MODELS_FROM: tuple[dict[str, str], ...] = ({"model_claim": ""}, {"model_image": 
 @pytest.mark.parametrize("models", MODELS_FROM, ids=["image", "claim"])
 @pytest.mark.parametrize("job", [CHUNK, INTAKE], ids=["chunk", "intake"])
 def test_no_option_and_no_task_can_name_a_variable(job: Job, models: dict[str, str]) -> None:
-    told = replace(job, task_key=HOSTILE, task_sha256=HOSTILE)
+    parsed = replace(job, task_key=HOSTILE, task_sha256=HOSTILE)
     used: list[str] = []
     seen: dict[str, list[str]] = {}
-    for path, text in texts_of(job_document(told, all_hostile(**models), OWNER)):
+    for path, text in texts_of(job_document(parsed, all_hostile(**models), OWNER)):
         if path in EXPANDED:
             seen.setdefault(path, []).append(expanded(text, used))
         elif "$" in text:
@@ -642,7 +642,7 @@ def test_only_one_text_of_a_command_is_a_reference() -> None:
 
 
 def arguments(document: Document) -> list[str]:
-    """The command line as the kubelet makes it."""
+    """The command line after the kubelet's expansion."""
     line = [expanded(part, []).replace("$(POD_UID)", "1f-2e") for part in container(document)["command"]]
     assert line[:5] == ["tini", "--", "python", "-P", "-m"]
     return line[5:]
@@ -650,20 +650,20 @@ def arguments(document: Document) -> list[str]:
 
 def test_the_chunk_job_understands_its_command() -> None:
     module, *line = arguments(chunk(store_url="s3://b/$(X)$$"))
-    told = _parser().parse_args(line)
+    parsed = _parser().parse_args(line)
     assert module == "chunk_job"
-    assert (told.store, told.task, told.task_sha256) == ("s3://b/$(X)$$", CHUNK.task_key, CHUNK.task_sha256)
-    assert (told.attempt, told.uid, str(told.termination_log)) == (2, "1f-2e", "/dev/termination-log")
+    assert (parsed.store, parsed.task, parsed.task_sha256) == ("s3://b/$(X)$$", CHUNK.task_key, CHUNK.task_sha256)
+    assert (parsed.attempt, parsed.uid, str(parsed.termination_log)) == (2, "1f-2e", "/dev/termination-log")
 
 
 def test_the_intake_understands_its_command() -> None:
     module, *line = arguments(intake())
     parser = process.JobArgumentParser()
     process.add_arguments(parser)
-    told = parser.parse_args(line)
+    parsed = parser.parse_args(line)
     assert module == "controller.intake"
-    assert (told.store, told.task, told.task_sha256) == (USUAL["store_url"], INTAKE.task_key, INTAKE.task_sha256)
-    assert str(told.termination_log) == "/dev/termination-log"
+    assert (parsed.store, parsed.task, parsed.task_sha256) == (USUAL["store_url"], INTAKE.task_key, INTAKE.task_sha256)
+    assert str(parsed.termination_log) == "/dev/termination-log"
 
 
 def test_the_pods_uid_is_what_its_results_are_named_by() -> None:

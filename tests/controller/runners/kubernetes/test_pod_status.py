@@ -1,4 +1,4 @@
-"""How far is it? Phases, times and silent nodes, from the documents of a Job and its pod."""
+"""Phases, times and silent nodes, from the documents of a Job and its pod."""
 
 import json
 from pathlib import Path
@@ -56,22 +56,22 @@ def case(name: str, folder: str = "phases") -> tuple[Any, Any]:
     return document["job"], document["pod"]
 
 
-def test_every_recorded_phase_is_read() -> None:
+def test_every_recorded_phase_is_tested() -> None:
     assert PHASES.keys() == {path.stem for path in (DATA / "phases").iterdir()}
 
 
 @pytest.mark.parametrize("name,expected", PHASES.items(), ids=PHASES)
-def test_a_job_is_this_far(name: str, expected: Phase) -> None:
+def test_a_recorded_job_has_its_phase(name: str, expected: Phase) -> None:
     assert phase(*case(name)) == expected
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (DATA / "ended").iterdir() if path.stem != "job-and-pod-gone"])
-def test_every_recorded_end_is_one(name: str) -> None:
+def test_every_recorded_end_has_the_phase_ended(name: str) -> None:
     assert phase(*case(name, "ended")) == "ended"
 
 
 @pytest.mark.parametrize("kind", ["FailureTarget", "SuccessCriteriaMet", "Failed", "Complete"])
-def test_any_of_four_conditions_is_the_end_where_it_holds(kind: str) -> None:
+def test_any_of_four_true_conditions_ends_a_job(kind: str) -> None:
     job, pod = case("running")
     job["status"]["conditions"] = [{"type": kind, "status": "False"}]
     assert phase(job, pod) == "running"
@@ -107,13 +107,13 @@ def test_a_pod_is_taken_back_only_by_a_queue(name: str) -> None:
         assert taken_back(job, pod) == ("suspended" in name)
 
 
-def test_a_pod_from_before_its_job_was_resumed_is_none_of_its_ends() -> None:
+def test_a_pod_from_before_its_job_was_resumed_does_not_end_the_job() -> None:
     job, pod = case("suspended-while-running")
     job["spec"]["suspend"] = False
     job["status"] |= {"startTime": "2026-02-03T10:00:20Z", "conditions": [{"type": "Suspended", "status": "False"}]}
-    assert phase(job, pod) == "ended", "what the pod says for itself"
+    assert phase(job, pod) == "ended", "the pod itself has ended"
     assert taken_back(job, pod)
-    # The clocks of the job controller and of the API server may differ: a pod that nobody deletes is the Job's own, and
+    # The clocks of the job controller and the API server may differ: a pod that is not being deleted is the Job's, and
     # so is any pod of a Job that was never suspended.
     kept = {**pod, "metadata": {**pod["metadata"]}}
     del kept["metadata"]["deletionTimestamp"]
@@ -122,7 +122,7 @@ def test_a_pod_from_before_its_job_was_resumed_is_none_of_its_ends() -> None:
     assert not taken_back(job, pod)
 
 
-def test_of_two_pods_of_a_job_the_later_one_counts() -> None:
+def test_the_later_of_two_pods_of_a_job_counts() -> None:
     _, first = case("suspended-while-running")
     _, second = case("running")
     second["metadata"] |= {"uid": "second", "creationTimestamp": "2026-02-03T10:00:20Z"}
@@ -133,7 +133,7 @@ def test_of_two_pods_of_a_job_the_later_one_counts() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(PHASES))
-def test_only_a_running_pod_whose_node_fell_silent_looks_lost(name: str) -> None:
+def test_only_a_running_pod_on_a_silent_node_counts_as_lost(name: str) -> None:
     assert looks_lost(*case(name)) == (name == "silent-node")
 
 
@@ -148,7 +148,7 @@ def test_work_began_when_the_container_did() -> None:
     assert started_at(case("running")[1]) == "2026-02-03T10:00:02Z"
 
 
-def test_a_container_that_nobody_has_seen_never_began() -> None:
+def test_a_container_without_a_status_never_began() -> None:
     _, pod = case("deadline-while-pulling", "ended")
     container_state(pod, "terminated")["startedAt"] = "1970-01-01T00:00:00Z"  # type: ignore[index]
     assert started_at(pod) is None
@@ -172,26 +172,26 @@ def test_a_pod_has_a_node_once_it_is_scheduled() -> None:
     assert node(None) == ""
 
 
-def test_what_is_not_there_is_empty() -> None:
+def test_a_missing_field_is_empty() -> None:
     assert condition(None, "Ready") == condition({}, "Ready") == condition({"status": {}}, "Ready") == {}
     assert container_state(None, "running") == container_state({"status": {}}, "running") == {}
     assert container_state({"status": {"containerStatuses": None}}, "running") == {}
 
 
-def test_of_several_containers_ours_is_read() -> None:
+def test_our_container_is_read_among_several() -> None:
     _, pod = case("beside-a-sidecar", "ended")
     assert container_state(pod, "running") == {}
     assert container_state(pod, "terminated")["exitCode"] == 81
 
 
-def test_a_message_is_one_line_of_bearable_length() -> None:
+def test_a_message_is_one_line_of_bounded_length() -> None:
     assert one_line(" a\n\tb  c ") == "a b c"
     assert one_line(None) == ""
     assert len(one_line("x " * 1000)) == 500
 
 
 @pytest.mark.parametrize(
-    "status,said",
+    "status,reason",
     [
         ({"phase": "Pending"}, "Pending"),
         (
@@ -212,5 +212,5 @@ def test_a_message_is_one_line_of_bearable_length() -> None:
         ),
     ],
 )
-def test_why_a_pod_does_not_run_is_said_in_the_server_s_words(status: Document, said: str) -> None:
-    assert why_not_running({"status": status}) == said
+def test_the_reason_why_a_pod_does_not_run_is_the_servers_message(status: Document, reason: str) -> None:
+    assert why_not_running({"status": status}) == reason

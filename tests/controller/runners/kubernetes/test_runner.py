@@ -1,4 +1,4 @@
-"""The runner on a cluster, tick by tick, with a server that is slow, fails, lags behind or has a clock of its own."""
+"""The runner on a cluster, tick by tick, with a server that is slow, fails, lags behind or has a different clock."""
 
 import http
 import threading
@@ -64,7 +64,7 @@ def test_the_ends_of_several_jobs_are_read_side_by_side(server: Server, runner: 
     ]
 
 
-def test_a_node_that_is_silent_stops_no_tick_and_nothing_is_deleted_before_its_log_was_tried(
+def test_a_silent_node_blocks_no_tick_and_no_job_is_deleted_before_its_log_was_requested(
     server: Server, runner: ClusterRunner, clock: Stopwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exit_causes, "_WAIT_S", 0)
@@ -104,7 +104,7 @@ def test_a_log_that_never_comes_is_given_up_after_some_tries(server: Server, run
     assert view.diagnosis is not None
     assert "exit code 139" in view.diagnosis.summary
     assert view.diagnosis.node == "node-1"
-    assert server.requests["log", "pods"] == 3, "and not asked for again"
+    assert server.requests["log", "pods"] == 3, "and not requested again"
 
 
 def test_events_that_the_server_cannot_serve_now_are_read_at_a_later_tick(
@@ -137,7 +137,7 @@ def test_events_that_the_server_cannot_serve_now_are_read_at_a_later_tick(
     assert view.diagnosis.failure is FailureClass.DISRUPTED_PREEMPTED
 
 
-def test_an_error_that_nobody_foresaw_reaches_the_loop_and_the_next_end_is_read_all_the_same(
+def test_an_unexpected_error_reaches_the_loop_and_the_next_end_is_still_read(
     server: Server, runner: ClusterRunner
 ) -> None:
     def break_off(request: Request) -> None:
@@ -155,7 +155,7 @@ def test_an_error_that_nobody_foresaw_reaches_the_loop_and_the_next_end_is_read_
     assert all(view.diagnosis and "Fatal Python error" in view.diagnosis.summary for view in views)
 
 
-def test_an_end_whose_result_is_there_needs_no_cause(server: Server, runner: ClusterRunner) -> None:
+def test_a_job_with_a_result_needs_no_diagnosis(server: Server, runner: ClusterRunner) -> None:
     def time_out(request: Request) -> None:
         if request.part == "log":
             raise no_answer()
@@ -175,7 +175,7 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0, sha256="1" * 64))
-    runner.abandon(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had created it
     server.lag(behind=True)
     runner.submit(chunk(0))
     assert server.objects("jobs") == []
@@ -186,7 +186,7 @@ def test_a_job_of_an_old_round_is_not_seen_again_in_a_list_from_before_it_was_de
     assert view.uid == job["metadata"]["uid"]
 
 
-def test_a_job_that_the_cache_does_not_show_yet_is_not_gone(server: Server, runner: ClusterRunner) -> None:
+def test_a_job_that_the_cache_does_not_show_yet_is_not_missing(server: Server, runner: ClusterRunner) -> None:
     server.lag(behind=True)
     runner.submit(chunk(0))
     assert [view.phase for view in runner.observe()] == ["queued"]
@@ -197,7 +197,7 @@ def test_a_job_that_the_cache_does_not_show_yet_is_not_gone(server: Server, runn
     assert view.diagnosis.failure is FailureClass.DISRUPTED_DELETED
 
 
-def test_who_may_have_lost_the_lease_deletes_nothing(
+def test_a_controller_that_may_have_lost_the_lease_deletes_nothing(
     server: Server, runner: ClusterRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner.submit(chunk(0))
@@ -212,13 +212,13 @@ def test_who_may_have_lost_the_lease_deletes_nothing(
 def test_a_job_that_is_being_deleted_is_not_adopted(server: Server, runner: ClusterRunner) -> None:
     runner.submit(chunk(0))
     (job,) = server.objects("jobs")
-    runner.abandon(RUN)  # as if another controller had made it
+    runner.abandon(RUN)  # as if another controller had created it
     server.put("jobs", job | {"metadata": job["metadata"] | {"deletionTimestamp": server.now()}})
     runner.submit(chunk(0))
     assert runner._known == {}
 
 
-def test_what_was_deleted_is_forgotten_when_no_list_can_show_it_any_more(
+def test_a_deleted_job_is_dropped_from_memory_when_no_list_can_show_it(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     for span in range(5):
@@ -238,7 +238,7 @@ def test_what_was_deleted_is_forgotten_when_no_list_can_show_it_any_more(
     assert len(runner._deleted) == 0
 
 
-def test_of_jobs_that_are_gone_nothing_is_kept(server: Server, runner: ClusterRunner, clock: Stopwatch) -> None:
+def test_nothing_is_kept_of_deleted_jobs(server: Server, runner: ClusterRunner, clock: Stopwatch) -> None:
     for span in range(5):
         runner.submit(chunk(span))
         crashes(server, chunk(span))
@@ -253,13 +253,13 @@ def test_of_jobs_that_are_gone_nothing_is_kept(server: Server, runner: ClusterRu
 
 
 @pytest.mark.parametrize("ahead", [timedelta(minutes=-19), timedelta(), timedelta(minutes=19)])
-def test_a_job_is_as_old_as_it_has_been_known_whatever_the_time_is_in_the_cluster(
+def test_the_age_of_a_job_does_not_depend_on_the_clock_of_the_cluster(
     server: Server, runner: ClusterRunner, clock: Stopwatch, ahead: timedelta
 ) -> None:
     server.ahead = ahead
     runner.submit(chunk(0))
     runner.observe()
-    clock.s += 600  # in a queue, which is no work
+    clock.s += 600  # time in a queue is no work
     has_pod(server, chunk(0), {"running": {"startedAt": server.now()}}, "Running")
     (view,) = runner.observe()
     assert view.since_ms == now_ms(clock)
@@ -274,7 +274,7 @@ def test_a_job_is_as_old_as_it_has_been_known_whatever_the_time_is_in_the_cluste
     assert late.failure.failure is FailureClass.DEADLINE
 
 
-def test_events_of_a_job_that_does_not_start_are_read_whatever_the_time_is_in_the_cluster(
+def test_reading_events_of_a_job_that_does_not_start_does_not_depend_on_the_clock_of_the_cluster(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     server.ahead = timedelta(days=36_500)
@@ -301,7 +301,7 @@ def image_of(server: Server, job: Job) -> str:
     return str(document["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def test_a_controller_of_another_version_adopts_the_jobs_there_are_and_makes_new_ones_of_its_own_image(
+def test_a_controller_of_another_version_adopts_existing_jobs_and_uses_its_own_image_for_new_ones(
     tmp_path: Path, server: Server, runner: ClusterRunner
 ) -> None:
     runner.submit(chunk(0))

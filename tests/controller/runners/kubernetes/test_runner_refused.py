@@ -1,4 +1,4 @@
-"""Jobs that the API server would not take: which are posted again, when, and what becomes of the others."""
+"""Jobs that the API server refuses: which are posted again and when, and the state of the others."""
 
 import http
 
@@ -22,7 +22,7 @@ def refuse_jobs(request: Request) -> None:
         raise Refusal(http.HTTPStatus.FORBIDDEN, QUOTA)
 
 
-def test_refused_jobs_are_posted_again_less_and_less_often(
+def test_refused_jobs_are_posted_again_with_growing_pauses(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     server.before = refuse_jobs
@@ -36,12 +36,12 @@ def test_refused_jobs_are_posted_again_less_and_less_often(
         assert all("quota" in view.waits_for for view in views)
         posted.append(server.requests["create", "jobs"] - before)
         clock.s += TICK_S
-    assert max(posted) == 1, "one of them, to see whether it is taken"
+    assert max(posted) == 1, "one of them, to see whether it is accepted"
     assert sum(posted) <= 50
     assert all(any(posted[at : at + 21]) for at in range(380)), "but every minute"
 
 
-def test_when_one_is_taken_the_others_follow(server: Server, runner: ClusterRunner, clock: Stopwatch) -> None:
+def test_when_one_job_is_accepted_the_others_follow(server: Server, runner: ClusterRunner, clock: Stopwatch) -> None:
     server.before = refuse_jobs
     for span in range(5):
         runner.submit(chunk(span))
@@ -53,7 +53,7 @@ def test_when_one_is_taken_the_others_follow(server: Server, runner: ClusterRunn
     assert len(runner.observe()) == 5, "each once"
 
 
-def test_of_many_that_follow_so_many_are_posted_at_one_tick(
+def test_the_number_of_jobs_posted_at_one_tick_is_limited(
     server: Server, runner: ClusterRunner, clock: Stopwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ClusterRunner, "burst", 2)
@@ -70,7 +70,7 @@ def test_of_many_that_follow_so_many_are_posted_at_one_tick(
     assert taken == [2, 2, 1]
 
 
-def test_a_job_of_ours_that_goes_makes_the_next_tick_try_again(
+def test_the_end_of_one_of_our_jobs_makes_the_next_tick_try_again(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     runner.submit(chunk(0))
@@ -85,14 +85,14 @@ def test_a_job_of_ours_that_goes_makes_the_next_tick_try_again(
         runner.observe()
         clock.s += TICK_S
     server.before = lambda request: None
-    assert [view.uid for view in runner.observe()] == [first.uid, ""], "it has just been tried"
+    assert [view.uid for view in runner.observe()] == [first.uid, ""], "it was posted at this tick"
     runner.delete(first)
     runner.observe()
     (second,) = runner.observe()
     assert (second.span, bool(second.uid)) == (1, True)
 
 
-def test_what_may_mend_itself_is_tried_once_more_before_it_counts_as_a_failure(
+def test_a_transient_refusal_is_retried_once_before_it_counts_as_a_failure(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     def lack_class(request: Request) -> None:
@@ -110,7 +110,7 @@ def test_what_may_mend_itself_is_tried_once_more_before_it_counts_as_a_failure(
     assert (view.phase, view.diagnosis and view.diagnosis.failure) == ("ended", FailureClass.CONFIG)
 
 
-def test_of_a_run_whose_lease_was_deleted_nothing_is_posted_any_more(
+def test_nothing_is_posted_for_a_run_whose_lease_was_deleted(
     server: Server, runner: ClusterRunner, clock: Stopwatch
 ) -> None:
     server.before = refuse_jobs
@@ -122,6 +122,6 @@ def test_of_a_run_whose_lease_was_deleted_nothing_is_posted_any_more(
     before = server.requests["create", "jobs"]
     (view,) = runner.observe()
     assert runner.leadership.cancelled(RUN)
-    assert server.requests["create", "jobs"] == before, "it would be collected at once"
+    assert server.requests["create", "jobs"] == before, "the server would delete it at once"
     runner.delete(view)
     assert runner.observe() == []

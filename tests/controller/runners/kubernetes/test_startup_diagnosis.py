@@ -1,4 +1,4 @@
-"""Why does it not start? Each thing that is missing, what to do, and how long it may still come."""
+"""The diagnosis of Jobs that do not start: the cause, what to do, and how long it is waited for."""
 
 import json
 from pathlib import Path
@@ -202,18 +202,18 @@ def problem(name: str, *, before: StartupProblem | None = None, now_ms: int = NO
     return found
 
 
-def test_every_recorded_wait_is_read() -> None:
+def test_every_recorded_wait_is_tested() -> None:
     assert CASES.keys() == {path.stem for path in (DATA / "pending").iterdir()}
 
 
 @pytest.mark.parametrize("name,expected", CASES.items(), ids=CASES)
-def test_a_wait_has_a_class_a_line_advice_and_an_end(
+def test_a_wait_has_a_class_a_summary_advice_and_a_limit(
     name: str, expected: tuple[FailureClass, str, str, int | None]
 ) -> None:
     found = problem(name)
-    summary, _, said = found.diagnosis.summary.partition(": ")
+    summary, _, message = found.diagnosis.summary.partition(": ")
     assert (found.diagnosis.failure, summary, found.diagnosis.advice, found.patience_ms) == expected
-    assert said
+    assert message
     assert found.since_ms == NOW
 
 
@@ -225,7 +225,7 @@ def test_a_job_on_its_way_waits_for_nothing(name: str) -> None:
 @pytest.mark.parametrize(
     "name,trouble", [("created-suspended", "quota"), ("failed", "quota"), ("running", "volume-not-mounted")]
 )
-def test_trouble_that_is_over_is_none(name: str, trouble: str) -> None:
+def test_a_problem_that_is_over_is_not_reported(name: str, trouble: str) -> None:
     it = case(name, "phases")
     it["events"] = case(trouble)["events"]
     assert judged(it) is None
@@ -242,7 +242,7 @@ def test_the_claim_that_is_waited_for_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["FailedMount", "FailedAttachVolume", "FailedMapVolume"])
-def test_a_volume_that_a_node_cannot_have_is_known_by_events_alone(reason: str) -> None:
+def test_a_volume_that_cannot_be_mounted_is_found_by_events_alone(reason: str) -> None:
     it = case("volume-not-mounted")
     it["events"][0]["reason"] = reason
     found = judged(it)
@@ -250,7 +250,7 @@ def test_a_volume_that_a_node_cannot_have_is_known_by_events_alone(reason: str) 
     assert found.diagnosis.failure is FailureClass.UNSCHEDULABLE_VOLUME
 
 
-def test_a_job_that_left_its_queue_may_wait_for_room() -> None:
+def test_a_job_that_left_its_queue_may_wait_for_resources() -> None:
     found = judged(case("resumed", "phases"))
     assert found is not None
     assert found.patience_ms is None
@@ -261,7 +261,7 @@ def test_a_job_that_has_ended_waits_for_nothing(name: str) -> None:
     assert judged(case(name, "ended")) is None
 
 
-def test_equal_trouble_reads_equal_for_every_chunk() -> None:
+def test_the_same_problem_has_the_same_summary_for_every_chunk() -> None:
     one, other = case("quota"), case("quota")
     other["events"][0]["message"] = other["events"][0]["message"].replace("c00007", "c00008")
     first, second = judged(one), judged(other)
@@ -271,7 +271,7 @@ def test_equal_trouble_reads_equal_for_every_chunk() -> None:
     assert first.diagnosis.details != second.diagnosis.details
 
 
-def test_of_several_events_the_last_one_speaks() -> None:
+def test_the_last_of_several_events_is_used() -> None:
     it = case("quota")
     later = {**it["events"][0], "message": "no PriorityClass with name x was found"}
     it["events"].insert(0, {**later, "lastTimestamp": "2026-02-03T10:09:00Z"})
@@ -281,7 +281,7 @@ def test_of_several_events_the_last_one_speaks() -> None:
     assert found.diagnosis.summary.startswith("the PriorityClass")
 
 
-def test_an_event_of_the_newer_kind_has_its_time_elsewhere() -> None:
+def test_the_time_of_an_event_of_the_newer_api_is_read() -> None:
     it = case("quota")
     newer = {**it["events"][0], "message": "no PriorityClass with name x was found", "lastTimestamp": None}
     it["events"].insert(0, {**newer, "eventTime": "2026-02-03T10:09:00.123456Z"})
@@ -291,7 +291,7 @@ def test_an_event_of_the_newer_kind_has_its_time_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("reason", ["ImageInspectError", "RegistryUnavailable", "SignatureValidationFailed"])
-def test_whatever_keeps_an_image_away_is_a_pull(reason: str) -> None:
+def test_every_image_error_is_an_image_pull_failure(reason: str) -> None:
     it = case("registry-away")
     it["pod"]["status"]["containerStatuses"][0]["state"]["waiting"] = {"reason": reason}
     found = judged(it)
@@ -300,14 +300,14 @@ def test_whatever_keeps_an_image_away_is_a_pull(reason: str) -> None:
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
-def test_events_of_another_kind_are_no_trouble(reason: str) -> None:
+def test_unrelated_events_are_no_problem(reason: str) -> None:
     it = case("creating", "phases")
     it["pod"]["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] = reason
     it["events"].append({"reason": "Failed", "type": "Warning", "message": "Error: secret not found"})
     assert judged(it) is None
 
 
-def test_a_message_without_bounds_is_cut() -> None:
+def test_a_long_message_is_cut() -> None:
     it = case("gpus-busy")
     scheduled = it["pod"]["status"]["conditions"][0]
     scheduled["message"] = "1 Insufficient cpu, " * 1000 + scheduled["message"]
@@ -328,25 +328,25 @@ def test_a_wait_is_counted_from_when_it_was_first_seen() -> None:
     assert [second.over(at) for at in (NOW, NOW + 5 * MINUTE - 1, NOW + 5 * MINUTE)] == [False, False, True]
 
 
-def test_two_faces_of_one_trouble_are_one_wait() -> None:
+def test_two_reasons_of_the_same_problem_are_one_wait() -> None:
     first = problem("registry-away", now_ms=NOW)
     second = problem("image-unknown-backing-off", before=first, now_ms=NOW + MINUTE)
     assert (second.since_ms, second.over(NOW + MINUTE)) == (NOW, True)
 
 
-def test_another_trouble_is_another_wait() -> None:
+def test_another_problem_is_another_wait() -> None:
     first = problem("registry-away", now_ms=NOW)
     assert problem("no-secret", before=first, now_ms=NOW + MINUTE).since_ms == NOW + MINUTE
 
 
-def test_hours_in_a_busy_cluster_do_not_count_when_its_nodes_go_away() -> None:
+def test_a_wait_in_a_busy_cluster_does_not_count_when_its_nodes_become_unavailable() -> None:
     busy = problem("gpus-busy", now_ms=NOW)
     assert not busy.over(NOW + 1000 * HOUR)
-    gone = problem("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
-    assert (gone.since_ms, gone.over(NOW + 5 * HOUR)) == (NOW + 5 * HOUR, False)
+    missing = problem("gpus-nowhere", before=busy, now_ms=NOW + 5 * HOUR)
+    assert (missing.since_ms, missing.over(NOW + 5 * HOUR)) == (NOW + 5 * HOUR, False)
 
 
-def test_what_cannot_mend_itself_is_over_at_once() -> None:
+def test_a_permanent_problem_ends_the_wait_at_once() -> None:
     assert problem("pod-security").over(NOW)
 
 
@@ -404,7 +404,7 @@ def test_what_cannot_mend_itself_is_over_at_once() -> None:
         ),
     ],
 )
-def test_a_refusal_says_what_it_is_by_its_words(message: str, failure: FailureClass, patience_ms: int | None) -> None:
+def test_a_refusal_is_classified_by_its_message(message: str, failure: FailureClass, patience_ms: int | None) -> None:
     found = refused(message, before=None, now_ms=NOW)
     assert (found.diagnosis.failure, found.patience_ms, found.since_ms) == (failure, patience_ms, NOW)
     assert found.diagnosis.summary.endswith(message)
@@ -418,16 +418,16 @@ def test_a_refusal_that_is_repeated_is_one_wait() -> None:
     assert (first.over(NOW), again.over(NOW + MINUTE)) == (False, True)
 
 
-def test_a_kubelet_between_two_tries_says_the_same_as_the_try() -> None:
+def test_an_image_pull_back_off_has_the_summary_of_the_failed_pull() -> None:
     cause = 'failed to pull and unpack image "x": dial tcp: no such host'
     tries = [
         {"reason": "ErrImagePull", "message": cause},
         {"reason": "ImagePullBackOff", "message": f'Back-off pulling image "x": ErrImagePull: {cause}'},
     ]
-    told = set()
+    summaries = set()
     for waiting in tries:
         status = {"phase": "Pending", "containerStatuses": [{"name": CONTAINER, "state": {"waiting": waiting}}]}
         found = startup_problem({"status": {"active": 1}}, {"status": status}, [], before=None, now_ms=NOW)
         assert found is not None
-        told.add(found.diagnosis.summary)
-    assert told == {f"the image cannot be pulled: ErrImagePull: {cause}"}
+        summaries.add(found.diagnosis.summary)
+    assert summaries == {f"the image cannot be pulled: ErrImagePull: {cause}"}

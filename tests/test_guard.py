@@ -1,4 +1,4 @@
-"""The fence itself: a fence that cannot fail is none."""
+"""The guard of unit tests: it must detect every kind of violation."""
 
 import contextlib
 import multiprocessing.util
@@ -26,26 +26,26 @@ ESCAPES: dict[str, Callable[[], object]] = {
 }
 
 
-class Fence(Protocol):
-    breaches: list[str]
+class Guard(Protocol):
+    violations: list[str]
 
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES)
-def test_nothing_gets_out_of_a_unit_test(fence: Fence, escape: Callable[[], object]) -> None:
+def test_a_unit_test_cannot_open_a_socket_or_start_a_process(guard: Guard, escape: Callable[[], object]) -> None:
     with pytest.raises(pytest.fail.Exception, match="mark it process"), contextlib.suppress(Exception):
         escape()
-    assert len(fence.breaches) == 1
-    fence.breaches.clear()
+    assert len(guard.violations) == 1
+    guard.violations.clear()
 
 
-def test_a_breach_that_was_caught_is_remembered(fence: Fence) -> None:
+def test_a_violation_that_was_caught_is_recorded(guard: Guard) -> None:
     with contextlib.suppress(BaseException):
         socket.socket()
-    assert fence.breaches == ["socket.__new__"]
-    fence.breaches.clear()
+    assert guard.violations == ["socket.__new__"]
+    guard.violations.clear()
 
 
-def test_threads_are_fenced_too(fence: Fence) -> None:
+def test_threads_are_guarded_too(guard: Guard) -> None:
     def escape() -> None:
         with contextlib.suppress(BaseException):
             os.system("true")
@@ -53,20 +53,20 @@ def test_threads_are_fenced_too(fence: Fence) -> None:
     thread = threading.Thread(target=escape)
     thread.start()
     thread.join()
-    assert fence.breaches == ["os.system"]
-    fence.breaches.clear()
+    assert guard.violations == ["os.system"]
+    guard.violations.clear()
 
 
 @pytest.mark.process
-def test_a_test_marked_process_is_outside() -> None:
+def test_a_test_marked_process_is_exempt() -> None:
     assert subprocess.run([sys.executable, "-c", "print(1)"], capture_output=True, check=True).stdout == b"1\n"
     socket.socket().close()
 
 
 @pytest.mark.process
-def test_a_remembered_breach_fails_its_test(tmp_path: Path) -> None:
+def test_a_recorded_violation_fails_its_test(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_bytes((Path(__file__).parent / "conftest.py").read_bytes())
-    (tmp_path / "test_breach.py").write_text(
+    (tmp_path / "test_violation.py").write_text(
         "import contextlib, os\n"
         "def test_caught():\n"
         "    with contextlib.suppress(BaseException):\n"
@@ -75,6 +75,6 @@ def test_a_remembered_breach_fails_its_test(tmp_path: Path) -> None:
         "    pass\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    told = subprocess.run(command, capture_output=True, check=False, text=True, cwd=tmp_path).stdout
-    assert "ERROR test_breach.py::test_caught" in told
-    assert "2 passed, 1 error" in told
+    output = subprocess.run(command, capture_output=True, check=False, text=True, cwd=tmp_path).stdout
+    assert "ERROR test_violation.py::test_caught" in output
+    assert "2 passed, 1 error" in output
