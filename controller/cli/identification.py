@@ -42,7 +42,8 @@ class Identification:
         self._keep: Callable[[RunRequest], bool] | None = keep
         self._ready: deque[tuple[str, RunRequest]] = deque()
         self._reading = ""
-        self._unknown: list[Progress] | None = None
+        self._unknown = {name: self._progress(name, one.size_bytes) for name, one in found.items()}
+        """The progress of each, kept: there may be ten thousand, and every tick asks for all."""
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the thread share them."""
@@ -59,8 +60,7 @@ class Identification:
                 raise self._error
             taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
             for name, _ in taken:
-                del self._found[name]
-            self._notify()
+                self._drop(name)
         for _, run_request in taken:
             before = self.taken.get(run_request.record.run)
             whole = self.taken[run_request.record.run] = joined(before, run_request) if before else run_request
@@ -76,10 +76,7 @@ class Identification:
     def unknown(self) -> Sequence[Progress]:
         """Return the progress of the recordings whose requests were not taken yet."""
         with self._changed:
-            if self._unknown is None:
-                # Cached: there may be ten thousand, and this is called at every tick.
-                self._unknown = [self._progress(name, found.size_bytes) for name, found in self._found.items()]
-            return self._unknown
+            return list(self._unknown.values())
 
     def _progress(self, name: str, size_bytes: int) -> Progress:
         return progress(
@@ -97,9 +94,15 @@ class Identification:
         with self._changed:
             return not self._found and self._error is None
 
-    def _notify(self) -> None:
-        self._unknown = None
+    def _drop(self, name: str) -> None:
+        del self._found[name], self._unknown[name]
         self._changed.notify_all()
+
+    def _read(self, name: str) -> None:
+        """Show that *name* is being read now; empty: none is."""
+        before, self._reading = self._reading, name
+        for changed in {before, name} & self._unknown.keys():
+            self._unknown[changed] = self._progress(changed, self._found[changed].size_bytes)
 
     def _identify(self, names: Sequence[str]) -> None:
         try:
@@ -108,26 +111,24 @@ class Identification:
         except BaseException as error:  # noqa: BLE001 (raised again in `take`)
             with self._changed:
                 self._error = error
-                self._notify()
+                self._changed.notify_all()
 
     def _identify_one(self, name: str) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self._ready) < _AHEAD)
-            self._reading = name
-            self._unknown = None
+            self._read(name)
             found = self._found[name].source
         try:
             run_request = self._request(name, found or source.inspect(name, self._known))
         except MediaProblem as error:
             with self._changed:
-                del self._found[name]
+                self._drop(name)
                 self.refused.append(refused(name, error))
-                self._notify()
             return
         with self._changed:
             self._ready.append((name, run_request))
-            self._reading = ""
-            self._notify()
+            self._read("")
+            self._changed.notify_all()
 
 
 def joined(known: RunRequest, run_request: RunRequest) -> RunRequest:

@@ -155,6 +155,8 @@ class Bars:
         )
         self._all: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._hidden: set[str] = set()
+        """Runs that have ended and are shown no more."""
         self._speed = _Speed()
 
     def __enter__(self) -> Self:
@@ -184,6 +186,8 @@ class Bars:
     def _show_run(self, run: RunProgress, speed: float, *, alone: bool) -> str:
         # The run of a recording is not known before it was read.
         key = run.run or f"?{run.name}"
+        if key in self._hidden:
+            return key
         if key not in self._tasks:
             if run.state in ("waiting", "following"):
                 return key
@@ -196,6 +200,8 @@ class Bars:
             # Ended runs are reported at the end; with many files their bars are removed.
             visible=alone or run.state not in _ENDED,
         )
+        if run.state in _ENDED and not alone:
+            self._hidden.add(key)
         return key
 
 

@@ -142,6 +142,9 @@ class KnownFile(Document):
     max_bytes: ClassVar[int] = 32 << 10
     schema_: Literal["stenofleet.known-file/1"] = Field(default="stenofleet.known-file/1", alias="schema")
     source: Source
+    device: Count
+    inode: Count
+    """Of the file that the path led to: a link may lead to another one later."""
     ctime_ns: int = Field(gt=-(1 << 63), lt=1 << 63)
     """When its content or metadata was last changed; a program can set ``mtime`` to any value, but not this."""
 

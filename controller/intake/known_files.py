@@ -35,10 +35,7 @@ class KnownFiles:
             known = KnownFile.decode(self._store.get(_key(uri), max_bytes=KnownFile.max_bytes))
         except JobError:
             return None
-        same = (known.source.uri, known.source.size_bytes, known.source.mtime_ns, known.ctime_ns) == (
-            *(uri, status.st_size, status.st_mtime_ns, status.st_ctime_ns),
-        )
-        return known.source if same else None
+        return known.source if known == _known(known.source, uri, status) else None
 
     def keep(self, source: Source, status: os.stat_result, *, now_ns: int) -> None:
         """Store the identity of a file whose *status* was the same before and after it was read.
@@ -48,7 +45,18 @@ class KnownFiles:
         if self._store is None or not now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > _UNCHANGED_NS:
             return
         with contextlib.suppress(JobError):
-            self._store.put(_key(source.uri), KnownFile(source=source, ctime_ns=status.st_ctime_ns).encode())
+            self._store.put(_key(source.uri), _known(source, source.uri, status).encode())
+
+
+def _known(source: Source, uri: str, status: os.stat_result) -> KnownFile:
+    """The document of the file at *uri* with this *status*, whose content *source* identifies."""
+    found = {"uri": uri, "size_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return KnownFile(
+        source=source.model_copy(update=found),
+        device=status.st_dev,
+        inode=status.st_ino,
+        ctime_ns=status.st_ctime_ns,
+    )
 
 
 def _key(uri: str) -> str:

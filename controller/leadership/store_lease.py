@@ -67,7 +67,7 @@ class StoreLease:
 
     def check(self) -> None:
         """Raises :class:`StoreUnavailable` if the lease was not renewed in time and may be lost."""
-        if clock.now_s() - self._renewed_s > LAPSED_S:
+        if self._state != "leading" or clock.now_s() - self._renewed_s > LAPSED_S:
             raise StoreUnavailable(
                 f"the lease of run {self._run} could not be renewed in time",
                 "another machine may work on it by now: check whether the store is slow or unavailable",

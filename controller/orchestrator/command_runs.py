@@ -110,7 +110,7 @@ class CommandRuns:
     def give_up(self, error: JobError | StenofleetError) -> None:
         """End all remaining runs for this command with *error*: the store or the cluster cannot be reached."""
         for run in self:
-            run.give_up(error)
+            run.give_up(error, release=False)
         self._given_up = [
             RunOutcome(
                 run="",

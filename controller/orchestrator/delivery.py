@@ -5,12 +5,14 @@ Touches: the store (through the repository), the output files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from chunk_job.errors import JobError
 from controller.domain.budgets import ENVIRONMENT
 from controller.domain.documents import Outcome, Output, Request
 from controller.domain.interfaces import RunOutcome, RunVerdict
-from controller.errors import EnvironmentProblem
+from controller.errors import StenofleetError
 from controller.runs.outputs import write_outputs
 from controller.runs.repository import RunRepository
 from controller.runs.transcript_files import TranscriptFiles
@@ -74,27 +76,39 @@ class Delivery:
         warnings = dict.fromkeys([*self._repository.warnings(), *(transcript.summary.warnings if transcript else ())])
         self._unwritten = _Unwritten(outcome=outcome, transcript=transcript, warnings=tuple(warnings), mark=mark)
 
-    def write(self) -> tuple[RunOutcome, bool]:
+    def write(self, check: Callable[[], None]) -> tuple[RunOutcome, bool]:
         """Write the outputs, then the run's last object: its presence means that everything before it is complete.
 
         Returns the run's outcome for this command, and whether the store records the same outcome. Raises
-        :class:`StoreUnavailable` if it has to be tried again.
+        :class:`StoreUnavailable` if it has to be tried again. *check*: raises if another process may lead the run.
         """
         unwritten = self._unwritten
         assert unwritten is not None
         outcome, warnings = unwritten.outcome, unwritten.warnings
         files: tuple[str, ...] = ()
+        check()
         if unwritten.transcript is not None:
-            try:
-                files, kept = write_outputs(self._request, unwritten.transcript)
-                warnings += kept
-            except EnvironmentProblem as error:
-                failed = self._ended("failed", error.summary, error.advice)
-                return replace(failed, environment=True), False
+            files, kept, problem = write_outputs(self._request, unwritten.transcript)
+            warnings += kept
+            if problem:
+                failed = self._ended("failed", problem.summary, problem.advice)
+                return replace(failed, files=files, warnings=warnings, environment=True), False
         if unwritten.mark:
+            check()
             self._repository.mark(outcome)
         ended = self._ended(outcome.verdict, outcome.summary, outcome.advice)
         return replace(ended, files=files, warnings=warnings, environment=outcome.failure in ENVIRONMENT), True
+
+    def given_up(self, error: JobError | StenofleetError) -> RunOutcome | None:
+        """The outcome of a run whose outputs are given up because of *error*; None if there is nothing to write."""
+        if not self.is_due:
+            return None
+        run = self._repository.record.run
+        advice = (
+            f"the transcript is kept: the same command writes it there, and stenofleet render {run} -o FOLDER elsewhere"
+        )
+        before = self._ended_before or self._ended("failed", error.summary, advice)
+        return replace(before, verdict="failed", summary=error.summary, advice=advice, environment=True)
 
     def done(self) -> None:
         """Release the transcript: it may be large."""
@@ -111,12 +125,10 @@ class Delivery:
             self._ended_before = None
             return None
         wanted = self._request.model_copy(update={"outputs": self._more})
-        try:
-            files, kept = write_outputs(wanted, self._repository.transcript())
-        except EnvironmentProblem as error:
-            ended = replace(before, verdict="failed", summary=error.summary, advice=error.advice, environment=True)
-        else:
-            ended = replace(before, files=before.files + files, warnings=before.warnings + kept)
+        files, kept, problem = write_outputs(wanted, self._repository.transcript())
+        ended = replace(before, files=before.files + files, warnings=before.warnings + kept)
+        if problem:
+            ended = replace(ended, verdict="failed", summary=problem.summary, advice=problem.advice, environment=True)
         self._ended_before, self._more = None, ()
         return ended
 

@@ -30,6 +30,9 @@ from controller.orchestrator.reconciler import RunReconciler
 _SPARE_RUNS = 2
 """Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
 
+_MOST_KNOWN = 64
+"""Untouched runs that are known at most."""
+
 _IDENTIFY_S = 1.0
 """How long to wait for the next identified recording before progress is shown again, when there is no open run."""
 
@@ -62,7 +65,7 @@ def run_loop(
     outage = Outage(policy, reporter, clock)
     time_limited = True
     try:
-        _loop(runs, runner, policy, max_parallel, reporter, clock, outage)
+        _loop(runs, runner, store, policy, max_parallel, reporter, clock, outage)
         time_limited = False
     except Stopped as stopped:
         raise Interrupted(stopped.number) from None
@@ -80,6 +83,7 @@ def run_loop(
 def _loop(
     runs: CommandRuns,
     runner: Runner,
+    store: Store,
     policy: RetryPolicy,
     max_parallel: int,
     reporter: Reporter,
@@ -95,11 +99,11 @@ def _loop(
             if runs.all_ended():
                 return
             raise Interrupted(number)
-        runs.admit(opening.wanted)
+        runs.admit(opening.known)
         if runs.open:
             # A tick without runs sends no request, and must not count as proof that everything can be reached.
             with outage.tolerated():
-                _tick(runs, runner, policy, max_parallel, clock.now_ms(), opening)
+                _tick(runs, runner, policy, max_parallel, clock.now_ms(), opening, store)
         if outage.of_cluster:
             for run in runs:
                 run.keep_status_fresh()
@@ -168,12 +172,28 @@ class _TickResult:
         except (StoreUnavailable, ClusterUnavailable) as error:
             self.failed.append((run, error))
 
-    def postpone_failed(self, policy: RetryPolicy, now_ms: int) -> None:
-        """Postpone failed runs if other runs worked; raise the first error if no run could work."""
+    def postpone_failed(self, policy: RetryPolicy, now_ms: int, store: Store) -> None:
+        """Postpone failed runs if other runs worked, or if the store answers: then only these runs lack something.
+
+        Raises the first error otherwise.
+        """
         for run, error in self.failed:
-            if not self.worked and not run.outage.lasts:
+            if (
+                not self.worked
+                and not run.outage.lasts
+                and not (isinstance(error, StoreUnavailable) and _answers(store))
+            ):
                 raise error
             run.postpone(error, policy, now_ms=now_ms)
+
+
+def _answers(store: Store) -> bool:
+    """Whether the store itself can be read: an object that no run has is asked for."""
+    try:
+        store.stat("runs/none")
+    except JobError:
+        return False
+    return True
 
 
 @dataclass
@@ -185,21 +205,32 @@ class _Opening:
     """
 
     wanted: int = 1
+    known: int = 1
+    """How many untouched runs the next tick should know: more than it may open, if runs turn out to have ended."""
 
-    def plan(self, *, startable: int, spare: int, opened: int) -> None:
+    def plan(self, *, startable: int, spare: int, opened: int, ended_at_once: int) -> None:
         """Set the number for the next tick: at most as many as are open already, so that the first runs come first.
 
         *startable*: intakes that could be started now. *spare*: open runs without an intake yet. *opened*: open runs.
+        *ended_at_once*: runs of this tick that had ended before.
         """
         self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
+        self.known = max(self.wanted, min(2 * ended_at_once, _MOST_KNOWN))
 
 
 def _tick(
-    runs: CommandRuns, runner: Runner, policy: RetryPolicy, max_parallel: int, now_ms: int, opening: _Opening
+    runs: CommandRuns,
+    runner: Runner,
+    policy: RetryPolicy,
+    max_parallel: int,
+    now_ms: int,
+    opening: _Opening,
+    store: Store,
 ) -> None:
     """Tick every run that is due, in the order of the requests; the first runs get the free slots first."""
     ticked = _TickResult()
     due = [run for run in runs if run.ended is None and run.outage.is_due(now_ms)]
+    fresh = [run for run in due if run.fresh]
     # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended.
     unopened = max_parallel + 1 - sum(1 for run in due if run.open)
     startable, spare = _tick_runs(due, runner, policy, max_parallel, ticked, unopened=min(opening.wanted, unopened))
@@ -209,8 +240,13 @@ def _tick(
             break
         if not run.open and run not in [failed for failed, _ in ticked.failed]:
             _tick_runs([run], runner, policy, max_parallel, ticked, unopened=1)
-    opening.plan(startable=startable, spare=spare, opened=sum(1 for run in due if run.open))
-    ticked.postpone_failed(policy, now_ms)
+    opening.plan(
+        startable=startable,
+        spare=spare,
+        opened=sum(1 for run in due if run.open),
+        ended_at_once=sum(1 for run in fresh if run.ended is not None),
+    )
+    ticked.postpone_failed(policy, now_ms, store)
 
 
 def _tick_runs(
@@ -230,7 +266,7 @@ def _tick_runs(
     # After leadership is clear: a run that is opened now may have jobs that an earlier controller started.
     jobs = runner.observe()
     free_slots = min(runner.burst, max_parallel - sum(1 for view in jobs if view.span is not None and _uses_slot(view)))
-    free_intake_slots = max(1, max_parallel // 8) - sum(1 for view in jobs if view.span is None)
+    free_intake_slots = max(1, max_parallel // 8) - sum(1 for view in jobs if view.span is None and _uses_slot(view))
     chunks_waiting = spare = 0
     for run in prepared:
         if not run.ready:
@@ -256,7 +292,7 @@ def _tick_runs(
 
 
 def _uses_slot(view: JobView) -> bool:
-    """Whether a chunk job counts towards max_parallel. A job on a lost node does not: its retry need not wait."""
+    """Whether a job counts towards the limits. A job on a lost node does not: its retry need not wait."""
     return view.phase != "ended" and not view.lost
 
 

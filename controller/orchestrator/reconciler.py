@@ -64,6 +64,8 @@ class RunReconciler:
         self._leadership = leadership
         self.outage = RunOutage()
         """An outage of this run alone."""
+        self._last_progress: Progress | None = None
+        """Of a run that has ended."""
         self._status = RunStatus(self._repository, self._name)
         self._delivery = Delivery(self._repository, run_request.request, self._name)
 
@@ -100,16 +102,24 @@ class RunReconciler:
         if self.outage.is_too_long(policy, now_ms=now_ms):
             self.give_up(error)
 
-    def give_up(self, error: JobError | StenofleetError) -> None:
-        """End the run for this command with *error*. Its jobs and objects stay for the next command."""
-        if self.ended is None:
-            advice = error.advice or "the same command resumes it once that is fixed"
-            if self._delivery.has_transcript:
-                advice = (
-                    "the transcript is kept: the same command writes it there, and"
-                    f" stenofleet render {self.id} -o FOLDER elsewhere"
-                )
-            self.ended = self._outcome("failed", error.summary, advice=advice, environment=True)
+    def give_up(self, error: JobError | StenofleetError, *, release: bool = True) -> None:
+        """End the run for this command with *error*. Its objects stay for the next command.
+
+        *release*: other runs of this command continue, so that its slots and its lock are released now.
+        """
+        if self.ended is not None:
+            return
+        self.ended = self._delivery.given_up(error) or self._outcome(
+            "failed",
+            error.summary,
+            advice=error.advice or "the same command resumes it once that is fixed",
+            environment=True,
+        )
+        if release:
+            with contextlib.suppress(JobError, StenofleetError):
+                self._runner.abandon(self.id)
+            with contextlib.suppress(JobError, StenofleetError):
+                self._leadership.release(self.id, ended=False)
 
     def add_outputs(self, outputs: tuple[Output, ...]) -> None:
         """Write the transcript to *outputs* too; if the run has ended, from the transcript in the store."""
@@ -184,7 +194,7 @@ class RunReconciler:
         free_intake_slots: int,
     ) -> None:
         # Check leadership before each change: a merge or a slow server may have kept the loop busy for a long time.
-        self._leadership.check(self.id)
+        self._check()
         now_ms = self._clock.now_ms()
         before, self._status.started = len(submitted), 0
         if self._leadership.cancelled(self.id):
@@ -221,8 +231,16 @@ class RunReconciler:
 
     def progress(self, *, held: bool = False) -> Progress:
         """Return the progress; the percentage never decreases. *held*: an outage of all runs."""
+        if self.ended is None:
+            self._last_progress = None
+        elif self._last_progress is not None:
+            # Of ten thousand runs nearly all have ended.
+            return self._last_progress
         seen = self.ended.verdict if self.ended else "following" if self._follows else "waiting"
-        return self._status.progress(self._state, seen, held=held or self.outage.lasts)
+        progress = self._status.progress(self._state, seen, held=held or self.outage.lasts)
+        if self.ended is not None:
+            self._last_progress = progress
+        return progress
 
     def interrupt(self) -> None:
         """Record in the status object that no process works on the run any more; it is for people."""
@@ -296,7 +314,7 @@ class RunReconciler:
             self._end("cancelled", finish.summary, advice=_AFTER_CANCEL)
             return
         try:
-            outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000)
+            outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000, check=self._check)
         except ResultGone as error:
             # The next tick finds the missing result and starts another attempt, within the chunk's budget.
             self._repository.keep_lost_result(error, now_ms=now_ms)
@@ -306,6 +324,7 @@ class RunReconciler:
             outcome = self._repository.conclude(
                 Finish(verdict="failed", summary=error.summary, advice=error.advice),
                 elapsed_s=(now_ms - self._began_ms) / 1000,
+                check=self._check,
             )
         self._finish_with(outcome, mark=True)
 
@@ -315,8 +334,13 @@ class RunReconciler:
         self._write()
 
     def _write(self) -> None:
-        outcome, ended = self._delivery.write()
+        outcome, ended = self._delivery.write(self._check)
         self._end_as(outcome, ended=ended)
+
+    def _check(self) -> None:
+        """Raise if another process may lead the run by now. A follower that takes over an outcome leads nothing."""
+        if self._leading:
+            self._leadership.check(self.id)
 
     def _end(
         self, verdict: RunVerdict, summary: str, *, advice: str, environment: bool = False, ended: bool = True

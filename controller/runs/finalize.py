@@ -5,7 +5,7 @@ Touches: the store, temporary files. The output depends on the results alone, so
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chunk_job.contract import ChunkResult
@@ -46,16 +46,19 @@ class Finalizer:
         self._keys = RunKeys(record.run)
         self._round = round_id
 
-    def finalize(self, finish: Finish, evidence: Iterable[Evidence], *, elapsed_s: float) -> Finalized:
+    def finalize(
+        self, finish: Finish, evidence: Iterable[Evidence], *, elapsed_s: float, check: Callable[[], None]
+    ) -> Finalized:
         """Merge the results unless the run has failed, and write everything except the run's marker.
 
         The verdict is that of the written transcript. Raises :class:`ResultGone` if a result was deleted or changed,
-        and :class:`PlanMismatch` if the results do not belong together or are fewer than when the run ended.
+        and :class:`PlanMismatch` if the results do not belong together or are fewer than when the run ended. *check* is
+        called after the merge, which may take long, and before anything is written.
         """
         verdict: Verdict = "failed"
         summary, transcript = finish.summary, None
         if finish.verdict in ("complete", "partial"):
-            transcript = self._write_transcript(finish.lost)
+            transcript = self._write_transcript(finish.lost, check)
             verdict, summary = transcript.summary.status, _summary(transcript.summary)
         usage = report(self._index, verdict, evidence, run=self._record.run, elapsed_s=elapsed_s)
         self._store.put(self._keys.report, usage.encode())
@@ -70,7 +73,7 @@ class Finalizer:
         reach("run.concluded")
         return Finalized(outcome=outcome, transcript=transcript)
 
-    def _write_transcript(self, lost: Sequence[int]) -> TranscriptFiles:
+    def _write_transcript(self, lost: Sequence[int], check: Callable[[], None]) -> TranscriptFiles:
         """Merge and store the transcript, and return it. If the store holds a better one of this run, return that."""
         # Read again: an attempt that counts as lost may have written its result in the meantime.
         self._index.read_results()
@@ -79,6 +82,7 @@ class Finalizer:
             raise PlanMismatch(f"run {self._record.run} has no plan to merge by")
         winners: list[Winner] = []
         transcript = self._merge(plan, winners)
+        check()
         missing = sorted({span.index for span in plan.spans} - {winner.span for winner in winners})
         if deleted := sorted(set(missing) - set(lost)):
             raise PlanMismatch(

@@ -12,9 +12,9 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.safe_files import write_whole
@@ -96,30 +96,48 @@ def _try_to_write(folder: Path) -> None:
         ) from error
 
 
-def write_outputs(request: Request, transcript: TranscriptFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copy every requested format to its output path.
+class WrittenOutputs(NamedTuple):
+    """What became of the outputs of one run."""
 
-    Returns the written paths, and one sentence for each output that was left unchanged. A transcript with gaps never
-    replaces one of the same run that has fewer gaps. Raises the errors of :func:`write_output`.
+    files: tuple[str, ...]
+    """The paths that were written."""
+    kept: tuple[str, ...]
+    """One sentence for each output that was left unchanged."""
+    problem: EnvironmentProblem | None
+    """The first output that could not be written."""
+
+
+def write_outputs(request: Request, transcript: TranscriptFiles) -> WrittenOutputs:
+    """Copy every requested format to its output path. One that cannot be written does not stop the others.
+
+    A transcript with gaps never replaces one of the same run that has fewer gaps. Raises :class:`StoreUnavailable` if
+    it has to be tried again.
     """
-    written, kept = [], []
+    written, kept, problems = [], [], []
     for output in request.outputs:
         better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
         if better:
             kept.append(f"{better}: it and the files next to it are left unchanged")
             continue
-        for extension in output.formats:
-            path = output_path(output.base, extension)
-            try:
+        try:
+            for extension in output.formats:
+                path = output_path(output.base, extension)
                 write_output(path, transcript.path(extension))
-            except EnvironmentProblem as error:
-                raise EnvironmentProblem(
-                    error.summary,
-                    f"the transcript is in the store: stenofleet render {request.run} -o FOLDER writes it to another"
-                    f" folder; stenofleet resume {request.run} writes it here after the problem is fixed",
-                ) from error
-            written.append(path)
-    return tuple(written), tuple(kept)
+                written.append(path)
+        except EnvironmentProblem as error:
+            problems.append(error)
+    return WrittenOutputs(tuple(written), tuple(kept), _first_problem(request, problems))
+
+
+def _first_problem(request: Request, problems: Sequence[EnvironmentProblem]) -> EnvironmentProblem | None:
+    if not problems:
+        return None
+    more = f" (and {len(problems) - 1} more outputs)" if len(problems) > 1 else ""
+    return EnvironmentProblem(
+        f"{problems[0].summary}{more}",
+        f"the transcript is in the store: stenofleet render {request.run} -o FOLDER writes it to another folder;"
+        f" stenofleet resume {request.run} writes it here after the problem is fixed",
+    )
 
 
 def _better_existing(output: Output, transcript: TranscriptSummary) -> str | None:

@@ -7,7 +7,7 @@ state of the run from here. ``result_index`` reads tasks and results, and ``fina
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from chunk_job.contract import Language, sha256_hex
 from chunk_job.errors import DocumentInvalid
@@ -280,13 +280,15 @@ class RunRepository:
         """Set the language of all chunks of the run."""
         self._language.freeze(language)
 
-    def conclude(self, finish: Finish, *, elapsed_s: float) -> Outcome:
+    def conclude(self, finish: Finish, *, elapsed_s: float, check: Callable[[], None]) -> Outcome:
         """Merge the results unless the run has failed, and write everything except the run's marker.
+
+        *check* is called after the merge, which may take long, and before anything is written.
 
         Raises the errors of :meth:`Finalizer.finalize`.
         """
         finalizer = Finalizer(self._store, self.record, self._index, round_id=self._round)
-        finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s)
+        finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s, check=check)
         self._transcript = finalized.transcript
         return finalized.outcome
 

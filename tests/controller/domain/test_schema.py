@@ -37,7 +37,7 @@ EXAMPLES: dict[str, Document] = {
     "failure": JobFailure(code=80, summary="full", advice="wait"),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
-    "known-file": KnownFile(source=fakes.request(RECORD).source, ctime_ns=1),
+    "known-file": KnownFile(source=fakes.request(RECORD).source, device=1, inode=2, ctime_ns=1),
     "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
     "round": Round(id="0000cafe"),
     "lead": LeaseRecord(owner="0123456789abcdef", lock_domain="cd", renew_count=3),

@@ -122,3 +122,18 @@ def test_a_deleted_known_file_is_missing(tmp_path: Path, known: KnownFiles) -> N
     talk.unlink()
     with pytest.raises(MediaProblem, match="no such file"):
         source.inspect(talk, known)
+
+
+def test_a_link_that_leads_to_another_file_of_the_same_size_and_times_is_read_again(
+    tmp_path: Path, known: KnownFiles, reads: list[Path]
+) -> None:
+    one, other, link = tmp_path / "one.wav", tmp_path / "other.wav", tmp_path / "link.wav"
+    one.write_bytes(b"talk")
+    other.write_bytes(b"walk")
+    os.utime(one, ns=(1, 1))
+    os.utime(other, ns=(1, 1))
+    link.symlink_to(one)
+    first = source.inspect(link, known)
+    link.unlink()
+    link.symlink_to(other)
+    assert source.inspect(link, known).identity != first.identity

@@ -1,21 +1,22 @@
 """Runs that become known while the loop works: it starts with the first, and loses none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
 from chunk_job.errors import ExitCode
-from chunk_job.store.base import StoredObject, StoreUnavailable
+from chunk_job.store.base import StoreDenied, StoredObject, StoreUnavailable
 from controller.domain.documents import Request, RunRecord
-from controller.domain.interfaces import RunOutcome, RunRequest
+from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress, progress
 from controller.errors import EnvironmentProblem
 from controller.orchestrator import delivery
+from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
-from controller.runs import outputs
+from controller.runs import finalize, outputs
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 
@@ -60,15 +61,27 @@ class AwayStore(JournalStore):
     """A store with outages."""
 
     away = False
+    refuse: Callable[[str], None] = staticmethod(lambda _: None)
+    """Raises for keys that cannot be reached; the jobs of the scene have a store of their own."""
+
+    def put(self, key: str, data: bytes) -> None:
+        self.refuse(key)
+        super().put(key, data)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self.refuse(prefix)
+        return super().list(prefix)
 
     def stat(self, key: str) -> StoredObject | None:
         if self.away:
             raise StoreUnavailable("the store is away", "wait")
+        self.refuse(key)
         return super().stat(key)
 
     def open(self, key: str, *, max_bytes: int = 1 << 40) -> BinaryIO:
         if self.away:
             raise StoreUnavailable("the store is away", "wait")
+        self.refuse(key)
         return super().open(key, max_bytes=max_bytes)
 
 
@@ -80,19 +93,21 @@ class Scene:
         self.clock = FakeClock()
         self.reporter = Recorder()
         self.folder = folder
-        self.runner = FakeRunner(self.store, self.clock, script)
+        self.runner = FakeRunner(JournalStore(folder / "store"), self.clock, script)
 
     def run_request(self, run: str, name: str) -> RunRequest:
         record: RunRecord = fakes.record(run, name=f"{name}.mp4")
         return RunRequest(record=record, request=fakes.request(record, self.folder / "out" / name))
 
-    def run_loop(self, requests: Later, policy: RetryPolicy | None = None) -> list[RunOutcome]:
+    def run_loop(
+        self, requests: RunRequests, policy: RetryPolicy | None = None, *, max_parallel: int = 2
+    ) -> list[RunOutcome]:
         return run_loop(
             requests,
             store=self.store,
             runner=self.runner,
             policy=policy or RetryPolicy(backoff_ms=0),
-            max_parallel=2,
+            max_parallel=max_parallel,
             reporter=self.reporter,
             clock=self.clock,
         )
@@ -150,14 +165,14 @@ def test_outputs_requested_later_that_cannot_be_written_are_reported(
 
     def refuse(request: Request, transcript: Any) -> Any:
         if any("copy" in output.base for output in request.outputs):
-            raise EnvironmentProblem("out/copy.txt: no free_slots", "free space")
+            return outputs.WrittenOutputs((), (), EnvironmentProblem("out/copy.txt: no free space", "free space"))
         return write(request, transcript)
 
     monkeypatch.setattr(delivery, "write_outputs", refuse)
     (ended,) = scene.run_loop(
         Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy"), known_at_once=1)
     )
-    assert (ended.verdict, ended.summary, ended.environment) == ("failed", "out/copy.txt: no free_slots", True)
+    assert (ended.verdict, ended.summary, ended.environment) == ("failed", "out/copy.txt: no free space", True)
     assert (scene.folder / "out" / "talk.json").exists()
 
 
@@ -187,3 +202,98 @@ def test_runs_not_known_when_the_store_fails_for_good_are_reported_as_failed(sce
         ("film.mp4", "failed", True),
         ("third.mp4", "failed", True),
     ]
+
+
+@pytest.mark.parametrize("bad", [5, 19])
+def test_runs_that_cannot_be_opened_wait_while_the_others_are_done(scene: Scene, bad: int) -> None:
+    names = [f"{number:016x}" for number in range(20)]
+
+    def refuse(key: str) -> None:
+        if any(run in key for run in names[:bad]):
+            raise StoreUnavailable(f"{key} cannot be read", "wait")
+
+    scene.store.refuse = refuse
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=5_000)
+    ended = scene.run_loop(KnownRequests([scene.run_request(run, run[-2:]) for run in names]), policy)
+    assert [one.verdict for one in ended] == ["failed"] * bad + ["complete"] * (20 - bad)
+
+
+@pytest.mark.parametrize("job", [None, 0], ids=["its intake", "its chunk"])
+def test_a_run_that_is_given_up_takes_no_slot_and_no_lock_from_the_others(scene: Scene, job: int | None) -> None:
+    names = [f"{number:016x}" for number in range(3)]
+    hanging = scripted({(job, 1): fakes.HANG})
+    scene.runner.script = lambda one: hanging(one) if one.run == names[0] else fakes.DONE
+
+    def refuse(key: str) -> None:
+        if names[0] in key and scene.runner.waits >= 4:
+            raise StoreDenied(f"no access to {key}", "ask for it")
+
+    scene.store.refuse = refuse
+    led: list[set[str]] = []
+    scene.runner.on_wait = lambda _: led.append(set(scene.runner.led))
+    requests = KnownRequests([scene.run_request(run, run[-2:]) for run in names])
+    ended = scene.run_loop(requests, max_parallel=1)
+    assert [one.verdict for one in ended] == ["failed", "complete", "complete"]
+    assert names[0] not in led[-1], "another command may continue it"
+
+
+class Lapsing(fakes.FakeLeadership):
+    """The lease of the run may be lost from a moment on that a test chooses."""
+
+    lapsed = False
+
+    def check(self, run: str) -> None:
+        if self.lapsed:
+            raise StoreUnavailable("the lease could not be renewed in time", "wait")
+
+
+@pytest.mark.parametrize("moment", ["in the merge", "between two tries to write outputs"])
+def test_nothing_is_written_under_a_lease_that_may_be_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    leadership = Lapsing()
+    scene.runner.leadership, scene.runner.led = leadership, leadership.led
+    lapsed_at: list[int] = []
+
+    def lapse() -> None:
+        leadership.lapsed = True
+        lapsed_at.append(len(scene.store.journal))
+
+    if moment == "in the merge":
+        merge = finalize.Finalizer._merge
+
+        def slow(self: finalize.Finalizer, *arguments: Any) -> Any:
+            merged = merge(self, *arguments)
+            lapse()
+            return merged
+
+        monkeypatch.setattr(finalize.Finalizer, "_merge", slow)
+    else:
+
+        def away(*_: object) -> Any:
+            lapse()
+            raise StoreUnavailable("the output bucket is away", "wait")
+
+        monkeypatch.setattr(delivery, "write_outputs", away)
+    policy = RetryPolicy(backoff_ms=0, store_patience_ms=5_000)
+    (ended,) = scene.run_loop(KnownRequests([scene.run_request(fakes.RUN, "talk")]), policy)
+    assert (ended.verdict, ended.environment) == ("failed", True)
+    written = [entry for entry in scene.store.journal[lapsed_at[0] :] if entry.startswith("put ")]
+    assert [entry for entry in written if "status.json" not in entry] == []
+
+
+def test_an_output_that_cannot_be_written_does_not_stop_the_others(scene: Scene) -> None:
+    (scene.folder / "out" / "talk.txt").mkdir(parents=True)
+    requests = KnownRequests([scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy")])
+    (ended,) = scene.run_loop(requests)
+    assert (ended.verdict, ended.environment) == ("failed", True)
+    assert "talk.txt" in ended.summary
+    assert {Path(file).name for file in ended.files} == {"copy.txt", "copy.json"}
+
+
+def test_runs_that_have_ended_already_need_few_ticks(scene: Scene) -> None:
+    requests = [scene.run_request(f"{number:016x}", f"{number}") for number in range(40)]
+    scene.run_loop(KnownRequests(requests))
+    scene.runner.waits = 0
+    assert {one.verdict for one in scene.run_loop(KnownRequests(requests))} == {"complete"}
+    assert scene.runner.waits < 10

@@ -1096,7 +1096,7 @@ def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     closed: set[str] = set()
     write = outputs.write_outputs
 
-    def refuse(request: Request, transcript: TranscriptFiles) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def refuse(request: Request, transcript: TranscriptFiles) -> outputs.WrittenOutputs:
         if request.run in closed:
             raise StoreUnavailable("the output bucket is away", "wait for it")
         return write(request, transcript)

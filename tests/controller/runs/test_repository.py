@@ -82,7 +82,9 @@ def concluded(store: JournalStore, *, lost: tuple[int, ...] = ()) -> Outcome:
     for span in {0, 1, 2} - set(lost):
         put_result(store, span)
     repository = opened(store)
-    ended = repository.conclude(Finish(verdict="partial" if lost else "complete", lost=lost), elapsed_s=1)
+    ended = repository.conclude(
+        Finish(verdict="partial" if lost else "complete", lost=lost), elapsed_s=1, check=lambda: None
+    )
     repository.mark(ended)
     return ended
 
@@ -262,7 +264,7 @@ def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first
     put_result(store, 0, first, text=f" {first}")
     repository.refresh([view(0, first)], now_ms=NOW)
     put_result(store, 0, second, text=f" {second}")
-    repository.conclude(Finish(verdict="complete"), elapsed_s=1)
+    repository.conclude(Finish(verdict="complete"), elapsed_s=1, check=lambda: None)
     assert store.get(KEYS.transcript("txt")) == b"1\n"
     assert b"/a1-u.json" in store.get(KEYS.final)
 
@@ -272,7 +274,7 @@ def test_the_first_key_of_an_attempt_wins(store: JournalStore) -> None:
     put_result(store, 0, uid="b", text=" b")
     put_result(store, 0, uid="a", text=" a")
     repository = opened(store)
-    repository.conclude(Finish(verdict="complete"), elapsed_s=1)
+    repository.conclude(Finish(verdict="complete"), elapsed_s=1, check=lambda: None)
     assert store.get(KEYS.transcript("txt")) == b"a\n"
 
 
@@ -545,7 +547,7 @@ def test_a_result_that_came_late_is_merged_all_the_same(store: JournalStore) -> 
     put_result(store, 0)
     repository = opened(store)
     put_result(store, 1, text=" late")
-    repository.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1)
+    repository.conclude(Finish(verdict="partial", lost=(1,)), elapsed_s=1, check=lambda: None)
     assert store.get(KEYS.transcript("txt")) == b"said\nlate\n"
 
 
@@ -554,14 +556,16 @@ def test_without_a_plan_nothing_is_merged(store: JournalStore) -> None:
     put_result(store, 0)
     repository = opened(store)
     with pytest.raises(PlanMismatch, match="has no plan to merge by"):
-        repository.conclude(Finish(verdict="complete"), elapsed_s=1)
+        repository.conclude(Finish(verdict="complete"), elapsed_s=1, check=lambda: None)
     assert repository.outcome() is None
 
 
 def test_a_failed_run_has_a_report_and_no_transcript(store: JournalStore) -> None:
     put_tasks(store, 0, 1)
     put_result(store, 0)
-    outcome = opened(store).conclude(Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1)
+    outcome = opened(store).conclude(
+        Finish(verdict="failed", summary="why", advice="what"), elapsed_s=1, check=lambda: None
+    )
     assert (outcome.verdict, outcome.summary, outcome.advice) == ("failed", "why", "what")
     assert store.stat(KEYS.report) is not None
     assert store.stat(KEYS.final) is store.stat(KEYS.transcript("json")) is None
@@ -580,7 +584,7 @@ def test_an_outcome_has_a_summary(store: JournalStore, finish: Finish, summary: 
     for span in {0, 1, 2} - set(finish.lost):
         put_result(store, span)
     repository = opened(store)
-    outcome = repository.conclude(finish, elapsed_s=1)
+    outcome = repository.conclude(finish, elapsed_s=1, check=lambda: None)
     assert (outcome.verdict, outcome.summary) == (finish.verdict, summary)
     assert repository.outcome() is None, "only mark puts the marker, after the outputs"
 
@@ -592,7 +596,7 @@ def test_the_same_results_give_the_same_bytes_in_every_process(store: JournalSto
     written = []
     for elapsed_s in (1.0, 99.0):
         repository = opened(store)
-        repository.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s)
+        repository.conclude(Finish(verdict="complete"), elapsed_s=elapsed_s, check=lambda: None)
         written.append({entry.key: store.get(entry.key) for entry in store.list(KEYS.home)})
     changed = {key for key in written[0] if written[0][key] != written[1][key]}
     assert changed == {KEYS.report}
