@@ -63,7 +63,10 @@ def test_a_killed_run_is_shown_as_interrupted_when_its_status_is_old(
     assert status["state"] == "running", "no process was left to update it"
     workplace.store.put(keys.status, json.dumps(status | {"updated_ms": status["updated_ms"] - 31_000}).encode())
     facts = json.loads(workplace.run("status", keys.run, "--json").out)
-    assert (facts["state"], facts["advice"]) == ("interrupted", f"stenofleet resume {keys.run}")
+    assert (facts["state"], facts["advice"]) == (
+        "interrupted",
+        f"stenofleet resume {keys.run} --store {workplace.store.url}",
+    )
 
 
 def test_the_demo_kills_a_job_and_comes_to_the_end(workplace: Workplace) -> None:

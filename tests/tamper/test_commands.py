@@ -348,7 +348,7 @@ def test_how_a_run_has_ended_is_known_without_its_status(
     assert command_line("status", fakes.RUN)[0] == 0
     store.delete(RunKeys(fakes.RUN).marker("complete"))
     (run,) = json.loads(command_line("list", "--json")[1])["runs"]
-    assert (run["state"], run["advice"]) == ("interrupted", f"stenofleet resume {fakes.RUN}")
+    assert (run["state"], run["advice"]) == ("interrupted", f"stenofleet resume {fakes.RUN} --store {store.url}")
 
 
 def test_an_obstacle_for_one_run_does_not_stop_the_others(

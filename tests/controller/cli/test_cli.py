@@ -629,7 +629,7 @@ def test_the_status_shows_paths_and_how_to_continue(command_line: CommandLine) -
     result = {row.split(None, 1)[0]: row.split(None, 1)[1] for row in command_line("status", RUNS[0]).out.splitlines()}
     assert result["recording"] == "file:///talk.mp4"
     assert result["outputs"] == "/out/talk.txt, /out/talk.json"
-    assert result["advice"] == f"stenofleet resume {RUNS[0]}"
+    assert result["advice"] == f"stenofleet resume {RUNS[0]} --store {command_line.store.url}"
     assert result["failures"] == f"2 (stenofleet logs {RUNS[0]})"
     assert "updated_ms" not in result
     facts = json.loads(command_line("status", RUNS[0], "--json").out)
@@ -675,7 +675,7 @@ def test_cleaning_asks_first_and_accepts_a_no(command_line: CommandLine, monkeyp
     put_run(command_line.store, RUNS[0])
     monkeypatch.setattr("click.termui.visible_prompt_func", lambda _: "n")
     result = command_line("clean", RUNS[0])
-    assert result.code == 130
+    assert (result.code, "--yes" in result.err) == (2, True)
     assert command_line.store.stat(RunKeys(RUNS[0]).record)
 
 
@@ -834,3 +834,13 @@ def test_clean_finds_objects_of_an_abandoned_job(command_line: CommandLine) -> N
     assert command_line("list").out == ""
     assert command_line("clean", "--all", "--yes").code == 0
     assert list(command_line.store.list("")) == []
+
+
+@pytest.mark.parametrize("typed", ["{folder}/mine", "./mine", "../here/mine", "~/mine"])
+def test_a_store_may_be_given_as_the_path_of_a_folder(
+    command_line: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    result = command_line("list", "--store", typed.format(folder=Path.cwd()))
+    assert result.code == 0
+    assert f"no runs in {(Path.cwd() / 'mine').as_uri()}" in result.err.replace("here/../", "")
