@@ -19,7 +19,8 @@ from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
-from controller.runners.kubernetes.manifest import SECRETS, JobOptions, weights_mb
+from controller.runners.kubernetes.job_memory import weights_mb
+from controller.runners.kubernetes.manifest import SECRETS, JobOptions
 
 if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that use a cluster load it.

@@ -6,12 +6,19 @@ Touches: nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from controller.domain.failures import Diagnosis
 
 Phase = Literal["queued", "starting", "running", "ending", "ended"]
 """*ending*: the job has stopped, and its diagnosis is not complete yet."""
+
+
+class FreeSlots(NamedTuple):
+    """How many more jobs may be started now."""
+
+    chunks: int
+    intakes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from functools import partial
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequests, Stopped
-from controller.domain.jobs import JobView
+from controller.domain.jobs import FreeSlots, JobView
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.all_of import AllOf
@@ -276,13 +276,8 @@ def _tick_runs(
         submitted: list[bool] = []
         with ticked.of(run):
             # Cut the next file only when workers would soon be idle, so that few chunks are stored at the same time.
-            run.tick(
-                mine,
-                policy,
-                submitted,
-                free_slots=free_slots,
-                free_intake_slots=free_intake_slots if chunks_waiting < max_parallel else 0,
-            )
+            intakes = free_intake_slots if chunks_waiting < max_parallel else 0
+            run.tick(mine, policy, submitted, FreeSlots(free_slots, intakes))
             ticked.worked += 1
         free_slots -= submitted.count(False)
         free_intake_slots -= submitted.count(True)

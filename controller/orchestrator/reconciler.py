@@ -16,7 +16,7 @@ from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.documents import Outcome, Output
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequest, RunVerdict
-from controller.domain.jobs import JobView
+from controller.domain.jobs import FreeSlots, JobView
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.domain.state import RunState
@@ -64,8 +64,6 @@ class RunReconciler:
         self._leadership = leadership
         self.outage = RunOutage()
         """An outage of this run alone."""
-        self._last_progress: Progress | None = None
-        """Of a run that has ended."""
         self._status = RunStatus(self._repository, self._name)
         self._delivery = Delivery(self._repository, run_request.request, self._name)
 
@@ -134,15 +132,7 @@ class RunReconciler:
             if self._leads(self._clock.now_ms()) and self._state is None and not self._delivery.is_due:
                 self._begin()
 
-    def tick(
-        self,
-        jobs: Sequence[JobView],
-        policy: RetryPolicy,
-        submitted: list[bool],
-        *,
-        free_slots: int,
-        free_intake_slots: int,
-    ) -> None:
+    def tick(self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], slots: FreeSlots) -> None:
         """Observe once and act. Appends to *submitted*, for each started job, whether it is an intake job."""
         with self._contain_errors():
             if self._delivery.is_repeated:
@@ -150,7 +140,7 @@ class RunReconciler:
             elif self._delivery.has_transcript:
                 self._write()
             else:
-                self._tick(jobs, policy, submitted, free_slots=free_slots, free_intake_slots=free_intake_slots)
+                self._tick(jobs, policy, submitted, slots)
         self._events.report(*self.outage.over(self._clock.now_ms()))
 
     def keep_status_fresh(self) -> None:
@@ -184,15 +174,7 @@ class RunReconciler:
             # For example a missing permission for its objects: other runs may be able to continue.
             self.give_up(error)
 
-    def _tick(
-        self,
-        jobs: Sequence[JobView],
-        policy: RetryPolicy,
-        submitted: list[bool],
-        *,
-        free_slots: int,
-        free_intake_slots: int,
-    ) -> None:
+    def _tick(self, jobs: Sequence[JobView], policy: RetryPolicy, submitted: list[bool], slots: FreeSlots) -> None:
         # Check leadership before each change: a merge or a slow server may have kept the loop busy for a long time.
         self._check()
         now_ms = self._clock.now_ms()
@@ -206,9 +188,8 @@ class RunReconciler:
             self._repository.cancel()
         self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
         self._events.observed(jobs, self._repository.refused(), now_ms)
-        for action in decide(
-            state, now_ms=now_ms, policy=policy, free_slots=free_slots, free_intake_slots=free_intake_slots
-        ):
+        actions = decide(state, now_ms=now_ms, policy=policy, free_slots=slots.chunks, free_intake_slots=slots.intakes)
+        for action in actions:
             match action:
                 case Submit():
                     self._runner.submit(self._repository.job(action))
@@ -230,17 +211,9 @@ class RunReconciler:
         return figures.waiting(self._state) if self._state else 0
 
     def progress(self, *, held: bool = False) -> Progress:
-        """Return the progress; the percentage never decreases. *held*: an outage of all runs."""
-        if self.ended is None:
-            self._last_progress = None
-        elif self._last_progress is not None:
-            # Of ten thousand runs nearly all have ended.
-            return self._last_progress
-        seen = self.ended.verdict if self.ended else "following" if self._follows else "waiting"
-        progress = self._status.progress(self._state, seen, held=held or self.outage.lasts)
-        if self.ended is not None:
-            self._last_progress = progress
-        return progress
+        """Return how far the run is. *held*: the store or the cluster is unavailable for all runs."""
+        held = held or self.outage.lasts
+        return self._status.progress(self._state, self.ended, follows=self._follows, held=held)
 
     def interrupt(self) -> None:
         """Record in the status object that no process works on the run any more; it is for people."""

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from chunk_job.names import MODELS
 from controller.domain.jobs import Job
 from controller.errors import UsageProblem
+from controller.runners.kubernetes.job_memory import LARGEST_MODEL_MB, chunk_memory_mb
 from controller.runners.kubernetes.labels import CONTAINER, annotations_of, job_name, labels_of
 
 Device = Literal["cuda", "cpu"]
@@ -28,13 +28,6 @@ _DEADLINE_FACTORS: Mapping[Device, int] = {"cuda": 4, "cpu": 30}
 """A pod's time limit, in seconds for each second of audio. Enough for a large model on a small GPU or an old CPU."""
 
 _SHORTEST_TTL_S = 3_600
-
-# Host memory of a chunk job, measured on CPUs: the weights while they are converted, the libraries, the spectrogram.
-_WEIGHTS_MARGIN = 1.15
-_LIBRARIES_MB = 200
-_MB_PER_AUDIO_S = 1.2
-_CUDA_CONTEXT_MB = 1_000
-"""Host memory that the driver and cuBLAS map into a process, with a margin."""
 
 _LOGS_MB = 128
 _CHUNK_AUDIO_MB = 256
@@ -76,7 +69,7 @@ class JobOptions:
     """CPU request. There is no limit: throttling would slow chunks down and help no other pod."""
     memory_mb: int | None = None
     """Memory request and limit of a chunk job, in MB. None: computed from the model and the chunk's length."""
-    model_mb: int = max(model.size_mb for model in MODELS.values())
+    model_mb: int = LARGEST_MODEL_MB
     """Size of the model's weights (:func:`weights_mb`), used to compute the memory."""
     intake_memory_mb: int = 1_024
     """Memory of an intake job. It needs 63 MB for any length; the rest is for ffmpeg with unusual media."""
@@ -138,12 +131,6 @@ class Owner:
     uid: str
 
 
-def weights_mb(model: str) -> int:
-    """Size of a model's weights in MB. For an unknown model, the size of the largest known one."""
-    known = MODELS.get(model)
-    return known.size_mb if known else JobOptions.model_mb
-
-
 def job_document(job: Job, options: JobOptions, owner: Owner) -> dict[str, Any]:
     """The Job of a chunk or of an intake. An intake first downloads its media to its scratch folder."""
     pod = _intake_pod(job, options) if job.span is None else _chunk_pod(job, options)
@@ -160,7 +147,13 @@ def _chunk_pod(job: Job, options: JobOptions) -> dict[str, Any]:
         options,
         image=options.chunk_image,
         command=["chunk_job", *_task(job, options), "--attempt", str(job.attempt)],
-        memory_mb=math.ceil(job.memory_factor * (options.memory_mb or _chunk_memory_mb(options, audio_s))),
+        memory_mb=math.ceil(
+            job.memory_factor
+            * (
+                options.memory_mb
+                or chunk_memory_mb(model_mb=options.model_mb, cuda=options.device == "cuda", audio_s=audio_s)
+            )
+        ),
         scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB,
         deadline_s=options.deadline_base_s + (options.deadline_factor or _DEADLINE_FACTORS[options.device]) * audio_s,
     )
@@ -315,11 +308,6 @@ def _environment(options: JobOptions) -> list[dict[str, Any]]:
     ]
     pod_uid = {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}
     return [pod_uid, *secret, *({"name": name, "value": value} for name, value in plain.items())]
-
-
-def _chunk_memory_mb(options: JobOptions, audio_s: int) -> float:
-    context_mb = _CUDA_CONTEXT_MB if options.device == "cuda" else 0
-    return _WEIGHTS_MARGIN * options.model_mb + _LIBRARIES_MB + context_mb + _MB_PER_AUDIO_S * audio_s
 
 
 def _give_gpus(pod: dict[str, Any], options: JobOptions) -> None:

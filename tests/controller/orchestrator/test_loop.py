@@ -651,7 +651,7 @@ def test_in_an_outage_runs_are_shown_as_held(scene: Scene) -> None:
 
 
 def test_a_reason_to_wait_is_reported_once_for_all_jobs_however_often_it_returns(scene: Scene) -> None:
-    reasons = itertools.cycle(["no image", "0/3 nodes have free_slots", "0/4 nodes have free_slots"])
+    reasons = itertools.cycle(["no image", "0/3 nodes have room", "0/4 nodes have room"])
     observe = FakeRunner.observe
 
     def waiting(runner: FakeRunner) -> list[JobView]:
@@ -662,8 +662,8 @@ def test_a_reason_to_wait_is_reported_once_for_all_jobs_however_often_it_returns
         patch.setattr(FakeRunner, "observe", waiting)
         scene.command()
     messages = [text.partition(" waits: ")[2] for _, text in scene.reporter.events if " waits: " in text]
-    assert sorted(messages) == ["0/3 nodes have free_slots", "no image"] or sorted(messages) == [
-        "0/4 nodes have free_slots",
+    assert sorted(messages) == ["0/3 nodes have room", "no image"] or sorted(messages) == [
+        "0/4 nodes have room",
         "no image",
     ]
 

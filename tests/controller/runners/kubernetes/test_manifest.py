@@ -20,7 +20,8 @@ from chunk_job.names import MODELS
 from controller.domain.jobs import Job
 from controller.domain.policy import RetryPolicy
 from controller.errors import UsageProblem
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document, weights_mb
+from controller.runners.kubernetes.job_memory import weights_mb
+from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 
 DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "manifests"
 RUN = "0123456789abcdef"

@@ -1,0 +1,29 @@
+"""Host memory of chunk jobs.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from chunk_job.names import MODELS
+
+LARGEST_MODEL_MB = max(model.size_mb for model in MODELS.values())
+
+# Measured on CPUs: the weights while they are converted, the libraries, the spectrogram.
+_WEIGHTS_MARGIN = 1.15
+_LIBRARIES_MB = 200
+_MB_PER_AUDIO_S = 1.2
+_CUDA_CONTEXT_MB = 1_000
+"""Host memory that the driver and cuBLAS map into a process, with a margin."""
+
+
+def weights_mb(model: str) -> int:
+    """Size of a model's weights in MB. For an unknown model, the size of the largest known one."""
+    known = MODELS.get(model)
+    return known.size_mb if known else LARGEST_MODEL_MB
+
+
+def chunk_memory_mb(*, model_mb: int, cuda: bool, audio_s: int) -> float:
+    """Memory in MB of a chunk job for *audio_s* seconds of audio, by the size of its model's weights."""
+    context_mb = _CUDA_CONTEXT_MB if cuda else 0
+    return _WEIGHTS_MARGIN * model_mb + _LIBRARIES_MB + context_mb + _MB_PER_AUDIO_S * audio_s
