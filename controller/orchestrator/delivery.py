@@ -64,6 +64,10 @@ class Delivery:
         """Add *outputs*. Returns whether a run that has *ended* must be worked on again to write them."""
         both = self._request.outputs + outputs
         self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
+        if self._ended_before is not None:
+            # Nor were those that were requested before them written yet.
+            self._more += outputs
+            return False
         if ended is None or ended.verdict not in ("complete", "partial"):
             return False
         self._more += outputs

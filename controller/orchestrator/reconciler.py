@@ -30,6 +30,7 @@ from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 
 _AFTER_CANCEL = "finished chunks are kept: the same command resumes the run"
+_AFTER_FIX = "the same command resumes it once that is fixed"
 _FOLLOW_EVERY_MS = 1_000
 
 
@@ -110,7 +111,7 @@ class RunReconciler:
         self.ended = self._delivery.given_up(error) or self._outcome(
             "failed",
             error.summary,
-            advice=error.advice or "the same command resumes it once that is fixed",
+            advice=f"{error.advice}; then the same command resumes it" if error.advice else _AFTER_FIX,
             environment=True,
         )
         if release:

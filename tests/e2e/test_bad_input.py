@@ -224,7 +224,7 @@ def test_a_full_disk_for_the_transcript_is_an_environment_problem_and_the_same_c
     assert ended.code == 3
     assert "cannot write a transcript to " in ended.err
     assert ": File too large\n  free space there or set TMPDIR to another folder" in ended.err
-    assert f"to resume: stenofleet resume {workplace.keys().run} --store {workplace.store.url}" in ended.err
+    assert "the same command resumes it" in ended.err
     assert workplace.outputs == {}
     assert workplace.leftovers() == []
     assert workplace.transcribe(file, *CUT).code == 0
@@ -348,5 +348,6 @@ def test_ffmpeg_gets_names_as_files(workplace: Workplace) -> None:
     ended = workplace.run("plan", "--json", "--", *names)
     assert ended.code == 0, ended.err
     plans = json.loads(ended.out)
-    assert sorted(plans) == sorted(os.fsdecode(name) for name in names)
+    # JSON is Unicode: a byte that is not UTF-8 is written as an escape.
+    assert sorted(plans) == sorted(name.decode(errors="backslashreplace") for name in names)
     assert {plan["duration_ms"] for plan in plans.values()} == {2000}

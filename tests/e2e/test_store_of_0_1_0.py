@@ -100,5 +100,5 @@ def test_the_same_command_finishes_the_run_and_transcribes_only_missing_chunks(
 def test_the_run_is_not_resumed_by_its_id_on_a_machine_that_did_not_begin_it(old: Workplace) -> None:
     refused = old.run("resume", RUN)
     assert refused.code == 2
-    assert "was not begun on this machine" in refused.err
+    assert "was not started on this machine" in refused.err
     assert "file:///srv/recordings/talk.m4a with model tiny" in refused.err

@@ -436,7 +436,7 @@ def test_a_killed_writer_leaves_nothing(
     big.write_bytes(DATA * size)
     proxy.fault = Fault(kind="slow", bytes_per_s=size << 20)
     program = (
-        "import sys, pathlib; from chunk_job.store.files import open_store;"
+        "import sys, pathlib; from chunk_job.store.open_store import open_store;"
         "open_store(sys.argv[1]).put_file('x', pathlib.Path(sys.argv[2]))"
     )
     writer = subprocess.Popen([sys.executable, "-c", program, f"s3://{bucket}", str(big)])

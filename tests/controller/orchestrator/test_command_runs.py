@@ -149,6 +149,14 @@ def test_equal_content_is_one_run_that_is_written_for_each(scene: Scene, known: 
     assert [(job.span, job.attempt) for job in scene.runner.submitted] == [(None, 1), (0, 1), (1, 1), (2, 1)]
 
 
+def test_several_names_of_a_run_that_has_ended_are_all_written(scene: Scene) -> None:
+    names = ("talk", "copy", "other")
+    requests = [scene.run_request(fakes.RUN, name) for name in names]
+    scene.run_loop(KnownRequests(requests[:1]))
+    (ended,) = scene.run_loop(KnownRequests(requests))
+    assert {Path(file).name for file in ended.files} == {f"{name}.{end}" for name in names for end in ("txt", "json")}
+
+
 def test_equal_content_of_a_run_that_has_failed_fails_alike_and_is_not_tried_again(tmp_path: Path) -> None:
     scene = Scene(tmp_path, scripted({(None, 1): fakes.JobBehaviour(status=ExitCode.BAD_INPUT)}))
     (ended,) = scene.run_loop(
