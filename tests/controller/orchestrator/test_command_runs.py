@@ -255,7 +255,7 @@ class Lapsing(fakes.FakeLeadership):
             raise StoreUnavailable("the lease could not be renewed in time", "wait")
 
 
-@pytest.mark.parametrize("moment", ["in the merge", "between two tries to write outputs"])
+@pytest.mark.parametrize("moment", ["in the merge", "between two tries to write outputs", "while outputs are written"])
 def test_nothing_is_written_under_a_lease_that_may_be_lost(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -276,6 +276,15 @@ def test_nothing_is_written_under_a_lease_that_may_be_lost(
             return merged
 
         monkeypatch.setattr(finalize.Finalizer, "_merge", slow)
+    elif moment == "while outputs are written":
+        write = outputs.write_outputs
+
+        def slow_write(*arguments: Any) -> outputs.WrittenOutputs:
+            written_outputs = write(*arguments)
+            lapse()
+            return written_outputs
+
+        monkeypatch.setattr(delivery, "write_outputs", slow_write)
     else:
 
         def away(*_: object) -> Any:
