@@ -7,6 +7,7 @@ unknown field or schema is an error, because controller and chunk job are releas
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, with_config
@@ -100,8 +101,9 @@ class TranscribeOptions(Document):
         default=(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, max_length=128
     )
     """Temperatures of the fallback decodings. Without them difficult passages are lost. The seed fixes their result."""
-    batch_size: int = Field(default=0, ge=0, le=256)
-    """0: sequential decoding. More: faster-whisper's batched mode, which has no fallback and no quality checks."""
+    batch_size: Literal["auto", "sequential"] | Annotated[int, Field(ge=0, le=256)] = "auto"
+    """Windows that are decoded together. ``auto``: as many as are fastest on the device. ``sequential``: one after the
+    other, with Whisper's time-stamp tokens. 0: sequential, in documents of versions before 0.3 only."""
     vad_filter: bool = True
     """Skip audio without speech: Whisper invents words in silence."""
     condition_on_previous_text: bool = False
@@ -110,10 +112,46 @@ class TranscribeOptions(Document):
     hotwords: str | None = Field(default=None, max_length=64_000)
     cpu_threads: int = Field(default=1, ge=1, le=256)
     """Threads of one job. Changes the speed, never the transcript."""
+    vad_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Probability from which a piece of 32 ms is speech."""
+    vad_min_silence_duration_ms: int = Field(default=2_000, ge=0, le=600_000)
+    """Shortest silence that is skipped; shorter ones are decoded together with the speech around them."""
+    no_speech_threshold: float = Field(default=0.6, ge=0, le=1)
+    """A window with a higher no-speech probability, and a log probability that fails, has no text."""
+    logprob_threshold: float = Field(default=-1.0, ge=-1e3, le=1e3)
+    """A window with a lower average log probability is decoded again at the next temperature."""
+    compression_ratio_threshold: float = Field(default=2.4, ge=0, le=1e3)
+    """A window whose text compresses better is repetitive, and is decoded again at the next temperature."""
+
+    @property
+    def sequential(self) -> bool:
+        """Whether windows are decoded one after the other. A translation and a context need that."""
+        return (
+            self.batch_size in ("sequential", 0) or self.task == "translate" or self.condition_on_previous_text is True
+        )
+
+    def identity(self) -> str:
+        """The options that can change the transcript, as text: part of a run's id.
+
+        Fields that versions before 0.3 did not have are left out at their default, and ``auto`` is written as their
+        default, 0: a command finds the runs that it started before an update.
+        """
+        fields = self.model_dump(mode="json", exclude=set(UNHASHED))
+        if fields["batch_size"] == "auto":
+            fields["batch_size"] = 0
+        added = (name for name in _SINCE_0_3 if fields[name] == type(self).model_fields[name].default)
+        for name in added:
+            del fields[name]
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
 
 UNHASHED = frozenset({"cpu_threads"})
 """Options that change only the speed."""
+
+_SINCE_0_3 = (
+    *("vad_threshold", "vad_min_silence_duration_ms"),
+    *("no_speech_threshold", "logprob_threshold", "compression_ratio_threshold"),
+)
 
 
 class ChunkTask(Document):
@@ -160,15 +198,65 @@ class Engine(Document):
     device: str = Field(max_length=200)
     compute_type: str = Field(max_length=200)
     isa: str = Field(max_length=200)
+    batch_size: int = Field(default=0, ge=0, le=256)
+    """Most windows that were decoded together. 0: sequential decoding."""
+    stored_type: str = Field(default="", max_length=200)
+    """Type of the weights in the model's file. If it is not the one they are used in, each load converts them."""
 
 
 class Usage(Document):
-    """Resource usage of a result. Not part of a transcript, because it differs between runs of the same recording."""
+    """Where the time of a job went. Not part of a transcript, because it differs between runs of the same recording.
+
+    Parts overlap, so their sum can be more than ``total_ms``. Results of versions before 0.3 have only the first four
+    fields.
+    """
 
     fetch_ms: ElapsedMs
+    """Reading the chunk from the store, and its FLAC decoding."""
     load_ms: ElapsedMs
+    """Loading the model, without its kernels."""
     transcribe_ms: ElapsedMs
+    """From the moment that audio and model are there to the last segment."""
     cpu_threads: int = Field(ge=1, le=4_096)
+    startup_ms: ElapsedMs = 0
+    """From the start of the process to reading the task. 0 if the system does not say when it started."""
+    kernels_ms: ElapsedMs = 0
+    """The first use of the GPU: seconds if its kernels have to be compiled, else a few hundredths."""
+    speech_ms: ElapsedMs = 0
+    """Speech detection."""
+    features_ms: ElapsedMs = 0
+    """Log-mel features."""
+    decode_ms: ElapsedMs = 0
+    """Encoding and decoding, with the windows that were decoded again."""
+    align_ms: ElapsedMs = 0
+    """Word times."""
+    commit_ms: ElapsedMs = 0
+    """Building and checking the result. Writing it cannot be part of it: the job's log has that time."""
+    total_ms: ElapsedMs = 0
+    """From the start of the process to the result, without writing it."""
+
+
+class Try(Document):
+    """One decoding of one window, and why it was not the last one."""
+
+    temperature: Score
+    avg_logprob: Score
+    compression_ratio: Score
+    no_speech_prob: Score
+    failed: Literal["", "repetitive", "improbable", "token_limit", "repeats_previous"] = ""
+    """Empty: it passed all checks."""
+
+
+class DecodedWindow(Document):
+    """A part of the chunk that was decoded at once, and what was tried. Times are chunk-local."""
+
+    start_ms: Seconds = Field(alias="start")
+    end_ms: Seconds = Field(alias="end")
+    outcome: Literal["text", "empty", "no_speech", "doubtful"]
+    """``doubtful``: no decoding passed all checks, and the most probable one is used."""
+    loop_removed: bool = False
+    """A phrase that the decoder repeated to the end was removed, except for its first occurrences."""
+    tries: tuple[Try, ...] = Field(max_length=300)
 
 
 class ChunkResult(Document):
@@ -194,6 +282,8 @@ class ChunkResult(Document):
     segments: tuple[Segment, ...] = Field(max_length=MAX_SEGMENTS)
     engine: Engine
     usage: Usage
+    windows: tuple[DecodedWindow, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+    """What was tried for each window. Empty after sequential decoding."""
 
     @classmethod
     def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int) -> Self:

@@ -92,7 +92,7 @@ def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterab
         arguments["language"], probability, speech_ms = _detect_on_speech(whisper, audio)
         generator, info = whisper.transcribe(audio, **arguments)
         return generator, LanguageDetection(language=info.language, probability=probability, speech_ms=speech_ms)
-    if options.batch_size:
+    if not options.sequential and isinstance(options.batch_size, int):
         pipeline = BatchedInferencePipeline(whisper)
         # The default is one segment per window of up to 30 s, which is too long for subtitles.
         generator, info = pipeline.transcribe(

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -47,6 +47,9 @@ CLUSTER_THREADS = 2
 
 SMALLEST_STEP = 0.01
 """Smallest increment of the fallback temperatures: each of them may decode a window once more."""
+
+LARGEST_BATCH = 256
+"""Most windows that are decoded together."""
 
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
@@ -141,6 +144,15 @@ def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
     return value
 
 
+def parse_batch_size(_: click.Context, __: click.Parameter, value: str) -> Literal["auto", "sequential"] | int:
+    """Parse ``auto`` or a number of windows; 0 is sequential decoding."""
+    if value == "auto":
+        return "auto"
+    if not (value.isascii() and value.isdecimal() and int(value[:9]) <= LARGEST_BATCH):
+        raise click.BadParameter(f"{value!r} is neither auto nor a number from 0 to {LARGEST_BATCH}")
+    return int(value) or "sequential"
+
+
 def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
     """Parse ``all``, or one or more formats separated by commas."""
     wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
@@ -208,8 +220,8 @@ model_options = together(
     option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
     option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
-    option("--batch-size", type=click.IntRange(0, 256), default=0, show_default=True,
-           help="Windows at the same time on a GPU: faster, but no fallback or quality checks. 0: one by one."),
+    option("--batch-size", callback=parse_batch_size, default="auto", show_default=True, metavar="auto|N",
+           help="Windows decoded together; auto: the fastest on the device; 0: one by one."),
     option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
     option("--condition-on-previous-text", type=bool, default=False, show_default=True,
            help="Use the text before a window as context."),

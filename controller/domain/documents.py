@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from chunk_job.contract import UNHASHED, TranscribeOptions, sha256_hex
+from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.document import MAX_SPANS, Attempt, Count, Document, Line, ObjectKey, RunId, Sha256, SpanIndex
 from controller.domain.keys import RunKeys
 from controller.domain.plan import PlanOptions
@@ -73,9 +73,8 @@ class RunRecord(Document):
 
     def hashed(self) -> str:
         """Return the run id of this record: a digest of everything that changes the transcript."""
-        options = self.options.model_dump_json(exclude=set(UNHASHED))
         parts = [
-            *(self.identity, self.plan.model_dump_json(), options),
+            *(self.identity, self.plan.model_dump_json(), self.options.identity()),
             *(str(self.audio_track), str(self.planner), self.salt),
         ]
         return sha256_hex("\0".join(parts).encode())[:16]
@@ -84,10 +83,9 @@ class RunRecord(Document):
         """Whether both are records of the same run: names, versions and options of speed may differ."""
 
         def compared(record: RunRecord) -> RunRecord:
-            options = record.options.model_copy(update=dict.fromkeys(UNHASHED))
-            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": options})
+            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": None})
 
-        return compared(self) == compared(other)
+        return compared(self) == compared(other) and self.options.identity() == other.options.identity()
 
 
 class Output(Document):

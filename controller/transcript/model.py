@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from chunk_job.contract import UNHASHED, Segment, TranscribeOptions
+from chunk_job.contract import Segment, TranscribeOptions
 from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
 from chunk_job.errors import DocumentInvalid
 from controller.domain.documents import FileName, RunRecord
@@ -98,12 +98,12 @@ class TranscriptSummary(Document):
     def is_of(self, record: RunRecord) -> bool:
         """Whether it is a transcript of the recording of *record* with its options."""
         source = (self.source.identity, self.source.audio_track)
-        return source == (record.identity, record.audio_track) and _same_words(self.options, record.options)
+        return source == (record.identity, record.audio_track) and self.options.identity() == record.options.identity()
 
     def same_run(self, other: TranscriptSummary) -> bool:
         """Whether both are transcripts of the same recording with the same options."""
         source, theirs = ((one.source.identity, one.source.audio_track) for one in (self, other))
-        return source == theirs and _same_words(self.options, other.options)
+        return source == theirs and self.options.identity() == other.options.identity()
 
 
 class _Words(Document):
@@ -144,12 +144,6 @@ class Transcript(TranscriptSummary, _Words):
     def summary(self) -> TranscriptSummary:
         """The transcript without its text and segments."""
         return TranscriptSummary.model_validate({name: getattr(self, name) for name in TranscriptSummary.model_fields})
-
-
-def _same_words(one: TranscribeOptions, other: TranscribeOptions) -> bool:
-    """Whether the options differ only in options that change the speed."""
-    nothing = dict.fromkeys(UNHASHED)
-    return one.model_copy(update=nothing) == other.model_copy(update=nothing)
 
 
 def longest_transcript_bytes(duration_ms: int) -> int:

@@ -17,10 +17,12 @@ from chunk_job.contract import (
     UNHASHED,
     ChunkResult,
     ChunkTask,
+    DecodedWindow,
     JobFailure,
     Language,
     Segment,
     TranscribeOptions,
+    Try,
     longest_result_bytes,
     sha256_hex,
 )
@@ -32,7 +34,9 @@ from tests import fakes
 TASK = fakes.task(fakes.record(), 7, audio_ms=10_000)
 DIGESTS = frozenset({sha256_hex(TASK.encode())})
 SEGMENT = fakes.segment((" one", 1000, 1400), (" two", 1500, 1900))
-RESULT = fakes.result(TASK, SEGMENT, fakes.segment((" three", 3000, 3300), number=1))
+TRY = Try(temperature=0.0, avg_logprob=-0.3, compression_ratio=1.4, no_speech_prob=0.01)
+WINDOW = DecodedWindow(start_ms=0, end_ms=9_000, outcome="text", tries=(TRY,))
+RESULT = fakes.result(TASK, SEGMENT, fakes.segment((" three", 3000, 3300), number=1), windows=(WINDOW,))
 DOCUMENTS: list[Document] = [
     TASK,
     RESULT,
@@ -171,7 +175,7 @@ def test_any_segment_is_decoded_as_it_was_encoded(segment: Segment) -> None:
         language=st.sampled_from([None, "en", "yue"]),
         beam_size=st.integers(1, 32),
         temperature=st.lists(st.floats(0, 1), min_size=1, max_size=6).map(tuple),
-        batch_size=st.integers(0, 256),
+        batch_size=st.sampled_from(["auto", "sequential"]) | st.integers(0, 256),
         vad_filter=st.booleans(),
         initial_prompt=st.none() | texts,
         cpu_threads=st.integers(1, 256),
@@ -184,6 +188,52 @@ def test_any_options_are_decoded_as_they_were_encoded(options: TranscribeOptions
 def test_speed_alone_is_left_out_of_a_runs_identity() -> None:
     assert frozenset({"cpu_threads"}) == UNHASHED
     assert TranscribeOptions.model_fields.keys() > UNHASHED
+
+
+OF_0_2 = (
+    '{"model":"m\u00e9","language":null,"task":"transcribe","device":"auto","compute_type":"auto","beam_size":5,'
+    '"temperature":[0.0,0.2,0.4,0.6,0.8,1.0],"batch_size":0,"vad_filter":true,"condition_on_previous_text":false,'
+    '"initial_prompt":null,"hotwords":null}'
+)
+"""What version 0.2 hashed for its defaults."""
+
+
+def test_the_defaults_have_the_identity_that_0_2_gave_to_its_defaults() -> None:
+    assert TranscribeOptions(model="m\u00e9", cpu_threads=7).identity() == OF_0_2
+    assert TranscribeOptions.decode(OF_0_2.encode()).identity() == OF_0_2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"batch_size": "sequential"},
+        {"batch_size": 4},
+        {"vad_threshold": 0.4},
+        {"vad_min_silence_duration_ms": 500},
+        {"no_speech_threshold": 0.5},
+        {"logprob_threshold": -0.5},
+        {"compression_ratio_threshold": 2.0},
+    ],
+    ids=str,
+)
+def test_every_option_that_changes_words_changes_the_identity(changes: dict[str, Any]) -> None:
+    assert TranscribeOptions(model="m\u00e9", **changes).identity() != OF_0_2
+
+
+@pytest.mark.parametrize(
+    "changes,sequential",
+    [
+        ({}, False),
+        ({"batch_size": 1}, False),
+        ({"batch_size": 0}, True),
+        ({"batch_size": "sequential"}, True),
+        ({"task": "translate"}, True),
+        ({"condition_on_previous_text": True, "batch_size": 8}, True),
+    ],
+    ids=str,
+)
+def test_a_translation_and_a_context_need_sequential_decoding(changes: dict[str, Any], *, sequential: bool) -> None:
+    assert TranscribeOptions(**changes).sequential is sequential
 
 
 # ---------------------------------------------------------------- times
@@ -349,6 +399,10 @@ NUMBERS = [
     "usage.load_ms",
     "usage.transcribe_ms",
     "usage.cpu_threads",
+    "usage.total_ms",
+    "engine.batch_size",
+    "windows.0.start",
+    "windows.0.tries.0.avg_logprob",
     "segments.0.id",
     "segments.0.seek",
     "segments.0.start",

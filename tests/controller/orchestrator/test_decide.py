@@ -251,15 +251,16 @@ def test_each_full_gpu_is_one_level_more(ooms: int, others: int, level: int) -> 
 @pytest.mark.parametrize(
     "batch_size,compute_type,stairs",
     [
-        (8, "float16", [(8, "float16"), (0, "float16"), (0, "int8"), (0, "int8")]),
-        (0, "float16", [(0, "float16"), (0, "int8"), (0, "int8")]),
+        (8, "float16", [(8, "float16"), (1, "float16"), (1, "int8"), (1, "int8")]),
+        ("auto", "float16", [("auto", "float16"), (1, "float16"), (1, "int8"), (1, "int8")]),
+        ("sequential", "float16", [("sequential", "float16"), ("sequential", "int8"), ("sequential", "int8")]),
         (0, "auto", [(0, "auto"), (0, "int8")]),
-        (8, "int8_float16", [(8, "int8_float16"), (0, "int8_float16"), (0, "int8_float16")]),
-        (0, "int8", [(0, "int8"), (0, "int8")]),
+        (8, "int8_float16", [(8, "int8_float16"), (1, "int8_float16"), (1, "int8_float16")]),
+        (1, "int8", [(1, "int8"), (1, "int8")]),
     ],
 )
-def test_first_without_batches_then_with_8_bit_weights(
-    batch_size: int, compute_type: str, stairs: list[tuple[int, str]]
+def test_first_one_window_at_a_time_then_with_8_bit_weights(
+    batch_size: Any, compute_type: str, stairs: list[tuple[Any, str]]
 ) -> None:
     options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type, beam_size=7)
     steps = [apply_degradation(options, level) for level in range(len(stairs))]
@@ -268,9 +269,10 @@ def test_first_without_batches_then_with_8_bit_weights(
 
 
 @pytest.mark.parametrize(
-    "batch_size,compute_type,steps", [(8, "float16", 2), (0, "float16", 1), (8, "int8", 1), (0, "int8_float16", 0)]
+    "batch_size,compute_type,steps",
+    [("auto", "float16", 2), (8, "float16", 2), (0, "float16", 1), (8, "int8", 1), ("sequential", "int8_float16", 0)],
 )
-def test_there_are_as_many_steps_down_as_change_something(batch_size: int, compute_type: str, steps: int) -> None:
+def test_there_are_as_many_steps_down_as_change_something(batch_size: Any, compute_type: str, steps: int) -> None:
     options = TranscribeOptions(batch_size=batch_size, compute_type=compute_type)
     assert degradation_levels(options) == steps
     assert apply_degradation(options, steps - 1) != apply_degradation(options, steps) or steps == 0

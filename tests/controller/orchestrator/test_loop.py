@@ -259,7 +259,7 @@ def test_a_full_gpu_is_tried_again_with_less(scene: Scene) -> None:
     tried = [job.task_key for job in scene.runner.submitted if job.span == 0]
     assert tried == [KEYS.task(0), KEYS.task(0, 1), KEYS.task(0, 2)]
     options = [ChunkTask.decode(scene.store.get(key)).options for key in tried]
-    assert [(one.batch_size, one.compute_type) for one in options] == [(8, "float16"), (0, "float16"), (0, "int8")]
+    assert [(one.batch_size, one.compute_type) for one in options] == [(8, "float16"), (1, "float16"), (1, "int8")]
 
 
 def test_results_of_two_models_do_not_become_one_transcript(scene: Scene) -> None:

@@ -489,7 +489,7 @@ def test_a_degraded_task_differs_only_in_its_options_and_may_have_a_result(store
     job = repository.job(Submit(span=0, attempt=2, degradation_level=1))
     assert job.task_key == KEYS.task(0, 1)
     whole, less = ChunkTask.decode(store.get(KEYS.task(0))), ChunkTask.decode(store.get(job.task_key))
-    assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 0})})
+    assert less == whole.model_copy(update={"options": whole.options.model_copy(update={"batch_size": 1})})
     answered = fakes.result(less, attempt=2)
     store.put(f"{KEYS.results_of(0)}a2-u.json", answered.encode())
     assert repository.refresh([view(0, 2)], now_ms=NOW).answered == {0}
@@ -618,8 +618,9 @@ def test_a_damaged_document_is_as_if_it_were_not_there(store: JournalStore, key:
 
 
 def test_options_that_a_degradation_level_does_not_change_are_the_tasks_own(store: JournalStore) -> None:
-    put_tasks(store, 0, record=fakes.record(compute_type="int8"))
-    repository = opened(store, fakes.record(compute_type="int8"))
+    record = fakes.record(compute_type="int8", batch_size=1)
+    put_tasks(store, 0, record=record)
+    repository = opened(store, record)
     job = repository.job(Submit(span=0, attempt=4, degradation_level=3))
     options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
-    assert options == fakes.record(compute_type="int8").options
+    assert options == record.options
