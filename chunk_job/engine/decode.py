@@ -267,7 +267,8 @@ class BatchDecoder:
             avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
             compression_ratio=get_compression_ratio(text.strip()) if text.strip() else 0.0,
             no_speech_prob=float(result.no_speech_prob),
-            at_limit=len(self._prompt) + len(tokens) >= self._whisper.max_length,
+            # CTranslate2 gives at most half of the context to the text, as Whisper does.
+            at_limit=len(tokens) >= min(self._whisper.max_length // 2, self._whisper.max_length - len(self._prompt)),
         )
 
     def _align(self, states: Sequence[_State], encoded: Any) -> None:
