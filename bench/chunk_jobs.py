@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from resource import struct_rusage
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from chunk_job.store.files import FileStore
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout: programs that are started import the project from here."""
 
+_POLL_S = 0.005
+
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
 
 
@@ -30,6 +33,8 @@ class Ended:
     """A process that has ended. *code* is None if it was stopped because the time was over."""
 
     wall_s: float
+    cpu_s: float
+    peak_mib: float
     code: int | None
     output: str
 
@@ -55,14 +60,32 @@ class Process:
 
     def wait(self, timeout_s: float) -> Ended:
         """Wait for the end, and kill the process if it takes longer."""
-        try:
-            code: int | None = self._child.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
+        until_s = time.monotonic() + timeout_s
+        usage = self._ended(os.WNOHANG)
+        while usage is None and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
+            usage = self._ended(os.WNOHANG)
+        stopped = usage is None
+        if usage is None:
             self._child.kill()
-            self._child.wait()
-            code = None
-        wall_s = time.monotonic() - self._begin_s
-        return Ended(wall_s=wall_s, code=code, output=self._output.read_text(encoding="utf-8", errors="replace"))
+            usage = self._ended(0)
+            assert usage
+        return Ended(
+            wall_s=time.monotonic() - self._begin_s,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_mib=usage.ru_maxrss / 1024,
+            code=None if stopped else self._child.returncode,
+            output=self._output.read_text(encoding="utf-8", errors="replace"),
+        )
+
+    def _ended(self, flags: int) -> struct_rusage | None:
+        """What the process has used; None if it runs."""
+        # Popen.wait() does not give the usage.
+        pid, status, usage = os.wait4(self._child.pid, flags)
+        if not pid:
+            return None
+        self._child.returncode = os.waitstatus_to_exitcode(status)
+        return usage
 
 
 class ChunkJobs:
@@ -70,6 +93,7 @@ class ChunkJobs:
 
     def __init__(self, folder: Path, speech: Pcm) -> None:
         self._store = FileStore(folder / "store")
+        self._store.root.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._speech = speech
 
@@ -117,4 +141,4 @@ class Job:
         """Wait for the end of the job, and kill it if it takes longer."""
         ended = self._process.wait(timeout_s)
         result = ChunkResult.decode(self._store.get(self._key)) if ended.code == 0 else None
-        return EndedJob(wall_s=ended.wall_s, code=ended.code, output=ended.output, result=result)
+        return EndedJob(**vars(ended), result=result)
