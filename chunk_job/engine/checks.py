@@ -75,13 +75,20 @@ def without_loop(tokens: Sequence[int]) -> tuple[int, ...]:
 
     The last repetition may be incomplete.
     """
-    for period in range(1, len(tokens) // _LOOP_REPEATS + 1):
-        start = len(tokens) - period
-        while start > 0 and tokens[start - 1] == tokens[start - 1 + period]:
-            start -= 1
-        if len(tokens) - start >= _LOOP_REPEATS * period:
-            return tuple(tokens[: start + _MOST_REPEATS * period])
-    return tuple(tokens)
+    return min(
+        (_cut_loop(tokens, period) for period in range(1, len(tokens) // _LOOP_REPEATS + 1)),
+        key=len,
+        default=tuple(tokens),
+    )
+
+
+def _cut_loop(tokens: Sequence[int], period: int) -> tuple[int, ...]:
+    """*tokens* without a loop whose phrase has *period* tokens."""
+    start = len(tokens) - period
+    while start > 0 and tokens[start - 1] == tokens[start - 1 + period]:
+        start -= 1
+    is_loop = len(tokens) - start >= _LOOP_REPEATS * period
+    return tuple(tokens[: start + _MOST_REPEATS * period] if is_loop else tokens)
 
 
 def repeats(text: str, previous: str) -> bool:

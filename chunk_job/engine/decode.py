@@ -23,8 +23,8 @@ from chunk_job.engine.timings import Timings
 from chunk_job.engine.windows import Window, halves
 from chunk_job.engine.words import TimedWord, pauses_of, words_of
 
-BEST_BATCH = {"cuda": 64, "cpu": 8}
-"""Windows of a batch that was measured as the fastest. A GPU still gains at 60; a CPU gains nothing above a few."""
+BEST_BATCH = {"cuda": 64, "cpu": 4}
+"""Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
 
 _FRAMES = 3_000
 """Frames of 10 ms of the encoder's input."""

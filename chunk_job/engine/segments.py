@@ -30,8 +30,8 @@ _SENTENCE_ENDS = frozenset(".?!…。？！．｡؟۔।॥။።՞՜։‼⁇⁈
 _CLAUSE_ENDS = frozenset(",;:—–，；：、､،؛၊፣፤፥፦·")
 _CLOSING = "\"'”’»)]}」』）】〉》›"
 _KNOWN = (
-    "mr mrs ms dr prof st sr sra jr vs etc no nr fig vol ca bzw usw dra srta exmo exma av mme mlle gen col capt lt sgt"
-    " rev hon inc ltd corp co dept est approx art cap pp ed eds"
+    "mr mrs ms dr prof st sr sra jr vs etc nr fig vol ca bzw usw dra srta exmo exma mme mlle gen col capt lt sgt rev"
+    " hon inc ltd corp co dept approx pp"
 )
 _ABBREVIATIONS = frozenset(_KNOWN.split())
 

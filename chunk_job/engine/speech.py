@@ -22,10 +22,13 @@ PAD_MS = 400
 """Audio that is kept on both sides of speech, as in faster-whisper: the detector is late at soft sounds."""
 
 # The parts are the same for any number of threads, so that threads never change a transcript. The detector has a memory
-# of about a second: with audio before and after a part, it decides at its edges as it does inside.
-_PART_S = 60
-_BEFORE_S = 3
-_AFTER_S = 1
+# of about a second: with audio before and after a part, it decides at its edges as it does inside. All lengths are
+# multiples of its step, else it would see other pieces than without parts.
+_STEP = 512
+_PART = 1_875 * _STEP
+"""One minute."""
+_BEFORE = 96 * _STEP
+_AFTER = 32 * _STEP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,8 @@ def detect_speech(audio: Any, options: TranscribeOptions) -> Speech:
     wanted = VadOptions(threshold=options.vad_threshold, min_silence_duration_ms=SHORTEST_PAUSE_MS, speech_pad_ms=0)
 
     def detect(part: Span) -> list[Span]:
-        begin = max(0, part[0] - _BEFORE_S * SAMPLE_RATE)
-        found = get_speech_timestamps(audio[begin : part[1] + _AFTER_S * SAMPLE_RATE], wanted)
+        begin = max(0, part[0] - _BEFORE)
+        found = get_speech_timestamps(audio[begin : part[1] + _AFTER], wanted)
         spans = ((max(part[0], begin + one["start"]), min(part[1], begin + one["end"])) for one in found)
         return [(start, end) for start, end in spans if start < end]
 
@@ -82,8 +85,7 @@ def detect_speech(audio: Any, options: TranscribeOptions) -> Speech:
 
 
 def _parts(samples: int) -> list[Span]:
-    step = _PART_S * SAMPLE_RATE
-    return [(start, min(start + step, samples)) for start in range(0, samples, step)]
+    return [(start, min(start + _PART, samples)) for start in range(0, samples, _PART)]
 
 
 def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
