@@ -47,6 +47,9 @@ from chunk_job.text import json_line
 
 log = logging.getLogger("stenofleet.chunk_job")
 
+_COMPILE_S = 1_800
+"""Longest time to compile the GPU's kernels: it takes half a minute, so a GPU that needs more is broken."""
+
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command of the arguments and exit."""
@@ -128,12 +131,14 @@ def compile_kernels(folder: Path, model_folder: Path) -> None:
     try:
         command = [sys.executable, "-P", "-m", "chunk_job", "--in-this-process", "--lifeline", str(reading)]
         command += ["--compile-kernels", str(folder.absolute()), str(model_folder.absolute())]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, pass_fds=(reading,), check=False)
+        subprocess.run(command, stdin=subprocess.DEVNULL, pass_fds=(reading,), check=True, timeout=_COMPILE_S)
+    except subprocess.CalledProcessError as error:
+        log.warning("no GPU kernels are kept (exit code %d): each job compiles them itself", error.returncode)
+    except subprocess.TimeoutExpired:
+        log.warning("no GPU kernels are kept (no end within %d s): each job compiles them itself", _COMPILE_S)
     finally:
         os.close(reading)
         os.close(writing)
-    if done.returncode:
-        log.warning("no GPU kernels are kept (exit code %d): each job compiles them itself", done.returncode)
 
 
 def by_hand(audio: Path, reference: str, *, download: bool) -> None:

@@ -56,7 +56,7 @@ def copy(root: Path, parts: Sequence[str], found: CompiledKernels, target: Path,
             if hashlib.sha256(data).hexdigest() != digest:
                 raise ValueError(f"{name} has changed")
             left -= len(data)
-            _write(temporary, above, last, data)
+            _write(temporary, above, last, data, sync=False)
         _put(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -86,8 +86,8 @@ def publish(work: Path, target: Path, document: CompiledKernels) -> None:
     try:
         for name in document.files:
             *above, last = name.split("/")
-            _write(temporary, above, last, work.joinpath(name).read_bytes())
-        _write(temporary, [], DESCRIPTION, document.encode())
+            _write(temporary, above, last, work.joinpath(name).read_bytes(), sync=True)
+        _write(temporary, [], DESCRIPTION, document.encode(), sync=True)
         for path in (temporary, *temporary.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         old = target.with_name(safe_files.temporary_name())
@@ -119,14 +119,16 @@ def _content(name: str, folder: int, limit: int, trusted: frozenset[int]) -> byt
     return data
 
 
-def _write(folder: Path, above: Sequence[str], name: str, data: bytes) -> None:
+def _write(folder: Path, above: Sequence[str], name: str, data: bytes, *, sync: bool) -> None:
+    """Write a new file. *sync*: onto the disk, which a copy that is made again after a power failure does not need."""
     with (
         safe_files.folder(folder, above, make=True) as descriptor,
         safe_files.create(name, descriptor, private=True) as file,
     ):
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _plain_files(folder: Path) -> Iterator[Path]:
