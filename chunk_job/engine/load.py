@@ -37,13 +37,12 @@ def import_libraries() -> None:
     preload_cublas()
 
 
-def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings | None = None) -> LoadedModel:
+def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings) -> LoadedModel:
     """Load the model in *folder* for one transcription, and on a GPU use it once, which compiles its kernels.
 
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
     CUDA_OOM, or MODEL for any other error.
     """
-    timings = timings or Timings()
     preload_cublas()
     import ctranslate2
 
