@@ -2,7 +2,7 @@
 
 Touches: the environment, files. ctranslate2's wheel has no code for GPUs since Hopper (compute capability 9): CUDA
 compiles it at first use, 12 s for int8 and 18 s for float16 on an H100, in every process that does not find it in
-CUDA's cache. :func:`prepare` chooses the folder of this cache; ``compile_kernels`` fills one for pods.
+CUDA's cache. :func:`set_up` chooses the folder of this cache; ``compile_kernels`` fills one for pods.
 
 1. ``CUDA_CACHE_PATH``, if the user has set it.
 2. Else a private folder that outlives the process: ``STENOFLEET_KERNEL_CACHE``, or in the user's cache folder. CUDA's
@@ -35,20 +35,20 @@ CUDA_BYTES = str(1 << 30)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class KernelCache:
     """The folder of CUDA's cache; None if it was not chosen here. *found*: whether it has kernels already."""
 
     folder: Path | None = None
     found: bool = False
 
 
-def prepare(model_folder: Path, root: Path = Path("/")) -> Prepared:
+def set_up(model_folder: Path, root: Path = Path("/")) -> KernelCache:
     """Set CUDA's cache for this process. Call it before anything uses CUDA, even before GPUs are counted.
 
     A cache that cannot be used costs time, never the job: problems are logged. *root*: of the system's files.
     """
     if os.environ.get(CUDA_PATH) or os.environ.get("CUDA_CACHE_DISABLE") == "1" or not gpu.is_present(root):
-        return Prepared()
+        return KernelCache()
     try:
         folder = _place() / key(gpu.installed(root))
         found = _has_files(folder) or _copied(folder, model_folder)
@@ -56,10 +56,10 @@ def prepare(model_folder: Path, root: Path = Path("/")) -> Prepared:
             _own(folder)
     except OSError as error:
         log.warning("the GPU's kernels are not kept for other jobs: %s", error)
-        return Prepared()
+        return KernelCache()
     os.environ[CUDA_PATH] = str(folder)
     os.environ.setdefault(CUDA_SIZE, CUDA_BYTES)
-    return Prepared(folder=folder, found=found)
+    return KernelCache(folder=folder, found=found)
 
 
 def key(found: gpu.Gpu) -> str:

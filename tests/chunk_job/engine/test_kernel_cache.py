@@ -10,7 +10,7 @@ import pytest
 
 from chunk_job import kernels
 from chunk_job.engine import compile_kernels, kernel_files
-from chunk_job.engine.kernel_cache import CUDA_PATH, CUDA_SIZE, Prepared, prepare
+from chunk_job.engine.kernel_cache import CUDA_PATH, CUDA_SIZE, KernelCache, set_up
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.kernels import FOLDER, CompiledKernels
 from controller import demo
@@ -76,7 +76,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_the_cache_is_in_the_user_s_cache_folder_and_private(root: Path, model: Path) -> None:
     folder = Path.home() / ".cache" / "stenofleet" / "kernels" / KEY
-    assert prepare(model, root) == Prepared(folder=folder, found=False)
+    assert set_up(model, root) == KernelCache(folder=folder, found=False)
     assert os.environ[CUDA_PATH] == str(folder)
     assert int(os.environ[CUDA_SIZE]) == 1 << 30
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
@@ -85,11 +85,11 @@ def test_the_cache_is_in_the_user_s_cache_folder_and_private(root: Path, model: 
 def test_the_next_process_finds_what_the_first_one_left(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = prepare(model, root).folder
+    first = set_up(model, root).folder
     assert first is not None
     (first / "index").write_bytes(b"x")
     monkeypatch.delenv(CUDA_PATH)
-    assert prepare(model, root) == Prepared(folder=first, found=True)
+    assert set_up(model, root) == KernelCache(folder=first, found=True)
 
 
 @pytest.mark.parametrize("variable,below", [(kernels.PLACE, ""), ("XDG_CACHE_HOME", "stenofleet/kernels")])
@@ -97,7 +97,7 @@ def test_a_variable_names_another_place(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, below: str
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "place"))
-    assert prepare(model, root).folder == tmp_path / "place" / below / KEY
+    assert set_up(model, root).folder == tmp_path / "place" / below / KEY
 
 
 @pytest.mark.parametrize("variable,value", [(CUDA_PATH, "/somewhere"), ("CUDA_CACHE_DISABLE", "1")])
@@ -106,19 +106,19 @@ def test_what_the_user_has_set_stays(
 ) -> None:
     monkeypatch.setenv(variable, value)
     before = dict(os.environ)
-    assert prepare(model, root) == Prepared()
+    assert set_up(model, root) == KernelCache()
     assert dict(os.environ) == before
     assert list(Path.home().iterdir()) == []
 
 
 def test_a_size_that_the_user_has_set_stays(root: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CUDA_SIZE, "5")
-    prepare(model, root)
+    set_up(model, root)
     assert os.environ[CUDA_SIZE] == "5"
 
 
 def test_without_a_gpu_nothing_is_set_or_written(root: Path, model: Path, tmp_path: Path) -> None:
-    assert prepare(model, tmp_path / "no-driver") == Prepared()
+    assert set_up(model, tmp_path / "no-driver") == KernelCache()
     assert CUDA_PATH not in os.environ
     assert list(Path.home().iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_a_place_that_is_not_private_is_replaced_by_a_temporary_one(
 ) -> None:
     place = Path.home() / ".cache" / "stenofleet" / "kernels"
     spoil(place)
-    found = prepare(model, root).folder
+    found = set_up(model, root).folder
     assert found is not None
     assert found.parent.parent == tmp_path / "tmp"
     assert found.parent.stat().st_mode & 0o777 == 0o700
@@ -157,7 +157,7 @@ def test_a_user_without_a_home_folder_gets_a_temporary_place(
     root: Path, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    found = prepare(model, root).folder
+    found = set_up(model, root).folder
     assert found is not None
     assert found.parent.parent == tmp_path / "tmp"
 
@@ -170,7 +170,7 @@ def test_a_key_s_folder_that_others_may_write_to_is_not_used(
     for path in (folder.parent, folder):
         path.chmod(0o700)
     folder.chmod(0o770)
-    assert prepare(model, root) == Prepared()
+    assert set_up(model, root) == KernelCache()
     assert CUDA_PATH not in os.environ
     assert "the GPU's kernels are not kept for other jobs: other users may write to" in caplog.text
 
@@ -200,7 +200,7 @@ def test_a_pod_starts_with_a_copy_of_the_kernels_of_its_gpu(
     for name, value in variables(model).items():
         monkeypatch.setenv(name, value)
     before = content(source)
-    found = prepare(model, root)
+    found = set_up(model, root)
     assert found.found
     assert found.folder is not None
     assert found.folder.is_relative_to(Path.home())
@@ -220,7 +220,7 @@ def test_kernels_on_a_volume_that_cannot_be_written_are_copied(
     for path in (*source.rglob("*"), source, model.parent):
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        folder = prepare(model, root).folder
+        folder = set_up(model, root).folder
         assert folder is not None
         (folder / "index").write_bytes(b"CUDA writes here")
     finally:
@@ -241,7 +241,7 @@ def test_kernels_of_another_gpu_driver_or_ctranslate2_are_not_used(
     monkeypatch.delenv(CUDA_PATH)
     if other == "ctranslate2":
         monkeypatch.setattr(importlib.metadata, "version", lambda _: "4.9.9")
-    found = prepare(model, here)
+    found = set_up(model, here)
     assert found.folder is not None
     assert (found.found, content(found.folder)) == (False, {})
 
@@ -298,7 +298,7 @@ def test_kernels_that_were_changed_are_not_used(
     collected(source, model, root)
     monkeypatch.delenv(CUDA_PATH)
     spoil(source / KEY)
-    found = prepare(model, root)
+    found = set_up(model, root)
     assert found.folder is not None
     assert (found.found, content(found.folder)) == (False, {})
     assert [path.name for path in found.folder.parent.iterdir()] == [KEY]
@@ -327,7 +327,7 @@ def test_too_many_bytes_are_neither_kept_nor_copied(root: Path, model: Path, mon
     collected(source, model, root)
     monkeypatch.delenv(CUDA_PATH)
     monkeypatch.setattr(kernel_files, "MOST_BYTES", 1_500)
-    assert not prepare(model, root).found
+    assert not set_up(model, root).found
     with pytest.raises(JobError, match="more compiled kernels than can be kept"):
         collected(model.parent / FOLDER, model, root)
 
