@@ -34,9 +34,9 @@ from chunk_job.contract import (
     TranscribeOptions,
 )
 from chunk_job.engine.audio import read_media
-from chunk_job.engine.decode import transcribe
 from chunk_job.engine.load import load
 from chunk_job.engine.locate import locate
+from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.run_language import LanguageDeferred
 from chunk_job.run_task import run_task

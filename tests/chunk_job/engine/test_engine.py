@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.engine import audio, decode, device, load, locate
+from chunk_job.engine import audio, device, load, locate
+from chunk_job.engine import transcribe as engine
 from chunk_job.engine.digest import digest as digest_of
 from chunk_job.errors import ExitCode, JobError
 from controller import demo
@@ -36,7 +37,7 @@ def floats(pcm: speech.Pcm) -> Any:
     return pcm.astype("float32") / 32768
 
 
-def as_detected(found: decode.LanguageDetection) -> decode.LanguageDetection:
+def as_detected(found: engine.LanguageDetection) -> engine.LanguageDetection:
     return found
 
 
@@ -44,11 +45,11 @@ def no_progress(_: int) -> None:
     pass
 
 
-def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> decode.Transcription:
+def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> engine.Transcription:
     """A transcription by a new model: the seed is used when the model is created."""
     wanted = options(**changes)
     loaded = load.load(demo.MODEL, wanted, seed=seed)
-    return decode.transcribe(loaded, floats(pcm), wanted, agree=as_detected, progress=no_progress)
+    return engine.transcribe(loaded, floats(pcm), wanted, agree=as_detected, progress=no_progress)
 
 
 # ---------------------------------------------------------------- which model
@@ -253,11 +254,12 @@ def test_a_single_file_may_be_any_audio(tape: speech.Tape, tmp_path: Path) -> No
 def test_words_are_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     positions: list[int] = []
     loaded = load.load(demo.MODEL, options(), seed=1)
-    found = decode.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
+    found = engine.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
     assert speech.word_errors(tape.words, "".join(segment.text for segment in found.segments)).wer <= 0.15
     assert (found.language, found.probability > 0.9) == ("en", True)
     assert 3000 < found.speech_ms <= tape.duration_ms
-    assert positions == [segment.end_ms for segment in found.segments] == sorted(positions)
+    assert len(positions) == 1
+    assert found.segments[-1].end_ms <= positions[0] <= tape.duration_ms
     # Through JSON, as it is stored: no value may be of a numpy type.
     segments = [json.loads(segment.model_dump_json()) for segment in found.segments]
     times = [time for segment in segments for word in segment["words"] for time in (word["start"], word["end"])]
@@ -283,14 +285,14 @@ def test_the_language_is_detected_on_speech_only(tape: speech.Tape) -> None:
 
 
 def test_the_agreed_language_is_used(tape: speech.Tape) -> None:
-    asked: list[decode.LanguageDetection] = []
+    asked: list[engine.LanguageDetection] = []
 
-    def agree(found: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(found: engine.LanguageDetection) -> engine.LanguageDetection:
         asked.append(found)
-        return decode.LanguageDetection(language="pt", probability=0.25, speech_ms=found.speech_ms)
+        return engine.LanguageDetection(language="pt", probability=0.25, speech_ms=found.speech_ms)
 
     loaded = load.load(demo.MODEL, options(), seed=1)
-    found = decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
+    found = engine.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
     assert [one.language for one in asked] == ["en"]
     assert (found.language, found.probability) == ("pt", 0.25)
     pinned = transcribe(tape.pcm, language="pt")
@@ -298,21 +300,21 @@ def test_the_agreed_language_is_used(tape: speech.Tape) -> None:
 
 
 def test_an_error_while_the_language_is_agreed_ends_the_transcription(tape: speech.Tape) -> None:
-    def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(_: engine.LanguageDetection) -> engine.LanguageDetection:
         raise LookupError
 
     loaded = load.load(demo.MODEL, options(), seed=1)
     with pytest.raises(LookupError):
-        decode.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
+        engine.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
 
 
 def test_a_given_language_is_not_detected(tape: speech.Tape) -> None:
     loaded = load.load(demo.MODEL, options(language="en"), seed=1)
 
-    def agree(_: decode.LanguageDetection) -> decode.LanguageDetection:
+    def agree(_: engine.LanguageDetection) -> engine.LanguageDetection:
         raise AssertionError
 
-    found = decode.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
+    found = engine.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
     assert found.language == "en"
 
 
