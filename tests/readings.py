@@ -6,7 +6,7 @@ between vowels, and a vowel after an *r* that ends a syllable, so that text avoi
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import jiwer
 import numpy as np
 
 from controller.demo.recipe.corpus import Language
-from tests.speech import EDGE_MS, SAMPLES_PER_MS, Pcm, Script, Tape, Utterance, normalise, say, silence
+from tests.speech import EDGE_MS, SAMPLES_PER_MS, Pcm, Script, Tape, TimedWord, Utterance, normalise, say, silence
 
 Voice = tuple[str, int, int]
 """espeak-ng's name, words a minute, pitch."""
@@ -131,3 +131,38 @@ def compared(pairs: Sequence[tuple[Script, str, str]]) -> Comparison:
         low=float(low),
         high=float(high),
     )
+
+
+def times_off_ms(said: Script, heard: Sequence[TimedWord]) -> list[int]:
+    """For every word that was transcribed correctly: by how much its middle is later than where it was spoken.
+
+    The spoken times are accurate to about 0.2 s.
+    """
+    spoken = _tokens(word for utterance in said.utterances for word in utterance.word_times())
+    found = _tokens(heard)
+    (chunks,) = jiwer.process_words(
+        " ".join(token for token, *_ in spoken), " ".join(token for token, *_ in found)
+    ).alignments
+    pairs = [
+        (spoken[chunk.ref_start_idx + number], found[chunk.hyp_start_idx + number])
+        for chunk in chunks
+        if chunk.type == "equal"
+        for number in range(chunk.ref_end_idx - chunk.ref_start_idx)
+    ]
+    return [(b[1] + b[2] - a[1] - a[2]) // 2 for a, b in pairs]
+
+
+def _tokens(words: Iterable[TimedWord]) -> list[TimedWord]:
+    return [(token, start, end) for word, start, end in words for token in normalise(word)]
+
+
+def longest_run(text: str) -> int:
+    """The most times that a phrase of up to 20 words is said in direct succession."""
+    words = normalise(text)
+    most = 1 if words else 0
+    for period in range(1, 21):
+        same = 0
+        for earlier, later in zip(words, words[period:], strict=False):
+            same = same + 1 if earlier == later else 0
+            most = max(most, 1 + same // period)
+    return most
