@@ -5,11 +5,10 @@ Touches: environment (the default place of the store), the processors that this 
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -17,12 +16,20 @@ from click.core import ParameterSource
 from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
 from chunk_job.errors import ExitCode, JobError
-from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.option_values import (
+    LARGEST_BATCH,
+    AutoOrNumber,
+    Fraction,
+    parse_batch_size,
+    parse_formats,
+    parse_language,
+    parse_step,
+    text,
+)
 from controller.cli.terminal import print_message
-from controller.domain.documents import Format
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.known_files import KnownFiles
@@ -30,7 +37,6 @@ from controller.leadership.file_lock import FileLocks
 from controller.runners.folders import Home
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
-from controller.transcript.formats import FORMATS
 
 cores = usable
 """Processors that this process may use."""
@@ -45,12 +51,6 @@ MOST_AUDIO_S = 1000 * 3600
 CLUSTER_THREADS = 2
 """CPU threads of a job on a cluster: with a GPU, the CPU only prepares its input."""
 
-SMALLEST_STEP = 0.01
-"""Smallest increment of the fallback temperatures: each of them may decode a window once more."""
-
-LARGEST_BATCH = 256
-"""Most windows that are decoded together."""
-
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
     "bfloat16",
@@ -62,14 +62,6 @@ def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
-
-
-class Fraction(click.FloatRange):
-    """A number in a range. Rejects ``nan``, which click accepts in every range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        found = super().convert(value, param, ctx)
-        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(found) else found
 
 
 class ClusterOption(click.Option):
@@ -112,56 +104,6 @@ def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
         return function
 
     return decorate
-
-
-def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Parse a language code or an English name; ``auto`` means detection (None)."""
-    if value is None or value.lower() == "auto":
-        return None
-    code = language_code(value)
-    if code is None:
-        raise click.BadParameter(f"Whisper knows no language {value!r}: use a code like pt or a name like Portuguese")
-    return code
-
-
-def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that accepts only text that documents can hold: an argument can be any bytes of any length."""
-
-    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-        if value is not None and not least <= len(value) <= most:
-            raise click.BadParameter(f"it has {len(value)} characters, and may have {least} to {most}")
-        if value and value.encode(errors="replace").decode() != value:
-            raise click.BadParameter("it is not UTF-8")
-        return value
-
-    return check
-
-
-def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Accept 0 or a large enough increment of the temperatures."""
-    if 0 < value < SMALLEST_STEP:
-        raise click.BadParameter(f"{value} is below {SMALLEST_STEP}: use 0 for no fallback")
-    return value
-
-
-def parse_batch_size(_: click.Context, __: click.Parameter, value: str) -> Literal["auto", "sequential"] | int:
-    """Parse ``auto`` or a number of windows; 0 is sequential decoding."""
-    if value == "auto":
-        return "auto"
-    if not (value.isascii() and value.isdecimal() and int(value[:9]) <= LARGEST_BATCH):
-        raise click.BadParameter(f"{value!r} is neither auto nor a number from 0 to {LARGEST_BATCH}")
-    return int(value) or "sequential"
-
-
-def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
-    """Parse ``all``, or one or more formats separated by commas."""
-    wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
-    if wanted == ["all"]:
-        return tuple(FORMATS)
-    unknown = [part for part in wanted if part not in FORMATS]
-    if unknown or not wanted:
-        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
-    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
 
 
 store_option = option(
@@ -220,9 +162,20 @@ model_options = together(
     option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
     option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
-    option("--batch-size", callback=parse_batch_size, default="auto", show_default=True, metavar="auto|N",
+    option("--no-speech-threshold", type=Fraction(0, 1), default=0.6, show_default=True,
+           help="A less certain window with a higher probability of silence has no text."),
+    option("--logprob-threshold", type=Fraction(-1000, 1000), default=-1.0, show_default=True,
+           help="A window with a lower average log probability decodes badly."),
+    option("--compression-ratio-threshold", type=Fraction(0, 1000), default=2.4, show_default=True,
+           help="A window whose text compresses better decodes badly."),
+    option("--batch-size", type=AutoOrNumber(0, LARGEST_BATCH), callback=parse_batch_size, default="auto",
+           show_default=True, metavar="auto|N",
            help="Windows decoded together; auto: the fastest on the device; 0: one by one."),
     option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
+    option("--vad-threshold", type=Fraction(0, 1), default=0.5, show_default=True,
+           help="Probability from which audio is speech."),
+    option("--vad-min-silence-duration-ms", type=click.IntRange(0, 600_000), default=2000, show_default=True,
+           metavar="MS", help="Shortest silence that is skipped."),
     option("--condition-on-previous-text", type=bool, default=False, show_default=True,
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
@@ -256,13 +209,17 @@ def transcribe_options(
     temperatures = [temperature]
     while step and temperatures[-1] + step <= 1.0 + 1e-6:
         temperatures.append(round(temperatures[-1] + step, 6))
-    return TranscribeOptions(
+    wanted = TranscribeOptions(
         # Absolute, because jobs have another working folder than this command.
         model=str(folder.absolute()) if jobs and folder.is_dir() else model,
         temperature=tuple(temperatures),
         cpu_threads=threads or (max(1, cores() // jobs) if jobs else CLUSTER_THREADS),
         **same,
     )
+    if wanted.sequential and isinstance(wanted.batch_size, int):
+        why = "--task translate" if wanted.task == "translate" else "--condition-on-previous-text True"
+        print_message(f"--batch-size {wanted.batch_size} is not used: with {why}, windows are decoded one by one")
+    return wanted
 
 
 def retry_policy(

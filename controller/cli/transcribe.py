@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
-from controller.cli import kubernetes
+from controller.cli import kubernetes, option_values
 from controller.cli import options as shared
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
@@ -62,7 +62,7 @@ from controller.runs.outputs import base_of, check_folder
     "--round",
     "round_id",
     default="",
-    callback=shared.text(most=200),
+    callback=option_values.text(most=200),
     metavar="ID",
     help="For a program that restarts this command after a crash: with the same ID, a verdict is final.",
 )
@@ -165,7 +165,7 @@ def transcribe_command(
     "--output-format",
     "formats",
     default="all",
-    callback=shared.parse_formats,
+    callback=option_values.parse_formats,
     show_default=True,
     help="With --output-dir: txt, srt, vtt, tsv, json, or all.",
 )

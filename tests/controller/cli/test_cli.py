@@ -397,6 +397,59 @@ def test_a_cluster_setting_is_ignored_without_a_cluster(
     assert command_line("transcribe", talk, *MODEL).code == 0
 
 
+@pytest.mark.parametrize("name", ["vad_threshold", "vad-min-silence-duration-ms", "no_speech-threshold"])
+def test_options_of_the_decoding_are_those_of_whisper(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, name: str
+) -> None:
+    field = name.replace("-", "_")
+    for arguments in ((), (f"--{name}", "1")):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    default, changed = (seen["run_requests"][0].record for seen in asked)
+    assert changed.options == default.options.model_copy(update={field: 1})
+    assert changed.run != default.run
+
+
+def test_options_of_the_decoding_at_their_default_do_not_change_the_run(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    given = (
+        *("--vad-threshold", "0.5", "--vad-min-silence-duration-ms", "2000", "--no-speech-threshold", "0.6"),
+        *("--logprob-threshold", "-1", "--compression-ratio-threshold", "2.4", "--batch-size", "auto"),
+    )
+    for arguments in ((), given):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    first, second = (seen["run_requests"][0].record.run for seen in asked)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "arguments,why",
+    [
+        (("--task", "translate"), "--task translate"),
+        (("--condition-on-previous-text", "True"), "--condition-on-previous-text True"),
+        ((), ""),
+    ],
+)
+def test_a_batch_size_that_is_not_used_is_reported(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    result = command_line("transcribe", talk, *MODEL, *arguments, "--batch-size", "8")
+    assert options_of(asked).sequential is bool(why)
+    message = f"--batch-size 8 is not used: with {why}, windows are decoded one by one\n"
+    assert (message in result.err) is bool(why)
+    for size in ("0", "auto"):
+        assert "is not used" not in command_line("transcribe", talk, *MODEL, *arguments, "--batch-size", size).err
+
+
+def test_a_batch_size_is_auto_or_a_number(command_line: CommandLine, asked: list[dict[str, Any]], talk: Path) -> None:
+    for typed, wanted in (("auto", "auto"), ("0", "sequential"), ("16", 16)):
+        assert command_line("transcribe", talk, *MODEL, "--batch-size", typed).code == 0
+        assert options_of(asked).batch_size == wanted
+    Path("stenofleet.toml").write_text("batch-size = 8\n", encoding="utf-8")
+    assert command_line("transcribe", talk, *MODEL).code == 0
+    assert options_of(asked).batch_size == 8
+
+
 def test_an_output_folder_without_write_permission_is_reported_before_any_work(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:

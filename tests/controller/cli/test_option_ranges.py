@@ -11,6 +11,7 @@ import pytest
 from chunk_job.contract import TranscribeOptions
 from controller import cli
 from controller.cli import options as shared
+from controller.cli.option_values import SMALLEST_STEP
 from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
 from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
@@ -128,7 +129,7 @@ def test_a_step_that_never_ends_the_fallback_is_refused(step: str, capsys: pytes
 
 
 @pytest.mark.parametrize("first", [0.0, 0.005, 1.0])
-@pytest.mark.parametrize("step", [0.0, shared.SMALLEST_STEP, 0.2, 1.0])
+@pytest.mark.parametrize("step", [0.0, SMALLEST_STEP, 0.2, 1.0])
 def test_the_fallback_has_an_end(first: float, step: float) -> None:
     wanted = shared.transcribe_options(
         model="tiny", temperature=first, temperature_increment_on_fallback=step, threads=1, jobs=1
@@ -136,6 +137,39 @@ def test_the_fallback_has_an_end(first: float, step: float) -> None:
     assert len(wanted.temperature) <= 101
     assert wanted.temperature[-1] <= 1
     assert len(set(wanted.temperature)) == len(wanted.temperature)
+
+
+DECODING = {
+    "vad_threshold": ("0.25", 0.25),
+    "vad_min_silence_duration_ms": ("160", 160),
+    "no_speech_threshold": ("1", 1.0),
+    "logprob_threshold": ("-0.5", -0.5),
+    "compression_ratio_threshold": ("2", 2.0),
+}
+
+
+@pytest.mark.parametrize("field", DECODING)
+def test_options_of_the_decoding_have_the_bounds_and_the_default_of_their_field(field: str) -> None:
+    found = NUMBERS["transcribe", f"--{field.replace('_', '-')}"]
+    known = TranscribeOptions.model_fields[field]
+    kind = found.type
+    assert isinstance(kind, click.IntRange | click.FloatRange)
+    assert found.default == known.default
+    assert kind.min is not None
+    assert kind.max is not None
+    for value in (kind.min, kind.max):
+        assert getattr(TranscribeOptions(**{field: value}), field) == value
+    step = 1 if isinstance(kind, click.IntRange) else 1e-6
+    for value in (kind.min - step, kind.max + step):
+        with pytest.raises(ValueError, match=field):
+            TranscribeOptions(**{field: value})
+
+
+@pytest.mark.parametrize("option", ["--batch-size"])
+def test_a_number_or_auto_names_both(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("many", "-1", "Auto"):
+        assert cli.run(["transcribe", f"{option}={value}"]) == 2
+        assert "; or use auto" in capsys.readouterr().err
 
 
 TEXTS = {"--model": 4096, "--initial-prompt": 64_000, "--hotwords": 64_000}
