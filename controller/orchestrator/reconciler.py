@@ -300,6 +300,7 @@ class RunReconciler:
                 elapsed_s=(now_ms - self._began_ms) / 1000,
                 check=self._check,
             )
+        self._events.report(*self._repository.usage)
         self._finish_with(outcome, mark=True)
 
     def _finish_with(self, outcome: Outcome, *, mark: bool = False) -> None:

@@ -61,6 +61,8 @@ class RunRepository:
         self._tasks_read_ms = 0
         self._transcript: TranscriptFiles | None = None
         self._record_raw = b""
+        self.usage: tuple[str, ...] = ()
+        """Where the time of the run's jobs went, as lines for people. Set when this process has concluded the run."""
 
     def open(self) -> Outcome | None:
         """Start or resume the run. Returns the outcome if it has already ended. Can be repeated after an error.
@@ -289,7 +291,7 @@ class RunRepository:
         """
         finalizer = Finalizer(self._store, self.record, self._index, round_id=self._round)
         finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s, check=check)
-        self._transcript = finalized.transcript
+        self._transcript, self.usage = finalized.transcript, finalized.usage
         return finalized.outcome
 
     def mark(self, outcome: Outcome) -> None:
@@ -306,6 +308,11 @@ class RunRepository:
     def warnings(self) -> tuple[str, ...]:
         """Problems of the recording that the intake found. Empty until the plan is known."""
         return self._index.warnings()
+
+    @property
+    def useful_share(self) -> float | None:
+        """Decoding and word times, as a part of the time of the jobs with a result; None if it is not known."""
+        return self._index.useful_share
 
     def refused(self) -> list[str]:
         """Invalid objects that were found in the store since the last call, as sentences."""

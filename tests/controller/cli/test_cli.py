@@ -689,6 +689,17 @@ def test_the_status_shows_paths_and_how_to_continue(command_line: CommandLine) -
     assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
 
 
+def test_the_status_shows_which_share_of_the_jobs_time_was_useful(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    assert "useful" not in command_line("status", RUNS[0]).out
+    assert json.loads(command_line("status", RUNS[0], "--json").out)["useful_share"] is None
+    key = RunKeys(RUNS[0]).status
+    status = Status.decode(command_line.store.get(key)).model_copy(update={"useful_share": 0.426})
+    command_line.store.put(key, status.encode())
+    assert "useful       43% of the jobs' time is decoding and word times\n" in command_line("status", RUNS[0]).out
+    assert json.loads(command_line("status", RUNS[0], "--json").out)["useful_share"] == 0.426
+
+
 def test_a_run_whose_status_is_unreadable_is_still_listed(command_line: CommandLine) -> None:
     put_run(command_line.store, RUNS[0])
     command_line.store.put(RunKeys(RUNS[0]).status, b"{")

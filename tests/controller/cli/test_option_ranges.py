@@ -158,11 +158,11 @@ def test_options_of_the_decoding_have_the_bounds_and_the_default_of_their_field(
     assert kind.min is not None
     assert kind.max is not None
     for value in (kind.min, kind.max):
-        assert getattr(TranscribeOptions(**{field: value}), field) == value
+        assert getattr(TranscribeOptions.model_validate({field: value}), field) == value
     step = 1 if isinstance(kind, click.IntRange) else 1e-6
     for value in (kind.min - step, kind.max + step):
         with pytest.raises(ValueError, match=field):
-            TranscribeOptions(**{field: value})
+            TranscribeOptions.model_validate({field: value})
 
 
 @pytest.mark.parametrize("option", ["--batch-size"])

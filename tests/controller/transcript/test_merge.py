@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_job.contract import ChunkResult, Segment
+from chunk_job.contract import ChunkResult, DecodedWindow, Segment, Try
 from controller.domain.plan import Plan
 from controller.errors import PlanMismatch
 from controller.transcript.merge import merge
@@ -403,3 +403,49 @@ def test_times_are_ordered_and_the_order_of_results_does_not_matter(
     chance.shuffle(shuffled)
     assert merge(plan, RECORD, shuffled).encode() == merged.encode()
     assert Transcript.decode(merged.encode()) == merged
+
+
+# ---------------------------------------------------------------- doubtful windows
+
+
+def window(start_ms: int, *, outcome: Any = "text", loop_removed: bool = False, length_ms: int = 100) -> DecodedWindow:
+    tried = Try(temperature=0, avg_logprob=-0.5, compression_ratio=1, no_speech_prob=0)
+    return DecodedWindow(
+        start_ms=start_ms, end_ms=start_ms + length_ms, outcome=outcome, loop_removed=loop_removed, tries=(tried,)
+    )
+
+
+def test_windows_that_passed_all_checks_give_no_warning() -> None:
+    plan = fakes.plan(10_000)
+    windows = tuple(window(at, outcome=outcome) for at, outcome in ((0, "text"), (100, "empty"), (200, "no_speech")))
+    assert merge(plan, RECORD, [spoken(plan, 0, windows=windows)]).warnings == ()
+
+
+def test_doubtful_windows_and_removed_loops_are_listed_in_media_time() -> None:
+    plan = fakes.plan(3_600_000, 3_610_000, offset_ms=5_000)
+    first = (window(0, outcome="doubtful"), window(750_000, outcome="doubtful"), window(60_000))
+    second = (window(400, outcome="doubtful", loop_removed=True),)
+    merged = merge(plan, RECORD, [spoken(plan, 0, windows=first), spoken(plan, 1, windows=second)])
+    assert merged.warnings == (
+        "3 parts of up to 30 s may be wrong (the decoder was unsure): 0:05, 12:35, 1:00:05",
+        "a phrase that the decoder repeated was removed from 1 part: 1:00:05",
+    )
+
+
+def test_a_long_list_of_doubtful_windows_ends_after_ten() -> None:
+    plan = fakes.plan(100_000)
+    windows = tuple(window(1000 * second, outcome="doubtful") for second in range(11))
+    for count, end in ((10, "0:08, 0:09"), (11, "0:08, 0:09, …")):
+        (warning,) = merge(plan, RECORD, [spoken(plan, 0, windows=windows[:count])]).warnings
+        assert warning.startswith(f"{count} parts of up to 30 s may be wrong (the decoder was unsure): 0:00, 0:01, ")
+        assert warning.endswith(end)
+
+
+def test_a_doubtful_window_beyond_a_forced_cut_counts_for_the_neighbour() -> None:
+    plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"}, pad_ms=PAD_MS)
+    across = window(CUT_MS - 100, outcome="doubtful", length_ms=500)
+    beyond = window(CUT_MS, outcome="doubtful", length_ms=PAD_MS)
+    # The second chunk's audio begins two seconds before the cut.
+    before, own = window(0, outcome="doubtful", length_ms=PAD_MS), window(PAD_MS, outcome="doubtful")
+    merged = merge(plan, RECORD, [spoken(plan, 0, windows=(across, beyond)), spoken(plan, 1, windows=(before, own))])
+    assert merged.warnings == ("2 parts of up to 30 s may be wrong (the decoder was unsure): 0:09, 0:10",)
