@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,10 +14,14 @@ import click
 
 from chunk_job.names import language_code
 from controller.domain.documents import Format
+from controller.domain.plan import MOST_CLIPS, Clip
 from controller.transcript.formats import FORMATS
 
 SMALLEST_STEP = 0.01
 """Smallest increment of the fallback temperatures: each of them may decode a window once more."""
+
+MOST_AUDIO_S = 1000 * 3600
+"""The longest recording that is cut, in seconds."""
 
 LARGEST_BATCH = 256
 """Most windows that are decoded together."""
@@ -77,6 +82,40 @@ def parse_batch_size(
 ) -> Literal["auto", "sequential"] | int:
     """Convert 0 to its name in documents: windows are decoded one after the other."""
     return value or "sequential"
+
+
+def parse_clips(_: click.Context, __: click.Parameter, value: str) -> tuple[Clip, ...]:
+    """Parse ``START,END,START,END,…`` in seconds; a last START without END is to the end of the recording.
+
+    Clips that touch are one. All of the recording is the same as no clips.
+    """
+    times = [_parse_time_ms(part) for part in value.split(",")] if value else []
+    if len(times) > 2 * MOST_CLIPS:
+        raise click.BadParameter(f"{len(times)} times: at most {MOST_CLIPS} clips")
+    clips: list[Clip] = []
+    for start_ms, end_ms in itertools.zip_longest(times[::2], times[1::2]):
+        if end_ms is not None and end_ms <= start_ms:
+            raise click.BadParameter(
+                f"a clip ends at {end_ms / 1000:g} s, not after its start at {start_ms / 1000:g} s"
+            )
+        before_ms = clips[-1].end_ms if clips else None
+        if before_ms is not None and start_ms < before_ms:
+            raise click.BadParameter(
+                f"a clip starts at {start_ms / 1000:g} s, before the end of the one before it at {before_ms / 1000:g} s"
+            )
+        touches = before_ms == start_ms
+        clips.append(Clip(start_ms=clips.pop().start_ms if touches else start_ms, end_ms=end_ms))
+    return () if clips == [Clip(start_ms=0, end_ms=None)] else tuple(clips)
+
+
+def _parse_time_ms(text: str) -> int:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text[:100]!r} is not a number of seconds: write START,END,START,END,…") from None
+    if not 0 <= seconds <= MOST_AUDIO_S:
+        raise click.BadParameter(f"{text[:100]} is not between 0 and {MOST_AUDIO_S} seconds")
+    return round(seconds * 1000)
 
 
 def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:

@@ -1,6 +1,6 @@
 """Options that several commands share, and their conversion into typed values.
 
-Touches: environment (the default place of the store), the processors that this process may use.
+Touches: environment (the default place of the store), the processors that this process may use, names of devices.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -21,15 +21,19 @@ from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
 from controller.cli.option_values import (
     LARGEST_BATCH,
+    MOST_AUDIO_S,
     AutoOrNumber,
     Fraction,
     parse_batch_size,
+    parse_clips,
     parse_formats,
     parse_language,
     parse_step,
     text,
 )
 from controller.cli.terminal import print_message
+from controller.domain.chunk_length import auto_length
+from controller.domain.plan import Clip, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.known_files import KnownFiles
@@ -44,9 +48,6 @@ cores = usable
 _NO_HOME = "give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that you may write to"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-MOST_AUDIO_S = 1000 * 3600
-"""The longest recording that is cut, in seconds."""
 
 CLUSTER_THREADS = 2
 """CPU threads of a job on a cluster: with a GPU, the CPU only prepares its input."""
@@ -148,14 +149,20 @@ formats_option = option(
     show_default=True,
     help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
 )
+model_option = option(
+    "--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
+    help="Whisper model.",
+)  # fmt: skip
+device_option = option(
+    "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
+    help="cuda fails without a GPU.",
+)  # fmt: skip
 model_options = together(
-    option("--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
-           help="Whisper model."),
+    model_option,
     option("--language", callback=parse_language, help="Code or English name (default: detected)."),
     option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
            help="translate: to English."),
-    option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
-           help="cuda fails without a GPU."),
+    device_option,
     option("--compute-type", type=click.Choice(COMPUTE_TYPES), default="auto", show_default=True,
            help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
     option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
@@ -183,10 +190,12 @@ model_options = together(
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
 )  # fmt: skip
 cut_options = together(
-    option("--chunk-duration", type=click.IntRange(10, MOST_AUDIO_S), default=720, show_default=True, metavar="SECONDS",
-           help="Wanted length of a chunk."),
+    option("--chunk-duration", type=AutoOrNumber(10, MOST_AUDIO_S), default=720, show_default=True,
+           metavar="auto|SECONDS", help="Wanted length of a chunk; auto: by recording, jobs at once and device."),
     option("--chunking-threshold", type=click.IntRange(0, MOST_AUDIO_S), default=2400, show_default=True,
            metavar="SECONDS", help="Shorter files (and below 500 MB) are not cut."),
+    option("--clip-timestamps", "clips", callback=parse_clips, default="", metavar="START,END,…",
+           help="Only these parts, in seconds; a last START without END: to the end."),
     option("--audio-track", type=click.IntRange(0, 9999), metavar="N", help="Audio stream, counted from 0."),
 )  # fmt: skip
 
@@ -220,6 +229,28 @@ def transcribe_options(
         why = "--task translate" if wanted.task == "translate" else "--condition-on-previous-text True"
         print_message(f"--batch-size {wanted.batch_size} is not used: with {why}, windows are decoded one by one")
     return wanted
+
+
+def plan_options(
+    wanted: TranscribeOptions,
+    *,
+    chunk_duration: Literal["auto"] | int,
+    chunking_threshold: int,
+    clips: tuple[Clip, ...],
+    jobs: int,
+    cluster: bool,
+) -> PlanOptions:
+    """Return when to cut. *jobs*: at once for one recording; they count only for an automatic length."""
+    cut: dict[str, Any] = {"threshold_ms": chunking_threshold * 1000, "clips": clips}
+    if chunk_duration == "auto":
+        kind = wanted.device if wanted.device != "auto" else "cuda" if _has_gpu() else "cpu"
+        return PlanOptions(**cut, auto=auto_length(wanted, device=kind, jobs=max(1, jobs), cluster=cluster))
+    return PlanOptions(**cut, chunk_ms=chunk_duration * 1000)
+
+
+def _has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU here. Only an estimate depends on it: the engine finds out by itself."""
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def retry_policy(

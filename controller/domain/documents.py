@@ -77,7 +77,7 @@ class RunRecord(Document):
     def hashed(self) -> str:
         """Return the run id of this record: a digest of everything that changes the transcript."""
         parts = [
-            *(self.identity, self.plan.model_dump_json(), self.options.identity()),
+            *(self.identity, self.plan.identity(), self.options.identity()),
             *(str(self.audio_track), str(self.planner), self.salt),
         ]
         return sha256_hex("\0".join(parts).encode())[:16]
@@ -86,9 +86,12 @@ class RunRecord(Document):
         """Whether both are records of the same run: names, versions and options of speed may differ."""
 
         def compared(record: RunRecord) -> RunRecord:
-            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": None})
+            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": None, "plan": None})
 
-        return compared(self) == compared(other) and self.options.identity() == other.options.identity()
+        def texts(record: RunRecord) -> tuple[str, str]:
+            return record.options.identity(), record.plan.identity()
+
+        return compared(self) == compared(other) and texts(self) == texts(other)
 
 
 class Output(Document):
@@ -307,6 +310,8 @@ class Report(Document):
     """Types of the weights in the model's file."""
     compute_types: tuple[TypeName, ...] = Field(default=(), max_length=100)
     """Types in which the weights were used."""
+    chunk_length: Line = ""
+    """Why chunks have the length that they have. Empty: it was given."""
     advice: tuple[Line, ...] = Field(default=(), max_length=100)
     """What would make the next run faster."""
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)

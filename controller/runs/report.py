@@ -54,6 +54,7 @@ def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *
         batch_sizes=tuple(sorted({figures.batch_size for figures in found}))[:1_000],
         stored_types=_names(figures.stored_type for figures in found),
         compute_types=_names(figures.compute_type for figures in found),
+        chunk_length=index.plan.chosen.reason if index.plan and index.plan.chosen else "",
         advice=tuple(_advice(found)),
         spans=spans,
     )

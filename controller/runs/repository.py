@@ -63,6 +63,7 @@ class RunRepository:
         self._record_raw = b""
         self.usage: tuple[str, ...] = ()
         """Where the time of the run's jobs went, as lines for people. Set when this process has concluded the run."""
+        self._says_length = True
 
     def open(self) -> Outcome | None:
         """Start or resume the run. Returns the outcome if it has already ended. Can be repeated after an error.
@@ -314,9 +315,12 @@ class RunRepository:
         """Decoding and word times, as a part of the time of the jobs with a result; None if it is not known."""
         return self._index.useful_share
 
-    def refused(self) -> list[str]:
-        """Invalid objects that were found in the store since the last call, as sentences."""
+    def news(self) -> list[str]:
+        """What was found in the store since the last call, as sentences: invalid objects, and the chosen length."""
         found, self._index.refused = self._index.refused, []
+        if self._says_length and self._index.plan:
+            self._says_length = False
+            found += [self._index.plan.chosen.reason] if self._index.plan.chosen else []
         return found
 
     def status(self) -> Status | None:

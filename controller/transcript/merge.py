@@ -25,6 +25,7 @@ from controller.transcript.model import (
     TranscriptSummary,
     cleaned_segments,
     control_characters_removed,
+    parts_of,
 )
 from controller.transcript.seams import Part, join
 
@@ -102,6 +103,7 @@ class Merge:
             chunks=tuple(map(self._chunk, self._plan.spans)),
             gaps=self.gaps,
             warnings=tuple(self._warnings()),
+            clips=parts_of(self._plan.clips),
         )
 
     def _take(self, result: ChunkResult) -> Part:

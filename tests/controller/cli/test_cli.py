@@ -29,7 +29,7 @@ from controller.runners import local
 from controller.transcript.formats import FORMATS
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
-from tests import fakes, pipeline, speech
+from tests import clicks, fakes, pipeline, speech
 
 RUNS = ("aaaa000000000000", "aaaa111111111111", "bbbb000000000000")
 
@@ -420,6 +420,85 @@ def test_options_of_the_decoding_at_their_default_do_not_change_the_run(
         assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
     first, second = (seen["run_requests"][0].record.run for seen in asked)
     assert first == second
+
+
+def runs(asked: list[dict[str, Any]]) -> list[str]:
+    return [seen["run_requests"][0].record.run for seen in asked]
+
+
+def test_clips_make_another_run_unless_they_are_the_whole_recording(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    for typed in ("", "0", "0,10", "0.0,10.0", "0,10,20", "0,5,5,10"):
+        assert command_line("transcribe", talk, *MODEL, "--clip_timestamps", typed).code == 0
+    whole, zero, first, again, more, joined = runs(asked)
+    assert whole == zero
+    assert first == again == joined
+    assert len({whole, first, more}) == 3
+
+
+def test_an_automatic_chunk_length_is_the_same_run_with_another_number_of_jobs(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    for arguments in ((), ("--chunk-duration", "720")):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    for jobs in ("1", "8"):
+        auto = ("--chunk-duration", "auto", "--max-parallel", jobs, "--device", "cuda")
+        assert command_line("transcribe", talk, *MODEL, *auto).code == 0
+    default, given, one, eight = runs(asked)
+    assert default == given != one == eight
+    plans = [seen["run_requests"][0].record.plan for seen in asked]
+    assert [plan.auto and (plan.auto.parallel_jobs, plan.auto.speed) for plan in plans] == [
+        *(None, None),
+        *((1, 400), (8, 400)),
+    ]
+    assert {plan.chunk_ms for plan in plans} == {720_000}
+
+
+def test_the_jobs_of_a_command_are_shared_by_its_recordings(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    other = speech.write_wav(Path("other.wav"), speech.silence(2))
+    auto = ("--chunk-duration", "auto", "--max-parallel", "5")
+    assert command_line("transcribe", talk, other, *MODEL, *auto).code == 0
+    assert [one.record.plan.auto.parallel_jobs for one in asked[-1]["run_requests"]] == [3, 3]
+
+
+@pytest.mark.parametrize("gpu,overhead_ms", [(True, 5000), (False, 3000)])
+def test_a_device_that_is_not_given_is_looked_for(
+    command_line: CommandLine,
+    asked: list[dict[str, Any]],
+    talk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: bool,
+    overhead_ms: int,
+) -> None:
+    monkeypatch.setattr(shared, "_has_gpu", lambda: gpu)
+    assert command_line("transcribe", talk, *MODEL, "--chunk-duration", "auto").code == 0
+    assert asked[-1]["run_requests"][0].record.plan.auto.overhead_ms == overhead_ms
+
+
+@pytest.mark.process
+def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLine) -> None:
+    long = clicks.long_recording(Path("long.mp3"), hours=1)
+    sizing = ("--chunk-duration", "auto", "--device", "cuda", "--max-parallel", "2")
+    result = command_line("plan", long, *sizing)
+    reason = (
+        "2 chunks of 1800 s, 2 at once: at 400 times real time and 5 s beside it, jobs take about 14 s in all"
+        " (24 s with 5 of 720 s)"
+    )
+    assert result.out.splitlines()[:2] == ["long.mp3: 1:00:00, 2 chunks", f"  {reason}"]
+    document = json.loads(command_line("plan", long, *sizing, "--json").out)["long.mp3"]
+    assert document["chosen"] == {"chunk_ms": -(-document["duration_ms"] // 2), "reason": reason}
+    clipped = command_line("plan", long, "--clip-timestamps", "10,70.5,100,110")
+    assert clipped.out.splitlines() == [
+        "long.mp3: 0:01:10, 2 chunks",
+        "      0  0:00:10 - 0:01:10     60.50 s  end",
+        "      1  0:01:40 - 0:01:50     10.00 s  end",
+    ]
+    behind = command_line("plan", long, "--clip-timestamps", "4000")
+    assert (behind.code, behind.out) == (5, "")
+    assert "before the clip that starts at 4000.000 s\n  correct --clip-timestamps" in behind.err
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, R
 from controller.domain.interfaces import LeaseState, RunOutcome, RunRequest
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys
+from controller.domain.plan import AutoLength, ChosenLength, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import StoreLease
@@ -166,6 +167,29 @@ def test_the_useful_share_is_known_while_results_come_and_where_time_went_is_rep
     assert scene.reporter.reported("the model is stored as float16 and used as int8: each load converts it (9.0 s")
     scene.command()
     assert not scene.reporter.reported("time of its jobs")
+
+
+def test_the_chosen_length_is_reported_once_the_plan_is_known(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, real = ChosenLength(chunk_ms=10_000, reason="3 chunks of 10 s, 2 at once"), fakes.plan
+    monkeypatch.setattr(fakes, "plan", lambda *ends, **rest: real(*ends, **rest).model_copy(update={"chosen": chosen}))
+    scene.command()
+    assert [text for _, text in scene.reporter.events].count("3 chunks of 10 s, 2 at once") == 1
+    assert Report.decode(scene.store.get(KEYS.report)).chunk_length == "3 chunks of 10 s, 2 at once"
+
+
+def test_the_run_keeps_what_its_first_command_chose_the_length_from(scene: Scene) -> None:
+    def with_jobs(jobs: int) -> RunRequest:
+        auto = AutoLength(parallel_jobs=jobs, speed=400, overhead_ms=10_000)
+        record = fakes.record().model_copy(update={"plan": PlanOptions(auto=auto)})
+        return run_request(record)
+
+    with pytest.raises(Interrupted):
+        scene.command(with_jobs(4), meanwhile=scene.interrupt_at(2))
+    [ended] = scene.command(with_jobs(9))
+    assert ended.verdict == "complete"
+    kept = RunRecord.decode(scene.store.get(KEYS.record)).plan.auto
+    assert kept is not None
+    assert kept.parallel_jobs == 4
 
 
 def test_doubtful_windows_are_a_warning_of_the_run_and_of_its_transcript(scene: Scene) -> None:
