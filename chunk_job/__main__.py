@@ -34,9 +34,11 @@ from chunk_job.contract import (
     TranscribeOptions,
 )
 from chunk_job.engine.audio import read_media
-from chunk_job.engine.decode import transcribe
 from chunk_job.engine.load import load
 from chunk_job.engine.locate import locate
+from chunk_job.engine.prepare import prepare
+from chunk_job.engine.timings import Timings
+from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.run_language import LanguageDeferred
 from chunk_job.run_task import run_task
@@ -106,9 +108,12 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
             raise JobError(ExitCode.INPUT_MISSING, f"no such file: {audio}")
         options = TranscribeOptions(model=reference, cpu_threads=cores.usable())
         folder = locate(reference, download=download)
-        samples = read_media(audio)
-        loaded = load(folder, options, seed=0)
-        outcome = transcribe(loaded, samples, options, agree=lambda detected: detected, progress=lambda _: None)
+        timings = Timings()
+        prepared = prepare(read_media(audio), options, folder, timings)
+        loaded = load(folder, options, seed=0, timings=timings)
+        outcome = transcribe(
+            loaded, prepared, options, agree=lambda detected: detected, progress=lambda _: None, timings=timings
+        )
     except JobError as error:
         failed = {"success": False, "error": error.summary, "advice": error.advice}
         process.print_data(json_line(failed, ensure_ascii=False))

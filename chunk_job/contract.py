@@ -252,8 +252,11 @@ class DecodedWindow(Document):
 
     start_ms: Seconds = Field(alias="start")
     end_ms: Seconds = Field(alias="end")
-    outcome: Literal["text", "empty", "no_speech", "doubtful"]
-    """``doubtful``: no decoding passed all checks, and the most probable one is used."""
+    outcome: Literal["text", "empty", "no_speech", "doubtful", "split"]
+    """``doubtful``: no decoding passed all checks, and the most probable one is used.
+
+    ``split``: it had too many tokens, and its two halves follow.
+    """
     loop_removed: bool = False
     """A phrase that the decoder repeated to the end was removed, except for its first occurrences."""
     tries: tuple[Try, ...] = Field(max_length=300)

@@ -9,7 +9,7 @@ import logging
 
 from chunk_job.contract import ChunkTask, Language, TranscribeOptions
 from chunk_job.crashpoint import reach
-from chunk_job.engine.decode import LanguageDetection
+from chunk_job.engine.transcribe import LanguageDetection
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from chunk_job.contract import SAMPLE_RATE, ChunkResult, ChunkTask, Usage, longest_result_bytes, sha256_hex
+from chunk_job.contract import (
+    SAMPLE_RATE,
+    ChunkResult,
+    ChunkTask,
+    TranscribeOptions,
+    Usage,
+    longest_result_bytes,
+    sha256_hex,
+)
 from chunk_job.crashpoint import reach
 from chunk_job.engine.audio import WrongAudio, read_pcm
-from chunk_job.engine.decode import transcribe
-from chunk_job.engine.load import load
+from chunk_job.engine.load import import_libraries, load
 from chunk_job.engine.locate import locate
+from chunk_job.engine.prepare import prepare
+from chunk_job.engine.timings import Timings, since_process_start_s
+from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.run_language import agree_on_language, frozen_language
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
@@ -33,24 +44,35 @@ _COMMIT_PAUSE_S = 2.0
 
 
 def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str) -> None:
-    """Transcribe the chunk of the task under *key* and write the result. Logs counts, never text."""
+    """Transcribe the chunk of the task under *key* and write the result. Logs counts, never text.
+
+    The model is loaded while the audio is read and its speech is detected.
+    """
+    timings = Timings()
+    timings.add("startup", since_process_start_s())
     started = time.monotonic()
+    loader = ThreadPoolExecutor(1)
+    loader.submit(import_libraries)
     task = _read_task(store, key, task_sha256)
+    folder = locate(task.options.model)
+    loading = loader.submit(lambda: load(folder, task.options, seed=task.seed, timings=timings))
     point = f"{task.span:05d}.a{attempt}"
-    audio = _read_audio(store, task)
-    fetched = time.monotonic()
-    options, frozen = frozen_language(store, task)
-    loaded = load(locate(options.model), options, seed=task.seed)
+    with timings.measure("fetch"):
+        audio = _read_audio(store, task)
+        options, frozen = frozen_language(store, task)
+    prepared = prepare(audio, options, folder, timings)
+    loaded = loading.result()
     reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
     watchdog = Watchdog(task.audio_ms)
     threading.Thread(target=watchdog.watch, daemon=True).start()
     outcome = transcribe(
         loaded,
-        audio,
+        prepared,
         options,
         agree=lambda detected: agree_on_language(store, task, detected),
         progress=watchdog.progress,
+        timings=timings,
     )
     done = time.monotonic()
     text = "".join(segment.text for segment in outcome.segments)
@@ -70,19 +92,35 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         language_probability=frozen.probability if frozen and outcome.language else outcome.probability,
         quality="silent" if outcome.speech_ms == 0 else "ok" if text.strip() else "empty",
         segments=outcome.segments,
-        engine=loaded.engine,
-        usage=Usage(
-            fetch_ms=_ms(started, fetched),
-            load_ms=_ms(fetched, ready),
-            transcribe_ms=_ms(ready, done),
-            cpu_threads=options.cpu_threads,
-        ),
+        engine=loaded.engine.model_copy(update={"batch_size": outcome.batch_size}),
+        usage=_usage(timings, options, transcribe_ms=_ms(ready, done)),
+        windows=outcome.windows,
     )
     reach(f"chunk.transcribed.{point}")
     watchdog.stop()
-    _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", _checked(result))
-    log.info("committed %d segments of %d ms, attempt %d", len(result.segments), task.audio_ms, attempt)
+    result = _checked(result, timings, started)
+    begin = time.monotonic()
+    _commit(store, f"{task.result_prefix}a{attempt}-{uid}.json", result.encode())
+    log.info(
+        "committed %d segments of %d ms, attempt %d, in %d ms",
+        *(len(result.segments), task.audio_ms, attempt, _ms(begin, time.monotonic())),
+    )
     reach(f"chunk.committed.{point}")
+
+
+def _usage(timings: Timings, options: TranscribeOptions, *, transcribe_ms: int) -> Usage:
+    return Usage(
+        fetch_ms=timings.ms("fetch"),
+        load_ms=timings.ms("load"),
+        transcribe_ms=transcribe_ms,
+        cpu_threads=options.cpu_threads,
+        startup_ms=timings.ms("startup"),
+        kernels_ms=timings.ms("kernels"),
+        speech_ms=timings.ms("speech"),
+        features_ms=timings.ms("features"),
+        decode_ms=timings.ms("decode"),
+        align_ms=timings.ms("align"),
+    )
 
 
 def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
@@ -123,20 +161,23 @@ def _damaged(what: str) -> JobError:
     )
 
 
-def _checked(result: ChunkResult) -> bytes:
-    """The encoded result. Raises :class:`JobError` (DECODE) if the controller would refuse it."""
-    data = result.encode()
+def _checked(result: ChunkResult, timings: Timings, started_s: float) -> ChunkResult:
+    """The result with its total time. Raises :class:`JobError` (DECODE) if the controller would refuse it."""
     try:
-        result.check()
-        if len(data) > longest_result_bytes(result.audio_ms):
-            raise DocumentInvalid(f"{len(data)} bytes of result")
+        with timings.measure("commit"):
+            result.check()
+            size = len(result.encode())
+        if size > longest_result_bytes(result.audio_ms):
+            raise DocumentInvalid(f"{size} bytes of result")
     except DocumentInvalid as error:
         raise JobError(
             ExitCode.DECODE,
             f"the model wrote more than speech can have: {error.summary}",
             "try another model or --compute-type, or --condition-on-previous-text False",
         ) from error
-    return data
+    total_ms = timings.ms("startup") + _ms(started_s, time.monotonic())
+    times = {"commit_ms": timings.ms("commit"), "total_ms": total_ms}
+    return result.model_copy(update={"usage": result.usage.model_copy(update=times)})
 
 
 def _commit(store: Store, key: str, data: bytes) -> None:

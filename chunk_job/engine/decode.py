@@ -1,119 +1,345 @@
-"""Samples → segments: language detection, speech detection and decoding by faster-whisper.
+"""Windows → text and words: batches through CTranslate2's ``encode``, ``generate`` and ``align``.
 
-Touches: the GPU or the CPU.
+Touches: the GPU or the CPU. Windows are decoded without time-stamp tokens, because their rules are applied row by row
+and cost more time than the decoding itself; word times come from the alignment. Every window passes Whisper's checks,
+and those that fail are decoded again at the next temperature.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chunk_job.contract import SAMPLE_RATE, Segment, TranscribeOptions
-from chunk_job.engine.device import check_encoder, native_error
+from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions, Try
+from chunk_job.engine.checks import Decoding, best, failed_check, is_silent, repeats, without_loop
+from chunk_job.engine.device import is_out_of_memory
+from chunk_job.engine.features import FRAMES
 from chunk_job.engine.load import LoadedModel
-from chunk_job.engine.segments import segment_of
-from chunk_job.errors import ExitCode
+from chunk_job.engine.prepare import Prepared
+from chunk_job.engine.segments import SpokenWindow
+from chunk_job.engine.timings import Timings
+from chunk_job.engine.windows import Window, halves
+from chunk_job.engine.words import TimedWord, pauses_of, words_of
+
+BEST_BATCH = {"cuda": 64, "cpu": 4}
+"""Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
+
+LARGEST_BATCH = {"cuda": 256, "cpu": 16}
+"""On a CPU, a large batch of a large model takes so long that the job would look as if it was stuck."""
+
+_SAMPLED_HYPOTHESES = 5
+"""Texts that are sampled at a temperature above 0, of which the most probable one counts (Whisper's ``best_of``)."""
+
+_SHORTEST_HALF = 2 * SAMPLE_RATE
+"""A window with too many tokens is not cut into shorter parts than this."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LanguageDetection:
-    """The language and the amount of speech that were detected before decoding."""
+@dataclass(kw_only=True)
+class _State:
+    """A window on its way through the decodings."""
 
-    language: str
-    probability: float
-    speech_ms: int
+    window: Window
+    tries: list[Try] = field(default_factory=list)
+    failed: list[Decoding] = field(default_factory=list)
+    decoding: Decoding | None = None
+    """The decoding that is used. None: not yet, or it was cut in two."""
+    doubtful: bool = False
+    loop_removed: bool = False
+    words: tuple[TimedWord, ...] = ()
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has to be decoded at the next temperature."""
+        return self.decoding is None and bool(self.failed)
 
-@dataclass(frozen=True, kw_only=True)
-class Transcription:
-    """The transcription of one chunk, with times in chunk-local ms. ``language`` is None if there is no speech."""
-
-    segments: tuple[Segment, ...]
-    language: str | None
-    probability: float
-    speech_ms: int
-
-
-def transcribe(
-    model: LoadedModel,
-    audio: Any,
-    options: TranscribeOptions,
-    *,
-    agree: Callable[[LanguageDetection], LanguageDetection],
-    progress: Callable[[int], None],
-) -> Transcription:
-    """Transcribe *audio* (float32 mono, 16 kHz).
-
-    If ``options.language`` is None, the language is detected on speech only. *agree* gets it and returns the language
-    to use, or raises to stop. *progress* is called with the position in ms after each segment.
-    """
-    audio_ms = len(audio) * 1000 // SAMPLE_RATE
-    try:
-        if model.engine.device == "cuda":
-            check_encoder(model.whisper, audio)
-        generator, detected = _begin(model.whisper, audio, options)
-        if detected.speech_ms == 0:
-            return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
-        if options.language is None:
-            agreed = agree(detected)
-            if agreed.language != detected.language:
-                generator, _ = _begin(model.whisper, audio, options.model_copy(update={"language": agreed.language}))
-            detected = agreed
-        segments = []
-        for raw in generator:
-            segments.append(segment_of(raw, audio_ms))
-            progress(segments[-1].end_ms)
-    except (RuntimeError, ValueError) as error:
-        raise native_error(error, ExitCode.DECODE, "transcription failed") from error
-    ordered = tuple(sorted(segments, key=lambda segment: (segment.start_ms, segment.id)))
-    return Transcription(
-        segments=ordered, language=detected.language, probability=detected.probability, speech_ms=detected.speech_ms
-    )
+    def take(self, other: _State) -> None:
+        """Take over all fields of *other*."""
+        vars(self).update(vars(other))
 
 
-def _begin(whisper: Any, audio: Any, options: TranscribeOptions) -> tuple[Iterable[Any], LanguageDetection]:
-    """Detect speech and language now; the segments are decoded when the returned generator is read."""
-    from faster_whisper import BatchedInferencePipeline
+class BatchDecoder:
+    """Decodes the windows of one chunk with one model."""
 
-    arguments: dict[str, Any] = {
-        "language": options.language,
-        "task": options.task,
-        "beam_size": options.beam_size,
-        "temperature": list(options.temperature),
-        "initial_prompt": options.initial_prompt,
-        "hotwords": options.hotwords,
-        # Without word times, a segment that spans removed silence would include the silence.
-        "word_timestamps": True,
-        "vad_filter": options.vad_filter,
-        "condition_on_previous_text": options.condition_on_previous_text,
-    }
-    if options.language is None and not options.vad_filter:
-        arguments["language"], probability, speech_ms = _detect_on_speech(whisper, audio)
-        generator, info = whisper.transcribe(audio, **arguments)
-        return generator, LanguageDetection(language=info.language, probability=probability, speech_ms=speech_ms)
-    if not options.sequential and isinstance(options.batch_size, int):
-        pipeline = BatchedInferencePipeline(whisper)
-        # The default is one segment per window of up to 30 s, which is too long for subtitles.
-        generator, info = pipeline.transcribe(
-            audio, batch_size=options.batch_size, without_timestamps=False, **arguments
+    def __init__(
+        self,
+        model: LoadedModel,
+        prepared: Prepared,
+        options: TranscribeOptions,
+        *,
+        language: str,
+        timings: Timings,
+        progress: Callable[[int], None],
+    ) -> None:
+        from faster_whisper.tokenizer import Tokenizer
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        self._whisper = model.whisper
+        self._prepared, self._options = prepared, options
+        self._timings, self._progress = timings, progress
+        multilingual = self._whisper.model.is_multilingual
+        self._tokenizer = Tokenizer(
+            self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
         )
+        initial = f" {options.initial_prompt.strip()}" if options.initial_prompt else None
+        self._prompt = self._whisper.get_prompt(
+            self._tokenizer,
+            self._tokenizer.encode(initial) if initial else [],
+            without_timestamps=True,
+            hotwords=options.hotwords,
+        )
+        self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
+        self._pauses = pauses_of(prepared.speech)
+        self.batch_size = _batch_size(options, model.engine.device)
+        """Windows that are decoded together. Halved if the GPU has too little memory."""
+
+    def decode(self, windows: Sequence[Window]) -> tuple[list[SpokenWindow], list[DecodedWindow]]:
+        """Decode *windows*, which are in order. Returns the ones with text, and what was tried for each.
+
+        Raises RuntimeError of CTranslate2, also if the GPU has too little memory for a single window.
+        """
+        states = list(self._decoded(windows))
+        self._again_where_repeated(states)
+        spoken = [
+            SpokenWindow(start_ms=_ms(state.window.start), decoding=state.decoding, words=state.words)
+            for state in states
+            if state.decoding and state.words
+        ]
+        return spoken, [_record(state) for state in states]
+
+    def _decoded(self, windows: Sequence[Window]) -> Iterator[_State]:
+        at = 0
+        while at < len(windows):
+            states = [_State(window=window) for window in windows[at : at + self.batch_size]]
+            at += len(states)
+            self._decode_batch(states)
+            for state in states:
+                yield from self._with_halves(state)
+            self._progress(_ms(states[-1].window.end))
+
+    def _with_halves(self, state: _State) -> Iterator[_State]:
+        """The state, and if its text was too long for the decoder, its two halves."""
+        yield state
+        if state.decoding is None:
+            parts = halves(self._prepared.audio, state.window, self._prepared.speech)
+            states = [_State(window=part) for part in parts]
+            self._decode_batch(states)
+            for part in states:
+                yield from self._with_halves(part)
+
+    def _decode_batch(self, states: Sequence[_State], *, skip: int = 0) -> None:
+        """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out."""
+        features = self._prepared.features.batch([state.window for state in states])
+        self._decode_features(states, features, skip)
+
+    def _decode_features(self, states: Sequence[_State], features: Any, skip: int) -> None:
+        """Decode a batch; if the GPU has too little memory, in halves."""
+        if self._has_memory(states, features, skip):
+            return
+        half = (len(states) + 1) // 2
+        self.batch_size = min(self.batch_size, half)
+        self._decode_features(states[:half], features[:half], skip)
+        self._decode_features(states[half:], features[half:], skip)
+
+    def _has_memory(self, states: Sequence[_State], features: Any, skip: int) -> bool:
+        # Returns before the batch is halved: an exception that is being handled keeps the arrays of the failed call.
+        fresh = [_State(window=state.window) for state in states]
+        try:
+            self._at_temperatures(fresh, features, skip)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(states) == 1:
+                raise
+            return False
+        for state, done in zip(states, fresh, strict=True):
+            state.take(done)
+        return True
+
+    def _at_temperatures(self, states: Sequence[_State], features: Any, skip: int) -> None:
+        encoded = self._encode(features)
+        left = self._options.temperature[skip:]
+        for number, temperature in enumerate(left, 1):
+            decodings = self._generate(encoded, len(states), temperature)
+            for state, decoding in zip(states, decodings, strict=True):
+                self._check(state, decoding, is_last=number == len(left))
+            self._align(states, encoded)
+            rows = [row for row, state in enumerate(states) if state.is_pending]
+            if not rows:
+                return
+            states = [states[row] for row in rows]
+            features, encoded = features[rows], self._rows(features[rows], encoded, rows)
+
+    def _check(self, state: _State, decoding: Decoding, *, is_last: bool) -> None:
+        """Use *decoding* if it passes, or if no temperature is left and it is the best one."""
+        failed = failed_check(decoding, self._options)
+        state.tries.append(decoding.as_try(failed))
+        if not failed:
+            state.decoding = decoding
+            return
+        state.failed.append(decoding)
+        if failed == "token_limit" and state.window.end - state.window.start >= 2 * _SHORTEST_HALF:
+            state.doubtful = False
+            state.failed.clear()
+        elif is_last:
+            self._use_best(state)
+
+    def _use_best(self, state: _State) -> None:
+        state.doubtful = True
+        chosen = best(state.failed, self._options)
+        if chosen.compression_ratio > self._options.compression_ratio_threshold:
+            tokens = without_loop(chosen.tokens)
+            if tokens != chosen.tokens:
+                state.loop_removed = True
+                chosen = replace(chosen, tokens=tokens, text=self._tokenizer.decode(list(tokens)))
+        state.decoding = chosen
+
+    def _encode(self, features: Any) -> Any:
+        with self._timings.measure("decode"):
+            return self._whisper.encode(features)
+
+    def _rows(self, features: Any, encoded: Any, rows: Sequence[int]) -> Any:
+        """The encoder's output for some windows of a batch. *features*: those of these windows."""
+        import ctranslate2
+        import numpy as np
+        from faster_whisper.transcribe import get_ctranslate2_storage
+
+        if len(rows) == encoded.shape[0]:
+            return encoded
+        if encoded.device != "cpu" or encoded.dtype != ctranslate2.DataType.float32:
+            # CTranslate2 selects no rows, and a copy through the memory of the CPU is no faster.
+            return self._encode(features)
+        return get_ctranslate2_storage(np.asarray(encoded)[list(rows)])
+
+    def _generate(self, encoded: Any, count: int, temperature: float) -> list[Decoding]:
+        options: dict[str, Any] = {"beam_size": self._options.beam_size}
+        if temperature > 0:
+            options = {
+                "beam_size": 1,
+                "num_hypotheses": _SAMPLED_HYPOTHESES,
+                "sampling_topk": 0,
+                "sampling_temperature": temperature,
+            }
+        with self._timings.measure("decode"):
+            results = self._whisper.model.generate(
+                encoded,
+                [self._prompt] * count,
+                max_length=self._whisper.max_length,
+                return_scores=True,
+                return_no_speech_prob=True,
+                suppress_blank=True,
+                suppress_tokens=self._suppressed,
+                **options,
+            )
+        return [self._decoding(result, temperature) for result in results]
+
+    def _decoding(self, result: Any, temperature: float) -> Decoding:
+        from faster_whisper.transcribe import get_compression_ratio
+
+        tokens = tuple(int(token) for token in result.sequences_ids[0])
+        text = self._tokenizer.decode(list(tokens))
+        return Decoding(
+            tokens=tuple(token for token in tokens if token < self._tokenizer.eot),
+            text=text,
+            temperature=temperature,
+            # The score is that of the text's tokens; Whisper's average counts the end token too.
+            avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
+            compression_ratio=get_compression_ratio(text.strip()) if text.strip() else 0.0,
+            no_speech_prob=float(result.no_speech_prob),
+            # CTranslate2 gives at most half of the context to the text, as Whisper does.
+            at_limit=len(tokens) >= min(self._whisper.max_length // 2, self._whisper.max_length - len(self._prompt)),
+        )
+
+    def _align(self, states: Sequence[_State], encoded: Any) -> None:
+        """Give words to the windows whose decoding is used."""
+        chosen = [self._text_of(state) for state in states]
+        if not any(chosen):
+            return
+        # The alignment needs at least one token in each row; what it finds for the others is not used.
+        filler = self._tokenizer.encode(" .")
+        with self._timings.measure("align"):
+            alignments = self._whisper.model.align(
+                encoded,
+                self._tokenizer.sot_sequence,
+                [list(tokens or filler) for tokens in chosen],
+                [_frames(state.window) for state in states],
+            )
+        for state, tokens, alignment in zip(states, chosen, alignments, strict=True):
+            if tokens:
+                state.words = words_of(
+                    tokens,
+                    alignment,
+                    self._tokenizer,
+                    start_ms=_ms(state.window.start),
+                    end_ms=_ms(state.window.end),
+                    pauses=self._pauses,
+                )
+
+    def _text_of(self, state: _State) -> tuple[int, ...]:
+        """The tokens of the decoding that is used and has no words yet; none for silence."""
+        decoding = state.decoding
+        if decoding is None or is_silent(decoding, self._options) or not decoding.text.strip():
+            return ()
+        return decoding.tokens
+
+    def _again_where_repeated(self, states: Sequence[_State]) -> None:
+        """Decode windows again that say only what the one before said, at the next temperatures.
+
+        In music and noise, Whisper often invents the same sentence for window after window.
+        """
+        found = [
+            (state, self._text(previous))
+            for previous, state in itertools.pairwise(states)
+            if repeats(self._text(state), self._text(previous))
+        ]
+        if not found or len(self._options.temperature) == 1:
+            return
+        for at in range(0, len(found), self.batch_size):
+            batch = found[at : at + self.batch_size]
+            again = [_State(window=state.window) for state, _ in batch]
+            self._decode_batch(again, skip=1)
+            for (state, before), other in zip(batch, again, strict=True):
+                _choose(state, other, repeated=repeats(self._text(other), before))
+
+    def _text(self, state: _State) -> str:
+        return state.decoding.text if state.decoding and state.words else ""
+
+
+def _choose(state: _State, other: _State, *, repeated: bool) -> None:
+    """Use the second decoding of a window, unless it is worse or says the same."""
+    last = state.tries.pop()
+    tries = [*state.tries, last.model_copy(update={"failed": "repeats_previous"}), *other.tries]
+    if not (repeated or other.doubtful or other.decoding is None):
+        state.take(other)
     else:
-        generator, info = whisper.transcribe(audio, **arguments)
-    return generator, LanguageDetection(
-        language=info.language,
-        probability=float(info.language_probability),
-        speech_ms=round(info.duration_after_vad * 1000),
+        state.doubtful = True
+    state.tries = tries
+
+
+def _record(state: _State) -> DecodedWindow:
+    decoding = state.decoding
+    if decoding is None:
+        outcome = "split"
+    elif state.words:
+        outcome = "doubtful" if state.doubtful else "text"
+    else:
+        outcome = "no_speech" if decoding.text.strip() else "empty"
+    return DecodedWindow(
+        start_ms=_ms(state.window.start),
+        end_ms=_ms(state.window.end),
+        outcome=outcome,  # type: ignore[arg-type]
+        loop_removed=state.loop_removed,
+        tries=tuple(state.tries),
     )
 
 
-def _detect_on_speech(whisper: Any, audio: Any) -> tuple[str, float, int]:
-    """Detect the language on speech only: leading silence gives a wrong language with probability 0.7."""
-    from faster_whisper.vad import VadOptions, collect_chunks, get_speech_timestamps
+def _batch_size(options: TranscribeOptions, device: str) -> int:
+    wanted = options.batch_size if isinstance(options.batch_size, int) else BEST_BATCH[device]
+    return min(wanted, LARGEST_BATCH[device])
 
-    chunks, _ = collect_chunks(audio, get_speech_timestamps(audio, VadOptions()))
-    speech = max(chunks, key=len, default=audio[:0])
-    if not len(speech):
-        return "en", 0.0, 0
-    language, probability, _ = whisper.detect_language(audio=speech)
-    return language, float(probability), sum(map(len, chunks)) * 1000 // SAMPLE_RATE
+
+def _frames(window: Window) -> int:
+    return max(1, min(FRAMES, (window.end - window.start) * 100 // SAMPLE_RATE))
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // SAMPLE_RATE

@@ -15,23 +15,37 @@ from typing import Any
 from chunk_job.contract import SAMPLE_RATE
 from chunk_job.errors import ExitCode, JobError
 
+_FRAMES = 3_000
+"""Frames of the encoder's input."""
 
-def check_encoder(whisper: Any, audio: Any) -> None:
-    """Check the encoder's output: if the driver cannot run the kernels, a GPU gives wrong numbers without an error.
 
-    Raises :class:`JobError` (GPU_UNHEALTHY).
+def warm_up(whisper: Any) -> None:
+    """Use the GPU once in each way that decoding does, so that its kernels are compiled; check the encoder's output.
+
+    If the driver cannot run the kernels, a GPU gives wrong numbers without an error. Raises :class:`JobError`
+    (GPU_UNHEALTHY).
     """
     import numpy as np
 
-    features = whisper.feature_extractor(audio[: 30 * SAMPLE_RATE])[..., :3000]
-    features = np.pad(features, ((0, 0), (0, 3000 - features.shape[-1])))
-    output = np.asarray(whisper.encode(features).to_device(_cpu_device()), dtype=np.float32)
+    # Any sound: a second of noise, always the same.
+    features = whisper.feature_extractor(np.random.default_rng(0).standard_normal(SAMPLE_RATE, dtype=np.float32) / 100)
+    features = np.pad(features, ((0, 0), (0, _FRAMES - features.shape[-1])))
+    encoded = whisper.encode(features)
+    output = np.asarray(encoded.to_device(_cpu_device()), dtype=np.float32)
     if not np.isfinite(output).all() or float(output.std()) < 1e-6:
         raise JobError(
             ExitCode.GPU_UNHEALTHY,
             "the GPU's encoder output is not finite or constant",
             "the driver is older than ctranslate2's kernels, or the GPU is broken: try another node",
         )
+    tokens = whisper.hf_tokenizer
+    prompt = [tokens.token_to_id("<|startoftranscript|>"), tokens.token_to_id("<|notimestamps|>")]
+    whisper.model.generate(encoded, [prompt], max_length=len(prompt) + 2, return_no_speech_prob=True)
+    whisper.model.align(encoded, prompt[:1], [[0]], 100)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    return "out of memory" in str(error).lower()
 
 
 def _cpu_device() -> Any:
@@ -71,11 +85,11 @@ def choose_compute_type(wanted: str, device: str) -> str:
 def native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:
     """The :class:`JobError` for a RuntimeError of ctranslate2. *otherwise*: the exit code if the cause is unknown."""
     text = str(error)
-    if "out of memory" in text.lower():
+    if is_out_of_memory(error):
         return JobError(
             ExitCode.CUDA_OOM,
             f"{what}: {text}",
-            "use a smaller model, --compute-type int8, no --batch-size, or a GPU with more memory",
+            "use a smaller model, --compute-type int8, or a GPU with more memory",
         )
     if "CUDA" in text or "libcu" in text:
         return JobError(

@@ -1,0 +1,139 @@
+"""A chunk's samples → its segments: language detection, then decoding in batches or window by window.
+
+Touches: the GPU or the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chunk_job.contract import SAMPLE_RATE, DecodedWindow, Segment, TranscribeOptions
+from chunk_job.engine.decode import BatchDecoder
+from chunk_job.engine.device import native_error
+from chunk_job.engine.load import LoadedModel
+from chunk_job.engine.prepare import Prepared
+from chunk_job.engine.segments import segments_of
+from chunk_job.engine.sequential import decode_sequentially
+from chunk_job.engine.timings import Timings
+from chunk_job.errors import ExitCode
+
+_DETECTION_S = 30
+"""Seconds of speech from which the language is detected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageDetection:
+    """The language and the amount of speech that were detected before decoding."""
+
+    language: str
+    probability: float
+    speech_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcription:
+    """The transcription of one chunk, with times in chunk-local ms. ``language`` is None if there is no speech."""
+
+    segments: tuple[Segment, ...]
+    language: str | None
+    probability: float
+    speech_ms: int
+    windows: tuple[DecodedWindow, ...] = ()
+    """What was tried for each window. Empty after sequential decoding."""
+    batch_size: int = 0
+    """Most windows that were decoded together. 0: sequential decoding."""
+
+
+def transcribe(
+    model: LoadedModel,
+    prepared: Prepared,
+    options: TranscribeOptions,
+    *,
+    agree: Callable[[LanguageDetection], LanguageDetection],
+    progress: Callable[[int], None],
+    timings: Timings,
+) -> Transcription:
+    """Transcribe the chunk that was prepared with the same options.
+
+    If ``options.language`` is None, the language is detected on speech only. *agree* gets it and returns the language
+    to use, or raises to stop. *progress* is called with the position in ms after each segment or batch.
+    """
+    if prepared.is_left_out:
+        return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
+    try:
+        if options.language is None:
+            with timings.measure("decode"):
+                detected = _detect_language(model.whisper, prepared)
+            detected = agree(detected)
+        else:
+            speech_ms = prepared.speech.ms if options.vad_filter else _length_ms(prepared)
+            detected = LanguageDetection(language=options.language, probability=1.0, speech_ms=speech_ms)
+        decode = _sequentially if options.sequential else _in_batches
+        return decode(model, prepared, options, detected, timings=timings, progress=progress)
+    except (RuntimeError, ValueError) as error:
+        raise native_error(error, ExitCode.DECODE, "transcription failed") from error
+
+
+def _sequentially(
+    model: LoadedModel,
+    prepared: Prepared,
+    options: TranscribeOptions,
+    detected: LanguageDetection,
+    *,
+    timings: Timings,
+    progress: Callable[[int], None],
+) -> Transcription:
+    with timings.measure("decode"):
+        segments = decode_sequentially(
+            model,
+            prepared.audio,
+            options,
+            language=detected.language,
+            audio_ms=_length_ms(prepared),
+            progress=progress,
+        )
+    return Transcription(
+        segments=segments,
+        language=detected.language,
+        probability=detected.probability,
+        speech_ms=detected.speech_ms,
+    )
+
+
+def _in_batches(
+    model: LoadedModel,
+    prepared: Prepared,
+    options: TranscribeOptions,
+    detected: LanguageDetection,
+    *,
+    timings: Timings,
+    progress: Callable[[int], None],
+) -> Transcription:
+    decoder = BatchDecoder(model, prepared, options, language=detected.language, timings=timings, progress=progress)
+    spoken, windows = decoder.decode(prepared.windows)
+    return Transcription(
+        segments=segments_of(spoken),
+        language=detected.language,
+        probability=detected.probability,
+        speech_ms=detected.speech_ms,
+        windows=tuple(windows),
+        batch_size=max(1, min(decoder.batch_size, len(prepared.windows))),
+    )
+
+
+def _length_ms(prepared: Prepared) -> int:
+    return len(prepared.audio) * 1000 // SAMPLE_RATE
+
+
+def _detect_language(whisper: Any, prepared: Prepared) -> LanguageDetection:
+    """Detect the language on the first 30 s of speech: leading silence gives a wrong one with probability 0.7."""
+    import numpy as np
+
+    audio, speech = prepared.audio, prepared.speech
+    if not whisper.model.is_multilingual:
+        return LanguageDetection(language="en", probability=1.0, speech_ms=speech.ms)
+    collected = np.concatenate([audio[start:end] for start, end in speech.padded])[: _DETECTION_S * SAMPLE_RATE]
+    language, probability, _ = whisper.detect_language(audio=collected)
+    return LanguageDetection(language=language, probability=float(probability), speech_ms=speech.ms)
