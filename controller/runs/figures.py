@@ -39,8 +39,9 @@ def figures_of(result: ChunkResult) -> ResultFigures:
         stored_type=result.engine.stored_type,
         compute_type=result.engine.compute_type,
         windows=WindowCounts(
-            decoded=len(windows),
-            decoded_again=sum(len(window.tries) > 1 for window in windows),
+            # The halves of a window that was cut in two are windows of their own.
+            decoded=sum(window.outcome != "split" for window in windows),
+            decoded_again=sum(len(window.tries) > 1 or window.outcome == "split" for window in windows),
             doubtful=sum(window.outcome == "doubtful" for window in windows),
             without_speech=sum(window.outcome == "no_speech" for window in windows),
             loops_removed=sum(window.loop_removed for window in windows),

@@ -92,11 +92,11 @@ def test_windows_are_counted_by_what_happened_to_them(tmp_path: Path) -> None:
     index = index_of(
         tmp_path,
         done(0, windows=first, engine=engine(batch_size=24)),
-        done(1, windows=(window("empty"),), engine=engine(batch_size=16)),
+        done(1, windows=(window("split"), window("text"), window("empty")), engine=engine(batch_size=16)),
     )
     found = made(index)
-    assert found.windows == WindowCounts(decoded=5, decoded_again=2, doubtful=1, without_speech=1, loops_removed=1)
-    assert found.spans[1].windows == WindowCounts(decoded=1)
+    assert found.windows == WindowCounts(decoded=6, decoded_again=3, doubtful=1, without_speech=1, loops_removed=1)
+    assert found.spans[1].windows == WindowCounts(decoded=2, decoded_again=1)
     assert (found.batch_sizes, [span.batch_size for span in found.spans]) == ((16, 24), [24, 16])
 
 
