@@ -91,7 +91,8 @@ def test_the_length_chosen_for_the_first_command_is_kept(workplace: Workplace) -
     plan = Plan.decode(workplace.store.get(keys.plan))
     assert plan.chosen
     assert plan.chosen.reason.startswith("4 chunks of 200 s, 4 at once: at 2 times real time and 3 s beside it")
-    assert [round(span.end_ms, -4) for span in plan.spans] == [200_000, 400_000, 600_000, 800_000]
+    # Each cut is in a pause at most 30 s from its place.
+    assert [span.end_ms for span in plan.spans] == pytest.approx([200_000, 400_000, 600_000, 800_000], abs=30_000)
     assert plan.chosen.reason in ended.err
     report = Report.decode(workplace.store.get(keys.report))
     assert report.chunk_length == plan.chosen.reason
