@@ -12,6 +12,7 @@ from chunk_job.kernels import CompiledKernels
 from controller.domain.documents import (
     Evidence,
     Final,
+    JobTime,
     KnownFile,
     LeaseRecord,
     LocalRequest,
@@ -20,6 +21,7 @@ from controller.domain.documents import (
     Round,
     SpanReport,
     Status,
+    WindowCounts,
     Winner,
 )
 from controller.transcript.merge import merge
@@ -77,6 +79,13 @@ EXAMPLES: dict[str, Document] = {
         speech_s=15.0,
         compute_s=3.0,
         realtime_factor=10.0,
+        time=JobTime(decode_s=1.0, total_s=3.0),
+        useful_share=0.333,
+        windows=WindowCounts(decoded=3, decoded_again=1),
+        batch_sizes=(0, 8),
+        stored_types=("float16",),
+        compute_types=("int8",),
+        advice=("convert it once",),
         spans=(
             SpanReport(
                 span=0,
