@@ -79,10 +79,10 @@ def transcribe(
         return Transcript.decode(base.with_suffix(".json").read_bytes()), made
 
 
-def transcribe_command(media: Path, folder: Path, *options: str) -> list[str | Path]:
+def transcribe_command(media: Path, folder: Path, *options: str, model: Path = demo.MODEL) -> list[str | Path]:
     """The command of one run, with its own store."""
     return [
-        *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", demo.MODEL),
+        *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", model),
         *("--language", "en", "--threads", "1", "-q", "--store", (folder / "store").as_uri(), "-o", folder),
         *options,
     ]

@@ -25,6 +25,15 @@ SHORTEST_S = 8.0
 
 PEER_BATCH = 16
 
+STARTS = (
+    ("int8_float16", "int8", "empty"),
+    ("int8_float16", "int8", "warm"),
+    ("float16", "int8", "warm"),
+    ("float16", "float16", "empty"),
+    ("float16", "float16", "warm"),
+)
+"""Types of the stored weights, types that are asked for, and states of CUDA's cache. A GPU's int8 is int8_float16."""
+
 # What a GPU of the H100's class has to reach.
 DECODING_BARS = {"large-v3-turbo": 400.0}
 """Smallest RTFx of the decoding alone: features, encoding, text, word times."""
@@ -120,13 +129,14 @@ class Measurements:
 
     def _options(self, model: str, stored: str = "float16", **options: Any) -> TranscribeOptions:
         on_gpu = self._settings.device == "cuda"
+        defaults = (
+            {"device": "cuda", "compute_type": "float16"} if on_gpu else {"device": "cpu", "compute_type": "int8"}
+        )
         return TranscribeOptions(
             model=str(self._model(model, stored)),
             language="en",
-            device="cuda" if on_gpu else "cpu",
-            compute_type=stored if on_gpu else "int8",
             cpu_threads=self._settings.threads,
-            **options,
+            **(defaults | options),
         )
 
     def _job(self, seconds: int, options: TranscribeOptions) -> EndedJob | None:
@@ -137,13 +147,16 @@ class Measurements:
 
     def _start(self) -> None:
         """The shortest job with each type of stored weights. The kernels of the last one stay in the cache."""
-        seconds = self._settings.seconds[0]
-        for stored in ("int8_float16", "float16"):
-            shutil.rmtree(self._kernels, ignore_errors=True)
-            for cache in ("empty", "warm"):
-                ended = self._job(seconds, self._options(self._settings.models[0], stored))
-                row = {"model": self._settings.models[0], "stored": stored, "kernel cache": cache, "audio s": seconds}
-                self._rows.add("start", **row, **(_failure(ended) or _split(ended)))
+        seconds, model = self._settings.seconds[0], self._settings.models[0]
+        for stored, computed, cache in STARTS:
+            if computed == "float16" and self._settings.device == "cpu":
+                continue
+            if cache == "empty":
+                shutil.rmtree(self._kernels, ignore_errors=True)
+            ended = self._job(seconds, self._options(model, stored, compute_type=computed))
+            found = ended.result.engine.compute_type if ended and ended.result else computed
+            row = {"model": model, "stored": stored, "computed": found, "kernel cache": cache, "audio s": seconds}
+            self._rows.add("start", **row, **(_failure(ended) or _split(ended)))
 
     def _whole_jobs(self, model: str) -> None:
         for seconds in self._settings.seconds:

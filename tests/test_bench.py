@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from bench import peer
 from bench.rehearsal import SEGMENTS, WORDS, write
+from bench.speed import _for_model
 from chunk_job.contract import TranscribeOptions
 from chunk_job.engine.load import load
+from chunk_job.engine.prepare import prepare
+from chunk_job.engine.timings import Timings
 from chunk_job.engine.transcribe import Transcription, transcribe
+from controller import demo
 from tests.speech import tape
 
 WITH_STAMPS = SEGMENTS * WORDS
@@ -28,8 +33,12 @@ def transcribed(model: Path, *, seconds: int, **options: object) -> Transcriptio
         {"model": str(model), "device": "cpu", "compute_type": "int8", "cpu_threads": 1} | options
     )
     pcm = tape(seconds=seconds, seed=3).pcm.astype("float32") / 32768
-    loaded = load(model, chosen, seed=1)
-    return transcribe(loaded, pcm, chosen, agree=lambda detected: detected, progress=lambda _: None)
+    timings = Timings()
+    prepared = prepare(pcm, chosen, model, timings)
+    loaded = load(model, chosen, seed=1, timings=timings)
+    return transcribe(
+        loaded, prepared, chosen, agree=lambda detected: detected, progress=lambda _: None, timings=timings
+    )
 
 
 def words(outcome: Transcription) -> list[str]:
@@ -84,7 +93,8 @@ def test_the_gpu_bench_measures_everything_on_the_cpu(tmp_path: Path) -> None:
     def of(section: str) -> list[dict[str, object]]:
         return [row for row in rows if row["section"] == section]
 
-    assert [row["kernel cache"] for row in of("start")] == ["empty", "warm"] * 2
+    assert [row["kernel cache"] for row in of("start")] == ["empty", "warm", "warm"]
+    assert [row["stored"] for row in of("start")] == ["int8_float16", "int8_float16", "float16"]
     assert all(row["total"] and row["load"] and row["decode"] for row in of("start"))
     (job,) = of("jobs")
     assert (job["words"], job["tried again"]) == (WITHOUT_STAMPS, 0)
@@ -100,7 +110,7 @@ def test_the_gpu_bench_measures_everything_on_the_cpu(tmp_path: Path) -> None:
     assert {row["remark"] for row in of("bars")} == {"not measured"}
     table = (tmp_path / "table.md").read_text()
     assert table in done.stdout
-    assert "| toy | int8_float16 | empty |" in table
+    assert "| toy | int8_float16 | int8 | empty |" in table
 
 
 @pytest.mark.process
@@ -114,3 +124,40 @@ def test_a_gpu_bench_without_time_writes_what_it_skipped(toy: Path, tmp_path: Pa
     rows = json.loads((tmp_path / "out" / "rows.json").read_text())
     skipped = [row["remark"] for row in rows if row["section"] == "jobs"]
     assert skipped == ["skipped: no time left"] * 3
+
+
+@pytest.mark.process
+def test_the_gpu_bench_needs_only_the_packages_of_a_chunk_job() -> None:
+    script = (
+        "import sys, bench.gpu, bench.bare, bench.hold_gpu; print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"bench", "chunk_job", "numpy", "soundfile"} <= loaded
+    assert not loaded & {
+        "av",
+        "click",
+        "controller",
+        "espeakng_loader",
+        "jiwer",
+        "kubernetes",
+        "minio",
+        "rich",
+        "tests",
+    }
+
+
+@pytest.mark.process
+def test_without_a_gpu_the_gpu_bench_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench.gpu", "--out", str(tmp_path)]
+    environment = {"PATH": str(tmp_path), "PYTHONPATH": "."}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "nvidia-smi finds no GPU" in done.stderr
+
+
+def test_the_peer_is_measured_with_the_real_model() -> None:
+    command = peer.command(Path("/bin/peer"), Path("/talk.wav"), Path("/out"), seconds=60, jobs=2)
+    made = " ".join(_for_model(command, Path("/models/base")))
+    assert "--model_directory /models/base" in made
+    assert str(demo.MODEL) not in made
