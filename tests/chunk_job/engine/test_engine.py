@@ -136,6 +136,7 @@ def test_auto_selects_the_devices_best_type_and_int8_on_a_cpu() -> None:
     assert (loaded.engine.device, loaded.engine.compute_type, loaded.engine.model) == ("cpu", "int8", "m")
     assert loaded.engine.model_digest == digest_of(demo.MODEL)
     assert loaded.engine.isa
+    assert loaded.engine.stored_type == "int8"
 
 
 def test_an_unsupported_compute_type_is_reported_with_the_supported_ones() -> None:

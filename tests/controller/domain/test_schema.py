@@ -8,6 +8,7 @@ import pytest
 
 from chunk_job.contract import JobFailure, Language
 from chunk_job.document import Document
+from chunk_job.kernels import CompiledKernels
 from controller.domain.documents import (
     Evidence,
     Final,
@@ -37,6 +38,14 @@ EXAMPLES: dict[str, Document] = {
     "result": RESULT,
     "language": Language(language="pt", probability=0.5, speech_ms=3000, span=0),
     "failure": JobFailure(code=80, summary="full", advice="wait"),
+    "kernels": CompiledKernels(
+        gpu="NVIDIA H100 80GB HBM3",
+        driver="580.65.06",
+        ctranslate2="4.8.5",
+        compute_types=("int8_float16",),
+        compiled_ms=12_000,
+        files={"index": "ab" * 32},
+    ),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
     "known-file": KnownFile(source=fakes.request(RECORD).source, device=1, inode=2, ctime_ns=1),

@@ -1,0 +1,88 @@
+"""A decoder that repeats itself is caught, and the result says what was tried; results are repeatable."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import sounds
+from tests.chunks import Done, transcribe
+from tests.readings import longest_run, read_aloud, with_faint_noise
+from tests.speech import RATE_HZ, Pcm, say
+
+pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
+
+LOOP = 8
+"""As many repetitions in a row are a loop. Sequential decoding without fallback gives dozens for these sounds."""
+
+
+def hiss(seconds: float) -> Pcm:
+    """White noise."""
+    return (np.random.default_rng(0).standard_normal(round(seconds * RATE_HZ)) * 1_500).astype(np.int16)
+
+
+def stuck(seconds: float) -> Pcm:
+    """A recording that repeats half a second of a sentence."""
+    begin = 8 * RATE_HZ
+    half = read_aloud("en", lines=slice(0, 3)).pcm[begin : begin + RATE_HZ // 2]
+    return with_faint_noise(np.tile(half, round(2 * seconds)))
+
+
+def syllable(seconds: float) -> Pcm:
+    """The same syllable again and again."""
+    once = np.concatenate([say("la"), np.zeros(RATE_HZ // 20, np.int16)])
+    return with_faint_noise(np.tile(once, round(seconds * RATE_HZ / len(once))))
+
+
+SOUNDS = pytest.mark.parametrize("sound", [hiss, sounds.chords, stuck, syllable])
+
+
+@SOUNDS
+def test_a_loop_of_sequential_decoding_is_none_in_batches(
+    sound: Callable[[float], Pcm], base: Path, tmp_path: Path
+) -> None:
+    pcm = sound(25)
+    looped = transcribe(
+        pcm, base, tmp_path, language="en", batch_size="sequential", temperature=(0.0,), vad_filter=False
+    )
+    assert longest_run(looped.text) >= LOOP, looped.text
+    done = transcribe(pcm, base, tmp_path, language="en", batch_size=8, vad_filter=False)
+    assert longest_run(done.text) < LOOP, done.text
+    (window,) = [each for each in done.result.windows if each.outcome != "split"]
+    assert window.tries[0].failed in {"repetitive", "token_limit"}
+    assert window.tries[0].temperature == 0
+    assert len(window.tries) > 1
+    assert [one.temperature for one in window.tries] == sorted(one.temperature for one in window.tries)
+
+
+@SOUNDS
+def test_a_loop_is_cut_off_where_no_other_temperature_is_allowed(
+    sound: Callable[[float], Pcm], base: Path, tmp_path: Path
+) -> None:
+    done = transcribe(sound(25), base, tmp_path, language="en", batch_size=8, temperature=(0.0,), vad_filter=False)
+    assert longest_run(done.text) < LOOP, done.text
+    assert {window.outcome for window in done.result.windows} <= {"split", "doubtful", "no_speech", "empty"}
+
+
+def same_every_time(done: Done) -> dict[str, object]:
+    """The result without what belongs to the process: times and identity."""
+    return done.result.model_dump(exclude={"usage", "processing_time", "uid"})
+
+
+def test_the_same_task_gives_the_same_result_again_also_after_a_fallback(base: Path, tmp_path: Path) -> None:
+    said = read_aloud("en", lines=slice(0, 4))
+    pcm = np.concatenate([said.pcm, hiss(20), said.pcm[::-1]])
+    first, second = (
+        transcribe(pcm, base, tmp_path, seed=11, language="en", batch_size=4, vad_filter=False) for _ in range(2)
+    )
+    assert any(len(window.tries) > 1 for window in first.result.windows)
+    assert same_every_time(first) == same_every_time(second)
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_both_ways_of_decoding_detect_the_same_language(language: str, base: Path, tmp_path: Path) -> None:
+    said = read_aloud(language, lines=slice(0, 3))  # type: ignore[arg-type]
+    one, other = (transcribe(said.pcm, base, tmp_path, batch_size=size).result for size in ("sequential", 8))
+    assert one.language == other.language == language
+    assert one.language_probability == other.language_probability
