@@ -36,8 +36,9 @@ class Rows:
         """Print and write one row. Seconds and factors are rounded to hundredths."""
         rounded = {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
         self._rows.append({"section": section, **rounded, "at_s": round(self.elapsed_s, 1)})
-        print(json.dumps(self._rows[-1]), flush=True)
-        (self._folder / "rows.json").write_text(json.dumps(self._rows, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(self._rows[-1], ensure_ascii=False), flush=True)
+        document = json.dumps(self._rows, ensure_ascii=False, indent=1)
+        (self._folder / "rows.json").write_text(document + "\n", encoding="utf-8")
         (self._folder / "table.md").write_text(self.table(), encoding="utf-8")
 
     def table(self) -> str:
