@@ -9,6 +9,7 @@ crash.
     python -m chunk_job --store URL --task KEY --task-sha256 HEX --attempt N     one chunk of a run
     python -m chunk_job AUDIO [MODEL]                                            by hand: one JSON line on stdout
     python -m chunk_job --resolve-model REFERENCE [--download]                   print the folder of a model
+    python -m chunk_job --compile-kernels FOLDER MODEL [--download]              and keep the GPU's compiled kernels
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import faulthandler
 import logging
 import secrets
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -36,6 +38,8 @@ from chunk_job.contract import (
 from chunk_job.engine.audio import read_media
 from chunk_job.engine.load import load
 from chunk_job.engine.locate import locate
+from chunk_job.engine.prepare import prepare
+from chunk_job.engine.timings import Timings
 from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.run_language import LanguageDeferred
@@ -44,6 +48,9 @@ from chunk_job.store.open_store import open_store
 from chunk_job.text import json_line
 
 log = logging.getLogger("stenofleet.chunk_job")
+
+_COMPILE_S = 1_800
+"""Longest time to compile the GPU's kernels: it takes half a minute, so a GPU that needs more is broken."""
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -74,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--attempt", type=int, default=1, metavar="N")
     parser.add_argument("--uid", default=None, help="identity of this process in the result's key (default: random)")
     parser.add_argument("--resolve-model", metavar="REFERENCE", help="print the folder of a model and exit")
+    parser.add_argument(
+        "--compile-kernels",
+        nargs=2,
+        metavar=("FOLDER", "MODEL"),
+        help="print the folder of a model, compile the GPU's kernels, and keep them in FOLDER for other jobs",
+    )
+    parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--download", action="store_true", help="download the model from the hub if it is missing")
     return parser
 
@@ -81,6 +95,14 @@ def _parser() -> argparse.ArgumentParser:
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.resolve_model:
         process.print_data(str(locate(arguments.resolve_model, download=arguments.download)))
+    elif arguments.compile_kernels:
+        folder, reference = arguments.compile_kernels
+        if arguments.in_this_process:
+            from chunk_job.engine.compile_kernels import collect
+
+            log.info("%s", collect(Path(folder), Path(reference)))
+        else:
+            compile_kernels(Path(folder), locate(reference, download=arguments.download))
     elif arguments.task:
         if not (arguments.store and arguments.task_sha256):
             raise JobError(ExitCode.USAGE, "--task needs --store and --task-sha256")
@@ -98,6 +120,29 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         raise JobError(ExitCode.USAGE, "nothing to do", "give an audio file, or --task with --store and --task-sha256")
 
 
+def compile_kernels(folder: Path, model_folder: Path) -> None:
+    """Print the model's folder, and compile the GPU's kernels in a process of its own.
+
+    A GPU that fails or crashes there is logged and fails nothing: the model is here, and jobs compile for themselves.
+    """
+    import subprocess
+
+    process.print_data(str(model_folder))
+    # The pipe closes when this process ends for any reason; then the other one exits too.
+    reading, writing = os.pipe()
+    try:
+        command = [sys.executable, "-P", "-m", "chunk_job", "--in-this-process", "--lifeline", str(reading)]
+        command += ["--compile-kernels", str(folder.absolute()), str(model_folder.absolute())]
+        subprocess.run(command, stdin=subprocess.DEVNULL, pass_fds=(reading,), check=True, timeout=_COMPILE_S)
+    except subprocess.CalledProcessError as error:
+        log.warning("no GPU kernels are kept (exit code %d): each job compiles them itself", error.returncode)
+    except subprocess.TimeoutExpired:
+        log.warning("no GPU kernels are kept (no end within %d s): each job compiles them itself", _COMPILE_S)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def by_hand(audio: Path, reference: str, *, download: bool) -> None:
     """Transcribe a file without a cluster, a store or a task, and print one line of JSON."""
     started = time.monotonic()
@@ -106,9 +151,12 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
             raise JobError(ExitCode.INPUT_MISSING, f"no such file: {audio}")
         options = TranscribeOptions(model=reference, cpu_threads=cores.usable())
         folder = locate(reference, download=download)
-        samples = read_media(audio)
-        loaded = load(folder, options, seed=0)
-        outcome = transcribe(loaded, samples, options, agree=lambda detected: detected, progress=lambda _: None)
+        timings = Timings()
+        prepared = prepare(read_media(audio), options, folder, timings)
+        loaded = load(folder, options, seed=0, timings=timings)
+        outcome = transcribe(
+            loaded, prepared, options, agree=lambda detected: detected, progress=lambda _: None, timings=timings
+        )
     except JobError as error:
         failed = {"success": False, "error": error.summary, "advice": error.advice}
         process.print_data(json_line(failed, ensure_ascii=False))

@@ -24,7 +24,7 @@ from chunk_job.crashpoint import reach
 from chunk_job.engine.audio import WrongAudio, read_pcm
 from chunk_job.engine.load import import_libraries, load
 from chunk_job.engine.locate import locate
-from chunk_job.engine.speech import detect_speech
+from chunk_job.engine.prepare import prepare
 from chunk_job.engine.timings import Timings, since_process_start_s
 from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
@@ -54,13 +54,13 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     loader = ThreadPoolExecutor(1)
     loader.submit(import_libraries)
     task = _read_task(store, key, task_sha256)
-    loading = loader.submit(lambda: load(locate(task.options.model), task.options, seed=task.seed, timings=timings))
+    folder = locate(task.options.model)
+    loading = loader.submit(lambda: load(folder, task.options, seed=task.seed, timings=timings))
     point = f"{task.span:05d}.a{attempt}"
     with timings.measure("fetch"):
         audio = _read_audio(store, task)
         options, frozen = frozen_language(store, task)
-    with timings.measure("speech"):
-        speech = detect_speech(audio, options)
+    prepared = prepare(audio, options, folder, timings)
     loaded = loading.result()
     reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
@@ -68,11 +68,10 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     threading.Thread(target=watchdog.watch, daemon=True).start()
     outcome = transcribe(
         loaded,
-        audio,
+        prepared,
         options,
         agree=lambda detected: agree_on_language(store, task, detected),
         progress=watchdog.progress,
-        speech=speech,
         timings=timings,
     )
     done = time.monotonic()

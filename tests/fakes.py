@@ -179,6 +179,8 @@ class JobBehaviour:
     termination_message: bytes = b""
     takes_ms: int = 200
     speech_ms: int = 5000
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """Changed fields of the result that it leaves."""
 
 
 def fails_with(code: ExitCode, summary: str = "so it was", advice: str = "do this") -> JobBehaviour:
@@ -431,7 +433,7 @@ def answer(store: Store, job: Job, behaviour: JobBehaviour, task: bytes) -> None
     """Write what a chunk job leaves."""
     mine = ChunkTask.decode(task)
     spoken = segment((f" w{mine.span}a", 1000, 1400), (f" w{mine.span}b", 1500, 1900))
-    answered = result(mine, spoken, attempt=job.attempt, speech_ms=behaviour.speech_ms)
+    answered = result(mine, spoken, attempt=job.attempt, speech_ms=behaviour.speech_ms, **behaviour.result)
     key = f"{mine.result_prefix}a{job.attempt}-u.json"
     match behaviour.leaves:
         case "result":

@@ -1,22 +1,26 @@
 """``k8s/`` agrees with the code, and every pod is restricted. Without a cluster: only the files are read."""
 
+import copy
 import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from chunk_job.__main__ import _parser
 from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
 from controller.domain.interfaces import RunOutcome
 from controller.domain.jobs import Job
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners.kubernetes.api import PERMISSIONS
+from controller.runners.kubernetes.job_memory import LARGEST_MODEL_MB, chunk_memory_mb
 from controller.runners.kubernetes.labels import labels_of
 from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
 
@@ -153,7 +157,9 @@ def test_every_pod_is_as_strict_as_the_jobs_that_the_controller_makes(name: str)
         assert container["securityContext"] == made["containers"][0]["securityContext"]
         assert container["command"][:2] == ["tini", "--"]
         resources = container["resources"]
-        assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
+        gpu = {"nvidia.com/gpu"} if name == "stenofleet-model" else set()
+        kinds = {"cpu", "memory", "ephemeral-storage"} | gpu
+        assert resources["requests"].keys() == resources["limits"].keys() == kinds
         assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
 
@@ -276,46 +282,136 @@ def test_the_port_of_s3_follows_the_setting(monkeypatch: pytest.MonkeyPatch) -> 
     assert [*rule] == ["ports"]
 
 
-def test_the_controller_waits_for_the_job_that_fetches_the_model(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (waiting, *_), (script,) = pod("stenofleet")["initContainers"], KUSTOMIZATION["configMapGenerator"][1]["files"]
-    path = BASE / script
-    spec = importlib.util.spec_from_file_location("wait_for_model", path)
+class FoundJob:
+    """A cluster that has the model's Job, whose pod is not scheduled with this message."""
+
+    name = "stenofleet-model"
+    ends_after: int | None = None
+    """It fails when it has been asked this often."""
+
+    def __init__(self, message: str) -> None:
+        self.asked = 0
+        unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        self.stuck = {"spec": pod(self.name), "status": {"conditions": [unscheduled]}}
+
+    def get(self, kind: str, job: str) -> Document | None:
+        self.asked += 1
+        ended = self.ends_after is not None and self.asked > self.ends_after
+        failed = [{"type": "Failed", "status": "True"}] if ended else None
+        return {"status": {"conditions": failed}} if (kind, job) == ("jobs", self.name) else None
+
+    def find(self, kind: str, **query: str) -> Document:
+        assert (kind, query) == ("pods", {"labelSelector": f"batch.kubernetes.io/job-name={self.name}"})
+        return {"items": [self.stuck]}
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The program of ``wait_for_model.py``. Each of its pauses takes a minute by its clock, and no time."""
+    (script,) = KUSTOMIZATION["configMapGenerator"][1]["files"]
+    spec = importlib.util.spec_from_file_location("wait_for_model", BASE / script)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    (name,) = waiting["args"]
-    (mount,) = waiting["volumeMounts"]
-    assert waiting["command"][-1] == f"{mount['mountPath']}/{path.name}"
+    clock = SimpleNamespace(now_ns=0)
+
+    def pause(_: float) -> None:
+        clock.now_ns += 60 * 10**9
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=pause, monotonic_ns=lambda: clock.now_ns))
+    module.clock = clock
+    return module
+
+
+UNBOUND = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
+NO_GPU = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available: {}."
+
+
+def test_the_controller_waits_for_the_job_that_fetches_the_model(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (container, *_), (script,) = pod("stenofleet")["initContainers"], KUSTOMIZATION["configMapGenerator"][1]["files"]
+    (name,) = container["args"]
+    (mount,) = container["volumeMounts"]
+    assert container["command"][-1] == f"{mount['mountPath']}/{script}"
     assert OBJECTS["Job", name]["spec"]["activeDeadlineSeconds"] > 0
-
-    unbound = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    message = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found"
-    stuck = {"spec": pod(name), "status": {"conditions": [unbound | {"message": message}]}}
-
-    class Found:
-        """A cluster that has that Job, which fails after a while."""
-
-        asked = 0
-
-        def get(self, kind: str, job: str) -> Document | None:
-            self.asked += 1
-            failed = [{"type": "Failed", "status": "True"}] if self.asked > 2 else None
-            return {"status": {"conditions": failed}} if (kind, job) == ("jobs", name) else None
-
-        def find(self, kind: str, **query: str) -> Document:
-            assert (kind, query) == ("pods", {"labelSelector": f"batch.kubernetes.io/job-name={name}"})
-            return {"items": [stuck]}
-
-    monkeypatch.setattr(module, "connect", Found)
-    monkeypatch.setattr(module, "_POLL_EVERY_S", 0)
-    assert module.main(name) == EnvironmentProblem.exit_code
-    (why,) = [line for line in capsys.readouterr().err.splitlines() if " waits: " in line]
+    found = FoundJob(UNBOUND)
+    found.ends_after = 3
+    monkeypatch.setattr(waiting, "connect", lambda: found)
+    assert waiting.main(name) == EnvironmentProblem.exit_code
+    message = capsys.readouterr().err
+    (why,) = [line for line in message.splitlines() if " waits: " in line]
     assert "the PersistentVolumeClaim with the models has no volume yet" in why
     assert "`kubectl describe pvc stenofleet-models`" in why
-    assert module.main("another") == 0
+    assert "the model could not be downloaded: kubectl logs job/stenofleet-model shows the reason" in message
+    assert waiting.main("another") == 0
+
+
+@pytest.mark.parametrize(
+    "message,minutes", [(NO_GPU.format("2 Preemption is not helpful for scheduling"), 25), (UNBOUND, 15)]
+)
+def test_the_controller_waits_ten_minutes_longer_than_for_a_chunk_job(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], message: str, minutes: int
+) -> None:
+    monkeypatch.setattr(waiting, "connect", lambda: FoundJob(message))
+    assert waiting.main(FoundJob.name) == EnvironmentProblem.exit_code
+    assert waiting.clock.now_ns == minutes * 60 * 10**9
+    _, first, *_, last = capsys.readouterr().err.splitlines()
+    assert " waits: " in first
+    assert "has not started for too long: " in last
+    assert ("apply k8s/overlays/cpu" in last) == ("nvidia.com/gpu" in message)
+
+
+def test_the_controller_waits_any_time_for_a_gpu_that_others_use(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = FoundJob(NO_GPU.format("2 No preemption victims found for incoming pod"))
+    found.ends_after = 1_000
+    monkeypatch.setattr(waiting, "connect", lambda: found)
+    assert waiting.main(FoundJob.name) == EnvironmentProblem.exit_code
+    assert waiting.clock.now_ns == 1_000 * 60 * 10**9
+
+
+def test_the_model_s_job_gets_a_gpu_as_chunk_jobs_do_and_compiles_to_where_they_look() -> None:
+    options = JobOptions(chunk_image="c", intake_image="i", store_url="s3://b", version="0", model_claim="m")
+    chunk = job_document(JOB, options, Owner(name="lease", uid="uid"))["spec"]["template"]["spec"]
+    fetching = pod("stenofleet-model")
+    (container,), (of_a_chunk,) = fetching["containers"], chunk["containers"]
+    for kind in ("requests", "limits"):
+        assert container["resources"][kind][option("gpu_resource").default] == "1"
+    (toleration,) = fetching["tolerations"]
+    assert toleration in chunk["tolerations"]
+    arguments = _parser().parse_args(container["args"])
+    assert arguments.download
+    source = plain_environment(of_a_chunk)["STENOFLEET_COMPILED_KERNELS"]
+    assert arguments.compile_kernels == [source, "$(STENOFLEET_MODEL)"]
+
+
+def test_the_model_s_job_has_the_memory_to_use_the_largest_model() -> None:
+    (container,) = pod("stenofleet-model")["containers"]
+    needed = chunk_memory_mb(model_mb=LARGEST_MODEL_MB, cuda=True, audio_s=30)
+    assert int(container["resources"]["limits"]["memory"].removesuffix("Gi")) * 1024 >= needed
+
+
+def test_the_cpu_overlay_needs_no_gpu() -> None:
+    (kustomization,) = documents(FOLDER / "overlays" / "cpu" / "kustomization.yaml")
+    (patch,) = kustomization["patches"]
+    assert patch["target"] == {"kind": "Job", "name": "stenofleet-model"}
+    job = copy.deepcopy(OBJECTS["Job", "stenofleet-model"])
+    for change in yaml.safe_load(patch["patch"]):
+        *above, last = [part.replace("~1", "/") for part in change["path"].removeprefix("/").split("/")]
+        holder: Any = job
+        for part in above:
+            holder = holder[int(part) if part.isdigit() else part]
+        assert last in holder
+        if change["op"] == "remove":
+            del holder[last]
+        else:
+            holder[last] = change["value"]
+    spec = job["spec"]["template"]["spec"]
+    resources = spec["containers"][0]["resources"]
+    assert "tolerations" not in spec
+    assert resources["requests"].keys() == resources["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
+    assert {resources[kind]["memory"] for kind in ("requests", "limits")} == {"1Gi"}
 
 
 def test_the_cpu_overlay_changes_the_settings_of_the_base() -> None:

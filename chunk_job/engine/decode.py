@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions, Try
 from chunk_job.engine.checks import Decoding, best, failed_check, is_silent, repeats, without_loop
 from chunk_job.engine.device import is_out_of_memory
+from chunk_job.engine.features import FRAMES
 from chunk_job.engine.load import LoadedModel
+from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.segments import SpokenWindow
-from chunk_job.engine.speech import Speech
 from chunk_job.engine.timings import Timings
 from chunk_job.engine.windows import Window, halves
 from chunk_job.engine.words import TimedWord, pauses_of, words_of
@@ -26,8 +26,8 @@ from chunk_job.engine.words import TimedWord, pauses_of, words_of
 BEST_BATCH = {"cuda": 64, "cpu": 4}
 """Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
 
-_FRAMES = 3_000
-"""Frames of 10 ms of the encoder's input."""
+LARGEST_BATCH = {"cuda": 256, "cpu": 16}
+"""On a CPU, a large batch of a large model takes so long that the job would look as if it was stuck."""
 
 _SAMPLED_HYPOTHESES = 5
 """Texts that are sampled at a temperature above 0, of which the most probable one counts (Whisper's ``best_of``)."""
@@ -65,8 +65,7 @@ class BatchDecoder:
     def __init__(
         self,
         model: LoadedModel,
-        audio: Any,
-        speech: Speech,
+        prepared: Prepared,
         options: TranscribeOptions,
         *,
         language: str,
@@ -77,9 +76,8 @@ class BatchDecoder:
         from faster_whisper.transcribe import get_suppressed_tokens
 
         self._whisper = model.whisper
-        self._audio, self._speech, self._options = audio, speech, options
+        self._prepared, self._options = prepared, options
         self._timings, self._progress = timings, progress
-        self._on_cpu = model.engine.device == "cpu"
         multilingual = self._whisper.model.is_multilingual
         self._tokenizer = Tokenizer(
             self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
@@ -92,10 +90,8 @@ class BatchDecoder:
             hotwords=options.hotwords,
         )
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
-        self._pauses = pauses_of(speech)
-        self.batch_size = (
-            options.batch_size if isinstance(options.batch_size, int) else BEST_BATCH["cpu" if self._on_cpu else "cuda"]
-        )
+        self._pauses = pauses_of(prepared.speech)
+        self.batch_size = _batch_size(options, model.engine.device)
         """Windows that are decoded together. Halved if the GPU has too little memory."""
 
     def decode(self, windows: Sequence[Window]) -> tuple[list[SpokenWindow], list[DecodedWindow]]:
@@ -113,57 +109,38 @@ class BatchDecoder:
         return spoken, [_record(state) for state in states]
 
     def _decoded(self, windows: Sequence[Window]) -> Iterator[_State]:
-        """Decode *windows*; the features of the next batch are computed meanwhile."""
-        with ThreadPoolExecutor(1) as pool:
-            at = 0
-            ready = self._ahead(pool, windows[: self.batch_size])
-            while at < len(windows):
-                batch, features = ready.result()
-                at += len(batch)
-                ready = self._ahead(pool, windows[at : at + self.batch_size])
-                states = [_State(window=window) for window in batch]
-                self._decode_batch(states, features)
-                for state in states:
-                    yield from self._settled(state)
-                self._progress(_ms(batch[-1].end))
+        at = 0
+        while at < len(windows):
+            states = [_State(window=window) for window in windows[at : at + self.batch_size]]
+            at += len(states)
+            self._decode_batch(states)
+            for state in states:
+                yield from self._with_halves(state)
+            self._progress(_ms(states[-1].window.end))
 
-    def _ahead(self, pool: ThreadPoolExecutor, batch: Sequence[Window]) -> Future[tuple[Sequence[Window], Any]]:
-        return pool.submit(lambda: (batch, self._features(batch)))
-
-    def _settled(self, state: _State) -> Iterator[_State]:
+    def _with_halves(self, state: _State) -> Iterator[_State]:
         """The state, and if its text was too long for the decoder, its two halves."""
         yield state
         if state.decoding is None:
-            parts = [_State(window=half) for half in halves(self._audio, state.window, self._speech)]
-            self._decode_batch(parts, self._features([part.window for part in parts]))
-            for part in parts:
-                yield from self._settled(part)
+            parts = halves(self._prepared.audio, state.window, self._prepared.speech)
+            states = [_State(window=part) for part in parts]
+            self._decode_batch(states)
+            for part in states:
+                yield from self._with_halves(part)
 
-    def _features(self, windows: Sequence[Window]) -> Any:
-        """Log-mel features, shape (windows, mel bands, 3000)."""
-        import numpy as np
+    def _decode_batch(self, states: Sequence[_State], *, skip: int = 0) -> None:
+        """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out."""
+        features = self._prepared.features.batch([state.window for state in states])
+        self._decode_features(states, features, skip)
 
-        if not windows:
-            return None
-        with self._timings.measure("features"):
-            extract = self._whisper.feature_extractor
-            batch = np.zeros((len(windows), len(extract.mel_filters), _FRAMES), dtype=np.float32)
-            for row, window in zip(batch, windows, strict=True):
-                found = extract(self._audio[window.start : window.end])[..., :_FRAMES]
-                row[:, : found.shape[-1]] = found
-            return batch
-
-    def _decode_batch(self, states: Sequence[_State], features: Any, *, skip: int = 0) -> None:
-        """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out.
-
-        If the GPU has too little memory, the batch is halved.
-        """
+    def _decode_features(self, states: Sequence[_State], features: Any, skip: int) -> None:
+        """Decode a batch; if the GPU has too little memory, in halves."""
         if self._has_memory(states, features, skip):
             return
         half = (len(states) + 1) // 2
         self.batch_size = min(self.batch_size, half)
-        for part in (slice(None, half), slice(half, None)):
-            self._decode_batch(states[part], features[part], skip=skip)
+        self._decode_features(states[:half], features[:half], skip)
+        self._decode_features(states[half:], features[half:], skip)
 
     def _has_memory(self, states: Sequence[_State], features: Any, skip: int) -> bool:
         # Returns before the batch is halved: an exception that is being handled keeps the arrays of the failed call.
@@ -222,14 +199,15 @@ class BatchDecoder:
 
     def _rows(self, features: Any, encoded: Any, rows: Sequence[int]) -> Any:
         """The encoder's output for some windows of a batch. *features*: those of these windows."""
-        if len(rows) == encoded.shape[0]:
-            return encoded
-        if not self._on_cpu:
-            # CTranslate2 selects no rows, and a copy through the memory of the CPU is no faster.
-            return self._encode(features)
+        import ctranslate2
         import numpy as np
         from faster_whisper.transcribe import get_ctranslate2_storage
 
+        if len(rows) == encoded.shape[0]:
+            return encoded
+        if encoded.device != "cpu" or encoded.dtype != ctranslate2.DataType.float32:
+            # CTranslate2 selects no rows, and a copy through the memory of the CPU is no faster.
+            return self._encode(features)
         return get_ctranslate2_storage(np.asarray(encoded)[list(rows)])
 
     def _generate(self, encoded: Any, count: int, temperature: float) -> list[Decoding]:
@@ -318,7 +296,7 @@ class BatchDecoder:
         for at in range(0, len(found), self.batch_size):
             batch = found[at : at + self.batch_size]
             again = [_State(window=state.window) for state, _ in batch]
-            self._decode_batch(again, self._features([state.window for state in again]), skip=1)
+            self._decode_batch(again, skip=1)
             for (state, before), other in zip(batch, again, strict=True):
                 _choose(state, other, repeated=repeats(self._text(other), before))
 
@@ -354,8 +332,13 @@ def _record(state: _State) -> DecodedWindow:
     )
 
 
+def _batch_size(options: TranscribeOptions, device: str) -> int:
+    wanted = options.batch_size if isinstance(options.batch_size, int) else BEST_BATCH[device]
+    return min(wanted, LARGEST_BATCH[device])
+
+
 def _frames(window: Window) -> int:
-    return max(1, min(_FRAMES, (window.end - window.start) * 100 // SAMPLE_RATE))
+    return max(1, min(FRAMES, (window.end - window.start) * 100 // SAMPLE_RATE))
 
 
 def _ms(samples: int) -> int:

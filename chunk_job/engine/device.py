@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import SAMPLE_RATE
+from chunk_job.engine.compute_type import best_type
 from chunk_job.errors import ExitCode, JobError
 
 _FRAMES = 3_000
@@ -67,19 +68,22 @@ def choose_device(wanted: str) -> str:
     return ("cuda" if gpus else "cpu") if wanted == "auto" else wanted
 
 
-def choose_compute_type(wanted: str, device: str) -> str:
+def choose_compute_type(wanted: str, device: str, stored: str) -> str:
+    """The compute type for *wanted* in the form that is fastest on *device*. *stored*: type of the model's file.
+
+    Raises :class:`JobError` (CONFIG) if the device does not support it.
+    """
     import ctranslate2
 
-    if wanted == "auto":
-        return "float16" if device == "cuda" else "int8"
     supported = ctranslate2.get_supported_compute_types(device)
-    if wanted != "default" and wanted not in supported:
+    chosen = best_type(wanted, device, stored, supported)
+    if chosen != "default" and chosen not in supported:
         raise JobError(
             ExitCode.CONFIG,
             f"compute type {wanted} is not supported on this {device} device",
             f"use one of: {', '.join(sorted(supported))}",
         )
-    return wanted
+    return chosen
 
 
 def native_error(error: Exception, otherwise: ExitCode, what: str) -> JobError:

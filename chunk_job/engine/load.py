@@ -6,11 +6,13 @@ same model would not be repeatable.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import Engine, TranscribeOptions
+from chunk_job.engine import kernel_cache
 from chunk_job.engine.device import (
     choose_compute_type,
     choose_device,
@@ -20,6 +22,7 @@ from chunk_job.engine.device import (
     warm_up,
 )
 from chunk_job.engine.digest import digest
+from chunk_job.engine.stored_type import stored_type
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
 
@@ -35,20 +38,22 @@ class LoadedModel:
 def import_libraries() -> None:
     """Import the model libraries, which takes a quarter of a second: call it while something else is waited for."""
     preload_cublas()
+    importlib.import_module("faster_whisper")
 
 
-def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings | None = None) -> LoadedModel:
+def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings) -> LoadedModel:
     """Load the model in *folder* for one transcription, and on a GPU use it once, which compiles its kernels.
 
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
     CUDA_OOM, or MODEL for any other error.
     """
-    timings = timings or Timings()
+    kernel_cache.set_up(folder)
     preload_cublas()
     import ctranslate2
 
     device = choose_device(options.device)
-    compute_type = choose_compute_type(options.compute_type, device)
+    stored = stored_type(folder)
+    compute_type = choose_compute_type(options.compute_type, device, stored)
     # Before the model is created: its worker threads copy the random generator when they start.
     ctranslate2.set_random_seed(seed)
     from faster_whisper import WhisperModel
@@ -76,5 +81,6 @@ def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timing
         device=device,
         compute_type=compute_type,
         isa=instruction_set(),
+        stored_type=stored,
     )
     return LoadedModel(whisper, engine)

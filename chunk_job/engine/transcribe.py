@@ -13,11 +13,10 @@ from chunk_job.contract import SAMPLE_RATE, DecodedWindow, Segment, TranscribeOp
 from chunk_job.engine.decode import BatchDecoder
 from chunk_job.engine.device import native_error
 from chunk_job.engine.load import LoadedModel
+from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.segments import segments_of
 from chunk_job.engine.sequential import decode_sequentially
-from chunk_job.engine.speech import Speech, detect_speech
 from chunk_job.engine.timings import Timings
-from chunk_job.engine.windows import plan_windows
 from chunk_job.errors import ExitCode
 
 _DETECTION_S = 30
@@ -49,80 +48,90 @@ class Transcription:
 
 def transcribe(
     model: LoadedModel,
-    audio: Any,
+    prepared: Prepared,
     options: TranscribeOptions,
     *,
     agree: Callable[[LanguageDetection], LanguageDetection],
     progress: Callable[[int], None],
-    speech: Speech | None = None,
-    timings: Timings | None = None,
+    timings: Timings,
 ) -> Transcription:
-    """Transcribe *audio* (float32 mono, 16 kHz).
+    """Transcribe the chunk that was prepared with the same options.
 
     If ``options.language`` is None, the language is detected on speech only. *agree* gets it and returns the language
-    to use, or raises to stop. *progress* is called with the position in ms after each segment or batch. *speech*: what
-    :func:`detect_speech` found, if that was called before.
+    to use, or raises to stop. *progress* is called with the position in ms after each segment or batch.
     """
-    timings = timings or Timings()
-    if speech is None:
-        with timings.measure("speech"):
-            speech = detect_speech(audio, options)
-    # Audio without speech is not decoded, and without the filter only if the language is given.
-    if not speech.spans and (options.vad_filter or options.language is None):
+    if prepared.is_left_out:
         return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
     try:
         if options.language is None:
             with timings.measure("decode"):
-                detected = _detect_language(model.whisper, audio, speech)
+                detected = _detect_language(model.whisper, prepared)
             detected = agree(detected)
         else:
-            speech_ms = speech.ms if options.vad_filter else len(audio) * 1000 // SAMPLE_RATE
+            speech_ms = prepared.speech.ms if options.vad_filter else _length_ms(prepared)
             detected = LanguageDetection(language=options.language, probability=1.0, speech_ms=speech_ms)
-        return _decode(model, audio, speech, options, detected, timings=timings, progress=progress)
+        decode = _sequentially if options.sequential else _in_batches
+        return decode(model, prepared, options, detected, timings=timings, progress=progress)
     except (RuntimeError, ValueError) as error:
         raise native_error(error, ExitCode.DECODE, "transcription failed") from error
 
 
-def _decode(
+def _sequentially(
     model: LoadedModel,
-    audio: Any,
-    speech: Speech,
+    prepared: Prepared,
     options: TranscribeOptions,
     detected: LanguageDetection,
     *,
     timings: Timings,
     progress: Callable[[int], None],
 ) -> Transcription:
-    windows: list[DecodedWindow] = []
-    batch_size = 0
-    if options.sequential:
-        audio_ms = len(audio) * 1000 // SAMPLE_RATE
-        with timings.measure("decode"):
-            segments = decode_sequentially(
-                model, audio, options, language=detected.language, audio_ms=audio_ms, progress=progress
-            )
-    else:
-        decoder = BatchDecoder(
-            model, audio, speech, options, language=detected.language, timings=timings, progress=progress
+    with timings.measure("decode"):
+        segments = decode_sequentially(
+            model,
+            prepared.audio,
+            options,
+            language=detected.language,
+            audio_ms=_length_ms(prepared),
+            progress=progress,
         )
-        planned = plan_windows(audio, speech, skip_silence=options.vad_filter)
-        spoken, windows = decoder.decode(planned)
-        segments = segments_of(spoken)
-        batch_size = min(decoder.batch_size, max(1, len(planned)))
     return Transcription(
         segments=segments,
         language=detected.language,
         probability=detected.probability,
         speech_ms=detected.speech_ms,
-        windows=tuple(windows),
-        batch_size=batch_size,
     )
 
 
-def _detect_language(whisper: Any, audio: Any, speech: Speech) -> LanguageDetection:
+def _in_batches(
+    model: LoadedModel,
+    prepared: Prepared,
+    options: TranscribeOptions,
+    detected: LanguageDetection,
+    *,
+    timings: Timings,
+    progress: Callable[[int], None],
+) -> Transcription:
+    decoder = BatchDecoder(model, prepared, options, language=detected.language, timings=timings, progress=progress)
+    spoken, windows = decoder.decode(prepared.windows)
+    return Transcription(
+        segments=segments_of(spoken),
+        language=detected.language,
+        probability=detected.probability,
+        speech_ms=detected.speech_ms,
+        windows=tuple(windows),
+        batch_size=max(1, min(decoder.batch_size, len(prepared.windows))),
+    )
+
+
+def _length_ms(prepared: Prepared) -> int:
+    return len(prepared.audio) * 1000 // SAMPLE_RATE
+
+
+def _detect_language(whisper: Any, prepared: Prepared) -> LanguageDetection:
     """Detect the language on the first 30 s of speech: leading silence gives a wrong one with probability 0.7."""
     import numpy as np
 
+    audio, speech = prepared.audio, prepared.speech
     if not whisper.model.is_multilingual:
         return LanguageDetection(language="en", probability=1.0, speech_ms=speech.ms)
     collected = np.concatenate([audio[start:end] for start, end in speech.padded])[: _DETECTION_S * SAMPLE_RATE]

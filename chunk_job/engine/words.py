@@ -54,11 +54,10 @@ def words_of(
 
     *alignment*: CTranslate2's alignment result. *tokenizer*: faster-whisper's. *pauses*: those of the chunk.
     """
-    texts, groups = tokenizer.split_to_word_tokens([*tokens, tokenizer.eot])
     times = _first_times(alignment.alignments, len(tokens) + 1)
     words = []
     at = 0
-    for text, group in zip(texts[:-1], groups[:-1], strict=True):
+    for text, group in _split(tokens, tokenizer):
         probabilities = alignment.text_token_probs[at : at + len(group)]
         words.append(
             TimedWord(
@@ -71,6 +70,15 @@ def words_of(
         )
         at += len(group)
     return tuple(_in_order(_outside_pauses(_with_punctuation(words), pauses), start_ms))
+
+
+def _split(tokens: Sequence[int], tokenizer: Any) -> Iterator[tuple[str, list[int]]]:
+    """The words of *tokens*, and the tokens of each. An incomplete letter at the end becomes a word too."""
+    texts, groups = tokenizer.split_to_word_tokens(list(tokens))
+    yield from zip(texts, groups, strict=True)
+    left = list(tokens[sum(map(len, groups)) :])
+    if left:
+        yield tokenizer.decode(left), left
 
 
 def _first_times(pairs: Iterable[tuple[int, int]], tokens: int) -> list[int]:

@@ -11,7 +11,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.probe_checks import Check, probe_checks
 from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_data, print_message
 from controller.cli.transcribe import ensure_model
@@ -42,18 +42,6 @@ from controller.orchestrator.loop import run_loop
 from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runs.lookup import remove_run
 from controller.runs.outputs import base_of
-
-NEVER_MS = 1 << 40
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """The result of one check: whether it passed (*well*), what was found, and what to do if it failed."""
-
-    name: str
-    well: bool
-    found: str
-    fix: str = ""
 
 
 @click.command("doctor", cls=shared.Sectioned)
@@ -87,7 +75,7 @@ def doctor_command(*, runner: str, timeout: int, download: bool, store: str | No
         checks.append(check)
         if not as_json:
             print_message(f"{'ok  ' if check.well else 'FAIL'}  {check.name}: {check.found}")
-            if not check.well:
+            if check.fix:
                 print_message("      " + check.fix.replace("\n", "\n      "))
     if as_json:
         print_data(json_line({"checks": [dataclasses.asdict(check) for check in checks]}), exact=True)
@@ -108,7 +96,10 @@ def _checks(
         found.append(_checked("model", lambda: _model(wanted, download=download)))
         yield found[-1]
     if all(check.well for check in found):
-        yield _checked("probe", lambda: _probe(store, wanted, cluster, timeout_s=timeout_s))
+        results: list[ChunkResult] = []
+        yield _checked("probe", lambda: _probe(store, wanted, cluster, results, timeout_s=timeout_s))
+        for result in results:
+            yield from probe_checks(result.engine, result.usage, on_cluster=cluster is not None)
 
 
 def _checked(name: str, check: Callable[[], str]) -> Check:
@@ -199,14 +190,25 @@ def _accepted(api: Any, document: dict[str, Any]) -> str:
     return f"the server accepts it (image {image})"
 
 
-def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings | None, *, timeout_s: int) -> str:
-    """Transcribe three minutes of known speech in the real loop; return its first words and the engine."""
+def _probe(
+    store: Store,
+    wanted: TranscribeOptions,
+    cluster: kubernetes.Settings | None,
+    results: list[ChunkResult],
+    *,
+    timeout_s: int,
+) -> str:
+    """Transcribe three minutes of known speech in the real loop; return its first words and the engine.
+
+    It is one chunk, because most jobs are, and those of whole files use another compute type. Its result is added to
+    *results*.
+    """
     began_s = time.monotonic()  # noqa: TID251 (only printed)
     with tempfile.TemporaryDirectory(prefix="stenofleet-doctor-") as folder:
         run_request = make_run_request(
             source.inspect(demo.SAMPLE),
             Output(base=base_of(folder, "probe"), formats=("txt",)),
-            plan=PlanOptions(threshold_ms=NEVER_MS),
+            plan=PlanOptions(threshold_ms=0),
             options=wanted,
             audio_track=None,
             on_chunk_failure="fail",
@@ -226,7 +228,7 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             )
             if ended.verdict != "complete":
                 raise StenofleetError(ended.summary, ended.advice)
-            engine = _engine(store, run)
+            result = _result(store, run)
             words = (Path(folder) / "probe.txt").read_text(encoding="utf-8").split()
         except Interrupted as error:
             if error.exit_code != 128 + signal.SIGALRM:
@@ -246,17 +248,20 @@ def _probe(store: Store, wanted: TranscribeOptions, cluster: kubernetes.Settings
             "the model transcribed no word of three minutes of clear English",
             "check --model and --language; try another --compute-type",
         )
+    results.append(result)
+    engine = result.engine
     first_words = printable(" ".join(words[:6]))
     took_s = time.monotonic() - began_s  # noqa: TID251 (as above)
-    return f"{wanted.model} transcribed {first_words!r} on {engine} after {took_s:.0f} s"
+    where = f"{engine.device} ({engine.compute_type}, {engine.isa})"
+    return f"{wanted.model} transcribed {first_words!r} on {where} after {took_s:.0f} s"
 
 
-def _engine(store: Store, run: str) -> str:
-    results = [stored_documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results)]
-    engine = next((result.engine for result in results if result), None)
-    if engine is None:
+def _result(store: Store, run: str) -> ChunkResult:
+    results = (stored_documents.valid(store, ChunkResult, entry.key) for entry in store.list(RunKeys(run).results))
+    result = next((result for result in results if result), None)
+    if result is None:
         raise StenofleetError("the probe's result is missing from the store", "check who else writes to it")
-    return f"{engine.device} ({engine.compute_type}, {engine.isa})"
+    return result
 
 
 class _EventsOnly:

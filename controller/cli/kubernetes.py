@@ -124,6 +124,11 @@ def divided(given: Mapping[str, Any], runner: str) -> tuple[Settings | None, dic
     return (mine if runner == "kubernetes" else None), rest
 
 
+def jobs_at_once(max_parallel: int | None, *, cluster: bool) -> int:
+    """Return the number of jobs at once: as given, or the default for where jobs run."""
+    return max_parallel or (MAX_PARALLEL if cluster else max(1, shared.cores() // 4))
+
+
 def on_gpus(wanted: TranscribeOptions) -> TranscribeOptions:
     """On a cluster, ``auto`` means the GPU: a job that runs on a CPU without a warning would block a node for hours."""
     return wanted.model_copy(update={"device": "cuda"}) if wanted.device == "auto" else wanted

@@ -1,11 +1,10 @@
 """Options that several commands share, and their conversion into typed values.
 
-Touches: environment (the default place of the store), the processors that this process may use.
+Touches: environment (the default place of the store), the processors that this process may use, names of devices.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,24 @@ from click.core import ParameterSource
 from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
 from chunk_job.errors import ExitCode, JobError
-from chunk_job.names import language_code
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.option_values import (
+    LARGEST_BATCH,
+    MOST_AUDIO_S,
+    AutoOrNumber,
+    Fraction,
+    parse_batch_size,
+    parse_clips,
+    parse_formats,
+    parse_language,
+    parse_step,
+    text,
+)
 from controller.cli.terminal import print_message
-from controller.domain.documents import Format
+from controller.domain.chunk_length import auto_length
+from controller.domain.plan import Clip, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.known_files import KnownFiles
@@ -30,7 +41,6 @@ from controller.leadership.file_lock import FileLocks
 from controller.runners.folders import Home
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
-from controller.transcript.formats import FORMATS
 
 cores = usable
 """Processors that this process may use."""
@@ -39,17 +49,8 @@ _NO_HOME = "give --store file:///FOLDER, or set XDG_STATE_HOME to a folder that 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-MOST_AUDIO_S = 1000 * 3600
-"""The longest recording that is cut, in seconds."""
-
 CLUSTER_THREADS = 2
 """CPU threads of a job on a cluster: with a GPU, the CPU only prepares its input."""
-
-SMALLEST_STEP = 0.01
-"""Smallest increment of the fallback temperatures: each of them may decode a window once more."""
-
-LARGEST_BATCH = 256
-"""Most windows that are decoded together."""
 
 COMPUTE_TYPES = (
     "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
@@ -62,14 +63,6 @@ def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
-
-
-class Fraction(click.FloatRange):
-    """A number in a range. Rejects ``nan``, which click accepts in every range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        found = super().convert(value, param, ctx)
-        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(found) else found
 
 
 class ClusterOption(click.Option):
@@ -114,56 +107,6 @@ def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
-def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Parse a language code or an English name; ``auto`` means detection (None)."""
-    if value is None or value.lower() == "auto":
-        return None
-    code = language_code(value)
-    if code is None:
-        raise click.BadParameter(f"Whisper knows no language {value!r}: use a code like pt or a name like Portuguese")
-    return code
-
-
-def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that accepts only text that documents can hold: an argument can be any bytes of any length."""
-
-    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-        if value is not None and not least <= len(value) <= most:
-            raise click.BadParameter(f"it has {len(value)} characters, and may have {least} to {most}")
-        if value and value.encode(errors="replace").decode() != value:
-            raise click.BadParameter("it is not UTF-8")
-        return value
-
-    return check
-
-
-def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
-    """Accept 0 or a large enough increment of the temperatures."""
-    if 0 < value < SMALLEST_STEP:
-        raise click.BadParameter(f"{value} is below {SMALLEST_STEP}: use 0 for no fallback")
-    return value
-
-
-def parse_batch_size(_: click.Context, __: click.Parameter, value: str) -> Literal["auto", "sequential"] | int:
-    """Parse ``auto`` or a number of windows; 0 is sequential decoding."""
-    if value == "auto":
-        return "auto"
-    if not (value.isascii() and value.isdecimal() and int(value[:9]) <= LARGEST_BATCH):
-        raise click.BadParameter(f"{value!r} is neither auto nor a number from 0 to {LARGEST_BATCH}")
-    return int(value) or "sequential"
-
-
-def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
-    """Parse ``all``, or one or more formats separated by commas."""
-    wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
-    if wanted == ["all"]:
-        return tuple(FORMATS)
-    unknown = [part for part in wanted if part not in FORMATS]
-    if unknown or not wanted:
-        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
-    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
-
-
 store_option = option(
     "--store", metavar="URL", help="Where runs are kept (default: file://$XDG_STATE_HOME/stenofleet)."
 )
@@ -206,23 +149,40 @@ formats_option = option(
     show_default=True,
     help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
 )
+model_option = option(
+    "--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
+    help="Whisper model.",
+)  # fmt: skip
+device_option = option(
+    "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
+    help="cuda fails without a GPU.",
+)  # fmt: skip
 model_options = together(
-    option("--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
-           help="Whisper model."),
+    model_option,
     option("--language", callback=parse_language, help="Code or English name (default: detected)."),
     option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
            help="translate: to English."),
-    option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
-           help="cuda fails without a GPU."),
+    device_option,
     option("--compute-type", type=click.Choice(COMPUTE_TYPES), default="auto", show_default=True,
            help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
     option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
     option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
     option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
-    option("--batch-size", callback=parse_batch_size, default="auto", show_default=True, metavar="auto|N",
+    option("--no-speech-threshold", type=Fraction(0, 1), default=0.6, show_default=True,
+           help="A less certain window with a higher probability of silence has no text."),
+    option("--logprob-threshold", type=Fraction(-1000, 1000), default=-1.0, show_default=True,
+           help="A window with a lower average log probability decodes badly."),
+    option("--compression-ratio-threshold", type=Fraction(0, 1000), default=2.4, show_default=True,
+           help="A window whose text compresses better decodes badly."),
+    option("--batch-size", type=AutoOrNumber(0, LARGEST_BATCH), callback=parse_batch_size, default="auto",
+           show_default=True, metavar="auto|N",
            help="Windows decoded together; auto: the fastest on the device; 0: one by one."),
     option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
+    option("--vad-threshold", type=Fraction(0, 1), default=0.5, show_default=True,
+           help="Probability from which audio is speech."),
+    option("--vad-min-silence-duration-ms", type=click.IntRange(0, 600_000), default=2000, show_default=True,
+           metavar="MS", help="Shortest silence that is skipped."),
     option("--condition-on-previous-text", type=bool, default=False, show_default=True,
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
@@ -230,10 +190,12 @@ model_options = together(
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
 )  # fmt: skip
 cut_options = together(
-    option("--chunk-duration", type=click.IntRange(10, MOST_AUDIO_S), default=720, show_default=True, metavar="SECONDS",
-           help="Wanted length of a chunk."),
+    option("--chunk-duration", type=AutoOrNumber(10, MOST_AUDIO_S), default=720, show_default=True,
+           metavar="auto|SECONDS", help="Wanted length of a chunk; auto: by recording, jobs at once and device."),
     option("--chunking-threshold", type=click.IntRange(0, MOST_AUDIO_S), default=2400, show_default=True,
            metavar="SECONDS", help="Shorter files (and below 500 MB) are not cut."),
+    option("--clip-timestamps", "clips", callback=parse_clips, default="", metavar="START,END,…",
+           help="Only these parts, in seconds; a last START without END: to the end."),
     option("--audio-track", type=click.IntRange(0, 9999), metavar="N", help="Audio stream, counted from 0."),
 )  # fmt: skip
 
@@ -256,13 +218,39 @@ def transcribe_options(
     temperatures = [temperature]
     while step and temperatures[-1] + step <= 1.0 + 1e-6:
         temperatures.append(round(temperatures[-1] + step, 6))
-    return TranscribeOptions(
+    wanted = TranscribeOptions(
         # Absolute, because jobs have another working folder than this command.
         model=str(folder.absolute()) if jobs and folder.is_dir() else model,
         temperature=tuple(temperatures),
         cpu_threads=threads or (max(1, cores() // jobs) if jobs else CLUSTER_THREADS),
         **same,
     )
+    if wanted.sequential and isinstance(wanted.batch_size, int):
+        why = "--task translate" if wanted.task == "translate" else "--condition-on-previous-text True"
+        print_message(f"--batch-size {wanted.batch_size} is not used: with {why}, windows are decoded one by one")
+    return wanted
+
+
+def plan_options(
+    wanted: TranscribeOptions,
+    *,
+    chunk_duration: Literal["auto"] | int,
+    chunking_threshold: int,
+    clips: tuple[Clip, ...],
+    jobs: int,
+    cluster: bool,
+) -> PlanOptions:
+    """Return when to cut. *jobs*: at once for one recording; they count only for an automatic length."""
+    cut: dict[str, Any] = {"threshold_ms": chunking_threshold * 1000, "clips": clips}
+    if chunk_duration == "auto":
+        kind = wanted.device if wanted.device != "auto" else "cuda" if _has_gpu() else "cpu"
+        return PlanOptions(**cut, auto=auto_length(wanted, device=kind, jobs=max(1, jobs), cluster=cluster))
+    return PlanOptions(**cut, chunk_ms=chunk_duration * 1000)
+
+
+def _has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU here. Only an estimate depends on it: the engine finds out by itself."""
+    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def retry_policy(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import click
 
+from chunk_job.contract import TranscribeOptions
 from chunk_job.text import json_line, printable
+from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
 from controller.cli.requests import listed
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
-from controller.domain.plan import Plan, PlanOptions
+from controller.domain.plan import Clip, Plan
 from controller.errors import MediaProblem
 from controller.intake import source
 
@@ -21,23 +24,45 @@ from controller.intake import source
 @click.command("plan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.cut_options
+@shared.model_option
+@shared.device_option
+@kubernetes.runner_option
+@shared.parallel_option
 @shared.json_option
 def plan_command(
     files: tuple[str, ...],
-    chunk_duration: int,
+    chunk_duration: Literal["auto"] | int,
     chunking_threshold: int,
+    clips: tuple[Clip, ...],
     audio_track: int | None,
+    model: str,
+    device: Literal["auto", "cuda", "cpu"],
+    runner: str,
+    max_parallel: int | None,
     *,
     as_json: bool,
 ) -> int:
-    """Show where files would be cut: decodes them once, changes nothing."""
+    """Show where files would be cut: decodes them once, changes nothing.
+
+    Model, device, runner and --max-parallel count only for --chunk-duration auto.
+    """
     # Imported here: no other command decodes media itself, so no other one needs to load numpy.
     from controller.intake.cutter import plan_only
 
-    wanted = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)
+    cluster = runner == "kubernetes"
+    options = TranscribeOptions(model=model, device=device)
+    names = list(listed(files))
+    wanted = shared.plan_options(
+        kubernetes.on_gpus(options) if cluster else options,
+        chunk_duration=chunk_duration,
+        chunking_threshold=chunking_threshold,
+        clips=clips,
+        jobs=-(-kubernetes.jobs_at_once(max_parallel, cluster=cluster) // len(names)),
+        cluster=cluster,
+    )
     plans: dict[str, Plan] = {}
     without = []
-    for name in listed(files):
+    for name in names:
         try:
             plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track)
         except MediaProblem as error:
@@ -57,8 +82,11 @@ def _planned(name: str) -> RunOutcome:
 
 
 def _print_plan(name: str, plan: Plan) -> None:
+    whole_ms = sum(span.end_ms - span.start_ms for span in plan.spans)
     chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
-    print_data(f"{name}: {clock(plan.duration_ms / 1000)}, {chunks}", exact=True)
+    print_data(f"{name}: {clock(whole_ms / 1000)}, {chunks}", exact=True)
+    if plan.chosen:
+        print_data(f"  {plan.chosen.reason}")
     for span in plan.spans:
         print_data(
             f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"

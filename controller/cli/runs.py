@@ -45,6 +45,8 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
         print_data(json_line(facts), exact=True)
         return 0
     facts["updated"] = _minute(facts.pop("updated_ms", 0)).strip()
+    if (share := facts.pop("useful_share", None)) is not None:
+        facts["useful"] = f"{share:.0%} of the jobs' time is decoding and word times"
     if facts.get("failures"):
         facts["failures"] = f"{facts['failures']} (stenofleet logs {run})"
     for name, value in facts.items():
@@ -163,6 +165,7 @@ def _facts(store: Store, run: str) -> dict[str, Any] | None:
             "percent": status.percent,
             "chunks": f"{status.spans_done}/{status.spans_known}{'' if status.planned else '+'}",
             "failures": status.failures,
+            "useful_share": status.useful_share,
             "updated_ms": status.updated_ms,
         }
     if found.end in MARKERS:

@@ -6,14 +6,14 @@ import secrets
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
-from controller.cli import kubernetes
+from controller.cli import kubernetes, option_values
 from controller.cli import options as shared
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
@@ -30,7 +30,7 @@ from controller.cli.requests import (
 from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Format, Output, Source
 from controller.domain.interfaces import RunRequest
-from controller.domain.plan import PlanOptions
+from controller.domain.plan import Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.orchestrator.command_runs import KnownRequests
 from controller.runners import local
@@ -62,7 +62,7 @@ from controller.runs.outputs import base_of, check_folder
     "--round",
     "round_id",
     default="",
-    callback=shared.text(most=200),
+    callback=option_values.text(most=200),
     metavar="ID",
     help="For a program that restarts this command after a crash: with the same ID, a verdict is final.",
 )
@@ -76,8 +76,9 @@ def transcribe_command(
     files: tuple[str, ...],
     output_dir: str,
     formats: tuple[Format, ...],
-    chunk_duration: int,
+    chunk_duration: Literal["auto"] | int,
     chunking_threshold: int,
+    clips: tuple[Clip, ...],
     audio_track: int | None,
     max_parallel: int | None,
     max_attempts: int,
@@ -104,9 +105,8 @@ def transcribe_command(
     command resumes an interrupted run.
     """
     cluster, model = kubernetes.divided(rest, runner)
-    jobs = max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4))
+    jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
-    plan = PlanOptions(threshold_ms=chunking_threshold * 1000, chunk_ms=chunk_duration * 1000)
     opened = shared.store_at(store)
     names = list(listed(files))
     outputs = outputs_of(names, output_dir, formats)
@@ -120,6 +120,15 @@ def transcribe_command(
     else:
         ensure_model(wanted.model, download=download)
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
+    plan = shared.plan_options(
+        wanted,
+        chunk_duration=chunk_duration,
+        chunking_threshold=chunking_threshold,
+        clips=clips,
+        # All recordings of a command share its jobs.
+        jobs=-(-jobs // len(found)),
+        cluster=bool(cluster),
+    )
 
     def request(name: str, src: Source) -> RunRequest:
         return make_run_request(
@@ -165,7 +174,7 @@ def transcribe_command(
     "--output-format",
     "formats",
     default="all",
-    callback=shared.parse_formats,
+    callback=option_values.parse_formats,
     show_default=True,
     help="With --output-dir: txt, srt, vtt, tsv, json, or all.",
 )
@@ -220,7 +229,7 @@ def resume_command(
             max_disruptions=max_disruptions,
             store_patience=store_patience,
         ),
-        max_parallel=max_parallel or (kubernetes.MAX_PARALLEL if cluster else max(1, shared.cores() // 4)),
+        max_parallel=kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster)),
         quiet=quiet or as_json,
     )
     return report(ended, as_json=as_json, quiet=quiet, null=null)

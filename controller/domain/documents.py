@@ -30,6 +30,9 @@ FailureName = Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z_]*(\.[a-z
 """A class of :class:`controller.domain.failures.FailureClass`, or of another version."""
 Measure = Annotated[float, Field(ge=0, le=1e15)]
 """Seconds, or a ratio of seconds."""
+Share = Annotated[float, Field(ge=0, le=1)]
+TypeName = Annotated[str, Field(max_length=200)]
+"""A type of weights as CTranslate2 names it."""
 
 
 def _without_nul(uri: str) -> str:
@@ -74,7 +77,7 @@ class RunRecord(Document):
     def hashed(self) -> str:
         """Return the run id of this record: a digest of everything that changes the transcript."""
         parts = [
-            *(self.identity, self.plan.model_dump_json(), self.options.identity()),
+            *(self.identity, self.plan.identity(), self.options.identity()),
             *(str(self.audio_track), str(self.planner), self.salt),
         ]
         return sha256_hex("\0".join(parts).encode())[:16]
@@ -83,9 +86,12 @@ class RunRecord(Document):
         """Whether both are records of the same run: names, versions and options of speed may differ."""
 
         def compared(record: RunRecord) -> RunRecord:
-            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": None})
+            return record.model_copy(update={"name": "", "versions": {}, "salt": "", "options": None, "plan": None})
 
-        return compared(self) == compared(other) and self.options.identity() == other.options.identity()
+        def texts(record: RunRecord) -> tuple[str, str]:
+            return record.options.identity(), record.plan.identity()
+
+        return compared(self) == compared(other) and texts(self) == texts(other)
 
 
 class Output(Document):
@@ -228,17 +234,54 @@ class Outcome(Document):
     """Class of the failure that decided the verdict; empty if none did."""
 
 
-class SpanReport(Document):
-    """How one span was transcribed."""
+class JobTime(Document):
+    """Where the time of jobs went, in seconds. Parts overlap, so that their sum can be more than ``total_s``.
+
+    Jobs of versions before 0.3 measured only ``fetch_s``, ``load_s`` and ``transcribe_s``; the rest is 0 then.
+    """
+
+    startup_s: Measure = 0.0
+    """From the start of the process to reading the task."""
+    fetch_s: Measure = 0.0
+    load_s: Measure = 0.0
+    kernels_s: Measure = 0.0
+    """The first use of the GPU."""
+    transcribe_s: Measure = 0.0
+    detection_s: Measure = 0.0
+    """Speech detection."""
+    features_s: Measure = 0.0
+    decode_s: Measure = 0.0
+    align_s: Measure = 0.0
+    """Word times."""
+    commit_s: Measure = 0.0
+    """Building and checking the result, without writing it."""
+    total_s: Measure = 0.0
+    """From the start of the process to the result."""
+
+
+class WindowCounts(Document):
+    """What happened to the windows of the winning results. All 0 after sequential decoding."""
+
+    decoded: Count = 0
+    decoded_again: Count = 0
+    """At another temperature than the first one, or cut in two."""
+    doubtful: Count = 0
+    """No decoding passed all checks."""
+    without_speech: Count = 0
+    loops_removed: Count = 0
+
+
+class SpanReport(JobTime):
+    """How one span was transcribed: the time of its winning attempt."""
 
     span: SpanIndex
     attempts: Count
     failures: tuple[FailureName, ...] = Field(max_length=1_000_000)
     audio_s: Measure
     speech_s: Measure
-    fetch_s: Measure
-    load_s: Measure
-    transcribe_s: Measure
+    windows: WindowCounts = WindowCounts()
+    batch_size: Count = 0
+    """Most windows that were decoded together. 0: sequential decoding, or no result."""
 
 
 class Report(Document):
@@ -253,9 +296,24 @@ class Report(Document):
     audio_s: Measure
     speech_s: Measure
     compute_s: Measure
-    """Sum over the winning attempts: fetch, load and transcribe."""
+    """Sum over the winning attempts: their total time; of versions before 0.3: fetch, load and transcribe."""
     realtime_factor: Measure
     """``audio_s`` / ``compute_s``: how many times faster than real time one job is."""
+    time: JobTime = JobTime()
+    """Sum over the winning attempts."""
+    useful_share: Share | None = None
+    """Decoding and word times, as a part of the total time of the jobs. None: no job has measured it."""
+    windows: WindowCounts = WindowCounts()
+    batch_sizes: tuple[Count, ...] = Field(default=(), max_length=1_000)
+    """Each size with which a winning result was decoded. 0: sequential decoding."""
+    stored_types: tuple[TypeName, ...] = Field(default=(), max_length=100)
+    """Types of the weights in the model's file."""
+    compute_types: tuple[TypeName, ...] = Field(default=(), max_length=100)
+    """Types in which the weights were used."""
+    chunk_length: Line = ""
+    """Why chunks have the length that they have. Empty: it was given."""
+    advice: tuple[Line, ...] = Field(default=(), max_length=100)
+    """What would make the next run faster."""
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 
@@ -273,6 +331,8 @@ class RunFigures(Document):
     total_ms: Count = 0
     """``done_ms``: audio transcribed so far. ``total_ms``: audio cut so far."""
     failures: Count
+    useful_share: Share | None = None
+    """Decoding and word times, as a part of the time of the jobs that have a result. None: not known."""
 
 
 class Status(RunFigures):

@@ -1,7 +1,8 @@
 """One pass over a recording: decoded blocks → chunks, each with its span and its FLAC file.
 
 Touches: the media file, ffmpeg (through ``ffmpeg``), scratch files. Memory is constant: the planner gets levels, the
-open chunk gets samples.
+open chunk gets samples. Clips are taken from the same pass: what is before, between and behind them is decoded, if
+necessary, and dropped. So their samples are exactly those of the whole recording.
 """
 
 from __future__ import annotations
@@ -13,19 +14,28 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import collections
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
 from chunk_job.document import MAX_AUDIO_MS
+from controller.domain.chunk_length import with_length
 from controller.domain.documents import Source
-from controller.domain.plan import Plan, PlanOptions, Span, is_direct
+from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.intake.ffmpeg import Media, decode, offset_ms, probe
-from controller.intake.flac import FlacWriter, Pcm, levels
+from controller.intake.ffmpeg import Decoder, Media, decode, offset_ms, probe
+from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
+
+_Writer = Callable[[int], tuple[Path | None, FlacWriter]]
+"""Opens the file of a chunk, by its number."""
+
+_NOTHING: Pcm = np.zeros(0, dtype=np.int16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,69 +63,182 @@ class Cutter:
         self._track = media.track(audio_track)
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
-        self.direct = is_direct(options, duration_ms=self._header_ms, size_bytes=path.stat().st_size)
-        self._planner = Planner(options, duration_ms=self._header_ms, direct=self.direct)
-        self._window = _Window()
+        self._clips = options.clips
+        parts = [_Part.of(clip, self._offset_ms, self._header_ms) for clip in options.clips]
+        self._parts = parts or [_Part(start_ms=0, end_ms=None, header_ms=self._header_ms)]
+        lengths_ms = [part.length_ms for part in self._parts if part.length_ms is not None]
+        wanted_ms = sum(lengths_ms) if len(lengths_ms) == len(self._parts) else None
+        size_bytes = path.stat().st_size
+        if wanted_ms is not None and self._header_ms:
+            size_bytes = size_bytes * min(wanted_ms, self._header_ms) // self._header_ms
+        self.direct = len(self._parts) == 1 and is_direct(options, duration_ms=wanted_ms, size_bytes=size_bytes)
+        self._options, self.chosen = (options, None) if self.direct else with_length(options, wanted_ms)
+        self._end_ms = 0
+        self._ended = False
+        """Whether the recording was decoded to its end."""
         self._errors = ""
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
         """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
 
-        *scratch* None: no files. Raises :class:`MediaProblem` if nothing can be decoded.
+        *scratch* None: no files. Raises :class:`MediaProblem` if nothing can be decoded, or if a clip starts behind the
+        end of the recording.
         """
 
         def writer(index: int) -> tuple[Path | None, FlacWriter]:
             path = scratch / f"{index:05d}.flac" if scratch and index not in skip else None
             return path, FlacWriter(path)
 
-        path, flac = writer(0)
-        written = 0
+        count = 0
         with decode(self._path, self._track) as decoder:
-            for block in decoder.blocks():
-                self._window.append(block)
-                for span in self._planner.feed(levels(block)):
-                    self._window.copy(flac, written, _samples(span.audio_end_ms))
-                    yield CutChunk(span=span, audio=path, pcm_sha256=flac.close())
-                    path, flac = writer(span.index + 1)
-                    # Both chunks at a cut overlap it by the same time.
-                    written = _samples(2 * span.end_ms - span.audio_end_ms)
-                decided = max(written, _samples(self._planner.decided_ms))
-                decided = min(decided, self._window.end)
-                self._window.copy(flac, written, decided)
-                written = decided
-                self._window.drop(_samples(self._planner.needed_from_ms))
-            self._errors = decoder.errors
-        if not self._window.end:
-            reason = self._errors or "its audio stream is empty"
-            raise MediaProblem(
-                f"no audio could be decoded: {reason}", "check that it is complete and plays in a media player"
+            stream = _Stream(decoder)
+            for part in self._parts:
+                for chunk in self._cut(part, stream, count, writer):
+                    count = chunk.span.index + 1
+                    self._end_ms = chunk.span.end_ms
+                    yield chunk
+            self._ended = stream.at_end
+            self._errors = decoder.errors_so_far()
+
+    def _cut(self, part: _Part, stream: _Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
+        """The chunks of one part, which are numbered from *first*."""
+        planner = Planner(self._options, duration_ms=part.length_ms, direct=self.direct)
+        window, written = _Window(), 0
+        path, flac = writer(first)
+
+        def moved(span: Span) -> Span:
+            times = ("start_ms", "end_ms", "audio_start_ms", "audio_end_ms")
+            return span.model_copy(
+                update={"index": first + span.index} | {name: part.start_ms + getattr(span, name) for name in times}
             )
-        self._window.copy(flac, written, self._window.end)
-        yield CutChunk(span=self._planner.finish(self._decoded_ms), audio=path, pcm_sha256=flac.close())
+
+        for block in stream.between(_samples(part.start_ms), None if part.end_ms is None else _samples(part.end_ms)):
+            window.append(block)
+            for span in planner.feed(levels(block)):
+                window.copy(flac, written, _samples(span.audio_end_ms))
+                yield CutChunk(span=moved(span), audio=path, pcm_sha256=flac.close())
+                path, flac = writer(first + span.index + 1)
+                # Both chunks at a cut overlap it by the same time.
+                written = _samples(2 * span.end_ms - span.audio_end_ms)
+            decided = max(written, _samples(planner.decided_ms))
+            decided = min(decided, window.end)
+            window.copy(flac, written, decided)
+            written = decided
+            window.drop(_samples(planner.needed_from_ms))
+        if not window.end:
+            raise self._nothing(part, stream)
+        window.copy(flac, written, window.end)
+        yield CutChunk(span=moved(planner.finish(_ms(window.end))), audio=path, pcm_sha256=flac.close())
+
+    def _nothing(self, part: _Part, stream: _Stream) -> MediaProblem:
+        """The error for a part without any audio."""
+        if stream.end and self._clips:
+            return MediaProblem(
+                f"ends at {(_ms(stream.end) + self._offset_ms) / 1000:.3f} s, before the clip that starts at"
+                f" {(part.start_ms + self._offset_ms) / 1000:.3f} s",
+                "correct --clip-timestamps",
+            )
+        return MediaProblem(
+            f"no audio could be decoded: {stream.errors or 'its audio stream is empty'}",
+            "check that it is complete and plays in a media player",
+        )
 
     def plan(self, run: str, spans: list[Span]) -> Plan:
         """The plan, after all chunks are cut."""
         return Plan(
             run=run,
             spans=tuple(spans),
-            duration_ms=self._decoded_ms,
+            duration_ms=self._end_ms,
             # If a track seems to begin weeks late, its header is wrong.
-            offset_ms=self._offset_ms if self._decoded_ms + self._offset_ms <= MAX_AUDIO_MS else 0,
+            offset_ms=self._offset_ms if self._end_ms + self._offset_ms <= MAX_AUDIO_MS else 0,
             direct=self.direct,
             warnings=tuple(self._warnings()),
+            clips=self._clips,
+            chosen=self.chosen,
         )
-
-    @property
-    def _decoded_ms(self) -> int:
-        return -(-self._window.end * 1000 // SAMPLE_RATE)
 
     def _warnings(self) -> Iterator[str]:
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
         # In Matroska, the length of a late track counts from the beginning of the file.
-        short_ms = (self._header_ms or 0) - self._offset_ms - self._decoded_ms
-        if short_ms > max(2_000, (self._header_ms or 0) // 100):
+        short_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
+        if self._ended and short_ms > max(2_000, (self._header_ms or 0) // 100):
             yield f"the file ends {short_ms / 1000:.0f} s before the end in its header: check that it is complete"
+        if self._ended and self._clips and (end_ms := self._clips[-1].end_ms):
+            decoded_ms = self._end_ms + self._offset_ms
+            if decoded_ms < end_ms:
+                yield f"the recording ends at {decoded_ms / 1000:.3f} s, before the last clip does"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A part of the decoded audio; *end_ms* None: to its end. *header_ms*: the length of the audio in the header."""
+
+    start_ms: int
+    end_ms: int | None
+    header_ms: int | None
+
+    @classmethod
+    def of(cls, clip: Clip, offset_ms: int, header_ms: int | None) -> Self:
+        """The part for a clip in media time: the decoded audio begins *offset_ms* later."""
+        end_ms = None if clip.end_ms is None else max(0, clip.end_ms - offset_ms)
+        return cls(start_ms=max(0, clip.start_ms - offset_ms), end_ms=end_ms, header_ms=header_ms)
+
+    @property
+    def length_ms(self) -> int | None:
+        """Its expected length; None: not known."""
+        ends = [end for end in (self.end_ms, self.header_ms) if end is not None]
+        return max(0, min(ends) - self.start_ms) if ends else None
+
+
+class _Stream:
+    """The decoded audio, from which parts are taken in order."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._blocks = decoder.blocks()
+        self._left: Pcm | None = None
+        self.end = 0
+        """Samples read so far."""
+        self.at_end = False
+        """Whether there are no more samples."""
+
+    @property
+    def errors(self) -> str:
+        """What ffmpeg reported so far."""
+        return self._decoder.errors_so_far()
+
+    def between(self, begin: int, end: int | None) -> Iterator[Pcm]:
+        """Samples [begin, end) in blocks of whole hops, except for the last one. *begin* is not before earlier ends."""
+        rest = _NOTHING
+        while end is None or self.end < end:
+            block = self._read()
+            if block is None:
+                break
+            at = self.end - len(block)
+            if end is not None and self.end > end:
+                self._left = block[end - at :]
+                self.end = end
+            taken = block[max(0, begin - at) : self.end - at]
+            if len(taken):
+                taken = np.concatenate((rest, taken)) if len(rest) else taken
+                whole = len(taken) - len(taken) % HOP_SAMPLES
+                rest = taken[whole:]
+                if whole:
+                    yield taken[:whole]
+        if len(rest):
+            yield rest
+
+    def _read(self) -> Pcm | None:
+        """The next block; None at the end."""
+        block, self._left = self._left, None
+        if block is None:
+            block = next(self._blocks, None)
+        if block is None:
+            self.at_end = True
+            return None
+        self.end += len(block)
+        return block
 
 
 class _Window:
@@ -157,3 +280,7 @@ def named(src: Source) -> Iterator[None]:
 
 def _samples(ms: int) -> int:
     return ms * SAMPLE_RATE // 1000
+
+
+def _ms(samples: int) -> int:
+    return -(-samples * 1000 // SAMPLE_RATE)

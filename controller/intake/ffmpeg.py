@@ -152,8 +152,13 @@ class Decoder:
         self._path = path
         self._limit_s = limit_s
         self._stderr = b""
-        self.errors = ""
-        """ffmpeg's messages about errors; empty for a clean file. Set after the last block."""
+        self._errors: str | None = None
+
+    def errors_so_far(self) -> str:
+        """ffmpeg's messages about errors until now; empty for a clean file."""
+        if self._errors is not None:
+            return self._errors
+        return sandbox.last_lines(self._stderr, self._path) if self._stderr else ""
 
     def blocks(self) -> Iterator[Pcm]:
         """All samples in order, in blocks of thirty seconds.
@@ -180,7 +185,7 @@ class Decoder:
         except subprocess.TimeoutExpired:
             raise _hangs() from None
         sandbox.check_end("ffmpeg", code, self._stderr)
-        self.errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
+        self._errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
 
     def _read_into(self, buffer: memoryview) -> int:
         """Read the next bytes of samples into *buffer*. Also reads stderr, so that ffmpeg never blocks on it."""

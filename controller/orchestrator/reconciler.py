@@ -188,7 +188,7 @@ class RunReconciler:
                 return
             self._repository.cancel()
         self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
-        self._events.observed(jobs, self._repository.refused(), now_ms)
+        self._events.observed(jobs, self._repository.news(), now_ms)
         actions = decide(state, now_ms=now_ms, policy=policy, free_slots=slots.chunks, free_intake_slots=slots.intakes)
         for action in actions:
             match action:
@@ -246,7 +246,7 @@ class RunReconciler:
             return
         self._follows = False
         done = self._repository.open()
-        self._events.report(*self._repository.refused())
+        self._events.report(*self._repository.news())
         if done:
             self._events.report(f"run {self.id} is already {done.verdict}")
             self._finish_with(done)
@@ -300,6 +300,7 @@ class RunReconciler:
                 elapsed_s=(now_ms - self._began_ms) / 1000,
                 check=self._check,
             )
+        self._events.report(*self._repository.usage)
         self._finish_with(outcome, mark=True)
 
     def _finish_with(self, outcome: Outcome, *, mark: bool = False) -> None:

@@ -72,9 +72,9 @@ class RunEvents:
         for text in texts:
             self._reporter.event(self._name, text)
 
-    def observed(self, jobs: Sequence[JobView], refused: Iterable[str], now_ms: int) -> None:
-        """Report which jobs wait and why, and which objects were *refused*."""
-        self.report(*self._waits.news(jobs, now_ms), *refused)
+    def observed(self, jobs: Sequence[JobView], news: Iterable[str], now_ms: int) -> None:
+        """Report which jobs wait and why, and the *news* of the repository."""
+        self.report(*self._waits.news(jobs, now_ms), *news)
 
     def failed(self, delete: Delete) -> None:
         """Report that an attempt failed, and once for each failure class what to do."""

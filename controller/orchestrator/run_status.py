@@ -58,7 +58,9 @@ class RunStatus:
         if state is None and seen == "following":
             progress = figures.from_status(self._leader, **common)
         else:
-            progress = figures.progress(state, started=self.started, held=held, **common)
+            progress = figures.progress(state, started=self.started, held=held, **common).model_copy(
+                update={"useful_share": self._repository.useful_share}
+            )
         self._percent = progress.percent
         self._last = progress if ended else None
         return progress

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from chunk_job import kernels
 from controller.domain import failures
 from controller.domain.interfaces import Leadership
 from controller.domain.jobs import Job, JobView
@@ -79,7 +80,8 @@ class LocalRunner:
                     pass_fds=(reading,),
                     # A new process group: Ctrl-C reaches only the controller, which then stops the children.
                     start_new_session=True,
-                    env=os.environ | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1"},
+                    env=os.environ
+                    | {"TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", kernels.PLACE: str(self._kernel_cache())},
                 )
         except OSError:
             os.close(writing)
@@ -130,6 +132,12 @@ class LocalRunner:
         for view in self.observe():
             self.delete(view)
         self._home.remove_all_scratch()
+
+    def _kernel_cache(self) -> Path:
+        """The folder for compiled GPU kernels, the same for all jobs of this user: ``TMPDIR`` ends with the job."""
+        home = Path(os.path.expanduser("~"))  # noqa: PTH111 (without a home folder "~" is not replaced)
+        usable = home.is_absolute() and os.access(home, os.W_OK | os.X_OK)
+        return (kernels.place(os.environ, home if usable else None) or self._home.path / "kernels").absolute()
 
     def _command(self, job: Job) -> list[str]:
         # -P: import nothing from the current folder, which may contain another `controller` or `torch`.

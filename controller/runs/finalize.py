@@ -18,6 +18,7 @@ from controller.domain.plan import Plan
 from controller.errors import PlanMismatch
 from controller.runs import stored_transcript
 from controller.runs.report import report
+from controller.runs.report import summary as summary_of
 from controller.runs.result_index import ResultIndex
 from controller.runs.transcript_files import TranscriptFiles, TranscriptWriter
 from controller.transcript.formats import FORMATS
@@ -34,6 +35,8 @@ class Finalized:
     outcome: Outcome
     transcript: TranscriptFiles | None
     """None if the run has failed."""
+    usage: tuple[str, ...]
+    """Where the time of the jobs went, and what would make the next run faster, as lines for people."""
 
 
 class Finalizer:
@@ -71,7 +74,7 @@ class Finalizer:
             failure=finish.failure,
         )
         reach("run.concluded")
-        return Finalized(outcome=outcome, transcript=transcript)
+        return Finalized(outcome=outcome, transcript=transcript, usage=tuple(summary_of(usage)))
 
     def _write_transcript(self, lost: Sequence[int], check: Callable[[], None]) -> TranscriptFiles:
         """Merge and store the transcript, and return it. If the store holds a better one of this run, return that."""

@@ -61,6 +61,9 @@ class RunRepository:
         self._tasks_read_ms = 0
         self._transcript: TranscriptFiles | None = None
         self._record_raw = b""
+        self.usage: tuple[str, ...] = ()
+        """Where the time of the run's jobs went, as lines for people. Set when this process has concluded the run."""
+        self._says_length = True
 
     def open(self) -> Outcome | None:
         """Start or resume the run. Returns the outcome if it has already ended. Can be repeated after an error.
@@ -289,7 +292,7 @@ class RunRepository:
         """
         finalizer = Finalizer(self._store, self.record, self._index, round_id=self._round)
         finalized = finalizer.finalize(finish, self._evidence.values(), elapsed_s=elapsed_s, check=check)
-        self._transcript = finalized.transcript
+        self._transcript, self.usage = finalized.transcript, finalized.usage
         return finalized.outcome
 
     def mark(self, outcome: Outcome) -> None:
@@ -307,9 +310,17 @@ class RunRepository:
         """Problems of the recording that the intake found. Empty until the plan is known."""
         return self._index.warnings()
 
-    def refused(self) -> list[str]:
-        """Invalid objects that were found in the store since the last call, as sentences."""
+    @property
+    def useful_share(self) -> float | None:
+        """Decoding and word times, as a part of the time of the jobs with a result; None if it is not known."""
+        return self._index.useful_share
+
+    def news(self) -> list[str]:
+        """What was found in the store since the last call, as sentences: invalid objects, and the chosen length."""
         found, self._index.refused = self._index.refused, []
+        if self._says_length and self._index.plan:
+            self._says_length = False
+            found += [self._index.plan.chosen.reason] if self._index.plan.chosen else []
         return found
 
     def status(self) -> Status | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from chunk_job.contract import ChunkResult, ChunkTask, Language, Usage, longest_result_bytes, sha256_hex
+from chunk_job.contract import ChunkResult, ChunkTask, Language, longest_result_bytes, sha256_hex
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 from controller.domain import failures, stored_documents, tasks
@@ -17,6 +17,7 @@ from controller.domain.documents import RunRecord, Winner
 from controller.domain.jobs import JobView
 from controller.domain.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
 from controller.domain.plan import Plan
+from controller.runs.figures import ResultFigures, figures_of, share, useful_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +27,6 @@ class _Task:
     task: ChunkTask
     digests: dict[int, str] = field(default_factory=dict)
     """Digests of the task objects whose results are accepted, by degradation level."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResultFigures:
-    """The parts of a winning result that are needed later. The result may have megabytes and is not read again."""
-
-    speech_ms: int
-    language: str | None
-    language_probability: float
-    usage: Usage
 
 
 class ResultGone(Exception):
@@ -58,6 +49,8 @@ class ResultIndex:
         self._tasks: dict[int, _Task] = {}
         self._winners: dict[int, ResultKey] = {}
         self._figures: dict[int, ResultFigures] = {}
+        # Sums over the figures: a status needs them every two seconds.
+        self._useful_ms = self._total_ms = 0
         self._invalid: dict[str, str] = {}
         self.plan: Plan | None = None
         """The run's plan; None until the tasks are exactly its spans."""
@@ -104,6 +97,11 @@ class ResultIndex:
     def winner(self, span: int) -> tuple[ResultKey, ResultFigures] | None:
         """The winning result and its figures; None if there is none."""
         return (self._winners[span], self._figures[span]) if span in self._winners else None
+
+    @property
+    def useful_share(self) -> float | None:
+        """Decoding and word times, as a part of the time of the jobs with a result; None if it was not measured."""
+        return share(self._useful_ms, self._total_ms)
 
     def language(self) -> Language | None:
         """The language in which the existing results were transcribed; None if no result has one."""
@@ -181,13 +179,10 @@ class ResultIndex:
         except DocumentInvalid as error:
             self._invalid[key.key] = error.summary
             return
+        self._forget(key.span)
         self._winners[key.span] = key
-        self._figures[key.span] = ResultFigures(
-            speech_ms=result.speech_ms,
-            language=result.language,
-            language_probability=result.language_probability,
-            usage=result.usage,
-        )
+        self._figures[key.span] = figures_of(result)
+        self._count(self._figures[key.span], 1)
         if not self._keep_audio:
             self._store.delete(self._keys.audio(key.span))
 
@@ -231,8 +226,8 @@ class ResultIndex:
             try:
                 result, data = self._result(self._winners[span])
             except (ObjectMissing, DocumentInvalid) as error:
-                key = self._winners.pop(span)
-                del self._figures[span]
+                key = self._winners[span]
+                self._forget(span)
                 self._invalid[key.key] = error.summary
                 raise ResultGone(key, error.summary) from error
             winner = Winner(span=span, key=self._winners[span].key, sha256=sha256_hex(data))
@@ -279,8 +274,19 @@ class ResultIndex:
         self.plan = None
 
     def _drop_span(self, span: int) -> None:
-        for kept in (self._tasks, self._winners, self._figures):
-            kept.pop(span, None)
+        self._tasks.pop(span, None)
+        self._forget(span)
+
+    def _forget(self, span: int) -> None:
+        """The span has no winning result any more."""
+        self._winners.pop(span, None)
+        if figures := self._figures.pop(span, None):
+            self._count(figures, -1)
+
+    def _count(self, figures: ResultFigures, sign: int) -> None:
+        useful, total = useful_ms(figures.usage)
+        self._useful_ms += sign * useful
+        self._total_ms += sign * total
 
     def _drop_uncut(self) -> None:
         """Cut the spans again whose task exists but whose audio is missing."""

@@ -25,10 +25,13 @@ from controller.transcript.model import (
     TranscriptSummary,
     cleaned_segments,
     control_characters_removed,
+    parts_of,
 )
 from controller.transcript.seams import Part, join
 
 _LAST_SEEK = 1 << 53
+_MOST_PLACES = 10
+"""Most times that one warning lists."""
 
 
 class Merge:
@@ -58,6 +61,7 @@ class Merge:
         self._at_ms = 0
         self._count = 0
         self._removed = 0
+        self._doubtful, self._loops = _Places(), _Places()
 
     def segments(self, results: Iterable[ChunkResult]) -> Iterator[tuple[Segment, ...]]:
         """The segments in media time, span by span. *results*: the results of all spans, in order."""
@@ -99,6 +103,7 @@ class Merge:
             chunks=tuple(map(self._chunk, self._plan.spans)),
             gaps=self.gaps,
             warnings=tuple(self._warnings()),
+            clips=parts_of(self._plan.clips),
         )
 
     def _take(self, result: ChunkResult) -> Part:
@@ -108,6 +113,12 @@ class Merge:
         self._digests.add(result.engine.model_digest)
         if result.language:
             self._languages.add(result.language)
+        for window in result.windows:
+            at_ms = max(window.start_ms + span.audio_start_ms, span.start_ms)
+            # Windows beyond a forced cut count for the neighbour.
+            if at_ms < min(window.end_ms + span.audio_start_ms, span.end_ms):
+                self._doubtful.add(at_ms + self._plan.offset_ms, wanted=window.outcome == "doubtful")
+                self._loops.add(at_ms + self._plan.offset_ms, wanted=window.loop_removed)
         # Of equal ones, the first is used.
         if result.speech_ms > self._most_speech_ms:
             self._most_speech_ms = result.speech_ms
@@ -120,6 +131,10 @@ class Merge:
             yield cleaned(warning)[0]
         if len(self._languages) > 1:
             yield f"chunks were transcribed in different languages: {', '.join(sorted(self._languages))}"
+        if (count := self._doubtful.count) > 0:
+            yield f"{_parts(count)} of up to 30 s may be wrong (the decoder was unsure): {self._doubtful}"
+        if (count := self._loops.count) > 0:
+            yield f"a phrase that the decoder repeated was removed from {_parts(count)}: {self._loops}"
         if self._removed:
             yield control_characters_removed(self._removed)
 
@@ -164,6 +179,32 @@ def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Tran
     return Transcript(
         text="".join(segment.text for segment in segments).strip(), segments=segments, **dict(made.summary())
     )
+
+
+class _Places:
+    """A number of places in the recording, of which the first are listed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._listed: list[int] = []
+
+    def add(self, at_ms: int, *, wanted: bool) -> None:
+        self.count += wanted
+        if wanted and len(self._listed) < _MOST_PLACES:
+            self._listed.append(at_ms)
+
+    def __str__(self) -> str:
+        return ", ".join([*map(_clock, self._listed), *(["…"] if self.count > len(self._listed) else [])])
+
+
+def _parts(count: int) -> str:
+    return f"{count} part{'s' if count > 1 else ''}"
+
+
+def _clock(at_ms: int) -> str:
+    """Format a time as a player shows it: 12:30, or 1:02:03."""
+    minutes, seconds = divmod(at_ms // 1000, 60)
+    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
 def _placed_words(words: Sequence[Word], shift_ms: int, start_ms: int, end_ms: int) -> tuple[tuple[Word, ...], int]:

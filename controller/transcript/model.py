@@ -16,7 +16,7 @@ from chunk_job.contract import Segment, TranscribeOptions
 from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
 from chunk_job.errors import DocumentInvalid
 from controller.domain.documents import FileName, RunRecord
-from controller.domain.plan import Cut
+from controller.domain.plan import MOST_CLIPS, Clip, Cut, is_inside
 from controller.transcript.clean_text import cleaned, is_suspect
 
 MOST_WARNINGS = 90
@@ -55,6 +55,13 @@ class Gap(Document):
     end_ms: Seconds = Field(alias="end")
 
 
+class Part(Document):
+    """A part of the recording that was asked for. ``end`` is None for the end of the recording."""
+
+    start_ms: Seconds = Field(alias="start")
+    end_ms: Seconds | None = Field(alias="end")
+
+
 class TranscriptSummary(Document):
     """A transcript without its text and segments. It is small for any length of the recording."""
 
@@ -73,6 +80,8 @@ class TranscriptSummary(Document):
     gaps: Annotated[tuple[Gap, ...], Field(max_length=MAX_SPANS)]
     warnings: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
     """Possible problems of the transcript, as sentences."""
+    clips: Annotated[tuple[Part, ...], Field(max_length=MOST_CLIPS)] = ()
+    """The parts that were asked for. Empty: the whole recording."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -83,12 +92,18 @@ class TranscriptSummary(Document):
             raise ValueError(f"{self.status}, with {len(lost)} of {len(self.chunks)} chunks lost")
         at = self.chunks[0].start_ms
         for chunk in self.chunks:
-            if chunk.start_ms != at or chunk.end_ms <= at:
+            if not self._follows(chunk, at) or chunk.end_ms <= chunk.start_ms:
                 raise ValueError("the chunks do not follow each other")
             at = chunk.end_ms
         if at != self.duration_ms:
             raise ValueError("the chunks do not end at the end of the recording")
         return self
+
+    def _follows(self, chunk: Chunk, previous_end_ms: int) -> bool:
+        if not self.clips:
+            return chunk.start_ms == previous_end_ms
+        clips = [Clip(start_ms=part.start_ms, end_ms=part.end_ms) for part in self.clips]
+        return chunk.start_ms >= previous_end_ms and is_inside(clips, chunk.start_ms, chunk.end_ms)
 
     @property
     def gaps_ms(self) -> int:
@@ -97,12 +112,13 @@ class TranscriptSummary(Document):
 
     def is_of(self, record: RunRecord) -> bool:
         """Whether it is a transcript of the recording of *record* with its options."""
-        source = (self.source.identity, self.source.audio_track)
-        return source == (record.identity, record.audio_track) and self.options.identity() == record.options.identity()
+        source = (self.source.identity, self.source.audio_track, self.clips)
+        wanted = (record.identity, record.audio_track, parts_of(record.plan.clips))
+        return source == wanted and self.options.identity() == record.options.identity()
 
     def same_run(self, other: TranscriptSummary) -> bool:
         """Whether both are transcripts of the same recording with the same options."""
-        source, theirs = ((one.source.identity, one.source.audio_track) for one in (self, other))
+        source, theirs = ((one.source.identity, one.source.audio_track, one.clips) for one in (self, other))
         return source == theirs and self.options.identity() == other.options.identity()
 
 
@@ -144,6 +160,11 @@ class Transcript(TranscriptSummary, _Words):
     def summary(self) -> TranscriptSummary:
         """The transcript without its text and segments."""
         return TranscriptSummary.model_validate({name: getattr(self, name) for name in TranscriptSummary.model_fields})
+
+
+def parts_of(clips: Iterable[Clip]) -> tuple[Part, ...]:
+    """The clips of a plan, as they are written in a transcript."""
+    return tuple(Part(start_ms=clip.start_ms, end_ms=clip.end_ms) for clip in clips)
 
 
 def longest_transcript_bytes(duration_ms: int) -> int:

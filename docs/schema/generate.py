@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
 from chunk_job.document import Document
+from chunk_job.kernels import CompiledKernels
 from controller.domain.documents import (
     Evidence,
     Final,
@@ -36,6 +37,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     ChunkResult,
     Language,
     JobFailure,
+    CompiledKernels,
     RunRecord,
     Request,
     KnownFile,

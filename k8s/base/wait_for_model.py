@@ -10,21 +10,33 @@ import time
 from controller.cli.terminal import print_message
 from controller.errors import ClusterUnavailable, EnvironmentProblem
 from controller.runners.kubernetes.api import Api, connect
-from controller.runners.kubernetes.startup_diagnosis import startup_problem
+from controller.runners.kubernetes.startup_diagnosis import StartupProblem, startup_problem
 
 _POLL_EVERY_S = 3.0
+_LONGER_MS = 600_000
+"""More patience than for a chunk job: volumes and images of a new namespace may be made by hand."""
+_WITHOUT_GPUS = "where no node has a GPU, apply k8s/overlays/cpu; the resource's name is in k8s/base/model.yaml"
 
 
 def main(job: str) -> int:
-    """Exit code: 0 if the Job *job* has downloaded the model; else 3, as for all problems of the infrastructure."""
+    """Exit code: 0 if the Job *job* has downloaded the model; else 3, as for all problems of the infrastructure.
+
+    If the Job's pod does not start, it waits ten minutes longer than the controller waits for a chunk job, and any time
+    for GPUs that others use.
+    """
     api = connect()
     print_message(f"waiting for the model: kubectl logs -f job/{job} shows the progress")
-    printed = ""
+    problem, printed = None, ""
     while not (how := ended(api, job)):
-        why = why_not_started(api, job)
+        now_ms = time.monotonic_ns() // 1_000_000
+        problem = startup_problem_of(api, job, before=problem, now_ms=now_ms)
+        why = explained(problem) if problem else ""
         if why and why != printed:
             print_message(f"job/{job} waits: {why}")
             printed = why
+        if problem and problem.over(now_ms - _LONGER_MS):
+            print_message(f"job/{job} has not started for too long: {why}")
+            return EnvironmentProblem.exit_code
         time.sleep(_POLL_EVERY_S)
     if "Failed" in how:
         print_message(f"the model could not be downloaded: kubectl logs job/{job} shows the reason")
@@ -32,14 +44,24 @@ def main(job: str) -> int:
     return 0
 
 
-def why_not_started(api: Api, name: str) -> str:
-    """Why the Job's pod does not start, for example a claim without a volume, and what to do. Empty: no problem."""
+def startup_problem_of(api: Api, name: str, *, before: StartupProblem | None, now_ms: int) -> StartupProblem | None:
+    """Why the Job's pod does not start, for example a claim without a volume, or no node with a GPU. None: no problem.
+
+    *before*: the last result of this function.
+    """
     try:
         found = api.find("pods", labelSelector=f"batch.kubernetes.io/job-name={name}")["items"]
     except ClusterUnavailable:
-        return ""
-    problems = [problem for pod in found if (problem := startup_problem({}, pod, [], before=None, now_ms=0))]
-    return f"{problems[0].diagnosis.summary}; {problems[0].diagnosis.advice}" if problems else ""
+        return before
+    problems = (startup_problem({}, pod, [], before=before, now_ms=now_ms) for pod in found)
+    return next((problem for problem in problems if problem), None)
+
+
+def explained(problem: StartupProblem) -> str:
+    """What the problem is, and what to do."""
+    why = problem.diagnosis
+    advice = f"{why.advice}; {_WITHOUT_GPUS}" if "nvidia.com/gpu" in why.summary else why.advice
+    return f"{why.summary}; {advice}"
 
 
 def ended(api: Api, name: str) -> set[str]:

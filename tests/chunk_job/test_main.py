@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import soundfile
 
+from chunk_job import __main__ as main
 from chunk_job import crashpoint
 from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language, TranscribeOptions, sha256_hex
+from chunk_job.engine import gpu
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller import demo
@@ -251,3 +253,36 @@ def test_a_signal_ends_a_job_at_once_and_without_a_result(workplace: Workplace, 
 def test_the_path_of_a_model_is_printed(workplace: Workplace, reference: str, code: int) -> None:
     left = workplace.run("--resolve-model", reference)
     assert (left.code, left.out) == (code, f"{demo.MODEL}\n" if code == 0 else "")
+
+
+@pytest.mark.skipif(gpu.is_present(), reason="on a GPU it compiles")
+def test_kernels_are_compiled_after_the_model_is_found_and_its_path_is_printed(workplace: Workplace) -> None:
+    left = workplace.run("--compile-kernels", str(workplace.folder / "kernels"), str(demo.MODEL))
+    assert (left.code, left.out) == (0, f"{demo.MODEL}\n")
+    assert left.err == "no NVIDIA GPU here: no kernels to compile\n"
+    assert not (workplace.folder / "kernels").exists()
+
+
+def test_without_the_model_no_kernels_are_compiled(workplace: Workplace) -> None:
+    left = workplace.run("--compile-kernels", "kernels", "medium")
+    assert (left.code, left.out) == (ExitCode.MODEL, "")
+    assert "model medium (1.5 GB) is not on this machine" in left.err
+
+
+@pytest.mark.parametrize("end,why", [("kill -SEGV $$", "exit code -11"), ("exec sleep 60", "no end within 1 s")])
+def test_a_crash_while_kernels_are_compiled_fails_nothing(
+    workplace: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    end: str,
+    why: str,
+) -> None:
+    crashing = workplace.folder / "crashing"
+    crashing.write_text(f"#!/bin/sh\n{end}\n", encoding="utf-8")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    monkeypatch.setattr(main, "_COMPILE_S", 1)
+    main.compile_kernels(workplace.folder / "kernels", demo.MODEL)
+    assert capfd.readouterr().out == f"{demo.MODEL}\n"
+    assert f"no GPU kernels are kept ({why}): each job compiles them itself" in caplog.text

@@ -145,7 +145,11 @@ def test_a_program_gets_every_value_as_it_was_given(site: Site, job: Job) -> Non
     "job,setting,wanted",
     [
         ("stenofleet", "MEDIA", ["transcribe", made.HOSTILE]),
-        ("stenofleet-model", "STENOFLEET_MODEL", ["--resolve-model", made.HOSTILE, "--download"]),
+        (
+            "stenofleet-model",
+            "STENOFLEET_MODEL",
+            ["--compile-kernels", "/models/.stenofleet-kernels", made.HOSTILE, "--download"],
+        ),
     ],
 )
 def test_a_setting_of_the_manifests_names_no_variable(

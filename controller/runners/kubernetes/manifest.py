@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from chunk_job import kernels
 from controller.domain.jobs import Job
 from controller.errors import UsageProblem
 from controller.runners.kubernetes.job_memory import LARGEST_MODEL_MB, chunk_memory_mb
@@ -83,7 +84,10 @@ class JobOptions:
     If neither a claim nor an image is given, the chunk image contains the model.
     """
     model_path: str = "/models"
-    """Mount path of the models, read-only. It is also the hub's cache, so that model names of the hub are found."""
+    """Mount path of the models, read-only. It is also the hub's cache, so that model names of the hub are found.
+
+    It may contain compiled GPU kernels, of which a job on a GPU makes a copy in its ``/tmp``.
+    """
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     """In the format of Kubernetes. The taint of GPU nodes is always tolerated."""
@@ -332,8 +336,10 @@ def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
     container = pod["containers"][0]
     pod["volumes"].append({"name": "model", **source})
     container["volumeMounts"].append({"name": "model", "mountPath": options.model_path, "readOnly": True})
-    if "HF_HUB_CACHE" not in options.env:
-        container["env"].append({"name": "HF_HUB_CACHE", "value": options.model_path})
+    ours = {"HF_HUB_CACHE": options.model_path}
+    if options.device == "cuda":
+        ours[kernels.SOURCE] = f"{options.model_path.rstrip('/')}/{kernels.FOLDER}"
+    container["env"] += [{"name": name, "value": value} for name, value in ours.items() if name not in options.env]
 
 
 def _elsewhere(nodes: Sequence[str], *, only: bool) -> dict[str, Any]:

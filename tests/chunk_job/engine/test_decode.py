@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions
-from chunk_job.engine import load
-from chunk_job.engine import transcribe as engine
+from chunk_job.contract import SAMPLE_RATE, DecodedWindow
 from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.segments import LONGEST_MS, PAUSE_MS
 from chunk_job.engine.timings import Timings
+from chunk_job.engine.transcribe import Transcription
 from chunk_job.errors import ExitCode, JobError
-from controller import demo
 from tests import speech
+from tests.chunk_job.engine.decoding import transcribed
 
 SECONDS = 100
 
@@ -25,20 +24,12 @@ def tape() -> speech.Tape:
     return speech.tape(seconds=SECONDS, seed=64)
 
 
-def transcribe(
-    pcm: speech.Pcm, *, seed: int = 1, changed: Callable[[LoadedModel], None] | None = None, **changes: Any
-) -> engine.Transcription:
-    """A transcription by a new model. *changed*: changes the loaded model first."""
+def transcribe(pcm: speech.Pcm, **changes: Any) -> Transcription:
     given: dict[str, Any] = {"language": "en", "batch_size": 4} | changes
-    wanted = TranscribeOptions(model=str(demo.MODEL), device="cpu", compute_type="int8", **given)
-    loaded = load.load(demo.MODEL, wanted, seed=seed)
-    if changed:
-        changed(loaded)
-    audio = pcm.astype("float32") / 32768
-    return engine.transcribe(loaded, audio, wanted, agree=lambda one: one, progress=lambda _: None)
+    return transcribed(pcm, **given)
 
 
-def text(found: engine.Transcription) -> str:
+def text(found: Transcription) -> str:
     return "".join(segment.text for segment in found.segments)
 
 
@@ -252,10 +243,7 @@ def test_other_errors_are_not_tried_again(tape: speech.Tape) -> None:
 
 
 def test_the_time_of_each_part_is_measured(tape: speech.Tape) -> None:
-    wanted = TranscribeOptions(model=str(demo.MODEL), device="cpu", compute_type="int8", batch_size=2)
     timings = Timings()
-    loaded = load.load(demo.MODEL, wanted, seed=1, timings=timings)
-    audio = tape.pcm.astype("float32") / 32768
-    engine.transcribe(loaded, audio, wanted, agree=lambda one: one, progress=lambda _: None, timings=timings)
+    transcribe(tape.pcm, timings=timings)
     assert all(timings.ms(part) > 0 for part in ("load", "speech", "features", "decode", "align"))
     assert timings.ms("kernels") == 0

@@ -15,11 +15,13 @@ import soundfile
 
 from chunk_job.contract import TranscribeOptions
 from chunk_job.engine import audio, device, load, locate
-from chunk_job.engine import transcribe as engine
 from chunk_job.engine.digest import digest as digest_of
+from chunk_job.engine.timings import Timings
+from chunk_job.engine.transcribe import LanguageDetection
 from chunk_job.errors import ExitCode, JobError
 from controller import demo
 from tests import speech
+from tests.chunk_job.engine.decoding import floats, options, transcribed
 
 NO_GPU = ctranslate2.get_cuda_device_count() == 0
 
@@ -27,29 +29,6 @@ NO_GPU = ctranslate2.get_cuda_device_count() == 0
 @pytest.fixture(scope="module")
 def tape() -> speech.Tape:
     return speech.tape(seconds=8, seed=60)
-
-
-def options(**changes: Any) -> TranscribeOptions:
-    return TranscribeOptions(model=str(demo.MODEL), device="cpu", compute_type="int8", **changes)
-
-
-def floats(pcm: speech.Pcm) -> Any:
-    return pcm.astype("float32") / 32768
-
-
-def as_detected(found: engine.LanguageDetection) -> engine.LanguageDetection:
-    return found
-
-
-def no_progress(_: int) -> None:
-    pass
-
-
-def transcribe(pcm: speech.Pcm, *, seed: int = 1, **changes: Any) -> engine.Transcription:
-    """A transcription by a new model: the seed is used when the model is created."""
-    wanted = options(**changes)
-    loaded = load.load(demo.MODEL, wanted, seed=seed)
-    return engine.transcribe(loaded, floats(pcm), wanted, agree=as_detected, progress=no_progress)
 
 
 # ---------------------------------------------------------------- which model
@@ -147,16 +126,17 @@ def test_a_large_file_is_identified_by_its_ends_and_its_size(tmp_path: Path, at:
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU")
 def test_cuda_without_a_gpu_fails_instead_of_falling_back() -> None:
     with pytest.raises(JobError, match="no CUDA device is visible") as missing:
-        load.load(demo.MODEL, TranscribeOptions(model="m", device="cuda"), seed=1)
+        load.load(demo.MODEL, TranscribeOptions(model="m", device="cuda"), seed=1, timings=Timings())
     assert missing.value.code == ExitCode.GPU_UNHEALTHY
 
 
 @pytest.mark.skipif(not NO_GPU, reason="this machine has a GPU")
 def test_auto_selects_the_devices_best_type_and_int8_on_a_cpu() -> None:
-    loaded = load.load(demo.MODEL, TranscribeOptions(model="m"), seed=1)
+    loaded = load.load(demo.MODEL, TranscribeOptions(model="m"), seed=1, timings=Timings())
     assert (loaded.engine.device, loaded.engine.compute_type, loaded.engine.model) == ("cpu", "int8", "m")
     assert loaded.engine.model_digest == digest_of(demo.MODEL)
     assert loaded.engine.isa
+    assert loaded.engine.stored_type == "int8"
 
 
 def test_an_unsupported_compute_type_is_reported_with_the_supported_ones() -> None:
@@ -164,7 +144,7 @@ def test_an_unsupported_compute_type_is_reported_with_the_supported_ones() -> No
     if not lacking:
         pytest.skip("this CPU computes in every type")
     with pytest.raises(JobError, match="is not supported on this cpu device") as unsupported:
-        load.load(demo.MODEL, options().model_copy(update={"compute_type": min(lacking)}), seed=1)
+        load.load(demo.MODEL, options().model_copy(update={"compute_type": min(lacking)}), seed=1, timings=Timings())
     assert unsupported.value.code == ExitCode.CONFIG
     assert "int8" in unsupported.value.advice
 
@@ -172,7 +152,7 @@ def test_an_unsupported_compute_type_is_reported_with_the_supported_ones() -> No
 def test_a_broken_model_is_reported_as_a_model_failure(copied: Path) -> None:
     (copied / "model.bin").write_bytes((demo.MODEL / "model.bin").read_bytes()[:1000])
     with pytest.raises(JobError, match="could not be loaded") as broken:
-        load.load(copied, options(), seed=1)
+        load.load(copied, options(), seed=1, timings=Timings())
     assert broken.value.code == ExitCode.MODEL
 
 
@@ -253,8 +233,7 @@ def test_a_single_file_may_be_any_audio(tape: speech.Tape, tmp_path: Path) -> No
 
 def test_words_are_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     positions: list[int] = []
-    loaded = load.load(demo.MODEL, options(), seed=1)
-    found = engine.transcribe(loaded, floats(tape.pcm), options(), agree=as_detected, progress=positions.append)
+    found = transcribed(tape.pcm, progress=positions.append)
     assert speech.word_errors(tape.words, "".join(segment.text for segment in found.segments)).wer <= 0.15
     assert (found.language, found.probability > 0.9) == ("en", True)
     assert 3000 < found.speech_ms <= tape.duration_ms
@@ -272,49 +251,45 @@ def test_words_are_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
 
 @pytest.mark.parametrize("vad", [True, False])
 def test_silence_has_no_words_and_no_language(vad: bool) -> None:
-    found = transcribe(speech.silence(4, noise_db=-60), vad_filter=vad)
+    found = transcribed(speech.silence(4, noise_db=-60), vad_filter=vad)
     assert (found.segments, found.language, found.probability, found.speech_ms) == ((), None, 0.0, 0)
 
 
 def test_the_language_is_detected_on_speech_only(tape: speech.Tape) -> None:
     late = np.concatenate([speech.silence(20, noise_db=-60), tape.pcm])
-    with_vad, without = transcribe(late, temperature=(0.0,)), transcribe(late, vad_filter=False, temperature=(0.0,))
+    with_vad, without = transcribed(late, temperature=(0.0,)), transcribed(late, vad_filter=False, temperature=(0.0,))
     assert (with_vad.language, without.language) == ("en", "en")
     assert without.probability > 0.9
     assert abs(with_vad.speech_ms - without.speech_ms) < 1000
 
 
 def test_the_agreed_language_is_used(tape: speech.Tape) -> None:
-    asked: list[engine.LanguageDetection] = []
+    asked: list[LanguageDetection] = []
 
-    def agree(found: engine.LanguageDetection) -> engine.LanguageDetection:
+    def agree(found: LanguageDetection) -> LanguageDetection:
         asked.append(found)
-        return engine.LanguageDetection(language="pt", probability=0.25, speech_ms=found.speech_ms)
+        return LanguageDetection(language="pt", probability=0.25, speech_ms=found.speech_ms)
 
-    loaded = load.load(demo.MODEL, options(), seed=1)
-    found = engine.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
+    found = transcribed(tape.pcm, agree=agree)
     assert [one.language for one in asked] == ["en"]
     assert (found.language, found.probability) == ("pt", 0.25)
-    pinned = transcribe(tape.pcm, language="pt")
+    pinned = transcribed(tape.pcm, language="pt")
     assert [segment.text for segment in found.segments] == [segment.text for segment in pinned.segments]
 
 
 def test_an_error_while_the_language_is_agreed_ends_the_transcription(tape: speech.Tape) -> None:
-    def agree(_: engine.LanguageDetection) -> engine.LanguageDetection:
+    def agree(_: LanguageDetection) -> LanguageDetection:
         raise LookupError
 
-    loaded = load.load(demo.MODEL, options(), seed=1)
     with pytest.raises(LookupError):
-        engine.transcribe(loaded, floats(tape.pcm), options(), agree=agree, progress=no_progress)
+        transcribed(tape.pcm, agree=agree)
 
 
 def test_a_given_language_is_not_detected(tape: speech.Tape) -> None:
-    loaded = load.load(demo.MODEL, options(language="en"), seed=1)
-
-    def agree(_: engine.LanguageDetection) -> engine.LanguageDetection:
+    def agree(_: LanguageDetection) -> LanguageDetection:
         raise AssertionError
 
-    found = engine.transcribe(loaded, floats(tape.pcm), options(language="en"), agree=agree, progress=no_progress)
+    found = transcribed(tape.pcm, language="en", agree=agree)
     assert found.language == "en"
 
 
@@ -322,11 +297,11 @@ def test_the_same_seed_gives_the_same_words_when_tokens_are_sampled() -> None:
     """At temperature 1 tokens are sampled, and noise makes several likely; another seed shows that sampling happens."""
     noisy = speech.tape(seconds=12, seed=61, noise_db=-22).pcm
     one, again, other = (
-        transcribe(noisy, seed=seed, temperature=(1.0,), language="en", vad_filter=False) for seed in (7, 7, 8)
+        transcribed(noisy, seed=seed, temperature=(1.0,), language="en", vad_filter=False) for seed in (7, 7, 8)
     )
     assert one == again
     assert [segment.text for segment in one.segments] != [segment.text for segment in other.segments]
 
 
 def test_the_number_of_threads_changes_no_word(tape: speech.Tape) -> None:
-    assert transcribe(tape.pcm, cpu_threads=1) == transcribe(tape.pcm, cpu_threads=2)
+    assert transcribed(tape.pcm, cpu_threads=1) == transcribed(tape.pcm, cpu_threads=2)

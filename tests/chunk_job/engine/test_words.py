@@ -20,13 +20,15 @@ class Alignment:
 class Tokenizer:
     """Every token is a word or a mark: its index in *words*."""
 
-    eot = 99
-
     def __init__(self, *words: str) -> None:
         self.words = words
 
     def split_to_word_tokens(self, tokens: list[int]) -> tuple[list[str], list[list[int]]]:
-        return [*(self.words[token] for token in tokens[:-1]), ""], [[token] for token in tokens]
+        known = [token for token in tokens if token < len(self.words)]
+        return [self.words[token] for token in known], [[token] for token in known]
+
+    def decode(self, tokens: list[int]) -> str:
+        return "\ufffd" * len(tokens)
 
 
 def words(*said: tuple[str, int], pauses: list[tuple[int, int]] | None = None, start_ms: int = 0) -> list[TimedWord]:
@@ -91,3 +93,9 @@ def test_pauses_are_a_bit_shorter_than_detected_and_include_both_ends() -> None:
     speech = Speech(spans=((16_000, 32_000), (33_000, 48_000)), samples=80_000, skipped_from=32_000)
     assert pauses_of(speech) == [(50, 950), (3050, 4950)]
     assert pauses_of(Speech(spans=(), samples=16_000, skipped_from=1)) == [(50, 950)]
+
+
+def test_a_letter_that_is_cut_off_at_the_end_is_kept() -> None:
+    alignment = Alignment(alignments=[(0, 0), (1, 10), (2, 20)], text_token_probs=[1.0, 1.0])
+    found = words_of([0, 7], alignment, Tokenizer(" a"), start_ms=0, end_ms=900, pauses=[])
+    assert [(word.text, word.tokens) for word in found] == [(" a\ufffd", (0, 7))]

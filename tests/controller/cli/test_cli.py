@@ -29,7 +29,7 @@ from controller.runners import local
 from controller.transcript.formats import FORMATS
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
-from tests import fakes, pipeline, speech
+from tests import clicks, fakes, pipeline, speech
 
 RUNS = ("aaaa000000000000", "aaaa111111111111", "bbbb000000000000")
 
@@ -397,6 +397,138 @@ def test_a_cluster_setting_is_ignored_without_a_cluster(
     assert command_line("transcribe", talk, *MODEL).code == 0
 
 
+@pytest.mark.parametrize("name", ["vad_threshold", "vad-min-silence-duration-ms", "no_speech-threshold"])
+def test_options_of_the_decoding_are_those_of_whisper(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, name: str
+) -> None:
+    field = name.replace("-", "_")
+    for arguments in ((), (f"--{name}", "1")):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    default, changed = (seen["run_requests"][0].record for seen in asked)
+    assert changed.options == default.options.model_copy(update={field: 1})
+    assert changed.run != default.run
+
+
+def test_options_of_the_decoding_at_their_default_do_not_change_the_run(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    given = (
+        *("--vad-threshold", "0.5", "--vad-min-silence-duration-ms", "2000", "--no-speech-threshold", "0.6"),
+        *("--logprob-threshold", "-1", "--compression-ratio-threshold", "2.4", "--batch-size", "auto"),
+    )
+    for arguments in ((), given):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    first, second = (seen["run_requests"][0].record.run for seen in asked)
+    assert first == second
+
+
+def runs(asked: list[dict[str, Any]]) -> list[str]:
+    return [seen["run_requests"][0].record.run for seen in asked]
+
+
+def test_clips_make_another_run_unless_they_are_the_whole_recording(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    for typed in ("", "0", "0,10", "0.0,10.0", "0,10,20", "0,5,5,10"):
+        assert command_line("transcribe", talk, *MODEL, "--clip_timestamps", typed).code == 0
+    whole, zero, first, again, more, joined = runs(asked)
+    assert whole == zero
+    assert first == again == joined
+    assert len({whole, first, more}) == 3
+
+
+def test_an_automatic_chunk_length_is_the_same_run_with_another_number_of_jobs(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    for arguments in ((), ("--chunk-duration", "720")):
+        assert command_line("transcribe", talk, *MODEL, *arguments).code == 0
+    for jobs in ("1", "8"):
+        auto = ("--chunk-duration", "auto", "--max-parallel", jobs, "--device", "cuda")
+        assert command_line("transcribe", talk, *MODEL, *auto).code == 0
+    default, given, one, eight = runs(asked)
+    assert default == given != one == eight
+    plans = [seen["run_requests"][0].record.plan for seen in asked]
+    assert [plan.auto and (plan.auto.parallel_jobs, plan.auto.speed) for plan in plans] == [
+        *(None, None),
+        *((1, 400), (8, 400)),
+    ]
+    assert {plan.chunk_ms for plan in plans} == {720_000}
+
+
+def test_the_jobs_of_a_command_are_shared_by_its_recordings(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
+) -> None:
+    other = speech.write_wav(Path("other.wav"), speech.silence(2))
+    auto = ("--chunk-duration", "auto", "--max-parallel", "5")
+    assert command_line("transcribe", talk, other, *MODEL, *auto).code == 0
+    assert [one.record.plan.auto.parallel_jobs for one in asked[-1]["run_requests"]] == [3, 3]
+
+
+@pytest.mark.parametrize("gpu,overhead_ms", [(True, 5000), (False, 3000)])
+def test_a_device_that_is_not_given_is_looked_for(
+    command_line: CommandLine,
+    asked: list[dict[str, Any]],
+    talk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpu: bool,
+    overhead_ms: int,
+) -> None:
+    monkeypatch.setattr(shared, "_has_gpu", lambda: gpu)
+    assert command_line("transcribe", talk, *MODEL, "--chunk-duration", "auto").code == 0
+    assert asked[-1]["run_requests"][0].record.plan.auto.overhead_ms == overhead_ms
+
+
+@pytest.mark.process
+def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLine) -> None:
+    long = clicks.long_recording(Path("long.mp3"), hours=1)
+    sizing = ("--chunk-duration", "auto", "--device", "cuda", "--max-parallel", "2")
+    result = command_line("plan", long, *sizing)
+    reason = (
+        "2 chunks of 1800 s, 2 at once: at 400 times real time and 5 s beside it, jobs take about 14 s in all"
+        " (24 s with 5 of 720 s)"
+    )
+    assert result.out.splitlines()[:2] == ["long.mp3: 1:00:00, 2 chunks", f"  {reason}"]
+    document = json.loads(command_line("plan", long, *sizing, "--json").out)["long.mp3"]
+    assert document["chosen"] == {"chunk_ms": pytest.approx(1_800_000, abs=100), "reason": reason}
+    clipped = command_line("plan", long, "--clip-timestamps", "10,70.5,100,110")
+    assert clipped.out.splitlines() == [
+        "long.mp3: 0:01:10, 2 chunks",
+        "      0  0:00:10 - 0:01:10     60.50 s  end",
+        "      1  0:01:40 - 0:01:50     10.00 s  end",
+    ]
+    behind = command_line("plan", long, "--clip-timestamps", "4000")
+    assert (behind.code, behind.out) == (5, "")
+    assert "before the clip that starts at 4000.000 s\n  correct --clip-timestamps" in behind.err
+
+
+@pytest.mark.parametrize(
+    "arguments,why",
+    [
+        (("--task", "translate"), "--task translate"),
+        (("--condition-on-previous-text", "True"), "--condition-on-previous-text True"),
+        ((), ""),
+    ],
+)
+def test_a_batch_size_that_is_not_used_is_reported(
+    command_line: CommandLine, asked: list[dict[str, Any]], talk: Path, arguments: tuple[str, ...], why: str
+) -> None:
+    result = command_line("transcribe", talk, *MODEL, *arguments, "--batch-size", "8")
+    assert options_of(asked).sequential is bool(why)
+    message = f"--batch-size 8 is not used: with {why}, windows are decoded one by one\n"
+    assert (message in result.err) is bool(why)
+    for size in ("0", "auto"):
+        assert "is not used" not in command_line("transcribe", talk, *MODEL, *arguments, "--batch-size", size).err
+
+
+def test_a_batch_size_is_auto_or_a_number(command_line: CommandLine, asked: list[dict[str, Any]], talk: Path) -> None:
+    for typed, wanted in (("auto", "auto"), ("0", "sequential"), ("16", 16)):
+        assert command_line("transcribe", talk, *MODEL, "--batch-size", typed).code == 0
+        assert options_of(asked).batch_size == wanted
+    Path("stenofleet.toml").write_text("batch-size = 8\n", encoding="utf-8")
+    assert command_line("transcribe", talk, *MODEL).code == 0
+    assert options_of(asked).batch_size == 8
+
+
 def test_an_output_folder_without_write_permission_is_reported_before_any_work(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:
@@ -634,6 +766,17 @@ def test_the_status_shows_paths_and_how_to_continue(command_line: CommandLine) -
     assert "updated_ms" not in result
     facts = json.loads(command_line("status", RUNS[0], "--json").out)
     assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
+
+
+def test_the_status_shows_which_share_of_the_jobs_time_was_useful(command_line: CommandLine) -> None:
+    put_run(command_line.store, RUNS[0])
+    assert "useful" not in command_line("status", RUNS[0]).out
+    assert json.loads(command_line("status", RUNS[0], "--json").out)["useful_share"] is None
+    key = RunKeys(RUNS[0]).status
+    status = Status.decode(command_line.store.get(key)).model_copy(update={"useful_share": 0.426})
+    command_line.store.put(key, status.encode())
+    assert "useful       43% of the jobs' time is decoding and word times\n" in command_line("status", RUNS[0]).out
+    assert json.loads(command_line("status", RUNS[0], "--json").out)["useful_share"] == 0.426
 
 
 def test_a_run_whose_status_is_unreadable_is_still_listed(command_line: CommandLine) -> None:

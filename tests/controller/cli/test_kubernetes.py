@@ -345,9 +345,35 @@ def test_the_doctor_transcribes_a_probe_on_this_machine_and_leaves_nothing(
 ) -> None:
     assert cli.run(["doctor", "--model", str(demo.MODEL), "--threads", "1", "--json"]) == 0
     checks = json.loads(capsys.readouterr().out)["checks"]
-    assert [(check["name"], check["well"]) for check in checks] == [("store", True), ("model", True), ("probe", True)]
-    assert "transcribed 'one. two." in checks[-1]["found"]
+    assert [(check["name"], check["well"]) for check in checks[:3]] == [
+        ("store", True),
+        ("model", True),
+        ("probe", True),
+    ]
+    assert "transcribed 'one. two." in checks[2]["found"]
+    assert {check["name"] for check in checks[3:]} <= {"GPU kernels", "model's type"}
     assert list(store.list("")) == []
+
+
+def test_the_doctor_says_what_costs_time_in_every_job(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = fakes.result(fakes.task(fakes.record(), 0))
+    engine = result.engine.model_copy(update={"device": "cuda", "stored_type": "float16"})
+    usage = result.usage.model_copy(update={"kernels_ms": 12_000})
+
+    def probe(*arguments: Any, timeout_s: int) -> str:
+        arguments[-1].append(result.model_copy(update={"engine": engine, "usage": usage}))
+        return "transcribed"
+
+    monkeypatch.setattr(doctor, "_probe", probe)
+    assert cli.run(["doctor", "--model", str(demo.MODEL)]) == 0
+    lines = capsys.readouterr().err.splitlines()[-5:]
+    assert [line.partition(":")[0].strip() for line in lines] == [
+        *("ok    probe", "ok    GPU kernels", lines[2].partition(":")[0].strip()),
+        *("ok    model's type", "convert it once"),
+    ]
+    assert lines[2].startswith("      the next jobs of this user find them")
 
 
 @pytest.mark.process

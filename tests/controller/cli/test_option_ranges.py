@@ -11,6 +11,7 @@ import pytest
 from chunk_job.contract import TranscribeOptions
 from controller import cli
 from controller.cli import options as shared
+from controller.cli.option_values import SMALLEST_STEP, parse_clips
 from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
 from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
@@ -128,7 +129,7 @@ def test_a_step_that_never_ends_the_fallback_is_refused(step: str, capsys: pytes
 
 
 @pytest.mark.parametrize("first", [0.0, 0.005, 1.0])
-@pytest.mark.parametrize("step", [0.0, shared.SMALLEST_STEP, 0.2, 1.0])
+@pytest.mark.parametrize("step", [0.0, SMALLEST_STEP, 0.2, 1.0])
 def test_the_fallback_has_an_end(first: float, step: float) -> None:
     wanted = shared.transcribe_options(
         model="tiny", temperature=first, temperature_increment_on_fallback=step, threads=1, jobs=1
@@ -136,6 +137,89 @@ def test_the_fallback_has_an_end(first: float, step: float) -> None:
     assert len(wanted.temperature) <= 101
     assert wanted.temperature[-1] <= 1
     assert len(set(wanted.temperature)) == len(wanted.temperature)
+
+
+DECODING = {
+    "vad_threshold": ("0.25", 0.25),
+    "vad_min_silence_duration_ms": ("160", 160),
+    "no_speech_threshold": ("1", 1.0),
+    "logprob_threshold": ("-0.5", -0.5),
+    "compression_ratio_threshold": ("2", 2.0),
+}
+
+
+@pytest.mark.parametrize("field", DECODING)
+def test_options_of_the_decoding_have_the_bounds_and_the_default_of_their_field(field: str) -> None:
+    found = NUMBERS["transcribe", f"--{field.replace('_', '-')}"]
+    known = TranscribeOptions.model_fields[field]
+    kind = found.type
+    assert isinstance(kind, click.IntRange | click.FloatRange)
+    assert found.default == known.default
+    assert kind.min is not None
+    assert kind.max is not None
+    for value in (kind.min, kind.max):
+        assert getattr(TranscribeOptions.model_validate({field: value}), field) == value
+    step = 1 if isinstance(kind, click.IntRange) else 1e-6
+    for value in (kind.min - step, kind.max + step):
+        with pytest.raises(ValueError, match=field):
+            TranscribeOptions.model_validate({field: value})
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--chunk-duration"])
+def test_a_number_or_auto_names_both(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for value in ("many", "-1", "Auto"):
+        assert cli.run(["transcribe", f"{option}={value}"]) == 2
+        assert "; or use auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed,message",
+    [
+        ("5,5", "a clip ends at 5 s, not after its start at 5 s"),
+        ("5,4", "a clip ends at 4 s, not after its start at 5 s"),
+        ("1.0001,1.0004", "a clip ends at 1 s, not after its start at 1 s"),
+        ("0,10,9.999,20", "a clip starts at 9.999 s, before the end of the one before it at 10 s"),
+        ("50,60,0,10", "a clip starts at 0 s, before the end of the one before it at 60 s"),
+        ("-1,5", "-1 is not between 0 and 3600000 seconds"),
+        ("nan,5", "nan is not between"),
+        ("5,inf", "inf is not between"),
+        ("3600001", "3600001 is not between"),
+        ("a,b", "'a' is not a number of seconds: write START,END,START,END,…"),
+        ("1:30,2:00", "'1:30' is not a number"),
+        ("5,,6", "'' is not a number"),
+        (",".join(map(str, range(2001))), "2001 times: at most 1000 clips"),
+    ],
+)
+@pytest.mark.parametrize("command", ["transcribe", "plan"])
+def test_clips_that_cannot_be_are_usage_errors(
+    command: str, typed: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([command, "a.wav", f"--clip-timestamps={typed}"]) == 2
+    assert f"Invalid value for '--clip-timestamps': {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "typed,clips",
+    [
+        ("", []),
+        ("0", []),
+        ("0.0004", []),
+        ("5", [(5000, None)]),
+        ("1.2345,2", [(1234, 2000)]),
+        (" 0, 10 ,20,30.5,40", [(0, 10_000), (20_000, 30_500), (40_000, None)]),
+        ("0,10,10,20,20", []),
+        ("5,10,10,20,30,40", [(5000, 20_000), (30_000, 40_000)]),
+        (
+            ",".join(str(3 * i + j) for i in range(1000) for j in (0, 2)),
+            [(3000 * i, 3000 * i + 2000) for i in range(1000)],
+        ),
+    ],
+)
+def test_clips_are_seconds_to_the_millisecond(typed: str, clips: list[tuple[int, int | None]]) -> None:
+    found = parse_clips(click.Context(cli.stenofleet), click.Option(["--x"]), typed)
+    assert [(clip.start_ms, clip.end_ms) for clip in found] == clips
+    plan = PlanOptions(clips=found)
+    assert PlanOptions.decode(plan.encode()) == plan
 
 
 TEXTS = {"--model": 4096, "--initial-prompt": 64_000, "--hotwords": 64_000}

@@ -8,9 +8,11 @@ import pytest
 
 from chunk_job.contract import JobFailure, Language
 from chunk_job.document import Document
+from chunk_job.kernels import CompiledKernels
 from controller.domain.documents import (
     Evidence,
     Final,
+    JobTime,
     KnownFile,
     LeaseRecord,
     LocalRequest,
@@ -19,6 +21,7 @@ from controller.domain.documents import (
     Round,
     SpanReport,
     Status,
+    WindowCounts,
     Winner,
 )
 from controller.transcript.merge import merge
@@ -35,6 +38,14 @@ EXAMPLES: dict[str, Document] = {
     "result": RESULT,
     "language": Language(language="pt", probability=0.5, speech_ms=3000, span=0),
     "failure": JobFailure(code=80, summary="full", advice="wait"),
+    "kernels": CompiledKernels(
+        gpu="NVIDIA H100 80GB HBM3",
+        driver="580.65.06",
+        ctranslate2="4.8.5",
+        compute_types=("int8_float16",),
+        compiled_ms=12_000,
+        files={"index": "ab" * 32},
+    ),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
     "known-file": KnownFile(source=fakes.request(RECORD).source, device=1, inode=2, ctime_ns=1),
@@ -68,6 +79,13 @@ EXAMPLES: dict[str, Document] = {
         speech_s=15.0,
         compute_s=3.0,
         realtime_factor=10.0,
+        time=JobTime(decode_s=1.0, total_s=3.0),
+        useful_share=0.333,
+        windows=WindowCounts(decoded=3, decoded_again=1),
+        batch_sizes=(0, 8),
+        stored_types=("float16",),
+        compute_types=("int8",),
+        advice=("convert it once",),
         spans=(
             SpanReport(
                 span=0,

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -52,7 +53,7 @@ def without_pauses(length_ms: int, *holes: tuple[int, int, float]) -> list[float
     return levels
 
 
-def first_cut(levels: Sequence[float], **options: int) -> tuple[int, Cut]:
+def first_cut(levels: Sequence[float], **options: Any) -> tuple[int, Cut]:
     """The end of the first chunk of 40 s, with a window of ±10 s, and the kind of cut."""
     span = cut(levels, PlanOptions(threshold_ms=0, **{"chunk_ms": 40_000, "window_ms": 10_000, **options}))[0]
     return span.end_ms, span.cut

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.contract import ChunkTask, Language
+from chunk_job.contract import ChunkTask, DecodedWindow, Language, Try, Usage
 from chunk_job.errors import ExitCode
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Report, Request, Round, RunRecord, Status
 from controller.domain.interfaces import LeaseState, RunOutcome, RunRequest
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys
+from controller.domain.plan import AutoLength, ChosenLength, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
 from controller.leadership.store_lease import StoreLease
@@ -27,6 +28,7 @@ from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
 from controller.runs import outputs
 from controller.runs.transcript_files import TranscriptFiles
+from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeLeadership, FakeRunner, JournalStore, Recorder, Script, scripted
 
@@ -150,6 +152,53 @@ def test_the_report_counts_what_it_took(scene: Scene) -> None:
     assert (report.audio_s, report.speech_s, report.compute_s) == (30.0, 15.0, 3.63)
     assert report.realtime_factor == round(30 / 3.63, 2)
     assert 0.5 < report.elapsed_s < 5
+
+
+def test_the_useful_share_is_known_while_results_come_and_where_time_went_is_reported_at_the_end(scene: Scene) -> None:
+    usage = Usage(fetch_ms=10, load_ms=3000, transcribe_ms=2000, cpu_threads=1, decode_ms=1000, total_ms=4000)
+    engine = fakes.ENGINE.model_copy(update={"stored_type": "float16"})
+    behaviour = fakes.JobBehaviour(leaves="result", result={"usage": usage, "engine": engine})
+    scene.command(script=lambda _: behaviour)
+    shares = [runs[0].useful_share for runs in scene.reporter.shown]
+    assert (shares[0], shares[-1]) == (None, 0.25)
+    assert any(runs[0].useful_share == 0.25 and runs[0].state == "running" for runs in scene.reporter.shown)
+    assert scene.status().useful_share == Report.decode(scene.store.get(KEYS.report)).useful_share == 0.25
+    assert scene.reporter.reported("time of its jobs: 12.0 s, of which 25% useful")
+    assert scene.reporter.reported("the model is stored as float16 and used as int8: each load converts it (9.0 s")
+    scene.command()
+    assert not scene.reporter.reported("time of its jobs")
+
+
+def test_the_chosen_length_is_reported_once_the_plan_is_known(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, real = ChosenLength(chunk_ms=10_000, reason="3 chunks of 10 s, 2 at once"), fakes.plan
+    monkeypatch.setattr(fakes, "plan", lambda *ends, **rest: real(*ends, **rest).model_copy(update={"chosen": chosen}))
+    scene.command()
+    assert [text for _, text in scene.reporter.events].count("3 chunks of 10 s, 2 at once") == 1
+    assert Report.decode(scene.store.get(KEYS.report)).chunk_length == "3 chunks of 10 s, 2 at once"
+
+
+def test_the_run_keeps_what_its_first_command_chose_the_length_from(scene: Scene) -> None:
+    def with_jobs(jobs: int) -> RunRequest:
+        auto = AutoLength(parallel_jobs=jobs, speed=400, overhead_ms=10_000)
+        record = fakes.record().model_copy(update={"plan": PlanOptions(auto=auto)})
+        return run_request(record)
+
+    with pytest.raises(Interrupted):
+        scene.command(with_jobs(4), meanwhile=scene.interrupt_at(2))
+    [ended] = scene.command(with_jobs(9))
+    assert ended.verdict == "complete"
+    kept = RunRecord.decode(scene.store.get(KEYS.record)).plan.auto
+    assert kept is not None
+    assert kept.parallel_jobs == 4
+
+
+def test_doubtful_windows_are_a_warning_of_the_run_and_of_its_transcript(scene: Scene) -> None:
+    tried = Try(temperature=0, avg_logprob=-1.5, compression_ratio=1, no_speech_prob=0, failed="improbable")
+    windows = (DecodedWindow(start_ms=1000, end_ms=2000, outcome="doubtful", tries=(tried,)),)
+    behaviour = fakes.JobBehaviour(leaves="result", result={"windows": windows})
+    [ended] = scene.command(run_request(None, scene.folder / "out" / "talk"), script=lambda _: behaviour)
+    assert ended.warnings == ("3 parts of up to 30 s may be wrong (the decoder was unsure): 0:01, 0:11, 0:21",)
+    assert Transcript.decode(scene.transcript()).warnings == ended.warnings
 
 
 def test_the_percentage_only_grows_and_ends_at_a_hundred(scene: Scene) -> None:

@@ -66,6 +66,7 @@ def runner(tmp_path: Path) -> Iterator[Scripted]:
         "loud": "import sys\n"
         "for n in range(20_000): print(f'line {n}')\n"
         "print('progress 7000 of 9000 ms'); sys.exit(70)",
+        "kernels": "import os; print(os.environ['STENOFLEET_KERNEL_CACHE'])",
         "where": "import os, sys; print(os.environ['TMPDIR'], os.environ['HF_HUB_OFFLINE'], sys.stdin.read() == '')",
     }
     yield runner
@@ -193,6 +194,27 @@ def test_a_job_has_a_scratch_folder_of_its_own_no_input_and_no_hub(runner: Scrip
     path = log(runner, tmp_path)
     assert path.read_text(encoding="utf-8").split() == [str(path.parent), "1", "True"]
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "environment,place",
+    [
+        ({"HOME": "{0}"}, "{0}/.cache/stenofleet/kernels"),
+        ({"HOME": "{0}", "XDG_CACHE_HOME": "{0}/x"}, "{0}/x/stenofleet/kernels"),
+        ({"HOME": "{0}", "STENOFLEET_KERNEL_CACHE": "{0}/given"}, "{0}/given"),
+        ({"HOME": "/nonexistent"}, "{0}/home/kernels"),
+    ],
+)
+def test_all_jobs_of_a_user_share_one_folder_for_compiled_kernels(
+    runner: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], place: str
+) -> None:
+    for name in ("XDG_CACHE_HOME", "STENOFLEET_KERNEL_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(tmp_path))
+    runner.submit(job("kernels"))
+    ended(runner)
+    assert log(runner, tmp_path).read_text(encoding="utf-8").strip() == place.format(tmp_path)
 
 
 def test_closing_stops_everything(runner: Scripted) -> None:

@@ -283,7 +283,7 @@ GOLDEN = {
         '"chunks":[{"start":0.0,"end":10.0,"cut":"pause","quality":"ok"},'
         '{"start":10.0,"end":20.0,"cut":"pause","quality":"lost"},'
         '{"start":20.0,"end":30.0,"cut":"end","quality":"ok"}],'
-        '"gaps":[{"start":10.0,"end":20.0}],"warnings":[]}\n'
+        '"gaps":[{"start":10.0,"end":20.0}],"warnings":[],"clips":[]}\n'
     ),
 }
 

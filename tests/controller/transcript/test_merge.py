@@ -1,5 +1,6 @@
 """Results in chunk time → one transcript in media time: offsets, seams, gaps, order."""
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_job.contract import ChunkResult, Segment
-from controller.domain.plan import Plan
+from chunk_job.contract import ChunkResult, DecodedWindow, Segment, Try
+from chunk_job.errors import DocumentInvalid
+from controller.domain.plan import Clip, Plan, PlanOptions, Span
 from controller.errors import PlanMismatch
 from controller.transcript.merge import merge
-from controller.transcript.model import Transcript
+from controller.transcript.model import Transcript, TranscriptSummary
 from tests import fakes
 from tests.fakes import TimedWord
 
@@ -403,3 +405,107 @@ def test_times_are_ordered_and_the_order_of_results_does_not_matter(
     chance.shuffle(shuffled)
     assert merge(plan, RECORD, shuffled).encode() == merged.encode()
     assert Transcript.decode(merged.encode()) == merged
+
+
+# ---------------------------------------------------------------- doubtful windows
+
+
+def window(start_ms: int, *, outcome: Any = "text", loop_removed: bool = False, length_ms: int = 100) -> DecodedWindow:
+    tried = Try(temperature=0, avg_logprob=-0.5, compression_ratio=1, no_speech_prob=0)
+    return DecodedWindow(
+        start_ms=start_ms, end_ms=start_ms + length_ms, outcome=outcome, loop_removed=loop_removed, tries=(tried,)
+    )
+
+
+def test_windows_that_passed_all_checks_give_no_warning() -> None:
+    plan = fakes.plan(10_000)
+    windows = tuple(window(at, outcome=outcome) for at, outcome in ((0, "text"), (100, "empty"), (200, "no_speech")))
+    assert merge(plan, RECORD, [spoken(plan, 0, windows=windows)]).warnings == ()
+
+
+def test_doubtful_windows_and_removed_loops_are_listed_in_media_time() -> None:
+    plan = fakes.plan(3_600_000, 3_610_000, offset_ms=5_000)
+    first = (window(0, outcome="doubtful"), window(750_000, outcome="doubtful"), window(60_000))
+    second = (window(400, outcome="doubtful", loop_removed=True),)
+    merged = merge(plan, RECORD, [spoken(plan, 0, windows=first), spoken(plan, 1, windows=second)])
+    assert merged.warnings == (
+        "3 parts of up to 30 s may be wrong (the decoder was unsure): 0:05, 12:35, 1:00:05",
+        "a phrase that the decoder repeated was removed from 1 part: 1:00:05",
+    )
+
+
+def test_a_long_list_of_doubtful_windows_ends_after_ten() -> None:
+    plan = fakes.plan(100_000)
+    windows = tuple(window(1000 * second, outcome="doubtful") for second in range(11))
+    for count, end in ((10, "0:08, 0:09"), (11, "0:08, 0:09, …")):
+        (warning,) = merge(plan, RECORD, [spoken(plan, 0, windows=windows[:count])]).warnings
+        assert warning.startswith(f"{count} parts of up to 30 s may be wrong (the decoder was unsure): 0:00, 0:01, ")
+        assert warning.endswith(end)
+
+
+def test_a_doubtful_window_beyond_a_forced_cut_counts_for_the_neighbour() -> None:
+    plan = fakes.plan(CUT_MS, 20_000, cuts={0: "forced"}, pad_ms=PAD_MS)
+    across = window(CUT_MS - 100, outcome="doubtful", length_ms=500)
+    beyond = window(CUT_MS, outcome="doubtful", length_ms=PAD_MS)
+    # The second chunk's audio begins two seconds before the cut.
+    before, own = window(0, outcome="doubtful", length_ms=PAD_MS), window(PAD_MS, outcome="doubtful")
+    merged = merge(plan, RECORD, [spoken(plan, 0, windows=(across, beyond)), spoken(plan, 1, windows=(before, own))])
+    assert merged.warnings == ("2 parts of up to 30 s may be wrong (the decoder was unsure): 0:09, 0:10",)
+
+
+# ---------------------------------------------------------------- clips
+
+
+CLIPS = (Clip(start_ms=1_000, end_ms=5_000), Clip(start_ms=8_000, end_ms=None))
+
+
+def clipped(offset_ms: int = 0) -> Plan:
+    """Two chunks of 4 s and 2 s with a hole of 3 s between them."""
+    spans = ((1_000, 5_000), (8_000, 10_000))
+    return Plan(
+        run=fakes.RUN,
+        spans=tuple(
+            Span(
+                index=index, start_ms=a - offset_ms, end_ms=b - offset_ms, audio_start_ms=a - offset_ms,
+                audio_end_ms=b - offset_ms, cut="end",
+            )
+            for index, (a, b) in enumerate(spans)
+        ),
+        duration_ms=10_000 - offset_ms,
+        offset_ms=offset_ms,
+        direct=False,
+        warnings=(),
+        clips=CLIPS,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("offset_ms", [0, 300])
+def test_clips_keep_the_times_of_the_recording_and_leave_a_hole_that_is_no_gap(offset_ms: int) -> None:
+    plan = clipped(offset_ms)
+    results = [spoken(plan, span, fakes.segment((f" w{span}", 100, 500))) for span in range(2)]
+    merged = merge(plan, RECORD, results)
+    assert words_of(merged) == [("w0", 1_100, 1_500), ("w1", 8_100, 8_500)]
+    assert [(chunk.start_ms, chunk.end_ms) for chunk in merged.chunks] == [(1_000, 5_000), (8_000, 10_000)]
+    assert (merged.duration_ms, merged.gaps, merged.status) == (10_000, (), "complete")
+    assert [(part.start_ms, part.end_ms) for part in merged.clips] == [(1_000, 5_000), (8_000, None)]
+    assert Transcript.decode(merged.encode()) == merged
+
+
+def test_a_transcript_of_clips_is_of_another_run_than_the_whole_one() -> None:
+    whole = merge(fakes.plan(10_000), RECORD, [spoken(fakes.plan(10_000), 0)]).summary()
+    part = merge(clipped(), RECORD, [spoken(clipped(), span) for span in range(2)]).summary()
+    of_part = RECORD.model_copy(update={"plan": PlanOptions(clips=CLIPS)})
+    assert not part.same_run(whole)
+    assert (whole.is_of(RECORD), whole.is_of(of_part), part.is_of(RECORD), part.is_of(of_part)) == (
+        *(True, False),
+        *(False, True),
+    )
+
+
+def test_a_hole_without_clips_and_a_chunk_outside_them_are_refused() -> None:
+    part = merge(clipped(), RECORD, [spoken(clipped(), span) for span in range(2)]).summary()
+    raw = json.loads(part.encode())
+    clips: list[Any] = [[], [{"start": 1.0, "end": 5.0}], [{"start": 1.001, "end": None}]]
+    for changes in ({"clips": changed} for changed in clips):
+        with pytest.raises(DocumentInvalid, match="follow each other"):
+            TranscriptSummary.decode(json.dumps(raw | changes).encode())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.client import ApiClient, V1Job
 
-from chunk_job import process
+from chunk_job import kernels, process
 from chunk_job.__main__ import _parser
 from chunk_job.names import MODELS
 from controller.domain.jobs import Job
@@ -244,7 +244,15 @@ def without_gpu(document: Document) -> None:
 
 
 MODEL_MOUNT = {"name": "model", "mountPath": "/models", "readOnly": True}
-MODEL_ENV = {"name": "HF_HUB_CACHE", "value": "/models"}
+
+
+def of_models(path: str) -> Change:
+    """The variables of a job on a GPU with models at *path*."""
+    return with_env(
+        {"name": "HF_HUB_CACHE", "value": path},
+        {"name": "STENOFLEET_COMPILED_KERNELS", "value": f"{path}/.stenofleet-kernels"},
+    )
+
 
 OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
     "chunk_image": ({"chunk_image": "here/chunk@sha256:1"}, in_container("image", value="here/chunk@sha256:1")),
@@ -261,7 +269,7 @@ OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
             with_volume(
                 {"name": "model", "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}, MODEL_MOUNT
             ),
-            with_env(MODEL_ENV),
+            of_models("/models"),
         ),
     ),
     "model_image": (
@@ -272,7 +280,7 @@ OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
                 {"name": "model", "image": {"reference": "here/medium:1", "pullPolicy": "Never"}},
                 {**MODEL_MOUNT, "mountPath": "/m"},
             ),
-            with_env({**MODEL_ENV, "value": "/m"}),
+            of_models("/m"),
         ),
     ),
     "deadline_base_s": ({"deadline_base_s": 100}, in_pod("activeDeadlineSeconds", value=2_980)),
@@ -332,6 +340,13 @@ def test_every_option_is_tested_here() -> None:
 def test_a_variable_of_the_user_overrides_ours() -> None:
     assert environment(chunk(env={"TMPDIR": "/x", "HF_HUB_CACHE": "/y"}, model_claim="m"))["TMPDIR"] == "/x"
     assert environment(chunk(env={"TMPDIR": "/x", "HF_HUB_CACHE": "/y"}, model_claim="m"))["HF_HUB_CACHE"] == "/y"
+
+
+def test_only_jobs_on_a_gpu_get_compiled_kernels() -> None:
+    assert "STENOFLEET_COMPILED_KERNELS" not in environment(chunk(model_claim="m", device="cpu"))
+    given = environment(chunk(env={kernels.SOURCE: "/elsewhere"}, model_claim="m"))
+    assert given["STENOFLEET_COMPILED_KERNELS"] == "/elsewhere"
+    assert environment(chunk(model_claim="m", model_path="/"))[kernels.SOURCE] == "/.stenofleet-kernels"
 
 
 def test_no_variable_is_given_twice() -> None:

@@ -1,0 +1,129 @@
+"""Values of options: checks what was typed, and converts it to typed values.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import click
+
+from chunk_job.names import language_code
+from controller.domain.documents import Format
+from controller.domain.plan import MOST_CLIPS, Clip
+from controller.transcript.formats import FORMATS
+
+SMALLEST_STEP = 0.01
+"""Smallest increment of the fallback temperatures: each of them may decode a window once more."""
+
+MOST_AUDIO_S = 1000 * 3600
+"""The longest recording that is cut, in seconds."""
+
+LARGEST_BATCH = 256
+"""Most windows that are decoded together."""
+
+
+class Fraction(click.FloatRange):
+    """A number in a range. Rejects ``nan``, which click accepts in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(found) else found
+
+
+class AutoOrNumber(click.IntRange):
+    """``auto``, or a whole number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto":
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            return self.fail(f"{error.message.rstrip('.')}; or use auto", param, ctx)
+
+
+def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Parse a language code or an English name; ``auto`` means detection (None)."""
+    if value is None or value.lower() == "auto":
+        return None
+    code = language_code(value)
+    if code is None:
+        raise click.BadParameter(f"Whisper knows no language {value!r}: use a code like pt or a name like Portuguese")
+    return code
+
+
+def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that accepts only text that documents can hold: an argument can be any bytes of any length."""
+
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not least <= len(value) <= most:
+            raise click.BadParameter(f"it has {len(value)} characters, and may have {least} to {most}")
+        if value and value.encode(errors="replace").decode() != value:
+            raise click.BadParameter("it is not UTF-8")
+        return value
+
+    return check
+
+
+def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:
+    """Accept 0 or a large enough increment of the temperatures."""
+    if 0 < value < SMALLEST_STEP:
+        raise click.BadParameter(f"{value} is below {SMALLEST_STEP}: use 0 for no fallback")
+    return value
+
+
+def parse_batch_size(
+    _: click.Context, __: click.Parameter, value: Literal["auto"] | int
+) -> Literal["auto", "sequential"] | int:
+    """Convert 0 to its name in documents: windows are decoded one after the other."""
+    return value or "sequential"
+
+
+def parse_clips(_: click.Context, __: click.Parameter, value: str) -> tuple[Clip, ...]:
+    """Parse ``START,END,START,END,…`` in seconds; a last START without END is to the end of the recording.
+
+    Clips that touch are one. All of the recording is the same as no clips.
+    """
+    times = [_parse_time_ms(part) for part in value.split(",")] if value else []
+    if len(times) > 2 * MOST_CLIPS:
+        raise click.BadParameter(f"{len(times)} times: at most {MOST_CLIPS} clips")
+    clips: list[Clip] = []
+    for start_ms, end_ms in itertools.zip_longest(times[::2], times[1::2]):
+        if end_ms is not None and end_ms <= start_ms:
+            raise click.BadParameter(
+                f"a clip ends at {end_ms / 1000:g} s, not after its start at {start_ms / 1000:g} s"
+            )
+        before_ms = clips[-1].end_ms if clips else None
+        if before_ms is not None and start_ms < before_ms:
+            raise click.BadParameter(
+                f"a clip starts at {start_ms / 1000:g} s, before the end of the one before it at {before_ms / 1000:g} s"
+            )
+        touches = before_ms == start_ms
+        clips.append(Clip(start_ms=clips.pop().start_ms if touches else start_ms, end_ms=end_ms))
+    return () if clips == [Clip(start_ms=0, end_ms=None)] else tuple(clips)
+
+
+def _parse_time_ms(text: str) -> int:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text[:100]!r} is not a number of seconds: write START,END,START,END,…") from None
+    if not 0 <= seconds <= MOST_AUDIO_S:
+        raise click.BadParameter(f"{text[:100]} is not between 0 and {MOST_AUDIO_S} seconds")
+    return round(seconds * 1000)
+
+
+def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Format, ...]:
+    """Parse ``all``, or one or more formats separated by commas."""
+    wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
+    if wanted == ["all"]:
+        return tuple(FORMATS)
+    unknown = [part for part in wanted if part not in FORMATS]
+    if unknown or not wanted:
+        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
+    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
