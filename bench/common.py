@@ -1,7 +1,6 @@
 """Shared by the benchmarks: the pipeline on one recording, a child's CPU time, medians of alternating runs, tables."""
 
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -10,9 +9,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.tables import machine, table
 from chunk_job.store.files import FileStore
 from controller import demo
 from controller.cli.execute import execute
@@ -24,6 +23,23 @@ from controller.domain.policy import RetryPolicy
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
 from controller.transcript.model import Transcript
+
+__all__ = [
+    "NEVER_MS",
+    "WHOLE",
+    "Cost",
+    "Figure",
+    "Ratio",
+    "by_ratio",
+    "compare",
+    "cost",
+    "machine",
+    "report",
+    "table",
+    "transcribe",
+    "transcribe_command",
+    "turns",
+]
 
 NEVER_MS = 1 << 40
 WHOLE = PlanOptions(threshold_ms=NEVER_MS, threshold_bytes=NEVER_MS)
@@ -63,10 +79,10 @@ def transcribe(
         return Transcript.decode(base.with_suffix(".json").read_bytes()), made
 
 
-def transcribe_command(media: Path, folder: Path, *options: str) -> list[str | Path]:
+def transcribe_command(media: Path, folder: Path, *options: str, model: Path = demo.MODEL) -> list[str | Path]:
     """The command of one run, with its own store."""
     return [
-        *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", demo.MODEL),
+        *(sys.executable, "-P", "-m", "controller", "transcribe", media, "--model", model),
         *("--language", "en", "--threads", "1", "-q", "--store", (folder / "store").as_uri(), "-o", folder),
         *options,
     ]
@@ -165,17 +181,3 @@ def report(figures: Iterable[Figure]) -> None:
     print(table(["what", "against", "ours", "theirs", "ratio", "bar"], []), flush=True)
     for one in figures:
         print(f"| {one.name} | {one.peer} | {one.ours} | {one.theirs} | {one.ratio} | {one.bar} |", flush=True)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def machine() -> str:
-    """One line about the machine of the measurement."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
-    cores = len(os.sched_getaffinity(0))
-    return f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores of {cpu}, Python {platform.python_version()}"

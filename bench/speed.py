@@ -1,28 +1,33 @@
 """Speed and memory compared with plain tools, as ratios measured alternately on one machine.
 
     python -m bench.speed [--rounds 3]
+    python -m bench.speed --model FOLDER [--speech FILE]
 
 CPU seconds include all children of a command. The recordings are generated: speech with known words, two hours by
-repeating ten minutes, ten hours by repeating those.
+repeating ten minutes, ten hours by repeating those. With a real model, only the rows that depend on the model are
+measured, on a story that is read aloud or on a file with English speech.
 """
 
 import argparse
+import math
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import soundfile
 
 from bench import peer
-from bench.common import Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
+from bench.common import Cost, Figure, Ratio, by_ratio, compare, cost, report, transcribe_command, turns
 from chunk_job.contract import SAMPLE_RATE, ChunkTask, TranscribeOptions, sha256_hex
 from chunk_job.store.files import FileStore
 from controller import demo
 from controller.domain.plan import PlanOptions
-from tests.speech import encode, write_tape
+from tests.readings import read_aloud
+from tests.speech import encode, write_tape, write_wav
 
 PYTHON = (sys.executable, "-P", "-m")
 SEGMENT = ("-vn", "-ac", "1", "-ar", "16000", "-c:a", "flac", "-f", "segment", "-segment_time", "720")
@@ -31,7 +36,13 @@ BARE = """\
 import sys
 from faster_whisper import WhisperModel
 model = WhisperModel(sys.argv[1], device="cpu", compute_type="int8", cpu_threads=1)
-segments, _ = model.transcribe(sys.argv[2], vad_filter=True, word_timestamps=True, condition_on_previous_text=False)
+segments, _ = model.transcribe(
+    sys.argv[2],
+    language=sys.argv[3] if sys.argv[3:] else None,
+    vad_filter=True,
+    word_timestamps=True,
+    condition_on_previous_text=False,
+)
 print("".join(segment.text for segment in segments))
 """
 
@@ -178,6 +189,55 @@ class Bench:
         return Figure(name="`stenofleet --help`", ours=f"{shortest_s:.2f} s", bar="< 0.3 s")
 
 
+def with_real_model(folder: Path, model: Path, speech: Path | None, rounds: int) -> Iterator[Figure]:
+    """A recording in four chunks, and whole, compared with the library alone and with plain tools. One thread each."""
+    from controller.intake.ffmpeg import probe
+
+    media = speech or write_wav(folder / "story.wav", read_aloud("en", turn=0, seed=0))
+    length_s = (probe(str(media)).duration_ms or 0) / 1000
+    chunk_s = math.ceil(length_s / 4)
+    cut = ("--chunking-threshold", "0", "--chunk-duration", str(chunk_s), "--max-parallel")
+    whole = ("--chunking-threshold", "99999", "--max-parallel", "1")
+
+    def fresh() -> Path:
+        return Path(tempfile.mkdtemp(dir=folder))
+
+    def ours(*options: str) -> Callable[[], Cost]:
+        return lambda: cost(transcribe_command(media, fresh(), *options, "--compute-type", "int8", model=model))
+
+    commands = {
+        "whole": ours(*whole),
+        "two": ours(*cut, "2"),
+        "library": lambda: cost([sys.executable, "-c", BARE, model, media, "en"]),
+    }
+    tools, skipped = "ffmpeg, GNU parallel, whisper-ctranslate2", ""
+    try:
+        program = peer.install(folder / "peer")
+    except peer.Missing as reason:
+        skipped = f"skipped: {reason}"
+    else:
+        commands["peer"] = lambda: cost(
+            _for_model(peer.command(program, media, fresh(), seconds=chunk_s, jobs=2), model), HF_HUB_OFFLINE="1"
+        )
+    costs = turns(commands, rounds)
+    name, length = model.resolve().name, f"{length_s / 60:.1f} min"
+    for what, key in ((f"{name}, {length}, whole", "whole"), (f"{name}, {length}, four chunks, two workers", "two")):
+        ratio = Ratio(ours=costs[key].cpu_s, theirs=costs["library"].cpu_s)
+        yield by_ratio(what, "faster-whisper, sequential, same options", "≤ 1.02", ratio, "CPU s")
+    if skipped:
+        yield Figure(name="two workers of one thread", peer=tools, ours=skipped, bar="≤ 1.0")
+        return
+    wall = Ratio(ours=costs["two"].wall_s, theirs=costs["peer"].wall_s)
+    yield by_ratio("two workers of one thread", tools, "≤ 1.0", wall, "s")
+    cpu = Ratio(ours=costs["two"].cpu_s, theirs=costs["peer"].cpu_s)
+    yield by_ratio("the same in CPU seconds", tools, "", cpu, "CPU s")
+
+
+def _for_model(command: Sequence[str], model: Path) -> list[str]:
+    """The peer's command with another model than the demonstration model."""
+    return [part.replace(shlex.quote(str(demo.MODEL)), shlex.quote(str(model))) for part in command]
+
+
 def cut_only(media: str, folder: str) -> None:
     """Only cut a recording into chunks."""
     from controller.intake.cutter import Cutter
@@ -206,9 +266,15 @@ def main() -> None:
     """Measure all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each comparison, after one to warm up")
+    parser.add_argument("--model", type=Path, help="folder of a real model: measure with it instead")
+    parser.add_argument("--speech", type=Path, help="file with English speech for the real model")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="stenofleet-speed-") as folder:
-        report(figures(Path(folder), arguments.rounds))
+    with tempfile.TemporaryDirectory(prefix="stenofleet-speed-") as temporary:
+        folder = Path(temporary)
+        if arguments.model:
+            report(with_real_model(folder, arguments.model, arguments.speech, arguments.rounds))
+        else:
+            report(figures(folder, arguments.rounds))
 
 
 if __name__ == "__main__":

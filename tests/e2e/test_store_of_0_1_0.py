@@ -5,7 +5,8 @@ the sample of the demo, copied to ``/srv/recordings/talk.m4a``, with :data:`OPTI
 demo's model under the name ``tiny`` (see :func:`hub`), so that no document holds the path of a machine. The first
 attempt of chunk 1 was killed by the crash point ``chunk.transcribed.00001.a1=kill``. The command was ended by SIGTERM
 as soon as 13 of the 15 results were in the store. Removed afterwards: the lock file below ``.local``, and the audio of
-chunk 12, whose result is there, because it is large.
+chunk 12, whose result is there, because it is large. ``tests/data/model-0.1.0`` has the files of that version's demo
+model that have changed since: results of two models are not merged.
 
 A change that makes these tests fail makes users compute unfinished runs again: keep what reads the old documents.
 """
@@ -27,18 +28,20 @@ pytestmark = pytest.mark.process
 RUN = "af1fe753acbe6de5"
 KEYS = RunKeys(RUN)
 DATA = Path(__file__).parents[1] / "data" / "store-0.1.0"
+CHANGED = Path(__file__).parents[1] / "data" / "model-0.1.0"
 MISSING = (13, 14)
 OPTIONS = ("--model", "tiny", "--threads", "1", "--chunk-duration", "12", "--chunking-threshold", "0")
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> dict[str, str]:
-    """The environment in which ``tiny`` is the demo model, at the path of that name in the hub cache."""
+    """The environment in which ``tiny`` is the demo model of 0.1.0, at the path of that name in the hub cache."""
     model = tmp_path / "hub" / "models--Systran--faster-whisper-tiny"
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text("demo")
     (model / "snapshots").mkdir()
-    (model / "snapshots" / "demo").symlink_to(demo.MODEL)
+    snapshot = shutil.copytree(demo.MODEL, model / "snapshots" / "demo")
+    shutil.copytree(CHANGED, snapshot, dirs_exist_ok=True)
     return {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HOME": str(tmp_path / "hub")}
 
 
