@@ -60,17 +60,21 @@ class BatchDecoder:
         self._tokenizer = Tokenizer(
             self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
         )
-        initial = f" {options.initial_prompt.strip()}" if options.initial_prompt else None
         self._prompt = self._whisper.get_prompt(
-            self._tokenizer,
-            self._tokenizer.encode(initial) if initial else [],
-            without_timestamps=True,
-            hotwords=options.hotwords,
+            self._tokenizer, self._previous_text(), without_timestamps=True, hotwords=options.hotwords
         )
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
         self._pauses = pauses_of(prepared.speech)
         self.batch_size = _batch_size(options, model.engine.device)
         """Windows that are decoded together. Halved if the GPU has too little memory."""
+
+    def _previous_text(self) -> list[int]:
+        """The end of the initial prompt: with the hotwords it may take half of the context, the text needs the rest."""
+        if not self._options.initial_prompt:
+            return []
+        hotwords = self._tokenizer.encode(f" {self._options.hotwords.strip()}") if self._options.hotwords else []
+        free = self._whisper.max_length // 2 - 1 - len(hotwords)
+        return self._tokenizer.encode(f" {self._options.initial_prompt.strip()}")[-free:] if free > 0 else []
 
     def decode(self, windows: Sequence[Window]) -> tuple[list[SpokenWindow], list[DecodedWindow]]:
         """Decode *windows*, which are in order. Returns the ones with text, and what was tried for each.

@@ -115,6 +115,17 @@ def test_a_prompt_and_hotwords_are_given_to_every_window(tape: speech.Tape) -> N
     assert len(prompts[0]) < plain
 
 
+@pytest.mark.parametrize("hotwords", [None, "tango", "tango " * 2000])
+def test_a_long_prompt_leaves_room_for_the_text(tape: speech.Tape, hotwords: str | None) -> None:
+    prompts: list[int] = []
+
+    def record(loaded: LoadedModel) -> None:
+        watch(loaded, "generate", lambda _, given, **__: prompts.extend(map(len, given)))
+
+    transcribe(tape.pcm[: 8 * SAMPLE_RATE], initial_prompt="green yellow " * 2000, hotwords=hotwords, changed=record)
+    assert 200 < max(prompts) <= 228
+
+
 # ---------------------------------------------------------------- checks
 
 
