@@ -1,6 +1,6 @@
 """Windows decoded in batches compared with windows decoded one after the other: word errors, CPU time, segments.
 
-    python -m bench.batches [--model base|demonstration] [--readings 3] [--only NAME]
+    python -m bench.batches [--model base|demonstration] [--readings 2] [--only NAME]
 
 Whisper base hears the story of ``tests/readings.py``, in each reading with other voices; the demonstration model hears
 as many times five minutes of its own words. Every transcription is a chunk job of its own: int8, one CPU thread.
@@ -108,7 +108,7 @@ def main() -> None:
     """Measure all cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["base", "demonstration"], help="only this model")
-    parser.add_argument("--readings", type=int, default=3, help="recordings of each case")
+    parser.add_argument("--readings", type=int, default=2, help="recordings of each case")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     arguments = parser.parse_args()
     rows = []

@@ -126,9 +126,7 @@ class TranscribeOptions(Document):
     @property
     def sequential(self) -> bool:
         """Whether windows are decoded one after the other. A translation and a context need that."""
-        return (
-            self.batch_size in ("sequential", 0) or self.task == "translate" or self.condition_on_previous_text is True
-        )
+        return self.batch_size in ("sequential", 0) or self.task == "translate" or self.condition_on_previous_text
 
     def identity(self) -> str:
         """The options that can change the transcript, as text: part of a run's id.
@@ -205,10 +203,9 @@ class Engine(Document):
 
 
 class Usage(Document):
-    """Where the time of a job went. Not part of a transcript, because it differs between runs of the same recording.
+    """Where the time of a job went: parts overlap. Not part of a transcript, because it differs between runs.
 
-    Parts overlap, so their sum can be more than ``total_ms``. Results of versions before 0.3 have only the first four
-    fields.
+    Results of versions before 0.3 have only the first four fields.
     """
 
     fetch_ms: ElapsedMs
@@ -258,7 +255,9 @@ class DecodedWindow(Document):
     ``split``: it had too many tokens, and its two halves follow.
     """
     loop_removed: bool = False
-    """A phrase that the decoder repeated to the end was removed, except for its first occurrences."""
+    """Repetitions of a phrase to the end of the text were removed."""
+    incomplete: bool = False
+    """There was speech without words: from there on, it was decoded again as the next window."""
     tries: tuple[Try, ...] = Field(max_length=300)
 
 

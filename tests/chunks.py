@@ -4,13 +4,14 @@ import os
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from chunk_job.contract import SAMPLE_RATE, ChunkResult, ChunkTask, TranscribeOptions, sha256_hex
+from chunk_job.contract import SAMPLE_RATE, ChunkResult, ChunkTask, Segment, TranscribeOptions, sha256_hex
 from chunk_job.store.files import FileStore
 from tests.speech import Pcm, TimedWord
 
@@ -31,9 +32,12 @@ class Done:
     @property
     def words(self) -> list[TimedWord]:
         """All words with their times."""
-        return [
-            (word["word"], word["start_ms"], word["end_ms"]) for each in self.result.segments for word in each.words
-        ]
+        return words_of(self.result.segments)
+
+
+def words_of(segments: Iterable[Segment]) -> list[TimedWord]:
+    """The words of some segments with their times."""
+    return [(word["word"], word["start_ms"], word["end_ms"]) for each in segments for word in each.words]
 
 
 def transcribe(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options: Any) -> Done:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions, Try
+from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions
 from chunk_job.engine.checks import Decoding, best, failed_check, is_silent, repeats, without_loop
 from chunk_job.engine.device import is_out_of_memory
 from chunk_job.engine.features import FRAMES
@@ -20,8 +20,9 @@ from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.segments import SpokenWindow
 from chunk_job.engine.timings import Timings
-from chunk_job.engine.windows import Window, halves
-from chunk_job.engine.words import TimedWord, pauses_of, words_of
+from chunk_job.engine.window_state import WindowState
+from chunk_job.engine.windows import SPOKEN_AFTER_TEXT, SPOKEN_IN_TEXT, Window, halves, rest_of
+from chunk_job.engine.words import pauses_of, words_of
 
 BEST_BATCH = {"cuda": 64, "cpu": 4}
 """Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
@@ -34,29 +35,6 @@ _SAMPLED_HYPOTHESES = 5
 
 _SHORTEST_HALF = 2 * SAMPLE_RATE
 """A window with too many tokens is not cut into shorter parts than this."""
-
-
-@dataclass(kw_only=True)
-class _State:
-    """A window on its way through the decodings."""
-
-    window: Window
-    tries: list[Try] = field(default_factory=list)
-    failed: list[Decoding] = field(default_factory=list)
-    decoding: Decoding | None = None
-    """The decoding that is used. None: not yet, or it was cut in two."""
-    doubtful: bool = False
-    loop_removed: bool = False
-    words: tuple[TimedWord, ...] = ()
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it has to be decoded at the next temperature."""
-        return self.decoding is None and bool(self.failed)
-
-    def take(self, other: _State) -> None:
-        """Take over all fields of *other*."""
-        vars(self).update(vars(other))
 
 
 class BatchDecoder:
@@ -82,17 +60,21 @@ class BatchDecoder:
         self._tokenizer = Tokenizer(
             self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
         )
-        initial = f" {options.initial_prompt.strip()}" if options.initial_prompt else None
         self._prompt = self._whisper.get_prompt(
-            self._tokenizer,
-            self._tokenizer.encode(initial) if initial else [],
-            without_timestamps=True,
-            hotwords=options.hotwords,
+            self._tokenizer, self._previous_text(), without_timestamps=True, hotwords=options.hotwords
         )
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
         self._pauses = pauses_of(prepared.speech)
         self.batch_size = _batch_size(options, model.engine.device)
         """Windows that are decoded together. Halved if the GPU has too little memory."""
+
+    def _previous_text(self) -> list[int]:
+        """The end of the initial prompt: with the hotwords it may take half of the context, the text needs the rest."""
+        if not self._options.initial_prompt:
+            return []
+        hotwords = self._tokenizer.encode(f" {self._options.hotwords.strip()}") if self._options.hotwords else []
+        free = self._whisper.max_length // 2 - 1 - len(hotwords)
+        return self._tokenizer.encode(f" {self._options.initial_prompt.strip()}")[-free:] if free > 0 else []
 
     def decode(self, windows: Sequence[Window]) -> tuple[list[SpokenWindow], list[DecodedWindow]]:
         """Decode *windows*, which are in order. Returns the ones with text, and what was tried for each.
@@ -106,34 +88,58 @@ class BatchDecoder:
             for state in states
             if state.decoding and state.words
         ]
-        return spoken, [_record(state) for state in states]
+        return spoken, [state.record() for state in states]
 
-    def _decoded(self, windows: Sequence[Window]) -> Iterator[_State]:
+    def _decoded(self, windows: Sequence[Window]) -> Iterator[WindowState]:
         at = 0
         while at < len(windows):
-            states = [_State(window=window) for window in windows[at : at + self.batch_size]]
+            states = [WindowState(window=window) for window in windows[at : at + self.batch_size]]
             at += len(states)
             self._decode_batch(states)
-            for state in states:
-                yield from self._with_halves(state)
+            yield from self._completed(states)
             self._progress(_ms(states[-1].window.end))
 
-    def _with_halves(self, state: _State) -> Iterator[_State]:
-        """The state, and if its text was too long for the decoder, its two halves."""
-        yield state
-        if state.decoding is None:
-            parts = halves(self._prepared.audio, state.window, self._prepared.speech)
-            states = [_State(window=part) for part in parts]
-            self._decode_batch(states)
-            for part in states:
-                yield from self._with_halves(part)
+    def _completed(self, states: Sequence[WindowState]) -> list[WindowState]:
+        """The states, each followed by those of the parts of its window that had to be decoded again."""
+        parts = [[WindowState(window=part) for part in self._parts(state)] for state in states]
+        flat = [part for group in parts for part in group]
+        for at in range(0, len(flat), self.batch_size):
+            self._decode_batch(flat[at : at + self.batch_size])
+        completed = []
+        for state, group in zip(states, parts, strict=True):
+            again = self._completed(group)
+            if state.complete_with(again):
+                completed += [state, *again]
+            else:
+                completed.append(state)
+        return completed
 
-    def _decode_batch(self, states: Sequence[_State], *, skip: int = 0) -> None:
+    def _parts(self, state: WindowState) -> Sequence[Window]:
+        """The halves of a window whose text was too long, or the rest of one from speech on that has no words."""
+        if state.decoding is None:
+            return halves(self._prepared.audio, state.window, self._prepared.speech)
+        for number in range(1, len(state.words) + 1):
+            rest = self._without_words(state, number)
+            if rest:
+                state.cut_before = number
+                return (rest,)
+        return ()
+
+    def _without_words(self, state: WindowState, number: int) -> Window | None:
+        """The window from the end of word *number* on, if there is a lot of speech between it and the next word."""
+        is_last = number == len(state.words)
+        until = state.window.end if is_last else _samples(state.words[number].start_ms)
+        least = SPOKEN_AFTER_TEXT if is_last else SPOKEN_IN_TEXT
+        return rest_of(
+            state.window, _samples(state.words[number - 1].end_ms), self._prepared.speech, until=until, least=least
+        )
+
+    def _decode_batch(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
         """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out."""
         features = self._prepared.features.batch([state.window for state in states])
         self._decode_features(states, features, skip)
 
-    def _decode_features(self, states: Sequence[_State], features: Any, skip: int) -> None:
+    def _decode_features(self, states: Sequence[WindowState], features: Any, skip: int) -> None:
         """Decode a batch; if the GPU has too little memory, in halves."""
         if self._has_memory(states, features, skip):
             return
@@ -142,9 +148,9 @@ class BatchDecoder:
         self._decode_features(states[:half], features[:half], skip)
         self._decode_features(states[half:], features[half:], skip)
 
-    def _has_memory(self, states: Sequence[_State], features: Any, skip: int) -> bool:
+    def _has_memory(self, states: Sequence[WindowState], features: Any, skip: int) -> bool:
         # Returns before the batch is halved: an exception that is being handled keeps the arrays of the failed call.
-        fresh = [_State(window=state.window) for state in states]
+        fresh = [WindowState(window=state.window) for state in states]
         try:
             self._at_temperatures(fresh, features, skip)
         except RuntimeError as error:
@@ -155,7 +161,7 @@ class BatchDecoder:
             state.take(done)
         return True
 
-    def _at_temperatures(self, states: Sequence[_State], features: Any, skip: int) -> None:
+    def _at_temperatures(self, states: Sequence[WindowState], features: Any, skip: int) -> None:
         encoded = self._encode(features)
         left = self._options.temperature[skip:]
         for number, temperature in enumerate(left, 1):
@@ -169,7 +175,7 @@ class BatchDecoder:
             states = [states[row] for row in rows]
             features, encoded = features[rows], self._rows(features[rows], encoded, rows)
 
-    def _check(self, state: _State, decoding: Decoding, *, is_last: bool) -> None:
+    def _check(self, state: WindowState, decoding: Decoding, *, is_last: bool) -> None:
         """Use *decoding* if it passes, or if no temperature is left and it is the best one."""
         failed = failed_check(decoding, self._options)
         state.tries.append(decoding.as_try(failed))
@@ -183,7 +189,7 @@ class BatchDecoder:
         elif is_last:
             self._use_best(state)
 
-    def _use_best(self, state: _State) -> None:
+    def _use_best(self, state: WindowState) -> None:
         state.doubtful = True
         chosen = best(state.failed, self._options)
         if chosen.compression_ratio > self._options.compression_ratio_threshold:
@@ -249,7 +255,7 @@ class BatchDecoder:
             at_limit=len(tokens) >= min(self._whisper.max_length // 2, self._whisper.max_length - len(self._prompt)),
         )
 
-    def _align(self, states: Sequence[_State], encoded: Any) -> None:
+    def _align(self, states: Sequence[WindowState], encoded: Any) -> None:
         """Give words to the windows whose decoding is used."""
         chosen = [self._text_of(state) for state in states]
         if not any(chosen):
@@ -274,14 +280,14 @@ class BatchDecoder:
                     pauses=self._pauses,
                 )
 
-    def _text_of(self, state: _State) -> tuple[int, ...]:
+    def _text_of(self, state: WindowState) -> tuple[int, ...]:
         """The tokens of the decoding that is used and has no words yet; none for silence."""
         decoding = state.decoding
         if decoding is None or is_silent(decoding, self._options) or not decoding.text.strip():
             return ()
         return decoding.tokens
 
-    def _again_where_repeated(self, states: Sequence[_State]) -> None:
+    def _again_where_repeated(self, states: Sequence[WindowState]) -> None:
         """Decode windows again that say only what the one before said, at the next temperatures.
 
         In music and noise, Whisper often invents the same sentence for window after window.
@@ -295,41 +301,13 @@ class BatchDecoder:
             return
         for at in range(0, len(found), self.batch_size):
             batch = found[at : at + self.batch_size]
-            again = [_State(window=state.window) for state, _ in batch]
+            again = [WindowState(window=state.window) for state, _ in batch]
             self._decode_batch(again, skip=1)
             for (state, before), other in zip(batch, again, strict=True):
-                _choose(state, other, repeated=repeats(self._text(other), before))
+                state.take_unless_worse(other, repeated=repeats(self._text(other), before))
 
-    def _text(self, state: _State) -> str:
+    def _text(self, state: WindowState) -> str:
         return state.decoding.text if state.decoding and state.words else ""
-
-
-def _choose(state: _State, other: _State, *, repeated: bool) -> None:
-    """Use the second decoding of a window, unless it is worse or says the same."""
-    last = state.tries.pop()
-    tries = [*state.tries, last.model_copy(update={"failed": "repeats_previous"}), *other.tries]
-    if not (repeated or other.doubtful or other.decoding is None):
-        state.take(other)
-    else:
-        state.doubtful = True
-    state.tries = tries
-
-
-def _record(state: _State) -> DecodedWindow:
-    decoding = state.decoding
-    if decoding is None:
-        outcome = "split"
-    elif state.words:
-        outcome = "doubtful" if state.doubtful else "text"
-    else:
-        outcome = "no_speech" if decoding.text.strip() else "empty"
-    return DecodedWindow(
-        start_ms=_ms(state.window.start),
-        end_ms=_ms(state.window.end),
-        outcome=outcome,  # type: ignore[arg-type]
-        loop_removed=state.loop_removed,
-        tries=tuple(state.tries),
-    )
 
 
 def _batch_size(options: TranscribeOptions, device: str) -> int:
@@ -343,3 +321,7 @@ def _frames(window: Window) -> int:
 
 def _ms(samples: int) -> int:
     return samples * 1000 // SAMPLE_RATE
+
+
+def _samples(ms: int) -> int:
+    return ms * SAMPLE_RATE // 1000

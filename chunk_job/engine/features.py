@@ -43,17 +43,22 @@ class Features:
         """The features of *windows*: float32, shape (windows, mel bands, 3000)."""
         import numpy as np
 
-        for window in windows:
-            if window not in self._computed:
-                self._computed[window] = self._pool.submit(self._of, window)
+        wanted = set(windows)
+        while self._waiting and self._waiting[0] in wanted:
+            self._compute(self._waiting.popleft())
+        # The rest are not in the queue: parts of windows, and windows that are decoded once more.
+        for window in wanted - self._computed.keys():
+            self._compute(window)
         batch = np.stack([self._computed.pop(window).result() for window in windows])
         self._compute_ahead()
         return batch
 
     def _compute_ahead(self) -> None:
         while self._waiting and len(self._computed) < self._ahead:
-            window = self._waiting.popleft()
-            self._computed[window] = self._pool.submit(self._of, window)
+            self._compute(self._waiting.popleft())
+
+    def _compute(self, window: Window) -> None:
+        self._computed[window] = self._pool.submit(self._of, window)
 
     def _of(self, window: Window) -> Any:
         import numpy as np

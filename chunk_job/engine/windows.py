@@ -24,6 +24,15 @@ _PAD = PAD_MS * SAMPLE_RATE // 1000
 _LONG_PAUSE_S = 0.8
 _COST_OF_SHORT_PAUSE = 0.3
 
+_SILENCE_AFTER_WORD = SAMPLE_RATE * 3 // 10
+"""The end of a word is known to this accuracy."""
+
+SPOKEN_AFTER_TEXT = SAMPLE_RATE * 3 // 2
+"""As much speech has words: if it is after the last word of a window, the text is not complete."""
+
+SPOKEN_IN_TEXT = SAMPLE_RATE * 3
+"""The same between two words, whose times are less exact."""
+
 _HOP = SAMPLE_RATE // 50
 _QUIET_HOPS = 5
 
@@ -57,6 +66,19 @@ def halves(audio: Any, window: Window, speech: Speech) -> tuple[Window, Window]:
     ]
     at = max(pauses)[1] if pauses else _quietest(audio, begin, end)
     return Window(start=window.start, end=at), Window(start=at, end=window.end)
+
+
+def rest_of(window: Window, after: int, speech: Speech, *, until: int, least: int) -> Window | None:
+    """The part of *window* from the speech after sample *after* on; None if there is less than *least* before *until*.
+
+    All in samples.
+    """
+    begin = after + _SILENCE_AFTER_WORD
+    spans = [(max(start, begin), min(end, until)) for start, end in speech.spans if end > begin and start < until]
+    left = [(start, end) for start, end in spans if start < end]
+    if sum(end - start for start, end in left) < least:
+        return None
+    return Window(start=max(after, left[0][0] - _PAD), end=window.end)
 
 
 def _tiles(speech: Speech) -> tuple[Span, ...]:

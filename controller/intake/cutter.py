@@ -64,6 +64,9 @@ class Cutter:
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
         self._clips = options.clips
+        if self._offset_ms + (self._header_ms or 0) > MAX_AUDIO_MS:
+            # A track that seems to begin weeks late has a wrong header.
+            self._offset_ms = 0
         parts = [_Part.of(clip, self._offset_ms, self._header_ms) for clip in options.clips]
         self._parts = parts or [_Part(start_ms=0, end_ms=None, header_ms=self._header_ms)]
         lengths_ms = [part.length_ms for part in self._parts if part.length_ms is not None]
@@ -132,6 +135,11 @@ class Cutter:
 
     def _nothing(self, part: _Part, stream: _Stream) -> MediaProblem:
         """The error for a part without any audio."""
+        if part.end_ms is not None and part.end_ms <= part.start_ms:
+            return MediaProblem(
+                f"its sound begins at {self._offset_ms / 1000:.3f} s, after the end of a clip",
+                "correct --clip-timestamps",
+            )
         if stream.end and self._clips:
             return MediaProblem(
                 f"ends at {(_ms(stream.end) + self._offset_ms) / 1000:.3f} s, before the clip that starts at"

@@ -265,9 +265,9 @@ class ResultIndex:
         self._store.delete(key)
 
     def _is_all(self, plan: Plan) -> bool:
-        """Whether the tasks are exactly the spans of *plan*."""
+        """Whether the tasks are exactly the spans of *plan*, and the plan is for the clips of the run."""
         lengths = {span.index: span.audio_ms for span in plan.spans}
-        return self.tasks == lengths
+        return self.tasks == lengths and plan.clips == self._record.plan.clips
 
     def _drop_plan(self) -> None:
         self._store.delete(self._keys.plan)

@@ -12,6 +12,9 @@ from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.segments import LONGEST_MS, PAUSE_MS
 from chunk_job.engine.timings import Timings
 from chunk_job.engine.transcribe import Transcription
+from chunk_job.engine.window_state import WindowState
+from chunk_job.engine.windows import Window
+from chunk_job.engine.words import TimedWord
 from chunk_job.errors import ExitCode, JobError
 from tests import speech
 from tests.chunk_job.engine.decoding import transcribed
@@ -110,6 +113,17 @@ def test_a_prompt_and_hotwords_are_given_to_every_window(tape: speech.Tape) -> N
     prompts.clear()
     transcribe(tape.pcm[: 40 * SAMPLE_RATE], changed=record)
     assert len(prompts[0]) < plain
+
+
+@pytest.mark.parametrize("hotwords", [None, "tango", "tango " * 2000])
+def test_a_long_prompt_leaves_room_for_the_text(tape: speech.Tape, hotwords: str | None) -> None:
+    prompts: list[int] = []
+
+    def record(loaded: LoadedModel) -> None:
+        watch(loaded, "generate", lambda _, given, **__: prompts.extend(map(len, given)))
+
+    transcribe(tape.pcm[: 8 * SAMPLE_RATE], initial_prompt="green yellow " * 2000, hotwords=hotwords, changed=record)
+    assert 200 < max(prompts) <= 228
 
 
 # ---------------------------------------------------------------- checks
@@ -247,3 +261,45 @@ def test_the_time_of_each_part_is_measured(tape: speech.Tape) -> None:
     transcribe(tape.pcm, timings=timings)
     assert all(timings.ms(part) > 0 for part in ("load", "speech", "features", "decode", "align"))
     assert timings.ms("kernels") == 0
+
+
+# ---------------------------------------------------------------- speech without words
+
+
+def test_the_rest_of_a_window_whose_text_is_incomplete_is_decoded_too(tape: speech.Tape) -> None:
+    """The decoder ends after twelve tokens without saying so."""
+    start = tape.pcm[: 25 * SAMPLE_RATE]
+    plain = transcribe(start, batch_size=1)
+
+    def shorten(loaded: LoadedModel) -> None:
+        real = loaded.whisper.model
+
+        class Short:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(real, name)
+
+            def generate(self, *arguments: Any, **named: Any) -> Any:
+                return real.generate(*arguments, **(named | {"max_length": 24}))
+
+        loaded.whisper.model = Short()
+
+    found = transcribe(start, batch_size=1, changed=shorten)
+    assert any(window.incomplete for window in found.windows)
+    assert not any(window.incomplete for window in plain.windows)
+    for window, following in pairwise(found.windows):
+        if window.incomplete:
+            assert window.start_ms < following.start_ms < window.end_ms == following.end_ms
+    assert speech.word_errors(text(plain).split(), text(found)).wer < 0.35
+
+
+def test_words_are_only_replaced_by_more_words() -> None:
+    def state(words: int, cut_before: int | None = None) -> WindowState:
+        word = TimedWord(text=" a", tokens=(1,), start_ms=0, end_ms=1, probability=1.0)
+        return WindowState(window=Window(start=0, end=1), words=(word,) * words, cut_before=cut_before)
+
+    worse, better = state(5, 3), state(5, 3)
+    assert not worse.complete_with([state(1), state(1)])
+    assert (len(worse.words), worse.cut_before) == (5, None)
+    assert better.complete_with([state(1), state(2)])
+    assert (len(better.words), better.cut_before) == (3, 3)
+    assert not state(5).complete_with([])

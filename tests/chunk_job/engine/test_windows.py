@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chunk_job.contract import SAMPLE_RATE, TranscribeOptions
 from chunk_job.engine.speech import SHORTEST_PAUSE_MS, Span, Speech, detect_speech
-from chunk_job.engine.windows import Window, halves, plan_windows
+from chunk_job.engine.windows import Window, halves, plan_windows, rest_of
 from tests import speech as voices
 
 PAUSE = SHORTEST_PAUSE_MS * SAMPLE_RATE // 1000
@@ -174,3 +174,22 @@ def test_the_length_of_speech_counts_its_padding_and_short_pauses() -> None:
     assert found((1, 2), (3, 4), length_s=10).ms == 3800
     assert found((1, 2), (4.5, 5), length_s=5.2).ms == 1800 + 1100
     assert found((1, 2), (3, 4), length_s=10, skipped_s=0.5).ms == 3600
+
+
+def test_the_rest_of_a_window_begins_with_the_speech_after_its_text() -> None:
+    speech = found((0, 9), (12, 15), (20, 29), length_s=30)
+    window = Window(start=0, end=LONGEST)
+
+    def rest(after_s: float, until_s: float = 30, least_s: float = 1.5) -> tuple[float, float] | None:
+        after, until, least = (round(one * SAMPLE_RATE) for one in (after_s, until_s, least_s))
+        left = rest_of(window, after, speech, until=until, least=least)
+        return (left.start / SAMPLE_RATE, left.end / SAMPLE_RATE) if left else None
+
+    assert rest(9) == (11.6, 30)
+    assert rest(13) == (13, 30)
+    assert rest(27) == (27, 30)
+    # Less than 1.5 s of speech is left: the end of a word is not known exactly.
+    assert rest(27.5) is None
+    assert rest(29) is None
+    assert rest(9, until_s=20, least_s=3) == (11.6, 30)
+    assert rest(9, until_s=14.9, least_s=3) is None

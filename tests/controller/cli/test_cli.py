@@ -480,19 +480,19 @@ def test_a_device_that_is_not_given_is_looked_for(
 
 @pytest.mark.process
 def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLine) -> None:
-    long = clicks.long_recording(Path("long.mp3"), hours=1)
+    long = clicks.hour_of_silence(Path("long.flac"))
     sizing = ("--chunk-duration", "auto", "--device", "cuda", "--max-parallel", "2")
     result = command_line("plan", long, *sizing)
     reason = (
         "2 chunks of 1800 s, 2 at once: at 400 times real time and 5 s beside it, jobs take about 14 s in all"
         " (24 s with 5 of 720 s)"
     )
-    assert result.out.splitlines()[:2] == ["long.mp3: 1:00:00, 2 chunks", f"  {reason}"]
-    document = json.loads(command_line("plan", long, *sizing, "--json").out)["long.mp3"]
+    assert result.out.splitlines()[:2] == ["long.flac: 1:00:00, 2 chunks", f"  {reason}"]
+    document = json.loads(command_line("plan", long, *sizing, "--json").out)["long.flac"]
     assert document["chosen"] == {"chunk_ms": pytest.approx(1_800_000, abs=100), "reason": reason}
     clipped = command_line("plan", long, "--clip-timestamps", "10,70.5,100,110")
     assert clipped.out.splitlines() == [
-        "long.mp3: 0:01:10, 2 chunks",
+        "long.flac: 0:01:10, 2 chunks",
         "      0  0:00:10 - 0:01:10     60.50 s  end",
         "      1  0:01:40 - 0:01:50     10.00 s  end",
     ]

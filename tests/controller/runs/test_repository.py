@@ -21,6 +21,7 @@ from controller.domain.documents import Evidence, Outcome, Request, Round, RunRe
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import JobView
 from controller.domain.keys import MARKERS, RunKeys
+from controller.domain.plan import Clip, PlanOptions
 from controller.errors import PlanMismatch
 from controller.runs import result_index
 from controller.runs.repository import RunRepository
@@ -624,3 +625,20 @@ def test_options_that_a_degradation_level_does_not_change_are_the_tasks_own(stor
     job = repository.job(Submit(span=0, attempt=4, degradation_level=3))
     options: TranscribeOptions = ChunkTask.decode(store.get(job.task_key)).options
     assert options == record.options
+
+
+def test_a_plan_for_other_clips_than_those_of_the_run_is_removed(store: JournalStore) -> None:
+    put_tasks(store, 0, planned=False)
+    clips = (Clip(start_ms=0, end_ms=10_000),)
+    plan = fakes.plan(10_000)
+    for right, wrong in (((), clips), (clips, ())):
+        record = RECORD.model_copy(update={"plan": PlanOptions(clips=right)})
+        repository = RunRepository(store, record, fakes.request(record))
+        store.put(KEYS.plan, plan.model_copy(update={"clips": wrong}).encode())
+        store.delete(KEYS.record)
+        repository.open()
+        assert (repository.state(()).planned, store.stat(KEYS.plan)) == (False, None)
+        store.put(KEYS.plan, plan.model_copy(update={"clips": right}).encode())
+        repository = RunRepository(store, record, fakes.request(record))
+        repository.open()
+        assert repository.state(()).planned
