@@ -72,7 +72,7 @@ def same_every_time(done: Done) -> dict[str, object]:
 def test_the_same_task_gives_the_same_result_again_also_after_a_fallback(base: Path, tmp_path: Path) -> None:
     said = read_aloud("en", lines=slice(0, 4))
     pcm = np.concatenate([said.pcm[: 8 * RATE_HZ], stuck(10)])
-    first, second = (decode(pcm, base, tmp_path, seed=11) for _ in range(2))
+    first, second = (decode(pcm, base, tmp_path, seed=11, temperature=(0.0, 0.9)) for _ in range(2))
     assert any(len(window.tries) > 1 for window in first.result.windows)
     assert same_every_time(first) == same_every_time(second)
 
@@ -81,5 +81,7 @@ def test_the_same_task_gives_the_same_result_again_also_after_a_fallback(base: P
 def test_both_ways_of_decoding_detect_the_same_language(language: str, base: Path, tmp_path: Path) -> None:
     said = read_aloud(language, lines=slice(0, 3))  # type: ignore[arg-type]
     one, other = (transcribe(said.pcm, base, tmp_path, batch_size=size).result for size in ("sequential", 8))
-    assert one.language == other.language == language
+    # Base takes the Portuguese of espeak-ng for Latin, so only that both ways agree can be tested with it.
+    assert one.language == other.language
+    assert language != "en" or one.language == "en"
     assert one.language_probability == other.language_probability
