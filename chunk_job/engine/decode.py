@@ -24,8 +24,8 @@ from chunk_job.engine.window_state import WindowState
 from chunk_job.engine.windows import SPOKEN_AFTER_TEXT, SPOKEN_IN_TEXT, Window, halves, rest_of
 from chunk_job.engine.words import pauses_of, words_of
 
-BEST_BATCH = {"cuda": 64, "cpu": 4}
-"""Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
+BEST_BATCH = {"cuda": 64, "cpu": 1}
+"""Windows of a batch, as measured: a GPU still gains at 60; a CPU gains nothing, and each window takes memory."""
 
 LARGEST_BATCH = {"cuda": 256, "cpu": 16}
 """On a CPU, a large batch of a large model takes so long that the job would look as if it was stuck."""
