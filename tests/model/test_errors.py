@@ -31,7 +31,8 @@ def texts(pcm: Pcm, model: Path, folder: Path, **options: Any) -> tuple[str, str
     """The transcripts of sequential decoding and of batches."""
     sequential = transcribe(pcm, model, folder, batch_size="sequential", **options)
     batched = transcribe(pcm, model, folder, batch_size=BATCH, **options)
-    assert (sequential.result.engine.batch_size, batched.result.engine.batch_size) == (0, BATCH)
+    # A short recording has fewer windows than fit into a batch.
+    assert sequential.result.engine.batch_size == 0 < batched.result.engine.batch_size <= BATCH
     return sequential.text, batched.text
 
 
