@@ -237,8 +237,8 @@ def test_words_are_in_order_and_inside_the_audio(tape: speech.Tape) -> None:
     assert speech.word_errors(tape.words, "".join(segment.text for segment in found.segments)).wer <= 0.15
     assert (found.language, found.probability > 0.9) == ("en", True)
     assert 3000 < found.speech_ms <= tape.duration_ms
-    assert len(positions) == 1
-    assert found.segments[-1].end_ms <= positions[0] <= tape.duration_ms
+    assert positions == sorted(positions)
+    assert found.segments[-1].end_ms <= positions[-1] <= tape.duration_ms
     # Through JSON, as it is stored: no value may be of a numpy type.
     segments = [json.loads(segment.model_dump_json()) for segment in found.segments]
     times = [time for segment in segments for word in segment["words"] for time in (word["start"], word["end"])]

@@ -199,7 +199,7 @@ def test_parts_are_all_decoded_when_the_batch_shrinks_on_the_way() -> None:
         if start % 20 == 0 and start not in whole:
             whole.add(start)
             return None
-        return (f"word{start:.0f} and more", 0, 9)
+        return (f"word{start:.0f} and more", 0, 4.5)
 
     windows = [(at, at + 20.0) for at in range(0, 160, 20)]
     _, records, decoder = decoded(script, *windows, batch=8, memory=3)
