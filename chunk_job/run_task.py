@@ -172,7 +172,7 @@ def _checked(result: ChunkResult, timings: Timings, started_s: float) -> ChunkRe
     except DocumentInvalid as error:
         raise JobError(
             ExitCode.DECODE,
-            f"the model wrote more than speech can have: {error.summary}",
+            f"the result cannot be used: {error.summary}",
             "try another model or --compute-type, or --condition-on-previous-text False",
         ) from error
     total_ms = timings.ms("startup") + _ms(started_s, time.monotonic())

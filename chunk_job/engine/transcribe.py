@@ -69,7 +69,9 @@ def transcribe(
             detected = agree(detected)
         else:
             speech_ms = prepared.speech.ms if options.vad_filter else _length_ms(prepared)
-            detected = LanguageDetection(language=options.language, probability=1.0, speech_ms=speech_ms)
+            # A model for English alone writes English, whatever the language.
+            language = options.language if model.whisper.model.is_multilingual else "en"
+            detected = LanguageDetection(language=language, probability=1.0, speech_ms=speech_ms)
         decode = _sequentially if options.sequential else _in_batches
         return decode(model, prepared, options, detected, timings=timings, progress=progress)
     except (RuntimeError, ValueError) as error:
