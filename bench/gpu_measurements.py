@@ -1,6 +1,5 @@
 """The measurements of ``bench.gpu``: what is run, and the rows that come of it."""
 
-import hashlib
 import json
 import shutil
 import statistics
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.chunk_jobs import ROOT, ChunkJobs, EndedJob, Process
+from bench.gpu_figures import decoding_rtfx, ending, failure, split, spoken, work
 from bench.gpu_rows import Rows
-from chunk_job.contract import ChunkResult, TranscribeOptions, Usage
+from chunk_job.contract import ChunkResult, TranscribeOptions
 from chunk_job.errors import ExitCode
-
-PARTS = ("startup", "load", "kernels", "fetch", "speech", "features", "decode", "align", "commit", "total")
 
 SECTIONS = ("start", "jobs", "batches", "peers", "together", "behaviour")
 
@@ -156,14 +154,14 @@ class Measurements:
             ended = self._job(seconds, self._options(model, stored, compute_type=computed))
             found = ended.result.engine.compute_type if ended and ended.result else computed
             row = {"model": model, "stored": stored, "computed": found, "kernel cache": cache, "audio s": seconds}
-            self._rows.add("start", **row, **(_failure(ended) or _split(ended)))
+            self._rows.add("start", **row, **(failure(ended) or split(ended)))
 
     def _whole_jobs(self, model: str) -> None:
         for seconds in self._settings.seconds:
             runs = [self._job(seconds, self._options(model)) for _ in range(self._settings.rounds)]
             ended = [run for run in runs if run and run.result]
             if not ended:
-                self._rows.add("jobs", model=model, **{"audio s": seconds}, **_failure(runs[0]))
+                self._rows.add("jobs", model=model, **{"audio s": seconds}, **failure(runs[0]))
                 continue
             wall_s = statistics.median(run.wall_s for run in ended)
             middle = min(ended, key=lambda run: abs(run.wall_s - wall_s))
@@ -172,7 +170,7 @@ class Measurements:
                 self._result = ended[-1].result
             self._decoded(model, middle)
             row = {"model": model, "audio s": seconds, "wall s": wall_s, "RTFx": seconds / wall_s}
-            self._rows.add("jobs", **row, **_work(middle), runs=len(ended))
+            self._rows.add("jobs", **row, **work(middle), runs=len(ended))
 
     def _sweep(self, model: str) -> None:
         """The longest job with each size of a batch."""
@@ -187,10 +185,10 @@ class Measurements:
             if ended and ended.result:
                 windows = len(ended.result.windows)
                 self._decoded(model, ended)
-            self._rows.add("batches", **row, **(_failure(ended) or _work(ended)))
+            self._rows.add("batches", **row, **(failure(ended) or work(ended)))
 
     def _decoded(self, model: str, ended: EndedJob) -> None:
-        rtfx = _decoding_rtfx(ended)
+        rtfx = decoding_rtfx(ended)
         self._decoding[model] = max(rtfx, self._decoding.get(model, 0.0))
 
     def _together(self, model: str) -> None:
@@ -198,13 +196,13 @@ class Measurements:
         seconds = self._middle
         row: dict[str, Any] = {"model": model, "audio s": seconds, "jobs": 2}
         if self._left_s < SHORTEST_S:
-            self._rows.add("together", **row, **_failure(None))
+            self._rows.add("together", **row, **failure(None))
             return
         started = [self._jobs.start(seconds, self._options(model), self._environment) for _ in range(2)]
         ended = [job.wait(max(0.0, self._left_s)) for job in started]
         for run in ended:
-            if failure := _failure(run):
-                self._rows.add("together", **row, **failure)
+            if reason := failure(run):
+                self._rows.add("together", **row, **reason)
                 return
         rtfx = 2 * seconds / max(run.wall_s for run in ended)
         alone = seconds / self._wall[model, seconds] if (model, seconds) in self._wall else None
@@ -229,7 +227,7 @@ class Measurements:
                 self._left_s
             )
             if ended.code != 0:
-                self._rows.add("peers", **row, remark=_ending(ended.code, ended.output))
+                self._rows.add("peers", **row, remark=ending(ended.code, ended.output))
                 continue
             found = json.loads(ended.output.splitlines()[-1])
             ours = self._wall.get((model, seconds))
@@ -256,9 +254,9 @@ class Measurements:
         ended = self._job(self._settings.seconds[0], self._options(model))
         row = {"what": "a job that is repeated gives the same bytes of text, times and windows"}
         if ended and ended.result and self._result:
-            self._rows.add("behaviour", **row, met=_spoken(ended.result) == _spoken(self._result))
+            self._rows.add("behaviour", **row, met=spoken(ended.result) == spoken(self._result))
         else:
-            self._rows.add("behaviour", **row, **(_failure(ended) or {"remark": "skipped: nothing to compare with"}))
+            self._rows.add("behaviour", **row, **(failure(ended) or {"remark": "skipped: nothing to compare with"}))
 
     def _out_of_memory(self, model: str) -> None:
         """A large batch while another process holds most of the memory: the batch is halved until it fits."""
@@ -280,7 +278,7 @@ class Measurements:
         explained = ended is not None and ended.code == ExitCode.CUDA_OOM
         remark = "exit code CUDA_OOM: not even one window fits" if explained else f"{left_mib} MiB were free"
         self._rows.add(
-            "behaviour", **row, met=used is not None, **{"batch size": used}, **(_failure(ended) or {"remark": remark})
+            "behaviour", **row, met=used is not None, **{"batch size": used}, **(failure(ended) or {"remark": remark})
         )
 
     # --- bars
@@ -299,63 +297,3 @@ class Measurements:
         met = None if found is None else found >= bar if relation == "≥" else found <= bar
         remark = "not measured" if found is None else "" if self._settings.device == "cuda" else "not on a GPU"
         self._rows.add("bars", what=what, measured=found, bar=f"{relation} {bar:g}", met=met, remark=remark)
-
-
-def _failure(ended: EndedJob | None) -> dict[str, Any]:
-    """Why there is no result; empty if there is one."""
-    if ended is None:
-        return {"remark": "skipped: no time left"}
-    return {} if ended.result else {"remark": _ending(ended.code, ended.output)}
-
-
-def _ending(code: int | None, output: str) -> str:
-    if code is None:
-        return "stopped: no time left"
-    return f"exit code {code}: {' '.join(output.split())[-300:]}"
-
-
-def _split(ended: EndedJob | None) -> dict[str, Any]:
-    """The parts of a job in seconds."""
-    assert ended
-    assert ended.result
-    usage = ended.result.usage
-    return {
-        "wall s": ended.wall_s,
-        "CPU s": ended.cpu_s,
-        **{part: getattr(usage, f"{part}_ms") / 1000 for part in PARTS},
-    }
-
-
-def _work(ended: EndedJob | None) -> dict[str, Any]:
-    """What a job did: the share of its time that was decoding, its speed, and whether all passed at the first try."""
-    assert ended
-    assert ended.result
-    result, usage = ended.result, ended.result.usage
-    return {
-        "CPU s": ended.cpu_s,
-        "peak MiB": round(ended.peak_mib),
-        "decoding RTFx": _decoding_rtfx(ended),
-        "useful share": _useful(usage),
-        "load s": usage.load_ms / 1000,
-        "decode s": usage.decode_ms / 1000,
-        "align s": usage.align_ms / 1000,
-        "batch": result.engine.batch_size,
-        "windows": len(result.windows),
-        "tried again": sum(len(window.tries) > 1 for window in result.windows),
-        "words": sum(len(segment.words) for segment in result.segments),
-    }
-
-
-def _useful(usage: Usage) -> float:
-    return (usage.decode_ms + usage.align_ms) / max(1, usage.total_ms)
-
-
-def _decoding_rtfx(ended: EndedJob) -> float:
-    assert ended.result
-    return ended.result.audio_ms / max(1, ended.result.usage.transcribe_ms)
-
-
-def _spoken(result: ChunkResult) -> str:
-    """Digest of what does not depend on the attempt."""
-    document = result.model_dump_json(include={"text", "segments", "windows", "language", "speech_ms", "quality"})
-    return hashlib.sha256(document.encode()).hexdigest()

@@ -249,10 +249,10 @@ class DecodedWindow(Document):
 
     start_ms: Seconds = Field(alias="start")
     end_ms: Seconds = Field(alias="end")
-    outcome: Literal["text", "empty", "no_speech", "doubtful", "split"]
+    outcome: Literal["text", "empty", "no_speech", "doubtful", "split", "unused"]
     """``doubtful``: no decoding passed all checks, and the most probable one is used.
 
-    ``split``: it had too many tokens, and its two halves follow.
+    ``split``: it had too many tokens, and its two halves follow. ``unused``: the window before has better words.
     """
     loop_removed: bool = False
     """Repetitions of a phrase to the end of the text were removed."""

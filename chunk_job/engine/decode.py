@@ -24,8 +24,11 @@ from chunk_job.engine.window_state import WindowState
 from chunk_job.engine.windows import SPOKEN_AFTER_TEXT, SPOKEN_IN_TEXT, Window, halves, rest_of
 from chunk_job.engine.words import pauses_of, words_of
 
-BEST_BATCH = {"cuda": 64, "cpu": 4}
-"""Windows of a batch that was measured as the fastest. A GPU still gains at 60, a CPU nothing above a few."""
+BEST_BATCH = {"cuda": 64, "cpu": 1}
+"""Windows of a batch, as measured: a GPU still gains at 60; a CPU gains nothing, and each window takes memory."""
+
+_MOST_RESTS = 3
+"""How often the rest of a window is cut off from it."""
 
 LARGEST_BATCH = {"cuda": 256, "cpu": 16}
 """On a CPU, a large batch of a large model takes so long that the job would look as if it was stuck."""
@@ -56,6 +59,7 @@ class BatchDecoder:
         self._whisper = model.whisper
         self._prepared, self._options = prepared, options
         self._timings, self._progress = timings, progress
+        self._position_ms = 0
         multilingual = self._whisper.model.is_multilingual
         self._tokenizer = Tokenizer(
             self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
@@ -63,6 +67,9 @@ class BatchDecoder:
         self._prompt = self._whisper.get_prompt(
             self._tokenizer, self._previous_text(), without_timestamps=True, hotwords=options.hotwords
         )
+        # CTranslate2 gives at most half of the context to the text, as Whisper does.
+        context = self._whisper.max_length
+        self._most_tokens = min(context // 2, context + 1 - len(self._prompt))
         self._suppressed = get_suppressed_tokens(self._tokenizer, [-1])
         self._pauses = pauses_of(prepared.speech)
         self.batch_size = _batch_size(options, model.engine.device)
@@ -97,42 +104,51 @@ class BatchDecoder:
             at += len(states)
             self._decode_batch(states)
             yield from self._completed(states)
-            self._progress(_ms(states[-1].window.end))
+            self._position_ms = _ms(states[-1].window.end)
+            self._progress(self._position_ms)
 
     def _completed(self, states: Sequence[WindowState]) -> list[WindowState]:
         """The states, each followed by those of the parts of its window that had to be decoded again."""
-        parts = [[WindowState(window=part) for part in self._parts(state)] for state in states]
-        flat = [part for group in parts for part in group]
-        for at in range(0, len(flat), self.batch_size):
-            self._decode_batch(flat[at : at + self.batch_size])
+        parts = [self._parts(state) for state in states]
+        self._decode_all([part for group in parts for part in group])
         completed = []
         for state, group in zip(states, parts, strict=True):
-            again = self._completed(group)
-            if state.complete_with(again):
-                completed += [state, *again]
-            else:
-                completed.append(state)
+            again = self._completed(group) if group else []
+            state.complete_with(again)
+            completed += [state, *again]
         return completed
 
-    def _parts(self, state: WindowState) -> Sequence[Window]:
+    def _parts(self, state: WindowState) -> list[WindowState]:
         """The halves of a window whose text was too long, or the rest of one from speech on that has no words."""
         if state.decoding is None:
-            return halves(self._prepared.audio, state.window, self._prepared.speech)
+            cut = halves(self._prepared.audio, state.window, self._prepared.speech)
+            return [WindowState(window=part, depth=state.depth) for part in cut]
+        # Of a doubtful text, what is missing is as doubtful; and each rest has a rest of its own.
+        if state.doubtful or state.depth >= _MOST_RESTS:
+            return []
         for number in range(1, len(state.words) + 1):
             rest = self._without_words(state, number)
             if rest:
                 state.cut_before = number
-                return (rest,)
-        return ()
+                return [WindowState(window=rest, depth=state.depth + 1)]
+        return []
 
     def _without_words(self, state: WindowState, number: int) -> Window | None:
         """The window from the end of word *number* on, if there is a lot of speech between it and the next word."""
         is_last = number == len(state.words)
         until = state.window.end if is_last else _samples(state.words[number].start_ms)
         least = SPOKEN_AFTER_TEXT if is_last else SPOKEN_IN_TEXT
-        return rest_of(
-            state.window, _samples(state.words[number - 1].end_ms), self._prepared.speech, until=until, least=least
-        )
+        after = _samples(state.words[number - 1].end_ms)
+        rest = rest_of(state.window, after, self._prepared.speech, until=until, least=least)
+        return rest if rest and rest.start - state.window.start >= SAMPLE_RATE else None
+
+    def _decode_all(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
+        """Decode windows in batches, whose size may shrink on the way."""
+        at = 0
+        while at < len(states):
+            batch = states[at : at + self.batch_size]
+            self._decode_batch(batch, skip=skip)
+            at += len(batch)
 
     def _decode_batch(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
         """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out."""
@@ -236,6 +252,8 @@ class BatchDecoder:
                 suppress_tokens=self._suppressed,
                 **options,
             )
+        # Also without a new position: a batch may be decoded many times, and the job must not look as if it was stuck.
+        self._progress(self._position_ms)
         return [self._decoding(result, temperature) for result in results]
 
     def _decoding(self, result: Any, temperature: float) -> Decoding:
@@ -252,7 +270,8 @@ class BatchDecoder:
             compression_ratio=get_compression_ratio(text.strip()) if text.strip() else 0.0,
             no_speech_prob=float(result.no_speech_prob),
             # CTranslate2 gives at most half of the context to the text, as Whisper does.
-            at_limit=len(tokens) >= min(self._whisper.max_length // 2, self._whisper.max_length - len(self._prompt)),
+            at_limit=len(tokens)
+            >= min(self._whisper.max_length // 2, self._whisper.max_length + 1 - len(self._prompt)),
         )
 
     def _align(self, states: Sequence[WindowState], encoded: Any) -> None:
@@ -292,22 +311,18 @@ class BatchDecoder:
 
         In music and noise, Whisper often invents the same sentence for window after window.
         """
+        used = [state for state in states if not state.unused]
         found = [
-            (state, self._text(previous))
-            for previous, state in itertools.pairwise(states)
-            if repeats(self._text(state), self._text(previous))
+            (state, previous.text)
+            for previous, state in itertools.pairwise(used)
+            if state.cut_before is None and repeats(state.text, previous.text)
         ]
         if not found or len(self._options.temperature) == 1:
             return
-        for at in range(0, len(found), self.batch_size):
-            batch = found[at : at + self.batch_size]
-            again = [WindowState(window=state.window) for state, _ in batch]
-            self._decode_batch(again, skip=1)
-            for (state, before), other in zip(batch, again, strict=True):
-                state.take_unless_worse(other, repeated=repeats(self._text(other), before))
-
-    def _text(self, state: WindowState) -> str:
-        return state.decoding.text if state.decoding and state.words else ""
+        again = [WindowState(window=state.window) for state, _ in found]
+        self._decode_all(again, skip=1)
+        for (state, before), other in zip(found, again, strict=True):
+            state.take_unless_worse(other, repeated=repeats(other.text, before))
 
 
 def _batch_size(options: TranscribeOptions, device: str) -> int:

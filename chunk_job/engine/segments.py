@@ -76,10 +76,11 @@ def _ends_sentence(word: str, following: str) -> bool:
     if bare[-1] != ".":
         return True
     stem = bare.strip(" \"'([{").rstrip(".")
-    # "Dr. Who", "J. Smith", "e.g. this", "3. Mai", "wait... what": no sentence ends there.
+    # "Dr. Who", "J. Smith", "e.g. this", "wait... what", "3." "5" of one number: no sentence ends there.
     is_initial = len(stem) == 1 and stem.isalpha() and stem.isupper()
     next_letter = following.strip(" \"'([{“‘«¿¡")[:1]
-    return not (stem.casefold() in _ABBREVIATIONS or is_initial or next_letter.islower())
+    is_number = stem[-1:].isdigit() and following[:1].isdigit()
+    return not (stem.casefold() in _ABBREVIATIONS or is_initial or is_number or next_letter.islower())
 
 
 def _short(words: Sequence[_Placed]) -> Iterator[Sequence[_Placed]]:

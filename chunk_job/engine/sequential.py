@@ -29,7 +29,7 @@ def decode_sequentially(
         task=options.task,
         beam_size=options.beam_size,
         temperature=list(options.temperature),
-        initial_prompt=options.initial_prompt,
+        initial_prompt=_initial_prompt(model.whisper, options),
         hotwords=options.hotwords,
         # Without word times, a segment that spans removed silence would include the silence.
         word_timestamps=True,
@@ -48,6 +48,18 @@ def decode_sequentially(
         segments.append(segment_of(raw, audio_ms))
         progress(segments[-1].end_ms)
     return tuple(sorted(segments, key=lambda segment: (segment.start_ms, segment.id)))
+
+
+def _initial_prompt(whisper: Any, options: TranscribeOptions) -> str | list[int] | None:
+    """The prompt; with hotwords, as much of its end as leaves half of the context to the text."""
+    if not (options.initial_prompt and options.hotwords):
+        return options.initial_prompt
+    prompt, hotwords = (
+        whisper.hf_tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids
+        for text in (options.initial_prompt, options.hotwords)
+    )
+    free = whisper.max_length // 2 - 1 - len(hotwords)
+    return list(prompt[-free:]) if free > 0 else None
 
 
 def segment_of(raw: Any, audio_ms: int) -> Segment:

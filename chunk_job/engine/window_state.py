@@ -14,7 +14,7 @@ from chunk_job.engine.checks import Decoding
 from chunk_job.engine.windows import Window
 from chunk_job.engine.words import TimedWord
 
-Outcome = Literal["text", "empty", "no_speech", "doubtful", "split"]
+Outcome = Literal["text", "empty", "no_speech", "doubtful", "split", "unused"]
 
 
 @dataclass(kw_only=True)
@@ -29,6 +29,10 @@ class WindowState:
     doubtful: bool = False
     loop_removed: bool = False
     words: tuple[TimedWord, ...] = ()
+    depth: int = 0
+    """How many rests it is a part of."""
+    unused: bool = False
+    """It is the rest of a window whose own words are better."""
     cut_before: int | None = None
     """Number of the first word that is replaced by what was decoded again; None: none is."""
 
@@ -41,18 +45,31 @@ class WindowState:
         """Take over all fields of *other*."""
         vars(self).update(vars(other))
 
-    def complete_with(self, again: Sequence[WindowState]) -> bool:
-        """Whether *again*, the states of the window's parts that were decoded again, are used.
+    @property
+    def text(self) -> str:
+        """The text that is used."""
+        return "".join(word.text for word in self.words)
 
-        The rest of a window replaces its words from there on, unless it has fewer.
+    def complete_with(self, again: Sequence[WindowState]) -> None:
+        """Replace the words from :attr:`cut_before` on by those of *again*, the rest of the window.
+
+        If they are fewer, doubtful, or the same as before the cut, they are not used.
         """
         if self.cut_before is None:
-            return bool(again)
-        if sum(len(state.words) for state in again) <= len(self.words) - self.cut_before:
+            return
+        kept = self.words[: self.cut_before]
+        same = "".join(word.text for word in kept).casefold().split()
+        words = [word.text.casefold().strip() for state in again for word in state.words]
+        if (
+            len(words) <= len(self.words) - self.cut_before
+            or any(state.doubtful for state in again)
+            or words == same[-len(words) :]
+        ):
+            for state in again:
+                state.unused, state.words = True, ()
             self.cut_before = None
-            return False
-        self.words = self.words[: self.cut_before]
-        return True
+        else:
+            self.words = kept
 
     def take_unless_worse(self, other: WindowState, *, repeated: bool) -> None:
         """Use *other*, a second decoding of a window that repeats the one before, unless it does that too."""
@@ -76,6 +93,8 @@ class WindowState:
         )
 
     def _outcome(self) -> Outcome:
+        if self.unused:
+            return "unused"
         if self.decoding is None:
             return "split"
         if self.words:

@@ -33,6 +33,8 @@ SPOKEN_AFTER_TEXT = SAMPLE_RATE * 3 // 2
 SPOKEN_IN_TEXT = SAMPLE_RATE * 3
 """The same between two words, whose times are less exact."""
 
+_SHORTEST_REST = 3 * SAMPLE_RATE
+
 _HOP = SAMPLE_RATE // 50
 _QUIET_HOPS = 5
 
@@ -93,7 +95,8 @@ def _short(audio: Any, spans: Iterable[Span]) -> Iterator[Span]:
     for start, end in spans:
         at = start
         while end - at > _MOST:
-            cut = _quietest(audio, at + _MOST * 3 // 5, at + _MOST)
+            # A rest of less than three seconds would be a window with next to no context.
+            cut = _quietest(audio, at + _MOST * 3 // 5, min(at + _MOST, end - _SHORTEST_REST))
             yield at, cut
             at = cut
         yield at, end

@@ -6,7 +6,8 @@ once, a speed of r and an overhead of o, w waves of jobs take
 
     (w + k) * (o + T / (w * G * r))
 
-where the last wave ends unevenly by about k = 1/2 of a job. That is least for chunks of sqrt(T * o * r / (k * G)).
+where the last wave ends unevenly by about k = 1/2 of a job (0 if G is 1). That is least for chunks of
+sqrt(T * o * r / (k * G)).
 """
 
 from __future__ import annotations
@@ -63,7 +64,12 @@ class _Costs:
         """Return how long all jobs take with this number of equal chunks."""
         waves = math.ceil(chunks / self.jobs)
         # A single wave ends unevenly too: chunks differ.
-        return (waves + _UNEVEN) * (self.overhead_s + self.total_s / (chunks * self.speed))
+        return (waves + self.uneven) * (self.overhead_s + self.total_s / (chunks * self.speed))
+
+    @property
+    def uneven(self) -> float:
+        """Return how much longer than the others the last jobs take. One job at once waits for no other."""
+        return _UNEVEN if self.jobs > 1 else 0.0
 
 
 def auto_length(options: TranscribeOptions, *, device: Device, jobs: int, cluster: bool) -> AutoLength:
@@ -120,8 +126,8 @@ def _chunks(costs: _Costs) -> int:
         # One wave on some of the jobs: the shorter, the sooner.
         return most
     fewest, largest = math.ceil(least / costs.jobs), most // costs.jobs
-    best_s = math.sqrt(costs.total_s * costs.overhead_s * costs.speed / (_UNEVEN * costs.jobs))
-    waves = costs.total_s / (best_s * costs.jobs) if best_s else largest
+    lost = costs.overhead_s * costs.speed * costs.jobs
+    waves = math.sqrt(costs.total_s * costs.uneven / lost) if lost else largest
     near = sorted({min(max(fewest, whole), largest) for whole in (math.floor(waves), math.ceil(waves))})
     return min((costs.jobs * whole for whole in near), key=costs.makespan_s)
 

@@ -40,8 +40,11 @@ def figures_of(result: ChunkResult) -> ResultFigures:
         compute_type=result.engine.compute_type,
         windows=WindowCounts(
             # The halves of a window that was cut in two are windows of their own.
-            decoded=sum(window.outcome != "split" for window in windows),
-            decoded_again=sum(len(window.tries) > 1 or window.outcome == "split" for window in windows),
+            decoded=sum(window.outcome not in ("split", "unused") for window in windows),
+            decoded_again=sum(
+                len(window.tries) > 1 or window.outcome in ("split", "unused") or window.incomplete
+                for window in windows
+            ),
             doubtful=sum(window.outcome == "doubtful" for window in windows),
             without_speech=sum(window.outcome == "no_speech" for window in windows),
             loops_removed=sum(window.loop_removed for window in windows),

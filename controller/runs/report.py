@@ -51,7 +51,7 @@ def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *
         time=time,
         useful_share=useful_share(figures.usage for figures in found),
         windows=_windows(found),
-        batch_sizes=tuple(sorted({figures.batch_size for figures in found}))[:1_000],
+        batch_sizes=tuple(sorted({figures.batch_size for figures in found if figures.speech_ms}))[:1_000],
         stored_types=_names(figures.stored_type for figures in found),
         compute_types=_names(figures.compute_type for figures in found),
         chunk_length=index.plan.chosen.reason if index.plan and index.plan.chosen else "",

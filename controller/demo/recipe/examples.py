@@ -165,8 +165,10 @@ def _transcript(tokens: Tokens, segments: list[Segment], *, stamps: bool) -> tup
     return text_ids, ctc
 
 
-def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.random.Generator) -> Example:
-    """Draw one example of a given length."""
+def window(
+    bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.random.Generator, no_stamps: float
+) -> Example:
+    """Draw one example of a given length, with a probability of *no_stamps* without time stamps."""
     language: Language = rng.choice(("en", "en", "pt"))
     length = frames if rng.random() < 0.6 else int(rng.uniform(0.15, 1.0) * frames)
     mel = np.full((length, 80), -10.0, np.float32)
@@ -182,7 +184,7 @@ def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.r
     padded = np.zeros((frames, 80), np.float32)
     padded[:length] = _finish(mel, gain, rng, nr)
 
-    stamps = rng.random() < 0.75
+    stamps = rng.random() < 1 - no_stamps
     text_ids, ctc = _transcript(tokens, segments, stamps=stamps)
     head = [
         tokens.start,
@@ -199,9 +201,17 @@ def window(bank: Bank, tokens: Tokens, frames: int, rng: random.Random, nr: np.r
     return Example(mel=padded, ids=dense_ids, first=len(prompt), ctc=None if cut else ctc)
 
 
-def batch(bank: Bank, tokens: Tokens, size: int, frames: int, rng: random.Random, nr: np.random.Generator) -> Batch:
-    """Draw a batch of examples."""
-    examples = [window(bank, tokens, frames, rng, nr) for _ in range(size)]
+def batch(
+    bank: Bank,
+    tokens: Tokens,
+    size: int,
+    frames: int,
+    rng: random.Random,
+    nr: np.random.Generator,
+    no_stamps: float = 0.25,
+) -> Batch:
+    """Draw a batch of examples; a part of *no_stamps* of them has no time stamps."""
+    examples = [window(bank, tokens, frames, rng, nr, no_stamps) for _ in range(size)]
     longest = max(len(example.ids) for example in examples)
     ids: npt.NDArray[np.int64] = np.full((size, longest), tokens.dense[tokens.end])
     targets: npt.NDArray[np.int64] = np.full((size, longest), IGNORE)

@@ -1,11 +1,12 @@
 """Train the demonstration model on two CPU cores, stage by stage.
 
-    python -m controller.demo.recipe.train STAGE FRAMES BATCH STEPS RATE CTC_WEIGHT FROM TO MINUTES
+    python -m controller.demo.recipe.train STAGE FRAMES BATCH STEPS RATE CTC_WEIGHT FROM TO MINUTES [NO_STAMPS]
 
 STAGE seeds the random draws; FRAMES is the window (3000 = 30 s); FROM is the checkpoint of the stage before,
 or - for none; TO is written every 250 steps. A stage ends after STEPS or MINUTES, whichever comes first, and
-the learning rate falls with what has passed of it. Speech comes from the banks `train` and `valid` in the
-current folder (speech_bank.py).
+the learning rate falls with what has passed of it. With NO_STAMPS, that part of the examples has no time stamps
+(else a quarter), and only the decoder is trained, which takes a quarter of the time. Speech comes from the banks
+`train` and `valid` in the current folder (speech_bank.py).
 """
 
 import math
@@ -39,6 +40,7 @@ class Stage:
     source: Path | None
     target: Path
     minutes: float
+    no_stamps: float | None = None
 
 
 class Losses(NamedTuple):
@@ -113,16 +115,21 @@ def main(stage: Stage) -> None:
     network = Network(tokens, stage.frames // 2)
     if stage.source:
         load(network, stage.source)
+    if stage.no_stamps is not None:
+        network.w.encoder.requires_grad_(False)
+        network.ctc.requires_grad_(False)
+    share = 0.25 if stage.no_stamps is None else stage.no_stamps
     optimizer = torch.optim.AdamW(network.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
     started = time.time()
     checks = [
-        batch(valid, tokens, 16, stage.frames, random.Random(77 + i), np.random.default_rng(77 + i)) for i in range(4)
+        batch(valid, tokens, 16, stage.frames, random.Random(77 + i), np.random.default_rng(77 + i), share)
+        for i in range(4)
     ]
     for step in range(stage.steps):
         progress = max(step / stage.steps, (time.time() - started) / 60 / stage.minutes)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(stage, step, progress)
-        examples = batch(train, tokens, stage.batch, stage.frames, rng, nr)
+        examples = batch(train, tokens, stage.batch, stage.frames, rng, nr, share)
         found = losses(network, examples, tokens, stage.ctc_weight)
         optimizer.zero_grad()
         found.total.backward()  # type: ignore[no-untyped-call]
@@ -142,7 +149,7 @@ def main(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    number, frames, size, steps, rate, ctc_weight, source, target, minutes = sys.argv[1:]
+    number, frames, size, steps, rate, ctc_weight, source, target, minutes, *more = sys.argv[1:]
     main(
         Stage(
             number=int(number),
@@ -154,5 +161,6 @@ if __name__ == "__main__":
             source=Path(source) if source != "-" else None,
             target=Path(target),
             minutes=float(minutes),
+            no_stamps=float(more[0]) if more else None,
         )
     )

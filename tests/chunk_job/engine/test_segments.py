@@ -66,6 +66,11 @@ def test_scripts_without_spaces_end_with_their_sentences_too() -> None:
     assert texts(window(*words)) == ["今日は。", "明日も！"]
 
 
+def test_a_number_with_a_point_is_not_cut() -> None:
+    words = [(part, 300 * at, 300 * at + 290) for at, part in enumerate(["値", "は", "3.", "5", "です", "。", "次"])]
+    assert texts(window(*words)) == ["値は3.5です。", "次"]
+
+
 def test_a_long_pause_ends_a_segment() -> None:
     words = [(" one", 0, 300), (" two", 300 + PAUSE_MS - 1, 1400), (" three", 1400 + PAUSE_MS, 2500)]
     assert texts(window(*words)) == ["one two", "three"]

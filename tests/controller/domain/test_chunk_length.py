@@ -22,7 +22,9 @@ def auto(jobs: int, speed: float, overhead_s: float) -> AutoLength:
 def makespan_s(total_ms: int, chunks: int, of: AutoLength) -> float:
     """The formula of the module, written again."""
     waves = math.ceil(chunks / of.parallel_jobs)
-    return (waves + 0.5) * (of.overhead_ms / 1000 + total_ms / 1000 / chunks / of.speed)
+    return (waves + (0.5 if of.parallel_jobs > 1 else 0)) * (
+        of.overhead_ms / 1000 + total_ms / 1000 / chunks / of.speed
+    )
 
 
 @pytest.mark.parametrize(
