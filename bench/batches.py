@@ -111,14 +111,15 @@ def main() -> None:
     parser.add_argument("--readings", type=int, default=2, help="recordings of each case")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     arguments = parser.parse_args()
-    rows = []
+    header = ["model", "recordings", "words", "WER, sequential → batched", "points more", "CPU s", "segments"]
+    print(f"{machine()}, {arguments.readings} readings a case\n")
+    print(table([*header, "longest", "windows tried again"], []), flush=True)
     for case in CASES:
         if arguments.only in case.name and arguments.model in (None, case.model):
             with tempfile.TemporaryDirectory(prefix="stenofleet-batches-") as folder:
-                rows.append(row(case, measure(case, arguments.readings, Path(folder))))
-    print(f"{machine()}, {arguments.readings} readings a case\n")
-    header = ["model", "recordings", "words", "WER, sequential → batched", "points more", "CPU s", "segments"]
-    print(table([*header, "longest", "windows tried again"], rows))
+                made = measure(case, arguments.readings, Path(folder))
+            # Each line as soon as it is measured: the whole table takes a quarter of an hour.
+            print(f"| {' | '.join(row(case, made))} |", flush=True)
 
 
 if __name__ == "__main__":
