@@ -63,10 +63,11 @@ def test_a_telephone_and_music_under_the_speech_by_whisper_base(base: Path, tmp_
     check([(said, sounds.telephone(said.pcm, rng)), (said, sounds.music(said.pcm, rng))], base, tmp_path)
 
 
-# Without time stamps the demonstration model repeats some utterances: in clean and noisy English 13.1 % of the words
-# are wrong instead of 8.9 %, in Portuguese 9.6 instead of 9.3. Strict: a better model ends this exception.
+# Without time stamps the demonstration model repeats some utterances. Strict: a better model ends this exception.
 @pytest.mark.xfail(reason="the demonstration model repeats utterances without time stamps", strict=True)
-@pytest.mark.parametrize("language", ["en", "pt"])
-def test_words_of_the_demonstration_model_clean_and_with_noise(language: Language, tmp_path: Path) -> None:
-    said = tape(seconds=240, seed=31, language=language)
-    check([(said, said.pcm), (said, noisy(said.pcm, 12))], demo.MODEL, tmp_path)
+def test_five_of_a_hundred_words_of_the_demonstration_model_may_be_wrong(tmp_path: Path) -> None:
+    for language in ("en", "pt"):
+        said = tape(seconds=240, seed=31, language=language)
+        found = compared([(said, *texts(said.pcm, demo.MODEL, tmp_path, language=language))])
+        print(found)
+        assert max(found.before, found.after) <= 5, found
