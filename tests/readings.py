@@ -17,10 +17,10 @@ from controller.demo.recipe.corpus import Language
 from tests.speech import EDGE_MS, SAMPLES_PER_MS, Pcm, Script, Tape, TimedWord, Utterance, normalise, say, silence
 
 Voice = tuple[str, int, int]
-"""espeak-ng's name, words a minute, pitch."""
+"""espeak-ng's name, words a minute, pitch. No variant with breath (f2, f3): its noise differs between processes."""
 
 VOICES: dict[Language, tuple[Voice, ...]] = {
-    "en": (("en-us", 155, 50), ("en-us+f2", 145, 50), ("en-us+m3", 150, 45)),
+    "en": (("en-us", 155, 50), ("en-us+f1", 145, 50), ("en-us+m3", 150, 45)),
     "pt": (("pt-br", 130, 50), ("pt-br", 125, 42), ("pt-br", 135, 58)),
 }
 _LINES_A_VOICE = 4

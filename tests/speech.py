@@ -149,7 +149,8 @@ def say(text: str, *, voice: str = "en-us", speed: int = 165, pitch: int = 50) -
     """Speak a text: 16 kHz mono, without silence at its ends, whole milliseconds long.
 
     The voice is one of espeak-ng's file names with an optional variant ("en-us", "pt-br+f1"), the speed is in
-    words a minute, the pitch 0 to 99. The array is shared and read-only.
+    words a minute, the pitch 0 to 99. The breath of some variants (f2, f3) is noise that differs between processes.
+    The array is shared and read-only.
     """
     return _spoken(text, voice, speed, pitch)
 

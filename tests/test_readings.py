@@ -4,12 +4,22 @@ import hashlib
 import zipfile
 from pathlib import Path
 
+import espeakng_loader
 import numpy as np
 import pytest
 
 from controller.demo.recipe.corpus import Language
 from tests import sounds
-from tests.readings import compared, edits_by_utterance, joined, longest_run, read_aloud, sentences, times_off_ms
+from tests.readings import (
+    VOICES,
+    compared,
+    edits_by_utterance,
+    joined,
+    longest_run,
+    read_aloud,
+    sentences,
+    times_off_ms,
+)
 from tests.speech import RATE_HZ, SAMPLES_PER_MS, Tape
 from tests.testbed import real_model
 
@@ -28,6 +38,14 @@ def test_a_reading_has_an_utterance_for_each_sentence_at_its_time(said: Tape) ->
         assert np.abs(said.pcm[each.start_ms * SAMPLES_PER_MS :][: RATE_HZ // 10]).max() > 300
         until = each.end_ms
     assert len(said.pcm) == said.duration_ms * SAMPLES_PER_MS
+
+
+def test_no_voice_has_noise_that_differs_between_processes() -> None:
+    variants = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+    names = {voice.partition("+")[2] for voices in VOICES.values() for voice, _, _ in voices} - {""}
+    assert names
+    assert not [name for name in names if "breath" in (variants / name).read_text(encoding="utf-8")]
+    assert "breath" in (variants / "f2").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("language", ["en", "pt"])
