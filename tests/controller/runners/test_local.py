@@ -1,6 +1,7 @@
 """The runner with one process for each job, and what remains after it."""
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -229,6 +230,7 @@ def test_closing_stops_everything(runner: Scripted) -> None:
 
 
 def test_a_job_that_cannot_be_started_leaves_no_trace(runner: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()  # what other tests have left open
     before = len(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(FileNotFoundError):
@@ -239,6 +241,7 @@ def test_a_job_that_cannot_be_started_leaves_no_trace(runner: Scripted, monkeypa
 
 def test_jobs_leave_no_descriptor_behind(runner: Scripted) -> None:
     runner.programs["nothing"] = ""
+    gc.collect()  # what other tests have left open
     before = len(os.listdir("/proc/self/fd"))
     for number in range(12):
         runner.submit(job("nothing", span=number))
@@ -482,6 +485,7 @@ def test_a_lock_path_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None
     path, target = tmp_path / "home" / "locks" / f"{RUN}.lock", tmp_path / "target"
     put_there(path, kind, target)
     runner = leading.local_runner(LocalRunner, "file:///s", tmp_path / "home")
+    gc.collect()  # what other tests have left open
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(EnvironmentProblem) as refused:
         leading.leads(runner.leadership, RUN)
