@@ -166,7 +166,7 @@ class BatchDecoder:
 
     def _has_memory(self, states: Sequence[WindowState], features: Any, skip: int) -> bool:
         # Returns before the batch is halved: an exception that is being handled keeps the arrays of the failed call.
-        fresh = [WindowState(window=state.window) for state in states]
+        fresh = [WindowState(window=state.window, depth=state.depth) for state in states]
         try:
             self._at_temperatures(fresh, features, skip)
         except RuntimeError as error:

@@ -283,6 +283,8 @@ def test_the_rest_of_a_window_whose_text_is_incomplete_is_decoded_too(tape: spee
     found = transcribe(start, batch_size=1, changed=shorten)
     assert any(window.incomplete for window in found.windows)
     assert not any(window.incomplete for window in plain.windows)
+    # A rest is cut off at most three times.
+    assert len(found.windows) <= 4 * len(plain.windows)
     for window, following in pairwise(found.windows):
         if window.incomplete:
             assert window.start_ms < following.start_ms < window.end_ms == following.end_ms
