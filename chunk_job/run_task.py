@@ -6,9 +6,11 @@ Touches: the store, and the device (through ``engine``).
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import (
@@ -25,9 +27,12 @@ from chunk_job.engine.audio import WrongAudio, read_pcm
 from chunk_job.engine.load import import_libraries, load
 from chunk_job.engine.locate import locate
 from chunk_job.engine.prepare import prepare
+from chunk_job.engine.stored_type import stored_type
 from chunk_job.engine.timings import Timings, since_process_start_s
 from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
+from chunk_job.kernel_store import KernelStore
+from chunk_job.kernels import IN_STORE
 from chunk_job.run_language import agree_on_language, frozen_language
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from chunk_job.watchdog import Watchdog
@@ -55,13 +60,17 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     loader.submit(import_libraries)
     task = _read_task(store, key, task_sha256)
     folder = locate(task.options.model)
-    loading = loader.submit(lambda: load(folder, task.options, seed=task.seed, timings=timings))
+    kernels = _kernel_store(store, task.options, folder)
+    loading = loader.submit(lambda: load(folder, task.options, seed=task.seed, timings=timings, kernels=kernels))
     point = f"{task.span:05d}.a{attempt}"
     with timings.measure("fetch"):
         audio = _read_audio(store, task)
         options, frozen = frozen_language(store, task)
     prepared = prepare(audio, options, folder, timings)
     loaded = loading.result()
+    if kernels:
+        # Now, while nothing is compiled. Once the result is there, the controller ends this job.
+        kernels.keep(loaded.kernels, loaded.engine, first_use_ms=timings.ms("kernels"))
     reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
     watchdog = Watchdog(task.audio_ms)
@@ -106,6 +115,13 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         *(len(result.segments), task.audio_ms, attempt, _ms(begin, time.monotonic())),
     )
     reach(f"chunk.committed.{point}")
+
+
+def _kernel_store(store: Store, options: TranscribeOptions, model_folder: Path) -> KernelStore | None:
+    """Compiled GPU kernels in the store, if the user has chosen that."""
+    if os.environ.get(IN_STORE) != "1":
+        return None
+    return KernelStore(store, types=(options.compute_type, stored_type(model_folder)))
 
 
 def _usage(timings: Timings, options: TranscribeOptions, *, transcribe_ms: int) -> Usage:

@@ -16,6 +16,7 @@ from chunk_job.store.files import FileStore
 from tests.speech import Pcm, TimedWord
 
 RUN = "0123456789abcdef"
+TASK = "task.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +41,8 @@ def words_of(segments: Iterable[Segment]) -> list[TimedWord]:
     return [(word["word"], word["start_ms"], word["end_ms"]) for each in segments for word in each.words]
 
 
-def transcribe(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options: Any) -> Done:
-    """Write a task for *pcm* to a new store below *folder*, run the job, and read the result. int8 on one CPU thread.
-
-    Raises :class:`RuntimeError` with the job's messages if it fails.
-    """
+def with_task(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options: Any) -> tuple[FileStore, ChunkTask]:
+    """Put a task for *pcm* and its audio into a new store below *folder*. int8 on one CPU thread."""
     store = FileStore(folder / secrets.token_hex(8))
     task = ChunkTask(
         run=RUN,
@@ -59,20 +57,29 @@ def transcribe(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options:
         options=TranscribeOptions(model=str(model), device="cpu", compute_type="int8", **options),
         seed=seed,
     )
-    data = task.encode()
-    store.put("task.json", data)
+    store.put(TASK, task.encode())
     soundfile.write(store.root / task.audio_key, pcm, SAMPLE_RATE)
-    cpu_s = _run(store.url, sha256_hex(data))
+    return store, task
+
+
+def transcribe(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options: Any) -> Done:
+    """Write a task for *pcm* to a new store below *folder*, run the job, and read the result.
+
+    Raises :class:`RuntimeError` with the job's messages if it fails.
+    """
+    store, task = with_task(pcm, model, folder, seed=seed, **options)
+    digest = sha256_hex(task.encode())
+    cpu_s = _run(store.url, digest)
     (entry,) = store.list(task.result_prefix)
     result = ChunkResult.read(
-        store.get(entry.key), run=RUN, span=0, task_sha256=frozenset({sha256_hex(data)}), audio_ms=task.audio_ms
+        store.get(entry.key), run=RUN, span=0, task_sha256=frozenset({digest}), audio_ms=task.audio_ms
     )
     return Done(result=result, cpu_s=cpu_s)
 
 
 def _run(url: str, task_sha256: str) -> float:
-    """Run the job of ``task.json`` to its end; its CPU seconds."""
-    command = [sys.executable, "-P", "-m", "chunk_job", "--store", url, "--task", "task.json"]
+    """Run the job of the task to its end; its CPU seconds."""
+    command = [sys.executable, "-P", "-m", "chunk_job", "--store", url, "--task", TASK]
     process = subprocess.Popen(
         [*command, "--task-sha256", task_sha256],
         stdin=subprocess.DEVNULL,

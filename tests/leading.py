@@ -9,7 +9,7 @@ from controller.leadership.file_lock import FileLocks
 from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.runners.folders import Home
 from controller.runners.kubernetes.api import Api
-from controller.runners.kubernetes.manifest import JobOptions
+from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.runner import ClusterRunner
 from controller.runners.local import LocalRunner
 

@@ -21,8 +21,9 @@ from controller.domain.jobs import Job
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners.kubernetes.api import PERMISSIONS
 from controller.runners.kubernetes.job_memory import LARGEST_MODEL_MB, chunk_memory_mb
+from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.labels import labels_of
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.manifest import Owner, job_document
 
 FOLDER = Path(__file__).parents[1] / "k8s"
 BASE = FOLDER / "base"

@@ -25,8 +25,6 @@ from chunk_job.kernels import CompiledKernels
 
 _WANTED = ("int8", "auto")
 """Compute types that jobs ask for: that of chunks, and that of recordings in one piece."""
-_COMPILED_MS = 3_000
-"""If CUDA does not say which GPU this is, a shorter first use means that nothing was compiled."""
 _WINDOW_FRAMES = 3_000
 _LANGUAGE = "en"
 
@@ -63,8 +61,8 @@ def collect(
                 f"ctranslate2 has code for {found.name} (compute capability {known[0]}.{known[1]}): nothing to compile"
             )
         types, took_ms = (use or use_on_gpu)(model_folder)
-        files = kernel_files.digests(work)
-        if not files or (known is None and took_ms < _COMPILED_MS):
+        files = kernel_files.contents(work)
+        if not files or not gpu.was_compiled(known, took_ms):
             return f"{found.name} needed {took_ms} ms for its first use: no kernels to keep"
         document = CompiledKernels(
             gpu=found.name,
@@ -72,9 +70,9 @@ def collect(
             ctranslate2=_version(),
             compute_types=tuple(types),
             compiled_ms=took_ms,
-            files=files,
+            files=kernel_files.digests(files),
         )
-        kernel_files.publish(work, folder / name, document)
+        kernel_files.publish(files, folder / name, document)
     except (OSError, DocumentInvalid, ValueError) as error:
         raise JobError(
             ExitCode.CONFIG,

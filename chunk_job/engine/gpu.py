@@ -14,6 +14,8 @@ from typing import Any
 UNKNOWN = "unknown"
 _NEWEST_NATIVE_MAJOR = 8
 """ctranslate2's wheel has code up to compute capability 8.6, which 8.9 runs too. For 9 and later CUDA compiles it."""
+_COMPILED_MS = 3_000
+"""If CUDA does not say which GPU this is, a shorter first use means that nothing was compiled."""
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
 _MOST_CHARACTERS = 10_000
 
@@ -64,6 +66,11 @@ def compute_capability() -> tuple[int, int] | None:
 def has_native_code(capability: tuple[int, int]) -> bool:
     """Whether ctranslate2's wheel has code for this compute capability, so that nothing is compiled."""
     return capability[0] <= _NEWEST_NATIVE_MAJOR
+
+
+def was_compiled(capability: tuple[int, int] | None, first_use_ms: int) -> bool:
+    """Whether kernels were compiled at the first use. *capability*: None if CUDA does not say."""
+    return first_use_ms >= _COMPILED_MS if capability is None else not has_native_code(capability)
 
 
 def _text(path: Path) -> str:

@@ -9,7 +9,7 @@ CUDA's cache. :func:`set_up` chooses the folder of this cache; ``compile_kernels
    cache is made for several processes at once.
 3. Without one (in a pod it is in ``/tmp`` and new), it starts as a copy of kernels that somebody compiled before:
    in the folder ``STENOFLEET_COMPILED_KERNELS``, or ``.stenofleet-kernels`` in the model's folder, beside it, or in the
-   hub's cache. These folders are only read.
+   hub's cache. These folders are only read. Or in the store, if the user has chosen that (``chunk_job.kernel_store``).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from chunk_job import kernels, safe_files
 from chunk_job.engine import gpu, kernel_files
+from chunk_job.kernels import CompiledKernels
 
 log = logging.getLogger("stenofleet.chunk_job")
 
@@ -42,16 +44,24 @@ class KernelCache:
     found: bool = False
 
 
-def set_up(model_folder: Path, root: Path = Path("/")) -> KernelCache:
+class Elsewhere(Protocol):
+    """Compiled kernels in another place than a folder."""
+
+    def find(self, name: str) -> tuple[CompiledKernels, kernel_files.Read] | None:
+        """What is known of the kernels of the key *name*, and how their files are read. Never raises."""
+
+
+def set_up(model_folder: Path, root: Path = Path("/"), *, elsewhere: Elsewhere | None = None) -> KernelCache:
     """Set CUDA's cache for this process. Call it before anything uses CUDA, even before GPUs are counted.
 
     A cache that cannot be used costs time, never the job: problems are logged. *root*: of the system's files.
+    *elsewhere*: asked if no folder has kernels.
     """
     if os.environ.get(CUDA_PATH) or os.environ.get("CUDA_CACHE_DISABLE") == "1" or not gpu.is_present(root):
         return KernelCache()
     try:
         folder = _place() / key(gpu.installed(root))
-        found = _has_files(folder) or _copied(folder, model_folder)
+        found = _has_files(folder) or _copied(folder, _compiled(folder.name, model_folder, elsewhere))
         if not found:
             _own(folder)
     except OSError as error:
@@ -99,21 +109,29 @@ def _has_files(folder: Path) -> bool:
     return any(folder.iterdir())
 
 
-def _copied(folder: Path, model_folder: Path) -> bool:
+def _copied(folder: Path, found: Iterable[tuple[str, CompiledKernels, kernel_files.Read]]) -> bool:
     """Whether *folder* is now a copy of compiled kernels."""
-    trusted = kernel_files.owners(model_folder)
-    for root, parts in _sources(model_folder, folder.name):
-        found = kernel_files.description(root, parts, trusted=trusted)
-        if found is None:
-            continue
+    for place, document, read in found:
         try:
-            kernel_files.copy(root, parts, found, folder, trusted=trusted)
+            kernel_files.copy(read, document, folder)
         except (OSError, ValueError) as error:
-            log.warning("the compiled kernels in %s are not used: %s", root.joinpath(*parts), error)
+            log.warning("the compiled kernels in %s are not used: %s", place, error)
         else:
-            log.info("GPU kernels copied from %s", root.joinpath(*parts))
+            log.info("GPU kernels copied from %s", place)
             return True
     return False
+
+
+def _compiled(
+    name: str, model_folder: Path, elsewhere: Elsewhere | None
+) -> Iterator[tuple[str, CompiledKernels, kernel_files.Read]]:
+    """Kernels of the key *name* that somebody compiled: where they are, what they are, and how they are read."""
+    trusted = kernel_files.owners(model_folder)
+    for root, parts in _sources(model_folder, name):
+        if document := kernel_files.description(root, parts, trusted=trusted):
+            yield str(root.joinpath(*parts)), document, kernel_files.reader(root, parts, trusted=trusted)
+    if elsewhere and (found := elsewhere.find(name)):
+        yield "the store", *found
 
 
 def _sources(model_folder: Path, name: str) -> Iterator[tuple[Path, tuple[str, ...]]]:

@@ -11,12 +11,15 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from chunk_job import safe_files
 from chunk_job.errors import DocumentInvalid
 from chunk_job.kernels import DESCRIPTION, MOST_BYTES, MOST_FILES, CompiledKernels
+
+Read = Callable[[str, int], bytes]
+"""Returns the file of a name, of at most so many bytes. Raises :class:`OSError` and :class:`ValueError`."""
 
 
 def owners(model_folder: Path) -> frozenset[int]:
@@ -39,7 +42,18 @@ def description(root: Path, parts: Sequence[str], *, trusted: frozenset[int]) ->
         return None
 
 
-def copy(root: Path, parts: Sequence[str], found: CompiledKernels, target: Path, *, trusted: frozenset[int]) -> None:
+def reader(root: Path, parts: Sequence[str], *, trusted: frozenset[int]) -> Read:
+    """Reads the files of the folder *parts* below *root*, on the way to which no link is followed."""
+
+    def read(name: str, limit: int) -> bytes:
+        *above, last = name.split("/")
+        with safe_files.folder(root, [*parts, *above]) as folder:
+            return _content(last, folder, limit, trusted)
+
+    return read
+
+
+def copy(read: Read, found: CompiledKernels, target: Path) -> None:
     """Copy the files that *found* names to the new folder *target*, completely or not at all.
 
     If another process has made *target* meanwhile, that one stays. Raises :class:`OSError`, and :class:`ValueError`
@@ -50,33 +64,37 @@ def copy(root: Path, parts: Sequence[str], found: CompiledKernels, target: Path,
     try:
         left = MOST_BYTES
         for name, digest in found.files.items():
-            *above, last = name.split("/")
-            with safe_files.folder(root, [*parts, *above]) as folder:
-                data = _content(last, folder, left, trusted)
+            data = read(name, left)
             if hashlib.sha256(data).hexdigest() != digest:
                 raise ValueError(f"{name} has changed")
             left -= len(data)
+            *above, last = name.split("/")
             _write(temporary, above, last, data, sync=False)
         _put(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Path and digest of every plain file below *folder*. Raises :class:`ValueError` if there is too much."""
-    found: dict[str, str] = {}
-    size = 0
+def contents(folder: Path) -> dict[str, bytes]:
+    """Path and bytes of every plain file below *folder*. Raises :class:`ValueError` if there is too much."""
+    found: dict[str, bytes] = {}
+    left = MOST_BYTES
     for path in _plain_files(folder):
         data = path.read_bytes()
-        size += len(data)
-        if size > MOST_BYTES or len(found) == MOST_FILES:
+        left -= len(data)
+        if left < 0 or len(found) == MOST_FILES:
             raise ValueError("more compiled kernels than can be kept")
-        found[path.relative_to(folder).as_posix()] = hashlib.sha256(data).hexdigest()
+        found[path.relative_to(folder).as_posix()] = data
     return found
 
 
-def publish(work: Path, target: Path, document: CompiledKernels) -> None:
-    """Copy the files that *document* names from *work* to *target*, with the document, for every user to read.
+def digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The digest of each file."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def publish(files: Mapping[str, bytes], target: Path, document: CompiledKernels) -> None:
+    """Write the files that *document* names to *target*, with the document, for every user to read.
 
     The folder is complete or not there; one that is there already is replaced. Raises :class:`OSError`.
     """
@@ -84,9 +102,9 @@ def publish(work: Path, target: Path, document: CompiledKernels) -> None:
     temporary = target.with_name(safe_files.temporary_name())
     temporary.mkdir()
     try:
-        for name in document.files:
+        for name, data in files.items():
             *above, last = name.split("/")
-            _write(temporary, above, last, work.joinpath(name).read_bytes(), sync=True)
+            _write(temporary, above, last, data, sync=True)
         _write(temporary, [], DESCRIPTION, document.encode(), sync=True)
         for path in (temporary, *temporary.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)

@@ -22,17 +22,19 @@ from chunk_job.engine.device import (
     warm_up,
 )
 from chunk_job.engine.digest import digest
+from chunk_job.engine.kernel_cache import Elsewhere, KernelCache
 from chunk_job.engine.stored_type import stored_type
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
 
 
 class LoadedModel:
-    """A model in memory, and its description for the result."""
+    """A model in memory, its description for the result, and where its GPU kernels are."""
 
-    def __init__(self, whisper: Any, engine: Engine) -> None:
+    def __init__(self, whisper: Any, engine: Engine, kernels: KernelCache) -> None:
         self.whisper = whisper
         self.engine = engine
+        self.kernels = kernels
 
 
 def import_libraries() -> None:
@@ -41,13 +43,17 @@ def import_libraries() -> None:
     importlib.import_module("faster_whisper")
 
 
-def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings) -> LoadedModel:
+def load(
+    folder: Path, options: TranscribeOptions, *, seed: int, timings: Timings, kernels: Elsewhere | None = None
+) -> LoadedModel:
     """Load the model in *folder* for one transcription, and on a GPU use it once, which compiles its kernels.
 
+    *kernels*: where compiled kernels may be, if no folder has them.
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
     CUDA_OOM, or MODEL for any other error.
     """
-    kernel_cache.set_up(folder)
+    with timings.measure("kernels"):
+        cache = kernel_cache.set_up(folder, elsewhere=kernels)
     preload_cublas()
     import ctranslate2
 
@@ -83,4 +89,4 @@ def load(folder: Path, options: TranscribeOptions, *, seed: int, timings: Timing
         isa=instruction_set(),
         stored_type=stored,
     )
-    return LoadedModel(whisper, engine)
+    return LoadedModel(whisper, engine, cache)

@@ -20,7 +20,8 @@ from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
 from controller.runners.kubernetes.job_memory import weights_mb
-from controller.runners.kubernetes.manifest import SECRETS, JobOptions
+from controller.runners.kubernetes.job_options import JobOptions
+from controller.runners.kubernetes.manifest import SECRETS
 
 if TYPE_CHECKING:
     # The client library takes a fifth of a second to load: only commands that use a cluster load it.
@@ -88,6 +89,8 @@ job_options = shared.together(
     _option("--model-claim", default="", metavar="NAME", help="PersistentVolumeClaim with models."),
     _option("--model-image", default="", metavar="IMAGE", help="Image with models, mounted as a volume."),
     _option("--model-path", default="/models", show_default=True, help="Where jobs find either."),
+    _option("--kernels-in-store", is_flag=True,
+            help="Chunk jobs share compiled GPU kernels in the store (who may write there can then run code)."),
     _option("--gpu-resource", default="nvidia.com/gpu", show_default=True),
     _option("--gpus", type=click.IntRange(0, 1024), metavar="N",
             help="Of one job (default: 1, with --device cpu none)."),

@@ -10,8 +10,8 @@ import pytest
 from controller.domain.jobs import Job
 from controller.leadership import kubernetes_lease
 from controller.runners.kubernetes.api import Api, connect
+from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.labels import job_name, lease_name
-from controller.runners.kubernetes.manifest import JobOptions
 from controller.runners.kubernetes.runner import TICK_S, ClusterRunner
 from tests import fakes
 from tests.cluster.site import GPU, Site

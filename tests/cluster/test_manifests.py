@@ -12,7 +12,8 @@ import yaml  # type: ignore[import-untyped]
 
 from controller.domain.jobs import Job
 from controller.runners.kubernetes.api import Api, connect
-from controller.runners.kubernetes.manifest import JobOptions, job_document
+from controller.runners.kubernetes.job_options import JobOptions
+from controller.runners.kubernetes.manifest import job_document
 from tests.cluster.site import Site
 from tests.controller.runners.kubernetes import test_manifest as made
 from tests.testbed import pods

@@ -15,8 +15,8 @@ from controller.domain.state import RunState
 from controller.leadership import kubernetes_lease as lease
 from controller.orchestrator.decide import decide
 from controller.runners.kubernetes import runner as runner_module
+from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.labels import CONTAINER, job_name
-from controller.runners.kubernetes.manifest import JobOptions
 from controller.runners.kubernetes.runner import ClusterRunner
 from tests import fakes
 from tests.kube.server import START, Clock, FakeApi, Server, Stopwatch

@@ -10,7 +10,8 @@ import pytest
 from controller.leadership import kubernetes_lease as lease
 from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.runners.kubernetes.api import Api, Reply, connect
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.job_options import JobOptions
+from controller.runners.kubernetes.manifest import Owner, job_document
 from tests.kube import cases
 from tests.kube.kubelet import Kubelet
 from tests.kube.server import FakeApi, Server

@@ -21,8 +21,9 @@ from controller.errors import ClusterUnavailable, RunProblem
 from controller.runners.kubernetes import pod_status
 from controller.runners.kubernetes.api import Api, Reply
 from controller.runners.kubernetes.exit_causes import EndCauses, about, is_about
+from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.labels import Identity, identity, job_name, lease_name, same_task, selector
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runners.kubernetes.observed import Ages, Deleted
 from controller.runners.kubernetes.pod_status import Document
 from controller.runners.kubernetes.refused_jobs import Refusals

@@ -15,7 +15,7 @@ from controller.cli import doctor, kubernetes, watch
 from controller.domain.documents import Evidence, Outcome, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem, UsageProblem
-from controller.runners.kubernetes.manifest import JobOptions
+from controller.runners.kubernetes.job_options import JobOptions
 from tests import fakes
 
 RUN = fakes.RUN
@@ -95,6 +95,7 @@ def options_made(*arguments: str, wanted: TranscribeOptions | None = None, **env
         ("--model-claim models", "model_claim", "models"),
         ("--model-image r/models:1", "model_image", "r/models:1"),
         ("--model-path /mnt", "model_path", "/mnt"),
+        ("--kernels-in-store", "kernels_in_store", True),
         ("--gpu-resource nvidia.com/mig-1g.10gb", "gpu_resource", "nvidia.com/mig-1g.10gb"),
         ("--gpus 2", "gpus", 2),
         ("--job-memory 900", "memory_mb", 900),

@@ -14,7 +14,8 @@ from controller.cli import options as shared
 from controller.cli.option_values import SMALLEST_STEP, parse_clips
 from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.job_options import JobOptions
+from controller.runners.kubernetes.manifest import Owner, job_document
 
 NUMBERS = {
     (command, option.opts[0]): option

@@ -21,7 +21,8 @@ from controller.domain.jobs import Job
 from controller.domain.policy import RetryPolicy
 from controller.errors import UsageProblem
 from controller.runners.kubernetes.job_memory import weights_mb
-from controller.runners.kubernetes.manifest import JobOptions, Owner, job_document
+from controller.runners.kubernetes.job_options import JobOptions
+from controller.runners.kubernetes.manifest import Owner, job_document
 
 DATA = Path(__file__).parents[3] / "data" / "kubernetes" / "manifests"
 RUN = "0123456789abcdef"
@@ -283,6 +284,7 @@ OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
             of_models("/m"),
         ),
     ),
+    "kernels_in_store": ({"kernels_in_store": True}, with_env({"name": "STENOFLEET_KERNELS_IN_STORE", "value": "1"})),
     "deadline_base_s": ({"deadline_base_s": 100}, in_pod("activeDeadlineSeconds", value=2_980)),
     "deadline_factor": ({"deadline_factor": 2}, in_pod("activeDeadlineSeconds", value=2_340)),
     "intake's": ({"intake_memory_mb": 1, "intake_deadline_s": 1}, lambda _: None),
@@ -295,7 +297,15 @@ OF_AN_INTAKE: dict[str, tuple[dict[str, Any], Change]] = {
     "scratch_mb": ({"scratch_mb": 100}, disk("3172Mi", "3300Mi")),
     "intake_deadline_s": ({"intake_deadline_s": 60}, in_pod("activeDeadlineSeconds", value=960)),
     "the GPU's and the model's": (
-        {"device": "cpu", "gpus": 4, "memory_mb": 9, "model_mb": 9, "model_claim": "models", "deadline_factor": 9},
+        {
+            "device": "cpu",
+            "gpus": 4,
+            "memory_mb": 9,
+            "model_mb": 9,
+            "model_claim": "models",
+            "kernels_in_store": True,
+            "deadline_factor": 9,
+        },
         lambda _: None,
     ),
 }
@@ -343,7 +353,8 @@ def test_a_variable_of_the_user_overrides_ours() -> None:
 
 
 def test_only_jobs_on_a_gpu_get_compiled_kernels() -> None:
-    assert "STENOFLEET_COMPILED_KERNELS" not in environment(chunk(model_claim="m", device="cpu"))
+    on_cpu = environment(chunk(model_claim="m", kernels_in_store=True, device="cpu"))
+    assert not {"STENOFLEET_COMPILED_KERNELS", "STENOFLEET_KERNELS_IN_STORE"} & on_cpu.keys()
     given = environment(chunk(env={kernels.SOURCE: "/elsewhere"}, model_claim="m"))
     assert given["STENOFLEET_COMPILED_KERNELS"] == "/elsewhere"
     assert environment(chunk(model_claim="m", model_path="/"))[kernels.SOURCE] == "/.stenofleet-kernels"
@@ -585,7 +596,7 @@ def hostile(kind: Any) -> Any:
         return (hostile(get_args(kind)[0]),)
     if get_origin(kind) is Mapping:
         return {HOSTILE: HOSTILE}
-    assert kind in (int, int | None) or get_origin(kind) is Literal, f"an option of another type: {kind}"
+    assert kind in (bool, int, int | None) or get_origin(kind) is Literal, f"an option of another type: {kind}"
     return None
 
 
