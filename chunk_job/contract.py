@@ -197,7 +197,7 @@ class Engine(Document):
     compute_type: str = Field(max_length=200)
     isa: str = Field(max_length=200)
     batch_size: int = Field(default=0, ge=0, le=256)
-    """Most windows that were decoded together. 0: sequential decoding."""
+    """Most windows that were decoded together. 0: sequential decoding, or nothing was decoded."""
     stored_type: str = Field(default="", max_length=200)
     """Type of the weights in the model's file. If it is not the one they are used in, each load converts them."""
 

@@ -48,18 +48,24 @@ class Decoding:
         )
 
 
-def is_silent(decoding: Decoding, options: TranscribeOptions) -> bool:
-    """Whether the window has no speech: the model says so, and its text is improbable too."""
-    return decoding.no_speech_prob > options.no_speech_threshold and decoding.avg_logprob <= options.logprob_threshold
+def is_silent(decoding: Decoding, options: TranscribeOptions, *, heard: bool) -> bool:
+    """Whether the window has no speech: the model says so, and its text is improbable too.
+
+    *heard*: whether speech detection found some. Without it the model's word is enough: for digital silence, its text
+    " you" is not improbable.
+    """
+    if decoding.no_speech_prob <= options.no_speech_threshold:
+        return False
+    return not heard or decoding.avg_logprob <= options.logprob_threshold
 
 
-def failed_check(decoding: Decoding, options: TranscribeOptions) -> Failed:
-    """The first check that fails; empty if the text can be used."""
+def failed_check(decoding: Decoding, options: TranscribeOptions, *, heard: bool) -> Failed:
+    """The first check that fails; empty if the text can be used. *heard*: as for :func:`is_silent`."""
     if decoding.compression_ratio > options.compression_ratio_threshold:
         return "repetitive"
     if decoding.at_limit:
         return "token_limit"
-    if decoding.avg_logprob < options.logprob_threshold and not is_silent(decoding, options):
+    if decoding.avg_logprob < options.logprob_threshold and not is_silent(decoding, options, heard=heard):
         return "improbable"
     return ""
 

@@ -1,34 +1,29 @@
-"""Windows → text and words: batches through CTranslate2's ``encode``, ``generate`` and ``align``.
+"""Batches of windows → text and words, through CTranslate2's ``encode``, ``generate`` and ``align``.
 
 Touches: the GPU or the CPU. Windows are decoded without time-stamp tokens, because their rules are applied row by row
 and cost more time than the decoding itself; word times come from the alignment. Every window passes Whisper's checks,
-and those that fail are decoded again at the next temperature.
+and those that fail are decoded again at the next temperature. ``complete`` decides what is decoded.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions
-from chunk_job.engine.checks import Decoding, best, failed_check, is_silent, repeats, without_loop
+from chunk_job.contract import SAMPLE_RATE, TranscribeOptions
+from chunk_job.engine.checks import Decoding, best, failed_check, is_silent, without_loop
 from chunk_job.engine.device import is_out_of_memory
 from chunk_job.engine.features import FRAMES
 from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.prepare import Prepared
-from chunk_job.engine.segments import SpokenWindow
 from chunk_job.engine.timings import Timings
 from chunk_job.engine.window_state import WindowState
-from chunk_job.engine.windows import SPOKEN_AFTER_TEXT, SPOKEN_IN_TEXT, Window, halves, rest_of
+from chunk_job.engine.windows import Window
 from chunk_job.engine.words import pauses_of, words_of
 
 BEST_BATCH = {"cuda": 64, "cpu": 1}
 """Windows of a batch, as measured: a GPU still gains at 60; a CPU gains nothing, and each window takes memory."""
-
-_MOST_RESTS = 3
-"""How often the rest of a window is cut off from it."""
 
 LARGEST_BATCH = {"cuda": 256, "cpu": 16}
 """On a CPU, a large batch of a large model takes so long that the job would look as if it was stuck."""
@@ -41,7 +36,7 @@ _SHORTEST_HALF = 2 * SAMPLE_RATE
 
 
 class BatchDecoder:
-    """Decodes the windows of one chunk with one model."""
+    """Decodes windows of one chunk with one model, several at a time."""
 
     def __init__(
         self,
@@ -51,15 +46,15 @@ class BatchDecoder:
         *,
         language: str,
         timings: Timings,
-        progress: Callable[[int], None],
+        alive: Callable[[], None],
     ) -> None:
+        """*alive* is called after each pass over a batch, of which there may be many."""
         from faster_whisper.tokenizer import Tokenizer
         from faster_whisper.transcribe import get_suppressed_tokens
 
         self._whisper = model.whisper
         self._prepared, self._options = prepared, options
-        self._timings, self._progress = timings, progress
-        self._position_ms = 0
+        self._timings, self._alive = timings, alive
         multilingual = self._whisper.model.is_multilingual
         self._tokenizer = Tokenizer(
             self._whisper.hf_tokenizer, multilingual, task="transcribe", language=language if multilingual else None
@@ -74,6 +69,8 @@ class BatchDecoder:
         self._pauses = pauses_of(prepared.speech)
         self.batch_size = _batch_size(options, model.engine.device)
         """Windows that are decoded together. Halved if the GPU has too little memory."""
+        self.temperatures = len(options.temperature)
+        """How many temperatures there are to decode at."""
 
     def _previous_text(self) -> list[int]:
         """The end of the initial prompt: with the hotwords it may take half of the context, the text needs the rest."""
@@ -83,75 +80,19 @@ class BatchDecoder:
         free = self._whisper.max_length // 2 - 1 - len(hotwords)
         return self._tokenizer.encode(f" {self._options.initial_prompt.strip()}")[-free:] if free > 0 else []
 
-    def decode(self, windows: Sequence[Window]) -> tuple[list[SpokenWindow], list[DecodedWindow]]:
-        """Decode *windows*, which are in order. Returns the ones with text, and what was tried for each.
+    def decode(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
+        """Decode windows in batches, at each temperature in turn until all pass. *skip*: temperatures left out.
 
         Raises RuntimeError of CTranslate2, also if the GPU has too little memory for a single window.
         """
-        states = list(self._decoded(windows))
-        self._again_where_repeated(states)
-        spoken = [
-            SpokenWindow(start_ms=_ms(state.window.start), decoding=state.decoding, words=state.words)
-            for state in states
-            if state.decoding and state.words
-        ]
-        return spoken, [state.record() for state in states]
-
-    def _decoded(self, windows: Sequence[Window]) -> Iterator[WindowState]:
-        at = 0
-        while at < len(windows):
-            states = [WindowState(window=window) for window in windows[at : at + self.batch_size]]
-            at += len(states)
-            self._decode_batch(states)
-            yield from self._completed(states)
-            self._position_ms = _ms(states[-1].window.end)
-            self._progress(self._position_ms)
-
-    def _completed(self, states: Sequence[WindowState]) -> list[WindowState]:
-        """The states, each followed by those of the parts of its window that had to be decoded again."""
-        parts = [self._parts(state) for state in states]
-        self._decode_all([part for group in parts for part in group])
-        completed = []
-        for state, group in zip(states, parts, strict=True):
-            again = self._completed(group) if group else []
-            state.complete_with(again)
-            completed += [state, *again]
-        return completed
-
-    def _parts(self, state: WindowState) -> list[WindowState]:
-        """The halves of a window whose text was too long, or the rest of one from speech on that has no words."""
-        if state.decoding is None:
-            cut = halves(self._prepared.audio, state.window, self._prepared.speech)
-            return [WindowState(window=part, depth=state.depth) for part in cut]
-        # Of a doubtful text, what is missing is as doubtful; and each rest has a rest of its own.
-        if state.doubtful or state.depth >= _MOST_RESTS:
-            return []
-        for number in range(1, len(state.words) + 1):
-            rest = self._without_words(state, number)
-            if rest:
-                state.cut_before = number
-                return [WindowState(window=rest, depth=state.depth + 1)]
-        return []
-
-    def _without_words(self, state: WindowState, number: int) -> Window | None:
-        """The window from the end of word *number* on, if there is a lot of speech between it and the next word."""
-        is_last = number == len(state.words)
-        until = state.window.end if is_last else _samples(state.words[number].start_ms)
-        least = SPOKEN_AFTER_TEXT if is_last else SPOKEN_IN_TEXT
-        after = _samples(state.words[number - 1].end_ms)
-        rest = rest_of(state.window, after, self._prepared.speech, until=until, least=least)
-        return rest if rest and rest.start - state.window.start >= SAMPLE_RATE else None
-
-    def _decode_all(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
-        """Decode windows in batches, whose size may shrink on the way."""
         at = 0
         while at < len(states):
+            # The size may shrink on the way.
             batch = states[at : at + self.batch_size]
-            self._decode_batch(batch, skip=skip)
+            self._decode_batch(batch, skip)
             at += len(batch)
 
-    def _decode_batch(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
-        """Decode windows at each temperature in turn, until all pass. *skip*: temperatures that are left out."""
+    def _decode_batch(self, states: Sequence[WindowState], skip: int) -> None:
         features = self._prepared.features.batch([state.window for state in states])
         self._decode_features(states, features, skip)
 
@@ -193,7 +134,7 @@ class BatchDecoder:
 
     def _check(self, state: WindowState, decoding: Decoding, *, is_last: bool) -> None:
         """Use *decoding* if it passes, or if no temperature is left and it is the best one."""
-        failed = failed_check(decoding, self._options)
+        failed = failed_check(decoding, self._options, heard=self._heard(state.window))
         state.tries.append(decoding.as_try(failed))
         if not failed:
             state.decoding = decoding
@@ -252,8 +193,7 @@ class BatchDecoder:
                 suppress_tokens=self._suppressed,
                 **options,
             )
-        # Also without a new position: a batch may be decoded many times, and the job must not look as if it was stuck.
-        self._progress(self._position_ms)
+        self._alive()
         return [self._decoding(result, temperature) for result in results]
 
     def _decoding(self, result: Any, temperature: float) -> Decoding:
@@ -269,9 +209,7 @@ class BatchDecoder:
             avg_logprob=float(result.scores[0]) * len(tokens) / (len(tokens) + 1),
             compression_ratio=get_compression_ratio(text.strip()) if text.strip() else 0.0,
             no_speech_prob=float(result.no_speech_prob),
-            # CTranslate2 gives at most half of the context to the text, as Whisper does.
-            at_limit=len(tokens)
-            >= min(self._whisper.max_length // 2, self._whisper.max_length + 1 - len(self._prompt)),
+            at_limit=len(tokens) >= self._most_tokens,
         )
 
     def _align(self, states: Sequence[WindowState], encoded: Any) -> None:
@@ -302,27 +240,13 @@ class BatchDecoder:
     def _text_of(self, state: WindowState) -> tuple[int, ...]:
         """The tokens of the decoding that is used and has no words yet; none for silence."""
         decoding = state.decoding
-        if decoding is None or is_silent(decoding, self._options) or not decoding.text.strip():
+        if decoding is None or not decoding.text.strip():
             return ()
-        return decoding.tokens
+        return () if is_silent(decoding, self._options, heard=self._heard(state.window)) else decoding.tokens
 
-    def _again_where_repeated(self, states: Sequence[WindowState]) -> None:
-        """Decode windows again that say only what the one before said, at the next temperatures.
-
-        In music and noise, Whisper often invents the same sentence for window after window.
-        """
-        used = [state for state in states if not state.unused]
-        found = [
-            (state, previous.text)
-            for previous, state in itertools.pairwise(used)
-            if state.cut_before is None and repeats(state.text, previous.text)
-        ]
-        if not found or len(self._options.temperature) == 1:
-            return
-        again = [WindowState(window=state.window) for state, _ in found]
-        self._decode_all(again, skip=1)
-        for (state, before), other in zip(found, again, strict=True):
-            state.take_unless_worse(other, repeated=repeats(other.text, before))
+    def _heard(self, window: Window) -> bool:
+        """Whether speech was detected in the window."""
+        return any(start < window.end and end > window.start for start, end in self._prepared.speech.spans)
 
 
 def _batch_size(options: TranscribeOptions, device: str) -> int:
@@ -336,7 +260,3 @@ def _frames(window: Window) -> int:
 
 def _ms(samples: int) -> int:
     return samples * 1000 // SAMPLE_RATE
-
-
-def _samples(ms: int) -> int:
-    return ms * SAMPLE_RATE // 1000

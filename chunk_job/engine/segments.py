@@ -35,6 +35,12 @@ _KNOWN = (
 )
 _ABBREVIATIONS = frozenset(_KNOWN.split())
 
+_ORDINALS_WITH_POINT = "bs cs da de et fi fo hr hu is lb lv nn no pl sk sl sr tr"
+_DOTTED_ORDINALS = frozenset(_ORDINALS_WITH_POINT.split())
+"""Languages that write "3rd" as "3."."""
+_ORDINAL_DIGITS = 2
+"""Longer numbers are years more often than ordinals, and a sentence may end with one."""
+
 _SECONDS_OF_SEEK = 100
 """Frames per second of Whisper's ``seek``."""
 
@@ -51,25 +57,28 @@ class SpokenWindow:
 _Placed = tuple[TimedWord, SpokenWindow]
 
 
-def segments_of(windows: Sequence[SpokenWindow]) -> tuple[Segment, ...]:
-    """The segments of a chunk. A sentence may continue in the next window."""
+def segments_of(windows: Sequence[SpokenWindow], *, language: str) -> tuple[Segment, ...]:
+    """The segments of a chunk. A sentence may continue in the next window. *language*: Whisper's code."""
     words = [(word, window) for window in windows for word in window.words]
-    parts = (part for sentence in _sentences(words) for part in _short(sentence))
+    dotted = language in _DOTTED_ORDINALS
+    parts = (part for sentence in _sentences(words, dotted_ordinals=dotted) for part in _short(sentence))
     return tuple(_segment(number, part) for number, part in enumerate(parts, 1))
 
 
-def _sentences(words: Sequence[_Placed]) -> Iterator[Sequence[_Placed]]:
+def _sentences(words: Sequence[_Placed], *, dotted_ordinals: bool) -> Iterator[Sequence[_Placed]]:
     start = 0
     for index in range(1, len(words)):
         previous, following = words[index - 1][0], words[index][0]
-        if following.start_ms - previous.end_ms >= PAUSE_MS or _ends_sentence(previous.text, following.text):
+        if following.start_ms - previous.end_ms >= PAUSE_MS or _ends_sentence(
+            previous.text, following.text, dotted_ordinals=dotted_ordinals
+        ):
             yield words[start:index]
             start = index
     if words:
         yield words[start:]
 
 
-def _ends_sentence(word: str, following: str) -> bool:
+def _ends_sentence(word: str, following: str, *, dotted_ordinals: bool) -> bool:
     bare = word.rstrip().rstrip(_CLOSING)
     if not bare or bare[-1] not in _SENTENCE_ENDS:
         return False
@@ -80,7 +89,9 @@ def _ends_sentence(word: str, following: str) -> bool:
     is_initial = len(stem) == 1 and stem.isalpha() and stem.isupper()
     next_letter = following.strip(" \"'([{“‘«¿¡")[:1]
     is_number = stem[-1:].isdigit() and following[:1].isdigit()
-    return not (stem.casefold() in _ABBREVIATIONS or is_initial or is_number or next_letter.islower())
+    # "am 3. Mai"
+    is_ordinal = dotted_ordinals and stem.isdigit() and len(stem) <= _ORDINAL_DIGITS
+    return not (stem.casefold() in _ABBREVIATIONS or is_initial or is_number or is_ordinal or next_letter.islower())
 
 
 def _short(words: Sequence[_Placed]) -> Iterator[Sequence[_Placed]]:

@@ -6,10 +6,11 @@ Touches: the GPU or the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chunk_job.contract import SAMPLE_RATE, DecodedWindow, Segment, TranscribeOptions
+from chunk_job.engine.complete import WindowsOfAChunk
 from chunk_job.engine.decode import BatchDecoder
 from chunk_job.engine.device import native_error
 from chunk_job.engine.load import LoadedModel
@@ -72,8 +73,14 @@ def transcribe(
             # A model for English alone writes English, whatever the language.
             language = options.language if model.whisper.model.is_multilingual else "en"
             detected = LanguageDetection(language=language, probability=1.0, speech_ms=speech_ms)
+        found = Transcription(
+            segments=(),
+            language=detected.language,
+            probability=detected.probability,
+            speech_ms=detected.speech_ms,
+        )
         decode = _sequentially if options.sequential else _in_batches
-        return decode(model, prepared, options, detected, timings=timings, progress=progress)
+        return decode(model, prepared, options, found, timings=timings, progress=progress)
     except (RuntimeError, ValueError) as error:
         raise native_error(error, ExitCode.DECODE, "transcription failed") from error
 
@@ -82,44 +89,54 @@ def _sequentially(
     model: LoadedModel,
     prepared: Prepared,
     options: TranscribeOptions,
-    detected: LanguageDetection,
+    found: Transcription,
     *,
     timings: Timings,
     progress: Callable[[int], None],
 ) -> Transcription:
+    """*found* with the segments of sequential decoding."""
     with timings.measure("decode"):
         segments = decode_sequentially(
             model,
             prepared.audio,
             options,
-            language=detected.language,
+            language=str(found.language),
             audio_ms=_length_ms(prepared),
             progress=progress,
         )
-    return Transcription(
-        segments=segments,
-        language=detected.language,
-        probability=detected.probability,
-        speech_ms=detected.speech_ms,
-    )
+    return replace(found, segments=segments)
 
 
 def _in_batches(
     model: LoadedModel,
     prepared: Prepared,
     options: TranscribeOptions,
-    detected: LanguageDetection,
+    found: Transcription,
     *,
     timings: Timings,
     progress: Callable[[int], None],
 ) -> Transcription:
-    decoder = BatchDecoder(model, prepared, options, language=detected.language, timings=timings, progress=progress)
-    spoken, windows = decoder.decode(prepared.windows)
-    return Transcription(
-        segments=segments_of(spoken),
-        language=detected.language,
-        probability=detected.probability,
-        speech_ms=detected.speech_ms,
+    """*found* with the segments of windows that were decoded in batches."""
+    reached_ms = 0
+
+    def reached(position_ms: int) -> None:
+        nonlocal reached_ms
+        reached_ms = position_ms
+        progress(reached_ms)
+
+    decoder = BatchDecoder(
+        model,
+        prepared,
+        options,
+        language=str(found.language),
+        timings=timings,
+        # Also without a new position: a batch may be decoded many times, and the job must not look as if it was stuck.
+        alive=lambda: progress(reached_ms),
+    )
+    spoken, windows = WindowsOfAChunk(decoder, prepared, reached).decode(prepared.windows)
+    return replace(
+        found,
+        segments=segments_of(spoken, language=str(found.language)),
         windows=tuple(windows),
         batch_size=max(1, min(decoder.batch_size, len(prepared.windows))),
     )

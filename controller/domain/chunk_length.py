@@ -13,6 +13,7 @@ sqrt(T * o * r / (k * G)).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,33 +84,53 @@ def auto_length(options: TranscribeOptions, *, device: Device, jobs: int, cluste
     return AutoLength(parallel_jobs=jobs, speed=speed, overhead_ms=round(1000 * _OVERHEAD_S[device, cluster]))
 
 
-def choose(auto: AutoLength, total_ms: int) -> ChosenLength:
-    """Return the best length of chunks for *total_ms* of audio."""
+def choose(auto: AutoLength, parts_ms: Sequence[int]) -> ChosenLength:
+    """Return the best length of chunks for a recording, or for some *parts* of it by their lengths."""
+    total_ms = sum(parts_ms)
     costs = _Costs(
         total_s=total_ms / 1000, jobs=auto.parallel_jobs, speed=auto.speed, overhead_s=auto.overhead_ms / 1000
     )
-    chunks = _chunks(costs)
-    given = given_chunks(costs.total_s)
-    reason = (
-        f"{chunks} chunk{'s' if chunks > 1 else ''} of {total_ms / chunks / 1000:.0f} s, {auto.parallel_jobs} at once:"
-        f" at {auto.speed:g} times real time and {auto.overhead_ms / 1000:g} s beside it, jobs take about"
-        f" {costs.makespan_s(chunks):.0f} s in all"
-    )
-    if given != chunks:
-        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {total_ms / given / 1000:.0f} s)"
     # Rounded up: the planner divides by it, and must not get one chunk more.
-    return ChosenLength(chunk_ms=-(-total_ms // chunks), reason=reason)
+    chunk_ms = -(-total_ms // _chunks(costs))
+    chunks = sum(_chunks_of(part_ms, chunk_ms) for part_ms in parts_ms)
+    longest_s = max(_longest_ms(part_ms, chunk_ms) for part_ms in parts_ms) / 1000
+    several = len(parts_ms) > 1
+    reason = (
+        f"{chunks} chunk{'s' if chunks > 1 else ''} of {'at most ' if several else ''}{longest_s:.0f} s"
+        f"{f' from {len(parts_ms)} clips' if several else ''}, {auto.parallel_jobs} at once: at {auto.speed:g} times"
+        f" real time and {auto.overhead_ms / 1000:g} s beside it, jobs take about {costs.makespan_s(chunks):.0f} s in"
+        " all"
+    )
+    given = sum(given_chunks(part_ms / 1000) for part_ms in parts_ms)
+    if given != chunks:
+        length = "720 s" if several else f"{total_ms / given / 1000:.0f} s"
+        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {'about ' if several else ''}{length})"
+    return ChosenLength(chunk_ms=chunk_ms, reason=reason)
 
 
-def with_length(options: PlanOptions, total_ms: int | None) -> tuple[PlanOptions, ChosenLength | None]:
-    """Return the options with the chosen length, and the choice.
+def with_length(options: PlanOptions, parts_ms: Sequence[int]) -> tuple[PlanOptions, ChosenLength | None]:
+    """Return the options with the chosen length for a recording or some parts of it, and the choice.
 
     None: a length is given, or the length of the audio is not known or below that of one chunk.
     """
-    if options.auto is None or not total_ms or total_ms < options.chunk_ms:
+    if options.auto is None or not parts_ms or sum(parts_ms) < options.chunk_ms:
         return options, None
-    chosen = choose(options.auto, total_ms)
+    chosen = choose(options.auto, parts_ms)
     return options.model_copy(update={"chunk_ms": chosen.chunk_ms}), chosen
+
+
+def length_for(part_ms: int, chunk_ms: int) -> int:
+    """Return the length for the planner of one part of a recording: about *chunk_ms*, and no longer than allowed."""
+    # A part may be longer than its header says, and must not be cut into chunks of seconds then.
+    return chunk_ms if part_ms < chunk_ms else _longest_ms(part_ms, chunk_ms)
+
+
+def _longest_ms(part_ms: int, chunk_ms: int) -> int:
+    return -(-part_ms // _chunks_of(part_ms, chunk_ms))
+
+
+def _chunks_of(part_ms: int, chunk_ms: int) -> int:
+    return max(1, round(part_ms / chunk_ms), -(-part_ms // LONGEST_AUTO_MS))
 
 
 def given_chunks(total_s: float) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
 from chunk_job.document import MAX_AUDIO_MS
-from controller.domain.chunk_length import with_length
+from controller.domain.chunk_length import length_for, with_length
 from controller.domain.documents import Source
 from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
@@ -70,12 +70,15 @@ class Cutter:
         parts = [_Part.of(clip, self._offset_ms, self._header_ms) for clip in options.clips]
         self._parts = parts or [_Part(start_ms=0, end_ms=None, header_ms=self._header_ms)]
         lengths_ms = [part.length_ms for part in self._parts if part.length_ms is not None]
-        wanted_ms = sum(lengths_ms) if len(lengths_ms) == len(self._parts) else None
+        is_known = len(lengths_ms) == len(self._parts)
+        wanted_ms = sum(lengths_ms) if is_known else None
         size_bytes = path.stat().st_size
         if wanted_ms is not None and self._header_ms:
             size_bytes = size_bytes * min(wanted_ms, self._header_ms) // self._header_ms
         self.direct = len(self._parts) == 1 and is_direct(options, duration_ms=wanted_ms, size_bytes=size_bytes)
-        self._options, self.chosen = (options, None) if self.direct else with_length(options, wanted_ms)
+        self._options, self.chosen = options, None
+        if is_known and not self.direct:
+            self._options, self.chosen = with_length(options, lengths_ms)
         self._end_ms = 0
         self._ended = False
         """Whether the recording was decoded to its end."""
@@ -105,7 +108,10 @@ class Cutter:
 
     def _cut(self, part: _Part, stream: _Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
         """The chunks of one part, which are numbered from *first*."""
-        planner = Planner(self._options, duration_ms=part.length_ms, direct=self.direct)
+        options = self._options
+        if self.chosen and part.length_ms:
+            options = options.model_copy(update={"chunk_ms": length_for(part.length_ms, options.chunk_ms)})
+        planner = Planner(options, duration_ms=part.length_ms, direct=self.direct)
         window, written = _Window(), 0
         path, flac = writer(first)
 

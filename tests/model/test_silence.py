@@ -44,8 +44,11 @@ def test_what_is_no_speech_has_no_words(sound: Callable[[float], Pcm], model: Pa
     assert (done.text, done.result.segments, done.result.quality) == ("", (), "silent")
 
 
-def test_hum_has_no_words_without_speech_detection(base: Path, tmp_path: Path) -> None:
-    done = transcribe(sounds.hum(45), base, tmp_path, language="en", batch_size=8, vad_filter=False)
+@pytest.mark.parametrize("sound", [silence, sounds.hum])
+def test_without_the_filter_silence_and_hum_have_no_words(
+    sound: Callable[[float], Pcm], base: Path, tmp_path: Path
+) -> None:
+    done = transcribe(sound(45), base, tmp_path, language="en", batch_size=8, vad_filter=False)
     assert done.text == ""
     assert {window.outcome for window in done.result.windows} <= {"empty", "no_speech"}
 

@@ -40,23 +40,30 @@ def decoding(**changes: Any) -> Decoding:
     ids=str,
 )
 def test_whispers_thresholds(changes: dict[str, Any], failed: str) -> None:
-    assert failed_check(decoding(**changes), OPTIONS) == failed
+    assert failed_check(decoding(**changes), OPTIONS, heard=True) == failed
 
 
 @pytest.mark.parametrize(
     "no_speech,logprob,silent", [(0.7, -1.2, True), (0.7, -0.5, False), (0.5, -1.2, False), (0.6, -1.2, False)]
 )
 def test_a_window_is_silent_if_both_probabilities_say_so(no_speech: float, logprob: float, silent: bool) -> None:
-    assert is_silent(decoding(no_speech_prob=no_speech, avg_logprob=logprob), OPTIONS) is silent
+    assert is_silent(decoding(no_speech_prob=no_speech, avg_logprob=logprob), OPTIONS, heard=True) is silent
+
+
+def test_without_detected_speech_the_no_speech_probability_is_enough() -> None:
+    digital_silence = decoding(text=" you", no_speech_prob=0.72, avg_logprob=-0.74)
+    assert is_silent(digital_silence, OPTIONS, heard=False)
+    assert failed_check(decoding(no_speech_prob=0.72, avg_logprob=-1.2), OPTIONS, heard=False) == ""
+    assert not is_silent(decoding(no_speech_prob=0.6, avg_logprob=-2.0), OPTIONS, heard=False)
 
 
 def test_the_options_move_the_thresholds() -> None:
     strict = TranscribeOptions(
         model="m", logprob_threshold=-0.2, compression_ratio_threshold=1.0, no_speech_threshold=0.05
     )
-    assert failed_check(decoding(), strict) == "repetitive"
-    assert failed_check(decoding(compression_ratio=0.9, no_speech_prob=0.0), strict) == "improbable"
-    assert is_silent(decoding(), strict)
+    assert failed_check(decoding(), strict, heard=True) == "repetitive"
+    assert failed_check(decoding(compression_ratio=0.9, no_speech_prob=0.0), strict, heard=True) == "improbable"
+    assert is_silent(decoding(), strict, heard=True)
 
 
 def test_the_most_probable_text_is_used_and_a_repetitive_one_only_if_all_are() -> None:

@@ -41,8 +41,8 @@ def spoken(text: str, *, start_ms: int = 0, word_ms: int = 300, gap_ms: int = 20
     return words
 
 
-def texts(*windows: SpokenWindow) -> list[str]:
-    return [segment.text.strip() for segment in segments_of(windows)]
+def texts(*windows: SpokenWindow, language: str = "en") -> list[str]:
+    return [segment.text.strip() for segment in segments_of(windows, language=language)]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,18 @@ def test_a_segment_ends_with_its_sentence(text: str, sentences: list[str]) -> No
 def test_scripts_without_spaces_end_with_their_sentences_too() -> None:
     words = [(letter, 200 * at, 200 * at + 190) for at, letter in enumerate("今日は。明日も！")]
     assert texts(window(*words)) == ["今日は。", "明日も！"]
+
+
+@pytest.mark.parametrize(
+    "language,text,sentences",
+    [
+        ("de", "Am 3. Mai kam er. Dann nicht.", ["Am 3. Mai kam er.", "Dann nicht."]),
+        ("da", "Den 3. Maj. Så kom 1998. Ingen", ["Den 3. Maj.", "Så kom 1998.", "Ingen"]),
+        ("en", "Read chapter 3. May I go?", ["Read chapter 3.", "May I go?"]),
+    ],
+)
+def test_an_ordinal_with_a_point_ends_no_sentence(language: str, text: str, sentences: list[str]) -> None:
+    assert texts(window(*spoken(text)), language=language) == sentences
 
 
 def test_a_number_with_a_point_is_not_cut() -> None:
@@ -88,7 +100,7 @@ def test_a_long_sentence_is_cut_at_a_pause() -> None:
 
 
 def test_without_any_pause_or_clause_it_is_cut_between_two_words() -> None:
-    segments = segments_of([window(*spoken("word " * 90, gap_ms=0))])
+    segments = segments_of([window(*spoken("word " * 90, gap_ms=0))], language="en")
     assert all(segment.end_ms - segment.start_ms <= LONGEST_MS for segment in segments)
     assert " ".join(segment.text.strip() for segment in segments) == ("word " * 90).strip()
 
@@ -96,7 +108,7 @@ def test_without_any_pause_or_clause_it_is_cut_between_two_words() -> None:
 def test_a_sentence_may_continue_in_the_next_window() -> None:
     one = window(*spoken("This begins"), logprob=-0.2)
     two = window(*spoken("and ends. New", start_ms=700), start_ms=650, logprob=-0.7, temperature=0.2)
-    first, second = segments_of([one, two])
+    first, second = segments_of([one, two], language="en")
     assert (first.text, second.text) == (" This begins and ends.", " New")
     # The worse of both decodings; the position of the first.
     assert (first.seek, first.avg_logprob, first.temperature) == (0, -0.7, 0.2)
@@ -104,7 +116,7 @@ def test_a_sentence_may_continue_in_the_next_window() -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    assert segments_of([]) == ()
+    assert segments_of([], language="en") == ()
 
 
 words = st.lists(
@@ -124,7 +136,7 @@ def test_no_word_is_lost_or_moved_and_no_natural_cut_is_missed(parts: list[tuple
     for text, length, gap in parts:
         said.append((text, at, at + length))
         at += length + gap
-    segments = segments_of([window(*said)])
+    segments = segments_of([window(*said)], language="en")
     flat = [(word["word"], word["start_ms"], word["end_ms"]) for segment in segments for word in segment.words]
     assert flat == said
     for segment in segments:

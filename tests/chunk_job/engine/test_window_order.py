@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
 
 from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions
 from chunk_job.engine.checks import Decoding
-from chunk_job.engine.decode import BatchDecoder
+from chunk_job.engine.complete import WindowsOfAChunk
 from chunk_job.engine.features import Features
 from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.segments import SpokenWindow, segments_of
@@ -26,36 +25,32 @@ Script = Callable[[float, bool], Said | None]
 """From the start of a window in seconds, and whether it is tried again, to its text; None: it has too many tokens."""
 
 
-class Scripted(BatchDecoder):
+class Scripted:
     """A decoder whose windows have the texts of a script. Batches of more than *memory* windows do not fit."""
 
-    def __init__(self, script: Script, speech: Speech, *, batch: int, memory: int, doubtful: bool) -> None:
-        audio = np.zeros(speech.samples, np.float32)
-        features = Features(demo.MODEL, audio, (), ahead=1, threads=1, timings=Timings())
-        self._prepared = Prepared(audio=audio, speech=speech, windows=(), features=features, is_left_out=False)
-        self._options = TranscribeOptions(model="m")
-        self._progress = lambda _: None
+    temperatures = len(TranscribeOptions(model="m").temperature)
+
+    def __init__(self, script: Script, *, batch: int, memory: int, doubtful: bool) -> None:
         self.batch_size, self._memory = batch, memory
         self._script, self._doubtful = script, doubtful
         self.decoded: list[tuple[float, bool]] = []
 
-    def _decode_batch(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
-        self._decode_features(states, np.zeros(len(states)), skip)
-
-    def _has_memory(self, states: Sequence[WindowState], features: Any, skip: int) -> bool:
-        if len(states) > self._memory:
-            return False
+    def decode(self, states: Sequence[WindowState], *, skip: int = 0) -> None:
+        while min(len(states), self.batch_size) > self._memory:
+            self.batch_size = (self.batch_size + 1) // 2
         for state in states:
-            start_s = state.window.start / SAMPLE_RATE
-            self.decoded.append((start_s, bool(skip)))
-            said = self._script(start_s, bool(skip))
-            decoding = made(said[0] if said else "")
-            state.tries.append(decoding.as_try("" if said else "token_limit"))
-            if said:
-                state.decoding = decoding
-                state.words = spread(said, state.window)
-                state.doubtful = self._doubtful
-        return True
+            self._decode(state, again=bool(skip))
+
+    def _decode(self, state: WindowState, *, again: bool) -> None:
+        start_s = state.window.start / SAMPLE_RATE
+        self.decoded.append((start_s, again))
+        said = self._script(start_s, again)
+        decoding = made(said[0] if said else "")
+        state.tries.append(decoding.as_try("" if said else "token_limit"))
+        if said:
+            state.decoding = decoding
+            state.words = spread(said, state.window)
+            state.doubtful = self._doubtful
 
 
 def made(text: str) -> Decoding:
@@ -100,9 +95,12 @@ def decoded(
     samples = round(max(end for _, end in windows_s) * SAMPLE_RATE)
     spans = tuple((round(a * SAMPLE_RATE), round(b * SAMPLE_RATE)) for a, b in (spoken or windows_s))
     speech = Speech(spans=spans, samples=samples, skipped_from=2 * SAMPLE_RATE)
-    decoder = Scripted(script, speech, batch=batch, memory=memory, doubtful=doubtful)
+    audio = np.zeros(speech.samples, np.float32)
+    features = Features(demo.MODEL, audio, (), ahead=1, threads=1, timings=Timings())
+    prepared = Prepared(audio=audio, speech=speech, windows=(), features=features, is_left_out=False)
+    decoder = Scripted(script, batch=batch, memory=memory, doubtful=doubtful)
     windows = [Window(start=round(a * SAMPLE_RATE), end=round(b * SAMPLE_RATE)) for a, b in windows_s]
-    found, records = decoder.decode(windows)
+    found, records = WindowsOfAChunk(decoder, prepared, lambda _: None).decode(windows)
     check(found)
     return "".join(word.text for one in found for word in one.words).strip(), tuple(records), decoder
 
@@ -111,7 +109,7 @@ def check(found: Sequence[SpokenWindow]) -> None:
     """No word may start before the one before it: the controller refuses segments out of order."""
     starts = [word.start_ms for window in found for word in window.words]
     assert starts == sorted(starts)
-    segments = segments_of(found)
+    segments = segments_of(found, language="en")
     assert all(one.start_ms <= two.start_ms for one, two in pairwise(segments))
 
 

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from chunk_job.contract import TranscribeOptions
 from controller.domain import chunk_length
-from controller.domain.chunk_length import LEAST_S, MOST_S, Device, auto_length, choose, given_chunks, with_length
+from controller.domain.chunk_length import (
+    LEAST_S,
+    MOST_S,
+    Device,
+    auto_length,
+    choose,
+    given_chunks,
+    length_for,
+    with_length,
+)
 from controller.domain.plan import AutoLength, PlanOptions, longest_chunk_ms
 from controller.intake.planner import Planner
 
@@ -43,7 +52,7 @@ def makespan_s(total_ms: int, chunks: int, of: AutoLength) -> float:
 )
 def test_the_length_for(hours: int, jobs: int, speed: float, overhead_s: float, chunks: int) -> None:
     total_ms = hours * HOUR_MS
-    chosen = choose(auto(jobs, speed, overhead_s), total_ms)
+    chosen = choose(auto(jobs, speed, overhead_s), [total_ms])
     assert chosen.chunk_ms == -(-total_ms // chunks)
     assert chosen.reason.startswith(
         f"{chunks} chunks of {total_ms / chunks / 1000:.0f} s, {jobs} at once: at {speed:g}"
@@ -60,7 +69,7 @@ COSTS = st.builds(
 def test_chunks_are_within_bounds_fill_their_waves_and_are_never_slower_than_720_s(
     total_ms: int, of: AutoLength
 ) -> None:
-    chosen = choose(of, total_ms)
+    chosen = choose(of, [total_ms])
     chunks = round(total_ms / chosen.chunk_ms)
     assert chosen.chunk_ms >= LEAST_S * 1000
     assert total_ms / chunks <= MOST_S * 1000
@@ -78,7 +87,7 @@ def test_chunks_are_within_bounds_fill_their_waves_and_are_never_slower_than_720
 
 @given(total_ms=LENGTHS, of=COSTS)
 def test_the_planner_makes_the_chosen_number_of_chunks_and_no_longer_ones(total_ms: int, of: AutoLength) -> None:
-    options, chosen = with_length(PlanOptions(auto=of), total_ms)
+    options, chosen = with_length(PlanOptions(auto=of), [total_ms])
     assert chosen is not None
     planner = Planner(options, duration_ms=total_ms, direct=False)
     assert planner._parts == round(total_ms / chosen.chunk_ms)
@@ -86,15 +95,35 @@ def test_the_planner_makes_the_chosen_number_of_chunks_and_no_longer_ones(total_
     assert longest_chunk_ms(PlanOptions(auto=of)) > chosen.chunk_ms + 30_000 + 4_000
 
 
-@pytest.mark.parametrize("total_ms", [None, 0, 719_999])
-def test_without_a_length_or_below_one_chunk_720_s_count(total_ms: int | None) -> None:
+@given(parts_ms=st.lists(LENGTHS | st.integers(1, 4 * HOUR_MS), min_size=2, max_size=30), of=COSTS)
+def test_clips_have_as_many_chunks_as_the_reason_says_and_no_longer_ones(parts_ms: list[int], of: AutoLength) -> None:
+    options, chosen = with_length(PlanOptions(auto=of), parts_ms)
+    if chosen is None:
+        assert sum(parts_ms) < 720_000
+        return
+    lengths_ms = [length_for(part_ms, chosen.chunk_ms) for part_ms in parts_ms]
+    # Whole chunks of a part: two thirds of the chosen length at the least.
+    assert LEAST_S * 1000 * 2 // 3 <= min(lengths_ms) <= max(lengths_ms) <= MOST_S * 1000
+    planners = [
+        Planner(options.model_copy(update={"chunk_ms": length_ms}), duration_ms=part_ms, direct=False)
+        for part_ms, length_ms in zip(parts_ms, lengths_ms, strict=True)
+    ]
+    chunks = sum(planner._parts or 1 for planner in planners)
+    longest_s = max(min(*both) for both in zip(parts_ms, lengths_ms, strict=True)) / 1000
+    assert chosen.reason.startswith(
+        f"{chunks} chunks of at most {longest_s:.0f} s from {len(parts_ms)} clips, {of.parallel_jobs} at"
+    )
+
+
+@pytest.mark.parametrize("parts_ms", [[], [0], [719_999], [360_000, 359_999]])
+def test_without_a_length_or_below_one_chunk_720_s_count(parts_ms: list[int]) -> None:
     options = PlanOptions(auto=auto(4, 400, 10))
-    assert with_length(options, total_ms) == (options, None)
+    assert with_length(options, parts_ms) == (options, None)
     assert options.chunk_ms == 720_000
 
 
 def test_a_given_length_is_kept() -> None:
-    assert with_length(PlanOptions(), HOUR_MS) == (PlanOptions(), None)
+    assert with_length(PlanOptions(), [HOUR_MS]) == (PlanOptions(), None)
 
 
 @pytest.mark.parametrize(
