@@ -31,7 +31,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from chunk_job import cores, lazy, process
+from chunk_job import cores, kernels, lazy, process
 from chunk_job.contract import (
     TranscribeOptions,
 )
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("FOLDER", "MODEL"),
         help="print the folder of a model, compile the GPU's kernels, and keep them in FOLDER for other jobs",
     )
+    parser.add_argument(kernels.IN_STORE, action="store_true", help="share compiled GPU kernels in the store")
     parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--download", action="store_true", help="download the model from the hub if it is missing")
     return parser
@@ -113,6 +114,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
                 task_sha256=arguments.task_sha256,
                 attempt=arguments.attempt,
                 uid=arguments.uid or secrets.token_hex(6),
+                kernels_in_store=arguments.kernels_in_store,
             )
     elif arguments.audio:
         by_hand(arguments.audio, arguments.model, download=arguments.download)

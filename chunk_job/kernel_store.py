@@ -17,13 +17,18 @@ from pathlib import Path
 from chunk_job.contract import Engine
 from chunk_job.engine import gpu, kernel_files
 from chunk_job.engine.kernel_cache import KernelCache
-from chunk_job.errors import JobError
+from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.kernels import DESCRIPTION, CompiledKernels
 from chunk_job.store.base import ObjectMissing, Store
 
 log = logging.getLogger("stenofleet.chunk_job")
 
 PREFIX = "kernels"
+
+_FETCH_S = 10.0
+"""Kernels that take longer to fetch are compiled instead, which takes 12 to 18 s."""
+_MOST_FETCHED = 128 << 20
+"""They are fetched into memory. Those of one compute type have 14 MB."""
 
 
 class KernelStore:
@@ -33,25 +38,42 @@ class KernelStore:
         self._store = store
         # Each type has kernels of its own, and the first job puts only those that it has used.
         self._types = "-of-".join(kind or "unknown" for kind in types)
+        self._late = False
+        self._may_replace = False
+        """There are kernels, but this process cannot use them: they are damaged."""
 
     def find(self, name: str) -> tuple[CompiledKernels, kernel_files.Read] | None:
-        """The kernels of the key *name*, and how their files are read. None: there are none, or none can be read."""
+        """The kernels of the key *name*, and how their files are read. None: there are none, or none can be used."""
+        fetched: dict[str, bytes] = {}
+        fetching = threading.Thread(target=lambda: self._fetch(name, fetched), daemon=True)
+        fetching.start()
+        fetching.join(_FETCH_S)
+        self._late = fetching.is_alive()
+        if self._late:
+            log.warning("the GPU's kernels in the store are not used: they take more than %d s to fetch", _FETCH_S)
+            return None
+        try:
+            return CompiledKernels.decode(fetched[DESCRIPTION]), lambda file, limit: _limited(fetched[file], limit)
+        except (KeyError, DocumentInvalid):
+            return None
+
+    def _fetch(self, name: str, fetched: dict[str, bytes]) -> None:
+        """Put the files of the key *name* into *fetched*, the document last, or nothing. Runs in its own thread."""
         try:
             data = self._store.get(self._key(name, DESCRIPTION), max_bytes=CompiledKernels.max_bytes)
-            found = CompiledKernels.decode(data)
-        except ObjectMissing:
-            return None
+            self._may_replace = True
+            left = _MOST_FETCHED
+            for file, digest in CompiledKernels.decode(data).files.items():
+                if self._late:
+                    return
+                fetched[file] = self._store.get(self._key(name, digest), max_bytes=left)
+                left -= len(fetched[file])
+            fetched[DESCRIPTION] = data
+        except ObjectMissing as error:
+            if self._may_replace:
+                log.warning("the GPU's kernels in the store are not used: %s", error.summary)
         except JobError as error:
             log.warning("the GPU's kernels in the store are not used: %s", error.summary)
-            return None
-
-        def read(file: str, limit: int) -> bytes:
-            try:
-                return self._store.get(self._key(name, found.files[file]), max_bytes=limit)
-            except JobError as error:
-                raise ValueError(error.summary) from error
-
-        return found, read
 
     def keep(
         self,
@@ -65,9 +87,10 @@ class KernelStore:
         """Put the kernels that this process has compiled into the store, in a thread of its own.
 
         Returns None if nothing is put: there is no GPU, nothing was compiled, or its kernels were found. Call it while
-        nothing is compiled: the files are read here.
+        nothing is compiled: the files are read here. Kernels in the store that could not be used are replaced.
         """
-        if cache.folder is None or cache.found or engine.device != "cuda":
+        found = gpu.installed(root)
+        if cache.folder is None or cache.found or engine.device != "cuda" or self._late or not found.is_known:
             return None
         if not gpu.was_compiled(capability(), first_use_ms):
             return None
@@ -75,7 +98,6 @@ class KernelStore:
             files = kernel_files.contents(cache.folder)
             if not files:
                 return None
-            found = gpu.installed(root)
             document = CompiledKernels(
                 gpu=found.name,
                 driver=found.driver,
@@ -94,7 +116,8 @@ class KernelStore:
 
     def _put(self, name: str, document: CompiledKernels, files: dict[str, bytes]) -> None:
         try:
-            if self._store.stat(self._key(name, DESCRIPTION)):
+            if not self._may_replace and self._store.stat(self._key(name, DESCRIPTION)):
+                # Another job was faster.
                 return
             for file, digest in document.files.items():
                 self._store.put(self._key(name, digest), files[file])
@@ -106,3 +129,9 @@ class KernelStore:
 
     def _key(self, name: str, file: str) -> str:
         return f"{PREFIX}/{name}_{self._types}/{file}"
+
+
+def _limited(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise ValueError("more compiled kernels than can be kept")
+    return data

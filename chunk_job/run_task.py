@@ -6,11 +6,9 @@ Touches: the store, and the device (through ``engine``).
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import (
@@ -32,7 +30,6 @@ from chunk_job.engine.timings import Timings, since_process_start_s
 from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.kernel_store import KernelStore
-from chunk_job.kernels import IN_STORE
 from chunk_job.run_language import agree_on_language, frozen_language
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from chunk_job.watchdog import Watchdog
@@ -42,16 +39,22 @@ log = logging.getLogger("stenofleet.chunk_job")
 COMMIT_PATIENCE_S = 600
 """How long to retry writing a finished result to an unavailable store before the job fails."""
 
+_KERNELS_PATIENCE_S = 5.0
+"""How long a job that has written its result waits until the GPU's kernels are in the store."""
+
 _FLAC_HEADER_BYTES = 1 << 20
 """Most bytes of a FLAC file in addition to its samples."""
 
 _COMMIT_PAUSE_S = 2.0
 
 
-def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str) -> None:
+def run_task(
+    store: Store, key: str, *, task_sha256: str, attempt: int, uid: str, kernels_in_store: bool = False
+) -> None:
     """Transcribe the chunk of the task under *key* and write the result. Logs counts, never text.
 
-    The model is loaded while the audio is read and its speech is detected.
+    The model is loaded while the audio is read and its speech is detected. *kernels_in_store*: compiled GPU kernels are
+    taken from the store, and put there.
     """
     timings = Timings()
     timings.add("startup", since_process_start_s())
@@ -60,7 +63,7 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
     loader.submit(import_libraries)
     task = _read_task(store, key, task_sha256)
     folder = locate(task.options.model)
-    kernels = _kernel_store(store, task.options, folder)
+    kernels = KernelStore(store, types=(task.options.compute_type, stored_type(folder))) if kernels_in_store else None
     loading = loader.submit(lambda: load(folder, task.options, seed=task.seed, timings=timings, kernels=kernels))
     point = f"{task.span:05d}.a{attempt}"
     with timings.measure("fetch"):
@@ -68,9 +71,9 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         options, frozen = frozen_language(store, task)
     prepared = prepare(audio, options, folder, timings)
     loaded = loading.result()
-    if kernels:
-        # Now, while nothing is compiled. Once the result is there, the controller ends this job.
-        kernels.keep(loaded.kernels, loaded.engine, first_use_ms=timings.ms("kernels"))
+    # Now, while nothing is compiled, and beside the decoding: once the result is there, the controller ends this job.
+    first_use_ms = timings.ms("kernels")
+    putting = kernels.keep(loaded.kernels, loaded.engine, first_use_ms=first_use_ms) if kernels else None
     reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
     watchdog = Watchdog(task.audio_ms)
@@ -115,13 +118,8 @@ def run_task(store: Store, key: str, *, task_sha256: str, attempt: int, uid: str
         *(len(result.segments), task.audio_ms, attempt, _ms(begin, time.monotonic())),
     )
     reach(f"chunk.committed.{point}")
-
-
-def _kernel_store(store: Store, options: TranscribeOptions, model_folder: Path) -> KernelStore | None:
-    """Compiled GPU kernels in the store, if the user has chosen that."""
-    if os.environ.get(IN_STORE) != "1":
-        return None
-    return KernelStore(store, types=(options.compute_type, stored_type(model_folder)))
+    if putting:
+        putting.join(_KERNELS_PATIENCE_S)
 
 
 def _usage(timings: Timings, options: TranscribeOptions, *, transcribe_ms: int) -> Usage:

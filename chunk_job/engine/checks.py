@@ -61,6 +61,9 @@ def is_silent(decoding: Decoding, options: TranscribeOptions, *, heard: bool) ->
 
 def failed_check(decoding: Decoding, options: TranscribeOptions, *, heard: bool) -> Failed:
     """The first check that fails; empty if the text can be used. *heard*: as for :func:`is_silent`."""
+    if not heard and is_silent(decoding, options, heard=False):
+        # Whatever its text is, it is not used.
+        return ""
     if decoding.compression_ratio > options.compression_ratio_threshold:
         return "repetitive"
     if decoding.at_limit:

@@ -27,6 +27,11 @@ class Gpu:
     name: str
     driver: str
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the driver's files say both."""
+        return UNKNOWN not in (self.name, self.driver)
+
 
 def is_present(root: Path = Path("/")) -> bool:
     """Whether this system has an NVIDIA driver. *root*: of its file system."""

@@ -60,7 +60,10 @@ def set_up(model_folder: Path, root: Path = Path("/"), *, elsewhere: Elsewhere |
     if os.environ.get(CUDA_PATH) or os.environ.get("CUDA_CACHE_DISABLE") == "1" or not gpu.is_present(root):
         return KernelCache()
     try:
-        folder = _place() / key(gpu.installed(root))
+        installed = gpu.installed(root)
+        folder = _place() / key(installed)
+        # Kernels of some unknown GPU may be those of another one.
+        elsewhere = elsewhere if installed.is_known else None
         found = _has_files(folder) or _copied(folder, _compiled(folder.name, model_folder, elsewhere))
         if not found:
             _own(folder)

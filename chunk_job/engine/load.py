@@ -52,7 +52,7 @@ def load(
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
     CUDA_OOM, or MODEL for any other error.
     """
-    with timings.measure("kernels"):
+    with timings.measure("load"):
         cache = kernel_cache.set_up(folder, elsewhere=kernels)
     preload_cublas()
     import ctranslate2

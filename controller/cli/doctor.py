@@ -66,6 +66,9 @@ def doctor_command(*, runner: str, timeout: int, download: bool, store: str | No
     that --download fetches.
     """
     cluster, model = kubernetes.divided(rest, runner)
+    if cluster:
+        # Else a probe would leave its kernels in the store.
+        cluster = {**cluster, "kernels_in_store": False}
     wanted = shared.transcribe_options(jobs=0 if cluster else 1, **model)
     opened = shared.store_at(store)
     checks: list[Check] = []

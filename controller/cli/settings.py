@@ -26,6 +26,7 @@ NEVER = {
     "all": "it means every run",
     "download": "it fetches gigabytes",
     "force": "it starts finished runs again",
+    "kernels-in-store": "it lets the store give code to the GPUs",
     "overwrite": "it replaces files",
     "yes": "it confirms without a question",
 }

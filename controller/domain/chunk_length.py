@@ -103,8 +103,8 @@ def choose(auto: AutoLength, parts_ms: Sequence[int]) -> ChosenLength:
     )
     given = sum(given_chunks(part_ms / 1000) for part_ms in parts_ms)
     if given != chunks:
-        length = "720 s" if several else f"{total_ms / given / 1000:.0f} s"
-        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {'about ' if several else ''}{length})"
+        longest_s = max(part_ms / given_chunks(part_ms / 1000) for part_ms in parts_ms) / 1000
+        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {'at most ' if several else ''}{longest_s:.0f} s)"
     return ChosenLength(chunk_ms=chunk_ms, reason=reason)
 
 

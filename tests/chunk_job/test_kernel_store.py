@@ -2,13 +2,15 @@
 
 import logging
 import os
+import secrets
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chunk_job import kernels
+from chunk_job import kernel_store, kernels
 from chunk_job.contract import Engine, sha256_hex
 from chunk_job.engine import gpu, kernel_files
 from chunk_job.engine.kernel_cache import CUDA_PATH, KernelCache, set_up
@@ -68,7 +70,7 @@ def next_job(
 ) -> KernelCache:
     """The cache of a job in another pod."""
     monkeypatch.delenv(CUDA_PATH, raising=False)
-    monkeypatch.setenv(kernels.PLACE, str(Path.home() / "another pod"))
+    monkeypatch.setenv(kernels.PLACE, str(Path.home() / secrets.token_hex(8)))
     return set_up(model, root, elsewhere=KernelStore(store, types=types))
 
 
@@ -182,6 +184,57 @@ def test_damaged_kernels_are_not_used(
     assert found.folder is not None
     assert content(found.folder) == {}
     assert "not used" in caplog.text
+    # The job compiles them, and replaces what could not be used.
+    monkeypatch.delenv(CUDA_PATH)
+    assert first_job(store, model, root)
+    replaced = next_job(store, model, root, monkeypatch)
+    assert replaced.folder is not None
+    assert content(replaced.folder) == FILES
+
+
+def test_kernels_that_take_too_long_to_fetch_are_neither_waited_for_nor_replaced(
+    root: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first_job(store, model, root)
+    before = keys(store)
+    goes_on = threading.Event()
+
+    class Slow:
+        """A store that answers when the test lets it."""
+
+        def get(self, key: str, *, max_bytes: int) -> bytes:
+            goes_on.wait(60)
+            return store.get(key, max_bytes=max_bytes)
+
+    monkeypatch.setattr(kernel_store, "_FETCH_S", 0.1)
+    slow: Any = Slow()
+    monkeypatch.delenv(CUDA_PATH)
+    monkeypatch.setenv(kernels.PLACE, str(Path.home() / "another pod"))
+    try:
+        assert not first_job(slow, model, root)
+        assert "they take more than" in caplog.text
+    finally:
+        goes_on.set()
+    assert keys(store) == before
+
+
+@pytest.mark.parametrize("unknown", ["a GPU without a name", "a driver without a version"])
+def test_kernels_of_an_unknown_gpu_are_neither_put_nor_taken(
+    root: Path, model: Path, store: Store, unknown: str
+) -> None:
+    driver = root / "proc" / "driver" / "nvidia"
+    for path in driver.glob("gpus/*/information") if "GPU" in unknown else [driver / "version"]:
+        path.write_text("")
+
+    class Forbidden:
+        """A store that must not be asked."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    forbidden: Any = Forbidden()
+    assert not first_job(forbidden, model, root)
+    assert keys(store) == set()
 
 
 def test_more_bytes_than_allowed_are_not_taken(
@@ -211,20 +264,19 @@ def test_a_store_that_is_down_costs_a_warning_and_no_job(
     assert "the GPU's kernels are not put into the store: it is down" in caplog.text
 
 
-@pytest.mark.parametrize("chosen", ["1", ""])
+@pytest.mark.parametrize("chosen", [True, False])
 def test_a_chunk_job_asks_the_store_if_the_user_has_chosen_that(
-    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: str
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, chosen: bool
 ) -> None:
     store, task = with_task(speech.silence(1), demo.MODEL, tmp_path)
     first_job(store, demo.MODEL, root)
     monkeypatch.delenv(CUDA_PATH)
     monkeypatch.setenv(kernels.PLACE, str(tmp_path / "another pod"))
-    monkeypatch.setenv(kernels.IN_STORE, chosen)
     # The folder where the driver tells about itself is that of the test.
     installed = gpu.installed(root)
     monkeypatch.setattr(gpu, "is_present", lambda _: True)
     monkeypatch.setattr(gpu, "installed", lambda _: installed)
-    run_task(store, TASK, task_sha256=sha256_hex(task.encode()), attempt=1, uid="a")
+    run_task(store, TASK, task_sha256=sha256_hex(task.encode()), attempt=1, uid="a", kernels_in_store=chosen)
     assert content(tmp_path / "another pod") == (
         {f"{KEY}/{name}": data for name, data in FILES.items()} if chosen else {}
     )

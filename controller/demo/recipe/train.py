@@ -5,8 +5,8 @@
 STAGE seeds the random draws; FRAMES is the window (3000 = 30 s); FROM is the checkpoint of the stage before,
 or - for none; TO is written every 250 steps. A stage ends after STEPS or MINUTES, whichever comes first, and
 the learning rate falls with what has passed of it. With NO_STAMPS, that part of the examples has no time stamps
-(else a quarter), and only the decoder is trained, which takes a quarter of the time. Speech comes from the banks
-`train` and `valid` in the current folder (speech_bank.py).
+(else a quarter). With a CTC_WEIGHT of 0 only the decoder is trained, which takes a third of the time. Speech comes from
+the banks `train` and `valid` in the current folder (speech_bank.py).
 """
 
 import math
@@ -115,7 +115,7 @@ def main(stage: Stage) -> None:
     network = Network(tokens, stage.frames // 2)
     if stage.source:
         load(network, stage.source)
-    if stage.no_stamps is not None:
+    if not stage.ctc_weight:
         network.w.encoder.requires_grad_(False)
         network.ctc.requires_grad_(False)
     share = 0.25 if stage.no_stamps is None else stage.no_stamps

@@ -245,13 +245,14 @@ def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
 
 def _give_kernels(pod: dict[str, Any], options: JobOptions) -> None:
     """Compiled kernels: from the model's volume, and from the store."""
-    ours = {}
+    if options.device != "cuda":
+        return
+    container = pod["containers"][0]
     if options.model_claim or options.model_image:
-        ours[kernels.SOURCE] = f"{options.model_path.rstrip('/')}/{kernels.FOLDER}"
+        folder = f"{options.model_path.rstrip('/')}/{kernels.FOLDER}"
+        _add_variables(container, {kernels.SOURCE: folder}, options)
     if options.kernels_in_store:
-        ours[kernels.IN_STORE] = "1"
-    if options.device == "cuda":
-        _add_variables(pod["containers"][0], ours, options)
+        container["command"].append(kernels.IN_STORE)
 
 
 def _add_variables(container: dict[str, Any], ours: Mapping[str, str], options: JobOptions) -> None:

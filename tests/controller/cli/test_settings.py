@@ -99,7 +99,7 @@ def test_help_shows_the_files_defaults_without_secrets(command_line: CommandLine
 # ---------------------------------------------------------------- what no file decides
 
 
-@pytest.mark.parametrize("name", ["yes", "all", "force", "overwrite", "download"])
+@pytest.mark.parametrize("name", ["yes", "all", "force", "overwrite", "download", "kernels-in-store"])
 @pytest.mark.parametrize("value", ["true", "false", '"1"'])
 @pytest.mark.parametrize("command", [("transcribe", "talk.wav"), ("clean", "--all", "--yes"), ("list",)], ids=" ".join)
 def test_options_that_delete_or_allow_more_are_only_read_from_the_command_line(

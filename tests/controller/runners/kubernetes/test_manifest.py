@@ -128,6 +128,16 @@ def with_env(*items: Document) -> Change:
     return lambda document: container(document)["env"].extend(items)
 
 
+def with_argument(name: str) -> Change:
+    """One more argument, before the one that is always the last."""
+
+    def change(document: Document) -> None:
+        command = container(document)["command"]
+        command.insert(command.index("--uid"), name)
+
+    return change
+
+
 def without_env(*names: str) -> Change:
     def change(document: Document) -> None:
         kept = [item for item in container(document)["env"] if item["name"] not in names]
@@ -284,7 +294,7 @@ OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
             of_models("/m"),
         ),
     ),
-    "kernels_in_store": ({"kernels_in_store": True}, with_env({"name": "STENOFLEET_KERNELS_IN_STORE", "value": "1"})),
+    "kernels_in_store": ({"kernels_in_store": True}, with_argument("--kernels-in-store")),
     "deadline_base_s": ({"deadline_base_s": 100}, in_pod("activeDeadlineSeconds", value=2_980)),
     "deadline_factor": ({"deadline_factor": 2}, in_pod("activeDeadlineSeconds", value=2_340)),
     "intake's": ({"intake_memory_mb": 1, "intake_deadline_s": 1}, lambda _: None),
@@ -353,8 +363,9 @@ def test_a_variable_of_the_user_overrides_ours() -> None:
 
 
 def test_only_jobs_on_a_gpu_get_compiled_kernels() -> None:
-    on_cpu = environment(chunk(model_claim="m", kernels_in_store=True, device="cpu"))
-    assert not {"STENOFLEET_COMPILED_KERNELS", "STENOFLEET_KERNELS_IN_STORE"} & on_cpu.keys()
+    on_cpu = chunk(model_claim="m", kernels_in_store=True, device="cpu")
+    assert "STENOFLEET_COMPILED_KERNELS" not in environment(on_cpu)
+    assert "--kernels-in-store" not in container(on_cpu)["command"]
     given = environment(chunk(env={kernels.SOURCE: "/elsewhere"}, model_claim="m"))
     assert given["STENOFLEET_COMPILED_KERNELS"] == "/elsewhere"
     assert environment(chunk(model_claim="m", model_path="/"))[kernels.SOURCE] == "/.stenofleet-kernels"
