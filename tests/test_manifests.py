@@ -14,6 +14,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from chunk_job.__main__ import _parser
+from controller.cli import stenofleet
 from controller.cli.execute import exit_code
 from controller.cli.transcribe import transcribe_command
 from controller.domain.interfaces import RunOutcome
@@ -86,7 +87,9 @@ def read(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str,
         monkeypatch.setenv(name, value)
     arguments = [re.sub(r"\$\((\w+)\)", lambda found: environment[found[1]], text) for text in controller["args"]]
     assert arguments.pop(0) == transcribe_command.name
-    context = transcribe_command.make_context("transcribe", arguments)
+    # Below the program, as in the pod: click keeps the names of the help option of the first context for all others.
+    program = click.Context(stenofleet, **stenofleet.context_settings)
+    context = transcribe_command.make_context("transcribe", arguments, parent=program)
     assert all(context.params[name] is not None for name in ("files", "output_dir", "store"))
     return context.params
 
