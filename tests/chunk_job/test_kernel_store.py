@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chunk_job import kernel_store, kernels
+from chunk_job import run_task as run_task_module
 from chunk_job.contract import Engine, sha256_hex
 from chunk_job.engine import gpu, kernel_files
 from chunk_job.engine.kernel_cache import CUDA_PATH, KernelCache, set_up
@@ -280,6 +281,38 @@ def test_a_chunk_job_asks_the_store_if_the_user_has_chosen_that(
     assert content(tmp_path / "another pod") == (
         {f"{KEY}/{name}": data for name, data in FILES.items()} if chosen else {}
     )
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_job_with_a_result_waits_a_little_for_its_kernels(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, slow: bool
+) -> None:
+    store, task = with_task(speech.silence(1), demo.MODEL, tmp_path)
+    committed: list[bool] = []
+    goes_on = threading.Event()
+
+    def put() -> None:
+        # The result is written first, whatever becomes of the kernels.
+        while not goes_on.is_set() and not list(store.list(task.result_prefix)):
+            goes_on.wait(0.01)
+        if slow:
+            goes_on.wait(60)
+        committed.append(bool(list(store.list(task.result_prefix))))
+
+    putting = threading.Thread(target=put, daemon=True)
+
+    def keep(*_: Any, **__: Any) -> threading.Thread:
+        putting.start()
+        return putting
+
+    monkeypatch.setattr(KernelStore, "keep", keep)
+    monkeypatch.setattr(run_task_module, "_KERNELS_PATIENCE_S", 0.1 if slow else 60)
+    try:
+        run_task(store, TASK, task_sha256=sha256_hex(task.encode()), attempt=1, uid="a", kernels_in_store=True)
+        assert committed == ([] if slow else [True])
+    finally:
+        goes_on.set()
+        putting.join()
 
 
 def test_folders_come_before_the_store(root: Path, model: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -377,6 +377,19 @@ def test_the_doctor_says_what_costs_time_in_every_job(
     assert lines[2].startswith("      the next jobs of this user find them")
 
 
+def test_the_doctor_s_probe_leaves_no_kernels_in_the_store(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def checks(_: Any, __: Any, cluster: kubernetes.Settings, **___: Any) -> list[Any]:
+        seen.append((cluster["kernels_in_store"], cluster["model_claim"]))
+        return []
+
+    monkeypatch.setattr(doctor, "_checks", checks)
+    command = ["doctor", "--runner", "kubernetes", "--kernels-in-store", "--model-claim", "models"]
+    assert cli.run(command) == 0
+    assert seen == [(False, "models")]
+
+
 @pytest.mark.process
 def test_the_doctor_stops_when_the_next_check_depends_on_a_failed_one(
     store: FileStore, capsys: pytest.CaptureFixture[str]
