@@ -45,10 +45,17 @@ _LONGEST_HOLE_S = 3600
 """A longer step in the time stamps is not a gap but another clock: it is removed."""
 
 _ENTRIES = (
-    "format=format_name,start_time,duration:stream=codec_type,codec_name,duration:stream_disposition=default"
+    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,duration:stream_disposition=default"
     ":stream_tags=language,DURATION"
 )
 _INPUT = "INPUT"
+_WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"})
+"""Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
+_COUNTED = "STARTPTS+NB_CONSUMED_SAMPLES/SR/TB"
+"""The time of a frame by the samples before it."""
+_MPEG_AUDIO = frozenset({"mp1", "mp2", "mp3"})
+_MPEG_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_NEAR_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +67,10 @@ class AudioTrack:
     language: str
     duration_ms: int | None
     default: bool
+    rate_hz: int = 0
+    """Sample rate at its begin; 0 if it is not known."""
+    has_times: bool = True
+    """Whether the container has time stamps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +127,7 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under
         # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
         # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
-        af=f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts=mono,aresample=async=1",
+        af=f"{_frame_times(track)},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts=mono,aresample=async=1",
         ac=1,
         ar=SAMPLE_RATE,
         f="s16le",
@@ -142,6 +153,27 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+def _frame_times(track: AudioTrack) -> str:
+    """The filter that gives frames their times: those of the container, as long as they are right.
+
+    Where the sample rate changes midway, ffmpeg still counts time in steps of the first rate, and holes would be filled
+    that are none. From there on time is counted in samples. ffmpeg builds its filters again at a change, so the count
+    begins there.
+    """
+    if not track.has_times:
+        return f"asetpts={_COUNTED}"
+    if not track.rate_hz:
+        return "anull"
+    times = "PTS"
+    if track.codec in _MPEG_AUDIO:
+        # The first frame after a change still has the old rate, and its time in units of the new one.
+        expected = "(PREV_OUTPTS+NB_SAMPLES)"
+        others = (rate_hz for rate_hz in _MPEG_RATES_HZ if rate_hz != track.rate_hz)
+        wrong = "+".join(f"lt(abs(PTS-{expected}*{rate_hz}/{track.rate_hz})*TB,{_NEAR_S})" for rate_hz in others)
+        times = f"if({wrong},{expected},PTS)"
+    return f"asetpts='if(eq(SR,{track.rate_hz}),{times},{_COUNTED})'"
 
 
 class Decoder:
@@ -264,6 +296,8 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 language=_word(_fields(stream.get("tags")).get("language"), "und"),
                 duration_ms=_ms(stream.get("duration"), least_s=0) or _clock_ms(_fields(stream.get("tags")), begin_ms),
                 default=_fields(stream.get("disposition")).get("default") == 1,
+                rate_hz=_rate_hz(stream.get("sample_rate")),
+                has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )
             for number, stream in enumerate(sounds)
         ),
@@ -289,6 +323,12 @@ def _ms(seconds: Any, *, least_s: float = -1e9) -> int | None:
         if least_s <= (value := float(seconds)) <= 1e9:
             return round(value * 1000)
     return None
+
+
+def _rate_hz(value: object) -> int:
+    """A sample rate of ffprobe; 0 if it is missing or none that sound has."""
+    text = _word(value, "")
+    return int(text) if re.fullmatch(r"[1-9]\d{2,6}", text) else 0
 
 
 def _clock_ms(tags: dict[str, Any], begin_ms: int) -> int | None:

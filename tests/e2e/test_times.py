@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from controller.domain.plan import PlanOptions
 from tests import clicks
@@ -88,6 +89,33 @@ SHAPES: dict[str, tuple[int, Make]] = {
 JOINED: dict[str, Make] = {"joined.ts": joined("mp2"), "joined films.ts": joined("aac", *FILM)}
 
 
+def rate_changes(codec: str, *rates_hz: int) -> Make:
+    """Streams of several sample rates, one after the other."""
+
+    def make(sound: Path, path: Path) -> None:
+        parts = [path.with_name(f"{rate_hz}.{path.name}") for rate_hz in rates_hz]
+        for part, rate_hz in zip(parts, rates_hz, strict=True):
+            ffmpeg("-i", sound, "-ar", str(rate_hz), "-c:a", codec, part)
+        path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    return make
+
+
+RATES: dict[str, Make] = {
+    "up.aac": rate_changes("aac", 24_000, 48_000),
+    "down.aac": rate_changes("aac", 48_000, 24_000),
+    "and back.aac": rate_changes("aac", 24_000, 48_000, 24_000),
+    "up.ts": rate_changes("aac", 24_000, 48_000),
+    "down.ts": rate_changes("aac", 48_000, 24_000),
+    "and back.ts": rate_changes("aac", 24_000, 48_000, 24_000),
+    "mp2.ts": rate_changes("mp2", 32_000, 48_000),
+    "up.mp3": rate_changes("libmp3lame", 22_050, 44_100),
+    "several.mp3": rate_changes("libmp3lame", 44_100, 22_050, 48_000),
+    "up.ogg": rate_changes("libvorbis", 22_050, 44_100),
+    "down.ac3": rate_changes("ac3", 48_000, 32_000),
+}
+
+
 def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
     """The times at which a player plays the clicks; at *joints* the clock jumps back, and the player continues."""
     asked = subprocess.run(
@@ -136,6 +164,20 @@ def test_time_continues_where_streams_are_joined(tmp_path: Path, name: str) -> N
     wanted_s = player_times_s(tmp_path / name, joints=True)
     assert len(wanted_s) == 3 * SECONDS // 2
     assert furthest(clicks.cut(tmp_path / name, tmp_path), wanted_s) < NEAR_S
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_sample_rate_that_changes_midway_changes_no_time(tmp_path: Path, name: str) -> None:
+    """As in the sound that ffmpeg writes to a WAV file."""
+    sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(48_000, seconds=SECONDS), 48_000)
+    RATES[name](sound, tmp_path / name)
+    ffmpeg("-i", tmp_path / name, "-ac", "1", "-ar", "16000", whole := tmp_path / "whole.wav")
+    wanted, rate_hz = soundfile.read(whole, dtype="int16")
+    shown = clicks.cut(tmp_path / name, tmp_path)
+    assert len(shown.times_s) >= SECONDS
+    begin_s = shown.plan.offset_ms / 1000
+    assert furthest(shown, [begin_s + middle / rate_hz for middle in clicks.middles(wanted, rate_hz)]) < NEAR_S
+    assert abs(shown.plan.duration_ms - 1000 * len(wanted) // rate_hz) <= 20
 
 
 def test_a_gap_in_the_time_stamps_and_a_late_track_keep_their_times(tmp_path: Path) -> None:
