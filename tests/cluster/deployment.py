@@ -14,7 +14,7 @@ from controller import demo
 from controller.runners.kubernetes.labels import CHUNK, RUN
 from tests.cluster.site import Images
 from tests.pipeline import until
-from tests.testbed.cluster import Cluster
+from tests.testbed.cluster import Cluster, NotFound
 
 if TYPE_CHECKING:
     from minio import Minio
@@ -74,11 +74,12 @@ class Deployment:
         return ""
 
     def logs(self) -> dict[str, str]:
-        """The log of each of the controller's pods."""
-        return {
-            name: self.kubectl("logs", name, "--container", "controller")
-            for name in (pod["metadata"]["name"] for pod in self.pods("controller") if started(pod))
-        }
+        """The log of each of the controller's pods. Kubernetes may remove pods of a failed Job meanwhile."""
+        found = {}
+        for name in [pod["metadata"]["name"] for pod in self.pods("controller") if started(pod)]:
+            with contextlib.suppress(NotFound):
+                found[name] = self.kubectl("logs", name, "--container", "controller")
+        return found
 
     def leader(self) -> str:
         """The identity of the holder of the run's Lease; empty if there is none."""

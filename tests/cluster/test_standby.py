@@ -99,7 +99,10 @@ def test_both_pods_give_the_same_verdict(deployment: Deployment) -> None:
     assert deployment.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
     codes = [code for pod in deployment.pods("controller") if (code := exit_code(pod)) is not None]
     assert set(codes) == {5}
-    assert all("chunk 3 failed 1 time" in log for log in deployment.logs().values())
+    # A failed Job's other pod is removed, perhaps before its log is read.
+    logs = deployment.logs()
+    assert logs
+    assert all("chunk 3 failed 1 time" in log for log in logs.values())
 
 
 def test_what_is_fixed_after_the_verdict_is_tried_again_in_a_new_round(deployment: Deployment) -> None:

@@ -38,6 +38,10 @@ _NEEDED = ("containerd", "ctr", "runc", "ip", "iptables", "conntrack", "nsenter"
 _READY_S = 60
 
 
+class NotFound(RuntimeError):
+    """The object of a kubectl command is not in the cluster, or no longer."""
+
+
 class Cluster:
     """A running cluster. This class is for a given cluster; :class:`OwnCluster` can also stop parts of its cluster."""
 
@@ -50,7 +54,7 @@ class Cluster:
         """MinIO; its endpoint is the same for pods and for this machine."""
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """The output of kubectl. RuntimeError with its message when it fails."""
+        """The output of kubectl. RuntimeError with its message, :class:`NotFound` if an object is missing."""
         done = subprocess.run(
             [self._program(), "--kubeconfig", self.kubeconfig, *arguments],
             input=stdin,
@@ -60,7 +64,8 @@ class Cluster:
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+            failure = NotFound if "(NotFound)" in done.stderr else RuntimeError
+            raise failure(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
 
     def get(self, *arguments: str) -> Any:
