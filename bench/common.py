@@ -17,7 +17,7 @@ from controller import demo
 from controller.cli.execute import execute
 from controller.cli.options import runner_for, transcribe_options
 from controller.cli.requests import make_run_request
-from controller.domain.documents import Output
+from controller.domain.output import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.intake import source

@@ -31,8 +31,9 @@ from chunk_job.contract import (
 )
 from chunk_job.store.files import FileStore
 from controller.domain.actions import Finish
-from controller.domain.documents import Output, Request, RunRecord, Source
+from controller.domain.documents import Request, RunRecord, Source
 from controller.domain.keys import RunKeys
+from controller.domain.output import Output
 from controller.domain.plan import Plan, PlanOptions, Span
 from controller.domain.tasks import chunk_task
 from controller.runs.repository import RunRepository

@@ -25,10 +25,11 @@ from chunk_job.errors import ExitCode
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures
-from controller.domain.documents import Format, Output, Request, RunRecord, Source
+from controller.domain.documents import Request, RunRecord, Source
 from controller.domain.interfaces import LeaseState, RunRequest, RunRequests
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
+from controller.domain.output import Format, Output
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
 from controller.domain.progress import Progress
 from controller.domain.tasks import chunk_task

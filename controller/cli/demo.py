@@ -17,7 +17,7 @@ from controller.cli import options as shared
 from controller.cli.execute import execute
 from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_message, write_path
-from controller.domain.documents import Output
+from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem

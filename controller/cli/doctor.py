@@ -29,9 +29,9 @@ from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_data, print_message
 from controller.cli.transcribe import ensure_model
 from controller.domain import stored_documents
-from controller.domain.documents import Output
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
+from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import click
 
 from chunk_job.names import language_code
-from controller.domain.documents import Format
+from controller.domain.output import Format
 from controller.domain.plan import MOST_CLIPS, Clip
 from controller.transcript.formats import FORMATS
 

@@ -20,9 +20,10 @@ from chunk_job.text import masked_name
 from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
-from controller.domain.documents import Format, LocalRequest, Output, Request, RunRecord, Source
+from controller.domain.documents import LocalRequest, Request, RunRecord, Source
 from controller.domain.interfaces import RunRequest
 from controller.domain.keys import RunKeys
+from controller.domain.output import Format, Output
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source

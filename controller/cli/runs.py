@@ -16,8 +16,9 @@ from controller.cli import options as shared
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
-from controller.domain.documents import Format, Outcome, Request, RunRecord
+from controller.domain.documents import Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
+from controller.domain.output import Format
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids

@@ -28,8 +28,9 @@ from controller.cli.requests import (
     stored_run_request,
 )
 from controller.cli.terminal import ask, print_message
-from controller.domain.documents import Format, Output, Source
+from controller.domain.documents import Source
 from controller.domain.interfaces import RunRequest
+from controller.domain.output import Format, Output
 from controller.domain.plan import Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.orchestrator.command_runs import KnownRequests

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.document import MAX_SPANS, Attempt, Count, Document, Line, ObjectKey, RunId, Sha256, SpanIndex
 from controller.domain.keys import RunKeys
+from controller.domain.output import Format, Output, Uri
 from controller.domain.plan import PlanOptions
 
 Verdict = Literal["complete", "partial", "failed"]
-Format = Literal["txt", "srt", "vtt", "tsv", "json"]
-"""Every output format; files with other extensions are never written."""
-
 StoredState = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
 """State of a run, as written by the process that works on it."""
 
@@ -33,17 +31,6 @@ Measure = Annotated[float, Field(ge=0, le=1e15)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TypeName = Annotated[str, Field(max_length=200)]
 """A type of weights as CTranslate2 names it."""
-
-
-def _without_nul(uri: str) -> str:
-    # In an object's key, a percent sign has no special meaning.
-    if "\0" in uri or (uri.startswith("file:") and "%00" in uri):
-        raise ValueError("the name contains a NUL")
-    return uri
-
-
-Uri = Annotated[str, Field(max_length=16_384, pattern=r"^(file:///|s3://[^/]+/).*$"), AfterValidator(_without_nul)]
-"""``file:///…`` with an absolute path, percent-encoded (names need not be UTF-8), or ``s3://bucket/key`` as it is."""
 
 
 class Source(Document):
@@ -92,14 +79,6 @@ class RunRecord(Document):
             return record.options.identity(), record.plan.identity()
 
         return compared(self) == compared(other) and texts(self) == texts(other)
-
-
-class Output(Document):
-    """Where a command writes the transcript, and in which formats."""
-
-    base: Uri
-    """URI of the output files without their extension; the last part is the stem of the media file."""
-    formats: tuple[Format, ...] = Field(min_length=1, max_length=100)
 
 
 class Request(Document):

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
 from controller.domain.budgets import ENVIRONMENT
-from controller.domain.documents import Outcome, Output, Request
+from controller.domain.documents import Outcome, Request
 from controller.domain.interfaces import RunOutcome, RunVerdict
+from controller.domain.output import Output
 from controller.errors import StenofleetError
 from controller.runs.outputs import write_outputs
 from controller.runs.repository import RunRepository

@@ -14,9 +14,10 @@ from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
-from controller.domain.documents import Outcome, Output
+from controller.domain.documents import Outcome
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequest, RunVerdict
 from controller.domain.jobs import FreeSlots, JobView
+from controller.domain.output import Output
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.domain.state import RunState

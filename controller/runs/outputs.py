@@ -21,7 +21,8 @@ from chunk_job.safe_files import write_whole
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
-from controller.domain.documents import Output, Request
+from controller.domain.documents import Request
+from controller.domain.output import Output
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of

@@ -16,14 +16,7 @@ from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
 from controller.domain.budgets import ENVIRONMENT
 from controller.domain.degradation import degradation_levels
-from controller.domain.documents import (
-    Evidence,
-    Outcome,
-    Request,
-    Round,
-    RunRecord,
-    Status,
-)
+from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord, Status
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure

@@ -22,7 +22,7 @@ from typing import BinaryIO, Self
 from chunk_job import safe_files
 from chunk_job.contract import Segment
 from chunk_job.store.base import StoreUnavailable
-from controller.domain.documents import Format
+from controller.domain.output import Format
 from controller.transcript.formats import (
     FORMATS,
     JSON_SEGMENTS,

@@ -16,7 +16,7 @@ import pydantic_core
 from pydantic import TypeAdapter
 
 from chunk_job.contract import Segment
-from controller.domain.documents import Format
+from controller.domain.output import Format
 from controller.transcript.model import Gap, Transcript, TranscriptSummary
 
 _SHORTEST_CUE_MS = 20

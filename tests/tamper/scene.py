@@ -11,9 +11,10 @@ from typing import Any
 from chunk_job.contract import ChunkResult, ChunkTask, Language
 from chunk_job.document import Document
 from chunk_job.store.base import Store
-from controller.domain.documents import Evidence, Final, Format, LeaseRecord, Outcome, Request, Round, RunRecord, Status
+from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Request, Round, RunRecord, Status
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
+from controller.domain.output import Format
 from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
 from controller.orchestrator.command_runs import KnownRequests

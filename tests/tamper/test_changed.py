@@ -10,7 +10,8 @@ import pytest
 
 from chunk_job.contract import ChunkResult
 from chunk_job.document import Document
-from controller.domain.documents import Evidence, Output, Request, Round
+from controller.domain.documents import Evidence, Request, Round
+from controller.domain.output import Output
 from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished

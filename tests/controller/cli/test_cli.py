@@ -19,9 +19,10 @@ from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import execute, requests, transcribe
 from controller.cli import options as shared
-from controller.domain.documents import Outcome, Output, Status
+from controller.domain.documents import Outcome, Status
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.keys import RunKeys
+from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.intake import source

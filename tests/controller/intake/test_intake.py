@@ -20,8 +20,8 @@ from chunk_job.contract import ChunkTask, TranscribeOptions, sha256_hex
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.files import FileStore
 from controller.cli.requests import make_run_request
-from controller.domain.documents import Output
 from controller.domain.keys import RunKeys
+from controller.domain.output import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import __main__ as intake

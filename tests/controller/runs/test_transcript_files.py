@@ -24,8 +24,8 @@ from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.actions import Finish
-from controller.domain.documents import Output
 from controller.domain.keys import RunKeys
+from controller.domain.output import Output
 from controller.domain.plan import Plan
 from controller.runs import outputs, stored_transcript, transcript_files
 from controller.runs.repository import RunRepository

@@ -11,7 +11,7 @@ import webvtt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.domain.documents import Format
+from controller.domain.output import Format
 from controller.transcript import formats
 from controller.transcript.clean_text import cleaned
 from controller.transcript.formats import FORMATS, Cue, cues
