@@ -19,16 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.common import Figure, Ratio, by_ratio, compare, report
-from chunk_job.contract import (
-    ChunkResult,
-    ChunkTask,
-    Engine,
-    Segment,
-    TranscribeOptions,
-    Usage,
-    Word,
-    sha256_hex,
-)
+from chunk_job.contract import ChunkResult, ChunkTask, Engine, TranscribeOptions, Usage, sha256_hex
+from chunk_job.segment import Segment, Word
 from chunk_job.store.files import FileStore
 from controller.domain.actions import Finish
 from controller.domain.documents import Request, RunRecord, Source

@@ -32,9 +32,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from chunk_job import cores, kernels, lazy, process
-from chunk_job.contract import (
-    TranscribeOptions,
-)
+from chunk_job.contract import TranscribeOptions
 from chunk_job.engine.audio import read_media
 from chunk_job.engine.load import load
 from chunk_job.engine.locate import locate

@@ -10,12 +10,10 @@ import hashlib
 import json
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, with_config
-from typing_extensions import TypedDict  # pydantic's own; before Python 3.12 it accepts no other
+from pydantic import Field
 
 from chunk_job.document import (
     Attempt,
-    Count,
     Document,
     ElapsedMs,
     LanguageCode,
@@ -24,11 +22,11 @@ from chunk_job.document import (
     ObjectKey,
     RunId,
     Score,
-    Seconds,
     Sha256,
     SpanIndex,
 )
 from chunk_job.errors import DocumentInvalid
+from chunk_job.segment import DecodedWindow, Segment
 
 SAMPLE_RATE = 16_000
 """Samples per second of every chunk: the input rate of Whisper."""
@@ -42,45 +40,6 @@ _BYTES_A_SECOND, _BYTES_ANYWAY = 8 << 10, 512 << 10
 _WORDS_A_SECOND, _WORDS_ANYWAY = 30, 1_000
 _TOKENS_A_SECOND, _TOKENS_ANYWAY = 100, 4_000
 _CHARACTERS_A_SECOND, _CHARACTERS_ANYWAY = 300, 20_000
-
-
-@with_config(Document.model_config)
-class Word(TypedDict):
-    """One word with its leading space, as Whisper writes it.
-
-    A plain dictionary: ten hours of speech have a hundred thousand words, and model objects would make the merge five
-    times slower.
-    """
-
-    word: Annotated[str, Field(max_length=8_000)]
-    start_ms: Annotated[Seconds, Field(alias="start")]
-    end_ms: Annotated[Seconds, Field(alias="end")]
-    probability: Score
-
-
-class Segment(Document):
-    """Whisper's segment. Chunk-local in a result, absolute in a transcript. ``end_ms`` is exclusive."""
-
-    id: Count
-    seek: Count
-    start_ms: Seconds = Field(alias="start")
-    end_ms: Seconds = Field(alias="end")
-    text: str = Field(max_length=1_000_000)
-    tokens: tuple[Annotated[int, Field(ge=0, lt=1 << 24)], ...] = Field(max_length=100_000)
-    temperature: Score
-    avg_logprob: Score
-    compression_ratio: Score
-    no_speech_prob: Score
-    words: tuple[Word, ...] = Field(max_length=100_000)
-
-    def inside(self, end_ms: int) -> bool:
-        """Whether all times of the segment and its words are in order and at most *end_ms*."""
-        if not self.start_ms <= self.end_ms <= end_ms:
-            return False
-        for word in self.words:  # noqa: SIM110 (a generator in all() costs a third more on results of an hour)
-            if not word["start_ms"] <= word["end_ms"] <= end_ms:
-                return False
-        return True
 
 
 class TranscribeOptions(Document):
@@ -231,34 +190,6 @@ class Usage(Document):
     """Building and checking the result. Writing it cannot be part of it: the job's log has that time."""
     total_ms: ElapsedMs = 0
     """From the start of the process to the result, without writing it."""
-
-
-class Try(Document):
-    """One decoding of one window, and why it was not the last one."""
-
-    temperature: Score
-    avg_logprob: Score
-    compression_ratio: Score
-    no_speech_prob: Score
-    failed: Literal["", "repetitive", "improbable", "token_limit", "repeats_previous"] = ""
-    """Empty: it passed all checks."""
-
-
-class DecodedWindow(Document):
-    """A part of the chunk that was decoded at once, and what was tried. Times are chunk-local."""
-
-    start_ms: Seconds = Field(alias="start")
-    end_ms: Seconds = Field(alias="end")
-    outcome: Literal["text", "empty", "no_speech", "doubtful", "split", "unused"]
-    """``doubtful``: no decoding passed all checks, and the most probable one is used.
-
-    ``split``: it had too many tokens, and its two halves follow. ``unused``: the window before has better words.
-    """
-    loop_removed: bool = False
-    """Repetitions of a phrase to the end of the text were removed."""
-    incomplete: bool = False
-    """There was speech without words: from there on, it was decoded again as the next window."""
-    tries: tuple[Try, ...] = Field(max_length=300)
 
 
 class ChunkResult(Document):

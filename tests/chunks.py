@@ -11,7 +11,8 @@ from typing import Any
 
 import soundfile
 
-from chunk_job.contract import SAMPLE_RATE, ChunkResult, ChunkTask, Segment, TranscribeOptions, sha256_hex
+from chunk_job.contract import SAMPLE_RATE, ChunkResult, ChunkTask, TranscribeOptions, sha256_hex
+from chunk_job.segment import Segment
 from chunk_job.store.files import FileStore
 from tests.speech import Pcm, TimedWord
 

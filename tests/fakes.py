@@ -15,13 +15,12 @@ from chunk_job.contract import (
     Engine,
     JobFailure,
     Language,
-    Segment,
     TranscribeOptions,
     Usage,
-    Word,
     sha256_hex,
 )
 from chunk_job.errors import ExitCode
+from chunk_job.segment import Segment, Word
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain import failures

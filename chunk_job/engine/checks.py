@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from chunk_job.contract import TranscribeOptions, Try
+from chunk_job.contract import TranscribeOptions
+from chunk_job.segment import Try
 
 Failed = Literal["", "repetitive", "improbable", "token_limit", "repeats_previous"]
 

@@ -11,12 +11,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow
+from chunk_job.contract import SAMPLE_RATE
 from chunk_job.engine.checks import repeats
 from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.segments import SpokenWindow
 from chunk_job.engine.window_state import WindowState
 from chunk_job.engine.windows import SPOKEN_AFTER_TEXT, SPOKEN_IN_TEXT, Window, halves, rest_of
+from chunk_job.segment import DecodedWindow
 
 _MOST_RESTS = 3
 """How often the rest of a window is cut off from it."""

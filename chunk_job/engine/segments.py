@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from chunk_job.contract import Segment, Word
 from chunk_job.engine.checks import Decoding
 from chunk_job.engine.words import TimedWord
+from chunk_job.segment import Segment, Word
 
 PAUSE_MS = 800
 """A pause that ends a segment."""

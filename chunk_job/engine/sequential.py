@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chunk_job.contract import Segment, TranscribeOptions, Word
+from chunk_job.contract import TranscribeOptions
 from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.segments import finite
+from chunk_job.segment import Segment, Word
 
 
 def decode_sequentially(

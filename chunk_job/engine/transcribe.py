@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, Segment, TranscribeOptions
+from chunk_job.contract import SAMPLE_RATE, TranscribeOptions
 from chunk_job.engine.complete import WindowsOfAChunk
 from chunk_job.engine.decode import BatchDecoder
 from chunk_job.engine.device import native_error
@@ -19,6 +19,7 @@ from chunk_job.engine.segments import segments_of
 from chunk_job.engine.sequential import decode_sequentially
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
+from chunk_job.segment import DecodedWindow, Segment
 
 _DETECTION_S = 30
 """Seconds of speech from which the language is detected."""

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, Try
+from chunk_job.contract import SAMPLE_RATE
 from chunk_job.engine.checks import Decoding
 from chunk_job.engine.windows import Window
 from chunk_job.engine.words import TimedWord
+from chunk_job.segment import DecodedWindow, Try
 
 Outcome = Literal["text", "empty", "no_speech", "doubtful", "split", "unused"]
 

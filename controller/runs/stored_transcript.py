@@ -15,9 +15,10 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from chunk_job.contract import Segment, sha256_hex
+from chunk_job.contract import sha256_hex
 from chunk_job.document import MAX_AUDIO_MS
 from chunk_job.errors import DocumentInvalid
+from chunk_job.segment import Segment
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller.domain import stored_documents
 from controller.domain.documents import Final, RunRecord

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from chunk_job import safe_files
-from chunk_job.contract import Segment
+from chunk_job.segment import Segment
 from chunk_job.store.base import StoreUnavailable
 from controller.domain.output import Format
 from controller.transcript.formats import (

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pydantic_core
 from pydantic import TypeAdapter
 
-from chunk_job.contract import Segment
+from chunk_job.segment import Segment
 from controller.domain.output import Format
 from controller.transcript.model import Gap, Transcript, TranscriptSummary
 

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
-from chunk_job.contract import ChunkResult, Segment, Word
+from chunk_job.contract import ChunkResult
+from chunk_job.segment import Segment, Word
 from controller.domain.documents import RunRecord
 from controller.domain.plan import Plan, Span
 from controller.errors import PlanMismatch

@@ -12,9 +12,10 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from chunk_job.contract import Segment, TranscribeOptions
+from chunk_job.contract import TranscribeOptions
 from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
 from chunk_job.errors import DocumentInvalid
+from chunk_job.segment import Segment
 from controller.domain.documents import FileName, RunRecord
 from controller.domain.plan import MOST_CLIPS, Clip, Cut, is_inside
 from controller.transcript.clean_text import cleaned, is_suspect

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chunk_job.contract import Segment, Word
+from chunk_job.segment import Segment, Word
 from controller.domain.plan import Span
 
 _ANCHOR_MS = 500

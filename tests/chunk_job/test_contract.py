@@ -17,17 +17,15 @@ from chunk_job.contract import (
     UNHASHED,
     ChunkResult,
     ChunkTask,
-    DecodedWindow,
     JobFailure,
     Language,
-    Segment,
     TranscribeOptions,
-    Try,
     longest_result_bytes,
     sha256_hex,
 )
 from chunk_job.document import Document
 from chunk_job.errors import DocumentInvalid, ExitCode
+from chunk_job.segment import DecodedWindow, Segment, Try
 from controller.domain.documents import Round
 from tests import fakes
 

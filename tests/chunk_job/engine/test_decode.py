@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow
+from chunk_job.contract import SAMPLE_RATE
 from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.segments import LONGEST_MS, PAUSE_MS
 from chunk_job.engine.timings import Timings
 from chunk_job.engine.transcribe import Transcription
 from chunk_job.errors import ExitCode, JobError
+from chunk_job.segment import DecodedWindow
 from tests import speech
 from tests.chunk_job.engine.decoding import transcribed
 

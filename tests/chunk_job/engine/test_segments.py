@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunk_job.contract import Segment
 from chunk_job.engine.checks import Decoding
 from chunk_job.engine.segments import LONGEST_MS, PAUSE_MS, SpokenWindow, segments_of
 from chunk_job.engine.words import TimedWord
+from chunk_job.segment import Segment
 
 Said = tuple[str, int, int]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from chunk_job.contract import SAMPLE_RATE, DecodedWindow, TranscribeOptions
+from chunk_job.contract import SAMPLE_RATE, TranscribeOptions
 from chunk_job.engine.checks import Decoding
 from chunk_job.engine.complete import WindowsOfAChunk
 from chunk_job.engine.features import Features
@@ -17,6 +17,7 @@ from chunk_job.engine.timings import Timings
 from chunk_job.engine.window_state import WindowState
 from chunk_job.engine.windows import Window
 from chunk_job.engine.words import TimedWord
+from chunk_job.segment import DecodedWindow
 from controller import demo
 
 Said = tuple[str, float, float]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.contract import ChunkTask, DecodedWindow, Language, Try, Usage
+from chunk_job.contract import ChunkTask, Language, Usage
 from chunk_job.errors import ExitCode
+from chunk_job.segment import DecodedWindow, Try
 from chunk_job.store.base import StoredObject, StoreUnavailable
 from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Report, Request, Round, RunRecord, Status
 from controller.domain.interfaces import LeaseState, RunOutcome, RunRequest

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from chunk_job.contract import ChunkResult, DecodedWindow, Engine, Try, Usage
+from chunk_job.contract import ChunkResult, Engine, Usage
+from chunk_job.segment import DecodedWindow, Try
 from chunk_job.store.files import FileStore
 from controller.domain.documents import JobTime, Report, WindowCounts
 from controller.domain.keys import RunKeys

@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.contract import (
-    ChunkTask,
-    JobFailure,
-    Language,
-    TranscribeOptions,
-    sha256_hex,
-)
+from chunk_job.contract import ChunkTask, JobFailure, Language, TranscribeOptions, sha256_hex
 from chunk_job.store.base import StoredObject
 from controller.domain import failures
 from controller.domain.actions import Delete, Finish, Submit

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chunk_job.contract import ChunkResult, Segment
+from chunk_job.contract import ChunkResult
 from chunk_job.errors import DocumentInvalid
+from chunk_job.segment import Segment
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.actions import Finish

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chunk_job.contract import ChunkResult, DecodedWindow, Segment, Try
+from chunk_job.contract import ChunkResult
 from chunk_job.errors import DocumentInvalid
+from chunk_job.segment import DecodedWindow, Segment, Try
 from controller.domain.plan import Clip, Plan, PlanOptions, Span
 from controller.errors import PlanMismatch
 from controller.transcript.merge import merge
