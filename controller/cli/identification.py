@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from controller.cli.execute import refused
 from controller.domain.documents import Source
@@ -134,6 +135,4 @@ class Identification:
 def joined(known: RunRequest, run_request: RunRequest) -> RunRequest:
     """Combine two requests of one run (equal content and options, other file names): with the outputs of both."""
     outputs = known.request.outputs + run_request.request.outputs
-    return RunRequest(
-        record=known.record, round=known.round, request=known.request.model_copy(update={"outputs": outputs})
-    )
+    return replace(known, request=known.request.model_copy(update={"outputs": outputs}))

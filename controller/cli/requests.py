@@ -28,6 +28,7 @@ from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.runs.outputs import base_of, check_folder, output_path
+from controller.runs.protection import NO_RULES, OutputRules
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
@@ -90,6 +91,7 @@ def make_run_request(
     keep_chunks: bool,
     salt: str = "",
     round_id: str = "",
+    rules: OutputRules = NO_RULES,
 ) -> RunRequest:
     """Return the request for the run of this source with these options."""
     name = source.file_name(src.uri).name
@@ -116,7 +118,7 @@ def make_run_request(
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
     )
-    return RunRequest(record=record, request=request, round=round_id)
+    return RunRequest(record=record, request=request, round=round_id, overwrite=rules.overwrite, written=rules.written)
 
 
 def known_run_request(known: LocalRequest, output: Output | None) -> RunRequest:

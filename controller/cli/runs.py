@@ -11,7 +11,7 @@ import click
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
-from controller.cli import kubernetes
+from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_data, print_message, write_path
@@ -22,7 +22,8 @@ from controller.domain.output import Format
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.runs.outputs import base_of, check_folder, open_file, output_path, write_output
+from controller.runs.opened_files import open_file
+from controller.runs.outputs import base_of, check_folder, output_path, write_protected
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 
@@ -82,12 +83,13 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
 @shared.output_option
+@output_options.overwrite_option
 @shared.null_option
 @shared.store_option
 def render_command(
-    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None
+    transcript: str, formats: tuple[Format, ...], output_dir: str, *, overwrite: bool, null: bool, store: str | None
 ) -> int:
-    """Make any format again from a transcript's JSON: no model, no media."""
+    """Make any format again from a transcript's JSON: no model, no media. A file that was changed since is kept."""
     check_folder(output_dir)
     path = Path(transcript)
     try:
@@ -101,11 +103,19 @@ def render_command(
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
-    for extension in formats:
-        target = output_path(base_of(output_dir, stem), extension)
-        if not (path.exists() and Path(target).exists() and path.samefile(target)):
-            write_output(target, files.path(extension))
-        write_path(target, null=null)
+    base = base_of(output_dir, stem)
+    targets = {extension: output_path(base, extension) for extension in formats}
+    content = {
+        extension: files.path(extension)
+        for extension, target in targets.items()
+        if not (path.exists() and Path(target).exists() and path.samefile(target))
+    }
+    kept = write_protected(base, content, files.sha256, output_options.output_rules(overwrite=overwrite))
+    for why in kept.values():
+        print_message(printable(f"warning: {why}"))
+    for extension, target in targets.items():
+        if extension not in kept:
+            write_path(target, null=null)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from click.core import ParameterSource
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
-from controller.cli import kubernetes, option_values
+from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
@@ -43,6 +44,7 @@ from controller.runs.outputs import base_of, check_folder
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.output_option
 @shared.formats_option
+@output_options.overwrite_option
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -90,6 +92,7 @@ def transcribe_command(
     keep_chunks: bool,
     scratch_dir: Path | None,
     download: bool,
+    overwrite: bool,
     round_id: str,
     force: bool,
     store: str | None,
@@ -131,6 +134,8 @@ def transcribe_command(
         cluster=bool(cluster),
     )
 
+    rules = output_options.output_rules(overwrite=overwrite)
+
     def request(name: str, src: Source) -> RunRequest:
         return make_run_request(
             src,
@@ -143,6 +148,7 @@ def transcribe_command(
             # With --round, the same command after a crash resumes the new run that it has started.
             salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,
+            rules=rules,
         )
 
     requests = Identification(found, request, known=shared.known_files(), keep=partial(keep_local, opened))
@@ -180,6 +186,7 @@ def transcribe_command(
     help="With --output-dir: txt, srt, vtt, tsv, json, or all.",
 )
 @kubernetes.runner_option
+@output_options.overwrite_option
 @shared.parallel_option
 @shared.attempts_options
 @shared.patience_option
@@ -201,6 +208,7 @@ def resume_command(
     store_patience: int | None,
     scratch_dir: Path | None,
     download: bool,
+    overwrite: bool,
     store: str | None,
     null: bool,
     as_json: bool,
@@ -213,7 +221,9 @@ def resume_command(
     A run that was not started on this machine needs --output-dir: a store does not decide where files are written.
     """
     opened = shared.store_at(store)
+    rules = output_options.output_rules(overwrite=overwrite)
     run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
+    run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = run_request.record.options

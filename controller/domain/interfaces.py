@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from controller.domain.documents import Request, RunRecord
 from controller.domain.jobs import Job, JobView
 from controller.domain.progress import Progress
+from controller.domain.written_output import WrittenRecord
 
 LeaseState = Literal["leading", "following", "undecided"]
 """*undecided*: it will be known in a few seconds whether this process leads."""
@@ -114,6 +115,10 @@ class RunRequest:
     request: Request
     round: str = ""
     """Identifies the command, if it is restarted after a crash: the round continues. Empty: a new round if needed."""
+    overwrite: bool = False
+    """Whether outputs that were changed by a person are replaced."""
+    written: WrittenRecord | None = None
+    """What was written to outputs before; None: not known."""
 
 
 RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
@@ -151,6 +156,8 @@ class RunOutcome:
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     environment: bool = False
+    kept: tuple[str, ...] = ()
+    """Outputs that were left unchanged, because a person may have changed them or they are better."""
 
 
 class Reporter(Protocol):

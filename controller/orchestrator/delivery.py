@@ -15,6 +15,7 @@ from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.domain.output import Output
 from controller.errors import StenofleetError
 from controller.runs.outputs import write_outputs
+from controller.runs.protection import OutputRules
 from controller.runs.repository import RunRepository
 from controller.runs.transcript_files import TranscriptFiles
 
@@ -33,10 +34,11 @@ class _Unwritten:
 class Delivery:
     """The outputs of one run. If they cannot be written now, the merged transcript is kept for the next try."""
 
-    def __init__(self, repository: RunRepository, request: Request, name: str) -> None:
+    def __init__(self, repository: RunRepository, request: Request, name: str, rules: OutputRules) -> None:
         self._repository = repository
         self._request = request
         self._name = name
+        self._rules = rules
         self._unwritten: _Unwritten | None = None
         self._ended_before: RunOutcome | None = None
         """The run's outcome at the time when more outputs were requested."""
@@ -91,18 +93,20 @@ class Delivery:
         assert unwritten is not None
         outcome, warnings = unwritten.outcome, unwritten.warnings
         files: tuple[str, ...] = ()
+        kept_files: tuple[str, ...] = ()
         check()
         if unwritten.transcript is not None:
-            files, kept, problem = write_outputs(self._request, unwritten.transcript)
+            files, kept, problem, kept_files = write_outputs(self._request, unwritten.transcript, self._rules)
             warnings += kept
             if problem:
                 failed = self._ended("failed", problem.summary, problem.advice)
-                return replace(failed, files=files, warnings=warnings, environment=True), False
+                return replace(failed, files=files, warnings=warnings, environment=True, kept=kept_files), False
         if unwritten.mark:
             check()
             self._repository.mark(outcome)
         ended = self._ended(outcome.verdict, outcome.summary, outcome.advice)
-        return replace(ended, files=files, warnings=warnings, environment=outcome.failure in ENVIRONMENT), True
+        environment = outcome.failure in ENVIRONMENT
+        return replace(ended, files=files, warnings=warnings, environment=environment, kept=kept_files), True
 
     def given_up(self, error: JobError | StenofleetError) -> RunOutcome | None:
         """The outcome of a run whose outputs are given up because of *error*; None if there is nothing to write."""
@@ -130,8 +134,13 @@ class Delivery:
             self._ended_before = None
             return None
         wanted = self._request.model_copy(update={"outputs": self._more})
-        files, kept, problem = write_outputs(wanted, self._repository.transcript())
-        ended = replace(before, files=before.files + files, warnings=before.warnings + kept)
+        files, kept, problem, kept_files = write_outputs(wanted, self._repository.transcript(), self._rules)
+        ended = replace(
+            before,
+            files=before.files + files,
+            warnings=before.warnings + kept,
+            kept=before.kept + kept_files,
+        )
         if problem:
             ended = replace(ended, verdict="failed", summary=problem.summary, advice=problem.advice, environment=True)
         self._ended_before, self._more = None, ()

@@ -27,6 +27,7 @@ from controller.orchestrator.delivery import Delivery
 from controller.orchestrator.outages import RunOutage, Unavailable
 from controller.orchestrator.run_events import RunEvents, subject
 from controller.orchestrator.run_status import RunStatus
+from controller.runs.protection import OutputRules
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 
@@ -67,7 +68,8 @@ class RunReconciler:
         self.outage = RunOutage()
         """An outage of this run alone."""
         self._status = RunStatus(self._repository, self._name)
-        self._delivery = Delivery(self._repository, run_request.request, self._name)
+        rules = OutputRules(overwrite=run_request.overwrite, written=run_request.written)
+        self._delivery = Delivery(self._repository, run_request.request, self._name, rules)
 
     @property
     def open(self) -> bool:

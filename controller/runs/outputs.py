@@ -6,13 +6,11 @@ Touches: output folders, and S3 (through ``chunk_job.store``).
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,9 +20,11 @@ from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Request
-from controller.domain.output import Output
+from controller.domain.output import Format, Output
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
+from controller.runs.opened_files import digest_of, open_file
+from controller.runs.protection import NO_RULES, OutputRules, decide
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.formats import stated_gaps_s
@@ -106,28 +106,82 @@ class WrittenOutputs(NamedTuple):
     """One sentence for each output that was left unchanged."""
     problem: EnvironmentProblem | None
     """The first output that could not be written."""
+    kept_files: tuple[str, ...] = ()
+    """The paths of these outputs."""
 
 
-def write_outputs(request: Request, transcript: TranscriptFiles) -> WrittenOutputs:
+def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRules = NO_RULES) -> WrittenOutputs:
     """Copy every requested format to its output path. One that cannot be written does not stop the others.
 
-    A transcript with gaps never replaces one of the same run that has fewer gaps. Raises :class:`StoreUnavailable` if
-    it has to be tried again.
+    A transcript with gaps never replaces one of the same run that has fewer gaps, and no output replaces a file that a
+    person has changed, unless the *rules* say so. Raises :class:`StoreUnavailable` if it has to be tried again.
     """
-    written, kept, problems = [], [], []
+    written: list[str] = []
+    kept: list[str] = []
+    kept_files: list[str] = []
+    problems: list[EnvironmentProblem] = []
     for output in request.outputs:
         better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
         if better:
             kept.append(f"{better}: it and the files next to it are left unchanged")
+            kept_files += [output_path(output.base, extension) for extension in output.formats]
             continue
+        content = {extension: transcript.path(extension) for extension in output.formats}
+        protected = _Protected(output.base, content, transcript.sha256, rules)
         try:
             for extension in output.formats:
                 path = output_path(output.base, extension)
-                write_output(path, transcript.path(extension))
-                written.append(path)
+                if why := protected.write(extension):
+                    kept.append(why)
+                (kept_files if why else written).append(path)
         except EnvironmentProblem as error:
             problems.append(error)
-    return WrittenOutputs(tuple(written), tuple(kept), _first_problem(request, problems))
+    return WrittenOutputs(tuple(written), tuple(kept), _first_problem(request, problems), tuple(kept_files))
+
+
+class _Protected:
+    """Writes the files of one output, and keeps those that a person has changed."""
+
+    def __init__(
+        self, base: str, content: Mapping[Format, Path], usual: Mapping[Format, str], rules: OutputRules
+    ) -> None:
+        """*content*: what to write. *usual*: the digests that this transcript has in the store; such a file is ours."""
+        self._base = base
+        self._content = content
+        self._rules = rules
+        self._sha256 = {extension: _digest(path) for extension, path in content.items()}
+        before = rules.written.find(base) if rules.written else {}
+        self._known = {extension: {*before.get(extension, ()), usual.get(extension, "")} for extension in content}
+        if rules.written:
+            # Before the files change: a command that is killed while it writes them must recognize them later.
+            rules.written.add(base, self._sha256)
+
+    def write(self, extension: Format) -> str:
+        """Write one file. Returns why an existing file is kept, else an empty string.
+
+        Raises the errors of :func:`write_output`.
+        """
+        path = output_path(self._base, extension)
+        decision = decide(path, self._sha256[extension], self._known[extension], overwrite=self._rules.overwrite)
+        if decision.target:
+            write_output(decision.target, self._content[extension])
+        return decision.kept
+
+
+def write_protected(
+    base: str, content: Mapping[Format, Path], usual: Mapping[Format, str], rules: OutputRules
+) -> dict[Format, str]:
+    """Write the files of one output as :func:`write_outputs` does. Returns why files are kept, as sentences.
+
+    Raises the errors of :func:`write_output`.
+    """
+    protected = _Protected(base, content, usual, rules)
+    return {extension: why for extension in content if (why := protected.write(extension))}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return digest_of(file)
 
 
 def _first_problem(request: Request, problems: Sequence[EnvironmentProblem]) -> EnvironmentProblem | None:
@@ -219,18 +273,3 @@ def write_output(path: str, source: Path) -> None:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}", "choose another folder") from error
-
-
-def open_file(path: Path, *, max_bytes: int) -> BinaryIO:
-    """Open a regular file of at most *max_bytes* for reading. Raises :class:`OSError`, also for any other file type."""
-    # O_NONBLOCK: opening a named pipe would wait until another process writes to it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with contextlib.ExitStack() as failing:
-        file = failing.enter_context(os.fdopen(descriptor, "rb"))
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if status.st_size > max_bytes:
-            raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
-        failing.pop_all()
-    return file

@@ -30,6 +30,7 @@ from controller.domain.documents import (
     Status,
 )
 from controller.domain.plan import Plan
+from controller.domain.written_output import WrittenOutput
 from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -42,6 +43,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Request,
     KnownFile,
     LocalRequest,
+    WrittenOutput,
     Round,
     LeaseRecord,
     Evidence,

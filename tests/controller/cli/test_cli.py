@@ -870,11 +870,23 @@ def test_a_full_disk_leaves_the_earlier_rendering(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    result = command_line("render", "talk.json", "-f", "srt")
+    result = command_line("render", "talk.json", "-f", "srt", "--overwrite")
     assert result.code == 3
     assert "talk.srt: cannot be written: No space left on device" in result.err
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["talk.json", "talk.srt"]
     assert Path("talk.srt").read_text(encoding="utf-8") == "before"
+
+
+def test_rendering_keeps_a_file_that_was_changed(command_line: CommandLine, document: Transcript) -> None:
+    Path("talk.json").write_text(FORMATS["json"](document), encoding="utf-8")
+    command_line("render", "talk.json", "-f", "srt,vtt")
+    Path("talk.srt").write_text("CORRECTED", encoding="utf-8")
+    result = command_line("render", "talk.json", "-f", "srt,vtt")
+    assert (result.code, result.out) == (0, f"{Path('talk.vtt').absolute()}\n")
+    assert f"warning: {Path('talk.srt').absolute()} is kept" in result.err
+    assert Path("talk.srt").read_text(encoding="utf-8") == "CORRECTED"
+    assert command_line("render", "talk.json", "-f", "srt", "--overwrite").code == 0
+    assert Path("talk.srt").read_text(encoding="utf-8") == FORMATS["srt"](document)
 
 
 def test_a_run_is_rendered_from_the_store(command_line: CommandLine, document: Transcript) -> None:

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, Document] = {
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),
     "known-file": KnownFile(source=fakes.request(RECORD).source, device=1, inode=2, ctime_ns=1),
     "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
+    "written": WrittenOutput(base="file:///out/talk", sha256={"txt": ("ab" * 32,), "json": ("cd" * 32, "ef" * 32)}),
     "round": Round(id="0000cafe"),
     "lead": LeaseRecord(owner="0123456789abcdef", lock_domain="cd", renew_count=3),
     "evidence": Evidence(

@@ -171,10 +171,10 @@ def test_outputs_requested_later_that_cannot_be_written_are_reported(
 ) -> None:
     write = outputs.write_outputs
 
-    def refuse(request: Request, transcript: Any) -> Any:
+    def refuse(request: Request, *others: Any) -> Any:
         if any("copy" in output.base for output in request.outputs):
             return outputs.WrittenOutputs((), (), EnvironmentProblem("out/copy.txt: no free space", "free space"))
-        return write(request, transcript)
+        return write(request, *others)
 
     monkeypatch.setattr(delivery, "write_outputs", refuse)
     (ended,) = scene.run_loop(

@@ -28,6 +28,7 @@ from controller.orchestrator import loop as run_module
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
 from controller.runs import outputs
+from controller.runs.protection import OutputRules
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 from tests import fakes
@@ -1067,7 +1068,7 @@ def test_an_unwritable_output_is_an_environment_problem_and_written_by_the_next_
 
 def test_an_output_replaces_what_was_there_whole(scene: Scene) -> None:
     (scene.folder / "talk.txt").write_text("old")
-    scene.command(run_request(None, scene.folder / "talk"))
+    scene.command(replace(run_request(None, scene.folder / "talk"), overwrite=True))
     assert (scene.folder / "talk.txt").read_text().startswith("w0a")
     assert not [entry for entry in scene.folder.iterdir() if entry.name.endswith(".tmp")]
 
@@ -1146,10 +1147,10 @@ def closed_output(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     closed: set[str] = set()
     write = outputs.write_outputs
 
-    def refuse(request: Request, transcript: TranscriptFiles) -> outputs.WrittenOutputs:
+    def refuse(request: Request, transcript: TranscriptFiles, rules: OutputRules) -> outputs.WrittenOutputs:
         if request.run in closed:
             raise StoreUnavailable("the output bucket is away", "wait for it")
-        return write(request, transcript)
+        return write(request, transcript, rules)
 
     monkeypatch.setattr(delivery, "write_outputs", refuse)
     return closed

@@ -29,6 +29,7 @@ from controller.domain.keys import RunKeys
 from controller.domain.output import Output
 from controller.domain.plan import Plan
 from controller.runs import outputs, stored_transcript, transcript_files
+from controller.runs.protection import OutputRules
 from controller.runs.repository import RunRepository
 from controller.runs.stored_transcript import rendered, summary_of
 from controller.runs.transcript_files import TranscriptFiles, written
@@ -402,7 +403,7 @@ def test_a_better_transcript_that_cannot_be_compared_is_left(
     better = merge(plan, RECORD, [fakes.result(fakes.task(RECORD, span)) for span in (0, 1)])
     there = json.dumps(json.loads(FORMATS["json"](better)), indent=1)
     (tmp_path / "talk.json").write_text(there)
-    files, kept, _ = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
+    files, kept, *_ = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
     assert files == ()
     assert len(kept) == 1
     assert "talk.json has another JSON layout and is too large to be compared: it and the files" in kept[0]
@@ -412,7 +413,8 @@ def test_a_better_transcript_that_cannot_be_compared_is_left(
 @pytest.mark.parametrize("there", [b"", b"{}", b"no transcript", b'{"text":"'])
 def test_a_file_that_is_no_transcript_is_replaced(tmp_path: Path, partial: TranscriptFiles, there: bytes) -> None:
     (tmp_path / "talk.json").write_bytes(there)
-    files, kept, _ = outputs.write_outputs(fakes.request(RECORD, tmp_path / "talk"), partial)
+    wanted = fakes.request(RECORD, tmp_path / "talk")
+    files, kept, *_ = outputs.write_outputs(wanted, partial, OutputRules(overwrite=True))
     assert (len(files), kept) == (2, ())
     assert (tmp_path / "talk.json").read_bytes() == partial.path("json").read_bytes()
 
@@ -423,8 +425,8 @@ def test_a_text_file_with_fewer_gaps_is_left(tmp_path: Path, partial: Transcript
     wanted = fakes.request(RECORD).model_copy(
         update={"outputs": (Output(base=(tmp_path / "talk").as_uri(), formats=("txt",)),)}
     )
-    files, kept, _ = outputs.write_outputs(wanted, partial)
+    files, kept, *_ = outputs.write_outputs(wanted, partial)
     assert files == ()
     assert "talk.txt has fewer gaps" in kept[0]
     (tmp_path / "talk.txt").write_text("a\n[no transcript from 00:00:10 to 00:00:20]\n", encoding="utf-8")
-    assert outputs.write_outputs(wanted, partial).kept == ()
+    assert outputs.write_outputs(wanted, partial, OutputRules(overwrite=True)).kept == ()
