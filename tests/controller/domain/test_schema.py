@@ -24,6 +24,7 @@ from controller.domain.documents import (
     WindowCounts,
     Winner,
 )
+from controller.domain.written_output import WrittenOutput
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
 from docs.schema import generate
