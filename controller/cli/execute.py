@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,23 +90,50 @@ def _print_how_to_resume(requests: RunRequests, store: Store, runner: Runner, *,
 
 
 def report(
-    ended: Sequence[RunOutcome], *, as_json: bool, quiet: bool, null: bool = False, reported: Sequence[RunOutcome] = ()
+    ended: Sequence[RunOutcome],
+    *,
+    as_json: bool,
+    quiet: bool,
+    null: bool = False,
+    reported: Sequence[RunOutcome] = (),
+    skipped: Collection[str] = (),
 ) -> int:
     """Report how everything ended: files on stdout, messages on stderr. Returns the exit code.
 
     For those already *reported* before the work, only the names are repeated. *null*: as for :func:`write_path`.
+    *skipped*: recordings that were left out, because their outputs exist.
     """
     before = set(reported)
     for item in ended:
         if item not in before:
             _report_one(item, as_json=as_json, quiet=quiet, null=null)
-    if reported and len(reported) < len(ended) and not as_json:
-        more = f" and {len(reported) - _MOST_LISTED} more" if len(reported) > _MOST_LISTED else ""
-        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported[:_MOST_LISTED])}{more}"))
     code = exit_code(ended)
     if as_json:
-        print_data(json_line({"exit_code": code, "runs": [_facts(item) for item in ended]}), exact=True)
+        facts = {"exit_code": code, "runs": [_facts(item) for item in ended]}
+        print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {})), exact=True)
+    elif len(ended) + len(skipped) > _MOST_LISTED:
+        print_message(summary(ended, len(skipped)))
+    elif reported and len(reported) < len(ended):
+        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported)}"))
+    if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
+        print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
     return code
+
+
+def summary(ended: Sequence[RunOutcome], skipped: int) -> str:
+    """Return one line with the number of each outcome, and the first recordings that were not transcribed, with why."""
+    counts = Counter(item.verdict for item in ended)
+    parts = [f"{count} {verdict}" for verdict, count in counts.items()]
+    parts += [f"{skipped} skipped"] if skipped else []
+    kept = sum(len(item.kept) for item in ended)
+    parts += [f"{kept} output files kept as they were"] if kept else []
+    failed = [item for item in ended if item.verdict != "complete"]
+    lines = [f"{len(ended) + skipped} recordings: {', '.join(parts)}"]
+    for item in failed[:_MOST_LISTED]:
+        why = printable(item.summary)
+        lines.append(f"  {why if item.name in item.summary else f'{printable(item.name)}: {why or item.verdict}'}")
+    lines += [f"  and {len(failed) - _MOST_LISTED} more"] if len(failed) > _MOST_LISTED else []
+    return "\n".join(lines)
 
 
 def _facts(item: RunOutcome) -> dict[str, Any]:

@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from controller.cli import option_values
 from controller.cli import options as shared
-from controller.errors import EnvironmentProblem
+from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
+from controller.cli.recordings import Recordings, named_recordings
+from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runs.protection import OutputRules
 from controller.runs.written_files import WrittenFiles
 
 overwrite_option = shared.option(
     "--overwrite", is_flag=True, help="Also replace outputs that were changed since they were written."
 )
+
+skip_option = shared.option(
+    "--skip-existing", is_flag=True, help="Leave out recordings of which all outputs exist, whatever their content."
+)
+name_option = shared.option(
+    "--name",
+    "stdin_name",
+    default="stdin",
+    show_default=True,
+    callback=option_values.text(least=1, most=200),
+    metavar="NAME",
+    help="File name of a recording on stdin.",
+)
+
+
+def recordings(
+    files: Sequence[str], *, stdin_name: str, scratch: Path | None, cluster: bool, quiet: bool
+) -> Recordings:
+    """Return what the arguments of ``transcribe`` name.
+
+    Raises :class:`UsageProblem`, and :class:`EnvironmentProblem` if a recording on stdin cannot be copied.
+    """
+
+    def stdin() -> OnStdin:
+        if stdin_name in (".", "..") or "/" in stdin_name or "\0" in stdin_name:
+            raise UsageProblem(f"--name: {stdin_name!r} is not a file name", "give a name without a folder")
+        # Removed when the command ends: the store holds what is left to do of an interrupted run.
+        folder = temporary_folder(_stdin_home(scratch))
+        there = read_stdin(Path(click.get_current_context().with_resource(folder)), stdin_name)
+        if there.recording and cluster:
+            raise UsageProblem(
+                "a recording on stdin is not transcribed on a cluster: its jobs cannot read it",
+                "upload it first, and give its address: stenofleet transcribe --runner kubernetes s3://bucket/key",
+            )
+        return there
+
+    return named_recordings(files, stdin, quiet=quiet)
+
+
+def _stdin_home(scratch: Path | None) -> Path:
+    """Where a recording on stdin is copied to: /tmp may be in memory."""
+    try:
+        return scratch.absolute() if scratch else shared.state_home() / ".local" / "stdin"
+    except EnvironmentProblem:
+        return Path(tempfile.gettempdir())
 
 
 def output_rules(*, overwrite: bool) -> OutputRules:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Literal
 
 import click
@@ -13,11 +15,12 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
-from controller.cli.requests import listed
+from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
+from controller.cli.recordings import named_recordings
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
 from controller.domain.plan import Clip, Plan
-from controller.errors import MediaProblem
+from controller.errors import MediaProblem, UsageProblem
 from controller.intake import source
 
 
@@ -51,7 +54,8 @@ def plan_command(
 
     cluster = runner == "kubernetes"
     options = TranscribeOptions(model=model, device=device)
-    names = list(listed(files))
+    given = named_recordings(files, _only_names, quiet=as_json)
+    names = [one.name for one in given.named]
     wanted = shared.plan_options(
         kubernetes.on_gpus(options) if cluster else options,
         chunk_duration=chunk_duration,
@@ -61,7 +65,7 @@ def plan_command(
         cluster=cluster,
     )
     plans: dict[str, Plan] = {}
-    without = []
+    without: list[RunOutcome] = []
     for name in names:
         try:
             plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track)
@@ -74,7 +78,15 @@ def plan_command(
             _print_plan(name, plan)
     for item in without:
         report_refused(item)
-    return exit_code([*without, *(_planned(name) for name in plans)])
+    return exit_code([*given.refused, *without, *(_planned(name) for name in plans)])
+
+
+def _only_names() -> OnStdin:
+    with temporary_folder(Path(tempfile.gettempdir())) as folder:
+        there = read_stdin(Path(folder), "stdin")
+    if there.recording:
+        raise UsageProblem("a recording on stdin is not planned", "save it as a file first")
+    return there
 
 
 def _planned(name: str) -> RunOutcome:

@@ -1,22 +1,18 @@
-"""Makes run requests from names of recordings: which recordings, which outputs, which run each of them is.
+"""Makes run requests of recordings: which run each of them is.
 
-Touches: stdin (a list of names), media (to identify them), the store (a run that is known).
+Touches: media (to identify them), the store (a run that is known).
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, Store
-from chunk_job.text import masked_name
 from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
@@ -27,57 +23,10 @@ from controller.domain.output import Format, Output
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
-from controller.runs.outputs import base_of, check_folder, output_path
+from controller.runs.outputs import base_of, output_path
 from controller.runs.protection import NO_RULES, OutputRules
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
-
-
-def listed(files: Sequence[str]) -> Iterator[str]:
-    """Yield the named files, with ``-`` replaced by the list on stdin; a file named twice counts once."""
-    seen = set()
-    for file in files:
-        for name in _from_stdin() if file == "-" else [file]:
-            # Only the folder is resolved: a link to a file counts as a different name.
-            folder, last = os.path.split(name)
-            resolved = name if source.is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
-            if resolved not in seen:
-                seen.add(resolved)
-                yield name
-
-
-def _from_stdin() -> list[str]:
-    data = sys.stdin.buffer.read()
-    separator = b"\0" if b"\0" in data else b"\n"
-    # Lines of lists made on Windows end with two characters; between NULs, every byte is part of the name.
-    parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
-    names = [os.fsdecode(part) for part in parts if part.strip()]
-    if not names:
-        raise UsageProblem("the list on stdin is empty", "give one file name a line")
-    return names
-
-
-def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
-    """Return the output of each file. Raises :class:`UsageProblem` if two would write the same files."""
-    check_folder(folder)
-    by_base: dict[str, str] = {}
-    for name in names:
-        base = base_of(folder, output_stem(name if source.is_object(name) else Path(name).absolute().as_uri()))
-        if base in by_base:
-            # The end of a URL that was typed may be a password.
-            what = "the same files" if "@" in name else output_path(base, "txt").rpartition("/")[2]
-            raise UsageProblem(
-                f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
-                "rename one, or transcribe them with different --output-dir",
-            )
-        by_base[base] = name
-    media = {_real(name) for name in names}
-    for base, name in by_base.items():
-        for extension in formats:
-            target = output_path(base, extension)
-            if _real(target) in media:
-                raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
-    return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
 
 
 def make_run_request(
@@ -183,10 +132,6 @@ def output_stem(uri: str) -> str:
     last = source.file_name(uri)
     # The stem of a name of dots would be a path to another folder.
     return last.stem if last.stem.strip(".") else last.name
-
-
-def _real(name: str) -> str:
-    return name if source.is_object(name) else os.path.realpath(name)
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -19,13 +19,12 @@ from controller.cli import options as shared
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
+from controller.cli.output_names import existing, outputs_of
 from controller.cli.requests import (
     keep_local,
     known_run_request,
-    listed,
     make_run_request,
     output_stem,
-    outputs_of,
     stored_run_request,
 )
 from controller.cli.terminal import ask, print_message
@@ -45,6 +44,8 @@ from controller.runs.outputs import base_of, check_folder
 @shared.output_option
 @shared.formats_option
 @output_options.overwrite_option
+@output_options.skip_option
+@output_options.name_option
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -93,6 +94,8 @@ def transcribe_command(
     scratch_dir: Path | None,
     download: bool,
     overwrite: bool,
+    skip_existing: bool,
+    stdin_name: str,
     round_id: str,
     force: bool,
     store: str | None,
@@ -104,21 +107,26 @@ def transcribe_command(
 ) -> int:
     """Transcribe media files.
 
-    FILE is any audio or video that ffmpeg reads: a path or s3://bucket/key; - reads a list of names from stdin, one per
-    line (or NUL-separated). Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. The same
+    FILE is any audio or video that ffmpeg reads: a path or s3://bucket/key; a folder or s3://bucket/folder/ stands for
+    all recordings in it; - reads a list of names from stdin, one per line (or NUL-separated), or a recording. Outputs
+    are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}; folders are mirrored below OUTPUT_DIR. The same
     command resumes an interrupted run.
     """
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     opened = shared.store_at(store)
-    names = list(listed(files))
-    outputs = outputs_of(names, output_dir, formats)
-    found, reported = find_all(names)
+    given = output_options.recordings(
+        files, stdin_name=stdin_name, scratch=scratch_dir, cluster=bool(cluster), quiet=quiet or as_json
+    )
+    outputs, unnamed = outputs_of(given.named, output_dir, formats)
+    skipped = existing(outputs) if skip_existing else frozenset[str]()
+    found, missing = find_all(name for name in outputs if name not in skipped)
+    reported = [*given.refused, *unnamed, *missing]
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        return report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported)
+        return report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -164,7 +172,14 @@ def transcribe_command(
         quiet=quiet or as_json,
         new_runs=force and not round_id,
     )
-    return report([*reported, *requests.refused, *ended], as_json=as_json, quiet=quiet, null=null, reported=reported)
+    return report(
+        [*reported, *requests.refused, *ended],
+        as_json=as_json,
+        quiet=quiet,
+        null=null,
+        reported=reported,
+        skipped=skipped,
+    )
 
 
 @click.command("resume", cls=shared.Sectioned)

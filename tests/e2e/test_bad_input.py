@@ -28,7 +28,10 @@ BAD = {
     "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
     "mute.mp4": ("has no audio stream", "choose a file with sound"),
     "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),
-    "folder": ("is a folder", "give the media files in it, for instance FOLDER/*.mp4"),
+    "folder": (
+        "is a folder without audio or video files",
+        "files with other suffixes are transcribed if they are named themselves",
+    ),
     "missing.wav": ("no such file", "check the name"),
     "pipe.wav": ("is not a regular file", "save the recording as a file first"),
     "loop.wav": ("cannot be read: Too many levels of symbolic links", "check its permissions and its disk"),
@@ -83,7 +86,9 @@ def test_the_message_names_the_file_and_what_to_do(refused: tuple[Workplace, pip
     _, ended = refused
     lines = ended.err.splitlines()
     shown = name.replace("\x1b", "\\x1b")
-    at = [i for i, line in enumerate(lines) if shown in line and summary in line and "attempt" not in line]
+    # Indented lines are of the summary at the end.
+    first = [line if line[:1] != " " and "attempt" not in line else "" for line in lines]
+    at = [i for i, line in enumerate(first) if shown in line and summary in line]
     assert len(at) == 1, ended.err
     assert lines[at[0] + 1].strip() == advice
 
@@ -155,14 +160,14 @@ def test_a_missing_model_is_reported_before_anything_starts(
     assert not workplace.out.exists()
 
 
-def test_two_files_with_one_stem_are_reported_before_anything_starts(workplace: Workplace) -> None:
+def test_two_files_of_one_name_for_one_folder_are_reported_before_anything_starts(workplace: Workplace) -> None:
     (workplace.folder / "sub").mkdir()
     speech.write_wav(workplace.folder / "night.wav", speech.silence(2))
     speech.write_wav(workplace.folder / "sub" / "night.mp3", speech.silence(3))
-    ended = workplace.transcribe("night.wav", "sub/night.mp3", *SMALL)
+    ended = workplace.transcribe("sub/night.mp3", "sub/../night.mp3", *SMALL)
     assert ended.code == 2
-    assert "night.wav and sub/night.mp3 would both write night.txt" in ended.err
-    assert "rename one, or transcribe them with different --output-dir" in ended.err
+    assert "sub/night.mp3 and sub/../night.mp3 would both write night.mp3.txt" in ended.err
+    assert "rename one, transcribe them with different --output-dir, or give their folder: it is mirrored" in ended.err
     assert not workplace.store.root.exists()
 
 

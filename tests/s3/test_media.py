@@ -135,7 +135,7 @@ def test_a_recording_is_never_overwritten_in_a_bucket_either(
 
 
 def test_two_objects_of_one_name_need_two_folders(workplace: pipeline.Workplace, bucket: str) -> None:
-    ended = workplace.transcribe(f"s3://{bucket}/a/talk.mp3", f"s3://{bucket}/b/talk.wav", *pipeline.SMALL)
+    ended = workplace.transcribe(f"s3://{bucket}/a/talk.mp3", f"s3://{bucket}/b/talk.mp3", *pipeline.SMALL)
     assert ended.code == 2
     assert "would both write" in ended.err
 

@@ -1,0 +1,145 @@
+"""Reads what is on stdin for the name ``-``: a list of file names, or a recording itself.
+
+Touches: stdin, a temporary file for a recording.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from controller.errors import EnvironmentProblem, UsageProblem
+
+_HEAD_BYTES = 64 << 10
+_PIECE_BYTES = 1 << 20
+_MOST_LIST_BYTES = 1 << 30
+_LISTS = "write one file name a line in UTF-8, for instance with: find FOLDER -name '*.wav' | stenofleet transcribe -"
+_BOMS = (
+    # UTF-32 first: its mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_MAGICS = (
+    b"RIFF", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3", b".snd", b"caff", b"MAC ", b"wvpk", b"ADIF", b"#!AMR",
+    b"\x1aE\xdf\xa3", b"0&\xb2u", b"\x00\x00\x01\xba", b"FLV\x01",
+)  # fmt: skip
+"""The first bytes of media: WAV, AIFF, FLAC, Ogg, MP3 with tags, AU, CAF, …, Matroska and WebM, ASF, MPEG, FLV."""
+_TS_PACKET = 188
+
+
+class OnStdin(NamedTuple):
+    """What was on stdin: names, or a recording."""
+
+    names: tuple[str, ...]
+    recording: bool
+    """Whether the only name is that of the recording's copy."""
+
+
+def read_stdin(folder: Path, name: str) -> OnStdin:
+    """Read stdin. A recording is copied to a file called *name* in the temporary *folder*, which is made if needed.
+
+    Raises :class:`UsageProblem` if it is neither a list nor a recording, and :class:`EnvironmentProblem` if the copy
+    cannot be written.
+    """
+    data = sys.stdin.buffer
+    head = data.read(_HEAD_BYTES)
+    if not is_media(head):
+        return OnStdin(tuple(names_in(head + data.read(_MOST_LIST_BYTES))), recording=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / name
+        with path.open("wb") as file:
+            file.write(head)
+            shutil.copyfileobj(data, file, _PIECE_BYTES)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"the recording on stdin cannot be copied to {folder}: {error.strerror}",
+            "free space there, or choose another folder: --scratch-dir",
+        ) from error
+    return OnStdin((str(path),), recording=True)
+
+
+def is_media(head: bytes) -> bool:
+    """Whether data that begins with *head* is media with a known format."""
+    if any(head.startswith(mark) for mark, _ in _BOMS):
+        return False
+    # The first frame of MP3 or AAC has eleven or twelve bits set, which no name in UTF-8 begins with.
+    framed = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
+    packets = len(head) > _TS_PACKET and head[0] == head[_TS_PACKET] == ord("G") and _is_binary(head)
+    known = any(head.startswith(magic) for magic in _MAGICS) and _is_binary(head)
+    return framed or packets or known or (head[4:8] == b"ftyp" and b"\0" in head)
+
+
+def names_in(data: bytes) -> list[str]:
+    """Return the names in a list: one a line, or each followed by a NUL. UTF-16 and UTF-32 are decoded.
+
+    Raises :class:`UsageProblem` if it is empty, or is no list.
+    """
+    data = _decoded(data)
+    separator = b"\0" if b"\0" in data else b"\n"
+    if _is_binary(data[:_HEAD_BYTES]):
+        raise UsageProblem(
+            "stdin is neither a list of file names nor a recording in a known format",
+            f"{_LISTS}; for raw samples give ffmpeg an output format with a header: ffmpeg … -f wav - | …",
+        )
+    # Lines of lists made on Windows end with two characters; between NULs, every byte is part of the name.
+    parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
+    names = [os.fsdecode(part) for part in parts if part.strip()]
+    if not names:
+        raise UsageProblem("the list on stdin is empty", "give one file name a line")
+    return names
+
+
+def _decoded(data: bytes) -> bytes:
+    """Return the list in UTF-8 and without a mark. Names in an unknown encoding stay as they are."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :] if encoding == "utf-8" else _utf8(data[len(mark) :], encoding)
+    wide = _wide(data[:_HEAD_BYTES])
+    return _utf8(data, wide) if wide else data
+
+
+def _utf8(data: bytes, encoding: str) -> bytes:
+    try:
+        return data.decode(encoding).encode()
+    except UnicodeError as error:
+        raise UsageProblem(f"the list on stdin is not valid {encoding[:6].upper()}", _LISTS) from error
+
+
+def _wide(head: bytes) -> str:
+    """The encoding of UTF-16 text without a mark: every second byte of western names is zero. Empty: it is not that."""
+    even, odd = head[0::2], head[1::2]
+    if len(odd) < 4:
+        return ""
+    low, high = even.count(0) / len(even), odd.count(0) / len(odd)
+    if min(low, high) > 0.1 or max(low, high) < 0.9:
+        return ""
+    # A list with NULs may have only names of one letter.
+    if any(Path(os.fsdecode(name)).exists() for name in head.split(b"\0")[:4] if name.strip()):
+        return ""
+    return "utf-16-le" if high > low else "utf-16-be"
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether *head* cannot be the beginning of a list: more than one byte of ten is a control character."""
+    control = sum(head.count(byte) for byte in range(1, 32) if byte not in b"\t\n\r\x1b")
+    return b"\0\0\0" in head or control * 10 > len(head)
+
+
+def temporary_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a new private folder in *parent* for the recording on stdin. Raises :class:`EnvironmentProblem`."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return tempfile.TemporaryDirectory(prefix="stenofleet-stdin-", dir=parent)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{parent}: cannot be written to: {error.strerror}", "choose another folder: --scratch-dir"
+        ) from error

@@ -1,0 +1,164 @@
+"""Decides before any work which files the transcript of each recording is written to.
+
+Touches: output folders (whether names are too long for them, and which outputs exist).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from chunk_job.errors import JobError
+from chunk_job.store.open_store import open_store
+from chunk_job.text import masked_name, printable
+from controller.cli.execute import refused
+from controller.cli.input_names import report_refused
+from controller.cli.recordings import Named
+from controller.cli.requests import output_stem
+from controller.cli.terminal import print_message
+from controller.domain.interfaces import RunOutcome
+from controller.domain.output import Format, Output
+from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
+from controller.intake import source
+from controller.runs.outputs import base_of, check_folder, output_path
+
+BESIDE = "source"
+"""As an output folder: the folder of each recording."""
+
+_MOST_LISTED = 10
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4095
+_LONGEST_KEY = 1024
+
+
+def outputs_of(
+    recordings: Sequence[Named], folder: str, formats: tuple[Format, ...]
+) -> tuple[dict[str, Output], list[RunOutcome]]:
+    """Return the output of each recording, and the recordings whose outputs cannot have a name, already reported.
+
+    Recordings of one stem in one folder get outputs with their full names. Raises :class:`UsageProblem` if two would
+    write the same files nevertheless, or if one would overwrite a recording.
+    """
+    folders = {one.name: _folder_of(one, folder) for one in recordings}
+    for one in sorted(set(folders.values())) if folder == BESIDE else [folder]:
+        check_folder(one)
+    bases = _bases(recordings, folders)
+    _check_different(bases)
+    _check_no_recording(bases, formats)
+    outputs: dict[str, Output] = {}
+    without: list[RunOutcome] = []
+    for name, base in bases.items():
+        if why := _too_long(base, formats):
+            without.append(
+                refused(name, MediaProblem(f"{masked_name(name)}: {why}", "rename it, or use --output-format"))
+            )
+            report_refused(without[-1])
+        else:
+            outputs[name] = Output(base=base, formats=formats)
+    return outputs, without
+
+
+def existing(outputs: dict[str, Output]) -> frozenset[str]:
+    """Return the recordings of which every wanted output exists. Raises :class:`EnvironmentProblem`."""
+    return frozenset(
+        name
+        for name, output in outputs.items()
+        if all(_exists(output_path(output.base, extension)) for extension in output.formats)
+    )
+
+
+def _exists(path: str) -> bool:
+    if not source.is_object(path):
+        return os.path.exists(path)  # noqa: PTH110 (a name may have any bytes)
+    folder, _, name = path.rpartition("/")
+    try:
+        return open_store(folder).stat(name) is not None
+    except JobError as error:
+        raise EnvironmentProblem(f"{path}: {error.summary}", error.advice) from error
+
+
+def _folder_of(one: Named, folder: str) -> str:
+    if folder == BESIDE:
+        return one.name.rpartition("/")[0] if source.is_object(one.name) else str(Path(one.name).absolute().parent)
+    if not one.folder:
+        return folder
+    return f"{folder.rstrip('/')}/{one.folder}" if source.is_object(folder) else os.path.join(folder, one.folder)  # noqa: PTH118
+
+
+def _bases(recordings: Sequence[Named], folders: dict[str, str]) -> dict[str, str]:
+    """Return the base of each recording's outputs: its stem, or its full name where two have the same stem."""
+    stems = {one.name: base_of(folders[one.name], output_stem(_uri(one.name))) for one in recordings}
+    whole = {one.name: base_of(folders[one.name], source.file_name(_uri(one.name)).name) for one in recordings}
+    bases, full = stems, set[str]()
+    while more := _clashing(bases) - full:
+        full |= more
+        bases = {name: whole[name] if name in full else stem for name, stem in stems.items()}
+    if full and not (unclear := _clashing(bases)):
+        _print_full(sorted(full - unclear), bases)
+    return bases
+
+
+def _clashing(bases: dict[str, str]) -> set[str]:
+    counts = Counter(bases.values())
+    return {name for name, base in bases.items() if counts[base] > 1}
+
+
+def _print_full(names: Sequence[str], bases: dict[str, str]) -> None:
+    some = ", ".join(masked_name(name) for name in names[:_MOST_LISTED])
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    example = output_path(bases[names[0]], "txt").rpartition("/")[2]
+    print_message(
+        printable(
+            f"recordings with one stem keep their full names in those of their outputs, such as {example}: {some}{more}"
+        )
+    )
+
+
+def _check_different(bases: dict[str, str]) -> None:
+    by_base: dict[str, str] = {}
+    for name, base in bases.items():
+        if base in by_base:
+            # The end of a URL that was typed may be a password.
+            what = "the same files" if "@" in name else output_path(base, "txt").rpartition("/")[2]
+            raise UsageProblem(
+                f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
+                "rename one, transcribe them with different --output-dir, or give their folder: it is mirrored",
+            )
+        by_base[base] = name
+
+
+def _check_no_recording(bases: dict[str, str], formats: Iterable[Format]) -> None:
+    media = {_real(name) for name in bases}
+    for name, base in bases.items():
+        for extension in formats:
+            target = output_path(base, extension)
+            if _real(target) in media:
+                raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
+
+
+def _too_long(base: str, formats: Iterable[Format]) -> str:
+    """Why the outputs cannot have these names; empty if they can."""
+    for extension in formats:
+        path = output_path(base, extension)
+        if source.is_object(path):
+            key = len(path.split("/", 3)[3].encode("utf-8", "surrogateescape"))
+            if key > _LONGEST_KEY:
+                return f"its .{extension} would have a key of {key} bytes, and at most {_LONGEST_KEY} are possible"
+            continue
+        raw = os.fsencode(path)
+        last = len(raw.rpartition(b"/")[2])
+        if last > _LONGEST_NAME:
+            return f"its .{extension} would have a name of {last} bytes, and at most {_LONGEST_NAME} are possible"
+        if len(raw) > _LONGEST_PATH:
+            return f"its .{extension} would have a path of {len(raw)} bytes, and at most {_LONGEST_PATH} are possible"
+    return ""
+
+
+def _uri(name: str) -> str:
+    return name if source.is_object(name) else Path(name).absolute().as_uri()
+
+
+def _real(name: str) -> str:
+    return name if source.is_object(name) else os.path.realpath(name)

@@ -1,0 +1,139 @@
+"""The recordings that a command names: typed, in a list on stdin, in folders; and where each is in the output tree.
+
+Touches: stdin, folders (through other modules).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from chunk_job.text import masked_name, printable
+from controller.cli.execute import refused
+from controller.cli.folders import is_folder, recordings_in
+from controller.cli.input_names import report_refused
+from controller.cli.name_lists import OnStdin
+from controller.cli.terminal import print_message
+from controller.domain.interfaces import RunOutcome
+from controller.errors import MediaProblem, UsageProblem
+from controller.intake.source import is_object
+
+
+class Named(NamedTuple):
+    """A recording that a command names."""
+
+    name: str
+    """A path or ``s3://bucket/key``."""
+    folder: str = ""
+    """Where its transcript is below the output folder: relative, empty for the output folder itself."""
+
+
+@dataclass(kw_only=True)
+class Recordings:
+    """All recordings that a command names, each once."""
+
+    named: list[Named] = field(default_factory=list)
+    refused: list[RunOutcome] = field(default_factory=list)
+    """Folders without recordings."""
+
+
+def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quiet: bool = False) -> Recordings:
+    """Return what the arguments of a command name. ``-`` stands for the list, or for the recording, on *stdin*.
+
+    Raises :class:`UsageProblem` if that is nothing, and the errors of *stdin*.
+    """
+    found = Recordings()
+    seen: set[str] = set()
+    several = len(files) > 1
+    for named in _expanded(files, stdin):
+        # Of several folders, each is mirrored below its own name.
+        folder = os.path.basename(named.name.rstrip("/")) if named.folder == _TYPED and several else ""  # noqa: PTH119
+        below = folder if named.folder == _TYPED else named.folder
+        try:
+            for one in _with_content(Named(named.name, below), quiet=quiet):
+                if (resolved := _resolved(one.name)) not in seen:
+                    seen.add(resolved)
+                    found.named.append(one)
+        except MediaProblem as error:
+            found.refused.append(refused(named.name, error))
+    if not found.named and found.refused:
+        raise UsageProblem(found.refused[0].summary, found.refused[0].advice)
+    for item in found.refused:
+        report_refused(item)
+    return found
+
+
+_TYPED = "\0typed"
+"""Marks a folder that was typed, which no path can contain."""
+
+
+def _expanded(files: Sequence[str], stdin: Callable[[], OnStdin]) -> Iterator[Named]:
+    for file in files:
+        if file != "-":
+            yield Named(file, _TYPED if is_folder(file) else "")
+            continue
+        there = stdin()
+        yield from (Named(there.names[0]),) if there.recording else mirrored(there.names)
+
+
+def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
+    """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it."""
+    if not is_folder(named.name):
+        yield named
+        return
+    inside = recordings_in(named.name)
+    if not inside:
+        raise MediaProblem(
+            f"{masked_name(named.name)}: is a folder without audio or video files",
+            "files with other suffixes are transcribed if they are named themselves",
+        )
+    if not quiet:
+        print_message(printable(f"{named.name}: {len(inside)} recording{'s' if len(inside) > 1 else ''} found"))
+    for path in inside:
+        folder = os.path.normpath(os.path.join(named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
+        yield Named(os.path.join(named.name, path), "" if folder == "." else folder)  # noqa: PTH118
+
+
+def mirrored(names: Sequence[str]) -> list[Named]:
+    """Return the names of a list with their folders in the output tree.
+
+    Relative names keep their folders. Absolute ones, and those that begin above the working folder, keep what is below
+    their common folder; objects likewise for each bucket.
+    """
+    roots: dict[str, list[str]] = {}
+    for name in names:
+        roots.setdefault(_root(name), []).append(_parent(name))
+    common = {root: os.path.commonpath(folders) if root else "" for root, folders in roots.items()}
+    return [Named(name, _below(_parent(name), common[_root(name)])) for name in names]
+
+
+def _root(name: str) -> str:
+    """What must be equal for two names to have a common folder; empty: the name is relative to the working folder."""
+    if is_object(name):
+        return "/".join(name.split("/")[:3])
+    return "/" if _is_outside(name) else ""
+
+
+def _is_outside(name: str) -> bool:
+    return os.path.isabs(name) or os.path.normpath(name).split("/")[0] == ".."  # noqa: PTH117
+
+
+def _parent(name: str) -> str:
+    """The folder of a name: absolute, or below the working folder; of an object the prefix, as an absolute path."""
+    if is_object(name):
+        return "/" + os.path.dirname(name.partition("://")[2])  # noqa: PTH120
+    normal = os.path.normpath(name)
+    return os.path.dirname(os.path.abspath(normal) if _is_outside(name) else normal)  # noqa: PTH120
+
+
+def _below(folder: str, common: str) -> str:
+    relative = os.path.relpath(folder, common) if common else folder
+    return "" if relative == "." else relative
+
+
+def _resolved(name: str) -> str:
+    # Only the folder is resolved: a link to a file counts as a different name.
+    folder, last = os.path.split(name)
+    return name if is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118

@@ -1,0 +1,84 @@
+"""Whole folders in one command: mirrored, left out where done, and nothing that a person changed is replaced."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import pipeline, speech
+from tests.pipeline import SMALL, Undisturbed, Workplace
+
+pytestmark = pytest.mark.process
+
+COUNT = 40
+
+
+def lay(workplace: Workplace, *names: str) -> None:
+    """Write a short silent recording of a different length for each name."""
+    for number, name in enumerate(names):
+        path = workplace.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        speech.write_wav(path, speech.silence(1 + number / 100, noise_db=-60))
+
+
+def test_a_corrected_subtitle_file_is_kept(workplace: Workplace, undisturbed: Undisturbed) -> None:
+    file = undisturbed.lay(workplace, 0, 1, 2)
+    command = ("transcribe", "-o", workplace.out, file, *pipeline.CUT)
+    assert workplace.run(*command).code == 0
+    subtitles = workplace.out / "talk.srt"
+    subtitles.write_text("CORRECTED")
+    again = workplace.run(*command)
+    assert (again.code, subtitles.read_text()) == (0, "CORRECTED")
+    assert f"talk.wav: warning: {subtitles} is kept: it was changed since it was written" in again.err
+    assert subtitles not in again.paths
+    document = json.loads(workplace.run(*command, "--json").out)
+    assert document["runs"][0]["kept"] == [str(subtitles)]
+    assert workplace.run(*command, "--overwrite").code == 0
+    assert workplace.outputs == undisturbed.outputs
+
+
+def test_a_folder_is_mirrored_and_left_out_when_it_is_done(workplace: Workplace) -> None:
+    lay(workplace, "box/cd1/01.wav", "box/cd2/01.wav")
+    ended = workplace.transcribe("box", *SMALL, "-f", "txt")
+    assert ended.code == 0, ended.err
+    assert ended.paths == [workplace.out / "cd1" / "01.txt", workplace.out / "cd2" / "01.txt"]
+    lay(workplace, "box/cd3/01.wav")
+    again = workplace.transcribe("box", *SMALL, "-f", "txt", "--skip-existing")
+    assert (again.code, again.paths) == (0, [workplace.out / "cd3" / "01.txt"])
+    assert "skipped: 2 of 3, all their outputs exist" in again.err
+    whole = workplace.transcribe("box", *SMALL, "-f", "txt", "--skip-existing", "--json")
+    assert (whole.code, len(json.loads(whole.out)["skipped"])) == (0, 3)
+
+
+def test_outputs_are_written_beside_the_recordings(workplace: Workplace) -> None:
+    lay(workplace, "cd1/01.wav", "cd2/01.wav")
+    ended = workplace.run("transcribe", "cd1", "cd2", "-o", "source", *SMALL, "-f", "txt")
+    assert ended.code == 0, ended.err
+    assert ended.paths == [workplace.folder / "cd1" / "01.txt", workplace.folder / "cd2" / "01.txt"]
+
+
+def test_a_recording_on_stdin_is_transcribed_and_its_copy_removed(workplace: Workplace) -> None:
+    lay(workplace, "x.wav")
+    data = (workplace.folder / "x.wav").read_bytes()
+    scratch = workplace.folder / "scratch"
+    ended = workplace.transcribe("-", *SMALL, "-f", "txt", "--scratch-dir", scratch, "--name", "talk.wav", stdin=data)
+    assert ended.code == 0, ended.err
+    assert ended.paths == [workplace.out / "talk.txt"]
+    assert list(scratch.glob("stenofleet-stdin-*")) == []
+    refused = workplace.transcribe("-", *SMALL, "--runner", "kubernetes", "--image", "x", stdin=data)
+    assert refused.code == 2
+    assert "upload it first" in refused.err
+
+
+def test_many_files_with_some_bad_ones_end_with_a_summary(workplace: Workplace) -> None:
+    lay(workplace, *(f"box/{number:03}.wav" for number in range(COUNT)))
+    for number in range(0, COUNT, 20):
+        (workplace.folder / "box" / f"{number:03}.wav").write_text("not audio" * 100)
+    shutil.copy(workplace.folder / "box" / "001.wav", workplace.folder / "box" / "twin.wav")
+    ended = workplace.transcribe("box", *SMALL, "-f", "txt")
+    assert ended.code == 4, ended.err
+    assert len(ended.paths) == COUNT - 2 + 1
+    lines = ended.err[ended.err.index(f"{COUNT} recordings: ") :].splitlines()
+    assert lines[0] in (f"{COUNT} recordings: 2 failed, 38 complete", f"{COUNT} recordings: 38 complete, 2 failed")
+    assert [Path(line.split(":")[0].strip()).name for line in lines[1:]] == ["000.wav", "020.wav"]
