@@ -14,13 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.cli.terminal import Bars, Heartbeat, print_data, print_message, write_path
-from controller.domain.interfaces import Runner, RunOutcome, RunRequests, Stopped
+from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
@@ -123,12 +123,12 @@ def report(
 def summary(ended: Sequence[RunOutcome], skipped: int) -> str:
     """Return one line with the number of each outcome, and the first recordings that were not transcribed, with why."""
     counts = Counter(item.verdict for item in ended)
-    parts = [f"{count} {verdict}" for verdict, count in counts.items()]
+    parts = [f"{counts[verdict]} {verdict}" for verdict in get_args(RunVerdict) if counts[verdict]]
     parts += [f"{skipped} skipped"] if skipped else []
     kept = sum(len(item.kept) for item in ended)
     parts += [f"{kept} output files kept as they were"] if kept else []
     failed = [item for item in ended if item.verdict != "complete"]
-    lines = [f"{len(ended) + skipped} recordings: {', '.join(parts)}"]
+    lines = [f"ended: {', '.join(parts)} (recordings of equal content count once)"]
     for item in failed[:_MOST_LISTED]:
         why = printable(item.summary)
         lines.append(f"  {why if item.name in item.summary else f'{printable(item.name)}: {why or item.verdict}'}")

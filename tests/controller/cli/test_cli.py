@@ -272,7 +272,7 @@ def test_files_reported_before_the_work_are_named_again_at_the_end(
     assert result.code == 4
     assert result.err.count("\nx3.wav: no such file") == 1
     lines = result.err.splitlines()[-12:]
-    assert lines[0] == "13 recordings: 12 failed, 1 complete"
+    assert lines[0] == "ended: 1 complete, 12 failed (recordings of equal content count once)"
     assert lines[1:] == [f"  {name}: no such file" for name in missing[:10]] + ["  and 2 more"]
     assert command_line("transcribe", "x.wav", talk, *MODEL).err.endswith("not transcribed: x.wav\n")
     document = json.loads(command_line("transcribe", *missing, talk, *MODEL, "--json").out)
