@@ -24,7 +24,7 @@ from chunk_job.contract import SAMPLE_RATE
 from controller.errors import MediaProblem
 from controller.intake import sandbox
 from controller.intake.flac import HOP_SAMPLES, Pcm
-from controller.intake.probe import AudioTrack
+from controller.intake.tracks import AudioTrack
 
 BLOCK_SAMPLES = 1500 * HOP_SAMPLES
 """Thirty seconds per block: about a megabyte, which is also the size of the pipe."""
