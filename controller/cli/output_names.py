@@ -15,7 +15,7 @@ from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name, printable
 from controller.cli.execute import refused
 from controller.cli.input_names import report_refused
-from controller.cli.recordings import Named
+from controller.cli.recordings import Named, Resolved
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
@@ -90,11 +90,11 @@ def _folder_of(one: Named, folder: str) -> str:
 def _bases(recordings: Sequence[Named], folders: dict[str, str]) -> dict[str, str]:
     """Return the base of each recording's outputs: its stem, or its full name where two have the same stem."""
     stems = {one.name: base_of(folders[one.name], output_stem(_uri(one.name))) for one in recordings}
-    whole = {one.name: base_of(folders[one.name], source.file_name(_uri(one.name)).name) for one in recordings}
     bases, full = stems, set[str]()
     while more := _clashing(bases) - full:
         full |= more
-        bases = {name: whole[name] if name in full else stem for name, stem in stems.items()}
+        whole = {name: base_of(folders[name], source.file_name(_uri(name)).name) for name in full}
+        bases = stems | whole
     if full and not (unclear := _clashing(bases)):
         _print_full(sorted(full - unclear), bases)
     return bases
@@ -130,18 +130,23 @@ def _check_different(bases: dict[str, str]) -> None:
 
 
 def _check_no_recording(bases: dict[str, str], formats: Iterable[Format]) -> None:
-    media = {_real(name) for name in bases}
+    resolve = Resolved()
+    media = {resolve.target(name) for name in bases}
     for name, base in bases.items():
-        for extension in formats:
-            target = output_path(base, extension)
-            if _real(target) in media:
+        for target in _targets(base, formats).values():
+            if resolve.target(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
+
+
+def _targets(base: str, formats: Iterable[Format]) -> dict[Format, str]:
+    """The paths of all formats. The base is decoded once: there may be ten thousand."""
+    without = output_path(base, "txt").removesuffix("txt")
+    return {extension: f"{without}{extension}" for extension in formats}
 
 
 def _too_long(base: str, formats: Iterable[Format]) -> str:
     """Why the outputs cannot have these names; empty if they can."""
-    for extension in formats:
-        path = output_path(base, extension)
+    for extension, path in _targets(base, formats).items():
         if source.is_object(path):
             key = len(path.split("/", 3)[3].encode("utf-8", "surrogateescape"))
             if key > _LONGEST_KEY:
@@ -158,7 +163,3 @@ def _too_long(base: str, formats: Iterable[Format]) -> str:
 
 def _uri(name: str) -> str:
     return name if source.is_object(name) else Path(name).absolute().as_uri()
-
-
-def _real(name: str) -> str:
-    return name if source.is_object(name) else os.path.realpath(name)

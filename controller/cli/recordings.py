@@ -46,6 +46,7 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
     """
     found = Recordings()
     seen: set[str] = set()
+    resolve = Resolved()
     several = len(files) > 1
     for named in _expanded(files, stdin):
         # Of several folders, each is mirrored below its own name.
@@ -53,7 +54,7 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
         below = folder if named.folder == _TYPED else named.folder
         try:
             for one in _with_content(Named(named.name, below), quiet=quiet):
-                if (resolved := _resolved(one.name)) not in seen:
+                if (resolved := resolve.name(one.name)) not in seen:
                     seen.add(resolved)
                     found.named.append(one)
         except MediaProblem as error:
@@ -133,7 +134,22 @@ def _below(folder: str, common: str) -> str:
     return "" if relative == "." else relative
 
 
-def _resolved(name: str) -> str:
-    # Only the folder is resolved: a link to a file counts as a different name.
-    folder, last = os.path.split(name)
-    return name if is_object(name) else os.path.join(os.path.realpath(folder), last)  # noqa: PTH118
+class Resolved:
+    """Names with their folders resolved. Each folder is resolved once: there may be ten thousand names in it."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def name(self, name: str) -> str:
+        """Return *name* with its folder resolved. A link to a file counts as a different name."""
+        if is_object(name):
+            return name
+        folder, last = os.path.split(name)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], last)  # noqa: PTH118
+
+    def target(self, name: str) -> str:
+        """Return the path of the file to which *name* leads."""
+        path = self.name(name)
+        return os.path.realpath(path) if not is_object(name) and os.path.islink(path) else path  # noqa: PTH114

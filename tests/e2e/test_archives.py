@@ -11,7 +11,7 @@ from tests.pipeline import SMALL, Undisturbed, Workplace
 
 pytestmark = pytest.mark.process
 
-COUNT = 40
+COUNT = 24
 
 
 def lay(workplace: Workplace, *names: str) -> None:
