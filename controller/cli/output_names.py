@@ -50,7 +50,9 @@ def outputs_of(
     outputs: dict[str, Output] = {}
     without: list[RunOutcome] = []
     for name, base in bases.items():
-        if why := _too_long(base, formats):
+        # A URL of another kind is refused later, with the reason.
+        is_url = "://" in name and not source.is_object(name)
+        if not is_url and (why := _too_long(base, formats)):
             without.append(
                 refused(name, MediaProblem(f"{masked_name(name)}: {why}", "rename it, or use --output-format"))
             )
