@@ -113,7 +113,9 @@ def mirrored(names: Sequence[str]) -> list[Named]:
 def _root(name: str) -> str:
     """What must be equal for two names to have a common folder; empty: the name is relative to the working folder."""
     if is_object(name):
-        return "/".join(name.split("/")[:3])
+        bucket, _, key = name.removeprefix("s3://").partition("/")
+        # A name without a key is refused later. It must not widen the common folder of the others.
+        return f"s3://{bucket}" if key else name + "\0"
     return "/" if _is_outside(name) else ""
 
 

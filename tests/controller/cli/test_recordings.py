@@ -151,6 +151,7 @@ def test_a_file_in_a_folder_that_is_named_too_counts_once() -> None:
         (["/m/a/01.wav"], [""]),
         (["/m/a/01.wav", "cd1/x.wav"], ["", "cd1"]),
         (["s3://b/x/cd1/01.wav", "s3://b/x/cd2/01.wav", "s3://c/y/z/01.wav"], ["cd1", "cd2", ""]),
+        (["s3://b/x/01.wav", "s3://b"], ["", ""]),
         (["a/../../up/x.wav", "../down/x.wav"], ["up", "down"]),
     ],
 )
