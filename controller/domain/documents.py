@@ -293,6 +293,8 @@ class Report(Document):
     """Why chunks have the length that they have. Empty: it was given."""
     advice: tuple[Line, ...] = Field(default=(), max_length=100)
     """What would make the next run faster."""
+    warnings: tuple[Line, ...] = Field(default=(), max_length=100)
+    """Possible problems of the transcript, which has the same ones."""
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 

@@ -63,7 +63,8 @@ class Finalizer:
         if finish.verdict in ("complete", "partial"):
             transcript = self._write_transcript(finish.lost, check)
             verdict, summary = transcript.summary.status, _summary(transcript.summary)
-        usage = report(self._index, verdict, evidence, run=self._record.run, elapsed_s=elapsed_s)
+        warnings = transcript.summary.warnings if transcript else ()
+        usage = report(self._index, verdict, evidence, run=self._record.run, elapsed_s=elapsed_s, warnings=warnings)
         self._store.put(self._keys.report, usage.encode())
         outcome = Outcome(
             run=self._record.run,

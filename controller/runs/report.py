@@ -27,10 +27,19 @@ _PARTS = {
 """Field of the report → field of a result's usage."""
 
 
-def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *, run: str, elapsed_s: float) -> Report:
+def report(
+    index: ResultIndex,
+    verdict: Verdict,
+    evidence: Iterable[Evidence],
+    *,
+    run: str,
+    elapsed_s: float,
+    warnings: tuple[str, ...] = (),
+) -> Report:
     """The report of a run that has ended.
 
-    *evidence*: all its failures. *elapsed_s*: duration of the command that ended it, in seconds.
+    *evidence*: all its failures. *elapsed_s*: duration of the command that ended it, in seconds. *warnings*: those of
+    its transcript.
     """
     failed: dict[int | None, list[Evidence]] = {}
     for item in evidence:
@@ -56,6 +65,7 @@ def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *
         compute_types=_names(figures.compute_type for figures in found),
         chunk_length=index.plan.chosen.reason if index.plan and index.plan.chosen else "",
         advice=tuple(_advice(found)),
+        warnings=warnings,
         spans=spans,
     )
 
