@@ -72,7 +72,7 @@ class CueStream:
         """Add the cues of gaps that start before *next_ms*, the start of the next segment; None: there is none."""
         while self._gaps and (next_ms is None or self._gaps[0].start_ms <= next_ms):
             gap = self._gaps.popleft()
-            line = _gap_line(gap, self._longest_ms, gap.end_ms if next_ms is None else next_ms)
+            line = gap_line(gap, self._longest_ms, gap.end_ms if next_ms is None else next_ms)
             heapq.heappush(self._gap_lines, (line.start_ms, -len(self._gaps), line))
         # Of cues with the same start, that of the gap is the last.
         while self._gap_lines and (next_ms is None or self._gap_lines[0][0] < next_ms):
@@ -188,7 +188,7 @@ FORMATS: dict[Format, Callable[[Transcript], str]] = {
 """By file extension: the function that formats a complete transcript."""
 
 
-def _gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
+def gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
     """The cue of a gap, between its neighbours: they may have transcribed a bit of it."""
     start = max(gap.start_ms, after_ms)
     end = min(gap.end_ms, before_ms)
