@@ -20,6 +20,7 @@ from chunk_job.text import masked_name
 from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
+from controller.domain.captions import CaptionStyle
 from controller.domain.documents import LocalRequest, Request, RunRecord, Source
 from controller.domain.interfaces import RunRequest
 from controller.domain.keys import RunKeys
@@ -56,7 +57,9 @@ def _from_stdin() -> list[str]:
     return names
 
 
-def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
+def outputs_of(
+    names: Sequence[str], folder: str, formats: tuple[Format, ...], captions: CaptionStyle | None = None
+) -> dict[str, Output]:
     """Return the output of each file. Raises :class:`UsageProblem` if two would write the same files."""
     check_folder(folder)
     by_base: dict[str, str] = {}
@@ -76,7 +79,7 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -
             target = output_path(base, extension)
             if _real(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
-    return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
+    return {name: Output(base=base, formats=formats, captions=captions) for base, name in by_base.items()}
 
 
 def make_run_request(
@@ -160,9 +163,14 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             f"{source.shown(src)} is not the recording of run {run}",
             "put the recording back where it was, or run the command that started the run",
         )
-    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
+    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats, captions=style_of(request))
     request = request.model_copy(update={"source": src, "outputs": (output,)})
     return RunRequest(record=record, request=request)
+
+
+def style_of(request: Request) -> CaptionStyle | None:
+    """Return how the captions of a request are divided: the same in all of its outputs."""
+    return request.outputs[0].captions if request.outputs else None
 
 
 def keep_local(store: Store, run_request: RunRequest) -> bool:

@@ -13,6 +13,7 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.caption_options import caption_options, taken_style
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
@@ -21,6 +22,7 @@ from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.domain.output import Format
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
+from controller.runs.caption_files import captioned
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.outputs import base_of, check_folder, open_file, output_path, write_output
 from controller.runs.transcript_files import TranscriptFiles
@@ -81,13 +83,15 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.command("render")
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
+@caption_options
 @shared.output_option
 @shared.null_option
 @shared.store_option
 def render_command(
-    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None
+    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None, **captions: Any
 ) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
+    style = taken_style(captions)
     check_folder(output_dir)
     path = Path(transcript)
     try:
@@ -104,7 +108,7 @@ def render_command(
     for extension in formats:
         target = output_path(base_of(output_dir, stem), extension)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
-            write_output(target, files.path(extension))
+            write_output(target, captioned(files, extension, style))
         write_path(target, null=null)
     return 0
 

@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from chunk_job.document import Document
+from controller.domain.captions import CaptionStyle
 
-Format = Literal["txt", "srt", "vtt", "tsv", "json"]
-"""Every output format; files with other extensions are never written."""
+Format = Literal["txt", "srt", "vtt", "tsv", "json", "ass", "lrc"]
+"""Every output format; files with other extensions are never written. ``all`` has neither ``ass`` nor ``lrc``."""
 
 
 def _without_nul(uri: str) -> str:
@@ -32,3 +33,5 @@ class Output(Document):
     base: Uri
     """URI of the output files without their extension; the last part is the stem of the media file."""
     formats: tuple[Format, ...] = Field(min_length=1, max_length=100)
+    captions: CaptionStyle | None = None
+    """How captions are divided; None: one cue for each segment of the model."""

@@ -25,6 +25,7 @@ from controller.domain.documents import Request
 from controller.domain.output import Output
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
+from controller.runs.caption_files import captioned
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.formats import stated_gaps_s
@@ -123,7 +124,7 @@ def write_outputs(request: Request, transcript: TranscriptFiles) -> WrittenOutpu
         try:
             for extension in output.formats:
                 path = output_path(output.base, extension)
-                write_output(path, transcript.path(extension))
+                write_output(path, captioned(transcript, extension, output.captions))
                 written.append(path)
         except EnvironmentProblem as error:
             problems.append(error)

@@ -98,16 +98,14 @@ def to_txt(lines: Sequence[Cue], _: int = 1) -> str:
 def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
     """SubRip: numbered, always with hours. It has no escapes, so text that looks like a time line is changed."""
     return "".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_unlike_times(cue.text)}\n\n"
+        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{unlike_times(cue.text)}\n\n"
         for number, cue in enumerate(lines, first)
     )
 
 
 def to_vtt(lines: Sequence[Cue], _: int = 1) -> str:
     """WebVTT: ``&``, ``<`` and ``>`` are escaped, so that text is never read as markup or as a time line."""
-    return "".join(
-        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n" for cue in lines
-    )
+    return "".join(f"\n{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{escaped(cue.text)}\n" for cue in lines)
 
 
 def to_tsv(lines: Sequence[Cue], _: int = 1) -> str:
@@ -199,10 +197,10 @@ def gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
 
 def stated_gaps_s(text: str) -> int:
     """The total length of the gaps, in seconds, that the lines in *text* state, in any text format."""
-    clock = r"(\d{2,4}):(\d\d):(\d\d)"
+    time = r"(\d{2,4}):(\d\d):(\d\d)"
     return sum(
         max(0, 3600 * (int(c) - int(a)) + 60 * (int(d) - int(b)) + int(f) - int(e))
-        for a, b, e, c, d, f in re.findall(rf"\[no transcript from {clock} to {clock}\]", text)
+        for a, b, e, c, d, f in re.findall(rf"\[no transcript(?: from)? {time} to {time}\]", text)
     )
 
 
@@ -212,7 +210,8 @@ def _widened(cue: Cue, limit_ms: int) -> Cue:
     return Cue(cue.start_ms, end, cue.text)
 
 
-def _clock(ms: int, point: str) -> str:
+def clock(ms: int, point: str) -> str:
+    """A time as in subtitles, with *point* before the milliseconds."""
     return f"{_seconds(ms // 1000)}{point}{ms % 1000:03d}"
 
 
@@ -220,9 +219,11 @@ def _seconds(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _unlike_times(text: str) -> str:
+def unlike_times(text: str) -> str:
+    """A text without anything that SubRip parsers would read as a time line."""
     return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text) if "-->" in text else text
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text of WebVTT that contains no markup."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

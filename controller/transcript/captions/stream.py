@@ -15,7 +15,7 @@ from controller.domain.captions import CaptionStyle
 from controller.transcript.captions.layout import LINGER_MS, Layout, Line
 from controller.transcript.captions.tokens import Token, tokens_of, tokens_of_text
 from controller.transcript.captions.width import columns
-from controller.transcript.formats import gap_line
+from controller.transcript.formats import Cue, CueStream, gap_line
 from controller.transcript.model import Gap
 
 _MOST_TOKENS = 400
@@ -98,6 +98,26 @@ class CaptionStream:
                 cues = Layout(words, self._style, next_ms).cues()
             for lines in cues:
                 yield from self._timing.put(lines)
+
+
+class SegmentCaptions:
+    """The captions of a transcript without a style: one for each segment, without times of words."""
+
+    def __init__(self, gaps: Sequence[Gap], duration_ms: int) -> None:
+        """*gaps*: all gaps, in order."""
+        self._cues = CueStream(gaps, duration_ms)
+
+    def add(self, segments: Sequence[Segment]) -> list[Caption]:
+        """Add the next *segments*, and return the captions that are complete now."""
+        return list(map(_of_cue, self._cues.add(segments)))
+
+    def finish(self) -> list[Caption]:
+        """The remaining captions, after the last segment."""
+        return list(map(_of_cue, self._cues.finish()))
+
+
+def _of_cue(cue: Cue) -> Caption:
+    return Caption(cue.start_ms, cue.end_ms, ((Token(cue.text, cue.start_ms, cue.end_ms, spaced=True),),))
 
 
 class _Timing:
