@@ -1,6 +1,6 @@
 """The intake job: media → chunk audio, tasks, plan.
 
-Touches: the media file, ffmpeg (through ``ffmpeg``), the store. One pass over the decoded audio in constant memory: the
+Touches: the media file, ffmpeg (through ``cutter``), the store. One pass over the decoded audio in constant memory: the
 planner gets levels, the open chunk gets samples, and a chunk's task is written as soon as its end is known. So the
 first chunk job starts while the rest is still being cut. If the intake is started again, it decodes from the beginning,
 keeps the stored tasks and writes only missing ones.
@@ -32,7 +32,7 @@ from controller.domain.tasks import chunk_task
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import source
 from controller.intake.cutter import Cutter, named
-from controller.intake.ffmpeg import probe
+from controller.intake.probe import probe
 
 log = logging.getLogger("stenofleet.intake")
 
@@ -96,7 +96,9 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
 def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
     """Write missing audio and tasks, and the plan. Returns False if a stored task was wrong and was removed."""
     keys = RunKeys(record.run)
-    cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
+    cutter = Cutter(
+        path, probe(str(path)), record.plan, audio_track=record.audio_track, language=record.options.language
+    )
     known = _stored_tasks(store, keys)
     answered = _answered(store, keys, known)
     cut = {entry.key for entry in store.list(keys.audios)}

@@ -1,8 +1,8 @@
 """One pass over a recording: decoded blocks → chunks, each with its span and its FLAC file.
 
-Touches: the media file, ffmpeg (through ``ffmpeg``), scratch files. Memory is constant: the planner gets levels, the
-open chunk gets samples. Clips are taken from the same pass: what is before, between and behind them is decoded, if
-necessary, and dropped. So their samples are exactly those of the whole recording.
+Touches: the media file, ffmpeg (through ``decoder``), ffprobe (through ``probe``), scratch files. Memory is constant:
+the planner gets levels, the open chunk gets samples. Clips are taken from the same pass: what is before, between and
+behind them is decoded, if necessary, and dropped. So their samples are exactly those of the whole recording.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from controller.domain.documents import Source
 from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.intake.ffmpeg import Decoder, Media, decode, offset_ms, probe
+from controller.intake.decoder import Decoder, decode
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
+from controller.intake.probe import offset_ms, probe
+from controller.intake.tracks import Media
 
 _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
 """Opens the file of a chunk, by its number."""
@@ -47,10 +49,10 @@ class CutChunk:
     pcm_sha256: str
 
 
-def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
+def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None, language: str | None = None) -> Plan:
     """The plan of a recording without storing anything (dry run). Raises :class:`MediaProblem`."""
     with source.at_hand(src) as path, named(src):
-        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track)
+        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track, language=language)
         spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
         return cutter.plan("0" * 16, spans)
 
@@ -58,9 +60,13 @@ def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> 
 class Cutter:
     """One pass over one track of one media file."""
 
-    def __init__(self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
+    def __init__(
+        self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None, language: str | None = None
+    ) -> None:
+        """*audio_track* None: the track of *language*, if that is given and a track has it, else the default one."""
         self._path = str(path)
-        self._track = media.track(audio_track)
+        self._track = media.track(audio_track, language=language)
+        self._about_track = tuple(media.about_choice(audio_track, language=language))
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
         self._clips = options.clips
@@ -172,6 +178,7 @@ class Cutter:
         )
 
     def _warnings(self) -> Iterator[str]:
+        yield from self._about_track
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
         # In Matroska, the length of a late track counts from the beginning of the file.
