@@ -5,7 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from pydantic import ValidationError
@@ -13,7 +13,28 @@ from pydantic import ValidationError
 from controller.cli.option_values import Fraction
 from controller.cli.options import option, together
 from controller.domain.captions import NARROWEST, PROFILES, WIDEST, CaptionStyle, Profile
+from controller.domain.output import PLAIN_NAME, checked_template
 from controller.errors import UsageProblem
+
+
+class CaptionOptions(NamedTuple):
+    """What the options choose."""
+
+    style: CaptionStyle | None
+    """None: the cues are the model's segments."""
+    names: str
+    """The template of the names of all files."""
+
+
+NO_CAPTIONS = CaptionOptions(None, PLAIN_NAME)
+
+
+def _parse_template(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        return checked_template(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
 
 caption_options = together(
     option("--caption-profile", type=click.Choice(list(PROFILES)), default="whisper", show_default=True,
@@ -28,6 +49,8 @@ caption_options = together(
     option("--max-cps", type=Fraction(1, 1000), metavar="N", help="Wanted reading speed, in columns per second."),
     option("--min-gap", type=Fraction(0, 10), metavar="SECONDS", help="Shortest time between two cues."),
     option("--highlight-words", is_flag=True, help="Mark each word while it is spoken."),
+    option("--name-template", callback=_parse_template, default=PLAIN_NAME, show_default=True, metavar="TEMPLATE",
+           help="Names of the files; {language} is the code of the transcript's language, und without speech."),
 )  # fmt: skip
 """Options of commands that write captions."""
 
@@ -38,11 +61,15 @@ NAMES = (
 _MS = {"max_cue_duration": "max_cue_ms", "min_cue_duration": "min_cue_ms", "min_gap": "min_gap_ms"}
 
 
-def taken_style(values: dict[str, Any]) -> CaptionStyle | None:
-    """Remove the options of captions from *values*, and return their style. None: the cues are the model's segments.
+def taken(values: dict[str, Any]) -> CaptionOptions:
+    """Remove the options of captions from *values*, and return what they choose.
 
     Raises :class:`UsageProblem` if the limits contradict each other.
     """
+    return CaptionOptions(_taken_style(values), values.pop("name_template"))
+
+
+def _taken_style(values: dict[str, Any]) -> CaptionStyle | None:
     own = {name: values.pop(name) for name in NAMES}
     profile: Profile = own.pop("caption_profile")
     given = {

@@ -13,9 +13,14 @@ import webvtt
 
 from chunk_job.store.files import FileStore
 from controller.cli import run
-from controller.cli.caption_options import NAMES, taken_style
+from controller.cli.caption_options import NAMES, taken
+from controller.cli.requests import same_files
 from controller.domain.captions import PROFILES
+from controller.domain.documents import Request
+from controller.domain.output import Output
 from controller.errors import UsageProblem
+from controller.runs.outputs import write_outputs
+from controller.runs.stored_transcript import rendered
 from controller.transcript.formats import FORMATS
 from controller.transcript.merge import merge
 from tests import fakes
@@ -24,7 +29,11 @@ TEXT = (
     "On 3 May 1999 Dr. Smith said {that} the old bridge & its two towers would be closed for about 10 000 cars a day,"
     " because nobody had looked at the cables since the war. Was it true? Nobody knew. שלום"
 )
-LIMITS = dict.fromkeys(NAMES) | {"caption_profile": "whisper", "highlight_words": False}
+LIMITS = dict.fromkeys(NAMES) | {
+    "caption_profile": "whisper",
+    "highlight_words": False,
+    "name_template": "{stem}.{ext}",
+}
 
 
 @pytest.fixture
@@ -119,11 +128,54 @@ def test_a_file_that_is_not_of_captions_is_a_usage_error(
 
 
 def test_options_change_the_limits_of_the_profile() -> None:
-    assert taken_style(dict(LIMITS)) is None
-    assert taken_style(LIMITS | {"caption_profile": "netflix"}) == PROFILES["netflix"]
-    changed = taken_style(LIMITS | {"caption_profile": "broadcast", "max_line_width": 30, "min_gap": 0.2})
+    assert taken(dict(LIMITS)).style is None
+    assert taken(LIMITS | {"caption_profile": "netflix"}).style == PROFILES["netflix"]
+    changed = taken(LIMITS | {"caption_profile": "broadcast", "max_line_width": 30, "min_gap": 0.2}).style
     assert changed == PROFILES["broadcast"].model_copy(update={"max_line_width": 30, "min_gap_ms": 200})
-    alone = taken_style(LIMITS | {"max_words_per_line": 3})
+    alone = taken(LIMITS | {"max_words_per_line": 3}).style
     assert alone == PROFILES["whisper"].model_copy(update={"max_words_per_line": 3})
     with pytest.raises(UsageProblem, match="the shortest cue"):
-        taken_style(LIMITS | {"max_cue_duration": 1.0, "min_cue_duration": 2.0})
+        taken(LIMITS | {"max_cue_duration": 1.0, "min_cue_duration": 2.0})
+
+
+@pytest.mark.parametrize("language, name", [("en", "talk.en.srt"), (None, "talk.und.srt")])
+def test_the_language_may_be_a_part_of_the_name(talk: Path, language: str | None, name: str) -> None:
+    document = json.loads(talk.read_text(encoding="utf-8")) | {"language": language}
+    talk.write_text(json.dumps(document), encoding="utf-8")
+    template = ["--name-template", "{stem}.{language}.{ext}"]
+    assert run(["render", "talk.json", "-o", "out", "-f", "srt,json", *template]) == 0
+    assert sorted(os.listdir("out")) == [name.replace("srt", "json"), name]
+
+
+@pytest.mark.parametrize(
+    "template, why",
+    [
+        ("{stem}.{lang}.{ext}", "{lang} is not a part of a name: use {stem}, {language} and {ext}"),
+        ("{stem}.srt", "{ext} is missing"),
+        ("{language}.{ext}", "{stem} is missing"),
+        ("{stem!r}.{ext}", "{stem} is not a part of a name"),
+        ("a/{stem}.{ext}", "a name contains no slash"),
+        ("{stem}.{ext", "expected '}'"),
+    ],
+)
+def test_a_template_is_checked_before_the_work(
+    talk: Path, template: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["transcribe", "missing.mp4", "--name-template", template]) == 2
+    assert why in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_writes_its_outputs_in_the_style_and_with_the_names_of_its_request(talk: Path) -> None:
+    with talk.open("rb") as file:
+        files = rendered(file)
+    base = (Path.cwd() / "place" / "talk").as_uri()
+    template = "{language}-{stem}.{ext}"
+    output = Output(base=base, formats=("srt", "ass"), captions=PROFILES["netflix"], name_template=template)
+    record = fakes.record(name="talk.mp4")
+    request = fakes.request(record).model_copy(update={"outputs": (output,)})
+    found = write_outputs(Request.decode(request.encode()), files)
+    assert [Path(path).name for path in found.files] == ["en-talk.srt", "en-talk.ass"]
+    assert run(["render", "talk.json", "-o", "out", "-f", "srt,ass", "--caption-profile", "netflix"]) == 0
+    for extension in ("srt", "ass"):
+        assert Path(f"place/en-talk.{extension}").read_bytes() == Path(f"out/talk.{extension}").read_bytes()
+    assert same_files(request) == {"captions": PROFILES["netflix"].model_dump(), "name_template": template}
