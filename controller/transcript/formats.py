@@ -30,6 +30,12 @@ class Cue(NamedTuple):
     start_ms: int
     end_ms: int
     text: str
+    speaker: str | None = None
+
+    @property
+    def attributed(self) -> str:
+        """The text after the name of its speaker, if that is known."""
+        return f"{self.speaker}: {self.text}" if self.speaker else self.text
 
 
 class CueStream:
@@ -57,7 +63,7 @@ class CueStream:
                 if self._gaps or self._gap_lines:
                     self._put_gaps(found, segment.start_ms)
                 self._longest_ms = max(self._longest_ms, segment.end_ms)
-                self._put(found, Cue(segment.start_ms, segment.end_ms, text))
+                self._put(found, Cue(segment.start_ms, segment.end_ms, text, segment.speaker))
         return found
 
     def finish(self) -> list[Cue]:
@@ -92,25 +98,28 @@ def cues(transcript: Transcript) -> list[Cue]:
 
 def to_txt(lines: Sequence[Cue], _: int = 1) -> str:
     """One line per segment."""
-    return "".join(f"{cue.text}\n" for cue in lines)
+    return "".join(f"{cue.attributed}\n" for cue in lines)
 
 
 def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
     """SubRip: numbered, always with hours. It has no escapes, so text that looks like a time line is changed."""
     return "".join(
-        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{unlike_times(cue.text)}\n\n"
+        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{unlike_times(cue.attributed)}\n\n"
         for number, cue in enumerate(lines, first)
     )
 
 
 def to_vtt(lines: Sequence[Cue], _: int = 1) -> str:
     """WebVTT: ``&``, ``<`` and ``>`` are escaped, so that text is never read as markup or as a time line."""
-    return "".join(f"\n{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{escaped(cue.text)}\n" for cue in lines)
+    return "".join(
+        f"\n{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{voiced(escaped(cue.text), cue.speaker)}\n"
+        for cue in lines
+    )
 
 
 def to_tsv(lines: Sequence[Cue], _: int = 1) -> str:
     """Tab-separated, whole milliseconds, as Whisper writes it."""
-    return "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}\n" for cue in lines)
+    return "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.attributed}\n" for cue in lines)
 
 
 class TextFormat(NamedTuple):
@@ -207,7 +216,7 @@ def stated_gaps_s(text: str) -> int:
 def _widened(cue: Cue, limit_ms: int) -> Cue:
     """Extend a cue of length 0 into the pause after it: Whisper creates such cues, and players ignore them."""
     end = max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit_ms), cue.start_ms + 1)
-    return Cue(cue.start_ms, end, cue.text)
+    return cue._replace(end_ms=end)
 
 
 def clock(ms: int, point: str) -> str:
@@ -222,6 +231,11 @@ def _seconds(seconds: int) -> str:
 def unlike_times(text: str) -> str:
     """A text without anything that SubRip parsers would read as a time line."""
     return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text) if "-->" in text else text
+
+
+def voiced(text: str, speaker: str | None) -> str:
+    """An escaped text of WebVTT, with the name of its speaker if that is known."""
+    return f"<v {escaped(speaker)}>{text}</v>" if speaker else text
 
 
 def escaped(text: str) -> str:

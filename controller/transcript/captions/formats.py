@@ -12,7 +12,7 @@ from controller.domain.output import Format
 from controller.transcript.captions.layout import Line
 from controller.transcript.captions.stream import Caption
 from controller.transcript.captions.width import RIGHT_TO_LEFT_MARK, is_right_to_left
-from controller.transcript.formats import clock, escaped, unlike_times
+from controller.transcript.formats import clock, escaped, unlike_times, voiced
 
 _ASS_START = """[Script Info]
 ScriptType: v4.00+
@@ -56,8 +56,8 @@ def to_vtt(captions: Sequence[Caption], _: int, highlight: bool) -> str:  # noqa
     parts = []
     for caption in captions:
         for start_ms, end_ms, lines in _shown(caption, escaped, highlight=highlight, dashes=False):
-            voiced = "\n".join(map(_voiced, lines, caption.lines))
-            parts.append(f"\n{clock(start_ms, '.')} --> {clock(end_ms, '.')}\n{voiced}\n")
+            text = "\n".join(voiced(one, line[0].speaker) for one, line in zip(lines, caption.lines, strict=True))
+            parts.append(f"\n{clock(start_ms, '.')} --> {clock(end_ms, '.')}\n{text}\n")
     return "".join(parts)
 
 
@@ -133,11 +133,6 @@ def _directed(text: str, line: Line) -> str:
     """Punctuation at both ends of a line of a right-to-left script stays on its side, in any player."""
     right_to_left = is_right_to_left("".join(token.text for token in line))
     return f"{RIGHT_TO_LEFT_MARK}{text}{RIGHT_TO_LEFT_MARK}" if right_to_left else text
-
-
-def _voiced(text: str, line: Line) -> str:
-    speaker = line[0].speaker
-    return f"<v {escaped(speaker)}>{text}</v>" if speaker else text
 
 
 def _karaoke(caption: Caption) -> list[str]:

@@ -117,7 +117,9 @@ class SegmentCaptions:
 
 
 def _of_cue(cue: Cue) -> Caption:
-    return Caption(cue.start_ms, cue.end_ms, ((Token(cue.text, cue.start_ms, cue.end_ms, spaced=True),),))
+    return Caption(
+        cue.start_ms, cue.end_ms, ((Token(cue.text, cue.start_ms, cue.end_ms, spaced=True, speaker=cue.speaker),),)
+    )
 
 
 class _Timing:

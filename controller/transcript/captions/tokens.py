@@ -33,6 +33,7 @@ class _Part(NamedTuple):
     text: str
     start_ms: int
     end_ms: int
+    speaker: str | None = None
 
 
 def tokens_of(segment: Segment, width: int) -> list[Token]:
@@ -41,8 +42,11 @@ def tokens_of(segment: Segment, width: int) -> list[Token]:
     The text of a segment without word times is distributed over its time.
     """
     if segment.words and _squeezed(_joined(segment.words)) == _squeezed(segment.text):
-        return _tokens(_timed(segment.words), width)
-    return tokens_of_text(segment.text, segment.start_ms, segment.end_ms, width)
+        parts: Iterable[_Part] = _timed(segment.words)
+    else:
+        parts = _spread(segment.text, segment.start_ms, segment.end_ms)
+    named = (part._replace(speaker=part.speaker or segment.speaker) for part in parts)
+    return _tokens(named, width)
 
 
 def tokens_of_text(text: str, start_ms: int, end_ms: int, width: int) -> list[Token]:
@@ -50,7 +54,7 @@ def tokens_of_text(text: str, start_ms: int, end_ms: int, width: int) -> list[To
     return _tokens(_spread(text, start_ms, end_ms), width)
 
 
-def _tokens(parts: Iterable[_Part], width: int, speaker: str | None = None) -> list[Token]:
+def _tokens(parts: Iterable[_Part], width: int) -> list[Token]:
     found: list[Token] = []
     spaced = True
     for part in parts:
@@ -58,10 +62,11 @@ def _tokens(parts: Iterable[_Part], width: int, speaker: str | None = None) -> l
         spaced = spaced or part.text[:1].isspace()
         if not text:
             continue
-        if found and not spaced and not divisible(found[-1].text, text):
+        same = found and found[-1].speaker == part.speaker
+        if same and not spaced and not divisible(found[-1].text, text):
             found[-1] = _appended(found[-1], part, text)
         else:
-            found.append(Token(text, part.start_ms, part.end_ms, spaced, speaker))
+            found.append(Token(text, part.start_ms, part.end_ms, spaced, part.speaker))
         spaced = part.text[-1:].isspace()
     return [piece for token in found for piece in _narrow(token, width)]
 
@@ -84,9 +89,10 @@ def _timed(words: Sequence[Word]) -> list[_Part]:
         after_ms = start_ms
         long = columns(word["word"]) > _LONGEST_WORD and any(map(without_spaces, word["word"]))
         if long or len(word["word"].split()) > 1:
-            found.extend(_spread(word["word"], start_ms, end_ms))
+            spread = _spread(word["word"], start_ms, end_ms)
+            found.extend(part._replace(speaker=word.get("speaker")) for part in spread)
         else:
-            found.append(_Part(word["word"], start_ms, end_ms))
+            found.append(_Part(word["word"], start_ms, end_ms, word.get("speaker")))
     return found
 
 

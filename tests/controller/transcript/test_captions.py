@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 
 from chunk_job.segment import Segment, Word
 from controller.domain.captions import PROFILES, CaptionStyle
+from controller.transcript.captions.formats import to_lrc, to_srt, to_vtt
 from controller.transcript.captions.stream import Caption, CaptionStream
+from controller.transcript.captions.tokens import tokens_of
 from controller.transcript.captions.width import columns, pieces
+from controller.transcript.formats import TEXT_FORMATS, CueStream
 from controller.transcript.model import Gap
 
 NETFLIX = PROFILES["netflix"]
@@ -182,3 +186,57 @@ def test_a_gap_of_the_transcript_remains_within_the_limits() -> None:
 def test_limits_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="longer than the longest"):
         CaptionStyle(min_cue_ms=2000, max_cue_ms=1000)
+
+
+def dialogue(*turns: tuple[str, str | None]) -> list[Segment]:
+    at, found = 0, []
+    for text, speaker in turns:
+        words = [(f" {word}", at + 300 * number, at + 300 * number + 280) for number, word in enumerate(text.split())]
+        at += 300 * len(words)
+        found.append(segment(words).model_copy(update={"speaker": speaker}))
+    return found
+
+
+def test_two_short_turns_share_a_cue_with_dashes_and_voices() -> None:
+    (one,) = captions(dialogue(("Are you coming?", "Ann"), ("Yes, of course.", "Bob & Co")))
+    times = "00:00:00,000 --> 00:00:02,280"
+    assert to_srt([one], 1, False) == f"1\n{times}\n- Are you coming?\n- Yes, of course.\n\n"
+    voices = "<v Ann>Are you coming?</v>\n<v Bob &amp; Co>Yes, of course.</v>"
+    assert to_vtt([one], 1, False) == f"\n{times.replace(',', '.')}\n{voices}\n"
+    assert to_lrc([one], 1, False) == "[00:00.00]- Are you coming? - Yes, of course.\n"
+
+
+def test_a_line_has_one_speaker_and_room_for_the_dash() -> None:
+    turns = [("word " * 3 + f"end{number}.", "Ann" if number % 2 else None) for number in range(40)]
+    found = captions(dialogue(*turns))
+    check_limits(found, NETFLIX)
+    assert all(len({token.speaker for token in line}) == 1 for one in found for line in one.lines)
+    assert max(columns(line) for line in to_srt(found, 1, False).splitlines()) <= NETFLIX.max_line_width
+
+
+def test_the_speaker_of_a_word_overrides_that_of_its_segment() -> None:
+    (turn,) = dialogue(("one two", "Ann"))
+    turn.words[1]["speaker"] = "Bob"
+    assert [token.speaker for token in tokens_of(turn, 42)] == ["Ann", "Bob"]
+
+
+def test_without_a_style_the_speaker_is_named_in_each_format() -> None:
+    (turn,) = dialogue(("Yes.", "Ann <A>"))
+    found = CueStream((), 10_000)
+    cues = [*found.add([turn]), *found.finish()]
+    assert {name: form.body(cues, 1) for name, form in TEXT_FORMATS.items()} == {
+        "txt": "Ann <A>: Yes.\n",
+        "srt": "1\n00:00:00,000 --> 00:00:00,280\nAnn <A>: Yes.\n\n",
+        "vtt": "\n00:00:00.000 --> 00:00:00.280\n<v Ann &lt;A&gt;>Yes.</v>\n",
+        "tsv": "0\t280\tAnn <A>: Yes.\n",
+    }
+
+
+def test_a_speaker_is_in_the_json_only_if_it_is_known() -> None:
+    known, unknown = dialogue(("Yes.", "Ann"), ("No.", None))
+    assert '"speaker":"Ann"' in known.model_dump_json()
+    assert "speaker" not in unknown.model_dump_json()
+    assert Segment.model_validate_json(known.model_dump_json(by_alias=True)) == known
+    for name in ("", " Ann", "Ann\n", "A\tB"):
+        with pytest.raises(ValueError, match="speaker"):
+            Segment.model_validate_json(known.model_dump_json(by_alias=True).replace('"Ann"', json.dumps(name)))
