@@ -29,6 +29,7 @@ from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.decoder import Decoder, decode
+from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
 from controller.intake.probe import offset_ms, probe
@@ -89,6 +90,7 @@ class Cutter:
         self._ended = False
         """Whether the recording was decoded to its end."""
         self._errors = ""
+        self._container = media.container
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
         """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
@@ -111,6 +113,8 @@ class Cutter:
                     yield chunk
             self._ended = stream.at_end
             self._errors = decoder.errors_so_far()
+            if self._errors and is_joined_without_loss(Path(self._path), self._container, decoder.messages()):
+                self._errors = ""
 
     def _cut(self, part: _Part, stream: _Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
         """The chunks of one part, which are numbered from *first*."""
@@ -177,13 +181,22 @@ class Cutter:
             chosen=self.chosen,
         )
 
+    def _short_ms(self) -> int:
+        """How much less sound there is than the header of the file claims; 0 if it is less than two seconds or 1 %."""
+        path = Path(self._path)
+        claimed, size_bytes = claimed_bytes(path) or 0, path.stat().st_size
+        by_size_ms = self._end_ms * (claimed - size_bytes) // size_bytes if claimed > size_bytes else 0
+        # In Matroska, the length of a late track counts from the beginning of the file.
+        by_time_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
+        if by_time_ms > max(2_000, (self._header_ms or 0) // 100) and not is_estimate(path, self._container):
+            return by_time_ms
+        return by_size_ms if by_size_ms > max(2_000, self._end_ms // 100) else 0
+
     def _warnings(self) -> Iterator[str]:
         yield from self._about_track
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
-        # In Matroska, the length of a late track counts from the beginning of the file.
-        short_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
-        if self._ended and short_ms > max(2_000, (self._header_ms or 0) // 100):
+        if self._ended and (short_ms := self._short_ms()):
             yield f"the file ends {short_ms / 1000:.0f} s before the end in its header: check that it is complete"
         if self._ended and self._clips and (end_ms := self._clips[-1].end_ms):
             decoded_ms = self._end_ms + self._offset_ms

@@ -118,6 +118,10 @@ class Decoder:
             return self._errors
         return sandbox.last_lines(self._stderr, self._path) if self._stderr else ""
 
+    def messages(self) -> str:
+        """All of ffmpeg's messages until now; of many, only the last ones."""
+        return self._stderr.decode(errors="replace")
+
     def blocks(self) -> Iterator[Pcm]:
         """All samples in order, in blocks of thirty seconds.
 

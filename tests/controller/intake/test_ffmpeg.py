@@ -467,7 +467,7 @@ def test_the_exit_of_a_tool_decides_whether_something_is_missing(
 
 
 def test_only_some_of_many_tracks_are_listed() -> None:
-    about = {"codec": "aac", "language": "x" * 1000, "duration_ms": None, "default": False}
+    about: dict[str, Any] = {"codec": "aac", "language": "x" * 1000, "duration_ms": None, "default": False}
     tracks = tuple(AudioTrack(number=number, **about) for number in range(200))
     media = Media(container="mp4", begin_ms=0, duration_ms=None, tracks=tracks)
     with pytest.raises(MediaProblem) as missing:
