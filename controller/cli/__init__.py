@@ -34,6 +34,7 @@ _COMMANDS = {
     "status": "controller.cli.runs",
     "list": "controller.cli.runs",
     "render": "controller.cli.runs",
+    "captions": "controller.cli.captions",
     "watch": "controller.cli.watch",
     "logs": "controller.cli.watch",
     "cancel": "controller.cli.runs",
@@ -51,7 +52,7 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 8 cancelled, 130/143 interrupted (the resume command is printed).
+5 none written, 7 captions break a profile (--strict), 8 cancelled, 130/143 interrupted (the resume command is printed).
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """
@@ -105,6 +106,7 @@ _SHORT_HELP = {
     "status": "The progress of a run.",
     "list": "All runs in the store.",
     "render": "Make any format again from a transcript's JSON.",
+    "captions": "Check files of captions: captions check FILE.",
     "watch": "Follow runs until they end.",
     "logs": "Why attempts failed, and the last log lines of jobs.",
     "cancel": "End a run; finished chunks are kept.",

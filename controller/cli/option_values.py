@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
@@ -123,7 +123,8 @@ def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Fo
     wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
     if wanted == ["all"]:
         return tuple(FORMATS)
-    unknown = [part for part in wanted if part not in FORMATS]
+    formats: tuple[Format, ...] = get_args(Format)
+    unknown = [part for part in wanted if part not in formats]
     if unknown or not wanted:
-        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
-    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
+        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(formats)}")
+    return tuple(known for part in dict.fromkeys(wanted) for known in formats if known == part)

@@ -147,7 +147,7 @@ formats_option = option(
     default="all",
     callback=parse_formats,
     show_default=True,
-    help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
+    help="txt, srt, vtt, tsv, json: one, several with commas, or all; ass and lrc only by name.",
 )
 model_option = option(
     "--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",

@@ -18,6 +18,7 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.text import masked_name
 from controller.cli import options as shared
+from controller.cli.caption_options import NO_CAPTIONS, CaptionOptions
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
 from controller.domain.documents import LocalRequest, Request, RunRecord, Source
@@ -27,7 +28,7 @@ from controller.domain.output import Format, Output
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
-from controller.runs.outputs import base_of, check_folder, output_path
+from controller.runs.outputs import base_of, check_folder, file_of, output_path
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
 
@@ -56,7 +57,9 @@ def _from_stdin() -> list[str]:
     return names
 
 
-def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -> dict[str, Output]:
+def outputs_of(
+    names: Sequence[str], folder: str, formats: tuple[Format, ...], captions: CaptionOptions = NO_CAPTIONS
+) -> dict[str, Output]:
     """Return the output of each file. Raises :class:`UsageProblem` if two would write the same files."""
     check_folder(folder)
     by_base: dict[str, str] = {}
@@ -71,12 +74,17 @@ def outputs_of(names: Sequence[str], folder: str, formats: tuple[Format, ...]) -
             )
         by_base[base] = name
     media = {_real(name) for name in names}
-    for base, name in by_base.items():
+    outputs = {
+        name: Output(base=base, formats=formats, captions=captions.style, name_template=captions.names)
+        for base, name in by_base.items()
+    }
+    for name, output in outputs.items():
         for extension in formats:
-            target = output_path(base, extension)
+            # A language is only known at the end.
+            target = file_of(output, extension)
             if _real(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
-    return {name: Output(base=base, formats=formats) for base, name in by_base.items()}
+    return outputs
 
 
 def make_run_request(
@@ -146,9 +154,7 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             " start a new one with stenofleet transcribe",
         )
     if folder is None:
-        places = sorted(
-            {output_path(output.base, extension) for output in request.outputs for extension in output.formats}
-        )
+        places = sorted({file_of(output, extension) for output in request.outputs for extension in output.formats})
         raise UsageProblem(
             f"run {run} was not started on this machine: according to its store, it transcribes {request.source.uri}"
             f" with model {record.options.model}, to {', '.join(places[:5]) or 'no output'}",
@@ -160,9 +166,14 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             f"{source.shown(src)} is not the recording of run {run}",
             "put the recording back where it was, or run the command that started the run",
         )
-    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
+    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats, **same_files(request))
     request = request.model_copy(update={"source": src, "outputs": (output,)})
     return RunRequest(record=record, request=request)
+
+
+def same_files(request: Request) -> dict[str, Any]:
+    """Return the fields of an output that say how a request divides captions and names files."""
+    return request.outputs[0].model_dump(include={"captions", "name_template"}) if request.outputs else {}
 
 
 def keep_local(store: Store, run_request: RunRequest) -> bool:

@@ -13,16 +13,18 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.caption_options import caption_options, taken
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
-from controller.domain.output import Format
+from controller.domain.output import Format, Output
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
+from controller.runs.caption_files import captioned
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
-from controller.runs.outputs import base_of, check_folder, open_file, output_path, write_output
+from controller.runs.outputs import base_of, check_folder, file_of, open_file, write_output
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.model import Transcript
 
@@ -81,13 +83,15 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.command("render")
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
+@caption_options
 @shared.output_option
 @shared.null_option
 @shared.store_option
 def render_command(
-    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None
+    transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None, **captions: Any
 ) -> int:
     """Make any format again from a transcript's JSON: no model, no media."""
+    chosen = taken(captions)
     check_folder(output_dir)
     path = Path(transcript)
     try:
@@ -101,10 +105,12 @@ def render_command(
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
+    base = base_of(output_dir, stem)
+    output = Output(base=base, formats=formats, captions=chosen.style, name_template=chosen.names)
     for extension in formats:
-        target = output_path(base_of(output_dir, stem), extension)
+        target = file_of(output, extension, files.summary.language)
         if not (path.exists() and Path(target).exists() and path.samefile(target)):
-            write_output(target, files.path(extension))
+            write_output(target, captioned(files, extension, output.captions))
         write_path(target, null=null)
     return 0
 
@@ -199,5 +205,5 @@ def _places(store: Store, run: str) -> dict[str, Any]:
     request = stored_documents.valid(store, Request, RunKeys(run).request)
     if request is None:
         return {}
-    outputs = [output_path(output.base, extension) for output in request.outputs for extension in output.formats]
+    outputs = [file_of(output, extension) for output in request.outputs for extension in output.formats]
     return {"recording": request.source.uri, "outputs": outputs}

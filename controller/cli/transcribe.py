@@ -15,6 +15,7 @@ from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
 from controller.cli import kubernetes, option_values
 from controller.cli import options as shared
+from controller.cli.caption_options import caption_options, taken
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
@@ -25,6 +26,7 @@ from controller.cli.requests import (
     make_run_request,
     output_stem,
     outputs_of,
+    same_files,
     stored_run_request,
 )
 from controller.cli.terminal import ask, print_message
@@ -43,6 +45,7 @@ from controller.runs.outputs import base_of, check_folder
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.output_option
 @shared.formats_option
+@caption_options
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -105,12 +108,13 @@ def transcribe_command(
     line (or NUL-separated). Outputs are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}. The same
     command resumes an interrupted run.
     """
+    captions = taken(rest)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     opened = shared.store_at(store)
     names = list(listed(files))
-    outputs = outputs_of(names, output_dir, formats)
+    outputs = outputs_of(names, output_dir, formats, captions)
     found, reported = find_all(names)
     if not cluster:
         check_model_name(wanted.model)
@@ -247,7 +251,10 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
     if known is None:
         return stored_run_request(store, run, folder, formats)
     stem = output_stem(known.request.source.uri)
-    return known_run_request(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
+    if folder is None:
+        return known_run_request(known, None)
+    output = Output(base=base_of(folder, stem), formats=formats, **same_files(known.request))
+    return known_run_request(known, output)
 
 
 def check_model_name(reference: str) -> None:

@@ -22,9 +22,10 @@ from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Request
-from controller.domain.output import Output
+from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Output
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
+from controller.runs.caption_files import captioned
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.formats import stated_gaps_s
@@ -56,6 +57,18 @@ def output_path(base: str, extension: str) -> str:
         return f"{base}.{extension}"
     path = local_path(base)
     return str(path.with_name(f"{path.name}.{extension}"))
+
+
+def file_of(output: Output, extension: str, language: str | None = "{language}") -> str:
+    """The path or object URL of one format of an output; *language*: of the transcript, None if it has no speech."""
+    language = language or UNKNOWN_LANGUAGE
+    if output.name_template == PLAIN_NAME:
+        return output_path(output.base, extension)
+    if is_object(output.base):
+        folder, _, stem = output.base.rpartition("/")
+        return f"{folder}/{output.file_name(stem, extension, language)}"
+    path = local_path(output.base)
+    return str(path.with_name(output.file_name(path.name, extension, language)))
 
 
 def check_folder(folder: str) -> None:
@@ -122,8 +135,8 @@ def write_outputs(request: Request, transcript: TranscriptFiles) -> WrittenOutpu
             continue
         try:
             for extension in output.formats:
-                path = output_path(output.base, extension)
-                write_output(path, transcript.path(extension))
+                path = file_of(output, extension, transcript.summary.language)
+                write_output(path, captioned(transcript, extension, output.captions))
                 written.append(path)
         except EnvironmentProblem as error:
             problems.append(error)
@@ -148,12 +161,12 @@ def _better_existing(output: Output, transcript: TranscriptSummary) -> str | Non
     it is kept too.
     """
     limit = longest_transcript_bytes(transcript.duration_ms)
-    path = output_path(output.base, "json")
+    path = file_of(output, "json", transcript.language)
     with _existing(path, limit) as file:
         if file is not None:
             return _better_json(path, file, transcript)
     for extension in output.formats:
-        path = output_path(output.base, extension)
+        path = file_of(output, extension, transcript.language)
         with _existing(path, limit) as file:
             if file is not None and _gaps_in(file) < transcript.gaps_ms // 1000:
                 return f"{path} has fewer gaps"
