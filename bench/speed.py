@@ -191,7 +191,7 @@ class Bench:
 
 def with_real_model(folder: Path, model: Path, speech: Path | None, rounds: int) -> Iterator[Figure]:
     """A recording in four chunks, and whole, compared with the library alone and with plain tools. One thread each."""
-    from controller.intake.ffmpeg import probe
+    from controller.intake.probe import probe
 
     media = speech or write_wav(folder / "story.wav", read_aloud("en", turn=0, seed=0))
     length_s = (probe(str(media)).duration_ms or 0) / 1000
@@ -241,7 +241,7 @@ def _for_model(command: Sequence[str], model: Path) -> list[str]:
 def cut_only(media: str, folder: str) -> None:
     """Only cut a recording into chunks."""
     from controller.intake.cutter import Cutter
-    from controller.intake.ffmpeg import probe
+    from controller.intake.probe import probe
 
     cutter = Cutter(Path(media), probe(media), PlanOptions(), audio_track=None)
     for chunk in cutter.chunks(Path(folder), skip=frozenset()):

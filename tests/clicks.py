@@ -9,7 +9,7 @@ import soundfile
 
 from controller.domain.plan import Plan, PlanOptions
 from controller.intake.cutter import Cutter
-from controller.intake.ffmpeg import probe
+from controller.intake.probe import probe
 from tests.speech import Pcm
 
 CUT = PlanOptions(threshold_ms=0, chunk_ms=10_000)

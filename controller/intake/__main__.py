@@ -1,6 +1,6 @@
 """The intake job: media → chunk audio, tasks, plan.
 
-Touches: the media file, ffmpeg (through ``ffmpeg``), the store. One pass over the decoded audio in constant memory: the
+Touches: the media file, ffmpeg (through ``cutter``), the store. One pass over the decoded audio in constant memory: the
 planner gets levels, the open chunk gets samples, and a chunk's task is written as soon as its end is known. So the
 first chunk job starts while the rest is still being cut. If the intake is started again, it decodes from the beginning,
 keeps the stored tasks and writes only missing ones.
@@ -32,7 +32,7 @@ from controller.domain.tasks import chunk_task
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import source
 from controller.intake.cutter import Cutter, named
-from controller.intake.ffmpeg import probe
+from controller.intake.probe import probe
 
 log = logging.getLogger("stenofleet.intake")
 

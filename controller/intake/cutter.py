@@ -1,8 +1,8 @@
 """One pass over a recording: decoded blocks → chunks, each with its span and its FLAC file.
 
-Touches: the media file, ffmpeg (through ``ffmpeg``), scratch files. Memory is constant: the planner gets levels, the
-open chunk gets samples. Clips are taken from the same pass: what is before, between and behind them is decoded, if
-necessary, and dropped. So their samples are exactly those of the whole recording.
+Touches: the media file, ffmpeg (through ``decoder``), ffprobe (through ``probe``), scratch files. Memory is constant:
+the planner gets levels, the open chunk gets samples. Clips are taken from the same pass: what is before, between and
+behind them is decoded, if necessary, and dropped. So their samples are exactly those of the whole recording.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from controller.domain.documents import Source
 from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.intake.ffmpeg import Decoder, Media, decode, offset_ms, probe
+from controller.intake.decoder import Decoder, decode
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
+from controller.intake.probe import Media, offset_ms, probe
 
 _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
 """Opens the file of a chunk, by its number."""

@@ -1,8 +1,8 @@
 """The sandbox of ffmpeg's tools, which read untrusted bytes: which files and resources they can use.
 
-Touches: the search path and the environment. It only builds command lines; ``ffmpeg`` runs them. No shell, an absolute
-``file:`` name, only files, only media demuxers (no playlists, which open other files), none of our environment
-variables, no written files, limits on memory and CPU. The tools are killed when their parent ends.
+Touches: the search path and the environment. It only builds command lines; ``decoder`` and ``probe`` run them. No
+shell, an absolute ``file:`` name, only files, only media demuxers (no playlists, which open other files), none of our
+environment variables, no written files, limits on memory and CPU. The tools are killed when their parent ends.
 """
 
 from __future__ import annotations

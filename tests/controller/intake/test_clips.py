@@ -16,7 +16,7 @@ from chunk_job.store.files import FileStore
 from controller.domain.plan import AutoLength, Clip, Plan, PlanOptions, Span
 from controller.errors import MediaProblem
 from controller.intake.cutter import Cutter, _Stream, plan_only
-from controller.intake.ffmpeg import probe
+from controller.intake.probe import probe
 from controller.intake.source import inspect
 from tests import clicks, speech
 from tests.controller.intake.test_intake import order

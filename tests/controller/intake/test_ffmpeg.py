@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from controller.domain import plan
 from controller.domain.plan import FLOOR_DB
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.intake import ffmpeg, sandbox
-from controller.intake.ffmpeg import BLOCK_SAMPLES, AudioTrack, Media, decode, probe
+from controller.intake import probe as probe_module
+from controller.intake import sandbox
+from controller.intake.decoder import BLOCK_SAMPLES, decode
 from controller.intake.flac import FlacWriter, Pcm, levels
+from controller.intake.probe import AudioTrack, Media, probe
 from tests import false_claims, pipeline, speech
 
 RATE = speech.RATE_HZ
@@ -214,7 +216,7 @@ def test_ffmpeg_gets_nothing_of_our_environment_and_limits(tmp_path: Path, monke
     [("1.5", 1500), (None, None), ("N/A", None), ("nan", None), ("inf", None), ("-0.5", -500), ("1e300", None)],
 )
 def test_a_length_is_a_number_or_unknown(text: object, ms: int | None) -> None:
-    assert ffmpeg._ms(text) == ms
+    assert probe_module._ms(text) == ms
 
 
 def test_media_without_sound_have_no_track() -> None:
@@ -253,7 +255,7 @@ def encoded(document: object) -> bytes:
 def answered(raw: bytes) -> Media | None:
     """The media that ffprobe's output describes; None when it is a problem with the file."""
     try:
-        found = ffmpeg._parse_probe(ffmpeg._parse_output(0, raw, b"", "/media/a.mka"))
+        found = probe_module._parse_probe(probe_module._parse_output(0, raw, b"", "/media/a.mka"))
     except MediaProblem:
         return None
     lengths = [found.duration_ms, *(track.duration_ms for track in found.tracks)]
@@ -334,7 +336,7 @@ def test_any_output_of_ffprobe_gives_media_or_a_problem_with_the_file(raw: bytes
 )  # fmt: skip
 def test_output_that_is_no_document_is_a_problem_with_the_file(raw: bytes) -> None:
     with pytest.raises(MediaProblem, match="is not media that ffmpeg can read: ") as fault:
-        ffmpeg._parse_output(0, raw, b"", "/media/a.mka")
+        probe_module._parse_output(0, raw, b"", "/media/a.mka")
     assert fault.value.advice == sandbox.INCOMPLETE
 
 
@@ -379,8 +381,8 @@ def test_names_are_short_and_can_be_shown(word: object) -> None:
 def test_a_beginning_is_never_before_the_recordings(document: Any, begin_ms: int) -> None:
     track = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ffmpeg, "_ffprobe", lambda *_: document if isinstance(document, dict) else {})
-        late_ms = ffmpeg.offset_ms(
+        patch.setattr(probe_module, "_ffprobe", lambda *_: document if isinstance(document, dict) else {})
+        late_ms = probe_module.offset_ms(
             "/a", Media(container="", begin_ms=begin_ms, duration_ms=None, tracks=(track,)), track
         )
     assert 0 <= late_ms <= 2 * 10**12
@@ -392,7 +394,7 @@ def test_a_matroska_file_whose_tag_has_hundreds_of_digits_is_cut(tmp_path: Path,
     honest = speech.encode(clicks(4), tmp_path / "honest.mka", "-fflags", "+bitexact")
     path = tmp_path / "liar.mka"
     path.write_bytes(false_claims.with_length_tag(honest.read_bytes(), "9" * digits + ":00:00.000000000"))
-    raw = ffmpeg._ffprobe(str(path), "-show_entries", ffmpeg._ENTRIES)
+    raw = probe_module._ffprobe(str(path), "-show_entries", probe_module._ENTRIES)
     assert raw["streams"][0]["tags"]["DURATION"].startswith("9" * digits)
     found = probe(str(path))
     assert found.tracks[0].duration_ms is None
@@ -530,7 +532,10 @@ def test_ffmpeg_ends_with_a_killed_reader(tmp_path: Path) -> None:
     path = speech.write_wav(tmp_path / "a.wav", speech.silence(300))
     workplace = pipeline.Workplace(tmp_path)
     code = (
-        "import sys, time; from controller.intake.ffmpeg import decode, probe; path = sys.argv[1]\n"
+        "import sys, time\n"
+        "from controller.intake.decoder import decode\n"
+        "from controller.intake.probe import probe\n"
+        "path = sys.argv[1]\n"
         "with decode(path, probe(path).track(None)) as decoder:\n"
         "    next(decoder.blocks()); print('up', flush=True); time.sleep(100)\n"
     )

@@ -26,7 +26,7 @@ from controller.domain.plan import Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import __main__ as intake
 from controller.intake import cutter, source
-from controller.intake.ffmpeg import probe
+from controller.intake.probe import probe
 from tests import fakes, pipeline, speech
 
 pytestmark = pytest.mark.process

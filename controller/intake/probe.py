@@ -1,61 +1,34 @@
-"""Probes a media file, and decodes one audio track as a stream of 16 kHz mono samples.
+"""Probes a media file: its container, its audio tracks, and when they begin.
 
-Touches: ffmpeg and ffprobe, which read untrusted bytes inside the ``sandbox``. ffmpeg-python builds the argument lists;
-this module runs them. It is the only client of ffmpeg.
+Touches: ffprobe, which reads untrusted bytes inside the ``sandbox``. It is the only client of ffprobe.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import os
 import re
-import select
-import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import ffmpeg
-import numpy as np
-
-from chunk_job.contract import SAMPLE_RATE
 from controller.errors import MediaProblem
 from controller.intake import sandbox
-from controller.intake.flac import HOP_SAMPLES, Pcm
-
-BLOCK_SAMPLES = 1500 * HOP_SAMPLES
-"""Thirty seconds per block: about a megabyte, which is also the size of the pipe."""
 
 _PROBE_TIMEOUT_S = 60
-_STALL_TIMEOUT_S = 120
-_SHORT_READ_BYTES = 256 << 10
-_PAUSE_S = 0.005
 _PROBE_BYTES = 1 << 20
 """Largest output of ffprobe: enough for a thousand tracks. Tags can be as long as the file."""
 _LISTED_TRACKS = 8
 _FIRST_PACKETS = 64
 """More packets than any decoder reads before its first samples."""
-_LONGEST_HOLE_S = 3600
-"""A longer step in the time stamps is not a gap but another clock: it is removed."""
+_WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"})
+"""Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
 
 _ENTRIES = (
     "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,duration:stream_disposition=default"
     ":stream_tags=language,DURATION"
 )
-_INPUT = "INPUT"
-_WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"})
-"""Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
-_COUNTED = "STARTPTS+NB_CONSUMED_SAMPLES/SR/TB"
-"""The time of a frame by the samples before it."""
-_MPEG_AUDIO = frozenset({"mp1", "mp2", "mp3"})
-_MPEG_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-_NEAR_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,135 +87,6 @@ def offset_ms(path: str, media: Media, track: AudioTrack) -> int:
     times = (_ms(frame.get("best_effort_timestamp_time")) for frame in _rows(document.get("frames")))
     first_ms = next((time_ms for time_ms in times if time_ms is not None), media.begin_ms)
     return max(0, first_ms - media.begin_ms)
-
-
-@contextlib.contextmanager
-def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
-    """A context with a decoder of one track of the file at the absolute *path*. ffmpeg is stopped at its end."""
-    # A placeholder for the name: ffmpeg-python encodes its arguments, and a file name may not be UTF-8.
-    graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **sandbox.INPUT_OPTIONS)
-    output = graph.output(
-        "pipe:1",
-        map=f"0:a:{track.number}",
-        # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under
-        # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
-        # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
-        af=f"{_frame_times(track)},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts=mono,aresample=async=1",
-        ac=1,
-        ar=SAMPLE_RATE,
-        f="s16le",
-        # Without this ffmpeg writes each frame at once: forty times as many calls, and 5 % of its time.
-        flush_packets=0,
-    )
-    arguments = [f"file:{path}" if argument == _INPUT else argument for argument in output.get_args()]
-    size_bytes = Path(path).stat().st_size
-    steps = ["-dts_delta_threshold", str(_LONGEST_HOLE_S), "-dts_error_threshold", str(_LONGEST_HOLE_S)]
-    with subprocess.Popen(
-        [*sandbox.command("ffmpeg", size_bytes=size_bytes), "-nostdin", "-filter_threads", "1", *steps, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        # Linux only: the default pipe of 64 KiB would wake both processes sixteen times as often.
-        pipesize=1 << 20,
-        env=sandbox.environment(),
-        start_new_session=True,
-    ) as child:
-        try:
-            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes))
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-
-
-def _frame_times(track: AudioTrack) -> str:
-    """The filter that gives frames their times: those of the container, as long as they are right.
-
-    Where the sample rate changes midway, ffmpeg still counts time in steps of the first rate, and holes would be filled
-    that are none. From there on time is counted in samples. ffmpeg builds its filters again at a change, so the count
-    begins there.
-    """
-    if not track.has_times:
-        return f"asetpts={_COUNTED}"
-    if not track.rate_hz:
-        return "anull"
-    times = "PTS"
-    if track.codec in _MPEG_AUDIO:
-        # The first frame after a change still has the old rate, and its time in units of the new one.
-        expected = "(PREV_OUTPTS+NB_SAMPLES)"
-        others = (rate_hz for rate_hz in _MPEG_RATES_HZ if rate_hz != track.rate_hz)
-        wrong = "+".join(f"lt(abs(PTS-{expected}*{rate_hz}/{track.rate_hz})*TB,{_NEAR_S})" for rate_hz in others)
-        times = f"if({wrong},{expected},PTS)"
-    return f"asetpts='if(eq(SR,{track.rate_hz}),{times},{_COUNTED})'"
-
-
-class Decoder:
-    """Blocks of int16 samples from a running ffmpeg."""
-
-    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int) -> None:
-        self._child = child
-        self._path = path
-        self._limit_s = limit_s
-        self._stderr = b""
-        self._errors: str | None = None
-
-    def errors_so_far(self) -> str:
-        """ffmpeg's messages about errors until now; empty for a clean file."""
-        if self._errors is not None:
-            return self._errors
-        return sandbox.last_lines(self._stderr, self._path) if self._stderr else ""
-
-    def blocks(self) -> Iterator[Pcm]:
-        """All samples in order, in blocks of thirty seconds.
-
-        Raises :class:`MediaProblem` if ffmpeg hangs or is stopped, or if there are more samples than the limit.
-        """
-        filled, left_s = 0, self._limit_s
-        block = np.empty(BLOCK_SAMPLES, dtype="<i2")
-        while count := self._read_into(block.data.cast("B")[filled:]):
-            filled += count
-            if filled == block.nbytes:
-                if (left_s := left_s - BLOCK_SAMPLES // SAMPLE_RATE) < 0:
-                    raise MediaProblem(
-                        f"does not end after {self._limit_s / 3600:.0f} h, far more than a file of its size can hold",
-                        sandbox.CONVERT,
-                    )
-                yield block
-                # A new array each time: the window keeps parts of the previous ones.
-                filled, block = 0, np.empty(BLOCK_SAMPLES, dtype="<i2")
-        if filled >= block.itemsize:
-            yield block[: filled // block.itemsize]
-        try:
-            code = self._child.wait(timeout=_STALL_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            raise _hangs() from None
-        sandbox.check_end("ffmpeg", code, self._stderr)
-        self._errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
-
-    def _read_into(self, buffer: memoryview) -> int:
-        """Read the next bytes of samples into *buffer*. Also reads stderr, so that ffmpeg never blocks on it."""
-        # Unbuffered pipes are raw files; the annotations of subprocess are wrong about that.
-        stdout, stderr = cast("io.FileIO", self._child.stdout), cast("io.FileIO", self._child.stderr)
-        streams = [stdout, stderr]
-        while True:
-            ready, _, _ = select.select(streams, [], [], _STALL_TIMEOUT_S)
-            if not ready:
-                raise _hangs()
-            if stderr in ready:
-                data = stderr.read(1 << 16)
-                self._stderr = (self._stderr + data)[-4096:]
-                if not data:
-                    streams.remove(stderr)
-            if stdout in ready:
-                count = stdout.readinto(buffer)
-                if 0 < count < min(len(buffer), _SHORT_READ_BYTES):
-                    # This process is faster than ffmpeg: let the pipe fill instead of reading each frame.
-                    time.sleep(_PAUSE_S)
-                return count
-
-
-def _hangs() -> MediaProblem:
-    return MediaProblem(f"ffmpeg made no progress for {_STALL_TIMEOUT_S} s", sandbox.INCOMPLETE)
 
 
 def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
