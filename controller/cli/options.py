@@ -19,6 +19,7 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.glossary import parse_glossary
 from controller.cli.option_values import (
     LARGEST_BATCH,
     MOST_AUDIO_S,
@@ -189,6 +190,7 @@ model_options = together(
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),
+    option("--glossary", callback=parse_glossary, metavar="FILE", help="Terms to expect: one a line, = sounds like."),
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
     whisper_options,
 )  # fmt: skip

@@ -128,15 +128,16 @@ def test_a_container_that_refers_to_others_is_the_only_one_read(
 
 
 @linux
+@pytest.mark.parametrize("part", range(6))
 def test_no_allowed_demuxer_opens_another_file(
-    workplace: Workplace, canary: Path, listener: Listener, honest: Mapping[str, bytes]
+    workplace: Workplace, canary: Path, listener: Listener, honest: Mapping[str, bytes], part: int
 ) -> None:
     """Each demuxer alone reads text that names other files, and containers that do: also if it was not asked to."""
     texts = written(workplace.folder, hostile.redirectors(canary, listener.port), "file-")
     containers = written(workplace.folder, hostile.referrers(honest, canary))
-    names = [path.name for path in (texts[0], texts[-1], *containers[:2])]
+    names = [path.name for path in (texts[0], containers[0])]
     options = [part for name, value in sandbox.INPUT_OPTIONS.items() for part in (f"-{name}", value)]
-    for demuxer in "".join(ALLOWED).split(","):
+    for demuxer in ALLOWED.split(",")[part::6]:
         # A shell would be a process more: one trace for all files of a demuxer.
         probes = [["ffprobe", "-v", "quiet", *options, "-f", demuxer, "-i", f"file:{name}"] for name in names]
         traced = trace([sys.executable, "-c", RUN_ALL, json.dumps(probes)], cwd=workplace.folder)
