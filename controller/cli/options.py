@@ -160,9 +160,10 @@ device_option = option(
     "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
     help="cuda fails without a GPU.",
 )  # fmt: skip
+language_option = option("--language", callback=parse_language, help="Code or English name (default: detected).")
 model_options = together(
     model_option,
-    option("--language", callback=parse_language, help="Code or English name (default: detected)."),
+    language_option,
     option("--task", type=click.Choice(["transcribe", "translate"]), default="transcribe", show_default=True,
            help="translate: to English."),
     device_option,

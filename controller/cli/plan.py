@@ -24,6 +24,7 @@ from controller.intake import source
 @click.command("plan")
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.cut_options
+@shared.language_option
 @shared.model_option
 @shared.device_option
 @kubernetes.runner_option
@@ -35,6 +36,7 @@ def plan_command(
     chunking_threshold: int,
     clips: tuple[Clip, ...],
     audio_track: int | None,
+    language: str | None,
     model: str,
     device: Literal["auto", "cuda", "cpu"],
     runner: str,
@@ -44,7 +46,8 @@ def plan_command(
 ) -> int:
     """Show where files would be cut: decodes them once, changes nothing.
 
-    Model, device, runner and --max-parallel count only for --chunk-duration auto.
+    --language counts only for the choice of the audio track; model, device, runner and --max-parallel only for
+    --chunk-duration auto.
     """
     # Imported here: no other command decodes media itself, so no other one needs to load numpy.
     from controller.intake.cutter import plan_only
@@ -64,7 +67,7 @@ def plan_command(
     without = []
     for name in names:
         try:
-            plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track)
+            plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track, language=language)
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error)))
     if as_json:

@@ -96,7 +96,9 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
 def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
     """Write missing audio and tasks, and the plan. Returns False if a stored task was wrong and was removed."""
     keys = RunKeys(record.run)
-    cutter = Cutter(path, probe(str(path)), record.plan, audio_track=record.audio_track)
+    cutter = Cutter(
+        path, probe(str(path)), record.plan, audio_track=record.audio_track, language=record.options.language
+    )
     known = _stored_tasks(store, keys)
     answered = _answered(store, keys, known)
     cut = {entry.key for entry in store.list(keys.audios)}

@@ -29,9 +29,11 @@ from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.decoder import Decoder, decode
+from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
-from controller.intake.probe import Media, offset_ms, probe
+from controller.intake.probe import offset_ms, probe
+from controller.intake.tracks import Media
 
 _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
 """Opens the file of a chunk, by its number."""
@@ -48,10 +50,10 @@ class CutChunk:
     pcm_sha256: str
 
 
-def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> Plan:
+def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None, language: str | None = None) -> Plan:
     """The plan of a recording without storing anything (dry run). Raises :class:`MediaProblem`."""
     with source.at_hand(src) as path, named(src):
-        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track)
+        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track, language=language)
         spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
         return cutter.plan("0" * 16, spans)
 
@@ -59,9 +61,13 @@ def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None) -> 
 class Cutter:
     """One pass over one track of one media file."""
 
-    def __init__(self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None) -> None:
+    def __init__(
+        self, path: Path, media: Media, options: PlanOptions, *, audio_track: int | None, language: str | None = None
+    ) -> None:
+        """*audio_track* None: the track of *language*, if that is given and a track has it, else the default one."""
         self._path = str(path)
-        self._track = media.track(audio_track)
+        self._track = media.track(audio_track, language=language)
+        self._about_track = tuple(media.about_choice(audio_track, language=language))
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
         self._clips = options.clips
@@ -84,6 +90,7 @@ class Cutter:
         self._ended = False
         """Whether the recording was decoded to its end."""
         self._errors = ""
+        self._container = media.container
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
         """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
@@ -106,6 +113,8 @@ class Cutter:
                     yield chunk
             self._ended = stream.at_end
             self._errors = decoder.errors_so_far()
+            if self._errors and is_joined_without_loss(Path(self._path), self._container, decoder.messages()):
+                self._errors = ""
 
     def _cut(self, part: _Part, stream: _Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
         """The chunks of one part, which are numbered from *first*."""
@@ -172,12 +181,22 @@ class Cutter:
             chosen=self.chosen,
         )
 
+    def _short_ms(self) -> int:
+        """How much less sound there is than the header of the file claims; 0 if it is less than two seconds or 1 %."""
+        path = Path(self._path)
+        claimed, size_bytes = claimed_bytes(path) or 0, path.stat().st_size
+        by_size_ms = self._end_ms * (claimed - size_bytes) // size_bytes if claimed > size_bytes else 0
+        # In Matroska, the length of a late track counts from the beginning of the file.
+        by_time_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
+        if by_time_ms > max(2_000, (self._header_ms or 0) // 100) and not is_estimate(path, self._container):
+            return by_time_ms
+        return by_size_ms if by_size_ms > max(2_000, self._end_ms // 100) else 0
+
     def _warnings(self) -> Iterator[str]:
+        yield from self._about_track
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
-        # In Matroska, the length of a late track counts from the beginning of the file.
-        short_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
-        if self._ended and short_ms > max(2_000, (self._header_ms or 0) // 100):
+        if self._ended and (short_ms := self._short_ms()):
             yield f"the file ends {short_ms / 1000:.0f} s before the end in its header: check that it is complete"
         if self._ended and self._clips and (end_ms := self._clips[-1].end_ms):
             decoded_ms = self._end_ms + self._offset_ms

@@ -24,7 +24,7 @@ from chunk_job.contract import SAMPLE_RATE
 from controller.errors import MediaProblem
 from controller.intake import sandbox
 from controller.intake.flac import HOP_SAMPLES, Pcm
-from controller.intake.probe import AudioTrack
+from controller.intake.tracks import AudioTrack
 
 BLOCK_SAMPLES = 1500 * HOP_SAMPLES
 """Thirty seconds per block: about a megabyte, which is also the size of the pipe."""
@@ -117,6 +117,10 @@ class Decoder:
         if self._errors is not None:
             return self._errors
         return sandbox.last_lines(self._stderr, self._path) if self._stderr else ""
+
+    def messages(self) -> str:
+        """All of ffmpeg's messages until now; of many, only the last ones."""
+        return self._stderr.decode(errors="replace")
 
     def blocks(self) -> Iterator[Pcm]:
         """All samples in order, in blocks of thirty seconds.

@@ -10,65 +10,27 @@ import json
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from typing import Any
 
 from controller.errors import MediaProblem
 from controller.intake import demuxers, sandbox
+from controller.intake.tracks import AudioTrack, Media
 
 _PROBE_TIMEOUT_S = 60
 _PROBE_BYTES = 1 << 20
 """Largest output of ffprobe: enough for a thousand tracks. Tags can be as long as the file."""
-_LISTED_TRACKS = 8
 _FIRST_PACKETS = 64
 """More packets than any decoder reads before its first samples."""
 _WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"})
 """Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
 
 _ENTRIES = (
-    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,duration:stream_disposition=default"
-    ":stream_tags=language,DURATION"
+    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,channels,duration"
+    ":stream_disposition=default,comment,descriptions,visual_impaired:stream_tags=language,title,DURATION"
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class AudioTrack:
-    """One audio stream, by its number among the audio streams."""
-
-    number: int
-    codec: str
-    language: str
-    duration_ms: int | None
-    default: bool
-    rate_hz: int = 0
-    """Sample rate at its begin; 0 if it is not known."""
-    has_times: bool = True
-    """Whether the container has time stamps."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """The output of ffprobe. ``duration_ms`` comes from the header and can be wrong; None if there is none."""
-
-    container: str
-    begin_ms: int
-    """Time stamp of the first picture or sound, where a player shows time 0."""
-    duration_ms: int | None
-    tracks: tuple[AudioTrack, ...]
-
-    def track(self, number: int | None) -> AudioTrack:
-        """The track with this *number*; None: the default one, else the first. Raises :class:`MediaProblem`."""
-        if not self.tracks:
-            raise MediaProblem("has no audio stream", "choose a file with sound")
-        if number is None:
-            return next((track for track in self.tracks if track.default), self.tracks[0])
-        if number >= len(self.tracks):
-            listed = [f"{track.number} ({track.codec} {track.language:.8})" for track in self.tracks[:_LISTED_TRACKS]]
-            more = [f"… up to {len(self.tracks) - 1}"] if len(self.tracks) > _LISTED_TRACKS else []
-            raise MediaProblem(
-                f"has no audio track {number}", f"use --audio-track with one of: {', '.join(listed + more)}"
-            )
-        return self.tracks[number]
+_COMMENTED = ("comment", "descriptions", "visual_impaired")
+_COMMENT_TITLE = re.compile(r"comment(ary|aire|ario)|audio ?descri", re.IGNORECASE)
 
 
 def probe(path: str) -> Media:
@@ -140,12 +102,20 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 language=_word(_fields(stream.get("tags")).get("language"), "und"),
                 duration_ms=_ms(stream.get("duration"), least_s=0) or _clock_ms(_fields(stream.get("tags")), begin_ms),
                 default=_fields(stream.get("disposition")).get("default") == 1,
+                commented=_is_commented(stream),
                 rate_hz=_rate_hz(stream.get("sample_rate")),
                 has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )
             for number, stream in enumerate(sounds)
         ),
     )
+
+
+def _is_commented(stream: dict[str, Any]) -> bool:
+    """Whether a stream is a commentary or an audio description, by its flags or its title."""
+    flags = _fields(stream.get("disposition"))
+    title = _word(_fields(stream.get("tags")).get("title"), "")
+    return any(flags.get(flag) == 1 for flag in _COMMENTED) or bool(_COMMENT_TITLE.search(title))
 
 
 def _fields(value: object) -> dict[str, Any]:

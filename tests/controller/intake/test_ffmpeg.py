@@ -23,7 +23,8 @@ from controller.intake import probe as probe_module
 from controller.intake import sandbox
 from controller.intake.decoder import BLOCK_SAMPLES, decode
 from controller.intake.flac import FlacWriter, Pcm, levels
-from controller.intake.probe import AudioTrack, Media, probe
+from controller.intake.probe import probe
+from controller.intake.tracks import AudioTrack, Media
 from tests import false_claims, pipeline, speech
 
 RATE = speech.RATE_HZ
@@ -112,7 +113,7 @@ def test_the_wanted_track_is_decoded(tmp_path: Path) -> None:
     assert [int(decoded(both, number)[0]) for number in (0, 1, None)] == [1000, 2000, 2000]
     with pytest.raises(MediaProblem, match="has no audio track 2") as missing:
         probe(str(both)).track(2)
-    assert missing.value.advice == "use --audio-track with one of: 0 (pcm_s16le und), 1 (pcm_s16le und)"
+    assert missing.value.advice == "use --audio-track with one of: 0 (pcm_s16le), 1 (pcm_s16le, default)"
 
 
 @pytest.mark.process
@@ -466,11 +467,12 @@ def test_the_exit_of_a_tool_decides_whether_something_is_missing(
 
 
 def test_only_some_of_many_tracks_are_listed() -> None:
-    track = AudioTrack(number=0, codec="aac", language="x" * 1000, duration_ms=None, default=False)
-    media = Media(container="mp4", begin_ms=0, duration_ms=None, tracks=(track,) * 200)
+    about: dict[str, Any] = {"codec": "aac", "language": "x" * 1000, "duration_ms": None, "default": False}
+    tracks = tuple(AudioTrack(number=number, **about) for number in range(200))
+    media = Media(container="mp4", begin_ms=0, duration_ms=None, tracks=tracks)
     with pytest.raises(MediaProblem) as missing:
         media.track(200)
-    assert missing.value.advice.startswith("use --audio-track with one of: 0 (aac xxxxxxxx), ")
+    assert missing.value.advice.startswith("use --audio-track with one of: 0 (aac, xxxxxxxx), ")
     assert missing.value.advice.endswith(", … up to 199")
     assert len(missing.value.advice) < 200
 
