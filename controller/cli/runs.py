@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -26,6 +26,7 @@ from controller.runs.caption_files import captioned
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.outputs import base_of, check_folder, file_of, open_file, write_output
 from controller.runs.transcript_files import TranscriptFiles
+from controller.runs.whisper_json import rendered_whisper
 from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
@@ -90,20 +91,23 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 def render_command(
     transcript: str, formats: tuple[Format, ...], output_dir: str, *, null: bool, store: str | None, **captions: Any
 ) -> int:
-    """Make any format again from a transcript's JSON: no model, no media."""
+    """Make any format again from a transcript's JSON: no model, no media. The JSON of Whisper is taken too."""
     chosen = taken(captions)
     check_folder(output_dir)
-    path = Path(transcript)
+    path, whisper = Path(transcript), False
     try:
         if not path.exists() and is_run_prefix(transcript):
             files = _stored_transcript(shared.store_at(store), transcript)
         else:
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
-                files = stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes)
+                files, whisper = _file_transcript(file)
     except DocumentInvalid as error:
-        raise UsageProblem(f"{transcript} is not a transcript of stenofleet: {error.summary}") from error
+        raise UsageProblem(f"{transcript} is not a transcript of stenofleet or Whisper: {error.summary}") from error
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
+    if whisper and formats == ("json",):
+        raise UsageProblem(f"{transcript} is Whisper's JSON, and has not what stenofleet's has", "use another format")
+    formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)
     output = Output(base=base, formats=formats, captions=chosen.style, name_template=chosen.names)
@@ -113,6 +117,17 @@ def render_command(
             write_output(target, captioned(files, extension, output.captions))
         write_path(target, null=null)
     return 0
+
+
+def _file_transcript(file: BinaryIO) -> tuple[TranscriptFiles, bool]:
+    """The transcript in *file*, and whether it is Whisper's. Raises :class:`DocumentInvalid`."""
+    try:
+        return stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes), False
+    except DocumentInvalid as error:
+        try:
+            return rendered_whisper(file), True
+        except DocumentInvalid:
+            raise error from None
 
 
 def _stem_of(store: Store, typed: str) -> str:

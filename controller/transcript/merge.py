@@ -62,7 +62,7 @@ class Merge:
         self._language_probability = 0.0
         self._at_ms = 0
         self._count = 0
-        self._removed = 0
+        self._removed = self._terms = 0
         self._doubtful, self._loops = _Places(), _Places()
         self._wordless = Wordless()
 
@@ -114,6 +114,7 @@ class Merge:
         span = self._plan.spans[result.span]
         self._qualities[result.span] = result.quality
         self._digests.add(result.engine.model_digest)
+        self._terms = max(self._terms, result.glossary_terms)
         if result.language:
             self._languages.add(result.language)
         for window in result.windows:
@@ -139,6 +140,8 @@ class Merge:
         if (count := self._loops.count) > 0:
             yield f"a phrase that the decoder repeated was removed from {_parts(count)}: {self._loops}"
         yield from self._without_words()
+        if 0 < self._terms < (count := len(self._record.options.glossary)):
+            yield f"only the first {self._terms} of {count} terms of the glossary fit in the model's prompt"
         if self._removed:
             yield control_characters_removed(self._removed)
 
