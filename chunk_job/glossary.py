@@ -6,7 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from chunk_job.segment import Segment, Word
@@ -90,9 +90,3 @@ class HitCounter:
             text = "\n".join(segment.text for segment in segments)
             for term, pattern in self._found:
                 self.counts[term] += sum(1 for _ in pattern.finditer(text))
-
-
-def hints(glossary: Iterable[str]) -> Iterator[str]:
-    """What the model is given for each term: the term, and how it is heard."""
-    for term, sounds in map(parsed, glossary):
-        yield f"{term}, {sounds}" if sounds else term

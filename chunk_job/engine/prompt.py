@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.glossary import hints
+from chunk_job.glossary import parsed
 
 
 def with_glossary(options: TranscribeOptions, whisper: Any) -> tuple[TranscribeOptions, int]:
@@ -27,9 +27,10 @@ def with_glossary(options: TranscribeOptions, whisper: Any) -> tuple[TranscribeO
     free = max(most // 2, most - tokens(options.initial_prompt))
     chosen = [options.hotwords.strip()] if options.hotwords else []
     used = 0
-    for hint in hints(options.glossary):
-        if tokens(", ".join([*chosen, hint])) > free:
+    for term, _ in map(parsed, options.glossary):
+        # Not what it sounds like: a model that is given wrong words writes them, sometimes a second time.
+        if tokens(", ".join([*chosen, term])) > free:
             break
-        chosen.append(hint)
+        chosen.append(term)
         used += 1
     return options.model_copy(update={"hotwords": ", ".join(chosen) or None}), used

@@ -269,7 +269,7 @@ def test_one_of_many_tracks_is_read_and_some_are_listed(workplace: Workplace) ->
     assert workplace.run("plan", "many.mka", "--audio-track", "199").code == 0
     ended = workplace.run("plan", "many.mka", "--audio-track", "200")
     assert ended.code == 5
-    assert "many.mka: has no audio track 200\n  use --audio-track with one of: 0 (pcm_s16le), 1 " in ended.err
+    assert "many.mka: has no audio track 200\n  use --audio-track with one of: 0 (pcm_s16le, default), 1 " in ended.err
     assert "7 (pcm_s16le), … up to 199\n" in ended.err
 
 
