@@ -26,6 +26,7 @@ from chunk_job.document import (
     SpanIndex,
 )
 from chunk_job.errors import DocumentInvalid
+from chunk_job.glossary import LONGEST_LINE, MOST_TERMS
 from chunk_job.segment import DecodedWindow, Segment
 
 SAMPLE_RATE = 16_000
@@ -81,6 +82,10 @@ class TranscribeOptions(Document):
     """A window with a lower average log probability is decoded again at the next temperature."""
     compression_ratio_threshold: float = Field(default=2.4, ge=0, le=1e3)
     """A window whose text compresses better is repetitive, and is decoded again at the next temperature."""
+    glossary: tuple[Annotated[str, Field(min_length=1, max_length=LONGEST_LINE)], ...] = Field(
+        default=(), max_length=MOST_TERMS
+    )
+    """Terms to expect, each as ``term`` or ``term = sounds like``."""
 
     @property
     def sequential(self) -> bool:
@@ -96,7 +101,7 @@ class TranscribeOptions(Document):
         fields = self.model_dump(mode="json", exclude=set(UNHASHED))
         if fields["batch_size"] == "auto":
             fields["batch_size"] = 0
-        added = (name for name in _SINCE_0_3 if fields[name] == type(self).model_fields[name].default)
+        added = (name for name in _SINCE_0_3 if getattr(self, name) == type(self).model_fields[name].default)
         for name in added:
             del fields[name]
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
@@ -107,7 +112,7 @@ UNHASHED = frozenset({"cpu_threads"})
 
 _SINCE_0_3 = (
     *("vad_threshold", "vad_min_silence_duration_ms"),
-    *("no_speech_threshold", "logprob_threshold", "compression_ratio_threshold"),
+    *("no_speech_threshold", "logprob_threshold", "compression_ratio_threshold", "glossary"),
 )
 
 
@@ -217,6 +222,8 @@ class ChunkResult(Document):
     usage: Usage
     windows: tuple[DecodedWindow, ...] = Field(default=(), max_length=MAX_SEGMENTS)
     """What was tried for each window. Empty after sequential decoding."""
+    glossary_terms: int = Field(default=0, ge=0, le=MOST_TERMS)
+    """Terms of the glossary that the model's prompt could hold. 0 also if nothing was decoded."""
 
     @classmethod
     def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int) -> Self:

@@ -70,6 +70,19 @@ LANGUAGES: dict[str, str] = {
 """Whisper's language codes with their English names. Users can type both."""
 
 
+LANGUAGE_ALIASES: dict[str, str] = {
+    "burmese": "my", "castilian": "es", "flemish": "nl", "haitian": "ht", "letzeburgesch": "lb", "mandarin": "zh",
+    "moldavian": "ro", "moldovan": "ro", "panjabi": "pa", "pushto": "ps", "sinhalese": "si", "valencian": "ca",
+}  # fmt: skip
+"""Other English names that Whisper accepts, with the code of the language that is meant."""
+
+_OTHER_CODES = {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "jv": "jw", "ji": "yi", "nb": "no"}
+"""Codes of other standards, or of former versions, for languages of Whisper."""
+
+_REGIONAL = re.compile(r"([a-z]{2,3})((?:[-_](?:[a-z]{2,4}|\d{3}))*)(?:\.utf-?8)?")
+"""A code with a script or a region, as in ``pt-BR``, ``zh-Hant-TW``, ``es-419`` and ``en_US.UTF-8``."""
+
+
 def is_published(reference: str) -> bool:
     """Whether *reference* can be a model on the hub: a known name, or a repository ``owner/name``."""
     return reference in MODELS or _REPOSITORY.fullmatch(reference) is not None
@@ -81,6 +94,16 @@ def language_code(typed: str) -> str | None:
     if wanted in LANGUAGES:
         return wanted
     return next((code for code, name in LANGUAGES.items() if name == wanted), None)
+
+
+def mapped_language(typed: str) -> str | None:
+    """Whisper's code for another name of a language, or for a code with a script or region; None if there is none."""
+    wanted = typed.strip().lower()
+    if wanted in LANGUAGE_ALIASES:
+        return LANGUAGE_ALIASES[wanted]
+    found = _REGIONAL.fullmatch(wanted)
+    code = found[1] if found else ""
+    return code if code in LANGUAGES else _OTHER_CODES.get(code)
 
 
 def near(typed: str, known: Iterable[str]) -> str:

@@ -107,6 +107,7 @@ def run_task(
         engine=loaded.engine.model_copy(update={"batch_size": outcome.batch_size}),
         usage=_usage(timings, options, transcribe_ms=_ms(ready, done)),
         windows=outcome.windows,
+        glossary_terms=outcome.glossary_terms,
     )
     reach(f"chunk.transcribed.{point}")
     watchdog.stop()

@@ -5,12 +5,17 @@ Touches: nothing. Importing this module loads neither a model library nor a stor
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict  # pydantic's own; before Python 3.12 it accepts no other
 
 from chunk_job.document import Count, Document, Score, Seconds
+
+Speaker = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*$")
+]
+"""The name of a speaker, on one line."""
 
 
 @with_config(Document.model_config)
@@ -25,6 +30,8 @@ class Word(TypedDict):
     start_ms: Annotated[Seconds, Field(alias="start")]
     end_ms: Annotated[Seconds, Field(alias="end")]
     probability: Score
+    speaker: NotRequired[Speaker]
+    """Only in a transcript, and only where it is not the speaker of the segment."""
 
 
 class Segment(Document):
@@ -41,6 +48,8 @@ class Segment(Document):
     compression_ratio: Score
     no_speech_prob: Score
     words: tuple[Word, ...] = Field(max_length=100_000)
+    speaker: Speaker | None = Field(default=None, exclude_if=lambda speaker: speaker is None)
+    """Only in a transcript. None: not known, and then the field is left out."""
 
     def inside(self, end_ms: int) -> bool:
         """Whether all times of the segment and its words are in order and at most *end_ms*."""

@@ -15,10 +15,12 @@ from chunk_job.engine.decode import BatchDecoder
 from chunk_job.engine.device import native_error
 from chunk_job.engine.load import LoadedModel
 from chunk_job.engine.prepare import Prepared
+from chunk_job.engine.prompt import with_glossary
 from chunk_job.engine.segments import segments_of
 from chunk_job.engine.sequential import decode_sequentially
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
+from chunk_job.glossary import corrected
 from chunk_job.segment import DecodedWindow, Segment
 
 _DETECTION_S = 30
@@ -46,6 +48,8 @@ class Transcription:
     """What was tried for each window. Empty after sequential decoding."""
     batch_size: int = 0
     """Most windows that were decoded together. 0: sequential decoding."""
+    glossary_terms: int = 0
+    """Terms of the glossary that the prompt could hold."""
 
 
 def transcribe(
@@ -81,7 +85,9 @@ def transcribe(
             speech_ms=detected.speech_ms,
         )
         decode = _sequentially if options.sequential else _in_batches
-        return decode(model, prepared, options, found, timings=timings, progress=progress)
+        expecting, count = with_glossary(options, model.whisper)
+        decoded = decode(model, prepared, expecting, found, timings=timings, progress=progress)
+        return replace(decoded, segments=corrected(decoded.segments, options.glossary), glossary_terms=count)
     except (RuntimeError, ValueError) as error:
         raise native_error(error, ExitCode.DECODE, "transcription failed") from error
 

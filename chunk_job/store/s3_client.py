@@ -172,10 +172,14 @@ def _pool(timeout: Timeout, retries: Retry) -> PoolManager:
 
 
 def _profile() -> dict[str, str]:
-    """The profile's settings from both AWS files; the credentials file wins."""
+    """The profile's settings from both AWS files; the credentials file wins.
+
+    ``endpoint_url`` is that of the section ``services`` that the profile names, if that has one for S3.
+    """
     name = os.environ.get("AWS_PROFILE")
     home = Path(os.environ.get("HOME") or "/") / ".aws"
     found: dict[str, str] = {}
+    sections: configparser.ConfigParser | None = None
     for variable, file, section in (
         ("AWS_CONFIG_FILE", "config", f"profile {name}" if name and name != "default" else "default"),
         ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name or "default"),
@@ -189,9 +193,27 @@ def _profile() -> dict[str, str]:
             raise JobError(ExitCode.CONFIG, f"{path} is not a valid AWS file", "see `aws configure`") from None
         if parser.has_section(section):
             found.update(parser[section])
+        # Only the first file, config, has sections for services.
+        sections = sections or parser
     if name and not found:
         raise JobError(ExitCode.CONFIG, f"no profile {name} in the AWS files", "correct AWS_PROFILE")
+    if sections is not None and (services := found.get("services")):
+        found.update(_of_service(sections, services))
     return found
+
+
+def _of_service(parser: configparser.ConfigParser, services: str) -> dict[str, str]:
+    """The endpoint for S3 in the section ``services NAME``; empty if it has none.
+
+    The settings of a service are the lines below its name: ``s3 =``, then ``endpoint_url = …``, indented.
+    """
+    section = f"services {services}"
+    if not parser.has_section(section):
+        raise JobError(
+            ExitCode.CONFIG, f"no section [{section[:200]}] in the AWS config", "correct services in the profile"
+        )
+    found = re.search(r"^\s*endpoint_url\s*=\s*(\S+)", parser[section].get("s3") or "", re.MULTILINE)
+    return {"endpoint_url": found[1]} if found else {}
 
 
 def _identity(profile: dict[str, str]) -> Provider:

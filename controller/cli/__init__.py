@@ -34,6 +34,7 @@ _COMMANDS = {
     "status": "controller.cli.runs",
     "list": "controller.cli.runs",
     "render": "controller.cli.runs",
+    "captions": "controller.cli.captions",
     "watch": "controller.cli.watch",
     "logs": "controller.cli.watch",
     "cancel": "controller.cli.runs",
@@ -51,7 +52,7 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 8 cancelled, 130/143 interrupted (the resume command is printed).
+5 none written, 7 captions break a profile (--strict), 8 cancelled, 130/143 interrupted (the resume command is printed).
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """
@@ -105,6 +106,7 @@ _SHORT_HELP = {
     "status": "The progress of a run.",
     "list": "All runs in the store.",
     "render": "Make any format again from a transcript's JSON.",
+    "captions": "Check files of captions: captions check FILE.",
     "watch": "Follow runs until they end.",
     "logs": "Why attempts failed, and the last log lines of jobs.",
     "cancel": "End a run; finished chunks are kept.",
@@ -153,6 +155,8 @@ def run(arguments: list[str] | None = None) -> int:
         _say("aborted")
         return 130
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption):
+            error = _with_near_hint(error)
         # Click's own lines; they repeat values, including those of the settings file.
         lines = io.StringIO()
         error.show(file=lines)
@@ -171,6 +175,14 @@ def run(arguments: list[str] | None = None) -> int:
         _say("stenofleet: this is a bug: report it with the lines above; the same command resumes")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _with_near_hint(error: click.NoSuchOption) -> click.NoSuchOption:
+    """The same error that suggests only a near, listed option: click also suggests those that share a few letters."""
+    parameters = error.ctx.command.params if error.ctx else []
+    listed = [name for option in parameters if not getattr(option, "hidden", False) for name in option.opts]
+    meant = near(error.option_name.lstrip("-"), [name[2:] for name in listed if name.startswith("--")])
+    return click.NoSuchOption(error.option_name, possibilities=[f"--{meant}"] if meant else None, ctx=error.ctx)
 
 
 class _EscapedHandler(logging.Handler):
@@ -231,8 +243,8 @@ def _unknown_variables() -> list[str]:
 
 
 def _options() -> Iterator[tuple[str, list[click.Option]]]:
-    """Yield every command's name and its options."""
+    """Yield every command's name and its options, without those of Whisper that are not used."""
     for name in _COMMANDS:
         command = stenofleet.get_command(click.Context(stenofleet), name)
         assert command is not None
-        yield name, [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+        yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]

@@ -1,6 +1,6 @@
 """Values of options: checks what was typed, and converts it to typed values.
 
-Touches: nothing.
+Touches: the terminal, for a value that is used in another way than it was typed.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
-from chunk_job.names import language_code
+from chunk_job.names import LANGUAGE_ALIASES, LANGUAGES, language_code, mapped_language, near
+from controller.cli.terminal import print_message
 from controller.domain.output import Format
 from controller.domain.plan import MOST_CLIPS, Clip
 from controller.transcript.formats import FORMATS
@@ -35,6 +36,17 @@ class Fraction(click.FloatRange):
         return self.fail(f"{value} is not a number", param, ctx) if math.isnan(found) else found
 
 
+class Limit(Fraction):
+    """A number in a range, or Whisper's ``None``: the limit that has no effect."""
+
+    def __init__(self, least: float, most: float, *, none: float) -> None:
+        super().__init__(least, most)
+        self._none = none
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(self._none if value == "None" else value, param, ctx)
+
+
 class AutoOrNumber(click.IntRange):
     """``auto``, or a whole number in a range."""
 
@@ -48,13 +60,20 @@ class AutoOrNumber(click.IntRange):
 
 
 def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """Parse a language code or an English name; ``auto`` means detection (None)."""
-    if value is None or value.lower() == "auto":
+    """Parse a language code or an English name; ``auto`` means detection (None), as Whisper's ``None`` does.
+
+    Prints a message for a name or a tag that Whisper has no language of its own for: ``Mandarin``, ``pt-BR``.
+    """
+    if value is None or value.lower() in ("auto", "none"):
         return None
-    code = language_code(value)
-    if code is None:
-        raise click.BadParameter(f"Whisper knows no language {value!r}: use a code like pt or a name like Portuguese")
-    return code
+    if code := language_code(value):
+        return code
+    if code := mapped_language(value):
+        print_message(f"--language {value[:100]}: transcribed as {LANGUAGES[code].title()} ({code})")
+        return code
+    meant = near(value, (*LANGUAGES.values(), *LANGUAGE_ALIASES))
+    hint = f"is {meant.title()} meant?" if meant else "use a code like pt or a name like Portuguese"
+    raise click.BadParameter(f"Whisper knows no language {value!r}: {hint}")
 
 
 def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
@@ -123,7 +142,8 @@ def parse_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[Fo
     wanted = [part.strip().lower() for part in value.split(",") if part.strip()]
     if wanted == ["all"]:
         return tuple(FORMATS)
-    unknown = [part for part in wanted if part not in FORMATS]
+    formats: tuple[Format, ...] = get_args(Format)
+    unknown = [part for part in wanted if part not in formats]
     if unknown or not wanted:
-        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(FORMATS)}")
-    return tuple(known for known in dict.fromkeys(wanted) if known in FORMATS)
+        raise click.BadParameter(f"no format {', '.join(unknown) or value!r}: use all, or some of {', '.join(formats)}")
+    return tuple(known for part in dict.fromkeys(wanted) for known in formats if known == part)

@@ -19,11 +19,13 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.glossary import parse_glossary
 from controller.cli.option_values import (
     LARGEST_BATCH,
     MOST_AUDIO_S,
     AutoOrNumber,
     Fraction,
+    Limit,
     parse_batch_size,
     parse_clips,
     parse_formats,
@@ -32,6 +34,7 @@ from controller.cli.option_values import (
     text,
 )
 from controller.cli.terminal import print_message
+from controller.cli.whisper_options import whisper_options
 from controller.domain.chunk_length import auto_length
 from controller.domain.plan import Clip, PlanOptions
 from controller.domain.policy import RetryPolicy
@@ -147,7 +150,7 @@ formats_option = option(
     default="all",
     callback=parse_formats,
     show_default=True,
-    help="txt, srt, vtt, tsv, json: one, several with commas, or all.",
+    help="txt, srt, vtt, tsv, json: one, several with commas, or all; ass and lrc only by name.",
 )
 model_option = option(
     "--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
@@ -168,13 +171,13 @@ model_options = together(
            help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
     option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
     option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
-    option("--temperature-increment-on-fallback", type=Fraction(0, 1), callback=parse_step, default=0.2,
+    option("--temperature-increment-on-fallback", type=Limit(0, 1, none=0), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
-    option("--no-speech-threshold", type=Fraction(0, 1), default=0.6, show_default=True,
+    option("--no-speech-threshold", type=Limit(0, 1, none=1), default=0.6, show_default=True,
            help="A less certain window with a higher probability of silence has no text."),
-    option("--logprob-threshold", type=Fraction(-1000, 1000), default=-1.0, show_default=True,
+    option("--logprob-threshold", type=Limit(-1000, 1000, none=-1000), default=-1.0, show_default=True,
            help="A window with a lower average log probability decodes badly."),
-    option("--compression-ratio-threshold", type=Fraction(0, 1000), default=2.4, show_default=True,
+    option("--compression-ratio-threshold", type=Limit(0, 1000, none=1000), default=2.4, show_default=True,
            help="A window whose text compresses better decodes badly."),
     option("--batch-size", type=AutoOrNumber(0, LARGEST_BATCH), callback=parse_batch_size, default="auto",
            show_default=True, metavar="auto|N",
@@ -188,7 +191,9 @@ model_options = together(
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),
+    option("--glossary", callback=parse_glossary, metavar="FILE", help="Terms to expect: one a line, = sounds like."),
     option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
+    whisper_options,
 )  # fmt: skip
 cut_options = together(
     option("--chunk-duration", type=AutoOrNumber(10, MOST_AUDIO_S), default=720, show_default=True,

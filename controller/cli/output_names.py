@@ -6,23 +6,25 @@ Touches: output folders (whether names are too long for them, and which outputs 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from chunk_job.errors import JobError
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name, printable
+from controller.cli.caption_options import NO_CAPTIONS, CaptionOptions
 from controller.cli.execute import refused
 from controller.cli.input_names import report_refused
 from controller.cli.recordings import Named, Resolved
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
-from controller.domain.output import Format, Output
+from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
-from controller.runs.outputs import base_of, check_folder, output_path
+from controller.runs.outputs import base_of, check_folder, file_of, output_path
 
 BESIDE = "source"
 """As an output folder: the folder of each recording."""
@@ -34,7 +36,10 @@ _LONGEST_KEY = 1024
 
 
 def outputs_of(
-    recordings: Sequence[Named], folder: str, formats: tuple[Format, ...]
+    recordings: Sequence[Named],
+    folder: str,
+    formats: tuple[Format, ...],
+    captions: CaptionOptions = NO_CAPTIONS,
 ) -> tuple[dict[str, Output], list[RunOutcome]]:
     """Return the output of each recording, and the recordings whose outputs cannot have a name, already reported.
 
@@ -46,37 +51,50 @@ def outputs_of(
         check_folder(one)
     bases = _bases(recordings, folders)
     _check_different(bases)
-    _check_no_recording(bases, formats)
+    wanted = {
+        name: Output(base=base, formats=formats, captions=captions.style, name_template=captions.names)
+        for name, base in bases.items()
+    }
+    _check_no_recording(wanted)
     outputs: dict[str, Output] = {}
     without: list[RunOutcome] = []
-    for name, base in bases.items():
+    for name, output in wanted.items():
         # A URL of another kind is refused later, with the reason.
         is_url = "://" in name and not source.is_object(name)
-        if not is_url and (why := _too_long(base, formats)):
+        if not is_url and (why := _too_long(output)):
             without.append(
                 refused(name, MediaProblem(f"{masked_name(name)}: {why}", "rename it, or use --output-format"))
             )
             report_refused(without[-1])
         else:
-            outputs[name] = Output(base=base, formats=formats)
+            outputs[name] = output
     return outputs, without
 
 
 def existing(outputs: dict[str, Output]) -> frozenset[str]:
     """Return the recordings of which every wanted output exists. Raises :class:`EnvironmentProblem`."""
     return frozenset(
-        name
-        for name, output in outputs.items()
-        if all(_exists(output_path(output.base, extension)) for extension in output.formats)
+        name for name, output in outputs.items() if all(_exists(output, extension) for extension in output.formats)
     )
 
 
-def _exists(path: str) -> bool:
-    if not source.is_object(path):
-        return os.path.exists(path)  # noqa: PTH110 (a name may have any bytes)
+def _exists(output: Output, extension: Format) -> bool:
+    """Whether there is an output of one format, in any language if the name contains one."""
+    path = file_of(output, extension)
     folder, _, name = path.rpartition("/")
+    pattern = None
+    if "{language}" in output.name_template:
+        before, after = (re.escape(part) for part in name.split("{language}", 1))
+        pattern = re.compile(f"{before}[a-z]{{2,3}}{after}")
+    if not source.is_object(path):
+        if pattern is None:
+            return os.path.exists(path)  # noqa: PTH110 (a name may have any bytes)
+        return os.path.isdir(folder) and any(map(pattern.fullmatch, os.listdir(folder)))  # noqa: PTH112
     try:
-        return open_store(folder).stat(name) is not None
+        store = open_store(folder)
+        if pattern is None:
+            return store.stat(name) is not None
+        return any(pattern.fullmatch(entry.key) for entry in store.list(name.split("{language}", 1)[0]))
     except JobError as error:
         raise EnvironmentProblem(f"{path}: {error.summary}", error.advice) from error
 
@@ -131,24 +149,28 @@ def _check_different(bases: dict[str, str]) -> None:
         by_base[base] = name
 
 
-def _check_no_recording(bases: dict[str, str], formats: Iterable[Format]) -> None:
+def _check_no_recording(outputs: dict[str, Output]) -> None:
     resolve = Resolved()
-    media = {resolve.target(name) for name in bases}
-    for name, base in bases.items():
-        for target in _targets(base, formats).values():
+    media = {resolve.target(name) for name in outputs}
+    for name, output in outputs.items():
+        # A language is only known at the end.
+        for target in _targets(output).values():
             if resolve.target(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
 
 
-def _targets(base: str, formats: Iterable[Format]) -> dict[Format, str]:
-    """The paths of all formats. The base is decoded once: there may be ten thousand."""
-    without = output_path(base, "txt").removesuffix("txt")
-    return {extension: f"{without}{extension}" for extension in formats}
+def _targets(output: Output) -> dict[Format, str]:
+    """The paths of all formats. A plain base is decoded once: there may be ten thousand."""
+    if output.name_template != PLAIN_NAME:
+        return {extension: file_of(output, extension) for extension in output.formats}
+    without = output_path(output.base, "txt").removesuffix("txt")
+    return {extension: f"{without}{extension}" for extension in output.formats}
 
 
-def _too_long(base: str, formats: Iterable[Format]) -> str:
+def _too_long(output: Output) -> str:
     """Why the outputs cannot have these names; empty if they can."""
-    for extension, path in _targets(base, formats).items():
+    for extension, named in _targets(output).items():
+        path = named.replace("{language}", UNKNOWN_LANGUAGE)
         if source.is_object(path):
             key = len(path.split("/", 3)[3].encode("utf-8", "surrogateescape"))
             if key > _LONGEST_KEY:

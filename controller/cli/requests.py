@@ -23,7 +23,7 @@ from controller.domain.output import Format, Output
 from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
-from controller.runs.outputs import base_of, output_path
+from controller.runs.outputs import base_of, file_of
 from controller.runs.protection import NO_RULES, OutputRules
 
 _VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
@@ -97,9 +97,7 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             " start a new one with stenofleet transcribe",
         )
     if folder is None:
-        places = sorted(
-            {output_path(output.base, extension) for output in request.outputs for extension in output.formats}
-        )
+        places = sorted({file_of(output, extension) for output in request.outputs for extension in output.formats})
         raise UsageProblem(
             f"run {run} was not started on this machine: according to its store, it transcribes {request.source.uri}"
             f" with model {record.options.model}, to {', '.join(places[:5]) or 'no output'}",
@@ -111,9 +109,14 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
             f"{source.shown(src)} is not the recording of run {run}",
             "put the recording back where it was, or run the command that started the run",
         )
-    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats)
+    output = Output(base=base_of(folder, output_stem(src.uri)), formats=formats, **same_files(request))
     request = request.model_copy(update={"source": src, "outputs": (output,)})
     return RunRequest(record=record, request=request)
+
+
+def same_files(request: Request) -> dict[str, Any]:
+    """Return the fields of an output that say how a request divides captions and names files."""
+    return request.outputs[0].model_dump(include={"captions", "name_template"}) if request.outputs else {}
 
 
 def keep_local(store: Store, run_request: RunRequest) -> bool:

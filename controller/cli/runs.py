@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -13,18 +13,20 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
+from controller.cli.caption_options import caption_options, taken
 from controller.cli.requests import output_stem
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
-from controller.domain.output import Format
+from controller.domain.output import Format, Output
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.opened_files import open_file
-from controller.runs.outputs import base_of, check_folder, output_path, write_protected
+from controller.runs.outputs import base_of, check_folder, file_of, write_protected
 from controller.runs.transcript_files import TranscriptFiles
+from controller.runs.whisper_json import rendered_whisper
 from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
@@ -82,41 +84,68 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @click.command("render")
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
+@caption_options
 @shared.output_option
 @output_options.overwrite_option
 @shared.null_option
 @shared.store_option
 def render_command(
-    transcript: str, formats: tuple[Format, ...], output_dir: str, *, overwrite: bool, null: bool, store: str | None
+    transcript: str,
+    formats: tuple[Format, ...],
+    output_dir: str,
+    *,
+    overwrite: bool,
+    null: bool,
+    store: str | None,
+    **captions: Any,
 ) -> int:
-    """Make any format again from a transcript's JSON: no model, no media. A file that was changed since is kept."""
+    """Make any format again from a transcript's JSON: no model, no media. The JSON of Whisper is taken too.
+
+    A file that was changed since is kept.
+    """
+    chosen = taken(captions)
     check_folder(output_dir)
-    path = Path(transcript)
+    path, whisper = Path(transcript), False
     try:
         if not path.exists() and is_run_prefix(transcript):
             files = _stored_transcript(shared.store_at(store), transcript)
         else:
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
-                files = stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes)
+                files, whisper = _file_transcript(file)
     except DocumentInvalid as error:
-        raise UsageProblem(f"{transcript} is not a transcript of stenofleet: {error.summary}") from error
+        raise UsageProblem(f"{transcript} is not a transcript of stenofleet or Whisper: {error.summary}") from error
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
+    if whisper and formats == ("json",):
+        raise UsageProblem(f"{transcript} is Whisper's JSON, and has not what stenofleet's has", "use another format")
+    formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)
-    targets = {extension: output_path(base, extension) for extension in formats}
-    content = {
-        extension: files.path(extension)
+    output = Output(base=base, formats=formats, captions=chosen.style, name_template=chosen.names)
+    targets = {extension: file_of(output, extension, files.summary.language) for extension in formats}
+    wanted = [
+        extension
         for extension, target in targets.items()
         if not (path.exists() and Path(target).exists() and path.samefile(target))
-    }
-    kept = write_protected(base, content, files.sha256, output_options.output_rules(overwrite=overwrite))
+    ]
+    kept = write_protected(output, files, output_options.output_rules(overwrite=overwrite), formats=wanted)
     for why in kept.values():
         print_message(printable(f"warning: {why}"))
     for extension, target in targets.items():
         if extension not in kept:
             write_path(target, null=null)
     return 0
+
+
+def _file_transcript(file: BinaryIO) -> tuple[TranscriptFiles, bool]:
+    """The transcript in *file*, and whether it is Whisper's. Raises :class:`DocumentInvalid`."""
+    try:
+        return stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes), False
+    except DocumentInvalid as error:
+        try:
+            return rendered_whisper(file), True
+        except DocumentInvalid:
+            raise error from None
 
 
 def _stem_of(store: Store, typed: str) -> str:
@@ -209,5 +238,5 @@ def _places(store: Store, run: str) -> dict[str, Any]:
     request = stored_documents.valid(store, Request, RunKeys(run).request)
     if request is None:
         return {}
-    outputs = [output_path(output.base, extension) for output in request.outputs for extension in output.formats]
+    outputs = [file_of(output, extension) for output in request.outputs for extension in output.formats]
     return {"recording": request.source.uri, "outputs": outputs}

@@ -16,6 +16,7 @@ from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from chunk_job.store.base import Store
 from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
+from controller.cli.caption_options import caption_options, taken
 from controller.cli.execute import execute, report
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
@@ -25,6 +26,7 @@ from controller.cli.requests import (
     known_run_request,
     make_run_request,
     output_stem,
+    same_files,
     stored_run_request,
 )
 from controller.cli.terminal import ask, print_message
@@ -46,6 +48,7 @@ from controller.runs.outputs import base_of, check_folder
 @output_options.overwrite_option
 @output_options.skip_option
 @output_options.name_option
+@caption_options
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -112,6 +115,7 @@ def transcribe_command(
     are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}; folders are mirrored below OUTPUT_DIR. The same
     command resumes an interrupted run.
     """
+    captions = taken(rest)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -119,7 +123,7 @@ def transcribe_command(
     given = output_options.recordings(
         files, stdin_name=stdin_name, scratch=scratch_dir, cluster=bool(cluster), quiet=quiet or as_json
     )
-    outputs, unnamed = outputs_of(given.named, output_dir, formats)
+    outputs, unnamed = outputs_of(given.named, output_dir, formats, captions)
     skipped = existing(outputs) if skip_existing else frozenset[str]()
     found, missing = find_all(name for name in outputs if name not in skipped)
     reported = [*given.refused, *unnamed, *missing]
@@ -272,7 +276,10 @@ def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, 
     if known is None:
         return stored_run_request(store, run, folder, formats)
     stem = output_stem(known.request.source.uri)
-    return known_run_request(known, Output(base=base_of(folder, stem), formats=formats) if folder is not None else None)
+    if folder is None:
+        return known_run_request(known, None)
+    output = Output(base=base_of(folder, stem), formats=formats, **same_files(known.request))
+    return known_run_request(known, output)
 
 
 def check_model_name(reference: str) -> None:

@@ -11,9 +11,11 @@ from pydantic import Field, model_validator
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.document import MAX_SPANS, Attempt, Count, Document, Line, ObjectKey, RunId, Sha256, SpanIndex
+from chunk_job.glossary import MOST_TERMS
 from controller.domain.keys import RunKeys
 from controller.domain.output import Format, Output, Uri
 from controller.domain.plan import PlanOptions
+from controller.domain.term_hits import TermHits
 
 Verdict = Literal["complete", "partial", "failed"]
 StoredState = Literal["waiting", "following", "running", "complete", "partial", "failed", "cancelled", "interrupted"]
@@ -291,8 +293,12 @@ class Report(Document):
     """Types in which the weights were used."""
     chunk_length: Line = ""
     """Why chunks have the length that they have. Empty: it was given."""
+    glossary: tuple[TermHits, ...] = Field(default=(), max_length=MOST_TERMS)
+    """How often each term of the glossary is in the transcript."""
     advice: tuple[Line, ...] = Field(default=(), max_length=100)
     """What would make the next run faster."""
+    warnings: tuple[Line, ...] = Field(default=(), max_length=100)
+    """Possible problems of the transcript, which has the same ones."""
     spans: tuple[SpanReport, ...] = Field(max_length=MAX_SPANS)
 
 

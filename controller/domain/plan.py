@@ -20,6 +20,7 @@ HOP_MS = 20
 """Length of one level measurement: 320 samples at 16 kHz. Cuts are at multiples of it."""
 
 FLOOR_DB = -90.0
+SOUND_STEP_MS = 10_000
 """Level of digital silence."""
 
 LONGEST_PAD_MS = 2_000
@@ -132,6 +133,13 @@ class Span(Document):
         return self.audio_end_ms - self.audio_start_ms
 
 
+class Stretch(Document):
+    """A part of the decoded audio."""
+
+    start_ms: Milliseconds
+    end_ms: Milliseconds
+
+
 class ChosenLength(Document):
     """The length of spans that the intake has chosen, and why."""
 
@@ -156,6 +164,8 @@ class Plan(Document):
     """The parts of the recording that were asked for, in media time."""
     chosen: ChosenLength | None = None
     """None: the length of spans was given."""
+    sound: Annotated[tuple[Stretch, ...], Field(max_length=MAX_AUDIO_MS // SOUND_STEP_MS)] | None = None
+    """Where the decoded audio has sound, to :data:`SOUND_STEP_MS`. None: not measured, by versions before 0.4."""
 
     @model_validator(mode="after")
     def _contiguous(self) -> Self:

@@ -33,6 +33,7 @@ from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
 from controller.intake.probe import offset_ms, probe
+from controller.intake.sound import SoundFinder
 from controller.intake.tracks import Media
 
 _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
@@ -86,6 +87,7 @@ class Cutter:
         self._options, self.chosen = options, None
         if is_known and not self.direct:
             self._options, self.chosen = with_length(options, lengths_ms)
+        self._sound = SoundFinder()
         self._end_ms = 0
         self._ended = False
         """Whether the recording was decoded to its end."""
@@ -123,6 +125,7 @@ class Cutter:
             options = options.model_copy(update={"chunk_ms": length_for(part.length_ms, options.chunk_ms)})
         planner = Planner(options, duration_ms=part.length_ms, direct=self.direct)
         window, written = _Window(), 0
+        self._sound.begin(part.start_ms)
         path, flac = writer(first)
 
         def moved(span: Span) -> Span:
@@ -133,7 +136,9 @@ class Cutter:
 
         for block in stream.between(_samples(part.start_ms), None if part.end_ms is None else _samples(part.end_ms)):
             window.append(block)
-            for span in planner.feed(levels(block)):
+            loudness = levels(block)
+            self._sound.feed(loudness)
+            for span in planner.feed(loudness):
                 window.copy(flac, written, _samples(span.audio_end_ms))
                 yield CutChunk(span=moved(span), audio=path, pcm_sha256=flac.close())
                 path, flac = writer(first + span.index + 1)
@@ -179,6 +184,7 @@ class Cutter:
             warnings=tuple(self._warnings()),
             clips=self._clips,
             chosen=self.chosen,
+            sound=self._sound.finish(),
         )
 
     def _short_ms(self) -> int:

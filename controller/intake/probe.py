@@ -13,7 +13,7 @@ import tempfile
 from typing import Any
 
 from controller.errors import MediaProblem
-from controller.intake import sandbox
+from controller.intake import demuxers, sandbox
 from controller.intake.tracks import AudioTrack, Media
 
 _PROBE_TIMEOUT_S = 60
@@ -77,9 +77,9 @@ def _ffprobe(path: str, *wanted: str) -> dict[str, Any]:
 def _parse_output(code: int, stdout: bytes, stderr: bytes, path: str) -> dict[str, Any]:
     sandbox.check_end("ffprobe", code, stderr)
     if b"Format not on whitelist" in stderr:
-        raise MediaProblem(
-            "is a playlist or another format that is not supported", "use the recording itself, in a media container"
-        )
+        # ffmpeg puts the name of the format before its message.
+        named = re.search(rb"\[([\w,]{1,64}) @ [^\]]*\] Format not on whitelist", stderr)
+        raise MediaProblem(*demuxers.refusal(named[1].decode("ascii", "replace") if named else ""))
     # Errors of json: neither JSON nor UTF-8, numbers with thousands of digits, thousands of nested brackets.
     with contextlib.suppress(ValueError, RecursionError):
         if code == 0 and isinstance(document := json.loads(stdout), dict):

@@ -16,16 +16,14 @@ import sys
 
 from controller.domain.plan import longest_recording_ms
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.intake import demuxers
 
 INCOMPLETE = "check that it is complete and plays in a media player"
 CONVERT = "convert it to WAV or FLAC with a tool that you trust, and transcribe the result"
 
 INPUT_OPTIONS = {
     "protocol_whitelist": "file",
-    "format_whitelist": (
-        "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,gxf,m4v,matroska,webm,mlp,mov,mp4,m4a,3gp,3g2,mj2,mp3,"
-        "mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
-    ),
+    "format_whitelist": demuxers.ALLOWED,
     # Else each video decoder has several threads, each with a stack and an arena: with many cores they alone reach the
     # memory limit. Audio is always decoded by one thread.
     "threads": "1",

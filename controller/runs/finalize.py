@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from chunk_job.contract import ChunkResult
 from chunk_job.crashpoint import reach
+from chunk_job.glossary import HitCounter
 from chunk_job.store.base import Store
 from controller.domain.actions import Finish
 from controller.domain.documents import Evidence, Final, Outcome, RunRecord, Verdict, Winner
@@ -48,6 +49,7 @@ class Finalizer:
         self._index = index
         self._keys = RunKeys(record.run)
         self._round = round_id
+        self._hits: HitCounter | None = None
 
     def finalize(
         self, finish: Finish, evidence: Iterable[Evidence], *, elapsed_s: float, check: Callable[[], None]
@@ -63,7 +65,15 @@ class Finalizer:
         if finish.verdict in ("complete", "partial"):
             transcript = self._write_transcript(finish.lost, check)
             verdict, summary = transcript.summary.status, _summary(transcript.summary)
-        usage = report(self._index, verdict, evidence, run=self._record.run, elapsed_s=elapsed_s)
+        usage = report(
+            self._index,
+            verdict,
+            evidence,
+            run=self._record.run,
+            elapsed_s=elapsed_s,
+            hits=self._hits.counts if self._hits else None,
+            warnings=transcript.summary.warnings if transcript else (),
+        )
         self._store.put(self._keys.report, usage.encode())
         outcome = Outcome(
             run=self._record.run,
@@ -111,9 +121,11 @@ class Finalizer:
     def _merge(self, plan: Plan, winners: list[Winner]) -> TranscriptFiles:
         """Write the transcript of all winning results to temporary files, and add these results to *winners*."""
         merge = Merge(plan, self._record, self._index.answered)
+        self._hits = HitCounter(self._record.options.glossary)
         with TranscriptWriter(merge.gaps, merge.duration_ms) as writer:
             for segments in merge.segments(self._winning(winners)):
                 writer.add(segments)
+                self._hits.add(segments)
             return writer.finish(merge.summary())
 
     def _winning(self, winners: list[Winner]) -> Iterator[ChunkResult]:

@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -20,9 +20,10 @@ from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Request
-from controller.domain.output import Format, Output
+from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
+from controller.runs.caption_files import captioned
 from controller.runs.opened_files import digest_of, open_file
 from controller.runs.protection import NO_RULES, OutputRules, decide
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
@@ -56,6 +57,18 @@ def output_path(base: str, extension: str) -> str:
         return f"{base}.{extension}"
     path = local_path(base)
     return str(path.with_name(f"{path.name}.{extension}"))
+
+
+def file_of(output: Output, extension: str, language: str | None = "{language}") -> str:
+    """The path or object URL of one format of an output; *language*: of the transcript, None if it has no speech."""
+    language = language or UNKNOWN_LANGUAGE
+    if output.name_template == PLAIN_NAME:
+        return output_path(output.base, extension)
+    if is_object(output.base):
+        folder, _, stem = output.base.rpartition("/")
+        return f"{folder}/{output.file_name(stem, extension, language)}"
+    path = local_path(output.base)
+    return str(path.with_name(output.file_name(path.name, extension, language)))
 
 
 def check_folder(folder: str) -> None:
@@ -124,13 +137,12 @@ def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRu
         better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
         if better:
             kept.append(f"{better}: it and the files next to it are left unchanged")
-            kept_files += [output_path(output.base, extension) for extension in output.formats]
+            kept_files += [file_of(output, extension, transcript.summary.language) for extension in output.formats]
             continue
-        content = {extension: transcript.path(extension) for extension in output.formats}
-        protected = _Protected(output.base, content, transcript.sha256, rules)
+        protected = _Protected(output, transcript, rules, output.formats)
         try:
             for extension in output.formats:
-                path = output_path(output.base, extension)
+                path = file_of(output, extension, transcript.summary.language)
                 if why := protected.write(extension):
                     kept.append(why)
                 (kept_files if why else written).append(path)
@@ -143,25 +155,26 @@ class _Protected:
     """Writes the files of one output, and keeps those that a person has changed."""
 
     def __init__(
-        self, base: str, content: Mapping[Format, Path], usual: Mapping[Format, str], rules: OutputRules
+        self, output: Output, transcript: TranscriptFiles, rules: OutputRules, formats: Sequence[Format]
     ) -> None:
-        """*content*: what to write. *usual*: the digests that this transcript has in the store; such a file is ours."""
-        self._base = base
-        self._content = content
         self._rules = rules
-        self._sha256 = {extension: _digest(path) for extension, path in content.items()}
-        before = rules.written.find(base) if rules.written else {}
-        self._known = {extension: {*before.get(extension, ()), usual.get(extension, "")} for extension in content}
+        self._paths = {extension: file_of(output, extension, transcript.summary.language) for extension in formats}
+        self._content = {extension: captioned(transcript, extension, output.captions) for extension in formats}
+        self._sha256 = {extension: _digest(path) for extension, path in self._content.items()}
+        before = rules.written.find(output.base) if rules.written else {}
+        # A file with a digest that this transcript has in the store is ours too.
+        usual = transcript.sha256
+        self._known = {extension: {*before.get(extension, ()), usual.get(extension, "")} for extension in formats}
         if rules.written:
             # Before the files change: a command that is killed while it writes them must recognize them later.
-            rules.written.add(base, self._sha256)
+            rules.written.add(output.base, self._sha256)
 
     def write(self, extension: Format) -> str:
         """Write one file. Returns why an existing file is kept, else an empty string.
 
         Raises the errors of :func:`write_output`.
         """
-        path = output_path(self._base, extension)
+        path = self._paths[extension]
         decision = decide(path, self._sha256[extension], self._known[extension], overwrite=self._rules.overwrite)
         if decision.target:
             write_output(decision.target, self._content[extension])
@@ -169,14 +182,14 @@ class _Protected:
 
 
 def write_protected(
-    base: str, content: Mapping[Format, Path], usual: Mapping[Format, str], rules: OutputRules
+    output: Output, transcript: TranscriptFiles, rules: OutputRules, *, formats: Sequence[Format]
 ) -> dict[Format, str]:
-    """Write the files of one output as :func:`write_outputs` does. Returns why files are kept, as sentences.
+    """Write some files of one output as :func:`write_outputs` does. Returns why files are kept, as sentences.
 
     Raises the errors of :func:`write_output`.
     """
-    protected = _Protected(base, content, usual, rules)
-    return {extension: why for extension in content if (why := protected.write(extension))}
+    protected = _Protected(output, transcript, rules, formats)
+    return {extension: why for extension in formats if (why := protected.write(extension))}
 
 
 def _digest(path: Path) -> str:
@@ -202,12 +215,12 @@ def _better_existing(output: Output, transcript: TranscriptSummary) -> str | Non
     it is kept too.
     """
     limit = longest_transcript_bytes(transcript.duration_ms)
-    path = output_path(output.base, "json")
+    path = file_of(output, "json", transcript.language)
     with _existing(path, limit) as file:
         if file is not None:
             return _better_json(path, file, transcript)
     for extension in output.formats:
-        path = output_path(output.base, extension)
+        path = file_of(output, extension, transcript.language)
         with _existing(path, limit) as file:
             if file is not None and _gaps_in(file) < transcript.gaps_ms // 1000:
                 return f"{path} has fewer gaps"

@@ -5,9 +5,10 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from controller.domain.documents import Evidence, JobTime, Report, SpanReport, Verdict, WindowCounts
+from controller.domain.term_hits import TermHits
 from controller.runs.figures import ResultFigures, conversion, counted_ms, useful_share
 from controller.runs.result_index import ResultIndex
 
@@ -27,10 +28,20 @@ _PARTS = {
 """Field of the report → field of a result's usage."""
 
 
-def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *, run: str, elapsed_s: float) -> Report:
+def report(
+    index: ResultIndex,
+    verdict: Verdict,
+    evidence: Iterable[Evidence],
+    *,
+    run: str,
+    elapsed_s: float,
+    hits: Mapping[str, int] | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Report:
     """The report of a run that has ended.
 
-    *evidence*: all its failures. *elapsed_s*: duration of the command that ended it, in seconds.
+    *evidence*: all its failures. *elapsed_s*: duration of the command that ended it, in seconds. *hits*: by term of the
+    glossary. *warnings*: those of its transcript.
     """
     failed: dict[int | None, list[Evidence]] = {}
     for item in evidence:
@@ -55,7 +66,9 @@ def report(index: ResultIndex, verdict: Verdict, evidence: Iterable[Evidence], *
         stored_types=_names(figures.stored_type for figures in found),
         compute_types=_names(figures.compute_type for figures in found),
         chunk_length=index.plan.chosen.reason if index.plan and index.plan.chosen else "",
+        glossary=tuple(TermHits(term=term, hits=count) for term, count in (hits or {}).items()),
         advice=tuple(_advice(found)),
+        warnings=warnings,
         spans=spans,
     )
 

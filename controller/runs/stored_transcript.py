@@ -80,6 +80,16 @@ def rendered(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> Tra
     return _read(file, written, most_whole_bytes=most_whole_bytes)[0]
 
 
+def read_with(
+    file: BinaryIO, use: Callable[[TranscriptSummary, Iterable[Sequence[Segment]]], _T], *, most_whole_bytes: int
+) -> _T:
+    """The result of *use* for the transcript in *file*; it may be called twice.
+
+    Raises the errors of :func:`rendered`.
+    """
+    return _read(file, use, most_whole_bytes=most_whole_bytes)[0]
+
+
 def summary_of(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptSummary:
     """The summary of the transcript in *file*. All of the file is validated. Raises the errors of :func:`rendered`."""
 

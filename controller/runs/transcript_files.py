@@ -137,7 +137,7 @@ class TranscriptWriter:
         self._stripped = StrippedText()
         self._between = b""
         """Separator before the next segment in the JSON."""
-        with _disk_errors(), contextlib.ExitStack() as opened:
+        with disk_errors(), contextlib.ExitStack() as opened:
             self._folder = _Folder()
             self._files = {
                 extension: opened.enter_context(_HashedFile(self._folder.path / extension)) for extension in FORMATS
@@ -163,7 +163,7 @@ class TranscriptWriter:
         """Write the next *segments*. Raises :class:`StoreUnavailable` if the disk is full."""
         if not segments:
             return
-        with _disk_errors():
+        with disk_errors():
             self._segments.write(self._between + json_segments(segments))
             self._between = b","
             certain, space = self._stripped.add(segments)
@@ -175,7 +175,7 @@ class TranscriptWriter:
 
     def finish(self, summary: TranscriptSummary) -> TranscriptFiles:
         """Write the rest and return the files. Raises the errors of :meth:`add`."""
-        with _disk_errors():
+        with disk_errors():
             self._add_lines(self._cues.finish())
             self._json.cut()
             self._json.write(JSON_SEGMENTS)
@@ -203,7 +203,8 @@ def written(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -
 
 
 @contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
+    """Turns errors of temporary files into :class:`StoreUnavailable`."""
     try:
         yield
     except OSError as error:

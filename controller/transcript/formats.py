@@ -30,6 +30,12 @@ class Cue(NamedTuple):
     start_ms: int
     end_ms: int
     text: str
+    speaker: str | None = None
+
+    @property
+    def attributed(self) -> str:
+        """The text after the name of its speaker, if that is known."""
+        return f"{self.speaker}: {self.text}" if self.speaker else self.text
 
 
 class CueStream:
@@ -57,7 +63,7 @@ class CueStream:
                 if self._gaps or self._gap_lines:
                     self._put_gaps(found, segment.start_ms)
                 self._longest_ms = max(self._longest_ms, segment.end_ms)
-                self._put(found, Cue(segment.start_ms, segment.end_ms, text))
+                self._put(found, Cue(segment.start_ms, segment.end_ms, text, segment.speaker))
         return found
 
     def finish(self) -> list[Cue]:
@@ -72,7 +78,7 @@ class CueStream:
         """Add the cues of gaps that start before *next_ms*, the start of the next segment; None: there is none."""
         while self._gaps and (next_ms is None or self._gaps[0].start_ms <= next_ms):
             gap = self._gaps.popleft()
-            line = _gap_line(gap, self._longest_ms, gap.end_ms if next_ms is None else next_ms)
+            line = gap_line(gap, self._longest_ms, gap.end_ms if next_ms is None else next_ms)
             heapq.heappush(self._gap_lines, (line.start_ms, -len(self._gaps), line))
         # Of cues with the same start, that of the gap is the last.
         while self._gap_lines and (next_ms is None or self._gap_lines[0][0] < next_ms):
@@ -92,13 +98,13 @@ def cues(transcript: Transcript) -> list[Cue]:
 
 def to_txt(lines: Sequence[Cue], _: int = 1) -> str:
     """One line per segment."""
-    return "".join(f"{cue.text}\n" for cue in lines)
+    return "".join(f"{cue.attributed}\n" for cue in lines)
 
 
 def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
     """SubRip: numbered, always with hours. It has no escapes, so text that looks like a time line is changed."""
     return "".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_unlike_times(cue.text)}\n\n"
+        f"{number}\n{clock(cue.start_ms, ',')} --> {clock(cue.end_ms, ',')}\n{unlike_times(cue.attributed)}\n\n"
         for number, cue in enumerate(lines, first)
     )
 
@@ -106,13 +112,14 @@ def to_srt(lines: Sequence[Cue], first: int = 1) -> str:
 def to_vtt(lines: Sequence[Cue], _: int = 1) -> str:
     """WebVTT: ``&``, ``<`` and ``>`` are escaped, so that text is never read as markup or as a time line."""
     return "".join(
-        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_escaped(cue.text)}\n" for cue in lines
+        f"\n{clock(cue.start_ms, '.')} --> {clock(cue.end_ms, '.')}\n{voiced(escaped(cue.text), cue.speaker)}\n"
+        for cue in lines
     )
 
 
 def to_tsv(lines: Sequence[Cue], _: int = 1) -> str:
     """Tab-separated, whole milliseconds, as Whisper writes it."""
-    return "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.text}\n" for cue in lines)
+    return "".join(f"{cue.start_ms}\t{cue.end_ms}\t{cue.attributed}\n" for cue in lines)
 
 
 class TextFormat(NamedTuple):
@@ -188,7 +195,7 @@ FORMATS: dict[Format, Callable[[Transcript], str]] = {
 """By file extension: the function that formats a complete transcript."""
 
 
-def _gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
+def gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
     """The cue of a gap, between its neighbours: they may have transcribed a bit of it."""
     start = max(gap.start_ms, after_ms)
     end = min(gap.end_ms, before_ms)
@@ -199,20 +206,21 @@ def _gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
 
 def stated_gaps_s(text: str) -> int:
     """The total length of the gaps, in seconds, that the lines in *text* state, in any text format."""
-    clock = r"(\d{2,4}):(\d\d):(\d\d)"
+    time = r"(\d{2,4}):(\d\d):(\d\d)"
     return sum(
         max(0, 3600 * (int(c) - int(a)) + 60 * (int(d) - int(b)) + int(f) - int(e))
-        for a, b, e, c, d, f in re.findall(rf"\[no transcript from {clock} to {clock}\]", text)
+        for a, b, e, c, d, f in re.findall(rf"\[no transcript(?: from)? {time} to {time}\]", text)
     )
 
 
 def _widened(cue: Cue, limit_ms: int) -> Cue:
     """Extend a cue of length 0 into the pause after it: Whisper creates such cues, and players ignore them."""
     end = max(cue.end_ms, min(cue.start_ms + _SHORTEST_CUE_MS, limit_ms), cue.start_ms + 1)
-    return Cue(cue.start_ms, end, cue.text)
+    return cue._replace(end_ms=end)
 
 
-def _clock(ms: int, point: str) -> str:
+def clock(ms: int, point: str) -> str:
+    """A time as in subtitles, with *point* before the milliseconds."""
     return f"{_seconds(ms // 1000)}{point}{ms % 1000:03d}"
 
 
@@ -220,9 +228,16 @@ def _seconds(seconds: int) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _unlike_times(text: str) -> str:
+def unlike_times(text: str) -> str:
+    """A text without anything that SubRip parsers would read as a time line."""
     return re.sub(r"(?<=\d)\s*-->\s*(?=\d)", " -> ", text) if "-->" in text else text
 
 
-def _escaped(text: str) -> str:
+def voiced(text: str, speaker: str | None) -> str:
+    """An escaped text of WebVTT, with the name of its speaker if that is known."""
+    return f"<v {escaped(speaker)}>{text}</v>" if speaker else text
+
+
+def escaped(text: str) -> str:
+    """A text of WebVTT that contains no markup."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

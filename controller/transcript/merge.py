@@ -29,6 +29,7 @@ from controller.transcript.model import (
     parts_of,
 )
 from controller.transcript.seams import Part, join
+from controller.transcript.wordless import Wordless
 
 _LAST_SEEK = 1 << 53
 _MOST_PLACES = 10
@@ -61,8 +62,9 @@ class Merge:
         self._language_probability = 0.0
         self._at_ms = 0
         self._count = 0
-        self._removed = 0
+        self._removed = self._terms = 0
         self._doubtful, self._loops = _Places(), _Places()
+        self._wordless = Wordless()
 
     def segments(self, results: Iterable[ChunkResult]) -> Iterator[tuple[Segment, ...]]:
         """The segments in media time, span by span. *results*: the results of all spans, in order."""
@@ -112,6 +114,7 @@ class Merge:
         span = self._plan.spans[result.span]
         self._qualities[result.span] = result.quality
         self._digests.add(result.engine.model_digest)
+        self._terms = max(self._terms, result.glossary_terms)
         if result.language:
             self._languages.add(result.language)
         for window in result.windows:
@@ -136,8 +139,30 @@ class Merge:
             yield f"{_parts(count)} of up to 30 s may be wrong (the decoder was unsure): {self._doubtful}"
         if (count := self._loops.count) > 0:
             yield f"a phrase that the decoder repeated was removed from {_parts(count)}: {self._loops}"
+        yield from self._without_words()
+        if 0 < self._terms < (count := len(self._record.options.glossary)):
+            yield f"only the first {self._terms} of {count} terms of the glossary fit in the model's prompt"
         if self._removed:
             yield control_characters_removed(self._removed)
+
+    def _without_words(self) -> Iterator[str]:
+        """A warning for long parts with sound and without words."""
+        parts = [
+            f"{_clock(start_ms + self._plan.offset_ms)}-{_clock(end_ms + self._plan.offset_ms)}"
+            for start_ms, end_ms in self._wordless.with_sound(
+                self._plan.sound or (), self._lost, self._plan.duration_ms
+            )
+        ]
+        if not parts:
+            return
+        listen = "listen to it" if not self._wordless.has_words else "listen to it there"
+        if self._record.options.vad_filter:
+            listen += "; with --vad-filter False, all sound is transcribed, also what speech detection leaves out"
+        if not self._wordless.has_words:
+            yield f"no words were found, though the recording has sound: {listen}"
+        else:
+            more = ", …" if len(parts) > _MOST_PLACES else ""
+            yield f"no words were found in {', '.join(parts[:_MOST_PLACES])}{more}, though there is sound: {listen}"
 
     def _chunk(self, span: Span) -> Chunk:
         return Chunk(
@@ -165,6 +190,7 @@ class Merge:
             self._count += 1
             placed.append(segment.model_copy(update=changes))
         segments, removed = cleaned_segments(placed)
+        self._wordless.add(segments, self._plan.offset_ms)
         self._removed += removed
         return segments
 

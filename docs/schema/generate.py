@@ -58,10 +58,11 @@ FOLDER = Path(__file__).parent
 
 
 class _Written(GenerateJsonSchema):
-    """Every field is always written, also one that has a default; its name is title enough."""
+    """A field is always written, also one that has a default, unless it says when not; its name is title enough."""
 
-    def field_is_required(self, *_: Any, **__: Any) -> bool:
-        return True
+    def field_is_required(self, field: Any, *_: Any, **__: Any) -> bool:
+        left_out = field["type"] == "typed-dict-field" and field.get("required") is False
+        return not left_out and "serialization_exclude_if" not in field
 
     def field_title_should_be_set(self, _: Any) -> bool:
         return False

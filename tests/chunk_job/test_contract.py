@@ -211,6 +211,7 @@ def test_the_defaults_have_the_identity_that_0_2_gave_to_its_defaults() -> None:
         {"no_speech_threshold": 0.5},
         {"logprob_threshold": -0.5},
         {"compression_ratio_threshold": 2.0},
+        {"glossary": ("Kubernetes",)},
     ],
     ids=str,
 )

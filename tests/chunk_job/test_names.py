@@ -2,7 +2,7 @@
 
 import pytest
 
-from chunk_job.names import LANGUAGES, MODELS, language_code
+from chunk_job.names import LANGUAGE_ALIASES, LANGUAGES, MODELS, language_code, mapped_language
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,33 @@ def test_every_model_has_a_repository_and_a_size() -> None:
     assert all("/" in known.repository and known.size_mb > 0 for known in MODELS.values())
     assert MODELS["turbo"] == MODELS["large-v3-turbo"]
     assert MODELS["large"] == MODELS["large-v3"]
+
+
+@pytest.mark.parametrize(
+    "typed,code",
+    [
+        ("Mandarin", "zh"),
+        ("CASTILIAN", "es"),
+        ("zh-TW", "zh"),
+        ("zh_Hant_TW", "zh"),
+        ("pt-BR", "pt"),
+        ("es-419", "es"),
+        ("en_US.UTF-8", "en"),
+        ("yue-HK", "yue"),
+        ("nb-NO", "no"),
+        ("fil", "tl"),
+        ("klingon", None),
+        ("tlh-AA", None),
+        ("pt-", None),
+        ("en us", None),
+        ("-en", None),
+        ("", None),
+    ],
+)
+def test_other_names_and_regions_are_mapped_to_a_language(typed: str, code: str | None) -> None:
+    assert mapped_language(typed) == code
+
+
+def test_an_alias_is_no_name_of_another_language() -> None:
+    assert {code: LANGUAGES[code] for code in LANGUAGE_ALIASES.values()}
+    assert not LANGUAGE_ALIASES.keys() & {*LANGUAGES, *LANGUAGES.values()}

@@ -17,14 +17,14 @@ pytestmark = pytest.mark.process
 NOT_MEDIA = "is not media that ffmpeg can read"
 PLAYS = "check that it is complete and plays in a media player"
 
-PLAYLIST = ("is a playlist or another format that is not supported", "use the recording itself, in a media container")
+PLAYLIST = "is a playlist or a script ({}): it names other files"
 
 BAD = {
     "page.mp4": (NOT_MEDIA, PLAYS),
     "noise.mp3": (NOT_MEDIA, PLAYS),
     "half.m4a": (NOT_MEDIA, PLAYS),
-    "playlist.m3u8": PLAYLIST,
-    "concat.txt": PLAYLIST,
+    "playlist.m3u8": (PLAYLIST.format("hls"), "use the recording itself"),
+    "concat.txt": (PLAYLIST.format("concat"), "use the recording itself"),
     "header.wav": ("no audio could be decoded: its audio stream is empty", PLAYS),
     "mute.mp4": ("has no audio stream", "choose a file with sound"),
     "empty.wav": ("is empty (0 bytes)", "check how it was copied or recorded"),

@@ -15,7 +15,7 @@ import pysubs2
 import pytest
 import webvtt
 
-from tests import pipeline, speech
+from tests import pipeline, sounds, speech
 
 pytestmark = pytest.mark.process
 
@@ -252,6 +252,21 @@ def test_silence_gives_valid_and_empty_files(workplace: pipeline.Workplace) -> N
     assert (workplace.outputs["night.txt"], workplace.outputs["night.srt"]) == (b"", b"")
     assert (workplace.outputs["night.vtt"], workplace.outputs["night.tsv"]) == (b"WEBVTT\n", b"start\tend\ttext\n")
     assert webvtt.from_buffer(io.StringIO(workplace.outputs["night.vtt"].decode())).captions == []
+    assert document["warnings"] == []
+    assert "warning" not in ended.err
+
+
+def test_a_recording_with_sound_and_no_words_gives_a_warning_everywhere(workplace: pipeline.Workplace) -> None:
+    file = speech.write_wav(workplace.folder / "concert.wav", sounds.chords(25))
+    ended = workplace.transcribe(file, *pipeline.CUT)
+    assert ended.code == 0, ended.err
+    (warning,) = workplace.document("concert")["warnings"]
+    assert warning.startswith("no words were found, though the recording has sound: listen to it; with --vad-filter")
+    assert f"concert.wav: warning: {warning}\n" in ended.err
+    (run,) = json.loads(workplace.run("transcribe", "-o", workplace.out, file, *pipeline.CUT, "--json").out)["runs"]
+    assert run["warnings"] == [warning]
+    report = workplace.store.get(workplace.keys().report, max_bytes=1 << 20)
+    assert json.loads(report)["warnings"] == [warning]
 
 
 def test_chunks_are_transcribed_while_the_file_is_still_being_cut(

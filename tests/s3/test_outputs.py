@@ -6,25 +6,32 @@ from chunk_job.store.base import Store
 from controller.domain.output import Format, Output
 from controller.runs.outputs import write_protected
 from controller.runs.protection import OutputRules
+from controller.runs.transcript_files import TranscriptWriter
 from controller.runs.written_files import WrittenFiles
+from controller.transcript.merge import merge
+from tests import fakes
 
 
 def write(store: Store, tmp_path: Path, text: str, *, overwrite: bool = False) -> dict[Format, str]:
-    """Write *text* to an object as an output."""
-    path = tmp_path / "content"
-    path.write_text(text)
-    output = Output(base=f"{store.url}/out/talk", formats=("srt",))
+    """Write a transcript with *text* to an object as an output."""
+    plan, record = fakes.plan(10_000), fakes.record()
+    results = [fakes.result(fakes.task(record, 0), fakes.segment((f" {text}", 0, 500)))]
+    merged = merge(plan, record, results)
+    with TranscriptWriter(merged.gaps, merged.duration_ms) as writer:
+        writer.add(merged.segments)
+        files = writer.finish(merged.summary())
+    output = Output(base=f"{store.url}/out/talk", formats=("txt",))
     rules = OutputRules(overwrite=overwrite, written=WrittenFiles(tmp_path / "state"))
-    return write_protected(output.base, {"srt": path}, {}, rules)
+    return write_protected(output, files, rules, formats=output.formats)
 
 
 def test_a_changed_object_is_kept(store: Store, tmp_path: Path) -> None:
     assert write(store, tmp_path, "red") == {}
     assert write(store, tmp_path, "blue") == {}
-    assert store.get("out/talk.srt") == b"blue"
-    store.put("out/talk.srt", b"CORRECTED")
+    assert store.get("out/talk.txt") == b"blue\n"
+    store.put("out/talk.txt", b"CORRECTED")
     kept = write(store, tmp_path, "green")
-    assert kept["srt"].startswith(f"{store.url}/out/talk.srt is kept: it was changed")
-    assert store.get("out/talk.srt") == b"CORRECTED"
+    assert kept["txt"].startswith(f"{store.url}/out/talk.txt is kept: it was changed")
+    assert store.get("out/talk.txt") == b"CORRECTED"
     assert write(store, tmp_path, "green", overwrite=True) == {}
-    assert store.get("out/talk.srt") == b"green"
+    assert store.get("out/talk.txt") == b"green\n"

@@ -71,6 +71,47 @@ def test_a_profile_gives_endpoint_region_style_and_keys(aws: pytest.MonkeyPatch,
     assert client._provider.retrieve().secret_key == "50%off"
 
 
+SERVICES = """
+[profile x]
+services = mine
+endpoint_url = http://profile.example
+[services mine]
+dynamodb =
+  endpoint_url = http://dynamo.example
+s3 =
+  addressing_style = path
+  endpoint_url = http://services.example
+[services other]
+sts =
+  endpoint_url = http://sts.example
+"""
+
+
+def test_the_services_of_a_profile_win_over_its_endpoint(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files(tmp_path, config=SERVICES, credentials="[x]\nendpoint_url = http://credentials.example\n")
+    aws.setenv("AWS_PROFILE", "x")
+    assert url() == "http://services.example/talks/x"
+    assert s3_client.environment()["AWS_ENDPOINT_URL_S3"] == "http://services.example"
+    aws.setenv("AWS_ENDPOINT_URL", "http://all.example")
+    assert url() == "http://all.example/talks/x"
+    aws.setenv("AWS_ENDPOINT_URL_S3", "http://s3.example")
+    assert url() == "http://s3.example/talks/x"
+
+
+@pytest.mark.parametrize("services", ["[services mine]", "[services mine]\ns3 =", "[services mine]\ns3\\ =\n  a = b"])
+def test_services_without_an_endpoint_for_s3_leave_that_of_the_profile(tmp_path: Path, services: str) -> None:
+    files(tmp_path, config=f"[default]\nservices = mine\nendpoint_url = http://profile.example\n{services}\n")
+    assert url() == "http://profile.example/talks/x"
+
+
+def test_services_that_do_not_exist_are_reported(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files(tmp_path, config=SERVICES.replace("[services mine]", "[services theirs]"))
+    aws.setenv("AWS_PROFILE", "x")
+    with pytest.raises(JobError, match=r"no section \[services mine\]") as raised:
+        url()
+    assert raised.value.code is ExitCode.CONFIG
+
+
 def test_the_settings_of_the_server_are_passed_on_as_variables(aws: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert s3_client.environment() == {}
     files(tmp_path, config="[default]\nregion = eu-1\nendpoint_url = http://c.example\n")

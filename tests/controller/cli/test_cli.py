@@ -164,7 +164,10 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("transcribe", "a", "--model", "Tiny"), "is tiny meant?"),
         (("transcribe",), "Missing argument 'FILE"),
         (("transcribe", "a", "--nonsense"), "No such option"),
-        (("transcribe", "a", "--language", "klingon"), "Whisper knows no language 'klingon'"),
+        (("transcribe", "a", "--temprature", "1"), "No such option '--temprature'. Did you mean '--temperature'?\n"),
+        (("transcribe", "a", "--wordtimes"), "No such option '--wordtimes'.\n"),
+        (("transcribe", "a", "--language", "klingon"), "Whisper knows no language 'klingon': use a code like pt"),
+        (("transcribe", "a", "--language", "Portugese"), "Whisper knows no language 'Portugese': is Portuguese meant?"),
         (("transcribe", "a", "-f", "doc"), "no format 'doc'"),
         (("transcribe", "a", "-f", ""), "no format"),
         (("transcribe", "a", "--max-parallel", "0"), "0 is not in the range"),
@@ -901,7 +904,32 @@ def test_a_run_is_rendered_from_the_store(command_line: CommandLine, document: T
     assert Path("talk.vtt").read_text(encoding="utf-8") == FORMATS["vtt"](document)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"text": "whispers own"}', "[1]"])
+WHISPERS: dict[str, Any] = {
+    "text": " Good morning. How are you?",
+    "segments": [
+        {"id": 0, "seek": 0, "start": 0.0, "end": 1.5, "text": " Good morning.", "tokens": [1], "avg_logprob": -0.2},
+        {"id": 1, "seek": 0, "start": 2, "end": 3.25, "text": " How are you?", "words": None, "speaker": "A"},
+    ],
+    "language": "en",
+}
+
+
+@pytest.mark.parametrize("words", [None, [{"word": " Good", "start": 0.1, "end": 0.4, "probability": 0.9}]])
+def test_whispers_json_is_rendered_with_words_or_without(command_line: CommandLine, words: object) -> None:
+    first, second = WHISPERS["segments"]
+    whole = {**WHISPERS, "segments": [{**first, "words": words}, second]}
+    Path("talk.json").write_text(json.dumps(whole), encoding="utf-8")
+    result = command_line("render", "talk.json", "-o", "again")
+    assert result.code == 0, result
+    assert result.out.splitlines() == [str(Path(f"again/talk.{one}").absolute()) for one in FORMATS if one != "json"]
+    assert Path("again/talk.txt").read_text(encoding="utf-8") == "Good morning.\nHow are you?\n"
+    assert "00:00:02,000 --> 00:00:03,250\nHow are you?\n" in Path("again/talk.srt").read_text(encoding="utf-8")
+    only = command_line("render", "talk.json", "-f", "json", "-o", "again")
+    assert (only.code, only.out, Path("again/talk.json").exists()) == (2, "", False)
+    assert "talk.json is Whisper's JSON" in only.err
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"text": "whispers own"}', "[1]", '{"segments": [{"start": 0}]}'])
 def test_a_file_that_is_no_transcript_is_reported(command_line: CommandLine, text: str) -> None:
     Path("talk.json").write_text(text, encoding="utf-8")
     result = command_line("render", "talk.json")

@@ -11,7 +11,7 @@ from chunk_job.contract import ChunkTask, JobFailure, Language, TranscribeOption
 from chunk_job.store.base import StoredObject
 from controller.domain import failures
 from controller.domain.actions import Delete, Finish, Submit
-from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord
+from controller.domain.documents import Evidence, Outcome, Report, Request, Round, RunRecord
 from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import JobView
 from controller.domain.keys import MARKERS, RunKeys
@@ -262,6 +262,18 @@ def test_the_lowest_attempt_wins_whichever_came_first(store: JournalStore, first
     repository.conclude(Finish(verdict="complete"), elapsed_s=1, check=lambda: None)
     assert store.get(KEYS.transcript("txt")) == b"1\n"
     assert b"/a1-u.json" in store.get(KEYS.final)
+
+
+def test_the_report_counts_the_terms_of_the_glossary_in_winning_results(store: JournalStore) -> None:
+    record = fakes.record(glossary=("Ada = aider", "etcd"))
+    put_tasks(store, 0, 1, record=record)
+    for span, attempt, text in ((0, 1, " Ada, ada."), (0, 2, " Ada, Ada, Ada."), (1, 1, " ADA")):
+        answered = fakes.result(fakes.task(record, span), fakes.segment((text, 0, 100)), attempt=attempt)
+        store.put(f"{KEYS.results_of(span)}a{attempt}-{answered.uid}.json", answered.encode())
+    repository = opened(store, record)
+    repository.conclude(Finish(verdict="complete"), elapsed_s=1, check=lambda: None)
+    found = Report.decode(store.get(KEYS.report)).glossary
+    assert [(one.term, one.hits) for one in found] == [("Ada", 3), ("etcd", 0)]
 
 
 def test_the_first_key_of_an_attempt_wins(store: JournalStore) -> None:

@@ -279,7 +279,7 @@ GOLDEN = {
         '"beam_size":5,"temperature":[0.0,0.2,0.4,0.6,0.8,1.0],"batch_size":"auto","vad_filter":true,'
         '"condition_on_previous_text":false,"initial_prompt":null,"hotwords":null,"cpu_threads":1,"vad_threshold":0.5,'
         '"vad_min_silence_duration_ms":2000,"no_speech_threshold":0.6,"logprob_threshold":-1.0,'
-        '"compression_ratio_threshold":2.4},'
+        '"compression_ratio_threshold":2.4,"glossary":[]},'
         '"chunks":[{"start":0.0,"end":10.0,"cut":"pause","quality":"ok"},'
         '{"start":10.0,"end":20.0,"cut":"pause","quality":"lost"},'
         '{"start":20.0,"end":30.0,"cut":"end","quality":"ok"}],'

@@ -1,0 +1,91 @@
+"""Options of captions, and their conversion into a style.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import click
+from pydantic import ValidationError
+
+from controller.cli.option_values import Fraction
+from controller.cli.options import option, together
+from controller.domain.captions import NARROWEST, PROFILES, WIDEST, CaptionStyle, Profile
+from controller.domain.output import PLAIN_NAME, checked_template
+from controller.errors import UsageProblem
+
+
+class CaptionOptions(NamedTuple):
+    """What the options choose."""
+
+    style: CaptionStyle | None
+    """None: the cues are the model's segments."""
+    names: str
+    """The template of the names of all files."""
+
+
+NO_CAPTIONS = CaptionOptions(None, PLAIN_NAME)
+
+
+def _parse_template(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        return checked_template(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+caption_options = together(
+    option("--caption-profile", type=click.Choice(list(PROFILES)), default="whisper", show_default=True,
+           help="Cues of srt, vtt, ass and lrc. whisper: as the model's segments; broadcast: 37 columns × 2 lines;"
+           " netflix: 42 × 2. The next options change its limits."),
+    option("--max-line-width", type=click.IntRange(NARROWEST, WIDEST), metavar="N",
+           help="Columns of a line; wide characters take two."),
+    option("--max-line-count", type=click.IntRange(1, 4), metavar="N", help="Lines of a cue."),
+    option("--max-words-per-line", type=click.IntRange(1, WIDEST), metavar="N", help="Words of a line."),
+    option("--max-cue-duration", type=Fraction(0.5, 60), metavar="SECONDS", help="Longest display of a cue."),
+    option("--min-cue-duration", type=Fraction(0.02, 60), metavar="SECONDS", help="Shortest display of a cue."),
+    option("--max-cps", type=Fraction(1, 1000), metavar="N", help="Wanted reading speed, in columns per second."),
+    option("--min-gap", type=Fraction(0, 10), metavar="SECONDS", help="Shortest time between two cues."),
+    option("--highlight-words", is_flag=True, help="Mark each word while it is spoken."),
+    option("--name-template", callback=_parse_template, default=PLAIN_NAME, show_default=True, metavar="TEMPLATE",
+           help="Names of the files; {language} is the code of the transcript's language, und without speech."),
+)  # fmt: skip
+"""Options of commands that write captions."""
+
+NAMES = (
+    "caption_profile", "max_line_width", "max_line_count", "max_words_per_line", "max_cue_duration",
+    "min_cue_duration", "max_cps", "min_gap", "highlight_words",
+)  # fmt: skip
+_MS = {"max_cue_duration": "max_cue_ms", "min_cue_duration": "min_cue_ms", "min_gap": "min_gap_ms"}
+
+
+def taken(values: dict[str, Any]) -> CaptionOptions:
+    """Remove the options of captions from *values*, and return what they choose.
+
+    Raises :class:`UsageProblem` if the limits contradict each other.
+    """
+    return CaptionOptions(_taken_style(values), values.pop("name_template"))
+
+
+def _taken_style(values: dict[str, Any]) -> CaptionStyle | None:
+    own = {name: values.pop(name) for name in NAMES}
+    profile: Profile = own.pop("caption_profile")
+    given = {
+        _MS.get(name, name): round(value * 1000) if name in _MS else value
+        for name, value in own.items()
+        if value is not None and value is not False
+    }
+    if profile == "whisper" and not given:
+        return None
+    try:
+        return CaptionStyle.model_validate(PROFILES[profile].model_dump() | given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        where = ".".join(map(str, first["loc"]))
+        raise UsageProblem(
+            f"captions: {where}{': ' if where else ''}{message}",
+            "change --caption-profile or the limits after it (see --help)",
+        ) from None

@@ -1,0 +1,126 @@
+"""Reads the JSON that Whisper and its relatives write: for ``render``, which makes the text formats of it.
+
+Touches: files that the caller opens. Only times, texts and words are used. Segments need no words, and fields that are
+not known are ignored: each of these programs writes others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.document import MAX_AUDIO_MS, Score
+from chunk_job.errors import DocumentInvalid
+from chunk_job.names import language_code
+from chunk_job.segment import Segment, Word
+from controller.runs.transcript_files import TranscriptFiles, written
+from controller.transcript.model import Chunk, ModelInfo, SourceInfo, TranscriptSummary, cleaned_segments
+
+_LONGEST_S = MAX_AUDIO_MS / 1000
+
+
+class _Timed(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    start: float = Field(ge=0, le=_LONGEST_S)
+    end: float = Field(ge=0, le=_LONGEST_S)
+
+
+class _Word(_Timed):
+    word: str = Field(max_length=8_000)
+    probability: Score = 0.0
+
+
+class _Segment(_Timed):
+    text: str = Field(max_length=1_000_000)
+    words: Any = None
+
+
+class _Whisper(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    segments: list[_Segment] = Field(max_length=10_000_000)
+    language: Any = None
+
+
+_WORDS = TypeAdapter(Annotated[list[_Word], Field(max_length=100_000)])
+
+
+def rendered_whisper(file: BinaryIO) -> TranscriptFiles:
+    """The transcript in *file*, in every format. Its json has facts that are not known: only the others are of use.
+
+    Raises :class:`DocumentInvalid` if it is not the JSON of Whisper: segments with times and texts, and no schema.
+    """
+    found = _parsed(file)
+    segments = sorted(_segments(found.segments), key=lambda segment: segment.start_ms)
+    end_ms = max((segment.end_ms for segment in segments), default=0)
+    clean, _ = cleaned_segments([one.model_copy(update={"id": number}) for number, one in enumerate(segments)])
+    language = language_code(found.language) if isinstance(found.language, str) else None
+    return written(_summary(language, max(1, end_ms)), [clean] if clean else [])
+
+
+def _parsed(file: BinaryIO) -> _Whisper:
+    file.seek(0)
+    try:
+        document = json.load(file)
+        if not isinstance(document, dict) or "schema" in document:
+            raise DocumentInvalid("it is not Whisper's JSON")
+        return _Whisper.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise DocumentInvalid(f"{path}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise DocumentInvalid("it is not JSON") from error
+
+
+def _segments(found: list[_Segment]) -> Iterator[Segment]:
+    for one in found:
+        start_ms, end_ms = _ms(one)
+        yield Segment(
+            id=0, seek=0, start_ms=start_ms, end_ms=end_ms, text=one.text, tokens=(), temperature=0.0, avg_logprob=0.0,
+            compression_ratio=0.0, no_speech_prob=0.0, words=tuple(_words(one)),
+        )  # fmt: skip
+
+
+def _words(segment: _Segment) -> list[Word]:
+    """The words of a segment. None if they are not complete, as where a program could not give times to all."""
+    try:
+        found = _WORDS.validate_python(segment.words)
+    except ValidationError:
+        return []
+    if "".join(word.word for word in found).strip() != segment.text.strip():
+        return []
+    start_ms, end_ms = _ms(segment)
+    words, at_ms = [], start_ms
+    for word in found:
+        begin_ms, stop_ms = _ms(word)
+        at_ms = min(max(at_ms, begin_ms), end_ms)
+        stop_ms = min(max(at_ms, stop_ms), end_ms)
+        words.append(Word(word=word.word, start_ms=at_ms, end_ms=stop_ms, probability=word.probability))
+    return words
+
+
+def _ms(timed: _Timed) -> tuple[int, int]:
+    start_ms = round(timed.start * 1000)
+    return start_ms, max(start_ms, round(timed.end * 1000))
+
+
+def _summary(language: str | None, duration_ms: int) -> TranscriptSummary:
+    """A summary with placeholders for what Whisper's JSON does not say."""
+    return TranscriptSummary(
+        language=language,
+        duration_ms=duration_ms,
+        language_probability=0.0,
+        success=True,
+        status="complete",
+        source=SourceInfo(name="unknown", identity="0" * 64),
+        model=ModelInfo(name="unknown", digest=None),
+        options=TranscribeOptions(),
+        chunks=(Chunk(start_ms=0, end_ms=duration_ms, cut="end", quality="ok"),),
+        gaps=(),
+    )

@@ -1,0 +1,193 @@
+"""Commands for Whisper that are pasted: each option is used, or one line or an error says why it is not."""
+
+import os
+from pathlib import Path
+
+import click
+import pytest
+
+from controller import cli
+from controller.cli import whisper_options
+from controller.cli.transcribe import transcribe_command
+from controller.cli.whisper_options import REFUSED, SWITCHES, VALUES
+
+OPENAI_WHISPER = [
+    "model",
+    "model_dir",
+    "device",
+    "output_dir",
+    "output_format",
+    "verbose",
+    "task",
+    "language",
+    "temperature",
+    "best_of",
+    "beam_size",
+    "patience",
+    "length_penalty",
+    "suppress_tokens",
+    "initial_prompt",
+    "carry_initial_prompt",
+    "condition_on_previous_text",
+    "fp16",
+    "temperature_increment_on_fallback",
+    "compression_ratio_threshold",
+    "logprob_threshold",
+    "no_speech_threshold",
+    "word_timestamps",
+    "prepend_punctuations",
+    "append_punctuations",
+    "threads",
+    "clip_timestamps",
+    "hallucination_silence_threshold",
+]
+WHISPER_CTRANSLATE2 = [
+    "model",
+    "batched",
+    "batch_size",
+    "model_directory",
+    "model_dir",
+    "local_files_only",
+    "output_dir",
+    "output_format",
+    "pretty_json",
+    "print_colors",
+    "verbose",
+    "device",
+    "threads",
+    "device_index",
+    "compute_type",
+    "task",
+    "language",
+    "multilingual",
+    "temperature",
+    "temperature_increment_on_fallback",
+    "prompt_reset_on_temperature",
+    "best_of",
+    "beam_size",
+    "patience",
+    "length_penalty",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "suppress_blank",
+    "suppress_tokens",
+    "initial_prompt",
+    "prefix",
+    "hotwords",
+    "condition_on_previous_text",
+    "compression_ratio_threshold",
+    "logprob_threshold",
+    "no_speech_threshold",
+    "word_timestamps",
+    "prepend_punctuations",
+    "append_punctuations",
+    "hallucination_silence_threshold",
+    "vad_filter",
+    "vad_threshold",
+    "vad_min_speech_duration_ms",
+    "vad_max_speech_duration_s",
+    "vad_min_silence_duration_ms",
+    "hf_token",
+    "speaker_name",
+    "live_transcribe",
+    "live_volume_threshold",
+    "live_input_device",
+]
+"""Without those that are about the layout of captions."""
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder without settings, with a recording that does not exist."""
+    for name in os.environ:
+        if name.startswith("STENOFLEET"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def parsed(*arguments: str) -> dict[str, object]:
+    """The parameters of ``transcribe`` with *arguments*, spelled with underscores."""
+    return transcribe_command.make_context("transcribe", ["talk.wav", *arguments], parent=_parent()).params
+
+
+def _parent() -> click.Context:
+    return click.Context(cli.stenofleet, token_normalize_func=lambda token: token.replace("_", "-"))
+
+
+def test_every_option_of_both_programs_is_known() -> None:
+    known = {name for option in transcribe_command.params for name in option.opts}
+    pasted = {f"--{name.replace('_', '-')}" for name in (*OPENAI_WHISPER, *WHISPER_CTRANSLATE2)}
+    assert pasted - known == set()
+
+
+def test_no_name_is_declared_twice() -> None:
+    names = [name for option in transcribe_command.params for name in option.opts]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", [*SWITCHES, *VALUES])
+def test_an_option_that_is_not_used_gives_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    value = "False" if name in SWITCHES else "5"
+    before = parsed()
+    capsys.readouterr()
+    assert parsed(f"--{name.replace('-', '_')}", value) == before
+    assert capsys.readouterr().err == f"--{name} {value} is not used: {(SWITCHES | VALUES)[name]}\n"
+
+
+def test_word_times_are_always_made(capsys: pytest.CaptureFixture[str]) -> None:
+    parsed("--word_timestamps", "True")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_does_not_take_the_recording_as_its_value(name: str) -> None:
+    parsed(f"--{name}", "--task", "translate")
+    with pytest.raises(click.BadParameter, match=r"'talk\.wav' is not one of"):
+        parsed(f"--{name}", "talk.wav")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_option_whose_purpose_would_be_lost_is_an_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", "talk.wav", f"--{name}", "x"]) == 2
+    assert f"Invalid value for '--{name}': {REFUSED[name]}" in capsys.readouterr().err
+
+
+def test_they_are_not_in_the_help() -> None:
+    text = transcribe_command.get_help(click.Context(transcribe_command))
+    assert "--best-of" not in text
+    assert "--beam-size" in text
+
+
+def test_a_long_value_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    parsed("--prefix", "x" * 5000)
+    assert len(capsys.readouterr().err) < 2 * whisper_options._MAX_SHOWN
+
+
+@pytest.mark.parametrize(
+    "name,value",
+    [
+        ("temperature_increment_on_fallback", 0),
+        ("no_speech_threshold", 1),
+        ("logprob_threshold", -1000),
+        ("compression_ratio_threshold", 1000),
+    ],
+)
+def test_none_switches_a_limit_off(name: str, value: float) -> None:
+    assert parsed(f"--{name}", "None")[name] == value
+
+
+@pytest.mark.parametrize(
+    "typed,code,message",
+    [
+        ("Mandarin", "zh", "--language Mandarin: transcribed as Chinese (zh)\n"),
+        ("pt_BR", "pt", "--language pt_BR: transcribed as Portuguese (pt)\n"),
+        ("Portuguese", "pt", ""),
+        ("None", None, ""),
+    ],
+)
+def test_a_language_that_is_mapped_gives_one_line(
+    capsys: pytest.CaptureFixture[str], typed: str, code: str | None, message: str
+) -> None:
+    assert parsed("--language", typed)["language"] == code
+    assert capsys.readouterr().err == message
