@@ -14,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -29,6 +29,7 @@ from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.decoder import Decoder, decode
+from controller.intake.downmix import Downmix
 from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
 from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
@@ -92,6 +93,7 @@ class Cutter:
         self._ended = False
         """Whether the recording was decoded to its end."""
         self._errors = ""
+        self._downmix: Downmix | None = None
         self._container = media.container
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
@@ -115,6 +117,7 @@ class Cutter:
                     yield chunk
             self._ended = stream.at_end
             self._errors = decoder.errors_so_far()
+            self._downmix = decoder.downmix
             if self._errors and is_joined_without_loss(Path(self._path), self._container, decoder.messages()):
                 self._errors = ""
 
@@ -187,6 +190,17 @@ class Cutter:
             sound=self._sound.finish(),
         )
 
+    def _about_channels(self, parts: Sequence[tuple[int, int]], used: set[int]) -> str:
+        begin, _ = parts[0]
+        _, end = parts[-1]
+        seconds = sum(end_ms - start_ms for start_ms, end_ms in parts) / 1000
+        names = " and ".join(map(str, sorted(used)))
+        return (
+            f"its two channels cancel each other as a mix in {seconds:.0f} s between"
+            f" {(begin + self._offset_ms) / 1000:.0f} and {(end + self._offset_ms) / 1000:.0f} s:"
+            f" there, channel {names} alone is transcribed"
+        )
+
     def _short_ms(self) -> int:
         """How much less sound there is than the header of the file claims; 0 if it is less than two seconds or 1 %."""
         path = Path(self._path)
@@ -200,6 +214,8 @@ class Cutter:
 
     def _warnings(self) -> Iterator[str]:
         yield from self._about_track
+        if self._downmix and (parts := list(self._downmix.parts_ms())):
+            yield self._about_channels(parts, self._downmix.used)
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
         if self._ended and (short_ms := self._short_ms()):

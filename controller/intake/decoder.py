@@ -23,6 +23,7 @@ import numpy as np
 from chunk_job.contract import SAMPLE_RATE
 from controller.errors import MediaProblem
 from controller.intake import sandbox
+from controller.intake.downmix import CHANNELS, Downmix
 from controller.intake.flac import HOP_SAMPLES, Pcm
 from controller.intake.tracks import AudioTrack
 
@@ -49,13 +50,8 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **sandbox.INPUT_OPTIONS)
     output = graph.output(
         "pipe:1",
-        map=f"0:a:{track.number}",
-        # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under
-        # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
-        # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
-        af=f"{_frame_times(track)},aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts=mono,aresample=async=1",
-        ac=1,
-        ar=SAMPLE_RATE,
+        filter_complex=_filters(track),
+        map="[out]",
         f="s16le",
         # Without this ffmpeg writes each frame at once: forty times as many calls, and 5 % of its time.
         flush_packets=0,
@@ -75,10 +71,25 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         start_new_session=True,
     ) as child:
         try:
-            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes))
+            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes), is_stereo=track.channels == CHANNELS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
+
+
+def _filters(track: AudioTrack) -> str:
+    """The graph of filters from the track to 16 kHz: the mix, and for a stereo track both of its channels too."""
+    times = f"[0:a:{track.number}]{_frame_times(track)}"
+    # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under
+    # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
+    # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
+    fill = "aresample=async=1[out]"
+    mix, channels = (
+        f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts={layout}" for layout in ("mono", "stereo")
+    )
+    if track.channels != CHANNELS:
+        return f"{times},{mix},{fill}"
+    return f"{times},asplit[a][b];[a]{mix}[mix];[b]{channels}[channels];[channels][mix]amerge,{fill}"
 
 
 def _frame_times(track: AudioTrack) -> str:
@@ -105,12 +116,14 @@ def _frame_times(track: AudioTrack) -> str:
 class Decoder:
     """Blocks of int16 samples from a running ffmpeg."""
 
-    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int, is_stereo: bool) -> None:
         self._child = child
         self._path = path
         self._limit_s = limit_s
         self._stderr = b""
         self._errors: str | None = None
+        self.downmix = Downmix() if is_stereo else None
+        """How the channels of a stereo track were mixed; None for other tracks."""
 
     def errors_so_far(self) -> str:
         """ffmpeg's messages about errors until now; empty for a clean file."""
@@ -128,7 +141,8 @@ class Decoder:
         Raises :class:`MediaProblem` if ffmpeg hangs or is stopped, or if there are more samples than the limit.
         """
         filled, left_s = 0, self._limit_s
-        block = np.empty(BLOCK_SAMPLES, dtype="<i2")
+        width = 1 + CHANNELS if self.downmix else 1
+        block = np.empty((BLOCK_SAMPLES, width), dtype="<i2")
         while count := self._read_into(block.data.cast("B")[filled:]):
             filled += count
             if filled == block.nbytes:
@@ -137,17 +151,20 @@ class Decoder:
                         f"does not end after {self._limit_s / 3600:.0f} h, far more than a file of its size can hold",
                         sandbox.CONVERT,
                     )
-                yield block
+                yield self._mono(block)
                 # A new array each time: the window keeps parts of the previous ones.
-                filled, block = 0, np.empty(BLOCK_SAMPLES, dtype="<i2")
-        if filled >= block.itemsize:
-            yield block[: filled // block.itemsize]
+                filled, block = 0, np.empty((BLOCK_SAMPLES, width), dtype="<i2")
+        if samples := filled // (width * block.itemsize):
+            yield self._mono(block[:samples])
         try:
             code = self._child.wait(timeout=_STALL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise _hangs() from None
         sandbox.check_end("ffmpeg", code, self._stderr)
         self._errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
+
+    def _mono(self, frames: Pcm) -> Pcm:
+        return self.downmix.mono(frames) if self.downmix else frames[:, 0]
 
     def _read_into(self, buffer: memoryview) -> int:
         """Read the next bytes of samples into *buffer*. Also reads stderr, so that ffmpeg never blocks on it."""

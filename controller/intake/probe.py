@@ -104,6 +104,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 default=_fields(stream.get("disposition")).get("default") == 1,
                 commented=_is_commented(stream),
                 rate_hz=_rate_hz(stream.get("sample_rate")),
+                channels=_count(stream.get("channels")),
                 has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )
             for number, stream in enumerate(sounds)
@@ -137,6 +138,11 @@ def _ms(seconds: Any, *, least_s: float = -1e9) -> int | None:
         if least_s <= (value := float(seconds)) <= 1e9:
             return round(value * 1000)
     return None
+
+
+def _count(value: object) -> int:
+    """A number of channels; 0 if it is missing or none that sound has."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1_000 else 0
 
 
 def _rate_hz(value: object) -> int:
