@@ -20,7 +20,7 @@ _LEFT, _RIGHT, _MIX = range(3)
 """Columns: ffmpeg puts the mix, as a centre channel, behind left and right."""
 _STEP_SAMPLES = SAMPLE_RATE
 _CANCELLED = 10.0
-"""The power of a channel above that of the mix. Beside a silent channel it is 4; lossy codecs leave a bit of the mix."""
+"""The power of a channel above that of the mix. Beside a silent channel it is 4; lossy codecs leave some of it."""
 _SILENT = 10**-6.5
 """Power of full scale below which nothing is decided."""
 _LOUDER = 1.25
