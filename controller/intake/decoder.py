@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import ffmpeg
 import numpy as np
@@ -23,8 +23,9 @@ import numpy as np
 from chunk_job.contract import SAMPLE_RATE
 from controller.errors import MediaProblem
 from controller.intake import sandbox
+from controller.intake.amplifier import Amplifier
 from controller.intake.downmix import CHANNELS, Downmix
-from controller.intake.flac import HOP_SAMPLES, Pcm
+from controller.intake.flac import HOP_SAMPLES, Pcm, Sound
 from controller.intake.tracks import AudioTrack
 
 BLOCK_SAMPLES = 1500 * HOP_SAMPLES
@@ -52,7 +53,7 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         "pipe:1",
         filter_complex=_filters(track),
         map="[out]",
-        f="s16le",
+        f="f32le" if track.has_fine_samples else "s16le",
         # Without this ffmpeg writes each frame at once: forty times as many calls, and 5 % of its time.
         flush_packets=0,
     )
@@ -71,7 +72,7 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         start_new_session=True,
     ) as child:
         try:
-            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes), is_stereo=track.channels == CHANNELS)
+            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes), track=track)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -84,8 +85,12 @@ def _filters(track: AudioTrack) -> str:
     # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
     # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
     fill = "aresample=async=1[out]"
+    samples = "flt" if track.has_fine_samples else "s16"
+    # Without rematrix_maxval, the mix of samples in floating point would be 3 dB louder than that of others.
     mix, channels = (
-        f"aformat=sample_fmts=s16:sample_rates={SAMPLE_RATE}:channel_layouts={layout}" for layout in ("mono", "stereo")
+        f"aresample=osr={SAMPLE_RATE}:osf={samples}:ochl={layout}:rematrix_maxval=1.0,"
+        f"aformat=sample_fmts={samples}:sample_rates={SAMPLE_RATE}:channel_layouts={layout}"
+        for layout in ("mono", "stereo")
     )
     if track.channels != CHANNELS:
         return f"{times},{mix},{fill}"
@@ -116,13 +121,15 @@ def _frame_times(track: AudioTrack) -> str:
 class Decoder:
     """Blocks of int16 samples from a running ffmpeg."""
 
-    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int, is_stereo: bool) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int, track: AudioTrack) -> None:
         self._child = child
         self._path = path
         self._limit_s = limit_s
         self._stderr = b""
         self._errors: str | None = None
-        self.downmix = Downmix() if is_stereo else None
+        self._sample_type = "<f4" if track.has_fine_samples else "<i2"
+        self._amplifier = Amplifier()
+        self.downmix = Downmix() if track.channels == CHANNELS else None
         """How the channels of a stereo track were mixed; None for other tracks."""
 
     def errors_so_far(self) -> str:
@@ -142,7 +149,7 @@ class Decoder:
         """
         filled, left_s = 0, self._limit_s
         width = 1 + CHANNELS if self.downmix else 1
-        block = np.empty((BLOCK_SAMPLES, width), dtype="<i2")
+        block = np.empty((BLOCK_SAMPLES, width), dtype=self._sample_type)
         while count := self._read_into(block.data.cast("B")[filled:]):
             filled += count
             if filled == block.nbytes:
@@ -153,7 +160,7 @@ class Decoder:
                     )
                 yield self._mono(block)
                 # A new array each time: the window keeps parts of the previous ones.
-                filled, block = 0, np.empty((BLOCK_SAMPLES, width), dtype="<i2")
+                filled, block = 0, np.empty((BLOCK_SAMPLES, width), dtype=self._sample_type)
         if samples := filled // (width * block.itemsize):
             yield self._mono(block[:samples])
         try:
@@ -163,8 +170,9 @@ class Decoder:
         sandbox.check_end("ffmpeg", code, self._stderr)
         self._errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
 
-    def _mono(self, frames: Pcm) -> Pcm:
-        return self.downmix.mono(frames) if self.downmix else frames[:, 0]
+    def _mono(self, frames: np.ndarray[Any, Any]) -> Pcm:
+        sound: Sound = frames * np.float32(32768) if frames.dtype == np.float32 else frames.astype(np.float32)
+        return self._amplifier.to_pcm(self.downmix.mono(sound) if self.downmix else sound[:, 0])
 
     def _read_into(self, buffer: memoryview) -> int:
         """Read the next bytes of samples into *buffer*. Also reads stderr, so that ffmpeg never blocks on it."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
-from controller.intake.flac import Pcm
+from controller.intake.flac import Sound
 
 CHANNELS = 2
 """Channels of the tracks that are checked."""
@@ -41,14 +41,16 @@ class Downmix:
         self.used: set[int] = set()
         """The channels that were used alone, counted from 1."""
 
-    def mono(self, frames: Pcm) -> Pcm:
+    def mono(self, frames: Sound) -> Sound:
         """The samples of *frames*, an array of (samples, 3). All but the last array have whole seconds."""
         found = frames[:, _MIX].copy()
         for at in range(0, len(frames), _STEP_SAMPLES):
             part = frames[at : at + _STEP_SAMPLES]
             before, self._source = self._source, self._choose(part)
-            if (before, self._source) != (_MIX, _MIX):
+            if before != self._source:
                 found[at : at + len(part)] = _faded(part[:, before], part[:, self._source])
+            elif self._source != _MIX:
+                found[at : at + len(part)] = part[:, self._source]
             self._note(self._source)
         return found
 
@@ -57,9 +59,9 @@ class Downmix:
         ends = [*self._parts, *([] if self._begin_s is None else [(self._begin_s, self._seconds)])]
         yield from ((1000 * start, 1000 * end) for start, end in ends)
 
-    def _choose(self, part: Pcm) -> int:
+    def _choose(self, part: Sound) -> int:
         """Which column to use."""
-        power = [float(value) for value in np.mean(np.square(part.astype(np.float32) / 32768.0), axis=0)]
+        power = [float(value) for value in np.mean(np.square(part / 32768.0), axis=0)]
         best = _RIGHT if power[_RIGHT] > _LOUDER * power[_LEFT] else _LEFT
         if power[best] < _SILENT:
             return self._source
@@ -80,10 +82,10 @@ class Downmix:
         self._seconds += 1
 
 
-def _faded(before: Pcm, after: Pcm) -> Pcm:
+def _faded(before: Sound, after: Sound) -> Sound:
     """*after*, which begins as *before*: a hard change would click."""
     count = min(_FADE_SAMPLES, len(after))
     share = np.linspace(0, 1, count, dtype=np.float32)
     found = after.copy()
-    found[:count] = np.rint(before[:count] * (1 - share) + after[:count] * share).astype(after.dtype)
+    found[:count] = before[:count] * (1 - share) + after[:count] * share
     return found

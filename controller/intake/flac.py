@@ -21,6 +21,9 @@ from controller.errors import EnvironmentProblem
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
 """Mono samples at 16 kHz."""
 
+Sound = np.ndarray[Any, np.dtype[np.float32]]
+"""Samples at 16 kHz that are not rounded yet, in the scale of 16 bits."""
+
 HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
 
 

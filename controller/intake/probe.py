@@ -25,10 +25,11 @@ _WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"}
 """Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
 
 _ENTRIES = (
-    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,channels,duration"
+    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,sample_fmt,channels,duration"
     ":stream_disposition=default,comment,descriptions,visual_impaired:stream_tags=language,title,DURATION"
 )
 
+_UP_TO_16_BITS = frozenset({"s16", "s16p", "u8", "u8p"})
 _COMMENTED = ("comment", "descriptions", "visual_impaired")
 _COMMENT_TITLE = re.compile(r"comment(ary|aire|ario)|audio ?descri", re.IGNORECASE)
 
@@ -104,6 +105,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 default=_fields(stream.get("disposition")).get("default") == 1,
                 commented=_is_commented(stream),
                 rate_hz=_rate_hz(stream.get("sample_rate")),
+                has_fine_samples=_word(stream.get("sample_fmt"), "s16") not in _UP_TO_16_BITS,
                 channels=_count(stream.get("channels")),
                 has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )

@@ -32,6 +32,8 @@ class AudioTrack:
     """A commentary or an audio description."""
     rate_hz: int = 0
     """Sample rate at its begin; 0 if it is not known."""
+    has_fine_samples: bool = False
+    """Whether its samples have more than 16 bits, as those of lossy codecs have when they are decoded."""
     channels: int = 0
     """Number of its channels at its begin; 0 if it is not known."""
     has_times: bool = True

@@ -13,7 +13,7 @@ from controller.intake import source
 from controller.intake.cutter import plan_only
 from controller.intake.decoder import decode
 from controller.intake.downmix import Downmix
-from controller.intake.flac import Pcm
+from controller.intake.flac import Pcm, Sound
 from controller.intake.probe import probe
 from tests import speech
 from tests.clicks import ffmpeg
@@ -22,10 +22,10 @@ RATE = 16_000
 SECONDS = 40
 
 
-def frames(left: npt.ArrayLike, right: npt.ArrayLike) -> Pcm:
+def frames(left: npt.ArrayLike, right: npt.ArrayLike) -> Sound:
     """Frames of both channels and the mix, from channels between -1 and 1."""
     both = np.stack([np.asarray(left, np.float64), np.asarray(right, np.float64)])
-    found: Pcm = np.rint(np.stack([*both, both.mean(axis=0)], axis=1) * 32767).astype(np.int16)
+    found: Sound = np.rint(np.stack([*both, both.mean(axis=0)], axis=1) * 32767).astype(np.float32)
     return found
 
 
@@ -33,7 +33,7 @@ def noise(seconds: float, seed: int = 0) -> npt.NDArray[np.float64]:
     return np.random.default_rng(seed).normal(0, 0.1, round(seconds * RATE)).clip(-1, 1)
 
 
-def mixed(sound: Pcm, block: int = 30 * RATE) -> tuple[Pcm, list[tuple[int, int]], set[int]]:
+def mixed(sound: Sound, block: int = 30 * RATE) -> tuple[Sound, list[tuple[int, int]], set[int]]:
     downmix = Downmix()
     mono = np.concatenate([downmix.mono(sound[at : at + block]) for at in range(0, len(sound), block)])
     return mono, list(downmix.parts_ms()), downmix.used
@@ -130,7 +130,7 @@ STEREO = {
 def test_a_stereo_file_is_mixed_as_ffmpeg_alone_mixes_it(tmp_path: Path, name: str) -> None:
     """Sample by sample, so that runs of earlier versions are resumed with the same audio."""
     channels = frames(noise(35, seed=1), noise(35, seed=2))
-    sounds = [speech.write_wav(tmp_path / f"{number}.wav", channels[:, number]) for number in (0, 1)]
+    sounds = [speech.write_wav(tmp_path / f"{number}.wav", channels[:, number].astype(np.int16)) for number in (0, 1)]
     path = tmp_path / name
     ffmpeg("-i", sounds[0], "-i", sounds[1], "-filter_complex", "amerge", "-ac", "2", *STEREO[name], path)
     assert probe(str(path)).track(None).channels == 2
