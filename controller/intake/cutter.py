@@ -12,14 +12,11 @@ import os
 # numpy's BLAS would start one unused thread per core, which costs a tenth of a second in every intake.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import collections
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-
-import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
 from chunk_job.document import MAX_AUDIO_MS
@@ -28,10 +25,11 @@ from controller.domain.documents import Source
 from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.intake.decoder import Decoder, decode
+from controller.intake.blocks import Stream, Window
+from controller.intake.decoder import decode
 from controller.intake.downmix import Downmix
 from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
-from controller.intake.flac import HOP_SAMPLES, FlacWriter, Pcm, levels
+from controller.intake.flac import FlacWriter, levels
 from controller.intake.planner import Planner
 from controller.intake.probe import offset_ms, probe
 from controller.intake.sound import SoundFinder
@@ -40,7 +38,7 @@ from controller.intake.tracks import Media
 _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
 """Opens the file of a chunk, by its number."""
 
-_NOTHING: Pcm = np.zeros(0, dtype=np.int16)
+_LISTED_RATES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +92,7 @@ class Cutter:
         """Whether the recording was decoded to its end."""
         self._errors = ""
         self._downmix: Downmix | None = None
+        self._rates_hz: list[int] = []
         self._container = media.container
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
@@ -109,7 +108,7 @@ class Cutter:
 
         count = 0
         with decode(self._path, self._track) as decoder:
-            stream = _Stream(decoder)
+            stream = Stream(decoder)
             for part in self._parts:
                 for chunk in self._cut(part, stream, count, writer):
                     count = chunk.span.index + 1
@@ -117,17 +116,17 @@ class Cutter:
                     yield chunk
             self._ended = stream.at_end
             self._errors = decoder.errors_so_far()
-            self._downmix = decoder.downmix
+            self._downmix, self._rates_hz = decoder.downmix, decoder.rates_hz()
             if self._errors and is_joined_without_loss(Path(self._path), self._container, decoder.messages()):
                 self._errors = ""
 
-    def _cut(self, part: _Part, stream: _Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
+    def _cut(self, part: _Part, stream: Stream, first: int, writer: _Writer) -> Iterator[CutChunk]:
         """The chunks of one part, which are numbered from *first*."""
         options = self._options
         if self.chosen and part.length_ms:
             options = options.model_copy(update={"chunk_ms": length_for(part.length_ms, options.chunk_ms)})
         planner = Planner(options, duration_ms=part.length_ms, direct=self.direct)
-        window, written = _Window(), 0
+        window, written = Window(), 0
         self._sound.begin(part.start_ms)
         path, flac = writer(first)
 
@@ -157,7 +156,7 @@ class Cutter:
         window.copy(flac, written, window.end)
         yield CutChunk(span=moved(planner.finish(_ms(window.end))), audio=path, pcm_sha256=flac.close())
 
-    def _nothing(self, part: _Part, stream: _Stream) -> MediaProblem:
+    def _nothing(self, part: _Part, stream: Stream) -> MediaProblem:
         """The error for a part without any audio."""
         if part.end_ms is not None and part.end_ms <= part.start_ms:
             return MediaProblem(
@@ -216,6 +215,10 @@ class Cutter:
         yield from self._about_track
         if self._downmix and (parts := list(self._downmix.parts_ms())):
             yield self._about_channels(parts, self._downmix.used)
+        if len(self._rates_hz) > 1:
+            rates = " → ".join(f"{rate_hz} Hz" for rate_hz in self._rates_hz[:_LISTED_RATES])
+            more = " → …" if len(self._rates_hz) > _LISTED_RATES else ""
+            yield f"its sample rate changes midway ({rates}{more}): other programs may play it at a wrong speed"
         if self._errors:
             yield f"ffmpeg reported errors while decoding; all audio that it could read is transcribed: {self._errors}"
         if self._ended and (short_ms := self._short_ms()):
@@ -245,80 +248,6 @@ class _Part:
         """Its expected length; None: not known."""
         ends = [end for end in (self.end_ms, self.header_ms) if end is not None]
         return max(0, min(ends) - self.start_ms) if ends else None
-
-
-class _Stream:
-    """The decoded audio, from which parts are taken in order."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self._blocks = decoder.blocks()
-        self._left: Pcm | None = None
-        self.end = 0
-        """Samples read so far."""
-        self.at_end = False
-        """Whether there are no more samples."""
-
-    @property
-    def errors(self) -> str:
-        """What ffmpeg reported so far."""
-        return self._decoder.errors_so_far()
-
-    def between(self, begin: int, end: int | None) -> Iterator[Pcm]:
-        """Samples [begin, end) in blocks of whole hops, except for the last one. *begin* is not before earlier ends."""
-        rest = _NOTHING
-        while end is None or self.end < end:
-            block = self._read()
-            if block is None:
-                break
-            at = self.end - len(block)
-            if end is not None and self.end > end:
-                self._left = block[end - at :]
-                self.end = end
-            taken = block[max(0, begin - at) : self.end - at]
-            if len(taken):
-                taken = np.concatenate((rest, taken)) if len(rest) else taken
-                whole = len(taken) - len(taken) % HOP_SAMPLES
-                rest = taken[whole:]
-                if whole:
-                    yield taken[:whole]
-        if len(rest):
-            yield rest
-
-    def _read(self) -> Pcm | None:
-        """The next block; None at the end."""
-        block, self._left = self._left, None
-        if block is None:
-            block = next(self._blocks, None)
-        if block is None:
-            self.at_end = True
-            return None
-        self.end += len(block)
-        return block
-
-
-class _Window:
-    """The decoded audio that may still be needed: a window that moves with the decoder."""
-
-    def __init__(self) -> None:
-        self._blocks: collections.deque[tuple[int, Pcm]] = collections.deque()
-        self.end = 0
-        """Samples decoded so far."""
-
-    def append(self, block: Pcm) -> None:
-        self._blocks.append((self.end, block))
-        self.end += len(block)
-
-    def copy(self, flac: FlacWriter, begin: int, end: int) -> None:
-        """Write samples [begin, end) to *flac*."""
-        for at, block in self._blocks:
-            part = block[max(0, begin - at) : max(0, end - at)]
-            if len(part):
-                flac.write(part)
-
-    def drop(self, before: int) -> None:
-        while self._blocks and self._blocks[0][0] + len(self._blocks[0][1]) <= before:
-            self._blocks.popleft()
 
 
 @contextlib.contextmanager

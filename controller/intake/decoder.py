@@ -26,6 +26,7 @@ from controller.intake import sandbox
 from controller.intake.amplifier import Amplifier
 from controller.intake.downmix import CHANNELS, Downmix
 from controller.intake.flac import HOP_SAMPLES, Pcm, Sound
+from controller.intake.messages import Messages
 from controller.intake.tracks import AudioTrack
 
 BLOCK_SAMPLES = 1500 * HOP_SAMPLES
@@ -61,7 +62,15 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
     size_bytes = Path(path).stat().st_size
     steps = ["-dts_delta_threshold", str(_LONGEST_HOLE_S), "-dts_error_threshold", str(_LONGEST_HOLE_S)]
     with subprocess.Popen(
-        [*sandbox.command("ffmpeg", size_bytes=size_bytes), "-nostdin", "-filter_threads", "1", *steps, *arguments],
+        [
+            *sandbox.command("ffmpeg", size_bytes=size_bytes, level="level+verbose"),
+            "-nostdin",
+            "-nostats",
+            "-filter_threads",
+            "1",
+            *steps,
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -125,7 +134,7 @@ class Decoder:
         self._child = child
         self._path = path
         self._limit_s = limit_s
-        self._stderr = b""
+        self._messages = Messages()
         self._errors: str | None = None
         self._sample_type = "<f4" if track.has_fine_samples else "<i2"
         self._amplifier = Amplifier()
@@ -136,11 +145,15 @@ class Decoder:
         """ffmpeg's messages about errors until now; empty for a clean file."""
         if self._errors is not None:
             return self._errors
-        return sandbox.last_lines(self._stderr, self._path) if self._stderr else ""
+        return sandbox.last_lines(self._messages.errors, self._path) if self._messages.errors else ""
+
+    def rates_hz(self) -> list[int]:
+        """The sample rates until now, in order, with an entry for each change."""
+        return self._messages.rates_hz
 
     def messages(self) -> str:
         """All of ffmpeg's messages until now; of many, only the last ones."""
-        return self._stderr.decode(errors="replace")
+        return self._messages.errors.decode(errors="replace")
 
     def blocks(self) -> Iterator[Pcm]:
         """All samples in order, in blocks of thirty seconds.
@@ -167,8 +180,10 @@ class Decoder:
             code = self._child.wait(timeout=_STALL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise _hangs() from None
-        sandbox.check_end("ffmpeg", code, self._stderr)
-        self._errors = sandbox.last_lines(self._stderr, self._path) if self._stderr or code else ""
+        self._messages.add(b"")
+        errors = self._messages.errors
+        sandbox.check_end("ffmpeg", code, errors)
+        self._errors = sandbox.last_lines(errors, self._path) if errors or code else ""
 
     def _mono(self, frames: np.ndarray[Any, Any]) -> Pcm:
         sound: Sound = frames * np.float32(32768) if frames.dtype == np.float32 else frames.astype(np.float32)
@@ -185,7 +200,7 @@ class Decoder:
                 raise _hangs()
             if stderr in ready:
                 data = stderr.read(1 << 16)
-                self._stderr = (self._stderr + data)[-4096:]
+                self._messages.add(data)
                 if not data:
                     streams.remove(stderr)
             if stdout in ready:

@@ -39,8 +39,10 @@ _BYTES_A_CPU_S = 4096
 """The slowest real files need a tenth of this time: one second for every 40 KB."""
 
 
-def command(tool: str, *, size_bytes: int, output_bytes: int = 0) -> list[str]:
+def command(tool: str, *, size_bytes: int, output_bytes: int = 0, level: str = "error") -> list[str]:
     """The beginning of a command line: *tool* on a file of *size_bytes*, writing files of at most *output_bytes*.
+
+    *level*: which messages it writes.
 
     Tools of util-linux set the limits and the signal at the parent's end. Without them (macOS) only timeouts protect.
     """
@@ -52,7 +54,7 @@ def command(tool: str, *, size_bytes: int, output_bytes: int = 0) -> list[str]:
             cpu_s = min(_CPU_CEILING_S, _CPU_FLOOR_S + size_bytes // _BYTES_A_CPU_S)
             limits = {"as": _MEMORY_BYTES, "cpu": cpu_s, "fsize": output_bytes, "core": 0, "nofile": 64}
             begin += [prlimit, *(f"--{name}={_lowered(name, limit)}" for name, limit in limits.items())]
-    return [*begin, found(tool), "-v", "error", "-max_alloc", str(_ALLOCATION_BYTES)]
+    return [*begin, found(tool), "-v", level, "-max_alloc", str(_ALLOCATION_BYTES)]
 
 
 def _lowered(name: str, limit: int) -> int:

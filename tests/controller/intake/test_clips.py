@@ -15,7 +15,8 @@ from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller.domain.plan import AutoLength, Clip, Plan, PlanOptions, Span
 from controller.errors import MediaProblem
-from controller.intake.cutter import Cutter, _Stream, plan_only
+from controller.intake.blocks import Stream
+from controller.intake.cutter import Cutter, plan_only
 from controller.intake.probe import probe
 from controller.intake.source import inspect
 from tests import clicks, speech
@@ -124,7 +125,7 @@ def test_a_stream_gives_every_sample_of_its_parts_once_in_whole_hops(
                 yield everything[at : at + length]
                 at += length
 
-    stream = _Stream(Blocks())  # type: ignore[arg-type]
+    stream = Stream(Blocks())  # type: ignore[arg-type]
     times: Sequence[int | None] = sorted(ends)
     if len(times) % 2:
         times = [*times, None] if open_end else times[:-1]
@@ -204,14 +205,14 @@ def test_an_end_behind_the_end_is_a_warning(noise: Path, tmp_path: Path) -> None
 @pytest.mark.process
 def test_decoding_stops_after_the_last_clip(noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    real = _Stream._read
+    real = Stream._read
 
-    def counted(self: _Stream) -> Any:
+    def counted(self: Stream) -> Any:
         block = real(self)
         read.append(0 if block is None else len(block))
         return block
 
-    monkeypatch.setattr(_Stream, "_read", counted)
+    monkeypatch.setattr(Stream, "_read", counted)
     cut(noise, tmp_path, options(1_000, 29_000))
     assert read == [30 * RATE]
 
