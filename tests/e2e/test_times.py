@@ -178,6 +178,8 @@ def test_a_sample_rate_that_changes_midway_changes_no_time(tmp_path: Path, name:
     begin_s = shown.plan.offset_ms / 1000
     assert furthest(shown, [begin_s + middle / rate_hz for middle in clicks.middles(wanted, rate_hz)]) < NEAR_S
     assert abs(shown.plan.duration_ms - 1000 * len(wanted) // rate_hz) <= 20
+    (warning,) = shown.plan.warnings
+    assert warning.startswith("its sample rate changes midway (")
 
 
 def test_a_gap_in_the_time_stamps_and_a_late_track_keep_their_times(tmp_path: Path) -> None:
