@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.cli import name_lists, output_names
+from controller.cli.caption_options import CaptionOptions
 from controller.cli.name_lists import OnStdin, is_media, names_in, read_stdin
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.recordings import Named, mirrored, named_recordings
@@ -204,3 +205,13 @@ def test_a_recording_of_which_all_outputs_exist_can_be_left_out() -> None:
     lay("out/a.srt", "out/a.txt", "out/b.srt")
     outputs, _ = outputs_of([Named("a.wav"), Named("b.wav")], "out", ("srt", "txt"))
     assert existing(outputs) == {"a.wav"}
+
+
+def test_outputs_with_the_language_in_their_names_exist_in_any_language() -> None:
+    lay("out/a.pt.srt", "out/b.txt", "out/c.und.srt", "out/d.long.srt", "out/e.pt.txt")
+    captions = CaptionOptions(None, "{stem}.{language}.{ext}")
+    names = [Named(f"{stem}.wav") for stem in "abcde"]
+    outputs, _ = outputs_of(names, "out", ("srt",), captions)
+    assert existing(outputs) == {"a.wav", "c.wav"}
+    plain, _ = outputs_of(names, "elsewhere", ("srt",), captions)
+    assert existing(plain) == frozenset()
