@@ -40,9 +40,9 @@ def claimed_bytes(path: Path) -> int | None:
     with path.open("rb") as file:
         begin = file.read(16)
         if begin[:4] == b"RIFF":
-            return _riff(file, _number(begin[4:8], "little"), begin[8:12])
+            return _riff(file, int.from_bytes(begin[4:8], "little"), begin[8:12])
         if begin == _W64:
-            return _known(_number(file.read(8), "little"))
+            return _known(int.from_bytes(file.read(8), "little"))
         if begin[:4] == b"caff":
             return _caf(file)
         if begin == _ASF:
@@ -61,7 +61,7 @@ def _riff(file: BinaryIO, size: int, kind: bytes) -> int | None:
         header = file.read(8)
         if len(header) < 8:
             break
-        length = _number(header[4:], "little")
+        length = int.from_bytes(header[4:], "little")
         if header[:4] == b"data":
             return 0 if _is_streamed(length) else at + 8 + length
         at += 8 + length + length % 2
@@ -92,11 +92,7 @@ def _asf(file: BinaryIO) -> int | None:
     if at < 0 or len(header) < at + 92:
         return None
     is_broadcast = header[at + 88] & 1
-    return 0 if is_broadcast else _known(_number(header[at + 40 : at + 48], "little"))
-
-
-def _number(data: bytes, order: str) -> int:
-    return int.from_bytes(data, "little" if order == "little" else "big")
+    return 0 if is_broadcast else _known(int.from_bytes(header[at + 40 : at + 48], "little"))
 
 
 def _is_streamed(size: int) -> bool:
