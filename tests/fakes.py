@@ -23,6 +23,7 @@ from chunk_job.errors import ExitCode
 from chunk_job.segment import Segment, Word
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
+from controller.cli.identification import with_outputs
 from controller.domain import failures
 from controller.domain.documents import Request, RunRecord, Source
 from controller.domain.interfaces import LeaseState, RunRequest, RunRequests
@@ -30,7 +31,7 @@ from controller.domain.jobs import Job, JobView
 from controller.domain.keys import RunKeys, parse_task
 from controller.domain.output import Format, Output
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
-from controller.domain.progress import Progress
+from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.domain.tasks import chunk_task
 
 RUN = "0123456789abcdef"
@@ -253,12 +254,14 @@ class Recorder:
 
     events: list[tuple[str, str]] = field(default_factory=list)
     shown: list[list[Progress]] = field(default_factory=list)
+    others: list[Totals] = field(default_factory=list)
 
     def event(self, name: str, text: str) -> None:
         self.events.append((name, text))
 
-    def show(self, runs: Sequence[Progress]) -> None:
+    def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:
         self.shown.append(list(runs))
+        self.others.append(others)
 
     def reported(self, part: str) -> bool:
         return any(part in text for _, text in self.events)
@@ -453,8 +456,11 @@ def answer(store: Store, job: Job, behaviour: JobBehaviour, task: bytes) -> None
 
 
 def taken(requests: RunRequests) -> list[RunRequest]:
-    """The requests of all runs, once they are known."""
+    """The requests of all runs, once they are known; each with the outputs of all files of its content."""
+    found: dict[str, RunRequest] = {}
     while not requests.exhausted:
-        requests.take(100)
+        for one in requests.take(100):
+            before = found[one.record.run].request.outputs if one.record.run in found else ()
+            found[one.record.run] = with_outputs(one, before + one.request.outputs)
         requests.wait(1)
-    return list(requests.taken.values())
+    return list(found.values())

@@ -34,7 +34,7 @@ from controller.domain.keys import RunKeys
 from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
-from controller.domain.progress import Progress
+from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
@@ -273,5 +273,5 @@ class _EventsOnly:
     def event(self, name: str, text: str) -> None:
         print_message(f"      {name}: {text}")
 
-    def show(self, runs: Sequence[Progress]) -> None:
-        del runs
+    def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:
+        del runs, others

@@ -13,7 +13,8 @@ from dataclasses import replace
 from controller.cli.execute import refused
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
-from controller.domain.progress import Progress, progress
+from controller.domain.output import Output
+from controller.domain.progress import Progress, Totals, progress, totals_of_waiting
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.known_files import KnownFiles
@@ -43,15 +44,15 @@ class Identification:
         self._keep: Callable[[RunRequest], bool] | None = keep
         self._ready: deque[tuple[str, RunRequest]] = deque()
         self._reading = ""
-        self._unknown = {name: self._progress(name, one.size_bytes) for name, one in found.items()}
-        """The progress of each, kept: there may be ten thousand, and every tick asks for all."""
+        self._unknown = sum((totals_of_waiting(one.size_bytes) for one in found.values()), Totals())
+        """Of all that were not taken, kept: there may be ten thousand, and every tick asks for it."""
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the thread share them."""
         self.refused: list[RunOutcome] = []
         """Files that are not recordings."""
-        self.taken: dict[str, RunRequest] = {}
-        """The requests already taken, by run id; with all outputs if a run came several times."""
+        self.taken: dict[str, tuple[Output, ...]] = {}
+        """The outputs of the runs whose requests were taken; of all requests if a run came several times."""
         threading.Thread(target=self._identify, args=(list(found),), name="identify", daemon=True).start()
 
     def take(self, most: int) -> Sequence[RunRequest]:
@@ -63,9 +64,9 @@ class Identification:
             for name, _ in taken:
                 self._drop(name)
         for _, run_request in taken:
-            before = self.taken.get(run_request.record.run)
-            whole = self.taken[run_request.record.run] = joined(before, run_request) if before else run_request
-            if self._keep and not self._keep(whole):
+            outputs = self.taken.get(run_request.record.run, ()) + run_request.request.outputs
+            self.taken[run_request.record.run] = outputs
+            if self._keep and not self._keep(with_outputs(run_request, outputs)):
                 self._keep = None
         return [run_request for _, run_request in taken]
 
@@ -77,14 +78,24 @@ class Identification:
     def unknown(self) -> Sequence[Progress]:
         """Return the progress of the recordings whose requests were not taken yet."""
         with self._changed:
-            return list(self._unknown.values())
+            return [self._progress(name) for name in self._found]
 
-    def _progress(self, name: str, size_bytes: int) -> Progress:
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        """Return the progress of the recording that is being read, and the totals of the others."""
+        with self._changed:
+            if self._reading not in self._found:
+                return (), self._unknown
+            return [self._progress(self._reading)], self._unknown - self._size(self._reading)
+
+    def _size(self, name: str) -> Totals:
+        return totals_of_waiting(self._found[name].size_bytes)
+
+    def _progress(self, name: str) -> Progress:
         return progress(
             None,
             name=name.rpartition("/")[2],
             run="",
-            size_bytes=size_bytes,
+            size_bytes=self._found[name].size_bytes,
             seen="identifying" if name == self._reading else "waiting",
             floor=0.0,
         )
@@ -96,14 +107,9 @@ class Identification:
             return not self._found and self._error is None
 
     def _drop(self, name: str) -> None:
-        del self._found[name], self._unknown[name]
+        self._unknown -= self._size(name)
+        del self._found[name]
         self._changed.notify_all()
-
-    def _read(self, name: str) -> None:
-        """Show that *name* is being read now; empty: none is."""
-        before, self._reading = self._reading, name
-        for changed in {before, name} & self._unknown.keys():
-            self._unknown[changed] = self._progress(changed, self._found[changed].size_bytes)
 
     def _identify(self, names: Sequence[str]) -> None:
         try:
@@ -117,7 +123,7 @@ class Identification:
     def _identify_one(self, name: str) -> None:
         with self._changed:
             self._changed.wait_for(lambda: len(self._ready) < _AHEAD)
-            self._read(name)
+            self._reading = name
             found = self._found[name].source
         try:
             run_request = self._request(name, found or source.inspect(name, self._known))
@@ -128,11 +134,12 @@ class Identification:
             return
         with self._changed:
             self._ready.append((name, run_request))
-            self._read("")
+            self._reading = ""
             self._changed.notify_all()
 
 
-def joined(known: RunRequest, run_request: RunRequest) -> RunRequest:
-    """Combine two requests of one run (equal content and options, other file names): with the outputs of both."""
-    outputs = known.request.outputs + run_request.request.outputs
-    return replace(known, request=known.request.model_copy(update={"outputs": outputs}))
+def with_outputs(run_request: RunRequest, outputs: tuple[Output, ...]) -> RunRequest:
+    """Return the request of a run with the outputs of all its requests (equal content and options, other names)."""
+    if outputs == run_request.request.outputs:
+        return run_request
+    return replace(run_request, request=run_request.request.model_copy(update={"outputs": outputs}))

@@ -19,9 +19,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from chunk_job.text import printable, shown
+from controller.domain.progress import ENDED, NO_TOTALS, Totals, totals
 from controller.domain.progress import Progress as RunProgress
 
 HEARTBEAT_S = 15.0
+MANY = 10
+"""With more recordings than this, each is reported when it ends, and messages are about all of them."""
 
 
 def print_message(text: str) -> None:
@@ -72,25 +75,36 @@ class _Speed:
         self._worked_s = 0.0
         self._counted_s = time.monotonic()
         self._before_ms: dict[str, int] = {}
+        """By run: what was done when it was shown first."""
+        self._done_ms: dict[str, int] = {}
+        """By run: what was done since."""
+        self._ended_ms = 0
+        """What was done since in runs that are not shown any more."""
         self._before_percent: float | None = None
 
     def of(self, runs: Sequence[RunProgress]) -> float:
-        """Return audio seconds per second, over all these runs."""
+        """Return audio seconds per second, over all these runs and those that were shown before."""
         elapsed_s = self._elapsed_s(runs)
-        done_ms = sum(run.done_ms - self._before_ms.setdefault(run.run, run.done_ms) for run in runs if run.spans_known)
+        for gone in self._done_ms.keys() - {run.run for run in runs}:
+            self._ended_ms += self._done_ms.pop(gone)
+            del self._before_ms[gone]
+        for run in runs:
+            if run.spans_known:
+                self._done_ms[run.run] = run.done_ms - self._before_ms.setdefault(run.run, run.done_ms)
+        done_ms = self._ended_ms + sum(self._done_ms.values())
         return max(0, done_ms) / 1000 / elapsed_s if elapsed_s else 0.0
 
-    def left_s(self, runs: Sequence[RunProgress]) -> float | None:
+    def left_s(self, runs: Sequence[RunProgress], others: Totals = NO_TOTALS) -> float | None:
         """Return the estimated seconds to the end: by audio if all of it is known, else by the finished percentage.
 
         None: too early to estimate, or all runs wait.
         """
         if _stands_still(runs):
             return None
-        if all(run.planned for run in runs):
+        if not others.waiting and all(run.planned for run in runs):
             speed = self.of(runs)
             return sum(run.total_ms - run.done_ms for run in runs) / 1000 / speed if speed else None
-        percent = overall(runs)
+        percent = overall(runs, others)
         if self._before_percent is None:
             self._before_percent = percent
         gained = percent - self._before_percent
@@ -108,12 +122,15 @@ class _Speed:
 
 def _stands_still(runs: Sequence[RunProgress]) -> bool:
     """Whether no run can continue: there is an outage, or all its jobs wait."""
-    active = [run for run in runs if run.state not in _ENDED]
+    active = [run for run in runs if run.state not in ENDED]
     return bool(active) and all(run.held or (run.queued and not run.running) for run in active)
 
 
 class Heartbeat:
-    """Plain lines: events as they come, the state of all runs every fifteen seconds, with each chunk and at the end."""
+    """Plain lines: events as they come, the state of all runs every fifteen seconds and at the end.
+
+    With few recordings also with each chunk.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -127,18 +144,19 @@ class Heartbeat:
         if not self._quiet:
             print_message(_one_line(f"{name}: {text}"))
 
-    def show(self, runs: Sequence[RunProgress]) -> None:
+    def show(self, runs: Sequence[RunProgress], others: Totals = NO_TOTALS) -> None:
         """Print the progress of all runs, if a line is due."""
         now_s = time.monotonic()
-        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
-        done = sum(run.spans_done for run in runs)
-        ended = any(run.spans_known for run in runs) and all(run.state in _ENDED for run in runs)
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs, others)
+        every = _every(runs, others)
+        done = every.spans_done if every.recordings <= MANY else 0
+        ended = every.spans_known > 0 and not every.waiting
         due = now_s >= self._next_s or done != self._done or ended != self._ended
         if self._quiet or not due:
             return
         self._ended = ended
         self._next_s, self._done = now_s + HEARTBEAT_S, done
-        print_message(summary_line(runs, speed, left_s))
+        print_message(summary_line(runs, speed, left_s, others))
 
 
 class Bars:
@@ -152,6 +170,8 @@ class Bars:
             TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
+            # Paths go where the caller sends them.
+            redirect_stdout=False,
         )
         self._all: TaskID | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -170,18 +190,20 @@ class Bars:
         """Print it above the bars."""
         self._console.print(Text(_one_line(f"{name}: {text}")))
 
-    def show(self, runs: Sequence[RunProgress]) -> None:
+    def show(self, runs: Sequence[RunProgress], others: Totals = NO_TOTALS) -> None:
         """Update the bars."""
-        speed, left_s = self._speed.of(runs), self._speed.left_s(runs)
-        if len(runs) > 1:
+        speed, left_s = self._speed.of(runs), self._speed.left_s(runs, others)
+        every = _every(runs, others)
+        if every.recordings > 1:
             if self._all is None:
                 self._all = self._bars.add_task("", total=100, label="all files", detail="")
-            ended = f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files{_left(left_s)}"
-            self._bars.update(self._all, completed=overall(runs), detail=ended)
-        shown_now = {self._show_run(run, speed, alone=len(runs) == 1) for run in runs}
+            ended = f"{every.ended}/{every.recordings} files{_left(left_s)}"
+            self._bars.update(self._all, completed=every.percent, detail=ended)
+        shown_now = {self._show_run(run, speed, alone=every.recordings == 1) for run in runs}
         for key in self._tasks.keys() - shown_now:
-            # The recording is identified now and shown as its run.
-            self._bars.update(self._tasks[key], visible=False)
+            # The recording is identified now and shown as its run, or has ended. Each bar is drawn at every refresh.
+            self._bars.remove_task(self._tasks.pop(key))
+        self._hidden &= shown_now
 
     def _show_run(self, run: RunProgress, speed: float, *, alone: bool) -> str:
         # The run of a recording is not known before it was read.
@@ -198,34 +220,35 @@ class Bars:
             completed=run.percent,
             detail=_detail(run, speed),
             # Ended runs are reported at the end; with many files their bars are removed.
-            visible=alone or run.state not in _ENDED,
+            visible=alone or run.state not in ENDED,
         )
-        if run.state in _ENDED and not alone:
+        if run.state in ENDED and not alone:
             self._hidden.add(key)
         return key
 
 
-_ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
+def _every(runs: Sequence[RunProgress], others: Totals) -> Totals:
+    return sum(map(totals, runs), others)
 
 
-def overall(runs: Sequence[RunProgress]) -> float:
+def overall(runs: Sequence[RunProgress], others: Totals = NO_TOTALS) -> float:
     """Return one percentage over several files, weighted by size: known from the start, so it never decreases."""
-    whole = sum(max(run.size_bytes, 1) for run in runs)
-    return sum(run.percent * max(run.size_bytes, 1) for run in runs) / whole
+    return _every(runs, others).percent
 
 
-def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None) -> str:
+def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None, others: Totals = NO_TOTALS) -> str:
     """Return all runs in one line: percentage, files, chunks, *speed* in audio seconds per second, time left."""
-    planned = all(run.planned for run in runs)
-    parts = [f"{overall(runs):3.0f}%"]
-    if len(runs) > 1:
-        parts.append(f"{sum(run.state in _ENDED for run in runs)}/{len(runs)} files")
+    every = _every(runs, others)
+    planned = not others.waiting and all(run.planned for run in runs)
+    parts = [f"{every.percent:3.0f}%"]
+    if every.recordings > 1:
+        parts.append(f"{every.ended}/{every.recordings} files")
     parts += [
-        f"{sum(run.spans_done for run in runs)}/{sum(run.spans_known for run in runs)}{'' if planned else '+'} chunks",
-        *_at_work(runs),
+        f"{every.spans_done}/{every.spans_known}{'' if planned else '+'} chunks",
+        *_at_work(runs, others),
         f"{speed:.1f} audio s/s",
     ]
-    if left_s is not None and any(run.state not in _ENDED for run in runs):
+    if left_s is not None and every.waiting:
         parts.append(f"about {clock(left_s)} left")
     reading = next((run.name for run in runs if run.state == "identifying"), "")
     if reading and not any(run.running for run in runs):
@@ -233,13 +256,18 @@ def summary_line(runs: Sequence[RunProgress], speed: float, left_s: float | None
     return " | ".join(parts)
 
 
-def _at_work(runs: Sequence[RunProgress]) -> list[str]:
+def _at_work(runs: Sequence[RunProgress], others: Totals) -> list[str]:
     """Return what is being done: the number of running and waiting jobs, or that results are merged."""
-    active = [run for run in runs if run.state not in _ENDED]
+    active = [run for run in runs if run.state not in ENDED]
     running, queued = sum(run.running for run in active), sum(run.queued for run in active)
-    if not active:
+    if not active and not others.waiting:
         return []
-    if running or queued or not all(run.planned and run.spans_done == run.spans_known for run in active):
+    if (
+        running
+        or queued
+        or others.waiting
+        or not all(run.planned and run.spans_done == run.spans_known for run in active)
+    ):
         return [f"{running} running" + (f", {queued} waiting" if queued else "")]
     return ["merging"]
 

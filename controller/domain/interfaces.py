@@ -5,13 +5,13 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from controller.domain.documents import Request, RunRecord
 from controller.domain.jobs import Job, JobView
-from controller.domain.progress import Progress
+from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.domain.written_output import WrittenRecord
 
 LeaseState = Literal["leading", "following", "undecided"]
@@ -127,8 +127,9 @@ RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
 class RunRequests(Protocol):
     """The runs that a command requests. They become known while it works: to know one, a recording may be read."""
 
-    taken: dict[str, RunRequest]
-    """The requests already taken, by run id."""
+    @property
+    def taken(self) -> Mapping[str, object]:
+        """The ids of the runs whose requests were taken."""
 
     def take(self, most: int) -> Sequence[RunRequest]:
         """Return up to *most* of the next known requests. The same run may come again, with other outputs."""
@@ -137,7 +138,10 @@ class RunRequests(Protocol):
         """Wait until another request becomes known, at most *seconds*."""
 
     def unknown(self) -> Sequence[Progress]:
-        """Return the progress of recordings whose run is not known yet."""
+        """Return the progress of every recording whose request was not taken yet."""
+
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        """Return the progress of those that are being read now, and the totals of the others. Called every tick."""
 
     @property
     def exhausted(self) -> bool:
@@ -166,5 +170,8 @@ class Reporter(Protocol):
     def event(self, name: str, text: str) -> None:
         """Report an event of the run called *name*, for people."""
 
-    def show(self, runs: Sequence[Progress]) -> None:
-        """Show the progress of all runs; called every tick."""
+    def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:
+        """Show the progress of the runs that are worked on or have just ended, and of all *others*.
+
+        Called every tick.
+        """

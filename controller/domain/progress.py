@@ -6,6 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from controller.domain.documents import RunFigures, Status, StoredState
@@ -14,6 +15,9 @@ from controller.domain.state import RunState
 State = StoredState | Literal["identifying"]
 """*identifying*: its recording is being read; its run is not known yet."""
 
+
+ENDED = frozenset({"complete", "partial", "failed", "cancelled"})
+"""The states of a run that has ended."""
 
 _NOTHING_YET = {"percent": 0.0, "spans_done": 0, "spans_known": 0, "planned": False, "failures": 0}
 
@@ -29,6 +33,68 @@ class Progress(RunFigures):
     """Jobs that wait for their turn or for something that is missing."""
     held: bool = False
     """The run waits because of an outage, so no speed can be computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Totals:
+    """Figures over recordings that are not shown one by one: there may be ten thousand, too many for every tick."""
+
+    recordings: int = 0
+    ended: int = 0
+    size_bytes: int = 0
+    """Each recording counts as one byte at least."""
+    finished_bytes: float = 0.0
+    """The size of each, multiplied by the part that is finished."""
+    spans_done: int = 0
+    spans_known: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        """Return the totals of both."""
+        return Totals(
+            recordings=self.recordings + other.recordings,
+            ended=self.ended + other.ended,
+            size_bytes=self.size_bytes + other.size_bytes,
+            finished_bytes=self.finished_bytes + other.finished_bytes,
+            spans_done=self.spans_done + other.spans_done,
+            spans_known=self.spans_known + other.spans_known,
+        )
+
+    def __sub__(self, other: Totals) -> Totals:
+        """Return the totals without *other*: of recordings of which nothing was done yet."""
+        return replace(
+            self, recordings=self.recordings - other.recordings, size_bytes=self.size_bytes - other.size_bytes
+        )
+
+    @property
+    def percent(self) -> float:
+        """The finished percentage, weighted by size."""
+        return 100.0 * self.finished_bytes / self.size_bytes if self.size_bytes else 0.0
+
+    @property
+    def waiting(self) -> int:
+        """The number of recordings that have not ended."""
+        return self.recordings - self.ended
+
+
+NO_TOTALS = Totals()
+
+
+def totals(run: Progress) -> Totals:
+    """Return the figures of one run."""
+    size_bytes = max(run.size_bytes, 1)
+    return Totals(
+        recordings=1,
+        ended=int(run.state in ENDED),
+        size_bytes=size_bytes,
+        finished_bytes=run.percent * size_bytes / 100,
+        spans_done=run.spans_done,
+        spans_known=run.spans_known,
+    )
+
+
+def totals_of_waiting(size_bytes: int) -> Totals:
+    """Return the figures of a recording of which nothing was done yet."""
+    return Totals(recordings=1, size_bytes=max(size_bytes, 1))
 
 
 def progress(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from chunk_job.errors import JobError
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
-from controller.domain.progress import Progress, progress
+from controller.domain.progress import NO_TOTALS, Progress, Totals, progress, totals, totals_of_waiting
 from controller.errors import StenofleetError
 from controller.orchestrator.reconciler import RunReconciler
 
@@ -47,6 +48,10 @@ class KnownRequests:
             for run_request in self._left
         ]
 
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        """Return the totals of the requests that were not taken yet; none is being read."""
+        return (), sum((totals_of_waiting(one.record.size_bytes) for one in self._left), NO_TOTALS)
+
     @property
     def exhausted(self) -> bool:
         """Whether all requests were taken."""
@@ -54,16 +59,34 @@ class KnownRequests:
 
 
 class CommandRuns:
-    """The runs of a command, in the order in which they were requested."""
+    """The runs of a command, in the order in which they were requested.
 
-    def __init__(self, requests: RunRequests, start: Callable[[RunRequest], RunReconciler]) -> None:
+    Of a run that has ended only its outcome is kept: there may be ten thousand.
+    """
+
+    def __init__(
+        self,
+        requests: RunRequests,
+        start: Callable[[RunRequest], RunReconciler],
+        on_end: Callable[[RunOutcome], None] = lambda _: None,
+    ) -> None:
+        """*on_end*: called with each outcome, once its run has ended.
+
+        It is called again for a recording of equal content that comes later, with the files of that one alone.
+        """
         self._requests = requests
         self._start = start
+        self._on_end = on_end
         self._runs: dict[str, RunReconciler] = {}
+        """The runs that have not ended, and those that have just ended."""
+        self._outcomes: dict[str, RunOutcome | None] = {}
+        """By run, in the order of the requests; None if it has not ended."""
         self._given_up: list[RunOutcome] = []
+        self._just_ended: list[Progress] = []
+        self._ended = NO_TOTALS
 
     def __iter__(self) -> Iterator[RunReconciler]:
-        return iter(self._runs.values())
+        return iter(list(self._runs.values()))
 
     @property
     def open(self) -> list[RunReconciler]:
@@ -77,7 +100,7 @@ class CommandRuns:
     @property
     def ended(self) -> list[RunOutcome]:
         """The outcomes of the runs that have ended."""
-        return [*(run.ended for run in self if run.ended is not None), *self._given_up]
+        return [*filter(None, self._outcomes.values()), *self._given_up]
 
     def admit(self, wanted: int) -> None:
         """Take more requests until there are *wanted* known runs in which no work was done yet."""
@@ -88,37 +111,74 @@ class CommandRuns:
     def more(self) -> Iterator[RunReconciler]:
         """Take further runs one by one, each when the iterator is advanced."""
         while run_requests := self._requests.take(1):
-            yield self._add(run_requests[0])
+            if added := self._add(run_requests[0]):
+                yield added
 
-    def _add(self, run_request: RunRequest) -> RunReconciler:
-        known = self._runs.get(run_request.record.run)
-        if known is None:
-            known = self._runs[run_request.record.run] = self._start(run_request)
-        else:
+    def _add(self, run_request: RunRequest) -> RunReconciler | None:
+        """Return the run; None if it has failed before."""
+        run = run_request.record.run
+        self.settle()
+        known = self._runs.get(run)
+        if known is not None:
             # Files with equal content and equal options are one run, even if their names differ.
             known.add_outputs(run_request.request.outputs)
-        return known
+            return known
+        before = self._outcomes.setdefault(run, None)
+        if before is not None and before.verdict not in ("complete", "partial"):
+            return None
+        self._runs[run] = added = self._start(run_request)
+        if before is not None:
+            added.write_again(before)
+        return added
+
+    def settle(self) -> None:
+        """Let go of the runs that have ended since the last call."""
+        for run in self:
+            if run.ended is not None:
+                self._settle(run, run.ended)
+
+    def _settle(self, run: RunReconciler, outcome: RunOutcome) -> None:
+        before = self._outcomes[run.id]
+        self._outcomes[run.id] = outcome
+        del self._runs[run.id]
+        if before is None:
+            self._just_ended.append(run.progress())
+            self._on_end(outcome)
+            return
+        count = len(before.files)
+        if outcome.files[:count] != before.files:
+            # Its transcript was missing from the store, so that the run was done again.
+            self._outcomes[run.id] = replace(outcome, files=before.files + outcome.files)
+            count = 0
+        # Only what came since: the rest was reported when the run ended.
+        new = {"warnings": outcome.warnings[len(before.warnings) :], "kept": outcome.kept[len(before.kept) :]}
+        self._on_end(replace(outcome, name=run.name, files=outcome.files[count:], **new))
 
     def wait(self, seconds: float) -> None:
         """Wait until another run becomes known, at most *seconds*."""
         self._requests.wait(seconds)
 
-    def progress(self, *, held: bool) -> list[Progress]:
-        """Return the progress of every run. *held*: the store or the cluster is unavailable, so no run can continue."""
-        return [*(run.progress(held=held) for run in self), *self._requests.unknown()]
+    def progress(self, *, held: bool) -> tuple[list[Progress], Totals]:
+        """Return the progress of the runs that are worked on or have ended since the last call, and of all others.
+
+        *held*: the store or the cluster is unavailable, so no run can continue.
+        """
+        reading, waiting = self._requests.progress()
+        before, ended = self._ended, self._just_ended
+        self._ended, self._just_ended = sum(map(totals, ended), before), []
+        # A run that writes more outputs has ended and is counted already.
+        at_work = [run.progress(held=held) for run in self if self._outcomes[run.id] is None]
+        return [*ended, *at_work, *reading], before + waiting
 
     def give_up(self, error: JobError | StenofleetError) -> None:
         """End all remaining runs for this command with *error*: the store or the cluster cannot be reached."""
         for run in self:
             run.give_up(error, release=False)
-        self._given_up = [
-            RunOutcome(
-                run="",
-                name=unknown.name,
-                verdict="failed",
-                summary=error.summary,
-                advice=error.advice,
-                environment=True,
-            )
-            for unknown in self._requests.unknown()
-        ]
+        self.settle()
+        for unknown in self._requests.unknown():
+            self._given_up.append(_not_begun(unknown.name, error))
+            self._on_end(self._given_up[-1])
+
+
+def _not_begun(name: str, error: JobError | StenofleetError) -> RunOutcome:
+    return RunOutcome(run="", name=name, verdict="failed", summary=error.summary, advice=error.advice, environment=True)

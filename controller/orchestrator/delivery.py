@@ -41,8 +41,7 @@ class Delivery:
         self._rules = rules
         self._unwritten: _Unwritten | None = None
         self._ended_before: RunOutcome | None = None
-        """The run's outcome at the time when more outputs were requested."""
-        self._more: tuple[Output, ...] = ()
+        """The run's outcome, if it had ended when these outputs were requested."""
 
     @property
     def is_due(self) -> bool:
@@ -63,19 +62,14 @@ class Delivery:
         """Drop the transcript: another process leads the run now."""
         self._unwritten = None
 
-    def add(self, outputs: tuple[Output, ...], ended: RunOutcome | None) -> bool:
-        """Add *outputs*. Returns whether a run that has *ended* must be worked on again to write them."""
+    def add(self, outputs: tuple[Output, ...]) -> None:
+        """Add *outputs* to those of the request."""
         both = self._request.outputs + outputs
         self._request = self._repository.request = self._request.model_copy(update={"outputs": both})
-        if self._ended_before is not None:
-            # Nor were those that were requested before them written yet.
-            self._more += outputs
-            return False
-        if ended is None or ended.verdict not in ("complete", "partial"):
-            return False
-        self._more += outputs
+
+    def repeat(self, ended: RunOutcome) -> None:
+        """Write the outputs from the transcript in the store, because the run has *ended* before."""
         self._ended_before = ended
-        return True
 
     def begin(self, outcome: Outcome, *, mark: bool) -> None:
         """Take the transcript of a run that has ended. *mark*: put the run's last object after its outputs."""
@@ -124,7 +118,7 @@ class Delivery:
         self._unwritten = None
 
     def write_more(self) -> RunOutcome | None:
-        """Write the transcript of a run that has ended to the outputs that were requested since then.
+        """Write the transcript of a run that had ended to the outputs that were requested since then.
 
         Returns None if the transcript is missing from the store: the run must be done again.
         """
@@ -133,8 +127,8 @@ class Delivery:
         if self._repository.ended() is None:
             self._ended_before = None
             return None
-        wanted = self._request.model_copy(update={"outputs": self._more})
-        files, kept, problem, kept_files = write_outputs(wanted, self._repository.transcript(), self._rules)
+        transcript = self._repository.transcript()
+        files, kept, problem, kept_files = write_outputs(self._request, transcript, self._rules)
         ended = replace(
             before,
             files=before.files + files,
@@ -143,7 +137,7 @@ class Delivery:
         )
         if problem:
             ended = replace(ended, verdict="failed", summary=problem.summary, advice=problem.advice, environment=True)
-        self._ended_before, self._more = None, ()
+        self._ended_before = None
         return ended
 
     def _ended(self, verdict: RunVerdict, summary: str, advice: str) -> RunOutcome:

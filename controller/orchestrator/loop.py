@@ -51,8 +51,11 @@ def run_loop(
     max_parallel: int,
     reporter: Reporter,
     clock: Clock,
+    on_end: Callable[[RunOutcome], None] = lambda _: None,
 ) -> list[RunOutcome]:
     """Work on all runs until they have ended, with at most *max_parallel* chunk jobs at a time over all of them.
+
+    *on_end* is called with each outcome as soon as it is known.
 
     Raises :class:`Interrupted` on a signal, and :class:`EnvironmentProblem` if the store fails for longer than the
     policy's patience before any run has ended. In both cases the same command resumes the runs.
@@ -61,6 +64,7 @@ def run_loop(
     runs = CommandRuns(
         requests,
         partial(RunReconciler, store=store, runner=runner, reporter=reporter, clock=clock, leadership=leadership),
+        on_end,
     )
     outage = Outage(policy, reporter, clock)
     time_limited = True
@@ -96,6 +100,7 @@ def _loop(
         number = clock.signal()
         if number is not None:
             within(_CLOSE_S, partial(_take_over_verdicts, runs))
+            runs.settle()
             if runs.all_ended():
                 return
             raise Interrupted(number)
@@ -107,7 +112,8 @@ def _loop(
         if outage.of_cluster:
             for run in runs:
                 run.keep_status_fresh()
-        reporter.show(runs.progress(held=outage.lasts))
+        runs.settle()
+        reporter.show(*runs.progress(held=outage.lasts))
         if runs.open:
             clock.rest(partial(runner.wait, max(runner.tick_s, outage.rest_s)))
         elif not runs.all_ended():

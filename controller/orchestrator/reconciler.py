@@ -51,10 +51,10 @@ class RunReconciler:
     ) -> None:
         self.id = run_request.record.run
         self.ended: RunOutcome | None = None
-        self._name = run_request.record.name
+        self.name = run_request.record.name
         self._repository = RunRepository(store, run_request.record, run_request.request, round_id=run_request.round)
         self._runner = runner
-        self._events = RunEvents(reporter, self._name)
+        self._events = RunEvents(reporter, self.name)
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._state: RunState | None = None
@@ -67,9 +67,9 @@ class RunReconciler:
         self._leadership = leadership
         self.outage = RunOutage()
         """An outage of this run alone."""
-        self._status = RunStatus(self._repository, self._name)
+        self._status = RunStatus(self._repository, self.name)
         rules = OutputRules(overwrite=run_request.overwrite, written=run_request.written)
-        self._delivery = Delivery(self._repository, run_request.request, self._name, rules)
+        self._delivery = Delivery(self._repository, run_request.request, self.name, rules)
 
     @property
     def open(self) -> bool:
@@ -124,9 +124,12 @@ class RunReconciler:
                 self._leadership.release(self.id, ended=False)
 
     def add_outputs(self, outputs: tuple[Output, ...]) -> None:
-        """Write the transcript to *outputs* too; if the run has ended, from the transcript in the store."""
-        if self._delivery.add(outputs, self.ended):
-            self.ended, self._state = None, None
+        """Write the transcript to *outputs* too."""
+        self._delivery.add(outputs)
+
+    def write_again(self, ended: RunOutcome) -> None:
+        """Write the transcript in the store to the outputs of the request: the run has *ended* before."""
+        self._delivery.repeat(ended)
 
     def prepare(self) -> None:
         """Lead or follow the run, and open it if this process leads."""
@@ -344,5 +347,5 @@ class RunReconciler:
 
     def _outcome(self, verdict: RunVerdict, summary: str, *, advice: str, environment: bool) -> RunOutcome:
         return RunOutcome(
-            run=self.id, name=self._name, verdict=verdict, summary=summary, advice=advice, environment=environment
+            run=self.id, name=self.name, verdict=verdict, summary=summary, advice=advice, environment=environment
         )

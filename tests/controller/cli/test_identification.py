@@ -10,6 +10,7 @@ from controller.cli import identification
 from controller.cli.identification import Identification
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunRequest
+from controller.domain.progress import Totals
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.known_files import KnownFiles
@@ -105,9 +106,11 @@ def test_files_being_read_and_files_that_wait_are_shown(reading: Reading) -> Non
         ("01.wav", "waiting", 1000),
         ("02.wav", "waiting", 1000),
     ]
+    assert requests.progress() == (requests.unknown()[:1], Totals(recordings=2, size_bytes=2000))
     reading.allow(3)
     taken(requests, 3)
     assert requests.unknown() == []
+    assert requests.progress() == ((), Totals())
 
 
 def test_a_file_that_is_no_recording_is_reported_and_the_others_continue(reading: Reading) -> None:
@@ -145,7 +148,7 @@ def test_equal_content_is_kept_as_one_run_with_all_its_outputs(reading: Reading)
     assert taken(requests, 3) == ["00.wav", "01.wav", "02.wav"], "the loop gets each"
     assert len(requests.taken) == 2
     assert [Path(output.base).name for output in kept[-1].request.outputs] == ["00.wav", "02.wav"]
-    assert requests.taken[kept[-1].record.run] == kept[-1]
+    assert requests.taken[kept[-1].record.run] == kept[-1].request.outputs
 
 
 def test_a_store_that_cannot_keep_requests_is_asked_once(reading: Reading) -> None:

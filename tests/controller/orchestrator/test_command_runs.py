@@ -11,7 +11,7 @@ from chunk_job.store.base import StoreDenied, StoredObject, StoreUnavailable
 from controller.domain.documents import Request, RunRecord
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.policy import RetryPolicy
-from controller.domain.progress import Progress, progress
+from controller.domain.progress import NO_TOTALS, Progress, Totals, progress, totals
 from controller.errors import EnvironmentProblem
 from controller.orchestrator import delivery
 from controller.orchestrator.command_runs import KnownRequests
@@ -51,6 +51,9 @@ class Later:
             progress(None, name=run_request.record.name, run="", size_bytes=1, seen="waiting", floor=0.0)
             for run_request in self._requests
         ]
+
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        return self.unknown()[:1], sum((totals(one) for one in self.unknown()[1:]), NO_TOTALS)
 
     @property
     def exhausted(self) -> bool:
@@ -129,8 +132,9 @@ def test_the_first_run_ends_before_the_second_is_known(scene: Scene) -> None:
 
 def test_progress_counts_those_that_are_not_known(scene: Scene) -> None:
     scene.run_loop(Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(OTHER, "film"), known_at_once=1))
-    assert {len(shown) for shown in scene.reporter.shown} == {2}
     assert [one.name for one in scene.reporter.shown[0]] == ["talk.mp4", "film.mp4"]
+    shown = zip(scene.reporter.shown, scene.reporter.others, strict=True)
+    assert {len(runs) + others.recordings for runs, others in shown} == {2}
 
 
 @pytest.mark.parametrize("known", ["at once", "while it works", "when it has ended"])

@@ -1218,7 +1218,7 @@ def test_ended_runs_are_reported_although_the_store_fails_for_the_rest(scene: Sc
     flaky = scene.store = FlakyStore(scene.folder / "store")
 
     def meanwhile(_: int) -> None:
-        flaky.away = any(run.state == "complete" for run in scene.reporter.shown[-1])
+        flaky.away = flaky.away or any(run.state == "complete" for run in scene.reporter.shown[-1])
 
     ended = scene.command(*four(scene), policy=RetryPolicy(backoff_ms=0, store_patience_ms=5_000), meanwhile=meanwhile)
     verdicts = [one.verdict for one in ended]

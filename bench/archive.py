@@ -1,0 +1,204 @@
+"""An archive in one command: time to the first transcript, memory and time for each recording, for archives of several
+sizes. One recording in twenty is no media.
+
+    python -m bench.archive [--sizes 200 1000 10000]
+
+The command line, the loop, the store and the outputs are the real ones. Only the jobs are replaced: each leaves at once
+what a job would, so that ten thousand recordings take minutes and what is measured is the controller.
+"""
+
+import argparse
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from bench.common import Figure, Ratio, by_ratio, report
+from chunk_job.contract import JobFailure
+from chunk_job.errors import ExitCode
+from chunk_job.store.base import Store
+from controller import demo
+from controller.cli import main, options
+from controller.domain import failures
+from controller.domain.jobs import Job, JobView
+from controller.intake.source import local_path
+from controller.runners.folders import Home
+from controller.runners.local import LocalRunner
+from tests import fakes
+
+_NOT_MEDIA = b"not media"
+_ONE_IN = 20
+_EVERY_S = 0.2
+
+
+class QuickRunner(LocalRunner):
+    """The local runner with its locks and folders. Jobs leave their objects at once, in this process."""
+
+    tick_s = 0.01
+
+    def __init__(self, store: Store, runner: LocalRunner, home: Home) -> None:
+        super().__init__(store.url, home, runner.leadership)
+        self._objects = store
+        self._views: dict[str, JobView] = {}
+
+    def submit(self, job: Job) -> None:
+        """Do the job."""
+        message = self._do(job)
+        status = ExitCode.BAD_INPUT if message else 0
+        self._views[job.name] = JobView(
+            run=job.run,
+            span=job.span,
+            attempt=job.attempt,
+            name=job.name,
+            uid=job.name,
+            phase="ended",
+            since_ms=time.time_ns() // 1_000_000,
+            diagnosis=failures.from_process(status, termination_message=message, log=[], oom_kills=None),
+            progress_ms=0,
+        )
+
+    def _do(self, job: Job) -> bytes:
+        """Returns the termination message of a job that failed."""
+        if job.span is not None:
+            fakes.answer(self._objects, job, fakes.DONE, self._objects.get(job.task_key))
+            return b""
+        with local_path(job.media_uri).open("rb") as file:
+            if file.read(len(_NOT_MEDIA)) == _NOT_MEDIA:
+                why = f"{local_path(job.media_uri)}: is not media"
+                return JobFailure(code=ExitCode.BAD_INPUT, summary=why, advice="check it").encode()
+        fakes.cut(self._objects, job, [10_000])
+        return b""
+
+    def observe(self) -> list[JobView]:
+        """All jobs that were not deleted yet."""
+        return list(self._views.values())
+
+    def delete(self, view: JobView) -> None:
+        """Remove the job."""
+        del self._views[view.name]
+
+
+def write_archive(folder: Path, count: int) -> None:
+    """Write *count* short recordings of different content, fifty in a folder."""
+    for number in range(count):
+        path = folder / f"{number // 50:03}" / f"{number:05}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % _ONE_IN == _ONE_IN - 1:
+            path.write_bytes(_NOT_MEDIA + f" {number}".encode())
+            continue
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(number.to_bytes(4, "little") * 2_400)
+
+
+def command(archive: str, folder: str) -> NoReturn:
+    """Transcribe the archive in this process, as the command line does."""
+    ordinary = options.runner_for
+
+    def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
+        del scratch
+        return QuickRunner(store, ordinary(store), Home(Path(folder) / "home"))
+
+    options.runner_for = runner_for
+    arguments = ["transcribe", archive, "-o", f"{folder}/out", "--model", str(demo.MODEL), "--language", "en"]
+    sys.argv = ["stenofleet", *arguments, "-f", "txt", "--store", f"{folder}/store", "--max-parallel", "2"]
+    main()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One command: its exit code, times, memory and what it wrote."""
+
+    code: int
+    first_s: float
+    """Until the first transcript was complete."""
+    cpu_s: float
+    wall_s: float
+    samples: Sequence[tuple[int, float]]
+    """Transcripts so far, and the memory in MiB."""
+    messages: int
+    """Lines on stderr."""
+    last: Sequence[str]
+    """The summary."""
+
+    def memory_at(self, part: float) -> float:
+        """The memory when this part of all transcripts was there."""
+        most = self.samples[-1][0]
+        return next(mib for count, mib in self.samples if count >= part * most)
+
+
+def measure(count: int) -> Measured:
+    """Transcribe an archive of *count* recordings."""
+    with tempfile.TemporaryDirectory(prefix="stenofleet-archive-") as folder:
+        archive, out = Path(folder) / "archive", Path(folder) / "out"
+        write_archive(archive, count)
+        words = Path(folder) / "messages"
+        script = f"import bench.archive as archive; archive.command({str(archive)!r}, {folder!r})"
+        with words.open("wb") as err:
+            began_s = time.monotonic()
+            process = subprocess.Popen(
+                [sys.executable, "-c", script],
+                stdout=subprocess.DEVNULL,
+                stderr=err,
+                env=os.environ | {"XDG_STATE_HOME": folder},
+            )
+        samples: list[tuple[int, float]] = []
+        first_s = 0.0
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            done = sum(len(os.listdir(one)) for one in out.iterdir()) if out.is_dir() else 0
+            first_s = first_s or (time.monotonic() - began_s if done else 0.0)
+            with contextlib.suppress(OSError, IndexError):
+                pages = int(Path(f"/proc/{process.pid}/statm").read_text(encoding="ascii").split()[1])
+                samples.append((done, pages * resource.getpagesize() / (1 << 20)))
+            time.sleep(_EVERY_S if first_s else _EVERY_S / 10)
+        lines = words.read_text(encoding="utf-8").splitlines()
+        begins = max((number for number, line in enumerate(lines) if line.startswith("ended: ")), default=len(lines))
+        return Measured(
+            code=os.waitstatus_to_exitcode(ended[1]),
+            first_s=first_s,
+            cpu_s=ended[2].ru_utime + ended[2].ru_stime,
+            wall_s=time.monotonic() - began_s,
+            samples=samples,
+            messages=begins,
+            last=lines[begins:],
+        )
+
+
+def figures(sizes: Sequence[int]) -> Iterator[Figure]:
+    """Lines for each size; ratios compare it with the smallest."""
+    smallest: Measured | None = None
+    for count in sizes:
+        found = measure(count)
+        if found.code != 4:
+            raise RuntimeError(f"the command ended with {found.code}: {found.last}")
+        smallest = smallest or found
+        name = f"{count:,} recordings"
+        each, least = found.cpu_s / count, smallest.cpu_s / sizes[0]
+        peer = f"{sizes[0]:,} recordings"
+        yield Figure(name=f"{name}: first transcript after", ours=f"{found.first_s:.1f} s", bar="≤ 10 s")
+        yield by_ratio(f"{name}: each", peer, "≤ 1.2", Ratio(ours=each * 1000, theirs=least * 1000), "CPU ms")
+        half, whole = found.memory_at(0.1), found.memory_at(1)
+        yield Figure(
+            name=f"{name}: memory after all",
+            peer="after a tenth",
+            ours=f"{whole:.0f} MiB",
+            theirs=f"{half:.0f} MiB",
+            ratio=f"{whole / half:.2f}",
+            bar="≤ 1.2",
+        )
+        yield Figure(name=f"{name}: lines of the summary", ours=str(len(found.last)), bar="≤ 20")
+        print(*found.last, f"({found.messages} lines before, {found.wall_s:.0f} s)", sep="\n", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[200, 1_000, 10_000])
+    report(figures(parser.parse_args().sizes))
