@@ -8,18 +8,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
-from controller.cli.terminal import Bars, Heartbeat, print_data, print_message, write_path
+from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
 from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
@@ -28,6 +29,8 @@ from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
 
 _MOST_LISTED = 10
+_MOST_KINDS = 5
+_MOST_NAMED = 3
 
 _STEP_S = 2.0
 """How long a step of the loop may continue after a signal."""
@@ -44,10 +47,11 @@ def execute(
     max_parallel: int,
     quiet: bool,
     new_runs: bool = False,
+    on_end: Callable[[RunOutcome], None] = lambda _: None,
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
-    *new_runs*: the same command would start other runs.
+    *new_runs*: the same command would start other runs. *on_end* is called with each outcome as soon as it is known.
     """
     arguments: dict[str, Any] = {
         "store": store,
@@ -55,6 +59,7 @@ def execute(
         "policy": policy,
         "max_parallel": max_parallel,
         "clock": SystemClock(),
+        "on_end": on_end,
     }
     try:
         if sys.stderr.isatty() and not quiet:
@@ -89,6 +94,16 @@ def _print_how_to_resume(requests: RunRequests, store: Store, runner: Runner, *,
         print_message(f"and {len(begun) - _MOST_LISTED} more: stenofleet list --store {store.url}")
 
 
+def reports_at_once(count: int, *, as_json: bool, quiet: bool) -> bool:
+    """Whether each of *count* recordings is reported as soon as it has ended.
+
+    A few are reported at the end, in the order in which they were named. On a terminal with bars, paths would come
+    between them.
+    """
+    bars = sys.stderr.isatty() and not quiet
+    return count > MANY and not as_json and not (bars and sys.stdout.isatty())
+
+
 def report(
     ended: Sequence[RunOutcome],
     *,
@@ -97,21 +112,22 @@ def report(
     null: bool = False,
     reported: Sequence[RunOutcome] = (),
     skipped: Collection[str] = (),
+    summarized: bool = False,
 ) -> int:
     """Report how everything ended: files on stdout, messages on stderr. Returns the exit code.
 
-    For those already *reported* before the work, only the names are repeated. *null*: as for :func:`write_path`.
-    *skipped*: recordings that were left out, because their outputs exist.
+    For those already *reported* before, only the names are repeated. *null*: as for :func:`write_path`. *skipped*:
+    recordings that were left out, because their outputs exist. *summarized*: with a summary, however few they are.
     """
     before = set(reported)
     for item in ended:
         if item not in before:
-            _report_one(item, as_json=as_json, quiet=quiet, null=null)
+            report_one(item, as_json=as_json, quiet=quiet, null=null)
     code = exit_code(ended)
     if as_json:
         facts = {"exit_code": code, "runs": [_facts(item) for item in ended]}
         print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {})), exact=True)
-    elif len(ended) + len(skipped) > _MOST_LISTED:
+    elif summarized or len(ended) + len(skipped) > MANY:
         print_message(summary(ended, len(skipped)))
     elif reported and len(reported) < len(ended):
         print_message(printable(f"not transcribed: {', '.join(item.name for item in reported)}"))
@@ -128,12 +144,41 @@ def summary(ended: Sequence[RunOutcome], skipped: int) -> str:
     kept = sum(len(item.kept) for item in ended)
     parts += [f"{kept} output files kept as they were"] if kept else []
     failed = [item for item in ended if item.verdict != "complete"]
-    lines = [f"ended: {', '.join(parts)} (recordings of equal content count once)"]
-    for item in failed[:_MOST_LISTED]:
-        why = printable(item.summary)
-        lines.append(f"  {why if item.name in item.summary else f'{printable(item.name)}: {why or item.verdict}'}")
-    lines += [f"  and {len(failed) - _MOST_LISTED} more"] if len(failed) > _MOST_LISTED else []
-    return "\n".join(lines)
+    first = f"ended: {', '.join(parts)} (recordings of equal content count once)"
+    return "\n".join([first, *(_by_kind(failed) if len(failed) > _MOST_LISTED else map(_named, failed))])
+
+
+def _named(item: RunOutcome) -> str:
+    why = printable(item.summary)
+    return f"  {why if item.name in item.summary else f'{printable(item.source or item.name)}: {why or item.verdict}'}"
+
+
+def _by_kind(failed: Sequence[RunOutcome]) -> Iterator[str]:
+    """Yield for each reason how often it came, and the first recordings; the most frequent reasons first."""
+    kinds: dict[str, list[RunOutcome]] = {}
+    for item in failed:
+        # The same reason for another chunk counts as the same.
+        kinds.setdefault(f"{item.verdict}: {re.sub(r'[0-9]+', '#', _reason(item))}", []).append(item)
+    frequent = sorted(kinds.values(), key=len, reverse=True)
+    for some in frequent[:_MOST_KINDS]:
+        yield f"  {len(some)} {some[0].verdict}: {printable(_reason(some[0]))}"
+        more = [f"and {len(some) - _MOST_NAMED} more"] if len(some) > _MOST_NAMED else []
+        yield from (f"    {text}" for text in [*map(_place, some[:_MOST_NAMED]), *more])
+    if rest := sum(map(len, frequent[_MOST_KINDS:])):
+        yield f"  {rest} for {len(frequent) - _MOST_KINDS} other reasons"
+    yield "  each is in a message of its own above; --json lists all of them in one document"
+
+
+def _reason(item: RunOutcome) -> str:
+    """Why a recording was not transcribed completely, without its name."""
+    why = item.summary
+    for name in (item.source, item.name):
+        why = why.removeprefix(f"{name}: ") if name else why
+    return why or item.verdict
+
+
+def _place(item: RunOutcome) -> str:
+    return printable(item.source or item.name)
 
 
 def _facts(item: RunOutcome) -> dict[str, Any]:
@@ -143,7 +188,8 @@ def _facts(item: RunOutcome) -> dict[str, Any]:
     }
 
 
-def _report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> None:
+def report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> None:
+    """Report one outcome. *as_json*: only its warnings, all else is in the document at the end."""
     if item.verdict != "complete" and not as_json:
         parts = dict.fromkeys([item.name, item.verdict, item.summary])
         print_message(printable(": ".join(parts) if item.name not in item.summary else item.summary))

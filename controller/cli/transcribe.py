@@ -17,7 +17,7 @@ from chunk_job.store.base import Store
 from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
-from controller.cli.execute import execute, report
+from controller.cli.execute import execute, report, report_one, reports_at_once
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
 from controller.cli.output_names import existing, outputs_of
@@ -167,6 +167,7 @@ def transcribe_command(
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
+    at_once = reports_at_once(len(found), as_json=as_json, quiet=quiet)
     ended = execute(
         requests,
         opened,
@@ -175,14 +176,16 @@ def transcribe_command(
         max_parallel=jobs,
         quiet=quiet or as_json,
         new_runs=force and not round_id,
+        on_end=partial(report_one, as_json=as_json, quiet=quiet, null=null) if at_once else lambda _: None,
     )
     return report(
         [*reported, *requests.refused, *ended],
         as_json=as_json,
         quiet=quiet,
         null=null,
-        reported=reported,
+        reported=[*reported, *ended] if at_once else reported,
         skipped=skipped,
+        summarized=at_once,
     )
 
 

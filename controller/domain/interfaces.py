@@ -160,6 +160,8 @@ class RunOutcome:
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     environment: bool = False
+    source: str = ""
+    """Path or URL of the recording; empty if it did not become a run."""
     kept: tuple[str, ...] = ()
     """Outputs that were left unchanged, because a person may have changed them or they are better."""
 

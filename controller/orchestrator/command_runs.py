@@ -151,8 +151,15 @@ class CommandRuns:
             self._outcomes[run.id] = replace(outcome, files=before.files + outcome.files)
             count = 0
         # Only what came since: the rest was reported when the run ended.
-        new = {"warnings": outcome.warnings[len(before.warnings) :], "kept": outcome.kept[len(before.kept) :]}
-        self._on_end(replace(outcome, name=run.name, files=outcome.files[count:], **new))
+        self._on_end(
+            replace(
+                outcome,
+                name=run.name,
+                files=outcome.files[count:],
+                warnings=outcome.warnings[len(before.warnings) :],
+                kept=outcome.kept[len(before.kept) :],
+            )
+        )
 
     def wait(self, seconds: float) -> None:
         """Wait until another run becomes known, at most *seconds*."""

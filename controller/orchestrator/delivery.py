@@ -14,6 +14,7 @@ from controller.domain.documents import Outcome, Request
 from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.domain.output import Output
 from controller.errors import StenofleetError
+from controller.intake.source import shown
 from controller.runs.outputs import write_outputs
 from controller.runs.protection import OutputRules
 from controller.runs.repository import RunRepository
@@ -93,12 +94,12 @@ class Delivery:
             files, kept, problem, kept_files = write_outputs(self._request, unwritten.transcript, self._rules)
             warnings += kept
             if problem:
-                failed = self._ended("failed", problem.summary, problem.advice)
+                failed = self.outcome("failed", problem.summary, problem.advice)
                 return replace(failed, files=files, warnings=warnings, environment=True, kept=kept_files), False
         if unwritten.mark:
             check()
             self._repository.mark(outcome)
-        ended = self._ended(outcome.verdict, outcome.summary, outcome.advice)
+        ended = self.outcome(outcome.verdict, outcome.summary, outcome.advice)
         environment = outcome.failure in ENVIRONMENT
         return replace(ended, files=files, warnings=warnings, environment=environment, kept=kept_files), True
 
@@ -110,7 +111,7 @@ class Delivery:
         advice = (
             f"the transcript is kept: the same command writes it there, and stenofleet render {run} -o FOLDER elsewhere"
         )
-        before = self._ended_before or self._ended("failed", error.summary, advice)
+        before = self._ended_before or self.outcome("failed", error.summary, advice)
         return replace(before, verdict="failed", summary=error.summary, advice=advice, environment=True)
 
     def done(self) -> None:
@@ -140,11 +141,14 @@ class Delivery:
         self._ended_before = None
         return ended
 
-    def _ended(self, verdict: RunVerdict, summary: str, advice: str) -> RunOutcome:
+    def outcome(self, verdict: RunVerdict, summary: str, advice: str, *, environment: bool = False) -> RunOutcome:
+        """The outcome of the run for this command, without files."""
         return RunOutcome(
             run=self._repository.record.run,
             name=self._name,
+            source=shown(self._request.source),
             verdict=verdict,
             summary=summary,
             advice=advice,
+            environment=environment,
         )

@@ -111,7 +111,7 @@ class RunReconciler:
         """
         if self.ended is not None:
             return
-        self.ended = self._delivery.given_up(error) or self._outcome(
+        self.ended = self._delivery.given_up(error) or self._delivery.outcome(
             "failed",
             error.summary,
             advice=f"{error.advice}; then the same command resumes it" if error.advice else _AFTER_FIX,
@@ -326,7 +326,7 @@ class RunReconciler:
     def _end(
         self, verdict: RunVerdict, summary: str, *, advice: str, environment: bool = False, ended: bool = True
     ) -> None:
-        self._end_as(self._outcome(verdict, summary, advice=advice, environment=environment), ended=ended)
+        self._end_as(self._delivery.outcome(verdict, summary, advice=advice, environment=environment), ended=ended)
 
     def _end_as(self, outcome: RunOutcome, *, ended: bool) -> None:
         """End the run for this command: write its status, then release its lock.
@@ -344,8 +344,3 @@ class RunReconciler:
             self._runner.release(self.id)
         if self._leading or self._undecided:
             self._leadership.release(self.id, ended=ended)
-
-    def _outcome(self, verdict: RunVerdict, summary: str, *, advice: str, environment: bool) -> RunOutcome:
-        return RunOutcome(
-            run=self.id, name=self.name, verdict=verdict, summary=summary, advice=advice, environment=environment
-        )
