@@ -105,10 +105,11 @@ def render_command(
     """
     chosen = taken(captions)
     check_folder(output_dir)
-    path, whisper = Path(transcript), False
+    path, whisper, opened = Path(transcript), False, None
     try:
         if not path.exists() and is_run_prefix(transcript):
-            files = _stored_transcript(shared.store_at(store), transcript)
+            opened = shared.store_at(store)
+            files = _stored_transcript(opened, transcript)
         else:
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
                 files, whisper = _file_transcript(file)
@@ -128,7 +129,8 @@ def render_command(
         for extension, target in targets.items()
         if not (path.exists() and Path(target).exists() and path.samefile(target))
     ]
-    kept = write_protected(output, files, output_options.output_rules(overwrite=overwrite), formats=wanted)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
+    kept = write_protected(output, files, rules, formats=wanted)
     for why in kept.values():
         print_message(printable(f"warning: {why}"))
     for extension, target in targets.items():

@@ -146,7 +146,7 @@ def transcribe_command(
         cluster=bool(cluster),
     )
 
-    rules = output_options.output_rules(overwrite=overwrite)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
 
     def request(name: str, src: Source) -> RunRequest:
         return make_run_request(
@@ -240,7 +240,7 @@ def resume_command(
     A run that was not started on this machine needs --output-dir: a store does not decide where files are written.
     """
     opened = shared.store_at(store)
-    rules = output_options.output_rules(overwrite=overwrite)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
     run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
     run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)
