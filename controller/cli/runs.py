@@ -122,7 +122,9 @@ def render_command(
     formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)
-    output = Output(base=base, formats=formats, captions=chosen.style, name_template=chosen.names)
+    output = Output(
+        base=base, formats=formats, captions=chosen.style, name_template=chosen.names, speakers=chosen.speakers
+    )
     targets = {extension: file_of(output, extension, files.summary.language) for extension in formats}
     wanted = [
         extension
