@@ -47,16 +47,20 @@ class Limit(Fraction):
         return super().convert(self._none if value == "None" else value, param, ctx)
 
 
-class AutoOrNumber(click.IntRange):
-    """``auto``, or a whole number in a range."""
+class WordOrNumber(click.IntRange):
+    """One of some words, or a whole number in a range."""
+
+    def __init__(self, *words: str, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto":
+        if value in self._words:
             return value
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            return self.fail(f"{error.message.rstrip('.')}; or use auto", param, ctx)
+            return self.fail(f"{error.message.rstrip('.')}; or use {' or '.join(self._words)}", param, ctx)
 
 
 def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
