@@ -21,6 +21,7 @@ class KnownRequests:
 
     def __init__(self, run_requests: Sequence[RunRequest]) -> None:
         self._left = deque(run_requests)
+        self._waiting = sum((totals_of_waiting(one.record.size_bytes) for one in run_requests), NO_TOTALS)
         self.taken: dict[str, RunRequest] = {}
         """The requests already taken, by run id."""
 
@@ -28,6 +29,8 @@ class KnownRequests:
         """Return the next requests, at most *most*."""
         taken = [self._left.popleft() for _ in range(min(most, len(self._left)))]
         self.taken |= {run_request.record.run: run_request for run_request in taken}
+        for one in taken:
+            self._waiting -= totals_of_waiting(one.record.size_bytes)
         return taken
 
     def wait(self, seconds: float) -> None:
@@ -50,7 +53,7 @@ class KnownRequests:
 
     def progress(self) -> tuple[Sequence[Progress], Totals]:
         """Return the totals of the requests that were not taken yet; none is being read."""
-        return (), sum((totals_of_waiting(one.record.size_bytes) for one in self._left), NO_TOTALS)
+        return (), self._waiting
 
     @property
     def exhausted(self) -> bool:
