@@ -1,7 +1,9 @@
 """Whole folders in one command: mirrored, left out where done, and nothing that a person changed is replaced."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,40 @@ def test_many_files_with_some_bad_ones_end_with_a_summary(workplace: Workplace) 
     lines = ended.err[ended.err.index("ended: ") :].splitlines()
     assert lines[0] == f"ended: {COUNT - 2} complete, 2 failed (recordings of equal content count once)"
     assert [Path(line.split(":")[0].strip()).name for line in lines[1:]] == ["000.wav", "020.wav"]
+
+
+def test_an_archive_that_is_interrupted_twice_is_finished_by_the_third_command(workplace: Workplace) -> None:
+    lay(workplace, *(f"box/cd{disc}/{track:02}.wav" for disc in (1, 2) for track in (1, 2, 3)))
+    (workplace.folder / "box" / "cd1" / "02.wav").write_text("not audio")
+    command = ("transcribe", "box", "-o", workplace.out, *SMALL, "-f", "txt")
+
+    def written() -> list[Path]:
+        return sorted(path.relative_to(workplace.out) for path in workplace.out.rglob("*.txt"))
+
+    first = workplace.start(*command)
+    pipeline.until(written, "the first transcript is written")
+    os.kill(first.process.pid, signal.SIGINT)
+    assert first.ended().code == 130
+    before, done = workplace.results(), len(written())
+    assert done < 4, "it was interrupted early"
+    corrected = workplace.out / written()[0]
+    corrected.write_text("CORRECTED")
+
+    second = workplace.start(*command)
+    pipeline.until(lambda: len(written()) > done, "one more is written")
+    second.kill()
+    workplace.quiet()
+    assert len(written()) < 5, "it was killed before the end"
+    assert workplace.results().items() >= before.items(), "what was committed is not computed again"
+    before = workplace.results()
+
+    third = workplace.run(*command)
+    assert third.code == 4, third.err
+    assert [str(path) for path in written()] == [f"cd1/{n}.txt" for n in ("01", "03")] + [
+        f"cd2/{n}.txt" for n in ("01", "02", "03")
+    ]
+    assert workplace.results().items() >= before.items()
+    assert len(workplace.results()) == 5, "one result for each recording"
+    assert corrected.read_text() == "CORRECTED"
+    assert f"{corrected} is kept: it was changed" in third.err
+    assert len(third.paths) == 4
