@@ -17,6 +17,7 @@ from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
 from controller.errors import MediaProblem
 from controller.intake import source
+from controller.runs.lookup import AT_ONCE, in_parallel
 
 _MOST_HINTS = 10
 _MOST_ENTRIES = 2_000
@@ -31,13 +32,24 @@ def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[RunOut
     """
     found: dict[str, source.Found] = {}
     without: list[RunOutcome] = []
-    for name in names:
-        try:
-            found[name] = source.find(name)
-        except MediaProblem as error:
-            without.append(refused(name, hinted(name, error) if len(without) < _MOST_HINTS else error))
-            report_refused(without[-1])
+    listed = list(names)
+    # A thousand objects, one after the other, would need a minute before the first is worked on.
+    remote = sum(map(source.is_object, listed)) > 1
+    each = in_parallel(_find, listed, at_once=AT_ONCE) if remote else map(_find, listed)
+    for name, one in zip(listed, each, strict=True):
+        if isinstance(one, source.Found):
+            found[name] = one
+            continue
+        without.append(refused(name, hinted(name, one) if len(without) < _MOST_HINTS else one))
+        report_refused(without[-1])
     return found, without
+
+
+def _find(name: str) -> source.Found | MediaProblem:
+    try:
+        return source.find(name)
+    except MediaProblem as error:
+        return error
 
 
 def report_refused(item: RunOutcome) -> None:

@@ -24,6 +24,7 @@ from controller.domain.interfaces import RunOutcome
 from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
+from controller.runs.lookup import AT_ONCE, in_parallel
 from controller.runs.outputs import base_of, check_folder, file_of, output_path
 
 BESIDE = "source"
@@ -79,9 +80,13 @@ def outputs_of(
 
 def existing(outputs: dict[str, Output]) -> frozenset[str]:
     """Return the recordings of which every wanted output exists. Raises :class:`EnvironmentProblem`."""
-    return frozenset(
-        name for name, output in outputs.items() if all(_exists(output, extension) for extension in output.formats)
-    )
+    remote = any(source.is_object(output.base) for output in outputs.values())
+    each = in_parallel(_all_exist, outputs.values(), at_once=AT_ONCE) if remote else map(_all_exist, outputs.values())
+    return frozenset(name for name, exist in zip(outputs, each, strict=True) if exist)
+
+
+def _all_exist(output: Output) -> bool:
+    return all(_exists(output, extension) for extension in output.formats)
 
 
 def _exists(output: Output, extension: Format) -> bool:

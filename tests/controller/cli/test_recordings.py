@@ -3,17 +3,20 @@
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from controller.cli import name_lists, output_names
 from controller.cli.caption_options import CaptionOptions
+from controller.cli.input_names import find_all
 from controller.cli.name_lists import OnStdin, is_media, names_in, read_stdin
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.recordings import Named, mirrored, named_recordings
-from controller.domain.output import Format
-from controller.errors import UsageProblem
+from controller.domain.output import Format, Output
+from controller.errors import MediaProblem, UsageProblem
+from controller.intake import source
 from controller.runs.outputs import output_path
 from tests import speech
 
@@ -215,3 +218,33 @@ def test_outputs_with_the_language_in_their_names_exist_in_any_language() -> Non
     assert existing(outputs) == {"a.wav", "c.wav"}
     plain, _ = outputs_of(names, "elsewhere", ("srt",), captions)
     assert existing(plain) == frozenset()
+
+
+def test_many_objects_are_found_at_the_same_time_and_kept_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(4)
+    names = [f"s3://media/{number}.wav" for number in range(8)]
+
+    def find(name: str) -> source.Found:
+        together.wait(timeout=20)
+        if name == names[3]:
+            raise MediaProblem(f"{name}: no such object")
+        return source.Found(size_bytes=int(name[11]), source=None)
+
+    monkeypatch.setattr(source, "find", find)
+    found, without = find_all(names)
+    assert [(name, one.size_bytes) for name, one in found.items()] == [
+        (name, number) for number, name in enumerate(names) if number != 3
+    ]
+    assert [one.name for one in without] == [names[3]]
+
+
+def test_outputs_in_a_bucket_are_looked_up_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(4)
+    outputs = {str(number): Output(base=f"s3://media/{number}", formats=("txt",)) for number in range(8)}
+
+    def exists(output: Output, extension: Format) -> bool:
+        together.wait(timeout=20)
+        return output.base.endswith("7")
+
+    monkeypatch.setattr(output_names, "_exists", exists)
+    assert existing(outputs) == {"7"}
