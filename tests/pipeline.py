@@ -71,6 +71,11 @@ class Started:
         """Its messages so far."""
         return self._words.with_suffix(".err").read_text(encoding="utf-8", errors="surrogateescape")
 
+    @property
+    def out(self) -> str:
+        """Its stdout so far."""
+        return self._words.with_suffix(".out").read_text(encoding="utf-8", errors="surrogateescape")
+
     def wait_for_output(self, part: str, *, patience_s: float = PATIENCE_S) -> None:
         """Wait until its messages contain *part*."""
         until(lambda: part in self.err or self.process.poll() is not None, f"{part!r}", patience_s=patience_s)
@@ -88,8 +93,7 @@ class Started:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"a command that does not end: {self.err}") from None
-        out = self._words.with_suffix(".out").read_text(encoding="utf-8", errors="surrogateescape")
-        return Ended(code=code, out=out, err=self.err)
+        return Ended(code=code, out=self.out, err=self.err)
 
 
 class Workplace:

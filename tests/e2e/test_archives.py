@@ -79,9 +79,12 @@ def test_many_files_with_some_bad_ones_end_with_a_summary(workplace: Workplace) 
     for number in range(0, COUNT, 20):
         (workplace.folder / "box" / f"{number:03}.wav").write_text(f"not audio {number} " * 100)
     shutil.copy(workplace.folder / "box" / "001.wav", workplace.folder / "box" / "twin.wav")
-    ended = workplace.transcribe("box", *SMALL, "-f", "txt")
+    started = workplace.start("transcribe", "box", "-o", workplace.out, *SMALL, "-f", "txt")
+    pipeline.until(lambda: started.out, "the first is reported")
+    assert started.process.poll() is None, "before the others have ended"
+    ended = started.ended()
     assert ended.code == 4, ended.err
-    assert len(ended.paths) == COUNT - 2 + 1
+    assert len(set(ended.paths)) == len(ended.paths) == COUNT - 2 + 1
     lines = ended.err[ended.err.index("ended: ") :].splitlines()
     assert lines[0] == f"ended: {COUNT - 2} complete, 2 failed (recordings of equal content count once)"
     assert [Path(line.split(":")[0].strip()).name for line in lines[1:]] == ["000.wav", "020.wav"]
