@@ -78,9 +78,11 @@ def _print_how_to_resume(requests: RunRequests, store: Store, runner: Runner, *,
         with contextlib.suppress(JobError):
             begun.extend(run for run in requests.taken if store.stat(RunKeys(run).record))
 
-    # With a time limit: the store may be unavailable.
-    within(_FIND_S, find)
-    if not new_runs and (len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local" or not begun):
+    several = len(requests.taken) > 1 or not requests.exhausted or runner.kind != "local"
+    if new_runs or not several:
+        # With a time limit: the store may be unavailable.
+        within(_FIND_S, find)
+    if not new_runs and (several or not begun):
         # On a cluster, `resume` needs all its options again: the same command is simpler.
         print_message("to resume: run the same command again")
         return
