@@ -62,15 +62,19 @@ VALUES = {
 }
 """Options with another value, with the reason why they are not used."""
 
+_DIARIZATION = (
+    "there is no diarization: leave it out; if each person has a channel of the recording, use --channels split"
+)
+
 REFUSED = {
-    "hf-token": "there is no diarization: leave it out, and name speakers with another program that reads the json",
+    "hf-token": _DIARIZATION,
     "live-input-device": "only files are transcribed: record to a file first",
     "live-input-device-sample-rate": "only files are transcribed: record to a file first",
     "live-transcribe": "only files are transcribed: record to a file first",
     "live-volume-threshold": "only files are transcribed: record to a file first",
     "model-directory": "use --model FOLDER",
-    "speaker-name": "there is no diarization: leave it out, and name speakers with another program that reads the json",
-    "speaker-num": "there is no diarization: leave it out, and name speakers with another program that reads the json",
+    "speaker-name": _DIARIZATION,
+    "speaker-num": _DIARIZATION,
 }
 """Options whose purpose would be lost, with what to do instead."""
 
