@@ -119,6 +119,11 @@ def render_command(
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     if whisper and formats == ("json",):
         raise UsageProblem(f"{transcript} is Whisper's JSON, and has not what stenofleet's has", "use another format")
+    if chosen.speakers and files.summary.source.channels != "split":
+        raise UsageProblem(
+            f"{transcript}: its channels were not transcribed one by one, so --speaker-names has no speakers to name",
+            "transcribe the recording with --channels split, or leave the option out",
+        )
     formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)
