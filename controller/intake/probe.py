@@ -107,6 +107,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 rate_hz=_rate_hz(stream.get("sample_rate")),
                 has_fine_samples=_word(stream.get("sample_fmt"), "s16") not in _UP_TO_16_BITS,
                 channels=_count(stream.get("channels")),
+                has_layout=_word(stream.get("channel_layout"), "unknown") != "unknown",
                 has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )
             for number, stream in enumerate(sounds)
