@@ -1,8 +1,5 @@
 """Commands for Whisper that are pasted: each option is used, or one line or an error says why it is not."""
 
-import os
-from pathlib import Path
-
 import click
 import pytest
 
@@ -95,15 +92,7 @@ WHISPER_CTRANSLATE2 = [
 ]
 """Without those that are about the layout of captions."""
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder without settings, with a recording that does not exist."""
-    for name in os.environ:
-        if name.startswith("STENOFLEET"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def parsed(*arguments: str) -> dict[str, object]:
