@@ -155,7 +155,7 @@ def by_hand(audio: Path, reference: str, *, download: bool) -> None:
         prepared = prepare(read_media(audio), options, folder, timings)
         loaded = load(folder, options, seed=0, timings=timings)
         outcome = transcribe(
-            loaded, prepared, options, agree=lambda detected: detected, progress=lambda _: None, timings=timings
+            loaded, [prepared], options, agree=lambda detected: detected, progress=lambda _: None, timings=timings
         )
     except JobError as error:
         failed = {"success": False, "error": error.summary, "advice": error.advice}

@@ -27,7 +27,7 @@ from chunk_job.document import (
 )
 from chunk_job.errors import DocumentInvalid
 from chunk_job.glossary import LONGEST_LINE, MOST_TERMS
-from chunk_job.segment import DecodedWindow, Segment
+from chunk_job.segment import Channel, DecodedWindow, Segment
 
 SAMPLE_RATE = 16_000
 """Samples per second of every chunk: the input rate of Whisper."""
@@ -138,6 +138,8 @@ class ChunkTask(Document):
     """With less speech than this the chunk leaves the decision to other chunks. 0: this chunk always decides."""
     options: TranscribeOptions
     seed: int = Field(ge=0, lt=2**31)
+    channels: Channel = 1
+    """Channels of the chunk's audio. If there are several, each is transcribed by itself."""
 
 
 class Language(Document):
@@ -212,6 +214,7 @@ class ChunkResult(Document):
     task_sha256: Sha256
     audio_ms: Milliseconds = Field(gt=0)
     speech_ms: Milliseconds
+    """Time in which there is speech in any channel."""
     language: LanguageCode | None
     """None: there is no speech, and the run's language is not frozen yet."""
     language_probability: Score
@@ -224,15 +227,19 @@ class ChunkResult(Document):
     """What was tried for each window. Empty after sequential decoding."""
     glossary_terms: int = Field(default=0, ge=0, le=MOST_TERMS)
     """Terms of the glossary that the model's prompt could hold. 0 also if nothing was decoded."""
+    channels: Channel = 1
+    """Channels that were transcribed one by one. Their segments are ordered by their start, and may overlap."""
 
     @classmethod
-    def read(cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int) -> Self:
+    def read(
+        cls, data: bytes, *, run: str, span: int, task_sha256: frozenset[str], audio_ms: int, channels: int = 1
+    ) -> Self:
         """The result in *data*, validated for these tasks with *audio_ms* of audio. Results are untrusted input.
 
         Raises :class:`DocumentInvalid` if it is too large, malformed, of another task, or impossible for a chunk of
         this length.
         """
-        limit = longest_result_bytes(audio_ms)
+        limit = longest_result_bytes(audio_ms * channels)
         if len(data) > limit:
             raise DocumentInvalid(f"result of {len(data)} bytes is larger than {limit}")
         result = cls.decode(data)
@@ -240,6 +247,8 @@ class ChunkResult(Document):
             raise DocumentInvalid(f"result of another task than span {span} of run {run}")
         if result.audio_ms != audio_ms:
             raise DocumentInvalid(f"result of {result.audio_ms} ms for a task of {audio_ms} ms")
+        if result.channels != channels:
+            raise DocumentInvalid(f"result of {result.channels} channels for a task of {channels}")
         result.check()
         return result
 
@@ -252,6 +261,8 @@ class ChunkResult(Document):
             if segment.start_ms < last:
                 raise DocumentInvalid(f"segment {segment.id} starts before the previous one")
             last = segment.start_ms
+            if (segment.channel is None) != (self.channels == 1) or (segment.channel or 1) > self.channels:
+                raise DocumentInvalid(f"segment {segment.id} is of channel {segment.channel}, of {self.channels}")
         if self.speech_ms > self.audio_ms:
             raise DocumentInvalid(f"{self.speech_ms} ms of speech in a chunk of {self.audio_ms} ms")
         for what, found, a_second, anyway in (
@@ -265,12 +276,15 @@ class ChunkResult(Document):
                 _CHARACTERS_ANYWAY,
             ),
         ):
-            if found > anyway + a_second * self.audio_ms // 1000:
+            if found > anyway + a_second * self.audio_ms * self.channels // 1000:
                 raise DocumentInvalid(f"{found} {what} in a chunk of {self.audio_ms} ms: more than speech can have")
 
 
 def longest_result_bytes(audio_ms: int) -> int:
-    """Largest size in bytes of the result of a chunk of *audio_ms*. An hour of dense speech with word times is 3 MB."""
+    """Largest size in bytes of the result of a chunk of *audio_ms*, the sum of all channels.
+
+    An hour of dense speech with word times is 3 MB.
+    """
     return min(ChunkResult.max_bytes, _BYTES_ANYWAY + _BYTES_A_SECOND * audio_ms // 1000)
 
 

@@ -69,14 +69,14 @@ def run_task(
     with timings.measure("fetch"):
         audio = _read_audio(store, task)
         options, frozen = frozen_language(store, task)
-    prepared = prepare(audio, options, folder, timings)
+    prepared = [prepare(channel, options, folder, timings) for channel in audio]
     loaded = loading.result()
     # Now, while nothing is compiled, and beside the decoding: once the result is there, the controller ends this job.
     first_use_ms = timings.ms("kernels")
     putting = kernels.keep(loaded.kernels, loaded.engine, first_use_ms=first_use_ms) if kernels else None
     reach(f"chunk.loaded.{point}")
     ready = time.monotonic()
-    watchdog = Watchdog(task.audio_ms)
+    watchdog = Watchdog(task.audio_ms * task.channels)
     threading.Thread(target=watchdog.watch, daemon=True).start()
     outcome = transcribe(
         loaded,
@@ -108,6 +108,7 @@ def run_task(
         usage=_usage(timings, options, transcribe_ms=_ms(ready, done)),
         windows=outcome.windows,
         glossary_terms=outcome.glossary_terms,
+        channels=task.channels,
     )
     reach(f"chunk.transcribed.{point}")
     watchdog.stop()
@@ -155,13 +156,16 @@ def _read_task(store: Store, key: str, task_sha256: str) -> ChunkTask:
         raise other_version(f"task {key}: {error.summary}") from error
 
 
-def _read_audio(store: Store, task: ChunkTask) -> Any:
-    """The chunk's samples. Raises :class:`JobError` (CHUNK_DAMAGED) if they are missing or do not match the task."""
+def _read_audio(store: Store, task: ChunkTask) -> list[Any]:
+    """The samples of each channel of the chunk.
+
+    Raises :class:`JobError` (CHUNK_DAMAGED) if they are missing or do not match the task.
+    """
     try:
         # A FLAC file is never much larger than its samples.
-        limit = _FLAC_HEADER_BYTES + task.audio_ms * SAMPLE_RATE * 3 // 1000
+        limit = _FLAC_HEADER_BYTES + task.audio_ms * task.channels * SAMPLE_RATE * 3 // 1000
         with store.open(task.audio_key, max_bytes=limit) as file:
-            return read_pcm(file, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256)
+            return read_pcm(file, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256, channels=task.channels)
     except (ObjectMissing, DocumentInvalid) as error:
         raise _damaged(error.summary) from error
     except WrongAudio as error:
@@ -182,7 +186,7 @@ def _checked(result: ChunkResult, timings: Timings, started_s: float) -> ChunkRe
         with timings.measure("commit"):
             result.check()
             size = len(result.encode())
-        if size > longest_result_bytes(result.audio_ms):
+        if size > longest_result_bytes(result.audio_ms * result.channels):
             raise DocumentInvalid(f"{size} bytes of result")
     except DocumentInvalid as error:
         raise JobError(

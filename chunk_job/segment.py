@@ -12,6 +12,12 @@ from typing_extensions import TypedDict  # pydantic's own; before Python 3.12 it
 
 from chunk_job.document import Count, Document, Score, Seconds
 
+MOST_CHANNELS = 8
+"""Most channels that are transcribed one by one: as many as FLAC can have."""
+
+Channel = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+"""The number of a channel, counted from 1."""
+
 Speaker = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*$")
 ]
@@ -31,7 +37,7 @@ class Word(TypedDict):
     end_ms: Annotated[Seconds, Field(alias="end")]
     probability: Score
     speaker: NotRequired[Speaker]
-    """Only in a transcript, and only where it is not the speaker of the segment."""
+    """Only in a transcript, if it is known. Without it, the word is of the speaker of the segment."""
 
 
 class Segment(Document):
@@ -50,6 +56,8 @@ class Segment(Document):
     words: tuple[Word, ...] = Field(max_length=100_000)
     speaker: Speaker | None = Field(default=None, exclude_if=lambda speaker: speaker is None)
     """Only in a transcript. None: not known, and then the field is left out."""
+    channel: Channel | None = Field(default=None, exclude_if=lambda channel: channel is None)
+    """None: the sound is that of one channel or a mix, and then the field is left out."""
 
     def inside(self, end_ms: int) -> bool:
         """Whether all times of the segment and its words are in order and at most *end_ms*."""
@@ -87,3 +95,5 @@ class DecodedWindow(Document):
     incomplete: bool = False
     """There was speech without words: from there on, it was decoded again as the next window."""
     tries: tuple[Try, ...] = Field(max_length=300)
+    channel: Channel | None = Field(default=None, exclude_if=lambda channel: channel is None)
+    """None: the sound is that of one channel or a mix."""

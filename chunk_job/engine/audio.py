@@ -19,8 +19,8 @@ class WrongAudio(Exception):
     """The audio of a chunk does not match its task."""
 
 
-def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
-    """A chunk's FLAC as float32 mono samples at 16 kHz in [-1, 1).
+def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str, channels: int = 1) -> list[Any]:
+    """The channels of a chunk's FLAC, each as float32 samples at 16 kHz in [-1, 1).
 
     At most one sample more than *audio_ms* of audio is decoded, even if the file has more. Raises :class:`WrongAudio`
     if the digest of the samples is not *pcm_sha256*.
@@ -34,14 +34,16 @@ def read_pcm(file: BinaryIO, *, audio_ms: int, pcm_sha256: str) -> Any:
         raise WrongAudio("not a FLAC file")
     try:
         with soundfile.SoundFile(file) as flac:
-            if (flac.samplerate, flac.channels) != (SAMPLE_RATE, 1):
-                raise WrongAudio(f"{flac.channels} channels of {flac.samplerate} Hz, not one of {SAMPLE_RATE} Hz")
-            pcm = flac.read(audio_ms * SAMPLE_RATE // 1000 + 1, dtype="int16")
+            if (flac.samplerate, flac.channels) != (SAMPLE_RATE, channels):
+                raise WrongAudio(
+                    f"{flac.channels} channels of {flac.samplerate} Hz, not {channels} of {SAMPLE_RATE} Hz"
+                )
+            pcm = flac.read(audio_ms * SAMPLE_RATE // 1000 + 1, dtype="int16", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise WrongAudio(f"not readable: {error}") from error
     if hashlib.sha256(pcm.tobytes()).hexdigest() != pcm_sha256:
         raise WrongAudio("the samples do not match the task (pcm_sha256)")
-    return pcm.astype("float32") / 32768.0
+    return [pcm[:, channel].astype("float32") / 32768.0 for channel in range(channels)]
 
 
 def read_media(path: Path) -> Any:

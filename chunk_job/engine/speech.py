@@ -5,6 +5,7 @@ Touches: the CPU.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,6 +58,15 @@ class Speech:
     def ms(self) -> int:
         """Length of the padded speech."""
         return sum(end - start for start, end in self.padded) * 1000 // SAMPLE_RATE
+
+
+def speech_ms(channels: Iterable[Speech]) -> int:
+    """Time in which there is speech in any channel, with its padding."""
+    total = until = 0
+    for start, end in heapq.merge(*(speech.padded for speech in channels)):
+        total += max(0, end - max(start, until))
+        until = max(until, end)
+    return total * 1000 // SAMPLE_RATE
 
 
 def detect_speech(audio: Any, options: TranscribeOptions) -> Speech:

@@ -1,15 +1,16 @@
-"""A chunk's samples → its segments: language detection, then decoding in batches or window by window.
+"""A chunk's channels → its segments: language detection, then decoding in batches or window by window.
 
 Touches: the GPU or the CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chunk_job.contract import SAMPLE_RATE, TranscribeOptions
+from chunk_job.engine.channels import segments_in_order, windows_in_order
 from chunk_job.engine.complete import WindowsOfAChunk
 from chunk_job.engine.decode import BatchDecoder
 from chunk_job.engine.device import native_error
@@ -18,6 +19,7 @@ from chunk_job.engine.prepare import Prepared
 from chunk_job.engine.prompt import with_glossary
 from chunk_job.engine.segments import segments_of
 from chunk_job.engine.sequential import decode_sequentially
+from chunk_job.engine.speech import speech_ms
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
 from chunk_job.glossary import corrected
@@ -54,42 +56,75 @@ class Transcription:
 
 def transcribe(
     model: LoadedModel,
-    prepared: Prepared,
+    channels: Sequence[Prepared],
     options: TranscribeOptions,
     *,
     agree: Callable[[LanguageDetection], LanguageDetection],
     progress: Callable[[int], None],
     timings: Timings,
 ) -> Transcription:
-    """Transcribe the chunk that was prepared with the same options.
+    """Transcribe the channels of a chunk, each by itself, that were prepared with the same options.
 
     If ``options.language`` is None, the language is detected on speech only. *agree* gets it and returns the language
-    to use, or raises to stop. *progress* is called with the position in ms after each segment or batch.
+    to use, or raises to stop. *progress* is called after each segment or batch, with the position in ms in the channels
+    one after the other.
     """
-    if prepared.is_left_out:
+    spoken = {number: prepared for number, prepared in enumerate(channels, 1) if not prepared.is_left_out}
+    if not spoken:
         return Transcription(segments=(), language=None, probability=0.0, speech_ms=0)
     try:
-        if options.language is None:
-            with timings.measure("decode"):
-                detected = _detect_language(model.whisper, prepared)
-            detected = agree(detected)
-        else:
-            speech_ms = prepared.speech.ms if options.vad_filter else _length_ms(prepared)
-            # A model for English alone writes English, whatever the language.
-            language = options.language if model.whisper.model.is_multilingual else "en"
-            detected = LanguageDetection(language=language, probability=1.0, speech_ms=speech_ms)
+        detected = _language(model, list(spoken.values()), options, agree=agree, timings=timings)
         found = Transcription(
             segments=(),
             language=detected.language,
             probability=detected.probability,
             speech_ms=detected.speech_ms,
         )
-        decode = _sequentially if options.sequential else _in_batches
         expecting, count = with_glossary(options, model.whisper)
-        decoded = decode(model, prepared, expecting, found, timings=timings, progress=progress)
-        return replace(decoded, segments=corrected(decoded.segments, options.glossary), glossary_terms=count)
+        decode = _sequentially if options.sequential else _in_batches
+        parts = {
+            number: decode(
+                model, prepared, expecting, found, timings=timings, progress=_behind(progress, number, prepared)
+            )
+            for number, prepared in spoken.items()
+        }
+        joined = replace(next(iter(parts.values())), glossary_terms=count)
+        if len(channels) > 1:
+            joined = replace(
+                joined,
+                segments=segments_in_order({number: part.segments for number, part in parts.items()}),
+                windows=windows_in_order({number: part.windows for number, part in parts.items()}),
+                batch_size=max(part.batch_size for part in parts.values()),
+            )
+        return replace(joined, segments=corrected(joined.segments, options.glossary))
     except (RuntimeError, ValueError) as error:
         raise native_error(error, ExitCode.DECODE, "transcription failed") from error
+
+
+def _behind(progress: Callable[[int], None], channel: int, prepared: Prepared) -> Callable[[int], None]:
+    """*progress* of a channel, behind those before it."""
+    return lambda position_ms: progress((channel - 1) * _length_ms(prepared) + position_ms)
+
+
+def _language(
+    model: LoadedModel,
+    spoken: Sequence[Prepared],
+    options: TranscribeOptions,
+    *,
+    agree: Callable[[LanguageDetection], LanguageDetection],
+    timings: Timings,
+) -> LanguageDetection:
+    """The language of all channels: as given, or detected in the one with the most speech."""
+    if options.language is None:
+        with timings.measure("decode"):
+            detected = _detect_language(model.whisper, max(spoken, key=lambda prepared: prepared.speech.ms))
+        return agree(replace(detected, speech_ms=speech_ms(prepared.speech for prepared in spoken)))
+    return LanguageDetection(
+        # A model for English alone writes English, whatever the language.
+        language=options.language if model.whisper.model.is_multilingual else "en",
+        probability=1.0,
+        speech_ms=speech_ms(one.speech for one in spoken) if options.vad_filter else _length_ms(spoken[0]),
+    )
 
 
 def _sequentially(

@@ -43,7 +43,7 @@ class Job(Attempt):
     task_key: str
     task_sha256: str
     audio_ms: int = 0
-    """Length of the chunk; 0 for the intake."""
+    """Length of the chunk's audio, the sum of its channels; 0 for the intake."""
     media_uri: str = ""
     """The recording of an intake job; empty for a chunk."""
     media_bytes: int = 0

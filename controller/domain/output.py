@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from chunk_job.document import Document
+from chunk_job.segment import MOST_CHANNELS, Speaker
 from controller.domain.captions import CaptionStyle
 
 Format = Literal["txt", "srt", "vtt", "tsv", "json", "ass", "lrc"]
@@ -61,6 +62,8 @@ class Output(Document):
     """How captions are divided; None: one cue for each segment of the model."""
     name_template: Annotated[str, Field(max_length=200), AfterValidator(checked_template)] = PLAIN_NAME
     """How the files are named: ``{stem}`` is the end of ``base``."""
+    speakers: Annotated[tuple[Speaker, ...], Field(max_length=MOST_CHANNELS)] = ()
+    """Names of the speakers of channel 1, 2, …; of others, the names in the transcript are used."""
 
     def file_name(self, stem: str, extension: str, language: str) -> str:
         """The name of the file of one format."""

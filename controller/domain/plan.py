@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chunk_job.document import MAX_AUDIO_MS, MAX_SPANS, Count, Document, Line, Milliseconds, RunId, SpanIndex
+from chunk_job.segment import Channel
 
 PLANNER = 1
 """Version of the cutting rules. Part of a run's identity: other cuts are another run."""
@@ -64,6 +65,10 @@ def check_clips(clips: Sequence[Clip]) -> None:
         previous_end_ms = clip.end_ms
 
 
+ChannelChoice = Literal["mix", "split"] | Annotated[int, Field(ge=1, le=1_000)]
+"""Which channels of a recording are transcribed: their mix, each by itself, or one, counted from 1."""
+
+
 class AutoLength(Document):
     """From what the intake chooses the length of spans. Not part of a run's identity: the stored plan counts."""
 
@@ -96,6 +101,7 @@ class PlanOptions(Document):
     """The intake chooses the length of a span; ``chunk_ms`` counts if the length of the recording is unknown."""
     clips: Clips = ()
     """Only these parts are transcribed."""
+    channels: ChannelChoice = "mix"
 
     @model_validator(mode="after")
     def _valid_clips(self) -> Self:
@@ -108,11 +114,13 @@ class PlanOptions(Document):
         Fields that versions before 0.3 did not have are left out at their default. Of an automatic length only the
         fact counts: the same command with another number of jobs is the same run.
         """
-        fields = self.model_dump(mode="json", exclude={"auto", "clips"})
+        fields = self.model_dump(mode="json", exclude={"auto", "clips", "channels"})
         if self.auto:
             fields["auto"] = True
         if self.clips:
             fields["clips"] = [[clip.start_ms, clip.end_ms] for clip in self.clips]
+        if self.channels != "mix":
+            fields["channels"] = self.channels
         return json.dumps(fields, separators=(",", ":"))
 
 
@@ -166,6 +174,8 @@ class Plan(Document):
     """None: the length of spans was given."""
     sound: Annotated[tuple[Stretch, ...], Field(max_length=MAX_AUDIO_MS // SOUND_STEP_MS)] | None = None
     """Where the decoded audio has sound, to :data:`SOUND_STEP_MS`. None: not measured, by versions before 0.4."""
+    channels: Channel = 1
+    """Channels of the chunks, each transcribed by itself."""
 
     @model_validator(mode="after")
     def _contiguous(self) -> Self:

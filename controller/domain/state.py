@@ -20,7 +20,7 @@ class RunState:
 
     run: str
     tasks: Mapping[int, int]
-    """Span → length of its audio in ms, for every task in the store."""
+    """Span → length of its audio in ms, the sum of its channels, for every task in the store."""
     planned: bool
     """Whether all tasks of the run exist."""
     answered: frozenset[int]

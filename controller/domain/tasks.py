@@ -16,7 +16,9 @@ LANGUAGE_MIN_SPEECH_MS = 3_000
 """A span with less speech does not decide a run's language: Whisper reports high confidence even for a breath."""
 
 
-def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, direct: bool) -> ChunkTask:
+def chunk_task(
+    record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, direct: bool, channels: int = 1
+) -> ChunkTask:
     """Return the task of *span*. *direct*: its run was planned as a single chunk."""
     keys = RunKeys(record.run)
     return ChunkTask(
@@ -32,6 +34,7 @@ def chunk_task(record: RunRecord, span: int, *, audio_ms: int, pcm_sha256: str, 
         language_min_speech_ms=0 if direct else LANGUAGE_MIN_SPEECH_MS,
         options=_chunk_options(record.options, direct=direct),
         seed=int(sha256_hex(f"{record.run}/{span}".encode())[:8], 16) >> 1,
+        channels=channels,
     )
 
 
@@ -42,13 +45,21 @@ def degraded_task(task: ChunkTask, level: int) -> ChunkTask:
 
 def belongs(task: ChunkTask, record: RunRecord, span: int) -> bool:
     """Whether *task* is what an intake of this run would have written for *span*."""
-    if task.audio_ms > longest_chunk_ms(record.plan):
+    if task.audio_ms > longest_chunk_ms(record.plan) or (task.channels > 1 and record.plan.channels != "split"):
         return False
     # The number of threads changes only the speed, and may come from another command.
     speed = {name: getattr(task.options, name) for name in UNHASHED}
     record = record.model_copy(update={"options": record.options.model_copy(update=speed)})
     return any(
-        task == chunk_task(record, span, audio_ms=task.audio_ms, pcm_sha256=task.pcm_sha256, direct=direct)
+        task
+        == chunk_task(
+            record,
+            span,
+            audio_ms=task.audio_ms,
+            pcm_sha256=task.pcm_sha256,
+            direct=direct,
+            channels=task.channels,
+        )
         for direct in (False, True)
     )
 

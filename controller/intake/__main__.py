@@ -116,6 +116,7 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
                 audio_ms=chunk.span.audio_ms,
                 pcm_sha256=chunk.pcm_sha256,
                 direct=cutter.direct,
+                channels=cutter.channels,
             )
             stored = known[index].get(0) if index in known else None
             if stored and stored.task != task:

@@ -26,8 +26,8 @@ from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.blocks import Stream, Window
+from controller.intake.channels import Channels
 from controller.intake.decoder import decode
-from controller.intake.downmix import Downmix
 from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
 from controller.intake.flac import FlacWriter, levels
 from controller.intake.planner import Planner
@@ -67,6 +67,9 @@ class Cutter:
         """*audio_track* None: the track of *language*, if that is given and a track has it, else the default one."""
         self._path = str(path)
         self._track = media.track(audio_track, language=language)
+        self._choice = options.channels
+        self.channels = Channels(self._track, options.channels).count
+        """Channels of the chunks."""
         self._about_track = tuple(media.about_choice(audio_track, language=language))
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
@@ -91,8 +94,10 @@ class Cutter:
         self._ended = False
         """Whether the recording was decoded to its end."""
         self._errors = ""
-        self._downmix: Downmix | None = None
+        self._channels: Channels | None = None
+        """After the decoding: which channels were used."""
         self._rates_hz: list[int] = []
+        self._layouts: list[str] = []
         self._container = media.container
 
     def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
@@ -104,10 +109,10 @@ class Cutter:
 
         def writer(index: int) -> tuple[Path | None, FlacWriter]:
             path = scratch / f"{index:05d}.flac" if scratch and index not in skip else None
-            return path, FlacWriter(path)
+            return path, FlacWriter(path, self.channels)
 
         count = 0
-        with decode(self._path, self._track) as decoder:
+        with decode(self._path, self._track, self._choice) as decoder:
             stream = Stream(decoder)
             for part in self._parts:
                 for chunk in self._cut(part, stream, count, writer):
@@ -116,7 +121,7 @@ class Cutter:
                     yield chunk
             self._ended = stream.at_end
             self._errors = decoder.errors_so_far()
-            self._downmix, self._rates_hz = decoder.downmix, decoder.rates_hz()
+            self._channels, self._rates_hz, self._layouts = decoder.channels, decoder.rates_hz(), decoder.layouts()
             if self._errors and is_joined_without_loss(Path(self._path), self._container, decoder.messages()):
                 self._errors = ""
 
@@ -187,9 +192,10 @@ class Cutter:
             clips=self._clips,
             chosen=self.chosen,
             sound=self._sound.finish(),
+            channels=self.channels,
         )
 
-    def _about_channels(self, parts: Sequence[tuple[int, int]], used: set[int]) -> str:
+    def _about_downmix(self, parts: Sequence[tuple[int, int]], used: set[int]) -> str:
         begin, _ = parts[0]
         _, end = parts[-1]
         seconds = sum(end_ms - start_ms for start_ms, end_ms in parts) / 1000
@@ -213,8 +219,10 @@ class Cutter:
 
     def _warnings(self) -> Iterator[str]:
         yield from self._about_track
-        if self._downmix and (parts := list(self._downmix.parts_ms())):
-            yield self._about_channels(parts, self._downmix.used)
+        if self._channels:
+            yield from self._channels.warnings(self._layouts)
+            if (downmix := self._channels.downmix) and (parts := list(downmix.parts_ms())):
+                yield self._about_downmix(parts, downmix.used)
         if len(self._rates_hz) > 1:
             rates = " → ".join(f"{rate_hz} Hz" for rate_hz in self._rates_hz[:_LISTED_RATES])
             more = " → …" if len(self._rates_hz) > _LISTED_RATES else ""

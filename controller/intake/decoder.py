@@ -1,4 +1,4 @@
-"""Decodes one audio track as a stream of 16 kHz mono samples.
+"""Decodes one audio track as a stream of 16 kHz samples.
 
 Touches: ffmpeg, which reads untrusted bytes inside the ``sandbox``. ffmpeg-python builds the argument lists; this
 module runs them. It is the only client of ffmpeg.
@@ -21,10 +21,10 @@ import ffmpeg
 import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
+from controller.domain.plan import ChannelChoice
 from controller.errors import MediaProblem
 from controller.intake import sandbox
-from controller.intake.amplifier import Amplifier
-from controller.intake.downmix import CHANNELS, Downmix
+from controller.intake.channels import Channels
 from controller.intake.flac import HOP_SAMPLES, Pcm, Sound
 from controller.intake.messages import Messages
 from controller.intake.tracks import AudioTrack
@@ -46,15 +46,19 @@ _NEAR_S = 0.05
 
 
 @contextlib.contextmanager
-def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
-    """A context with a decoder of one track of the file at the absolute *path*. ffmpeg is stopped at its end."""
+def decode(path: str, track: AudioTrack, choice: ChannelChoice = "mix") -> Iterator[Decoder]:
+    """A context with a decoder of one track of the file at the absolute *path*. ffmpeg is stopped at its end.
+
+    Raises :class:`MediaProblem` if the track does not have the channels of *choice*.
+    """
+    channels = Channels(track, choice)
     # A placeholder for the name: ffmpeg-python encodes its arguments, and a file name may not be UTF-8.
     graph = ffmpeg.input(_INPUT, vn=None, sn=None, dn=None, **sandbox.INPUT_OPTIONS)
     output = graph.output(
         "pipe:1",
-        filter_complex=_filters(track),
+        filter_complex=f"[0:a:{track.number}]{_frame_times(track)},{channels.filters()}",
         map="[out]",
-        f="f32le" if track.has_fine_samples else "s16le",
+        f="f32le" if channels.has_fine_samples else "s16le",
         # Without this ffmpeg writes each frame at once: forty times as many calls, and 5 % of its time.
         flush_packets=0,
     )
@@ -81,29 +85,10 @@ def decode(path: str, track: AudioTrack) -> Iterator[Decoder]:
         start_new_session=True,
     ) as child:
         try:
-            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes), track=track)
+            yield Decoder(child, path, limit_s=sandbox.longest_s(size_bytes), channels=channels)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-
-
-def _filters(track: AudioTrack) -> str:
-    """The graph of filters from the track to 16 kHz: the mix, and for a stereo track both of its channels too."""
-    times = f"[0:a:{track.number}]{_frame_times(track)}"
-    # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under
-    # 0.1 s are filled when they add up: a finer limit would remove sound if time stamps jitter.
-    # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
-    fill = "aresample=async=1[out]"
-    samples = "flt" if track.has_fine_samples else "s16"
-    # Without rematrix_maxval, the mix of samples in floating point would be 3 dB louder than that of others.
-    mix, channels = (
-        f"aresample=osr={SAMPLE_RATE}:osf={samples}:ochl={layout}:rematrix_maxval=1.0,"
-        f"aformat=sample_fmts={samples}:sample_rates={SAMPLE_RATE}:channel_layouts={layout}"
-        for layout in ("mono", "stereo")
-    )
-    if track.channels != CHANNELS:
-        return f"{times},{mix},{fill}"
-    return f"{times},asplit[a][b];[a]{mix}[mix];[b]{channels}[channels];[channels][mix]amerge,{fill}"
 
 
 def _frame_times(track: AudioTrack) -> str:
@@ -130,16 +115,15 @@ def _frame_times(track: AudioTrack) -> str:
 class Decoder:
     """Blocks of int16 samples from a running ffmpeg."""
 
-    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int, track: AudioTrack) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], path: str, *, limit_s: int, channels: Channels) -> None:
         self._child = child
         self._path = path
         self._limit_s = limit_s
         self._messages = Messages()
         self._errors: str | None = None
-        self._sample_type = "<f4" if track.has_fine_samples else "<i2"
-        self._amplifier = Amplifier()
-        self.downmix = Downmix() if track.channels == CHANNELS else None
-        """How the channels of a stereo track were mixed; None for other tracks."""
+        self._sample_type = "<f4" if channels.has_fine_samples else "<i2"
+        self.channels = channels
+        """Which channels the samples are of."""
 
     def errors_so_far(self) -> str:
         """ffmpeg's messages about errors until now; empty for a clean file."""
@@ -151,6 +135,10 @@ class Decoder:
         """The sample rates until now, in order, with an entry for each change."""
         return self._messages.rates_hz
 
+    def layouts(self) -> list[str]:
+        """The layouts of the track's channels until now, in order, with an entry for each change."""
+        return self._messages.layouts
+
     def messages(self) -> str:
         """All of ffmpeg's messages until now; of many, only the last ones."""
         return self._messages.errors.decode(errors="replace")
@@ -161,7 +149,7 @@ class Decoder:
         Raises :class:`MediaProblem` if ffmpeg hangs or is stopped, or if there are more samples than the limit.
         """
         filled, left_s = 0, self._limit_s
-        width = 1 + CHANNELS if self.downmix else 1
+        width = self.channels.columns
         block = np.empty((BLOCK_SAMPLES, width), dtype=self._sample_type)
         while count := self._read_into(block.data.cast("B")[filled:]):
             filled += count
@@ -171,11 +159,11 @@ class Decoder:
                         f"does not end after {self._limit_s / 3600:.0f} h, far more than a file of its size can hold",
                         sandbox.CONVERT,
                     )
-                yield self._mono(block)
+                yield self._to_pcm(block)
                 # A new array each time: the window keeps parts of the previous ones.
                 filled, block = 0, np.empty((BLOCK_SAMPLES, width), dtype=self._sample_type)
         if samples := filled // (width * block.itemsize):
-            yield self._mono(block[:samples])
+            yield self._to_pcm(block[:samples])
         try:
             code = self._child.wait(timeout=_STALL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -185,9 +173,9 @@ class Decoder:
         sandbox.check_end("ffmpeg", code, errors)
         self._errors = sandbox.last_lines(errors, self._path) if errors or code else ""
 
-    def _mono(self, frames: np.ndarray[Any, Any]) -> Pcm:
+    def _to_pcm(self, frames: np.ndarray[Any, Any]) -> Pcm:
         sound: Sound = frames * np.float32(32768) if frames.dtype == np.float32 else frames.astype(np.float32)
-        return self._amplifier.to_pcm(self.downmix.mono(sound) if self.downmix else sound[:, 0])
+        return self.channels.to_pcm(sound)
 
     def _read_into(self, buffer: memoryview) -> int:
         """Read the next bytes of samples into *buffer*. Also reads stderr, so that ffmpeg never blocks on it."""

@@ -17,7 +17,6 @@ CHANNELS = 2
 """Channels of the tracks that are checked."""
 
 _LEFT, _RIGHT, _MIX = range(3)
-"""Columns: ffmpeg puts the mix, as a centre channel, behind left and right."""
 _STEP_SAMPLES = SAMPLE_RATE
 _CANCELLED = 10.0
 """The power of a channel above that of the mix. Beside a silent channel it is 4; lossy codecs leave some of it."""

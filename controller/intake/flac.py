@@ -19,7 +19,7 @@ from controller.domain.plan import FLOOR_DB, HOP_MS
 from controller.errors import EnvironmentProblem
 
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
-"""Mono samples at 16 kHz."""
+"""Samples at 16 kHz: of one channel, or an array of (samples, channels)."""
 
 Sound = np.ndarray[Any, np.dtype[np.float32]]
 """Samples at 16 kHz that are not rounded yet, in the scale of 16 bits."""
@@ -28,16 +28,16 @@ HOP_SAMPLES = SAMPLE_RATE * HOP_MS // 1000
 
 
 class FlacWriter:
-    """A FLAC file of 16 kHz mono samples, with the digest of its samples."""
+    """A FLAC file of 16 kHz samples, with the digest of its samples."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, channels: int = 1) -> None:
         """*path* None: write no file, only count and digest the samples, for a chunk whose audio is not needed.
 
         Writing raises :class:`EnvironmentProblem` if the disk is full.
         """
         self._path = path
         self._file = path and soundfile.SoundFile(
-            path, mode="w", samplerate=SAMPLE_RATE, channels=1, format="FLAC", subtype="PCM_16"
+            path, mode="w", samplerate=SAMPLE_RATE, channels=channels, format="FLAC", subtype="PCM_16"
         )
         self._digest = hashlib.sha256()
         self.samples = 0
@@ -69,7 +69,13 @@ class FlacWriter:
 
 
 def levels(pcm: Pcm) -> list[float]:
-    """RMS levels in dB of full scale, one for every 20 ms. The last one may cover less."""
+    """RMS levels in dB of full scale, one for every 20 ms. The last one may cover less.
+
+    Of several channels, the loudest one counts at each time.
+    """
+    if pcm.ndim > 1:
+        channels = [levels(pcm[:, channel]) for channel in range(pcm.shape[1])]
+        return [max(several) for several in zip(*channels, strict=True)]
     spare = -len(pcm) % HOP_SAMPLES
     samples = (np.pad(pcm, (0, spare)) if spare else pcm).astype(np.float32).reshape(-1, HOP_SAMPLES)
     power = np.einsum("ij,ij->i", samples, samples) / (HOP_SAMPLES * 32768.0**2)

@@ -1,11 +1,12 @@
-"""Messages of ffmpeg: the errors, and the sample rates that it has decoded.
+"""Messages of ffmpeg: the errors, and the sample rates and channels that it has decoded.
 
-Touches: nothing. ffmpeg says a rate only at its level *verbose*, among much else; only the last errors are kept.
+Touches: nothing. ffmpeg says them only at its level *verbose*, among much else; only the last errors are kept.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 
 MOST_BYTES = 4096
 """Of the errors, and of a line: a line may be as long as a tag in the file."""
@@ -13,8 +14,9 @@ MOST_BYTES = 4096
 _LEVEL = re.compile(
     rb"((?:\[[^\]]{0,200} @ 0x[0-9a-f]+\] )*)\[(quiet|panic|fatal|error|warning|info|verbose|debug|trace)\] "
 )
-_RATE = re.compile(rb"tb:\S+ samplefmt:\S+ samplerate:(\d{2,7})\b")
-_MOST_RATES = 100
+_INPUT = re.compile(rb"tb:\S+ samplefmt:\S+ samplerate:(\d{2,7}) chlayout:([^\r\n]{1,40})")
+_MOST_CHANGES = 100
+_T = TypeVar("_T")
 _ERRORS = frozenset({b"panic", b"fatal", b"error"})
 
 
@@ -26,6 +28,8 @@ class Messages:
         """The last lines about errors, without their level."""
         self.rates_hz: list[int] = []
         """Sample rates in order, with an entry for each change."""
+        self.layouts: list[str] = []
+        """Layouts of channels in order, with an entry for each change."""
         self._line = b""
         # Before the first message of ffmpeg, the tools that start it may say why they cannot.
         self._level = b"error"
@@ -43,12 +47,16 @@ class Messages:
             self._level = found[2]
             line = found[1] + line[found.end() :]
             if found[1] and found[2] == b"verbose":
-                self._note_rate(line[len(found[1]) :])
+                self._note_input(line[len(found[1]) :])
         if self._level in _ERRORS:
             self.errors = (self.errors + line)[-MOST_BYTES:]
 
-    def _note_rate(self, message: bytes) -> None:
-        if (found := _RATE.match(message)) and len(self.rates_hz) < _MOST_RATES:
-            rate_hz = int(found[1])
-            if self.rates_hz[-1:] != [rate_hz]:
-                self.rates_hz.append(rate_hz)
+    def _note_input(self, message: bytes) -> None:
+        if found := _INPUT.match(message):
+            _add_change(self.rates_hz, int(found[1]))
+            _add_change(self.layouts, found[2].decode("ascii", "replace"))
+
+
+def _add_change(found: list[_T], value: _T) -> None:
+    if found[-1:] != [value] and len(found) < _MOST_CHANGES:
+        found.append(value)

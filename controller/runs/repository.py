@@ -207,7 +207,7 @@ class RunRepository:
             attempt=submit.attempt,
             task_key=key,
             task_sha256=digest,
-            audio_ms=0 if submit.span is None else self._index.audio_ms(submit.span),
+            audio_ms=0 if submit.span is None else self._index.tasks[submit.span],
             media_uri=self.request.source.uri if intake else "",
             media_bytes=self.request.source.size_bytes if intake else 0,
             memory_factor=submit.memory_factor,

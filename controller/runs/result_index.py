@@ -73,8 +73,8 @@ class ResultIndex:
 
     @property
     def tasks(self) -> dict[int, int]:
-        """Span → length of its audio in ms, for every task."""
-        return {span: known.task.audio_ms for span, known in self._tasks.items()}
+        """Span → length of its audio in ms, the sum of its channels, for every task."""
+        return {span: known.task.audio_ms * known.task.channels for span, known in self._tasks.items()}
 
     @property
     def answered(self) -> frozenset[int]:
@@ -266,8 +266,9 @@ class ResultIndex:
 
     def _is_all(self, plan: Plan) -> bool:
         """Whether the tasks are exactly the spans of *plan*, and the plan is for the clips of the run."""
-        lengths = {span.index: span.audio_ms for span in plan.spans}
-        return self.tasks == lengths and plan.clips == self._record.plan.clips
+        planned = {span.index: (span.audio_ms, plan.channels) for span in plan.spans}
+        found = {span: (known.task.audio_ms, known.task.channels) for span, known in self._tasks.items()}
+        return found == planned and plan.clips == self._record.plan.clips
 
     def _drop_plan(self) -> None:
         self._store.delete(self._keys.plan)
@@ -297,13 +298,15 @@ class ResultIndex:
 
     def _result(self, key: ResultKey) -> tuple[ChunkResult, bytes]:
         known = self._tasks[key.span]
-        data = self._store.get(key.key, max_bytes=longest_result_bytes(known.task.audio_ms))
+        task = known.task
+        data = self._store.get(key.key, max_bytes=longest_result_bytes(task.audio_ms * task.channels))
         result = ChunkResult.read(
             data,
             run=self._keys.run,
             span=key.span,
             task_sha256=frozenset(known.digests.values()),
-            audio_ms=known.task.audio_ms,
+            audio_ms=task.audio_ms,
+            channels=task.channels,
         )
         if (result.attempt, result.uid) != (key.attempt, key.uid):
             raise DocumentInvalid(f"result of attempt {result.attempt}-{result.uid} has the key of another attempt")
