@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from pydantic import ValidationError
 
-from controller.cli.option_values import Fraction
+from controller.cli.option_values import Count, Fraction
 from controller.cli.options import option, together
+from controller.cli.switches import Switch
 from controller.domain.captions import NARROWEST, PROFILES, WIDEST, CaptionStyle, Profile
 from controller.domain.output import PLAIN_NAME, checked_template
 from controller.errors import UsageProblem
@@ -41,10 +42,10 @@ def _parse_template(_: click.Context, __: click.Parameter, value: str) -> str:
 
 def _limits(declare: Callable[..., Callable[[Any], Any]]) -> Callable[[_F], _F]:
     return together(
-        declare("--max-line-width", type=click.IntRange(NARROWEST, WIDEST), metavar="N",
+        declare("--max-line-width", type=Count(NARROWEST, WIDEST), metavar="N",
                 help="Columns of a line; wide characters take two."),
-        declare("--max-line-count", type=click.IntRange(1, 4), metavar="N", help="Lines of a cue."),
-        declare("--max-words-per-line", type=click.IntRange(1, WIDEST), metavar="N", help="Words of a line."),
+        declare("--max-line-count", type=Count(1, 4), metavar="N", help="Lines of a cue."),
+        declare("--max-words-per-line", type=Count(1, WIDEST), metavar="N", help="Words of a line."),
         declare("--max-cue-duration", type=Fraction(0.5, 60), metavar="SECONDS", help="Longest display of a cue."),
         declare("--min-cue-duration", type=Fraction(0.02, 60), metavar="SECONDS", help="Shortest display of a cue."),
         declare("--max-cps", type=Fraction(1, 1000), metavar="N", help="Wanted reading speed, in columns per second."),
@@ -60,7 +61,7 @@ caption_options = together(
            help="Cues of srt, vtt, ass and lrc. whisper: as the model's segments; broadcast: 37 columns × 2 lines;"
            " netflix: 42 × 2. The next options change its limits."),
     _limits(option),
-    option("--highlight-words", is_flag=True, help="Mark each word while it is spoken."),
+    option("--highlight-words", cls=Switch, help="Mark each word while it is spoken."),
     option("--name-template", callback=_parse_template, default=PLAIN_NAME, show_default=True, metavar="TEMPLATE",
            help="Names of the files; {language} is the code of the transcript's language, and und without speech."),
 )  # fmt: skip

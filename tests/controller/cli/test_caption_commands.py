@@ -100,6 +100,10 @@ def test_highlighted_words_are_one_cue_each(talk: Path, capsys: pytest.CaptureFi
     )
     assert Path("out/talk.ass").read_text(encoding="utf-8").count("{\\k") == marked.count("<u>")
     assert Path("out/talk.lrc").read_text(encoding="utf-8").count("<0") == marked.count("<u>")
+    assert run(["render", "--highlight_words", "True", "talk.json", "-o", "same", *chosen[:-1]]) == 0
+    assert run(["render", "--highlight-words", "talk.json", "-o", "alike", *chosen[:-1]]) == 0
+    for folder in ("same", "alike"):
+        assert Path(folder, "talk.srt").read_text(encoding="utf-8") == marked
     capsys.readouterr()
     assert run(["captions", "check", "out/talk.vtt", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["violations"]
