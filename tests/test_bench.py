@@ -37,7 +37,7 @@ def transcribed(model: Path, *, seconds: int, **options: object) -> Transcriptio
     prepared = prepare(pcm, chosen, model, timings)
     loaded = load(model, chosen, seed=1, timings=timings)
     return transcribe(
-        loaded, prepared, chosen, agree=lambda detected: detected, progress=lambda _: None, timings=timings
+        loaded, [prepared], chosen, agree=lambda detected: detected, progress=lambda _: None, timings=timings
     )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import click
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from chunk_job.segment import MOST_CHANNELS, Speaker
 from controller.cli.option_values import Count, Fraction
 from controller.cli.options import option, together
 from controller.cli.switches import Switch
@@ -26,6 +27,8 @@ class CaptionOptions(NamedTuple):
     """None: the cues are the model's segments."""
     names: str
     """The template of the names of all files."""
+    speakers: tuple[str, ...] = ()
+    """Names of the speakers of channel 1, 2, …"""
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -38,6 +41,20 @@ def _parse_template(_: click.Context, __: click.Parameter, value: str) -> str:
         return checked_template(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _parse_speakers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Parse names with commas between them."""
+    names = tuple(" ".join(name.split()) for name in value.split(",")) if value is not None else ()
+    if len(names) > MOST_CHANNELS:
+        raise click.BadParameter(f"{len(names)} names: at most {MOST_CHANNELS} channels are transcribed one by one")
+    try:
+        return TypeAdapter(tuple[Speaker, ...]).validate_python(names)
+    except ValidationError as error:
+        place = error.errors()[0]["loc"][0]
+        raise click.BadParameter(
+            f"name {int(place) + 1} of {len(names)} is empty, too long, or has control characters: write NAME,NAME,…"
+        ) from None
 
 
 def _limits(declare: Callable[..., Callable[[Any], Any]]) -> Callable[[_F], _F]:
@@ -63,7 +80,9 @@ caption_options = together(
     _limits(option),
     option("--highlight-words", cls=Switch, help="Mark each word while it is spoken."),
     option("--name-template", callback=_parse_template, default=PLAIN_NAME, show_default=True, metavar="TEMPLATE",
-           help="Names of the files; {language} is the code of the transcript's language, and und without speech."),
+           help="Names of the files; {language} is the code of the transcript's language, und without speech."),
+    option("--speaker-names", callback=_parse_speakers, metavar="NAME,NAME,…",
+           help="Names of the speakers of channel 1, 2, …, with --channels split (default: Speaker 1, …)."),
 )  # fmt: skip
 """Options of commands that write captions."""
 
@@ -79,7 +98,7 @@ def taken(values: dict[str, Any]) -> CaptionOptions:
 
     Raises :class:`UsageProblem` if the limits contradict each other.
     """
-    return CaptionOptions(_taken_style(values), values.pop("name_template"))
+    return CaptionOptions(_taken_style(values), values.pop("name_template"), values.pop("speaker_names"))
 
 
 def _taken_style(values: dict[str, Any]) -> CaptionStyle | None:

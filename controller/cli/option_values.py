@@ -62,16 +62,22 @@ class Count(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class AutoOrNumber(click.IntRange):
-    """``auto``, or a whole number in a range. Whisper's ``None`` is ``auto``."""
+class WordOrNumber(click.IntRange):
+    """One of some words, or a whole number in a range. Whisper's ``None`` is ``auto``, where that is one of them."""
+
+    def __init__(self, *words: str, least: int, most: int) -> None:
+        super().__init__(least, most)
+        self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("auto", "None"):
+        if value == "None" and "auto" in self._words:
             return "auto"
+        if value in self._words:
+            return value
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
-            return self.fail(f"{error.message.rstrip('.')}; or use auto", param, ctx)
+            return self.fail(f"{error.message.rstrip('.')}; or use {' or '.join(self._words)}", param, ctx)
 
 
 class Device(click.Choice[str]):

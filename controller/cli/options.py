@@ -23,11 +23,11 @@ from controller.cli.glossary import parse_glossary
 from controller.cli.option_values import (
     LARGEST_BATCH,
     MOST_AUDIO_S,
-    AutoOrNumber,
     Count,
     Device,
     Fraction,
     Limit,
+    WordOrNumber,
     parse_batch_size,
     parse_clips,
     parse_formats,
@@ -40,7 +40,7 @@ from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_message
 from controller.cli.whisper_options import whisper_options
 from controller.domain.chunk_length import auto_length
-from controller.domain.plan import Clip, PlanOptions
+from controller.domain.plan import ChannelChoice, Clip, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.known_files import KnownFiles
@@ -183,8 +183,8 @@ model_options = together(
            help="A window with a lower average log probability decodes badly."),
     option("--compression-ratio-threshold", type=Limit(0, 1000, none=1000), default=2.4, show_default=True,
            help="A window whose text compresses better decodes badly."),
-    option("--batch-size", type=AutoOrNumber(0, LARGEST_BATCH), callback=parse_batch_size, default="auto",
-           show_default=True, metavar="auto|N",
+    option("--batch-size", type=WordOrNumber("auto", least=0, most=LARGEST_BATCH), callback=parse_batch_size,
+           default="auto", show_default=True, metavar="auto|N",
            help="Windows decoded together; auto: the fastest on the device; 0: one by one."),
     option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
     option("--vad-threshold", type=Fraction(0, 1), default=0.5, show_default=True,
@@ -200,13 +200,15 @@ model_options = together(
     whisper_options,
 )  # fmt: skip
 cut_options = together(
-    option("--chunk-duration", type=AutoOrNumber(10, MOST_AUDIO_S), default=720, show_default=True,
+    option("--chunk-duration", type=WordOrNumber("auto", least=10, most=MOST_AUDIO_S), default=720, show_default=True,
            metavar="auto|SECONDS", help="Wanted length of a chunk; auto: by recording, jobs at once and device."),
     option("--chunking-threshold", type=click.IntRange(0, MOST_AUDIO_S), default=2400, show_default=True,
            metavar="SECONDS", help="Shorter files (and below 500 MB) are not cut."),
     option("--clip-timestamps", "clips", callback=parse_clips, default="", metavar="START,END,…",
            help="Only these parts, in seconds; a last START without END: to the end."),
     option("--audio-track", type=click.IntRange(0, 9999), metavar="N", help="Audio stream, counted from 0."),
+    option("--channels", type=WordOrNumber("mix", "split", least=1, most=1_000), default="mix", show_default=True,
+           metavar="mix|split|N", help="split: each channel by itself, with a speaker; N: one, counted from 1."),
 )  # fmt: skip
 
 
@@ -247,11 +249,12 @@ def plan_options(
     chunk_duration: Literal["auto"] | int,
     chunking_threshold: int,
     clips: tuple[Clip, ...],
+    channels: ChannelChoice,
     jobs: int,
     cluster: bool,
 ) -> PlanOptions:
     """Return when to cut. *jobs*: at once for one recording; they count only for an automatic length."""
-    cut: dict[str, Any] = {"threshold_ms": chunking_threshold * 1000, "clips": clips}
+    cut: dict[str, Any] = {"threshold_ms": chunking_threshold * 1000, "clips": clips, "channels": channels}
     if chunk_duration == "auto":
         kind = wanted.device if wanted.device != "auto" else "cuda" if _has_gpu() else "cpu"
         return PlanOptions(**cut, auto=auto_length(wanted, device=kind, jobs=max(1, jobs), cluster=cluster))

@@ -51,7 +51,13 @@ def outputs_of(
     bases = _bases(recordings, folders)
     _check_different(bases)
     wanted = {
-        name: Output(base=base, formats=formats, captions=captions.style, name_template=captions.names)
+        name: Output(
+            base=base,
+            formats=formats,
+            captions=captions.style,
+            name_template=captions.names,
+            speakers=captions.speakers,
+        )
         for name, base in bases.items()
     }
     _check_no_recording(wanted)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from chunk_job.store.base import Store
 from controller.cli import option_values
 from controller.cli import options as shared
 from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
@@ -66,10 +67,11 @@ def _stdin_home(scratch: Path | None) -> Path:
         return Path(tempfile.gettempdir())
 
 
-def output_rules(*, overwrite: bool) -> OutputRules:
-    """Return when outputs are replaced; without a home folder, it is not known what was written before."""
+def output_rules(*, overwrite: bool, store: Store | None) -> OutputRules:
+    """Return when outputs are replaced. What was written before is known from the home folder and a remote *store*."""
+    several = store if store and store.remote else None
     try:
-        written = WrittenFiles(shared.state_home())
+        written = WrittenFiles(shared.state_home(), several)
     except EnvironmentProblem:
-        written = WrittenFiles(None)
+        written = WrittenFiles(None, several)
     return OutputRules(overwrite=overwrite, written=written)

@@ -19,7 +19,7 @@ from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
 from controller.cli.recordings import named_recordings
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
-from controller.domain.plan import Clip, Plan
+from controller.domain.plan import ChannelChoice, Clip, Plan
 from controller.errors import MediaProblem, UsageProblem
 from controller.intake import source
 
@@ -39,6 +39,7 @@ def plan_command(
     chunking_threshold: int,
     clips: tuple[Clip, ...],
     audio_track: int | None,
+    channels: ChannelChoice,
     language: str | None,
     model: str,
     device: Literal["auto", "cuda", "cpu"],
@@ -64,6 +65,7 @@ def plan_command(
         chunk_duration=chunk_duration,
         chunking_threshold=chunking_threshold,
         clips=clips,
+        channels=channels,
         jobs=-(-kubernetes.jobs_at_once(max_parallel, cluster=cluster) // len(names)),
         cluster=cluster,
     )

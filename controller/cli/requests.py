@@ -115,8 +115,8 @@ def stored_run_request(store: Store, run: str, folder: str | None, formats: tupl
 
 
 def same_files(request: Request) -> dict[str, Any]:
-    """Return the fields of an output that say how a request divides captions and names files."""
-    return request.outputs[0].model_dump(include={"captions", "name_template"}) if request.outputs else {}
+    """Return the fields of an output that say how a request divides captions, and names files and speakers."""
+    return request.outputs[0].model_dump(include={"captions", "name_template", "speakers"}) if request.outputs else {}
 
 
 def keep_local(store: Store, run_request: RunRequest) -> bool:

@@ -106,10 +106,11 @@ def render_command(
     """
     chosen = taken(captions)
     check_folder(output_dir)
-    path, whisper = Path(transcript), False
+    path, whisper, opened = Path(transcript), False, None
     try:
         if not path.exists() and is_run_prefix(transcript):
-            files = _stored_transcript(shared.store_at(store), transcript)
+            opened = shared.store_at(store)
+            files = _stored_transcript(opened, transcript)
         else:
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
                 files, whisper = _file_transcript(file)
@@ -122,14 +123,17 @@ def render_command(
     formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)
-    output = Output(base=base, formats=formats, captions=chosen.style, name_template=chosen.names)
+    output = Output(
+        base=base, formats=formats, captions=chosen.style, name_template=chosen.names, speakers=chosen.speakers
+    )
     targets = {extension: file_of(output, extension, files.summary.language) for extension in formats}
     wanted = [
         extension
         for extension, target in targets.items()
         if not (path.exists() and Path(target).exists() and path.samefile(target))
     ]
-    kept = write_protected(output, files, output_options.output_rules(overwrite=overwrite), formats=wanted)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
+    kept = write_protected(output, files, rules, formats=wanted)
     for why in kept.values():
         print_message(printable(f"warning: {why}"))
     for extension, target in targets.items():

@@ -33,7 +33,7 @@ from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunRequest
 from controller.domain.output import Format, Output
-from controller.domain.plan import Clip
+from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.orchestrator.command_runs import KnownRequests
 from controller.runners import local
@@ -87,6 +87,7 @@ def transcribe_command(
     chunking_threshold: int,
     clips: tuple[Clip, ...],
     audio_track: int | None,
+    channels: ChannelChoice,
     max_parallel: int | None,
     max_attempts: int,
     max_disruptions: int,
@@ -116,6 +117,10 @@ def transcribe_command(
     command resumes an interrupted run.
     """
     captions = taken(rest)
+    if captions.speakers and channels != "split":
+        raise UsageProblem(
+            f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
+        )
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -141,12 +146,13 @@ def transcribe_command(
         chunk_duration=chunk_duration,
         chunking_threshold=chunking_threshold,
         clips=clips,
+        channels=channels,
         # All recordings of a command share its jobs.
         jobs=-(-jobs // len(found)),
         cluster=bool(cluster),
     )
 
-    rules = output_options.output_rules(overwrite=overwrite)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
 
     def request(name: str, src: Source) -> RunRequest:
         return make_run_request(
@@ -240,7 +246,7 @@ def resume_command(
     A run that was not started on this machine needs --output-dir: a store does not decide where files are written.
     """
     opened = shared.store_at(store)
-    rules = output_options.output_rules(overwrite=overwrite)
+    rules = output_options.output_rules(overwrite=overwrite, store=opened)
     run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
     run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)

@@ -26,7 +26,7 @@ _SWITCH = click.Choice(("True", "False", "None"), case_sensitive=False)
 
 _LATER_STEP = "the decoder has Whisper's default for it"
 _NOT_LIVE = "only files are transcribed"
-_NO_SPEAKERS = "there is no diarization"
+_NO_SPEAKERS = "there is no diarization; --channels split: a speaker for each channel"
 _WORDS = "word times come from the alignment, and punctuation stays with its word"
 _SPEECH = "use --vad-threshold and --vad-min-silence-duration-ms"
 
@@ -73,7 +73,7 @@ VALUES = {
 """Options with another value, with the reason why they are not used."""
 
 REFUSED = {
-    "hf-token": "there is no diarization: leave it out, and name speakers with another program that reads the json",
+    "hf-token": "there is no diarization: leave it out; where each speaker has a channel, use --channels split",
     "live-transcribe": "only files are transcribed: record to a file first",
 }
 """Options whose purpose would be lost, with what to do instead. Their default values (empty, False) are accepted."""

@@ -4,6 +4,7 @@ Touches: nothing.
 
     runs/<run>/…    small, kept: request, plan, outcome and transcripts
     work/<run>/…    large, temporary: tasks, audio, results, evidence of failures
+    written/…       small, kept: digests of the output files that were written, by output
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from chunk_job.contract import sha256_hex
+
 RUNS = "runs/"
 WORK = "work/"
+WRITTEN = "written/"
 MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 """The last object of a run, by verdict."""
 
@@ -211,3 +215,9 @@ def run_of(key: str) -> str | None:
     home, _, rest = key.partition("/")
     name = rest.partition("/")[0]
     return name if f"{home}/" in (RUNS, WORK) and is_run(name) else None
+
+
+def written_key(base: str) -> str:
+    """The key of what was written to the output with this *base*."""
+    digest = sha256_hex(base.encode(errors="surrogateescape"))
+    return f"{WRITTEN}{digest[:2]}/{digest[2:32]}.json"

@@ -1,4 +1,4 @@
-"""What this machine wrote to an output: the digests of its files, so that a file that a person changed is recognized.
+"""What commands wrote to an output: the digests of its files, so that a file that a person changed is recognized.
 
 Touches: nothing.
 """
@@ -18,7 +18,7 @@ MOST_VERSIONS = 8
 
 
 class WrittenOutput(Document):
-    """The digests of what was last written to an output, kept on this machine."""
+    """The digests of what was last written to an output, kept on this machine and in a store of several machines."""
 
     max_bytes: ClassVar[int] = 64 << 10
     schema_: Literal["stenofleet.written/1"] = Field(default="stenofleet.written/1", alias="schema")

@@ -26,6 +26,7 @@ from controller.intake.source import is_object, local_path
 from controller.runs.caption_files import captioned
 from controller.runs.opened_files import digest_of, open_file
 from controller.runs.protection import NO_RULES, OutputRules, decide
+from controller.runs.speaker_files import with_speakers
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import TranscriptFiles
 from controller.transcript.formats import stated_gaps_s
@@ -159,7 +160,10 @@ class _Protected:
     ) -> None:
         self._rules = rules
         self._paths = {extension: file_of(output, extension, transcript.summary.language) for extension in formats}
-        self._content = {extension: captioned(transcript, extension, output.captions) for extension in formats}
+        named = with_speakers(transcript, output.speakers)
+        self._content = {extension: captioned(named, extension, output.captions) for extension in formats}
+        self._named = named
+        """Its files are removed with it."""
         self._sha256 = {extension: _digest(path) for extension, path in self._content.items()}
         before = rules.written.find(output.base) if rules.written else {}
         # A file with a digest that this transcript has in the store is ours too.

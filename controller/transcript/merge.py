@@ -1,14 +1,15 @@
 """Merges results with chunk-local times to a transcript with media times.
 
 Touches: nothing. Only this module and ``seams`` convert times. A pure function of plan and winning results: the same
-winners give the same bytes. Results come one at a time, and at most two neighbours are in memory.
+winners give the same bytes. Results come one at a time, and at most two neighbours are in memory. Each channel is
+merged by itself; all segments are then ordered by their start, and those of different channels may overlap.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from chunk_job.contract import ChunkResult
 from chunk_job.segment import Segment, Word
@@ -29,6 +30,7 @@ from controller.transcript.model import (
     parts_of,
 )
 from controller.transcript.seams import Part, join
+from controller.transcript.speakers import speaker_of, spoken_by
 from controller.transcript.wordless import Wordless
 
 _LAST_SEEK = 1 << 53
@@ -60,26 +62,33 @@ class Merge:
         self._most_speech_ms = -1
         self._language: str | None = None
         self._language_probability = 0.0
-        self._at_ms = 0
+        self._at_ms = [0] * plan.channels
+        """For each channel: the end of its last segment."""
+        self._waiting: list[_Placed] = []
+        """Segments before which one of the next span may start."""
         self._count = 0
+        self._speaking: set[int] = set()
+        """Channels with words."""
         self._removed = self._terms = 0
         self._doubtful, self._loops = _Places(), _Places()
         self._wordless = Wordless()
 
     def segments(self, results: Iterable[ChunkResult]) -> Iterator[tuple[Segment, ...]]:
         """The segments in media time, span by span. *results*: the results of all spans, in order."""
-        left: Part | None = None
+        left: list[Part] = []
         for result in results:
             right = self._take(result)
             # Else this generator would keep the result in memory while the next one is read.
             del result
-            if left is not None:
-                if left.span.cut == "forced" and right.span.index == left.span.index + 1:
-                    join(left, right, left.span.end_ms + self._plan.offset_ms)
-                yield self._placed(left)
+            if left:
+                before, after = left[0].span, right[0].span
+                if before.cut == "forced" and after.index == before.index + 1:
+                    for ours, theirs in zip(left, right, strict=True):
+                        join(ours, theirs, before.end_ms + self._plan.offset_ms)
+                yield self._placed(left, after.audio_start_ms + self._plan.offset_ms)
             left = right
-        if left is not None:
-            yield self._placed(left)
+        if left:
+            yield self._placed(left, None)
 
     def summary(self) -> TranscriptSummary:
         """The summary, after all segments were read.
@@ -99,7 +108,10 @@ class Merge:
             success=not self._lost,
             status="partial" if self._lost else "complete",
             source=SourceInfo(
-                name=cleaned(record.name)[0] or "recording", identity=record.identity, audio_track=record.audio_track
+                name=cleaned(record.name)[0] or "recording",
+                identity=record.identity,
+                audio_track=record.audio_track,
+                channels=record.plan.channels,
             ),
             model=ModelInfo(name=record.options.model, digest=next(iter(self._digests), None)),
             options=record.options,
@@ -109,8 +121,12 @@ class Merge:
             clips=parts_of(self._plan.clips),
         )
 
-    def _take(self, result: ChunkResult) -> Part:
-        """Store the data of a result that the summary needs, and return its segments."""
+    def _take(self, result: ChunkResult) -> list[Part]:
+        """Store the data of a result that the summary needs, and return the segments of each channel."""
+        if result.channels != self._plan.channels:
+            raise PlanMismatch(
+                f"run {self._plan.run} has a result of {result.channels} channels, and its plan {self._plan.channels}"
+            )
         span = self._plan.spans[result.span]
         self._qualities[result.span] = result.quality
         self._digests.add(result.engine.model_digest)
@@ -127,7 +143,13 @@ class Merge:
         if result.speech_ms > self._most_speech_ms:
             self._most_speech_ms = result.speech_ms
             self._language, self._language_probability = result.language, result.language_probability
-        return Part(span, result.segments, span.audio_start_ms + self._plan.offset_ms)
+        shift_ms = span.audio_start_ms + self._plan.offset_ms
+        if result.channels == 1:
+            return [Part(span, result.segments, shift_ms)]
+        return [
+            Part(span, tuple(segment for segment in result.segments if segment.channel == channel), shift_ms)
+            for channel in range(1, result.channels + 1)
+        ]
 
     def _warnings(self) -> Iterator[str]:
         """Possible problems of the transcript: the intake's warnings first, as many as the document can have."""
@@ -140,6 +162,9 @@ class Merge:
         if (count := self._loops.count) > 0:
             yield f"a phrase that the decoder repeated was removed from {_parts(count)}: {self._loops}"
         yield from self._without_words()
+        silent = [channel for channel in range(1, self._plan.channels + 1) if channel not in self._speaking]
+        if self._plan.channels > 1 and self._speaking and silent:
+            yield f"no words were found in channel {', '.join(map(str, silent))} of {self._plan.channels}"
         if 0 < self._terms < (count := len(self._record.options.glossary)):
             yield f"only the first {self._terms} of {count} terms of the glossary fit in the model's prompt"
         if self._removed:
@@ -172,27 +197,54 @@ class Merge:
             quality=self._qualities.get(span.index, "lost"),
         )
 
-    def _placed(self, part: Part) -> tuple[Segment, ...]:
-        """The segments of *part* in media time: numbered continuously, inside the media, without overlaps."""
-        placed: list[Segment] = []
-        shift, end_ms = part.shift_ms, self.duration_ms
-        for segment in part.segments:
-            start = min(max(segment.start_ms + shift, self._at_ms), end_ms)
-            words, word_at = _placed_words(segment.words, shift, start, end_ms)
-            self._at_ms = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
-            changes = {
-                "id": self._count,
-                "seek": min(segment.seek + shift // 10, _LAST_SEEK),
-                "start_ms": start,
-                "end_ms": self._at_ms,
-                "words": words,
-            }
-            self._count += 1
-            placed.append(segment.model_copy(update=changes))
-        segments, removed = cleaned_segments(placed)
+    def _placed(self, parts: Sequence[Part], until_ms: int | None) -> tuple[Segment, ...]:
+        """The next segments in media time: numbered continuously, inside the media, those of a channel not overlapping.
+
+        *until_ms*: no segment of the next span starts before this time; None: there is no next one.
+        """
+        for channel, part in enumerate(parts):
+            self._waiting += self._in_media(part, channel)
+        ready = self._waiting
+        if len(parts) > 1:
+            ready.sort(key=lambda one: one.start_ms)
+            if until_ms is not None:
+                ready = [one for one in ready if one.start_ms <= until_ms]
+        self._waiting = self._waiting[len(ready) :]
+        segments, removed = cleaned_segments([one.segment(self._count + place) for place, one in enumerate(ready)])
+        self._count += len(segments)
+        self._speaking.update(segment.channel for segment in segments if segment.channel and segment.text.strip())
         self._wordless.add(segments, self._plan.offset_ms)
         self._removed += removed
         return segments
+
+    def _in_media(self, part: Part, channel: int) -> Iterator[_Placed]:
+        """The segments of one channel in media time."""
+        shift, end_ms = part.shift_ms, self.duration_ms
+        for segment in part.segments:
+            start = min(max(segment.start_ms + shift, self._at_ms[channel]), end_ms)
+            words, word_at = _placed_words(segment.words, shift, start, end_ms)
+            self._at_ms[channel] = max(min(max(segment.end_ms + shift, start), end_ms), word_at)
+            seek = min(segment.seek + shift // 10, _LAST_SEEK)
+            yield _Placed(segment, seek, start, self._at_ms[channel], words)
+
+
+class _Placed(NamedTuple):
+    """A segment of a result, and its times in the media."""
+
+    original: Segment
+    seek: int
+    start_ms: int
+    end_ms: int
+    words: tuple[Word, ...]
+
+    def segment(self, number: int) -> Segment:
+        """The segment of the transcript."""
+        channel, words = self.original.channel, self.words
+        speaker = {}
+        if channel is not None:
+            speaker, words = {"speaker": speaker_of(channel)}, spoken_by(words, speaker_of(channel))
+        times = {"seek": self.seek, "start_ms": self.start_ms, "end_ms": self.end_ms}
+        return self.original.model_copy(update={"id": number, "words": words, **times, **speaker})
 
 
 def merge(plan: Plan, record: RunRecord, results: Iterable[ChunkResult]) -> Transcript:

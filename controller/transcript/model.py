@@ -17,7 +17,7 @@ from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, S
 from chunk_job.errors import DocumentInvalid
 from chunk_job.segment import Segment
 from controller.domain.documents import FileName, RunRecord
-from controller.domain.plan import MOST_CLIPS, Clip, Cut, is_inside
+from controller.domain.plan import MOST_CLIPS, ChannelChoice, Clip, Cut, is_inside
 from controller.transcript.clean_text import cleaned, is_suspect
 
 MOST_WARNINGS = 90
@@ -31,6 +31,8 @@ class SourceInfo(Document):
     identity: Sha256
     audio_track: int | None = Field(default=None, ge=0, le=100_000)
     """As requested; None: the default track."""
+    channels: ChannelChoice = Field(default="mix", exclude_if=lambda channels: channels == "mix")
+    """As requested. Left out if all channels were mixed."""
 
 
 class ModelInfo(Document):
@@ -113,13 +115,15 @@ class TranscriptSummary(Document):
 
     def is_of(self, record: RunRecord) -> bool:
         """Whether it is a transcript of the recording of *record* with its options."""
-        source = (self.source.identity, self.source.audio_track, self.clips)
-        wanted = (record.identity, record.audio_track, parts_of(record.plan.clips))
+        source = (self.source.identity, self.source.audio_track, self.source.channels, self.clips)
+        wanted = (record.identity, record.audio_track, record.plan.channels, parts_of(record.plan.clips))
         return source == wanted and self.options.identity() == record.options.identity()
 
     def same_run(self, other: TranscriptSummary) -> bool:
         """Whether both are transcripts of the same recording with the same options."""
-        source, theirs = ((one.source.identity, one.source.audio_track, one.clips) for one in (self, other))
+        source, theirs = (
+            (one.source.identity, one.source.audio_track, one.source.channels, one.clips) for one in (self, other)
+        )
         return source == theirs and self.options.identity() == other.options.identity()
 
 

@@ -19,6 +19,7 @@ from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
+from controller.runs.written_files import WrittenFiles
 from controller.transcript.model import Transcript
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, Recorder, Script
@@ -35,6 +36,7 @@ class Scene:
         self.store = store
         self.folder = folder
         self.out = folder / "out"
+        self.written = WrittenFiles(folder / "home")
         self.clock = FakeClock()
         self.reporter = Recorder()
         self.chunks_ms: tuple[int, ...] = (10_000, 10_000, 10_000)
@@ -45,7 +47,7 @@ class Scene:
         record = record or fakes.record()
         base = self.out / record.run
         wishes = fakes.request(record, base, formats=FORMATS, on_chunk_failure="gap" if gaps else "fail")
-        return RunRequest(record=record, request=wishes)
+        return RunRequest(record=record, request=wishes, written=self.written)
 
     def command(
         self,

@@ -183,6 +183,7 @@ def test_another_track_of_the_same_recording_is_another_transcript(scene: Scene)
     asked = RunRequest(
         record=other,
         request=fakes.request(other, scene.out / fakes.RUN, formats=("txt", "json"), on_chunk_failure="gap"),
+        written=scene.written,
     )
     (second,) = scene.command(asked, script=lambda job: CRASH if job.span == 1 else DONE)
     assert (first.verdict, second.verdict) == ("complete", "partial")

@@ -45,4 +45,4 @@ def transcribed(
     loaded = load(demo.MODEL, wanted, seed=seed, timings=times)
     if changed:
         changed(loaded)
-    return transcribe(loaded, prepared, wanted, agree=agree, progress=progress, timings=times)
+    return transcribe(loaded, [prepared], wanted, agree=agree, progress=progress, timings=times)

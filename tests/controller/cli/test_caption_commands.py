@@ -33,6 +33,7 @@ LIMITS = dict.fromkeys(NAMES) | {
     "caption_profile": "whisper",
     "highlight_words": False,
     "name_template": "{stem}.{ext}",
+    "speaker_names": (),
 }
 
 
@@ -226,4 +227,5 @@ def test_a_run_writes_its_outputs_in_the_style_and_with_the_names_of_its_request
     assert run(["render", "talk.json", "-o", "out", "-f", "srt,ass", "--caption-profile", "netflix"]) == 0
     for extension in ("srt", "ass"):
         assert Path(f"place/en-talk.{extension}").read_bytes() == Path(f"out/talk.{extension}").read_bytes()
-    assert same_files(request) == {"captions": PROFILES["netflix"].model_dump(), "name_template": template}
+    style = PROFILES["netflix"].model_dump()
+    assert same_files(request) == {"captions": style, "name_template": template, "speakers": ()}
