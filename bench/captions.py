@@ -79,9 +79,11 @@ class Found:
 
 
 def columns(line: str) -> int:
-    """The width of a line: two columns for a wide character of East Asia, none for a combining one."""
+    """The width of a line: two columns for a wide character of East Asia, none for a combining or invisible one."""
     return sum(
-        0 if unicodedata.combining(one) else 1 + (unicodedata.east_asian_width(one) in ("W", "F")) for one in line
+        1 + (unicodedata.east_asian_width(one) in ("W", "F"))
+        for one in line
+        if unicodedata.category(one) not in ("Mn", "Me", "Cf")
     )
 
 
@@ -148,8 +150,8 @@ def first_words(cues: Sequence[Shown], words: Sequence[Spoken]) -> list[int] | N
 
 
 def squeezed(text: str) -> str:
-    """The text without spaces."""
-    return "".join(text.split())
+    """The text without spaces, and without the marks of lines from right to left."""
+    return "".join(text.replace("\u200f", "").split())
 
 
 def measure(transcript: Path, profile: str, folder: Path, found: Found) -> None:

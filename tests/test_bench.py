@@ -206,6 +206,11 @@ def test_captions_without_each_word_once_and_in_order_are_named(text: str, tmp_p
     assert "talk.srt: its words are not those" in examined(text, tmp_path, []).differ[0]
 
 
+def test_invisible_marks_have_no_width_and_are_no_words() -> None:
+    assert captions.columns("\u200fab\u0301漢\u200f") == 4
+    assert captions.squeezed("\u200fab c\u200f") == "abc"
+
+
 def test_a_cue_that_is_too_fast_is_listed_and_must_be_in_the_list_of_captions_check(tmp_path: Path) -> None:
     text = SOUND.replace("00:00:03,000", "00:00:01,900")
     found = examined(text, tmp_path, [{"cue": 1}])
