@@ -208,7 +208,7 @@ cut_options = together(
            help="Only these parts, in seconds; a last START without END: to the end."),
     option("--audio-track", type=click.IntRange(0, 9999), metavar="N", help="Audio stream, counted from 0."),
     option("--channels", type=WordOrNumber("mix", "split", least=1, most=1_000), default="mix", show_default=True,
-           metavar="mix|split|N", help="split: each channel by itself, with a speaker; N: one, counted from 1."),
+           metavar="mix|split|N", help="split: each by itself, with its own speaker; N: one channel, from 1 on."),
 )  # fmt: skip
 
 

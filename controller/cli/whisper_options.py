@@ -72,8 +72,12 @@ VALUES = {
 }
 """Options with another value, with the reason why they are not used."""
 
+_DIARIZATION = (
+    "there is no diarization: leave it out; if each person has a channel of the recording, use --channels split"
+)
+
 REFUSED = {
-    "hf-token": "there is no diarization: leave it out; where each speaker has a channel, use --channels split",
+    "hf-token": _DIARIZATION,
     "live-transcribe": "only files are transcribed: record to a file first",
 }
 """Options whose purpose would be lost, with what to do instead. Their default values (empty, False) are accepted."""

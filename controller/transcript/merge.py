@@ -81,14 +81,18 @@ class Merge:
             # Else this generator would keep the result in memory while the next one is read.
             del result
             if left:
-                before, after = left[0].span, right[0].span
-                if before.cut == "forced" and after.index == before.index + 1:
-                    for ours, theirs in zip(left, right, strict=True):
-                        join(ours, theirs, before.end_ms + self._plan.offset_ms)
-                yield self._placed(left, after.audio_start_ms + self._plan.offset_ms)
+                self._join(left, right)
+                yield self._placed(left, right[0].span.audio_start_ms + self._plan.offset_ms)
             left = right
         if left:
             yield self._placed(left, None)
+
+    def _join(self, left: Sequence[Part], right: Sequence[Part]) -> None:
+        """Join two neighbours, channel by channel, if there is a forced cut between them."""
+        span = left[0].span
+        if span.cut == "forced" and right[0].span.index == span.index + 1:
+            for ours, theirs in zip(left, right, strict=True):
+                join(ours, theirs, span.end_ms + self._plan.offset_ms)
 
     def summary(self) -> TranscriptSummary:
         """The summary, after all segments were read.

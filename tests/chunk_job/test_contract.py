@@ -330,6 +330,45 @@ def test_segments_out_of_order_are_refused() -> None:
         read(swapped)
 
 
+@pytest.mark.parametrize(
+    "channels,wanted,segment_channel,message",
+    [
+        (2, 2, 1, ""),
+        (2, 2, 2, ""),
+        (2, 2, None, "segment 0 is of channel None, of 2"),
+        (2, 2, 3, "segment 0 is of channel 3, of 2"),
+        (1, 1, 1, "segment 0 is of channel 1, of 1"),
+        (2, 1, 1, "result of 2 channels for a task of 1"),
+        (1, 2, None, "result of 1 channels for a task of 2"),
+    ],
+)
+def test_a_result_has_the_channels_of_its_task(
+    channels: int, wanted: int, segment_channel: int | None, message: str
+) -> None:
+    task = TASK.model_copy(update={"channels": wanted})
+    result = fakes.result(task, fakes.segment((" one", 0, 900), channel=segment_channel), channels=channels)
+    digests = frozenset({result.task_sha256})
+
+    def read_it() -> ChunkResult:
+        return ChunkResult.read(
+            result.encode(), run=task.run, span=task.span, task_sha256=digests, audio_ms=10_000, channels=wanted
+        )
+
+    if not message:
+        assert read_it() == result
+        return
+    with pytest.raises(DocumentInvalid, match=message):
+        read_it()
+
+
+def test_each_channel_may_have_as_many_words_a_second_as_speech_has() -> None:
+    words = fakes.segment(*((" a", n, n) for n in range(750)))
+    split = fakes.result(TASK, *(words.model_copy(update={"channel": channel}) for channel in (1, 2)), channels=2)
+    split.check()
+    with pytest.raises(DocumentInvalid, match="1500 words in a chunk"):
+        fakes.result(TASK, words, words).check()
+
+
 def test_a_result_that_is_too_large_is_refused_without_parsing_it() -> None:
     # If it were decoded, another error would be raised.
     with pytest.raises(DocumentInvalid, match="is larger than"):

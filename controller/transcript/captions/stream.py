@@ -14,6 +14,7 @@ from chunk_job.segment import Segment
 from controller.domain.captions import CaptionStyle
 from controller.transcript.captions.layout import LINGER_MS, Layout, Line
 from controller.transcript.captions.tokens import Token, tokens_of, tokens_of_text
+from controller.transcript.captions.turns import Turns
 from controller.transcript.captions.width import columns
 from controller.transcript.formats import Cue, CueStream, gap_line
 from controller.transcript.model import Gap
@@ -46,6 +47,7 @@ class CaptionStream:
         self._last_ms = 0
         """The latest end of all words so far."""
         self._timing = _Timing(style)
+        self._turns = Turns()
 
     def add(self, segments: Sequence[Segment]) -> list[Caption]:
         """Add the next *segments*, and return the captions that are complete now."""
@@ -53,15 +55,25 @@ class CaptionStream:
 
     def finish(self) -> list[Caption]:
         """The remaining captions, after the last segment."""
-        found = [*self._flush(_NO_NEXT_MS), *self._put_gaps(_NO_NEXT_MS)]
+        found = [caption for phrase in self._turns.finish() for caption in self._add_words(phrase, phrase[0].start_ms)]
+        found += [*self._flush(_NO_NEXT_MS), *self._put_gaps(_NO_NEXT_MS)]
         return [*found, *self._timing.finish()]
 
     def _add(self, segment: Segment) -> Iterator[Caption]:
-        if self._gaps and self._gaps[0].start_ms <= segment.start_ms:
-            yield from self._flush(segment.start_ms)
-            yield from self._put_gaps(segment.start_ms)
-        for token in tokens_of(segment, self._style.max_line_width):
-            # Segments of a damaged transcript may overlap.
+        words = tokens_of(segment, self._style.max_line_width)
+        if not any(word.speaker for word in words):
+            yield from self._add_words(words, segment.start_ms)
+            return
+        for phrase in self._turns.add(words, segment.start_ms):
+            yield from self._add_words(phrase, phrase[0].start_ms)
+
+    def _add_words(self, words: Sequence[Token], begin_ms: int) -> Iterator[Caption]:
+        """Add words, which begin at *begin_ms*."""
+        if self._gaps and self._gaps[0].start_ms <= begin_ms:
+            yield from self._flush(begin_ms)
+            yield from self._put_gaps(begin_ms)
+        for token in words:
+            # Segments of a damaged transcript, or of people who speak at the same time, overlap.
             after_ms = self._run[-1].start_ms if self._run else 0
             start_ms = max(after_ms, token.start_ms)
             timed = token._replace(start_ms=start_ms, end_ms=max(start_ms, token.end_ms))

@@ -175,17 +175,26 @@ def sha(pcm: speech.Pcm) -> str:
     return hashlib.sha256(pcm.tobytes()).hexdigest()
 
 
-def read_pcm(file: BinaryIO, pcm: speech.Pcm, *, pcm_sha256: str | None = None) -> Any:
+def read_pcm(file: BinaryIO, pcm: speech.Pcm, *, channels: int = 1) -> list[Any]:
     """Read *file* for a task whose audio is *pcm*."""
     audio_ms = -(-len(pcm) // speech.SAMPLES_PER_MS)
-    return audio.read_pcm(file, audio_ms=audio_ms, pcm_sha256=sha(pcm) if pcm_sha256 is None else pcm_sha256)
+    return audio.read_pcm(file, audio_ms=audio_ms, pcm_sha256=sha(pcm), channels=channels)
 
 
 def test_chunk_audio_is_read_to_the_sample(tape: speech.Tape) -> None:
     for pcm in (tape.pcm, tape.pcm[:-7]):
-        read = read_pcm(flac(pcm), pcm)
+        (read,) = read_pcm(flac(pcm), pcm)
         assert read.dtype == np.float32
         assert np.array_equal(read, floats(pcm))
+
+
+def test_each_channel_of_a_chunk_is_read_to_the_sample(tape: speech.Tape) -> None:
+    both = np.stack([tape.pcm, tape.pcm[::-1]], axis=1)
+    left, right = read_pcm(flac(both), both, channels=2)
+    assert np.array_equal(left, floats(tape.pcm))
+    assert np.array_equal(right, floats(tape.pcm[::-1]))
+    with pytest.raises(audio.WrongAudio, match="1 channels of 16000 Hz, not 2"):
+        read_pcm(flac(tape.pcm), tape.pcm, channels=2)
 
 
 def test_chunk_audio_that_differs_from_its_task_is_refused(tape: speech.Tape) -> None:

@@ -219,7 +219,9 @@ def test_a_run_writes_its_outputs_in_the_style_and_with_the_names_of_its_request
         files = rendered(file)
     base = (Path.cwd() / "place" / "talk").as_uri()
     template = "{language}-{stem}.{ext}"
-    output = Output(base=base, formats=("srt", "ass"), captions=PROFILES["netflix"], name_template=template)
+    output = Output(
+        base=base, formats=("srt", "ass"), captions=PROFILES["netflix"], name_template=template, speakers=("Anna",)
+    )
     record = fakes.record(name="talk.mp4")
     request = fakes.request(record).model_copy(update={"outputs": (output,)})
     found = write_outputs(Request.decode(request.encode()), files)
@@ -227,5 +229,5 @@ def test_a_run_writes_its_outputs_in_the_style_and_with_the_names_of_its_request
     assert run(["render", "talk.json", "-o", "out", "-f", "srt,ass", "--caption-profile", "netflix"]) == 0
     for extension in ("srt", "ass"):
         assert Path(f"place/en-talk.{extension}").read_bytes() == Path(f"out/talk.{extension}").read_bytes()
-    style = PROFILES["netflix"].model_dump()
-    assert same_files(request) == {"captions": style, "name_template": template, "speakers": ()}
+    kept = {"captions": PROFILES["netflix"].model_dump(), "name_template": template, "speakers": ("Anna",)}
+    assert same_files(request) == kept

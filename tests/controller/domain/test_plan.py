@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chunk_job.errors import DocumentInvalid
-from controller.domain.plan import AutoLength, Clip, Plan, PlanOptions, Span
+from controller.domain.plan import AutoLength, ChannelChoice, Clip, Plan, PlanOptions, Span
 from tests import fakes
 
 AUTO = AutoLength(parallel_jobs=4, speed=400, overhead_ms=10_000)
@@ -45,6 +45,12 @@ def test_clips_are_part_of_the_runs_id() -> None:
         for clips in ((), (clip(0, 1000),), (clip(0, None),), (clip(0, 1000), clip(2000, None)), (clip(1, 1000),))
     }
     assert len(found) == 5
+
+
+def test_the_choice_of_channels_is_part_of_the_runs_id() -> None:
+    choices: tuple[ChannelChoice, ...] = ("mix", "split", 1, 2)
+    assert len({PlanOptions(channels=channels).identity() for channels in choices}) == 4
+    assert PlanOptions(channels="mix").identity() == PlanOptions().identity()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def test_a_task_that_an_intake_wrote_is_accepted(direct: bool) -> None:
     assert not tasks.belongs(task, fakes.record(beam_size=1), 3)
 
 
+def test_only_a_run_that_splits_channels_has_tasks_of_several() -> None:
+    task = tasks.chunk_task(RECORD, 3, audio_ms=10_000, pcm_sha256="a" * 64, direct=False, channels=2)
+    assert not tasks.belongs(task, RECORD, 3)
+    split = RECORD.model_copy(update={"plan": PlanOptions(channels="split")})
+    assert tasks.belongs(task, split, 3)
+    assert tasks.belongs(task.model_copy(update={"channels": 1}), split, 3)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
