@@ -134,18 +134,23 @@ def speed(cue: Shown) -> float:
 
 def first_words(cues: Sequence[Shown], words: Sequence[Spoken]) -> list[int] | None:
     """The number of the first word of each cue; None if the words are not there once and in order."""
-    if squeezed(" ".join(" ".join(cue.lines) for cue in cues)) != squeezed(" ".join(word.text for word in words)):
+    expected = squeezed("".join(word.text for word in words))
+    texts = [squeezed("".join(cue.lines)) for cue in cues]
+    if "".join(texts) != expected:
+        # Two people in one cue: each line starts with a dash.
+        texts = [squeezed("".join(line.removeprefix("- ") for line in cue.lines)) for cue in cues]
+    if "".join(texts) != expected:
         return None
     ends, at = [], 0
     for word in words:
         at += len(squeezed(word.text))
         ends.append(at)
     found, at, number = [], 0, 0
-    for cue in cues:
+    for text in texts:
         while ends[number] <= at:
             number += 1
         found.append(number)
-        at += len(squeezed("".join(cue.lines)))
+        at += len(text)
     return found
 
 

@@ -206,6 +206,10 @@ def test_captions_without_each_word_once_and_in_order_are_named(text: str, tmp_p
     assert "talk.srt: its words are not those" in examined(text, tmp_path, []).differ[0]
 
 
+def test_the_dashes_of_two_people_in_a_cue_are_no_words(tmp_path: Path) -> None:
+    assert examined(SOUND.replace("One", "- One").replace("three", "- three"), tmp_path, []).differ == []
+
+
 def test_invisible_marks_have_no_width_and_are_no_words() -> None:
     assert captions.columns("\u200fab\u0301漢\u200f") == 4
     assert captions.squeezed("\u200fab c\u200f") == "abc"
