@@ -15,6 +15,7 @@ from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
 from controller.cli.requests import output_stem
+from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
@@ -81,7 +82,7 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     return 0
 
 
-@click.command("render")
+@click.command("render", cls=CommandWithSwitches)
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
 @caption_options
