@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import peer
+from bench import captions, peer
 from bench.rehearsal import SEGMENTS, WORDS, write
 from bench.speed import _for_model
 from chunk_job.contract import TranscribeOptions
@@ -161,3 +161,63 @@ def test_the_peer_is_measured_with_the_real_model() -> None:
     made = " ".join(_for_model(command, Path("/models/base")))
     assert "--model_directory /models/base" in made
     assert str(demo.MODEL) not in made
+
+
+SOUND = "1\n00:00:01,000 --> 00:00:03,000\nOne two,\nthree four.\n\n2\n00:00:03,200 --> 00:00:05,000\nFive.\n\n"
+HEARD = [
+    captions.Spoken(" One two,", 1000, 1900),
+    captions.Spoken(" three four.", 2000, 2800),
+    captions.Spoken(" Five.", 3100, 4600),
+]
+
+
+def examined(text: str, folder: Path, listed: list[dict[str, object]]) -> captions.Found:
+    path = folder / "talk.srt"
+    path.write_text(text, encoding="utf-8")
+    found = captions.Found()
+    captions.examine(path, HEARD, captions.PROFILES["netflix"], listed, found)
+    return found
+
+
+def test_captions_within_the_limits_break_nothing(tmp_path: Path) -> None:
+    found = examined(SOUND, tmp_path, [])
+    assert (found.cues, dict(found.broken), found.fast, found.differ) == (2, {}, [], [])
+    # The second cue starts 0.1 s after its word.
+    assert found.late_ms == [100]
+
+
+@pytest.mark.parametrize(
+    "before,after,rule",
+    [
+        ("One two,\n", "One" + " " * 37 + "two,\n", "width"),
+        ("One two,\n", "One\ntwo,\n", "lines"),
+        ("00:00:05,000", "00:00:04,000", "shortest"),
+        ("00:00:05,000", "00:00:11,000", "longest"),
+        ("00:00:03,200", "00:00:02,900", "overlap"),
+        ("00:00:03,200", "00:00:03,050", "gap"),
+    ],
+)
+def test_each_broken_limit_of_captions_is_counted(before: str, after: str, rule: str, tmp_path: Path) -> None:
+    assert examined(SOUND.replace(before, after), tmp_path, []).broken == {rule: 1}
+
+
+@pytest.mark.parametrize("text", [SOUND.replace("Five.", "Six."), SOUND.replace("One two,", "two One,"), SOUND + SOUND])
+def test_captions_without_each_word_once_and_in_order_are_named(text: str, tmp_path: Path) -> None:
+    assert "talk.srt: its words are not those" in examined(text, tmp_path, []).differ[0]
+
+
+def test_the_dashes_of_two_people_in_a_cue_are_no_words(tmp_path: Path) -> None:
+    assert examined(SOUND.replace("One", "- One").replace("three", "- three"), tmp_path, []).differ == []
+
+
+def test_invisible_marks_have_no_width_and_are_no_words() -> None:
+    assert captions.columns("\u200fab\u0301漢\u200f") == 4
+    assert captions.squeezed("\u200fab c\u200f") == "abc"
+
+
+def test_a_cue_that_is_too_fast_is_listed_and_must_be_in_the_list_of_captions_check(tmp_path: Path) -> None:
+    text = SOUND.replace("00:00:03,000", "00:00:01,900")
+    found = examined(text, tmp_path, [{"cue": 1}])
+    assert found.fast == ["talk.srt: cue 1: 21.1 columns/s: One two, | three four."]
+    assert found.differ == []
+    assert examined(text, tmp_path, []).differ == ["talk.srt: captions check lists other cues"]

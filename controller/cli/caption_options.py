@@ -5,14 +5,16 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import click
 from pydantic import TypeAdapter, ValidationError
 
 from chunk_job.segment import MOST_CHANNELS, Speaker
-from controller.cli.option_values import Fraction
+from controller.cli.option_values import Count, Fraction
 from controller.cli.options import option, together
+from controller.cli.switches import Switch
 from controller.domain.captions import NARROWEST, PROFILES, WIDEST, CaptionStyle, Profile
 from controller.domain.output import PLAIN_NAME, checked_template
 from controller.errors import UsageProblem
@@ -28,6 +30,8 @@ class CaptionOptions(NamedTuple):
     speakers: tuple[str, ...] = ()
     """Names of the speakers of channel 1, 2, …"""
 
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 NO_CAPTIONS = CaptionOptions(None, PLAIN_NAME)
 
@@ -53,19 +57,28 @@ def _parse_speakers(_: click.Context, __: click.Parameter, value: str | None) ->
         ) from None
 
 
+def _limits(declare: Callable[..., Callable[[Any], Any]]) -> Callable[[_F], _F]:
+    return together(
+        declare("--max-line-width", type=Count(NARROWEST, WIDEST), metavar="N",
+                help="Columns of a line; wide characters take two."),
+        declare("--max-line-count", type=Count(1, 4), metavar="N", help="Lines of a cue."),
+        declare("--max-words-per-line", type=Count(1, WIDEST), metavar="N", help="Words of a line."),
+        declare("--max-cue-duration", type=Fraction(0.5, 60), metavar="SECONDS", help="Longest display of a cue."),
+        declare("--min-cue-duration", type=Fraction(0.02, 60), metavar="SECONDS", help="Shortest display of a cue."),
+        declare("--max-cps", type=Fraction(1, 1000), metavar="N", help="Wanted reading speed, in columns per second."),
+        declare("--min-gap", type=Fraction(0, 10), metavar="SECONDS", help="Shortest time between two cues."),
+    )  # fmt: skip
+
+
+limit_options = _limits(click.option)
+"""The limits as options of a check: a setting for ``transcribe`` must not change what a check of a file finds."""
+
 caption_options = together(
     option("--caption-profile", type=click.Choice(list(PROFILES)), default="whisper", show_default=True,
            help="Cues of srt, vtt, ass and lrc. whisper: as the model's segments; broadcast: 37 columns × 2 lines;"
            " netflix: 42 × 2. The next options change its limits."),
-    option("--max-line-width", type=click.IntRange(NARROWEST, WIDEST), metavar="N",
-           help="Columns of a line; wide characters take two."),
-    option("--max-line-count", type=click.IntRange(1, 4), metavar="N", help="Lines of a cue."),
-    option("--max-words-per-line", type=click.IntRange(1, WIDEST), metavar="N", help="Words of a line."),
-    option("--max-cue-duration", type=Fraction(0.5, 60), metavar="SECONDS", help="Longest display of a cue."),
-    option("--min-cue-duration", type=Fraction(0.02, 60), metavar="SECONDS", help="Shortest display of a cue."),
-    option("--max-cps", type=Fraction(1, 1000), metavar="N", help="Wanted reading speed, in columns per second."),
-    option("--min-gap", type=Fraction(0, 10), metavar="SECONDS", help="Shortest time between two cues."),
-    option("--highlight-words", is_flag=True, help="Mark each word while it is spoken."),
+    _limits(option),
+    option("--highlight-words", cls=Switch, help="Mark each word while it is spoken."),
     option("--name-template", callback=_parse_template, default=PLAIN_NAME, show_default=True, metavar="TEMPLATE",
            help="Names of the files; {language} is the code of the transcript's language, und without speech."),
     option("--speaker-names", callback=_parse_speakers, metavar="NAME,NAME,…",
@@ -91,20 +104,26 @@ def taken(values: dict[str, Any]) -> CaptionOptions:
 def _taken_style(values: dict[str, Any]) -> CaptionStyle | None:
     own = {name: values.pop(name) for name in NAMES}
     profile: Profile = own.pop("caption_profile")
-    given = {
-        _MS.get(name, name): round(value * 1000) if name in _MS else value
-        for name, value in own.items()
-        if value is not None and value is not False
-    }
-    if profile == "whisper" and not given:
+    if profile == "whisper" and not _given(own):
         return None
+    return style_of(profile, own, "change --caption-profile or the limits after it (see --help)")
+
+
+def style_of(profile: Profile, own: dict[str, Any], advice: str) -> CaptionStyle:
+    """A profile with the limits that are given. Raises :class:`UsageProblem` if they contradict each other."""
     try:
-        return CaptionStyle.model_validate(PROFILES[profile].model_dump() | given)
+        return CaptionStyle.model_validate(PROFILES[profile].model_dump() | _given(own))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         message = first["msg"].removeprefix("Value error, ")
         where = ".".join(map(str, first["loc"]))
-        raise UsageProblem(
-            f"captions: {where}{': ' if where else ''}{message}",
-            "change --caption-profile or the limits after it (see --help)",
-        ) from None
+        raise UsageProblem(f"captions: {where}{': ' if where else ''}{message}", advice) from None
+
+
+def _given(own: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a style that options set."""
+    return {
+        _MS.get(name, name): round(value * 1000) if name in _MS else value
+        for name, value in own.items()
+        if value is not None and value is not False
+    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from chunk_job.text import json_line, printable
 from controller.cli import options as shared
+from controller.cli.caption_options import limit_options, style_of
 from controller.cli.terminal import print_data, print_message
 from controller.domain.captions import PROFILES, Profile
 from controller.errors import UsageProblem
@@ -35,23 +37,32 @@ def captions_command() -> None:
     type=click.Choice([name for name in PROFILES if name != "whisper"]),
     default="netflix",
     show_default=True,
-    help="broadcast: 37 columns × 2 lines; netflix: 42 × 2.",
+    help="broadcast: 37 columns × 2 lines; netflix: 42 × 2. The next options change its limits.",
 )
+@limit_options
 @click.option("--strict", is_flag=True, help=f"Exit code {BROKEN} if a cue breaks a limit.")
 @shared.json_option
-def check_command(file: str, profile: Profile, *, strict: bool, as_json: bool) -> int:
+def check_command(file: str, profile: Profile, *, strict: bool, as_json: bool, **own: Any) -> int:
     """List what breaks a profile in FILE, an srt or vtt file of any program."""
+    style = style_of(profile, own, "change --profile or the limits after it (see --help)")
     cues = _cues_of(file)
-    found = violations(cues, PROFILES[profile])
+    found = violations(cues, style)
     if as_json:
-        facts = {"file": file, "profile": profile, "cues": len(cues), "violations": list(map(_facts, found))}
+        facts = {
+            "file": file,
+            "profile": profile,
+            "limits": style.model_dump(exclude={"highlight_words"}),
+            "cues": len(cues),
+            "violations": list(map(_facts, found)),
+        }
         print_data(json_line(facts), exact=True)
     else:
         for one in found:
             limit = "" if one.rule == "overlap" else f" (limit {one.limit:g})"
             text = f"cue {one.cue} at {clock(one.start_ms, '.')}: {one.rule}: {one.value:g} {UNITS[one.rule]}{limit}"
             print_data(text)
-        print_message(_summary(file, profile, cues, found))
+        changed = " with other limits" if style != PROFILES[profile] else ""
+        print_message(_summary(file, f"{profile}{changed}", cues, found))
     return BROKEN if strict and found else 0
 
 

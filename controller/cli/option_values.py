@@ -14,6 +14,7 @@ import click
 
 from chunk_job.names import LANGUAGE_ALIASES, LANGUAGES, language_code, mapped_language, near
 from controller.cli.terminal import print_message
+from controller.cli.whisper_options import MODEL_DIRECTORY
 from controller.domain.output import Format
 from controller.domain.plan import MOST_CLIPS, Clip
 from controller.transcript.formats import FORMATS
@@ -47,20 +48,54 @@ class Limit(Fraction):
         return super().convert(self._none if value == "None" else value, param, ctx)
 
 
+class Count(click.IntRange):
+    """A whole number in a range, or Whisper's ``None``: the number that it stands for, or as if it was not given."""
+
+    def __init__(self, least: int, most: int, *, none: int | None = None, zero_is_none: bool = False) -> None:
+        super().__init__(least, most)
+        self._none = none
+        self._zero_is_none = zero_is_none
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "None" or (self._zero_is_none and value in ("0", 0)):
+            return self._none
+        return super().convert(value, param, ctx)
+
+
 class WordOrNumber(click.IntRange):
-    """One of some words, or a whole number in a range."""
+    """One of some words, or a whole number in a range. Whisper's ``None`` is ``auto``, where that is one of them."""
 
     def __init__(self, *words: str, least: int, most: int) -> None:
         super().__init__(least, most)
         self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "None" and "auto" in self._words:
+            return "auto"
         if value in self._words:
             return value
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter as error:
             return self.fail(f"{error.message.rstrip('.')}; or use {' or '.join(self._words)}", param, ctx)
+
+
+class Device(click.Choice[str]):
+    """``auto``, ``cuda`` or ``cpu``. Prints a message for the names of PyTorch that can be mapped to one of them."""
+
+    def __init__(self) -> None:
+        super().__init__(("auto", "cuda", "cpu"))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "cuda:0":
+            return "cuda"
+        if value == "mps":
+            print_message("--device mps: CTranslate2 does not use the GPUs of Apple: the CPU is used")
+            return "cpu"
+        if str(value).startswith("cuda:"):
+            number = str(value).removeprefix("cuda:")[:10]
+            return self.fail(f"{value!r}: use --device cuda, and set CUDA_VISIBLE_DEVICES={number}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def parse_language(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
@@ -91,6 +126,11 @@ def text(*, least: int = 0, most: int) -> Callable[[click.Context, click.Paramet
         return value
 
     return check
+
+
+def parse_model(ctx: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Parse the name or the folder of a model; the folder of ``--model_directory`` comes first, as there."""
+    return text(least=1, most=4096)(ctx, option, ctx.meta.get(MODEL_DIRECTORY) or value)
 
 
 def parse_step(_: click.Context, __: click.Parameter, value: float) -> float:

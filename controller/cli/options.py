@@ -23,6 +23,8 @@ from controller.cli.glossary import parse_glossary
 from controller.cli.option_values import (
     LARGEST_BATCH,
     MOST_AUDIO_S,
+    Count,
+    Device,
     Fraction,
     Limit,
     WordOrNumber,
@@ -30,9 +32,11 @@ from controller.cli.option_values import (
     parse_clips,
     parse_formats,
     parse_language,
+    parse_model,
     parse_step,
     text,
 )
+from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_message
 from controller.cli.whisper_options import whisper_options
 from controller.domain.chunk_length import auto_length
@@ -72,7 +76,7 @@ class ClusterOption(click.Option):
     """An option that only the Kubernetes runner reads."""
 
 
-class Sectioned(click.Command):
+class Sectioned(CommandWithSwitches):
     """A command that shows cluster options in a separate help section, and refuses them for jobs that run here."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -153,11 +157,11 @@ formats_option = option(
     help="txt, srt, vtt, tsv, json: one, several with commas, or all; ass and lrc only by name.",
 )
 model_option = option(
-    "--model", callback=text(least=1, most=4096), default="medium", show_default=True, metavar="NAME|FOLDER",
+    "--model", callback=parse_model, default="medium", show_default=True, metavar="NAME|FOLDER",
     help="Whisper model.",
 )  # fmt: skip
 device_option = option(
-    "--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True,
+    "--device", type=Device(), default="auto", show_default=True,
     help="cuda fails without a GPU.",
 )  # fmt: skip
 language_option = option("--language", callback=parse_language, help="Code or English name (default: detected).")
@@ -169,7 +173,7 @@ model_options = together(
     device_option,
     option("--compute-type", type=click.Choice(COMPUTE_TYPES), default="auto", show_default=True,
            help="auto: int8 for chunks; whole files float16 on a GPU, int8 on a CPU."),
-    option("--beam-size", type=click.IntRange(1, 32), default=5, show_default=True, help="Beams of the search."),
+    option("--beam-size", type=Count(1, 32, none=1), default=5, show_default=True, help="Beams of the search."),
     option("--temperature", type=Fraction(0, 1), default=0.0, show_default=True, help="First temperature."),
     option("--temperature-increment-on-fallback", type=Limit(0, 1, none=0), callback=parse_step, default=0.2,
            show_default=True, help="Step of the fallback when a window decodes badly; 0: no fallback."),
@@ -192,7 +196,7 @@ model_options = together(
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),
     option("--glossary", callback=parse_glossary, metavar="FILE", help="Terms to expect: one a line, = sounds like."),
-    option("--threads", type=click.IntRange(1, 256), help="CPU threads of one job (default: cores / jobs)."),
+    option("--threads", type=Count(1, 256, zero_is_none=True), help="CPU threads of one job (default: cores / jobs)."),
     whisper_options,
 )  # fmt: skip
 cut_options = together(

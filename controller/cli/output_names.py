@@ -6,7 +6,6 @@ Touches: output folders (whether names are too long for them, and which outputs 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,9 +93,9 @@ def _exists(output: Output, extension: Format) -> bool:
     path = file_of(output, extension)
     folder, _, name = path.rpartition("/")
     pattern = None
-    if "{language}" in output.name_template:
-        before, after = (re.escape(part) for part in name.split("{language}", 1))
-        pattern = re.compile(f"{before}[a-z]{{2,3}}{after}")
+    if _has_language(output):
+        one = output.model_copy(update={"formats": (extension,)})
+        pattern = one.names_in_any_language(_stem_of(output))
     if not source.is_object(path):
         if pattern is None:
             return os.path.exists(path)  # noqa: PTH110 (a name may have any bytes)
@@ -108,6 +107,14 @@ def _exists(output: Output, extension: Format) -> bool:
         return any(pattern.fullmatch(entry.key) for entry in store.list(name.split("{language}", 1)[0]))
     except JobError as error:
         raise EnvironmentProblem(f"{path}: {error.summary}", error.advice) from error
+
+
+def _has_language(output: Output) -> bool:
+    return "{language}" in output.name_template
+
+
+def _stem_of(output: Output) -> str:
+    return output.base.rpartition("/")[2] if source.is_object(output.base) else source.local_path(output.base).name
 
 
 def _folder_of(one: Named, folder: str) -> str:
@@ -163,25 +170,38 @@ def _check_different(bases: dict[str, str]) -> None:
 def _check_no_recording(outputs: dict[str, Output]) -> None:
     resolve = Resolved()
     media = {resolve.target(name) for name in outputs}
+    like_outputs = [path for path in media if _may_be_output(path, outputs)]
     for name, output in outputs.items():
-        # A language is only known at the end.
-        for target in _targets(output).values():
+        in_any_language = _named_alike(output, like_outputs, resolve) if like_outputs else []
+        for target in (*_targets(output).values(), *in_any_language):
             if resolve.target(target) in media:
                 raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
 
 
+def _may_be_output(path: str, outputs: dict[str, Output]) -> bool:
+    """Whether a recording is named like an output in some language. All outputs of a command have one template."""
+    output = next(iter(outputs.values()))
+    return _has_language(output) and bool(output.names_in_any_language().fullmatch(path.rpartition("/")[2]))
+
+
+def _named_alike(output: Output, recordings: Sequence[str], resolve: Resolved) -> list[str]:
+    """The recordings that an output could replace: its language is only known at the end."""
+    folder = resolve.name(file_of(output, output.formats[0])).rpartition("/")[0]
+    names = output.names_in_any_language(_stem_of(output))
+    return [path for path in recordings if names.fullmatch(path.removeprefix(f"{folder}/"))]
+
+
 def _targets(output: Output) -> dict[Format, str]:
-    """The paths of all formats. A plain base is decoded once: there may be ten thousand."""
+    """The paths of all formats, as for an unknown language. A plain base is decoded once: there may be ten thousand."""
     if output.name_template != PLAIN_NAME:
-        return {extension: file_of(output, extension) for extension in output.formats}
+        return {extension: file_of(output, extension, UNKNOWN_LANGUAGE) for extension in output.formats}
     without = output_path(output.base, "txt").removesuffix("txt")
     return {extension: f"{without}{extension}" for extension in output.formats}
 
 
 def _too_long(output: Output) -> str:
-    """Why the outputs cannot have these names; empty if they can."""
-    for extension, named in _targets(output).items():
-        path = named.replace("{language}", UNKNOWN_LANGUAGE)
+    """Why the outputs cannot have these names; empty if they can. No code of a language is longer than ``und``."""
+    for extension, path in _targets(output).items():
         if source.is_object(path):
             key = len(path.split("/", 3)[3].encode("utf-8", "surrogateescape"))
             if key > _LONGEST_KEY:

@@ -15,6 +15,7 @@ from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
 from controller.cli.requests import output_stem
+from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
@@ -81,7 +82,7 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     return 0
 
 
-@click.command("render")
+@click.command("render", cls=CommandWithSwitches)
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
 @caption_options
@@ -119,6 +120,11 @@ def render_command(
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     if whisper and formats == ("json",):
         raise UsageProblem(f"{transcript} is Whisper's JSON, and has not what stenofleet's has", "use another format")
+    if chosen.speakers and files.summary.source.channels != "split":
+        raise UsageProblem(
+            f"{transcript}: its channels were not transcribed one by one, so --speaker-names has no speakers to name",
+            "transcribe the recording with --channels split, or leave the option out",
+        )
     formats = tuple(extension for extension in formats if not (whisper and extension == "json"))
     stem = path.stem if path.exists() else _stem_of(shared.store_at(store), transcript)
     base = base_of(output_dir, stem)

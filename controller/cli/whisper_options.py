@@ -15,6 +15,9 @@ from controller.cli.terminal import print_message
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+MODEL_DIRECTORY = f"{__name__}.model_directory"
+"""Where a context has the value of ``--model_directory``, which replaces that of ``--model``."""
+
 _MAX_SHOWN = 100
 """Most characters of a value in a message."""
 
@@ -22,6 +25,8 @@ _SWITCH = click.Choice(("True", "False", "None"), case_sensitive=False)
 """The value of a switch in Whisper. Without this check, ``--verbose talk.mp3`` would take the recording as it."""
 
 _LATER_STEP = "the decoder has Whisper's default for it"
+_NOT_LIVE = "only files are transcribed"
+_NO_SPEAKERS = "there is no diarization; --channels split: a speaker for each channel"
 _WORDS = "word times come from the alignment, and punctuation stays with its word"
 _SPEECH = "use --vad-threshold and --vad-min-silence-duration-ms"
 
@@ -49,12 +54,17 @@ VALUES = {
     "language-detection-threshold": "the language is detected on the first 30 s of speech",
     "length-penalty": _LATER_STEP,
     "model-dir": "models are kept in the hub's cache; set HF_HOME to move it",
+    "live-input-device": _NOT_LIVE,
+    "live-input-device-sample-rate": _NOT_LIVE,
+    "live-volume-threshold": _NOT_LIVE,
     "no-repeat-ngram-size": "a phrase that repeats itself is found by --compression-ratio-threshold",
     "patience": _LATER_STEP,
     "prefix": "use --initial-prompt",
     "prepend-punctuations": _WORDS,
     "prompt-reset-on-temperature": _LATER_STEP,
     "repetition-penalty": "a phrase that repeats itself is found by --compression-ratio-threshold",
+    "speaker-name": _NO_SPEAKERS,
+    "speaker-num": _NO_SPEAKERS,
     "suppress-tokens": _LATER_STEP,
     "vad-max-speech-duration-s": _SPEECH,
     "vad-min-speech-duration-ms": _SPEECH,
@@ -68,15 +78,11 @@ _DIARIZATION = (
 
 REFUSED = {
     "hf-token": _DIARIZATION,
-    "live-input-device": "only files are transcribed: record to a file first",
-    "live-input-device-sample-rate": "only files are transcribed: record to a file first",
     "live-transcribe": "only files are transcribed: record to a file first",
-    "live-volume-threshold": "only files are transcribed: record to a file first",
-    "model-directory": "use --model FOLDER",
-    "speaker-name": _DIARIZATION,
-    "speaker-num": _DIARIZATION,
 }
-"""Options whose purpose would be lost, with what to do instead."""
+"""Options whose purpose would be lost, with what to do instead. Their default values (empty, False) are accepted."""
+
+_SHORT = {"pretty-json": ["-p"]}
 
 
 def whisper_options(function: _F) -> _F:
@@ -89,12 +95,26 @@ def whisper_options(function: _F) -> _F:
         for name in names:
             # A switch of Whisper always has a value; a bare one means that it is on.
             bare: dict[str, Any] = {"is_flag": False, "flag_value": "True"} if names is SWITCHES else {}
-            click.option(f"--{name}", type=kind, callback=callback, hidden=True, expose_value=False, **bare)(function)
-    return function
+            click.option(
+                *_SHORT.get(name, []),
+                f"--{name}",
+                type=kind,
+                callback=callback,
+                hidden=True,
+                expose_value=False,
+                **bare,
+            )(function)
+    return click.option("--model-directory", callback=_keep_directory, is_eager=True, hidden=True, expose_value=False)(
+        function
+    )
+
+
+def _keep_directory(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    ctx.meta[MODEL_DIRECTORY] = value
 
 
 def _unused(_: click.Context, option: click.Parameter, value: str | None) -> None:
-    name = option.opts[0]
+    name = option.opts[-1]
     if value is None or (name == "--word-timestamps" and value == "True"):
         return
     why = (SWITCHES | VALUES)[name[2:]]
@@ -102,5 +122,5 @@ def _unused(_: click.Context, option: click.Parameter, value: str | None) -> Non
 
 
 def _refused(_: click.Context, option: click.Parameter, value: str | None) -> None:
-    if value is not None:
+    if value not in (None, "", "False", "None"):
         raise click.BadParameter(REFUSED[option.opts[0][2:]])

@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Annotated, Literal
 
@@ -67,3 +68,19 @@ class Output(Document):
     def file_name(self, stem: str, extension: str, language: str) -> str:
         """The name of the file of one format."""
         return self.name_template.format(stem=stem, ext=extension, language=language)
+
+    def names_in_any_language(self, stem: str | None = None) -> re.Pattern[str]:
+        """Match the names of the files of all formats; of any recording if no *stem* is given."""
+        values = {
+            "stem": ".+" if stem is None else re.escape(stem),
+            "ext": f"(?:{'|'.join(self.formats)})",
+            "language": "[a-z]{2,3}",
+        }
+        seen: set[str] = set()
+        parts = []
+        for literal, field, _, _ in string.Formatter().parse(self.name_template):
+            parts.append(re.escape(literal))
+            if field:
+                parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>{values[field]})")
+                seen.add(field)
+        return re.compile("".join(parts), re.DOTALL)

@@ -164,11 +164,18 @@ def _answered(store: Store, keys: RunKeys, known: Mapping[int, Mapping[int, _Sto
         if found is None or found.span in answered or found.span not in known:
             continue
         stored = known[found.span]
-        audio_ms = next(iter(stored.values())).task.audio_ms
+        task = next(iter(stored.values())).task
         digests = frozenset(one.digest for one in stored.values())
         with contextlib.suppress(DocumentInvalid, ObjectMissing):
-            data = store.get(entry.key, max_bytes=longest_result_bytes(audio_ms))
-            ChunkResult.read(data, run=keys.run, span=found.span, task_sha256=digests, audio_ms=audio_ms)
+            data = store.get(entry.key, max_bytes=longest_result_bytes(task.audio_ms * task.channels))
+            ChunkResult.read(
+                data,
+                run=keys.run,
+                span=found.span,
+                task_sha256=digests,
+                audio_ms=task.audio_ms,
+                channels=task.channels,
+            )
             answered.add(found.span)
     return answered
 

@@ -15,7 +15,6 @@ from chunk_job.contract import SAMPLE_RATE
 from chunk_job.segment import MOST_CHANNELS
 from controller.domain.plan import ChannelChoice
 from controller.errors import MediaProblem
-from controller.intake import downmix
 from controller.intake.amplifier import Amplifier
 from controller.intake.downmix import Downmix
 from controller.intake.flac import Pcm, Sound
@@ -23,6 +22,8 @@ from controller.intake.tracks import AudioTrack
 
 _MOST_FINE = 2
 """Channels up to which samples keep more than 16 bits: a gap of an hour would take too much memory."""
+_USUAL = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 16, 24})
+"""Numbers of channels for which ffmpeg assumes a layout if the recording has none."""
 _FRAME_SAMPLES = 4096
 # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under 0.1 s
 # are filled when they add up: a finer limit would remove sound if time stamps jitter.
@@ -51,12 +52,14 @@ class Channels:
             self.count = _checked_count(track)
         elif choice != "mix":
             self._only = _checked_number(track, choice)
-        self.downmix = Downmix() if choice == "mix" and track.channels == downmix.CHANNELS else None
-        """How the channels of a stereo track were mixed; None for other tracks."""
+        self._without_layout = 0 if track.has_layout or track.channels in _USUAL else track.channels
+        """Number of channels that ffmpeg cannot mix by itself."""
+        self.downmix = Downmix() if choice == "mix" and track.channels > 1 else None
+        """How several channels were mixed; None if there is one, or no mix."""
         self.has_fine_samples = track.has_fine_samples and self.count <= _MOST_FINE
         """Whether ffmpeg returns samples in floating point: of full scale 1."""
         self.columns = 2 if self.downmix else self.count
-        """Columns of what ffmpeg returns: the channels, or the left one and the mix."""
+        """Columns of what ffmpeg returns: the channels, or the left side and the mix."""
         self._amplifiers = [Amplifier() for _ in range(self.count)]
         self._pairs = {pair: _Likeness() for pair in combinations(range(self.count), 2)}
 
@@ -65,8 +68,8 @@ class Channels:
         if self.downmix:
             # Each is filled by itself and then cut into short frames: else a gap would take several times the memory.
             cut = f"asetnsamples=n={_FRAME_SAMPLES}:p=0"
-            left = f"{self._converted('stereo')},pan=mono|c0=c0,{self._filled('mono')},{cut}"
-            mix = f"{self._converted('mono')},{self._filled('mono')},{cut}"
+            left = f"{self._side()},{self._filled('mono')},{cut}"
+            mix = f"{self._mix()},{self._filled('mono')},{cut}"
             return f"asplit[a][b];[a]{mix}[mix];[b]{left}[left];[left][mix]amerge[out]"
         if self.choice == "mix":
             return f"{self._converted('mono')},{self._filled('mono')}[out]"
@@ -79,6 +82,7 @@ class Channels:
     def to_pcm(self, frames: Sound) -> Pcm:
         """The samples of *frames*, which has :attr:`columns` columns. All but the last array have whole seconds."""
         if self.downmix:
+            # ffmpeg's mix to mono is the mean of both sides of its mix to stereo, for any number of channels.
             left, mix = frames[:, 0], frames[:, 1]
             return self._amplifiers[0].to_pcm(self.downmix.mono(np.column_stack((left, 2 * mix - left, mix))))
         if self.count == 1:
@@ -107,6 +111,17 @@ class Channels:
                 f"channels {names} have the same sound, so that the transcript has its words twice: use --channels mix"
             )
 
+    def _mix(self) -> str:
+        if not self._without_layout:
+            return self._converted("mono")
+        return f"{_mean(range(self._without_layout))},{self._converted('mono')}"
+
+    def _side(self) -> str:
+        """The left side of what the mix consists of."""
+        if not self._without_layout:
+            return f"{self._converted('stereo')},pan=mono|c0=c0"
+        return f"{_mean(range(0, self._without_layout, 2))},{self._converted('mono')}"
+
     @property
     def _samples(self) -> str:
         return "flt" if self.has_fine_samples else "s16"
@@ -120,6 +135,11 @@ class Channels:
 
     def _form(self, layout: str) -> str:
         return f"aformat=sample_fmts={self._samples}:sample_rates={SAMPLE_RATE}:channel_layouts={layout}"
+
+
+def _mean(channels: range) -> str:
+    """The filter that mixes these channels in equal parts."""
+    return "pan=mono|c0=" + "+".join(f"{1 / len(channels):.6f}*c{channel}" for channel in channels)
 
 
 class _Likeness:

@@ -199,11 +199,11 @@ class Cutter:
         begin, _ = parts[0]
         _, end = parts[-1]
         seconds = sum(end_ms - start_ms for start_ms, end_ms in parts) / 1000
-        names = " and ".join(map(str, sorted(used)))
+        names = " or the ".join({1: "left one", 2: "right one"}[side] for side in sorted(used))
         return (
-            f"its two channels cancel each other as a mix in {seconds:.0f} s between"
+            f"its channels cancel each other as a mix in {seconds:.0f} s between"
             f" {(begin + self._offset_ms) / 1000:.0f} and {(end + self._offset_ms) / 1000:.0f} s:"
-            f" there, channel {names} alone is transcribed"
+            f" there, the {names} alone is transcribed"
         )
 
     def _short_ms(self) -> int:

@@ -1,7 +1,8 @@
-"""Mono sound from a stereo track: the mix of its channels, and one channel alone where they cancel each other.
+"""Mono sound from several channels: their mix, and one side of it alone where the sides cancel each other.
 
 Touches: nothing. A microphone with reversed polarity, or a balanced line that is recorded as stereo, gives two channels
-that are heard well, but are silent as a mix.
+that are heard well, but are silent as a mix. More than two channels have sides too: those of
+their mix to stereo.
 """
 
 from __future__ import annotations
@@ -12,9 +13,6 @@ import numpy as np
 
 from chunk_job.contract import SAMPLE_RATE
 from controller.intake.flac import Sound
-
-CHANNELS = 2
-"""Channels of the tracks that are checked."""
 
 _LEFT, _RIGHT, _MIX = range(3)
 _STEP_SAMPLES = SAMPLE_RATE
@@ -38,7 +36,7 @@ class Downmix:
         self._seconds = 0
         self._parts: list[tuple[int, int]] = []
         self.used: set[int] = set()
-        """The channels that were used alone, counted from 1."""
+        """The sides that were used alone: 1 is left, 2 is right."""
 
     def mono(self, frames: Sound) -> Sound:
         """The samples of *frames*, an array of (samples, 3). All but the last array have whole seconds."""

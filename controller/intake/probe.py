@@ -21,8 +21,8 @@ _PROBE_BYTES = 1 << 20
 """Largest output of ffprobe: enough for a thousand tracks. Tags can be as long as the file."""
 _FIRST_PACKETS = 64
 """More packets than any decoder reads before its first samples."""
-_WITHOUT_TIMES = frozenset({"aac", "ac3", "dts", "eac3", "mlp", "mp3", "truehd"})
-"""Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one."""
+_WITHOUT_TIMES = frozenset({"aac", "ac3", "aptx_hd", "dts", "eac3", "mlp", "mp3", "truehd"})
+"""Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one (aptX HD: wrongly)."""
 
 _ENTRIES = (
     "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,sample_fmt,channels,duration"
@@ -107,6 +107,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
                 rate_hz=_rate_hz(stream.get("sample_rate")),
                 has_fine_samples=_word(stream.get("sample_fmt"), "s16") not in _UP_TO_16_BITS,
                 channels=_count(stream.get("channels")),
+                has_layout=_word(stream.get("channel_layout"), "unknown") != "unknown",
                 has_times=_word(container.get("format_name"), "") not in _WITHOUT_TIMES,
             )
             for number, stream in enumerate(sounds)

@@ -36,6 +36,8 @@ class AudioTrack:
     """Whether its samples have more than 16 bits, as those of lossy codecs have when they are decoded."""
     channels: int = 0
     """Number of its channels at its begin; 0 if it is not known."""
+    has_layout: bool = True
+    """Whether it is known where its channels are: without that, ffmpeg cannot mix more than two."""
     has_times: bool = True
     """Whether the container has time stamps."""
 

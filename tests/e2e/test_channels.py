@@ -64,6 +64,9 @@ def test_one_channel_of_a_call_has_the_words_of_one_person(
     said = (workplace.out / "call.txt").read_text()
     assert speech.word_errors(people[1].words, said).wer <= 0.08
     assert "Speaker" not in said
+    run = ended.err.partition("(run ")[2][:16]
+    refused = workplace.run("render", run, "-o", "other", "--speaker-names", "Anna")
+    assert (refused.code, "no speakers to name" in refused.err) == (2, True), refused.err
 
 
 @pytest.mark.parametrize(

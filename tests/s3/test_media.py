@@ -10,7 +10,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import source
-from tests import pipeline
+from tests import pipeline, speech
 from tests.testbed.proxy import Fault, Proxy
 
 
@@ -50,6 +50,41 @@ def test_an_object_is_transcribed_like_a_file_and_leaves_nothing_behind(
     assert workplace.leftovers() == []
     again = workplace.transcribe(f"s3://{bucket}/{key}", *pipeline.CUT)
     assert (again.code, "already complete" in again.err) == (0, True)
+
+
+def test_a_prefix_stands_for_its_recordings_and_its_tree_is_kept(
+    workplace: pipeline.Workplace, uploads: Store, bucket: str
+) -> None:
+    for number, key in enumerate(("box/cd1/01.wav", "box/cd2/01.wav", "box/notes.txt", "boxes/x.wav")):
+        file = speech.write_wav(workplace.folder / f"{number}.wav", speech.silence(1 + number / 10, noise_db=-60))
+        uploads.put_file(key, file)
+    ended = workplace.transcribe(f"s3://{bucket}/box/", *pipeline.SMALL, "-f", "txt")
+    assert ended.code == 0, ended.err
+    assert ended.paths == [workplace.out / "cd1" / "01.txt", workplace.out / "cd2" / "01.txt"]
+    copied = workplace.run("transcribe", f"s3://{bucket}/box/", *pipeline.SMALL, "-f", "txt", "-o", f"s3://{bucket}/o")
+    assert copied.code == 0, copied.err
+    assert [entry.key for entry in uploads.list("o/")] == ["o/cd1/01.txt", "o/cd2/01.txt"]
+
+
+def test_outputs_of_one_machine_are_replaced_by_another_one_unless_a_person_changed_them(
+    workplace: pipeline.Workplace, uploads: Store, bucket: str
+) -> None:
+    """As the pods of a cluster: they share the store and the outputs, and each has an empty state folder."""
+    file = speech.write_wav(workplace.folder / "talk.wav", speech.tape(seconds=8, seed=1))
+    store = {"STENOFLEET_STORE": f"s3://{bucket}/team"}
+    command = ("transcribe", file, *pipeline.SMALL, "-f", "txt,srt", "-o", f"s3://{bucket}/out")
+
+    def run(pod: str, *options: str) -> pipeline.Ended:
+        return workplace.run(*command, *options, env=store | {"XDG_STATE_HOME": str(workplace.folder / pod)})
+
+    assert run("one").code == 0
+    uploads.put("out/talk.srt", b"CORRECTED")
+    before = uploads.get("out/talk.txt")
+    ended = run("two", "--task", "translate", "--batch-size", "0", "--clip-timestamps", "0,3")
+    assert ended.code == 0, ended.err
+    assert uploads.get("out/talk.txt") != before
+    assert uploads.get("out/talk.srt") == b"CORRECTED"
+    assert "talk.srt is kept" in ended.err
 
 
 def test_transcripts_go_to_a_bucket(

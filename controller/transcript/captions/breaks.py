@@ -11,6 +11,7 @@ from controller.transcript.captions.phrases import (
     ABBREVIATIONS,
     CONJUNCTIONS,
     LABELS,
+    MONTHS,
     NUMBER_WORDS,
     PREPOSITIONS,
     SMALL_WORDS,
@@ -40,6 +41,7 @@ _INITIAL = re.compile(r"^[\"'“‘«(\[]*(?:[^\W\d_]\.)+$")
 _DIGITS = re.compile(r"\d")
 _NUMBER_START = re.compile(r"^[(\[]?[$€£¥#№§+±-]*[.,:]?\d")
 _NUMBER_END = re.compile(r"\d[.,:/]?$")
+_DAY = re.compile(r"^\d{1,2}(?:st|nd|rd|th|er|º|\.)?$")
 _JOINT = re.compile(r"^(?:[$€£¥#№§+±×x=%‰°/.,:*-]|[$€£¥]\d*)$", re.IGNORECASE)
 _UNITS = re.compile(
     r"^(?:%|‰|°[CF]?|percent|per cent|million|billion|trillion|thousand|hundred|millionen|milliarden|millions|mil|"
@@ -90,13 +92,15 @@ def _inside_clause(before: str, after: str) -> float:
 
 
 def _is_number(before: str, after: str) -> bool:
-    """Whether a break would be inside a number: ``10 000``, ``3 . 5``, ``$ 5``, ``50 %``, ``No. 5``, ``two ten``."""
+    """Whether a break would be inside a number: ``10 000``, ``$ 5``, ``50 %``, ``No. 5``, ``3 May``, ``two ten``."""
     starts, ends = _NUMBER_START.match(after), _NUMBER_END.search(before)
     if ends and starts:
         return not before.endswith((",", ":")) or len(before) < 2
     if ends and before[-1:].isdigit() and (_JOINT.match(after) or _UNITS.match(after)):
         return True
-    if starts and (_JOINT.match(before) or before.lower() in LABELS):
+    if starts and (_JOINT.match(before) or before.lower() in LABELS or before in MONTHS):
+        return True
+    if _DAY.match(before) and after.rstrip(".,;:!?") in MONTHS:
         return True
     return before.lower() in NUMBER_WORDS and _bare(after) in NUMBER_WORDS
 

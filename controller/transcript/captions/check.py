@@ -75,7 +75,8 @@ def _text(cue: FileCue, style: CaptionStyle) -> _Broken:
         yield "width", widest, style.max_line_width
     if len(cue.lines) > style.max_line_count:
         yield "lines", len(cue.lines), style.max_line_count
-    words = max((len(line.split()) for line in cue.lines), default=0)
+    # A dash in front of the words of a speaker is no word.
+    words = max((len(line.removeprefix("- ").split()) for line in cue.lines), default=0)
     if style.max_words_per_line and words > style.max_words_per_line:
         yield "words", words, style.max_words_per_line
 

@@ -79,3 +79,14 @@ NUMBER_WORDS = _words(
     trillion point
     """
 )
+
+MONTHS = _words(
+    """
+    January February March April May June July August September October November December Januar Februar März
+    Mai Juni Juli Oktober Dezember janvier février mars avril mai juin juillet août septembre octobre novembre
+    décembre enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre janeiro
+    fevereiro março maio junho julho setembro outubro novembro dezembro gennaio febbraio aprile maggio giugno
+    luglio settembre ottobre dicembre januari februari maart mei juni juli augustus oktober
+    """
+)
+"""As each language writes them."""

@@ -101,6 +101,10 @@ def test_highlighted_words_are_one_cue_each(talk: Path, capsys: pytest.CaptureFi
     )
     assert Path("out/talk.ass").read_text(encoding="utf-8").count("{\\k") == marked.count("<u>")
     assert Path("out/talk.lrc").read_text(encoding="utf-8").count("<0") == marked.count("<u>")
+    assert run(["render", "--highlight_words", "True", "talk.json", "-o", "same", *chosen[:-1]]) == 0
+    assert run(["render", "--highlight-words", "talk.json", "-o", "alike", *chosen[:-1]]) == 0
+    for folder in ("same", "alike"):
+        assert Path(folder, "talk.srt").read_text(encoding="utf-8") == marked
     capsys.readouterr()
     assert run(["captions", "check", "out/talk.vtt", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["violations"]
@@ -116,6 +120,50 @@ def test_strict_is_an_exit_code_of_its_own(talk: Path, capsys: pytest.CaptureFix
     assert run(["captions", "check", "a.srt", "--strict"]) == 7
     Path("b.srt").write_text("1\n00:00:01,000 --> 00:00:04,000\nfine\n\n", encoding="utf-8")
     assert run(["captions", "check", "b.srt", "--strict"]) == 0
+
+
+@pytest.mark.parametrize(
+    "option, value, found",
+    [
+        ("--max-line-width", "10", "width: 12 columns (limit 10)"),
+        ("--max-line-count", "1", "lines: 2 lines (limit 1)"),
+        ("--max-words-per-line", "1", "words: 2 words in a line (limit 1)"),
+        ("--max-cue-duration", "1.5", "longest: 2 s (limit 1.5)"),
+        ("--min-cue-duration", "2.5", "shortest: 2 s (limit 2.5)"),
+        ("--max-cps", "5", "speed: 9 columns per second (limit 5)"),
+        ("--min-gap", "0.2", "gap: 0.1 s after the cue before it (limit 0.2)"),
+    ],
+)
+def test_a_check_takes_the_limits_of_captions(
+    talk: Path, option: str, value: str, found: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = "1\n00:00:00,000 --> 00:00:00,900\nHello\n\n"
+    Path("a.srt").write_text(f"{first}2\n00:00:01,000 --> 00:00:03,000\nlong enough.\nlines.\n\n", encoding="utf-8")
+    assert run(["captions", "check", "a.srt", "--strict"]) == 0
+    capsys.readouterr()
+    assert run(["captions", "check", "a.srt", "--profile", "netflix", option, value, "--strict"]) == 7
+    message = capsys.readouterr()
+    assert f"cue 2 at 00:00:01.000: {found}" in message.out.split("\n")
+    assert "break the profile netflix with other limits" in message.err
+    run(["captions", "check", "a.srt", option, value, "--json"])
+    limits = json.loads(capsys.readouterr().out)["limits"]
+    usual = PROFILES["netflix"].model_dump()
+    assert len([name for name, limit in limits.items() if limit != usual[name]]) == 1
+
+
+def test_a_check_refuses_limits_that_contradict_each_other(talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["captions", "check", "a.srt", "--max-cue-duration", "0.5"]) == 2
+    message = capsys.readouterr().err
+    assert "captions: the shortest cue (834 ms) is longer than the longest (500 ms)" in message
+    assert "change --profile" in message
+
+
+def test_settings_for_writing_captions_do_not_change_a_check(
+    talk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.srt").write_text("1\n00:00:01,000 --> 00:00:03,000\nTen columns wide?\n\n", encoding="utf-8")
+    monkeypatch.setenv("STENOFLEET_MAX_LINE_WIDTH", "10")
+    assert run(["captions", "check", "a.srt", "--strict"]) == 0
 
 
 @pytest.mark.parametrize("name, why", [("none.srt", "No such file"), ("talk.json", "line 1: ")])

@@ -27,15 +27,7 @@ OPTIONS = pytest.mark.parametrize("command,option", NUMBERS, ids=map(" ".join, N
 BEYOND = ("1000000000000000000000000000000", "-1000000000000000000000000000000", "9" * 5000)
 NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "0x10", "")
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder without settings and with a new store."""
-    for name in os.environ:
-        if name.startswith("STENOFLEET"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def bounded(kind: object) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 import threading
 from pathlib import Path
@@ -208,6 +209,43 @@ def test_a_recording_of_which_all_outputs_exist_can_be_left_out() -> None:
     lay("out/a.srt", "out/a.txt", "out/b.srt")
     outputs, _ = outputs_of([Named("a.wav"), Named("b.wav")], "out", ("srt", "txt"))
     assert existing(outputs) == {"a.wav"}
+
+
+@pytest.mark.parametrize("template", ["{stem}.{language}.{ext}", "{language}-{stem}.{language}.{ext}"])
+def test_a_name_with_the_language_twice_or_in_braces_exists_in_any_language(template: str) -> None:
+    lay(*(f"out/{template.format(stem='a{language}', language='pt', ext=extension)}" for extension in ("srt", "txt")))
+    outputs, _ = outputs_of([Named("a{language}.wav"), Named("b.wav")], "out", ("srt",), CaptionOptions(None, template))
+    assert existing(outputs) == {"a{language}.wav"}
+
+
+@pytest.mark.parametrize(
+    "template, recording, refused",
+    [
+        ("{stem}.{language}.{ext}", "talk.en.srt", True),
+        ("{stem}.{language}.{ext}", "talk.yue.txt", True),
+        ("{stem}.{language}.{ext}", "talk.english.srt", False),
+        ("{stem}.{language}.{ext}", "talk.en.vtt", False),
+        ("{stem}.{language}.{ext}", "other.en.srt", False),
+        ("{stem}.{language}.{ext}", "sub/talk.en.srt", False),
+        ("{language}-{stem}.{ext}", "pt-talk.srt", True),
+        ("{stem}.{language}.{language}.{ext}", "talk.en.pt.srt", False),
+        ("{stem}.{ext}", "talk.en.vtt", False),
+    ],
+)
+def test_a_recording_is_not_replaced_by_an_output_in_any_language(template: str, recording: str, refused: bool) -> None:
+    lay("talk.wav", recording)
+    named, captions = [Named("talk.wav"), Named(recording)], CaptionOptions(None, template)
+    if refused:
+        with pytest.raises(UsageProblem, match=rf"{re.escape(recording)} is a recording: talk\.wav would"):
+            outputs_of(named, ".", ("srt", "txt"), captions)
+    else:
+        assert len(outputs_of(named, ".", ("srt", "txt"), captions)[0]) == 2
+
+
+def test_the_length_of_a_name_counts_the_longest_code_of_a_language() -> None:
+    captions = CaptionOptions(None, "{stem}.{language}.{ext}")
+    assert len(outputs_of([Named("x" * 247 + ".wav")], "out", ("srt",), captions)[0]) == 1
+    assert "256 bytes" in outputs_of([Named("x" * 248 + ".wav")], "out", ("srt",), captions)[1][0].summary
 
 
 def test_outputs_with_the_language_in_their_names_exist_in_any_language() -> None:

@@ -1,8 +1,5 @@
 """Commands for Whisper that are pasted: each option is used, or one line or an error says why it is not."""
 
-import os
-from pathlib import Path
-
 import click
 import pytest
 
@@ -40,7 +37,12 @@ OPENAI_WHISPER = [
     "threads",
     "clip_timestamps",
     "hallucination_silence_threshold",
+    "highlight_words",
+    "max_line_width",
+    "max_line_count",
+    "max_words_per_line",
 ]
+"""Of version 20250625."""
 WHISPER_CTRANSLATE2 = [
     "model",
     "batched",
@@ -92,18 +94,16 @@ WHISPER_CTRANSLATE2 = [
     "live_transcribe",
     "live_volume_threshold",
     "live_input_device",
+    "live_input_device_sample_rate",
+    "speaker_num",
+    "highlight_words",
+    "max_line_width",
+    "max_line_count",
+    "max_words_per_line",
 ]
-"""Without those that are about the layout of captions."""
+"""Of version 0.5.8."""
 
-
-@pytest.fixture(autouse=True)
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder without settings, with a recording that does not exist."""
-    for name in os.environ:
-        if name.startswith("STENOFLEET"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("working_folder")
 
 
 def parsed(*arguments: str) -> dict[str, object]:
@@ -151,6 +151,61 @@ def test_a_switch_does_not_take_the_recording_as_its_value(name: str) -> None:
 def test_an_option_whose_purpose_would_be_lost_is_an_error(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["transcribe", "talk.wav", f"--{name}", "x"]) == 2
     assert f"Invalid value for '--{name}': {REFUSED[name]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("value", ["", "False"])
+def test_the_default_of_such_an_option_is_accepted(name: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parsed(f"--{name}={value}") == parsed()
+    assert capsys.readouterr().err == ""
+
+
+PASTED: dict[str, dict[str, object]] = {
+    "--threads 0": {},
+    "--threads None": {},
+    "--beam_size None": {"beam_size": 1},
+    "--batch_size None": {"batch_size": "auto"},
+    "--max_line_width None --max_line_count None --max_words_per_line None": {},
+    "--max_line_width 42 --max_line_count 2": {"max_line_width": 42, "max_line_count": 2},
+    "--highlight_words True": {"highlight_words": True},
+    "--highlight_words False": {},
+    "--highlight_words=true": {"highlight_words": True},
+    "--highlight-words": {"highlight_words": True},
+    "--device cuda:0": {"device": "cuda"},
+    "--device mps": {"device": "cpu"},
+    "--model_directory ./ct2": {"model": "./ct2"},
+    "--model_directory ./ct2 --model small": {"model": "./ct2"},
+    "--model small --model_directory ./ct2": {"model": "./ct2"},
+    "--model distil-large-v3 --language None": {"model": "distil-large-v3"},
+    "-p True": {},
+    "--pretty_json": {},
+    "--temperature_increment_on_fallback None --best_of None": {"temperature_increment_on_fallback": 0},
+    "--clip_timestamps 0 --suppress_tokens=": {},
+    "--batched True --batch_size 16 --vad_filter True": {"batch_size": 16},
+    "--initial_prompt Hello --verbose False --fp16 False": {"initial_prompt": "Hello"},
+    "--hf_token= --speaker_num 2 --speaker_name SPEAKER": {},
+}
+
+
+@pytest.mark.parametrize("line", PASTED)
+def test_lines_that_are_pasted_change_what_they_say(line: str) -> None:
+    assert parsed(*line.split()) == parsed() | PASTED[line]
+
+
+@pytest.mark.parametrize("before", [[], ["--"]])
+def test_a_switch_without_a_value_leaves_the_recording_after_it(before: list[str]) -> None:
+    context = transcribe_command.make_context("transcribe", ["--highlight-words", *before, "a.wav"], parent=_parent())
+    assert (context.params["files"], context.params["highlight_words"]) == (("a.wav",), True)
+
+
+def test_what_is_after_two_dashes_is_a_recording() -> None:
+    context = transcribe_command.make_context("transcribe", ["--", "--highlight-words", "True"], parent=_parent())
+    assert (context.params["files"], context.params["highlight_words"]) == (("--highlight-words", "True"), False)
+
+
+def test_another_gpu_is_chosen_by_a_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", "talk.wav", "--device", "cuda:1"]) == 2
+    assert "'cuda:1': use --device cuda, and set CUDA_VISIBLE_DEVICES=1" in capsys.readouterr().err
 
 
 def test_they_are_not_in_the_help() -> None:

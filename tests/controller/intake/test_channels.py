@@ -158,3 +158,23 @@ def test_a_gap_in_a_stereo_track_takes_little_memory(
     ffmpeg("-i", wav, "-af", "asetpts='if(lt(T,10),PTS,PTS+450/TB)'", "-c:a", "aac", path)
     monkeypatch.setattr(sandbox, "_ALLOCATION_BYTES", sandbox._ALLOCATION_BYTES // 8)
     assert len(decoded(path, choice)) == pytest.approx((450 + SECONDS) * RATE, abs=RATE // 10)
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 8, 9, 10, 16])
+def test_the_mix_of_many_channels_is_their_sound(tmp_path: Path, count: int) -> None:
+    """Also where ffmpeg knows no layout for their number."""
+    path = write(tmp_path / "a.wav", *[noise(0)] * count)
+    found = decoded(path, "mix")
+    assert len(found) == SECONDS * RATE
+    assert np.abs(found.astype(int) - noise(0)).max() <= 3
+    assert planned(path, "mix").warnings == ()
+
+
+@pytest.mark.parametrize("count", [3, 9, 10])
+def test_many_channels_whose_sides_cancel_are_heard_on_one_side(tmp_path: Path, count: int) -> None:
+    left = [noise(0) if channel % 2 == 0 else -noise(0) for channel in range(count - count % 2)]
+    path = write(tmp_path / "a.wav", *left, *[np.zeros_like(noise(0))] * (count % 2))
+    found = decoded(path, "mix").astype(float)
+    assert np.sqrt((found**2).mean()) > 0.3 * np.sqrt((noise(0).astype(float) ** 2).mean())
+    (warning,) = planned(path, "mix").warnings
+    assert "its channels cancel each other as a mix" in warning

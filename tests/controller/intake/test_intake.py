@@ -379,3 +379,19 @@ def test_an_hour_is_planned_without_drift(tmp_path: Path) -> None:
         assert chunk.pcm_sha256 == sha256_hex(samples[at:end].tobytes())
         at = end
     assert at == len(samples)
+
+
+def test_the_audio_of_a_chunk_with_a_result_of_all_channels_is_not_written_again(tmp_path: Path) -> None:
+    call = tmp_path / "call.wav"
+    channels = [speech.tape(seconds=50, seed=seed).pcm for seed in (1, 2)]
+    soundfile.write(call, np.column_stack(channels), speech.RATE_HZ, subtype="PCM_16")
+    ordered = order(FileStore(tmp_path / "store"), call, CUT.model_copy(update={"channels": "split"}))
+    ordered.run()
+    task = ordered.task(0)
+    assert task.channels == ordered.plan().channels == 2
+    result = fakes.result(task, fakes.segment((" a", 0, 500), channel=2), channels=2)
+    ordered.store.put(f"{task.result_prefix}a1-u.json", result.encode())
+    ordered.store.delete(task.audio_key)
+    ordered.run()
+    kept = {entry.key for entry in ordered.store.list(ordered.keys.audios)}
+    assert (task.audio_key in kept, ordered.keys.audio(1) in kept) == (False, True)

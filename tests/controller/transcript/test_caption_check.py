@@ -83,3 +83,10 @@ def test_each_limit_is_checked(cue: FileCue, rule: str, value: float, limit: flo
 def test_cues_that_highlight_one_word_after_the_other_are_one() -> None:
     cues = [FileCue(1, 0, 300, ("one two",)), FileCue(2, 300, 1500, ("one two",))]
     assert violations(cues, PROFILES["netflix"]) == []
+
+
+def test_the_dash_of_a_speaker_is_no_word() -> None:
+    style = PROFILES["netflix"].model_copy(update={"max_words_per_line": 2})
+    lines = ("- Are you?", "- Yes, I am.")
+    assert [(one.rule, one.value) for one in violations([FileCue(1, 0, 3000, lines)], style)] == [("words", 3)]
+    assert violations([FileCue(1, 0, 3000, ("- Are you?", "- I am."))], style) == []

@@ -139,7 +139,23 @@ def test_lines_end_where_a_phrase_ends(text: str, lines: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "whole",
-    ["Dr. Smith", "President Ana Lopez", "10 000", "3 . 5", "$ 500", "50 %", "No. 7", "two million", "1999 - 2003"],
+    [
+        "Dr. Smith",
+        "President Ana Lopez",
+        "10 000",
+        "3 . 5",
+        "$ 500",
+        "50 %",
+        "No. 7",
+        "two million",
+        "1999 - 2003",
+        "28th October",
+        "3 May",
+        "May 3,",
+        "März 1848",
+        "1. Januar",
+        "15 março",
+    ],
 )
 @pytest.mark.parametrize("before", range(1, 12))
 def test_a_number_or_a_name_with_its_title_is_never_divided(whole: str, before: int) -> None:
