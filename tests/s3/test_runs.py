@@ -1,5 +1,6 @@
 """Whole runs with their store in S3: the same bytes as in a folder, resumed after kills, and no secret anywhere."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Iterator
@@ -40,7 +41,9 @@ def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
             except OSError:
                 continue
         for log in workplace.folder.rglob("log"):
-            seen.add(log.read_bytes() if log.is_file() else b"")
+            # A job that has ended is removed meanwhile.
+            with contextlib.suppress(OSError):
+                seen.add(log.read_bytes())
         time.sleep(0.05)
     ended = command.ended()
     assert ended.code == 0, ended.err
