@@ -15,7 +15,7 @@ from controller.cli.terminal import print_data, print_message
 from controller.domain.captions import PROFILES, Profile
 from controller.errors import UsageProblem
 from controller.runs.opened_files import open_file
-from controller.transcript.captions.check import UNITS, Violation, violations
+from controller.transcript.captions.check import SENTENCES, Violation, violations
 from controller.transcript.captions.read import CaptionsInvalid, FileCue, decoded, file_cues
 from controller.transcript.formats import clock
 
@@ -58,23 +58,22 @@ def check_command(file: str, profile: Profile, *, strict: bool, as_json: bool, *
         print_data(json_line(facts), exact=True)
     else:
         for one in found:
-            limit = "" if one.rule == "overlap" else f" (limit {one.limit:g})"
-            text = f"cue {one.cue} at {clock(one.start_ms, '.')}: {one.rule}: {one.value:g} {UNITS[one.rule]}{limit}"
-            print_data(text)
+            what = SENTENCES[one.rule].format(value=one.value, limit=one.limit)
+            print_data(f"cue {one.cue} at {clock(one.start_ms, '.')}: {what}")
         changed = " with other limits" if style != PROFILES[profile] else ""
         print_message(_summary(file, f"{profile}{changed}", cues, found))
     return BROKEN if strict and found else 0
 
 
 def _cues_of(file: str) -> list[FileCue]:
-    advice = "give an srt or vtt file, as UTF-8"
+    advice = "give an srt or vtt file in UTF-8 or UTF-16; from Windows-1252: iconv -f windows-1252 -t utf-8 IN > OUT"
     try:
         with open_file(Path(file), max_bytes=_MOST_BYTES) as opened:
             return file_cues(decoded(opened.read()))
     except CaptionsInvalid as error:
         raise UsageProblem(f"{file}: {error}", advice) from error
     except OSError as error:
-        raise UsageProblem(f"{file}: {error.strerror}", advice) from error
+        raise UsageProblem(f"{file}: {error.strerror}", "give an srt or vtt file") from error
 
 
 def _facts(one: Violation) -> dict[str, object]:
@@ -82,5 +81,8 @@ def _facts(one: Violation) -> dict[str, object]:
 
 
 def _summary(file: str, profile: str, cues: Sequence[FileCue], found: Sequence[Violation]) -> str:
+    if not cues:
+        return printable(f"{file}: there are no cues in it")
     broken = len({one.cue for one in found})
-    return printable(f"{file}: {broken} of {len(cues)} cues break the profile {profile} ({len(found)} violations)")
+    count = f"{len(found)} violation{'s' if len(found) != 1 else ''}"
+    return printable(f"{file}: {broken} of {len(cues)} cues break the profile {profile} ({count})")

@@ -131,8 +131,9 @@ def report(
         print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {})), exact=True)
     elif summarized or len(ended) + len(skipped) > MANY:
         print_message(summary(ended, len(skipped)))
-    elif reported and len(reported) < len(ended):
-        print_message(printable(f"not transcribed: {', '.join(item.name for item in reported)}"))
+    elif len(ended) > 1 and (failed := [item for item in ended if item.verdict not in ("complete", "partial")]):
+        names = ", ".join(item.source or item.name for item in failed)
+        print_message(printable(f"{len(failed)} of {len(ended)} not transcribed: {names}"))
     if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
         print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
     return code

@@ -1,4 +1,4 @@
-"""The file of ``--glossary``: a term a line, with what it sounds like.
+"""The file of ``--glossary``: one term per line, with what it sounds like.
 
 Touches: the file that is named.
 """
@@ -28,7 +28,7 @@ def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> 
             term, sounds = _term(text, f"{value}, line {number}")
             terms.setdefault(term, f"{term} = {sounds}" if sounds else term)
     if not terms:
-        raise click.BadParameter(f"{value} has no terms: write one a line")
+        raise click.BadParameter(f"{value} has no terms: write one per line")
     if len(terms) > MOST_TERMS:
         raise click.BadParameter(f"{value} has {len(terms)} terms, and may have {MOST_TERMS}")
     return tuple(terms.values())

@@ -18,7 +18,7 @@ from controller.errors import EnvironmentProblem, UsageProblem
 _HEAD_BYTES = 64 << 10
 _PIECE_BYTES = 1 << 20
 _MOST_LIST_BYTES = 1 << 30
-_LISTS = "write one file name a line in UTF-8, for instance with: find FOLDER -name '*.wav' | stenofleet transcribe -"
+_LISTS = "write one file name per line in UTF-8, for instance with: find FOLDER -name '*.wav' | stenofleet transcribe -"
 _BOMS = (
     # UTF-32 first: its mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -79,7 +79,7 @@ def is_media(head: bytes) -> bool:
 
 
 def names_in(data: bytes) -> list[str]:
-    """Return the names in a list: one a line, or each followed by a NUL. UTF-16 and UTF-32 are decoded.
+    """Return the names in a list: one per line, or each followed by a NUL. UTF-16 and UTF-32 are decoded.
 
     Raises :class:`UsageProblem` if it is empty, or is no list.
     """
@@ -94,7 +94,7 @@ def names_in(data: bytes) -> list[str]:
     parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
     names = [os.fsdecode(part) for part in parts if part.strip()]
     if not names:
-        raise UsageProblem("the list on stdin is empty", "give one file name a line")
+        raise UsageProblem("the list on stdin is empty", "write one file name per line")
     return names
 
 

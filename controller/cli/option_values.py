@@ -76,8 +76,9 @@ class WordOrNumber(click.IntRange):
             return value
         try:
             return super().convert(value, param, ctx)
-        except click.BadParameter as error:
-            return self.fail(f"{error.message.rstrip('.')}; or use {' or '.join(self._words)}", param, ctx)
+        except click.BadParameter:
+            words = ", ".join(self._words)
+            return self.fail(f"{value!r} is none of {words} or a number from {self.min} to {self.max}", param, ctx)
 
 
 class Device(click.Choice[str]):

@@ -195,7 +195,7 @@ model_options = together(
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),
-    option("--glossary", callback=parse_glossary, metavar="FILE", help="Terms to expect: one a line, = sounds like."),
+    option("--glossary", callback=parse_glossary, metavar="FILE", help="Terms to expect: one per line, = sounds like."),
     option("--threads", type=Count(1, 256, zero_is_none=True), help="CPU threads of one job (default: cores / jobs)."),
     whisper_options,
 )  # fmt: skip

@@ -175,7 +175,10 @@ def _check_no_recording(outputs: dict[str, Output]) -> None:
         in_any_language = _named_alike(output, like_outputs, resolve) if like_outputs else []
         for target in (*_targets(output).values(), *in_any_language):
             if resolve.target(target) in media:
-                raise UsageProblem(f"{target} is a recording: {name} would overwrite it", "name another --output-dir")
+                raise UsageProblem(
+                    f"{target} is one of the given files: the transcript of {name} would overwrite it",
+                    "name another --output-dir",
+                )
 
 
 def _may_be_output(path: str, outputs: dict[str, Output]) -> bool:

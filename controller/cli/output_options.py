@@ -12,6 +12,7 @@ from chunk_job.store.base import Store
 from controller.cli import option_values
 from controller.cli import options as shared
 from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
+from controller.cli.output_names import BESIDE
 from controller.cli.recordings import Recordings, named_recordings
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runs.protection import OutputRules
@@ -36,7 +37,7 @@ name_option = shared.option(
 
 
 def recordings(
-    files: Sequence[str], *, stdin_name: str, scratch: Path | None, cluster: bool, quiet: bool
+    files: Sequence[str], *, stdin_name: str, folder: str, scratch: Path | None, cluster: bool, quiet: bool
 ) -> Recordings:
     """Return what the arguments of ``transcribe`` name.
 
@@ -47,8 +48,10 @@ def recordings(
         if stdin_name in (".", "..") or "/" in stdin_name or "\0" in stdin_name:
             raise UsageProblem(f"--name: {stdin_name!r} is not a file name", "give a name without a folder")
         # Removed when the command ends: the store holds what is left to do of an interrupted run.
-        folder = temporary_folder(_stdin_home(scratch))
-        there = read_stdin(Path(click.get_current_context().with_resource(folder)), stdin_name)
+        copy = temporary_folder(_stdin_home(scratch))
+        there = read_stdin(Path(click.get_current_context().with_resource(copy)), stdin_name)
+        if there.recording and folder == BESIDE:
+            raise UsageProblem("-o source: a recording on stdin is in no folder", "name a folder with -o FOLDER")
         if there.recording and cluster:
             raise UsageProblem(
                 "a recording on stdin is not transcribed on a cluster: its jobs cannot read it",

@@ -119,7 +119,9 @@ def render_command(
     except OSError as error:
         raise UsageProblem(f"{transcript}: {error.strerror}", "give a run or a transcript's JSON file") from error
     if whisper and formats == ("json",):
-        raise UsageProblem(f"{transcript} is Whisper's JSON, and has not what stenofleet's has", "use another format")
+        raise UsageProblem(
+            f"{transcript} is Whisper's JSON, and lacks data that stenofleet's must have", "use another format"
+        )
     if chosen.speakers and files.summary.source.channels != "split":
         raise UsageProblem(
             f"{transcript}: its channels were not transcribed one by one, so --speaker-names has no speakers to name",

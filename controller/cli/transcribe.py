@@ -117,6 +117,8 @@ def transcribe_command(
     command resumes an interrupted run.
     """
     captions = taken(rest)
+    if overwrite and skip_existing:
+        raise UsageProblem("--overwrite and --skip-existing contradict each other", "leave one of them out")
     if captions.speakers and channels != "split":
         raise UsageProblem(
             f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
@@ -126,7 +128,12 @@ def transcribe_command(
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     opened = shared.store_at(store)
     given = output_options.recordings(
-        files, stdin_name=stdin_name, scratch=scratch_dir, cluster=bool(cluster), quiet=quiet or as_json
+        files,
+        stdin_name=stdin_name,
+        folder=output_dir,
+        scratch=scratch_dir,
+        cluster=bool(cluster),
+        quiet=quiet or as_json,
     )
     outputs, unnamed = outputs_of(given.named, output_dir, formats, captions)
     skipped = existing(outputs) if skip_existing else frozenset[str]()
@@ -202,7 +209,7 @@ def transcribe_command(
     "--output-dir",
     type=click.Path(),
     metavar="DIR|s3://…",
-    help="Folder for its transcript (default: as in the command that started it on this machine).",
+    help="Folder for its transcript (default: as in the latest command for it on this machine).",
 )
 @shared.option(
     "-f",

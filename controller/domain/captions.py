@@ -37,6 +37,8 @@ class CaptionStyle(Document):
     """Columns of text per second of display."""
     min_gap_ms: int = Field(default=0, ge=0, le=10_000)
     """Time between the end of a cue and the start of the next one."""
+    joins_segments: bool = Field(default=True, exclude_if=lambda joins: joins)
+    """Whether a cue may have words of several segments of the model."""
     highlight_words: bool = False
     """Each word is marked while it is spoken."""
 
@@ -51,7 +53,7 @@ class CaptionStyle(Document):
 
 PROFILES: MappingProxyType[Profile, CaptionStyle] = MappingProxyType({
     # Only used with other options: alone, this profile has no style.
-    "whisper": CaptionStyle(),
+    "whisper": CaptionStyle(joins_segments=False),
     "broadcast": CaptionStyle(
         max_line_width=37, max_line_count=2, max_cue_ms=7_000, min_cue_ms=1_000, max_cps=20, min_gap_ms=120
     ),

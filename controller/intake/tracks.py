@@ -100,7 +100,7 @@ class Media:
     def _reason(self, chosen: AudioTrack, language: str | None) -> str:
         if language and chosen.spoken == language:
             return f"because it is tagged as --language {language}"
-        missing = f"no track is tagged as --language {language}, and it is " if language else "because it is "
+        missing = f"because no track is tagged as --language {language} and it is " if language else "because it is "
         if chosen.default:
             return f"{missing}the default one"
         return f"{missing}the first one{'' if chosen.number == 0 else ' without a commentary'}"

@@ -27,6 +27,8 @@ from controller.transcript.merge import Merge
 from controller.transcript.model import TranscriptSummary
 
 _LONGEST_LINE = 8_000
+_LONG_S = 60.0
+"""Time of jobs from which on it is worth a message where it went."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,11 @@ class Finalizer:
             failure=finish.failure,
         )
         reach("run.concluded")
-        return Finalized(outcome=outcome, transcript=transcript, usage=tuple(summary_of(usage)))
+        return Finalized(
+            outcome=outcome,
+            transcript=transcript,
+            usage=tuple(summary_of(usage)) if usage.time.total_s >= _LONG_S else (),
+        )
 
     def _write_transcript(self, lost: Sequence[int], check: Callable[[], None]) -> TranscriptFiles:
         """Merge and store the transcript, and return it. If the store holds a better one of this run, return that."""
@@ -144,6 +150,7 @@ def put_marker(store: Store, outcome: Outcome) -> None:
 
 def _summary(written: TranscriptSummary) -> str:
     if written.status == "complete":
-        return "transcribed"
+        silent = all(chunk.quality == "silent" for chunk in written.chunks)
+        return "transcribed: no speech was found" if silent else "transcribed"
     count = sum(1 for chunk in written.chunks if chunk.quality == "lost")
     return f"{count} chunk{'s' if count > 1 else ''} without a result: marked as gaps"

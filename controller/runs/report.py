@@ -131,5 +131,6 @@ def _advice(found: Sequence[ResultFigures]) -> Iterator[str]:
         loads_s = sum(figures.usage.load_ms for figures in found if conversion(figures) == (stored, used)) / 1000
         yield (
             f"the model is stored as {stored} and used as {used}: each load converts it ({loads_s:.1f} s of loading in"
-            f" all); convert it once: ct2-transformers-converter --quantization {used}"
+            " all); convert it once:"
+            f" ct2-transformers-converter --model MODEL --output_dir FOLDER --quantization {used}"
         )

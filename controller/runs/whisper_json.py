@@ -21,6 +21,7 @@ from controller.runs.transcript_files import TranscriptFiles, written
 from controller.transcript.model import Chunk, ModelInfo, SourceInfo, TranscriptSummary, cleaned_segments
 
 _LONGEST_S = MAX_AUDIO_MS / 1000
+_LONGEST_NAME = 200
 
 
 class _Timed(BaseModel):
@@ -33,11 +34,13 @@ class _Timed(BaseModel):
 class _Word(_Timed):
     word: str = Field(max_length=8_000)
     probability: Score = 0.0
+    speaker: Any = None
 
 
 class _Segment(_Timed):
     text: str = Field(max_length=1_000_000)
     words: Any = None
+    speaker: Any = None
 
 
 class _Whisper(BaseModel):
@@ -83,8 +86,14 @@ def _segments(found: list[_Segment]) -> Iterator[Segment]:
         start_ms, end_ms = _ms(one)
         yield Segment(
             id=0, seek=0, start_ms=start_ms, end_ms=end_ms, text=one.text, tokens=(), temperature=0.0, avg_logprob=0.0,
-            compression_ratio=0.0, no_speech_prob=0.0, words=tuple(_words(one)),
+            compression_ratio=0.0, no_speech_prob=0.0, words=tuple(_words(one)), speaker=_speaker(one.speaker),
         )  # fmt: skip
+
+
+def _speaker(name: object) -> str | None:
+    """The name of a speaker as whisperX writes it; None if it is none."""
+    text = " ".join(name.split()) if isinstance(name, str) else ""
+    return text if text and text.isprintable() and len(text) <= _LONGEST_NAME else None
 
 
 def _words(segment: _Segment) -> list[Word]:
@@ -102,6 +111,8 @@ def _words(segment: _Segment) -> list[Word]:
         at_ms = min(max(at_ms, begin_ms), end_ms)
         stop_ms = min(max(at_ms, stop_ms), end_ms)
         words.append(Word(word=word.word, start_ms=at_ms, end_ms=stop_ms, probability=word.probability))
+        if speaker := _speaker(word.speaker):
+            words[-1]["speaker"] = speaker
     return words
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from chunk_job.contract import ChunkResult
+from chunk_job.names import LANGUAGES
 from chunk_job.segment import Segment, Word
 from controller.domain.documents import RunRecord
 from controller.domain.plan import Plan, Span
@@ -34,6 +35,8 @@ from controller.transcript.speakers import speaker_of, spoken_by
 from controller.transcript.wordless import Wordless
 
 _LAST_SEEK = 1 << 53
+_SURE = 0.5
+"""Probability of a detected language, below which a warning says which one it is."""
 _MOST_PLACES = 10
 """Most times that one warning lists."""
 
@@ -161,6 +164,12 @@ class Merge:
             yield cleaned(warning)[0]
         if len(self._languages) > 1:
             yield f"chunks were transcribed in different languages: {', '.join(sorted(self._languages))}"
+        if self._record.options.language is None and self._language and self._language_probability < _SURE:
+            name, percent = LANGUAGES[self._language].title(), 100 * self._language_probability
+            yield (
+                f"its language was detected as {name}, with a probability of only {percent:.0f} %:"
+                " if it is another one, name it with --language"
+            )
         if (count := self._doubtful.count) > 0:
             yield f"{_parts(count)} of up to 30 s may be wrong (the decoder was unsure): {self._doubtful}"
         if (count := self._loops.count) > 0:

@@ -49,6 +49,8 @@ def test_a_folder_is_mirrored_and_left_out_when_it_is_done(workplace: Workplace)
     again = workplace.transcribe("box", *SMALL, "-f", "txt", "--skip-existing")
     assert (again.code, again.paths) == (0, [workplace.out / "cd3" / "01.txt"])
     assert "skipped: 2 of 3, all their outputs exist" in again.err
+    both = workplace.transcribe("box", *SMALL, "--skip-existing", "--overwrite")
+    assert (both.code, "contradict each other" in both.err) == (2, True)
     whole = workplace.transcribe("box", *SMALL, "-f", "txt", "--skip-existing", "--json")
     assert (whole.code, len(json.loads(whole.out)["skipped"])) == (0, 3)
 
@@ -68,6 +70,9 @@ def test_a_recording_on_stdin_is_transcribed_and_its_copy_removed(workplace: Wor
     assert ended.code == 0, ended.err
     assert ended.paths == [workplace.out / "talk.txt"]
     assert list(scratch.glob("stenofleet-stdin-*")) == []
+    assert "transcribed: no speech was found" in ended.err
+    lost = workplace.run("transcribe", "-", "-o", "source", *SMALL, stdin=data)
+    assert (lost.code, "a recording on stdin is in no folder" in lost.err) == (2, True)
     images = ("--chunk-image", "x", "--intake-image", "x")
     refused = workplace.transcribe("-", *SMALL, "--runner", "kubernetes", *images, stdin=data)
     assert refused.code == 2

@@ -341,7 +341,7 @@ def test_a_recording_is_never_overwritten_by_its_transcript(workplace: Workplace
     before = media.read_bytes()
     ended = workplace.run("transcribe", "talk.txt", *SMALL, "-o", ".")
     assert ended.code == 2
-    assert "talk.txt is a recording" in ended.err
+    assert "talk.txt is one of the given files" in ended.err
     assert media.read_bytes() == before
 
 

@@ -73,8 +73,8 @@ def test_one_channel_of_a_call_has_the_words_of_one_person(
     "options,code,message",
     [
         (("--channels", "3"), 5, "audio track 0 has 2 channels, and no channel 3"),
-        (("--channels", "left"), 2, "'left' is not a valid integer range; or use mix or split"),
-        (("--channels", "0"), 2, "or use mix or split"),
+        (("--channels", "left"), 2, "'left' is none of mix, split or a number from 1 to 1000"),
+        (("--channels", "0"), 2, "'0' is none of mix, split or a number"),
         (("--speaker-names", "Anna,Ben"), 2, "with --channels mix, the speakers are not told apart"),
         (("--channels", "split", "--speaker-names", "Anna,,Ben"), 2, "name 2 of 3 is empty"),
         (("--channels", "split", "--speaker-names", ",".join("abcdefghi")), 2, "9 names: at most 8 channels"),

@@ -166,7 +166,7 @@ def test_a_recording_is_never_overwritten_in_a_bucket_either(
 ) -> None:
     ended = workplace.run("transcribe", f"s3://{bucket}/a/talk.json", *pipeline.SMALL, "-o", f"s3://{bucket}/a")
     assert ended.code == 2
-    assert f"s3://{bucket}/a/talk.json is a recording" in ended.err
+    assert f"s3://{bucket}/a/talk.json is one of the given files" in ended.err
 
 
 def test_two_objects_of_one_name_need_two_folders(workplace: pipeline.Workplace, bucket: str) -> None:

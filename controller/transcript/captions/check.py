@@ -12,18 +12,20 @@ from controller.domain.captions import CaptionStyle
 from controller.transcript.captions.read import FileCue
 from controller.transcript.captions.width import columns
 
-Rule = Literal["width", "lines", "words", "shortest", "longest", "speed", "overlap", "gap"]
+Rule = Literal["width", "lines", "words", "shortest", "longest", "speed", "overlap", "gap", "backwards"]
 
-UNITS: dict[Rule, str] = {
-    "width": "columns",
-    "lines": "lines",
-    "words": "words in a line",
-    "shortest": "s",
-    "longest": "s",
-    "speed": "columns per second",
-    "overlap": "s before the end of the cue before it",
-    "gap": "s after the cue before it",
+SENTENCES: dict[Rule, str] = {
+    "width": "too wide: {value:g} columns (at most {limit:g})",
+    "lines": "too many lines: {value:g} (at most {limit:g})",
+    "words": "too many words in a line: {value:g} (at most {limit:g})",
+    "shortest": "too short: {value:g} s (at least {limit:g} s)",
+    "longest": "too long: {value:g} s (at most {limit:g} s)",
+    "speed": "too fast: {value:g} columns per second (at most {limit:g})",
+    "overlap": "begins {value:g} s before the cue before it ends",
+    "gap": "too near: {value:g} s after the cue before it (at least {limit:g} s)",
+    "backwards": "ends {value:g} s before it begins",
 }
+"""What is said about a cue that breaks a rule."""
 
 
 class Violation(NamedTuple):
@@ -83,6 +85,9 @@ def _text(cue: FileCue, style: CaptionStyle) -> _Broken:
 
 def _time(cue: FileCue, style: CaptionStyle) -> _Broken:
     shown_ms = cue.end_ms - cue.start_ms
+    if shown_ms < 0:
+        yield "backwards", -shown_ms / 1000, 0
+        return
     if shown_ms < style.min_cue_ms:
         yield "shortest", shown_ms / 1000, style.min_cue_ms / 1000
     if shown_ms > style.max_cue_ms:
@@ -95,7 +100,7 @@ def _time(cue: FileCue, style: CaptionStyle) -> _Broken:
 def _distance(before: FileCue | None, cue: FileCue, style: CaptionStyle) -> _Broken:
     if before is None:
         return
-    gap_ms = cue.start_ms - before.end_ms
+    gap_ms = cue.start_ms - max(before.start_ms, before.end_ms)
     if gap_ms < 0:
         yield "overlap", -gap_ms / 1000, 0
     elif gap_ms < style.min_gap_ms:

@@ -16,7 +16,7 @@ from controller.transcript.formats import clock, escaped, unlike_times, voiced
 
 _ASS_START = """[Script Info]
 ScriptType: v4.00+
-WrapStyle: 2
+WrapStyle: 0
 ScaledBorderAndShadow: yes
 PlayResX: 1920
 PlayResY: 1080

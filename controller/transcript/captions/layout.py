@@ -29,6 +29,8 @@ _UNBALANCED = 0.35
 _TOO_SHORT = 300.0
 """The cost of a cue without time for its shortest display, or with words that take longer than the longest one."""
 _TOO_FAST = 40.0
+_TORN_TURN = 25.0
+"""The cost of a cue of two speakers that begins or ends inside a sentence of one of them."""
 _LONG_PAUSE_MS = 900
 _NEVER = float("inf")
 
@@ -109,12 +111,19 @@ class Layout:
         if lines.cost == _NEVER:
             return lines
         cost = _CUE + lines.cost + sum(self._pauses[start : end - 1]) + self._timing(start, end)
+        if changes:
+            cost += 2 * sum(self._pauses[start : end - 1]) + _TORN_TURN * (self._is_torn(start) + self._is_torn(end))
         if end < len(self._tokens) and not self._changes[end - 1]:
             cost += 1.5 * self._breaks[end - 1]
         cost += _SENTENCE_INSIDE * sum(
             1 if index + 1 in lines.ends else 2 for index in range(start, end - 1) if self._sentences[index]
         )
         return lines._replace(cost=cost)
+
+    def _is_torn(self, at: int) -> bool:
+        """Whether a sentence of one speaker continues before word *at*."""
+        inside = 0 < at < len(self._tokens)
+        return inside and not self._changes[at - 1] and not self._sentences[at - 1]
 
     def _timing(self, start: int, end: int) -> float:
         """The cost of a display that is too short, too long, or too fast to read."""

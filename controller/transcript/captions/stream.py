@@ -60,6 +60,8 @@ class CaptionStream:
         return [*found, *self._timing.finish()]
 
     def _add(self, segment: Segment) -> Iterator[Caption]:
+        if not self._style.joins_segments:
+            yield from self._flush(segment.start_ms)
         words = tokens_of(segment, self._style.max_line_width)
         if not any(word.speaker for word in words):
             yield from self._add_words(words, segment.start_ms)
@@ -158,7 +160,8 @@ class _Timing:
         style = self._style
         start_ms = max(self._last[0][0].start_ms, self._free_ms)
         last_ms = max(token.end_ms for line in self._last for token in line)
-        end_ms = min(last_ms + LINGER_MS, start_ms + style.max_cue_ms, next_ms - style.min_gap_ms)
+        linger_ms = LINGER_MS if style.joins_segments else 0
+        end_ms = min(last_ms + linger_ms, start_ms + style.max_cue_ms, next_ms - style.min_gap_ms)
         end_ms = max(end_ms, start_ms + style.min_cue_ms)
         self._free_ms = end_ms + style.min_gap_ms
         found = Caption(start_ms, end_ms, self._last)

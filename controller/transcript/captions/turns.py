@@ -13,7 +13,10 @@ from controller.transcript.captions.tokens import Token
 
 Phrase = Sequence[Token]
 
-_ENDS = tuple(".,;:!?…،؛؟。、，！？；：")
+_ENDS = tuple(".!?…؟。！？")
+_PARTS = tuple(",;:،؛、，；：")
+_LONG_MS = 1_500
+"""A phrase of this length also ends at a comma: a sentence may be much longer than what is said meanwhile."""
 _PAUSE_MS = 300
 _LONGEST_MS = 4_000
 
@@ -47,8 +50,10 @@ def _phrases(words: Sequence[Token]) -> Iterator[Phrase]:
         last = words[end - 1]
         if end < len(words):
             after = words[end]
-            goes_on = after.start_ms - last.end_ms < _PAUSE_MS and last.speaker == after.speaker
-            if goes_on and not last.text.endswith(_ENDS) and last.end_ms - words[begin].start_ms < _LONGEST_MS:
+            length_ms = last.end_ms - words[begin].start_ms
+            ends = last.text.endswith(_ENDS) or (length_ms >= _LONG_MS and last.text.endswith(_PARTS))
+            follows = after.start_ms - last.end_ms < _PAUSE_MS and last.speaker == after.speaker
+            if follows and not ends and length_ms < _LONGEST_MS:
                 continue
         yield words[begin:end]
         begin = end

@@ -115,8 +115,8 @@ def test_strict_is_an_exit_code_of_its_own(talk: Path, capsys: pytest.CaptureFix
     Path("a.srt").write_text(f"1\n00:00:01,000 --> 00:00:04,000\n{'x' * 45}\n\n", encoding="utf-8")
     assert run(["captions", "check", "a.srt"]) == 0
     message = capsys.readouterr()
-    assert message.out == "cue 1 at 00:00:01.000: width: 45 columns (limit 42)\n"
-    assert "a.srt: 1 of 1 cues break the profile netflix (1 violations)" in message.err
+    assert message.out == "cue 1 at 00:00:01.000: too wide: 45 columns (at most 42)\n"
+    assert "a.srt: 1 of 1 cues break the profile netflix (1 violation)" in message.err
     assert run(["captions", "check", "a.srt", "--strict"]) == 7
     Path("b.srt").write_text("1\n00:00:01,000 --> 00:00:04,000\nfine\n\n", encoding="utf-8")
     assert run(["captions", "check", "b.srt", "--strict"]) == 0
@@ -125,13 +125,13 @@ def test_strict_is_an_exit_code_of_its_own(talk: Path, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     "option, value, found",
     [
-        ("--max-line-width", "10", "width: 12 columns (limit 10)"),
-        ("--max-line-count", "1", "lines: 2 lines (limit 1)"),
-        ("--max-words-per-line", "1", "words: 2 words in a line (limit 1)"),
-        ("--max-cue-duration", "1.5", "longest: 2 s (limit 1.5)"),
-        ("--min-cue-duration", "2.5", "shortest: 2 s (limit 2.5)"),
-        ("--max-cps", "5", "speed: 9 columns per second (limit 5)"),
-        ("--min-gap", "0.2", "gap: 0.1 s after the cue before it (limit 0.2)"),
+        ("--max-line-width", "10", "too wide: 12 columns (at most 10)"),
+        ("--max-line-count", "1", "too many lines: 2 (at most 1)"),
+        ("--max-words-per-line", "1", "too many words in a line: 2 (at most 1)"),
+        ("--max-cue-duration", "1.5", "too long: 2 s (at most 1.5 s)"),
+        ("--min-cue-duration", "2.5", "too short: 2 s (at least 2.5 s)"),
+        ("--max-cps", "5", "too fast: 9 columns per second (at most 5)"),
+        ("--min-gap", "0.2", "too near: 0.1 s after the cue before it (at least 0.2 s)"),
     ],
 )
 def test_a_check_takes_the_limits_of_captions(

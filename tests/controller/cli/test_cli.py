@@ -281,7 +281,7 @@ def test_files_reported_before_the_work_are_named_again_at_the_end(
         "    and 9 more",
         "  each is in a message of its own above; --json lists all of them in one document",
     ]
-    assert command_line("transcribe", "x.wav", talk, *MODEL).err.endswith("not transcribed: x.wav\n")
+    assert command_line("transcribe", "x.wav", talk, *MODEL).err.endswith("1 of 2 not transcribed: x.wav\n")
     document = json.loads(command_line("transcribe", *missing, talk, *MODEL, "--json").out)
     assert [run["verdict"] for run in document["runs"]] == ["failed"] * 12 + ["complete"]
 

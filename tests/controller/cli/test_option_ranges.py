@@ -162,7 +162,7 @@ def test_options_of_the_decoding_have_the_bounds_and_the_default_of_their_field(
 def test_a_number_or_auto_names_both(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     for value in ("many", "-1", "Auto"):
         assert cli.run(["transcribe", f"{option}={value}"]) == 2
-        assert "; or use auto" in capsys.readouterr().err
+        assert "is none of auto or a number from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,9 @@ def test_a_recording_is_not_replaced_by_an_output_in_any_language(template: str,
     lay("talk.wav", recording)
     named, captions = [Named("talk.wav"), Named(recording)], CaptionOptions(None, template)
     if refused:
-        with pytest.raises(UsageProblem, match=rf"{re.escape(recording)} is a recording: talk\.wav would"):
+        with pytest.raises(
+            UsageProblem, match=rf"{re.escape(recording)} is one of the given files: the transcript of talk\.wav would"
+        ):
             outputs_of(named, ".", ("srt", "txt"), captions)
     else:
         assert len(outputs_of(named, ".", ("srt", "txt"), captions)[0]) == 2

@@ -157,7 +157,7 @@ def test_the_report_counts_what_it_took(scene: Scene) -> None:
 
 
 def test_the_useful_share_is_known_while_results_come_and_where_time_went_is_reported_at_the_end(scene: Scene) -> None:
-    usage = Usage(fetch_ms=10, load_ms=3000, transcribe_ms=2000, cpu_threads=1, decode_ms=1000, total_ms=4000)
+    usage = Usage(fetch_ms=10, load_ms=30_000, transcribe_ms=20_000, cpu_threads=1, decode_ms=10_000, total_ms=40_000)
     engine = fakes.ENGINE.model_copy(update={"stored_type": "float16"})
     behaviour = fakes.JobBehaviour(leaves="result", result={"usage": usage, "engine": engine})
     scene.command(script=lambda _: behaviour)
@@ -165,8 +165,8 @@ def test_the_useful_share_is_known_while_results_come_and_where_time_went_is_rep
     assert (shares[0], shares[-1]) == (None, 0.25)
     assert any(runs[0].useful_share == 0.25 and runs[0].state == "running" for runs in scene.reporter.shown)
     assert scene.status().useful_share == Report.decode(scene.store.get(KEYS.report)).useful_share == 0.25
-    assert scene.reporter.reported("time of its jobs: 12.0 s, of which 25% useful")
-    assert scene.reporter.reported("the model is stored as float16 and used as int8: each load converts it (9.0 s")
+    assert scene.reporter.reported("time of its jobs: 120.0 s, of which 25% useful")
+    assert scene.reporter.reported("the model is stored as float16 and used as int8: each load converts it (90.0 s")
     scene.command()
     assert not scene.reporter.reported("time of its jobs")
 

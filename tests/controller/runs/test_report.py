@@ -105,7 +105,11 @@ def test_windows_are_counted_by_what_happened_to_them(tmp_path: Path) -> None:
     "stored,used,advice",
     [
         ("float16", "int8", "the model is stored as float16 and used as int8: each load converts it (1.5 s of loading"),
-        ("float16", "int8_float16", "ct2-transformers-converter --quantization int8_float16"),
+        (
+            "float16",
+            "int8_float16",
+            "ct2-transformers-converter --model MODEL --output_dir FOLDER --quantization int8_float16",
+        ),
         ("float32", "float16", "the model is stored as float32 and used as float16"),
         ("int8_float16", "int8", ""),
         ("float16", "float16", ""),

@@ -111,3 +111,12 @@ def test_a_transcript_of_stenofleet_is_not_read_as_one_of_whisper() -> None:
     assert files.path("txt").read_text(encoding="utf-8") == "a\n"
     with pytest.raises(DocumentInvalid):
         rendered_whisper(io.BytesIO(own))
+
+
+def test_speakers_of_whisperx_are_kept() -> None:
+    words = [word(" Hi.", 0, 1, speaker="SPEAKER_00"), word(" Bye.", 1, 2, speaker="SPEAKER_01")]
+    found = transcript({"segments": [segment(0, 2, " Hi. Bye.", words=words, speaker="SPEAKER_00")]})
+    assert found.segments[0].speaker == "SPEAKER_00"
+    assert [word["speaker"] for word in found.segments[0].words] == ["SPEAKER_00", "SPEAKER_01"]
+    for speaker in (None, 7, "", "  ", "a\u202eb", "x" * 300):
+        assert transcript({"segments": [segment(0, 2, " Hi.", speaker=speaker)]}).segments[0].speaker is None

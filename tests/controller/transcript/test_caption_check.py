@@ -90,3 +90,9 @@ def test_the_dash_of_a_speaker_is_no_word() -> None:
     lines = ("- Are you?", "- Yes, I am.")
     assert [(one.rule, one.value) for one in violations([FileCue(1, 0, 3000, lines)], style)] == [("words", 3)]
     assert violations([FileCue(1, 0, 3000, ("- Are you?", "- I am."))], style) == []
+
+
+def test_a_cue_that_ends_before_it_begins_is_named_as_that() -> None:
+    backwards = file_cues("1\n00:00:05,000 --> 00:00:04,000\nx\n\n2\n00:00:06,000 --> 00:00:08,000\ny\n")
+    found = violations(backwards, PROFILES["netflix"])
+    assert [(one.cue, one.rule, one.value) for one in found] == [(1, "backwards", 1.0)]

@@ -256,3 +256,21 @@ def test_a_speaker_is_in_the_json_only_if_it_is_known() -> None:
     for name in ("", " Ann", "Ann\n", "A\tB"):
         with pytest.raises(ValueError, match="speaker"):
             Segment.model_validate_json(known.model_dump_json(by_alias=True).replace('"Ann"', json.dumps(name)))
+
+
+@pytest.mark.parametrize("limit", [{"max_cps": 17}, {"min_cue_ms": 2_000}, {"max_line_width": 30}, {"min_gap_ms": 100}])
+def test_without_a_profile_a_limit_never_joins_segments(limit: dict[str, int]) -> None:
+    segments = dialogue(("Good morning, Mr. Harris.", None), ("Yesterday the committee met.", None))
+    style = PROFILES["whisper"].model_copy(update=limit)
+    texts = [" ".join(lines_of(caption)) for caption in captions(segments, style)]
+    assert texts == [segment.text.strip() for segment in segments]
+    first = captions(segments, style)[0]
+    assert first.end_ms == max(segments[0].end_ms, first.start_ms + style.min_cue_ms)
+
+
+def test_a_cue_of_two_speakers_does_not_begin_or_end_inside_a_sentence() -> None:
+    turns = [("How can I help you today?", "A"), ("Hello, I would like to know where my parcel is.", "B")]
+    found = [
+        [" ".join(token.text for token in line) for line in caption.lines] for caption in captions(dialogue(*turns))
+    ]
+    assert found[0] == ["How can I help you today?"]

@@ -510,3 +510,15 @@ def test_a_hole_without_clips_and_a_chunk_outside_them_are_refused() -> None:
     for changes in ({"clips": changed} for changed in clips):
         with pytest.raises(DocumentInvalid, match="follow each other"):
             TranscriptSummary.decode(json.dumps(raw | changes).encode())
+
+
+@pytest.mark.parametrize("probability,given,warned", [(0.4, None, True), (0.9, None, False), (0.4, "hu", False)])
+def test_a_language_that_was_hardly_detected_is_a_warning(
+    probability: float, given: str | None, *, warned: bool
+) -> None:
+    plan = fakes.plan(10_000)
+    options = RECORD.options.model_copy(update={"language": given})
+    result = spoken(plan, 0, fakes.segment((" a", 0, 500)), language="hu", language_probability=probability)
+    found = merge(plan, RECORD.model_copy(update={"options": options}), [result]).warnings
+    message = "its language was detected as Hungarian, with a probability of only 40 %"
+    assert any(message in warning for warning in found) == warned
