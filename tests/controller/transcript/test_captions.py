@@ -265,7 +265,8 @@ def test_without_a_profile_a_limit_never_joins_segments(limit: dict[str, int]) -
     texts = [" ".join(lines_of(caption)) for caption in captions(segments, style)]
     assert texts == [segment.text.strip() for segment in segments]
     first = captions(segments, style)[0]
-    assert first.end_ms == max(segments[0].end_ms, first.start_ms + style.min_cue_ms)
+    wanted_ms = min(segments[0].end_ms, segments[1].start_ms - style.min_gap_ms)
+    assert first.end_ms == max(wanted_ms, first.start_ms + style.min_cue_ms)
 
 
 def test_a_cue_of_two_speakers_does_not_begin_or_end_inside_a_sentence() -> None:
