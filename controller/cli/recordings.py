@@ -49,9 +49,10 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
     resolve = Resolved()
     several = len(files) > 1
     for named in _expanded(files, stdin):
-        # Of several folders, each is mirrored below its own name.
-        folder = os.path.basename(named.name.rstrip("/")) if named.folder == _TYPED and several else ""  # noqa: PTH119
-        below = folder if named.folder == _TYPED else named.folder
+        below = named.folder
+        if below == _TYPED:
+            # Of several folders, each is mirrored below its own name.
+            below = _folder_name(named.name) if several else ""
         try:
             for one in _with_content(Named(named.name, below), quiet=quiet):
                 if (resolved := resolve.name(one.name)) not in seen:
@@ -79,6 +80,14 @@ def _expanded(files: Sequence[str], stdin: Callable[[], OnStdin]) -> Iterator[Na
         yield from (Named(there.names[0]),) if there.recording else mirrored(there.names)
 
 
+def _folder_name(name: str) -> str:
+    """The last part of a folder's path, never a dot or two: those stand for the folder to which they lead."""
+    last = os.path.basename(name.rstrip("/"))  # noqa: PTH119 (a name may have any bytes)
+    if is_object(name):
+        return "" if last in (".", "..") else last
+    return os.path.basename(os.path.realpath(name)) if last in ("", ".", "..") else last  # noqa: PTH119
+
+
 def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
     """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it."""
     if not is_folder(named.name):
@@ -93,8 +102,9 @@ def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
     if not quiet:
         print_message(printable(f"{named.name}: {len(inside)} recording{'s' if len(inside) > 1 else ''} found"))
     for path in inside:
-        folder = os.path.normpath(os.path.join(named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
-        yield Named(os.path.join(named.name, path), "" if folder == "." else folder)  # noqa: PTH118
+        # From the root, so that no part of a key leads above the output folder.
+        folder = os.path.normpath(os.path.join("/", named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
+        yield Named(os.path.join(named.name, path), folder.lstrip("/"))  # noqa: PTH118
 
 
 def mirrored(names: Sequence[str]) -> list[Named]:

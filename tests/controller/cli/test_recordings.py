@@ -129,6 +129,34 @@ def test_several_folders_are_mirrored_below_their_names() -> None:
     assert written(found.named) == ["out/box/01.srt", "out/crate/01.srt", "out/one.srt"]
 
 
+@pytest.mark.parametrize(
+    "typed,folder",
+    [
+        ("..", "top"),
+        ("../", "top"),
+        (".", "here"),
+        ("./.", "here"),
+        ("sub/..", "here"),
+        ("sub/", "sub"),
+        ("link", "link"),
+    ],
+)
+def test_the_name_of_a_folder_of_dots_is_that_of_the_real_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, typed: str, folder: str
+) -> None:
+    lay("top/t.wav", "top/here/t.wav", "top/here/sub/t.wav", "other/t.wav")
+    (here / "top" / "here" / "link").symlink_to("sub")
+    monkeypatch.chdir(here / "top" / "here")
+    found = named_recordings([typed, str(here / "other")], nothing).named
+    assert found[-1].folder == "other"
+    assert {one.folder.split("/")[0] for one in found[:-1]} == {folder}
+
+
+def test_no_key_of_an_object_leads_above_the_output_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.cli.recordings.recordings_in", lambda _: ["../../x.wav", "a/../../y.wav"])
+    assert [one.folder for one in named_recordings(["s3://b/../", "s3://b/a/"], nothing).named] == ["", "", "", ""]
+
+
 def test_links_to_folders_are_not_followed() -> None:
     lay("box/01.wav")
     Path("box/loop").symlink_to(Path("box").absolute())
