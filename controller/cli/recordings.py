@@ -102,22 +102,26 @@ def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
     if not quiet:
         print_message(printable(f"{named.name}: {len(inside)} recording{'s' if len(inside) > 1 else ''} found"))
     for path in inside:
-        # From the root, so that no part of a key leads above the output folder.
-        folder = os.path.normpath(os.path.join("/", named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
-        yield Named(os.path.join(named.name, path), folder.lstrip("/"))  # noqa: PTH118
+        folder = _inside(os.path.join(named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
+        yield Named(os.path.join(named.name, path), folder)  # noqa: PTH118
 
 
 def mirrored(names: Sequence[str]) -> list[Named]:
     """Return the names of a list with their folders in the output tree.
 
     Relative names keep their folders. Absolute ones, and those that begin above the working folder, keep what is below
-    their common folder; objects likewise for each bucket.
+    their common folder; objects likewise for each bucket. A folder in the list keeps its own name too.
     """
     roots: dict[str, list[str]] = {}
     for name in names:
         roots.setdefault(_root(name), []).append(_parent(name))
     common = {root: os.path.commonpath(folders) if root else "" for root, folders in roots.items()}
-    return [Named(name, _below(_parent(name), common[_root(name)])) for name in names]
+    return [Named(name, _listed(name, _below(_parent(name), common[_root(name)]))) for name in names]
+
+
+def _listed(name: str, below: str) -> str:
+    """Where a name of a list is in the output tree: in its folder *below*, or a folder at its own name in there."""
+    return os.path.join(below, os.path.basename(_normal(name))) if is_folder(name) else below  # noqa: PTH118, PTH119
 
 
 def _root(name: str) -> str:
@@ -135,15 +139,26 @@ def _is_outside(name: str) -> bool:
 
 def _parent(name: str) -> str:
     """The folder of a name: absolute, or below the working folder; of an object the prefix, as an absolute path."""
+    return os.path.dirname(_normal(name))  # noqa: PTH120
+
+
+def _normal(name: str) -> str:
+    """The absolute path, or that below the working folder (empty: this folder itself); of an object ``/bucket/key``."""
     if is_object(name):
-        return "/" + os.path.dirname(name.partition("://")[2])  # noqa: PTH120
+        return "/" + name.partition("://")[2].rstrip("/")
     normal = os.path.normpath(name)
-    return os.path.dirname(os.path.abspath(normal) if _is_outside(name) else normal)  # noqa: PTH120
+    if normal == ".":
+        return ""
+    return os.path.abspath(normal) if _is_outside(name) else normal
 
 
 def _below(folder: str, common: str) -> str:
-    relative = os.path.relpath(folder, common) if common else folder
-    return "" if relative == "." else relative
+    return _inside(os.path.relpath(folder, common) if common else folder)
+
+
+def _inside(folder: str) -> str:
+    """The same relative path, without parts that lead above its beginning: a key of an object may have them."""
+    return os.path.normpath(f"/{folder}").lstrip("/")
 
 
 class Resolved:

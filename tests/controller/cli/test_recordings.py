@@ -192,6 +192,33 @@ def test_the_names_of_a_list_are_mirrored(names: list[str], folders: list[str]) 
     assert [one.folder for one in mirrored(names)] == folders
 
 
+@pytest.mark.parametrize(
+    "names,folders",
+    [
+        (["AM/cd1", "AM/cd2/", "AM/x.wav"], ["AM/cd1", "AM/cd2", "AM"]),
+        (["."], [""]),
+        (["../AM/cd1", "../AM/cd2"], ["cd1", "cd2"]),
+        (["../AM"], ["AM"]),
+        ([".."], ["top"]),
+        (["s3://b/x/cd1/", "s3://b/x/cd2/", "s3://b/x/y/1.wav"], ["cd1", "cd2", "y"]),
+        (["s3://b/"], ["b"]),
+        (["s3://b/a/1.wav", "s3://b/a/../../../c/2.wav"], ["", "c"]),
+    ],
+)
+def test_a_folder_in_a_list_keeps_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], folders: list[str]
+) -> None:
+    lay("top/AM/cd1/01.wav", "top/AM/cd2/01.wav", "top/sub/AM/cd1/01.wav", "top/sub/AM/cd2/01.wav")
+    monkeypatch.chdir(here / "top" / "sub")
+    assert [one.folder for one in mirrored(names)] == folders
+
+
+def test_the_recordings_of_folders_in_a_list_are_below_their_names() -> None:
+    lay("AM/cd1/01.wav", "AM/cd2/01.wav")
+    found = named_recordings(["-"], lambda: OnStdin(("AM/cd1", "AM/cd2"), recording=False))
+    assert written(found.named) == ["out/AM/cd1/01.srt", "out/AM/cd2/01.srt"]
+
+
 def test_no_name_of_a_list_leaves_the_output_folder() -> None:
     for one in mirrored(["../../etc/x.wav", "a/../../b/../../x.wav", "x.wav", "/etc/y.wav"]):
         assert not one.folder.startswith(("/", ".."))
