@@ -36,7 +36,7 @@ class Recordings:
 
     named: list[Named] = field(default_factory=list)
     refused: list[RunOutcome] = field(default_factory=list)
-    """Folders without recordings."""
+    """Folders without recordings, and subfolders that cannot be read."""
 
 
 def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quiet: bool = False) -> Recordings:
@@ -54,7 +54,7 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
             # Of several folders, each is mirrored below its own name.
             below = _folder_name(named.name) if several else ""
         try:
-            for one in _with_content(Named(named.name, below), quiet=quiet):
+            for one in _with_content(Named(named.name, below), found.refused, quiet=quiet):
                 if (resolved := resolve.name(one.name)) not in seen:
                     seen.add(resolved)
                     found.named.append(one)
@@ -88,12 +88,16 @@ def _folder_name(name: str) -> str:
     return os.path.basename(os.path.realpath(name)) if last in ("", ".", "..") else last  # noqa: PTH119
 
 
-def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
-    """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it."""
+def _with_content(named: Named, unreadable: list[RunOutcome], *, quiet: bool) -> Iterator[Named]:
+    """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it.
+
+    Subfolders that cannot be read are added to *unreadable*.
+    """
     if not is_folder(named.name):
         yield named
         return
-    inside = recordings_in(named.name)
+    inside, without = recordings_in(named.name)
+    unreadable += [refused(folder, problem) for folder, problem in without]
     if not inside:
         raise MediaProblem(
             f"{masked_name(named.name)}: is a folder without audio or video files",

@@ -1,5 +1,6 @@
 """Which recordings a command names, and where the transcript of each is written."""
 
+import errno
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from controller.cli import name_lists, output_names
 from controller.cli.caption_options import CaptionOptions
+from controller.cli.folders import InFolder
 from controller.cli.input_names import find_all
 from controller.cli.name_lists import OnStdin, is_media, names_in, read_stdin
 from controller.cli.output_names import existing, outputs_of
@@ -153,7 +155,7 @@ def test_the_name_of_a_folder_of_dots_is_that_of_the_real_one(
 
 
 def test_no_key_of_an_object_leads_above_the_output_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("controller.cli.recordings.recordings_in", lambda _: ["../../x.wav", "a/../../y.wav"])
+    monkeypatch.setattr("controller.cli.recordings.recordings_in", lambda _: InFolder(("../../x.wav", "a/../../y.wav")))
     assert [one.folder for one in named_recordings(["s3://b/../", "s3://b/a/"], nothing).named] == ["", "", "", ""]
 
 
@@ -169,6 +171,39 @@ def test_a_folder_without_recordings_is_a_mistake_alone_and_refused_with_others(
         named_recordings(["box"], nothing)
     found = named_recordings(["box", "talk.wav"], nothing)
     assert ([one.name for one in found.named], len(found.refused)) == (["talk.wav"], 1)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The folders that the operating system does not let this user read: the tests may run as root."""
+    closed: set[str] = set()
+    scandir = os.scandir
+
+    def read(folder: str) -> object:
+        if folder in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", read)
+    return closed
+
+
+def test_a_subfolder_that_cannot_be_read_stops_no_other(
+    unreadable: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay("arch/a.wav", "arch/lost+found/b.wav", "arch/z/c.wav")
+    unreadable.add("arch/lost+found")
+    found = named_recordings(["arch"], nothing)
+    assert [one.name for one in found.named] == ["arch/a.wav", "arch/z/c.wav"]
+    assert [(item.name, item.verdict) for item in found.refused] == [("arch/lost+found", "failed")]
+    assert "arch/lost+found: cannot be read: Permission denied" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_typed_and_cannot_be_read_is_a_mistake(unreadable: set[str]) -> None:
+    lay("arch/a.wav")
+    unreadable.add("arch")
+    with pytest.raises(UsageProblem, match="arch: cannot be read: Permission denied"):
+        named_recordings(["arch"], nothing)
 
 
 def test_a_file_in_a_folder_that_is_named_too_counts_once() -> None:
