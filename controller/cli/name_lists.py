@@ -6,7 +6,9 @@ Touches: stdin, a temporary file for a recording.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -33,6 +35,9 @@ _MAGICS = (
 )  # fmt: skip
 """The first bytes of media: WAV, AIFF, FLAC, Ogg, MP3 with tags, AU, CAF, …, Matroska and WebM, ASF, MPEG, FLV."""
 _TS_PACKET = 188
+_MOST_TRIED = 32
+_SHORT_NAMES = re.compile(rb"\0(?:[^\0]\0){3}")
+"""What Latin letters, dots and slashes are in UTF-16, and names of one letter between NULs."""
 
 
 class OnStdin(NamedTuple):
@@ -115,17 +120,50 @@ def _utf8(data: bytes, encoding: str) -> bytes:
 
 
 def _wide(head: bytes) -> str:
-    """The encoding of UTF-16 text without a mark: every second byte of western names is zero. Empty: it is not that."""
+    """The encoding of text of two or four bytes per character without a mark. Empty: it is not that.
+
+    Raises :class:`UsageProblem` if it may be, and may also be names in UTF-8 that are separated by NULs.
+    """
+    if b"\0" not in head or len(head) < 8:
+        return ""
+    first, second, third, fourth = (head[place::4] for place in range(4))
+    # No character is above U+10FFFF. A name in UTF-8 neither begins with a NUL nor is empty.
+    if any(first) and not any(fourth) and max(third) <= 0x10:
+        return "utf-32-le"
+    if any(fourth) and not any(first) and max(second) <= 0x10:
+        return "utf-32-be"
+    if _are_files(head):
+        return ""
     even, odd = head[0::2], head[1::2]
-    if len(odd) < 4:
-        return ""
     low, high = even.count(0) / len(even), odd.count(0) / len(odd)
-    if min(low, high) > 0.1 or max(low, high) < 0.9:
-        return ""
-    # A list with NULs may have only names of one letter.
-    if any(Path(os.fsdecode(name)).exists() for name in head.split(b"\0")[:4] if name.strip()):
-        return ""
-    return "utf-16-le" if high > low else "utf-16-be"
+    # Western names have a few other characters, such as dashes; short names between NULs have many zeros.
+    if min(low, high) < 1 and (max(low, high) == 1 or (min(low, high) <= 0.1 and max(low, high) >= 0.9)):
+        return "utf-16-le" if high > low else "utf-16-be"
+    alike = b"\0\n" in head or b"\n\0" in head or _SHORT_NAMES.search(head)
+    if alike and (not _is_binary(head) or _is_utf_16(head)):
+        raise UsageProblem(
+            "the encoding of the list on stdin is not certain: it seems to be UTF-16 without a byte order mark",
+            "convert it: iconv -f UTF-16LE -t UTF-8 LIST | stenofleet transcribe - (or -f UTF-16BE)",
+        )
+    return ""
+
+
+def _is_utf_16(head: bytes) -> bool:
+    """Whether *head* is printable text in UTF-16."""
+    for encoding in ("utf-16-le", "utf-16-be"):
+        with contextlib.suppress(UnicodeError):
+            # A decoder that expects more: a pair may be cut.
+            text = codecs.getincrementaldecoder(encoding)().decode(head)
+            if all(character.isprintable() or character in "\n\r\t" for character in text):
+                return True
+    return False
+
+
+def _are_files(head: bytes) -> bool:
+    """Whether the first names between NULs exist: then names of one letter are not text in UTF-16."""
+    names = [name for name in head.split(b"\0")[:_MOST_TRIED] if name.strip()]
+    # These two exist always, and are in nearly every list.
+    return not any(name in (b".", b"/") for name in names) and all(map(os.path.lexists, names))
 
 
 def _is_binary(head: bytes) -> bool:

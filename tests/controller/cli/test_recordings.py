@@ -70,8 +70,37 @@ def test_names_that_are_not_unicode_keep_every_byte() -> None:
 
 def test_names_of_one_letter_between_nuls_are_not_utf_16(here: Path) -> None:
     assert names_in(b"a\0b\0c\0d\0") == ["abcd"]
-    (here / "a").touch()
+    for name in "abcd":
+        (here / name).touch()
     assert names_in(b"a\0b\0c\0d\0") == ["a", "b", "c", "d"]
+    assert names_in("abcd\n./a\n".encode("utf-16-le")) == ["abcd", "./a"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\0"])
+def test_a_list_of_find_without_a_mark_is_decoded_whatever_exists(here: Path, encoding: str, end: str) -> None:
+    lay("a.wav", "a/b.wav", "w/x.wav")
+    names = ["./a.wav", "/", ".", "./a/b.wav", "a"]
+    assert names_in("".join(f"{name}{end}" for name in names).encode(encoding)) == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-32-le", "utf-32-be"])
+def test_names_in_any_script_are_certain_in_utf_32(encoding: str) -> None:
+    names = ["запись.wav", "録音/𝄞.wav"]
+    assert names_in("\n".join(names).encode(encoding)) == names
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["запись.wav", "録音/第一回.wav", "/архив/ab.wav"])
+def test_a_list_that_may_be_utf_16_is_refused(encoding: str, name: str) -> None:
+    with pytest.raises(UsageProblem, match="the encoding of the list on stdin is not certain") as caught:
+        names_in(f"{name}\n{name}\n".encode(encoding))
+    assert "iconv -f UTF-16LE -t UTF-8" in caught.value.advice
+
+
+def test_names_between_nuls_are_never_taken_for_utf_16() -> None:
+    names = ["./a.wav", "./запись.wav", "a b", "abc", "x", "y", "long\nname.wav"]
+    assert names_in("".join(f"{name}\0" for name in names).encode()) == names
 
 
 def test_a_cut_utf_16_list_is_refused() -> None:
@@ -82,6 +111,8 @@ def test_a_cut_utf_16_list_is_refused() -> None:
 def test_data_that_is_no_list_is_refused_with_what_to_do() -> None:
     with pytest.raises(UsageProblem, match="neither a list of file names nor a recording") as caught:
         names_in(bytes(range(256)) * 4)
+    with pytest.raises(UsageProblem, match="neither a list of file names nor a recording"):
+        names_in(bytes(4096))
     assert "-f wav" in caught.value.advice
 
 
