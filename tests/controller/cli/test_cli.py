@@ -171,7 +171,7 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("transcribe", "a", "-f", "doc"), "no format 'doc'"),
         (("transcribe", "a", "-f", ""), "no format"),
         (("transcribe", "a", "--max-parallel", "0"), "0 is not in the range"),
-        (("transcribe", "a", "--chunk-duration", "9"), "9 is not in the range"),
+        (("transcribe", "a", "--chunk-duration", "9"), "'9' is none of auto or a number from 10 to"),
         (("transcribe", "a", "--beam-size", "many"), "is not a valid integer"),
         (("transcribe", "a", "--temperature", "2"), "2.0 is not in the range"),
         (("transcribe", "a", "--device", "tpu"), "is not one of"),
@@ -926,8 +926,8 @@ def test_whispers_json_is_rendered_with_words_or_without(command_line: CommandLi
     result = command_line("render", "talk.json", "-o", "again")
     assert result.code == 0, result
     assert result.out.splitlines() == [str(Path(f"again/talk.{one}").absolute()) for one in FORMATS if one != "json"]
-    assert Path("again/talk.txt").read_text(encoding="utf-8") == "Good morning.\nHow are you?\n"
-    assert "00:00:02,000 --> 00:00:03,250\nHow are you?\n" in Path("again/talk.srt").read_text(encoding="utf-8")
+    assert Path("again/talk.txt").read_text(encoding="utf-8") == "Good morning.\nA: How are you?\n"
+    assert "00:00:02,000 --> 00:00:03,250\nA: How are you?\n" in Path("again/talk.srt").read_text(encoding="utf-8")
     only = command_line("render", "talk.json", "-f", "json", "-o", "again")
     assert (only.code, only.out, Path("again/talk.json").exists()) == (2, "", False)
     assert "talk.json is Whisper's JSON" in only.err
