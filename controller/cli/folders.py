@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import StoreUnavailable
@@ -29,14 +31,24 @@ def is_folder(name: str) -> bool:
     return name.endswith("/") if is_object(name) else os.path.isdir(name)  # noqa: PTH112 (a name may have any bytes)
 
 
-def recordings_in(folder: str) -> list[str]:
-    """Return the paths of all recordings in a folder and its subfolders, relative to it and sorted.
+class InFolder(NamedTuple):
+    """What is in a folder."""
 
-    Hidden files and folders are left out, and links to folders are not followed. Raises :class:`MediaProblem` if the
-    folder, or one in it, cannot be read, and :class:`EnvironmentProblem` if S3 cannot be reached.
+    recordings: tuple[str, ...]
+    """The paths of all recordings in it and its subfolders, relative to it and sorted."""
+    unreadable: tuple[tuple[str, MediaProblem], ...] = ()
+    """The subfolders that cannot be read, with why."""
+
+
+def recordings_in(folder: str) -> InFolder:
+    """Return the recordings in a folder. Hidden files and folders are left out, and links to folders not followed.
+
+    Raises :class:`MediaProblem` if the folder itself cannot be read, and :class:`EnvironmentProblem` if S3 cannot be
+    reached.
     """
-    found = _objects(folder) if is_object(folder) else _files(folder)
-    return sorted(name for name in found if is_media_name(name))
+    unreadable: list[tuple[str, MediaProblem]] = []
+    found = _objects(folder) if is_object(folder) else _files(folder, unreadable)
+    return InFolder(tuple(sorted(filter(is_media_name, found))), tuple(sorted(unreadable, key=itemgetter(0))))
 
 
 def is_media_name(name: str) -> bool:
@@ -45,9 +57,12 @@ def is_media_name(name: str) -> bool:
     return path.suffix.lower() in MEDIA_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
-def _files(folder: str) -> Iterator[str]:
+def _files(folder: str, unreadable: list[tuple[str, MediaProblem]]) -> Iterator[str]:
     def fail(error: OSError) -> None:
-        raise MediaProblem(f"{error.filename}: cannot be read: {error.strerror}", "check its permissions") from error
+        problem = MediaProblem(f"{error.filename}: cannot be read: {error.strerror}", "check its permissions")
+        if error.filename == folder:
+            raise problem from error
+        unreadable.append((error.filename, problem))
 
     for where, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -36,7 +36,7 @@ class Recordings:
 
     named: list[Named] = field(default_factory=list)
     refused: list[RunOutcome] = field(default_factory=list)
-    """Folders without recordings."""
+    """Folders without recordings, and subfolders that cannot be read."""
 
 
 def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quiet: bool = False) -> Recordings:
@@ -49,11 +49,12 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
     resolve = Resolved()
     several = len(files) > 1
     for named in _expanded(files, stdin):
-        # Of several folders, each is mirrored below its own name.
-        folder = os.path.basename(named.name.rstrip("/")) if named.folder == _TYPED and several else ""  # noqa: PTH119
-        below = folder if named.folder == _TYPED else named.folder
+        below = named.folder
+        if below == _TYPED:
+            # Of several folders, each is mirrored below its own name.
+            below = _folder_name(named.name) if several else ""
         try:
-            for one in _with_content(Named(named.name, below), quiet=quiet):
+            for one in _with_content(Named(named.name, below), found.refused, quiet=quiet):
                 if (resolved := resolve.name(one.name)) not in seen:
                     seen.add(resolved)
                     found.named.append(one)
@@ -79,12 +80,24 @@ def _expanded(files: Sequence[str], stdin: Callable[[], OnStdin]) -> Iterator[Na
         yield from (Named(there.names[0]),) if there.recording else mirrored(there.names)
 
 
-def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
-    """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it."""
+def _folder_name(name: str) -> str:
+    """The last part of a folder's path, never a dot or two: those stand for the folder to which they lead."""
+    last = os.path.basename(name.rstrip("/"))  # noqa: PTH119 (a name may have any bytes)
+    if is_object(name):
+        return "" if last in (".", "..") else last
+    return os.path.basename(os.path.realpath(name)) if last in ("", ".", "..") else last  # noqa: PTH119
+
+
+def _with_content(named: Named, unreadable: list[RunOutcome], *, quiet: bool) -> Iterator[Named]:
+    """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it.
+
+    Subfolders that cannot be read are added to *unreadable*.
+    """
     if not is_folder(named.name):
         yield named
         return
-    inside = recordings_in(named.name)
+    inside, without = recordings_in(named.name)
+    unreadable += [refused(folder, problem) for folder, problem in without]
     if not inside:
         raise MediaProblem(
             f"{masked_name(named.name)}: is a folder without audio or video files",
@@ -93,21 +106,26 @@ def _with_content(named: Named, *, quiet: bool) -> Iterator[Named]:
     if not quiet:
         print_message(printable(f"{named.name}: {len(inside)} recording{'s' if len(inside) > 1 else ''} found"))
     for path in inside:
-        folder = os.path.normpath(os.path.join(named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
-        yield Named(os.path.join(named.name, path), "" if folder == "." else folder)  # noqa: PTH118
+        folder = _inside(os.path.join(named.folder, os.path.dirname(path)))  # noqa: PTH118, PTH120
+        yield Named(os.path.join(named.name, path), folder)  # noqa: PTH118
 
 
 def mirrored(names: Sequence[str]) -> list[Named]:
     """Return the names of a list with their folders in the output tree.
 
     Relative names keep their folders. Absolute ones, and those that begin above the working folder, keep what is below
-    their common folder; objects likewise for each bucket.
+    their common folder; objects likewise for each bucket. A folder in the list keeps its own name too.
     """
     roots: dict[str, list[str]] = {}
     for name in names:
         roots.setdefault(_root(name), []).append(_parent(name))
     common = {root: os.path.commonpath(folders) if root else "" for root, folders in roots.items()}
-    return [Named(name, _below(_parent(name), common[_root(name)])) for name in names]
+    return [Named(name, _listed(name, _below(_parent(name), common[_root(name)]))) for name in names]
+
+
+def _listed(name: str, below: str) -> str:
+    """Where a name of a list is in the output tree: in its folder *below*, or a folder at its own name in there."""
+    return os.path.join(below, os.path.basename(_normal(name))) if is_folder(name) else below  # noqa: PTH118, PTH119
 
 
 def _root(name: str) -> str:
@@ -125,15 +143,26 @@ def _is_outside(name: str) -> bool:
 
 def _parent(name: str) -> str:
     """The folder of a name: absolute, or below the working folder; of an object the prefix, as an absolute path."""
+    return os.path.dirname(_normal(name))  # noqa: PTH120
+
+
+def _normal(name: str) -> str:
+    """The absolute path, or that below the working folder (empty: this folder itself); of an object ``/bucket/key``."""
     if is_object(name):
-        return "/" + os.path.dirname(name.partition("://")[2])  # noqa: PTH120
+        return "/" + name.partition("://")[2].rstrip("/")
     normal = os.path.normpath(name)
-    return os.path.dirname(os.path.abspath(normal) if _is_outside(name) else normal)  # noqa: PTH120
+    if normal == ".":
+        return ""
+    return os.path.abspath(normal) if _is_outside(name) else normal
 
 
 def _below(folder: str, common: str) -> str:
-    relative = os.path.relpath(folder, common) if common else folder
-    return "" if relative == "." else relative
+    return _inside(os.path.relpath(folder, common) if common else folder)
+
+
+def _inside(folder: str) -> str:
+    """The same relative path, without parts that lead above its beginning: a key of an object may have them."""
+    return os.path.normpath(f"/{folder}").lstrip("/")
 
 
 class Resolved:

@@ -1,5 +1,6 @@
 """Which recordings a command names, and where the transcript of each is written."""
 
+import errno
 import io
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 
 from controller.cli import name_lists, output_names
 from controller.cli.caption_options import CaptionOptions
+from controller.cli.folders import InFolder
 from controller.cli.input_names import find_all
 from controller.cli.name_lists import OnStdin, is_media, names_in, read_stdin
 from controller.cli.output_names import existing, outputs_of
@@ -129,6 +131,34 @@ def test_several_folders_are_mirrored_below_their_names() -> None:
     assert written(found.named) == ["out/box/01.srt", "out/crate/01.srt", "out/one.srt"]
 
 
+@pytest.mark.parametrize(
+    "typed,folder",
+    [
+        ("..", "top"),
+        ("../", "top"),
+        (".", "here"),
+        ("./.", "here"),
+        ("sub/..", "here"),
+        ("sub/", "sub"),
+        ("link", "link"),
+    ],
+)
+def test_the_name_of_a_folder_of_dots_is_that_of_the_real_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, typed: str, folder: str
+) -> None:
+    lay("top/t.wav", "top/here/t.wav", "top/here/sub/t.wav", "other/t.wav")
+    (here / "top" / "here" / "link").symlink_to("sub")
+    monkeypatch.chdir(here / "top" / "here")
+    found = named_recordings([typed, str(here / "other")], nothing).named
+    assert found[-1].folder == "other"
+    assert {one.folder.split("/")[0] for one in found[:-1]} == {folder}
+
+
+def test_no_key_of_an_object_leads_above_the_output_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.cli.recordings.recordings_in", lambda _: InFolder(("../../x.wav", "a/../../y.wav")))
+    assert [one.folder for one in named_recordings(["s3://b/../", "s3://b/a/"], nothing).named] == ["", "", "", ""]
+
+
 def test_links_to_folders_are_not_followed() -> None:
     lay("box/01.wav")
     Path("box/loop").symlink_to(Path("box").absolute())
@@ -141,6 +171,39 @@ def test_a_folder_without_recordings_is_a_mistake_alone_and_refused_with_others(
         named_recordings(["box"], nothing)
     found = named_recordings(["box", "talk.wav"], nothing)
     assert ([one.name for one in found.named], len(found.refused)) == (["talk.wav"], 1)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The folders that the operating system does not let this user read: the tests may run as root."""
+    closed: set[str] = set()
+    scandir = os.scandir
+
+    def read(folder: str) -> object:
+        if folder in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", read)
+    return closed
+
+
+def test_a_subfolder_that_cannot_be_read_stops_no_other(
+    unreadable: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay("arch/a.wav", "arch/lost+found/b.wav", "arch/z/c.wav")
+    unreadable.add("arch/lost+found")
+    found = named_recordings(["arch"], nothing)
+    assert [one.name for one in found.named] == ["arch/a.wav", "arch/z/c.wav"]
+    assert [(item.name, item.verdict) for item in found.refused] == [("arch/lost+found", "failed")]
+    assert "arch/lost+found: cannot be read: Permission denied" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_typed_and_cannot_be_read_is_a_mistake(unreadable: set[str]) -> None:
+    lay("arch/a.wav")
+    unreadable.add("arch")
+    with pytest.raises(UsageProblem, match="arch: cannot be read: Permission denied"):
+        named_recordings(["arch"], nothing)
 
 
 def test_a_file_in_a_folder_that_is_named_too_counts_once() -> None:
@@ -162,6 +225,33 @@ def test_a_file_in_a_folder_that_is_named_too_counts_once() -> None:
 )
 def test_the_names_of_a_list_are_mirrored(names: list[str], folders: list[str]) -> None:
     assert [one.folder for one in mirrored(names)] == folders
+
+
+@pytest.mark.parametrize(
+    "names,folders",
+    [
+        (["AM/cd1", "AM/cd2/", "AM/x.wav"], ["AM/cd1", "AM/cd2", "AM"]),
+        (["."], [""]),
+        (["../AM/cd1", "../AM/cd2"], ["cd1", "cd2"]),
+        (["../AM"], ["AM"]),
+        ([".."], ["top"]),
+        (["s3://b/x/cd1/", "s3://b/x/cd2/", "s3://b/x/y/1.wav"], ["cd1", "cd2", "y"]),
+        (["s3://b/"], ["b"]),
+        (["s3://b/a/1.wav", "s3://b/a/../../../c/2.wav"], ["", "c"]),
+    ],
+)
+def test_a_folder_in_a_list_keeps_its_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], folders: list[str]
+) -> None:
+    lay("top/AM/cd1/01.wav", "top/AM/cd2/01.wav", "top/sub/AM/cd1/01.wav", "top/sub/AM/cd2/01.wav")
+    monkeypatch.chdir(here / "top" / "sub")
+    assert [one.folder for one in mirrored(names)] == folders
+
+
+def test_the_recordings_of_folders_in_a_list_are_below_their_names() -> None:
+    lay("AM/cd1/01.wav", "AM/cd2/01.wav")
+    found = named_recordings(["-"], lambda: OnStdin(("AM/cd1", "AM/cd2"), recording=False))
+    assert written(found.named) == ["out/AM/cd1/01.srt", "out/AM/cd2/01.srt"]
 
 
 def test_no_name_of_a_list_leaves_the_output_folder() -> None:
