@@ -45,6 +45,9 @@ _COMMANDS = {
     "completion": "controller.cli.about",
 }
 
+_OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
+"""Names that relatives of Whisper have for options of the same purpose."""
+
 CONFIG_FILE = "stenofleet.toml"
 
 _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT")
@@ -181,8 +184,12 @@ def _with_near_hint(error: click.NoSuchOption) -> click.NoSuchOption:
     """The same error that suggests only a near, listed option: click also suggests those that share a few letters."""
     parameters = error.ctx.command.params if error.ctx else []
     listed = [name for option in parameters if not getattr(option, "hidden", False) for name in option.opts]
-    meant = near(error.option_name.lstrip("-"), [name[2:] for name in listed if name.startswith("--")])
-    return click.NoSuchOption(error.option_name, possibilities=[f"--{meant}"] if meant else None, ctx=error.ctx)
+    near_name = near(error.option_name.lstrip("-"), [name[2:] for name in listed if name.startswith("--")])
+    other = _OTHER_NAMES.get(error.option_name.replace("_", "-"))
+    meant = other if other in listed else near_name and f"--{near_name}"
+    # As a message: click leaves out a possibility that it does not find near enough.
+    message = f"No such option {error.option_name!r}. Did you mean {meant!r}?" if meant else None
+    return click.NoSuchOption(error.option_name, message, ctx=error.ctx)
 
 
 class _EscapedHandler(logging.Handler):

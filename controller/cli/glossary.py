@@ -5,6 +5,8 @@ Touches: the file that is named.
 
 from __future__ import annotations
 
+import codecs
+import re
 from pathlib import Path
 
 import click
@@ -13,6 +15,8 @@ from chunk_job.glossary import LONGEST_LINE, MOST_TERMS, parsed
 from controller.runs.opened_files import open_file
 
 _MOST_BYTES = 1 << 20
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""Not the separators of Unicode, which no editor shows as the end of a line."""
 
 
 def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -23,7 +27,7 @@ def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> 
     if not value:
         return ()
     terms: dict[str, str] = {}
-    for number, line in enumerate(_text(value).splitlines(), 1):
+    for number, line in enumerate(_LINE_END.split(_text(value)), 1):
         if (text := line.strip()) and not text.startswith("#"):
             term, sounds = _term(text, f"{value}, line {number}")
             terms.setdefault(term, f"{term} = {sounds}" if sounds else term)
@@ -37,10 +41,14 @@ def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> 
 def _term(text: str, where: str) -> tuple[str, str]:
     if len(text) > LONGEST_LINE:
         raise click.BadParameter(f"{where}: it has {len(text)} characters, and may have {LONGEST_LINE}")
-    if not text.isprintable() and not text.replace("\t", " ").isprintable():
+    # Any kind of space is one: tabs, spaces that do not break a line, and Unicode's separators of lines.
+    text = " ".join(text.split())
+    if not text.isprintable():
         raise click.BadParameter(f"{where}: it has control characters")
-    term, sounds = parsed(" ".join(text.split()))
-    if not term or ("=" in text and not sounds) or "=" in sounds:
+    term, sounds = parsed(text)
+    if "=" in sounds:
+        raise click.BadParameter(f"{where}: a term, and what it sounds like, cannot contain '='")
+    if not term or ("=" in text and not sounds):
         raise click.BadParameter(f"{where}: write a term, or: term = sounds like")
     return term, sounds
 
@@ -48,9 +56,12 @@ def _term(text: str, where: str) -> tuple[str, str]:
 def _text(path: str) -> str:
     try:
         with open_file(Path(path), max_bytes=_MOST_BYTES) as file:
-            # Editors on Windows write a mark before the first line.
-            return file.read(_MOST_BYTES + 1).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.BadParameter(f"{path} is not UTF-8") from None
+            data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise click.BadParameter(f"{path}: {error.strerror}") from None
+    # Editors on Windows write a mark before the first line.
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.BadParameter(f"{path} is not {'UTF-16' if wide else 'UTF-8'}") from None

@@ -23,6 +23,9 @@ _MOST_HINTS = 10
 _MOST_ENTRIES = 2_000
 """Of a folder: each entry is compared with the name, and a hint must not take a second."""
 
+_DASHES = tuple("‐‑‒–—―−")
+"""What word processors and web pages write in place of hyphens."""
+
 
 def find_all(names: Iterable[str]) -> tuple[dict[str, source.Found], list[RunOutcome]]:
     """Return the names that may be recordings, with what is known without reading them, and those that are not.
@@ -60,7 +63,13 @@ def report_refused(item: RunOutcome) -> None:
 
 
 def hinted(name: str, error: MediaProblem) -> MediaProblem:
-    """Return the same problem; for a missing file, with the name of a similar file in its folder."""
+    """Return the same problem; for a missing file, with the name of a similar file in its folder.
+
+    A name with a dash in front may be an option from a web page, which made one dash of its two hyphens.
+    """
+    if isinstance(error, source.NoSuchFile) and name.startswith(_DASHES):
+        option = f"--{name.lstrip(''.join(_DASHES))}"
+        return MediaProblem(error.summary, f"if an option is meant, it begins with two hyphens: {option}")
     meant = _near(Path(name)) if isinstance(error, source.NoSuchFile) else ""
     return MediaProblem(f"{error.summary}; is {meant} meant?", error.advice) if meant else error
 

@@ -36,7 +36,7 @@ from controller.cli.option_values import (
     parse_step,
     text,
 )
-from controller.cli.switches import CommandWithSwitches
+from controller.cli.switches import CommandWithSwitches, Switch
 from controller.cli.terminal import print_message
 from controller.cli.whisper_options import whisper_options
 from controller.domain.chunk_length import auto_length
@@ -89,8 +89,11 @@ class Sectioned(CommandWithSwitches):
                 and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
             ]
             if typed:
+                # Other programs have an option of this name for their model.
+                here = "; a model on this machine: --model FOLDER" if "--model-path" in typed else ""
                 raise UsageProblem(
-                    f"{', '.join(typed)}: only for jobs on a cluster, but jobs run here", "add --runner kubernetes"
+                    f"{', '.join(typed)}: only for jobs on a cluster, but jobs run here",
+                    f"add --runner kubernetes{here}",
                 )
         return super().invoke(ctx)
 
@@ -186,12 +189,12 @@ model_options = together(
     option("--batch-size", type=WordOrNumber("auto", least=0, most=LARGEST_BATCH), callback=parse_batch_size,
            default="auto", show_default=True, metavar="auto|N",
            help="Windows decoded together; auto: the fastest on the device; 0: one by one."),
-    option("--vad-filter", type=bool, default=True, show_default=True, help="Skip audio without speech."),
+    option("--vad-filter", cls=Switch, default=True, show_default=True, help="Skip audio without speech."),
     option("--vad-threshold", type=Fraction(0, 1), default=0.5, show_default=True,
            help="Probability from which audio is speech."),
     option("--vad-min-silence-duration-ms", type=click.IntRange(0, 600_000), default=2000, show_default=True,
            metavar="MS", help="Shortest silence that is skipped."),
-    option("--condition-on-previous-text", type=bool, default=False, show_default=True,
+    option("--condition-on-previous-text", cls=Switch, default=False, show_default=True,
            help="Use the text before a window as context."),
     option("--initial-prompt", callback=text(most=64_000), help="Text before the first window of each chunk."),
     option("--hotwords", callback=text(most=64_000), help="Words to expect."),

@@ -27,7 +27,7 @@ from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run
 from controller.runs.opened_files import open_file
 from controller.runs.outputs import base_of, check_folder, file_of, write_protected
 from controller.runs.transcript_files import TranscriptFiles
-from controller.runs.whisper_json import rendered_whisper
+from controller.runs.whisper_json import NotJson, NotWhispers, rendered_whisper
 from controller.transcript.model import Transcript
 
 _PLACES = frozenset({"name", "recording", "outputs"})
@@ -114,6 +114,8 @@ def render_command(
         else:
             with open_file(path, max_bytes=Transcript.max_bytes) as file:
                 files, whisper = _file_transcript(file)
+    except NotJson as error:
+        raise UsageProblem(f"{transcript} is not JSON", "give the .json file of a transcript") from error
     except DocumentInvalid as error:
         raise UsageProblem(f"{transcript} is not a transcript of stenofleet or Whisper: {error.summary}") from error
     except OSError as error:
@@ -156,7 +158,7 @@ def _file_transcript(file: BinaryIO) -> tuple[TranscriptFiles, bool]:
     except DocumentInvalid as error:
         try:
             return rendered_whisper(file), True
-        except DocumentInvalid:
+        except NotWhispers:
             raise error from None
 
 

@@ -1,4 +1,4 @@
-"""Options of openai-whisper and whisper-ctranslate2 that people paste, and that have no effect here.
+"""Options of openai-whisper, whisper-ctranslate2 and their relatives that people paste, and that have no effect here.
 
 Touches: the terminal. Most are accepted, with one line about why they are not used. An option whose purpose would be
 lost (a diarization, a live transcription, another model) is a usage error that says what to do.
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from controller.cli.switches import Switch
 from controller.cli.terminal import print_message
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -22,7 +23,7 @@ _MAX_SHOWN = 100
 """Most characters of a value in a message."""
 
 _SWITCH = click.Choice(("True", "False", "None"), case_sensitive=False)
-"""The value of a switch in Whisper. Without this check, ``--verbose talk.mp3`` would take the recording as it."""
+"""The value of a switch in Whisper."""
 
 _LATER_STEP = "the decoder has Whisper's default for it"
 _NOT_LIVE = "only files are transcribed"
@@ -39,15 +40,20 @@ SWITCHES = {
     "local-files-only": "nothing is fetched without --download",
     "multilingual": "the language is detected once for a recording",
     "pretty-json": "json has one layout",
+    "print-progress": "progress is on stderr; --quiet for none",
+    "sentence": "segments read like sentences; --caption-profile netflix: lines that end where a phrase ends",
+    "standard": "use --caption-profile netflix: two lines of up to 42 columns",
     "print-colors": "text is written to files; json has the probability of each word",
     "suppress-blank": _LATER_STEP,
 }
 """Options that take True or False, with the reason why they are not used."""
 
 VALUES = {
+    "align-model": "word times come from the alignment of the Whisper model",
     "append-punctuations": _WORDS,
     "best-of": "5 texts are sampled at a temperature above 0",
     "chunk-length": "a window has up to 30 s; --chunk-duration is for the length of a job's audio",
+    "chunk-size": "a window has up to 30 s; --chunk-duration is for the length of a job's audio",
     "device-index": "set CUDA_VISIBLE_DEVICES to choose a GPU",
     "hallucination-silence-threshold": "--vad-filter skips silence",
     "language-detection-segments": "the language is detected on the first 30 s of speech",
@@ -67,6 +73,7 @@ VALUES = {
     "speaker-num": _NO_SPEAKERS,
     "suppress-tokens": _LATER_STEP,
     "vad-max-speech-duration-s": _SPEECH,
+    "vad-method": _SPEECH,
     "vad-min-speech-duration-ms": _SPEECH,
     "vad-speech-pad-ms": _SPEECH,
 }
@@ -77,10 +84,16 @@ _DIARIZATION = (
 )
 
 REFUSED = {
+    "diarize": _DIARIZATION,
     "hf-token": _DIARIZATION,
     "live-transcribe": "only files are transcribed: record to a file first",
+    "max-speakers": _DIARIZATION,
+    "min-speakers": _DIARIZATION,
 }
 """Options whose purpose would be lost, with what to do instead. Their default values (empty, False) are accepted."""
+
+_BARE = {*SWITCHES, "diarize", "live-transcribe"}
+"""Options that may be without a value."""
 
 _SHORT = {"pretty-json": ["-p"]}
 
@@ -93,8 +106,7 @@ def whisper_options(function: _F) -> _F:
         (REFUSED, click.STRING, _refused),
     ):
         for name in names:
-            # A switch of Whisper always has a value; a bare one means that it is on.
-            bare: dict[str, Any] = {"is_flag": False, "flag_value": "True"} if names is SWITCHES else {}
+            bare: dict[str, Any] = {"cls": Switch, "default": None} if name in _BARE else {}
             click.option(
                 *_SHORT.get(name, []),
                 f"--{name}",

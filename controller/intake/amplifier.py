@@ -19,6 +19,7 @@ _MOST_DB = 70.0
 _SPEECH_DYNAMICS_DB = 6.0
 """Least difference between loud and quiet parts of a block with speech: steady noise has less."""
 _HIGHEST_PEAK = 30_000.0
+_PEAK_PERCENT = 99.9
 _FADE_SAMPLES = 1_600
 
 
@@ -48,7 +49,8 @@ class Amplifier:
             return self._gain
         level = 10 * np.log10(np.maximum(np.einsum("ij,ij->i", whole, whole) / (HOP_SAMPLES * 32768.0**2), 1e-15))
         quiet_db, loud_db = (float(value) for value in np.percentile(level, [20, 95]))
-        self._peak = max(self._peak, float(np.abs(sound).max()))
+        # Not the highest sample: a click would keep all speech after it quiet. It is clipped instead.
+        self._peak = max(self._peak, float(np.percentile(np.abs(sound), _PEAK_PERCENT)))
         if loud_db - quiet_db >= _SPEECH_DYNAMICS_DB or loud_db >= _QUIET_DB:
             self._loudest_db = loud_db if self._loudest_db is None else max(self._loudest_db, loud_db)
         if self._loudest_db is None or self._loudest_db >= _QUIET_DB:

@@ -24,7 +24,6 @@ _MOST_FINE = 2
 """Channels up to which samples keep more than 16 bits: a gap of an hour would take too much memory."""
 _USUAL = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 16, 24})
 """Numbers of channels for which ffmpeg assumes a layout if the recording has none."""
-_FRAME_SAMPLES = 4096
 # Gaps in the time stamps become silence, so times are those of a player; clean files are unchanged. Gaps under 0.1 s
 # are filled when they add up: a finer limit would remove sound if time stamps jitter.
 # ffmpeg holds a gap in memory: as the last filter, after resampling, it takes a tenth of the memory.
@@ -66,11 +65,7 @@ class Channels:
     def filters(self) -> str:
         """The graph of filters, from frames with right times to ``[out]``. It begins without a label."""
         if self.downmix:
-            # Each is filled by itself and then cut into short frames: else a gap would take several times the memory.
-            cut = f"asetnsamples=n={_FRAME_SAMPLES}:p=0"
-            left = f"{self._side()},{self._filled('mono')},{cut}"
-            mix = f"{self._mix()},{self._filled('mono')},{cut}"
-            return f"asplit[a][b];[a]{mix}[mix];[b]{left}[left];[left][mix]amerge[out]"
+            return f"asplit[a][b];[a]{self._mix()}[mix];[b]{self._side()}[left];[left][mix]amerge,{_FILL}[out]"
         if self.choice == "mix":
             return f"{self._converted('mono')},{self._filled('mono')}[out]"
         # A channel that is missing in a part of the track is silent there.

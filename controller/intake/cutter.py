@@ -73,6 +73,9 @@ class Cutter:
         self._about_track = tuple(media.about_choice(audio_track, language=language))
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
+        # The pictures of a video may go on after its sound.
+        own_ms = None if media.container == "asf" and media.has_pictures else self._track.duration_ms
+        self._promised_ms = own_ms or (0 if media.has_pictures else media.duration_ms or 0)
         self._clips = options.clips
         if self._offset_ms + (self._header_ms or 0) > MAX_AUDIO_MS:
             # A track that seems to begin weeks late has a wrong header.
@@ -212,8 +215,8 @@ class Cutter:
         claimed, size_bytes = claimed_bytes(path) or 0, path.stat().st_size
         by_size_ms = self._end_ms * (claimed - size_bytes) // size_bytes if claimed > size_bytes else 0
         # In Matroska, the length of a late track counts from the beginning of the file.
-        by_time_ms = (self._header_ms or 0) - self._offset_ms - self._end_ms
-        if by_time_ms > max(2_000, (self._header_ms or 0) // 100) and not is_estimate(path, self._container):
+        by_time_ms = self._promised_ms - self._offset_ms - self._end_ms
+        if by_time_ms > max(2_000, self._promised_ms // 100) and not is_estimate(path, self._container):
             return by_time_ms
         return by_size_ms if by_size_ms > max(2_000, self._end_ms // 100) else 0
 

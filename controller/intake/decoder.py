@@ -43,6 +43,11 @@ _COUNTED = "STARTPTS+NB_CONSUMED_SAMPLES/SR/TB"
 _MPEG_AUDIO = frozenset({"mp1", "mp2", "mp3"})
 _MPEG_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NEAR_S = 0.05
+_BACKWARDS_S = 0.5
+"""A longer step backwards is a new beginning. A shorter one is an overlap, of which ffmpeg drops one half.
+
+The times of FLAC are exact, but the first frames of a new beginning may be out of order.
+"""
 
 
 @contextlib.contextmanager
@@ -109,6 +114,12 @@ def _frame_times(track: AudioTrack) -> str:
         others = (rate_hz for rate_hz in _MPEG_RATES_HZ if rate_hz != track.rate_hz)
         wrong = "+".join(f"lt(abs(PTS-{expected}*{rate_hz}/{track.rate_hz})*TB,{_NEAR_S})" for rate_hz in others)
         times = f"if({wrong},{expected},PTS)"
+    # Recordings that were joined byte by byte: their times begin again, and from there on more is added to them.
+    # Variables: 0 what is added, 1 the samples of the frame before.
+    back = f"(PREV_OUTPTS-{times}-ld(0))"
+    least_s = _NEAR_S if track.codec == "flac" else _BACKWARDS_S
+    added = f"if(gt({back}*TB,{least_s}),ld(0)+{back}+ld(1)/SR/TB,ld(0))"
+    times = f"st(0,if(isnan(PREV_OUTPTS),0,{added}));st(1,NB_SAMPLES);{times}+ld(0)"
     return f"asetpts='if(eq(SR,{track.rate_hz}),{times},{_COUNTED})'"
 
 

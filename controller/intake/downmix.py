@@ -18,7 +18,7 @@ _LEFT, _RIGHT, _MIX = range(3)
 _STEP_SAMPLES = SAMPLE_RATE
 _CANCELLED = 10.0
 """The power of a channel above that of the mix. Beside a silent channel it is 4; lossy codecs leave some of it."""
-_SILENT = 10**-6.5
+_SILENT = 10**-8.5
 """Power of full scale below which nothing is decided."""
 _LOUDER = 1.25
 """The power of the right channel above that of the left one, from which on it is the louder one."""

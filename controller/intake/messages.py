@@ -17,6 +17,8 @@ _LEVEL = re.compile(
 _INPUT = re.compile(rb"tb:\S+ samplefmt:\S+ samplerate:(\d{2,7}) chlayout:([^\r\n]{1,40})")
 _MOST_CHANGES = 100
 _T = TypeVar("_T")
+_ABOUT_OUTPUT = re.compile(rb"Application provided invalid, non monotonically increasing dts to muxer")
+"""Messages about what ffmpeg itself writes, where times of the recording begin again."""
 _ERRORS = frozenset({b"panic", b"fatal", b"error"})
 
 
@@ -48,7 +50,7 @@ class Messages:
             line = found[1] + line[found.end() :]
             if found[1] and found[2] == b"verbose":
                 self._note_input(line[len(found[1]) :])
-        if self._level in _ERRORS:
+        if self._level in _ERRORS and not _ABOUT_OUTPUT.search(line):
             self.errors = (self.errors + line)[-MOST_BYTES:]
 
     def _note_input(self, message: bytes) -> None:

@@ -25,13 +25,13 @@ _WITHOUT_TIMES = frozenset({"aac", "ac3", "aptx_hd", "dts", "eac3", "mlp", "mp3"
 """Containers without time stamps: ffmpeg counts the frames, in the sample rate of the first one (aptX HD: wrongly)."""
 
 _ENTRIES = (
-    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,sample_fmt,channels,duration"
-    ":stream_disposition=default,comment,descriptions,visual_impaired:stream_tags=language,title,DURATION"
+    "format=format_name,start_time,duration:stream=codec_type,codec_name,sample_rate,sample_fmt,channels,channel_layout,duration"
+    ":stream_disposition=default,attached_pic,comment,descriptions,visual_impaired:stream_tags=language,title,handler_name,DURATION"
 )
 
 _UP_TO_16_BITS = frozenset({"s16", "s16p", "u8", "u8p"})
 _COMMENTED = ("comment", "descriptions", "visual_impaired")
-_COMMENT_TITLE = re.compile(r"comment(ary|aire|ario)|audio ?descri", re.IGNORECASE)
+_COMMENT_TITLE = re.compile(r"comment(ary|aire|ario|o\b)|kommentar|audio ?(be|de)s[ck]ri", re.IGNORECASE)
 
 
 def probe(path: str) -> Media:
@@ -96,6 +96,7 @@ def _parse_probe(document: dict[str, Any]) -> Media:
         container=_word(container.get("format_name"), "unknown"),
         begin_ms=begin_ms,
         duration_ms=_ms(container.get("duration"), least_s=0),
+        has_pictures=any(map(_is_video, _rows(document.get("streams")))),
         tracks=tuple(
             AudioTrack(
                 number=number,
@@ -115,11 +116,18 @@ def _parse_probe(document: dict[str, Any]) -> Media:
     )
 
 
+def _is_video(stream: dict[str, Any]) -> bool:
+    """Whether a stream is a video, not the cover of a recording."""
+    return stream.get("codec_type") == "video" and _fields(stream.get("disposition")).get("attached_pic") != 1
+
+
 def _is_commented(stream: dict[str, Any]) -> bool:
     """Whether a stream is a commentary or an audio description, by its flags or its title."""
     flags = _fields(stream.get("disposition"))
-    title = _word(_fields(stream.get("tags")).get("title"), "")
-    return any(flags.get(flag) == 1 for flag in _COMMENTED) or bool(_COMMENT_TITLE.search(title))
+    # MP4 has the title of a track in the name of its handler.
+    tags = _fields(stream.get("tags"))
+    titles = " ".join(_word(tags.get(name), "") for name in ("title", "handler_name"))
+    return any(flags.get(flag) == 1 for flag in _COMMENTED) or bool(_COMMENT_TITLE.search(titles))
 
 
 def _fields(value: object) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Media:
     """Time stamp of the first picture or sound, where a player shows time 0."""
     duration_ms: int | None
     tracks: tuple[AudioTrack, ...]
+    has_pictures: bool = False
+    """Whether it is a video: then its length may be that of the pictures."""
 
     def track(self, number: int | None, *, language: str | None = None) -> AudioTrack:
         """The track with this *number*. None: that of *language*, else the default one, else the first.
@@ -100,7 +102,13 @@ class Media:
     def _reason(self, chosen: AudioTrack, language: str | None) -> str:
         if language and chosen.spoken == language:
             return f"because it is tagged as --language {language}"
-        missing = f"because no track is tagged as --language {language} and it is " if language else "because it is "
+        missing = "because it is "
+        if language and any(track.spoken == language for track in self.tracks):
+            missing = (
+                f"because the only track tagged as --language {language} is a commentary or description, and it is "
+            )
+        elif language:
+            missing = f"because no track is tagged as --language {language} and it is "
         if chosen.default:
             return f"{missing}the default one"
         return f"{missing}the first one{'' if chosen.number == 0 else ' without a commentary'}"

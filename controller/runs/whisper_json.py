@@ -53,10 +53,19 @@ class _Whisper(BaseModel):
 _WORDS = TypeAdapter(Annotated[list[_Word], Field(max_length=100_000)])
 
 
+class NotJson(DocumentInvalid):
+    """A file without any JSON."""
+
+
+class NotWhispers(DocumentInvalid):
+    """JSON of another kind than Whisper's."""
+
+
 def rendered_whisper(file: BinaryIO) -> TranscriptFiles:
     """The transcript in *file*, in every format. Its json has facts that are not known: only the others are of use.
 
-    Raises :class:`DocumentInvalid` if it is not the JSON of Whisper: segments with times and texts, and no schema.
+    Raises :class:`NotJson`, :class:`NotWhispers` for an object with a schema or no object, and :class:`DocumentInvalid`
+    if Whisper's segments with times and texts are not valid.
     """
     found = _parsed(file)
     segments = sorted(_segments(found.segments), key=lambda segment: segment.start_ms)
@@ -71,14 +80,14 @@ def _parsed(file: BinaryIO) -> _Whisper:
     try:
         document = json.load(file)
         if not isinstance(document, dict) or "schema" in document:
-            raise DocumentInvalid("it is not Whisper's JSON")
+            raise NotWhispers("it is not Whisper's JSON")
         return _Whisper.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         raise DocumentInvalid(f"{path}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:
-        raise DocumentInvalid("it is not JSON") from error
+        raise NotJson("it is not JSON") from error
 
 
 def _segments(found: list[_Segment]) -> Iterator[Segment]:

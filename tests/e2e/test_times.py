@@ -166,6 +166,19 @@ def test_time_continues_where_streams_are_joined(tmp_path: Path, name: str) -> N
     assert furthest(clicks.cut(tmp_path / name, tmp_path), wanted_s) < NEAR_S
 
 
+@pytest.mark.parametrize("name", ["a.flac", "a.mka", "a.mkv", "a.webm"])
+def test_recordings_that_were_joined_byte_by_byte_keep_all_their_sound(tmp_path: Path, name: str) -> None:
+    """Their time stamps begin again: what follows is no overlap, and is not dropped. ffmpeg reads two in Matroska."""
+    count = 3 if name == "a.flac" else 2
+    sound = clicks.write(tmp_path / "sound.wav", clicks.clicks(48_000, seconds=SECONDS), 48_000)
+    codec = {"a.flac": "flac", "a.webm": "libopus"}.get(name, "aac")
+    ffmpeg("-i", sound, "-c:a", codec, part := tmp_path / f"part-{name}")
+    (tmp_path / name).write_bytes(part.read_bytes() * count)
+    one, all_of_them = (clicks.cut(path, tmp_path) for path in (part, tmp_path / name))
+    assert all_of_them.plan.duration_ms == pytest.approx(count * one.plan.duration_ms, abs=100)
+    assert len(all_of_them.times_s) == pytest.approx(count * len(one.times_s), abs=2)
+
+
 @pytest.mark.parametrize("name", RATES)
 def test_a_sample_rate_that_changes_midway_changes_no_time(tmp_path: Path, name: str) -> None:
     """As in the sound that ffmpeg writes to a WAV file."""

@@ -11,6 +11,7 @@ from controller.transcript.captions.phrases import (
     ABBREVIATIONS,
     CONJUNCTIONS,
     LABELS,
+    MAGNITUDES,
     MONTHS,
     NUMBER_WORDS,
     PREPOSITIONS,
@@ -74,6 +75,11 @@ def ends_sentence(text: str) -> bool:
 def continues_name(before: Token, between: Token, after: Token) -> bool:
     """Whether three words are a title, a first name and a family name."""
     return _is_title(before.text, between.text) and _is_capital(after.text) and _is_open(between.text)
+
+
+def continues_number(before: Token, between: Token, after: Token) -> bool:
+    """Whether three words are the inside of a number: ``hundred and fifty``. Not ``ten and twenty``, which are two."""
+    return before.text.lower() in MAGNITUDES and between.text.lower() == "and" and _bare(after.text) in NUMBER_WORDS
 
 
 def _inside_clause(before: str, after: str) -> float:

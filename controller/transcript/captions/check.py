@@ -27,6 +27,9 @@ SENTENCES: dict[Rule, str] = {
 }
 """What is said about a cue that breaks a rule."""
 
+_MARKS = "\u200e\u200f\u202a\u202b\u2066\u2067"
+"""Invisible characters before the first one of a line, which give its direction."""
+
 
 class Violation(NamedTuple):
     """A limit that a cue breaks."""
@@ -78,7 +81,7 @@ def _text(cue: FileCue, style: CaptionStyle) -> _Broken:
     if len(cue.lines) > style.max_line_count:
         yield "lines", len(cue.lines), style.max_line_count
     # A dash in front of the words of a speaker is no word.
-    words = max((len(line.removeprefix("- ").split()) for line in cue.lines), default=0)
+    words = max((len(line.lstrip(_MARKS).removeprefix("- ").split()) for line in cue.lines), default=0)
     if style.max_words_per_line and words > style.max_words_per_line:
         yield "words", words, style.max_words_per_line
 

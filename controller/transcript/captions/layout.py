@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from controller.domain.captions import CaptionStyle
-from controller.transcript.captions.breaks import INSIDE, break_cost, continues_name, ends_sentence
+from controller.transcript.captions.breaks import INSIDE, break_cost, continues_name, continues_number, ends_sentence
 from controller.transcript.captions.tokens import Token
 from controller.transcript.captions.width import columns
 
@@ -68,6 +68,8 @@ class Layout:
         for at, three in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False)):
             if continues_name(*three):
                 self._breaks[at + 1] = INSIDE
+            if continues_number(*three):
+                self._breaks[at] = self._breaks[at + 1] = INSIDE
         self._sentences = [ends_sentence(token.text) for token in tokens]
         self._changes = [before.speaker != after.speaker for before, after in pairs]
         self._pauses = [max(0, after.start_ms - before.end_ms - _LONG_PAUSE_MS) / 50 for before, after in pairs]

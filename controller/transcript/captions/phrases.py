@@ -80,6 +80,9 @@ NUMBER_WORDS = _words(
     """
 )
 
+MAGNITUDES = _words("hundred thousand million billion trillion")
+"""Number words that "and" may follow inside a number: two hundred and fifty."""
+
 MONTHS = _words(
     """
     January February March April May June July August September October November December Januar Februar März

@@ -9,6 +9,7 @@ import codecs
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 _TIME = r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
@@ -45,7 +46,8 @@ def file_cues(text: str) -> list[FileCue]:
     """The cues of a file. Raises :class:`CaptionsInvalid` if a time is not valid, or if there is no cue at all."""
     found: list[FileCue] = []
     vtt = text.lstrip().startswith("WEBVTT")
-    for at, block in _blocks(text):
+    blocks = ((at + first, piece) for at, block in _blocks(text) for first, piece in _cues_in(block, vtt=vtt))
+    for at, block in blocks:
         head = next((index for index, line in enumerate(block[:3]) if "-->" in line), None)
         if head is None:
             if vtt and (block[0].startswith(_NO_CUE) or not found):
@@ -74,6 +76,20 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str]]]:
             block = []
     if block:
         yield number - len(block) + 1, block
+
+
+def _cues_in(block: list[str], *, vtt: bool) -> Iterator[tuple[int, list[str]]]:
+    """The lines of each cue, with the index of their first one: blank lines may be missing between cues."""
+    heads = [index for index, line in enumerate(block) if _TIMES.match(line)]
+    # The lines before the first time are a number or a name, unless there are many.
+    inside = heads if heads and heads[0] > 2 else heads[1:]
+    starts = [index - 1 if not vtt and _is_cue_number(block[index - 1]) else index for index in inside]
+    for start, end in pairwise([0, *starts, len(block)]):
+        yield start, block[start:end]
+
+
+def _is_cue_number(line: str) -> bool:
+    return line.strip().isdecimal()
 
 
 def _times(line: str, number: int) -> tuple[int, int]:

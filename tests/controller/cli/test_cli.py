@@ -171,7 +171,7 @@ def test_completion_is_a_script_for_the_shell(command_line: CommandLine, shell: 
         (("transcribe", "a", "-f", "doc"), "no format 'doc'"),
         (("transcribe", "a", "-f", ""), "no format"),
         (("transcribe", "a", "--max-parallel", "0"), "0 is not in the range"),
-        (("transcribe", "a", "--chunk-duration", "9"), "9 is not in the range"),
+        (("transcribe", "a", "--chunk-duration", "9"), "'9' is none of auto or a number from 10 to"),
         (("transcribe", "a", "--beam-size", "many"), "is not a valid integer"),
         (("transcribe", "a", "--temperature", "2"), "2.0 is not in the range"),
         (("transcribe", "a", "--device", "tpu"), "is not one of"),
@@ -229,6 +229,8 @@ def test_a_bug_is_reported_as_one(command_line: CommandLine, monkeypatch: pytest
         ("x.mp4", "x.mp4: no such file\n"),
         ("gone/talk.mp4", "gone/talk.mp4: no such file\n"),
         ("empty.wav", "empty.wav: is empty (0 bytes)"),
+        ("—language", "—language: no such file\n  if an option is meant, it begins with two hyphens: --language\n"),
+        ("–model", "–model: no such file\n  if an option is meant, it begins with two hyphens: --model\n"),
     ],
 )
 @pytest.mark.parametrize("command", ["transcribe", "plan"])
@@ -242,7 +244,7 @@ def test_a_missing_recording_is_reported_with_similar_names(
     result = command_line(command, typed)
     assert (result.code, result.out, asked) == (5, "", [])
     assert message in result.err
-    assert "model" not in result.err, "the missing default model is not the error here"
+    assert "model" not in result.err.replace(message, ""), "the missing default model is not the error here"
 
 
 def test_names_are_checked_before_the_model_is_searched_or_fetched(
@@ -926,14 +928,38 @@ def test_whispers_json_is_rendered_with_words_or_without(command_line: CommandLi
     result = command_line("render", "talk.json", "-o", "again")
     assert result.code == 0, result
     assert result.out.splitlines() == [str(Path(f"again/talk.{one}").absolute()) for one in FORMATS if one != "json"]
-    assert Path("again/talk.txt").read_text(encoding="utf-8") == "Good morning.\nHow are you?\n"
-    assert "00:00:02,000 --> 00:00:03,250\nHow are you?\n" in Path("again/talk.srt").read_text(encoding="utf-8")
+    assert Path("again/talk.txt").read_text(encoding="utf-8") == "Good morning.\nA: How are you?\n"
+    assert "00:00:02,000 --> 00:00:03,250\nA: How are you?\n" in Path("again/talk.srt").read_text(encoding="utf-8")
     only = command_line("render", "talk.json", "-f", "json", "-o", "again")
     assert (only.code, only.out, Path("again/talk.json").exists()) == (2, "", False)
     assert "talk.json is Whisper's JSON" in only.err
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"text": "whispers own"}', "[1]", '{"segments": [{"start": 0}]}'])
+@pytest.mark.parametrize(
+    "start,problem",
+    [
+        ("null", "segments.0.start: Input should be a valid number"),
+        ("-1", "segments.0.start: Input should be greater than or equal to 0"),
+        ("NaN", "segments.0.start: Input should be"),
+    ],
+)
+def test_a_mistake_in_whispers_json_is_named_as_that(command_line: CommandLine, start: str, problem: str) -> None:
+    text = f'{{"text": "a", "segments": [{{"start": {start}, "end": 1.0, "text": "a"}}], "language": "en"}}'
+    Path("talk.json").write_text(text, encoding="utf-8")
+    result = command_line("render", "talk.json")
+    assert result.code == 2
+    assert f"talk.json is not a transcript of stenofleet or Whisper: {problem}" in result.err
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF\x24\0\0\0WAVEfmt \xff", b"1\n00:00:01,000 --> 00:00:02,000\na\n"])
+def test_a_file_without_json_is_named_as_that(command_line: CommandLine, data: bytes) -> None:
+    Path("talk.wav").write_bytes(data)
+    result = command_line("render", "talk.wav")
+    assert result.code == 2
+    assert "talk.wav is not JSON\n  give the .json file of a transcript\n" in result.err
+
+
+@pytest.mark.parametrize("text", ["{}", '{"text": "whispers own"}', "[1]", '{"segments": [{"start": 0}]}'])
 def test_a_file_that_is_no_transcript_is_reported(command_line: CommandLine, text: str) -> None:
     Path("talk.json").write_text(text, encoding="utf-8")
     result = command_line("render", "talk.json")

@@ -5,6 +5,7 @@ import pytest
 
 from controller import cli
 from controller.cli import whisper_options
+from controller.cli.switches import CommandWithSwitches, Switch
 from controller.cli.transcribe import transcribe_command
 from controller.cli.whisper_options import REFUSED, SWITCHES, VALUES
 
@@ -142,9 +143,59 @@ def test_word_times_are_always_made(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_does_not_take_the_recording_as_its_value(name: str) -> None:
-    parsed(f"--{name}", "--task", "translate")
-    with pytest.raises(click.BadParameter, match=r"'talk\.wav' is not one of"):
-        parsed(f"--{name}", "talk.wav")
+    assert parsed(f"--{name}", "--task", "translate") == parsed("--task", "translate")
+    assert parsed(f"--{name}", "other.wav") == parsed("other.wav")
+    with pytest.raises(click.BadParameter, match="'maybe' is not one of"):
+        parsed(f"--{name}=maybe")
+
+
+@pytest.mark.parametrize("name", ["vad_filter", "condition_on_previous_text", "highlight_words"])
+def test_a_bare_switch_is_on_and_takes_no_other_argument_as_its_value(name: str) -> None:
+    for after in (["other.wav"], ["--language", "en"], ["-f", "txt"], []):
+        assert parsed(f"--{name}", *after) == parsed(*after) | {name: True}
+    for value, on in {"False": False, "no": False, "0": False, "True": True, "on": True}.items():
+        assert parsed(f"--{name}", value, "other.wav") == parsed("other.wav") | {name: on}
+
+
+def test_every_switch_belongs_to_a_command_that_knows_switches() -> None:
+    for name in cli._COMMANDS:
+        command = cli.stenofleet.get_command(_parent(), name)
+        assert command
+        switches = [option for option in command.params if isinstance(option, Switch)]
+        assert not switches or isinstance(command, CommandWithSwitches)
+
+
+@pytest.mark.parametrize(
+    "typed,meant",
+    [
+        ("--lang", "No such option '--lang'. Did you mean '--language'?\n"),
+        ("-m", "No such option '-m'. Did you mean '--model'?\n"),
+        ("--model_path", "add --runner kubernetes; a model on this machine: --model FOLDER\n"),
+    ],
+)
+def test_other_names_of_an_option_lead_to_it(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", "talk.wav", typed, "x"]) == 2
+    assert meant in capsys.readouterr().err
+
+
+RELATIVES = {
+    "--diarize": "Invalid value for '--diarize': there is no diarization",
+    "--diarize --min_speakers 2": "Invalid value for '--diarize': there is no diarization",
+    "--min_speakers 2": "Invalid value for '--min-speakers': there is no diarization",
+    "--max_speakers 2": "--channels split",
+    "--print_progress": "--print-progress True is not used: progress is on stderr",
+    "--vad_method silero": "--vad-method silero is not used: use --vad-threshold",
+    "--align_model X": "--align-model X is not used: word times",
+    "--standard": "--standard True is not used: use --caption-profile netflix",
+    "--sentence": "--sentence True is not used: segments read like sentences",
+    "--chunk_size 30": "--chunk-size 30 is not used: a window has up to 30 s; --chunk-duration",
+}
+
+
+@pytest.mark.parametrize("line", RELATIVES)
+def test_options_of_relatives_say_what_to_do(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["transcribe", *line.split(), "missing.wav"]) in (2, 5)
+    assert RELATIVES[line] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", REFUSED)

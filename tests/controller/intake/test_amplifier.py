@@ -54,6 +54,13 @@ def test_quiet_speech_is_raised_with_all_its_bits(tape: speech.Tape, gain_db: fl
         assert np.corrcoef(found[part], tape.pcm[part])[0, 1] > 0.999
 
 
+def test_a_click_does_not_keep_the_speech_after_it_quiet(tape: speech.Tape) -> None:
+    sound = scaled(tape.pcm, -60)
+    sound[RATE : RATE + 40] = 29_000
+    found = amplified(sound)
+    assert level_db(found[2 * RATE :]) == pytest.approx(-26, abs=6)
+
+
 def test_a_quiet_part_after_speech_stays_quiet(tape: speech.Tape) -> None:
     loud, quiet = tape.pcm[: 2 * BLOCK_SAMPLES], scaled(tape.pcm[2 * BLOCK_SAMPLES :], -50)
     sound = np.concatenate([loud.astype(np.float32), quiet])

@@ -1,6 +1,7 @@
 """Which channels of a track are transcribed: each by itself, one, or their mix."""
 
 import hashlib
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,12 @@ def write(path: Path, *channels: npt.NDArray[np.int16]) -> Path:
 def decoded(path: Path, choice: ChannelChoice) -> npt.NDArray[np.int16]:
     with decode(str(path), probe(str(path)).track(None), choice) as decoder:
         return np.concatenate(list(decoder.blocks()))
+
+
+def plain(path: Path) -> npt.NDArray[np.int16]:
+    """The sound as ffmpeg alone decodes it."""
+    command = ["ffmpeg", "-v", "quiet", "-i", str(path), "-vn", "-ac", "1", "-ar", str(RATE), "-f", "s16le", "pipe:1"]
+    return np.frombuffer(subprocess.run(command, check=True, capture_output=True).stdout, "<i2")
 
 
 def planned(path: Path, choice: ChannelChoice) -> Plan:
@@ -178,3 +185,21 @@ def test_many_channels_whose_sides_cancel_are_heard_on_one_side(tmp_path: Path, 
     assert np.sqrt((found**2).mean()) > 0.3 * np.sqrt((noise(0).astype(float) ** 2).mean())
     (warning,) = planned(path, "mix").warnings
     assert "its channels cancel each other as a mix" in warning
+
+
+@pytest.mark.parametrize("choice", ["mix", "split"])
+@pytest.mark.parametrize("name", ["a.aac", "a.ac3", "a.ts"])
+def test_changes_of_channels_lose_no_sound(tmp_path: Path, name: str, choice: ChannelChoice) -> None:
+    """Stereo and more channels in turn, as television sends them."""
+    codec = "aac" if name == "a.aac" else "ac3"
+    parts = []
+    for count in (2, 6):
+        wav = write(tmp_path / f"{count}.wav", *(noise(seed, 4.096) for seed in range(count)))
+        ffmpeg("-i", wav, "-c:a", codec, "-ar", "48000", part := tmp_path / f"{count}-{name}")
+        parts.append(part.read_bytes())
+    joined = tmp_path / name
+    joined.write_bytes(b"".join(parts * 4))
+    if choice == "mix":
+        assert len(decoded(joined, choice)) == len(plain(joined))
+    else:
+        assert len(decoded(joined, choice)) == pytest.approx(len(plain(joined)), abs=RATE // 50)

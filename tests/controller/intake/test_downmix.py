@@ -161,6 +161,16 @@ def test_words_of_reversed_channels_are_heard(tmp_path: Path, tape: speech.Tape,
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("level_db", [-30, -50, -60])
+def test_quiet_words_of_reversed_channels_are_heard(tmp_path: Path, tape: speech.Tape, level_db: int) -> None:
+    mono = speech.write_wav(tmp_path / "mono.wav", tape)
+    ffmpeg("-i", mono, "-af", f"volume={level_db}dB,{REVERSED}", "-c:a", "pcm_s24le", path := tmp_path / "quiet.wav")
+    found, wanted = decoded(path).astype(float), tape.pcm.astype(float)
+    assert np.corrcoef(found, wanted)[0, 1] > 0.95
+    assert level_db == -30 or np.sqrt(np.mean(found**2)) > 300
+
+
+@pytest.mark.process
 def test_channels_that_change_midway(tmp_path: Path) -> None:
     """A mono part after a stereo one, in one stream."""
     for channels in (1, 2):

@@ -344,9 +344,13 @@ def test_output_that_is_no_document_is_a_problem_with_the_file(raw: bytes) -> No
 @pytest.mark.parametrize("nothing", [None, 5, "audio", [], {}, [None], [[]], ["audio"], [{"codec_type": "video"}]])
 def test_fields_of_another_type_are_ignored(nothing: object) -> None:
     assert answered(encoded({"streams": nothing, "format": nothing})) == Media(
-        container="unknown", begin_ms=0, duration_ms=None, tracks=()
+        container="unknown",
+        begin_ms=0,
+        duration_ms=None,
+        tracks=(),
+        has_pictures=nothing == [{"codec_type": "video"}],
     )
-    plain = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=False)
+    plain = AudioTrack(number=0, codec="aac", language="und", duration_ms=None, default=False, has_layout=False)
     assert of_one(tags=nothing, disposition=nothing, duration=nothing if nothing != 5 else None) == plain
 
 

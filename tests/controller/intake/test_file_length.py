@@ -104,6 +104,14 @@ def test_joined_mp3_files_lose_nothing_and_give_no_warning(tmp_path: Path, first
     assert len(plan.warnings) == ("other rate.mp3" in (first, second) and first != second)
 
 
+@pytest.mark.parametrize("name", ["a.flv", "a.wmv", "a.nut", "a.mkv"])
+def test_pictures_that_last_longer_than_the_sound_promise_nothing(tmp_path: Path, name: str) -> None:
+    picture = ("-f", "lavfi", "-i", "testsrc=s=64x64:r=5:d=30")
+    codec = {"a.flv": "flv", "a.wmv": "wmv2"}.get(name, "mpeg4")
+    ffmpeg(*picture, "-f", "lavfi", "-i", "sine=440:d=7", "-c:v", codec, "-ar", "44100", path := tmp_path / name)
+    assert warnings(path) == []
+
+
 def test_damage_in_a_joined_mp3_still_gives_a_warning(tmp_path: Path) -> None:
     ffmpeg(*TONE, part := tmp_path / "a.mp3")
     whole = part.read_bytes()

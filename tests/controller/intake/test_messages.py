@@ -30,6 +30,16 @@ def test_errors_and_rates(piece: int) -> None:
     assert messages.rates_hz == [24_000, 48_000]
 
 
+def test_what_ffmpeg_says_about_its_own_output_is_no_error_of_the_recording() -> None:
+    messages = Messages()
+    messages.add(
+        b"[error] Application provided invalid, non monotonically increasing dts to muxer in stream 0: 5 >= 3\n"
+    )
+    messages.add(b"[error] a problem\n")
+    messages.add(b"")
+    assert messages.errors == b"a problem\n"
+
+
 def test_what_starts_ffmpeg_may_write_without_a_level() -> None:
     messages = Messages()
     messages.add(b"prlimit: failed to execute ffmpeg")

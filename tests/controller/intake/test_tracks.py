@@ -45,7 +45,7 @@ def media(*tracks: str) -> Media:
             ["eng commented default", "por"],
             "en",
             1,
-            "because no track is tagged as --language en and it is the first one",
+            "because the only track tagged as --language en is a commentary or description, and it is the first one",
         ),
         (["eng commented default", "por"], None, 1, "because it is the first one without a commentary"),
         (["eng commented", "por commented default"], None, 1, "because it is the default one"),
@@ -108,10 +108,13 @@ def test_tags_of_real_containers_choose_the_track(tmp_path: Path, name: str) -> 
         ["-disposition:a:0", "default+visual_impaired"],
         ["-metadata:s:a:0", "title=Director's Commentary"],
         ["-metadata:s:a:0", "title=Audio description"],
+        ["-metadata:s:a:0", "title=Audiodeskription"],
+        ["-metadata:s:a:0", "title=Kommentar des Regisseurs"],
+        ["-metadata:s:a:0", "handler_name=Director Commentary"],
     ],
 )
 def test_commentaries_of_real_files_are_known(tmp_path: Path, mark: list[str]) -> None:
     tones = ["-f", "lavfi", "-i", "sine=440:d=1", "-f", "lavfi", "-i", "sine=880:d=1"]
-    path = tmp_path / "film.mkv"
+    path = tmp_path / ("film.mp4" if "handler_name" in mark[1] else "film.mkv")
     ffmpeg(*tones, "-map", "0", "-map", "1", "-c:a", "aac", "-disposition:a:0", "default", *mark, path)
     assert probe(str(path)).track(None).number == 1

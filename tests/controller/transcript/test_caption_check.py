@@ -32,6 +32,31 @@ def test_files_of_other_programs_are_read(text: str) -> None:
     assert file_cues(decoded(text.encode("utf-16"))) == expected
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_cues_without_blank_lines_between_them_are_separate(end: str) -> None:
+    text = (
+        "1\n00:00:01,000 --> 00:00:02,000\nI was born in\n1984\n2\n00:00:02,500 --> 00:00:04,000\nsecond\n"
+        "00:00:04,500 --> 00:00:05,000\n3\n4\n00:00:06,000 --> 00:00:07,000\n5\n00:00:08,000 --> 00:00:09,000\nlast\n"
+    )
+    assert file_cues(text.replace("\n", end)) == [
+        FileCue(1, 1000, 2000, ("I was born in", "1984")),
+        FileCue(2, 2500, 4000, ("second",)),
+        FileCue(3, 4500, 5000, ("3",)),
+        FileCue(4, 6000, 7000, ()),
+        FileCue(5, 8000, 9000, ("last",)),
+    ]
+
+
+def test_a_number_before_the_time_of_webvtt_is_text_without_a_blank_line() -> None:
+    text = "WEBVTT\n\n00:01.000 --> 00:02.000\none\n2\n00:02.000 --> 00:03.000\ntwo\n"
+    assert file_cues(text) == [FileCue(1, 1000, 2000, ("one", "2")), FileCue(2, 2000, 3000, ("two",))]
+
+
+def test_an_arrow_in_a_text_starts_no_cue() -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,000\nfrom a\nto --> b\n7\n"
+    assert file_cues(text)[0].lines == ("from a", "to --> b", "7")
+
+
 def test_entities_are_one_character_in_webvtt_only() -> None:
     assert file_cues("WEBVTT\n\n00:01.000 --> 00:03.000\na &lt;b&gt; &amp; c\n")[0].lines == ("a <b> & c",)
     assert file_cues("00:00:01,000 --> 00:00:03,000\na < b &amp; c > d\n")[0].lines == ("a < b &amp; c > d",)
@@ -90,6 +115,8 @@ def test_the_dash_of_a_speaker_is_no_word() -> None:
     lines = ("- Are you?", "- Yes, I am.")
     assert [(one.rule, one.value) for one in violations([FileCue(1, 0, 3000, lines)], style)] == [("words", 3)]
     assert violations([FileCue(1, 0, 3000, ("- Are you?", "- I am."))], style) == []
+    right_to_left = ("\u200f- מה שלומך?", "\u200f- אני טוב.")
+    assert violations([FileCue(1, 0, 3000, right_to_left)], style) == []
 
 
 def test_a_cue_that_ends_before_it_begins_is_named_as_that() -> None:

@@ -148,6 +148,8 @@ def test_lines_end_where_a_phrase_ends(text: str, lines: list[str]) -> None:
         "50 %",
         "No. 7",
         "two million",
+        "two hundred and fifty thousand",
+        "three thousand and five",
         "1999 - 2003",
         "28th October",
         "3 May",
