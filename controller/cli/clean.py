@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from chunk_job.store.base import Store
-from controller.cli import kubernetes
+from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
+from controller.cli.stdin_copy import remove_kept
 from controller.cli.terminal import ask, print_message
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
@@ -62,6 +63,8 @@ def clean_command(
             print_message(why)
             kept += 1
     print_message(f"removed {len(chosen) - kept} of {len(chosen)} runs")
+    if everything and (copies := remove_kept(output_options.stdin_home())):
+        print_message(f"removed {copies} recordings that were kept from stdin")
     return 4 if kept else 0
 
 

@@ -147,7 +147,7 @@ def summary(ended: Sequence[RunOutcome], skipped: int) -> str:
     kept = sum(len(item.kept) for item in ended)
     parts += [f"{kept} output files kept as they were"] if kept else []
     failed = [item for item in ended if item.verdict != "complete"]
-    first = f"ended: {', '.join(parts)} (recordings of equal content count once)"
+    first = f"ended: {', '.join(parts)} (complete ones of equal content count once)"
     return "\n".join([first, *(_by_kind(failed) if len(failed) > _MOST_LISTED else map(_named, failed))])
 
 

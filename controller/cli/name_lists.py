@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,14 +169,3 @@ def _is_binary(head: bytes) -> bool:
     """Whether *head* cannot be the beginning of a list: more than one byte of ten is a control character."""
     control = sum(head.count(byte) for byte in range(1, 32) if byte not in b"\t\n\r\x1b")
     return b"\0\0\0" in head or control * 10 > len(head)
-
-
-def temporary_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
-    """Return a new private folder in *parent* for the recording on stdin. Raises :class:`EnvironmentProblem`."""
-    try:
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return tempfile.TemporaryDirectory(prefix="stenofleet-stdin-", dir=parent)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{parent}: cannot be written to: {error.strerror}", "choose another folder: --scratch-dir"
-        ) from error

@@ -11,9 +11,10 @@ import click
 from chunk_job.store.base import Store
 from controller.cli import option_values
 from controller.cli import options as shared
-from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
+from controller.cli.name_lists import OnStdin, read_stdin
 from controller.cli.output_names import BESIDE
 from controller.cli.recordings import Recordings, named_recordings
+from controller.cli.stdin_copy import StdinCopy
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runs.protection import OutputRules
 from controller.runs.written_files import WrittenFiles
@@ -43,13 +44,14 @@ def recordings(
 
     Raises :class:`UsageProblem`, and :class:`EnvironmentProblem` if a recording on stdin cannot be copied.
     """
+    copies: list[StdinCopy] = []
 
     def stdin() -> OnStdin:
         if stdin_name in (".", "..") or "/" in stdin_name or "\0" in stdin_name:
             raise UsageProblem(f"--name: {stdin_name!r} is not a file name", "give a name without a folder")
-        # Removed when the command ends: the store holds what is left to do of an interrupted run.
-        copy = temporary_folder(_stdin_home(scratch))
-        there = read_stdin(Path(click.get_current_context().with_resource(copy)), stdin_name)
+        copies.append(StdinCopy(stdin_home(scratch)))
+        click.get_current_context().call_on_close(copies[0].close)
+        there = read_stdin(copies[0].folder, stdin_name)
         if there.recording and folder == BESIDE:
             raise UsageProblem("-o source: a recording on stdin is in no folder", "name a folder with -o FOLDER")
         if there.recording and cluster:
@@ -59,10 +61,12 @@ def recordings(
             )
         return there
 
-    return named_recordings(files, stdin, quiet=quiet)
+    found = named_recordings(files, stdin, quiet=quiet)
+    found.copy = copies[0] if copies else None
+    return found
 
 
-def _stdin_home(scratch: Path | None) -> Path:
+def stdin_home(scratch: Path | None = None) -> Path:
     """Where a recording on stdin is copied to: /tmp may be in memory."""
     try:
         return scratch.absolute() if scratch else shared.state_home() / ".local" / "stdin"

@@ -15,7 +15,7 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
-from controller.cli.name_lists import OnStdin, read_stdin, temporary_folder
+from controller.cli.name_lists import OnStdin, read_stdin
 from controller.cli.recordings import named_recordings
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
@@ -87,7 +87,7 @@ def plan_command(
 
 
 def _only_names() -> OnStdin:
-    with temporary_folder(Path(tempfile.gettempdir())) as folder:
+    with tempfile.TemporaryDirectory(prefix="stenofleet-stdin-") as folder:
         there = read_stdin(Path(folder), "stdin")
     if there.recording:
         raise UsageProblem("a recording on stdin is not planned", "save it as a file first")

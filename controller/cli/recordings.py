@@ -15,6 +15,7 @@ from controller.cli.execute import refused
 from controller.cli.folders import is_folder, recordings_in
 from controller.cli.input_names import report_refused
 from controller.cli.name_lists import OnStdin
+from controller.cli.stdin_copy import StdinCopy
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
 from controller.errors import MediaProblem, UsageProblem
@@ -37,6 +38,14 @@ class Recordings:
     named: list[Named] = field(default_factory=list)
     refused: list[RunOutcome] = field(default_factory=list)
     """Folders without recordings, and subfolders that cannot be read."""
+    copy: StdinCopy | None = None
+    """Of the recording on stdin."""
+
+    def ended(self, code: int) -> int:
+        """Return the exit *code* of the command: if all was transcribed, the copy is not needed any more."""
+        if self.copy:
+            self.copy.transcribed = code == 0
+        return code
 
 
 def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quiet: bool = False) -> Recordings:

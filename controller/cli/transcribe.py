@@ -142,7 +142,8 @@ def transcribe_command(
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        return report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped)
+        code = report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped)
+        return given.ended(code)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -191,7 +192,7 @@ def transcribe_command(
         new_runs=force and not round_id,
         on_end=partial(report_one, as_json=as_json, quiet=quiet, null=null) if at_once else lambda _: None,
     )
-    return report(
+    code = report(
         [*reported, *requests.refused, *ended],
         as_json=as_json,
         quiet=quiet,
@@ -200,6 +201,7 @@ def transcribe_command(
         skipped=skipped,
         summarized=at_once,
     )
+    return given.ended(code)
 
 
 @click.command("resume", cls=shared.Sectioned)

@@ -13,6 +13,7 @@ from chunk_job.errors import JobError
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.progress import NO_TOTALS, Progress, Totals, progress, totals, totals_of_waiting
 from controller.errors import StenofleetError
+from controller.intake.source import shown
 from controller.orchestrator.reconciler import RunReconciler
 
 
@@ -84,7 +85,10 @@ class CommandRuns:
         """The runs that have not ended, and those that have just ended."""
         self._outcomes: dict[str, RunOutcome | None] = {}
         """By run, in the order of the requests; None if it has not ended."""
-        self._given_up: list[RunOutcome] = []
+        self._same: dict[str, list[RunRequest]] = {}
+        """By run that has not ended: later requests of it, for recordings of equal content."""
+        self._without: list[RunOutcome] = []
+        """Of recordings whose run failed for another one of equal content, or was not begun."""
         self._just_ended: list[Progress] = []
         self._ended = NO_TOTALS
 
@@ -103,7 +107,7 @@ class CommandRuns:
     @property
     def ended(self) -> list[RunOutcome]:
         """The outcomes of the runs that have ended."""
-        return [*filter(None, self._outcomes.values()), *self._given_up]
+        return [*filter(None, self._outcomes.values()), *self._without]
 
     def admit(self, wanted: int) -> None:
         """Take more requests until there are *wanted* known runs in which no work was done yet."""
@@ -125,9 +129,11 @@ class CommandRuns:
         if known is not None:
             # Files with equal content and equal options are one run, even if their names differ.
             known.add_outputs(run_request.request.outputs)
+            self._same.setdefault(run, []).append(run_request)
             return known
         before = self._outcomes.setdefault(run, None)
         if before is not None and before.verdict not in ("complete", "partial"):
+            self._end_alike(before, [run_request])
             return None
         self._runs[run] = added = self._start(run_request)
         if before is not None:
@@ -144,9 +150,12 @@ class CommandRuns:
         before = self._outcomes[run.id]
         self._outcomes[run.id] = outcome
         del self._runs[run.id]
+        same = self._same.pop(run.id, [])
         if before is None:
             self._just_ended.append(run.progress())
             self._on_end(outcome)
+            if outcome.verdict not in ("complete", "partial"):
+                self._end_alike(outcome, same)
             return
         count = len(before.files)
         if outcome.files[:count] != before.files:
@@ -163,6 +172,16 @@ class CommandRuns:
                 kept=outcome.kept[len(before.kept) :],
             )
         )
+
+    def _end_alike(self, outcome: RunOutcome, same: Sequence[RunRequest]) -> None:
+        """Report recordings that have the content of one that failed: nobody else names them."""
+        for run_request in same:
+            source = shown(run_request.request.source)
+            summary = outcome.summary.replace(outcome.source, source) if outcome.source else outcome.summary
+            alike = replace(outcome, name=run_request.record.name, source=source, summary=summary, warnings=())
+            if alike.source != outcome.source:
+                self._without.append(alike)
+                self._on_end(alike)
 
     def wait(self, seconds: float) -> None:
         """Wait until another run becomes known, at most *seconds*."""
@@ -186,8 +205,8 @@ class CommandRuns:
             run.give_up(error, release=False)
         self.settle()
         for unknown in self._requests.unknown():
-            self._given_up.append(_not_begun(unknown.name, error))
-            self._on_end(self._given_up[-1])
+            self._without.append(_not_begun(unknown.name, error))
+            self._on_end(self._without[-1])
 
 
 def _not_begun(name: str, error: JobError | StenofleetError) -> RunOutcome:

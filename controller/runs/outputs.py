@@ -141,14 +141,14 @@ def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRu
             kept_files += [file_of(output, extension, transcript.summary.language) for extension in output.formats]
             continue
         protected = _Protected(output, transcript, rules, output.formats)
-        try:
-            for extension in output.formats:
-                path = file_of(output, extension, transcript.summary.language)
+        for extension in output.formats:
+            path = file_of(output, extension, transcript.summary.language)
+            try:
                 if why := protected.write(extension):
                     kept.append(why)
                 (kept_files if why else written).append(path)
-        except EnvironmentProblem as error:
-            problems.append(error)
+            except EnvironmentProblem as error:
+                problems.append(error)
     return WrittenOutputs(tuple(written), tuple(kept), _first_problem(request, problems), tuple(kept_files))
 
 

@@ -79,6 +79,23 @@ def test_a_recording_on_stdin_is_transcribed_and_its_copy_removed(workplace: Wor
     assert "upload it first" in refused.err
 
 
+def test_a_recording_on_stdin_that_is_not_transcribed_is_kept(workplace: Workplace) -> None:
+    lay(workplace, "x.wav")
+    data = (workplace.folder / "x.wav").read_bytes()
+    failed = workplace.transcribe("-", *SMALL, "--compute-type", "int8_float16", "--name", "talk.wav", stdin=data)
+    assert failed.code != 0
+    kept = Path(failed.err.partition("is kept, because it is not transcribed: ")[2].splitlines()[0])
+    assert kept.read_bytes() == data
+    assert workplace.run("transcribe", kept, "-o", workplace.out, *SMALL, "-f", "txt").code == 0
+    assert (workplace.out / "talk.txt").exists()
+    without_model = workplace.transcribe("-", "--model", "small", stdin=data)
+    assert (without_model.code, "the recording from stdin is kept" in without_model.err) == (3, True)
+    assert len(list(kept.parent.parent.iterdir())) == 2
+    cleaned = workplace.run("clean", "--all", "--yes")
+    assert "removed 2 recordings that were kept from stdin" in cleaned.err
+    assert list(kept.parent.parent.iterdir()) == []
+
+
 def test_many_files_with_some_bad_ones_end_with_a_summary(workplace: Workplace) -> None:
     lay(workplace, *(f"box/{number:03}.wav" for number in range(COUNT)))
     for number in range(0, COUNT, 8):
@@ -91,7 +108,7 @@ def test_many_files_with_some_bad_ones_end_with_a_summary(workplace: Workplace) 
     assert ended.code == 4, ended.err
     assert len(set(ended.paths)) == len(ended.paths) == COUNT - 2 + 1
     lines = ended.err[ended.err.index("ended: ") :].splitlines()
-    assert lines[0] == f"ended: {COUNT - 2} complete, 2 failed (recordings of equal content count once)"
+    assert lines[0] == f"ended: {COUNT - 2} complete, 2 failed (complete ones of equal content count once)"
     assert [Path(line.split(":")[0].strip()).name for line in lines[1:]] == ["000.wav", "008.wav"]
 
 

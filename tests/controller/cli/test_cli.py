@@ -277,7 +277,7 @@ def test_files_reported_before_the_work_are_named_again_at_the_end(
     assert result.code == 4
     assert result.err.count("\nx3.wav: no such file") == 1
     assert result.err.splitlines()[-7:] == [
-        "ended: 1 complete, 12 failed (recordings of equal content count once)",
+        "ended: 1 complete, 12 failed (complete ones of equal content count once)",
         "  12 failed: no such file",
         *(f"    {name}" for name in missing[:3]),
         "    and 9 more",

@@ -31,7 +31,7 @@ def test_many_failures_are_counted_by_reason_with_the_first_of_each() -> None:
     refused = RunOutcome(run="", name="box/x.wav", verdict="failed", summary="box/x.wav: no such file")
     lines = summary([outcome(1), *of_chunks, refused, *map(bad, range(2, 500))], 7).splitlines()
     assert lines == [
-        "ended: 1 complete, 501 failed, 7 skipped (recordings of equal content count once)",
+        "ended: 1 complete, 501 failed, 7 skipped (complete ones of equal content count once)",
         f"  498 failed: {NOT_MEDIA}",
         "    /box/cd2/02.wav",
         "    /box/cd0/03.wav",
@@ -84,5 +84,5 @@ def test_what_was_reported_is_not_repeated_but_summarized(capsys: pytest.Capture
     ended = [outcome(1), bad(2)]
     assert report(ended, as_json=False, quiet=False, reported=ended, summarized=True) == 4
     out, err = capsys.readouterr()
-    assert (out, err.splitlines()[0]) == ("", "ended: 1 complete, 1 failed (recordings of equal content count once)")
+    assert (out, err.splitlines()[0]) == ("", "ended: 1 complete, 1 failed (complete ones of equal content count once)")
     assert len(err.splitlines()) == 2

@@ -1,6 +1,7 @@
 """Runs that become known while the loop works: it starts with the first, and loses none."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -161,12 +162,22 @@ def test_several_names_of_a_run_that_has_ended_are_all_written(scene: Scene) -> 
     assert {Path(file).name for file in ended.files} == {f"{name}.{end}" for name in names for end in ("txt", "json")}
 
 
-def test_equal_content_of_a_run_that_has_failed_fails_alike_and_is_not_tried_again(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, scripted({(None, 1): fakes.JobBehaviour(status=ExitCode.BAD_INPUT)}))
-    (ended,) = scene.run_loop(
-        Later(scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy"), known_at_once=1)
-    )
-    assert ended.verdict == "failed"
+@pytest.mark.parametrize("known", ["at once", "when it has ended"])
+def test_equal_content_of_a_run_that_has_failed_fails_alike_is_named_and_not_tried_again(
+    tmp_path: Path, known: str
+) -> None:
+    failing = fakes.fails_with(ExitCode.BAD_INPUT, "/media/talk.mp4: is no media")
+    scene = Scene(tmp_path, scripted({(None, 1): failing}))
+    requests = []
+    for name in ("talk", "copy", "other"):
+        made = scene.run_request(fakes.RUN, name)
+        source = made.request.source.model_copy(update={"uri": f"file:///media/{name}.mp4"})
+        requests.append(replace(made, request=made.request.model_copy(update={"source": source})))
+    ended = scene.run_loop(Later(*requests, known_at_once=3 if known == "at once" else 1))
+    assert [(one.verdict, one.name, one.source) for one in ended] == [
+        ("failed", f"{name}.mp4", f"/media/{name}.mp4") for name in ("talk", "copy", "other")
+    ]
+    assert "/media/copy.mp4: is no media" in ended[1].summary
     assert len(scene.runner.submitted) == 1
 
 
@@ -309,7 +320,7 @@ def test_an_output_that_cannot_be_written_does_not_stop_the_others(scene: Scene)
     (ended,) = scene.run_loop(requests)
     assert (ended.verdict, ended.environment) == ("failed", True)
     assert "talk.txt" in ended.summary
-    assert {Path(file).name for file in ended.files} == {"copy.txt", "copy.json"}
+    assert {Path(file).name for file in ended.files} == {"talk.json", "copy.txt", "copy.json"}
 
 
 def test_runs_that_have_ended_already_need_few_ticks(scene: Scene) -> None:

@@ -141,3 +141,11 @@ def test_a_pipe_is_kept(folder: Folder) -> None:
     os.mkfifo(folder.txt)
     assert "not a regular file" in folder.write("red", overwrite=True).kept[0]
     assert folder.txt.is_fifo()
+
+
+def test_a_folder_in_the_place_of_one_format_does_not_stop_the_others(folder: Folder) -> None:
+    folder.txt.mkdir()
+    found = folder.write("red")
+    assert found.files == (str(folder.json),)
+    assert found.problem is not None
+    assert "talk.txt: cannot be written: Is a directory" in found.problem.summary
