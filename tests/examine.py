@@ -20,7 +20,7 @@ from controller.errors import StenofleetError
 from controller.intake import sandbox, source
 from controller.intake.cutter import plan_only
 
-PEAK_MB = 768
+PEAK_MB = 900
 """The limit for a tool of ffmpeg: 512 MB at once, and the program itself."""
 OWN_MB = 250
 """The limit for the intake itself, with numpy and two blocks of sound."""

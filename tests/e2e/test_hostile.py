@@ -254,7 +254,7 @@ def test_time_stamps_that_jump_for_years_make_no_silence_and_those_of_an_hour_do
     lengths_s = {name: round((finding.duration_ms or 0) / 1000) for name, finding in findings.items()}
     assert lengths_s == JUMPS
     # Of a stereo track, an hour of the mix and of one channel, in floating point.
-    assert max(finding.peak_mb for finding in findings.values()) < 800
+    assert max(finding.peak_mb for finding in findings.values()) < 900
 
 
 @linux
