@@ -103,7 +103,7 @@ def test_each_channel_is_joined_at_a_forced_cut_by_itself() -> None:
 
 
 def test_at_a_forced_cut_the_order_of_all_segments_is_that_of_their_starts() -> None:
-    """In the left chunk, one channel ends with a word that begins after the first word of the other in the right one."""
+    """One channel ends, in the left chunk, after the other one begins in the right chunk."""
     plan = channels_of(fakes.plan(10_000, 20_000, cuts={0: "forced"}))
     left = spoken(plan, 0, (1, [("late", 10_500, 10_900)]))
     right = spoken(plan, 1, (1, [("late", 10_500, 10_900)]), (2, [("early", 10_100, 10_300)]))
