@@ -94,7 +94,7 @@ lock: venv ## resolve requirements/*.txt again, keeping versions if possible (UP
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	compile() { $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-build $(if $(UPGRADE),--upgrade) "$$@"; }; \
-	compile pyproject.toml --group dev -o requirements/dev.txt && \
+	compile pyproject.toml --extra service --group dev -o requirements/dev.txt && \
 	compile --group controller -c requirements/dev.txt -o requirements/controller.txt && \
 	for group in chunk-job chunk-job-torch build uv; do \
 	    compile --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; \
