@@ -17,7 +17,7 @@ from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
 from controller import cli, demo
-from controller.cli import execute, transcribe
+from controller.cli import execute, requests, transcribe
 from controller.cli import options as shared
 from controller.domain.documents import Outcome, Status
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
