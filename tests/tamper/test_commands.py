@@ -25,6 +25,8 @@ from controller.intake import source
 from tests import fakes
 from tests.tamper.scene import Scene
 
+pytestmark = pytest.mark.hostile
+
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
