@@ -26,6 +26,8 @@ from controller.runs.run_requests import make_run_request
 from tests import fakes
 from tests.tamper.scene import Scene
 
+pytestmark = pytest.mark.hostile
+
 CommandLine = Callable[..., tuple[int, str, str]]
 
 
