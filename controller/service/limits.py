@@ -145,7 +145,7 @@ def _whole(wait_s: float) -> int:
 def _client(address: str) -> str:
     """Return what one client cannot change: its address, or the network of its IPv6 address."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
     if isinstance(found, ipaddress.IPv4Address):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.domain.shares import Share
 from controller.errors import UsageProblem
 from controller.service import tenants as module
 from controller.service.tenants import DEFAULT, RECHECK_S, Tenant, Tenants, parse
@@ -150,11 +151,12 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is_allowed(key: str, val
         ("sources", "s3:///"),
         ("sources", "file:///etc"),
         ("sources", "https://news.example/"),
-        ("sources", "s3://b/../c/"),
-        ("sources", "s3://b/a//"),
-        ("sources", "s3://b/a?x=1"),
-        ("outputs", "s3://B/"),
-        ("outputs", "s3://key:secret@b/"),
+        ("sources", "s3://media/../c/"),
+        ("sources", "s3://media/a//"),
+        ("sources", "s3://media/a?x=1"),
+        ("sources", "s3://media/a#x"),
+        ("outputs", "s3://Media/"),
+        ("outputs", "s3://key:secret@media/"),
         ("webhook_hosts", "https://hooks.example"),
         ("webhook_hosts", "hooks.example:443"),
         ("webhook_hosts", "Hooks.example"),
@@ -317,6 +319,25 @@ def test_tenants_are_found_by_name(two: Tenants) -> None:
     assert two.by_name("sport") is two.all[1]
     assert two.by_name("default") is None
     assert two.configured
+
+
+def test_tenants_are_found_by_the_prefix_of_their_objects(tmp_path: Path) -> None:
+    path = tmp_path / "tenants.toml"
+    path.write_text("[tenants.news]\nprefix = 'sport'\n[tenants.sport]\nprefix = 'news'\n", encoding="utf-8")
+    tenants = Tenants(path)
+    for name, prefix in {"news": "sport", "sport": "news"}.items():
+        found = tenants.by_prefix(prefix)
+        assert found
+        assert found.name == name
+    assert tenants.by_prefix("default") is None
+    assert Tenants().by_prefix("default") is DEFAULT
+
+
+def test_a_tenant_has_its_weight_and_its_limit_and_no_higher_priority_than_its_own() -> None:
+    (news,) = parse(b"[tenants.news]\nprefix = 'n'\nweight = 3\nmax_live_chunks = 7\nmax_priority = 4", FILE)
+    assert news.share(2) == Share(group="n", weight=3, most_live=7, priority=2)
+    assert news.share(9) == Share(group="n", weight=3, most_live=7, priority=4)
+    assert DEFAULT.share(9) == Share(group="default", priority=9)
 
 
 def test_without_a_file_there_is_one_tenant_without_limits_and_without_a_token() -> None:
