@@ -25,7 +25,6 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.probe_checks import Check, probe_checks
-from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_data, print_message
 from controller.cli.transcribe import ensure_model
 from controller.domain import stored_documents
@@ -43,6 +42,7 @@ from controller.orchestrator.slots import InOrder
 from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runs.lookup import remove_run
 from controller.runs.outputs import base_of
+from controller.runs.run_requests import make_run_request
 
 
 @click.command("doctor", cls=shared.Sectioned)
