@@ -73,8 +73,8 @@ class Buckets:
             now_s, each_s = self._clock(), 1 / per_second
             full_s = max(self._full_s.get(key, now_s), now_s) + each_s
             wait_s = full_s - now_s - max(burst, 1.0) * each_s
-            # Sums of floats differ in their last digits.
-            if wait_s > 1e-9:
+            # Sums of floats differ in their last digits, the more the longer the machine is up.
+            if wait_s > 1e-6:
                 return wait_s
             self._full_s[key] = full_s
             self._full_s.move_to_end(key)

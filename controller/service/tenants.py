@@ -44,7 +44,9 @@ DEFAULT_NAME = "default"
 
 _GIB = 1 << 30
 _MOST_BYTES = 1 << 53
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
+_HOST = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*", re.ASCII
+)
 _PLAIN_KEY = re.compile(r"[a-z_]{1,30}", re.ASCII)
 """A key that can be repeated in a message: a token is longer."""
 _POSITION = re.compile(r"\((at [a-z0-9, ]+)\)$", re.ASCII)
