@@ -67,7 +67,8 @@ def _keys(node: yaml.MappingNode, lines: list[str], above: tuple[str, ...]) -> l
         if not description:
             continue
         path = (*above, name.value)
-        below = _keys(value, lines, path) if isinstance(value, yaml.MappingNode) else []
+        block = isinstance(value, yaml.MappingNode) and not value.flow_style
+        below = _keys(value, lines, path) if block else []
         default = yaml.safe_load(yaml.serialize(value))
         found.append(Key(path=path, default=default, section=section, description=description, extra=extra, keys=below))
     bare = [name.value for name, _ in node.value if name.value not in {key.path[-1] for key in found}]

@@ -1,0 +1,455 @@
+"""The chart as Helm renders it: it agrees with ``k8s/`` and the code, and the API server accepts all of it."""
+
+import base64
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from controller.runners.kubernetes.api import PERMISSIONS
+from helm import generate
+from tests import test_manifests as k8s
+from tests.testbed import chart
+from tests.testbed.chart import CHART, Object
+from tests.testbed.cluster import Cluster
+
+EVERY_OPTION = CHART / "ci" / "every-option-values.yaml"
+VALUES = (CHART / "values.yaml").read_text(encoding="utf-8")
+SAMPLES = sorted((CHART / "samples").iterdir())
+ALL = [EVERY_OPTION, *SAMPLES]
+CUSTOM = {"ServiceMonitor": ("monitoring.coreos.com", "v1"), "HTTPRoute": ("gateway.networking.k8s.io", "v1")}
+"""Kinds of other projects: the test cluster takes them without knowing their fields."""
+
+Objects = Mapping[tuple[str, str], Object]
+
+
+@pytest.fixture(scope="module")
+def default() -> Objects:
+    return chart.rendered()
+
+
+@pytest.fixture(scope="module")
+def everything() -> Objects:
+    return chart.rendered("--values", EVERY_OPTION)
+
+
+def pods(objects: Objects) -> dict[str, Object]:
+    """The pod templates by component."""
+    templates = [
+        document["spec"]["template"] for document in objects.values() if "template" in document.get("spec", ())
+    ]
+    return {template["metadata"]["labels"]["app.kubernetes.io/component"]: template["spec"] for template in templates}
+
+
+def containers(pod: Object) -> list[Object]:
+    return [*pod.get("initContainers", ()), *pod["containers"]]
+
+
+def settings(objects: Objects) -> dict[str, str]:
+    (found,) = [document["data"] for (_, name), document in objects.items() if name.endswith("-settings")]
+    return dict(found)
+
+
+def one(objects: Objects, kind: str) -> Object:
+    (found,) = [document for (found, _), document in objects.items() if found == kind]
+    return found
+
+
+def changed(*values: str) -> Objects:
+    return chart.rendered(*(argument for value in values for argument in ("--set-json", value)))
+
+
+# ---------------------------------------------------------------- as k8s/
+
+
+def test_the_role_is_the_table_of_permissions_and_that_of_k8s(default: Objects) -> None:
+    rules = one(default, "Role")["rules"]
+    granted = {(*rule["apiGroups"], *rule["resources"]): tuple(rule["verbs"]) for rule in rules}
+    assert granted == {(permission.group, permission.resource): permission.verbs for permission in PERMISSIONS}
+    assert rules == k8s.OBJECTS["Role", "stenofleet"]["rules"]
+    binding = one(default, "RoleBinding")
+    assert binding["roleRef"] == k8s.OBJECTS["RoleBinding", "stenofleet"]["roleRef"]
+    assert [subject["name"] for subject in binding["subjects"]] == ["stenofleet"]
+    assert not [kind for kind, _ in default if kind.startswith("Cluster")]
+
+
+def test_pods_are_as_strict_as_those_of_k8s(default: Objects) -> None:
+    wanted = {"service": k8s.pod("stenofleet"), "model": k8s.pod("stenofleet-model")}
+    found = pods(default)
+    assert found.keys() == {*wanted, "test"}
+    for name, pod in wanted.items():
+        same = ("securityContext", "enableServiceLinks", "automountServiceAccountToken", "tolerations")
+        assert {field: found[name].get(field) for field in same} == {field: pod.get(field) for field in same}
+    for pod in found.values():
+        assert pod["enableServiceLinks"] is False
+        for container in containers(pod):
+            assert container["securityContext"] == k8s.containers("stenofleet")[0]["securityContext"]
+            assert container["command"][:2] == ["tini", "--"]
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+            assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"]
+            assert container["resources"]["requests"].keys() == container["resources"]["limits"].keys()
+    assert {name: pod["automountServiceAccountToken"] for name, pod in found.items()} == {
+        **dict.fromkeys(found, False),
+        "service": True,
+    }
+    assert one(default, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_images_settings_and_variables_are_those_of_k8s(default: Objects) -> None:
+    named = {image["name"]: f"{image['name']}:{image['newTag']}" for image in k8s.KUSTOMIZATION["images"]}
+    controller, chunk_job = (named[f"stenofleet-{role}"] for role in ("controller", "chunk-job"))
+    found = settings(default)
+    assert (found["STENOFLEET_INTAKE_IMAGE"], found["STENOFLEET_CHUNK_IMAGE"]) == (controller, chunk_job)
+    used = {(name, container["image"]) for name, pod in pods(default).items() for container in containers(pod)}
+    assert used == {("service", controller), ("model", chunk_job), ("test", controller)}
+    of_base = {name: value for name, value in k8s.lines(k8s.BASE / "settings.env").items() if value}
+    # A service has no recording, and the NetworkPolicy has the port.
+    for name in ("MEDIA", "STENOFLEET_OUTPUT_DIR", "S3_PORT"):
+        del of_base[name]
+    assert of_base.items() <= found.items()
+    (service,), (base,) = pods(default)["service"]["containers"], k8s.pod("stenofleet")["containers"]
+    variables = {item["name"]: item.get("value") for item in service["env"]}
+    assert variables.items() <= {item["name"]: item.get("value") for item in base["env"]}.items()
+    assert found["STENOFLEET_RUNNER"] == "kubernetes"
+    assert {"secretRef": {"name": "stenofleet-s3"}} in service["envFrom"]
+    assert service["resources"] == base["resources"]
+
+
+def test_the_model_s_job_is_that_of_k8s(default: Objects) -> None:
+    (found,), (base,) = pods(default)["model"]["containers"], k8s.pod("stenofleet-model")["containers"]
+    model = settings(default)["STENOFLEET_MODEL"]
+    assert found["args"] == [model if argument == "$(STENOFLEET_MODEL)" else argument for argument in base["args"]]
+    for field in ("command", "env", "resources", "volumeMounts"):
+        assert found[field] == base[field]
+    assert pods(default)["model"]["volumes"] == k8s.pod("stenofleet-model")["volumes"]
+    job, spec = one({key: found for key, found in default.items() if "-model-" in key[1]}, "Job"), "spec"
+    same = ("backoffLimit", "activeDeadlineSeconds")
+    assert {name: job[spec][name] for name in same} == {
+        name: k8s.OBJECTS["Job", "stenofleet-model"][spec][name] for name in same
+    }
+    claim = default["PersistentVolumeClaim", "stenofleet-models"]
+    assert claim[spec] == k8s.OBJECTS["PersistentVolumeClaim", "stenofleet-models"][spec]
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "helm.sh/hook" not in job["metadata"]["annotations"]
+
+
+def egress(objects: Objects, name: str) -> Any:
+    return objects["NetworkPolicy", f"stenofleet-{name}"]["spec"]["egress"]
+
+
+def test_connections_are_those_of_k8s_and_those_of_a_server(default: Objects) -> None:
+    for name in ("dns", "s3", "model"):
+        assert egress(default, name) == k8s.OBJECTS["NetworkPolicy", f"stenofleet-{name}"]["spec"]["egress"]
+    assert egress(default, "service") == k8s.OBJECTS["NetworkPolicy", "stenofleet-api-server"]["spec"]["egress"]
+    deny = default["NetworkPolicy", "stenofleet-default-deny"]["spec"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert deny.keys() == {"podSelector", "policyTypes"}
+    assert deny["podSelector"]["matchExpressions"] == [
+        {"key": "app.kubernetes.io/name", "operator": "In", "values": ["stenofleet"]}
+    ]
+    (service,), policy = pods(default)["service"]["containers"], default["NetworkPolicy", "stenofleet-service"]["spec"]
+    open_ports = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+    assert open_ports == [port["containerPort"] for port in service["ports"]] == [8080, 9090]
+    assert [kind for kind, _ in default].count("NetworkPolicy") == 6
+
+
+# ---------------------------------------------------------------- the service
+
+
+def test_the_service_is_probed_where_it_answers_and_ends_in_time(default: Objects) -> None:
+    deployment, found = default["Deployment", "stenofleet"]["spec"], settings(default)
+    pod = deployment["template"]["spec"]
+    (service,) = pod["containers"]
+    assert service["command"] == ["tini", "--", "python", "-P", "-m", "controller"]
+    assert service["args"] == ["serve"]
+    ports = {port["name"]: str(port["containerPort"]) for port in service["ports"]}
+    assert ports == {"http": found["STENOFLEET_PORT"], "metrics": found["STENOFLEET_METRICS_PORT"]}
+    assert {probe: service[probe]["httpGet"] for probe in ("readinessProbe", "livenessProbe")} == {
+        "readinessProbe": {"path": "/readyz", "port": "http"},
+        "livenessProbe": {"path": "/healthz", "port": "http"},
+    }
+    pause_s = service["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > int(found["STENOFLEET_SHUTDOWN_GRACE"]) + pause_s
+    assert pod["terminationGracePeriodSeconds"] == k8s.pod("stenofleet")["terminationGracePeriodSeconds"]
+    assert deployment["replicas"] == 2
+    assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    selector = deployment["selector"]["matchLabels"]
+    for kind, name in (("Service", "stenofleet"), ("Service", "stenofleet-metrics")):
+        assert default[kind, name]["spec"]["selector"] == selector
+    assert default["PodDisruptionBudget", "stenofleet"]["spec"]["selector"]["matchLabels"] == selector
+    assert selector.items() <= deployment["template"]["metadata"]["labels"].items()
+
+
+def test_the_service_waits_for_the_job_of_its_own_model(default: Objects) -> None:
+    def waited(objects: Objects) -> tuple[str, bool]:
+        (waiting,) = pods(objects)["service"]["initContainers"]
+        return waiting["args"][0], ("Job", waiting["args"][0]) in objects
+
+    before = waited(default)
+    assert before == (before[0], True)
+    other = waited(changed('model.name="small"'))
+    assert other == (other[0], True)
+    assert other[0] != before[0], "a Job cannot be changed"
+    assert waited(changed("replicaCount=1", 's3.bucket="other"')) == before, "the model is the same"
+
+
+@pytest.mark.parametrize(
+    "values", [('model.source="image"', 'model.name="/models/mine"'), ("model.prefetch.enabled=false",)], ids=str
+)
+def test_without_a_job_for_the_model_nothing_waits(values: tuple[str, ...]) -> None:
+    objects = changed(*values)
+    assert pods(objects).keys() == {"service", "test"}
+    assert "initContainers" not in pods(objects)["service"]
+    in_image = values[0].endswith('"image"')
+    assert ("PersistentVolumeClaim" in {kind for kind, _ in objects}) is not in_image
+    assert ("STENOFLEET_MODEL_CLAIM" in settings(objects)) is not in_image
+
+
+def test_a_change_of_settings_restarts_the_pods(default: Objects) -> None:
+    def marks(objects: Objects) -> Any:
+        return objects["Deployment", "stenofleet"]["spec"]["template"]["metadata"]["annotations"]
+
+    assert marks(chart.rendered()) == marks(default)
+    for value in ('decoding.language="pt"', 's3.caBundle.pem="x"', "jobs.memoryMiB=500"):
+        assert marks(changed(value)) != marks(default), value
+
+
+def test_without_gpus_no_pod_asks_for_one() -> None:
+    objects = changed('device="cpu"')
+    (model,) = pods(objects)["model"]["containers"]
+    assert model["resources"]["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
+    assert model["resources"]["limits"]["memory"] == "1Gi"
+
+
+def test_the_tenant_of_the_chart_has_the_digest_of_its_token(everything: Objects) -> None:
+    name = one({key: found for key, found in everything.items() if "token" in key[1]}, "Secret")["metadata"]["name"]
+    token = everything["Secret", name]["stringData"]["token"]
+    assert re.fullmatch(r"[0-9A-Za-z]{40}", token)
+    text = everything["Secret", name.replace("token", "tenants")]["stringData"]["tenants.toml"]
+    assert tomllib.loads(text)["tenants"] == {
+        "default": {
+            "tokens": [f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"],
+            "sources": ["s3://recordings/"],
+            "outputs": ["s3://transcripts-out/"],
+        }
+    }
+    (test,) = pods(everything)["test"]["containers"]
+    assert test["env"][0]["valueFrom"]["secretKeyRef"] == {"name": name, "key": "token"}
+
+
+def test_given_tenants_need_a_token_for_the_test() -> None:
+    assert "test" not in pods(changed('tenants.existingSecret="team"'))
+    objects = changed('tenants.existingSecret="team"', 'tests.existingSecret="token"')
+    assert "test" in pods(objects)
+    assert "Secret" not in {kind for kind, _ in objects}
+    (tenants,) = [volume for volume in pods(objects)["service"]["volumes"] if volume["name"] == "tenants"]
+    assert tenants["secret"] == {"secretName": "team", "items": [{"key": "tenants.toml", "path": "tenants.toml"}]}
+
+
+def test_every_option_reaches_the_program(everything: Objects) -> None:
+    found = settings(everything)
+    assert found["STENOFLEET_STORE"] == "s3://transcripts/a/b"
+    assert found["STENOFLEET_MODEL"] == "/var/models/large-v3"
+    assert found["STENOFLEET_ALLOW_MODEL"].split() == ["/var/models/small", "/var/models/pt-large"]
+    assert found["STENOFLEET_NODE_SELECTOR"].split() == ["gpu=l4", "zone=b"]
+    assert found["STENOFLEET_TOLERATION"].split() == ["dedicated=speech:NoSchedule", "spot"]
+    assert found["STENOFLEET_JOB_MEMORY"] == "4000000"
+    assert found["STENOFLEET_INITIAL_PROMPT"] == 'Names: "Ana" & ${HOME} $(HOME)'
+    assert found["STENOFLEET_VAD_FILTER"] == "False"
+    assert found["STENOFLEET_CHUNK_IMAGE"] == f"registry.example/team/chunk-job@sha256:{'1' * 64}"
+    (service,) = pods(everything)["service"]["containers"]
+    assert "--job-env=NOTE=two words and $$(POD_UID)" in service["args"]
+    assert service["args"][-1] == "$$(AWS_SECRET_ACCESS_KEY)", "Kubernetes replaces no variable"
+
+
+def leaves(keys: Iterable[generate.Key]) -> list[generate.Key]:
+    return [leaf for key in keys for leaf in key.leaves()]
+
+
+def taken_out(values: Object, path: tuple[str, ...]) -> Object | None:
+    """The values without the one at *path*; None if they have none there."""
+    name, *rest = path
+    if name not in values:
+        return None
+    if not rest:
+        return {key: value for key, value in values.items() if key != name}
+    below = taken_out(values[name], tuple(rest))
+    return None if below is None else values | {name: below}
+
+
+NOT_GIVEN = {
+    *(
+        "global",
+        "device",
+        "metrics.dashboard.labels",
+        "model.image",
+        "model.prefetch.enabled",
+        "model.pvc.existingClaim",
+    ),
+    *("networkPolicy.enabled", "pdb.enabled", "rbac.create", "s3.caBundle.existingConfigMap", "securityContext"),
+    *("serviceAccount.create", "tenants.existingSecret", "tests.existingSecret"),
+}
+"""Values without which the file with every option renders more."""
+HIDDEN = {"image.controller.tag", "image.chunkJob.tag"}
+"""A digest decides over a tag."""
+
+
+def test_every_value_has_an_effect(tmp_path: Path) -> None:
+    """Without any one of them, something else is rendered, or nothing."""
+    every = yaml.safe_load(EVERY_OPTION.read_text(encoding="utf-8"))
+    changes = {leaf.name: taken_out(every, leaf.path) for leaf in leaves(generate.read(VALUES))}
+    assert {name for name, values in changes.items() if values is None} == NOT_GIVEN
+
+    def text(name: str, values: Object) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+        try:
+            made = chart.template("--values", path)
+        except RuntimeError as refused:
+            return str(refused)
+        return re.sub(r"token: \S{40}|sha256:[0-9a-f]{64}\"\]", "", made)
+
+    whole = text("every", every)
+    given = {name: values for name, values in changes.items() if values is not None}
+    with ThreadPoolExecutor(2) as pool:
+        made = dict(zip(given, pool.map(text, given, given.values()), strict=True))
+    assert {name for name, found in made.items() if found == whole} == HIDDEN
+
+
+def test_every_object_has_the_labels_and_annotations_of_the_user(everything: Objects) -> None:
+    for document in everything.values():
+        metadata = document["metadata"]
+        assert metadata["labels"]["team"] == "media"
+        assert metadata["annotations"]["example.com/contact"] == "media@example.com"
+        assert metadata["labels"]["app.kubernetes.io/name"] == "speech"
+        assert metadata["name"].startswith(("team-speech", "speech-service"))
+
+
+def test_a_hub_of_your_own_may_be_inside_of_the_network() -> None:
+    for url, port in (("http://hub.internal:8080", 8080), ("https://hub.internal", 443), ("http://hub/x", 80)):
+        objects = changed(f"model.prefetch.hubEndpoint={json.dumps(url)}")
+        assert egress(objects, "model") == [{"ports": [{"protocol": "TCP", "port": port}]}]
+
+
+@pytest.mark.parametrize(
+    "value,message",
+    [
+        ('s3={"buket":"x"}', "additional properties 'buket' not allowed"),
+        ('model.source="s3"', "set model.s3.url to the folder with the models"),
+        ('device="gpu"', "value must be one of 'cuda', 'cpu'"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_a_reason(value: str, message: str) -> None:
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        changed(value)
+
+
+def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> None:
+    def notes(*arguments: str) -> str:
+        where = ("--dry-run=client", "--namespace", "team")
+        text = chart.helm("install", chart.RELEASE, CHART, *where, *arguments, kubeconfig=cluster.kubeconfig)
+        return text.partition("NOTES:")[2]
+
+    text = notes()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("   ")]
+    assert len(commands) == 3
+    assert commands[0] == "kubectl -n team port-forward service/stenofleet 8080:80"
+    assert "-F file=@talk.mp3 http://127.0.0.1:8080/v1/runs" in commands[1]
+    assert 'http://127.0.0.1:8080/v1/runs/$RUN/result?format=txt"' in commands[2]
+    for command in commands[1:]:
+        assert "kubectl -n team get secret stenofleet-token -o jsonpath='{.data.token}' | base64 -d" in command
+    assert "leaves the bucket with all runs and transcripts, and the volume stenofleet-models" in text
+    assert "For `helm test`, put a tenant's token" in notes("--set", "tenants.existingSecret=team")
+
+
+# ---------------------------------------------------------------- Helm's linter and the API server
+
+
+@pytest.mark.parametrize("values", ALL, ids=lambda path: path.stem)
+def test_helm_finds_nothing(values: Path) -> None:
+    assert "0 chart(s) failed" in chart.helm("lint", CHART, "--strict", "--values", values)
+
+
+@pytest.fixture(scope="module")
+def custom(cluster: Cluster) -> Iterator[None]:
+    """The kinds of other projects, as far as the server must know them."""
+    definitions = [
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"{kind.lower()}s.{group}",
+                "annotations": {"api-approved.kubernetes.io": "unapproved, only for tests"},
+            },
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()},
+                "versions": [
+                    {
+                        "name": version,
+                        "served": True,
+                        "storage": True,
+                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                    }
+                ],
+            },
+        }
+        for kind, (group, version) in CUSTOM.items()
+    ]
+    present = {item["metadata"]["name"] for item in cluster.get("crds")["items"]}
+    missing = [definition for definition in definitions if definition["metadata"]["name"] not in present]
+    names = [f"crd/{definition['metadata']['name']}" for definition in missing]
+    if missing:
+        cluster.apply("default", *missing)
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    yield
+    if missing:
+        cluster.kubectl("delete", *names)
+
+
+@pytest.mark.usefixtures("custom")
+@pytest.mark.parametrize("values", [None, *ALL], ids=lambda path: path.stem if path else "defaults")
+def test_the_server_accepts_every_object_without_a_warning(
+    cluster: Cluster, tmp_path: Path, values: Path | None
+) -> None:
+    with cluster.namespace("chart") as namespace:
+        path = tmp_path / "rendered.yaml"
+        path.write_text(chart.template(*(("--values", values) if values else ()), namespace=namespace))
+        count = len([document for document in yaml.safe_load_all(path.read_text()) if document])
+        lines = cluster.kubectl(
+            *("apply", "--namespace", namespace, "--dry-run=server", "--validate=strict", "--warnings-as-errors"),
+            *("--filename", str(path)),
+        ).splitlines()
+        assert len(lines) == count
+        assert all(line.endswith("(server dry run)") for line in lines)
+
+
+def test_a_token_stays_the_same_when_the_release_is_upgraded(cluster: Cluster) -> None:
+    with cluster.namespace("chart") as namespace:
+        where = ("--namespace", namespace, "--set", "replicaCount=1,model.prefetch.enabled=false")
+
+        def token() -> bytes:
+            return base64.b64decode(cluster.get("--namespace", namespace, "secret/stenofleet-token")["data"]["token"])
+
+        chart.helm("install", chart.RELEASE, CHART, *where, kubeconfig=cluster.kubeconfig)
+        before = token()
+        chart.helm("upgrade", chart.RELEASE, CHART, *where, "--set", "s3.bucket=b123", kubeconfig=cluster.kubeconfig)
+        assert token() == before
+        tenants = cluster.get("--namespace", namespace, "secret/stenofleet-tenants")["data"]["tenants.toml"]
+        assert hashlib.sha256(before).hexdigest() in base64.b64decode(tenants).decode()
+        said = chart.helm("uninstall", chart.RELEASE, "--namespace", namespace, kubeconfig=cluster.kubeconfig)
+        assert "[PersistentVolumeClaim] stenofleet-models" in said
+        left = cluster.kubectl(
+            "get", "all,pvc,secrets,configmaps,networkpolicies,pdb", "--namespace", namespace, "-o", "name"
+        )
+        assert "persistentvolumeclaim/stenofleet-models" in left.split()
+        # What Helm made is gone, but the volume's claim; pods may still be ending.
+        assert not re.search(r"(?:deployment|service|secret|configmap|networkpolicy|job)\S*/stenofleet", left)
