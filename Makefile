@@ -1,9 +1,9 @@
 # `make` alone lists the targets. Recipes are plain POSIX sh with relative paths: the checkout may be in any folder.
-# ARGS="…" is passed to demo and test; PYTHON=… sets the interpreter for .venv.
+# ARGS="…" is passed to demo and to the tests; PYTHON=… sets the interpreter for .venv.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg strace demo test test-s3 test-model test-cluster soak bench images lint fmt lock clean
+.PHONY: help venv ffmpeg strace demo test test-hostile test-s3 test-model test-cluster soak bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -37,8 +37,11 @@ strace: ## check that strace is installed (Linux): tests watch which files ffmpe
 demo: venv ffmpeg ## transcribe the sample recording: one chunk job is killed, and the transcript is still complete
 	@$(BIN)/python -m controller demo $(ARGS)
 
-test: venv ffmpeg strace ## run all tests that need no server
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not s3 and not model and not cluster and not soak" $(ARGS)
+test: venv ffmpeg ## run all tests that need no server, except those of test-hostile
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not hostile and not s3 and not model and not cluster and not soak" $(ARGS)
+
+test-hostile: venv ffmpeg strace ## test hostile recordings and changed stores, no server
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "hostile and not s3" $(ARGS)
 
 # The server is built before the tests. Set STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY to use another server.
 test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, built once from its Go module

@@ -16,12 +16,12 @@ from chunk_job.store.files import FileStore
 from controller import demo
 from controller.cli.execute import execute
 from controller.cli.options import runner_for, transcribe_options
-from controller.cli.requests import make_run_request
 from controller.domain.output import Output
 from controller.domain.plan import Plan, PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
+from controller.runs.run_requests import make_run_request
 from controller.transcript.model import Transcript
 
 __all__ = [

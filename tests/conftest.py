@@ -14,12 +14,21 @@ from chunk_job.store.files import FileStore
 from tests.testbed import cluster as testbed
 from tests.testbed.cluster import Cluster
 
+MARKERS = pytest.StashKey[dict[str, frozenset[str]]]()
+"""The markers of every collected test, by its name, also of those that are not selected: see test_targets.py."""
+
 EXEMPT = ("process", "s3", "model", "cluster", "soak")
 _FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
 # A test must fail only because the code changed, so every run uses the same examples.
 settings.register_profile("scene", deadline=None, derandomize=True)
 settings.load_profile("scene")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Remember the markers of all tests before ``-m`` removes some."""
+    config.stash[MARKERS] = {item.nodeid: frozenset(mark.name for mark in item.iter_markers()) for item in items}
 
 
 class Guard:

@@ -256,7 +256,7 @@ class Recorder:
     shown: list[list[Progress]] = field(default_factory=list)
     others: list[Totals] = field(default_factory=list)
 
-    def event(self, name: str, text: str) -> None:
+    def event(self, name: str, text: str, *, run: str = "") -> None:
         self.events.append((name, text))
 
     def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:

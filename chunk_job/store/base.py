@@ -88,8 +88,11 @@ class Store(Protocol):
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at *path* completely, reading it in small pieces."""
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object whose key starts with *prefix* (ending in ``/``), in key order."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """Every object whose key starts with *prefix* (ending in ``/``), in key order.
+
+        Only those after the key *after*, if it is given.
+        """
 
     def folders(self, prefix: str) -> Iterator[str]:
         """The names of the folders directly under *prefix* (empty, or ending in ``/``), in key order.

@@ -38,7 +38,9 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM})
 # The folder or file does not exist, was just deleted, or is of another kind.
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # Names that stenofleet creates at the top level of a store.
-_OURS = re.compile(r"runs|work|doctor|\.local|\.[0-9a-f]{16}\.tmp")
+_OURS = re.compile(
+    r"runs|work|doctor|requests|queue|index|cancels|uploads|webhooks|replicas|\.local|\.[0-9a-f]{16}\.tmp"
+)
 
 
 class FileStore:
@@ -102,7 +104,7 @@ class FileStore:
         with path.open("rb") as source:
             self._put(key, lambda file: shutil.copyfileobj(source, file, 1 << 20))
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         # No descriptor is open between two entries: a listing may be stopped early, and several may run at once.
         waiting: list[StoredObject | str] = [prefix]
         while waiting:
@@ -110,10 +112,10 @@ class FileStore:
             if isinstance(found, StoredObject):
                 yield found
             else:
-                waiting += reversed(self._scan(found))
+                waiting += reversed(self._scan(found, after))
 
-    def _scan(self, prefix: str) -> Sequence[StoredObject | str]:
-        """The objects of one folder and the prefixes of the folders in it, in key order."""
+    def _scan(self, prefix: str, after: str) -> Sequence[StoredObject | str]:
+        """The objects of one folder after the key *after*, and the prefixes of the folders in it, in key order."""
         parts = _parts(prefix.rstrip("/")) if prefix else ()
         found: dict[str, StoredObject | str] = {}
         with self._errors(prefix), contextlib.suppress(*_ABSENT), safe_files.folder(self.root, parts) as folder:
@@ -122,6 +124,8 @@ class FileStore:
                 if each.is_dir(follow_symlinks=False):
                     # Sorted by its name with the slash, like its objects in an object store.
                     found[f"{key}/"] = f"{key}/"
+                elif key <= after:
+                    continue
                 elif each.is_file(follow_symlinks=False):
                     with contextlib.suppress(FileNotFoundError):
                         found[key] = _entry(key, each.stat(follow_symlinks=False))

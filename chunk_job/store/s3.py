@@ -88,10 +88,13 @@ class S3Store:
     def put_file(self, key: str, path: Path) -> None:
         self._put(key, lambda: path.open("rb"), path.stat().st_size)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         start = self._start(prefix)
+        begin = self._name(after) if after else None
         with self._failures(prefix):
-            for entry in self._client.list_objects(bucket_name=self._bucket, prefix=start, recursive=True):
+            for entry in self._client.list_objects(
+                bucket_name=self._bucket, prefix=start, recursive=True, start_after=begin
+            ):
                 key = str(entry.object_name).removeprefix(self._prefix)
                 # Skip names that are no valid keys: consoles create objects for folders, and others may use the bucket.
                 if _is_key(key):

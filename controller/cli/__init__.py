@@ -41,6 +41,7 @@ _COMMANDS = {
     "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
+    "token": "controller.cli.token",
     "version": "controller.cli.about",
     "completion": "controller.cli.about",
 }
@@ -116,6 +117,7 @@ _SHORT_HELP = {
     "clean": "Remove runs from the store.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
+    "token": "Make a token for a client of the service.",
     "version": "Versions of everything that is used for a transcript.",
     "completion": "Shell completion for bash, zsh or fish.",
 }

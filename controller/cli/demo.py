@@ -15,7 +15,6 @@ from chunk_job import crashpoint
 from controller import demo
 from controller.cli import options as shared
 from controller.cli.execute import execute
-from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_message, write_path
 from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
@@ -23,6 +22,7 @@ from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
+from controller.runs.run_requests import make_run_request
 from controller.transcript.formats import FORMATS
 
 _CHUNK_MS = 40_000

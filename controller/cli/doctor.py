@@ -25,7 +25,6 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.probe_checks import Check, probe_checks
-from controller.cli.requests import make_run_request
 from controller.cli.terminal import print_data, print_message
 from controller.cli.transcribe import ensure_model
 from controller.domain import stored_documents
@@ -39,9 +38,11 @@ from controller.errors import Interrupted, StenofleetError
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
+from controller.orchestrator.slots import InOrder
 from controller.runners.kubernetes.manifest import Owner, job_document
 from controller.runs.lookup import remove_run
 from controller.runs.outputs import base_of
+from controller.runs.run_requests import make_run_request
 
 
 @click.command("doctor", cls=shared.Sectioned)
@@ -225,7 +226,7 @@ def _probe(
                 store=store,
                 runner=kubernetes.runner_of(store, wanted, scratch=None, cluster=cluster),
                 policy=RetryPolicy(max_attempts=1, max_disruptions=2),
-                max_parallel=1,
+                slots=InOrder(1),
                 reporter=_EventsOnly(),
                 clock=SystemClock(limit_s=timeout_s),
             )
@@ -270,7 +271,8 @@ def _result(store: Store, run: str) -> ChunkResult:
 class _EventsOnly:
     """Prints events, but no progress."""
 
-    def event(self, name: str, text: str) -> None:
+    def event(self, name: str, text: str, *, run: str = "") -> None:
+        del run
         print_message(f"      {name}: {text}")
 
     def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:

@@ -27,6 +27,7 @@ from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
+from controller.orchestrator.slots import InOrder
 
 _MOST_LISTED = 10
 _MOST_KINDS = 5
@@ -57,7 +58,7 @@ def execute(
         "store": store,
         "runner": runner,
         "policy": policy,
-        "max_parallel": max_parallel,
+        "slots": InOrder(max_parallel),
         "clock": SystemClock(),
         "on_end": on_end,
     }

@@ -17,7 +17,6 @@ from controller.cli.caption_options import NO_CAPTIONS, CaptionOptions
 from controller.cli.execute import refused
 from controller.cli.input_names import report_refused
 from controller.cli.recordings import Named, Resolved
-from controller.cli.requests import output_stem
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
 from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
@@ -25,6 +24,7 @@ from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
 from controller.runs.lookup import AT_ONCE, in_parallel
 from controller.runs.outputs import base_of, check_folder, file_of, output_path
+from controller.runs.run_requests import output_stem
 
 BESIDE = "source"
 """As an output folder: the folder of each recording."""

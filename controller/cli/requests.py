@@ -5,69 +5,21 @@ Touches: media (to identify them), the store (a run that is known).
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-from collections.abc import Iterator
 from typing import Any
 
-from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, Store
 from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
-from controller.domain.documents import LocalRequest, Request, RunRecord, Source
+from controller.domain.documents import LocalRequest, Request, RunRecord
 from controller.domain.interfaces import RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.output import Format, Output
-from controller.domain.plan import PLANNER, PlanOptions
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.runs.outputs import base_of, file_of
-from controller.runs.protection import NO_RULES, OutputRules
-
-_VERSIONED = ("stenofleet", "faster-whisper", "ctranslate2")
-
-
-def make_run_request(
-    src: Source,
-    output: Output,
-    *,
-    plan: PlanOptions,
-    options: TranscribeOptions,
-    audio_track: int | None,
-    on_chunk_failure: Any,
-    keep_chunks: bool,
-    salt: str = "",
-    round_id: str = "",
-    rules: OutputRules = NO_RULES,
-) -> RunRequest:
-    """Return the request for the run of this source with these options."""
-    name = source.file_name(src.uri).name
-    unnamed = RunRecord(
-        run="0" * 16,
-        identity=src.identity,
-        size_bytes=src.size_bytes,
-        name=name.encode("utf-8", "replace").decode(),
-        audio_track=audio_track,
-        plan=plan,
-        options=options,
-        planner=PLANNER,
-        versions=dict(_versions()),
-        salt=salt,
-    )
-    run = unnamed.hashed()
-    record = unnamed.model_copy(update={"run": run})
-    request = Request(
-        run=run,
-        source=src,
-        record_key=RunKeys(run).record,
-        record_sha256=sha256_hex(record.encode()),
-        outputs=(output,),
-        on_chunk_failure=on_chunk_failure,
-        keep_chunks=keep_chunks,
-    )
-    return RunRequest(record=record, request=request, round=round_id, overwrite=rules.overwrite, written=rules.written)
+from controller.runs.run_requests import output_stem
 
 
 def known_run_request(known: LocalRequest, output: Output | None) -> RunRequest:
@@ -128,17 +80,3 @@ def keep_local(store: Store, run_request: RunRequest) -> bool:
     if why:
         print_message(f"not kept on this machine ({why}): to resume a run, run this whole command again")
     return not why
-
-
-def output_stem(uri: str) -> str:
-    """Return the file name of a recording's transcript, without an extension."""
-    last = source.file_name(uri)
-    # The stem of a name of dots would be a path to another folder.
-    return last.stem if last.stem.strip(".") else last.name
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    """Yield the versions of installed packages: a controller that uses a cluster has no model library."""
-    for name in _VERSIONED:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            yield name, importlib.metadata.version(name)

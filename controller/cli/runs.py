@@ -14,7 +14,6 @@ from chunk_job.text import json_line, printable
 from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
-from controller.cli.requests import output_stem
 from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
@@ -26,6 +25,7 @@ from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.opened_files import open_file
 from controller.runs.outputs import base_of, check_folder, file_of, write_protected
+from controller.runs.run_requests import output_stem
 from controller.runs.transcript_files import TranscriptFiles
 from controller.runs.whisper_json import NotJson, NotWhispers, rendered_whisper
 from controller.transcript.model import Transcript

@@ -139,8 +139,9 @@ class Heartbeat:
         self._done = 0
         self._ended = False
 
-    def event(self, name: str, text: str) -> None:
+    def event(self, name: str, text: str, *, run: str = "") -> None:
         """Print the event with the run's name."""
+        del run
         if not self._quiet:
             print_message(_one_line(f"{name}: {text}"))
 
@@ -186,8 +187,9 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def event(self, name: str, text: str) -> None:
+    def event(self, name: str, text: str, *, run: str = "") -> None:
         """Print it above the bars."""
+        del run
         self._console.print(Text(_one_line(f"{name}: {text}")))
 
     def show(self, runs: Sequence[RunProgress], others: Totals = NO_TOTALS) -> None:

@@ -21,14 +21,7 @@ from controller.cli.execute import execute, report, report_one, reports_at_once
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
 from controller.cli.output_names import existing, outputs_of
-from controller.cli.requests import (
-    keep_local,
-    known_run_request,
-    make_run_request,
-    output_stem,
-    same_files,
-    stored_run_request,
-)
+from controller.cli.requests import keep_local, known_run_request, same_files, stored_run_request
 from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunRequest
@@ -39,6 +32,7 @@ from controller.orchestrator.command_runs import KnownRequests
 from controller.runners import local
 from controller.runs.lookup import existing_run
 from controller.runs.outputs import base_of, check_folder
+from controller.runs.run_requests import make_run_request, output_stem
 
 
 @click.command("transcribe", cls=shared.Sectioned)

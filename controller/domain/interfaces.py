@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from controller.domain.documents import Request, RunRecord
 from controller.domain.jobs import Job, JobView
 from controller.domain.progress import NO_TOTALS, Progress, Totals
+from controller.domain.shares import NO_SHARE, Share
 from controller.domain.written_output import WrittenRecord
 
 LeaseState = Literal["leading", "following", "undecided"]
@@ -119,6 +120,8 @@ class RunRequest:
     """Whether outputs that were changed by a person are replaced."""
     written: WrittenRecord | None = None
     """What was written to outputs before; None: not known."""
+    share: Share = NO_SHARE
+    """To whom it belongs, where tenants share the jobs."""
 
 
 RunVerdict = Literal["complete", "partial", "failed", "cancelled"]
@@ -169,8 +172,8 @@ class RunOutcome:
 class Reporter(Protocol):
     """Receives what the loop reports."""
 
-    def event(self, name: str, text: str) -> None:
-        """Report an event of the run called *name*, for people."""
+    def event(self, name: str, text: str, *, run: str = "") -> None:
+        """Report an event for people: of the recording called *name*, or with the id *run* empty of what it names."""
 
     def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:
         """Show the progress of the runs that are worked on or have just ended, and of all *others*.

@@ -73,11 +73,15 @@ class CommandRuns:
         requests: RunRequests,
         start: Callable[[RunRequest], RunReconciler],
         on_end: Callable[[RunOutcome], None] = lambda _: None,
+        *,
+        keeps_outcomes: bool = True,
     ) -> None:
         """*on_end*: called with each outcome, once its run has ended.
 
-        It is called again for a recording of equal content that comes later, with the files of that one alone.
+        It is called again for a recording of equal content that comes later, with the files of that one alone. Without
+        *keeps_outcomes*, a run that comes again after its end is worked on again.
         """
+        self._keeps_outcomes = keeps_outcomes
         self._requests = requests
         self._start = start
         self._on_end = on_end
@@ -149,6 +153,8 @@ class CommandRuns:
     def _settle(self, run: RunReconciler, outcome: RunOutcome) -> None:
         before = self._outcomes[run.id]
         self._outcomes[run.id] = outcome
+        if not self._keeps_outcomes:
+            del self._outcomes[run.id]
         del self._runs[run.id]
         same = self._same.pop(run.id, [])
         if before is None:
@@ -180,7 +186,8 @@ class CommandRuns:
             summary = outcome.summary.replace(outcome.source, source) if outcome.source else outcome.summary
             alike = replace(outcome, name=run_request.record.name, source=source, summary=summary, warnings=())
             if alike.source != outcome.source:
-                self._without.append(alike)
+                if self._keeps_outcomes:
+                    self._without.append(alike)
                 self._on_end(alike)
 
     def wait(self, seconds: float) -> None:

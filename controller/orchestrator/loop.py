@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +19,16 @@ from functools import partial
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequests, Stopped
-from controller.domain.jobs import FreeSlots, JobView
 from controller.domain.policy import RetryPolicy
-from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted
+from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted, StenofleetError
 from controller.leadership.all_of import AllOf
 from controller.leadership.store_lease import StoreLeases
 from controller.orchestrator.command_runs import CommandRuns
 from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import RunReconciler
+from controller.orchestrator.slots import Ready, Slots
 
-_SPARE_RUNS = 2
-"""Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
+_LOG = logging.getLogger(__name__)
 
 _MOST_KNOWN = 64
 """Untouched runs that are known at most."""
@@ -48,14 +48,14 @@ def run_loop(
     store: Store,
     runner: Runner,
     policy: RetryPolicy,
-    max_parallel: int,
+    slots: Slots,
     reporter: Reporter,
     clock: Clock,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
 ) -> list[RunOutcome]:
-    """Work on all runs until they have ended, with at most *max_parallel* chunk jobs at a time over all of them.
+    """Work on all runs until they have ended. *slots*: how many jobs there may be, and how the runs share them.
 
-    *on_end* is called with each outcome as soon as it is known.
+    *on_end* is called with each outcome as soon as it is known. If the runs are endless, nothing is returned.
 
     Raises :class:`Interrupted` on a signal, and :class:`EnvironmentProblem` if the store fails for longer than the
     policy's patience before any run has ended. In both cases the same command resumes the runs.
@@ -65,11 +65,12 @@ def run_loop(
         requests,
         partial(RunReconciler, store=store, runner=runner, reporter=reporter, clock=clock, leadership=leadership),
         on_end,
+        keeps_outcomes=not slots.endless,
     )
     outage = Outage(policy, reporter, clock)
     time_limited = True
     try:
-        _loop(runs, runner, store, policy, max_parallel, reporter, clock, outage)
+        _loop(runs, runner, store, policy, slots, reporter, clock, outage)
         time_limited = False
     except Stopped as stopped:
         raise Interrupted(stopped.number) from None
@@ -89,7 +90,7 @@ def _loop(
     runner: Runner,
     store: Store,
     policy: RetryPolicy,
-    max_parallel: int,
+    slots: Slots,
     reporter: Reporter,
     clock: Clock,
     outage: Outage,
@@ -108,7 +109,7 @@ def _loop(
         if runs.open:
             # A tick without runs sends no request, and must not count as proof that everything can be reached.
             with outage.tolerated():
-                _tick(runs, runner, policy, max_parallel, clock.now_ms(), opening, store)
+                _tick(runs, runner, policy, slots, clock.now_ms(), opening, store)
         if outage.of_cluster:
             for run in runs:
                 run.keep_status_fresh()
@@ -167,6 +168,8 @@ def within(seconds: float, do: Callable[[], None]) -> None:
 class _TickResult:
     """The result of one tick: how many runs could do their work, and which runs could not reach something."""
 
+    isolates: bool
+    """Whether a bug that one run meets ends only that run."""
     worked: int = 0
     failed: list[tuple[RunReconciler, Unavailable]] = field(default_factory=list)
 
@@ -177,6 +180,11 @@ class _TickResult:
             yield
         except (StoreUnavailable, ClusterUnavailable) as error:
             self.failed.append((run, error))
+        except Exception as error:
+            if not self.isolates:
+                raise
+            _LOG.exception("run %s", run.id)
+            run.give_up(StenofleetError(f"a bug: {type(error).__name__}", "please report it with the service's log"))
 
     def postpone_failed(self, policy: RetryPolicy, now_ms: int, store: Store) -> None:
         """Postpone failed runs if other runs worked, or if the store answers: then only these runs lack something.
@@ -214,13 +222,13 @@ class _Opening:
     known: int = 1
     """How many untouched runs the next tick should know: more than it may open, if runs turn out to have ended."""
 
-    def plan(self, *, startable: int, spare: int, opened: int, ended_at_once: int) -> None:
+    def plan(self, *, openable: int, opened: int, ended_at_once: int) -> None:
         """Set the number for the next tick: at most as many as are open already, so that the first runs come first.
 
-        *startable*: intakes that could be started now. *spare*: open runs without an intake yet. *opened*: open runs.
-        *ended_at_once*: runs of this tick that had ended before.
+        *openable*: runs that are useful for the next tick. *opened*: open runs. *ended_at_once*: runs of this tick
+        that had ended before.
         """
-        self.wanted = min(max(1, opened), max(0, startable + _SPARE_RUNS - spare))
+        self.wanted = min(max(1, opened), openable)
         self.known = max(self.wanted, min(2 * ended_at_once, _MOST_KNOWN))
 
 
@@ -228,27 +236,25 @@ def _tick(
     runs: CommandRuns,
     runner: Runner,
     policy: RetryPolicy,
-    max_parallel: int,
+    slots: Slots,
     now_ms: int,
     opening: _Opening,
     store: Store,
 ) -> None:
     """Tick every run that is due, in the order of the requests; the first runs get the free slots first."""
-    ticked = _TickResult()
+    ticked = _TickResult(isolates=slots.endless)
     due = [run for run in runs if run.ended is None and run.outage.is_due(now_ms)]
     fresh = [run for run in due if run.fresh]
-    # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended.
-    unopened = max_parallel + 1 - sum(1 for run in due if run.open)
-    startable, spare = _tick_runs(due, runner, policy, max_parallel, ticked, unopened=min(opening.wanted, unopened))
+    unopened = slots.most_open - sum(1 for run in due if run.open)
+    openable = _tick_runs(due, runner, policy, slots, ticked, unopened=min(opening.wanted, unopened))
     # If no run worked, try another one: it shows whether the whole store is unavailable or only parts of it.
     for run in itertools.chain(due, runs.more()):
         if ticked.worked or not ticked.failed or unopened <= len(ticked.failed):
             break
         if not run.open and run not in [failed for failed, _ in ticked.failed]:
-            _tick_runs([run], runner, policy, max_parallel, ticked, unopened=1)
+            _tick_runs([run], runner, policy, slots, ticked, unopened=1)
     opening.plan(
-        startable=startable,
-        spare=spare,
+        openable=openable,
         opened=sum(1 for run in due if run.open),
         ended_at_once=sum(1 for run in fresh if run.ended is not None),
     )
@@ -259,21 +265,21 @@ def _tick_runs(
     runs: Sequence[RunReconciler],
     runner: Runner,
     policy: RetryPolicy,
-    max_parallel: int,
+    slots: Slots,
     ticked: _TickResult,
     *,
     unopened: int,
-) -> tuple[int, int]:
-    """Open up to *unopened* more of *runs*, and tick the open ones.
-
-    Returns how many intakes could still be started, and how many open runs have no intake yet.
-    """
-    prepared = _prepare(runs, ticked, unopened=unopened)
+) -> int:
+    """Open up to *unopened* more of *runs*, and tick the open ones. Returns how many more it is useful to open."""
+    prepared = _prepare(runs, ticked, unopened=unopened, divided=slots.endless)
     # After leadership is clear: a run that is opened now may have jobs that an earlier controller started.
     jobs = runner.observe()
-    free_slots = min(runner.burst, max_parallel - sum(1 for view in jobs if view.span is not None and _uses_slot(view)))
-    free_intake_slots = max(1, max_parallel // 8) - sum(1 for view in jobs if view.span is None and _uses_slot(view))
-    chunks_waiting = spare = 0
+    ready = [
+        Ready(run=run.id, share=run.share, waiting=run.waiting(), not_started=run.not_started)
+        for run in prepared
+        if run.ready
+    ]
+    these = slots.tick(ready, jobs, burst=runner.burst)
     for run in prepared:
         if not run.ready:
             ticked.worked += 1
@@ -281,24 +287,25 @@ def _tick_runs(
         mine = [view for view in jobs if view.run == run.id]
         submitted: list[bool] = []
         with ticked.of(run):
-            # Cut the next file only when workers would soon be idle, so that few chunks are stored at the same time.
-            intakes = free_intake_slots if chunks_waiting < max_parallel else 0
-            run.tick(mine, policy, submitted, FreeSlots(free_slots, intakes))
+            run.tick(mine, policy, submitted, these.of(run.id))
             ticked.worked += 1
-        free_slots -= submitted.count(False)
-        free_intake_slots -= submitted.count(True)
-        chunks_waiting += run.waiting()
-        spare += run.not_started and not submitted
-    return max(0, free_intake_slots) if chunks_waiting < max_parallel else 0, spare
+        these.used(
+            run.id,
+            chunks=submitted.count(False),
+            intakes=submitted.count(True),
+            waiting=run.waiting(),
+            not_started=run.not_started and not submitted,
+        )
+    return these.openable
 
 
-def _uses_slot(view: JobView) -> bool:
-    """Whether a job counts towards the limits. A job on a lost node does not: its retry need not wait."""
-    return view.phase != "ended" and not view.lost
+def _prepare(
+    runs: Sequence[RunReconciler], ticked: _TickResult, *, unopened: int, divided: bool
+) -> list[RunReconciler]:
+    """Lead or follow these runs, and open the next *unopened* ones. Returns the runs for which this succeeded.
 
-
-def _prepare(runs: Sequence[RunReconciler], ticked: _TickResult, *, unopened: int) -> list[RunReconciler]:
-    """Lead or follow these runs, and open the next *unopened* ones. Returns the runs for which this succeeded."""
+    *divided*: other processes that lead some of the runs work on these alone.
+    """
     prepared = []
     for run in runs:
         if run.open or unopened > 0:
@@ -307,7 +314,7 @@ def _prepare(runs: Sequence[RunReconciler], ticked: _TickResult, *, unopened: in
                 run.prepare()
                 prepared.append(run)
             unopened -= run.open and not was_open
-        if run.is_standby and not any(other.open for other in runs):
+        if not divided and run.is_standby and not any(other.open for other in runs):
             # Its leader runs the same command and works on the other runs too: both would start twice as many jobs.
             break
     return prepared

@@ -52,9 +52,10 @@ class RunReconciler:
         self.id = run_request.record.run
         self.ended: RunOutcome | None = None
         self.name = run_request.record.name
+        self.share = run_request.share
         self._repository = RunRepository(store, run_request.record, run_request.request, round_id=run_request.round)
         self._runner = runner
-        self._events = RunEvents(reporter, self.name)
+        self._events = RunEvents(reporter, self.id, self.name)
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._state: RunState | None = None

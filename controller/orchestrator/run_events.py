@@ -61,8 +61,9 @@ class Waits:
 class RunEvents:
     """Reports the events of one run under its name."""
 
-    def __init__(self, reporter: Reporter, name: str) -> None:
+    def __init__(self, reporter: Reporter, run: str, name: str) -> None:
         self._reporter = reporter
+        self._run = run
         self._name = name
         self._waits = Waits()
         self._remedies: set[str] = set()
@@ -70,7 +71,7 @@ class RunEvents:
     def report(self, *texts: str) -> None:
         """Report each of *texts*."""
         for text in texts:
-            self._reporter.event(self._name, text)
+            self._reporter.event(self._name, text, run=self._run)
 
     def observed(self, jobs: Sequence[JobView], news: Iterable[str], now_ms: int) -> None:
         """Report which jobs wait and why, and the *news* of the repository."""

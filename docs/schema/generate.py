@@ -30,6 +30,7 @@ from controller.domain.documents import (
     Status,
 )
 from controller.domain.plan import Plan
+from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.model import Transcript
 
@@ -53,6 +54,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Report,
     Status,
     Transcript,
+    Delivery,
 )
 FOLDER = Path(__file__).parent
 

@@ -12,7 +12,7 @@ import soundfile
 from controller.domain.keys import RunKeys
 from tests import pipeline, speech
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.hostile]
 
 
 def flac(pcm: speech.Pcm) -> bytes:

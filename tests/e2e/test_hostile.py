@@ -19,7 +19,7 @@ from tests.examine import Finding, examine
 from tests.pipeline import SMALL, Workplace
 from tests.trace import trace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.hostile]
 
 FUZZ_SEED = 4
 FUZZ_FILES = 30

@@ -27,6 +27,7 @@ from controller.leadership import kubernetes_lease as lease
 from controller.leadership.kubernetes_lease import KubernetesLeases
 from controller.orchestrator import loop
 from controller.orchestrator.command_runs import KnownRequests
+from controller.orchestrator.slots import InOrder
 from controller.runners.kubernetes import exit_causes
 from controller.runners.kubernetes import runner as runner_module
 from controller.runners.kubernetes.exit_causes import EndCauses
@@ -106,7 +107,7 @@ class Controller:
                 store=_Connection(self),
                 runner=self.runner,
                 policy=POLICY,
-                max_parallel=2,
+                slots=InOrder(2),
                 reporter=self.reporter,
                 clock=self,
             )

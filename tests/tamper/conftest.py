@@ -1,4 +1,4 @@
-"""Every test here runs on a folder, and on a real MinIO when requested (``make test-s3``)."""
+"""Every test here runs on a folder (``make test-hostile``), and on a real MinIO (``make test-s3``)."""
 
 from pathlib import Path
 

@@ -19,6 +19,7 @@ from controller.domain.plan import Plan
 from controller.domain.policy import RetryPolicy
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
+from controller.orchestrator.slots import InOrder
 from controller.runs.written_files import WrittenFiles
 from controller.transcript.model import Transcript
 from tests import fakes
@@ -63,7 +64,7 @@ class Scene:
             store=self.store,
             runner=self.runner,
             policy=RetryPolicy(backoff_ms=0),
-            max_parallel=4,
+            slots=InOrder(4),
             reporter=self.reporter,
             clock=self.clock,
         )

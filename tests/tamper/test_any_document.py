@@ -5,11 +5,15 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from controller.domain.documents import Round
 from controller.transcript.model import Transcript
 from tests import fakes
 from tests.controller.domain.test_stored_documents import places, put
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, Scene, unfinished
+
+pytestmark = pytest.mark.hostile
 
 NUMBERS = [0, 1, -1, 2, 7, 10**6, 10**9, 1 << 53, 10**400, 0.5, 1e300, -1e-9]
 TEXTS = ["", "en", "xx", "\x1b[31m", "/etc/passwd", "file:///etc/passwd", "0" * 16, "0" * 64, "UNKNOWN", "a" * 9_000]

@@ -16,6 +16,8 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import DOCUMENTS, KEYS, OTHER, RESULT, Scene, changed, unfinished
 
+pytestmark = pytest.mark.hostile
+
 
 def huge(kind: type[Document]) -> bytes:
     return b" " * (min(kind.max_bytes, 2 << 20) + 1)

@@ -15,15 +15,18 @@ from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.cli import execute, transcribe
 from controller.cli import options as shared
-from controller.cli.requests import keep_local, make_run_request
+from controller.cli.requests import keep_local
 from controller.domain.documents import Request, Source
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
 from controller.domain.keys import RunKeys
 from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.intake import source
+from controller.runs.run_requests import make_run_request
 from tests import fakes
 from tests.tamper.scene import Scene
+
+pytestmark = pytest.mark.hostile
 
 CommandLine = Callable[..., tuple[int, str, str]]
 

@@ -18,6 +18,8 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, OTHER, RESULT, Scene, changed, unfinished
 
+pytestmark = pytest.mark.hostile
+
 
 def test_an_impossible_attempt_number_fails_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(0))}

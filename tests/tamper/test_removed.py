@@ -15,6 +15,8 @@ from tests import fakes
 from tests.fakes import CRASH, DONE, JobBehaviour
 from tests.tamper.scene import KEYS, Scene
 
+pytestmark = pytest.mark.hostile
+
 NO_MEDIA = fakes.fails_with(ExitCode.BAD_INPUT, "talk.mp4: was deleted", "restore it")
 
 

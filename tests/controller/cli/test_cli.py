@@ -27,6 +27,7 @@ from controller.domain.plan import PlanOptions
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.intake import source
 from controller.runners import local
+from controller.runs import run_requests
 from controller.transcript.formats import FORMATS
 from controller.transcript.merge import merge
 from controller.transcript.model import Transcript
@@ -1006,7 +1007,7 @@ def test_the_console_script_is_installed(tmp_path: Path) -> None:
 
 def test_a_salt_makes_another_run_and_the_same_salt_the_same() -> None:
     runs = [
-        requests.make_run_request(
+        run_requests.make_run_request(
             source.inspect(demo.SAMPLE),
             Output(base="file:///x", formats=("txt",)),
             plan=PlanOptions(),

@@ -24,6 +24,7 @@ from controller.domain.documents import (
     WindowCounts,
     Winner,
 )
+from controller.domain.webhook_documents import Delivery, RunEnded, event_of
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
@@ -113,6 +114,18 @@ EXAMPLES: dict[str, Document] = {
         updated_ms=fakes.START_MS,
     ),
     "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
+    "webhook-delivery": Delivery(
+        id="0f" * 16,
+        prefix="news",
+        event=event_of(
+            "0f" * 16, RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="failed", labels={"a": "b"}), fakes.START_MS
+        ),
+        url="https://receiver.example/",
+        created_ms=fakes.START_MS,
+        since_ms=fakes.START_MS,
+        next_ms=fakes.START_MS,
+        last_error="HTTP 500",
+    ),
 }
 
 

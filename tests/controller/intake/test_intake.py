@@ -19,7 +19,6 @@ from chunk_job import crashpoint
 from chunk_job.contract import ChunkTask, TranscribeOptions, sha256_hex
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.files import FileStore
-from controller.cli.requests import make_run_request
 from controller.domain.keys import RunKeys
 from controller.domain.output import Output
 from controller.domain.plan import Plan, PlanOptions
@@ -27,6 +26,7 @@ from controller.errors import MediaProblem
 from controller.intake import __main__ as intake
 from controller.intake import cutter, source
 from controller.intake.probe import probe
+from controller.runs.run_requests import make_run_request
 from tests import fakes, pipeline, speech
 
 pytestmark = pytest.mark.process

@@ -17,6 +17,7 @@ from controller.errors import EnvironmentProblem
 from controller.orchestrator import delivery
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
+from controller.orchestrator.slots import InOrder
 from controller.runs import finalize, outputs
 from tests import fakes
 from tests.fakes import FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
@@ -72,9 +73,9 @@ class AwayStore(JournalStore):
         self.refuse(key)
         super().put(key, data)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         self.refuse(prefix)
-        return super().list(prefix)
+        return super().list(prefix, after=after)
 
     def stat(self, key: str) -> StoredObject | None:
         if self.away:
@@ -111,7 +112,7 @@ class Scene:
             store=self.store,
             runner=self.runner,
             policy=policy or RetryPolicy(backoff_ms=0),
-            max_parallel=max_parallel,
+            slots=InOrder(max_parallel),
             reporter=self.reporter,
             clock=self.clock,
         )

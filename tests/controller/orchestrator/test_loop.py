@@ -27,6 +27,7 @@ from controller.orchestrator import delivery
 from controller.orchestrator import loop as run_module
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
+from controller.orchestrator.slots import InOrder
 from controller.runs import outputs
 from controller.runs.protection import OutputRules
 from controller.runs.transcript_files import TranscriptFiles
@@ -70,7 +71,7 @@ class Scene:
             store=self.store,
             runner=self.runner,
             policy=policy,
-            max_parallel=max_parallel,
+            slots=InOrder(max_parallel),
             reporter=self.reporter,
             clock=self.clock,
         )

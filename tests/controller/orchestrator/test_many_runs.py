@@ -23,6 +23,7 @@ from controller.intake.source import Found
 from controller.orchestrator import command_runs, loop
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.reconciler import RunReconciler
+from controller.orchestrator.slots import InOrder
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultIndex
 from controller.runs.transcript_files import TranscriptFiles
@@ -60,7 +61,7 @@ class Archive:
         return run_loop(
             requests,
             policy=RetryPolicy(backoff_ms=0),
-            max_parallel=PARALLEL,
+            slots=InOrder(PARALLEL),
             reporter=self.reporter,
             on_end=self.reported.append,
             **self.arguments,

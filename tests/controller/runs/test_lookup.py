@@ -46,10 +46,10 @@ class Counting(FileStore):
         self.count("stat")
         return super().stat(key)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         self.count("list")
         self.listed.append(prefix)
-        return super().list(prefix)
+        return super().list(prefix, after=after)
 
     def folders(self, prefix: str) -> Iterator[str]:
         self.count("folders")

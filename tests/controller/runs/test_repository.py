@@ -382,9 +382,9 @@ class Counting(JournalStore):
         self.asked["stat"] += 1
         return super().stat(key)
 
-    def list(self, prefix: str) -> Iterator[StoredObject]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         self.asked["list"] += 1
-        return super().list(prefix)
+        return super().list(prefix, after=after)
 
 
 def test_while_a_file_is_cut_a_tick_requests_only_the_next_task(tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""The documents of the service: requests, their state, end and events, uploads, and the replicas.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.document import Count, Document, Line, RunId, Sha256
+from chunk_job.segment import Speaker
+from controller.domain.documents import FailureName, FileName
+from controller.domain.output import Output, Uri
+from controller.domain.plan import PlanOptions
+from controller.domain.service_keys import ID_PATTERN, PREFIX_PATTERN
+from controller.domain.shares import DEFAULT_PRIORITY, MOST_PRIORITY
+
+RequestId = Annotated[str, Field(pattern=ID_PATTERN)]
+UploadId = Annotated[str, Field(pattern=ID_PATTERN)]
+TenantPrefix = Annotated[str, Field(pattern=PREFIX_PATTERN)]
+Labels = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")],
+        Annotated[str, Field(max_length=256)],
+    ],
+    Field(max_length=32),
+]
+"""Names and values for the clients' own use."""
+RequestStatus = Literal["queued", "running", "complete", "partial", "failed", "cancelled"]
+ENDED_STATUSES: frozenset[RequestStatus] = frozenset({"complete", "partial", "failed", "cancelled"})
+Retries = Annotated[int, Field(ge=0, le=999)]
+
+
+class ServiceRequest(Document):
+    """A transcription that a client requested. Immutable."""
+
+    max_bytes: ClassVar[int] = 4 << 20
+    schema_: Literal["stenofleet.service-request/1"] = Field(default="stenofleet.service-request/1", alias="schema")
+    id: RequestId
+    tenant: TenantPrefix
+    created_ms: Count
+    body_sha256: Sha256
+    """Digest of what the client sent: another body with the same idempotency key is an error."""
+    name: FileName
+    source: Uri
+    upload: UploadId | None
+    """The upload that *source* is; None: an object of the client."""
+    audio_track: int | None = Field(ge=0, le=100_000)
+    plan: PlanOptions
+    options: TranscribeOptions
+    speaker_names: tuple[Speaker, ...] = Field(max_length=1_000)
+    on_chunk_failure: Literal["fail", "gap"]
+    keep_chunks: bool
+    output: Output | None
+    """Where the transcript is written, besides the service's own store."""
+    callback_url: str = Field(max_length=4_096)
+    """Empty: none."""
+    labels: Labels
+    priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY)
+
+
+class RequestRound(Document):
+    """How often a request was tried again after its end."""
+
+    schema_: Literal["stenofleet.service-round/1"] = Field(default="stenofleet.service-round/1", alias="schema")
+    retries: Retries
+
+
+class RequestState(Document):
+    """The state of a request, as lists show it. Its end is decided by :class:`RequestEnd` alone."""
+
+    schema_: Literal["stenofleet.service-state/1"] = Field(default="stenofleet.service-state/1", alias="schema")
+    id: RequestId
+    name: FileName
+    labels: Labels
+    priority: int = Field(ge=0, le=MOST_PRIORITY)
+    created_ms: Count
+    updated_ms: Count
+    status: RequestStatus
+    run_id: RunId | None
+    """The run in the store that it became; None while its recording was not identified yet."""
+
+
+class RequestEnd(Document):
+    """How a request ended."""
+
+    max_bytes: ClassVar[int] = 1 << 20
+    schema_: Literal["stenofleet.service-end/1"] = Field(default="stenofleet.service-end/1", alias="schema")
+    id: RequestId
+    retries: Retries
+    run_id: RunId | None
+    status: Literal["complete", "partial", "failed", "cancelled"]
+    summary: Line
+    advice: Line
+    failure: Literal[""] | FailureName
+    environment: bool
+    """Whether the cause of a failure is not the recording."""
+    warnings: tuple[Line, ...] = Field(max_length=1_000)
+    files: tuple[Annotated[str, Field(max_length=16_384)], ...] = Field(max_length=1_000)
+    """Outputs that were written, as URIs."""
+    ended_ms: Count
+
+
+EventType = Literal["accepted", "started", "message", "ended", "retried"]
+
+
+class RequestEvent(Document):
+    """Something that happened to a request. Events are never changed, and are read in the order of their ids."""
+
+    schema_: Literal["stenofleet.service-event/1"] = Field(default="stenofleet.service-event/1", alias="schema")
+    type: EventType
+    time_ms: Count
+    text: Line
+    """For people."""
+    status: RequestStatus | None = None
+    """The new status; None: unchanged."""
+    run_id: RunId | None = None
+
+
+class ReplicaRecord(Document):
+    """A replica of the service, and the requests that it works on. Renewed while it is alive."""
+
+    max_bytes: ClassVar[int] = 8 << 20
+    schema_: Literal["stenofleet.replica/1"] = Field(default="stenofleet.replica/1", alias="schema")
+    replica: str = Field(pattern=r"^[0-9a-f]{16}$")
+    renew_count: Count
+    requests: tuple[RequestId, ...] = Field(max_length=100_000)

@@ -1,0 +1,162 @@
+"""The keys of the service's objects: requests, the queue, the index, uploads, replicas.
+
+Touches: nothing. All keys of a tenant contain its prefix. A tenant that does not know an id of another tenant finds
+nothing, and needs the same requests to the store as for an id that does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from chunk_job.contract import sha256_hex
+
+PREFIX_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+"""Of the prefix of a tenant."""
+ID_PATTERN = r"^[0-9a-v]{26}$"
+"""Of the id of a request or an upload: 128 bits."""
+
+QUEUE = "queue/"
+CANCELS = "cancels/"
+REPLICAS = "replicas/"
+INDEX = "index/"
+FIRST_EVENT = "000001"
+
+_LATEST_MS = 10**13
+_ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-v]{26})")
+_CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-v]{26})")
+_INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-v]{26})\.json")
+_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-v]{26}/events/(\d{6}-[0-9a-f]{4})\.json")
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+
+
+class RequestKey(NamedTuple):
+    """Identifies a request: the prefix of its tenant, and its id."""
+
+    prefix: str
+    id: str
+
+
+class QueueEntry(NamedTuple):
+    """A request that has not ended, as its key in the queue says."""
+
+    request: RequestKey
+    priority: int
+    created_ms: int
+    key: str
+
+
+def id_of(digest: bytes) -> str:
+    """Return an id made of the first 128 bits of *digest*."""
+    number = int.from_bytes(digest[:16], "big") << 2
+    return "".join(_DIGITS[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+@dataclass(frozen=True)
+class RequestKeys:
+    """The keys of one request."""
+
+    of: RequestKey
+
+    @property
+    def home(self) -> str:
+        """Prefix of its own objects."""
+        return f"requests/{self.of.prefix}/{self.of.id}/"
+
+    @property
+    def request(self) -> str:
+        """What was requested; immutable."""
+        return f"{self.home}request.json"
+
+    @property
+    def round(self) -> str:
+        """How often it was tried again after its end."""
+        return f"{self.home}round.json"
+
+    def end(self, retries: int) -> str:
+        """How it ended, in the round with this number of retries."""
+        return f"{self.home}end-{retries:03d}.json"
+
+    @property
+    def events(self) -> str:
+        """Prefix of its events, in order."""
+        return f"{self.home}events/"
+
+    def event(self, event_id: str) -> str:
+        """One event."""
+        return f"{self.events}{event_id}.json"
+
+    @property
+    def cancel(self) -> str:
+        """Its presence asks for the end of the request."""
+        return f"{CANCELS}{self.of.prefix}/{self.of.id}"
+
+    def entry(self, *, priority: int, created_ms: int) -> str:
+        """Its entry in the queue, which exists until it has ended. Entries are in the order in which they come."""
+        return f"{queue_of(self.of.prefix)}{9 - priority}-{created_ms:013d}-{self.of.id}"
+
+    def indexed(self, created_ms: int) -> str:
+        """Its entry in the tenant's index, which has the newest request first."""
+        return f"{index_of(self.of.prefix)}{_LATEST_MS - created_ms:013d}-{self.of.id}.json"
+
+
+def queue_of(prefix: str) -> str:
+    """Prefix of a tenant's queue."""
+    return f"{QUEUE}{prefix}/"
+
+
+def index_of(prefix: str) -> str:
+    """Prefix of a tenant's index."""
+    return f"{INDEX}{prefix}/"
+
+
+def parse_entry(key: str) -> QueueEntry | None:
+    """Parse a key of the queue; None for any other key."""
+    found = _ENTRY.fullmatch(key)
+    if found is None:
+        return None
+    return QueueEntry(RequestKey(found[1], found[4]), 9 - int(found[2]), int(found[3]), key)
+
+
+def parse_cancel(key: str) -> RequestKey | None:
+    """Parse the key of a cancel; None for any other key."""
+    found = _CANCEL.fullmatch(key)
+    return RequestKey(found[1], found[2]) if found else None
+
+
+def parse_indexed(key: str) -> tuple[int, str] | None:
+    """Return when the request of a key of the index was created, in ms, and its id; None for any other key."""
+    found = _INDEXED.fullmatch(key)
+    return (_LATEST_MS - int(found[1]), found[2]) if found else None
+
+
+def parse_event(key: str) -> str | None:
+    """Return the id of the event with this key; None for any other key."""
+    found = _EVENT.fullmatch(key)
+    return found[1] if found else None
+
+
+def is_event_id(text: str) -> bool:
+    """Whether *text* has the form of the id of an event."""
+    return re.fullmatch(r"\d{6}-[0-9a-f]{4}", text) is not None
+
+
+def replica_key(replica: str) -> str:
+    """What a replica of the service works on; renewed while it is alive."""
+    return f"{REPLICAS}{replica}.json"
+
+
+def uploads_of(prefix: str) -> str:
+    """Prefix of a tenant's uploads."""
+    return f"uploads/{prefix}/"
+
+
+def upload_home(prefix: str, upload: str) -> str:
+    """Prefix of the objects of one upload."""
+    return f"{uploads_of(prefix)}{upload}/"
+
+
+def idempotent_id(prefix: str, key: str) -> str:
+    """Return the id of the request with this idempotency key: the same for every replica, without asking the store."""
+    return id_of(bytes.fromhex(sha256_hex(f"{prefix}\0{key}".encode())))

@@ -1,0 +1,185 @@
+"""How many jobs each run may start in one tick: in the order of a command's recordings, or shared between tenants.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.domain.jobs import FreeSlots, JobView
+from controller.domain.shares import Claim, Share, divided
+
+_SPARE_RUNS = 2
+"""Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
+
+_ANY_NUMBER = 1_000_000
+"""The source of the requests limits the open runs of each tenant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A run that is about to be ticked: what is known of it since its last tick."""
+
+    run: str
+    share: Share
+    waiting: int
+    """Chunks that are cut and have no job yet."""
+    not_started: bool
+    """It has no job, no task and no failure yet."""
+
+
+class TickSlots(Protocol):
+    """The slots of one tick."""
+
+    def of(self, run: str) -> FreeSlots:
+        """Return how many jobs *run* may start now."""
+
+    def used(self, run: str, *, chunks: int, intakes: int, waiting: int, not_started: bool) -> None:
+        """Record what *run* has started, how many of its chunks wait now, and whether it has not begun."""
+
+    @property
+    def openable(self) -> int:
+        """How many more runs are useful in the next tick."""
+
+
+class Slots(Protocol):
+    """A way to divide slots between runs."""
+
+    endless: bool
+    """Whether the set of runs grows without an end. Then several processes divide the runs between them, no outcomes
+    are kept, a run that comes again is worked on again, and a bug ends only the run that meets it."""
+    most_open: int
+    """How many runs may be open at the same time."""
+
+    def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
+        """Return the slots of a tick of these runs. *jobs*: all jobs. *burst*: the most jobs to start at once."""
+
+
+def uses_slot(view: JobView) -> bool:
+    """Whether a job counts towards the limits. A job on a lost node does not: its retry need not wait."""
+    return view.phase != "ended" and not view.lost
+
+
+class InOrder:
+    """The first runs get the free slots first: they are finished first."""
+
+    endless = False
+
+    def __init__(self, max_parallel: int) -> None:
+        """*max_parallel*: the most chunk jobs at a time."""
+        self._max_parallel = max_parallel
+        # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended.
+        self.most_open = max_parallel + 1
+
+    def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
+        """Return the slots of a tick."""
+        del ready
+        chunks, intakes = _live(jobs)
+        return _InOrderTick(
+            chunks=min(burst, self._max_parallel - chunks),
+            intakes=max(1, self._max_parallel // 8) - intakes,
+            max_parallel=self._max_parallel,
+        )
+
+
+class _InOrderTick:
+    def __init__(self, *, chunks: int, intakes: int, max_parallel: int) -> None:
+        self._chunks, self._intakes, self._max_parallel = chunks, intakes, max_parallel
+        self._waiting = self._spare = 0
+
+    def of(self, run: str) -> FreeSlots:
+        # Cut the next file only when workers would soon be idle, so that few chunks are stored at the same time.
+        del run
+        return FreeSlots(self._chunks, self._intakes if self._waiting < self._max_parallel else 0)
+
+    def used(self, run: str, *, chunks: int, intakes: int, waiting: int, not_started: bool) -> None:
+        del run
+        self._chunks -= chunks
+        self._intakes -= intakes
+        self._waiting += waiting
+        self._spare += not_started
+
+    @property
+    def openable(self) -> int:
+        startable = max(0, self._intakes) if self._waiting < self._max_parallel else 0
+        return max(0, startable + _SPARE_RUNS - self._spare)
+
+
+class Shared:
+    """Tenants share the slots by weight, and the runs of a tenant share its part."""
+
+    endless = True
+    most_open = _ANY_NUMBER
+
+    def __init__(self, max_parallel: int) -> None:
+        """*max_parallel*: the most chunk jobs at a time."""
+        self._max_parallel = max_parallel
+
+    def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
+        """Return the slots of a tick."""
+        return _SharedTick(ready, jobs, max_parallel=self._max_parallel, burst=burst)
+
+
+class _SharedTick:
+    openable = _ANY_NUMBER
+
+    def __init__(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, max_parallel: int, burst: int) -> None:
+        live = Counter(view.run for view in jobs if view.span is not None and uses_slot(view))
+        cutting = Counter(view.run for view in jobs if view.span is None and uses_slot(view))
+        free = min(burst, max_parallel - live.total())
+        claims = [Claim(run=one.run, share=one.share, live=live[one.run], waiting=one.waiting) for one in ready]
+        self._chunks = divided(claims, free)
+        self._left = max(0, free - sum(self._chunks.values()))
+        """Slots that no known chunk needs: for chunks that are found in this tick."""
+        self._shares = {one.run: one.share for one in ready}
+        self._live_of_group = Counter[str]()
+        for claim in claims:
+            self._live_of_group[claim.share.group] += claim.live + self._chunks.get(claim.run, 0)
+        self._intakes = _intakes(ready, live, cutting, max_parallel=max_parallel)
+
+    def of(self, run: str) -> FreeSlots:
+        share = self._shares[run]
+        left = self._left
+        if share.most_live is not None:
+            left = min(left, max(0, share.most_live - self._live_of_group[share.group]))
+        return FreeSlots(self._chunks.get(run, 0) + left, self._intakes.get(run, 0))
+
+    def used(self, run: str, *, chunks: int, intakes: int, waiting: int, not_started: bool) -> None:
+        del intakes, waiting, not_started
+        beyond = max(0, chunks - self._chunks.get(run, 0))
+        self._left -= beyond
+        self._live_of_group[self._shares[run].group] += beyond
+
+
+def _intakes(
+    ready: Sequence[Ready], live: Mapping[str, int], cutting: Mapping[str, int], *, max_parallel: int
+) -> dict[str, int]:
+    """Return which runs may be cut now.
+
+    Each group may always cut one recording, and all together a quarter of the jobs. A group with enough runs whose
+    chunks wait for their first slot cuts no further one.
+    """
+    begun = [one for one in ready if not one.not_started]
+    groups = {one.run: one.share.group for one in ready}
+    cut = Counter(groups[run] for run, number in cutting.items() if number and run in groups)
+    stored = Counter(one.share.group for one in begun if one.waiting and not live.get(one.run))
+    free = max(2, max_parallel // 4) - sum(cutting.values())
+    # A run that has begun and asks for an intake again has lost some of its chunks.
+    allowed = {one.run: 1 for one in begun if not cutting.get(one.run)}
+    for one in sorted((one for one in ready if one.not_started), key=lambda one: -one.share.priority):
+        group = one.share.group
+        if stored[group] + cut[group] < max(2, max_parallel) and (free > 0 or not cut[group]):
+            allowed[one.run] = 1
+            cut[group] += 1
+            free -= 1
+    return allowed
+
+
+def _live(jobs: Sequence[JobView]) -> tuple[int, int]:
+    """Return the numbers of chunk jobs and of intakes that use a slot."""
+    used = [view.span is None for view in jobs if uses_slot(view)]
+    return used.count(False), used.count(True)

@@ -1,0 +1,188 @@
+"""Which tenant makes a request: by its bearer token, or by a header that a trusted proxy sets.
+
+Touches: nothing. No message and no log line contains a header's value. The peer is the address of the connection: the
+server must not replace it by what a header says (uvicorn: ``proxy_headers=False``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from controller.errors import StenofleetError, UsageProblem
+from controller.service.limits import FailedAuthentications
+from controller.service.tenants import DEFAULT, Tenant, Tenants
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_MOST_LENGTH = 1_024
+_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+_HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}", re.ASCII | re.IGNORECASE)
+_OWN_HEADERS = ("authorization", "connection", "content-length", "content-type", "cookie", "host", "origin")
+_LOCALHOST = "localhost"
+
+
+class Unauthenticated(StenofleetError):
+    """It is not known who makes the request. HTTP 401."""
+
+    status = 401
+
+    def __init__(self, summary: str = "no valid token") -> None:
+        super().__init__(summary, "send the header Authorization: Bearer TOKEN, with a token of this service")
+        self.headers = {"WWW-Authenticate": "Bearer"}
+
+
+class ForeignPage(StenofleetError):
+    """A web page of another site makes the request, on the machine of a person who needs no token. HTTP 403."""
+
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this service answers only requests to the names of this machine, and of its own pages",
+            "use http://localhost or http://127.0.0.1; for others, start the service with --tenants",
+        )
+        self.headers: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustedHeader:
+    """The header by which trusted proxies say who makes a request."""
+
+    name: str
+    proxies: tuple[_Network, ...]
+
+    def is_from(self, peer: str | None) -> bool:
+        """Whether the address *peer* is that of a trusted proxy."""
+        address = _parsed(peer or "")
+        return address is not None and any(address in network for network in self.proxies)
+
+
+def trusted_header(name: str | None, proxies: Sequence[str], *, tenants_configured: bool) -> TrustedHeader | None:
+    """Return what ``--trusted-header`` and ``--trusted-proxies`` mean together. Raises :class:`UsageProblem`."""
+    if not name and not proxies:
+        return None
+    if not name or not proxies:
+        raise UsageProblem(
+            "--trusted-header and --trusted-proxies belong together", "give both, or none: others could set the header"
+        )
+    if not tenants_configured:
+        raise UsageProblem("--trusted-header without --tenants", "name the tenants in a file, and give it by --tenants")
+    if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+        raise UsageProblem("--trusted-header: not a header for this", "for instance X-Auth-Request-User")
+    return TrustedHeader(name=name.lower(), proxies=tuple(map(_network, proxies)))
+
+
+class Identity:
+    """Finds the tenant of a request."""
+
+    def __init__(
+        self,
+        tenants: Tenants,
+        trusted: TrustedHeader | None = None,
+        failures: FailedAuthentications | None = None,
+    ) -> None:
+        self._tenants, self._trusted = tenants, trusted
+        self._failures = failures or FailedAuthentications()
+
+    def tenant_of(self, headers: Headers, peer: str | None) -> Tenant:
+        """Return who makes a request with these *headers*, from the address *peer* of the connection.
+
+        Raises :class:`Unauthenticated`; :class:`LimitExceeded` if this peer had too many of these; and, where no
+        tenants are configured, :class:`ForeignPage`.
+        """
+        if not self._tenants.configured:
+            _check_own_page(headers)
+            return self._tenants.by_name(DEFAULT.name) or DEFAULT
+        found = self._by_header(headers, peer) or self._by_token(headers)
+        if found is None:
+            self._failures.count(peer or "")
+            raise Unauthenticated
+        return found
+
+    def _by_header(self, headers: Headers, peer: str | None) -> Tenant | None:
+        if self._trusted is None or not self._trusted.is_from(peer):
+            return None
+        values = headers.getlist(self._trusted.name)
+        # More than one: the proxy has added its own to that of the client.
+        if len(values) > 1:
+            raise Unauthenticated("the header of the proxy is there twice")
+        if not values or not values[0].strip():
+            return None
+        found = self._tenants.by_name(values[0].strip())
+        if found is None:
+            raise Unauthenticated("the header of the proxy names no tenant of this service")
+        return found
+
+    def _by_token(self, headers: Headers) -> Tenant | None:
+        values = headers.getlist("authorization")
+        if len(values) != 1 or len(values[0]) > _MOST_LENGTH:
+            return None
+        found = _BEARER.fullmatch(values[0].strip())
+        return self._tenants.by_token(found[1]) if found else None
+
+
+def check_host(host: str, tenants_configured: bool) -> None:  # noqa: FBT001 (what the two mean is in their names)
+    """Check the address that the service listens on: without tenants only this machine may reach it.
+
+    Raises :class:`UsageProblem`.
+    """
+    if not tenants_configured and not is_loopback(host):
+        raise UsageProblem(
+            "--host: without tokens the service is only for this machine",
+            "use --host 127.0.0.1, or give each client a token: --tenants FILE (stenofleet token makes one)",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is an address or the name of this machine that no other machine can reach."""
+    address = _parsed(host.removeprefix("[").removesuffix("]"))
+    return host.lower() == _LOCALHOST if address is None else address.is_loopback
+
+
+def _check_own_page(headers: Headers) -> None:
+    """Raise :class:`ForeignPage` for a request that a browser makes for a page of another site.
+
+    Browsers send such requests also to this machine, and other sites can give it a name of theirs.
+    """
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if (
+        not is_loopback(_host_name(host))
+        or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        or (origin is not None and origin not in (f"http://{host}", f"https://{host}"))
+    ):
+        raise ForeignPage
+
+
+def _host_name(host: str) -> str:
+    """Return what is before the port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _network(text: str) -> _Network:
+    try:
+        found = ipaddress.ip_network(text.strip())
+    except ValueError:
+        raise UsageProblem("--trusted-proxies: not a network", "write it as 10.0.0.0/8 or 192.0.2.7") from None
+    if found.prefixlen == 0:
+        raise UsageProblem("--trusted-proxies: everyone would be trusted", "name only the networks of the proxies")
+    return found
+
+
+def _parsed(text: str) -> _Address | None:
+    """Return the address; one of IPv4 that is written as IPv6 as what it is; None for a name."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found

@@ -1,0 +1,178 @@
+"""The webhooks that are to be sent, as objects in the store.
+
+Touches: the store, through :mod:`controller.domain.stored_documents`. An object is written before the one that it
+replaces is deleted. So a process that is killed in between loses no event, but may send one again.
+
+    webhooks/<prefix>/pending/<due, in ms, 13 digits>-<delivery id>.json
+    webhooks/<prefix>/dead/<delivery id>.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from chunk_job.errors import DocumentInvalid
+from chunk_job.store.base import Store
+from controller.domain import stored_documents
+from controller.domain.webhook_documents import EVENT_TYPES, Delivery, RunEnded, event_of
+from controller.errors import UsageProblem
+from controller.service.addresses import parse_url
+
+ROOT = "webhooks/"
+BACK_OFF_S = (10, 60, 5 * 60, 30 * 60, 2 * 3600, 6 * 3600, 12 * 3600)
+"""Pauses after the first failed attempts. The last one is repeated."""
+GIVE_UP_MS = 3 * 24 * 3_600_000
+"""No attempt is made later than this after the first one was due."""
+_PENDING = re.compile(r"webhooks/([a-z0-9-]{1,40})/pending/([0-9]{13})-([0-9a-f]{32})\.json")
+_ID = re.compile(r"[0-9a-f]{32}")
+_RECEIVER_DIGITS = 8
+
+Receiver = tuple[str, str]
+"""A tenant's prefix, and digits that are the same for all its URLs with the same host and port."""
+
+
+class NoDeadLetter(UsageProblem):
+    """There is no dead delivery with this id."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no failed callback with this id", "list them: it may have been sent again")
+
+
+@dataclass(frozen=True, order=True)
+class Pending:
+    """The key of a delivery that is to be sent."""
+
+    prefix: str
+    due_ms: int
+    id: str
+
+    @property
+    def key(self) -> str:
+        return f"{ROOT}{self.prefix}/pending/{self.due_ms:013d}-{self.id}.json"
+
+    @property
+    def receiver(self) -> Receiver:
+        return self.prefix, self.id[:_RECEIVER_DIGITS]
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Pending:
+        return cls(delivery.prefix, delivery.next_ms, delivery.id)
+
+    @classmethod
+    def parse(cls, key: str) -> Pending | None:
+        found = _PENDING.fullmatch(key)
+        return cls(found[1], int(found[2]), found[3]) if found else None
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of the outbox: what is written first, and what is deleted then."""
+
+    put: tuple[str, bytes] | None
+    delete: tuple[str, ...]
+
+
+class Outbox:
+    """The webhooks of all tenants."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def add(self, prefix: str, url: str, data: RunEnded, *, ended_ms: int, occurrence: int = 0) -> str:
+        """Store the event that a run has ended, to be sent to *url* at once. Returns the id of its delivery.
+
+        May be called again with the same arguments: an event that is waiting or dead is kept as it is. *ended_ms*: when
+        the run ended. *occurrence*: how many times the run of this request ended before, as it can be tried again.
+        Raises :class:`~controller.service.addresses.CallbackRefused` and what the store raises.
+        """
+        delivery_id = delivery_id_of(prefix, url, data, occurrence)
+        waiting = any(each.id == delivery_id for each in self.pending(prefix))
+        if not waiting and not self._store.stat(_dead(prefix, delivery_id)):
+            delivery = Delivery(
+                id=delivery_id,
+                prefix=prefix,
+                event=event_of(delivery_id, data, ended_ms),
+                url=url,
+                created_ms=ended_ms,
+                since_ms=ended_ms,
+                next_ms=ended_ms,
+            )
+            # With this time in its key, it replaces an equal one of a replica that adds it at the same moment.
+            self._store.put(Pending.of(delivery).key, delivery.encode())
+        return delivery_id
+
+    def prefixes(self) -> Iterator[str]:
+        """The prefixes of tenants that may have webhooks."""
+        return self._store.folders(ROOT)
+
+    def pending(self, prefix: str) -> Iterator[Pending]:
+        """The deliveries of a tenant that wait, by the time when they are due."""
+        for entry in self._store.list(f"{ROOT}{prefix}/pending/"):
+            if found := Pending.parse(entry.key):
+                yield found
+
+    def read(self, pending: Pending) -> Delivery | None:
+        """Return a delivery that waits; None if it does not wait any more. Raises :class:`DocumentInvalid`."""
+        delivery = stored_documents.find(self._store, Delivery, pending.key)
+        if delivery and Pending.of(delivery) != pending:
+            raise DocumentInvalid(f"{pending.key}: is another delivery")
+        return delivery
+
+    def dead(self, prefix: str) -> Iterator[Delivery]:
+        """The deliveries of a tenant that are not tried any more, by id. Invalid objects are left out."""
+        for entry in self._store.list(f"{ROOT}{prefix}/dead/"):
+            if found := stored_documents.valid(self._store, Delivery, entry.key):
+                yield found
+
+    def repeat(self, prefix: str, delivery_id: str, now_ms: int) -> Delivery:
+        """Send a dead delivery again, with all attempts. Raises :class:`NoDeadLetter`."""
+        found = _ID.fullmatch(delivery_id) and stored_documents.valid(self._store, Delivery, _dead(prefix, delivery_id))
+        if not found:
+            raise NoDeadLetter
+        again = found.model_copy(update={"since_ms": now_ms, "next_ms": now_ms, "attempts": 0})
+        self.apply(Move((Pending.of(again).key, again.encode()), (_dead(prefix, delivery_id),)))
+        return again
+
+    def apply(self, move: Move) -> None:
+        if move.put:
+            self._store.put(*move.put)
+        for key in move.delete:
+            self._store.delete(key)
+
+
+def delivered(delivery: Delivery) -> Move:
+    """The change after the receiver has accepted the event."""
+    # A process that was killed while it wrote the dead letter left both.
+    return Move(None, (Pending.of(delivery).key, _dead(delivery.prefix, delivery.id)))
+
+
+def failed(delivery: Delivery, reason: str, now_ms: int, *, final: bool) -> tuple[Move, Literal["retried", "dead"]]:
+    """The change after a failed attempt, and what it means. *final*: there must be no other attempt."""
+    pause_ms = 1000 * BACK_OFF_S[min(delivery.attempts, len(BACK_OFF_S) - 1)]
+    tried = {"attempts": delivery.attempts + 1, "last_error": reason}
+    before = Pending.of(delivery).key
+    if final or now_ms + pause_ms > delivery.since_ms + GIVE_UP_MS:
+        ended = delivery.model_copy(update={**tried, "next_ms": now_ms})
+        return Move((_dead(delivery.prefix, delivery.id), ended.encode()), (before,)), "dead"
+    later = delivery.model_copy(update={**tried, "next_ms": now_ms + pause_ms})
+    return Move((Pending.of(later).key, later.encode()), (before,)), "retried"
+
+
+def delivery_id_of(prefix: str, url: str, data: RunEnded, occurrence: int) -> str:
+    """The id of the delivery of an event: the same whenever it is added.
+
+    Its first digits are those of the receiver's host and port. So a list of keys shows which deliveries wait for the
+    same receiver, without reading them.
+    """
+    target = parse_url(url)
+    receiver = hashlib.sha256(f"{target.host} {target.port}".encode()).hexdigest()[:_RECEIVER_DIGITS]
+    text = f"{prefix} {data.id} {EVENT_TYPES[data.status]} {occurrence}"
+    return receiver + hashlib.sha256(text.encode()).hexdigest()[: 32 - _RECEIVER_DIGITS]
+
+
+def _dead(prefix: str, delivery_id: str) -> str:
+    return f"{ROOT}{prefix}/dead/{delivery_id}.json"

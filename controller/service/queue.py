@@ -1,0 +1,333 @@
+"""The run requests of the service: a queue in the store, from which this replica takes what no other works on.
+
+Touches: the store, media objects (to identify them), threads, the clock.
+
+Data flow: entries of the queue → chosen, fairly between tenants → identified → taken by the loop → ended. The loop
+never waits for the store here: it only adds to lists, and a thread records the ends. A request is claimed from its
+choice until its end is recorded. Everything can be repeated: whoever takes a request after a crash finds in the store
+how far it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store
+from controller.domain.interfaces import RunOutcome, RunRequest
+from controller.domain.keys import RunKeys
+from controller.domain.progress import NO_TOTALS, Progress, Totals
+from controller.domain.service_documents import ServiceRequest
+from controller.domain.service_keys import CANCELS, QUEUE, QueueEntry, RequestKey, parse_cancel, parse_entry
+from controller.domain.shares import Share
+from controller.errors import EnvironmentProblem, MediaProblem, StenofleetError
+from controller.service.recording import Claimed, OnEnd, Recorder
+from controller.service.replicas import Replicas
+from controller.service.requests import RequestStore
+
+POLL_S = 1.0
+_AHEAD = 8
+"""Requests that are identified and wait for the loop."""
+_SPARE_RUNS = 2
+_LEFT_FOR_S = 4.0
+"""How long a request may wait for the replica that should take it, before any other one takes it."""
+_AGAIN_S = 15.0
+"""Pause before a request is identified again, if its store was unavailable."""
+
+_LOG = logging.getLogger(__name__)
+
+MakeRunRequest = Callable[[ServiceRequest, int, Share], RunRequest]
+"""Identifies the recording of a request. Arguments: the request, its number of retries, its share."""
+ShareOf = Callable[[ServiceRequest], Share]
+
+
+class ServiceQueue:
+    """The requests that the loop of this replica works on."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        replicas: Replicas,
+        make: MakeRunRequest,
+        share_of: ShareOf,
+        on_end: OnEnd,
+        max_parallel: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """*on_end* is called with each recorded end before the request leaves the queue; it may come several times."""
+        self._store = store
+        self._requests = RequestStore(store)
+        self._replicas = replicas
+        self._make = make
+        self._share_of = share_of
+        self._recorder = Recorder(self._requests, on_end, now_ms)
+        self._most_of_tenant = max_parallel + _SPARE_RUNS
+        self._now_ms = now_ms
+        self._claimed: dict[str, Claimed] = {}
+        """By id."""
+        self._by_run: dict[str, str] = {}
+        self._ready: deque[tuple[str, RunRequest]] = deque()
+        self._seen_s: dict[str, float] = {}
+        """When an entry of the queue without a worker was first seen."""
+        self._depths: Counter[str] = Counter()
+        self._oldest_ms: int | None = None
+        self._changed = threading.Condition()
+        """Protects all fields above: the loop and the threads share them."""
+        self._closed = False
+        self._woken = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="identify")
+        self._thread = threading.Thread(target=self._keep, name="queue", daemon=True)
+
+    # ------------------------------------------------------------ for the loop
+
+    taken: Mapping[str, object] = MappingProxyType({})
+
+    def take(self, most: int) -> Sequence[RunRequest]:
+        """Return up to *most* requests whose recordings are identified."""
+        with self._changed:
+            taken = [self._ready.popleft()[1] for _ in range(min(most, len(self._ready)))]
+        if taken:
+            self._woken.set()
+        return taken
+
+    def wait(self, seconds: float) -> None:
+        """Wait until another request is identified, at most *seconds*."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._closed, timeout=seconds)
+
+    def unknown(self) -> Sequence[Progress]:
+        """Return nothing: requests are never given up together."""
+        return ()
+
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        """Return nothing: requests that wait have no progress."""
+        return (), NO_TOTALS
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no request will come any more."""
+        return self._closed
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """Record the end of a run."""
+        if claimed := self._of_run(outcome.run):
+            self._recorder.ended(claimed, outcome)
+            self._woken.set()
+
+    def message(self, run: str, text: str) -> None:
+        """Record an event of a run for people."""
+        if claimed := self._of_run(run):
+            self._recorder.message(claimed, text)
+
+    def _of_run(self, run: str) -> Claimed | None:
+        with self._changed:
+            return self._claimed.get(self._by_run.get(run, ""))
+
+    # ------------------------------------------------------------ for the API and the metrics
+
+    def wake(self) -> None:
+        """Look into the queue now: there is something new."""
+        self._woken.set()
+
+    def depth(self, prefix: str) -> int:
+        """Return how many requests of a tenant had not ended, at the last poll."""
+        with self._changed:
+            return self._depths[prefix]
+
+    @property
+    def depths(self) -> Mapping[str, int]:
+        """How many requests of each tenant had not ended at the last poll."""
+        with self._changed:
+            return dict(self._depths)
+
+    def oldest_wait_s(self) -> float:
+        """Return for how long the oldest request without a worker has waited."""
+        with self._changed:
+            oldest_ms = self._oldest_ms
+        return max(0.0, (self._now_ms() - oldest_ms) / 1000) if oldest_ms is not None else 0.0
+
+    # ------------------------------------------------------------ the thread
+
+    def start(self) -> None:
+        """Poll the queue in a thread, until :meth:`close`."""
+        self._thread.start()
+
+    def close(self, *, timeout_s: float = 5.0) -> None:
+        """Record what has ended, and stop. Other replicas take the rest."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._woken.set()
+        self._thread.join(timeout=timeout_s)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _keep(self) -> None:
+        while not self._closed:
+            self._try(self.poll)
+            self._woken.wait(POLL_S)
+            self._woken.clear()
+        self._try(self._record)
+
+    def _record(self) -> None:
+        self._recorder.record(self._recorded)
+
+    def _try(self, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except JobError as error:
+            _LOG.warning("the queue cannot be read: %s", error.summary)
+        except Exception:  # noqa: BLE001 (without this thread the service does nothing)
+            _LOG.exception("the queue cannot be read")
+
+    def poll(self) -> None:
+        """Record ends and events, and choose requests. Raises what the store raises."""
+        self._record()
+        entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
+        self._count(entries)
+        elsewhere = self._replicas.elsewhere()
+        free = [entry for entry in entries if entry.request.id not in elsewhere and self._is_free(entry)]
+        self._cancel({entry.request: entry for entry in free})
+        for entry in self._chosen(free):
+            self._begin(entry)
+        self._publish()
+
+    def _count(self, entries: Sequence[QueueEntry]) -> None:
+        with self._changed:
+            self._depths = Counter(entry.request.prefix for entry in entries)
+            waiting = [entry.created_ms for entry in entries if entry.request.id not in self._claimed]
+            self._oldest_ms = min(waiting, default=None)
+
+    def _is_free(self, entry: QueueEntry) -> bool:
+        with self._changed:
+            return entry.request.id not in self._claimed
+
+    def _chosen(self, free: Sequence[QueueEntry]) -> list[QueueEntry]:
+        """Return the requests to begin now: in the order of the queue for each tenant, fairly between tenants."""
+        now_s = time.monotonic()
+        self._seen_s = {entry.key: self._seen_s.get(entry.key, now_s) for entry in free}
+        of_tenant: dict[str, deque[QueueEntry]] = {}
+        for entry in free:
+            if self._replicas.is_mine(entry.request.id) or now_s - self._seen_s[entry.key] >= _LEFT_FOR_S:
+                of_tenant.setdefault(entry.request.prefix, deque()).append(entry)
+        with self._changed:
+            claimed = Counter(one.key.prefix for one in self._claimed.values())
+            room = _AHEAD - len(self._ready) - sum(1 for one in self._claimed.values() if not one.run)
+        chosen = []
+        while room > 0:
+            prefixes = [name for name, left in of_tenant.items() if left and claimed[name] < self._most_of_tenant]
+            if not prefixes:
+                break
+            prefix = min(prefixes, key=lambda name: claimed[name])
+            chosen.append(of_tenant[prefix].popleft())
+            claimed[prefix] += 1
+            room -= 1
+        return chosen
+
+    def _begin(self, entry: QueueEntry) -> None:
+        """Claim a request and identify its recording, or finish what another replica began to record."""
+        request = self._requests.request(entry.request)
+        if request is None:
+            # An entry without a request: it was deleted by a person.
+            self._store.delete(entry.key)
+            return
+        if (request.priority, request.created_ms) != (entry.priority, entry.created_ms):
+            self._requests.remove_duplicate(entry.request, priority=entry.priority, created_ms=entry.created_ms)
+            return
+        retries = self._requests.retries(entry.request)
+        if end := self._requests.ended(entry.request, retries):
+            self._recorder.finish(request, end)
+            return
+        claimed = Claimed(key=entry.request, request=request, retries=retries)
+        with self._changed:
+            self._claimed[request.id] = claimed
+        self._pool.submit(self._identify, claimed)
+
+    def _identify(self, claimed: Claimed) -> None:
+        request = claimed.request
+        try:
+            run_request = self._make(request, claimed.retries, self._share_of(request))
+            self._requests.put_state(request, "running", run=run_request.record.run, now_ms=self._now_ms())
+            self._started(claimed, run_request)
+        except MediaProblem as error:
+            self._refuse(claimed, error, environment=False)
+        except (JobError, EnvironmentProblem) as error:
+            _LOG.warning("request %s: cannot be identified now: %s", request.id, error.summary)
+            self._later(claimed)
+        except Exception as error:  # noqa: BLE001 (a bug that one request meets ends only that request)
+            _LOG.exception("request %s: cannot be identified", request.id)
+            problem = StenofleetError(f"a bug: {type(error).__name__}", "please report it with the service's log")
+            self._refuse(claimed, problem, environment=True)
+
+    def _started(self, claimed: Claimed, run_request: RunRequest) -> None:
+        run = run_request.record.run
+        if not self._requests.has_event(claimed.key, "started"):
+            self._requests.add_event(
+                claimed.key, "started", "started", now_ms=self._now_ms(), status="running", run=run
+            )
+        with self._changed:
+            claimed.run = run
+            self._by_run[run] = claimed.request.id
+            self._ready.append((claimed.request.id, run_request))
+            self._changed.notify_all()
+
+    def _refuse(self, claimed: Claimed, error: StenofleetError, *, environment: bool) -> None:
+        outcome = RunOutcome(
+            run="",
+            name=claimed.request.name,
+            verdict="failed",
+            summary=error.summary,
+            advice=error.advice,
+            environment=environment,
+        )
+        self._recorder.ended(claimed, outcome)
+        self._woken.set()
+
+    def _later(self, claimed: Claimed) -> None:
+        timer = threading.Timer(_AGAIN_S, self._release, args=(claimed.request.id,))
+        timer.daemon = True
+        timer.start()
+
+    def _release(self, request_id: str) -> None:
+        with self._changed:
+            self._claimed.pop(request_id, None)
+        self._woken.set()
+
+    def _cancel(self, free: Mapping[RequestKey, QueueEntry]) -> None:
+        """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked."""
+        for item in self._store.list(CANCELS):
+            key = parse_cancel(item.key)
+            if key is None:
+                continue
+            with self._changed:
+                claimed = self._claimed.get(key.id)
+            if claimed and claimed.run:
+                # Again at every poll: a run that is opened now drops the cancel of its last round.
+                cancel = RunKeys(claimed.run).cancel
+                if self._store.stat(cancel) is None:
+                    self._store.put(cancel, b"")
+            elif key in free and self._replicas.is_mine(key.id):
+                self._end_waiting(key)
+
+    def _end_waiting(self, key: RequestKey) -> None:
+        request = self._requests.request(key)
+        if request is not None:
+            outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
+            retries = self._requests.retries(key)
+            self._recorder.finish(request, self._requests.end(request, retries, outcome, now_ms=self._now_ms()))
+
+    def _recorded(self, request_id: str) -> None:
+        with self._changed:
+            claimed = self._claimed.pop(request_id, None)
+            if claimed and claimed.run:
+                self._by_run.pop(claimed.run, None)
+
+    def _publish(self) -> None:
+        with self._changed:
+            self._replicas.claim(self._claimed)

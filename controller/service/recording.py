@@ -1,0 +1,94 @@
+"""Records events and ends of requests in the store, in the order in which they came.
+
+Touches: the store. The loop must not wait for the store here: it only adds to lists, and the queue's thread writes
+them to the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chunk_job.errors import JobError
+from controller.domain.interfaces import RunOutcome
+from controller.domain.service_documents import RequestEnd, ServiceRequest
+from controller.domain.service_keys import RequestKey
+from controller.service.requests import RequestStore
+
+OnEnd = Callable[[ServiceRequest, RequestEnd], None]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class Claimed:
+    """A request that this replica works on."""
+
+    key: RequestKey
+    request: ServiceRequest
+    retries: int
+    run: str = ""
+    """Empty: its recording is not identified yet."""
+
+
+class Recorder:
+    """What is to be recorded. It is kept until the store has it."""
+
+    def __init__(self, requests: RequestStore, on_end: OnEnd, now_ms: Callable[[], int]) -> None:
+        """*on_end* is called with each recorded end before the request leaves the queue; it may come several times."""
+        self._requests = requests
+        self._on_end = on_end
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        """Protects both lists."""
+        self._messages: deque[tuple[Claimed, str]] = deque()
+        self._outcomes: deque[tuple[Claimed, RunOutcome]] = deque()
+
+    def message(self, claimed: Claimed, text: str) -> None:
+        """Record an event for people."""
+        with self._lock:
+            self._messages.append((claimed, text))
+
+    def ended(self, claimed: Claimed, outcome: RunOutcome) -> None:
+        """Record how a request ended."""
+        with self._lock:
+            self._outcomes.append((claimed, outcome))
+
+    def record(self, recorded: Callable[[str], None]) -> None:
+        """Write everything to the store; *recorded* is called with the id of each request that has left the queue.
+
+        Raises what the store raises. The rest is written by the next call.
+        """
+        with self._lock:
+            messages, outcomes = list(self._messages), list(self._outcomes)
+        for message in messages:
+            self._requests.add_event(message[0].key, "message", message[1], now_ms=self._now_ms())
+            with self._lock:
+                self._messages.popleft()
+        for one in outcomes:
+            if self._record_end(*one):
+                recorded(one[0].request.id)
+                with self._lock:
+                    self._outcomes.remove(one)
+
+    def _record_end(self, claimed: Claimed, outcome: RunOutcome) -> bool:
+        try:
+            end = self._requests.end(claimed.request, claimed.retries, outcome, now_ms=self._now_ms())
+            self.finish(claimed.request, end)
+        except JobError:
+            raise
+        except Exception:  # noqa: BLE001 (the ends of other requests must be recorded)
+            _LOG.exception("request %s: its end cannot be recorded", claimed.request.id)
+            return False
+        return True
+
+    def finish(self, request: ServiceRequest, end: RequestEnd) -> None:
+        """Do everything that follows an end; the request leaves the queue last."""
+        self._requests.announce(request, end)
+        self._on_end(request, end)
+        if end.status == "complete":
+            self._requests.remove_upload(request)
+        self._requests.leave_queue(request)
