@@ -303,7 +303,7 @@ class Service:
                 {"id": "r1", "status": "queued"},
                 {"id": "r1", "status": "running"},
                 OSError("reset"),
-                {"id": "r1", "status": "succeeded"},
+                {"id": "r1", "status": "complete"},
                 text,
             ]
         )

@@ -1,10 +1,8 @@
 """The chart as Helm renders it: it agrees with ``k8s/`` and the code, and the API server accepts all of it."""
 
 import base64
-import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller.runners.kubernetes.api import PERMISSIONS
+from controller.service import tenants, tokens
 from helm import generate
 from tests import test_manifests as k8s
 from tests.testbed import chart
@@ -231,15 +230,15 @@ def test_without_gpus_no_pod_asks_for_one() -> None:
 def test_the_tenant_of_the_chart_has_the_digest_of_its_token(everything: Objects) -> None:
     name = one({key: found for key, found in everything.items() if "token" in key[1]}, "Secret")["metadata"]["name"]
     token = everything["Secret", name]["stringData"]["token"]
-    assert re.fullmatch(r"[0-9A-Za-z]{40}", token)
+    assert re.fullmatch(rf"{tokens.PREFIX}[0-9A-Za-z]{{43}}", token)
     text = everything["Secret", name.replace("token", "tenants")]["stringData"]["tenants.toml"]
-    assert tomllib.loads(text)["tenants"] == {
-        "default": {
-            "tokens": [f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"],
-            "sources": ["s3://recordings/"],
-            "outputs": ["s3://transcripts-out/"],
-        }
-    }
+    (tenant,) = tenants.parse(text.encode(), Path("tenants.toml"))
+    assert tenant.tokens == (tokens.written_digest(token),)
+    assert (tenant.name, tenant.sources, tenant.outputs) == (
+        "default",
+        ("s3://recordings/",),
+        ("s3://transcripts-out/",),
+    )
     (test,) = pods(everything)["test"]["containers"]
     assert test["env"][0]["valueFrom"]["secretKeyRef"] == {"name": name, "key": "token"}
 
@@ -249,8 +248,8 @@ def test_given_tenants_need_a_token_for_the_test() -> None:
     objects = changed('tenants.existingSecret="team"', 'tests.existingSecret="token"')
     assert "test" in pods(objects)
     assert "Secret" not in {kind for kind, _ in objects}
-    (tenants,) = [volume for volume in pods(objects)["service"]["volumes"] if volume["name"] == "tenants"]
-    assert tenants["secret"] == {"secretName": "team", "items": [{"key": "tenants.toml", "path": "tenants.toml"}]}
+    (volume,) = [volume for volume in pods(objects)["service"]["volumes"] if volume["name"] == "tenants"]
+    assert volume["secret"] == {"secretName": "team", "items": [{"key": "tenants.toml", "path": "tenants.toml"}]}
 
 
 def test_every_option_reaches_the_program(everything: Objects) -> None:
@@ -314,7 +313,7 @@ def test_every_value_has_an_effect(tmp_path: Path) -> None:
             made = chart.template("--values", path)
         except RuntimeError as refused:
             return str(refused)
-        return re.sub(r"token: \S{40}|sha256:[0-9a-f]{64}\"\]", "", made)
+        return re.sub(r"token: \S{47}|sha256:[0-9a-f]{64}\"\]", "", made)
 
     whole = text("every", every)
     given = {name: values for name, values in changes.items() if values is not None}
@@ -380,7 +379,7 @@ def test_helm_finds_nothing(values: Path) -> None:
 @pytest.fixture(scope="module")
 def custom(cluster: Cluster) -> Iterator[None]:
     """The kinds of other projects, as far as the server must know them."""
-    definitions = [
+    definitions: list[Object] = [
         {
             "apiVersion": "apiextensions.k8s.io/v1",
             "kind": "CustomResourceDefinition",
@@ -443,8 +442,8 @@ def test_a_token_stays_the_same_when_the_release_is_upgraded(cluster: Cluster) -
         before = token()
         chart.helm("upgrade", chart.RELEASE, CHART, *where, "--set", "s3.bucket=b123", kubeconfig=cluster.kubeconfig)
         assert token() == before
-        tenants = cluster.get("--namespace", namespace, "secret/stenofleet-tenants")["data"]["tenants.toml"]
-        assert hashlib.sha256(before).hexdigest() in base64.b64decode(tenants).decode()
+        file = cluster.get("--namespace", namespace, "secret/stenofleet-tenants")["data"]["tenants.toml"]
+        assert tokens.written_digest(before.decode()) in base64.b64decode(file).decode()
         said = chart.helm("uninstall", chart.RELEASE, "--namespace", namespace, kubeconfig=cluster.kubeconfig)
         assert "[PersistentVolumeClaim] stenofleet-models" in said
         left = cluster.kubectl(

@@ -18,10 +18,10 @@ from typing import Any
 import jiwer
 
 from controller import demo
+from controller.domain.service_documents import ENDED_STATUSES
 
 _POLL_EVERY_S = 2.0
 _ANSWER_S = 60.0
-_ENDED = ("complete", "succeeded", "partial", "failed", "cancelled")
 _UNAVAILABLE = (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE, http.client.BAD_GATEWAY)
 
 
@@ -30,7 +30,7 @@ def main(url: str, most: str, seconds: str) -> int:
     until_s = time.monotonic() + float(seconds)
     run = json.loads(send(f"{url}/v1/runs", until_s, form=demo.SAMPLE.read_bytes()))
     print(f"run {run['id']}", flush=True)
-    while (status := json.loads(send(f"{url}/v1/runs/{run['id']}", until_s)))["status"] not in _ENDED:
+    while (status := json.loads(send(f"{url}/v1/runs/{run['id']}", until_s)))["status"] not in ENDED_STATUSES:
         pause(until_s, f"run {run['id']} is {status['status']}")
     text = send(f"{url}/v1/runs/{run['id']}/result?format=txt", until_s).decode()
     rate = word_error_rate(demo.SAMPLE_TEXT.read_text(encoding="utf-8"), text)
