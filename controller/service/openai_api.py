@@ -58,7 +58,6 @@ _RESPONSES = PROBLEMS | {
         "description": "The transcript.",
         "content": {"application/json": {}, "text/plain": {}, "text/event-stream": {}},
     },
-    409: {"model": ProblemDocument, "description": "The recording cannot be transcribed, or the run was cancelled."},
     413: {"model": ProblemDocument, "description": "The recording is larger than a form may be."},
     504: {
         "model": ProblemDocument,
@@ -114,6 +113,7 @@ async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", 
     key = RequestKey(tenant.prefix, submitted.id)
     found = await _ended(service, key)
     try:
+        _check_transcribed(found)
         transcript = await run_in_threadpool(transcript_of, service, found)
         return await run_in_threadpool(_written, transcript, wanted, task)
     finally:
@@ -160,6 +160,16 @@ async def _ended(service: Service, key: RequestKey) -> FoundRequest:
         # OpenAI's clients would send the recording again.
         headers={"Location": place, "x-should-retry": "false"},
     )
+
+
+def _check_transcribed(found: FoundRequest) -> None:
+    """Raises :class:`Problem` if there is no transcript. OpenAI's clients would send the recording again after 409."""
+    end = found.end
+    if end and end.status not in ("complete", "partial"):
+        status, name = (503, "not-possible-now") if end.environment else (422, "not-transcribed")
+        raise Problem(
+            status, name, end.summary or f"the run is {end.status}", end.advice, headers={"x-should-retry": "false"}
+        )
 
 
 def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
