@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from controller.cli import stenofleet
+from controller.cli.serve import serve_command
 from controller.runners.kubernetes.api import PERMISSIONS
 from controller.service import tenants, tokens
 from helm import generate
@@ -246,19 +249,44 @@ def test_given_tenants_need_a_token_for_the_test() -> None:
     assert volume["secret"] == {"secretName": "team", "items": [{"key": "tenants.toml", "path": "tenants.toml"}]}
 
 
-def test_every_option_reaches_the_program(everything: Objects) -> None:
-    found = settings(everything)
-    assert found["STENOFLEET_STORE"] == "s3://transcripts/a/b"
-    assert found["STENOFLEET_MODEL"] == "/var/models/large-v3"
-    assert found["STENOFLEET_ALLOW_MODEL"].split() == ["/var/models/small", "/var/models/pt-large"]
-    assert found["STENOFLEET_NODE_SELECTOR"].split() == ["gpu=l4", "zone=b"]
-    assert found["STENOFLEET_TOLERATION"].split() == ["dedicated=speech:NoSchedule", "spot"]
-    assert found["STENOFLEET_JOB_MEMORY"] == "4000000"
-    assert found["STENOFLEET_INITIAL_PROMPT"] == 'Names: "Ana" & ${HOME} $(HOME)'
-    assert found["STENOFLEET_VAD_FILTER"] == "False"
-    assert found["STENOFLEET_CHUNK_IMAGE"] == f"registry.example/team/chunk-job@sha256:{'1' * 64}"
+def read(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of the service in its pod, as its command line parses them."""
+    (service,) = pods(objects)["service"]["containers"]
+    for name, value in (settings(objects) | {item["name"]: item["value"] for item in service["env"]}).items():
+        monkeypatch.setenv(name, value)
+    command, *arguments = [argument.replace("$$", "$") for argument in service["args"]]
+    assert command == serve_command.name
+    program = click.Context(stenofleet, **stenofleet.context_settings)
+    return serve_command.make_context(command, arguments, parent=program).params
+
+
+def test_the_program_takes_the_defaults(default: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(default, monkeypatch)
+    assert (found["runner"], found["device"], found["gpus"]) == ("kubernetes", "cuda", None)
+    assert (found["model"], found["chunk_duration"]) == ("large-v3-turbo", "auto")
+    assert found["trusted_header"] is found["webhook_keys"] is None
+
+
+def test_every_option_reaches_the_program(everything: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read(everything, monkeypatch)
+    assert found["store"] == "s3://transcripts/a/b"
+    assert (found["host"], found["metrics_port"], found["max_upload_mb"]) == ("::", 9191, 100)
+    assert found["trusted_proxies"] == ("10.0.0.0/8", "fd00::/8")
+    assert found["model"] == "/var/models/large-v3"
+    assert found["others"] == ("/var/models/small", "/var/models/pt-large")
+    assert found["node_selector"] == {"gpu": "l4", "zone": "b"}
+    assert found["tolerations"] == (
+        {"key": "dedicated", "operator": "Equal", "value": "speech", "effect": "NoSchedule"},
+        {"key": "spot", "operator": "Exists"},
+    )
+    assert (found["memory_mb"], found["gpus"], found["kernels_in_store"]) == (4_000_000, 2, True)
+    assert found["image_pull_secrets"] == ("registry-one", "registry-two")
+    assert found["chunk_image"] == f"registry.example/team/chunk-job@sha256:{'1' * 64}"
+    assert found["env"] == {"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "two words and $(POD_UID)"}
+    assert (found["vad_filter"], found["vad_threshold"]) == (False, 0.4)
+    assert found["initial_prompt"] == "$(AWS_SECRET_ACCESS_KEY)", "an argument decides over a setting"
+    assert settings(everything)["STENOFLEET_INITIAL_PROMPT"] == 'Names: "Ana" & ${HOME} $(HOME)'
     (service,) = pods(everything)["service"]["containers"]
-    assert "--job-env=NOTE=two words and $$(POD_UID)" in service["args"]
     assert service["args"][-1] == "$$(AWS_SECRET_ACCESS_KEY)", "Kubernetes replaces no variable"
 
 
