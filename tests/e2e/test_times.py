@@ -3,7 +3,6 @@
 The reference is ffmpeg with time stamps kept (``-copyts``): every decoded frame's time, and the position in it.
 """
 
-import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -118,14 +117,10 @@ RATES: dict[str, Make] = {
 
 def player_times_s(path: Path, *, joints: bool = False) -> list[float]:
     """The times at which a player plays the clicks; at *joints* the clock jumps back, and the player continues."""
-    asked = subprocess.run(
-        ["ffprobe", "-v", "error", "-of", "json", "-show_entries", "format=start_time", path],
-        capture_output=True,
-        check=True,
-    )
-    begin_s = float(json.loads(asked.stdout)["format"].get("start_time", 0))
     command = ["ffmpeg", "-nostdin", "-hide_banner", "-copyts", "-i", str(path), "-map", "0:a:0", "-af", "ashowinfo"]
     done = subprocess.run([*command, "-ac", "1", "-f", "s16le", "pipe:1"], capture_output=True, check=True)
+    begun = re.search(rb"Duration: .*, start: ([-\d.]+)", done.stderr)
+    begin_s = float(begun[1]) if begun else 0.0
     frames = re.findall(rb"pts_time:(\S+) .*?rate:(\d+) nb_samples:(\d+)", done.stderr)
     starts_s, rate_hz, lengths = [float(frame[0]) for frame in frames], int(frames[0][1]), [int(f[2]) for f in frames]
     firsts = np.cumsum([0, *lengths])
