@@ -35,7 +35,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for api in (runs_api, results_api, events_api, openai_api, health_api):
         app.include_router(api.router)
-    problems.install(app)
+    problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda _, kind: _most_bytes(service, kind))
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
