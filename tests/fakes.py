@@ -4,7 +4,7 @@ The store is a real one: only processes and the clock are simulated.
 """
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -311,6 +311,9 @@ class FakeLeadership:
 
     def cancelled(self, run: str) -> bool:
         return run in self.cancelled_runs
+
+    def observe(self, runs: Collection[str]) -> None:
+        pass
 
     def release(self, run: str, *, ended: bool) -> None:
         self.led.discard(run)

@@ -92,7 +92,7 @@ class Server:
         self._ticked_s = time.monotonic()
         self._ending = False
         self._outbox = Outbox(store)
-        self.replicas = Replicas(store)
+        self.replicas = Replicas(store, observe=runner.leadership.observe)
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
