@@ -26,7 +26,7 @@ from controller.service.webhooks import Deliverer, Outcome, WebhookThread
 
 pytestmark = pytest.mark.process
 
-DATA = RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="partial", summary="1 of 9 chunks failed – é")
+DATA = RunEnded(id="0123456789abcdefghijklmnop", status="partial", summary="1 of 9 chunks failed – é")
 SECRET = "a secret of 32 bytes, or longer."
 LOOPBACK = "127.0.0.0/8"
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
@@ -118,7 +118,7 @@ class Sender:
         )
 
     def add(self, url: str, number: int = 0, prefix: str = "news") -> str:
-        return self.outbox.add(prefix, url, DATA, ended_ms=0, occurrence=number)
+        return self.outbox.add(prefix, url, DATA.model_copy(update={"retries": number}), ended_ms=0)
 
     def tick(self, now_ms: int) -> None:
         self.deliverer.tick(now_ms)
