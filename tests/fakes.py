@@ -117,7 +117,7 @@ def service_end(of: ServiceRequest, **changes: Any) -> RequestEnd:
         status="failed",
         summary="it is damaged",
         advice="send another file",
-        failure="MEDIA_REJECTED",
+        failure="BAD_INPUT",
         environment=False,
         warnings=(),
         files=(),

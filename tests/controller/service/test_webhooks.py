@@ -5,6 +5,7 @@ import logging
 import re
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -366,6 +367,38 @@ def test_the_next_address_is_tried_if_one_does_not_accept(start: Start, receiver
     assert "TLS failed" in sender.waiting()[0].last_error
 
 
+@contextlib.contextmanager
+def silent(address: str, port: int) -> Iterator[None]:
+    """An address that does not answer to connections: the queue of its socket is full."""
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(socket.create_server((address, port), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(
+    start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "CONNECT_S", 2.0)
+    addresses = ["127.0.0.2", "127.0.0.1"]
+    sender = start(lookup=lambda *_: addresses, allowed=lambda _: ["two.example", LOOPBACK])
+    url = receiver.url.replace("127.0.0.1", "two.example")
+    sender.add(url)
+    with silent("127.0.0.2", receiver.server_port):
+        begin_s = time.monotonic()
+        sender.tick(1_000)
+        assert 0.9 < time.monotonic() - begin_s < 1.9
+        assert sender.outcomes == ["delivered"]
+        addresses.pop()
+        sender.add(url, 1)
+        sender.tick(1_000)
+    assert sender.waiting()[0].last_error == "no connection: no answer in 2 seconds"
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "localhost"])
 def test_what_the_resolver_of_this_machine_makes_of_a_number_is_checked(host: str) -> None:
     with pytest.raises(AddressRefused, match="not allowed"):
@@ -545,6 +578,16 @@ def test_duplicates_of_killed_processes_are_removed(start: Start, receiver: Rece
     start().tick(11_000)
     assert [(each.id, each.attempts) for each in sender.waiting()] == [(delivery_id, 2)]
     assert len(receiver.received) == 2
+
+
+def test_duplicates_of_another_replica_are_left(start: Start) -> None:
+    sender = start(mine=lambda _: False)
+    delivery_id = sender.add("https://receiver.example/")
+    (first,) = sender.waiting()
+    later = first.model_copy(update={"next_ms": 9_000})
+    sender.outbox._store.put(Pending.of(later).key, later.encode())
+    sender.tick(10_000)
+    assert [(each.id, each.next_ms) for each in sender.waiting()] == [(delivery_id, 0), (delivery_id, 9_000)]
 
 
 def test_deliveries_wait_for_a_key(start: Start, receiver: Receiver) -> None:
