@@ -5,10 +5,12 @@ import logging
 import re
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,54 @@ def test_a_failed_delivery_is_tried_again_by_the_next_process(start: Start, rece
     assert [headers["Stenofleet-Delivery"] for _, headers, _ in receiver.received] == [delivery_id] * 2
     assert not second.waiting()
     assert (first.outcomes, second.outcomes) == (["retried"], ["delivered"])
+
+
+_SENDING = """
+import sys, time
+from pathlib import Path
+from chunk_job.store.files import FileStore
+from controller.service.outbox import Outbox
+from controller.service.signatures import WebhookKeys
+from controller.service.webhooks import Deliverer, WebhookThread
+root = Path(sys.argv[1])
+outbox = Outbox(FileStore(root / "store"))
+deliverer = Deliverer(outbox, WebhookKeys(root / "keys.toml"), lambda _: True, lambda _: ["127.0.0.0/8"])
+begin_s = float(sys.argv[2])
+WebhookThread(deliverer, lambda: int((time.time() - begin_s) * 100_000), period_s=0.01).start()
+time.sleep(60)
+"""
+
+
+def test_processes_killed_at_any_moment_lose_no_event(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    sender = start()
+    added = {sender.add(receiver.url, number) for number in range(150)}
+
+    # The first request for each of these fails. The clock of the processes is a hundred times as fast: 10 s are 100 ms.
+    failing = {each for each in added if int(each[8:], 16) % 3 == 0}
+    refused: set[str] = set()
+
+    def odd(handler: _Handler) -> None:
+        delivery_id = handler.headers["Stenofleet-Delivery"]
+        refuses = delivery_id in failing - refused
+        refused.add(delivery_id)
+        handler.status(500 if refuses else 200)
+
+    def received(count: int) -> bool:
+        return len(receiver.received) >= count
+
+    receiver.behave = odd
+    command = [sys.executable, "-c", _SENDING, str(tmp_path), str(time.time())]
+    for wanted in (30, 60, 90, 120):
+        with subprocess.Popen(command) as process:
+            until(partial(received, wanted), 30)
+            process.kill()
+    assert sender.waiting()
+    with subprocess.Popen(command) as process:
+        until(lambda: not sender.waiting(), 60)
+        process.kill()
+    assert {headers["Stenofleet-Delivery"] for _, headers, _ in receiver.received} == added
+    assert not sender.dead()
+    assert len(receiver.received) >= len(added) + len(failing) > len(added)
 
 
 def test_a_process_killed_after_sending_sends_again_with_the_same_id(
