@@ -1,6 +1,7 @@
 """The guard of unit tests: no socket, no process. Tests marked process, s3, model, cluster or soak are exempt."""
 
 import _posixsubprocess
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,12 @@ def guard(request: pytest.FixtureRequest) -> Iterator[Guard]:
         finally:
             _GUARD.active = False
     assert not _GUARD.violations, f"a unit test used {', '.join(_GUARD.violations)}"
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test can see a power cut, and waiting for the disk takes longer than many tests. Processes still wait."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

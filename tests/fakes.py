@@ -290,6 +290,16 @@ class FakeClock:
         wait()
 
 
+@dataclass
+class ManualClock:
+    """A clock in seconds that moves only when a test moves it."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 @dataclass(kw_only=True)
 class Recorder:
     """A reporter that records what it is given."""

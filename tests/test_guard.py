@@ -78,3 +78,7 @@ def test_a_recorded_violation_fails_its_test(tmp_path: Path) -> None:
     output = subprocess.run(command, capture_output=True, check=False, text=True, cwd=tmp_path).stdout
     assert "ERROR test_violation.py::test_caught" in output
     assert "2 passed, 1 error" in output
+
+
+def test_no_test_waits_for_the_disk() -> None:
+    os.fsync(-1)

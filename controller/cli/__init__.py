@@ -41,6 +41,7 @@ _COMMANDS = {
     "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
+    "serve": "controller.cli.serve",
     "token": "controller.cli.token",
     "version": "controller.cli.about",
     "completion": "controller.cli.about",
@@ -51,7 +52,7 @@ _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 
 CONFIG_FILE = "stenofleet.toml"
 
-_OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT")
+_OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT_")
 """Prefixes of variables that are not options: used by tests, or set in pods for a Service called stenofleet."""
 
 EPILOG = """\b
@@ -117,6 +118,7 @@ _SHORT_HELP = {
     "clean": "Remove runs from the store.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
+    "serve": "The transcription service: an HTTP API.",
     "token": "Make a token for a client of the service.",
     "version": "Versions of everything that is used for a transcript.",
     "completion": "Shell completion for bash, zsh or fish.",

@@ -259,14 +259,17 @@ def plan_options(
     """Return when to cut. *jobs*: at once for one recording; they count only for an automatic length."""
     cut: dict[str, Any] = {"threshold_ms": chunking_threshold * 1000, "clips": clips, "channels": channels}
     if chunk_duration == "auto":
-        kind = wanted.device if wanted.device != "auto" else "cuda" if _has_gpu() else "cpu"
-        return PlanOptions(**cut, auto=auto_length(wanted, device=kind, jobs=max(1, jobs), cluster=cluster))
+        return PlanOptions(
+            **cut, auto=auto_length(wanted, device=device_of(wanted), jobs=max(1, jobs), cluster=cluster)
+        )
     return PlanOptions(**cut, chunk_ms=chunk_duration * 1000)
 
 
-def _has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU here. Only an estimate depends on it: the engine finds out by itself."""
-    return any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg"))
+def device_of(wanted: TranscribeOptions) -> Literal["cuda", "cpu"]:
+    """Return where jobs will probably run. Only an estimate depends on it: the engine finds out by itself."""
+    if wanted.device != "auto":
+        return wanted.device
+    return "cuda" if any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg")) else "cpu"
 
 
 def retry_policy(

@@ -104,6 +104,18 @@ class RequestEnd(Document):
     ended_ms: Count
 
 
+class Upload(Document):
+    """A recording that a client uploads."""
+
+    schema_: Literal["stenofleet.service-upload/1"] = Field(default="stenofleet.service-upload/1", alias="schema")
+    id: UploadId
+    tenant: TenantPrefix
+    name: FileName
+    size_bytes: Count
+    created_ms: Count
+    complete: bool
+
+
 EventType = Literal["accepted", "started", "message", "ended", "retried"]
 
 

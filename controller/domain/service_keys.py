@@ -14,7 +14,7 @@ from chunk_job.contract import sha256_hex
 
 PREFIX_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 """Of the prefix of a tenant."""
-ID_PATTERN = r"^[0-9a-v]{26}$"
+ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
 """Of the id of a request or an upload: 128 bits."""
 
 QUEUE = "queue/"
@@ -24,11 +24,12 @@ INDEX = "index/"
 FIRST_EVENT = "000001"
 
 _LATEST_MS = 10**13
-_ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-v]{26})")
-_CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-v]{26})")
-_INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-v]{26})\.json")
-_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-v]{26}/events/(\d{6}-[0-9a-f]{4})\.json")
-_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+_ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-z]{26})")
+_CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-hjkmnp-tv-z]{26})")
+_INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-hjkmnp-tv-z]{26})\.json")
+_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6}-[0-9a-f]{4})\.json")
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no digit looks like another."""
 
 
 class RequestKey(NamedTuple):
@@ -45,6 +46,11 @@ class QueueEntry(NamedTuple):
     priority: int
     created_ms: int
     key: str
+
+
+def is_id(text: str) -> bool:
+    """Whether *text* has the form of an id."""
+    return re.fullmatch(ID_PATTERN, text) is not None
 
 
 def id_of(digest: bytes) -> str:

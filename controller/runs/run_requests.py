@@ -16,6 +16,7 @@ from controller.domain.interfaces import RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.output import Output
 from controller.domain.plan import PLANNER, PlanOptions
+from controller.domain.shares import NO_SHARE, Share
 from controller.intake import source
 from controller.runs.protection import NO_RULES, OutputRules
 
@@ -34,9 +35,11 @@ def make_run_request(  # noqa: PLR0913 (all that makes a run, each by its name)
     salt: str = "",
     round_id: str = "",
     rules: OutputRules = NO_RULES,
+    name: str = "",
+    share: Share = NO_SHARE,
 ) -> RunRequest:
-    """Return the request for the run of this source with these options."""
-    name = source.file_name(src.uri).name
+    """Return the request for the run of this source with these options. *name*: default: that of the source."""
+    name = name or source.file_name(src.uri).name
     unnamed = RunRecord(
         run="0" * 16,
         identity=src.identity,
@@ -60,7 +63,14 @@ def make_run_request(  # noqa: PLR0913 (all that makes a run, each by its name)
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
     )
-    return RunRequest(record=record, request=request, round=round_id, overwrite=rules.overwrite, written=rules.written)
+    return RunRequest(
+        record=record,
+        request=request,
+        round=round_id,
+        overwrite=rules.overwrite,
+        written=rules.written,
+        share=share,
+    )
 
 
 def output_stem(uri: str) -> str:

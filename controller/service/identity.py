@@ -181,7 +181,7 @@ def _network(text: str) -> _Network:
 def _parsed(text: str) -> _Address | None:
     """Return the address; one of IPv4 that is written as IPv6 as what it is; None for a name."""
     try:
-        found = ipaddress.ip_address(text.partition("%")[0])
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None

@@ -73,8 +73,8 @@ class Buckets:
             now_s, each_s = self._clock(), 1 / per_second
             full_s = max(self._full_s.get(key, now_s), now_s) + each_s
             wait_s = full_s - now_s - max(burst, 1.0) * each_s
-            # Sums of floats differ in their last digits.
-            if wait_s > 1e-9:
+            # Sums of floats differ in their last digits, the more the longer the machine is up.
+            if wait_s > 1e-6:
                 return wait_s
             self._full_s[key] = full_s
             self._full_s.move_to_end(key)
@@ -145,7 +145,7 @@ def _whole(wait_s: float) -> int:
 def _client(address: str) -> str:
     """Return what one client cannot change: its address, or the network of its IPv6 address."""
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        found = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
     if isinstance(found, ipaddress.IPv4Address):

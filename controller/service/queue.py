@@ -132,8 +132,14 @@ class ServiceQueue:
 
     # ------------------------------------------------------------ for the API and the metrics
 
+    def accepted(self, prefix: str) -> None:
+        """Look into the queue now: a request of this tenant was put into it."""
+        with self._changed:
+            self._depths[prefix] += 1
+        self._woken.set()
+
     def wake(self) -> None:
-        """Look into the queue now: there is something new."""
+        """Look into the queue now: a request is to be cancelled."""
         self._woken.set()
 
     def depth(self, prefix: str) -> int:

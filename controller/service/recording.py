@@ -10,12 +10,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
 from controller.domain.interfaces import RunOutcome
 from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.service_keys import RequestKey
+from controller.intake.source import is_object, local_path
 from controller.service.requests import RequestStore
 
 OnEnd = Callable[[ServiceRequest, RequestEnd], None]
@@ -32,6 +33,14 @@ class Claimed:
     retries: int
     run: str = ""
     """Empty: its recording is not identified yet."""
+
+
+def without_place(text: str, request: ServiceRequest) -> str:
+    """Return a text about a request with the name of an uploaded recording instead of its place in the store."""
+    if not request.upload:
+        return text
+    place = request.source if is_object(request.source) else str(local_path(request.source))
+    return text.replace(request.source, request.name).replace(place, request.name)
 
 
 class Recorder:
@@ -64,8 +73,9 @@ class Recorder:
         """
         with self._lock:
             messages, outcomes = list(self._messages), list(self._outcomes)
-        for message in messages:
-            self._requests.add_event(message[0].key, "message", message[1], now_ms=self._now_ms())
+        for claimed, text in messages:
+            shown = without_place(text, claimed.request)
+            self._requests.add_event(claimed.key, "message", shown, now_ms=self._now_ms())
             with self._lock:
                 self._messages.popleft()
         for one in outcomes:
@@ -76,7 +86,13 @@ class Recorder:
 
     def _record_end(self, claimed: Claimed, outcome: RunOutcome) -> bool:
         try:
-            end = self._requests.end(claimed.request, claimed.retries, outcome, now_ms=self._now_ms())
+            shown = replace(
+                outcome,
+                summary=without_place(outcome.summary, claimed.request),
+                advice=without_place(outcome.advice, claimed.request),
+                warnings=tuple(without_place(warning, claimed.request) for warning in outcome.warnings),
+            )
+            end = self._requests.end(claimed.request, claimed.retries, shown, now_ms=self._now_ms())
             self.finish(claimed.request, end)
         except JobError:
             raise

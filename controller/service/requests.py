@@ -168,6 +168,12 @@ class RequestStore:
         self._store.delete(keys.cancel)
         self._store.delete(keys.entry(priority=request.priority, created_ms=request.created_ms))
 
+    def is_settled(self, found: FoundRequest) -> bool:
+        """Whether everything that follows the end of a request is done."""
+        keys, request = RequestKeys(found.key), found.request
+        entry = keys.entry(priority=request.priority, created_ms=request.created_ms)
+        return found.end is not None and self._store.stat(entry) is None
+
     def remove_duplicate(self, key: RequestKey, *, priority: int, created_ms: int) -> None:
         """Delete what is left of another try to accept the same request at the same moment."""
         keys = RequestKeys(key)

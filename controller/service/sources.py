@@ -18,7 +18,6 @@ EVERYWHERE = "s3://"
 
 _SCHEME = "s3://"
 _MOST_KEY_BYTES = 1024
-_MOST_LENGTH = 2048
 _BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9]|[.-](?=[a-z0-9-])){1,61}[a-z0-9]", re.ASCII)
 _IPV4 = re.compile(r"\d+\.\d+\.\d+\.\d+", re.ASCII)
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -112,10 +111,8 @@ def _address(uri: str, what: str) -> _Address:
     """Parse an address of S3. The message repeats nothing of it: it may contain a secret."""
     if not uri.startswith(_SCHEME):
         raise SourceRefused(f"the {what} is not an address in S3", _SHAPE)
-    if len(uri) > _MOST_LENGTH or not uri.isprintable() or "\\" in uri or _ENCODED.search(uri):
-        raise SourceRefused(
-            f"the {what} is too long, or contains control characters, a backslash or percent-encoding", _SHAPE
-        )
+    if not uri.isprintable() or "\\" in uri or _ENCODED.search(uri):
+        raise SourceRefused(f"the {what} contains control characters, a backslash or percent-encoding", _SHAPE)
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
     if not _BUCKET.fullmatch(bucket) or _IPV4.fullmatch(bucket):
         raise SourceRefused(f"the {what} has no valid name of a bucket", _SHAPE)

@@ -21,6 +21,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from controller.domain.service_keys import PREFIX_PATTERN
+from controller.domain.shares import MOST_PRIORITY, Share
 from controller.errors import UsageProblem
 from controller.runs.opened_files import open_file
 from controller.service.sources import EVERYWHERE, is_prefix
@@ -42,8 +44,9 @@ DEFAULT_NAME = "default"
 
 _GIB = 1 << 30
 _MOST_BYTES = 1 << 53
-_NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*", re.ASCII)
+_HOST = re.compile(
+    r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*", re.ASCII
+)
 _PLAIN_KEY = re.compile(r"[a-z_]{1,30}", re.ASCII)
 """A key that can be repeated in a message: a token is longer."""
 _POSITION = re.compile(r"\((at [a-z0-9, ]+)\)$", re.ASCII)
@@ -73,18 +76,20 @@ class Tenant(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=_NAME)
+    name: str = Field(pattern=PREFIX_PATTERN)
     tokens: Annotated[tuple[_Digest, ...], Field(strict=False, max_length=1000)] = Field(
         default=(),
         repr=False,
         description='a list of digests, each "sha256:" with 64 hexadecimal digits: stenofleet token prints one',
     )
     prefix: str = Field(
-        pattern=_NAME,
+        pattern=PREFIX_PATTERN,
         description="1 to 40 lower-case letters, digits and hyphens inside: no other tenant may have the same",
     )
     weight: int = Field(default=1, ge=1, le=1000, description="a whole number from 1 to 1000")
-    max_priority: int = Field(default=5, ge=0, le=9, description="a whole number from 0 to 9")
+    max_priority: int = Field(
+        default=5, ge=0, le=MOST_PRIORITY, description=f"a whole number from 0 to {MOST_PRIORITY}"
+    )
     max_live_chunks: int | None = Field(
         default=None, ge=1, le=1_000_000, description="a whole number from 1 to 1,000,000; without it: no limit"
     )
@@ -112,11 +117,20 @@ class Tenant(BaseModel):
         default=(), description='a list of host names in lower case, addresses or networks as "10.1.0.0/16"'
     )
 
+    def share(self, priority: int) -> Share:
+        """Return the share of a run with this *priority*; above its highest one, the tenant has that one."""
+        return Share(
+            group=self.prefix,
+            weight=self.weight,
+            most_live=self.max_live_chunks,
+            priority=min(priority, self.max_priority),
+        )
+
 
 DEFAULT = Tenant(
     name=DEFAULT_NAME,
     prefix=DEFAULT_NAME,
-    max_priority=9,
+    max_priority=MOST_PRIORITY,
     max_queued_runs=None,
     max_upload_bytes=None,
     max_upload_bytes_total=None,
@@ -132,6 +146,7 @@ class _Read(NamedTuple):
 
     tenants: tuple[Tenant, ...]
     by_name: Mapping[str, Tenant]
+    by_prefix: Mapping[str, Tenant]
     digests: tuple[tuple[bytes, Tenant], ...]
 
 
@@ -174,6 +189,10 @@ class Tenants:
     def by_name(self, name: str) -> Tenant | None:
         """Return the tenant with this name, if there is one."""
         return self._current().by_name.get(name)
+
+    def by_prefix(self, prefix: str) -> Tenant | None:
+        """Return the tenant whose objects have this prefix, if there is one."""
+        return self._current().by_prefix.get(prefix)
 
     def by_token(self, token: str) -> Tenant | None:
         """Return the tenant that has this token, in a time that depends neither on which one nor on whether."""
@@ -246,7 +265,7 @@ def _document(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def _tenant(number: int, name: str, table: object, path: Path) -> Tenant:
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(PREFIX_PATTERN, name):
         raise UsageProblem(
             f"{path}: tenant {number} in the file: its name is not valid",
             "allowed: 1 to 40 lower-case letters, digits, and hyphens that are neither first nor last",
@@ -294,6 +313,7 @@ def _indexed(tenants: tuple[Tenant, ...]) -> _Read:
     return _Read(
         tenants=tenants,
         by_name={tenant.name: tenant for tenant in tenants},
+        by_prefix={tenant.prefix: tenant for tenant in tenants},
         digests=tuple((parsed_digest(token), tenant) for tenant in tenants for token in tenant.tokens),
     )
 

@@ -346,8 +346,11 @@ def test_a_recording_is_never_overwritten_by_its_transcript(workplace: Workplace
 
 
 def test_ffmpeg_gets_names_as_files(workplace: Workplace) -> None:
+    """Names that would mean something else to ffmpeg: options, protocols, patterns, an end of a line, no Unicode."""
     speech.write_wav(workplace.folder / "a.wav", speech.silence(2, noise_db=-60))
-    names = [*NAMES, b"latin \xe9.wav"]
+    special = (b"-f.wav", b"concat:a|b.wav", b"pipe:0", b"100%41 #1?.wav", b"new\nline.wav")
+    assert set(special) <= set(NAMES)
+    names = [*special, b"latin \xe9.wav"]
     for name in names:
         os.link(workplace.folder / "a.wav", workplace.folder / os.fsdecode(name))
     ended = workplace.run("plan", "--json", "--", *names)

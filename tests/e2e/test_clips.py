@@ -53,7 +53,7 @@ def test_a_run_of_clips_is_found_again_and_is_not_that_of_the_whole_recording(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
     file = workplace.media(undisturbed.media)
-    for clips in ("0,5", "0.000,5.0", "0,3,3,5"):
+    for clips in ("0,5", "0,3,3,5.0"):
         assert workplace.transcribe(file, *SMALL, "--clip-timestamps", clips).code == 0
     keys = workplace.keys()
     part = workplace.outputs

@@ -28,7 +28,6 @@ REDIRECTIONS = {
     ">&- 2>&-": (3, ""),
     "<&- >&- 2>&-": (3, ""),
     ">/dev/full 2>/dev/full": (3, ""),
-    ">/dev/full 2>&-": (3, ""),
     "<&- >/dev/full": (3, FULL),
 }
 """By shell redirection: the exit code, and the last line on stderr."""

@@ -187,7 +187,7 @@ LIVES = (
     Life(runs_s=90),
     Life(starts_s=30),
 )
-SEEDS = 20
+SEEDS = 12
 
 
 def schedule(seed: str, kinds: Sequence[str]) -> tuple[dict[tuple[int | None, int], Life], list[Disturbance]]:

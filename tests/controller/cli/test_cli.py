@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import controller.cli
@@ -503,9 +504,10 @@ def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLin
     assert result.out.splitlines()[:2] == ["long.flac: 1:00:00, 2 chunks", f"  {reason}"]
     document = json.loads(command_line("plan", long, *sizing, "--json").out)["long.flac"]
     assert document["chosen"] == {"chunk_ms": pytest.approx(1_800_000, abs=100), "reason": reason}
-    clipped = command_line("plan", long, "--clip-timestamps", "10,70.5,100,110")
+    short = clicks.write(Path("short.wav"), np.zeros(120 * 8_000, np.int16), 8_000)
+    clipped = command_line("plan", short, "--clip-timestamps", "10,70.5,100,110")
     assert clipped.out.splitlines() == [
-        "long.flac: 0:01:10, 2 chunks",
+        "short.wav: 0:01:10, 2 chunks",
         "      0  0:00:10 - 0:01:10     60.50 s  end",
         "      1  0:01:40 - 0:01:50     10.00 s  end",
     ]
@@ -515,7 +517,7 @@ def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLin
         "long.flac: 0:55:00, 3 chunks",
         f"  3 chunks of at most 1450 s from 2 clips, 2 at once: {costs}",
     ]
-    behind = command_line("plan", long, "--clip-timestamps", "4000")
+    behind = command_line("plan", short, "--clip-timestamps", "4000")
     assert (behind.code, behind.out) == (5, "")
     assert "before the clip that starts at 4000.000 s\n  correct --clip-timestamps" in behind.err
 

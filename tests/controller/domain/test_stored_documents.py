@@ -60,7 +60,7 @@ def decoded(kind: type[Document], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_document_with_any_value_anywhere_is_valid_or_refused(name: str, data: st.DataObject) -> None:
     raw = json.loads(EXAMPLES[name].encode())

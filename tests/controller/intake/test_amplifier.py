@@ -103,11 +103,11 @@ QUIET = {
 @pytest.mark.parametrize("name", QUIET)
 def test_quiet_files_keep_their_words(tmp_path: Path, tape: speech.Tape, name: str, channels: int) -> None:
     """80 dB below a usual level: in 16 bits, only zeros would be left."""
-    wav = speech.write_wav(tmp_path / "a.wav", tape)
+    wav = speech.write_wav(tmp_path / "a.wav", tape.pcm[: 12 * RATE])
     ffmpeg("-i", wav, "-af", "volume=-75dB:precision=double", "-ac", str(channels), *QUIET[name], tmp_path / name)
     path = tmp_path / name
     with decode(str(path), probe(str(path)).track(None)) as decoder:
         found = np.concatenate(list(decoder.blocks()))
     assert level_db(found) == pytest.approx(-26, abs=6)
-    part = slice(RATE, 25 * RATE)
+    part = slice(RATE, 11 * RATE)
     assert np.corrcoef(found[part], tape.pcm[part])[0, 1] > (0.9 if name.endswith((".wav", ".flac")) else 0.5)

@@ -21,7 +21,7 @@ from tests.clicks import ffmpeg
 pytestmark = pytest.mark.process
 
 RATE = 16_000
-SECONDS = 20
+SECONDS = 10
 
 
 def noise(seed: int, seconds: float = SECONDS, level: float = 0.05) -> npt.NDArray[np.int16]:
@@ -149,8 +149,8 @@ def test_where_a_channel_is_missing_it_is_silent_and_a_warning_says_so(tmp_path:
     joined.write_bytes((tmp_path / "two.aac").read_bytes() + (tmp_path / "one.aac").read_bytes())
     found = decoded(joined, choice)
     second = found[:, 1] if choice == "split" else found
-    assert np.abs(second[2 * RATE : 18 * RATE]).max() > 500
-    assert np.abs(second[22 * RATE : 38 * RATE]).max() == 0
+    assert np.abs(second[2 * RATE : (SECONDS - 2) * RATE]).max() > 500
+    assert np.abs(second[(SECONDS + 2) * RATE : (2 * SECONDS - 2) * RATE]).max() == 0
     (warning,) = (one for one in planned(joined, choice).warnings if "channels change" in one)
     assert "stereo → mono" in warning
 
@@ -160,11 +160,11 @@ def test_a_gap_in_a_stereo_track_takes_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: ChannelChoice
 ) -> None:
     """An hour is eight times this gap, and the limit is an eighth of the real one."""
-    wav = write(tmp_path / "a.wav", noise(0), noise(1))
+    wav = write(tmp_path / "a.wav", noise(0, 20), noise(1, 20))
     path = tmp_path / "gap.mkv"
     ffmpeg("-i", wav, "-af", "asetpts='if(lt(T,10),PTS,PTS+450/TB)'", "-c:a", "aac", path)
     monkeypatch.setattr(sandbox, "_ALLOCATION_BYTES", sandbox._ALLOCATION_BYTES // 8)
-    assert len(decoded(path, choice)) == pytest.approx((450 + SECONDS) * RATE, abs=RATE // 10)
+    assert len(decoded(path, choice)) == pytest.approx((450 + 20) * RATE, abs=RATE // 10)
 
 
 @pytest.mark.parametrize("count", [3, 4, 6, 8, 9, 10, 16])
@@ -187,9 +187,8 @@ def test_many_channels_whose_sides_cancel_are_heard_on_one_side(tmp_path: Path, 
     assert "its channels cancel each other as a mix" in warning
 
 
-@pytest.mark.parametrize("choice", ["mix", "split"])
 @pytest.mark.parametrize("name", ["a.aac", "a.ac3", "a.ts"])
-def test_changes_of_channels_lose_no_sound(tmp_path: Path, name: str, choice: ChannelChoice) -> None:
+def test_changes_of_channels_lose_no_sound(tmp_path: Path, name: str) -> None:
     """Stereo and more channels in turn, as television sends them."""
     codec = "aac" if name == "a.aac" else "ac3"
     parts = []
@@ -199,7 +198,6 @@ def test_changes_of_channels_lose_no_sound(tmp_path: Path, name: str, choice: Ch
         parts.append(part.read_bytes())
     joined = tmp_path / name
     joined.write_bytes(b"".join(parts * 4))
-    if choice == "mix":
-        assert len(decoded(joined, choice)) == len(plain(joined))
-    else:
-        assert len(decoded(joined, choice)) == pytest.approx(len(plain(joined)), abs=RATE // 50)
+    wanted = len(plain(joined))
+    assert len(decoded(joined, "mix")) == wanted
+    assert len(decoded(joined, "split")) == pytest.approx(wanted, abs=RATE // 50)

@@ -19,7 +19,7 @@ from tests import speech
 from tests.clicks import ffmpeg
 
 RATE = 16_000
-SECONDS = 40
+SECONDS = 15
 
 
 def frames(left: npt.ArrayLike, right: npt.ArrayLike) -> Sound:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,11 +114,18 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, speech.Tape]:
     return speech.write_wav(tmp_path_factory.mktemp("talk") / "talk.wav", tape), tape
 
 
-@pytest.fixture
-def cut(tmp_path: Path, talk: tuple[Path, speech.Tape]) -> Order:
-    ordered = order(Tapped(tmp_path / "store"), talk[0])
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, talk: tuple[Path, speech.Tape]) -> Order:
+    ordered = order(FileStore(tmp_path_factory.mktemp("ended") / "store"), talk[0])
     ordered.run()
     return ordered
+
+
+@pytest.fixture
+def cut(tmp_path: Path, ended: Order) -> Order:
+    """A copy of a store with all that an intake puts."""
+    shutil.copytree(ended.store.root, tmp_path / "store")
+    return replace(ended, store=Tapped(tmp_path / "store"))
 
 
 # ---------------------------------------------------------------- what it puts

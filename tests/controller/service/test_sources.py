@@ -98,6 +98,8 @@ ATTACKS = [
     "",
     "s3://",
     "s3:///",
+    "s3://elsewhere",
+    "s3://elsewhere/",
     "s3://news-media",
     "s3://news-media/",
     "s3://news-media/folder/",

@@ -11,29 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controller.domain.shares import Share
 from controller.errors import UsageProblem
 from controller.service import tenants as module
 from controller.service.tenants import DEFAULT, RECHECK_S, Tenant, Tenants, parse
 from controller.service.tokens import digest_of, new_token, parsed_digest, written_digest
+from tests.fakes import ManualClock
 
 FILE = Path("/etc/stenofleet/tenants.toml")
 NEWS, SPORT = "stf_" + "n" * 43, "stf_" + "s" * 43
 DIGEST = f'"{written_digest(NEWS)}"'
 
 
-class Clock:
-    """Seconds, as a test sets them."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 def _with_tokens(*, tenants: int, each: int) -> str:
@@ -83,7 +75,7 @@ def test_every_key_is_read() -> None:
         "requests_per_second": 0.5,
         "sources": ("s3://news-media/", "s3://b-1/folder"),
         "outputs": ("s3://",),
-        "webhook_hosts": ("hooks.example", "10.1.0.0/16", "fd00::1", "10.2.3.4"),
+        "webhook_hosts": ("hooks.example", "my_hooks", "10.1.0.0/16", "fd00::1", "10.2.3.4"),
     }
     lines = [f"{key} = {list(value) if isinstance(value, tuple) else value!r}" for key, value in given_keys.items()]
     (news,) = parse("\n".join(["[tenants.news]", *lines]).encode(), FILE)
@@ -150,11 +142,12 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is_allowed(key: str, val
         ("sources", "s3:///"),
         ("sources", "file:///etc"),
         ("sources", "https://news.example/"),
-        ("sources", "s3://b/../c/"),
-        ("sources", "s3://b/a//"),
-        ("sources", "s3://b/a?x=1"),
-        ("outputs", "s3://B/"),
-        ("outputs", "s3://key:secret@b/"),
+        ("sources", "s3://media/../c/"),
+        ("sources", "s3://media/a//"),
+        ("sources", "s3://media/a?x=1"),
+        ("sources", "s3://media/a#x"),
+        ("outputs", "s3://Media/"),
+        ("outputs", "s3://key:secret@media/"),
         ("webhook_hosts", "https://hooks.example"),
         ("webhook_hosts", "hooks.example:443"),
         ("webhook_hosts", "Hooks.example"),
@@ -264,7 +257,7 @@ def test_texts_have_equal_digests_only_if_they_are_equal(one: str, other: str) -
 
 
 @pytest.fixture
-def two(tmp_path: Path, clock: Clock) -> Tenants:
+def two(tmp_path: Path, clock: ManualClock) -> Tenants:
     path = tmp_path / "tenants.toml"
     extra = ", ".join(f'"sha256:{number:064x}"' for number in range(5))
     path.write_text(
@@ -319,6 +312,25 @@ def test_tenants_are_found_by_name(two: Tenants) -> None:
     assert two.configured
 
 
+def test_tenants_are_found_by_the_prefix_of_their_objects(tmp_path: Path) -> None:
+    path = tmp_path / "tenants.toml"
+    path.write_text("[tenants.news]\nprefix = 'sport'\n[tenants.sport]\nprefix = 'news'\n", encoding="utf-8")
+    tenants = Tenants(path)
+    for name, prefix in {"news": "sport", "sport": "news"}.items():
+        found = tenants.by_prefix(prefix)
+        assert found
+        assert found.name == name
+    assert tenants.by_prefix("default") is None
+    assert Tenants().by_prefix("default") is DEFAULT
+
+
+def test_a_tenant_has_its_weight_and_its_limit_and_no_higher_priority_than_its_own() -> None:
+    (news,) = parse(b"[tenants.news]\nprefix = 'n'\nweight = 3\nmax_live_chunks = 7\nmax_priority = 4", FILE)
+    assert news.share(2) == Share(group="n", weight=3, most_live=7, priority=2)
+    assert news.share(9) == Share(group="n", weight=3, most_live=7, priority=4)
+    assert DEFAULT.share(9) == Share(group="default", priority=9)
+
+
 def test_without_a_file_there_is_one_tenant_without_limits_and_without_a_token() -> None:
     alone = Tenants()
     assert alone.all == (DEFAULT,)
@@ -356,7 +368,7 @@ def names(tenants: Tenants) -> list[str]:
     return [tenant.name for tenant in tenants.all]
 
 
-def test_a_secret_that_is_replaced_is_read_again_within_five_seconds(tmp_path: Path, clock: Clock) -> None:
+def test_a_secret_that_is_replaced_is_read_again_within_five_seconds(tmp_path: Path, clock: ManualClock) -> None:
     path = published(tmp_path / "mount", "1", f"[tenants.news]\ntokens = [{DIGEST}]")
     tenants = Tenants(path, clock=clock)
     published(tmp_path / "mount", "2", f"[tenants.news]\ntokens = ['{written_digest(SPORT)}']")
@@ -368,7 +380,7 @@ def test_a_secret_that_is_replaced_is_read_again_within_five_seconds(tmp_path: P
     assert RECHECK_S == 5.0
 
 
-def test_a_file_with_the_same_size_and_time_but_other_content_is_read_again(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_with_the_same_size_and_time_but_other_content_is_read_again(tmp_path: Path, clock: ManualClock) -> None:
     path = published(tmp_path / "mount", "1", file_of("one"))
     tenants, before = Tenants(path, clock=clock), path.stat()
     published(tmp_path / "mount", "2", file_of("two"))
@@ -378,7 +390,7 @@ def test_a_file_with_the_same_size_and_time_but_other_content_is_read_again(tmp_
 
 
 def test_the_file_is_read_at_most_every_five_seconds_and_parsed_only_if_it_changed(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tenants = Tenants(published(tmp_path / "mount", "1", file_of("news")), clock=clock)
     done: list[str] = []
@@ -405,7 +417,7 @@ def test_the_file_is_read_at_most_every_five_seconds_and_parsed_only_if_it_chang
 
 
 def test_a_broken_file_keeps_the_tenants_of_before_until_it_is_corrected(
-    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "stenofleet.service")
     path = published(tmp_path / "mount", "1", file_of("news"))
@@ -427,7 +439,7 @@ def test_a_broken_file_keeps_the_tenants_of_before_until_it_is_corrected(
     assert caplog.records[-1].getMessage() == f"{path}: 1 tenants read"
 
 
-def test_a_file_that_becomes_again_what_it_was_has_no_problem(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_becomes_again_what_it_was_has_no_problem(tmp_path: Path, clock: ManualClock) -> None:
     tenants = Tenants(published(tmp_path / "mount", "1", file_of("news")), clock=clock)
     published(tmp_path / "mount", "2", "nothing")
     clock.now_s += RECHECK_S
@@ -437,7 +449,7 @@ def test_a_file_that_becomes_again_what_it_was_has_no_problem(tmp_path: Path, cl
     assert (tenants.problem, names(tenants)) == ("", ["news"])
 
 
-def test_a_file_that_is_missing_for_a_time_keeps_the_tenants(tmp_path: Path, clock: Clock) -> None:
+def test_a_file_that_is_missing_for_a_time_keeps_the_tenants(tmp_path: Path, clock: ManualClock) -> None:
     path = tmp_path / "tenants.toml"
     path.write_text(file_of("news"), encoding="utf-8")
     tenants = Tenants(path, clock=clock)
@@ -459,7 +471,7 @@ def test_a_service_does_not_start_with_a_file_that_it_cannot_use(tmp_path: Path,
     assert found.value.summary.startswith(f"{path}: ")
 
 
-def test_a_thread_is_not_stopped_by_another_one_that_reads_the_file(tmp_path: Path, clock: Clock) -> None:
+def test_a_thread_is_not_stopped_by_another_one_that_reads_the_file(tmp_path: Path, clock: ManualClock) -> None:
     tenants = Tenants(published(tmp_path / "mount", "1", file_of("news")), clock=clock)
     published(tmp_path / "mount", "2", file_of("sport"))
     clock.now_s += RECHECK_S

@@ -1,0 +1,227 @@
+"""``serve``: the transcription service.
+
+Touches: signals and the clock (through ``execute``), the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.names import is_published, unknown_model
+from chunk_job.text import printable
+from controller.cli import kubernetes
+from controller.cli import options as shared
+from controller.cli.execute import SystemClock
+from controller.cli.terminal import print_message
+from controller.cli.transcribe import check_model_name, ensure_model
+from controller.domain.plan import ChannelChoice, Clip
+from controller.errors import EnvironmentProblem, UsageProblem
+
+_PATIENCE_S = 365 * 24 * 3600
+"""A service waits for its store and its cluster for as long as they are away."""
+_PORT = click.IntRange(0, 65535)
+
+
+@click.command("serve", cls=shared.Sectioned)
+@shared.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@shared.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
+@shared.option("--metrics-port", type=_PORT, default=0, metavar="N", help="Of /metrics (default: none).")
+@shared.option("--tenants", type=click.Path(path_type=Path), metavar="FILE", help="Who may use it (TOML).")
+@shared.option("--trusted-header", metavar="NAME", help="Header with the tenant, set by a proxy.")
+@shared.option("--trusted-proxies", multiple=True, metavar="CIDR", help="Addresses of these proxies.")
+@shared.option("--webhook-keys", type=click.Path(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
+@shared.option(
+    "--max-upload-mb",
+    type=click.IntRange(1, 10_000),
+    default=25,
+    show_default=True,
+    metavar="MB",
+    help="Recordings in forms; larger ones are uploaded in parts.",
+)
+@shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@shared.option(
+    "--shutdown-grace",
+    type=click.IntRange(0, 600),
+    default=25,
+    show_default=True,
+    metavar="SECONDS",
+    help="For requests that are being answered.",
+)
+@shared.option("--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Other models that may be named.")
+@shared.model_options
+@shared.cut_options
+@kubernetes.runner_option
+@shared.parallel_option
+@shared.attempts_options
+@shared.scratch_option
+@shared.download_option
+@shared.store_option
+@kubernetes.options
+def serve_command(
+    host: str,
+    port: int,
+    metrics_port: int,
+    tenants: Path | None,
+    trusted_header: str | None,
+    trusted_proxies: tuple[str, ...],
+    webhook_keys: Path | None,
+    max_upload_mb: int,
+    log_format: Literal["text", "json"],
+    shutdown_grace: int,
+    others: tuple[str, ...],
+    chunk_duration: Literal["auto"] | int,
+    chunking_threshold: int,
+    clips: tuple[Clip, ...],
+    audio_track: int | None,
+    channels: ChannelChoice,
+    max_parallel: int | None,
+    max_attempts: int,
+    max_disruptions: int,
+    *,
+    scratch_dir: Path | None,
+    download: bool,
+    store: str | None,
+    runner: str,
+    **rest: Any,
+) -> int:
+    """Serve transcriptions over HTTP.
+
+    Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
+    Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
+    requests. GET /openapi.json describes the API.
+    """
+    if audio_track is not None or clips:
+        raise UsageProblem("--audio-track and --clip-timestamps are options of single requests", "leave them out here")
+    _log_to_stderr(log_format)
+    # Imported here: the libraries of the service are an extra, and take time to load.
+    try:
+        from controller.service import identity, serving, signatures
+        from controller.service import tenants as who
+        from controller.service.submissions import Defaults
+    except ModuleNotFoundError as error:
+        raise EnvironmentProblem(
+            f"the service needs {error.name}, which is not installed", "pip install 'stenofleet[service]'"
+        ) from error
+    serving.check_ports(port, metrics_port)
+    known = who.Tenants(tenants)
+    identity.check_host(host, known.configured)
+    trusted = identity.trusted_header(trusted_header, trusted_proxies, tenants_configured=known.configured)
+    cluster, model = kubernetes.divided(rest, runner)
+    jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
+    wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
+    opened = shared.store_at(store)
+    models = _models(wanted, others, cluster=bool(cluster), download=download)
+    if cluster:
+        wanted = kubernetes.on_gpus(wanted)
+    plan = shared.plan_options(
+        wanted,
+        chunk_duration=chunk_duration,
+        chunking_threshold=chunking_threshold,
+        clips=(),
+        channels=channels,
+        jobs=jobs,
+        cluster=bool(cluster),
+    )
+    server = serving.Server(
+        serving.Settings(
+            host=host,
+            port=port,
+            metrics_port=metrics_port,
+            max_parallel=jobs,
+            most_form_bytes=max_upload_mb * 1_000_000,
+            shutdown_grace_s=shutdown_grace,
+            defaults=Defaults(
+                options=wanted,
+                plan=plan.model_copy(update={"auto": None}),
+                models=models,
+                temperature_step=model["temperature_increment_on_fallback"],
+                auto_chunks=plan.auto is not None,
+                device=shared.device_of(wanted),
+                jobs=jobs,
+                cluster=bool(cluster),
+            ),
+        ),
+        serving.Access(
+            tenants=known,
+            identity=identity.Identity(known, trusted),
+            keys=signatures.WebhookKeys(webhook_keys),
+        ),
+        store=opened,
+        runner=kubernetes.runner_of(opened, _largest(wanted, models), scratch=scratch_dir, cluster=cluster),
+        policy=shared.retry_policy(
+            opened,
+            wanted,
+            max_attempts=max_attempts,
+            max_disruptions=max_disruptions,
+            store_patience=_PATIENCE_S,
+        ),
+        clock=SystemClock(),
+    )
+    server.run()
+    return 0
+
+
+def _models(wanted: TranscribeOptions, others: tuple[str, ...], *, cluster: bool, download: bool) -> dict[str, str]:
+    """Return the models that requests may name. On this machine, all of them must be there."""
+    found = {}
+    for reference in (wanted.model, *others):
+        if not cluster:
+            check_model_name(reference)
+            ensure_model(reference, download=download)
+        elif not reference.startswith("/") and not is_published(reference):
+            raise UsageProblem(*unknown_model(reference))
+        folder = not cluster and Path(reference).is_dir()
+        # Requests name a folder by its last part: where it is does not concern clients.
+        name = Path(reference).name if folder or reference.startswith("/") else reference
+        found[name] = str(Path(reference).absolute()) if folder else reference
+    return found
+
+
+def _largest(wanted: TranscribeOptions, models: dict[str, str]) -> TranscribeOptions:
+    """Return the options with the model that needs the most memory: all jobs get the same."""
+    from controller.runners.kubernetes.job_memory import weights_mb
+
+    return wanted.model_copy(update={"model": max(models.values(), key=weights_mb)})
+
+
+class _Json(logging.Formatter):
+    """One JSON object for each message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        found = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            found["exception"] = self.formatException(record.exc_info)
+        return json.dumps(found, ensure_ascii=True)
+
+
+class _Lines(logging.Handler):
+    """Writes lines to stderr, escaped: they may contain text of clients."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__(logging.INFO)
+        self._as_json = as_json
+        self.setFormatter(_Json() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        text = self.format(record)
+        print_message(text if self._as_json else printable(text))
+
+
+def _log_to_stderr(log_format: str) -> None:
+    logging.basicConfig(level=logging.INFO, handlers=[_Lines(as_json=log_format == "json")], force=True)
+    for noisy in ("httpx", "urllib3", "kubernetes"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,80 @@
+"""What all endpoints of the API share.
+
+Touches: nothing itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from chunk_job.store.base import Store
+from controller.domain.service_keys import id_of
+from controller.service.addresses import AllowList, check_callback
+from controller.service.identity import Identity
+from controller.service.limits import RequestRates
+from controller.service.outbox import Outbox
+from controller.service.queue import ServiceQueue
+from controller.service.requests import RequestStore
+from controller.service.signatures import WebhookKeys
+from controller.service.submissions import Defaults
+from controller.service.tenants import Tenant
+from controller.service.uploads import UploadStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The parts of the service that the endpoints use."""
+
+    store: Store
+    requests: RequestStore
+    uploads: UploadStore
+    queue: ServiceQueue
+    identity: Identity
+    rates: RequestRates
+    defaults: Defaults
+    keys: WebhookKeys
+    outbox: Outbox
+    now_ms: Callable[[], int]
+    problem: Callable[[], str]
+    """Why the service does not work now; empty if it does."""
+    most_form_bytes: int
+    """Largest recording that is sent in a form, through the service itself."""
+    answer_within_s: float
+    """How long a request that waits for its transcript is kept open."""
+
+    def check_callback(self, tenant: Tenant, url: str) -> None:
+        """Raises :class:`CallbackRefused`, and :class:`WebhookNotConfigured` where nothing can be signed."""
+        self.keys.current(tenant.prefix)
+        check_callback(url, AllowList.of(tenant.webhook_hosts))
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that answers *request*."""
+    found: Service = request.app.state.service
+    return found
+
+
+_BEARER = HTTPBearer(auto_error=False, description="A token of this service: `Authorization: Bearer TOKEN`.")
+
+
+def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
+    """Return the tenant that makes *request*, and count it. Raises what makes it refused."""
+    service = service_of(request)
+    tenant = service.identity.tenant_of(request.headers, request.client.host if request.client else None)
+    service.rates.check(tenant)
+    return tenant
+
+
+Caller = Annotated[Tenant, Depends(caller)]
+TheService = Annotated[Service, Depends(service_of)]
+
+
+def new_id() -> str:
+    """Return a random id."""
+    return id_of(secrets.token_bytes(16))

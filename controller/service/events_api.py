@@ -1,0 +1,126 @@
+"""``/v1/runs/{id}/events``: what happens to a run, as server-sent events that a client can resume.
+
+Touches: the store, the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from controller.domain import stored_documents
+from controller.domain.documents import Status
+from controller.domain.keys import RunKeys
+from controller.domain.service_documents import RequestEvent
+from controller.domain.service_keys import RequestKey, is_event_id
+from controller.service.context import Caller, Service, TheService
+from controller.service.problems import Problem
+from controller.service.runs_api import FOUND, required
+from controller.service.views import iso, progress_view
+
+POLL_S = 1.0
+KEEP_ALIVE_S = 15.0
+_RECONNECT_MS = 2_000
+
+router = APIRouter(tags=["events"])
+
+
+@router.get(
+    "/v1/runs/{run_id}/events",
+    responses=FOUND | {200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+    operation_id="streamEvents",
+)
+async def stream_events(
+    request: Request,
+    service: TheService,
+    tenant: Caller,
+    run_id: str,
+    last_event_id: Annotated[str, Header(description="Of the last event that was received.")] = "",
+    follow: Annotated[bool, Query(description="false: only what has happened so far.")] = True,  # noqa: FBT002
+) -> StreamingResponse:
+    """Return all events of a run, or those after Last-Event-ID, as they happen. The stream ends with the run.
+
+    Events with an id: accepted, started, message, ended, retried. Without an id, and never repeated: progress.
+    """
+    if last_event_id and not is_event_id(last_event_id):
+        raise Problem(422, "invalid-request", "Last-Event-ID: not the id of an event", "send the last id received")
+    found = await run_in_threadpool(required, service, tenant, run_id)
+    watch = _Watch(service, found.key, last_event_id)
+    return StreamingResponse(
+        _stream(request, watch, follow=follow),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+class _Watch:
+    """Reads what is new of one run."""
+
+    def __init__(self, service: Service, key: RequestKey, after: str) -> None:
+        self._service = service
+        self._key = key
+        self._after = after
+        self._run: str | None = None
+        self._status: Status | None = None
+        self.over = False
+        """Whether the run has ended, and nothing came after that."""
+
+    def news(self) -> Sequence[str]:
+        """Return the new events, as text of the stream. Raises what the store raises."""
+        found = [self._written(event_id, event) for event_id, event in self._events()]
+        run = self._run or self._found_run()
+        if run and not self.over:
+            status = stored_documents.valid(self._service.store, Status, RunKeys(run).status)
+            if status and status != self._status:
+                self._status = status
+                found.append(_text("progress", progress_view(status).model_dump()))
+        return found
+
+    def _events(self) -> Sequence[tuple[str, RequestEvent]]:
+        return list(self._service.requests.events(self._key, after=self._after))
+
+    def _written(self, event_id: str, event: RequestEvent) -> str:
+        self._after = event_id
+        self._run = event.run_id or self._run
+        self.over = event.type == "ended"
+        data: dict[str, Any] = {"id": self._key.id, "time": iso(event.time_ms), "text": event.text}
+        if event.status:
+            data["status"] = event.status
+        return _text(event.type, data, event_id)
+
+    def _found_run(self) -> str | None:
+        """Return the run of a client that has resumed after the event that names it."""
+        if not self._after:
+            return None
+        found = self._service.requests.find(self._key)
+        self.over = self.over or found is None or found.end is not None
+        self._run = found.state.run_id if found else None
+        return self._run
+
+
+async def _stream(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
+    yield f"retry: {_RECONNECT_MS}\n\n"
+    silent_since_s = time.monotonic()
+    while True:
+        # An outage of the store ends the stream: the client resumes it.
+        for text in await run_in_threadpool(watch.news):
+            yield text
+            silent_since_s = time.monotonic()
+        if watch.over or not follow or await request.is_disconnected():
+            return
+        if time.monotonic() - silent_since_s > KEEP_ALIVE_S:
+            yield ": still here\n\n"
+            silent_since_s = time.monotonic()
+        await asyncio.sleep(POLL_S)
+
+
+def _text(kind: str, data: dict[str, Any], event_id: str = "") -> str:
+    number = f"id: {event_id}\n" if event_id else ""
+    return f"{number}event: {kind}\ndata: {json.dumps(data, ensure_ascii=True)}\n\n"

@@ -1,0 +1,35 @@
+"""``/healthz`` and ``/readyz``: whether this process is alive, and whether it can work.
+
+Touches: the store.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from chunk_job.errors import JobError
+from controller.domain.service_keys import replica_key
+from controller.service.context import TheService
+from controller.service.problems import Problem
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", operation_id="getHealth", responses={503: {"description": "To be restarted."}})
+def get_health(service: TheService) -> Response:
+    """Return whether this process is alive; if not, it should be restarted."""
+    if problem := service.problem():
+        raise Problem(503, "not-alive", problem, "this process should be restarted")
+    return Response("ok\n", media_type="text/plain")
+
+
+@router.get("/readyz", operation_id="getReadiness", responses={503: {"description": "Not ready."}})
+def get_readiness(service: TheService) -> Response:
+    """Return whether this process can accept requests: it works, and its store answers."""
+    if problem := service.problem():
+        raise Problem(503, "not-ready", problem, "wait")
+    try:
+        service.store.stat(replica_key("0" * 16))
+    except JobError:
+        raise Problem(503, "not-ready", "the store does not answer", "wait") from None
+    return Response("ok\n", media_type="text/plain")

@@ -1,0 +1,255 @@
+"""``/v1/audio/transcriptions`` and ``/v1/audio/translations``: the endpoints of OpenAI's API for its public clients.
+
+Touches: the store, temporary files, the clock. The request is kept open until the run has ended, up to a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from chunk_job.names import LANGUAGES
+from chunk_job.segment import Segment
+from controller.domain.service_keys import RequestKey
+from controller.domain.shares import MOST_PRIORITY
+from controller.runs.stored_transcript import read_with
+from controller.runs.transcript_files import TranscriptFiles
+from controller.service.context import Caller, Service, service_of
+from controller.service.problems import Problem, ProblemDocument, invalid
+from controller.service.requests import FoundRequest
+from controller.service.results_api import MEDIA_TYPES, transcript_of
+from controller.service.runs_api import PROBLEMS, submit_file
+from controller.service.tenants import Tenant
+from controller.transcript.model import Transcript, TranscriptSummary
+
+_POLL_S = 0.1
+_OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})
+"""Models of OpenAI that clients name by default: the default model of the service is used for them."""
+
+router = APIRouter(tags=["openai"])
+
+
+class _Form(BaseModel):
+    """The fields of the form that have a meaning here."""
+
+    model_config = ConfigDict(extra="forbid")
+    model: str = Field(default="", max_length=200)
+    language: str | None = Field(default=None, max_length=40)
+    prompt: str | None = Field(default=None, max_length=64_000)
+    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    timestamp_granularities: tuple[Literal["word", "segment"], ...] = ()
+    stream: bool = False
+
+
+_IGNORED = frozenset({"chunking_strategy", "include[]", "include", "known_speaker_names[]"})
+_RESPONSES = PROBLEMS | {
+    200: {
+        "description": "The transcript.",
+        "content": {"application/json": {}, "text/plain": {}, "text/event-stream": {}},
+    },
+    413: {"model": ProblemDocument, "description": "The recording is larger than a form may be."},
+    504: {
+        "model": ProblemDocument,
+        "description": "It takes longer than a request is kept open. The run goes on: Location names it.",
+    },
+}
+
+
+def _form_body(*, translates: bool) -> dict[str, Any]:
+    schema = _Form.model_json_schema()["properties"]
+    if translates:
+        schema.pop("language")
+    granularities = schema.pop("timestamp_granularities")
+    properties = {"file": {"type": "string", "format": "binary"}, **schema, "timestamp_granularities[]": granularities}
+    form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+
+
+@router.post(
+    "/v1/audio/transcriptions",
+    responses=_RESPONSES,
+    openapi_extra=_form_body(translates=False),
+    operation_id="createTranscription",
+)
+async def transcribe(request: Request, tenant: Caller) -> Response:
+    """Transcribe a recording, and wait for the transcript."""
+    return await _answer(request, tenant, "transcribe")
+
+
+@router.post(
+    "/v1/audio/translations",
+    responses=_RESPONSES,
+    openapi_extra=_form_body(translates=True),
+    operation_id="createTranslation",
+)
+async def translate(request: Request, tenant: Caller) -> Response:
+    """Translate a recording to English, and wait for the text."""
+    return await _answer(request, tenant, "translate")
+
+
+async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", "translate"]) -> Response:
+    service = service_of(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise Problem(415, "unsupported-media-type", "the body is not a form", "send multipart/form-data")
+    async with request.form(max_files=1, max_fields=50, max_part_size=1 << 20) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise Problem(422, "invalid-request", "file: the form has no recording", "send it as the field file")
+        wanted = _parsed(form)
+        raw = _submission(wanted, task)
+        submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)
+    key = RequestKey(tenant.prefix, submitted.id)
+    found = await _ended(service, key)
+    try:
+        _check_transcribed(found)
+        transcript = await run_in_threadpool(transcript_of, service, found)
+        return await run_in_threadpool(_written, transcript, wanted, task)
+    finally:
+        # Nobody knows its id: what it has left in the store would stay there.
+        await run_in_threadpool(service.requests.remove, found)
+
+
+def _parsed(form: FormData) -> _Form:
+    fields: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if name in ("timestamp_granularities[]", "timestamp_granularities"):
+            fields.setdefault("timestamp_granularities", []).append(value)
+        elif name != "file" and name not in _IGNORED:
+            fields[name] = value or None
+    try:
+        return _Form.model_validate({name: value for name, value in fields.items() if value is not None})
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _submission(wanted: _Form, task: str) -> bytes:
+    options: dict[str, Any] = {"task": task, "language": wanted.language, "initial_prompt": wanted.prompt}
+    if wanted.model and wanted.model not in _OTHER_MODELS:
+        options["model"] = wanted.model
+    if wanted.temperature:
+        # In OpenAI's API, 0 means the fallback of Whisper.
+        options |= {"temperature": wanted.temperature, "temperature_increment_on_fallback": 0}
+    return json.dumps({"options": options, "priority": MOST_PRIORITY}).encode()
+
+
+async def _ended(service: Service, key: RequestKey) -> FoundRequest:
+    """Wait for the end of the run. Raises :class:`Problem` if it takes too long."""
+    for _ in range(math.ceil(service.answer_within_s / _POLL_S)):
+        found = await run_in_threadpool(_found_settled, service, key)
+        if found:
+            return found
+        await asyncio.sleep(_POLL_S)
+    place = f"/v1/runs/{key.id}"
+    raise Problem(
+        504,
+        "still-running",
+        f"it is not transcribed after {service.answer_within_s:g} s; the run goes on as {place}",
+        f"get {place}, and its result when it has ended; for long recordings use POST /v1/runs",
+        # OpenAI's clients would send the recording again.
+        headers={"Location": place, "x-should-retry": "false"},
+    )
+
+
+def _check_transcribed(found: FoundRequest) -> None:
+    """Raises :class:`Problem` if there is no transcript. OpenAI's clients would send the recording again after 409."""
+    end = found.end
+    if end and end.status not in ("complete", "partial"):
+        status, name = (503, "not-possible-now") if end.environment else (422, "not-transcribed")
+        raise Problem(
+            status, name, end.summary or f"the run is {end.status}", end.advice, headers={"x-should-retry": "false"}
+        )
+
+
+def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
+    found = service.requests.find(key)
+    return found if found and service.requests.is_settled(found) else None
+
+
+def _written(transcript: TranscriptFiles, wanted: _Form, task: str) -> Response:
+    path = transcript.path("json")
+    if wanted.stream:
+        return StreamingResponse(_deltas(path, transcript), media_type="text/event-stream")
+    if wanted.response_format in ("srt", "vtt"):
+        text = transcript.path(wanted.response_format).read_text(encoding="utf-8")
+        return PlainTextResponse(text, media_type=MEDIA_TYPES[wanted.response_format])
+    summary, segments = _read(path)
+    text = "".join(segment.text for segment in segments).strip()
+    if wanted.response_format == "text":
+        return PlainTextResponse(f"{text}\n")
+    seconds = math.ceil(summary.duration_ms / 1000)
+    usage = {"type": "duration", "seconds": seconds}
+    if wanted.response_format == "json":
+        return JSONResponse({"text": text, "usage": usage})
+    return JSONResponse(_verbose(text, summary, segments, wanted, task) | {"usage": usage})
+
+
+def _verbose(
+    text: str, summary: TranscriptSummary, segments: Sequence[Segment], wanted: _Form, task: str
+) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "task": task,
+        "language": LANGUAGES.get(summary.language or "", summary.language or ""),
+        "duration": summary.duration_ms / 1000,
+        "text": text,
+    }
+    granularities = wanted.timestamp_granularities or ("segment",)
+    if "word" in granularities:
+        body["words"] = [
+            {"word": word["word"].strip(), "start": word["start_ms"] / 1000, "end": word["end_ms"] / 1000}
+            for segment in segments
+            for word in segment.words
+        ]
+    if "segment" in granularities:
+        body["segments"] = [_segment(number, segment) for number, segment in enumerate(segments)]
+    return body
+
+
+def _segment(number: int, segment: Segment) -> dict[str, Any]:
+    return {
+        "id": number,
+        "seek": segment.seek,
+        "start": segment.start_ms / 1000,
+        "end": segment.end_ms / 1000,
+        "text": segment.text,
+        "tokens": list(segment.tokens),
+        "temperature": segment.temperature,
+        "avg_logprob": segment.avg_logprob,
+        "compression_ratio": segment.compression_ratio,
+        "no_speech_prob": segment.no_speech_prob,
+    }
+
+
+def _read(path: Path) -> tuple[TranscriptSummary, Sequence[Segment]]:
+    with path.open("rb") as file:
+        return read_with(
+            file,
+            lambda summary, segments: (summary, [segment for some in segments for segment in some]),
+            most_whole_bytes=Transcript.max_bytes,
+        )
+
+
+async def _deltas(path: Path, transcript: TranscriptFiles) -> AsyncIterator[str]:
+    """Yield the text as events, a segment at a time."""
+    _, segments = await run_in_threadpool(_read, path)
+    for event in _events([segment.text for segment in segments]):
+        yield f"data: {json.dumps(event)}\n\n"
+    del transcript
+
+
+def _events(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    whole = "".join(texts).strip()
+    for number, text in enumerate(texts):
+        yield {"type": "transcript.text.delta", "delta": text.lstrip() if not number else text}
+    yield {"type": "transcript.text.done", "text": whole}

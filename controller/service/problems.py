@@ -1,0 +1,180 @@
+"""Errors of the API as problem documents (RFC 9457), and how errors of the program become them.
+
+Touches: the log, for bugs.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import ObjectMissing, StoreUnavailable
+from controller.errors import StenofleetError
+from controller.service.addresses import CallbackRefused
+from controller.service.identity import ForeignPage, Unauthenticated
+from controller.service.limits import LimitExceeded
+from controller.service.sources import SourceRefused
+
+MEDIA_TYPE = "application/problem+json"
+STORE_RETRY_S = 5
+_MOST_ERRORS = 20
+_LONGEST = 500
+
+_LOG = logging.getLogger(__name__)
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of the body or the query."""
+
+    pointer: str
+    """A JSON pointer into the body (RFC 6901), or the name of a parameter."""
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """Why a request was not carried out (RFC 9457)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "urn:stenofleet:problem:not-found"}]})
+    type: str = Field(description="The class of the problem: urn:stenofleet:problem:<name>.")
+    title: str
+    status: int
+    detail: str = Field(default="", description="What happened, and where.")
+    advice: str = Field(default="", description="What to do.")
+    errors: list[FieldError] = Field(default_factory=list, description="Each part of the request that is wrong.")
+
+
+class Problem(Exception):
+    """A request that is not carried out."""
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        advice: str = "",
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """*name*: of the class of the problem. *detail*: what happened. *advice*: what to do."""
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.document = ProblemDocument(
+            type=f"urn:stenofleet:problem:{name}",
+            title=name.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            advice=advice,
+            errors=list(errors),
+        )
+
+    def response(self) -> Response:
+        """Return the response. It also has the member that clients of OpenAI's API read."""
+        body = self.document.model_dump(exclude_defaults=True)
+        text = f"{self.document.detail}; {self.document.advice}" if self.document.advice else self.document.detail
+        body["error"] = {"message": text, "type": self.document.type, "code": None, "param": None}
+        return Response(json.dumps(body, ensure_ascii=False), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def not_found(what: str = "run") -> Problem:
+    """Return the problem of an id that does not exist, or that is of another tenant: both are the same."""
+    return Problem(404, "not-found", f"there is no such {what}", "check its id, and whose token is used")
+
+
+def invalid(error: ValidationError, *, where: str = "") -> Problem:
+    """Return the problem of a body that does not have the form it should have. *where*: a pointer to it."""
+    return _invalid(error.errors(include_url=False, include_input=False, include_context=False), where)
+
+
+def _invalid(found: Sequence[Mapping[str, Any]], where: str = "") -> Problem:
+    errors = [
+        FieldError(pointer=_pointer(each["loc"], where), detail=str(each["msg"])[:_LONGEST])
+        for each in found[:_MOST_ERRORS]
+    ]
+    first = errors[0]
+    return Problem(
+        422,
+        "invalid-request",
+        f"{first.pointer}: {first.detail}",
+        "see errors, and the description of the API at /openapi.json",
+        errors=errors,
+    )
+
+
+def _pointer(loc: Sequence[int | str], where: str) -> str:
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in loc]
+    if parts and parts[0] in ("query", "path", "header"):
+        return ".".join(parts[1:])[:_LONGEST]
+    return "/".join([f"#{where}", *(parts[1:] if parts[:1] == ["body"] else parts)])[:_LONGEST]
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that an error of the program is for a client."""
+    for kind, convert in _CONVERSIONS:
+        if isinstance(error, kind):
+            return convert(error)
+    _LOG.error("a bug", exc_info=error)
+    return Problem(500, "bug", f"a bug of the service: {type(error).__name__}", "please report it")
+
+
+def _as(status: int, name: str) -> Callable[[Any], Problem]:
+    """Return the conversion of an error with a summary and an advice."""
+
+    def convert(error: Any) -> Problem:
+        headers = getattr(error, "headers", None)
+        return Problem(getattr(error, "status", status), name, error.summary, error.advice, headers=headers)
+
+    return convert
+
+
+def _other_store_error(error: JobError) -> Problem:
+    _LOG.error("the store: %s; %s", error.summary, error.advice)
+    return _store_problem("the store cannot be used", "the operator of the service finds the reason in its log")
+
+
+def _http(error: HTTPException) -> Problem:
+    name = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {}))
+
+
+def _store_problem(detail: str, advice: str) -> Problem:
+    return Problem(503, "store-unavailable", detail, advice, headers={"Retry-After": str(STORE_RETRY_S)})
+
+
+_CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
+    (Problem, lambda error: error),
+    (Unauthenticated, _as(401, "unauthenticated")),
+    (ForeignPage, _as(403, "foreign-page")),
+    (LimitExceeded, _as(429, "limit-exceeded")),
+    (SourceRefused, _as(403, "address-refused")),
+    (CallbackRefused, _as(422, "callback-refused")),
+    (StenofleetError, _as(422, "not-possible")),
+    (ObjectMissing, lambda _: not_found("object")),
+    (StoreUnavailable, lambda _: _store_problem("the store is unavailable", "try again")),
+    (JobError, _other_store_error),
+    (RequestValidationError, lambda error: _invalid(error.errors())),
+    (ValidationError, invalid),
+    (HTTPException, _http),
+)
+"""From the special to the general."""
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error with a problem document."""
+
+    def handle(_: Request, error: Exception) -> Response:
+        return problem_of(error).response()
+
+    for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, handle)

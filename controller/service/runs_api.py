@@ -1,0 +1,250 @@
+"""``/v1/runs``: submit, list, read, cancel, try again, delete.
+
+Touches: the store, temporary files (recordings in forms).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from chunk_job.store.base import ObjectMissing
+from controller.domain import stored_documents
+from controller.domain.documents import Report, Status
+from controller.domain.keys import RunKeys
+from controller.domain.service_documents import RequestStatus
+from controller.domain.service_keys import RequestKey, id_of, is_id
+from controller.service.context import Caller, Service, TheService, new_id, service_of
+from controller.service.problems import Problem, ProblemDocument, not_found
+from controller.service.requests import FoundRequest
+from controller.service.submissions import Submission, parsed
+from controller.service.submitting import checked_key, keep_upload, submit
+from controller.service.tenants import Tenant
+from controller.service.views import RunList, RunView, run_view, summary_view
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDocument, "description": text, "content": {"application/problem+json": {}}}
+    for status, text in {
+        401: "No valid token.",
+        403: "Not allowed for this tenant.",
+        422: "The request is not valid.",
+        429: "A limit of the tenant; see Retry-After.",
+        503: "The store is unavailable; see Retry-After.",
+    }.items()
+}
+FOUND = PROBLEMS | {404: {"model": ProblemDocument, "description": "No such run of this tenant."}}
+STATE = FOUND | {409: {"model": ProblemDocument, "description": "Not possible in the state of the run."}}
+
+MOST_ON_PAGE = 200
+_MOST_READ = 5
+"""Pages that one request with a filter reads."""
+
+_SETTLE_S, _SETTLE_TRIES = 3.0, 15
+"""How long to wait until the end of a run is recorded everywhere."""
+
+router = APIRouter(tags=["runs"])
+Key = Annotated[str | None, Header(alias="Idempotency-Key", description="The same key: the same run.")]
+
+
+def submission_body() -> dict[str, Any]:
+    """Return the description of the body of a submission."""
+    reference = {"$ref": "#/components/schemas/Submission"}
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {
+            "file": {"type": "string", "format": "binary", "description": "The recording."},
+            "request": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "A submission without source and upload, as JSON.",
+            },
+        },
+    }
+    content = {"application/json": {"schema": reference}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+@router.post(
+    "/v1/runs",
+    status_code=202,
+    responses=PROBLEMS
+    | {404: FOUND[404], 409: STATE[409], 413: {"model": ProblemDocument, "description": "Too large."}},
+    openapi_extra=submission_body(),
+    operation_id="submitRun",
+)
+async def submit_run(request: Request, response: Response, tenant: Caller, key: Key = None) -> RunView:
+    """Request a transcription: of an object, an upload, or a recording in a form. The run begins as soon as it can."""
+    service = service_of(request)
+    checked_key(key)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        async with request.form(max_files=1, max_fields=10, max_part_size=1 << 20) as form:
+            found = await _submit_form(service, tenant, form, key)
+    elif kind in ("application/json", ""):
+        raw = await request.body()
+        found = await run_in_threadpool(_submit, service, tenant, parsed(raw), key)
+    else:
+        raise Problem(415, "unsupported-media-type", f"not a body of this API: {kind[:100]}", "send application/json")
+    response.headers["Location"] = f"/v1/runs/{found.id}"
+    return found
+
+
+def _submit(service: Service, tenant: Tenant, submission: Submission, key: str | None) -> RunView:
+    accepted = submit(service, tenant, submission, key)
+    return _view(service, required(service, tenant, accepted.id))
+
+
+async def _submit_form(service: Service, tenant: Tenant, form: FormData, key: str | None) -> RunView:
+    file, text = form.get("file"), form.get("request", "{}")
+    if not isinstance(file, UploadFile) or not isinstance(text, str):
+        raise Problem(422, "invalid-request", "file: the form has no recording", "send it as the field file")
+    return await run_in_threadpool(submit_file, service, tenant, file, text.encode(), key)
+
+
+def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, key: str | None) -> RunView:
+    """Store the recording of a form, and submit it. *raw*: the rest of the submission, as JSON."""
+    with tempfile.NamedTemporaryFile(prefix="stenofleet-form-") as copy:
+        digest = hashlib.sha256()
+        while piece := file.file.read(1 << 20):
+            digest.update(piece)
+            copy.write(piece)
+        copy.flush()
+        # With a key, the same recording is the same upload.
+        of_key = hashlib.sha256(f"{tenant.prefix}\0{key}\0{digest.hexdigest()}".encode()).digest()
+        upload_id = id_of(of_key) if key else new_id()
+        submission = parsed(_with_upload(raw, upload_id))
+        upload = keep_upload(service, tenant, Path(copy.name), file.filename or "recording", upload_id)
+    try:
+        return _submit(service, tenant, submission, key)
+    except Exception:
+        service.uploads.remove(tenant.prefix, upload.id)
+        raise
+
+
+def _with_upload(raw: bytes, upload_id: str) -> bytes:
+    """Return the JSON of a submission with its upload."""
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found.keys().isdisjoint({"source", "upload"}):
+        raise Problem(
+            422, "invalid-request", "request: not a JSON object without source and upload", "the form has the recording"
+        )
+    return json.dumps(found | {"upload": upload_id}).encode()
+
+
+@router.get("/v1/runs", responses=PROBLEMS, operation_id="listRuns")
+def list_runs(
+    service: TheService,
+    tenant: Caller,
+    cursor: Annotated[str, Query(max_length=64, pattern=r"^([0-9]{13}-[0-9a-hjkmnp-tv-z]{26}\.json)?$")] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE)] = 50,
+    status: RequestStatus | None = None,
+    label: Annotated[str, Query(max_length=400, description="NAME=VALUE, or NAME.")] = "",
+) -> RunList:
+    """List the runs, the newest first. With filters, a page may have fewer runs than its limit, and a cursor."""
+    name, equals, value = label.partition("=")
+    found: list[Any] = []
+    for _ in range(_MOST_READ):
+        states, cursor = service.requests.page(tenant.prefix, after=cursor, most=limit - len(found))
+        found += [
+            state
+            for state in states
+            if (status is None or state.status == status)
+            and (not name or (name in state.labels and (not equals or state.labels[name] == value)))
+        ]
+        if not cursor or len(found) >= limit:
+            break
+    return RunList(runs=[summary_view(state) for state in found], next_cursor=cursor or None)
+
+
+@router.get("/v1/runs/{run_id}", responses=FOUND, operation_id="getRun")
+def get_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+    """Return a run: its state, its progress, and how it ended."""
+    return _view(service, required(service, tenant, run_id))
+
+
+@router.post("/v1/runs/{run_id}:cancel", status_code=202, responses=STATE, operation_id="cancelRun")
+def cancel_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+    """Ask for the end of a run. Chunks that are done are kept: it can be tried again."""
+    found = required(service, tenant, run_id)
+    if found.end:
+        raise conflict("ended", f"the run has ended: {found.end.status}", "nothing is to be cancelled")
+    service.requests.cancel(found.key)
+    service.queue.wake()
+    return _view(service, found)
+
+
+@router.post("/v1/runs/{run_id}:retry", status_code=202, responses=STATE, operation_id="retryRun")
+def retry_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+    """Try a run again that has ended without a complete transcript. Only what is missing is computed."""
+    found = required(service, tenant, run_id)
+    if found.end and found.end.status == "complete":
+        raise conflict("complete", "the run is complete", "to transcribe it again, submit it again")
+    service.requests.retry(found, now_ms=service.now_ms())
+    service.queue.accepted(tenant.prefix)
+    return _view(service, required(service, tenant, run_id))
+
+
+@router.delete("/v1/runs/{run_id}", status_code=204, responses=STATE, operation_id="deleteRun")
+def delete_run(service: TheService, tenant: Caller, run_id: str) -> Response:
+    """Delete a run that has ended, with its transcript and its upload. Outputs elsewhere are left."""
+    found = required(service, tenant, run_id)
+    if not found.end:
+        raise conflict("not-ended", "the run has not ended", "cancel it, and wait for its end")
+    for _ in range(_SETTLE_TRIES):
+        if service.requests.is_settled(found):
+            service.requests.remove(found)
+            return Response(status_code=204)
+        time.sleep(_SETTLE_S / _SETTLE_TRIES)
+    raise conflict("not-ended", "the end of the run is still being recorded", "try again in a few seconds")
+
+
+@router.get("/v1/runs/{run_id}/report", responses=STATE, operation_id="getReport", response_model=Report)
+def get_report(service: TheService, tenant: Caller, run_id: str) -> Response:
+    """Return the measurements of a run that has ended: attempts, times, quality."""
+    run = ended_run(required(service, tenant, run_id))
+    try:
+        report = stored_documents.read(service.store, Report, RunKeys(run).report)
+    except ObjectMissing:
+        raise conflict("no-report", "the run has no report", "it ended before anything was transcribed") from None
+    return Response(report.encode(), media_type="application/json")
+
+
+def ended_run(found: FoundRequest) -> str:
+    """Return the run in the store of a request that has ended. Raises :class:`Problem`."""
+    if not found.end:
+        raise conflict("not-ended", f"the run is {found.status}", "wait for its end: see its events")
+    if found.end.run_id is None:
+        raise conflict("no-transcript", found.end.summary or found.end.status, found.end.advice)
+    return found.end.run_id
+
+
+def conflict(name: str, detail: str, advice: str) -> Problem:
+    """Return the problem of what is not possible in the state of a run."""
+    return Problem(409, name, detail, advice)
+
+
+def required(service: Service, tenant: Tenant, run_id: str) -> FoundRequest:
+    """Return a request of this tenant. Raises :class:`Problem`."""
+    found = service.requests.find(RequestKey(tenant.prefix, run_id)) if is_id(run_id) else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _view(service: Service, found: FoundRequest) -> RunView:
+    run = found.state.run_id
+    running = found.status == "running" and run
+    status = stored_documents.valid(service.store, Status, RunKeys(run).status) if running and run else None
+    return run_view(found, status)

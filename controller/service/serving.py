@@ -1,0 +1,279 @@
+"""Runs the service in one process: the loop in the main thread, the HTTP server and the queue in others.
+
+Touches: sockets, threads, the clock, the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import start_http_server
+
+from chunk_job.store.base import Store
+from controller.domain import stored_documents
+from controller.domain.documents import Report
+from controller.domain.interfaces import Clock, Runner, RunRequest
+from controller.domain.keys import RunKeys
+from controller.domain.policy import RetryPolicy
+from controller.domain.progress import NO_TOTALS, Progress, Totals
+from controller.domain.service_documents import RequestEnd, ServiceRequest
+from controller.domain.shares import Share
+from controller.domain.webhook_documents import RunEnded
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.intake import source
+from controller.orchestrator.loop import run_loop
+from controller.orchestrator.slots import Shared
+from controller.runs.protection import OutputRules
+from controller.runs.run_requests import make_run_request
+from controller.runs.written_files import WrittenFiles
+from controller.service.addresses import CallbackRefused
+from controller.service.app import create_app
+from controller.service.context import Service
+from controller.service.identity import Identity
+from controller.service.limits import RequestRates
+from controller.service.metrics import Metrics, RequestMetrics
+from controller.service.outbox import Outbox
+from controller.service.queue import ServiceQueue
+from controller.service.replicas import Replicas
+from controller.service.requests import RequestStore
+from controller.service.signatures import WebhookKeys
+from controller.service.submissions import Defaults
+from controller.service.tenants import Tenants
+from controller.service.uploads import UploadStore
+from controller.service.webhooks import Deliverer, WebhookThread
+
+ANSWER_WITHIN_S = 55.0
+"""Below the minute after which many proxies end a request."""
+_STUCK_S = 120.0
+"""A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What an operator sets for one replica."""
+
+    host: str
+    port: int
+    metrics_port: int
+    """0: none."""
+    max_parallel: int
+    most_form_bytes: int
+    shutdown_grace_s: int
+    defaults: Defaults
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may use the service, and the keys of its webhooks."""
+
+    tenants: Tenants
+    identity: Identity
+    keys: WebhookKeys
+
+
+class Server:
+    """One replica of the service."""
+
+    def __init__(
+        self, settings: Settings, access: Access, *, store: Store, runner: Runner, policy: RetryPolicy, clock: Clock
+    ) -> None:
+        self._settings, self._access = settings, access
+        self._store, self._runner, self._policy, self._clock = store, runner, policy, clock
+        self._ticked_s = time.monotonic()
+        self._ending = False
+        self._outbox = Outbox(store)
+        self.replicas = Replicas(store)
+        self.queue = ServiceQueue(
+            store,
+            replicas=self.replicas,
+            make=self._run_request,
+            share_of=self._share,
+            on_end=self._ended,
+            max_parallel=settings.max_parallel,
+            now_ms=clock.now_ms,
+        )
+        self.metrics = Metrics(depths=lambda: self.queue.depths, oldest_wait_s=self.queue.oldest_wait_s)
+        deliverer = Deliverer(
+            self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
+        )
+        self._webhooks = WebhookThread(deliverer, clock.now_ms)
+        self.app = self._app()
+
+    def run(self) -> None:
+        """Serve until a signal comes.
+
+        Raises :class:`~controller.errors.Interrupted` then, and :class:`EnvironmentProblem` if it cannot listen.
+        """
+        with contextlib.ExitStack() as closing:
+            self._listen(closing)
+            self.replicas.renew()
+            self.replicas.start()
+            closing.callback(self.replicas.close)
+            self.queue.start()
+            closing.callback(self.queue.close)
+            self._webhooks.start()
+            closing.callback(self._webhooks.stop)
+            closing.callback(self._end)
+            run_loop(
+                self.queue,
+                store=self._store,
+                runner=self._runner,
+                policy=self._policy,
+                slots=Shared(self._settings.max_parallel),
+                reporter=self,
+                clock=self._clock,
+                on_end=self.queue.ended,
+            )
+
+    # ------------------------------------------------------------ for the loop
+
+    def event(self, name: str, text: str, *, run: str = "") -> None:
+        """Log an event, and record it for the clients of its run."""
+        _LOG.info("%s: %s", name, text)
+        if run:
+            self.queue.message(run, text)
+
+    def show(self, runs: Sequence[Progress], others: Totals = NO_TOTALS) -> None:
+        """Note that the loop has ticked."""
+        del others
+        self._ticked_s = time.monotonic()
+        self.metrics.showed(runs)
+
+    # ------------------------------------------------------------ its parts
+
+    def problem(self) -> str:
+        """Return why this replica does not work now; empty if it does."""
+        if self._ending:
+            return "this replica ends"
+        return "" if time.monotonic() - self._ticked_s < _STUCK_S else "the loop does not go on"
+
+    def _end(self) -> None:
+        self._ending = True
+
+    def _app(self) -> FastAPI:
+        app = create_app(
+            Service(
+                store=self._store,
+                requests=RequestStore(self._store),
+                uploads=UploadStore(self._store),
+                queue=self.queue,
+                identity=self._access.identity,
+                rates=RequestRates(),
+                defaults=self._settings.defaults,
+                keys=self._access.keys,
+                outbox=self._outbox,
+                now_ms=self._clock.now_ms,
+                problem=self.problem,
+                most_form_bytes=self._settings.most_form_bytes,
+                answer_within_s=ANSWER_WITHIN_S,
+            )
+        )
+        app.add_middleware(RequestMetrics, metrics=self.metrics)
+        return app
+
+    def _listen(self, closing: contextlib.ExitStack) -> None:
+        settings = self._settings
+        opened = _socket(settings.host, settings.port)
+        closing.callback(opened.close)
+        if settings.metrics_port:
+            try:
+                metrics, thread = start_http_server(settings.metrics_port, settings.host, self.metrics.registry)
+            except OSError as error:
+                raise _no_port(settings.host, settings.metrics_port, error) from error
+            closing.callback(thread.join, 1.0)
+            closing.callback(metrics.server_close)
+            closing.callback(metrics.shutdown)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                self.app,
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                ws="none",
+                timeout_graceful_shutdown=settings.shutdown_grace_s,
+            )
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, name="http", daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join(timeout=settings.shutdown_grace_s + 2)
+
+        closing.callback(stop)
+        host, port = opened.getsockname()[:2]
+        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
+        """Identify the recording of a request. Raises what the identification raises."""
+        written = WrittenFiles(None, self._store if self._store.remote else None)
+        return make_run_request(
+            source.inspect_uri(request.source),
+            request.output,
+            plan=request.plan,
+            options=request.options,
+            audio_track=request.audio_track,
+            on_chunk_failure=request.on_chunk_failure,
+            keep_chunks=request.keep_chunks,
+            # Runs of different requests share nothing: what one tenant has transcribed is no business of another.
+            salt=f"{request.tenant}/{request.id}",
+            round_id=f"{request.id}.{retries}",
+            rules=OutputRules(written=written),
+            name=request.name,
+            share=share,
+        )
+
+    def _share(self, request: ServiceRequest) -> Share:
+        found = next((one for one in self._access.tenants.all if one.prefix == request.tenant), None)
+        return Share(
+            group=request.tenant,
+            weight=found.weight if found else 1,
+            most_live=found.max_live_chunks if found else None,
+            priority=request.priority,
+        )
+
+    def _webhook_hosts(self, prefix: str) -> Sequence[str]:
+        return next((one.webhook_hosts for one in self._access.tenants.all if one.prefix == prefix), ())
+
+    def _ended(self, request: ServiceRequest, end: RequestEnd) -> None:
+        """Do what follows a recorded end. May be called again after a crash."""
+        report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
+        self.metrics.ended(end.status, report)
+        _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        if request.callback_url:
+            status = "completed" if end.status == "complete" else end.status
+            data = RunEnded(id=request.id, status=status, summary=end.summary, advice=end.advice, labels=request.labels)
+            with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
+                self._outbox.add(
+                    request.tenant, request.callback_url, data, ended_ms=end.ended_ms, occurrence=end.retries
+                )
+
+
+def _socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise _no_port(host, port, error) from error
+
+
+def _no_port(host: str, port: int, error: Exception) -> EnvironmentProblem:
+    why = getattr(error, "strerror", None) or str(error)
+    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", "choose another --host or --port")
+
+
+def check_ports(port: int, metrics_port: int) -> None:
+    """Raises :class:`UsageProblem` if both are the same."""
+    if metrics_port and port == metrics_port:
+        raise UsageProblem(f"--port and --metrics-port are both {port}", "choose another --metrics-port")

@@ -1,0 +1,117 @@
+"""Accepts submissions: checks what the tenant may do, and puts the request into the queue.
+
+Touches: the store.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from controller.domain.service_documents import ServiceRequest, Upload
+from controller.domain.service_keys import RequestKey, idempotent_id
+from controller.intake.source import file_name
+from controller.service.context import Service, new_id
+from controller.service.limits import check_queued_runs, check_upload
+from controller.service.problems import Problem, not_found
+from controller.service.requests import AnotherBody
+from controller.service.sources import checked_output, checked_source
+from controller.service.submissions import Submission, request_of
+from controller.service.tenants import Tenant
+
+LONGEST_KEY = 256
+_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\]")
+
+
+def checked_key(key: str | None) -> str | None:
+    """Return an idempotency key. Raises :class:`Problem`."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise Problem(
+            422, "invalid-request", f"Idempotency-Key: not 1 to {LONGEST_KEY} visible ASCII characters", "use a UUID"
+        )
+    return key
+
+
+def submit(service: Service, tenant: Tenant, submission: Submission, key: str | None) -> ServiceRequest:
+    """Accept a submission. With the idempotency *key* of an earlier equal one, that one is returned.
+
+    Raises :class:`Problem`, and the errors of the checks.
+    """
+    request_id = idempotent_id(tenant.prefix, key) if key else new_id()
+    digest = submission.digest()
+    known = service.requests.request(RequestKey(tenant.prefix, request_id)) if key else None
+    if known:
+        # Before the other checks: its upload may be gone, if the run is complete.
+        return _accept(service, known.model_copy(update={"body_sha256": digest}))
+    source, name = _recording(service, tenant, submission)
+    if submission.output is not None:
+        folder = checked_output(submission.output, tenant.outputs, service.store.url)
+        submission = submission.model_copy(update={"output": folder})
+    if submission.callback_url:
+        service.check_callback(tenant, submission.callback_url)
+    check_queued_runs(tenant, service.queue.depth(tenant.prefix))
+    request = request_of(
+        submission,
+        tenant=tenant,
+        request_id=request_id,
+        body_sha256=digest,
+        source=source,
+        name=name,
+        defaults=service.defaults,
+        now_ms=service.now_ms(),
+    )
+    return _accept(service, request)
+
+
+def _accept(service: Service, request: ServiceRequest) -> ServiceRequest:
+    try:
+        accepted = service.requests.accept(request)
+    except AnotherBody:
+        raise Problem(
+            422,
+            "idempotency-key-reused",
+            "this Idempotency-Key was used for another request",
+            "use a new key for each request",
+        ) from None
+    service.queue.accepted(request.tenant)
+    return accepted
+
+
+def _recording(service: Service, tenant: Tenant, submission: Submission) -> tuple[str, str]:
+    """Return the URI and the name of the recording."""
+    if submission.source is not None:
+        uri = checked_source(submission.source, tenant.sources, service.store.url)
+        return uri, submission.name or _UNSAFE.sub("_", file_name(uri).name)
+    assert submission.upload is not None
+    upload = service.uploads.find(tenant.prefix, submission.upload)
+    if upload is None:
+        raise not_found("upload")
+    if not upload.complete:
+        raise Problem(409, "upload-incomplete", "this upload is not complete", "upload its other parts first")
+    return service.uploads.uri(upload), submission.name or upload.name
+
+
+def keep_upload(service: Service, tenant: Tenant, path: Path, name: str, upload_id: str) -> Upload:
+    """Store a recording that came in a form. Raises :class:`LimitExceeded`."""
+    size_bytes = path.stat().st_size
+    if not size_bytes:
+        raise Problem(422, "invalid-request", "file: is empty (0 bytes)", "send the recording as the field file")
+    stored = service.uploads.stored_bytes(tenant.prefix) if tenant.max_upload_bytes_total is not None else 0
+    check_upload(tenant, size_bytes, stored)
+    upload = Upload(
+        id=upload_id,
+        tenant=tenant.prefix,
+        name=safe_name(name),
+        size_bytes=size_bytes,
+        created_ms=service.now_ms(),
+        complete=False,
+    )
+    service.uploads.put_media(upload, path)
+    return upload.model_copy(update={"complete": True})
+
+
+def safe_name(name: str) -> str:
+    """Return a file name of a client as one that any system can show and keep."""
+    last = re.split(r"[/\\]", name)[-1].encode("utf-8", "replace").decode()
+    return _UNSAFE.sub("_", last)[-255:] or "recording"

@@ -1,0 +1,176 @@
+"""A running service for tests: its real threads, queue, loop and HTTP application over a real store.
+
+Only jobs are simulated.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.store.base import Store
+from controller.domain.plan import PlanOptions
+from controller.domain.policy import RetryPolicy
+from controller.errors import Interrupted
+from controller.service.identity import Identity
+from controller.service.serving import Access, Server, Settings
+from controller.service.signatures import WebhookKeys
+from controller.service.submissions import Defaults
+from controller.service.tenants import Tenants
+from controller.service.tokens import digest_of
+from tests.fakes import FakeRunner, JobBehaviour, Script
+
+LOCAL = "http://127.0.0.1"
+DEFAULTS = Defaults(
+    options=TranscribeOptions(model="tiny"),
+    plan=PlanOptions(),
+    models={"tiny": "tiny", "small": "small"},
+    temperature_step=0.2,
+    auto_chunks=False,
+    device="cpu",
+    jobs=2,
+    cluster=False,
+)
+
+
+class LiveClock:
+    """The real time, and a signal that a test sends."""
+
+    def __init__(self) -> None:
+        self.asked_to_stop: int | None = None
+
+    @property
+    def at_ms(self) -> int:
+        return self.now_ms()
+
+    @at_ms.setter
+    def at_ms(self, _: int) -> None:
+        """The time goes on by itself."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def signal(self) -> int | None:
+        return self.asked_to_stop
+
+    def rest(self, wait: Callable[[], None]) -> None:
+        wait()
+
+
+class LiveRunner(FakeRunner):
+    """Simulated jobs in real time."""
+
+    tick_s = 0.02
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.on_wait(self.waits)
+
+
+@dataclass(kw_only=True)
+class Running:
+    """One replica."""
+
+    server: Server
+    runner: LiveRunner
+    clock: LiveClock
+    client: TestClient
+    store: Store
+
+    def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
+        """The run, as soon as it has one of these states."""
+        wanted = statuses or ("complete", "partial", "failed", "cancelled")
+        for _ in range(500):
+            found: dict[str, Any] = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
+            if found["status"] in wanted:
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"still {found}")
+
+    def submit(self, name: str = "a.wav", *, headers: dict[str, str] | None = None, **request: Any) -> dict[str, Any]:
+        """Submit a recording in a form."""
+        reply = self.client.post(
+            "/v1/runs", files={"file": (name, b"sound")}, data={"request": json.dumps(request)}, headers=headers or {}
+        )
+        assert reply.status_code == 202, reply.text
+        found: dict[str, Any] = reply.json()
+        return found
+
+
+@contextlib.contextmanager
+def running(
+    store: Store,
+    *,
+    script: Script | None = None,
+    tenants: Path | None = None,
+    webhook_keys: Path | None = None,
+    max_parallel: int = 2,
+    takes_ms: int = 20,
+    chunks_ms: tuple[int, ...] = (10_000,),
+    most_form_bytes: int = 1 << 20,
+) -> Iterator[Running]:
+    """A replica that serves *store* until the end of the context."""
+    clock = LiveClock()
+    runner = LiveRunner(store, clock, script or quick(takes_ms), chunks_ms=chunks_ms)  # type: ignore[arg-type]
+    who = Tenants(tenants)
+    server = Server(
+        Settings(
+            host="127.0.0.1",
+            port=0,
+            metrics_port=0,
+            max_parallel=max_parallel,
+            most_form_bytes=most_form_bytes,
+            shutdown_grace_s=1,
+            defaults=DEFAULTS,
+        ),
+        Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
+        store=store,
+        runner=runner,
+        policy=RetryPolicy(backoff_ms=0, store_patience_ms=10**9),
+        clock=clock,
+    )
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            server.run()
+        except Interrupted:
+            pass
+        except BaseException as error:  # noqa: BLE001 (raised again by the test)
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        with TestClient(server.app, base_url=LOCAL, client=("127.0.0.1", 1)) as client:
+            yield Running(server=server, runner=runner, clock=clock, client=client, store=store)
+    finally:
+        clock.asked_to_stop = 15
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def quick(takes_ms: int = 20) -> Script:
+    """Jobs that succeed after *takes_ms*."""
+    return lambda _: JobBehaviour(leaves="result", takes_ms=takes_ms)
+
+
+def tenants_file(folder: Path, **tables: str) -> tuple[Path, dict[str, dict[str, str]]]:
+    """A tenants file with a token for each tenant; *tables*: more lines of each. Returns the headers of each tenant."""
+    text, headers = "", {}
+    for name, lines in tables.items():
+        token = f"stf_{name}_token"
+        text += f'[tenants.{name}]\ntokens = ["sha256:{digest_of(token).hex()}"]\n{lines}\n'
+        headers[name] = {"Authorization": f"Bearer {token}"}
+    path = folder / "tenants.toml"
+    path.write_text(text)
+    return path, headers

@@ -1,0 +1,227 @@
+"""``/v1/runs`` with a running service: from a submission to its transcript, and everything that is refused."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from chunk_job.errors import ExitCode
+from chunk_job.store.files import FileStore
+from controller.domain.jobs import Job
+from tests.controller.service.running import Running, running
+from tests.fakes import JobBehaviour, fails_with
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def service(store: FileStore) -> Iterator[Running]:
+    with running(store) as up:
+        yield up
+
+
+def problem(reply: Any, status: int, name: str) -> dict[str, Any]:
+    """The problem document of a reply."""
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
+    found: dict[str, Any] = reply.json()
+    assert (found["type"], found["status"]) == (f"urn:stenofleet:problem:{name}", status)
+    assert found["detail"]
+    return found
+
+
+def test_a_recording_in_a_form_becomes_a_transcript(service: Running) -> None:
+    submitted = service.submit("talk.wav", options={"language": "pt"}, labels={"case": "7"}, priority=7)
+    assert (submitted["status"], submitted["name"], submitted["labels"]) == ("queued", "talk.wav", {"case": "7"})
+    ended = service.wait_for(submitted["id"])
+    assert (ended["status"], ended["summary"], ended["priority"]) == ("complete", "transcribed", 7)
+    assert ended["run"] and ended["ended_at"] and ended["progress"] is None
+    text = service.client.get(f"/v1/runs/{submitted['id']}/result", params={"format": "txt"})
+    assert text.text == "w0a w0b\n"
+    assert text.headers["content-type"] == "text/plain; charset=utf-8"
+    whole = service.client.get(f"/v1/runs/{submitted['id']}/result").json()
+    assert whole["text"] == "w0a w0b"
+    assert service.client.get(f"/v1/runs/{submitted['id']}/report").json()["audio_s"] == 10.0
+    chunks = service.client.get(f"/v1/runs/{submitted['id']}/chunks").json()
+    assert chunks == {"chunks": [{"index": 0, "state": "done", "attempts": 1, "failures": 0}], "next_index": None}
+
+
+def test_the_place_of_a_run_is_in_the_reply(service: Running) -> None:
+    reply = service.client.post("/v1/runs", files={"file": ("a.wav", b"sound")})
+    assert (reply.status_code, reply.headers["location"]) == (202, f"/v1/runs/{reply.json()['id']}")
+
+
+def test_an_upload_is_deleted_when_its_run_is_complete_and_everything_with_the_run(service: Running) -> None:
+    run_id = service.submit()["id"]
+    service.wait_for(run_id)
+    assert service.client.delete(f"/v1/runs/{run_id}").status_code == 204
+    left = {entry.key.partition("/")[0] for entry in service.store.list("")}
+    assert left == {"replicas"}
+    problem(service.client.get(f"/v1/runs/{run_id}"), 404, "not-found")
+    assert service.client.get("/v1/runs").json() == {"runs": [], "next_cursor": None}
+
+
+def test_the_same_key_is_the_same_run_and_another_request_with_it_is_refused(service: Running) -> None:
+    key = {"Idempotency-Key": "order-66"}
+    first = service.submit("a.wav", headers=key)
+    again = service.submit("a.wav", headers=key)
+    assert again["id"] == first["id"]
+    service.wait_for(first["id"])
+    # Its upload is gone by now.
+    assert service.submit("a.wav", headers=key)["status"] == "complete"
+    assert len(service.client.get("/v1/runs").json()["runs"]) == 1
+    other = service.client.post("/v1/runs", files={"file": ("a.wav", b"other sound")}, headers=key)
+    problem(other, 422, "idempotency-key-reused")
+    problem(
+        service.client.post("/v1/runs", headers={"Idempotency-Key": "two words"}),
+        422,
+        "invalid-request",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ("", "#"),
+        ("[]", "#"),
+        ("{", "#"),
+        ("{}", "#"),
+        ('{"source": 7}', "#/source"),
+        ('{"source": "s3://a/b", "upload": "' + "0" * 26 + '"}', "#"),
+        ('{"source": "s3://a/b", "other": 1}', "#/other"),
+        ('{"source": "s3://a/b", "options": {"beam_size": 0}}', "#/options/beam_size"),
+        ('{"source": "s3://a/b", "options": {"beam_size": "5"}}', "#/options/beam_size"),
+        ('{"source": "s3://a/b", "options": {"cpu_threads": 5}}', "#/options/cpu_threads"),
+        ('{"source": "s3://a/b", "options": {"model": "large-v9"}}', "#/options/model"),
+        ('{"source": "s3://a/b", "options": {"language": "klingon"}}', "#/options/language"),
+        ('{"source": "s3://a/b", "options": {"clip_timestamps": [5, 3]}}', "#/options/clip_timestamps"),
+        ('{"source": "s3://a/b", "options": {"clip_timestamps": [0, 3, 2, 5]}}', "#/options/clip_timestamps"),
+        ('{"source": "s3://a/b", "options": {"speaker_names": ["A"]}}', "#/options/speaker_names"),
+        ('{"source": "s3://a/b", "options": {"chunk_duration": 3}}', None),
+        ('{"source": "s3://a/b", "priority": 10}', "#/priority"),
+        ('{"source": "s3://a/b", "name": "a/b"}', "#/name"),
+        ('{"source": "s3://a/b", "labels": {"": "x"}}', None),
+        ('{"source": "s3://a/b", "options": {"temperature": NaN}}', None),
+        ('{"source": "s3://a/b", "options": ' + '{"a":' * 2000 + "1" + "}" * 2000 + "}", None),
+    ],
+)
+def test_what_is_not_valid_is_refused_with_its_place(service: Running, body: str, pointer: str | None) -> None:
+    reply = service.client.post("/v1/runs", content=body, headers={"content-type": "application/json"})
+    found = problem(reply, 422, "invalid-request")
+    assert found["advice"]
+    if pointer:
+        assert found["errors"][0]["pointer"].startswith(pointer)
+    assert service.client.get("/v1/runs").json()["runs"] == []
+
+
+@pytest.mark.parametrize(
+    "source", ["file:///etc/passwd", "http://169.254.169.254/x", "/etc/passwd", "s3://b", "s3:///x"]
+)
+def test_only_objects_are_sources(service: Running, source: str) -> None:
+    problem(service.client.post("/v1/runs", json={"source": source}), 403, "address-refused")
+
+
+def test_other_bodies_are_refused(service: Running) -> None:
+    problem(
+        service.client.post("/v1/runs", content=b"x", headers={"content-type": "text/xml"}),
+        415,
+        "unsupported-media-type",
+    )
+    problem(service.client.post("/v1/runs", data={"request": "{}"}, files={"other": b"x"}), 422, "invalid-request")
+    problem(service.client.post("/v1/runs", files={"file": ("a.wav", b"")}), 422, "invalid-request")
+    big = service.client.post("/v1/runs", files={"file": ("a.wav", bytes(4 << 20))})
+    assert problem(big, 413, "too-large")["advice"]
+    huge = json.dumps({"source": "s3://a/b", "labels": {"x": "y" * (2 << 20)}})
+    problem(
+        service.client.post("/v1/runs", content=huge, headers={"content-type": "application/json"}), 413, "too-large"
+    )
+    assert [entry.key for entry in service.store.list("uploads/")] == []
+
+
+def test_a_body_without_a_length_is_limited_too(service: Running) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(64):
+            yield b" " * 65_536
+
+    problem(
+        service.client.post("/v1/runs", content=pieces(), headers={"content-type": "application/json"}),
+        413,
+        "too-large",
+    )
+
+
+def test_an_unknown_upload_or_run_or_path_is_not_found(service: Running) -> None:
+    problem(service.client.post("/v1/runs", json={"upload": "0" * 26}), 404, "not-found")
+    for path in ("/v1/runs/x", f"/v1/runs/{'0' * 26}", f"/v1/runs/{'0' * 26}/events", f"/v1/runs/{'0' * 26}/result"):
+        problem(service.client.get(path), 404, "not-found")
+    problem(service.client.get("/v2"), 404, "not-found")
+    problem(service.client.put("/v1/runs"), 405, "method-not-allowed")
+
+
+def test_pages_have_every_run_once_and_filters_apply(service: Running) -> None:
+    runs = [service.submit(f"{number}.wav", labels={"n": str(number % 2)})["id"] for number in range(7)]
+    for run_id in runs:
+        service.wait_for(run_id)
+    found, cursor, pages = [], "", 0
+    while cursor is not None:
+        page = service.client.get("/v1/runs", params={"limit": 3, "cursor": cursor}).json()
+        found += [run["id"] for run in page["runs"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert (found, pages) == (runs[::-1], 3)
+    odd = service.client.get("/v1/runs", params={"label": "n=1"}).json()["runs"]
+    assert [run["id"] for run in odd] == runs[5::-2]
+    assert service.client.get("/v1/runs", params={"status": "failed"}).json()["runs"] == []
+    problem(service.client.get("/v1/runs", params={"limit": 0}), 422, "invalid-request")
+    problem(service.client.get("/v1/runs", params={"cursor": "../x"}), 422, "invalid-request")
+
+
+def test_a_run_is_cancelled_and_tried_again(store: FileStore) -> None:
+    slow = {"on": True}
+
+    def script(job: Job) -> JobBehaviour:
+        return JobBehaviour(leaves="result", takes_ms=10**6 if slow["on"] and job.span == 1 else 20)
+
+    with running(store, script=script, chunks_ms=(10_000, 10_000)) as service:
+        run_id = service.submit()["id"]
+        service.wait_for(run_id, "running")
+        problem(service.client.delete(f"/v1/runs/{run_id}"), 409, "not-ended")
+        problem(service.client.get(f"/v1/runs/{run_id}/result"), 409, "not-ended")
+        while not service.client.get(f"/v1/runs/{run_id}/chunks").json()["chunks"]:
+            pass
+        assert service.client.post(f"/v1/runs/{run_id}:cancel").status_code == 202
+        assert service.wait_for(run_id)["status"] == "cancelled"
+        problem(service.client.post(f"/v1/runs/{run_id}:cancel"), 409, "ended")
+        problem(service.client.get(f"/v1/runs/{run_id}/result"), 409, "no-transcript")
+        slow["on"] = False
+        before = len(service.runner.submitted)
+        assert service.client.post(f"/v1/runs/{run_id}:retry").json()["status"] == "queued"
+        ended = service.wait_for(run_id, "complete", "failed")
+        assert (ended["status"], ended["retries"]) == ("complete", 1)
+        again = [job.span for job in service.runner.submitted[before:]]
+        assert 1 in again
+        assert 0 not in again, "a result is never computed again"
+        problem(service.client.post(f"/v1/runs/{run_id}:retry"), 409, "complete")
+
+
+def test_a_failure_says_what_to_do_and_names_the_recording_not_its_place(store: FileStore) -> None:
+    def script(job: Job) -> JobBehaviour:
+        return fails_with(ExitCode.BAD_INPUT, f"{job.media_uri}: is not media", "play it first")
+
+    with running(store, script=script) as service:
+        ended = service.wait_for(service.submit("talk.wav")["id"])
+        assert (ended["status"], ended["failure"], ended["environment"]) == ("failed", "BAD_INPUT", False)
+        assert (ended["summary"], ended["advice"]) == ("talk.wav: is not media", "play it first")
+        reply = service.client.get(f"/v1/runs/{ended['id']}/result")
+        assert problem(reply, 409, "no-transcript")["detail"] == "talk.wav: is not media"
+        events = service.client.get(f"/v1/runs/{ended['id']}/events").text
+        assert str(store.root) not in events
+
+
+def test_without_tokens_pages_of_other_sites_are_refused(service: Running) -> None:
+    reply = service.client.get("/v1/runs", headers={"Origin": "https://evil.example"})
+    problem(reply, 403, "foreign-page")
+
+
+def test_health(service: Running) -> None:
+    assert service.client.get("/healthz").text == "ok\n"
+    assert service.client.get("/readyz").text == "ok\n"
