@@ -88,7 +88,7 @@ def request(
 def service_request(**changes: Any) -> ServiceRequest:
     """A request of a client of the service."""
     asked = ServiceRequest(
-        id="0123456789abcdefghijklmnop",
+        id="01hzy6w9f3kq8x2v4t7m5n0abc",
         tenant="news",
         created_ms=START_MS,
         body_sha256="ab" * 32,

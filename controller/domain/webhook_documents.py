@@ -20,6 +20,7 @@ from controller.domain.service_documents import (
     ServiceRequest,
     TenantPrefix,
 )
+from controller.domain.service_keys import ID_PATTERN
 
 DeliveryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 EndStatus = Literal["complete", "partial", "failed", "cancelled"]
@@ -46,7 +47,7 @@ class RunEnded(Document):
     status: EndStatus
     retries: Retries = 0
     """How often it had been tried again."""
-    run_id: RunId | None = None
+    run: RunId | None = None
     """The run that it became; None if its recording was not identified."""
     failure: Literal[""] | FailureName = ""
     summary: Line = ""
@@ -61,7 +62,7 @@ class CloudEvent(Document):
     specversion: Literal["1.0"] = "1.0"
     id: DeliveryId
     """The same in every attempt, so that a receiver can recognize an event that it has already."""
-    source: Annotated[str, Field(pattern=r"^/v1/runs/[0-9a-v]{26}$")]
+    source: Annotated[str, Field(pattern=f"^/v1/runs/{ID_PATTERN[1:]}")]
     type: EventType
     time: Annotated[str, Field(pattern=r"^[0-9T:.-]{23}Z$")]
     """When the run ended: RFC 3339 in UTC, with milliseconds."""
@@ -96,7 +97,7 @@ def run_ended(request: ServiceRequest, end: RequestEnd) -> RunEnded:
         id=request.id,
         status=end.status,
         retries=end.retries,
-        run_id=end.run_id,
+        run=end.run_id,
         failure=end.failure,
         summary=end.summary,
         advice=end.advice,

@@ -11,7 +11,7 @@ from controller.service.outbox import NoDeadLetter, Outbox, Pending, delivered, 
 from tests import fakes
 from tests.fakes import JournalStore
 
-REQUEST = "0123456789abcdefghijklmnop"
+REQUEST = "01hzy6w9f3kq8x2v4t7m5n0abc"
 ENDED_MS = 1_800_000_000_123
 URL = "https://receiver.example/hook?x=1"
 DATA = RunEnded(id=REQUEST, status="complete", summary="done", labels={"show": "morning"})
@@ -62,7 +62,7 @@ def test_the_event_of_a_run_that_ended(outbox: Outbox, store: FileStore) -> None
             "id": REQUEST,
             "status": "complete",
             "retries": 0,
-            "run_id": None,
+            "run": None,
             "failure": "",
             "summary": "done",
             "advice": "",
@@ -81,7 +81,7 @@ def test_the_event_says_how_the_request_ended(outbox: Outbox) -> None:
         id=request.id,
         status="failed",
         retries=2,
-        run_id=end.run_id,
+        run=end.run_id,
         failure=end.failure,
         summary=end.summary,
         advice=end.advice,
@@ -105,7 +105,7 @@ def test_other_events_have_other_ids(outbox: Outbox) -> None:
         outbox.add("news", URL, DATA, ended_ms=ENDED_MS),
         outbox.add("news", URL, retried(1), ended_ms=ENDED_MS),
         outbox.add("news", URL, DATA.model_copy(update={"status": "failed"}), ended_ms=ENDED_MS),
-        outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}q"}), ended_ms=ENDED_MS),
+        outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}d"}), ended_ms=ENDED_MS),
         outbox.add("radio", URL, DATA, ended_ms=ENDED_MS),
     ]
     assert len(set(added)) == 5

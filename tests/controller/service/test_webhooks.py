@@ -29,7 +29,7 @@ from controller.service.webhooks import Deliverer, Outcome, WebhookThread
 
 pytestmark = pytest.mark.process
 
-DATA = RunEnded(id="0123456789abcdefghijklmnop", status="partial", summary="1 of 9 chunks failed – é")
+DATA = RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="partial", summary="1 of 9 chunks failed – é")
 SECRET = "a secret of 32 bytes, or longer."
 LOOPBACK = "127.0.0.0/8"
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
