@@ -37,6 +37,7 @@ from controller.domain.service_documents import (
     RequestRound,
     RequestState,
     ServiceRequest,
+    Upload,
 )
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
@@ -67,6 +68,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RequestState,
     RequestEnd,
     RequestEvent,
+    Upload,
     ReplicaRecord,
     Delivery,
 )

@@ -29,6 +29,7 @@ from controller.domain.service_documents import (
     RequestEvent,
     RequestRound,
     RequestState,
+    Upload,
 )
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
@@ -135,6 +136,14 @@ EXAMPLES: dict[str, Document] = {
     ),
     "service-end": fakes.service_end(REQUESTED),
     "service-event": RequestEvent(type="ended", time_ms=fakes.START_MS, text="done", status="complete", run_id=None),
+    "service-upload": Upload(
+        id=REQUESTED.id,
+        tenant="news",
+        name="talk.mp4",
+        size_bytes=1000,
+        created_ms=fakes.START_MS,
+        complete=False,
+    ),
     "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,)),
     "webhook-delivery": Delivery(
         id="0f" * 16,
