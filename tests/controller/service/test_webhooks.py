@@ -1,6 +1,7 @@
 """Webhooks with real receivers on loopback: what they get, and what happens when they fail."""
 
 import contextlib
+import json
 import logging
 import re
 import socket
@@ -26,6 +27,7 @@ from controller.service.addresses import AddressRefused, AllowList, Target, reso
 from controller.service.outbox import Outbox, Pending
 from controller.service.signatures import WebhookKeys, verify
 from controller.service.webhooks import Deliverer, Outcome, WebhookThread
+from tests.controller.service.running import running, tenants_file
 
 pytestmark = pytest.mark.process
 
@@ -704,3 +706,20 @@ def test_the_thread_sends_what_is_added_and_survives_a_store_that_is_down(
     sender.add(receiver.url, 2)
     sender.deliverer.tick(2_000)
     assert len(sender.waiting()) == 1
+
+
+def test_a_run_of_the_service_is_reported_to_its_callback(receiver: Receiver, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'current = "k1"\n[keys]\nk1 = "{SECRET}"\n')
+    tenants, headers_of = tenants_file(tmp_path, news=f'webhook_hosts = ["{LOOPBACK}"]', radio="")
+    with running(FileStore(tmp_path / "store"), tenants=tenants, webhook_keys=keys) as service:
+        request: dict[str, Any] = {"callback_url": receiver.url, "labels": {"show": "morning"}}
+        submitted = service.submit(headers=headers_of["news"], **request)
+        form: dict[str, Any] = {"files": {"file": ("a.wav", b"x")}, "data": {"request": json.dumps(request)}}
+        refused = service.client.post("/v1/runs", headers=headers_of["radio"], **form)
+        assert "https://" in refused.json()["detail"], refused.text
+        until(lambda: receiver.received)
+    ((_, headers, body),) = receiver.received
+    verify(headers, body, {"k1": SECRET.encode()}, time.time())
+    data = CloudEvent.model_validate_json(body).data
+    assert (data.id, data.status, data.labels) == (submitted["id"], "complete", {"show": "morning"})
