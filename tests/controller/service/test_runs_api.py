@@ -43,7 +43,9 @@ def test_a_recording_in_a_form_becomes_a_transcript(service: Running) -> None:
     assert (submitted["status"], submitted["name"], submitted["labels"]) == ("queued", "talk.wav", {"case": "7"})
     ended = service.wait_for(submitted["id"])
     assert (ended["status"], ended["summary"], ended["priority"]) == ("complete", "transcribed", 7)
-    assert ended["run"] and ended["ended_at"] and ended["progress"] is None
+    assert ended["run"]
+    assert ended["ended_at"]
+    assert ended["progress"] is None
     text = service.client.get(f"/v1/runs/{submitted['id']}/result", params={"format": "txt"})
     assert text.text == "w0a w0b\n"
     assert text.headers["content-type"] == "text/plain; charset=utf-8"
@@ -88,7 +90,7 @@ def test_the_same_key_is_the_same_run_and_another_request_with_it_is_refused(ser
 
 
 @pytest.mark.parametrize(
-    ("body", "pointer"),
+    "body, pointer",
     [
         ("", "#"),
         ("[]", "#"),
@@ -170,7 +172,9 @@ def test_pages_have_every_run_once_and_filters_apply(service: Running) -> None:
     runs = [service.submit(f"{number}.wav", labels={"n": str(number % 2)})["id"] for number in range(7)]
     for run_id in runs:
         service.wait_for(run_id)
-    found, cursor, pages = [], "", 0
+    found: list[str] = []
+    cursor: str | None = ""
+    pages = 0
     while cursor is not None:
         page = service.client.get("/v1/runs", params={"limit": 3, "cursor": cursor}).json()
         found += [run["id"] for run in page["runs"]]
