@@ -38,7 +38,7 @@ from controller.service.addresses import CallbackRefused
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
@@ -169,6 +169,7 @@ class Server:
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
+                streams=OpenStreams(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
