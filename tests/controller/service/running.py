@@ -18,6 +18,7 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
+from controller.domain.service_documents import PART_BYTES
 from controller.errors import Interrupted
 from controller.service.identity import Identity
 from controller.service.serving import Access, Server, Settings
@@ -115,6 +116,7 @@ def running(
     takes_ms: int = 20,
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
+    part_bytes: int = PART_BYTES,
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -129,6 +131,7 @@ def running(
             most_form_bytes=most_form_bytes,
             shutdown_grace_s=1,
             defaults=DEFAULTS,
+            part_bytes=part_bytes,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
