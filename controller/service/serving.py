@@ -113,6 +113,7 @@ class Server:
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
         self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
     def run(self) -> None:
@@ -174,7 +175,7 @@ class Server:
                 store=self._store,
                 requests=RequestStore(self._store),
                 uploads=self._uploads,
-                completions=Completions(self._uploads, self._clock.now_ms),
+                completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),

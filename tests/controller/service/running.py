@@ -95,6 +95,14 @@ class Running:
             time.sleep(0.02)
         raise AssertionError(f"still {found}")
 
+    def wait_until_gone(self, prefix: str) -> None:
+        """Wait until the store has nothing under *prefix*. The end of a run is visible before its upload is deleted."""
+        for _ in range(500):
+            if not list(self.store.list(prefix)):
+                return
+            time.sleep(0.02)
+        raise AssertionError(list(self.store.list(prefix)))
+
     def submit(self, name: str = "a.wav", *, headers: dict[str, str] | None = None, **request: Any) -> dict[str, Any]:
         """Submit a recording in a form."""
         reply = self.client.post(
