@@ -24,6 +24,7 @@ from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
 from controller.service.tenants import Tenant
+from controller.service.upload_completion import Completions
 from controller.service.uploads import UploadStore
 
 
@@ -34,6 +35,7 @@ class Service:
     store: Store
     requests: RequestStore
     uploads: UploadStore
+    completions: Completions
     queue: ServiceQueue
     identity: Identity
     rates: RequestRates
@@ -46,6 +48,8 @@ class Service:
     """Why the service does not work now; empty if it does."""
     most_form_bytes: int
     """Largest recording that is sent in a form, through the service itself."""
+    part_bytes: int
+    """Length of the parts of a new upload."""
     answer_within_s: float
     """How long a request that waits for its transcript is kept open."""
 
