@@ -104,7 +104,7 @@ class Release:
     @contextlib.contextmanager
     def forwarded(self) -> Iterator[tuple[str, int]]:
         """Address and port of this machine that lead to a pod of the service."""
-        command = [self.cluster._program(), "--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace]
+        command = [self.cluster.program, "--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace]
         process = subprocess.Popen(
             [*command, "port-forward", "service/stenofleet", ":80", "--address", "127.0.0.1"],
             stdout=subprocess.PIPE,
