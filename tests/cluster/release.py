@@ -67,7 +67,7 @@ class Release:
 
     def _apply(self, verb: str, *values: str, wait: bool) -> str:
         changes = [argument for value in values for argument in ("--set-json", value)]
-        before = ["--reuse-values"] if verb == "upgrade" else ["--values", str(self.values)]
+        before = ["--reset-then-reuse-values"] if verb == "upgrade" else ["--values", str(self.values)]
         patience = ["--wait", "--timeout", f"{PATIENCE_S:.0f}s"] if wait else []
         try:
             return self.helm(verb, chart.RELEASE, str(chart.CHART), *before, *changes, *patience)
