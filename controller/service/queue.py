@@ -336,4 +336,4 @@ class ServiceQueue:
 
     def _publish(self) -> None:
         with self._changed:
-            self._replicas.claim(self._claimed)
+            self._replicas.claim(self._claimed, self._by_run)

@@ -26,7 +26,7 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.shares import Share
-from controller.domain.webhook_documents import RunEnded
+from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.orchestrator.loop import run_loop
@@ -92,7 +92,7 @@ class Server:
         self._ticked_s = time.monotonic()
         self._ending = False
         self._outbox = Outbox(store)
-        self.replicas = Replicas(store)
+        self.replicas = Replicas(store, observe=runner.leadership.observe)
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -252,12 +252,9 @@ class Server:
         self.metrics.ended(end.status, report)
         _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
         if request.callback_url:
-            status = "completed" if end.status == "complete" else end.status
-            data = RunEnded(id=request.id, status=status, summary=end.summary, advice=end.advice, labels=request.labels)
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
-                self._outbox.add(
-                    request.tenant, request.callback_url, data, ended_ms=end.ended_ms, occurrence=end.retries
-                )
+                data = run_ended(request, end)
+                self._outbox.add(request.tenant, request.callback_url, data, ended_ms=end.ended_ms)
 
 
 def _socket(host: str, port: int) -> socket.socket:

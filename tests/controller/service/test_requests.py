@@ -196,7 +196,12 @@ def test_a_page_costs_the_same_with_many_requests(store: Mortal) -> None:
         one = request(id=idempotent_id("news", str(number)), created_ms=NOW_MS + number)
         requests.put_state(one, "complete", run=None, now_ms=NOW_MS)
     get = store.get
-    store.get = lambda key, **limits: (read.append(key), get(key, **limits))[1]  # type: ignore[method-assign]
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    store.get = counted  # type: ignore[method-assign]
     page, cursor = requests.page("news", after="", most=5)
     assert [state.created_ms for state in page] == [NOW_MS + number for number in (299, 298, 297, 296, 295)]
     following, _ = requests.page("news", after=cursor, most=5)
