@@ -37,6 +37,8 @@ TAGS = {
 }
 _ANSWERS: tuple[type[BaseModel], ...] = (ProblemDocument, AudioJson, AudioVerboseJson, Transcript)
 """What is returned without the framework's knowledge."""
+_PARAMETER = re.compile(r"\\\{\w+\\\}")
+"""In an escaped template of a path."""
 _ROLE = re.compile(r":[a-z]+:(?=`)")
 """Marks what a name is, in descriptions from the code."""
 _TEMPLATE = "#/components/schemas/{model}"
@@ -59,6 +61,16 @@ def description(app: FastAPI) -> dict[str, Any]:
             operation["responses"] = dict(sorted(operation["responses"].items()))
             _describe_success(operation["responses"], found["components"]["schemas"])
     return found
+
+
+def allowed_methods(described: dict[str, Any], path: str) -> list[str]:
+    """Return the methods of a path; none if it is not described."""
+    return sorted(
+        method.upper()
+        for template, methods in described["paths"].items()
+        if re.fullmatch(_PARAMETER.sub("[^/:]+", re.escape(template)), path)
+        for method in methods
+    )
 
 
 def _schemas(model: type[BaseModel], mode: Any) -> dict[str, Any]:

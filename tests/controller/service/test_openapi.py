@@ -32,7 +32,7 @@ def raised() -> Iterator[tuple[int, str]]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 given = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
                 match node.func.id, given:
-                    case ("Problem" | "_as"), [int(status), str(name)]:
+                    case (("Problem" | "_as"), [int(status), str(name)]):
                         yield status, name
                     case "conflict", [str(name), *_]:
                         yield 409, name
