@@ -14,7 +14,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from controller.service import events_api, health_api, openai_api, problems, results_api, runs_api
+from controller.service import events_api, health_api, openai_api, problems, results_api, runs_api, webhooks_api
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
 from controller.service.submissions import Submission
@@ -38,7 +38,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for api in (runs_api, results_api, events_api, openai_api, health_api):
+    for api in (runs_api, results_api, events_api, webhooks_api, openai_api, health_api):
         app.include_router(api.router)
     problems.install(app)
     app.add_middleware(BodyLimit, most=lambda _, kind: _most_bytes(service, kind))

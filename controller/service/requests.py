@@ -122,6 +122,11 @@ class RequestStore:
         """Return how the round with this number of retries ended; None if it has not ended."""
         return stored_documents.valid(self._store, RequestEnd, RequestKeys(key).end(retries))
 
+    def ends(self, found: FoundRequest) -> Sequence[RequestEnd]:
+        """Return how all rounds of a request ended."""
+        ends = (self.ended(found.key, retries) for retries in range(found.retries + 1))
+        return [end for end in ends if end]
+
     def page(self, prefix: str, *, after: str, most: int) -> tuple[Sequence[RequestState], str]:
         """Return the states of the next requests of a tenant, the newest first, and a cursor for the rest.
 

@@ -198,12 +198,13 @@ def retry_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
 
 @router.delete("/v1/runs/{run_id}", status_code=204, responses=STATE, operation_id="deleteRun")
 def delete_run(service: TheService, tenant: Caller, run_id: str) -> Response:
-    """Delete a run that has ended, with its transcript and its upload. Outputs elsewhere are left."""
+    """Delete a run that has ended, with its transcript, upload and callbacks. Outputs elsewhere are left."""
     found = required(service, tenant, run_id)
     if not found.end:
         raise conflict("not-ended", "the run has not ended", "cancel it, and wait for its end")
     for _ in range(_SETTLE_TRIES):
         if service.requests.is_settled(found):
+            service.outbox.remove_of(found.request, service.requests.ends(found))
             service.requests.remove(found)
             return Response(status_code=204)
         time.sleep(_SETTLE_S / _SETTLE_TRIES)
