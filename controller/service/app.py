@@ -21,6 +21,7 @@ from controller.service import (
     results_api,
     runs_api,
     uploads_api,
+    webhooks_api,
 )
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
@@ -42,7 +43,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for api in (runs_api, results_api, events_api, uploads_api, openai_api, health_api):
+    for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, openai_api, health_api):
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))
