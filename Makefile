@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := $(foreach dir,.ci controller chunk_job k8s tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
+CODE := $(foreach dir,.ci controller chunk_job k8s helm tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHON
 

@@ -367,6 +367,27 @@ def test_the_controller_waits_ten_minutes_longer_than_for_a_chunk_job(
     assert ("apply k8s/overlays/cpu" in last) == ("nvidia.com/gpu" in message)
 
 
+def test_a_job_that_is_created_later_is_waited_for_if_that_is_asked_for(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = FoundJob(NO_GPU.format("2 Preemption is not helpful for scheduling"))
+    get, found.name = found.get, "not-yet"
+    monkeypatch.setattr(waiting, "connect", lambda: found)
+    assert waiting.main("stenofleet-model", "120") == 0
+    assert waiting.clock.now_ns == 2 * 60 * 10**9, "a missing Job counts as a deleted one, after this time"
+
+    def appears(kind: str, job: str) -> Document | None:
+        found.name = "stenofleet-model" if waiting.clock.now_ns >= 3 * 60 * 10**9 else "not-yet"
+        return get(kind, job)
+
+    monkeypatch.setattr(found, "get", appears)
+    found.asked, found.ends_after = 0, 3
+    assert waiting.main("stenofleet-model", "120", "use a CPU") == EnvironmentProblem.exit_code
+    message = capsys.readouterr().err
+    assert "use a CPU" in message
+    assert "k8s/overlays/cpu" not in message
+
+
 def test_the_controller_waits_any_time_for_a_gpu_that_others_use(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = FoundJob(NO_GPU.format("2 No preemption victims found for incoming pod"))
     found.ends_after = 1_000

@@ -153,3 +153,5 @@ class ReplicaRecord(Document):
     replica: str = Field(pattern=r"^[0-9a-f]{16}$")
     renew_count: Count
     requests: tuple[RequestId, ...] = Field(max_length=100_000)
+    runs: tuple[RunId, ...] = Field(max_length=100_000)
+    """Of these requests, if their recordings are identified."""

@@ -17,7 +17,7 @@ from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
 from controller.service.requests import RequestStore
@@ -39,6 +39,7 @@ class Service:
     queue: ServiceQueue
     identity: Identity
     rates: RequestRates
+    streams: OpenStreams
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox

@@ -82,14 +82,13 @@ class Outbox:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, prefix: str, url: str, data: RunEnded, *, ended_ms: int, occurrence: int = 0) -> str:
-        """Store the event that a run has ended, to be sent to *url* at once. Returns the id of its delivery.
+    def add(self, prefix: str, url: str, data: RunEnded, *, ended_ms: int) -> str:
+        """Store the event that a request has ended, to be sent to *url* at once. Returns the id of its delivery.
 
-        May be called again with the same arguments: an event that is waiting or dead is kept as it is. *ended_ms*: when
-        the run ended. *occurrence*: how many times the run of this request ended before, as it can be tried again.
-        Raises :class:`~controller.service.addresses.CallbackRefused` and what the store raises.
+        *ended_ms*: when it ended. May be called again with the same arguments: an event that is waiting or dead is kept
+        as it is. Raises :class:`~controller.service.addresses.CallbackRefused` and what the store raises.
         """
-        delivery_id = delivery_id_of(prefix, url, data, occurrence)
+        delivery_id = delivery_id_of(prefix, url, data)
         waiting = any(each.id == delivery_id for each in self.pending(prefix))
         if not waiting and not self._store.stat(_dead(prefix, delivery_id)):
             delivery = Delivery(
@@ -122,9 +121,12 @@ class Outbox:
             raise DocumentInvalid(f"{pending.key}: is another delivery")
         return delivery
 
-    def dead(self, prefix: str) -> Iterator[Delivery]:
-        """The deliveries of a tenant that are not tried any more, by id. Invalid objects are left out."""
-        for entry in self._store.list(f"{ROOT}{prefix}/dead/"):
+    def dead(self, prefix: str, *, after: str = "") -> Iterator[Delivery]:
+        """The deliveries of a tenant that are not tried any more, by id, from the one after the id *after*.
+
+        Invalid objects are left out.
+        """
+        for entry in self._store.list(f"{ROOT}{prefix}/dead/", after=_dead(prefix, after) if after else ""):
             if found := stored_documents.valid(self._store, Delivery, entry.key):
                 yield found
 
@@ -162,15 +164,15 @@ def failed(delivery: Delivery, reason: str, now_ms: int, *, final: bool) -> tupl
     return Move((Pending.of(later).key, later.encode()), (before,)), "retried"
 
 
-def delivery_id_of(prefix: str, url: str, data: RunEnded, occurrence: int) -> str:
-    """The id of the delivery of an event: the same whenever it is added.
+def delivery_id_of(prefix: str, url: str, data: RunEnded) -> str:
+    """The id of the delivery of an event: the same whenever it is added. Another try of the request has another one.
 
     Its first digits are those of the receiver's host and port. So a list of keys shows which deliveries wait for the
     same receiver, without reading them.
     """
     target = parse_url(url)
     receiver = hashlib.sha256(f"{target.host} {target.port}".encode()).hexdigest()[:_RECEIVER_DIGITS]
-    text = f"{prefix} {data.id} {EVENT_TYPES[data.status]} {occurrence}"
+    text = f"{prefix} {data.id} {EVENT_TYPES[data.status]} {data.retries}"
     return receiver + hashlib.sha256(text.encode()).hexdigest()[: 32 - _RECEIVER_DIGITS]
 
 

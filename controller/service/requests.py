@@ -84,8 +84,8 @@ class RequestStore:
             raise AnotherBody
         if self.retries(keys.of) == 0 and self.ended(keys.of, 0) is None:
             if next(iter(self._store.list(keys.events)), None) is None:
-                self.add_event(keys.of, "accepted", "accepted", now_ms=known.created_ms, status="queued")
                 self.put_state(known, "queued", run=None, now_ms=known.created_ms)
+                self.add_event(keys.of, "accepted", "accepted", now_ms=known.created_ms, status="queued")
             self._enqueue(known)
         return known
 
@@ -188,7 +188,8 @@ class RequestStore:
         """Put a request that has ended into the queue again, with a new round."""
         keys = RequestKeys(found.key)
         if found.end:
-            self.add_event(found.key, "retried", "tried again", now_ms=now_ms, status="queued")
+            if self.has_event(found.key, "ended"):
+                self.add_event(found.key, "retried", "tried again", now_ms=now_ms, status="queued")
             self._store.put(keys.round, RequestRound(retries=found.retries + 1).encode())
             self.put_state(found.request, "queued", run=found.end.run_id, now_ms=now_ms)
         self._enqueue(found.request)

@@ -26,7 +26,7 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.domain.service_documents import PART_BYTES, RequestEnd, ServiceRequest
 from controller.domain.shares import Share
-from controller.domain.webhook_documents import RunEnded
+from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.orchestrator.loop import run_loop
@@ -38,7 +38,7 @@ from controller.service.addresses import CallbackRefused
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
@@ -97,7 +97,7 @@ class Server:
         self._ending = False
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
-        self.replicas = Replicas(store)
+        self.replicas = Replicas(store, observe=runner.leadership.observe)
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -179,6 +179,7 @@ class Server:
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
+                streams=OpenStreams(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
@@ -263,12 +264,9 @@ class Server:
         self.metrics.ended(end.status, report)
         _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
         if request.callback_url:
-            status = "completed" if end.status == "complete" else end.status
-            data = RunEnded(id=request.id, status=status, summary=end.summary, advice=end.advice, labels=request.labels)
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
-                self._outbox.add(
-                    request.tenant, request.callback_url, data, ended_ms=end.ended_ms, occurrence=end.retries
-                )
+                data = run_ended(request, end)
+                self._outbox.add(request.tenant, request.callback_url, data, ended_ms=end.ended_ms)
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -18,8 +18,11 @@ _LONGER_MS = 600_000
 _WITHOUT_GPUS = "where no node has a GPU, apply k8s/overlays/cpu; the resource's name is in k8s/base/model.yaml"
 
 
-def main(job: str) -> int:
+def main(job: str, appears_within_s: str = "0", without_gpus: str = _WITHOUT_GPUS) -> int:
     """Exit code: 0 if the Job *job* has downloaded the model; else 3, as for all problems of the infrastructure.
+
+    *appears_within_s*: seconds, as text. Until then a missing Job may still be created; after them, and by default, it
+    counts as a deleted one, which had downloaded the model. *without_gpus*: the advice if no node has a GPU.
 
     If the Job's pod does not start, it waits ten minutes longer than the controller waits for a chunk job, and any time
     for GPUs that others use.
@@ -27,10 +30,16 @@ def main(job: str) -> int:
     api = connect()
     print_message(f"waiting for the model: kubectl logs -f job/{job} shows the progress")
     problem, printed = None, ""
+    appears_until_ms = time.monotonic_ns() // 1_000_000 + round(float(appears_within_s) * 1000)
     while not (how := ended(api, job)):
         now_ms = time.monotonic_ns() // 1_000_000
+        if how is None:
+            if now_ms >= appears_until_ms:
+                return 0
+            time.sleep(_POLL_EVERY_S)
+            continue
         problem = startup_problem_of(api, job, before=problem, now_ms=now_ms)
-        why = explained(problem) if problem else ""
+        why = explained(problem, without_gpus) if problem else ""
         if why and why != printed:
             print_message(f"job/{job} waits: {why}")
             printed = why
@@ -57,25 +66,25 @@ def startup_problem_of(api: Api, name: str, *, before: StartupProblem | None, no
     return next((problem for problem in problems if problem), None)
 
 
-def explained(problem: StartupProblem) -> str:
+def explained(problem: StartupProblem, without_gpus: str) -> str:
     """What the problem is, and what to do."""
     why = problem.diagnosis
-    advice = f"{why.advice}; {_WITHOUT_GPUS}" if "nvidia.com/gpu" in why.summary else why.advice
+    advice = f"{why.advice}; {without_gpus}" if "nvidia.com/gpu" in why.summary else why.advice
     return f"{why.summary}; {advice}"
 
 
-def ended(api: Api, name: str) -> set[str]:
-    """The final conditions of the Job; empty while it runs. A deleted Job counts as complete."""
+def ended(api: Api, name: str) -> set[str] | None:
+    """The final conditions of the Job; empty while it runs, None if there is no such Job."""
     try:
         job = api.get("jobs", name)
     except ClusterUnavailable as error:
         print_message(f"{error.summary}: trying again")
         return set()
     if job is None:
-        return {"Complete"}
+        return None
     conditions = job.get("status", {}).get("conditions") or ()
     return {found["type"] for found in conditions if found["status"] == "True"} & {"Complete", "Failed"}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.deployment import deployment
+from tests.cluster.release import release
 from tests.cluster.site import Images, site
 from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
-__all__ = ["deployment", "shared", "site", "talk", "tape", "undisturbed", "wanted"]
+__all__ = ["deployment", "release", "shared", "site", "talk", "tape", "undisturbed", "wanted"]
 
 _PATIENCE_S = 600
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.testbed import go_build, network, processes, s3_server
+from tests.testbed import chart, go_build, network, processes, s3_server
 from tests.testbed.control_plane import ControlPlane, programs
 from tests.testbed.go_build import locked
 from tests.testbed.node import Node
@@ -253,8 +253,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 def build_programs() -> None:
-    """Build every server of a cluster (twelve minutes on two cores, once)."""
-    for build in (programs, lambda: go_build.build("etcd"), lambda: go_build.build("coredns"), s3_server.build):
+    """Build every program of a cluster's tests (fifteen minutes on two cores, once)."""
+    servers = (programs, lambda: go_build.build("etcd"), lambda: go_build.build("coredns"), s3_server.build)
+    for build in (*servers, chart.program):
         build()
 
 

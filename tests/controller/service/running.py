@@ -88,8 +88,9 @@ class Running:
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""
         wanted = statuses or ("complete", "partial", "failed", "cancelled")
+        found: dict[str, Any] = {}
         for _ in range(500):
-            found: dict[str, Any] = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
+            found = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
             if found["status"] in wanted:
                 return found
             time.sleep(0.02)

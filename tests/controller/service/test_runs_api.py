@@ -21,6 +21,14 @@ def service(store: FileStore) -> Iterator[Running]:
         yield up
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A service for requests that change nothing."""
+    with running(FileStore(tmp_path_factory.mktemp("store"))) as up:
+        yield up
+        assert up.client.get("/v1/runs").json()["runs"] == []
+
+
 def problem(reply: Any, status: int, name: str) -> dict[str, Any]:
     """The problem document of a reply."""
     assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json"), reply.text
@@ -35,7 +43,9 @@ def test_a_recording_in_a_form_becomes_a_transcript(service: Running) -> None:
     assert (submitted["status"], submitted["name"], submitted["labels"]) == ("queued", "talk.wav", {"case": "7"})
     ended = service.wait_for(submitted["id"])
     assert (ended["status"], ended["summary"], ended["priority"]) == ("complete", "transcribed", 7)
-    assert ended["run"] and ended["ended_at"] and ended["progress"] is None
+    assert ended["run"]
+    assert ended["ended_at"]
+    assert ended["progress"] is None
     text = service.client.get(f"/v1/runs/{submitted['id']}/result", params={"format": "txt"})
     assert text.text == "w0a w0b\n"
     assert text.headers["content-type"] == "text/plain; charset=utf-8"
@@ -80,89 +90,91 @@ def test_the_same_key_is_the_same_run_and_another_request_with_it_is_refused(ser
 
 
 @pytest.mark.parametrize(
-    ("body", "pointer"),
+    "body, pointer",
     [
         ("", "#"),
         ("[]", "#"),
         ("{", "#"),
         ("{}", "#"),
         ('{"source": 7}', "#/source"),
-        ('{"source": "s3://a/b", "upload": "' + "0" * 26 + '"}', "#"),
-        ('{"source": "s3://a/b", "other": 1}', "#/other"),
-        ('{"source": "s3://a/b", "options": {"beam_size": 0}}', "#/options/beam_size"),
-        ('{"source": "s3://a/b", "options": {"beam_size": "5"}}', "#/options/beam_size"),
-        ('{"source": "s3://a/b", "options": {"cpu_threads": 5}}', "#/options/cpu_threads"),
-        ('{"source": "s3://a/b", "options": {"model": "large-v9"}}', "#/options/model"),
-        ('{"source": "s3://a/b", "options": {"language": "klingon"}}', "#/options/language"),
-        ('{"source": "s3://a/b", "options": {"clip_timestamps": [5, 3]}}', "#/options/clip_timestamps"),
-        ('{"source": "s3://a/b", "options": {"clip_timestamps": [0, 3, 2, 5]}}', "#/options/clip_timestamps"),
-        ('{"source": "s3://a/b", "options": {"speaker_names": ["A"]}}', "#/options/speaker_names"),
-        ('{"source": "s3://a/b", "options": {"chunk_duration": 3}}', None),
-        ('{"source": "s3://a/b", "priority": 10}', "#/priority"),
-        ('{"source": "s3://a/b", "name": "a/b"}', "#/name"),
-        ('{"source": "s3://a/b", "labels": {"": "x"}}', None),
-        ('{"source": "s3://a/b", "options": {"temperature": NaN}}', None),
-        ('{"source": "s3://a/b", "options": ' + '{"a":' * 2000 + "1" + "}" * 2000 + "}", None),
+        ('{"source": "s3://media/b", "upload": "' + "0" * 26 + '"}', "#"),
+        ('{"source": "s3://media/b", "other": 1}', "#/other"),
+        ('{"source": "s3://media/b", "options": {"beam_size": 0}}', "#/options/beam_size"),
+        ('{"source": "s3://media/b", "options": {"beam_size": "5"}}', "#/options/beam_size"),
+        ('{"source": "s3://media/b", "options": {"cpu_threads": 5}}', "#/options/cpu_threads"),
+        ('{"source": "s3://media/b", "options": {"model": "large-v9"}}', "#/options/model"),
+        ('{"source": "s3://media/b", "options": {"language": "klingon"}}', "#/options/language"),
+        ('{"source": "s3://media/b", "options": {"clip_timestamps": [5, 3]}}', "#/options/clip_timestamps"),
+        ('{"source": "s3://media/b", "options": {"clip_timestamps": [0, 3, 2, 5]}}', "#/options/clip_timestamps"),
+        ('{"source": "s3://media/b", "options": {"speaker_names": ["A"]}}', "#/options/speaker_names"),
+        ('{"source": "s3://media/b", "options": {"chunk_duration": 3}}', None),
+        ('{"source": "s3://media/b", "priority": 10}', "#/priority"),
+        ('{"source": "s3://media/b", "name": "a/b"}', "#/name"),
+        ('{"source": "s3://media/b", "labels": {"": "x"}}', None),
+        ('{"source": "s3://media/b", "options": {"temperature": NaN}}', None),
+        ('{"source": "s3://media/b", "options": ' + '{"a":' * 2000 + "1" + "}" * 2000 + "}", None),
     ],
 )
-def test_what_is_not_valid_is_refused_with_its_place(service: Running, body: str, pointer: str | None) -> None:
-    reply = service.client.post("/v1/runs", content=body, headers={"content-type": "application/json"})
+def test_what_is_not_valid_is_refused_with_its_place(refusing: Running, body: str, pointer: str | None) -> None:
+    reply = refusing.client.post("/v1/runs", content=body, headers={"content-type": "application/json"})
     found = problem(reply, 422, "invalid-request")
     assert found["advice"]
     if pointer:
         assert found["errors"][0]["pointer"].startswith(pointer)
-    assert service.client.get("/v1/runs").json()["runs"] == []
+    assert refusing.client.get("/v1/runs").json()["runs"] == []
 
 
 @pytest.mark.parametrize(
     "source", ["file:///etc/passwd", "http://169.254.169.254/x", "/etc/passwd", "s3://b", "s3:///x"]
 )
-def test_only_objects_are_sources(service: Running, source: str) -> None:
-    problem(service.client.post("/v1/runs", json={"source": source}), 403, "address-refused")
+def test_only_objects_are_sources(refusing: Running, source: str) -> None:
+    problem(refusing.client.post("/v1/runs", json={"source": source}), 403, "address-refused")
 
 
-def test_other_bodies_are_refused(service: Running) -> None:
+def test_other_bodies_are_refused(refusing: Running) -> None:
     problem(
-        service.client.post("/v1/runs", content=b"x", headers={"content-type": "text/xml"}),
+        refusing.client.post("/v1/runs", content=b"x", headers={"content-type": "text/xml"}),
         415,
         "unsupported-media-type",
     )
-    problem(service.client.post("/v1/runs", data={"request": "{}"}, files={"other": b"x"}), 422, "invalid-request")
-    problem(service.client.post("/v1/runs", files={"file": ("a.wav", b"")}), 422, "invalid-request")
-    big = service.client.post("/v1/runs", files={"file": ("a.wav", bytes(4 << 20))})
+    problem(refusing.client.post("/v1/runs", data={"request": "{}"}, files={"other": b"x"}), 422, "invalid-request")
+    problem(refusing.client.post("/v1/runs", files={"file": ("a.wav", b"")}), 422, "invalid-request")
+    big = refusing.client.post("/v1/runs", files={"file": ("a.wav", bytes(4 << 20))})
     assert problem(big, 413, "too-large")["advice"]
-    huge = json.dumps({"source": "s3://a/b", "labels": {"x": "y" * (2 << 20)}})
+    huge = json.dumps({"source": "s3://media/b", "labels": {"x": "y" * (2 << 20)}})
     problem(
-        service.client.post("/v1/runs", content=huge, headers={"content-type": "application/json"}), 413, "too-large"
+        refusing.client.post("/v1/runs", content=huge, headers={"content-type": "application/json"}), 413, "too-large"
     )
-    assert [entry.key for entry in service.store.list("uploads/")] == []
+    assert [entry.key for entry in refusing.store.list("uploads/")] == []
 
 
-def test_a_body_without_a_length_is_limited_too(service: Running) -> None:
+def test_a_body_without_a_length_is_limited_too(refusing: Running) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(64):
             yield b" " * 65_536
 
     problem(
-        service.client.post("/v1/runs", content=pieces(), headers={"content-type": "application/json"}),
+        refusing.client.post("/v1/runs", content=pieces(), headers={"content-type": "application/json"}),
         413,
         "too-large",
     )
 
 
-def test_an_unknown_upload_or_run_or_path_is_not_found(service: Running) -> None:
-    problem(service.client.post("/v1/runs", json={"upload": "0" * 26}), 404, "not-found")
+def test_an_unknown_upload_or_run_or_path_is_not_found(refusing: Running) -> None:
+    problem(refusing.client.post("/v1/runs", json={"upload": "0" * 26}), 404, "not-found")
     for path in ("/v1/runs/x", f"/v1/runs/{'0' * 26}", f"/v1/runs/{'0' * 26}/events", f"/v1/runs/{'0' * 26}/result"):
-        problem(service.client.get(path), 404, "not-found")
-    problem(service.client.get("/v2"), 404, "not-found")
-    problem(service.client.put("/v1/runs"), 405, "method-not-allowed")
+        problem(refusing.client.get(path), 404, "not-found")
+    problem(refusing.client.get("/v2"), 404, "not-found")
+    problem(refusing.client.put("/v1/runs"), 405, "method-not-allowed")
 
 
 def test_pages_have_every_run_once_and_filters_apply(service: Running) -> None:
     runs = [service.submit(f"{number}.wav", labels={"n": str(number % 2)})["id"] for number in range(7)]
     for run_id in runs:
         service.wait_for(run_id)
-    found, cursor, pages = [], "", 0
+    found: list[str] = []
+    cursor: str | None = ""
+    pages = 0
     while cursor is not None:
         page = service.client.get("/v1/runs", params={"limit": 3, "cursor": cursor}).json()
         found += [run["id"] for run in page["runs"]]
@@ -217,11 +229,11 @@ def test_a_failure_says_what_to_do_and_names_the_recording_not_its_place(store: 
         assert str(store.root) not in events
 
 
-def test_without_tokens_pages_of_other_sites_are_refused(service: Running) -> None:
-    reply = service.client.get("/v1/runs", headers={"Origin": "https://evil.example"})
+def test_without_tokens_pages_of_other_sites_are_refused(refusing: Running) -> None:
+    reply = refusing.client.get("/v1/runs", headers={"Origin": "https://evil.example"})
     problem(reply, 403, "foreign-page")
 
 
-def test_health(service: Running) -> None:
-    assert service.client.get("/healthz").text == "ok\n"
-    assert service.client.get("/readyz").text == "ok\n"
+def test_health(refusing: Running) -> None:
+    assert refusing.client.get("/healthz").text == "ok\n"
+    assert refusing.client.get("/readyz").text == "ok\n"

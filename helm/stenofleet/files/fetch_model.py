@@ -1,0 +1,62 @@
+# ruff: noqa: INP001 (a separate program that is mounted into the pod that prepares the model)
+"""Copies models from S3 to the volume of the models: ``fetch_model.py s3://bucket/folder /models NAME…``.
+
+Each model is a folder ``NAME`` under the URL. A folder on the volume with the same files, by name and size, is kept.
+A new one replaces the old one only when it is complete. Touches: the store of the URL, the volume.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from chunk_job.errors import JobError
+from chunk_job.names import MODEL_FILES
+from chunk_job.store.base import Store
+from chunk_job.store.open_store import open_store
+
+_PROBLEM = 3
+"""Exit code, as for all problems of the infrastructure."""
+
+
+def main(url: str, volume: str, *names: str) -> int:
+    """Exit code: 0 if every model is on the volume."""
+    try:
+        for name in names:
+            fetch(open_store(f"{url.rstrip('/')}/{name}"), Path(volume) / name)
+    except (JobError, OSError) as error:
+        print(f"{error}", file=sys.stderr)
+        return _PROBLEM
+    return 0
+
+
+def fetch(store: Store, folder: Path) -> None:
+    """Copy all objects of *store* to *folder*. Raises :class:`JobError` and :class:`OSError`."""
+    wanted = {entry.key: entry.size_bytes for entry in store.list("")}
+    if missing := [name for name in MODEL_FILES if name not in wanted]:
+        raise FileNotFoundError(f"{store.url} is not a faster-whisper model: it lacks {', '.join(missing)}")
+    if sizes(folder) == wanted:
+        print(f"{folder} is complete")
+        return
+    fresh, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
+    for unfinished in (fresh, old):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for key, size_bytes in wanted.items():
+        path = fresh / key
+        if not path.resolve().is_relative_to(fresh.resolve()):
+            raise FileNotFoundError(f"{store.url}: {key!r} is not the name of a file in a folder")
+        print(f"{key}: {size_bytes / 1e6:.0f} MB", flush=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(key, path)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """The files under *folder*, and their sizes in bytes."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

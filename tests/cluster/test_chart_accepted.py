@@ -1,0 +1,122 @@
+"""What Helm and the API server say to the chart: its linter, the notes, a dry run with every option, an upgrade."""
+
+import base64
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from controller.service import tokens
+from tests.testbed import chart
+from tests.testbed.chart import CHART, Object
+from tests.testbed.cluster import Cluster
+
+ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
+CUSTOM = {"ServiceMonitor": ("monitoring.coreos.com", "v1"), "HTTPRoute": ("gateway.networking.k8s.io", "v1")}
+"""Kinds of other projects: the test cluster takes them without knowing their fields."""
+
+
+def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> None:
+    def notes(*arguments: str) -> str:
+        where = ("--dry-run=client", "--namespace", "team")
+        text = chart.helm("install", chart.RELEASE, CHART, *where, *arguments, kubeconfig=cluster.kubeconfig)
+        return text.partition("NOTES:")[2]
+
+    text = notes()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("   ")]
+    assert len(commands) == 3
+    assert commands[0] == "kubectl -n team port-forward service/stenofleet 8080:80"
+    assert "-F file=@talk.mp3 http://127.0.0.1:8080/v1/runs" in commands[1]
+    assert 'http://127.0.0.1:8080/v1/runs/$RUN/result?format=txt"' in commands[2]
+    for command in commands[1:]:
+        assert "kubectl -n team get secret stenofleet-token -o jsonpath='{.data.token}' | base64 -d" in command
+    assert "leaves the bucket with all runs and transcripts, and the volume stenofleet-models" in text
+    assert "For `helm test`, put a tenant's token" in notes("--set", "tenants.existingSecret=team")
+
+
+# ---------------------------------------------------------------- Helm's linter and the API server
+
+
+@pytest.mark.parametrize("values", ALL, ids=lambda path: path.stem)
+def test_helm_finds_nothing(values: Path) -> None:
+    assert "0 chart(s) failed" in chart.helm("lint", CHART, "--strict", "--values", values)
+
+
+@pytest.fixture(scope="module")
+def custom(cluster: Cluster) -> Iterator[None]:
+    """The kinds of other projects, as far as the server must know them."""
+    definitions: list[Object] = [
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"{kind.lower()}s.{group}",
+                "annotations": {"api-approved.kubernetes.io": "unapproved, only for tests"},
+            },
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()},
+                "versions": [
+                    {
+                        "name": version,
+                        "served": True,
+                        "storage": True,
+                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
+                    }
+                ],
+            },
+        }
+        for kind, (group, version) in CUSTOM.items()
+    ]
+    present = {item["metadata"]["name"] for item in cluster.get("crds")["items"]}
+    missing = [definition for definition in definitions if definition["metadata"]["name"] not in present]
+    names = [f"crd/{definition['metadata']['name']}" for definition in missing]
+    if missing:
+        cluster.apply("default", *missing)
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    yield
+    if missing:
+        cluster.kubectl("delete", *names)
+
+
+@pytest.mark.usefixtures("custom")
+@pytest.mark.parametrize("values", [None, *ALL], ids=lambda path: path.stem if path else "defaults")
+def test_the_server_accepts_every_object_without_a_warning(
+    cluster: Cluster, tmp_path: Path, values: Path | None
+) -> None:
+    with cluster.namespace("chart") as namespace:
+        path = tmp_path / "rendered.yaml"
+        path.write_text(chart.template(*(("--values", values) if values else ()), namespace=namespace))
+        count = len([document for document in yaml.safe_load_all(path.read_text()) if document])
+        lines = cluster.kubectl(
+            *("apply", "--namespace", namespace, "--dry-run=server", "--validate=strict", "--warnings-as-errors"),
+            *("--filename", str(path)),
+        ).splitlines()
+        assert len(lines) == count
+        assert all(line.endswith("(server dry run)") for line in lines)
+
+
+def test_a_token_stays_the_same_when_the_release_is_upgraded(cluster: Cluster) -> None:
+    with cluster.namespace("chart") as namespace:
+        where = ("--namespace", namespace, "--set", "replicaCount=1,model.prefetch.enabled=false")
+
+        def token() -> bytes:
+            return base64.b64decode(cluster.get("--namespace", namespace, "secret/stenofleet-token")["data"]["token"])
+
+        chart.helm("install", chart.RELEASE, CHART, *where, kubeconfig=cluster.kubeconfig)
+        before = token()
+        chart.helm("upgrade", chart.RELEASE, CHART, *where, "--set", "s3.bucket=b123", kubeconfig=cluster.kubeconfig)
+        assert token() == before
+        file = cluster.get("--namespace", namespace, "secret/stenofleet-tenants")["data"]["tenants.toml"]
+        assert tokens.written_digest(before.decode()) in base64.b64decode(file).decode()
+        said = chart.helm("uninstall", chart.RELEASE, "--namespace", namespace, kubeconfig=cluster.kubeconfig)
+        assert "[PersistentVolumeClaim] stenofleet-models" in said
+        left = cluster.kubectl(
+            "get", "all,pvc,secrets,configmaps,networkpolicies,pdb", "--namespace", namespace, "-o", "name"
+        )
+        assert "persistentvolumeclaim/stenofleet-models" in left.split()
+        # What Helm made is gone, but the volume's claim; pods may still be ending.
+        assert not re.search(r"(?:deployment|service|secret|configmap|networkpolicy|job)\S*/stenofleet", left)
