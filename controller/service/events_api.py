@@ -6,6 +6,7 @@ Touches: the store, the clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -22,39 +23,46 @@ from controller.domain.service_documents import RequestEvent
 from controller.domain.service_keys import RequestKey, is_event_id
 from controller.service.context import Caller, Service, TheService
 from controller.service.problems import Problem
-from controller.service.runs_api import FOUND, required
+from controller.service.runs_api import FOUND, RunId, required
 from controller.service.views import iso, progress_view
 
 POLL_S = 1.0
 KEEP_ALIVE_S = 15.0
 _RECONNECT_MS = 2_000
 
+_DESCRIPTION = (
+    "Server-sent events. With an `id`: `accepted`, `started`, `message`, `ended`, `retried`; their data is a JSON "
+    "object with `id` (of the run), `time`, `text`, and `status` if it changed. Without an `id`, and never repeated: "
+    "`progress`, with a ProgressView. A client that reconnects with Last-Event-ID misses no event with an `id`."
+)
+_STREAM = {"schema": {"type": "string", "description": "Each event: its lines id, event and data, and an empty line."}}
+
 router = APIRouter(tags=["events"])
 
 
 @router.get(
     "/v1/runs/{run_id}/events",
-    responses=FOUND | {200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+    responses=FOUND | {200: {"description": _DESCRIPTION, "content": {"text/event-stream": _STREAM}}},
+    response_class=StreamingResponse,
     operation_id="streamEvents",
 )
 async def stream_events(
     request: Request,
     service: TheService,
     tenant: Caller,
-    run_id: str,
-    last_event_id: Annotated[str, Header(description="Of the last event that was received.")] = "",
+    run_id: RunId,
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", description="The `id` of the last event that was received.")
+    ] = "",
     follow: Annotated[bool, Query(description="false: only what has happened so far.")] = True,  # noqa: FBT002
 ) -> StreamingResponse:
-    """Return all events of a run, or those after Last-Event-ID, as they happen. The stream ends with the run.
-
-    Events with an id: accepted, started, message, ended, retried. Without an id, and never repeated: progress.
-    """
+    """Return all events of a run, or those after Last-Event-ID, as they happen. The stream ends with the run."""
     if last_event_id and not is_event_id(last_event_id):
         raise Problem(422, "invalid-request", "Last-Event-ID: not the id of an event", "send the last id received")
     found = await run_in_threadpool(required, service, tenant, run_id)
     watch = _Watch(service, found.key, last_event_id)
     return StreamingResponse(
-        _stream(request, watch, follow=follow),
+        _stream(request, watch, service.streams.begin(tenant.prefix), follow=follow),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -105,7 +113,15 @@ class _Watch:
         return self._run
 
 
-async def _stream(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
+async def _stream(
+    request: Request, watch: _Watch, counted: contextlib.AbstractContextManager[None], *, follow: bool
+) -> AsyncIterator[str]:
+    with counted:
+        async for text in _texts(request, watch, follow=follow):
+            yield text
+
+
+async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
     yield f"retry: {_RECONNECT_MS}\n\n"
     silent_since_s = time.monotonic()
     while True:

@@ -24,7 +24,7 @@ from controller.domain.interfaces import Clock, Runner, RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import NO_TOTALS, Progress, Totals
-from controller.domain.service_documents import RequestEnd, ServiceRequest
+from controller.domain.service_documents import PART_BYTES, RequestEnd, ServiceRequest
 from controller.domain.shares import Share
 from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -38,7 +38,7 @@ from controller.service.addresses import CallbackRefused
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
@@ -47,6 +47,8 @@ from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
 from controller.service.tenants import Tenants
+from controller.service.upload_completion import Completions
+from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
@@ -70,6 +72,8 @@ class Settings:
     most_form_bytes: int
     shutdown_grace_s: int
     defaults: Defaults
+    part_bytes: int = PART_BYTES
+    """Length of the parts of uploads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,10 @@ class Server:
         self._store, self._runner, self._policy, self._clock = store, runner, policy, clock
         self._ticked_s = time.monotonic()
         self._ending = False
+        self.port = 0
+        """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
+        self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
         self.queue = ServiceQueue(
             store,
@@ -107,6 +114,8 @@ class Server:
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
+        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
     def run(self) -> None:
@@ -123,6 +132,8 @@ class Server:
             closing.callback(self.queue.close)
             self._webhooks.start()
             closing.callback(self._webhooks.stop)
+            self._sweeper.start()
+            closing.callback(self._sweeper.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,
@@ -165,16 +176,19 @@ class Server:
             Service(
                 store=self._store,
                 requests=RequestStore(self._store),
-                uploads=UploadStore(self._store),
+                uploads=self._uploads,
+                completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
+                streams=OpenStreams(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
                 now_ms=self._clock.now_ms,
                 problem=self.problem,
                 most_form_bytes=self._settings.most_form_bytes,
+                part_bytes=self._settings.part_bytes,
                 answer_within_s=ANSWER_WITHIN_S,
             )
         )
@@ -212,8 +226,8 @@ class Server:
             thread.join(timeout=settings.shutdown_grace_s + 2)
 
         closing.callback(stop)
-        host, port = opened.getsockname()[:2]
-        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        host, self.port = opened.getsockname()[:2]
+        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from controller.domain.webhook_documents import Delivery
 from controller.service.context import Caller, TheService
 from controller.service.outbox import NoDeadLetter
-from controller.service.problems import Problem, ProblemDocument
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem
 from controller.service.runs_api import MOST_ON_PAGE, PROBLEMS
 from controller.service.views import iso
 
-DEAD = PROBLEMS | {404: {"model": ProblemDocument, "description": "No such dead delivery of this tenant."}}
+_DEAD = PROBLEMS | {404: problem_response("This tenant has no such dead delivery.")}
 
 router = APIRouter(tags=["webhooks"])
+DeliveryId = Annotated[str, Path(description="The id of a dead delivery.")]
 
 
 class DeliveryView(BaseModel):
@@ -56,9 +58,9 @@ def list_dead(
 
 
 @router.post(
-    "/v1/webhooks/dead/{delivery_id}:repeat", status_code=202, responses=DEAD, operation_id="repeatDeadDelivery"
+    "/v1/webhooks/dead/{delivery_id}:repeat", status_code=202, responses=_DEAD, operation_id="repeatDeadDelivery"
 )
-def repeat_dead(service: TheService, tenant: Caller, delivery_id: str) -> DeliveryView:
+def repeat_dead(service: TheService, tenant: Caller, delivery_id: DeliveryId) -> DeliveryView:
     """Send a callback again, with all attempts."""
     try:
         again = service.outbox.repeat(tenant.prefix, delivery_id, service.now_ms())
@@ -67,8 +69,13 @@ def repeat_dead(service: TheService, tenant: Caller, delivery_id: str) -> Delive
     return _view(again, "pending")
 
 
-@router.delete("/v1/webhooks/dead/{delivery_id}", status_code=204, responses=DEAD, operation_id="deleteDeadDelivery")
-def delete_dead(service: TheService, tenant: Caller, delivery_id: str) -> Response:
+@router.delete(
+    "/v1/webhooks/dead/{delivery_id}",
+    status_code=204,
+    responses=_DEAD | {204: {"description": "Deleted."}},
+    operation_id="deleteDeadDelivery",
+)
+def delete_dead(service: TheService, tenant: Caller, delivery_id: DeliveryId) -> Response:
     """Delete a callback that is not tried any more."""
     try:
         service.outbox.remove_dead(tenant.prefix, delivery_id)

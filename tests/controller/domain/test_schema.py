@@ -144,7 +144,7 @@ EXAMPLES: dict[str, Document] = {
         created_ms=fakes.START_MS,
         complete=False,
     ),
-    "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,)),
+    "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,), runs=(fakes.RUN,)),
     "webhook-delivery": Delivery(
         id="0f" * 16,
         prefix="news",

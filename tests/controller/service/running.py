@@ -18,6 +18,7 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
+from controller.domain.service_documents import PART_BYTES
 from controller.errors import Interrupted
 from controller.service.identity import Identity
 from controller.service.serving import Access, Server, Settings
@@ -95,6 +96,14 @@ class Running:
             time.sleep(0.02)
         raise AssertionError(f"still {found}")
 
+    def wait_until_gone(self, prefix: str) -> None:
+        """Wait until the store has nothing under *prefix*. The end of a run is visible before its upload is deleted."""
+        for _ in range(500):
+            if not list(self.store.list(prefix)):
+                return
+            time.sleep(0.02)
+        raise AssertionError(list(self.store.list(prefix)))
+
     def submit(self, name: str = "a.wav", *, headers: dict[str, str] | None = None, **request: Any) -> dict[str, Any]:
         """Submit a recording in a form."""
         reply = self.client.post(
@@ -116,6 +125,7 @@ def running(
     takes_ms: int = 20,
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
+    part_bytes: int = PART_BYTES,
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -130,6 +140,7 @@ def running(
             most_form_bytes=most_form_bytes,
             shutdown_grace_s=1,
             defaults=DEFAULTS,
+            part_bytes=part_bytes,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
