@@ -88,7 +88,14 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
         if "properties" in content["schema"]:
             text += _fields(content["schema"])
     listed = [one for one in operation["responses"].items() if (one[0], one[1]["description"]) not in _COMMON]
-    return text + _table(("status", "body", "when"), [_response(*one) for one in listed])
+    text += _table(("status", "body", "when"), [_response(*one) for one in listed])
+    examples = [
+        (kind, content["example"])
+        for response in operation["responses"].values()
+        for kind, content in response.get("content", {}).items()
+        if "example" in content
+    ]
+    return text + "".join(f"`{kind}`:\n\n```text\n{example.rstrip()}\n```\n\n" for kind, example in examples)
 
 
 def _response(status: str, response: Mapping[str, Any]) -> tuple[str, ...]:
@@ -100,8 +107,6 @@ def _response(status: str, response: Mapping[str, Any]) -> tuple[str, ...]:
     ]
     headers = [f"`{name}`" for name in response.get("headers", {})]
     when = response["description"] + (f" Headers: {', '.join(headers)}." if headers else "")
-    if streamed := content.get("text/event-stream", {}).get("schema", {}).get("description"):
-        when += f" {streamed}"
     return status, ", ".join(bodies) or ("a problem" if content else ""), when
 
 

@@ -45,7 +45,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, openai_api, health_api):
         app.include_router(api.router)
-    problems.install(app)
+    problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app

@@ -35,7 +35,16 @@ _DESCRIPTION = (
     "object with `id` (of the run), `time`, `text`, and `status` if it changed. Without an `id`, and never repeated: "
     "`progress`, with a ProgressView. A client that reconnects with Last-Event-ID misses no event with an `id`."
 )
-_STREAM = {"schema": {"type": "string", "description": "Each event: its lines id, event and data, and an empty line."}}
+_STREAM = {
+    "example": """\
+id: 000003-4e1f
+event: ended
+data: {"id": "06f1bfw0000000000000000000", "time": "2026-01-31T12:00:00.000Z", "text": "transcribed", \
+"status": "complete"}
+
+"""
+}
+"""OpenAPI 3.1 has no schema for a sequence of events."""
 
 router = APIRouter(tags=["events"])
 

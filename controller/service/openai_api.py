@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
@@ -41,6 +41,13 @@ _OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transc
 router = APIRouter(tags=["openai"])
 
 
+def _boolean(text: object) -> bool:
+    """Parse a boolean of a form, as the clients of OpenAI write it. Raises ``ValueError``."""
+    if text not in ("true", "false", "True", "False"):
+        raise ValueError("neither true nor false")
+    return text in ("true", "True")
+
+
 class _Form(BaseModel):
     """The fields of the form that have a meaning here."""
 
@@ -57,7 +64,9 @@ class _Form(BaseModel):
     timestamp_granularities: tuple[Literal["word", "segment"], ...] = Field(
         default=(), description="Of verbose_json; default: segment."
     )
-    stream: bool = Field(default=False, description="Return the text as events, a segment at a time.")
+    stream: Annotated[bool, BeforeValidator(_boolean)] = Field(
+        default=False, description="Return the text as events, a segment at a time."
+    )
 
 
 class Usage(BaseModel):
@@ -110,7 +119,14 @@ class AudioVerboseJson(AudioJson):
 _IGNORED = frozenset({"chunking_strategy", "include[]", "include", "known_speaker_names[]"})
 _JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("AudioVerboseJson", "AudioJson")]
 _TEXT = {"schema": {"type": "string"}}
-_EVENTS = "Events without a name; their data: transcript.text.delta for each segment, then transcript.text.done."
+_EVENTS = """\
+data: {"type": "transcript.text.delta", "delta": "One."}
+
+data: {"type": "transcript.text.delta", "delta": " Two."}
+
+data: {"type": "transcript.text.done", "text": "One. Two."}
+
+"""
 _SHOULD_NOT_RETRY = {"x-should-retry": {"description": "For clients of OpenAI.", "schema": {"const": "false"}}}
 _RESPONSES = (
     PROBLEMS
@@ -123,7 +139,7 @@ _RESPONSES = (
                 "text/plain": _TEXT,
                 "application/x-subrip": _TEXT,
                 "text/vtt": _TEXT,
-                "text/event-stream": {"schema": {"type": "string", "description": _EVENTS}},
+                "text/event-stream": {"example": _EVENTS},
             },
         },
         422: problem_response("The request is not valid, or the recording cannot be transcribed."),

@@ -32,12 +32,14 @@ TAGS = {
     "results": "The transcript of a run, and the state of its chunks.",
     "events": "What happens to a run, as it happens.",
     "uploads": "Recordings that are too large for a form.",
-    "webhooks": "Callbacks that were not accepted: see, send again, delete.",
+    "webhooks": "Callbacks that their receivers have not accepted.",
     "openai": "The endpoints of OpenAI's API for its client libraries: the request is kept open until the transcript.",
     "health": "For the probes of a cluster. Without a token.",
 }
 _ANSWERS: tuple[type[BaseModel], ...] = (ProblemDocument, AudioJson, AudioVerboseJson, Transcript)
 """What is returned without the framework's knowledge."""
+_PARAMETER = re.compile(r"\\\{\w+\\\}")
+"""In an escaped template of a path."""
 _ROLE = re.compile(r":[a-z]+:(?=`)")
 """Marks what a name is, in descriptions from the code."""
 _TEMPLATE = "#/components/schemas/{model}"
@@ -60,6 +62,16 @@ def description(app: FastAPI) -> dict[str, Any]:
             operation["responses"] = dict(sorted(operation["responses"].items()))
             _describe_success(operation["responses"], found["components"]["schemas"])
     return found
+
+
+def allowed_methods(described: dict[str, Any], path: str) -> list[str]:
+    """Return the methods of a path; none if it is not described."""
+    return sorted(
+        method.upper()
+        for template, methods in described["paths"].items()
+        if re.fullmatch(_PARAMETER.sub("[^/:]+", re.escape(template)), path)
+        for method in methods
+    )
 
 
 def _schemas(model: type[BaseModel], mode: Any) -> dict[str, Any]:

@@ -180,11 +180,15 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
 """From the special to the general."""
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
+    """Answer every error with a problem document. *methods_of*: the methods of a path."""
 
-    def handle(_: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+    def handle(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        # The framework names only the methods of the first endpoint with this path.
+        if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request.url.path)):
+            problem.headers["Allow"] = ", ".join(methods)
+        return problem.response()
 
     for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle)

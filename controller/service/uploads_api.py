@@ -21,7 +21,8 @@ from controller.domain.service_documents import PART_BYTES, Upload
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
-from controller.service.problems import Problem, ProblemDocument, not_found
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
@@ -35,9 +36,9 @@ MOST_TARGETS = 50
 _PATH = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
 _CREATE_WITHIN_S = 1.0
 _PIECE_BYTES = 1 << 20
-_FOUND = PROBLEMS | {404: {"model": ProblemDocument, "description": "No such upload of this tenant."}}
-_STATE = _FOUND | {409: {"model": ProblemDocument, "description": "Not possible in the state of the upload."}}
-_LARGE: dict[int | str, dict[str, Any]] = {413: {"model": ProblemDocument, "description": "Larger than allowed."}}
+_FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
+_STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
+_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
 
 router = APIRouter(tags=["uploads"])
 _CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -129,7 +130,7 @@ def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadVie
 @router.put(
     "/v1/uploads/{upload_id}/parts/{number}",
     status_code=204,
-    responses=_STATE | _LARGE,
+    responses=_STATE | _LARGE | {204: {"description": "Received."}},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -205,7 +206,12 @@ async def complete_upload(service: TheService, tenant: Caller, upload_id: str, r
     return await run_in_threadpool(_view, service, upload.model_copy(update={"complete": True}))
 
 
-@router.delete("/v1/uploads/{upload_id}", status_code=204, responses=_STATE, operation_id="deleteUpload")
+@router.delete(
+    "/v1/uploads/{upload_id}",
+    status_code=204,
+    responses=_STATE | {204: {"description": "Deleted."}},
+    operation_id="deleteUpload",
+)
 def delete_upload(service: TheService, tenant: Caller, upload_id: str) -> Response:
     """Delete an upload, with its parts. A run that has not ended fails without its recording."""
     upload = _required(service, tenant, upload_id)

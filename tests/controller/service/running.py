@@ -161,6 +161,8 @@ def running(
     thread = threading.Thread(target=work)
     thread.start()
     try:
+        while not server.port and thread.is_alive():
+            time.sleep(0.01)
         with TestClient(server.app, base_url=LOCAL, client=("127.0.0.1", 1)) as client:
             yield Running(server=server, runner=runner, clock=clock, client=client, store=store)
     finally:
