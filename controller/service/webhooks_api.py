@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from controller.domain.webhook_documents import Delivery
@@ -18,9 +18,10 @@ from controller.service.problems import Problem
 from controller.service.runs_api import MOST_ON_PAGE, PROBLEMS
 from controller.service.views import iso
 
-DEAD = PROBLEMS | {404: problem_response("This tenant has no such dead delivery.")}
+_DEAD = PROBLEMS | {404: problem_response("This tenant has no such dead delivery.")}
 
 router = APIRouter(tags=["webhooks"])
+DeliveryId = Annotated[str, Path(description="The id of a dead delivery.")]
 
 
 class DeliveryView(BaseModel):
@@ -57,9 +58,9 @@ def list_dead(
 
 
 @router.post(
-    "/v1/webhooks/dead/{delivery_id}:repeat", status_code=202, responses=DEAD, operation_id="repeatDeadDelivery"
+    "/v1/webhooks/dead/{delivery_id}:repeat", status_code=202, responses=_DEAD, operation_id="repeatDeadDelivery"
 )
-def repeat_dead(service: TheService, tenant: Caller, delivery_id: str) -> DeliveryView:
+def repeat_dead(service: TheService, tenant: Caller, delivery_id: DeliveryId) -> DeliveryView:
     """Send a callback again, with all attempts."""
     try:
         again = service.outbox.repeat(tenant.prefix, delivery_id, service.now_ms())
@@ -71,10 +72,10 @@ def repeat_dead(service: TheService, tenant: Caller, delivery_id: str) -> Delive
 @router.delete(
     "/v1/webhooks/dead/{delivery_id}",
     status_code=204,
-    responses=DEAD | {204: {"description": "Deleted."}},
+    responses=_DEAD | {204: {"description": "Deleted."}},
     operation_id="deleteDeadDelivery",
 )
-def delete_dead(service: TheService, tenant: Caller, delivery_id: str) -> Response:
+def delete_dead(service: TheService, tenant: Caller, delivery_id: DeliveryId) -> Response:
     """Delete a callback that is not tried any more."""
     try:
         service.outbox.remove_dead(tenant.prefix, delivery_id)
