@@ -4,7 +4,7 @@ The store is a real one: only processes and the clock are simulated.
 """
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from controller.domain.keys import RunKeys, parse_task
 from controller.domain.output import Format, Output
 from controller.domain.plan import Cut, Plan, PlanOptions, Span
 from controller.domain.progress import NO_TOTALS, Progress, Totals
+from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.tasks import chunk_task
 
 RUN = "0123456789abcdef"
@@ -82,6 +83,47 @@ def request(
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
     )
+
+
+def service_request(**changes: Any) -> ServiceRequest:
+    """A request of a client of the service."""
+    asked = ServiceRequest(
+        id="01hzy6w9f3kq8x2v4t7m5n0abc",
+        tenant="news",
+        created_ms=START_MS,
+        body_sha256="ab" * 32,
+        name="talk.mp4",
+        source="s3://media/talk.mp4",
+        upload=None,
+        audio_track=None,
+        plan=PlanOptions(),
+        options=TranscribeOptions(model="tiny"),
+        speaker_names=(),
+        on_chunk_failure="fail",
+        keep_chunks=False,
+        output=None,
+        callback_url="https://receiver.example/hook",
+        labels={"show": "morning"},
+    )
+    return asked.model_copy(update=changes)
+
+
+def service_end(of: ServiceRequest, **changes: Any) -> RequestEnd:
+    """The end of a request whose recording is damaged."""
+    end = RequestEnd(
+        id=of.id,
+        retries=0,
+        run_id=RUN,
+        status="failed",
+        summary="it is damaged",
+        advice="send another file",
+        failure="BAD_INPUT",
+        environment=False,
+        warnings=(),
+        files=(),
+        ended_ms=START_MS,
+    )
+    return end.model_copy(update=changes)
 
 
 def plan(
@@ -311,6 +353,9 @@ class FakeLeadership:
 
     def cancelled(self, run: str) -> bool:
         return run in self.cancelled_runs
+
+    def observe(self, runs: Collection[str]) -> None:
+        pass
 
     def release(self, run: str, *, ended: bool) -> None:
         self.led.discard(run)

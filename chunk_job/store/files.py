@@ -39,7 +39,8 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # Names that stenofleet creates at the top level of a store.
 _OURS = re.compile(
-    r"runs|work|doctor|requests|queue|index|cancels|uploads|webhooks|replicas|\.local|\.[0-9a-f]{16}\.tmp"
+    r"runs|work|doctor|requests|queue|index|cancels|uploads|incomplete|webhooks|replicas"
+    r"|\.local|\.[0-9a-f]{16}\.tmp"
 )
 
 
@@ -103,6 +104,16 @@ class FileStore:
     def put_file(self, key: str, path: Path) -> None:
         with path.open("rb") as source:
             self._put(key, lambda file: shutil.copyfileobj(source, file, 1 << 20))
+
+    def compose(self, key: str, parts: Sequence[str]) -> None:
+        """Store the objects *parts*, one after the other, as one object."""
+
+        def write(file: BinaryIO) -> None:
+            for part in parts:
+                with self.open(part) as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+
+        self._put(key, write)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         # No descriptor is open between two entries: a listing may be stopped early, and several may run at once.

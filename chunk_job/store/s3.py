@@ -11,13 +11,15 @@ import contextlib
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import ParseError
 
-from minio.datatypes import Object
+from minio.commonconfig import ComposeSource
+from minio.datatypes import Object, PostPolicy
 from minio.error import MinioException, S3Error
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError, ProtocolError
@@ -87,6 +89,34 @@ class S3Store:
 
     def put_file(self, key: str, path: Path) -> None:
         self._put(key, lambda: path.open("rb"), path.stat().st_size)
+
+    def compose(self, key: str, parts: Sequence[str]) -> None:
+        """Store the objects *parts*, one after the other, as one object. The server copies them.
+
+        All but the last have at least 5 MiB. Raises :class:`ObjectMissing` with *key* if one of them is missing.
+        """
+        name = self._name(key)
+
+        def compose() -> None:
+            sources = [ComposeSource(self._bucket, self._name(part)) for part in parts]
+            self._client.compose_object(self._bucket, name, sources)
+
+        self._again(key, compose)
+
+    def post_form(self, key: str, *, size_bytes: int, until_ms: int) -> tuple[str, Mapping[str, str]]:
+        """Return the URL and the fields of a form with which anybody can store this object.
+
+        The server accepts exactly *size_bytes* for it, until *until_ms* since the epoch.
+        """
+        name = self._name(key)
+        policy = PostPolicy(self._bucket, datetime.fromtimestamp(until_ms / 1000, UTC))
+        policy.add_equals_condition("key", name)
+        policy.add_content_length_range_condition(size_bytes, size_bytes)
+        with self._failures(key):
+            fields = self._client.presigned_post_policy(policy)
+            # Only to know how the bucket is addressed: by a path, or by a host of its own.
+            at = self._client.presigned_get_object(bucket_name=self._bucket, object_name=name)
+        return at.partition("?")[0].removesuffix(quote(name)), {"key": name, **fields}
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         start = self._start(prefix)

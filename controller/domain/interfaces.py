@@ -5,7 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -37,6 +37,12 @@ class Leadership(Protocol):
 
     def cancelled(self, run: str) -> bool:
         """Whether *run* was cancelled by deleting its lock object."""
+
+    def observe(self, runs: Collection[str]) -> None:
+        """Note the leases of *runs*, which other processes lead: one that expires can be taken at once then.
+
+        Called regularly with all runs that this process may take over; may run while the loop is busy.
+        """
 
     def release(self, run: str, *, ended: bool) -> None:
         """Stop leading *run*. *ended*: the run has ended, so no process needs to continue it."""

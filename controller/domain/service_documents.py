@@ -31,6 +31,8 @@ Labels = Annotated[
 """Names and values for the clients' own use."""
 RequestStatus = Literal["queued", "running", "complete", "partial", "failed", "cancelled"]
 ENDED_STATUSES: frozenset[RequestStatus] = frozenset({"complete", "partial", "failed", "cancelled"})
+PART_BYTES = 64 << 20
+"""Of uploads: the length of each part but the last."""
 Retries = Annotated[int, Field(ge=0, le=999)]
 
 
@@ -114,6 +116,17 @@ class Upload(Document):
     size_bytes: Count
     created_ms: Count
     complete: bool
+    part_bytes: int = Field(default=PART_BYTES, ge=1)
+    """Length of each part but the last."""
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has."""
+        return -(-self.size_bytes // self.part_bytes)
+
+    def bytes_of(self, part: int) -> int:
+        """Return the length of a part; parts are counted from 1."""
+        return min(self.part_bytes, self.size_bytes - (part - 1) * self.part_bytes)
 
 
 EventType = Literal["accepted", "started", "message", "ended", "retried"]
@@ -140,3 +153,5 @@ class ReplicaRecord(Document):
     replica: str = Field(pattern=r"^[0-9a-f]{16}$")
     renew_count: Count
     requests: tuple[RequestId, ...] = Field(max_length=100_000)
+    runs: tuple[RunId, ...] = Field(max_length=100_000)
+    """Of these requests, if their recordings are identified."""

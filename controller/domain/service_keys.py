@@ -21,6 +21,9 @@ QUEUE = "queue/"
 CANCELS = "cancels/"
 REPLICAS = "replicas/"
 INDEX = "index/"
+INCOMPLETE = "incomplete/"
+MOST_PARTS = 10_000
+"""Of one upload: S3 composes no more."""
 FIRST_EVENT = "000001"
 
 _LATEST_MS = 10**13
@@ -28,6 +31,8 @@ _ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-
 _CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-hjkmnp-tv-z]{26})")
 _INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-hjkmnp-tv-z]{26})\.json")
 _EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6}-[0-9a-f]{4})\.json")
+_INCOMPLETE = re.compile(r"incomplete/([a-z0-9-]{1,40})/(\d{13})-(\d{1,16})-([0-9a-hjkmnp-tv-z]{26})")
+_PART = re.compile(r"uploads/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/parts/(\d{5})")
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no digit looks like another."""
 
@@ -45,6 +50,18 @@ class QueueEntry(NamedTuple):
     request: RequestKey
     priority: int
     created_ms: int
+    key: str
+
+
+class UploadEntry(NamedTuple):
+    """What is reserved for an upload of which parts may still come, as its key says."""
+
+    prefix: str
+    until_ms: int
+    """After this, no part comes any more."""
+    reserved_bytes: int
+    """0: it is complete."""
+    upload: str
     key: str
 
 
@@ -161,6 +178,43 @@ def uploads_of(prefix: str) -> str:
 def upload_home(prefix: str, upload: str) -> str:
     """Prefix of the objects of one upload."""
     return f"{uploads_of(prefix)}{upload}/"
+
+
+def upload_of(key: str) -> str:
+    """Return the id of the upload that an object below :func:`uploads_of` belongs to; empty for any other key."""
+    return key.split("/")[2] if key.count("/") > 2 else ""
+
+
+def parts_of(prefix: str, upload: str) -> str:
+    """Prefix of the parts of one upload."""
+    return f"{upload_home(prefix, upload)}parts/"
+
+
+def part_key(prefix: str, upload: str, number: int) -> str:
+    """One part of an upload; parts are counted from 1."""
+    return f"{parts_of(prefix, upload)}{number:05d}"
+
+
+def parse_part(key: str) -> int | None:
+    """Return the number of the part with this key; None for any other key."""
+    found = _PART.fullmatch(key)
+    return int(found[1]) if found else None
+
+
+def incomplete_of(prefix: str) -> str:
+    """Prefix of the entries of a tenant's uploads of which parts may still come."""
+    return f"{INCOMPLETE}{prefix}/"
+
+
+def upload_entry(prefix: str, upload: str, *, until_ms: int, reserved_bytes: int) -> str:
+    """Return the key of such an entry. It exists as long as parts may come, also of an upload that was deleted."""
+    return f"{incomplete_of(prefix)}{until_ms:013d}-{reserved_bytes}-{upload}"
+
+
+def parse_upload_entry(key: str) -> UploadEntry | None:
+    """Parse the key of such an entry; None for any other key."""
+    found = _INCOMPLETE.fullmatch(key)
+    return UploadEntry(found[1], int(found[2]), int(found[3]), found[4], key) if found else None
 
 
 def idempotent_id(prefix: str, key: str) -> str:

@@ -10,29 +10,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from chunk_job.document import Count, Document, Line
+from chunk_job.document import Count, Document, Line, RunId
+from controller.domain.documents import FailureName
+from controller.domain.service_documents import (
+    Labels,
+    RequestEnd,
+    RequestId,
+    Retries,
+    ServiceRequest,
+    TenantPrefix,
+)
+from controller.domain.service_keys import ID_PATTERN
 
-TenantPrefix = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
-RequestId = Annotated[str, Field(pattern=r"^[0-9a-hjkmnp-tv-z]{26}$")]
 DeliveryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-EndStatus = Literal["completed", "partial", "failed", "cancelled"]
-"""How the run of a request ended."""
+EndStatus = Literal["complete", "partial", "failed", "cancelled"]
 EventType = Literal[
     "io.stenofleet.run.completed",
     "io.stenofleet.run.partial",
     "io.stenofleet.run.failed",
     "io.stenofleet.run.cancelled",
 ]
-Labels = Annotated[
-    dict[
-        Annotated[str, Field(min_length=1, max_length=256)],
-        Annotated[str, Field(max_length=1024)],
-    ],
-    Field(max_length=64),
-]
 
 EVENT_TYPES: dict[EndStatus, EventType] = {
-    "completed": "io.stenofleet.run.completed",
+    "complete": "io.stenofleet.run.completed",
     "partial": "io.stenofleet.run.partial",
     "failed": "io.stenofleet.run.failed",
     "cancelled": "io.stenofleet.run.cancelled",
@@ -40,11 +40,16 @@ EVENT_TYPES: dict[EndStatus, EventType] = {
 
 
 class RunEnded(Document):
-    """How a run ended: the data of an event."""
+    """How a request ended: the data of an event."""
 
     id: RequestId
     """The id of the request, as in ``/v1/runs/<id>``."""
     status: EndStatus
+    retries: Retries = 0
+    """How often it had been tried again."""
+    run: RunId | None = None
+    """The run that it became; None if its recording was not identified."""
+    failure: Literal[""] | FailureName = ""
     summary: Line = ""
     advice: Line = ""
     labels: Labels = Field(default_factory=dict)
@@ -57,7 +62,7 @@ class CloudEvent(Document):
     specversion: Literal["1.0"] = "1.0"
     id: DeliveryId
     """The same in every attempt, so that a receiver can recognize an event that it has already."""
-    source: Annotated[str, Field(pattern=r"^/v1/runs/[0-9a-hjkmnp-tv-z]{26}$")]
+    source: Annotated[str, Field(pattern=f"^/v1/runs/{ID_PATTERN[1:]}")]
     type: EventType
     time: Annotated[str, Field(pattern=r"^[0-9T:.-]{23}Z$")]
     """When the run ended: RFC 3339 in UTC, with milliseconds."""
@@ -84,6 +89,20 @@ class Delivery(Document):
     next_ms: Count
     """When the next attempt is due. Of a dead delivery: when the last one was made."""
     last_error: Line = ""
+
+
+def run_ended(request: ServiceRequest, end: RequestEnd) -> RunEnded:
+    """What the event says about a request that ended."""
+    return RunEnded(
+        id=request.id,
+        status=end.status,
+        retries=end.retries,
+        run=end.run_id,
+        failure=end.failure,
+        summary=end.summary,
+        advice=end.advice,
+        labels=request.labels,
+    )
 
 
 def event_of(delivery_id: str, data: RunEnded, ended_ms: int) -> CloudEvent:

@@ -5,6 +5,8 @@ Touches: nothing itself.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from controller.domain.interfaces import Leadership, LeaseState
 
 
@@ -35,6 +37,11 @@ class AllOf:
     def cancelled(self, run: str) -> bool:
         """Whether the run was cancelled in any part."""
         return any(part.cancelled(run) for part in self._parts)
+
+    def observe(self, runs: Collection[str]) -> None:
+        """Note the leases in every part."""
+        for part in self._parts:
+            part.observe(runs)
 
     def release(self, run: str, *, ended: bool) -> None:
         """Release the widest part first: the next holder of a narrower part can then take the wider one at once."""

@@ -6,6 +6,7 @@ Touches: lock files, through the runner's home folder.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 from controller.domain.interfaces import LeaseState
 from controller.domain.keys import is_run
@@ -51,6 +52,10 @@ class FileLocks:
         """Return False: without a cluster, only an object in the store cancels a run."""
         _check(run)
         return False
+
+    def observe(self, runs: Collection[str]) -> None:
+        """Do nothing: a lock of a process that has ended is free at once."""
+        del runs
 
     def release(self, run: str, *, ended: bool) -> None:
         """Release the run's lock: a following process can then read how the run ended."""

@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -51,6 +52,13 @@ class _Seen:
     since_s: float
 
 
+def _seen(document: dict[str, Any]) -> _Seen:
+    """A Lease of another process that was read now."""
+    spec = document["spec"]
+    renewal = (str(spec.get("holderIdentity") or ""), str(spec.get("renewTime") or ""))
+    return _Seen(document=document, renewal=renewal, since_s=clock.now_s())
+
+
 class KubernetesLeases:
     """The Leases of the runs that this process leads, renewed until they are released."""
 
@@ -59,6 +67,9 @@ class KubernetesLeases:
         self._identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._held: dict[str, _Held] = {}
         self._seen: dict[str, _Seen] = {}
+        self._observed: dict[str, _Seen] = {}
+        """Leases of other processes that this one does not want yet. Only for their expiry: that one of them is missing
+        later does not mean that it was deleted by a person."""
         self._reported = ""
         """The last unexpected error that was raised: one that repeats at every renewal is reported once."""
         self._over = threading.Event()
@@ -131,6 +142,16 @@ class KubernetesLeases:
         if held is not None and held.state == "held":
             self._renew(held)
 
+    def observe(self, runs: Collection[str]) -> None:
+        """Note since when the Leases of *runs* are unchanged."""
+        found = {}
+        for run in runs:
+            document = None if run in self._held else self._api.get("leases", lease_name(run))
+            if document is not None:
+                before, seen = self._observed.get(run), _seen(document)
+                found[run] = before if before and before.renewal == seen.renewal else seen
+        self._observed = found
+
     def release(self, run: str, *, ended: bool) -> None:
         """Release the Lease. *ended*: the run has ended, and the Lease is deleted."""
         self._seen.pop(run, None)
@@ -170,10 +191,11 @@ class KubernetesLeases:
             return self._hold(run, lambda: self._api.create("leases", self._fresh(run)))
         spec = found["spec"]
         holder = str(spec.get("holderIdentity") or "")
-        renewal = (holder, str(spec.get("renewTime") or ""))
-        seen = self._seen.get(run)
-        if seen is None or seen.renewal != renewal:
-            seen = self._seen[run] = _Seen(document=found, renewal=renewal, since_s=clock.now_s())
+        now = _seen(found)
+        seen = self._seen.get(run) or self._observed.get(run)
+        if seen is None or seen.renewal != now.renewal:
+            seen = now
+        self._seen[run] = seen
         # By the clock of this process: the other process's clock may be wrong.
         expired = clock.now_s() - seen.since_s > (spec.get("leaseDurationSeconds") or DURATION_S)
         if holder and holder != self._identity and not expired:

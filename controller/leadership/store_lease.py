@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 from chunk_job.errors import JobError
@@ -154,6 +154,10 @@ class StoreLeases:
         """Return False: in a store, a separate object cancels a run."""
         del run
         return False
+
+    def observe(self, runs: Collection[str]) -> None:
+        """Do nothing: in the same lock domain a lease is free at once, and in another one it is polled anyway."""
+        del runs
 
     def release(self, run: str, *, ended: bool) -> None:
         """Release the lease, so that another machine can lead at once; without the store, after it has expired."""

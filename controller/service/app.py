@@ -12,7 +12,17 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI
 
-from controller.service import events_api, health_api, openai_api, openapi, problems, results_api, runs_api
+from controller.service import (
+    events_api,
+    health_api,
+    openai_api,
+    openapi,
+    problems,
+    results_api,
+    runs_api,
+    uploads_api,
+    webhooks_api,
+)
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
 
@@ -33,10 +43,10 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for api in (runs_api, results_api, events_api, openai_api, health_api):
+    for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, openai_api, health_api):
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
-    app.add_middleware(BodyLimit, most=lambda _, kind: _most_bytes(service, kind))
+    app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
 
@@ -48,7 +58,10 @@ def described(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _most_bytes(service: Service, kind: str) -> int:
+def _most_bytes(service: Service, path: str, kind: str) -> int:
+    part_bytes = uploads_api.most_part_bytes(service, path)
+    if part_bytes is not None:
+        return part_bytes
     return service.most_form_bytes + _FORM_SPARE_BYTES if kind.startswith("multipart/") else _MOST_JSON_BYTES
 
 

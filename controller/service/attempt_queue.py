@@ -14,9 +14,9 @@ AT_ONCE = 8
 """Attempts that run at the same time."""
 AT_ONCE_OF_TENANT = 4
 AT_ONCE_TO_RECEIVER = 2
-MOST_OF_TENANT = 500
+MOST_OF_TENANT = 1_000
 """Deliveries that are taken from the store, waiting or running."""
-MOST_TO_RECEIVER = 16
+MOST_TO_RECEIVER = 50
 
 
 class AttemptQueue:

@@ -17,13 +17,14 @@ from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
 from controller.service.tenants import Tenant
+from controller.service.upload_completion import Completions
 from controller.service.uploads import UploadStore
 
 
@@ -34,9 +35,11 @@ class Service:
     store: Store
     requests: RequestStore
     uploads: UploadStore
+    completions: Completions
     queue: ServiceQueue
     identity: Identity
     rates: RequestRates
+    streams: OpenStreams
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox
@@ -45,6 +48,8 @@ class Service:
     """Why the service does not work now; empty if it does."""
     most_form_bytes: int
     """Largest recording that is sent in a form, through the service itself."""
+    part_bytes: int
+    """Length of the parts of a new upload."""
     answer_within_s: float
     """How long a request that waits for its transcript is kept open."""
 

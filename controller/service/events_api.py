@@ -6,6 +6,7 @@ Touches: the store, the clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -70,7 +71,7 @@ async def stream_events(
     found = await run_in_threadpool(required, service, tenant, run_id)
     watch = _Watch(service, found.key, last_event_id)
     return StreamingResponse(
-        _stream(request, watch, follow=follow),
+        _stream(request, watch, service.streams.begin(tenant.prefix), follow=follow),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
@@ -121,7 +122,15 @@ class _Watch:
         return self._run
 
 
-async def _stream(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
+async def _stream(
+    request: Request, watch: _Watch, counted: contextlib.AbstractContextManager[None], *, follow: bool
+) -> AsyncIterator[str]:
+    with counted:
+        async for text in _texts(request, watch, follow=follow):
+            yield text
+
+
+async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
     yield f"retry: {_RECONNECT_MS}\n\n"
     silent_since_s = time.monotonic()
     while True:

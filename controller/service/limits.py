@@ -5,12 +5,13 @@ Touches: the clock. Rates are counted in the memory of one replica: two replicas
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 
 from controller.errors import StenofleetError
 from controller.service.tenants import Tenant
@@ -22,6 +23,9 @@ FAILURES_PER_S = 0.5
 FAILURES_AT_ONCE = 20
 """Failed authentications of one client address, before its next ones are answered with 429."""
 
+MOST_STREAMS = 500
+"""Of one tenant, in one replica: each reads the store once a second."""
+STREAMS_RETRY_S = 10
 QUEUE_RETRY_S = 60
 UPLOADS_RETRY_S = 300
 _MOST_BUCKETS = 10_000
@@ -112,6 +116,32 @@ class FailedAuthentications:
         wait_s = self._buckets.take(_client(address), per_second=FAILURES_PER_S, burst=FAILURES_AT_ONCE)
         if wait_s:
             raise LimitExceeded("failed authentications at once", FAILURES_AT_ONCE, _whole(wait_s))
+
+
+class OpenStreams:
+    """The streams of events that are open, by tenant."""
+
+    def __init__(self, most: int = MOST_STREAMS) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def begin(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which a stream counts. Raises :class:`LimitExceeded` if it would be one too many."""
+        if self._open[key] >= self._most:
+            raise LimitExceeded("open streams of events", self._most, STREAMS_RETRY_S)
+        # Not counted yet: a client may be gone before its stream begins.
+        return self._counted(key)
+
+    @contextlib.contextmanager
+    def _counted(self, key: str) -> Iterator[None]:
+        with self._lock:
+            self._open[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[key] -= 1
 
 
 def check_queued_runs(tenant: Tenant, queued: int, new: int = 1) -> None:

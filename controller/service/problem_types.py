@@ -25,6 +25,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "bug": ProblemType((500,), "A bug of the service. Its log has the details."),
     "callback-refused": ProblemType((422,), "The callback URL is not valid, or its address is not allowed."),
     "complete": ProblemType((409,), "The run is complete: there is nothing to try again."),
+    "completing": ProblemType((409,), "The upload is being completed."),
     "ended": ProblemType((409,), "The run has ended: there is nothing to cancel."),
     "foreign-page": ProblemType((403,), "The request comes from a page of another site, to a service without tokens."),
     "idempotency-key-reused": ProblemType((422,), "The Idempotency-Key was used for another request."),
@@ -36,6 +37,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "not-alive": ProblemType((503,), "The process does not work any more, or ends."),
     "not-ended": ProblemType((409,), "The run has not ended."),
     "not-found": ProblemType((404,), "There is no such path, or this tenant has no such run or upload."),
+    "not-here": ProblemType((409,), "Parts of this upload are sent to the store."),
     "not-possible": ProblemType((422,), "The request is valid, but cannot be carried out as it is."),
     "not-possible-now": ProblemType((503,), "The transcription failed for a reason that is not the recording."),
     "not-ready": ProblemType((503,), "The process or its store does not work now."),
@@ -45,7 +47,10 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "too-large": ProblemType((413,), "The body is too large. Upload large recordings."),
     "unauthenticated": ProblemType((401,), "There is no valid token."),
     "unsupported-media-type": ProblemType((415,), "The endpoint does not take bodies of this type."),
+    "upload-complete": ProblemType((409,), "The upload is complete: it takes no more parts."),
+    "upload-expired": ProblemType((409,), "The upload was not completed in time."),
     "upload-incomplete": ProblemType((409,), "Parts of the upload are missing."),
+    "wrong-size": ProblemType((422,), "A part does not have the size that it should have."),
 }
 """By name: the type is a URN that ends with it."""
 

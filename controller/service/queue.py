@@ -32,6 +32,8 @@ from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
 
 POLL_S = 1.0
+IDLE_S = 3.0
+"""The pause between two polls while nothing is queued: every listing of a bucket costs money."""
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
@@ -177,7 +179,7 @@ class ServiceQueue:
     def _keep(self) -> None:
         while not self._closed:
             self._try(self.poll)
-            self._woken.wait(POLL_S)
+            self._woken.wait(POLL_S if self._depths else IDLE_S)
             self._woken.clear()
         self._try(self._record)
 
@@ -336,4 +338,4 @@ class ServiceQueue:
 
     def _publish(self) -> None:
         with self._changed:
-            self._replicas.claim(self._claimed)
+            self._replicas.claim(self._claimed, self._by_run)

@@ -13,7 +13,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from chunk_job.errors import JobError
@@ -21,6 +21,7 @@ from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.service_documents import ReplicaRecord
 from controller.domain.service_keys import REPLICAS, replica_key
+from controller.errors import StenofleetError
 
 RENEW_S = 2.0
 SILENT_S = 7.0
@@ -43,11 +44,20 @@ class _Other:
 class Replicas:
     """This replica among all others that share the store."""
 
-    def __init__(self, store: Store, *, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        observe: Callable[[Collection[str]], None] = lambda _: None,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*observe*: called regularly with the runs that others work on, to note their leases."""
         self.name = secrets.token_hex(8)
         self._store = store
         self._now_s = now_s
+        self._observe = observe
         self._mine: frozenset[str] = frozenset()
+        self._my_runs: frozenset[str] = frozenset()
         self._renew_count = 0
         self._others: dict[str, _Other] = {}
         self._closed = threading.Event()
@@ -60,17 +70,22 @@ class Replicas:
         self._thread = threading.Thread(target=self._keep, name="replica", daemon=True)
         self._thread.start()
 
-    def claim(self, requests: Iterable[str]) -> None:
-        """Set on which requests this replica works. The others know it after the next renewal."""
+    def claim(self, requests: Iterable[str], runs: Iterable[str] = ()) -> None:
+        """Set on which requests, and which runs of them, this replica works. The others know it after a renewal."""
         with self._lock:
-            self._mine = frozenset(requests)
+            self._mine, self._my_runs = frozenset(requests), frozenset(runs)
 
     def renew(self) -> None:
         """Renew this replica's object, and read those of the others. Raises what the store raises."""
         with self._lock:
-            mine = self._mine
+            mine, runs = self._mine, self._my_runs
         self._renew_count += 1
-        record = ReplicaRecord(replica=self.name, renew_count=self._renew_count, requests=tuple(sorted(mine)))
+        record = ReplicaRecord(
+            replica=self.name,
+            renew_count=self._renew_count,
+            requests=tuple(sorted(mine)),
+            runs=tuple(sorted(runs)),
+        )
         self._store.put(replica_key(self.name), record.encode())
         found = [
             stored_documents.valid(self._store, ReplicaRecord, entry.key)
@@ -85,6 +100,7 @@ class Replicas:
         for name, other in before.items():
             if now_s - other.since_s > _FORGOTTEN_S:
                 self._store.delete(replica_key(name))
+        self._observe(frozenset(run for record in filter(None, found) for run in record.runs))
 
     def elsewhere(self) -> frozenset[str]:
         """Return the requests that living replicas other than this one work on."""
@@ -113,7 +129,7 @@ class Replicas:
         while not self._closed.wait(RENEW_S):
             try:
                 self.renew()
-            except JobError as error:
+            except (JobError, StenofleetError) as error:
                 _LOG.warning("this replica could not be renewed: %s", error.summary)
             except Exception:  # noqa: BLE001 (without this thread the others take all requests)
                 _LOG.exception("this replica could not be renewed")

@@ -210,6 +210,8 @@ def retry_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     found = required(service, tenant, run_id)
     if found.end and found.end.status == "complete":
         raise conflict("complete", "the run is complete", "to transcribe it again, submit it again")
+    if found.end:
+        _settle(service, found)
     service.requests.retry(found, now_ms=service.now_ms())
     service.queue.accepted(tenant.prefix)
     return _view(service, required(service, tenant, run_id))
@@ -219,14 +221,21 @@ def retry_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     "/v1/runs/{run_id}", status_code=204, responses=STATE | {204: {"description": "Deleted."}}, operation_id="deleteRun"
 )
 def delete_run(service: TheService, tenant: Caller, run_id: RunId) -> Response:
-    """Delete a run that has ended, with its transcript and its upload. Outputs elsewhere are left."""
+    """Delete a run that has ended, with its transcript, upload and callbacks. Outputs elsewhere are left."""
     found = required(service, tenant, run_id)
     if not found.end:
         raise conflict("not-ended", "the run has not ended", "cancel it, and wait for its end")
+    _settle(service, found)
+    service.outbox.remove_of(found.request, service.requests.ends(found))
+    service.requests.remove(found)
+    return Response(status_code=204)
+
+
+def _settle(service: Service, found: FoundRequest) -> None:
+    """Wait until the end of a run is recorded everywhere. Raises :class:`Problem` if that takes too long."""
     for _ in range(_SETTLE_TRIES):
         if service.requests.is_settled(found):
-            service.requests.remove(found)
-            return Response(status_code=204)
+            return
         time.sleep(_SETTLE_S / _SETTLE_TRIES)
     raise conflict("not-ended", "the end of the run is still being recorded", "try again in a few seconds")
 

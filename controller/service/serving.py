@@ -24,9 +24,9 @@ from controller.domain.interfaces import Clock, Runner, RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import NO_TOTALS, Progress, Totals
-from controller.domain.service_documents import RequestEnd, ServiceRequest
+from controller.domain.service_documents import PART_BYTES, RequestEnd, ServiceRequest
 from controller.domain.shares import Share
-from controller.domain.webhook_documents import RunEnded
+from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.orchestrator.loop import run_loop
@@ -38,7 +38,7 @@ from controller.service.addresses import CallbackRefused
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
-from controller.service.limits import RequestRates
+from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
 from controller.service.queue import ServiceQueue
@@ -47,6 +47,8 @@ from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
 from controller.service.tenants import Tenants
+from controller.service.upload_completion import Completions
+from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
@@ -70,6 +72,8 @@ class Settings:
     most_form_bytes: int
     shutdown_grace_s: int
     defaults: Defaults
+    part_bytes: int = PART_BYTES
+    """Length of the parts of uploads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,8 @@ class Server:
         self.port = 0
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
-        self.replicas = Replicas(store)
+        self._uploads = UploadStore(store)
+        self.replicas = Replicas(store, observe=runner.leadership.observe)
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -109,6 +114,8 @@ class Server:
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
+        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
     def run(self) -> None:
@@ -125,6 +132,8 @@ class Server:
             closing.callback(self.queue.close)
             self._webhooks.start()
             closing.callback(self._webhooks.stop)
+            self._sweeper.start()
+            closing.callback(self._sweeper.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,
@@ -167,16 +176,19 @@ class Server:
             Service(
                 store=self._store,
                 requests=RequestStore(self._store),
-                uploads=UploadStore(self._store),
+                uploads=self._uploads,
+                completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
+                streams=OpenStreams(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
                 now_ms=self._clock.now_ms,
                 problem=self.problem,
                 most_form_bytes=self._settings.most_form_bytes,
+                part_bytes=self._settings.part_bytes,
                 answer_within_s=ANSWER_WITHIN_S,
             )
         )
@@ -254,12 +266,9 @@ class Server:
         self.metrics.ended(end.status, report)
         _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
         if request.callback_url:
-            status = "completed" if end.status == "complete" else end.status
-            data = RunEnded(id=request.id, status=status, summary=end.summary, advice=end.advice, labels=request.labels)
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
-                self._outbox.add(
-                    request.tenant, request.callback_url, data, ended_ms=end.ended_ms, occurrence=end.retries
-                )
+                data = run_ended(request, end)
+                self._outbox.add(request.tenant, request.callback_url, data, ended_ms=end.ended_ms)
 
 
 def _socket(host: str, port: int) -> socket.socket:

@@ -30,6 +30,15 @@ from controller.domain.documents import (
     Status,
 )
 from controller.domain.plan import Plan
+from controller.domain.service_documents import (
+    ReplicaRecord,
+    RequestEnd,
+    RequestEvent,
+    RequestRound,
+    RequestState,
+    ServiceRequest,
+    Upload,
+)
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.model import Transcript
@@ -54,6 +63,13 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Report,
     Status,
     Transcript,
+    ServiceRequest,
+    RequestRound,
+    RequestState,
+    RequestEnd,
+    RequestEvent,
+    Upload,
+    ReplicaRecord,
     Delivery,
 )
 FOLDER = Path(__file__).parent

@@ -32,6 +32,8 @@ from controller.runners.kubernetes.startup_diagnosis import StartupProblem, star
 TICK_S = 3.0
 _MORE_ENDS_S = 0.3
 """Pods often end together: how long to wait for more of them, in seconds, before the next poll."""
+_RESERVE_S = 1.0
+"""The pause between two polls while this process leads no run, in seconds."""
 
 _SWEEPS = 30
 
@@ -115,7 +117,9 @@ class ClusterRunner:
                             end_s = min(end_s, time.monotonic() + _MORE_ENDS_S)
                     if time.monotonic() >= end_s:
                         return
-        time.sleep(max(0.0, min(end_s - time.monotonic(), seconds)))
+        # In reserve: a Lease that has expired is taken soon.
+        most_s = seconds if self._leases.runs else min(seconds, _RESERVE_S)
+        time.sleep(max(0.0, min(end_s - time.monotonic(), most_s)))
 
     def delete(self, view: JobView) -> None:
         """Delete the Job and its pod. No error if it was deleted, or if its name now has a Job of another attempt."""

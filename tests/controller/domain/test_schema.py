@@ -24,7 +24,14 @@ from controller.domain.documents import (
     WindowCounts,
     Winner,
 )
-from controller.domain.webhook_documents import Delivery, RunEnded, event_of
+from controller.domain.service_documents import (
+    ReplicaRecord,
+    RequestEvent,
+    RequestRound,
+    RequestState,
+    Upload,
+)
+from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
@@ -35,6 +42,7 @@ RECORD = fakes.record()
 TASK = fakes.task(RECORD, 0)
 RESULT = fakes.result(TASK, fakes.segment((" one", 1000, 1400), (" two", 1500, 1900)))
 PLAN = fakes.plan(10_000, 20_000, cuts={0: "forced"}, offset_ms=5)
+REQUESTED = fakes.service_request()
 EXAMPLES: dict[str, Document] = {
     "task": TASK,
     "result": RESULT,
@@ -114,12 +122,33 @@ EXAMPLES: dict[str, Document] = {
         updated_ms=fakes.START_MS,
     ),
     "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
+    "service-request": REQUESTED,
+    "service-round": RequestRound(retries=1),
+    "service-state": RequestState(
+        id=REQUESTED.id,
+        name="talk.mp4",
+        labels={"a": "b"},
+        priority=5,
+        created_ms=fakes.START_MS,
+        updated_ms=fakes.START_MS,
+        status="running",
+        run_id=fakes.RUN,
+    ),
+    "service-end": fakes.service_end(REQUESTED),
+    "service-event": RequestEvent(type="ended", time_ms=fakes.START_MS, text="done", status="complete", run_id=None),
+    "service-upload": Upload(
+        id=REQUESTED.id,
+        tenant="news",
+        name="talk.mp4",
+        size_bytes=1000,
+        created_ms=fakes.START_MS,
+        complete=False,
+    ),
+    "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,), runs=(fakes.RUN,)),
     "webhook-delivery": Delivery(
         id="0f" * 16,
         prefix="news",
-        event=event_of(
-            "0f" * 16, RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="failed", labels={"a": "b"}), fakes.START_MS
-        ),
+        event=event_of("0f" * 16, run_ended(REQUESTED, fakes.service_end(REQUESTED)), fakes.START_MS),
         url="https://receiver.example/",
         created_ms=fakes.START_MS,
         since_ms=fakes.START_MS,

@@ -1,5 +1,7 @@
 """Several lock domains at once: a run is led where all of them are held, and given up in all."""
 
+from collections.abc import Collection
+
 from controller.domain.interfaces import LeaseState
 from controller.leadership.all_of import AllOf
 
@@ -25,6 +27,9 @@ class Part:
     def cancelled(self, run: str) -> bool:
         return self.deleted
 
+    def observe(self, runs: Collection[str]) -> None:
+        self.asked.append(f"observe {self.name} {' '.join(runs)}")
+
     def release(self, run: str, *, ended: bool) -> None:
         self.asked.append(f"release {self.name} {ended}")
 
@@ -47,10 +52,12 @@ def test_a_run_is_led_when_all_leases_are_held() -> None:
     parts.check(RUN)
     assert parts.domain(RUN) == "cluster"
     assert not parts.cancelled(RUN)
+    parts.observe([RUN])
     parts.release(RUN, ended=True)
     parts.close()
     assert asked == [
         *("acquire machine", "acquire cluster", "check machine", "check cluster"),
+        *(f"observe machine {RUN}", f"observe cluster {RUN}"),
         *("release cluster True", "release machine True", "close machine", "close cluster"),
     ]
 

@@ -36,6 +36,29 @@ def leases(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernet
     leases.close()
 
 
+def test_a_lease_that_was_observed_is_taken_as_soon_as_it_has_expired(
+    server: Server, leases: KubernetesLeases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr(lease_clock, "now_s", lambda: now_s)
+    other = KubernetesLeases(FakeApi(server))
+    leases._over.set()  # the holder is gone
+    other.observe([RUN])
+    now_s += kubernetes_lease.DURATION_S - 1
+    other.observe([RUN])
+    assert not leads(other, RUN)
+    now_s += 2
+    assert leads(other, RUN)
+
+
+def test_an_observed_lease_that_is_missing_later_is_no_cancel(server: Server, leases: KubernetesLeases) -> None:
+    other = KubernetesLeases(FakeApi(server))
+    other.observe([RUN])
+    leases.release(RUN, ended=True)
+    assert leads(other, RUN)
+    assert not other.cancelled(RUN)
+
+
 class Failing:
     """Renewals that raise an unexpected error a number of times."""
 

@@ -21,6 +21,7 @@ from controller.domain.interfaces import Clock, Leadership, Runner
 from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
+from controller.domain.service_documents import PART_BYTES
 from controller.errors import Interrupted
 from controller.service.identity import Identity
 from controller.service.serving import Access, Server, Settings
@@ -125,12 +126,21 @@ class Running:
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""
         wanted = statuses or ("complete", "partial", "failed", "cancelled")
+        found: dict[str, Any] = {}
         for _ in range(500):
-            found: dict[str, Any] = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
+            found = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
             if found["status"] in wanted:
                 return found
             time.sleep(0.02)
         raise AssertionError(f"still {found}")
+
+    def wait_until_gone(self, prefix: str) -> None:
+        """Wait until the store has nothing under *prefix*. The end of a run is visible before its upload is deleted."""
+        for _ in range(500):
+            if not list(self.store.list(prefix)):
+                return
+            time.sleep(0.02)
+        raise AssertionError(list(self.store.list(prefix)))
 
     def submit(self, name: str = "a.wav", *, headers: dict[str, str] | None = None, **request: Any) -> dict[str, Any]:
         """Submit a recording in a form."""
@@ -152,6 +162,7 @@ def server_of(
     webhook_keys: Path | None = None,
     max_parallel: int = 2,
     most_form_bytes: int = 1 << 20,
+    part_bytes: int = PART_BYTES,
 ) -> Server:
     """A replica with this runner, which does not run yet."""
     who = Tenants(tenants)
@@ -164,6 +175,7 @@ def server_of(
             most_form_bytes=most_form_bytes,
             shutdown_grace_s=1,
             defaults=DEFAULTS,
+            part_bytes=part_bytes,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
@@ -184,6 +196,7 @@ def running(
     takes_ms: int = 20,
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
+    part_bytes: int = PART_BYTES,
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -196,6 +209,7 @@ def running(
         webhook_keys=webhook_keys,
         max_parallel=max_parallel,
         most_form_bytes=most_form_bytes,
+        part_bytes=part_bytes,
     )
     errors: list[BaseException] = []
 

@@ -11,6 +11,7 @@ from controller.service.limits import (
     Buckets,
     FailedAuthentications,
     LimitExceeded,
+    OpenStreams,
     RequestRates,
     check_queued_runs,
     check_upload,
@@ -234,3 +235,14 @@ def test_an_upload_that_is_larger_than_all_together_may_be_cannot_be_repeated() 
 def test_the_default_tenant_has_no_limits() -> None:
     check_queued_runs(DEFAULT, 10**9)
     check_upload(DEFAULT, 1 << 60, 1 << 60)
+
+
+def test_streams_of_events_are_counted_while_they_are_open() -> None:
+    streams = OpenStreams(2)
+    with streams.begin("a"), streams.begin("a"):
+        with pytest.raises(LimitExceeded, match="2 open streams"):
+            streams.begin("a")
+        with streams.begin("b"):
+            pass
+    with streams.begin("a"):
+        pass

@@ -5,15 +5,16 @@ import pytest
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
-from controller.domain.webhook_documents import Delivery, RunEnded
+from controller.domain.webhook_documents import Delivery, RunEnded, run_ended
 from controller.service.addresses import CallbackRefused
 from controller.service.outbox import NoDeadLetter, Outbox, Pending, delivered, failed
+from tests import fakes
 from tests.fakes import JournalStore
 
 REQUEST = "01hzy6w9f3kq8x2v4t7m5n0abc"
 ENDED_MS = 1_800_000_000_123
 URL = "https://receiver.example/hook?x=1"
-DATA = RunEnded(id=REQUEST, status="completed", summary="done", labels={"show": "morning"})
+DATA = RunEnded(id=REQUEST, status="complete", summary="done", labels={"show": "morning"})
 SECOND_MS = 1000
 HOUR_MS = 3_600_000
 
@@ -21,6 +22,10 @@ HOUR_MS = 3_600_000
 @pytest.fixture
 def outbox(store: FileStore) -> Outbox:
     return Outbox(store)
+
+
+def retried(times: int) -> RunEnded:
+    return DATA.model_copy(update={"retries": times})
 
 
 def keys(store: FileStore) -> list[str]:
@@ -53,8 +58,35 @@ def test_the_event_of_a_run_that_ended(outbox: Outbox, store: FileStore) -> None
         "type": "io.stenofleet.run.completed",
         "time": "2027-01-15T08:00:00.123Z",
         "datacontenttype": "application/json",
-        "data": {"id": REQUEST, "status": "completed", "summary": "done", "advice": "", "labels": {"show": "morning"}},
+        "data": {
+            "id": REQUEST,
+            "status": "complete",
+            "retries": 0,
+            "run": None,
+            "failure": "",
+            "summary": "done",
+            "advice": "",
+            "labels": {"show": "morning"},
+        },
     }
+
+
+def test_the_event_says_how_the_request_ended(outbox: Outbox) -> None:
+    request = fakes.service_request()
+    end = fakes.service_end(request, retries=2)
+    outbox.add(request.tenant, request.callback_url, run_ended(request, end), ended_ms=end.ended_ms)
+    event = only(outbox).event
+    assert event.type == "io.stenofleet.run.failed"
+    assert event.data == RunEnded(
+        id=request.id,
+        status="failed",
+        retries=2,
+        run=end.run_id,
+        failure=end.failure,
+        summary=end.summary,
+        advice=end.advice,
+        labels=request.labels,
+    )
 
 
 def test_an_event_is_added_once(outbox: Outbox, store: FileStore) -> None:
@@ -71,7 +103,7 @@ def test_an_event_is_added_once(outbox: Outbox, store: FileStore) -> None:
 def test_other_events_have_other_ids(outbox: Outbox) -> None:
     added = [
         outbox.add("news", URL, DATA, ended_ms=ENDED_MS),
-        outbox.add("news", URL, DATA, ended_ms=ENDED_MS, occurrence=1),
+        outbox.add("news", URL, retried(1), ended_ms=ENDED_MS),
         outbox.add("news", URL, DATA.model_copy(update={"status": "failed"}), ended_ms=ENDED_MS),
         outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}d"}), ended_ms=ENDED_MS),
         outbox.add("radio", URL, DATA, ended_ms=ENDED_MS),
@@ -82,7 +114,7 @@ def test_other_events_have_other_ids(outbox: Outbox) -> None:
 
 def test_an_id_begins_with_the_host_and_port(outbox: Outbox) -> None:
     urls = ("https://a.example/x", "https://A.example:443/y", "https://a.example:444/x", "https://b.example/x")
-    added = [outbox.add("news", url, DATA, ended_ms=ENDED_MS, occurrence=index) for index, url in enumerate(urls)]
+    added = [outbox.add("news", url, retried(index), ended_ms=ENDED_MS) for index, url in enumerate(urls)]
     assert [each[:8] == added[0][:8] for each in added] == [True, True, False, False]
 
 
@@ -179,7 +211,72 @@ def test_objects_that_are_no_deliveries(outbox: Outbox, store: FileStore) -> Non
     assert outbox.read(Pending("news", 5, delivery_id)) is None
 
 
+def test_dead_deliveries_are_listed_in_pages(outbox: Outbox) -> None:
+    for times in range(3):
+        outbox.add("news", URL, retried(times), ended_ms=ENDED_MS)
+        fail(outbox, ENDED_MS, final=True)
+    dead = list(outbox.dead("news"))
+    assert sorted(each.event.data.retries for each in dead) == [0, 1, 2]
+    assert list(outbox.dead("news", after=dead[0].id)) == dead[1:]
+    assert list(outbox.dead("news", after=dead[2].id)) == []
+
+
 def test_pending_deliveries_are_listed_by_time(outbox: Outbox) -> None:
     for index, ended_ms in enumerate((ENDED_MS, 5, ENDED_MS + 1, 1_000)):
-        outbox.add("news", URL, DATA, ended_ms=ended_ms, occurrence=index)
+        outbox.add("news", URL, retried(index), ended_ms=ended_ms)
     assert [each.due_ms for each in outbox.pending("news")] == [5, 1_000, ENDED_MS, ENDED_MS + 1]
+
+
+def test_a_page_costs_the_same_with_many_dead_deliveries(store: FileStore) -> None:
+    outbox = Outbox(store)
+    added = sorted(outbox.add("news", URL, retried(times), ended_ms=ENDED_MS) for times in range(7))
+    for pending in list(outbox.pending("news")):
+        delivery = outbox.read(pending)
+        assert delivery
+        outbox.apply(failed(delivery, "no", ENDED_MS, final=True)[0])
+    read: list[str] = []
+    get = store.get
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    store.get = counted  # type: ignore[method-assign]
+    found, after = outbox.dead_page("news", after="", most=3)
+    assert ([each.id for each in found], after) == (added[:3], added[2])
+    found, after = outbox.dead_page("news", after=added[3], most=3)
+    assert ([each.id for each in found], after) == (added[4:], "")
+    assert len(read) == 6
+
+
+def test_dead_deliveries_are_kept_for_thirty_days(outbox: Outbox) -> None:
+    outbox.add("news", URL, DATA, ended_ms=ENDED_MS)
+    fail(outbox, ENDED_MS, final=True)
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS)
+    assert len(list(outbox.dead("news"))) == 1
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS + 1)
+    assert list(outbox.dead("news")) == []
+
+
+def test_the_deliveries_of_one_request_are_removed(outbox: Outbox, store: FileStore) -> None:
+    request = fakes.service_request()
+    ends = [fakes.service_end(request, retries=retries) for retries in range(2)]
+    other = outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}d"}), ended_ms=ENDED_MS)
+    dead = outbox.add("news", request.callback_url, run_ended(request, ends[0]), ended_ms=ENDED_MS - 1)
+    delivery = outbox.read(next(outbox.pending("news")))
+    assert delivery
+    assert delivery.id == dead
+    outbox.apply(failed(delivery, "no", ENDED_MS, final=True)[0])
+    outbox.add("news", request.callback_url, run_ended(request, ends[1]), ended_ms=ENDED_MS)
+    assert len(keys(store)) == 3
+    outbox.remove_of(request, ends)
+    assert keys(store) == [f"webhooks/news/pending/{ENDED_MS}-{other}.json"]
+
+
+def test_a_delivery_that_was_deleted_during_its_attempt_is_not_written_again(outbox: Outbox, store: FileStore) -> None:
+    outbox.add("news", URL, DATA, ended_ms=ENDED_MS)
+    delivery = only(outbox)
+    store.delete(Pending.of(delivery).key)
+    for final in (False, True):
+        outbox.apply(failed(delivery, "no", ENDED_MS, final=final)[0])
+        assert keys(store) == []

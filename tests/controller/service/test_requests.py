@@ -84,7 +84,7 @@ def settle(requests: RequestStore, end: RunOutcome = OUTCOME, retries: int = 0) 
     """All that follows the end of a run."""
     ended = requests.end(request(), retries, end, now_ms=NOW_MS + 9)
     requests.announce(request(), ended)
-    requests.leave_queue(request())
+    requests.leave_queue(request(), ended)
 
 
 def retried(requests: RequestStore) -> None:
@@ -196,9 +196,42 @@ def test_a_page_costs_the_same_with_many_requests(store: Mortal) -> None:
         one = request(id=idempotent_id("news", str(number)), created_ms=NOW_MS + number)
         requests.put_state(one, "complete", run=None, now_ms=NOW_MS)
     get = store.get
-    store.get = lambda key, **limits: (read.append(key), get(key, **limits))[1]  # type: ignore[method-assign]
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    store.get = counted  # type: ignore[method-assign]
     page, cursor = requests.page("news", after="", most=5)
     assert [state.created_ms for state in page] == [NOW_MS + number for number in (299, 298, 297, 296, 295)]
     following, _ = requests.page("news", after=cursor, most=5)
     assert following[0].created_ms == NOW_MS + 294
     assert len(read) == 10
+
+
+def test_whoever_records_an_end_late_takes_nothing_from_the_next_round(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    failed = RunOutcome(run="", name="x", verdict="failed", summary="no")
+    settle(requests, failed)
+    retried(requests)
+    before = objects(store)
+    # Another process began to record the same end, and goes on only now.
+    settle(requests, failed)
+    assert objects(store) == before
+    assert list(store.list("queue/"))
+
+
+def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    settle(requests, RunOutcome(run="", name="x", verdict="failed", summary="no"))
+    requests.cancel(KEY)
+    retried(requests)
+    assert list(store.list("cancels/")) == []
+    settle(requests, retries=1)
+    requests.cancel(KEY)
+    found = requests.find(KEY)
+    assert found
+    requests.remove(found)
+    assert objects(store) == []

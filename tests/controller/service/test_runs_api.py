@@ -175,7 +175,9 @@ def test_pages_have_every_run_once_and_filters_apply(service: Running) -> None:
     runs = [service.submit(f"{number}.wav", labels={"n": str(number % 2)})["id"] for number in range(7)]
     for run_id in runs:
         service.wait_for(run_id)
-    found, cursor, pages = [], "", 0
+    found: list[str] = []
+    cursor: str | None = ""
+    pages = 0
     while cursor is not None:
         page = service.client.get("/v1/runs", params={"limit": 3, "cursor": cursor}).json()
         found += [run["id"] for run in page["runs"]]

@@ -1,14 +1,17 @@
 """Webhooks with real receivers on loopback: what they get, and what happens when they fail."""
 
 import contextlib
+import json
 import logging
 import re
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from controller.service.addresses import AddressRefused, AllowList, Target, reso
 from controller.service.outbox import Outbox, Pending
 from controller.service.signatures import WebhookKeys, verify
 from controller.service.webhooks import Deliverer, Outcome, WebhookThread
+from tests.controller.service.receiving import Handler, Receiver, serving, until
+from tests.controller.service.running import running, tenants_file
 
 pytestmark = pytest.mark.process
 
@@ -30,65 +35,6 @@ DATA = RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="partial", summary="1 of
 SECRET = "a secret of 32 bytes, or longer."
 LOOPBACK = "127.0.0.0/8"
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
-
-
-class Receiver(ThreadingHTTPServer):
-    """A receiver that records the requests, and responds as *behave* does."""
-
-    daemon_threads = True
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: list[tuple[str, dict[str, str], bytes]] = []
-        self.behave: Callable[[_Handler], None] = lambda handler: handler.status(204)
-        self.running = 0
-        self.lock = threading.Lock()
-        if tls:
-            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}/hook"
-
-    def status(self, code: int) -> None:
-        self.behave = lambda handler: handler.status(code)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off is no event for the output of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            self.server.received.append((self.path, dict(self.headers.items()), body))
-            self.server.running += 1
-        try:
-            self.server.behave(self)
-        finally:
-            with self.server.lock:
-                self.server.running -= 1
-
-    def status(self, code: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    with Receiver(tls) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -118,7 +64,7 @@ class Sender:
         )
 
     def add(self, url: str, number: int = 0, prefix: str = "news") -> str:
-        return self.outbox.add(prefix, url, DATA, ended_ms=0, occurrence=number)
+        return self.outbox.add(prefix, url, DATA.model_copy(update={"retries": number}), ended_ms=0)
 
     def tick(self, now_ms: int) -> None:
         self.deliverer.tick(now_ms)
@@ -144,13 +90,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sender]]:
 
 
 Start = Callable[..., Sender]
-
-
-def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "in vain"
-        time.sleep(0.005)
 
 
 def test_a_receiver_gets_a_signed_cloud_event(start: Start, receiver: Receiver) -> None:
@@ -215,6 +154,54 @@ def test_a_failed_delivery_is_tried_again_by_the_next_process(start: Start, rece
     assert [headers["Stenofleet-Delivery"] for _, headers, _ in receiver.received] == [delivery_id] * 2
     assert not second.waiting()
     assert (first.outcomes, second.outcomes) == (["retried"], ["delivered"])
+
+
+_SENDING = """
+import sys, time
+from pathlib import Path
+from chunk_job.store.files import FileStore
+from controller.service.outbox import Outbox
+from controller.service.signatures import WebhookKeys
+from controller.service.webhooks import Deliverer, WebhookThread
+root = Path(sys.argv[1])
+outbox = Outbox(FileStore(root / "store"))
+deliverer = Deliverer(outbox, WebhookKeys(root / "keys.toml"), lambda _: True, lambda _: ["127.0.0.0/8"])
+begin_s = float(sys.argv[2])
+WebhookThread(deliverer, lambda: int((time.time() - begin_s) * 100_000), period_s=0.01).start()
+time.sleep(60)
+"""
+
+
+def test_processes_killed_at_any_moment_lose_no_event(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    sender = start()
+    added = {sender.add(receiver.url, number) for number in range(150)}
+
+    # The first request for each of these fails. The clock of the processes is a hundred times as fast: 10 s are 100 ms.
+    failing = {each for each in added if int(each[8:], 16) % 3 == 0}
+    refused: set[str] = set()
+
+    def odd(handler: Handler) -> None:
+        delivery_id = handler.headers["Stenofleet-Delivery"]
+        refuses = delivery_id in failing - refused
+        refused.add(delivery_id)
+        handler.status(500 if refuses else 200)
+
+    def received(count: int) -> bool:
+        return len(receiver.received) >= count
+
+    receiver.behave = odd
+    command = [sys.executable, "-c", _SENDING, str(tmp_path), str(time.time())]
+    for wanted in (30, 60, 90, 120):
+        with subprocess.Popen(command) as process:
+            until(partial(received, wanted), 30)
+            process.kill()
+    assert sender.waiting()
+    with subprocess.Popen(command) as process:
+        until(lambda: not sender.waiting(), 60)
+        process.kill()
+    assert {headers["Stenofleet-Delivery"] for _, headers, _ in receiver.received} == added
+    assert not sender.dead()
+    assert len(receiver.received) >= len(added) + len(failing) > len(added)
 
 
 def test_a_process_killed_after_sending_sends_again_with_the_same_id(
@@ -366,6 +353,38 @@ def test_the_next_address_is_tried_if_one_does_not_accept(start: Start, receiver
     assert "TLS failed" in sender.waiting()[0].last_error
 
 
+@contextlib.contextmanager
+def silent(address: str, port: int) -> Iterator[None]:
+    """An address that does not answer to connections: the queue of its socket is full."""
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(socket.create_server((address, port), backlog=0))
+        for _ in range(4):
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address, port))
+        yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(
+    start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "CONNECT_S", 2.0)
+    addresses = ["127.0.0.2", "127.0.0.1"]
+    sender = start(lookup=lambda *_: addresses, allowed=lambda _: ["two.example", LOOPBACK])
+    url = receiver.url.replace("127.0.0.1", "two.example")
+    sender.add(url)
+    with silent("127.0.0.2", receiver.server_port):
+        begin_s = time.monotonic()
+        sender.tick(1_000)
+        assert 0.9 < time.monotonic() - begin_s < 1.9
+        assert sender.outcomes == ["delivered"]
+        addresses.pop()
+        sender.add(url, 1)
+        sender.tick(1_000)
+    assert sender.waiting()[0].last_error == "no connection: no answer in 2 seconds"
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0", "localhost"])
 def test_what_the_resolver_of_this_machine_makes_of_a_number_is_checked(host: str) -> None:
     with pytest.raises(AddressRefused, match="not allowed"):
@@ -412,7 +431,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(start: Start, secure: 
 def test_a_slow_receiver_delays_no_other(start: Start, receiver: Receiver, other: Receiver) -> None:
     free = threading.Event()
 
-    def hang(handler: _Handler) -> None:
+    def hang(handler: Handler) -> None:
         free.wait(20)
         handler.status(200)
 
@@ -440,7 +459,7 @@ def test_a_receiver_that_responds_in_small_pieces_has_a_total_limit(
 ) -> None:
     monkeypatch.setattr(posting, "TOTAL_S", 1.0)
 
-    def drip(handler: _Handler) -> None:
+    def drip(handler: Handler) -> None:
         handler.wfile.write(line)
         with contextlib.suppress(OSError):
             for _ in range(200):
@@ -462,7 +481,7 @@ def test_a_receiver_that_responds_in_small_pieces_has_a_total_limit(
 def test_an_endless_response_is_read_in_part(start: Start, receiver: Receiver, header: bytes) -> None:
     sent = 0
 
-    def flood(handler: _Handler) -> None:
+    def flood(handler: Handler) -> None:
         nonlocal sent
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + header)
         with contextlib.suppress(OSError):
@@ -491,7 +510,7 @@ def test_an_endless_response_is_read_in_part(start: Start, receiver: Receiver, h
     ],
 )
 def test_a_response_that_is_no_http_is_a_failure(start: Start, receiver: Receiver, response: bytes) -> None:
-    def respond(handler: _Handler) -> None:
+    def respond(handler: Handler) -> None:
         handler.wfile.write(response)
 
     receiver.behave = respond
@@ -502,7 +521,7 @@ def test_a_response_that_is_no_http_is_a_failure(start: Start, receiver: Receive
 
 
 def test_headers_without_end_are_a_failure(start: Start, receiver: Receiver) -> None:
-    def many(handler: _Handler) -> None:
+    def many(handler: Handler) -> None:
         with contextlib.suppress(OSError):
             for _ in range(200):
                 handler.wfile.write(b"HTTP/1.1 100 Continue\r\n" + b"a: " + b"x" * 5_000 + b"\r\n\r\n")
@@ -545,6 +564,16 @@ def test_duplicates_of_killed_processes_are_removed(start: Start, receiver: Rece
     start().tick(11_000)
     assert [(each.id, each.attempts) for each in sender.waiting()] == [(delivery_id, 2)]
     assert len(receiver.received) == 2
+
+
+def test_duplicates_of_another_replica_are_left(start: Start) -> None:
+    sender = start(mine=lambda _: False)
+    delivery_id = sender.add("https://receiver.example/")
+    (first,) = sender.waiting()
+    later = first.model_copy(update={"next_ms": 9_000})
+    sender.outbox._store.put(Pending.of(later).key, later.encode())
+    sender.tick(10_000)
+    assert [(each.id, each.next_ms) for each in sender.waiting()] == [(delivery_id, 0), (delivery_id, 9_000)]
 
 
 def test_deliveries_wait_for_a_key(start: Start, receiver: Receiver) -> None:
@@ -611,3 +640,20 @@ def test_the_thread_sends_what_is_added_and_survives_a_store_that_is_down(
     sender.add(receiver.url, 2)
     sender.deliverer.tick(2_000)
     assert len(sender.waiting()) == 1
+
+
+def test_a_run_of_the_service_is_reported_to_its_callback(receiver: Receiver, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'current = "k1"\n[keys]\nk1 = "{SECRET}"\n')
+    tenants, headers_of = tenants_file(tmp_path, news=f'webhook_hosts = ["{LOOPBACK}"]', radio="")
+    with running(FileStore(tmp_path / "store"), tenants=tenants, webhook_keys=keys) as service:
+        request: dict[str, Any] = {"callback_url": receiver.url, "labels": {"show": "morning"}}
+        submitted = service.submit(headers=headers_of["news"], **request)
+        form: dict[str, Any] = {"files": {"file": ("a.wav", b"x")}, "data": {"request": json.dumps(request)}}
+        refused = service.client.post("/v1/runs", headers=headers_of["radio"], **form)
+        assert "https://" in refused.json()["detail"], refused.text
+        until(lambda: receiver.received)
+    ((_, headers, body),) = receiver.received
+    verify(headers, body, {"k1": SECRET.encode()}, time.time())
+    data = CloudEvent.model_validate_json(body).data
+    assert (data.id, data.status, data.labels) == (submitted["id"], "complete", {"show": "morning"})

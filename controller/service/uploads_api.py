@@ -1,0 +1,280 @@
+"""``/v1/uploads``: large recordings, in parts that can be sent again.
+
+Touches: the store, temporary files (parts that come to the service).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from controller.domain.service_documents import PART_BYTES, Upload
+from controller.domain.service_keys import MOST_PARTS, is_id, part_key
+from controller.service.context import Caller, Service, TheService, new_id
+from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem, not_found
+from controller.service.runs_api import PROBLEMS
+from controller.service.submitting import safe_name
+from controller.service.tenants import Tenant
+from controller.service.uploads import FORM_VALID_MS, LIVES_MS
+from controller.service.views import iso
+
+MOST_INCOMPLETE = 100
+"""Uploads of one tenant that are not complete. One that was deleted counts for another hour."""
+MOST_TARGETS = 50
+"""Parts for which one reply says where to send them."""
+_PATH = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
+_CREATE_WITHIN_S = 1.0
+_PIECE_BYTES = 1 << 20
+_FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
+_STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
+_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
+
+router = APIRouter(tags=["uploads"])
+_CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""By the prefix of the tenant: its limits are checked for one new upload after the other."""
+
+
+class NewUpload(BaseModel):
+    """A recording that is to be uploaded."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    name: str = Field(min_length=1, max_length=1_024, description="Its file name.")
+    size_bytes: int = Field(ge=1, le=MOST_PARTS * PART_BYTES)
+
+
+class PartTarget(BaseModel):
+    """Where to send a part that is missing."""
+
+    number: int
+    offset: int = Field(description="Where the part begins in the recording.")
+    size_bytes: int
+    method: Literal["POST", "PUT"] = Field(
+        description="PUT: the part is the body, with the token of the service. POST: a form, without a token."
+    )
+    url: str = Field(description="Absolute, or a path of this service.")
+    fields: dict[str, str] = Field(description="Fields of the form, before its last one: the part, as `file`.")
+
+
+class UploadView(BaseModel):
+    """An upload."""
+
+    id: str
+    name: str
+    size_bytes: int
+    status: Literal["incomplete", "completing", "complete"]
+    created_at: str
+    expires_at: str | None = Field(description="It is deleted then, unless it is complete.")
+    part_bytes: int = Field(description="Length of each part but the last.")
+    part_count: int
+    missing_parts: int = Field(description="How many parts are still to be sent.")
+    parts: list[PartTarget] = Field(
+        description=f"The first {MOST_TARGETS} missing parts. Forms are valid for {FORM_VALID_MS // 60_000} minutes."
+    )
+
+
+@router.post("/v1/uploads", status_code=201, responses=PROBLEMS | _LARGE, operation_id="createUpload")
+def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
+    """Begin an upload. The reply says where to send its parts, in any order and several at once."""
+    upload = Upload(
+        id=new_id(),
+        tenant=tenant.prefix,
+        name=safe_name(body.name),
+        size_bytes=body.size_bytes,
+        created_ms=service.now_ms(),
+        complete=False,
+        part_bytes=service.part_bytes,
+    )
+    _create(service, tenant, upload)
+    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    return _view(service, upload)
+
+
+def _create(service: Service, tenant: Tenant, upload: Upload) -> None:
+    lock = _CREATING[tenant.prefix]
+    # One tenant must not keep all threads of the service waiting.
+    if not lock.acquire(timeout=_CREATE_WITHIN_S):
+        raise LimitExceeded("uploads that begin at the same time", 1, 1)
+    try:
+        _check_limits(service, tenant, upload)
+        service.uploads.create(upload)
+    finally:
+        lock.release()
+
+
+def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
+    # First what needs nothing of the store.
+    check_upload(tenant, upload.size_bytes, 0)
+    if len(service.uploads.reserved(tenant.prefix)) >= MOST_INCOMPLETE:
+        raise LimitExceeded("uploads that are not complete", MOST_INCOMPLETE, UPLOADS_RETRY_S)
+    if tenant.max_upload_bytes_total is not None:
+        check_upload(tenant, upload.size_bytes, service.uploads.stored_bytes(tenant.prefix))
+
+
+@router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
+def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadView:
+    """Return an upload, and where to send the parts that are missing: to go on after an interruption."""
+    return _view(service, _required(service, tenant, upload_id))
+
+
+@router.put(
+    "/v1/uploads/{upload_id}/parts/{number}",
+    status_code=204,
+    responses=_STATE | _LARGE | {204: {"description": "Received."}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+    operation_id="putUploadPart",
+)
+async def put_part(request: Request, service: TheService, tenant: Caller, upload_id: str, number: int) -> Response:
+    """Send a part to the service itself, where the upload says so."""
+    upload = await run_in_threadpool(_required, service, tenant, upload_id)
+    if not 1 <= number <= upload.part_count:
+        raise not_found("part")
+    if service.uploads.presigning:
+        raise Problem(409, "not-here", "parts of this upload are sent to the store", "GET the upload: it says where")
+    _check_open(service, upload)
+    with tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
+        await _receive(request, file, upload.bytes_of(number))
+        # It may have been completed, deleted or given up while the part came.
+        upload = await run_in_threadpool(_required, service, tenant, upload_id)
+        _check_open(service, upload)
+        await run_in_threadpool(service.uploads.put_part, upload, number, Path(file.name))
+    return Response(status_code=204)
+
+
+async def _receive(request: Request, file: tempfile._TemporaryFileWrapper[bytes], size_bytes: int) -> None:
+    """Write the body to *file*. Raises :class:`Problem` if it does not have exactly *size_bytes*."""
+    received, piece = 0, bytearray()
+    async for data in request.stream():
+        received += len(data)
+        if received > size_bytes:
+            raise _wrong_size(size_bytes)
+        piece += data
+        if len(piece) >= _PIECE_BYTES:
+            await run_in_threadpool(file.write, bytes(piece))
+            piece.clear()
+    if received != size_bytes:
+        raise _wrong_size(size_bytes)
+    await run_in_threadpool(file.write, bytes(piece))
+    await run_in_threadpool(file.flush)
+
+
+def _wrong_size(size_bytes: int) -> Problem:
+    return Problem(
+        422,
+        "wrong-size",
+        f"this part must have {size_bytes} bytes",
+        "send exactly this part",
+        headers={"Connection": "close"},
+    )
+
+
+@router.post(
+    "/v1/uploads/{upload_id}:complete",
+    responses=_STATE | {202: {"model": UploadView, "description": "It is being completed: ask again."}},
+    operation_id="completeUpload",
+)
+async def complete_upload(service: TheService, tenant: Caller, upload_id: str, response: Response) -> UploadView:
+    """Make the recording of its parts, when all were sent. It can be repeated; a run can use it then."""
+    upload = await run_in_threadpool(_required, service, tenant, upload_id)
+    if upload.complete:
+        return await run_in_threadpool(_view, service, upload)
+    _check_open(service, upload)
+    completion = asyncio.wrap_future(service.completions.start(upload))
+    # Also if nobody waits for it any more: the next request finds its outcome in the store.
+    completion.add_done_callback(lambda ended: ended.exception())
+    done, _ = await asyncio.wait({completion}, timeout=service.answer_within_s)
+    if not done:
+        response.status_code = 202
+        response.headers["Retry-After"] = "10"
+        return await run_in_threadpool(_view, service, upload)
+    completion.result()
+    return await run_in_threadpool(_view, service, upload.model_copy(update={"complete": True}))
+
+
+@router.delete(
+    "/v1/uploads/{upload_id}",
+    status_code=204,
+    responses=_STATE | {204: {"description": "Deleted."}},
+    operation_id="deleteUpload",
+)
+def delete_upload(service: TheService, tenant: Caller, upload_id: str) -> Response:
+    """Delete an upload, with its parts. A run that has not ended fails without its recording."""
+    upload = _required(service, tenant, upload_id)
+    if service.completions.is_running(upload):
+        raise Problem(409, "completing", "the upload is being completed", "try again when it is complete")
+    if upload.complete:
+        service.uploads.remove(tenant.prefix, upload.id)
+    else:
+        service.uploads.give_up(upload, now_ms=service.now_ms())
+    return Response(status_code=204)
+
+
+def most_part_bytes(service: Service, path: str) -> int | None:
+    """Return the largest body of a request to *path*, if this is the path of a part."""
+    return service.part_bytes if _PATH.fullmatch(path) else None
+
+
+def _required(service: Service, tenant: Tenant, upload_id: str) -> Upload:
+    """Return an upload of this tenant. Raises :class:`Problem`."""
+    found = service.uploads.find(tenant.prefix, upload_id) if is_id(upload_id) else None
+    if found is None:
+        raise not_found("upload")
+    return found
+
+
+def _check_open(service: Service, upload: Upload) -> None:
+    if upload.complete:
+        raise Problem(409, "upload-complete", "the upload is complete", "submit it, or begin another upload")
+    if service.now_ms() >= upload.created_ms + LIVES_MS:
+        raise Problem(409, "upload-expired", "the upload was not completed in time", "begin another upload")
+
+
+def _view(service: Service, upload: Upload) -> UploadView:
+    expires_ms = upload.created_ms + LIVES_MS
+    completing = not upload.complete and service.completions.is_running(upload)
+    missing = service.uploads.missing(upload)
+    sendable = () if completing or service.now_ms() >= expires_ms else missing[:MOST_TARGETS]
+    return UploadView(
+        id=upload.id,
+        name=upload.name,
+        size_bytes=upload.size_bytes,
+        status="complete" if upload.complete else "completing" if completing else "incomplete",
+        created_at=iso(upload.created_ms),
+        expires_at=None if upload.complete else iso(expires_ms),
+        part_bytes=upload.part_bytes,
+        part_count=upload.part_count,
+        missing_parts=0 if completing else len(missing),
+        parts=[_target(service, upload, number) for number in sendable],
+    )
+
+
+def _target(service: Service, upload: Upload, number: int) -> PartTarget:
+    size_bytes = upload.bytes_of(number)
+    url, fields = f"/v1/uploads/{upload.id}/parts/{number}", {}
+    if presigning := service.uploads.presigning:
+        key = part_key(upload.tenant, upload.id, number)
+        url, given = presigning.post_form(key, size_bytes=size_bytes, until_ms=service.now_ms() + FORM_VALID_MS)
+        fields = dict(given)
+    return PartTarget(
+        number=number,
+        offset=(number - 1) * upload.part_bytes,
+        size_bytes=size_bytes,
+        method="POST" if service.uploads.presigning else "PUT",
+        url=url,
+        fields=fields,
+    )
