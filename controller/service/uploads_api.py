@@ -11,9 +11,10 @@ import tempfile
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -41,6 +42,8 @@ _STATE = _FOUND | {409: problem_response("Not possible in the state of the uploa
 _LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
 
 router = APIRouter(tags=["uploads"])
+UploadId = Annotated[str, PathParameter(description="The id of an upload.")]
+PartNumber = Annotated[int, PathParameter(description="The number of the part, from 1 on.")]
 _CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By the prefix of the tenant: its limits are checked for one new upload after the other."""
 
@@ -122,7 +125,7 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
 
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
-def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadView:
+def get_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> UploadView:
     """Return an upload, and where to send the parts that are missing: to go on after an interruption."""
     return _view(service, _required(service, tenant, upload_id))
 
@@ -139,7 +142,9 @@ def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadVie
     },
     operation_id="putUploadPart",
 )
-async def put_part(request: Request, service: TheService, tenant: Caller, upload_id: str, number: int) -> Response:
+async def put_part(
+    request: Request, service: TheService, tenant: Caller, upload_id: UploadId, number: PartNumber
+) -> Response:
     """Send a part to the service itself, where the upload says so."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if not 1 <= number <= upload.part_count:
@@ -188,7 +193,7 @@ def _wrong_size(size_bytes: int) -> Problem:
     responses=_STATE | {202: {"model": UploadView, "description": "It is being completed: ask again."}},
     operation_id="completeUpload",
 )
-async def complete_upload(service: TheService, tenant: Caller, upload_id: str, response: Response) -> UploadView:
+async def complete_upload(service: TheService, tenant: Caller, upload_id: UploadId, response: Response) -> UploadView:
     """Make the recording of its parts, when all were sent. It can be repeated; a run can use it then."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if upload.complete:
@@ -212,7 +217,7 @@ async def complete_upload(service: TheService, tenant: Caller, upload_id: str, r
     responses=_STATE | {204: {"description": "Deleted."}},
     operation_id="deleteUpload",
 )
-def delete_upload(service: TheService, tenant: Caller, upload_id: str) -> Response:
+def delete_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> Response:
     """Delete an upload, with its parts. A run that has not ended fails without its recording."""
     upload = _required(service, tenant, upload_id)
     if service.completions.is_running(upload):
