@@ -1,4 +1,4 @@
-"""Clients of ``bench.service``: each submits runs, asks for their state, and follows their events, in spite of kills."""
+"""Clients of ``bench.service``: each submits runs, asks for their state, and follows events, in spite of kills."""
 
 import asyncio
 import collections
