@@ -49,8 +49,10 @@ class DeliveryList(BaseModel):
 def list_dead(
     service: TheService,
     tenant: Caller,
-    cursor: Annotated[str, Query(max_length=32, pattern=r"^([0-9a-f]{32})?$")] = "",
-    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE)] = 50,
+    cursor: Annotated[
+        str, Query(max_length=32, pattern=r"^([0-9a-f]{32})?$", description="`next_cursor` of the page before.")
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Deliveries on a page.")] = 50,
 ) -> DeliveryList:
     """List the callbacks that are not tried any more. They are kept for 30 days."""
     found, after = service.outbox.dead_page(tenant.prefix, after=cursor, most=limit)
