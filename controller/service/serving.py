@@ -74,6 +74,8 @@ class Settings:
     defaults: Defaults
     part_bytes: int = PART_BYTES
     """Length of the parts of uploads."""
+    upload_endpoint: str = ""
+    """Where clients reach the server of the store; empty: where this process does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,8 @@ class Server:
         self._store, self._runner, self._policy, self._clock = store, runner, policy, clock
         self._ticked_s = time.monotonic()
         self._ending = False
+        self.address = ""
+        """Where it listens; empty before."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
@@ -187,6 +191,7 @@ class Server:
                 problem=self.problem,
                 most_form_bytes=self._settings.most_form_bytes,
                 part_bytes=self._settings.part_bytes,
+                upload_endpoint=self._settings.upload_endpoint,
                 answer_within_s=ANSWER_WITHIN_S,
             )
         )
@@ -225,7 +230,8 @@ class Server:
 
         closing.callback(stop)
         host, port = opened.getsockname()[:2]
-        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _LOG.warning("listening on %s", self.address)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""

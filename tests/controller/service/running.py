@@ -85,6 +85,15 @@ class Running:
     client: TestClient
     store: Store
 
+    @property
+    def address(self) -> str:
+        """Where its real HTTP server listens."""
+        for _ in range(500):
+            if self.server.address:
+                return self.server.address
+            time.sleep(0.02)
+        raise AssertionError("it does not listen")
+
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""
         wanted = statuses or ("complete", "partial", "failed", "cancelled")
@@ -126,6 +135,7 @@ def running(
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
+    upload_endpoint: str = "",
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -141,6 +151,7 @@ def running(
             shutdown_grace_s=1,
             defaults=DEFAULTS,
             part_bytes=part_bytes,
+            upload_endpoint=upload_endpoint,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
