@@ -50,6 +50,8 @@ class Service:
     """Largest recording that is sent in a form, through the service itself."""
     part_bytes: int
     """Length of the parts of a new upload."""
+    upload_endpoint: str
+    """Where clients reach the server of the store; empty: where this process does."""
     answer_within_s: float
     """How long a request that waits for its transcript is kept open."""
 
