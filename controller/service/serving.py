@@ -207,7 +207,7 @@ class Server:
             try:
                 metrics, thread = start_http_server(settings.metrics_port, settings.host, self.metrics.registry)
             except OSError as error:
-                raise _no_port(settings.host, settings.metrics_port, error) from error
+                raise _no_port(settings.host, settings.metrics_port, error, "--metrics-port") from error
             closing.callback(thread.join, 1.0)
             closing.callback(metrics.server_close)
             closing.callback(metrics.shutdown)
@@ -284,9 +284,9 @@ def _socket(host: str, port: int) -> socket.socket:
         raise _no_port(host, port, error) from error
 
 
-def _no_port(host: str, port: int, error: Exception) -> EnvironmentProblem:
+def _no_port(host: str, port: int, error: Exception, options: str = "--host or --port") -> EnvironmentProblem:
     why = getattr(error, "strerror", None) or str(error)
-    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", "choose another --host or --port")
+    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", f"choose another {options}")
 
 
 def check_ports(port: int, metrics_port: int) -> None:
