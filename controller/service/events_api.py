@@ -98,6 +98,11 @@ class _Watch:
         """Whether the run has not begun."""
         return self._run is None
 
+    @property
+    def replica_ends(self) -> bool:
+        """Whether this replica does not work any more."""
+        return bool(self._service.problem())
+
     def news(self) -> Sequence[str]:
         """Return the new events, as text of the stream. Raises what the store raises."""
         found = [self._written(event_id, event) for event_id, event in self._events()]
@@ -147,7 +152,8 @@ async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncItera
         for text in await run_in_threadpool(watch.news):
             yield text
             silent_since_s, pause_s = time.monotonic(), POLL_S
-        if watch.over or not follow or await request.is_disconnected():
+        # If this replica ends, the client goes on with another one.
+        if watch.over or not follow or watch.replica_ends or await request.is_disconnected():
             return
         if time.monotonic() - silent_since_s > KEEP_ALIVE_S:
             yield ": still here\n\n"

@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
@@ -283,6 +284,9 @@ def _target(service: Service, upload: Upload, number: int) -> PartTarget:
         key = part_key(upload.tenant, upload.id, number)
         url, given = presigning.post_form(key, size_bytes=size_bytes, until_ms=service.now_ms() + FORM_VALID_MS)
         fields = dict(given)
+        if service.upload_endpoint:
+            # What is signed says nothing of the server.
+            url = f"{service.upload_endpoint}{urlsplit(url).path}"
     return PartTarget(
         number=number,
         offset=(number - 1) * upload.part_bytes,

@@ -13,7 +13,8 @@ from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
-from tests.controller.service.uploading import begin, look, send, send_missing
+from tests.controller.service.uploading import begin, follow_the_docs, look, send, send_missing
+from tests.testbed.s3_server import Server
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -170,3 +171,17 @@ def test_tenants_attack_each_other_in_one_bucket(store: Store, tmp_path: Path, a
         assert send(up.client, {**own, "fields": own["fields"] | {"key": key}}, b"bad") == 403
         assert up.client.post(f"/v1/uploads/{upload['id']}:complete", headers=news).json()["status"] == "complete"
         assert store.get(f"uploads/news/{upload['id']}/media.wav") == b"abc"
+
+
+def test_the_commands_of_the_docs_upload_a_recording(service: Running, tmp_path: Path) -> None:
+    run = follow_the_docs(tmp_path, service.address, SOUND)
+    assert service.wait_for(run["id"])["status"] == "complete"
+
+
+def test_clients_may_reach_the_server_at_another_address(store: Store, server: Server) -> None:
+    other = f"http://localhost:{server.endpoint.rpartition(':')[2]}"
+    with running(store, part_bytes=PART, upload_endpoint=other) as up:
+        upload = begin(up.client, 3)
+        assert upload["parts"][0]["url"].startswith(f"{other}/")
+        send_missing(up.client, upload, b"abc")
+        assert up.client.post(f"/v1/uploads/{upload['id']}:complete").status_code == 200

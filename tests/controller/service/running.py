@@ -126,6 +126,15 @@ class Running:
     client: TestClient
     store: Store
 
+    @property
+    def address(self) -> str:
+        """Where its real HTTP server listens."""
+        for _ in range(500):
+            if self.server.address:
+                return self.server.address
+            time.sleep(0.02)
+        raise AssertionError("it does not listen")
+
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""
         wanted = statuses or ("complete", "partial", "failed", "cancelled")
@@ -166,6 +175,7 @@ def server_of(
     max_parallel: int = 2,
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
+    upload_endpoint: str = "",
 ) -> Server:
     """A replica with this runner, which does not run yet."""
     who = Tenants(tenants)
@@ -179,6 +189,7 @@ def server_of(
             shutdown_grace_s=1,
             defaults=DEFAULTS,
             part_bytes=part_bytes,
+            upload_endpoint=upload_endpoint,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
@@ -200,6 +211,7 @@ def running(
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
+    upload_endpoint: str = "",
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -213,6 +225,7 @@ def running(
         max_parallel=max_parallel,
         most_form_bytes=most_form_bytes,
         part_bytes=part_bytes,
+        upload_endpoint=upload_endpoint,
     )
     errors: list[BaseException] = []
 
