@@ -127,6 +127,9 @@ class Server:
         Raises :class:`~controller.errors.Interrupted` then, and :class:`EnvironmentProblem` if it cannot listen.
         """
         with contextlib.ExitStack() as closing:
+            # Closed in the reverse order: the requests are given back before anything that may take long.
+            closing.callback(self._webhooks.stop)
+            closing.callback(self._sweeper.close)
             self._listen(closing)
             self.replicas.renew()
             self.replicas.start()
@@ -134,9 +137,7 @@ class Server:
             self.queue.start()
             closing.callback(self.queue.close)
             self._webhooks.start()
-            closing.callback(self._webhooks.stop)
             self._sweeper.start()
-            closing.callback(self._sweeper.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,
