@@ -23,33 +23,49 @@ from controller.domain.service_documents import RequestEvent
 from controller.domain.service_keys import RequestKey, is_event_id
 from controller.service.context import Caller, Service, TheService
 from controller.service.problems import Problem
-from controller.service.runs_api import FOUND, required
+from controller.service.runs_api import FOUND, RunId, required
 from controller.service.views import iso, progress_view
 
 POLL_S = 1.0
 KEEP_ALIVE_S = 15.0
 _RECONNECT_MS = 2_000
 
+_DESCRIPTION = (
+    "Server-sent events. With an `id`: `accepted`, `started`, `message`, `ended`, `retried`; their data is a JSON "
+    "object with `id` (of the run), `time`, `text`, and `status` if it changed. Without an `id`, and never repeated: "
+    "`progress`, with a ProgressView. A client that reconnects with Last-Event-ID misses no event with an `id`."
+)
+_STREAM = {
+    "example": """\
+id: 000003-4e1f
+event: ended
+data: {"id": "06f1bfw0000000000000000000", "time": "2026-01-31T12:00:00.000Z", "text": "transcribed", \
+"status": "complete"}
+
+"""
+}
+"""OpenAPI 3.1 has no schema for a sequence of events."""
+
 router = APIRouter(tags=["events"])
 
 
 @router.get(
     "/v1/runs/{run_id}/events",
-    responses=FOUND | {200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}}},
+    responses=FOUND | {200: {"description": _DESCRIPTION, "content": {"text/event-stream": _STREAM}}},
+    response_class=StreamingResponse,
     operation_id="streamEvents",
 )
 async def stream_events(
     request: Request,
     service: TheService,
     tenant: Caller,
-    run_id: str,
-    last_event_id: Annotated[str, Header(description="Of the last event that was received.")] = "",
+    run_id: RunId,
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", description="The `id` of the last event that was received.")
+    ] = "",
     follow: Annotated[bool, Query(description="false: only what has happened so far.")] = True,  # noqa: FBT002
 ) -> StreamingResponse:
-    """Return all events of a run, or those after Last-Event-ID, as they happen. The stream ends with the run.
-
-    Events with an id: accepted, started, message, ended, retried. Without an id, and never repeated: progress.
-    """
+    """Return all events of a run, or those after Last-Event-ID, as they happen. The stream ends with the run."""
     if last_event_id and not is_event_id(last_event_id):
         raise Problem(422, "invalid-request", "Last-Event-ID: not the id of an event", "send the last id received")
     found = await run_in_threadpool(required, service, tenant, run_id)

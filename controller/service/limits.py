@@ -127,15 +127,16 @@ class OpenStreams:
         self._lock = threading.Lock()
 
     def begin(self, key: str) -> contextlib.AbstractContextManager[None]:
-        """Count a stream until the end of the returned context. Raises :class:`LimitExceeded` if it is one too many."""
-        with self._lock:
-            if self._open[key] >= self._most:
-                raise LimitExceeded("open streams of events", self._most, STREAMS_RETRY_S)
-            self._open[key] += 1
+        """Return a context in which a stream counts. Raises :class:`LimitExceeded` if it would be one too many."""
+        if self._open[key] >= self._most:
+            raise LimitExceeded("open streams of events", self._most, STREAMS_RETRY_S)
+        # Not counted yet: a client may be gone before its stream begins.
         return self._counted(key)
 
     @contextlib.contextmanager
     def _counted(self, key: str) -> Iterator[None]:
+        with self._lock:
+            self._open[key] += 1
         try:
             yield
         finally:

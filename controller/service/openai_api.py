@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 
 from chunk_job.names import LANGUAGES
 from chunk_job.segment import Segment
@@ -25,10 +25,12 @@ from controller.domain.shares import MOST_PRIORITY
 from controller.runs.stored_transcript import read_with
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, service_of
-from controller.service.problems import Problem, ProblemDocument, invalid
+from controller.service.forms import FORM, form_of
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem, invalid
 from controller.service.requests import FoundRequest
 from controller.service.results_api import MEDIA_TYPES, transcript_of
-from controller.service.runs_api import PROBLEMS, submit_file
+from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submit_file
 from controller.service.tenants import Tenant
 from controller.transcript.model import Transcript, TranscriptSummary
 
@@ -39,31 +41,115 @@ _OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transc
 router = APIRouter(tags=["openai"])
 
 
+def _boolean(text: object) -> bool:
+    """Parse a boolean of a form, as the clients of OpenAI write it. Raises ``ValueError``."""
+    if text not in ("true", "false", "True", "False"):
+        raise ValueError("neither true nor false")
+    return text in ("true", "True")
+
+
 class _Form(BaseModel):
     """The fields of the form that have a meaning here."""
 
     model_config = ConfigDict(extra="forbid")
-    model: str = Field(default="", max_length=200)
-    language: str | None = Field(default=None, max_length=40)
-    prompt: str | None = Field(default=None, max_length=64_000)
+    model: str = Field(
+        default="", max_length=200, description="A model of the service; whisper-1 and the like: its default model."
+    )
+    language: str | None = Field(default=None, max_length=40, description="Code or English name; else detected.")
+    prompt: str | None = Field(default=None, max_length=64_000, description="Text before the first words.")
     response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
-    timestamp_granularities: tuple[Literal["word", "segment"], ...] = ()
-    stream: bool = False
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="0: the fallback of Whisper; else no fallback."
+    )
+    timestamp_granularities: tuple[Literal["word", "segment"], ...] = Field(
+        default=(), description="Of verbose_json; default: segment."
+    )
+    stream: Annotated[bool, BeforeValidator(_boolean)] = Field(
+        default=False, description="Return the text as events, a segment at a time."
+    )
+
+
+class Usage(BaseModel):
+    """What was transcribed."""
+
+    type: Literal["duration"]
+    seconds: int
+
+
+class AudioJson(BaseModel):
+    """The transcript, for response_format json."""
+
+    text: str
+    usage: Usage
+
+
+class AudioWord(BaseModel):
+    """A word with its times in seconds."""
+
+    word: str
+    start: float
+    end: float
+
+
+class AudioSegment(BaseModel):
+    """A segment with its times in seconds."""
+
+    id: int
+    seek: int
+    start: float
+    end: float
+    text: str
+    tokens: list[int]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+
+
+class AudioVerboseJson(AudioJson):
+    """The transcript with times, for response_format verbose_json."""
+
+    task: Literal["transcribe", "translate"]
+    language: str = Field(description="The English name of the language.")
+    duration: float = Field(description="Of the recording, in seconds.")
+    words: list[AudioWord] | None = Field(default=None, description="With the granularity word.")
+    segments: list[AudioSegment] | None = Field(default=None, description="With the granularity segment.")
 
 
 _IGNORED = frozenset({"chunking_strategy", "include[]", "include", "known_speaker_names[]"})
-_RESPONSES = PROBLEMS | {
-    200: {
-        "description": "The transcript.",
-        "content": {"application/json": {}, "text/plain": {}, "text/event-stream": {}},
-    },
-    413: {"model": ProblemDocument, "description": "The recording is larger than a form may be."},
-    504: {
-        "model": ProblemDocument,
-        "description": "It takes longer than a request is kept open. The run goes on: Location names it.",
-    },
-}
+_JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("AudioVerboseJson", "AudioJson")]
+_TEXT = {"schema": {"type": "string"}}
+_EVENTS = """\
+data: {"type": "transcript.text.delta", "delta": "One."}
+
+data: {"type": "transcript.text.delta", "delta": " Two."}
+
+data: {"type": "transcript.text.done", "text": "One. Two."}
+
+"""
+_SHOULD_NOT_RETRY = {"x-should-retry": {"description": "For clients of OpenAI.", "schema": {"const": "false"}}}
+_RESPONSES = (
+    PROBLEMS
+    | FORM_PROBLEMS
+    | {
+        200: {
+            "description": "The transcript, in the format that was asked for.",
+            "content": {
+                "application/json": {"schema": {"anyOf": _JSON}},
+                "text/plain": _TEXT,
+                "application/x-subrip": _TEXT,
+                "text/vtt": _TEXT,
+                "text/event-stream": {"example": _EVENTS},
+            },
+        },
+        422: problem_response("The request is not valid, or the recording cannot be transcribed."),
+        503: problem_response("The store does not answer, or the transcription failed for another such reason."),
+        504: problem_response(
+            "It takes longer than a request is kept open. The run goes on: get it, and its result when it has ended.",
+            LOCATION | _SHOULD_NOT_RETRY,
+        ),
+    }
+)
 
 
 def _form_body(*, translates: bool) -> dict[str, Any]:
@@ -71,14 +157,16 @@ def _form_body(*, translates: bool) -> dict[str, Any]:
     if translates:
         schema.pop("language")
     granularities = schema.pop("timestamp_granularities")
-    properties = {"file": {"type": "string", "format": "binary"}, **schema, "timestamp_granularities[]": granularities}
+    recording = {"type": "string", "format": "binary", "description": "The recording."}
+    properties = {"file": recording, **schema, "timestamp_granularities[]": granularities}
     form = {"schema": {"type": "object", "required": ["file"], "properties": properties}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
+    return {"requestBody": {"required": True, "content": {FORM: form}}}
 
 
 @router.post(
     "/v1/audio/transcriptions",
     responses=_RESPONSES,
+    response_class=Response,
     openapi_extra=_form_body(translates=False),
     operation_id="createTranscription",
 )
@@ -90,6 +178,7 @@ async def transcribe(request: Request, tenant: Caller) -> Response:
 @router.post(
     "/v1/audio/translations",
     responses=_RESPONSES,
+    response_class=Response,
     openapi_extra=_form_body(translates=True),
     operation_id="createTranslation",
 )
@@ -100,13 +189,7 @@ async def translate(request: Request, tenant: Caller) -> Response:
 
 async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", "translate"]) -> Response:
     service = service_of(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise Problem(415, "unsupported-media-type", "the body is not a form", "send multipart/form-data")
-    async with request.form(max_files=1, max_fields=50, max_part_size=1 << 20) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise Problem(422, "invalid-request", "file: the form has no recording", "send it as the field file")
+    async with form_of(request) as (form, file):
         wanted = _parsed(form)
         raw = _submission(wanted, task)
         submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)

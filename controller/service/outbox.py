@@ -9,25 +9,33 @@ replaces is deleted. So a process that is killed in between loses no event, but 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
-from controller.domain.webhook_documents import EVENT_TYPES, Delivery, RunEnded, event_of
+from controller.domain.service_documents import RequestEnd, ServiceRequest
+from controller.domain.webhook_documents import EVENT_TYPES, Delivery, RunEnded, event_of, run_ended
 from controller.errors import UsageProblem
-from controller.service.addresses import parse_url
+from controller.runs.lookup import of_each
+from controller.service.addresses import CallbackRefused, parse_url
 
 ROOT = "webhooks/"
 BACK_OFF_S = (10, 60, 5 * 60, 30 * 60, 2 * 3600, 6 * 3600, 12 * 3600)
 """Pauses after the first failed attempts. The last one is repeated."""
 GIVE_UP_MS = 3 * 24 * 3_600_000
 """No attempt is made later than this after the first one was due."""
+KEEP_DEAD_MS = 30 * 24 * 3_600_000
+"""A dead delivery is deleted when this time has passed since its last attempt."""
+_PAGE = 200
 _PENDING = re.compile(r"webhooks/([a-z0-9-]{1,40})/pending/([0-9]{13})-([0-9a-f]{32})\.json")
+_DEAD = re.compile(r"webhooks/[a-z0-9-]{1,40}/dead/([0-9a-f]{32})\.json")
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECEIVER_DIGITS = 8
 
@@ -39,7 +47,7 @@ class NoDeadLetter(UsageProblem):
     """There is no dead delivery with this id."""
 
     def __init__(self) -> None:
-        super().__init__("there is no failed callback with this id", "list them: it may have been sent again")
+        super().__init__("there is no dead delivery with this id", "list them: it may have been sent again")
 
 
 @dataclass(frozen=True, order=True)
@@ -126,21 +134,64 @@ class Outbox:
 
         Invalid objects are left out.
         """
-        for entry in self._store.list(f"{ROOT}{prefix}/dead/", after=_dead(prefix, after) if after else ""):
-            if found := stored_documents.valid(self._store, Delivery, entry.key):
-                yield found
+        page, after = self.dead_page(prefix, after=after, most=_PAGE)
+        yield from page
+        while after:
+            page, after = self.dead_page(prefix, after=after, most=_PAGE)
+            yield from page
+
+    def dead_page(self, prefix: str, *, after: str, most: int) -> tuple[Sequence[Delivery], str]:
+        """Return the next deliveries of :meth:`dead`, and the id after which the rest begins; empty: this is all.
+
+        The number of requests to the store depends on *most* alone.
+        """
+        listed = self._store.list(f"{ROOT}{prefix}/dead/", after=_dead(prefix, after) if after else "")
+        ids = [found[1] for entry in islice(listed, most + 1) if (found := _DEAD.fullmatch(entry.key))]
+        page = of_each(self._store, lambda each: self.dead_letter(prefix, each), ids[:most])
+        return [delivery for delivery in page if delivery], ids[most - 1] if len(ids) > most else ""
+
+    def dead_letter(self, prefix: str, delivery_id: str) -> Delivery | None:
+        """Return a dead delivery of a tenant; None if there is none with this id."""
+        if not _ID.fullmatch(delivery_id):
+            return None
+        return stored_documents.valid(self._store, Delivery, _dead(prefix, delivery_id))
 
     def repeat(self, prefix: str, delivery_id: str, now_ms: int) -> Delivery:
         """Send a dead delivery again, with all attempts. Raises :class:`NoDeadLetter`."""
-        found = _ID.fullmatch(delivery_id) and stored_documents.valid(self._store, Delivery, _dead(prefix, delivery_id))
+        found = self.dead_letter(prefix, delivery_id)
         if not found:
             raise NoDeadLetter
         again = found.model_copy(update={"since_ms": now_ms, "next_ms": now_ms, "attempts": 0})
         self.apply(Move((Pending.of(again).key, again.encode()), (_dead(prefix, delivery_id),)))
         return again
 
+    def remove_dead(self, prefix: str, delivery_id: str) -> None:
+        """Delete a dead delivery. Raises :class:`NoDeadLetter`."""
+        if not _ID.fullmatch(delivery_id) or not self._store.stat(_dead(prefix, delivery_id)):
+            raise NoDeadLetter
+        self._store.delete(_dead(prefix, delivery_id))
+
+    def remove_expired(self, prefix: str, now_ms: int) -> None:
+        """Delete the dead deliveries whose last attempt is too long ago."""
+        for delivery in self.dead(prefix):
+            if now_ms - delivery.next_ms > KEEP_DEAD_MS:
+                self._store.delete(_dead(prefix, delivery.id))
+
+    def remove_of(self, request: ServiceRequest, ends: Iterable[RequestEnd]) -> None:
+        """Delete what is waiting or dead of a request: the events of its *ends*."""
+        if not request.callback_url:
+            return
+        with contextlib.suppress(CallbackRefused):  # a version before refused less
+            ids = {delivery_id_of(request.tenant, request.callback_url, run_ended(request, end)) for end in ends}
+            for pending in self.pending(request.tenant):
+                if pending.id in ids:
+                    self._store.delete(pending.key)
+            for delivery_id in ids:
+                self._store.delete(_dead(request.tenant, delivery_id))
+
     def apply(self, move: Move) -> None:
-        if move.put:
+        """Carry out *move*, unless what it replaces was deleted meanwhile: with its run, or as a duplicate."""
+        if move.put and any(self._store.stat(key) for key in move.delete):
             self._store.put(*move.put)
         for key in move.delete:
             self._store.delete(key)

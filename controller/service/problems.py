@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -23,9 +23,9 @@ from controller.errors import StenofleetError
 from controller.service.addresses import CallbackRefused
 from controller.service.identity import ForeignPage, Unauthenticated
 from controller.service.limits import LimitExceeded
+from controller.service.problem_types import PROBLEM_JSON, URN
 from controller.service.sources import SourceRefused
 
-MEDIA_TYPE = "application/problem+json"
 STORE_RETRY_S = 5
 _MOST_ERRORS = 20
 _LONGEST = 500
@@ -36,21 +36,29 @@ _LOG = logging.getLogger(__name__)
 class FieldError(BaseModel):
     """What is wrong with one part of the body or the query."""
 
-    pointer: str
-    """A JSON pointer into the body (RFC 6901), or the name of a parameter."""
+    pointer: str = Field(description="A JSON pointer into the body (RFC 6901), or the name of a parameter.")
     detail: str
+
+
+class OpenAiError(BaseModel):
+    """The same problem, for clients of OpenAI's API."""
+
+    message: str
+    type: str
+    code: None
+    param: None
 
 
 class ProblemDocument(BaseModel):
     """Why a request was not carried out (RFC 9457)."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "urn:stenofleet:problem:not-found"}]})
-    type: str = Field(description="The class of the problem: urn:stenofleet:problem:<name>.")
-    title: str
+    type: str = Field(description="The class of the problem.")
+    title: str = Field(description="The class in words.")
     status: int
     detail: str = Field(default="", description="What happened, and where.")
     advice: str = Field(default="", description="What to do.")
     errors: list[FieldError] = Field(default_factory=list, description="Each part of the request that is wrong.")
+    error: OpenAiError | None = Field(default=None, description="The same, for clients of OpenAI's API.")
 
 
 class Problem(Exception):
@@ -71,7 +79,7 @@ class Problem(Exception):
         self.status = status
         self.headers = dict(headers or {})
         self.document = ProblemDocument(
-            type=f"urn:stenofleet:problem:{name}",
+            type=f"{URN}{name}",
             title=name.replace("-", " ").capitalize(),
             status=status,
             detail=detail,
@@ -83,8 +91,10 @@ class Problem(Exception):
         """Return the response. It also has the member that clients of OpenAI's API read."""
         body = self.document.model_dump(exclude_defaults=True)
         text = f"{self.document.detail}; {self.document.advice}" if self.document.advice else self.document.detail
-        body["error"] = {"message": text, "type": self.document.type, "code": None, "param": None}
-        return Response(json.dumps(body, ensure_ascii=False), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+        body["error"] = OpenAiError(message=text, type=self.document.type, code=None, param=None).model_dump()
+        return Response(
+            json.dumps(body, ensure_ascii=False), self.status, headers=self.headers, media_type=PROBLEM_JSON
+        )
 
 
 def not_found(what: str = "run") -> Problem:
@@ -170,11 +180,15 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
 """From the special to the general."""
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error with a problem document."""
+def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
+    """Answer every error with a problem document. *methods_of*: the methods of a path."""
 
-    def handle(_: Request, error: Exception) -> Response:
-        return problem_of(error).response()
+    def handle(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        # The framework names only the methods of the first endpoint with this path.
+        if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request.url.path)):
+            problem.headers["Allow"] = ", ".join(methods)
+        return problem.response()
 
     for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, handle)

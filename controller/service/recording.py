@@ -107,4 +107,4 @@ class Recorder:
         self._on_end(request, end)
         if end.status == "complete":
             self._requests.remove_upload(request)
-        self._requests.leave_queue(request)
+        self._requests.leave_queue(request, end)

@@ -122,6 +122,11 @@ class RequestStore:
         """Return how the round with this number of retries ended; None if it has not ended."""
         return stored_documents.valid(self._store, RequestEnd, RequestKeys(key).end(retries))
 
+    def ends(self, found: FoundRequest) -> Sequence[RequestEnd]:
+        """Return how all rounds of a request ended."""
+        ends = (self.ended(found.key, retries) for retries in range(found.retries + 1))
+        return [end for end in ends if end]
+
     def page(self, prefix: str, *, after: str, most: int) -> tuple[Sequence[RequestState], str]:
         """Return the states of the next requests of a tenant, the newest first, and a cursor for the rest.
 
@@ -155,16 +160,20 @@ class RequestStore:
         return end
 
     def announce(self, request: ServiceRequest, end: RequestEnd) -> None:
-        """Make the end visible in lists and events."""
+        """Make the end visible in lists and events, unless the request was tried again meanwhile."""
         key = RequestKey(request.tenant, request.id)
+        if self.retries(key) != end.retries:
+            return
         self.put_state(request, end.status, run=end.run_id, now_ms=end.ended_ms)
         if not self.has_event(key, "ended"):
             text = end.summary or end.status
             self.add_event(key, "ended", text, now_ms=end.ended_ms, status=end.status, run=end.run_id)
 
-    def leave_queue(self, request: ServiceRequest) -> None:
-        """Delete the entry of a request that has ended, and its cancel."""
+    def leave_queue(self, request: ServiceRequest, end: RequestEnd) -> None:
+        """Delete the entry of a request that has ended, and its cancel, unless it was tried again meanwhile."""
         keys = RequestKeys(RequestKey(request.tenant, request.id))
+        if self.retries(keys.of) != end.retries:
+            return
         self._store.delete(keys.cancel)
         self._store.delete(keys.entry(priority=request.priority, created_ms=request.created_ms))
 
@@ -185,9 +194,14 @@ class RequestStore:
         self._store.put(RequestKeys(key).cancel, b"")
 
     def retry(self, found: FoundRequest, *, now_ms: int) -> None:
-        """Put a request that has ended into the queue again, with a new round."""
+        """Put a request that has ended into the queue again, with a new round.
+
+        It must be settled: whoever records its end would delete the new entry of the queue.
+        """
         keys = RequestKeys(found.key)
         if found.end:
+            # Of a client that cancelled while the end was recorded. It must not cancel the new round.
+            self._store.delete(keys.cancel)
             if self.has_event(found.key, "ended"):
                 self.add_event(found.key, "retried", "tried again", now_ms=now_ms, status="queued")
             self._store.put(keys.round, RequestRound(retries=found.retries + 1).encode())
@@ -200,6 +214,7 @@ class RequestStore:
         if run:
             remove_run(self._store, run)
         self.remove_upload(found.request)
+        self._store.delete(keys.cancel)
         self._store.delete(keys.indexed(found.request.created_ms))
         for entry in sorted(self._store.list(keys.home), key=lambda entry: entry.key == keys.request):
             self._store.delete(entry.key)

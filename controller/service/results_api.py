@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
@@ -26,7 +26,7 @@ from controller.runs.speaker_files import with_speakers
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, TheService
 from controller.service.requests import FoundRequest
-from controller.service.runs_api import FOUND, STATE, conflict, ended_run, required
+from controller.service.runs_api import FOUND, STATE, RunId, conflict, ended_run, required
 
 MEDIA_TYPES: dict[Format, str] = {
     "json": "application/json",
@@ -36,6 +36,10 @@ MEDIA_TYPES: dict[Format, str] = {
     "tsv": "text/tab-separated-values; charset=utf-8",
     "ass": "text/x-ssa; charset=utf-8",
     "lrc": "text/plain; charset=utf-8",
+}
+_RESULTS: dict[str, Any] = {
+    **{kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in MEDIA_TYPES.values()},
+    "application/json": {"schema": {"$ref": "#/components/schemas/Transcript"}},
 }
 _PIECE_BYTES = 1 << 18
 MOST_CHUNKS = 1_000
@@ -63,9 +67,9 @@ class ChunkList(BaseModel):
 def list_chunks(
     service: TheService,
     tenant: Caller,
-    run_id: str,
-    start: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-    limit: Annotated[int, Query(ge=1, le=MOST_CHUNKS)] = MOST_CHUNKS,
+    run_id: RunId,
+    start: Annotated[int, Query(ge=0, le=1_000_000, description="The first chunk: `next_index` of a page.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_CHUNKS, description="Most chunks of a page.")] = MOST_CHUNKS,
 ) -> ChunkList:
     """List the chunks that are known so far, in order."""
     found = required(service, tenant, run_id)
@@ -113,15 +117,16 @@ def _counts(store: Store, first: str, prefix: str, end: str) -> Counter[int]:
 
 @router.get(
     "/v1/runs/{run_id}/result",
-    responses=STATE | {200: {"description": "The transcript.", "content": {"text/plain": {}, "application/json": {}}}},
+    responses=STATE | {200: {"description": "The transcript, in the format that was asked for.", "content": _RESULTS}},
+    response_class=Response,
     operation_id="getResult",
 )
 def get_result(
     service: TheService,
     tenant: Caller,
-    run_id: str,
-    format: Format = "json",  # noqa: A002 (the name in the API)
-    caption_profile: Profile = "whisper",
+    run_id: RunId,
+    format: Annotated[Format, Query(description="json has everything.")] = "json",  # noqa: A002 (the name in the API)
+    caption_profile: Annotated[Profile, Query(description="Limits of the lines of srt, vtt and ass.")] = "whisper",
 ) -> Response:
     """Return the transcript of a run that is complete or partial."""
     found = required(service, tenant, run_id)

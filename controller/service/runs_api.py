@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Path as PathParameter
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
@@ -23,7 +24,9 @@ from controller.domain.keys import RunKeys
 from controller.domain.service_documents import RequestStatus
 from controller.domain.service_keys import RequestKey, id_of, is_id
 from controller.service.context import Caller, Service, TheService, new_id, service_of
-from controller.service.problems import Problem, ProblemDocument, not_found
+from controller.service.forms import FORM, form_of, kind_of
+from controller.service.problem_types import RETRY_AFTER, problem_response
+from controller.service.problems import Problem, not_found
 from controller.service.requests import FoundRequest
 from controller.service.submissions import Submission, parsed
 from controller.service.submitting import checked_key, keep_upload, submit
@@ -31,19 +34,22 @@ from controller.service.tenants import Tenant
 from controller.service.views import RunList, RunView, run_view, summary_view
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemDocument, "description": text, "content": {"application/problem+json": {}}}
-    for status, text in {
-        401: "No valid token.",
-        403: "Not allowed for this tenant.",
-        422: "The request is not valid.",
-        429: "A limit of the tenant; see Retry-After.",
-        503: "The store is unavailable; see Retry-After.",
-    }.items()
+    401: problem_response("There is no valid token."),
+    403: problem_response("Not allowed for this tenant."),
+    422: problem_response("The request is not valid."),
+    429: problem_response("A limit of the tenant.", RETRY_AFTER),
+    503: problem_response("The store does not answer.", RETRY_AFTER),
 }
-FOUND = PROBLEMS | {404: {"model": ProblemDocument, "description": "No such run of this tenant."}}
-STATE = FOUND | {409: {"model": ProblemDocument, "description": "Not possible in the state of the run."}}
+FORM_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: problem_response("The body is not a valid form."),
+    413: problem_response("The body is larger than a body may be."),
+    415: problem_response("The endpoint does not take bodies of this type."),
+}
+FOUND = PROBLEMS | {404: problem_response("This tenant has no such run.")}
+STATE = FOUND | {409: problem_response("Not possible in the state of the run.")}
 
 MOST_ON_PAGE = 200
+_CURSOR = r"^([0-9]{13}-[0-9a-hjkmnp-tv-z]{26}\.json)?$"
 _MOST_READ = 5
 """Pages that one request with a filter reads."""
 
@@ -51,7 +57,12 @@ _SETTLE_S, _SETTLE_TRIES = 3.0, 15
 """How long to wait until the end of a run is recorded everywhere."""
 
 router = APIRouter(tags=["runs"])
-Key = Annotated[str | None, Header(alias="Idempotency-Key", description="The same key: the same run.")]
+Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", description="1 to 256 visible ASCII characters. The same key: the same run."),
+]
+RunId = Annotated[str, PathParameter(description="The id of a run.")]
+LOCATION = {"Location": {"description": "The run.", "schema": {"type": "string", "pattern": "^/v1/runs/[0-9a-z]{26}$"}}}
 
 
 def submission_body() -> dict[str, Any]:
@@ -69,7 +80,10 @@ def submission_body() -> dict[str, Any]:
             },
         },
     }
-    content = {"application/json": {"schema": reference}, "multipart/form-data": {"schema": form}}
+    content = {
+        "application/json": {"schema": reference},
+        FORM: {"schema": form, "encoding": {"request": {"contentType": "application/json"}}},
+    }
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -77,7 +91,12 @@ def submission_body() -> dict[str, Any]:
     "/v1/runs",
     status_code=202,
     responses=PROBLEMS
-    | {404: FOUND[404], 409: STATE[409], 413: {"model": ProblemDocument, "description": "Too large."}},
+    | FORM_PROBLEMS
+    | {
+        202: {"description": "Accepted: it is stored, and is carried out.", "headers": LOCATION},
+        404: problem_response("This tenant has no such upload."),
+        409: problem_response("The upload is not complete."),
+    },
     openapi_extra=submission_body(),
     operation_id="submitRun",
 )
@@ -85,10 +104,10 @@ async def submit_run(request: Request, response: Response, tenant: Caller, key: 
     """Request a transcription: of an object, an upload, or a recording in a form. The run begins as soon as it can."""
     service = service_of(request)
     checked_key(key)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=10, max_part_size=1 << 20) as form:
-            found = await _submit_form(service, tenant, form, key)
+    kind = kind_of(request)
+    if kind == FORM:
+        async with form_of(request) as (form, file):
+            found = await _submit_form(service, tenant, form, file, key)
     elif kind in ("application/json", ""):
         raw = await request.body()
         found = await run_in_threadpool(_submit, service, tenant, parsed(raw), key)
@@ -103,10 +122,10 @@ def _submit(service: Service, tenant: Tenant, submission: Submission, key: str |
     return _view(service, required(service, tenant, accepted.id))
 
 
-async def _submit_form(service: Service, tenant: Tenant, form: FormData, key: str | None) -> RunView:
-    file, text = form.get("file"), form.get("request", "{}")
-    if not isinstance(file, UploadFile) or not isinstance(text, str):
-        raise Problem(422, "invalid-request", "file: the form has no recording", "send it as the field file")
+async def _submit_form(service: Service, tenant: Tenant, form: FormData, file: UploadFile, key: str | None) -> RunView:
+    text = form.get("request", "{}")
+    if not isinstance(text, str):
+        raise Problem(422, "invalid-request", "request: is a file", "send it as a field of the form")
     return await run_in_threadpool(submit_file, service, tenant, file, text.encode(), key)
 
 
@@ -147,10 +166,10 @@ def _with_upload(raw: bytes, upload_id: str) -> bytes:
 def list_runs(
     service: TheService,
     tenant: Caller,
-    cursor: Annotated[str, Query(max_length=64, pattern=r"^([0-9]{13}-[0-9a-hjkmnp-tv-z]{26}\.json)?$")] = "",
-    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE)] = 50,
-    status: RequestStatus | None = None,
-    label: Annotated[str, Query(max_length=400, description="NAME=VALUE, or NAME.")] = "",
+    cursor: Annotated[str, Query(pattern=_CURSOR, description="`next_cursor` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Most runs of a page.")] = 50,
+    status: Annotated[RequestStatus | None, Query(description="Only runs with this status.")] = None,
+    label: Annotated[str, Query(max_length=400, description="Only runs with this label: NAME=VALUE, or NAME.")] = "",
 ) -> RunList:
     """List the runs, the newest first. With filters, a page may have fewer runs than its limit, and a cursor."""
     name, equals, value = label.partition("=")
@@ -169,13 +188,13 @@ def list_runs(
 
 
 @router.get("/v1/runs/{run_id}", responses=FOUND, operation_id="getRun")
-def get_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+def get_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     """Return a run: its state, its progress, and how it ended."""
     return _view(service, required(service, tenant, run_id))
 
 
 @router.post("/v1/runs/{run_id}:cancel", status_code=202, responses=STATE, operation_id="cancelRun")
-def cancel_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+def cancel_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     """Ask for the end of a run. Chunks that are done are kept: it can be tried again."""
     found = required(service, tenant, run_id)
     if found.end:
@@ -186,32 +205,48 @@ def cancel_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
 
 
 @router.post("/v1/runs/{run_id}:retry", status_code=202, responses=STATE, operation_id="retryRun")
-def retry_run(service: TheService, tenant: Caller, run_id: str) -> RunView:
+def retry_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     """Try a run again that has ended without a complete transcript. Only what is missing is computed."""
     found = required(service, tenant, run_id)
     if found.end and found.end.status == "complete":
         raise conflict("complete", "the run is complete", "to transcribe it again, submit it again")
+    if found.end:
+        _settle(service, found)
     service.requests.retry(found, now_ms=service.now_ms())
     service.queue.accepted(tenant.prefix)
     return _view(service, required(service, tenant, run_id))
 
 
-@router.delete("/v1/runs/{run_id}", status_code=204, responses=STATE, operation_id="deleteRun")
-def delete_run(service: TheService, tenant: Caller, run_id: str) -> Response:
-    """Delete a run that has ended, with its transcript and its upload. Outputs elsewhere are left."""
+@router.delete(
+    "/v1/runs/{run_id}", status_code=204, responses=STATE | {204: {"description": "Deleted."}}, operation_id="deleteRun"
+)
+def delete_run(service: TheService, tenant: Caller, run_id: RunId) -> Response:
+    """Delete a run that has ended, with its transcript, upload and callbacks. Outputs elsewhere are left."""
     found = required(service, tenant, run_id)
     if not found.end:
         raise conflict("not-ended", "the run has not ended", "cancel it, and wait for its end")
+    _settle(service, found)
+    service.outbox.remove_of(found.request, service.requests.ends(found))
+    service.requests.remove(found)
+    return Response(status_code=204)
+
+
+def _settle(service: Service, found: FoundRequest) -> None:
+    """Wait until the end of a run is recorded everywhere. Raises :class:`Problem` if that takes too long."""
     for _ in range(_SETTLE_TRIES):
         if service.requests.is_settled(found):
-            service.requests.remove(found)
-            return Response(status_code=204)
+            return
         time.sleep(_SETTLE_S / _SETTLE_TRIES)
     raise conflict("not-ended", "the end of the run is still being recorded", "try again in a few seconds")
 
 
-@router.get("/v1/runs/{run_id}/report", responses=STATE, operation_id="getReport", response_model=Report)
-def get_report(service: TheService, tenant: Caller, run_id: str) -> Response:
+@router.get(
+    "/v1/runs/{run_id}/report",
+    responses=STATE | {200: {"description": "The report."}},
+    operation_id="getReport",
+    response_model=Report,
+)
+def get_report(service: TheService, tenant: Caller, run_id: RunId) -> Response:
     """Return the measurements of a run that has ended: attempts, times, quality."""
     run = ended_run(required(service, tenant, run_id))
     try:

@@ -97,8 +97,8 @@ class Server:
         self._store, self._runner, self._policy, self._clock = store, runner, policy, clock
         self._ticked_s = time.monotonic()
         self._ending = False
-        self.address = ""
-        """Where it listens; empty before."""
+        self.port = 0
+        """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
@@ -229,9 +229,8 @@ class Server:
             thread.join(timeout=settings.shutdown_grace_s + 2)
 
         closing.callback(stop)
-        host, port = opened.getsockname()[:2]
-        self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        _LOG.warning("listening on %s", self.address)
+        host, self.port = opened.getsockname()[:2]
+        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""

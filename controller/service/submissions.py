@@ -27,6 +27,23 @@ from controller.service.tenants import Tenant
 
 _OPERATORS = frozenset({"cpu_threads", "device", "model", "language", "temperature"})
 """Fields of the transcription's options that the operator sets, or that have another form here."""
+_MEANINGS = {
+    "task": "translate: to English.",
+    "compute_type": "Of the weights: auto, or a type of CTranslate2.",
+    "beam_size": "Hypotheses that are followed at the same time.",
+    "batch_size": "Windows that are decoded at the same time; sequential (or 0): as Whisper does it.",
+    "vad_filter": "Leave out what is not speech.",
+    "condition_on_previous_text": "The text so far is a prompt; only with sequential.",
+    "initial_prompt": "Text before the first words.",
+    "hotwords": "Words to expect.",
+    "vad_threshold": "Least probability of speech.",
+    "vad_min_silence_duration_ms": "Shorter pauses do not end speech.",
+    "no_speech_threshold": "Above this probability, a window that decodes badly has no speech.",
+    "logprob_threshold": "Below this average, a window decodes badly.",
+    "compression_ratio_threshold": "Above this, a window repeats itself, and decodes badly.",
+    "glossary": "Terms to expect in every window, and to put in place of what they sound like.",
+}
+"""Of the options with the names of the documents."""
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _LONGEST_NAME = 1_024
 _HOUR_S = 3_600
@@ -72,12 +89,12 @@ def _same_fields() -> dict[str, Any]:
             kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
             if name == "glossary":
                 kind = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1_000)]
-            fields[name] = (kind | None, Field(default=None))
+            fields[name] = (kind | None, Field(default=None, description=_MEANINGS[name]))
     return fields
 
 
 RunOptions: Any = create_model("RunOptions", __base__=_PlanFields, **_same_fields())
-"""The options of a run, with the names of the command line; what is left out or null has the service's default."""
+RunOptions.__doc__ = """Options of a run, as on the command line. What is left out or null has the service's default."""
 
 
 class Submission(BaseModel):

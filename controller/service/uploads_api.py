@@ -11,10 +11,11 @@ import tempfile
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +23,8 @@ from controller.domain.service_documents import PART_BYTES, Upload
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
-from controller.service.problems import Problem, ProblemDocument, not_found
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
@@ -36,11 +38,13 @@ MOST_TARGETS = 50
 _PATH = re.compile(r"/v1/uploads/[^/]*/parts/[^/]*")
 _CREATE_WITHIN_S = 1.0
 _PIECE_BYTES = 1 << 20
-_FOUND = PROBLEMS | {404: {"model": ProblemDocument, "description": "No such upload of this tenant."}}
-_STATE = _FOUND | {409: {"model": ProblemDocument, "description": "Not possible in the state of the upload."}}
-_LARGE: dict[int | str, dict[str, Any]] = {413: {"model": ProblemDocument, "description": "Larger than allowed."}}
+_FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
+_STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
+_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
 
 router = APIRouter(tags=["uploads"])
+UploadId = Annotated[str, PathParameter(description="The id of an upload.")]
+PartNumber = Annotated[int, PathParameter(description="The number of the part, from 1 on.")]
 _CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By the prefix of the tenant: its limits are checked for one new upload after the other."""
 
@@ -122,7 +126,7 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
 
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
-def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadView:
+def get_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> UploadView:
     """Return an upload, and where to send the parts that are missing: to go on after an interruption."""
     return _view(service, _required(service, tenant, upload_id))
 
@@ -130,7 +134,7 @@ def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadVie
 @router.put(
     "/v1/uploads/{upload_id}/parts/{number}",
     status_code=204,
-    responses=_STATE | _LARGE,
+    responses=_STATE | _LARGE | {204: {"description": "Received."}},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -139,7 +143,9 @@ def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadVie
     },
     operation_id="putUploadPart",
 )
-async def put_part(request: Request, service: TheService, tenant: Caller, upload_id: str, number: int) -> Response:
+async def put_part(
+    request: Request, service: TheService, tenant: Caller, upload_id: UploadId, number: PartNumber
+) -> Response:
     """Send a part to the service itself, where the upload says so."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if not 1 <= number <= upload.part_count:
@@ -188,7 +194,7 @@ def _wrong_size(size_bytes: int) -> Problem:
     responses=_STATE | {202: {"model": UploadView, "description": "It is being completed: ask again."}},
     operation_id="completeUpload",
 )
-async def complete_upload(service: TheService, tenant: Caller, upload_id: str, response: Response) -> UploadView:
+async def complete_upload(service: TheService, tenant: Caller, upload_id: UploadId, response: Response) -> UploadView:
     """Make the recording of its parts, when all were sent. It can be repeated; a run can use it then."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if upload.complete:
@@ -206,8 +212,13 @@ async def complete_upload(service: TheService, tenant: Caller, upload_id: str, r
     return await run_in_threadpool(_view, service, upload.model_copy(update={"complete": True}))
 
 
-@router.delete("/v1/uploads/{upload_id}", status_code=204, responses=_STATE, operation_id="deleteUpload")
-def delete_upload(service: TheService, tenant: Caller, upload_id: str) -> Response:
+@router.delete(
+    "/v1/uploads/{upload_id}",
+    status_code=204,
+    responses=_STATE | {204: {"description": "Deleted."}},
+    operation_id="deleteUpload",
+)
+def delete_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> Response:
     """Delete an upload, with its parts. A run that has not ended fails without its recording."""
     upload = _required(service, tenant, upload_id)
     if service.completions.is_running(upload):

@@ -6,12 +6,16 @@ Touches: nothing.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from controller.domain.documents import Status
 from controller.domain.service_documents import RequestState, RequestStatus
 from controller.service.requests import FoundRequest
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""RFC 3339, in UTC."""
 
 
 class ProgressView(BaseModel):
@@ -25,7 +29,7 @@ class ProgressView(BaseModel):
     failures: int = Field(description="Attempts that failed.")
     audio_done_s: float
     audio_known_s: float
-    updated_at: str
+    updated_at: Time
 
 
 class RunSummary(BaseModel):
@@ -36,8 +40,8 @@ class RunSummary(BaseModel):
     name: str
     priority: int
     labels: dict[str, str]
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
 
 
 class RunView(RunSummary):
@@ -45,7 +49,7 @@ class RunView(RunSummary):
 
     run: str | None = Field(description="The run in the store, for the command line; null until it has begun.")
     retries: int = Field(description="How often it was tried again after its end.")
-    ended_at: str | None
+    ended_at: Time | None
     progress: ProgressView | None = Field(description="While it runs.")
     summary: str = Field(description="How it ended.")
     advice: str = Field(description="What to do about it.")

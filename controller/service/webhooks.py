@@ -11,6 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Literal
 
 from chunk_job.errors import DocumentInvalid, JobError
@@ -34,6 +35,8 @@ CONTENT_TYPE = "application/cloudevents+json"
 _GONE = 410
 _CHECK_MS = 600_000
 """How often duplicates are removed, which killed processes may leave."""
+_EXPIRE_MS = 3_600_000
+"""How often old dead deliveries are removed: all are read for that."""
 _MOST_REPORTED = 1_000
 
 Outcome = Literal["delivered", "retried", "dead"]
@@ -47,6 +50,18 @@ class _Failed(Exception):
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
         self.final = final
+
+
+@dataclass
+class _Periodic:
+    """Something that is done again and again."""
+
+    period_ms: int
+    done_ms: int | None = None
+    """When it was done last; None: not yet."""
+
+    def is_due(self, now_ms: int) -> bool:
+        return self.done_ms is None or not 0 <= now_ms - self.done_ms < self.period_ms
 
 
 class Deliverer:
@@ -78,7 +93,8 @@ class Deliverer:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook")
         self._now_ms = 0
         """The time of the last tick."""
-        self._checked_ms: int | None = None
+        self._checked = _Periodic(_CHECK_MS)
+        self._expired = _Periodic(_EXPIRE_MS)
         self._unsettled: dict[Pending, Move] = {}
         """Changes that could not be stored. They are tried again, instead of sending the event again."""
         self._reported: set[Pending] = set()
@@ -90,14 +106,16 @@ class Deliverer:
         Returns without waiting for receivers. Raises what the store raises.
         """
         self._now_ms = now_ms
-        check = self._checked_ms is None or not 0 <= now_ms - self._checked_ms < _CHECK_MS
+        check, expire = self._checked.is_due(now_ms), self._expired.is_due(now_ms)
         for prefix in self._outbox.prefixes():
             if check:
                 self._remove_duplicates(prefix)
+            if expire:
+                self._outbox.remove_expired(prefix, now_ms)
             if self._configured(prefix):
                 self._take(prefix, now_ms)
-        if check:
-            self._checked_ms = now_ms
+        for each in (self._checked,) * check + (self._expired,) * expire:
+            each.done_ms = now_ms
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until everything that was taken has been tried. Returns False if *timeout_s* is over before."""

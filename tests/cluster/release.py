@@ -67,7 +67,7 @@ class Release:
 
     def _apply(self, verb: str, *values: str, wait: bool) -> str:
         changes = [argument for value in values for argument in ("--set-json", value)]
-        before = ["--reuse-values"] if verb == "upgrade" else ["--values", str(self.values)]
+        before = ["--reset-then-reuse-values"] if verb == "upgrade" else ["--values", str(self.values)]
         patience = ["--wait", "--timeout", f"{PATIENCE_S:.0f}s"] if wait else []
         try:
             return self.helm(verb, chart.RELEASE, str(chart.CHART), *before, *changes, *patience)
@@ -104,7 +104,7 @@ class Release:
     @contextlib.contextmanager
     def forwarded(self) -> Iterator[tuple[str, int]]:
         """Address and port of this machine that lead to a pod of the service."""
-        command = [self.cluster._program(), "--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace]
+        command = [self.cluster.program, "--kubeconfig", self.cluster.kubeconfig, "--namespace", self.namespace]
         process = subprocess.Popen(
             [*command, "port-forward", "service/stenofleet", ":80", "--address", "127.0.0.1"],
             stdout=subprocess.PIPE,

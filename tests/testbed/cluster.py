@@ -56,7 +56,7 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """The output of kubectl. RuntimeError with its message, :class:`NotFound` if an object is missing."""
         done = subprocess.run(
-            [self._program(), "--kubeconfig", self.kubeconfig, *arguments],
+            [self.program, "--kubeconfig", self.kubeconfig, *arguments],
             input=stdin,
             stdin=None if stdin is not None else subprocess.DEVNULL,
             capture_output=True,
@@ -124,7 +124,9 @@ class Cluster:
             return bool(self.kubectl(*arguments))
         return False
 
-    def _program(self) -> str | Path:
+    @property
+    def program(self) -> str | Path:
+        """kubectl."""
         return shutil.which("kubectl") or programs() / "kubectl"
 
 

@@ -225,3 +225,58 @@ def test_pending_deliveries_are_listed_by_time(outbox: Outbox) -> None:
     for index, ended_ms in enumerate((ENDED_MS, 5, ENDED_MS + 1, 1_000)):
         outbox.add("news", URL, retried(index), ended_ms=ended_ms)
     assert [each.due_ms for each in outbox.pending("news")] == [5, 1_000, ENDED_MS, ENDED_MS + 1]
+
+
+def test_a_page_costs_the_same_with_many_dead_deliveries(store: FileStore) -> None:
+    outbox = Outbox(store)
+    added = sorted(outbox.add("news", URL, retried(times), ended_ms=ENDED_MS) for times in range(7))
+    for pending in list(outbox.pending("news")):
+        delivery = outbox.read(pending)
+        assert delivery
+        outbox.apply(failed(delivery, "no", ENDED_MS, final=True)[0])
+    read: list[str] = []
+    get = store.get
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    store.get = counted  # type: ignore[method-assign]
+    found, after = outbox.dead_page("news", after="", most=3)
+    assert ([each.id for each in found], after) == (added[:3], added[2])
+    found, after = outbox.dead_page("news", after=added[3], most=3)
+    assert ([each.id for each in found], after) == (added[4:], "")
+    assert len(read) == 6
+
+
+def test_dead_deliveries_are_kept_for_thirty_days(outbox: Outbox) -> None:
+    outbox.add("news", URL, DATA, ended_ms=ENDED_MS)
+    fail(outbox, ENDED_MS, final=True)
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS)
+    assert len(list(outbox.dead("news"))) == 1
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS + 1)
+    assert list(outbox.dead("news")) == []
+
+
+def test_the_deliveries_of_one_request_are_removed(outbox: Outbox, store: FileStore) -> None:
+    request = fakes.service_request()
+    ends = [fakes.service_end(request, retries=retries) for retries in range(2)]
+    other = outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}d"}), ended_ms=ENDED_MS)
+    dead = outbox.add("news", request.callback_url, run_ended(request, ends[0]), ended_ms=ENDED_MS - 1)
+    delivery = outbox.read(next(outbox.pending("news")))
+    assert delivery
+    assert delivery.id == dead
+    outbox.apply(failed(delivery, "no", ENDED_MS, final=True)[0])
+    outbox.add("news", request.callback_url, run_ended(request, ends[1]), ended_ms=ENDED_MS)
+    assert len(keys(store)) == 3
+    outbox.remove_of(request, ends)
+    assert keys(store) == [f"webhooks/news/pending/{ENDED_MS}-{other}.json"]
+
+
+def test_a_delivery_that_was_deleted_during_its_attempt_is_not_written_again(outbox: Outbox, store: FileStore) -> None:
+    outbox.add("news", URL, DATA, ended_ms=ENDED_MS)
+    delivery = only(outbox)
+    store.delete(Pending.of(delivery).key)
+    for final in (False, True):
+        outbox.apply(failed(delivery, "no", ENDED_MS, final=final)[0])
+        assert keys(store) == []

@@ -84,7 +84,7 @@ def settle(requests: RequestStore, end: RunOutcome = OUTCOME, retries: int = 0) 
     """All that follows the end of a run."""
     ended = requests.end(request(), retries, end, now_ms=NOW_MS + 9)
     requests.announce(request(), ended)
-    requests.leave_queue(request())
+    requests.leave_queue(request(), ended)
 
 
 def retried(requests: RequestStore) -> None:
@@ -207,3 +207,31 @@ def test_a_page_costs_the_same_with_many_requests(store: Mortal) -> None:
     following, _ = requests.page("news", after=cursor, most=5)
     assert following[0].created_ms == NOW_MS + 294
     assert len(read) == 10
+
+
+def test_whoever_records_an_end_late_takes_nothing_from_the_next_round(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    failed = RunOutcome(run="", name="x", verdict="failed", summary="no")
+    settle(requests, failed)
+    retried(requests)
+    before = objects(store)
+    # Another process began to record the same end, and goes on only now.
+    settle(requests, failed)
+    assert objects(store) == before
+    assert list(store.list("queue/"))
+
+
+def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    settle(requests, RunOutcome(run="", name="x", verdict="failed", summary="no"))
+    requests.cancel(KEY)
+    retried(requests)
+    assert list(store.list("cancels/")) == []
+    settle(requests, retries=1)
+    requests.cancel(KEY)
+    found = requests.find(KEY)
+    assert found
+    requests.remove(found)
+    assert objects(store) == []

@@ -165,7 +165,10 @@ def test_an_unknown_upload_or_run_or_path_is_not_found(refusing: Running) -> Non
     for path in ("/v1/runs/x", f"/v1/runs/{'0' * 26}", f"/v1/runs/{'0' * 26}/events", f"/v1/runs/{'0' * 26}/result"):
         problem(refusing.client.get(path), 404, "not-found")
     problem(refusing.client.get("/v2"), 404, "not-found")
-    problem(refusing.client.put("/v1/runs"), 405, "method-not-allowed")
+    for path, allowed in (("", "GET, POST"), ("/x", "DELETE, GET"), ("/x:cancel", "POST")):
+        reply = refusing.client.put(f"/v1/runs{path}")
+        problem(reply, 405, "method-not-allowed")
+        assert reply.headers["allow"] == allowed
 
 
 def test_pages_have_every_run_once_and_filters_apply(service: Running) -> None:

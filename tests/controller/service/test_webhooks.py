@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from controller.service.addresses import AddressRefused, AllowList, Target, reso
 from controller.service.outbox import Outbox, Pending
 from controller.service.signatures import WebhookKeys, verify
 from controller.service.webhooks import Deliverer, Outcome, WebhookThread
+from tests.controller.service.receiving import Handler, Receiver, serving, until
 from tests.controller.service.running import running, tenants_file
 
 pytestmark = pytest.mark.process
@@ -35,65 +35,6 @@ DATA = RunEnded(id="01hzy6w9f3kq8x2v4t7m5n0abc", status="partial", summary="1 of
 SECRET = "a secret of 32 bytes, or longer."
 LOOPBACK = "127.0.0.0/8"
 PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
-
-
-class Receiver(ThreadingHTTPServer):
-    """A receiver that records the requests, and responds as *behave* does."""
-
-    daemon_threads = True
-
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.received: list[tuple[str, dict[str, str], bytes]] = []
-        self.behave: Callable[[_Handler], None] = lambda handler: handler.status(204)
-        self.running = 0
-        self.lock = threading.Lock()
-        if tls:
-            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}/hook"
-
-    def status(self, code: int) -> None:
-        self.behave = lambda handler: handler.status(code)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off is no event for the output of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            self.server.received.append((self.path, dict(self.headers.items()), body))
-            self.server.running += 1
-        try:
-            self.server.behave(self)
-        finally:
-            with self.server.lock:
-                self.server.running -= 1
-
-    def status(self, code: int, headers: dict[str, str] | None = None) -> None:
-        self.send_response(code)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def serving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    with Receiver(tls) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture
@@ -149,13 +90,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Sender]]:
 
 
 Start = Callable[..., Sender]
-
-
-def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "in vain"
-        time.sleep(0.005)
 
 
 def test_a_receiver_gets_a_signed_cloud_event(start: Start, receiver: Receiver) -> None:
@@ -246,7 +180,7 @@ def test_processes_killed_at_any_moment_lose_no_event(start: Start, receiver: Re
     failing = {each for each in added if int(each[8:], 16) % 3 == 0}
     refused: set[str] = set()
 
-    def odd(handler: _Handler) -> None:
+    def odd(handler: Handler) -> None:
         delivery_id = handler.headers["Stenofleet-Delivery"]
         refuses = delivery_id in failing - refused
         refused.add(delivery_id)
@@ -497,7 +431,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(start: Start, secure: 
 def test_a_slow_receiver_delays_no_other(start: Start, receiver: Receiver, other: Receiver) -> None:
     free = threading.Event()
 
-    def hang(handler: _Handler) -> None:
+    def hang(handler: Handler) -> None:
         free.wait(20)
         handler.status(200)
 
@@ -525,7 +459,7 @@ def test_a_receiver_that_responds_in_small_pieces_has_a_total_limit(
 ) -> None:
     monkeypatch.setattr(posting, "TOTAL_S", 1.0)
 
-    def drip(handler: _Handler) -> None:
+    def drip(handler: Handler) -> None:
         handler.wfile.write(line)
         with contextlib.suppress(OSError):
             for _ in range(200):
@@ -547,7 +481,7 @@ def test_a_receiver_that_responds_in_small_pieces_has_a_total_limit(
 def test_an_endless_response_is_read_in_part(start: Start, receiver: Receiver, header: bytes) -> None:
     sent = 0
 
-    def flood(handler: _Handler) -> None:
+    def flood(handler: Handler) -> None:
         nonlocal sent
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + header)
         with contextlib.suppress(OSError):
@@ -576,7 +510,7 @@ def test_an_endless_response_is_read_in_part(start: Start, receiver: Receiver, h
     ],
 )
 def test_a_response_that_is_no_http_is_a_failure(start: Start, receiver: Receiver, response: bytes) -> None:
-    def respond(handler: _Handler) -> None:
+    def respond(handler: Handler) -> None:
         handler.wfile.write(response)
 
     receiver.behave = respond
@@ -587,7 +521,7 @@ def test_a_response_that_is_no_http_is_a_failure(start: Start, receiver: Receive
 
 
 def test_headers_without_end_are_a_failure(start: Start, receiver: Receiver) -> None:
-    def many(handler: _Handler) -> None:
+    def many(handler: Handler) -> None:
         with contextlib.suppress(OSError):
             for _ in range(200):
                 handler.wfile.write(b"HTTP/1.1 100 Continue\r\n" + b"a: " + b"x" * 5_000 + b"\r\n\r\n")

@@ -1,0 +1,178 @@
+"""The endpoints of OpenAI's API with its public client, unchanged, over a real socket."""
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from chunk_job.contract import ChunkTask, TranscribeOptions
+from chunk_job.errors import ExitCode
+from chunk_job.store.files import FileStore
+from controller.domain.jobs import Job
+from controller.service import serving
+from tests.controller.service.running import Running, quick, running
+from tests.fakes import JobBehaviour, fails_with
+
+pytestmark = pytest.mark.process
+DECODED: list[TranscribeOptions] = []
+"""The options of each chunk."""
+TEXT = "w0a w0b w1a w1b"
+
+
+def recording(sound: bytes = b"sound") -> tuple[str, io.BytesIO]:
+    return ("talk.wav", io.BytesIO(sound))
+
+
+def client_of(service: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{service.server.port}/v1", api_key="none", timeout=30)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    store = FileStore(tmp_path_factory.mktemp("store"))
+
+    def script(job: Job) -> JobBehaviour:
+        if job.span is not None:
+            DECODED.append(ChunkTask.decode(store.get(job.task_key)).options)
+        return quick()(job)
+
+    with running(store, script=script, chunks_ms=(10_000, 10_000)) as up:
+        yield up
+        left = {entry.key.partition("/")[0] for entry in up.store.list("")}
+        assert left == {"replicas"}, "what a request has left"
+
+
+@pytest.fixture(scope="module")
+def client(service: Running) -> Iterator[openai.OpenAI]:
+    with client_of(service) as opened:
+        yield opened
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """The requests that the service received, by path."""
+    counted: Counter[str] = Counter()
+    create: Any = vars(serving)["create_app"]
+
+    def counting(service: Any) -> Any:
+        app = create(service)
+
+        @app.middleware("http")  # type: ignore[untyped-decorator]
+        async def count(request: Any, call_next: Any) -> Any:
+            counted[request.url.path] += 1
+            return await call_next(request)
+
+        return app
+
+    monkeypatch.setattr(serving, "create_app", counting)
+    return counted
+
+
+@pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "tiny", "small"])
+def test_json_is_the_default(client: openai.OpenAI, model: str) -> None:
+    found = client.audio.transcriptions.create(model=model, file=recording())
+    assert found.text == TEXT
+    assert found.usage is not None
+    assert found.usage.model_dump() == {"type": "duration", "seconds": 20}
+
+
+def test_text_and_subtitles(client: openai.OpenAI) -> None:
+    text = client.audio.transcriptions.create(model="whisper-1", file=recording(), response_format="text")
+    assert text == f"{TEXT}\n"
+    srt = client.audio.transcriptions.create(model="whisper-1", file=recording(), response_format="srt")
+    assert srt.splitlines()[:3] == ["1", "00:00:01,000 --> 00:00:01,900", "w0a w0b"]
+    vtt = client.audio.transcriptions.create(model="whisper-1", file=recording(), response_format="vtt")
+    assert vtt.splitlines()[0] == "WEBVTT"
+    assert "w1a w1b" in vtt
+
+
+def test_times_of_words_and_segments(client: openai.OpenAI) -> None:
+    found = client.audio.transcriptions.create(
+        model="whisper-1",
+        file=recording(),
+        response_format="verbose_json",
+        timestamp_granularities=["word", "segment"],
+        language="en",
+        prompt="Names: Ada",
+        temperature=0.2,
+    )
+    assert (found.text, found.language, float(found.duration)) == (TEXT, "english", 20.0)
+    assert found.words is not None
+    assert [(word.word, word.start, word.end) for word in found.words] == [
+        ("w0a", 1.0, 1.4),
+        ("w0b", 1.5, 1.9),
+        ("w1a", 11.0, 11.4),
+        ("w1b", 11.5, 11.9),
+    ]
+    options = DECODED[-1]
+    assert (options.language, options.initial_prompt, options.temperature) == ("en", "Names: Ada", (0.2,))
+    assert found.segments is not None
+    assert [(one.id, one.start, one.end, one.text) for one in found.segments] == [
+        (0, 1.0, 1.9, " w0a w0b"),
+        (1, 11.0, 11.9, " w1a w1b"),
+    ]
+
+
+def test_without_granularities_there_are_segments_and_no_words(client: openai.OpenAI) -> None:
+    found = client.audio.transcriptions.create(model="whisper-1", file=recording(), response_format="verbose_json")
+    assert found.words is None
+    assert len(found.segments or ()) == 2
+
+
+def test_the_text_is_streamed_segment_by_segment(client: openai.OpenAI) -> None:
+    with client.audio.transcriptions.create(model="gpt-4o-transcribe", file=recording(), stream=True) as stream:
+        events = list(stream)
+    assert [event.type for event in events] == ["transcript.text.delta"] * 2 + ["transcript.text.done"]
+    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == TEXT
+    assert events[-1].type == "transcript.text.done"
+    assert events[-1].text == TEXT
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_a_translation(client: openai.OpenAI) -> None:
+    DECODED.clear()
+    assert client.audio.translations.create(model="whisper-1", file=recording()).text == TEXT
+    found = client.audio.translations.create(model="whisper-1", file=recording(), response_format="verbose_json")
+    assert (found.text, len(found.segments or ())) == (TEXT, 2)
+    assert [options.task for options in DECODED] == ["translate"] * 4
+
+
+def test_what_is_not_valid_is_refused_with_its_reason(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.UnprocessableEntityError, match="does not have the model large-v9: it has small, tiny"):
+        client.audio.transcriptions.create(model="large-v9", file=recording())
+    with pytest.raises(openai.UnprocessableEntityError, match="not a language that Whisper knows"):
+        client.audio.transcriptions.create(model="whisper-1", file=recording(), language="klingon")
+    with pytest.raises(openai.UnprocessableEntityError, match="is empty"):
+        client.audio.transcriptions.create(model="whisper-1", file=recording(b""))
+    with pytest.raises(openai.APIStatusError, match="the body has more than") as refused:
+        client.audio.transcriptions.create(model="whisper-1", file=recording(bytes(4 << 20)))
+    assert refused.value.status_code == 413
+
+
+def test_a_damaged_recording_is_sent_once(tmp_path: Any, received: Counter[str]) -> None:
+    def script(job: Job) -> JobBehaviour:
+        return fails_with(ExitCode.BAD_INPUT, f"{job.media_uri}: is not media", "play it first")
+
+    with running(FileStore(tmp_path), script=script) as up, client_of(up) as client:
+        with pytest.raises(openai.UnprocessableEntityError, match=r"talk\.wav: is not media; play it first"):
+            client.audio.transcriptions.create(model="whisper-1", file=recording())
+        assert received == {"/v1/audio/transcriptions": 1}
+        assert {entry.key.partition("/")[0] for entry in up.store.list("")} == {"replicas"}
+
+
+def test_a_long_recording_is_sent_once_and_its_run_goes_on(
+    tmp_path: Any, received: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "ANSWER_WITHIN_S", 0.3)
+    with running(FileStore(tmp_path), takes_ms=1_000) as up, client_of(up) as client:
+        with pytest.raises(openai.InternalServerError, match=r"it is not transcribed after 0\.3 s") as late:
+            client.audio.transcriptions.create(model="whisper-1", file=recording())
+        assert late.value.status_code == 504
+        assert late.value.response.headers["x-should-retry"] == "false"
+        assert received == {"/v1/audio/transcriptions": 1}
+        place = late.value.response.headers["location"]
+        assert up.wait_for(place.rpartition("/")[2])["status"] == "complete"
+        assert up.client.get(f"{place}/result", params={"format": "txt"}).text.startswith("w0a w0b")

@@ -1,0 +1,65 @@
+"""Requests that schemathesis makes from the description of the API, valid and invalid ones: no answer is a failure of
+the service, and each is as described.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from schemathesis.specs.openapi import checks
+
+from chunk_job.store.files import FileStore
+from controller.service import limits
+from docs.openapi import document
+from tests.controller.service.running import Running, running, tenants_file
+
+pytestmark = pytest.mark.process
+EXAMPLES = int(os.environ.get("STENOFLEET_API_EXAMPLES", "6"))
+"""For each operation."""
+LEFT_OUT: list[Any] = [checks.positive_data_acceptance]
+"""A body may fit its schema, and still contradict itself: names of speakers without channels: split."""
+RUNS: list[str] = []
+
+schema = schemathesis.openapi.from_dict(document())
+# Parameters that an endpoint does not have are ignored.
+schema.config.generation.update(max_examples=EXAMPLES, deterministic=True, allow_extra_parameters=False)
+_turns = itertools.count()
+
+
+@schema.hook
+def map_path_parameters(context: object, path_parameters: dict[str, str] | None) -> dict[str, str] | None:
+    """Most requests are for runs that exist."""
+    turn = next(_turns) % 5
+    if RUNS and path_parameters and "run_id" in path_parameters and turn < len(RUNS):
+        path_parameters["run_id"] = RUNS[turn]
+    return path_parameters
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("service")
+    tenants, headers = tenants_file(folder, news="requests_per_second = 10000\nsources = []")
+    # Many requests have no token, and 429 would hide what is tested.
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running(FileStore(folder / "store"), tenants=tenants) as up,
+    ):
+        patch.setattr(limits, "FAILURES_AT_ONCE", 1_000_000)
+        up.client.headers.update(headers["news"])
+        RUNS[:] = [up.submit(f"{number}.wav")["id"] for number in range(4)]
+        for run in RUNS:
+            up.wait_for(run)
+        yield up
+
+
+@schema.parametrize()
+def test_no_answer_differs_from_the_description(case: schemathesis.Case[Any], service: Running) -> None:
+    case.call_and_validate(
+        base_url=f"http://127.0.0.1:{service.server.port}",
+        headers={"Authorization": service.client.headers["Authorization"]},
+        excluded_checks=LEFT_OUT,
+        timeout=30,
+    )
