@@ -98,8 +98,7 @@ class Server:
         self._ticked_s = time.monotonic()
         self._ending = False
         self.port = 0
-        self.address = ""
-        """Where it listens; empty before."""
+        """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
@@ -232,8 +231,7 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-        _LOG.warning("listening on %s", self.address)
+        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
