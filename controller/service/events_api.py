@@ -89,6 +89,11 @@ class _Watch:
         self.over = False
         """Whether the run has ended, and nothing came after that."""
 
+    @property
+    def stopped(self) -> bool:
+        """Whether this replica ends, or does not work. The client resumes the stream with another one."""
+        return bool(self._service.problem())
+
     def news(self) -> Sequence[str]:
         """Return the new events, as text of the stream. Raises what the store raises."""
         found = [self._written(event_id, event) for event_id, event in self._events()]
@@ -138,7 +143,7 @@ async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncItera
         for text in await run_in_threadpool(watch.news):
             yield text
             silent_since_s = time.monotonic()
-        if watch.over or not follow or await request.is_disconnected():
+        if watch.over or watch.stopped or not follow or await request.is_disconnected():
             return
         if time.monotonic() - silent_since_s > KEEP_ALIVE_S:
             yield ": still here\n\n"
