@@ -188,6 +188,7 @@ def test_another_replica_completes_what_a_killed_one_has_begun(
     here.unlink()
     # The next attempt is the second one, which nothing holds.
     received: list[Event] = []
+    killed_s = 0.0
     for event in working.events(run):
         received.append(event)
         if event[1] == "started":
@@ -265,6 +266,11 @@ def test_what_stops_it_from_starting_is_said(workplace: Workplace) -> None:
     open_to_all = workplace.start(*serve, "--host", "0.0.0.0")
     wrong = workplace.start(*serve, "--tenants", str(tenants))
     missing = workplace.start(*serve, "--tenants", f"{tenants}.new")
+    for_programs = workplace.start(*serve, "--tenants", str(tenants), "--log-format", "json")
+    ended = for_programs.ended()
+    (line,) = map(json.loads, ended.err.splitlines())
+    assert (ended.code, line["level"]) == (2, "error")
+    assert str(tenants) in line["message"]
     ended = open_to_all.ended()
     assert ended.code == 2
     assert "--tenants" in ended.err
