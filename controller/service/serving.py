@@ -97,6 +97,7 @@ class Server:
         self._store, self._runner, self._policy, self._clock = store, runner, policy, clock
         self._ticked_s = time.monotonic()
         self._ending = False
+        self._http: uvicorn.Server | None = None
         self.port = 0
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
@@ -173,6 +174,9 @@ class Server:
 
     def _end(self) -> None:
         self._ending = True
+        if self._http:
+            # It answers what it has, while the rest of this process ends.
+            self._http.should_exit = True
 
     def _app(self) -> FastAPI:
         app = create_app(
@@ -211,7 +215,7 @@ class Server:
             closing.callback(thread.join, 1.0)
             closing.callback(metrics.server_close)
             closing.callback(metrics.shutdown)
-        server = uvicorn.Server(
+        self._http = server = uvicorn.Server(
             uvicorn.Config(
                 self.app,
                 log_config=None,
