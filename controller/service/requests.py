@@ -233,9 +233,9 @@ class RequestStore:
             self._remove(found)
 
     def _remove(self, found: FoundRequest) -> None:
-        keys, run = RequestKeys(found.key), found.end.run_id if found.end else None
-        if run:
-            remove_run(self._store, run)
+        keys = RequestKeys(found.key)
+        for run in {found.state.run_id, found.end.run_id if found.end else None} - {None}:
+            remove_run(self._store, str(run))
         self.remove_upload(found.request)
         self._store.delete(keys.cancel)
         self._store.delete(keys.indexed(found.request.created_ms))
@@ -291,8 +291,14 @@ class RequestStore:
             found = named != "retried" and (found or named == kind)
         return found
 
+    def _known_run(self, request: ServiceRequest) -> str | None:
+        key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
+        state = stored_documents.valid(self._store, RequestState, key)
+        return state.run_id if state else None
+
     def _end_of(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
-        run = outcome.run or None
+        # A round that was cancelled before it began still has the run of the round before.
+        run = outcome.run or self._known_run(request)
         marker = stored_documents.valid(self._store, Outcome, RunKeys(run).marker("failed")) if run else None
         return RequestEnd(
             id=request.id,
