@@ -1,4 +1,4 @@
-"""Clients of ``bench.service``: each submits runs, asks for their state, and follows events, in spite of kills."""
+"""Clients of ``bench.service``: each submits runs, asks for their state, and follows their events through all kills."""
 
 import asyncio
 import collections
@@ -14,6 +14,7 @@ import httpx
 
 ENDED = ("complete", "partial", "failed", "cancelled")
 POLL_S = 2.0
+"""How often each client asks for one of its runs."""
 _SECONDS = 30
 
 
@@ -70,19 +71,21 @@ class Clients:
         """Keep this client's part of the open runs open."""
         mine = self._queued // self._clients + (number < self._queued % self._clients)
         await asyncio.sleep(random.random() * 3)
+        # A client has one stream of events at a time. It gets what has happened before from the start.
+        stream = asyncio.Lock()
         async with asyncio.TaskGroup() as tasks:
             for _ in range(mine):
-                tasks.create_task(self._runs_in_turn())
+                tasks.create_task(self._runs_in_turn(stream, POLL_S * mine))
 
-    async def _runs_in_turn(self) -> None:
+    async def _runs_in_turn(self, stream: asyncio.Lock, poll_s: float) -> None:
         while time.monotonic() < self._until_s:
             run_id = await self._submit()
             if run_id is None:
                 return
             watched = self.seen.runs[run_id] = Watched()
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._poll(run_id, watched))
-                tasks.create_task(self._follow(run_id, watched))
+                tasks.create_task(self._poll(run_id, watched, poll_s))
+                tasks.create_task(self._follow(run_id, watched, stream))
 
     async def _submit(self) -> str | None:
         key = secrets.token_hex(16)
@@ -97,9 +100,9 @@ class Clients:
             await self._rest(reply)
         return None
 
-    async def _poll(self, run_id: str, watched: Watched) -> None:
+    async def _poll(self, run_id: str, watched: Watched, poll_s: float) -> None:
         while not self._given_up():
-            await asyncio.sleep(POLL_S * (0.5 + random.random()))
+            await asyncio.sleep(poll_s * (0.5 + random.random()))
             began_s = time.monotonic()
             reply = await self._ask("GET", f"/v1/runs/{run_id}")
             if reply is not None and reply.status_code == 200:
@@ -110,25 +113,32 @@ class Clients:
             else:
                 await self._rest(reply)
 
-    async def _follow(self, run_id: str, watched: Watched) -> None:
+    async def _follow(self, run_id: str, watched: Watched, stream: asyncio.Lock) -> None:
         """Follow the events to the end of the run; some connections are closed by the client on the way."""
         while not self._given_up():
-            headers = {"Last-Event-ID": watched.events[-1]} if watched.events else {}
-            hang_up = random.random() < 0.3
-            port = random.choice(self._ports)
-            try:
-                async with self._http.stream(
-                    "GET", f"http://127.0.0.1:{port}/v1/runs/{run_id}/events", headers=headers
-                ) as reply:
-                    if reply.status_code != 200:
-                        await reply.aread()
-                        self._count(reply)
-                    elif await self._read(reply, watched, hang_up=hang_up):
-                        return
-            except httpx.HTTPError:
-                self.seen.broken += 1
+            async with stream:
+                if await self._followed(run_id, watched):
+                    return
             watched.resumed += 1
             await asyncio.sleep(random.random())
+
+    async def _followed(self, run_id: str, watched: Watched) -> bool:
+        """Follow the events over one connection. Returns whether the run has ended."""
+        headers = {"Last-Event-ID": watched.events[-1]} if watched.events else {}
+        hang_up = random.random() < 0.3
+        port = random.choice(self._ports)
+        try:
+            async with self._http.stream(
+                "GET", f"http://127.0.0.1:{port}/v1/runs/{run_id}/events", headers=headers
+            ) as reply:
+                if reply.status_code != 200:
+                    await reply.aread()
+                    self._count(reply)
+                    return False
+                return await self._read(reply, watched, hang_up=hang_up)
+        except httpx.HTTPError:
+            self.seen.broken += 1
+            return False
 
     @staticmethod
     async def _read(reply: httpx.Response, watched: Watched, *, hang_up: bool) -> bool:

@@ -23,13 +23,13 @@ from controller.domain.service_documents import PART_BYTES, Upload
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
-from controller.service.problem_types import problem_response
+from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
 from controller.service.uploads import FORM_VALID_MS, LIVES_MS
-from controller.service.views import iso
+from controller.service.views import Time, iso
 
 MOST_INCOMPLETE = 100
 """Uploads of one tenant that are not complete. One that was deleted counts for another hour."""
@@ -42,9 +42,11 @@ _FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
 _STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
 _LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
 
+_LOCATION = {"Location": {"description": "The upload.", "schema": {"type": "string"}}}
+
 router = APIRouter(tags=["uploads"])
 UploadId = Annotated[str, PathParameter(description="The id of an upload.")]
-PartNumber = Annotated[int, PathParameter(description="The number of the part, from 1 on.")]
+PartNumber = Annotated[int, PathParameter(description="Of the part, from 1 on.")]
 _CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By the prefix of the tenant: its limits are checked for one new upload after the other."""
 
@@ -77,8 +79,8 @@ class UploadView(BaseModel):
     name: str
     size_bytes: int
     status: Literal["incomplete", "completing", "complete"]
-    created_at: str
-    expires_at: str | None = Field(description="It is deleted then, unless it is complete.")
+    created_at: Time
+    expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
     part_bytes: int = Field(description="Length of each part but the last.")
     part_count: int
     missing_parts: int = Field(description="How many parts are still to be sent.")
@@ -87,7 +89,12 @@ class UploadView(BaseModel):
     )
 
 
-@router.post("/v1/uploads", status_code=201, responses=PROBLEMS | _LARGE, operation_id="createUpload")
+@router.post(
+    "/v1/uploads",
+    status_code=201,
+    responses=PROBLEMS | _LARGE | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    operation_id="createUpload",
+)
 def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
     upload = Upload(
@@ -191,7 +198,8 @@ def _wrong_size(size_bytes: int) -> Problem:
 
 @router.post(
     "/v1/uploads/{upload_id}:complete",
-    responses=_STATE | {202: {"model": UploadView, "description": "It is being completed: ask again."}},
+    responses=_STATE
+    | {202: {"model": UploadView, "description": "It is being completed: ask again.", "headers": RETRY_AFTER}},
     operation_id="completeUpload",
 )
 async def complete_upload(service: TheService, tenant: Caller, upload_id: UploadId, response: Response) -> UploadView:
