@@ -5,9 +5,11 @@ Touches: signals and the clock (through ``execute``), the log.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from chunk_job.contract import TranscribeOptions
+from chunk_job.errors import JobError
 from chunk_job.names import is_published, unknown_model
 from chunk_job.text import printable
 from controller.cli import kubernetes
@@ -23,11 +26,41 @@ from controller.cli.execute import SystemClock
 from controller.cli.terminal import print_message
 from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
-from controller.errors import EnvironmentProblem, UsageProblem
+from controller.errors import EnvironmentProblem, Interrupted, StenofleetError, UsageProblem
 
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
 _PORT = click.IntRange(0, 65535)
+
+_LOG = logging.getLogger(__name__)
+
+
+def _errors_in_log(command: Callable[..., int]) -> Callable[..., int]:
+    """Make *command* log its errors, if the log is read by programs: each of its lines is a JSON object."""
+
+    @functools.wraps(command)
+    def logged(**options: Any) -> int:
+        _log_to_stderr(options["log_format"])
+        try:
+            return command(**options)
+        except Exception as error:
+            if options["log_format"] == "text" or isinstance(error, click.ClickException):
+                raise
+            return _logged(error)
+
+    return logged
+
+
+def _logged(error: Exception) -> int:
+    """Log the error that ends this process, and return the exit code."""
+    if isinstance(error, Interrupted):
+        _LOG.info(error.summary)
+        return error.exit_code
+    if isinstance(error, (StenofleetError, JobError)):
+        _LOG.error("%s; %s", error.summary, error.advice)
+        return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
+    _LOG.critical("a bug", exc_info=error)
+    return StenofleetError.exit_code
 
 
 @click.command("serve", cls=shared.Sectioned)
@@ -68,6 +101,7 @@ _PORT = click.IntRange(0, 65535)
 @shared.download_option
 @shared.store_option
 @kubernetes.options
+@_errors_in_log
 def serve_command(
     host: str,
     port: int,
@@ -78,7 +112,7 @@ def serve_command(
     webhook_keys: Path | None,
     max_upload_mb: int,
     upload_endpoint: str,
-    log_format: Literal["text", "json"],
+    log_format: str,
     shutdown_grace: int,
     others: tuple[str, ...],
     chunk_duration: Literal["auto"] | int,
@@ -104,7 +138,7 @@ def serve_command(
     """
     if audio_track is not None or clips:
         raise UsageProblem("--audio-track and --clip-timestamps are options of single requests", "leave them out here")
-    _log_to_stderr(log_format)
+    del log_format
     # Imported here: the libraries of the service are an extra, and take time to load.
     try:
         from controller.service import identity, serving, signatures

@@ -23,8 +23,9 @@ router = APIRouter(tags=["health"])
     response_class=PlainTextResponse,
     responses={200: {"description": "It is alive."}, 503: problem_response("It should be restarted.")},
 )
-def get_health(service: TheService) -> Response:
+async def get_health(service: TheService) -> Response:
     """Return whether this process is alive; if not, it should be restarted."""
+    # Not in a thread: those may all wait for a store that is away, and a restart would not help.
     if problem := service.problem():
         raise Problem(503, "not-alive", problem, "this process should be restarted")
     return Response("ok\n", media_type="text/plain")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +22,6 @@ from starlette.datastructures import FormData
 from chunk_job.names import LANGUAGES
 from chunk_job.segment import Segment
 from controller.domain.service_keys import RequestKey
-from controller.domain.shares import MOST_PRIORITY
 from controller.runs.stored_transcript import read_with
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, service_of
@@ -34,7 +34,7 @@ from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submi
 from controller.service.tenants import Tenant
 from controller.transcript.model import Transcript, TranscriptSummary
 
-_POLL_S = 0.1
+_POLL_S, _LONGEST_POLL_S = 0.1, 0.5
 _OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})
 """Models of OpenAI that clients name by default: the default model of the service is used for them."""
 
@@ -191,10 +191,11 @@ async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", 
     service = service_of(request)
     async with form_of(request) as (form, file):
         wanted = _parsed(form)
-        raw = _submission(wanted, task)
+        raw = _submission(tenant, wanted, task)
         submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)
     key = RequestKey(tenant.prefix, submitted.id)
-    found = await _ended(service, key)
+    with service.streams.begin(tenant.prefix):
+        found = await _ended(request, service, key)
     try:
         _check_transcribed(found)
         transcript = await run_in_threadpool(transcript_of, service, found)
@@ -217,28 +218,35 @@ def _parsed(form: FormData) -> _Form:
         raise invalid(error) from None
 
 
-def _submission(wanted: _Form, task: str) -> bytes:
+def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:
     options: dict[str, Any] = {"task": task, "language": wanted.language, "initial_prompt": wanted.prompt}
     if wanted.model and wanted.model not in _OTHER_MODELS:
         options["model"] = wanted.model
     if wanted.temperature:
         # In OpenAI's API, 0 means the fallback of Whisper.
         options |= {"temperature": wanted.temperature, "temperature_increment_on_fallback": 0}
-    return json.dumps({"options": options, "priority": MOST_PRIORITY}).encode()
+    return json.dumps({"options": options, "priority": tenant.max_priority}).encode()
 
 
-async def _ended(service: Service, key: RequestKey) -> FoundRequest:
-    """Wait for the end of the run. Raises :class:`Problem` if it takes too long."""
-    for _ in range(math.ceil(service.answer_within_s / _POLL_S)):
+async def _ended(request: Request, service: Service, key: RequestKey) -> FoundRequest:
+    """Wait for the end of the run. Raises :class:`Problem` if it takes too long, or if the client is gone."""
+    began_s = time.monotonic()
+    pause_s = _POLL_S
+    # A replica that ends answers at once: another one goes on with the run.
+    while time.monotonic() - began_s < service.answer_within_s and not service.problem():
         found = await run_in_threadpool(_found_settled, service, key)
         if found:
             return found
-        await asyncio.sleep(_POLL_S)
+        if await request.is_disconnected():
+            await run_in_threadpool(service.requests.cancel, key)
+            raise Problem(409, "ended", "the client has closed the connection")
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, _LONGEST_POLL_S)
     place = f"/v1/runs/{key.id}"
     raise Problem(
         504,
         "still-running",
-        f"it is not transcribed after {service.answer_within_s:g} s; the run goes on as {place}",
+        f"it is not transcribed after {time.monotonic() - began_s:.0f} s; the run goes on as {place}",
         f"get {place}, and its result when it has ended; for long recordings use POST /v1/runs",
         # OpenAI's clients would send the recording again.
         headers={"Location": place, "x-should-retry": "false"},
@@ -256,6 +264,9 @@ def _check_transcribed(found: FoundRequest) -> None:
 
 
 def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
+    # One small read while the run goes on: many clients may wait.
+    if service.requests.ended(key, 0) is None:
+        return None
     found = service.requests.find(key)
     return found if found and service.requests.is_settled(found) else None
 

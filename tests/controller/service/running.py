@@ -84,6 +84,9 @@ class LedRunner(LiveRunner):
     It keeps nothing of jobs that were deleted.
     """
 
+    tick_s = 1.0
+    """As on a cluster."""
+
     def __init__(
         self,
         store: Store,
