@@ -77,7 +77,14 @@ def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
 
 
 Caller = Annotated[Tenant, Depends(caller)]
-TheService = Annotated[Service, Depends(service_of)]
+
+
+async def _service(request: Request) -> Service:
+    # Not in a thread, as other dependencies: those may all wait for the store.
+    return service_of(request)
+
+
+TheService = Annotated[Service, Depends(_service)]
 
 
 def new_id() -> str:
