@@ -320,7 +320,7 @@ class Recorder:
 
 
 @dataclass(kw_only=True)
-class _SimulatedJob:
+class SimulatedJob:
     """A job that was started."""
 
     job: Job
@@ -393,7 +393,7 @@ class FakeRunner:
         self.cancelled_runs = self.leadership.cancelled_runs
         self.most_at_once = 0
         self.closed: bool | None = None
-        self._jobs: dict[str, _SimulatedJob] = {}
+        self._jobs: dict[str, SimulatedJob] = {}
         self.waits = 0
 
     def submit(self, job: Job) -> None:
@@ -405,7 +405,7 @@ class FakeRunner:
         assert not task or sha256_hex(task) == job.task_sha256
         self.submitted.append(job)
         self._note(f"submit {name}")
-        self._jobs[name] = _SimulatedJob(job=job, behaviour=self.script(job), since_ms=self.clock.at_ms, task=task)
+        self._jobs[name] = SimulatedJob(job=job, behaviour=self.script(job), since_ms=self.clock.at_ms, task=task)
         chunks = sum(1 for played in self._jobs.values() if played.job.span is not None)
         self.most_at_once = max(self.most_at_once, chunks)
 
@@ -439,7 +439,7 @@ class FakeRunner:
         if isinstance(self.store, JournalStore):
             self.store.journal.append(entry)
 
-    def _view(self, name: str, played: _SimulatedJob) -> JobView:
+    def _view(self, name: str, played: SimulatedJob) -> JobView:
         ended = self.clock.at_ms - played.since_ms >= played.behaviour.takes_ms
         if ended and not played.left:
             self._leave(played)
@@ -462,7 +462,7 @@ class FakeRunner:
             progress_ms=0,
         )
 
-    def _leave(self, played: _SimulatedJob) -> None:
+    def _leave(self, played: SimulatedJob) -> None:
         if played.job.span is None:
             if played.behaviour.leaves == "result":
                 cut(self.store, played.job, self.chunks_ms)

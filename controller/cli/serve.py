@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import click
 
@@ -78,6 +79,9 @@ def _logged(error: Exception) -> int:
     metavar="MB",
     help="Recordings in forms; larger ones are uploaded in parts.",
 )
+@shared.option(
+    "--upload-endpoint", default="", metavar="URL", help="Of S3, where clients send uploads (default: as here)."
+)
 @shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @shared.option(
     "--shutdown-grace",
@@ -107,6 +111,7 @@ def serve_command(
     trusted_proxies: tuple[str, ...],
     webhook_keys: Path | None,
     max_upload_mb: int,
+    upload_endpoint: str,
     log_format: str,
     shutdown_grace: int,
     others: tuple[str, ...],
@@ -171,6 +176,7 @@ def serve_command(
             max_parallel=jobs,
             most_form_bytes=max_upload_mb * 1_000_000,
             shutdown_grace_s=shutdown_grace,
+            upload_endpoint=_endpoint(upload_endpoint),
             defaults=Defaults(
                 options=wanted,
                 plan=plan.model_copy(update={"auto": None}),
@@ -200,6 +206,19 @@ def serve_command(
     )
     server.run()
     return 0
+
+
+def _endpoint(url: str) -> str:
+    """Return the address of a server without a slash at its end; empty: none is given."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("ftp:")
+    valid = parts.scheme in {"http", "https"} and parts.hostname and not (parts.query or parts.fragment)
+    if url and (not valid or "@" in parts.netloc or not url.isprintable()):
+        # It is not repeated: it may contain a password.
+        raise UsageProblem("--upload-endpoint is not the URL of a server", "use https://host, without a user")
+    return url.rstrip("/")
 
 
 def _models(wanted: TranscribeOptions, others: tuple[str, ...], *, cluster: bool, download: bool) -> dict[str, str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from chunk_job.store.base import Store
@@ -19,6 +20,7 @@ from controller.service.addresses import AllowList, check_callback
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
+from controller.service.problems import Problem
 from controller.service.queue import ServiceQueue
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
@@ -50,6 +52,8 @@ class Service:
     """Largest recording that is sent in a form, through the service itself."""
     part_bytes: int
     """Length of the parts of a new upload."""
+    upload_endpoint: str
+    """Where clients reach the server of the store; empty: where this process does."""
     answer_within_s: float
     """How long a request that waits for its transcript is kept open."""
 
@@ -73,7 +77,18 @@ def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
     service = service_of(request)
     tenant = service.identity.tenant_of(request.headers, request.client.host if request.client else None)
     service.rates.check(tenant)
+    _check_query(request)
     return tenant
+
+
+def _check_query(request: Request) -> None:
+    """Raises :class:`Problem` for a parameter that the endpoint does not have: a typing error would go unnoticed."""
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute):
+        known = {parameter.alias for parameter in route.dependant.query_params}
+        if unknown := sorted(request.query_params.keys() - known):
+            names = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise Problem(422, "invalid-request", f"{unknown[0][:100]}: there is no such parameter", names)
 
 
 Caller = Annotated[Tenant, Depends(caller)]

@@ -27,6 +27,8 @@ from controller.service.runs_api import FOUND, RunId, required
 from controller.service.views import iso, progress_view
 
 POLL_S = 1.0
+WAITING_POLL_S = 4.0
+"""For runs that have not begun."""
 KEEP_ALIVE_S = 15.0
 _RECONNECT_MS = 2_000
 
@@ -85,19 +87,28 @@ class _Watch:
         self._key = key
         self._after = after
         self._run: str | None = None
+        self._asked = False
+        """Whether the request was asked for its run."""
         self._status: Status | None = None
         self.over = False
         """Whether the run has ended, and nothing came after that."""
 
     @property
-    def stopped(self) -> bool:
-        """Whether this replica ends, or does not work. The client resumes the stream with another one."""
+    def waits(self) -> bool:
+        """Whether the run has not begun."""
+        return self._run is None
+
+    @property
+    def replica_ends(self) -> bool:
+        """Whether this replica does not work any more."""
         return bool(self._service.problem())
 
     def news(self) -> Sequence[str]:
         """Return the new events, as text of the stream. Raises what the store raises."""
         found = [self._written(event_id, event) for event_id, event in self._events()]
-        run = self._run or self._found_run()
+        if not self._run and not self._asked:
+            self._find_run()
+        run = self._run
         if run and not self.over:
             status = stored_documents.valid(self._service.store, Status, RunKeys(run).status)
             if status and status != self._status:
@@ -117,14 +128,12 @@ class _Watch:
             data["status"] = event.status
         return _text(event.type, data, event_id)
 
-    def _found_run(self) -> str | None:
-        """Return the run of a client that has resumed after the event that names it."""
-        if not self._after:
-            return None
+    def _find_run(self) -> None:
+        """Find the run of a client that has resumed after the event that names it. Other events will name it."""
+        self._asked = True
         found = self._service.requests.find(self._key)
         self.over = self.over or found is None or found.end is not None
         self._run = found.state.run_id if found else None
-        return self._run
 
 
 async def _stream(
@@ -137,18 +146,21 @@ async def _stream(
 
 async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncIterator[str]:
     yield f"retry: {_RECONNECT_MS}\n\n"
-    silent_since_s = time.monotonic()
+    silent_since_s, pause_s = time.monotonic(), POLL_S
     while True:
         # An outage of the store ends the stream: the client resumes it.
         for text in await run_in_threadpool(watch.news):
             yield text
-            silent_since_s = time.monotonic()
-        if watch.over or watch.stopped or not follow or await request.is_disconnected():
+            silent_since_s, pause_s = time.monotonic(), POLL_S
+        # If this replica ends, the client goes on with another one.
+        if watch.over or not follow or watch.replica_ends or await request.is_disconnected():
             return
         if time.monotonic() - silent_since_s > KEEP_ALIVE_S:
             yield ": still here\n\n"
             silent_since_s = time.monotonic()
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(pause_s)
+        # There may be many runs that wait for hours.
+        pause_s = min(pause_s * 1.5, WAITING_POLL_S) if watch.waits else POLL_S
 
 
 def _text(kind: str, data: dict[str, Any], event_id: str = "") -> str:

@@ -33,8 +33,15 @@ async def form_of(request: Request) -> AsyncIterator[tuple[FormData, UploadFile]
     """
     if kind_of(request) != FORM:
         raise Problem(415, "unsupported-media-type", "the body is not a form", f"send {FORM}")
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form:
+    try:
+        form = await request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD)
+    except (LookupError, UnicodeError) as error:
+        advice = "leave charset out of the Content-Type"
+        raise Problem(422, "invalid-request", "the form is not UTF-8", advice) from error
+    try:
         file = form.get("file")
         if not isinstance(file, UploadFile):
             raise Problem(422, "invalid-request", "file: the form has no recording", "send it as the field file")
         yield form, file
+    finally:
+        await form.close()

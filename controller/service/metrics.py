@@ -24,6 +24,8 @@ _STAGES = {
     "decode": "transcribe_s",
     "upload": "commit_s",
 }
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE"})
+"""A client can invent others, and each would be a series."""
 _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000)
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -111,7 +113,7 @@ class RequestMetrics:
             if message["type"] == "http.response.start":
                 # The template of the path: ids would make a new series each.
                 route = getattr(scope.get("route"), "path", "other")
-                method = scope["method"] if route != "other" else "other"
+                method = scope["method"] if route != "other" and scope["method"] in _METHODS else "other"
                 self._metrics.answered(method, route, message["status"], time.monotonic() - began_s)
             await send(message)
 

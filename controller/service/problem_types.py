@@ -50,6 +50,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "upload-complete": ProblemType((409,), "The upload is complete: it takes no more parts."),
     "upload-expired": ProblemType((409,), "The upload was not completed in time."),
     "upload-incomplete": ProblemType((409,), "Parts of the upload are missing."),
+    "upload-used": ProblemType((409,), "The upload is that of another run."),
     "wrong-size": ProblemType((422,), "A part does not have the size that it should have."),
 }
 """By name: the type is a URN that ends with it."""

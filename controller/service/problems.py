@@ -109,7 +109,7 @@ def invalid(error: ValidationError, *, where: str = "") -> Problem:
 
 def _invalid(found: Sequence[Mapping[str, Any]], where: str = "") -> Problem:
     errors = [
-        FieldError(pointer=_pointer(each["loc"], where), detail=str(each["msg"])[:_LONGEST])
+        FieldError(pointer=_pointer(each["loc"], where), detail=_plain(str(each["msg"]))[:_LONGEST])
         for each in found[:_MOST_ERRORS]
     ]
     first = errors[0]
@@ -120,6 +120,12 @@ def _invalid(found: Sequence[Mapping[str, Any]], where: str = "") -> Problem:
         "see errors, and the description of the API at /openapi.json",
         errors=errors,
     )
+
+
+def _plain(text: str) -> str:
+    """Return a message of the library in words that need no knowledge of it."""
+    found = {"Extra inputs are not permitted": "is not known here", "Field required": "is missing"}
+    return found.get(text, text.removeprefix("Value error, "))
 
 
 def _pointer(loc: Sequence[int | str], where: str) -> str:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 from chunk_job.errors import JobError
-from chunk_job.store.base import Store
+from chunk_job.store.base import Store, StoreDenied
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.progress import NO_TOTALS, Progress, Totals
@@ -264,7 +264,8 @@ class ServiceQueue:
             self._requests.put_state(request, "running", run=run_request.record.run, now_ms=self._now_ms())
             self._started(claimed, run_request)
         except MediaProblem as error:
-            self._refuse(claimed, error, environment=False)
+            # That the service may not read it is not the recording's fault.
+            self._refuse(claimed, error, environment=isinstance(error.__cause__, StoreDenied))
         except (JobError, EnvironmentProblem) as error:
             _LOG.warning("request %s: cannot be identified now: %s", request.id, error.summary)
             self._later(claimed)

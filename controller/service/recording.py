@@ -7,6 +7,7 @@ them to the store.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +21,14 @@ from controller.intake.source import is_object, local_path
 from controller.service.requests import RequestStore
 
 OnEnd = Callable[[ServiceRequest, RequestEnd], None]
+
+_OF_THE_API = {
+    "the same command resumes the run": "trying the run again (:retry) computes only what is missing",
+    "the same command resumes it": "trying the run again (:retry) computes only what is missing",
+    "run the same command again": "try the run again (:retry)",
+    "run the command again": "try the run again (:retry)",
+}
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)\b")
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,8 +44,14 @@ class Claimed:
     """Empty: its recording is not identified yet."""
 
 
-def without_place(text: str, request: ServiceRequest) -> str:
-    """Return a text about a request with the name of an uploaded recording instead of its place in the store."""
+def in_words_of_the_api(text: str, request: ServiceRequest) -> str:
+    """Return a text about a request in the words of the API: names of its options, how to try again.
+
+    An uploaded recording has its name instead of its place in the store.
+    """
+    text = _OPTION.sub(lambda found: found[1].replace("-", "_"), text)
+    for typed, meant in _OF_THE_API.items():
+        text = text.replace(typed, meant)
     if not request.upload:
         return text
     place = request.source if is_object(request.source) else str(local_path(request.source))
@@ -74,7 +89,7 @@ class Recorder:
         with self._lock:
             messages, outcomes = list(self._messages), list(self._outcomes)
         for claimed, text in messages:
-            shown = without_place(text, claimed.request)
+            shown = in_words_of_the_api(text, claimed.request)
             self._requests.add_event(claimed.key, "message", shown, now_ms=self._now_ms())
             with self._lock:
                 self._messages.popleft()
@@ -88,9 +103,9 @@ class Recorder:
         try:
             shown = replace(
                 outcome,
-                summary=without_place(outcome.summary, claimed.request),
-                advice=without_place(outcome.advice, claimed.request),
-                warnings=tuple(without_place(warning, claimed.request) for warning in outcome.warnings),
+                summary=in_words_of_the_api(outcome.summary, claimed.request),
+                advice=in_words_of_the_api(outcome.advice, claimed.request),
+                warnings=tuple(in_words_of_the_api(warning, claimed.request) for warning in outcome.warnings),
             )
             end = self._requests.end(claimed.request, claimed.retries, shown, now_ms=self._now_ms())
             self.finish(claimed.request, end)

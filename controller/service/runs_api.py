@@ -29,7 +29,7 @@ from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.requests import FoundRequest
 from controller.service.submissions import Submission, parsed
-from controller.service.submitting import checked_key, keep_upload, submit
+from controller.service.submitting import checked_key, keep_upload, submit, was_accepted
 from controller.service.tenants import Tenant
 from controller.service.views import RunList, RunView, run_view, summary_view
 
@@ -123,6 +123,13 @@ def _submit(service: Service, tenant: Tenant, submission: Submission, key: str |
 
 
 async def _submit_form(service: Service, tenant: Tenant, form: FormData, file: UploadFile, key: str | None) -> RunView:
+    if unknown := sorted(form.keys() - {"file", "request"}):
+        raise Problem(
+            422,
+            "invalid-request",
+            f"{unknown[0][:100]}: the form has no such field",
+            'options are in the field request, as JSON: {"options": {"language": "pt"}}',
+        )
     text = form.get("request", "{}")
     if not isinstance(text, str):
         raise Problem(422, "invalid-request", "request: is a file", "send it as a field of the form")
@@ -141,11 +148,15 @@ def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, 
         of_key = hashlib.sha256(f"{tenant.prefix}\0{key}\0{digest.hexdigest()}".encode()).digest()
         upload_id = id_of(of_key) if key else new_id()
         submission = parsed(_with_upload(raw, upload_id))
+        if key and was_accepted(service, tenant, key):
+            # The recording of that run stays as it is: it may be in use, or deleted since.
+            return _submit(service, tenant, submission, key)
         upload = keep_upload(service, tenant, Path(copy.name), file.filename or "recording", upload_id)
     try:
         return _submit(service, tenant, submission, key)
     except Exception:
-        service.uploads.remove(tenant.prefix, upload.id)
+        if not (key and was_accepted(service, tenant, key)):
+            service.uploads.remove(tenant.prefix, upload.id)
         raise
 
 
@@ -248,8 +259,11 @@ def _settle(service: Service, found: FoundRequest) -> None:
 )
 def get_report(service: TheService, tenant: Caller, run_id: RunId) -> Response:
     """Return the measurements of a run that has ended: attempts, times, quality."""
-    run = ended_run(required(service, tenant, run_id))
+    found = required(service, tenant, run_id)
+    run = found.end.run_id if found.end else ended_run(found)
     try:
+        if run is None:
+            raise ObjectMissing(run_id)
         report = stored_documents.read(service.store, Report, RunKeys(run).report)
     except ObjectMissing:
         raise conflict("no-report", "the run has no report", "it ended before anything was transcribed") from None

@@ -74,6 +74,8 @@ class Settings:
     defaults: Defaults
     part_bytes: int = PART_BYTES
     """Length of the parts of uploads."""
+    upload_endpoint: str = ""
+    """Where clients reach the server of the store; empty: where this process does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +99,8 @@ class Server:
         self._ending = False
         self._http: uvicorn.Server | None = None
         self.port = 0
-        """Where it listens, as soon as it does."""
+        self.address = ""
+        """Where it listens; empty before."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
@@ -193,6 +196,7 @@ class Server:
                 problem=self.problem,
                 most_form_bytes=self._settings.most_form_bytes,
                 part_bytes=self._settings.part_bytes,
+                upload_endpoint=self._settings.upload_endpoint,
                 answer_within_s=ANSWER_WITHIN_S,
             )
         )
@@ -207,7 +211,7 @@ class Server:
             try:
                 metrics, thread = start_http_server(settings.metrics_port, settings.host, self.metrics.registry)
             except OSError as error:
-                raise _no_port(settings.host, settings.metrics_port, error) from error
+                raise _no_port(settings.host, settings.metrics_port, error, "--metrics-port") from error
             closing.callback(thread.join, 1.0)
             closing.callback(metrics.server_close)
             closing.callback(metrics.shutdown)
@@ -231,7 +235,8 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
-        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        _LOG.warning("listening on %s", self.address)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
@@ -283,9 +288,9 @@ def _socket(host: str, port: int) -> socket.socket:
         raise _no_port(host, port, error) from error
 
 
-def _no_port(host: str, port: int, error: Exception) -> EnvironmentProblem:
+def _no_port(host: str, port: int, error: Exception, options: str = "--host or --port") -> EnvironmentProblem:
     why = getattr(error, "strerror", None) or str(error)
-    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", "choose another --host or --port")
+    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", f"choose another {options}")
 
 
 def check_ports(port: int, metrics_port: int) -> None:

@@ -44,7 +44,7 @@ def submit(service: Service, tenant: Tenant, submission: Submission, key: str | 
     if known:
         # Before the other checks: its upload may be gone, if the run is complete.
         return _accept(service, known.model_copy(update={"body_sha256": digest}))
-    source, name = _recording(service, tenant, submission)
+    source, name = _recording(service, tenant, submission, request_id)
     if submission.output is not None:
         folder = checked_output(submission.output, tenant.outputs, service.store.url)
         submission = submission.model_copy(update={"output": folder})
@@ -64,6 +64,11 @@ def submit(service: Service, tenant: Tenant, submission: Submission, key: str | 
     return _accept(service, request)
 
 
+def was_accepted(service: Service, tenant: Tenant, key: str) -> bool:
+    """Whether a request with this idempotency key was accepted before."""
+    return service.requests.request(RequestKey(tenant.prefix, idempotent_id(tenant.prefix, key))) is not None
+
+
 def _accept(service: Service, request: ServiceRequest) -> ServiceRequest:
     try:
         accepted = service.requests.accept(request)
@@ -78,7 +83,7 @@ def _accept(service: Service, request: ServiceRequest) -> ServiceRequest:
     return accepted
 
 
-def _recording(service: Service, tenant: Tenant, submission: Submission) -> tuple[str, str]:
+def _recording(service: Service, tenant: Tenant, submission: Submission, request_id: str) -> tuple[str, str]:
     """Return the URI and the name of the recording."""
     if submission.source is not None:
         uri = checked_source(submission.source, tenant.sources, service.store.url)
@@ -89,6 +94,11 @@ def _recording(service: Service, tenant: Tenant, submission: Submission) -> tupl
         raise not_found("upload")
     if not upload.complete:
         raise Problem(409, "upload-incomplete", "this upload is not complete", "upload its other parts first")
+    before = upload.request
+    if before and before != request_id and service.requests.request(RequestKey(tenant.prefix, before)):
+        # It is deleted when that run is complete.
+        raise Problem(409, "upload-used", f"this upload is that of run {before}", "upload the recording again")
+    service.uploads.bind(upload, request_id)
     return service.uploads.uri(upload), submission.name or upload.name
 
 

@@ -5,6 +5,7 @@ Touches: the store, threads.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import defaultdict
 from collections.abc import Callable
@@ -65,17 +66,16 @@ class Completions:
             future.set_exception(error)
 
     def _complete(self, upload: Upload) -> None:
-        try:
-            if missing := self._uploads.missing(upload):
-                raise _parts_missing(len(missing))
-            self._uploads.complete(upload, now_ms=self._now_ms())
-        except (ObjectMissing, Problem):
-            # Another replica may have completed it meanwhile, and deleted the parts.
-            now = self._uploads.find(upload.tenant, upload.id)
-            if now is None:
-                raise not_found("upload") from None
-            if not now.complete:
-                raise
+        with contextlib.suppress(ObjectMissing):
+            if not self._uploads.missing(upload):
+                self._uploads.complete(upload, now_ms=self._now_ms())
+                return
+        # Another replica may have completed it meanwhile, and deleted the parts.
+        now = self._uploads.find(upload.tenant, upload.id)
+        if now is None:
+            raise not_found("upload")
+        if not now.complete:
+            raise _parts_missing(len(self._uploads.missing(now)))
 
 
 def _parts_missing(number: int) -> Problem:

@@ -164,6 +164,10 @@ class UploadStore:
             return (self._store.root / key).as_uri()
         return f"{self._store.url}/{key}"
 
+    def bind(self, upload: Upload, request_id: str) -> None:
+        """Record the request that the upload belongs to."""
+        self._put(upload.model_copy(update={"request": request_id}))
+
     def _put(self, upload: Upload) -> None:
         self._store.put(f"{upload_home(upload.tenant, upload.id)}{_RECORD}", upload.encode())
 

@@ -11,9 +11,11 @@ import tempfile
 import threading
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -21,13 +23,13 @@ from controller.domain.service_documents import PART_BYTES, Upload
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
-from controller.service.problem_types import problem_response
+from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
 from controller.service.uploads import FORM_VALID_MS, LIVES_MS
-from controller.service.views import iso
+from controller.service.views import Time, iso
 
 MOST_INCOMPLETE = 100
 """Uploads of one tenant that are not complete. One that was deleted counts for another hour."""
@@ -40,7 +42,11 @@ _FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
 _STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
 _LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
 
+_LOCATION = {"Location": {"description": "The upload.", "schema": {"type": "string"}}}
+
 router = APIRouter(tags=["uploads"])
+UploadId = Annotated[str, PathParameter(description="The id of an upload.")]
+PartNumber = Annotated[int, PathParameter(description="Of the part, from 1 on.")]
 _CREATING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 """By the prefix of the tenant: its limits are checked for one new upload after the other."""
 
@@ -73,8 +79,8 @@ class UploadView(BaseModel):
     name: str
     size_bytes: int
     status: Literal["incomplete", "completing", "complete"]
-    created_at: str
-    expires_at: str | None = Field(description="It is deleted then, unless it is complete.")
+    created_at: Time
+    expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
     part_bytes: int = Field(description="Length of each part but the last.")
     part_count: int
     missing_parts: int = Field(description="How many parts are still to be sent.")
@@ -83,7 +89,12 @@ class UploadView(BaseModel):
     )
 
 
-@router.post("/v1/uploads", status_code=201, responses=PROBLEMS | _LARGE, operation_id="createUpload")
+@router.post(
+    "/v1/uploads",
+    status_code=201,
+    responses=PROBLEMS | _LARGE | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    operation_id="createUpload",
+)
 def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
     upload = Upload(
@@ -122,7 +133,7 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
 
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
-def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadView:
+def get_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> UploadView:
     """Return an upload, and where to send the parts that are missing: to go on after an interruption."""
     return _view(service, _required(service, tenant, upload_id))
 
@@ -139,7 +150,9 @@ def get_upload(service: TheService, tenant: Caller, upload_id: str) -> UploadVie
     },
     operation_id="putUploadPart",
 )
-async def put_part(request: Request, service: TheService, tenant: Caller, upload_id: str, number: int) -> Response:
+async def put_part(
+    request: Request, service: TheService, tenant: Caller, upload_id: UploadId, number: PartNumber
+) -> Response:
     """Send a part to the service itself, where the upload says so."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if not 1 <= number <= upload.part_count:
@@ -185,10 +198,11 @@ def _wrong_size(size_bytes: int) -> Problem:
 
 @router.post(
     "/v1/uploads/{upload_id}:complete",
-    responses=_STATE | {202: {"model": UploadView, "description": "It is being completed: ask again."}},
+    responses=_STATE
+    | {202: {"model": UploadView, "description": "It is being completed: ask again.", "headers": RETRY_AFTER}},
     operation_id="completeUpload",
 )
-async def complete_upload(service: TheService, tenant: Caller, upload_id: str, response: Response) -> UploadView:
+async def complete_upload(service: TheService, tenant: Caller, upload_id: UploadId, response: Response) -> UploadView:
     """Make the recording of its parts, when all were sent. It can be repeated; a run can use it then."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if upload.complete:
@@ -212,7 +226,7 @@ async def complete_upload(service: TheService, tenant: Caller, upload_id: str, r
     responses=_STATE | {204: {"description": "Deleted."}},
     operation_id="deleteUpload",
 )
-def delete_upload(service: TheService, tenant: Caller, upload_id: str) -> Response:
+def delete_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> Response:
     """Delete an upload, with its parts. A run that has not ended fails without its recording."""
     upload = _required(service, tenant, upload_id)
     if service.completions.is_running(upload):
@@ -270,6 +284,9 @@ def _target(service: Service, upload: Upload, number: int) -> PartTarget:
         key = part_key(upload.tenant, upload.id, number)
         url, given = presigning.post_form(key, size_bytes=size_bytes, until_ms=service.now_ms() + FORM_VALID_MS)
         fields = dict(given)
+        if service.upload_endpoint:
+            # What is signed says nothing of the server.
+            url = f"{service.upload_endpoint}{urlsplit(url).path}"
     return PartTarget(
         number=number,
         offset=(number - 1) * upload.part_bytes,

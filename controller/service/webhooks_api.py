@@ -16,7 +16,7 @@ from controller.service.outbox import NoDeadLetter
 from controller.service.problem_types import problem_response
 from controller.service.problems import Problem
 from controller.service.runs_api import MOST_ON_PAGE, PROBLEMS
-from controller.service.views import iso
+from controller.service.views import Time, iso
 
 _DEAD = PROBLEMS | {404: problem_response("This tenant has no such dead delivery.")}
 
@@ -34,8 +34,8 @@ class DeliveryView(BaseModel):
     state: Literal["dead", "pending"] = Field(description="pending: it is sent again.")
     attempts: int = Field(description="Failed attempts.")
     last_error: str = Field(description="Why the last attempt failed.")
-    created_at: str
-    last_attempt_at: str | None = Field(description="Of a dead delivery.")
+    created_at: Time
+    last_attempt_at: Time | None = Field(description="Of a dead delivery.")
 
 
 class DeliveryList(BaseModel):
@@ -49,10 +49,8 @@ class DeliveryList(BaseModel):
 def list_dead(
     service: TheService,
     tenant: Caller,
-    cursor: Annotated[
-        str, Query(max_length=32, pattern=r"^([0-9a-f]{32})?$", description="`next_cursor` of the page before.")
-    ] = "",
-    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Deliveries on a page.")] = 50,
+    cursor: Annotated[str, Query(pattern=r"^([0-9a-f]{32})?$", description="`next_cursor` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Most deliveries of a page.")] = 50,
 ) -> DeliveryList:
     """List the callbacks that are not tried any more. They are kept for 30 days."""
     found, after = service.outbox.dead_page(tenant.prefix, after=cursor, most=limit)

@@ -1,6 +1,7 @@
 """Uploads with a real server: clients send parts to it by themselves, with forms that the service has signed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.s3 import S3Store
 from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
-from tests.controller.service.running import Running, running
+from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
-from tests.controller.service.uploading import begin, look, send, send_missing
+from tests.controller.service.uploading import begin, follow_the_docs, look, send, send_missing
+from tests.testbed.s3_server import Server
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -127,3 +129,59 @@ def test_two_completions_at_the_same_time_give_one_recording(store: Store) -> No
         assert look(two.client, upload)["status"] == "complete"
         assert store.get(f"uploads/default/{upload['id']}/media.wav") == SOUND
         assert UploadStore(store).reserved("default") == {}
+
+
+def test_tenants_attack_each_other_in_one_bucket(store: Store, tmp_path: Path, asked: list[str]) -> None:
+    path, headers = tenants_file(
+        tmp_path, news="", radio='sources = ["s3://"]\noutputs = ["s3://"]\nrequests_per_second = 1000'
+    )
+    news, radio = headers["news"], headers["radio"]
+    with running(store, tenants=path, part_bytes=PART) as up:
+        upload = begin(up.client, 3, headers=news)
+        send_missing(up.client, upload, b"abc", news)
+        run = up.submit("secret.wav", headers=news)["id"]
+        up.wait_for(run, **news)
+        # The store of the service is nobody's source or output, wherever the tenant may read else.
+        keys = [item.key for item in store.list("") if not item.key.startswith("replicas/")]
+        assert any(key.startswith("requests/news/") for key in keys)
+        replies = []
+        for key in [*keys, "runs/unknown", f"uploads/radio/{upload['id']}/media.wav"]:
+            for body in (
+                {"source": f"{store.url}/{key}"},
+                {"source": "s3://else/a.wav", "output": f"{store.url}/{key}"},
+            ):
+                reply = up.client.post("/v1/runs", json=body, headers=radio)
+                replies.append((list(body), problem(reply, 403, "address-refused")))
+        assert len({str(reply) for reply in replies}) == 2
+        assert all(store.url not in str(reply) for reply in replies)
+        for kind, other in (("uploads", upload["id"]), ("runs", run)):
+            found = []
+            for each in (other, "0" * 26):
+                asked.clear()
+                reply = up.client.get(f"/v1/{kind}/{each}", headers=radio)
+                problem(reply, 404, "not-found")
+                requests = [request.replace(each, "ID") for request in asked if each in request]
+                found.append((reply.content, requests))
+            assert found[0] == found[1]
+            assert found[0][1]
+            assert all("news" not in request for request in found[0][1])
+        # A form for an own part stores nothing of another tenant.
+        own = begin(up.client, 3, headers=radio)["parts"][0]
+        key = own["fields"]["key"].replace("/radio/", "/news/")
+        assert send(up.client, {**own, "fields": own["fields"] | {"key": key}}, b"bad") == 403
+        assert up.client.post(f"/v1/uploads/{upload['id']}:complete", headers=news).json()["status"] == "complete"
+        assert store.get(f"uploads/news/{upload['id']}/media.wav") == b"abc"
+
+
+def test_the_commands_of_the_docs_upload_a_recording(service: Running, tmp_path: Path) -> None:
+    run = follow_the_docs(tmp_path, service.address, SOUND)
+    assert service.wait_for(run["id"])["status"] == "complete"
+
+
+def test_clients_may_reach_the_server_at_another_address(store: Store, server: Server) -> None:
+    other = f"http://localhost:{server.endpoint.rpartition(':')[2]}"
+    with running(store, part_bytes=PART, upload_endpoint=other) as up:
+        upload = begin(up.client, 3)
+        assert upload["parts"][0]["url"].startswith(f"{other}/")
+        send_missing(up.client, upload, b"abc")
+        assert up.client.post(f"/v1/uploads/{upload['id']}:complete").status_code == 200

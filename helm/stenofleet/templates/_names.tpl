@@ -1,4 +1,4 @@
-{{/* The prefix of all names: 40 characters leave room for what is appended. */}}
+{{/* The prefix of all names: 40 characters, so that the longest suffix fits. */}}
 {{- define "stenofleet.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}

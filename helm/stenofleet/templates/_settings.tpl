@@ -26,6 +26,7 @@ the Jobs. An empty one counts as not given. */}}
   "STENOFLEET_TRUSTED_HEADER" $v.server.trustedHeader
   "STENOFLEET_TRUSTED_PROXIES" (join " " $v.server.trustedProxies)
   "STENOFLEET_MAX_UPLOAD_MB" (int64 $v.server.maxUploadMB)
+  "STENOFLEET_UPLOAD_ENDPOINT" $v.s3.publicEndpoint
   "STENOFLEET_LOG_FORMAT" $v.server.logFormat
   "STENOFLEET_SHUTDOWN_GRACE" (int64 $v.server.shutdownGraceSeconds)
 -}}

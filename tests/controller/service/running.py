@@ -4,6 +4,7 @@ Only jobs are simulated.
 """
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -16,6 +17,8 @@ from starlette.testclient import TestClient
 
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
+from controller.domain.interfaces import Clock, Leadership, Runner
+from controller.domain.jobs import Job
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.domain.service_documents import PART_BYTES
@@ -26,7 +29,7 @@ from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
 from controller.service.tenants import Tenants
 from controller.service.tokens import digest_of
-from tests.fakes import FakeRunner, JobBehaviour, Script
+from tests.fakes import FakeRunner, JobBehaviour, Script, SimulatedJob
 
 LOCAL = "http://127.0.0.1"
 DEFAULTS = Defaults(
@@ -75,6 +78,41 @@ class LiveRunner(FakeRunner):
         self.on_wait(self.waits)
 
 
+class LedRunner(LiveRunner):
+    """Simulated jobs of one of several replicas, which end with its process. The real leadership decides who has a run.
+
+    It keeps nothing of jobs that were deleted.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: LiveClock,
+        leadership: Leadership,
+        *,
+        takes_ms: int,
+        chunks: int,
+        started: Callable[[Job], None],
+    ) -> None:
+        """*started* is called with each job at its start."""
+        super().__init__(store, clock, quick(takes_ms), chunks_ms=(10_000,) * chunks)  # type: ignore[arg-type]
+        self.leadership = leadership  # type: ignore[assignment]
+        self._started = started
+        self._numbers = itertools.count()
+
+    def submit(self, job: Job) -> None:
+        self._started(job)
+        task = self.store.get(job.task_key) if self.store.stat(job.task_key) else b""
+        name = f"{job.run} {next(self._numbers)}"
+        self._jobs[name] = SimulatedJob(job=job, behaviour=self.script(job), since_ms=self.clock.now_ms(), task=task)
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def release(self, run: str) -> None:
+        self.abandon(run)
+
+
 @dataclass(kw_only=True)
 class Running:
     """One replica."""
@@ -84,6 +122,15 @@ class Running:
     clock: LiveClock
     client: TestClient
     store: Store
+
+    @property
+    def address(self) -> str:
+        """Where its real HTTP server listens."""
+        for _ in range(500):
+            if self.server.address:
+                return self.server.address
+            time.sleep(0.02)
+        raise AssertionError("it does not listen")
 
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""
@@ -114,6 +161,41 @@ class Running:
         return found
 
 
+def server_of(
+    store: Store,
+    runner: Runner,
+    clock: Clock,
+    *,
+    port: int = 0,
+    tenants: Path | None = None,
+    webhook_keys: Path | None = None,
+    max_parallel: int = 2,
+    most_form_bytes: int = 1 << 20,
+    part_bytes: int = PART_BYTES,
+    upload_endpoint: str = "",
+) -> Server:
+    """A replica with this runner, which does not run yet."""
+    who = Tenants(tenants)
+    return Server(
+        Settings(
+            host="127.0.0.1",
+            port=port,
+            metrics_port=0,
+            max_parallel=max_parallel,
+            most_form_bytes=most_form_bytes,
+            shutdown_grace_s=1,
+            defaults=DEFAULTS,
+            part_bytes=part_bytes,
+            upload_endpoint=upload_endpoint,
+        ),
+        Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
+        store=store,
+        runner=runner,
+        policy=RetryPolicy(backoff_ms=0, store_patience_ms=10**9),
+        clock=clock,
+    )
+
+
 @contextlib.contextmanager
 def running(
     store: Store,
@@ -126,27 +208,21 @@ def running(
     chunks_ms: tuple[int, ...] = (10_000,),
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
+    upload_endpoint: str = "",
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
     runner = LiveRunner(store, clock, script or quick(takes_ms), chunks_ms=chunks_ms)  # type: ignore[arg-type]
-    who = Tenants(tenants)
-    server = Server(
-        Settings(
-            host="127.0.0.1",
-            port=0,
-            metrics_port=0,
-            max_parallel=max_parallel,
-            most_form_bytes=most_form_bytes,
-            shutdown_grace_s=1,
-            defaults=DEFAULTS,
-            part_bytes=part_bytes,
-        ),
-        Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
-        store=store,
-        runner=runner,
-        policy=RetryPolicy(backoff_ms=0, store_patience_ms=10**9),
-        clock=clock,
+    server = server_of(
+        store,
+        runner,
+        clock,
+        tenants=tenants,
+        webhook_keys=webhook_keys,
+        max_parallel=max_parallel,
+        most_form_bytes=most_form_bytes,
+        part_bytes=part_bytes,
+        upload_endpoint=upload_endpoint,
     )
     errors: list[BaseException] = []
 

@@ -240,3 +240,57 @@ def test_without_tokens_pages_of_other_sites_are_refused(refusing: Running) -> N
 def test_health(refusing: Running) -> None:
     assert refusing.client.get("/healthz").text == "ok\n"
     assert refusing.client.get("/readyz").text == "ok\n"
+
+
+def test_a_key_that_is_used_for_another_request_leaves_the_recording_of_the_first(store: FileStore) -> None:
+    with running(store, takes_ms=300) as service:
+        key = {"Idempotency-Key": "a"}
+        first = service.submit("a.wav", headers=key)
+        form = {"request": '{"options": {"language": "pt"}}'}
+        other = service.client.post("/v1/runs", files={"file": ("a.wav", b"sound")}, data=form, headers=key)
+        problem(other, 422, "idempotency-key-reused")
+        assert [entry.key for entry in store.list("uploads/")]
+        assert service.wait_for(first["id"])["status"] == "complete"
+        service.submit("a.wav", headers=key)
+        assert [entry.key for entry in store.list(f"uploads/default/{'0' * 26}")] == []
+        assert not [entry.key for entry in store.list("uploads/") if "/media" in entry.key]
+
+
+def test_an_upload_is_that_of_one_run(store: FileStore) -> None:
+    with running(store, takes_ms=300) as service:
+        first = service.submit("a.wav")
+        (upload,) = {entry.key.split("/")[2] for entry in store.list("uploads/") if entry.key.endswith("upload.json")}
+        again = service.client.post("/v1/runs", json={"upload": upload})
+        assert first["id"] in problem(again, 409, "upload-used")["detail"]
+
+
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "unicode_escape", "no-such"])
+def test_a_form_in_another_encoding_is_no_bug(refusing: Running, charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="request"\r\n\r\n\xff\\x\r\n--x--\r\n'
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert refusing.client.post("/v1/runs", content=body, headers=headers).status_code in (400, 422)
+
+
+def test_typing_errors_in_names_do_not_go_unnoticed(refusing: Running) -> None:
+    form = refusing.client.post("/v1/runs", files={"file": ("a.wav", b"sound")}, data={"language": "pt"})
+    assert "language" in problem(form, 422, "invalid-request")["detail"]
+    query = refusing.client.get(f"/v1/runs/{'0' * 26}/result", params={"fromat": "srt"})
+    assert problem(query, 422, "invalid-request")["advice"] == "it has caption_profile, format"
+
+
+def test_methods_that_a_client_invents_are_one_series(refusing: Running) -> None:
+    for number in range(5):
+        refusing.client.request(f"XX{number}", "/v1/runs")
+    metrics = refusing.server.metrics.registry
+    assert metrics.get_sample_value(
+        "stenofleet_http_requests_total", {"method": "other", "route": "/v1/runs", "status": "405"}
+    )
+
+
+def test_advice_is_in_words_of_the_api(store: FileStore) -> None:
+    with running(store, takes_ms=10**6) as service:
+        run_id = service.submit()["id"]
+        service.wait_for(run_id, "running")
+        service.client.post(f"/v1/runs/{run_id}:cancel")
+        advice = service.wait_for(run_id, "cancelled")["advice"]
+    assert advice == "finished chunks are kept: trying the run again (:retry) computes only what is missing"

@@ -5,6 +5,7 @@ the service, and each is as described.
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -18,9 +19,10 @@ from tests.controller.service.running import Running, running, tenants_file
 pytestmark = pytest.mark.process
 EXAMPLES = int(os.environ.get("STENOFLEET_API_EXAMPLES", "6"))
 """For each operation."""
-LEFT_OUT = [checks.positive_data_acceptance]
+LEFT_OUT: list[Any] = [checks.positive_data_acceptance]
 """A body may fit its schema, and still contradict itself: names of speakers without channels: split."""
-RUNS: list[str] = []
+KNOWN: dict[str, list[str]] = {}
+"""Ids that exist, by the name of their parameter."""
 
 schema = schemathesis.openapi.from_dict(document())
 # Parameters that an endpoint does not have are ignored.
@@ -30,10 +32,11 @@ _turns = itertools.count()
 
 @schema.hook
 def map_path_parameters(context: object, path_parameters: dict[str, str] | None) -> dict[str, str] | None:
-    """Most requests are for runs that exist."""
+    """Most requests are for runs and uploads that exist."""
     turn = next(_turns) % 5
-    if RUNS and path_parameters and "run_id" in path_parameters and turn < len(RUNS):
-        path_parameters["run_id"] = RUNS[turn]
+    for name, known in KNOWN.items():
+        if path_parameters and name in path_parameters and turn < len(known):
+            path_parameters[name] = known[turn]
     return path_parameters
 
 
@@ -48,14 +51,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ):
         patch.setattr(limits, "FAILURES_AT_ONCE", 1_000_000)
         up.client.headers.update(headers["news"])
-        RUNS[:] = [up.submit(f"{number}.wav")["id"] for number in range(4)]
-        for run in RUNS:
+        KNOWN["run_id"] = [up.submit(f"{number}.wav")["id"] for number in range(4)]
+        for run in KNOWN["run_id"]:
             up.wait_for(run)
+        upload = {"name": "a.wav", "size_bytes": 3}
+        KNOWN["upload_id"] = [up.client.post("/v1/uploads", json=upload).json()["id"] for _ in range(3)]
         yield up
 
 
 @schema.parametrize()
-def test_no_answer_differs_from_the_description(case: schemathesis.Case, service: Running) -> None:
+def test_no_answer_differs_from_the_description(case: schemathesis.Case[Any], service: Running) -> None:
     case.call_and_validate(
         base_url=f"http://127.0.0.1:{service.server.port}",
         headers={"Authorization": service.client.headers["Authorization"]},

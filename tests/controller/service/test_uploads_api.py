@@ -1,21 +1,26 @@
 """``/v1/uploads`` with a running service and a folder as its store: parts come to the service itself."""
 
 import json
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from chunk_job.store.files import FileStore
 from controller.domain.service_documents import Upload
 from controller.domain.service_keys import id_of
-from controller.service import uploads_api
+from controller.service import serving, uploads_api
+from controller.service.problems import Problem
+from controller.service.upload_completion import Completions
 from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import FORM_VALID_MS, LIVES_MS, UploadStore
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
-from tests.controller.service.uploading import begin, look, send, send_missing
+from tests.controller.service.uploading import begin, follow_the_docs, look, send, send_missing
 
 pytestmark = pytest.mark.process
 
@@ -100,7 +105,34 @@ def test_a_part_without_a_length_is_limited_too(service: Running) -> None:
     assert look(service.client, upload)["missing_parts"] == 3
 
 
-def test_one_tenant_cannot_send_what_is_no_part(service: Running) -> None:
+def test_a_part_that_is_too_long_is_refused_before_the_rest_comes() -> None:
+    came = []
+
+    class Sent:
+        async def stream(self) -> AsyncIterator[bytes]:
+            for number in range(100):
+                came.append(number)
+                yield bytes(10)
+
+    with tempfile.NamedTemporaryFile() as file, pytest.raises(Problem, match="must have 25 bytes"):
+        anyio.run(uploads_api._receive, Sent(), file, 25)  # type: ignore[arg-type]
+    assert came == [0, 1, 2]
+
+
+def test_a_part_with_another_length_in_the_store_is_missing(service: Running, tmp_path: Path) -> None:
+    upload = begin(service.client, len(SOUND))
+    uploads = UploadStore(service.store)
+    record = uploads.find("default", upload["id"])
+    assert record
+    data = tmp_path / "part"
+    data.write_bytes(b"half")
+    for number in (1, 2, 3):
+        uploads.put_part(record, number, data)
+    assert look(service.client, upload)["missing_parts"] == 3
+    problem(service.client.post(f"/v1/uploads/{upload['id']}:complete"), 409, "upload-incomplete")
+
+
+def test_what_is_no_part_is_refused(service: Running) -> None:
     upload = begin(service.client, len(SOUND))
     for number in ("0", "4", "-1"):
         problem(service.client.put(f"/v1/uploads/{upload['id']}/parts/{number}", content=b"x"), 404, "not-found")
@@ -325,3 +357,80 @@ def test_a_form_with_a_key_that_was_tried_twice_is_not_deleted_with_its_first_tr
     swept(store, LIVES_MS + 3 * _HOUR_MS)
     home = f"uploads/news/{upload_of(1).id}/"
     assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+
+
+def test_an_upload_with_a_later_entry_is_kept(store: FileStore) -> None:
+    uploads = UploadStore(store)
+    uploads.create(upload_of(1))
+    uploads.create(upload_of(1, created_ms=2 * _HOUR_MS))
+    swept(store, LIVES_MS + 4 * _HOUR_MS)
+    assert uploads.find("news", upload_of(1).id)
+    swept(store, LIVES_MS + 5 * _HOUR_MS)
+    assert keys(store) == []
+
+
+@pytest.mark.parametrize("end", ["complete", "deleted", "lost"])
+def test_what_another_replica_did_meanwhile_decides(store: FileStore, tmp_path: Path, end: str) -> None:
+    data = tmp_path / "a"
+    data.write_bytes(b"xyz")
+    uploads = UploadStore(store)
+    one = upload_of(1).model_copy(update={"part_bytes": 3})
+    uploads.create(one)
+    uploads.put_part(one, 1, data)
+
+    class Other(FileStore):
+        def compose(self, key: str, parts: Any) -> None:
+            if end == "complete":
+                uploads.complete(one, now_ms=0)
+            elif end == "deleted":
+                uploads.give_up(one, now_ms=0)
+            else:
+                store.delete(parts[0])
+            super().compose(key, parts)
+
+    future = Completions(UploadStore(Other(store.root)), lambda: 0).start(one)
+    if end == "complete":
+        future.result(timeout=10)
+        assert store.get(f"uploads/news/{one.id}/media.wav") == b"xyz"
+    elif end == "deleted":
+        with pytest.raises(Problem, match="there is no such upload"):
+            future.result(timeout=10)
+    else:
+        with pytest.raises(Problem, match="parts are missing: 1"):
+            future.result(timeout=10)
+
+
+def test_what_takes_longer_than_a_request_is_kept_open_is_answered_before(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    class Slow(FileStore):
+        def compose(self, key: str, parts: Any) -> None:
+            assert go_on.wait(10)
+            super().compose(key, parts)
+
+    monkeypatch.setattr(serving, "ANSWER_WITHIN_S", 0.05)
+    with running(Slow(store.root), part_bytes=PART) as service:
+        upload = begin(service.client, 3)
+        send_missing(service.client, upload, b"abc")
+        path = f"/v1/uploads/{upload['id']}"
+        for _ in range(2):
+            reply = service.client.post(f"{path}:complete")
+            assert (reply.status_code, reply.headers["retry-after"], reply.json()["status"]) == (
+                202,
+                "10",
+                "completing",
+            )
+        problem(service.client.delete(path), 409, "completing")
+        go_on.set()
+        while service.client.get(path).json()["status"] == "completing":
+            pass
+        assert service.client.post(f"{path}:complete").status_code == 200
+        assert store.get(f"uploads/default/{upload['id']}/media.wav") == b"abc"
+
+
+def test_the_commands_of_the_docs_upload_a_recording(service: Running, tmp_path: Path) -> None:
+    run = follow_the_docs(tmp_path, service.address, SOUND)
+    assert run["name"] == "talk.mkv"
+    assert service.wait_for(run["id"])["status"] == "complete"

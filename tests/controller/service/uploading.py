@@ -1,5 +1,8 @@
 """A client of ``/v1/uploads`` for tests: it sends parts to wherever the service says."""
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -42,4 +45,17 @@ def look(client: TestClient, upload: dict[str, Any], headers: dict[str, str] | N
     reply = client.get(f"/v1/uploads/{upload['id']}", headers=headers or {})
     assert reply.status_code == 200, reply.text
     found: dict[str, Any] = reply.json()
+    return found
+
+
+def follow_the_docs(folder: Path, address: str, data: bytes) -> dict[str, Any]:
+    """Do in *folder* what docs/service.md says about uploads, with a recording *data*. Returns the run."""
+    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text(encoding="utf-8")
+    block = text.partition("uploaded in parts")[2].partition("```console\n")[2].partition("```")[0]
+    commands = "\n".join(line.removeprefix("$ ") for line in block.splitlines())
+    (folder / "talk.mkv").write_bytes(data)
+    script = f'set -eu\nA={address}/v1 H="X-None: 0"\n{commands}'
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.rindex('{"id"') :])
     return found
