@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.service_clients import Clients, Seen
+from bench.service_clients import Seen, run_clients
 from bench.tables import machine, table
 from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
@@ -44,9 +45,15 @@ class Replica:
 
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
+    _cpu: dict[int, float] = field(default_factory=dict)
+    """Seconds of each process."""
     memory: list[tuple[int, float, float]] = field(default_factory=list)
     """Process number, seconds since the start of the bench, MB of memory."""
     kills: int = 0
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(self._cpu.values())
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.command)
@@ -69,6 +76,8 @@ class Replica:
         """Note the resident memory."""
         assert self.process is not None
         with contextlib.suppress(OSError, IndexError):
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            self._cpu[self.process.pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
             pages = int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1])
             self.memory.append((self.process.pid, now_s, pages * os.sysconf("SC_PAGE_SIZE") / _MB))
 
@@ -112,12 +121,17 @@ def lost(store: Store, seen: Seen) -> dict[str, int]:
             continue
         found[f"runs that are {request.end.status}"] += 1
         events = list(requests.events(request.key))
-        found["runs that ended twice"] += sum(1 for _, event in events if event.type == "ended") != 1
+        ends = sum(1 for _, event in events if event.type == "ended")
+        found["runs without an event of their end"] += ends == 0
+        found["runs with two events of their end"] += ends > 1
         ids = [event_id for event_id, _ in events]
         end = next((index for index, (_, event) in enumerate(events) if event.type == "ended"), len(ids) - 1)
         found["events"] += len(ids[: end + 1])
+        if not watched.followed:
+            found["runs whose events no client followed to the end in time"] += 1
+            continue
         found["events that a client missed"] += len(set(ids[: end + 1]) - set(watched.events))
-        found["events that came twice or in another order"] += watched.events != sorted(set(watched.events))
+        found["runs with events that came twice or in another order"] += watched.events != sorted(set(watched.events))
         found["times that a client resumed"] += watched.resumed
     known = sum(1 for entry in store.list(f"index/{PREFIX}/") if entry.key.endswith(".json"))
     found["runs in the store that no client knows"] = known - len(seen.runs)
@@ -155,6 +169,7 @@ def memory(replicas: Sequence[Replica]) -> list[list[str]]:
 
 def report(given: argparse.Namespace, store: Store, seen: Seen, replicas: Sequence[Replica], folder: Path) -> None:
     started = jobs(sorted(folder.glob("*.journal")))
+    own = resource.getrusage(resource.RUSAGE_SELF)
     rows = [
         ["runs accepted", str(len(seen.runs))],
         ["GET /v1/runs/{id}: number", str(len(seen.latencies_s))],
@@ -165,6 +180,8 @@ def report(given: argparse.Namespace, store: Store, seen: Seen, replicas: Sequen
         ["kills; connections that broke", f"{sum(one.kills for one in replicas)}; {seen.broken}"],
         *([what, str(number)] for what, number in sorted(lost(store, seen).items())),
         ["chunk jobs started; of a chunk with a result", f"{started['chunk'] + started['again']}; {started['again']}"],
+        ["CPU seconds of the clients", f"{own.ru_utime + own.ru_stime:.0f}"],
+        ["CPU seconds of the replicas", f"{sum(one.cpu_s for one in replicas):.0f}"],
         *memory(replicas),
     ]
     print(f"{machine()}, {'MinIO' if given.s3 else 'a folder'}, {given.clients} clients, {given.queued} open runs")
@@ -203,7 +220,7 @@ def main() -> None:
             closing.callback(replica.stop)
             replica.start()
         time.sleep(5)
-        clients = Clients(
+        work = run_clients(
             ports,
             clients=given.clients,
             queued=given.queued,
@@ -211,9 +228,9 @@ def main() -> None:
             patience_s=given.patience,
         )
         with Disturbance(replicas, given.kill_every):
-            asyncio.run(clients.run())
+            seen = asyncio.run(work)
         time.sleep(3)
-        report(given, store, clients.seen, replicas, folder)
+        report(given, store, seen, replicas, folder)
 
 
 def command(given: argparse.Namespace, folder: Path, url: str, number: int, port: int) -> list[str]:

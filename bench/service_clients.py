@@ -5,6 +5,7 @@ import collections
 import json
 import random
 import secrets
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Watched:
     events: list[str] = field(default_factory=list)
     """The ids, in the order in which they came."""
     resumed: int = 0
+    followed: bool = False
+    """Whether it followed the events to the end."""
 
 
 @dataclass
@@ -50,30 +53,35 @@ class Seen:
         return sum(1 for run in self.runs.values() if run.status not in ENDED)
 
 
-class Clients:
-    """All clients: each takes one of the replicas for a request, and another one if that is away."""
+async def run_clients(ports: Sequence[int], *, clients: int, queued: int, until_s: float, patience_s: float) -> Seen:
+    """Run all clients. *queued*: how many runs are open at the same time. *until_s*: no new ones after it."""
+    seen = Seen()
+    trust = ssl.create_default_context()
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(clients):
+            mine = queued // clients + (number < queued % clients)
+            # The pool of httpx goes through all its connections for each request: each client has its own.
+            http = httpx.AsyncClient(timeout=_SECONDS, verify=trust, trust_env=False)
+            tasks.create_task(_Client(http, seen, ports, until_s=until_s, patience_s=patience_s).run(mine))
+    return seen
 
-    def __init__(self, ports: Sequence[int], *, clients: int, queued: int, until_s: float, patience_s: float) -> None:
-        """*queued*: how many runs are open at the same time. *until_s*: no new ones after it."""
-        self.seen = Seen()
-        self._ports = ports
-        self._clients, self._queued = clients, queued
+
+class _Client:
+    """One client: it takes one of the replicas for a request, and another one if that is away."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, seen: Seen, ports: Sequence[int], *, until_s: float, patience_s: float
+    ) -> None:
+        self.seen = seen
+        self._http, self._ports = http, ports
         self._until_s, self._patience_s = until_s, patience_s
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=2 * clients)
-        self._http = httpx.AsyncClient(timeout=_SECONDS, limits=limits, trust_env=False)
 
-    async def run(self) -> None:
-        async with self._http, asyncio.TaskGroup() as tasks:
-            for number in range(self._clients):
-                tasks.create_task(self._client(number))
-
-    async def _client(self, number: int) -> None:
-        """Keep this client's part of the open runs open."""
-        mine = self._queued // self._clients + (number < self._queued % self._clients)
+    async def run(self, mine: int) -> None:
+        """Keep *mine* runs open."""
         await asyncio.sleep(random.random() * 3)
-        # A client has one stream of events at a time. It gets what has happened before from the start.
+        # One stream of events at a time. It gets what has happened before from the start.
         stream = asyncio.Lock()
-        async with asyncio.TaskGroup() as tasks:
+        async with self._http, asyncio.TaskGroup() as tasks:
             for _ in range(mine):
                 tasks.create_task(self._runs_in_turn(stream, POLL_S * mine))
 
@@ -155,6 +163,7 @@ class Clients:
                     if event_id:
                         watched.events.append(event_id)
                     if kind == "ended":
+                        watched.followed = True
                         return True
                     if hang_up and random.random() < 0.5:
                         return False

@@ -30,7 +30,7 @@ _LATEST_MS = 10**13
 _ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-z]{26})")
 _CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-hjkmnp-tv-z]{26})")
 _INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-hjkmnp-tv-z]{26})\.json")
-_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6}-[0-9a-f]{4})\.json")
+_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6}-[0-9a-f]{4})\.([a-z]{1,20})\.json")
 _INCOMPLETE = re.compile(r"incomplete/([a-z0-9-]{1,40})/(\d{13})-(\d{1,16})-([0-9a-hjkmnp-tv-z]{26})")
 _PART = re.compile(r"uploads/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/parts/(\d{5})")
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -106,9 +106,13 @@ class RequestKeys:
         """Prefix of its events, in order."""
         return f"{self.home}events/"
 
-    def event(self, event_id: str) -> str:
-        """One event."""
-        return f"{self.events}{event_id}.json"
+    def event(self, event_id: str, kind: str) -> str:
+        """One event. Its type is in the key, so that a listing shows which there are."""
+        return f"{self.events}{event_id}.{kind}.json"
+
+    def after_event(self, event_id: str) -> str:
+        """A key after that of the event with this id, whatever its type is, and before the next one."""
+        return f"{self.events}{event_id}.~"
 
     @property
     def cancel(self) -> str:
@@ -154,10 +158,10 @@ def parse_indexed(key: str) -> tuple[int, str] | None:
     return (_LATEST_MS - int(found[1]), found[2]) if found else None
 
 
-def parse_event(key: str) -> str | None:
-    """Return the id of the event with this key; None for any other key."""
+def parse_event(key: str) -> tuple[str, str] | None:
+    """Return the id and the type of the event with this key; None for any other key."""
     found = _EVENT.fullmatch(key)
-    return found[1] if found else None
+    return (found[1], found[2]) if found else None
 
 
 def is_event_id(text: str) -> bool:

@@ -22,7 +22,6 @@ from starlette.datastructures import FormData
 from chunk_job.names import LANGUAGES
 from chunk_job.segment import Segment
 from controller.domain.service_keys import RequestKey
-from controller.domain.shares import MOST_PRIORITY
 from controller.runs.stored_transcript import read_with
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, service_of
@@ -192,7 +191,7 @@ async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", 
     service = service_of(request)
     async with form_of(request) as (form, file):
         wanted = _parsed(form)
-        raw = _submission(wanted, task)
+        raw = _submission(tenant, wanted, task)
         submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)
     key = RequestKey(tenant.prefix, submitted.id)
     found = await _ended(service, key)
@@ -218,14 +217,14 @@ def _parsed(form: FormData) -> _Form:
         raise invalid(error) from None
 
 
-def _submission(wanted: _Form, task: str) -> bytes:
+def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:
     options: dict[str, Any] = {"task": task, "language": wanted.language, "initial_prompt": wanted.prompt}
     if wanted.model and wanted.model not in _OTHER_MODELS:
         options["model"] = wanted.model
     if wanted.temperature:
         # In OpenAI's API, 0 means the fallback of Whisper.
         options |= {"temperature": wanted.temperature, "temperature_increment_on_fallback": 0}
-    return json.dumps({"options": options, "priority": MOST_PRIORITY}).encode()
+    return json.dumps({"options": options, "priority": tenant.max_priority}).encode()
 
 
 async def _ended(service: Service, key: RequestKey) -> FoundRequest:

@@ -10,15 +10,16 @@ how far it came.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
-from chunk_job.errors import JobError
+from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.store.base import Store, StoreDenied
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
@@ -41,6 +42,8 @@ _LEFT_FOR_S = 4.0
 """How long a request may wait for the replica that should take it, before any other one takes it."""
 _AGAIN_S = 15.0
 """Pause before a request is identified again, if its store was unavailable."""
+
+_MOST_UNREADABLE = 1_000
 
 _LOG = logging.getLogger(__name__)
 
@@ -78,6 +81,8 @@ class ServiceQueue:
         self._ready: deque[tuple[str, RunRequest]] = deque()
         self._seen_s: dict[str, float] = {}
         """When an entry of the queue without a worker was first seen."""
+        self._unreadable: set[RequestKey] = set()
+        """Requests that were reported as not readable."""
         self._depths: Counter[str] = Counter()
         self._oldest_ms: int | None = None
         self._changed = threading.Condition()
@@ -203,7 +208,8 @@ class ServiceQueue:
         free = [entry for entry in entries if entry.request.id not in elsewhere and self._is_free(entry)]
         self._cancel({entry.request: entry for entry in free})
         for entry in self._chosen(free):
-            self._begin(entry)
+            with self._skipping_unreadable(entry.request):
+                self._begin(entry)
         self._publish()
 
     def _count(self, entries: Sequence[QueueEntry]) -> None:
@@ -237,6 +243,16 @@ class ServiceQueue:
             claimed[prefix] += 1
             room -= 1
         return chosen
+
+    @contextlib.contextmanager
+    def _skipping_unreadable(self, key: RequestKey) -> Iterator[None]:
+        """Leave a request whose objects cannot be read: a later version may have written them. The others go on."""
+        try:
+            yield
+        except DocumentInvalid as error:
+            if key not in self._unreadable and len(self._unreadable) < _MOST_UNREADABLE:
+                self._unreadable.add(key)
+                _LOG.error("request %s is left in the queue: %s", key.id, error.summary)
 
     def _begin(self, entry: QueueEntry) -> None:
         """Claim a request and identify its recording, or finish what another replica began to record."""
@@ -322,7 +338,8 @@ class ServiceQueue:
                 if self._store.stat(cancel) is None:
                     self._store.put(cancel, b"")
             elif key in free and self._replicas.is_mine(key.id):
-                self._end_waiting(key)
+                with self._skipping_unreadable(key):
+                    self._end_waiting(key)
 
     def _end_waiting(self, key: RequestKey) -> None:
         request = self._requests.request(key)

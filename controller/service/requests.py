@@ -7,6 +7,7 @@ is in the queue. It has ended when the end of its round is stored; its entry is 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -32,13 +33,20 @@ from controller.domain.service_keys import (
     index_of,
     parse_event,
     parse_indexed,
-    queue_of,
     upload_home,
 )
 from controller.runs.lookup import of_each, remove_run
 
 _LONGEST_LINE = 8_000
 _MOST_EVENTS = 10_000
+
+
+_LOCKS = tuple(threading.Lock() for _ in range(64))
+
+
+def _lock_of(request_id: str) -> threading.Lock:
+    """Return the lock of a request: clients repeat a call that seems to hang while it is still carried out."""
+    return _LOCKS[int.from_bytes(request_id[:8].encode(), "big") % len(_LOCKS)]
 
 
 class AnotherBody(Exception):
@@ -75,6 +83,10 @@ class RequestStore:
 
         Raises :class:`AnotherBody` if the stored one has another body.
         """
+        with _lock_of(request.id):
+            return self._accept(request)
+
+    def _accept(self, request: ServiceRequest) -> ServiceRequest:
         keys = RequestKeys(RequestKey(request.tenant, request.id))
         known = self.request(keys.of)
         if known is None:
@@ -198,7 +210,14 @@ class RequestStore:
 
         It must be settled: whoever records its end would delete the new entry of the queue.
         """
+        with _lock_of(found.key.id):
+            self._retry(found, now_ms=now_ms)
+
+    def _retry(self, found: FoundRequest, *, now_ms: int) -> None:
         keys = RequestKeys(found.key)
+        if self.request(found.key) is None:
+            # It was deleted meanwhile.
+            return
         if found.end:
             # Of a client that cancelled while the end was recorded. It must not cancel the new round.
             self._store.delete(keys.cancel)
@@ -210,6 +229,10 @@ class RequestStore:
 
     def remove(self, found: FoundRequest) -> None:
         """Delete a request that has ended, with its run and its upload. The request itself is deleted last."""
+        with _lock_of(found.key.id):
+            self._remove(found)
+
+    def _remove(self, found: FoundRequest) -> None:
         keys, run = RequestKeys(found.key), found.end.run_id if found.end else None
         if run:
             remove_run(self._store, run)
@@ -241,34 +264,32 @@ class RequestStore:
         if last >= _MOST_EVENTS and kind == "message":
             return
         event = RequestEvent(type=kind, time_ms=now_ms, text=text[:_LONGEST_LINE], status=status, run_id=run)
-        self._store.put(keys.event(f"{last + 1:06d}-{secrets.token_hex(2)}"), event.encode())
+        self._store.put(keys.event(f"{last + 1:06d}-{secrets.token_hex(2)}", kind), event.encode())
 
     def events(self, key: RequestKey, *, after: str = "") -> Iterator[tuple[str, RequestEvent]]:
         """Yield the events after the one with the id *after*, with their ids."""
         keys = RequestKeys(key)
-        for entry in self._store.list(keys.events, after=keys.event(after) if after else ""):
-            event_id = parse_event(entry.key)
-            event = stored_documents.valid(self._store, RequestEvent, entry.key) if event_id else None
-            if event_id and event:
-                yield event_id, event
+        for entry in self._store.list(keys.events, after=keys.after_event(after) if after else ""):
+            named = parse_event(entry.key)
+            event = stored_documents.valid(self._store, RequestEvent, entry.key) if named else None
+            if named and event and event.type == named[1]:
+                yield named[0], event
 
     def _last_event(self, key: RequestKey) -> int:
-        last = 0
+        return max((int(event_id.partition("-")[0]) for event_id, _ in self._event_names(key)), default=0)
+
+    def _event_names(self, key: RequestKey) -> Iterator[tuple[str, str]]:
+        """Yield the id and the type of each event, without reading it."""
         for entry in self._store.list(RequestKeys(key).events):
-            if event_id := parse_event(entry.key):
-                last = int(event_id.partition("-")[0])
-        return last
+            if named := parse_event(entry.key):
+                yield named
 
     def has_event(self, key: RequestKey, kind: EventType) -> bool:
         """Whether there is an event of this type since the request was last tried again."""
         found = False
-        for _, event in self.events(key):
-            found = event.type != "retried" and (found or event.type == kind)
+        for _, named in self._event_names(key):
+            found = named != "retried" and (found or named == kind)
         return found
-
-    def queued(self, prefix: str, most: int) -> int:
-        """Return how many requests of a tenant have not ended, counted up to *most*."""
-        return sum(1 for _ in islice(self._store.list(queue_of(prefix)), most))
 
     def _end_of(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
         run = outcome.run or None

@@ -99,8 +99,7 @@ class Server:
         self._ending = False
         self._http: uvicorn.Server | None = None
         self.port = 0
-        self.address = ""
-        """Where it listens; empty before."""
+        """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self.replicas = Replicas(store, observe=runner.leadership.observe)
@@ -128,6 +127,9 @@ class Server:
         Raises :class:`~controller.errors.Interrupted` then, and :class:`EnvironmentProblem` if it cannot listen.
         """
         with contextlib.ExitStack() as closing:
+            # Closed in the reverse order: the requests are given back before anything that may take long.
+            closing.callback(self._webhooks.stop)
+            closing.callback(self._sweeper.close)
             self._listen(closing)
             self.replicas.renew()
             self.replicas.start()
@@ -135,9 +137,7 @@ class Server:
             self.queue.start()
             closing.callback(self.queue.close)
             self._webhooks.start()
-            closing.callback(self._webhooks.stop)
             self._sweeper.start()
-            closing.callback(self._sweeper.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,
@@ -235,8 +235,7 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-        _LOG.warning("listening on %s", self.address)
+        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""

@@ -116,8 +116,8 @@ class Submission(BaseModel):
     output_formats: list[Format] = Field(default=["txt", "srt", "vtt", "tsv", "json"], min_length=1, max_length=10)
     callback_url: str | None = Field(default=None, max_length=4_096, description="Receives an event at the end.")
     labels: Labels = Field(default_factory=dict)
-    priority: int = Field(
-        default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY, description="Among the tenant's runs: higher ones first."
+    priority: int | None = Field(
+        default=None, ge=0, le=MOST_PRIORITY, description="Among the tenant's runs: higher ones first; default: 5."
     )
 
     @model_validator(mode="after")
@@ -190,10 +190,18 @@ def request_of(
             output=_output(submission, name),
             callback_url=submission.callback_url or "",
             labels=submission.labels,
-            priority=min(submission.priority, tenant.max_priority),
+            priority=_priority(submission, tenant),
         )
     except ValidationError as error:
         raise invalid(error, where="/options") from None
+
+
+def _priority(submission: Submission, tenant: Tenant) -> int:
+    if submission.priority is None:
+        return min(DEFAULT_PRIORITY, tenant.max_priority)
+    if submission.priority > tenant.max_priority:
+        raise _wrong("#/priority", f"this tenant may use up to {tenant.max_priority}")
+    return submission.priority
 
 
 def _options(given: Any, defaults: Defaults) -> TranscribeOptions:

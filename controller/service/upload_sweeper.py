@@ -35,7 +35,8 @@ class UploadSweeper:
     def close(self) -> None:
         """Stop after the upload that is being deleted."""
         self._closed.set()
-        self._thread.join(timeout=2.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=2.0)
 
     def sweep(self) -> None:
         """Delete what no client can complete any more. Raises what the store raises."""

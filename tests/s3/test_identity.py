@@ -5,16 +5,19 @@ import json
 import logging
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import urllib3
 
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import StoreDenied, StoreUnavailable
 from chunk_job.store.open_store import open_store
+from chunk_job.store.s3 import S3Store
 from tests.testbed.proxy import Fault, Proxy
 from tests.testbed.s3_server import Server, free_port
 
@@ -176,6 +179,24 @@ def test_an_identity_service_that_refuses_or_is_away(
         assert "a-web-identity-token" not in "".join(traceback.format_exception(caught.value))
 
 
+def sent(store: S3Store, key: str, data: bytes) -> int:
+    """The status of the reply when a client sends *data* with a form."""
+    url, fields = store.post_form(key, size_bytes=len(data), until_ms=int(time.time() + 60) * 1000)
+    return urllib3.request("POST", url, fields={**fields, "file": ("part", data)}).status
+
+
+def test_temporary_credentials_sign_forms(
+    environment: pytest.MonkeyPatch, bucket: str, temporary: "Credentials"
+) -> None:
+    environment.setenv("AWS_ACCESS_KEY_ID", temporary.access_key)
+    environment.setenv("AWS_SECRET_ACCESS_KEY", temporary.secret_key)
+    environment.setenv("AWS_SESSION_TOKEN", temporary.session_token or "")
+    store = open_store(f"s3://{bucket}")
+    assert isinstance(store, S3Store)
+    assert sent(store, "a/x", b"data") == 204
+    assert store.get("a/x") == b"data"
+
+
 def test_the_documented_policy_is_enough(
     server: Server, environment: pytest.MonkeyPatch, bucket: str, tmp_path: Path
 ) -> None:
@@ -192,6 +213,15 @@ def test_the_documented_policy_is_enough(
         assert store.get("a/x") == b"data"
         assert store.stat("a/y") is None
         assert [entry.key for entry in store.list("a/")] == ["a/big", "a/x"]
+        assert len(list(store.list(""))) == 2
+        # Uploads of the service's clients: what a form may do is what its signer may do.
+        assert isinstance(store, S3Store)
+        for number, part in (("1", bytes(5 << 20)), ("2", b"end")):
+            assert sent(store, f"u/{number}", part) == 204
+        store.compose("u/whole", ["u/1", "u/2"])
+        assert store.get("u/whole") == bytes(5 << 20) + b"end"
+        for each in ("u/1", "u/2", "u/whole"):
+            store.delete(each)
         assert len(list(store.list(""))) == 2
         store.delete("a/x")
         elsewhere = open_store(f"s3://{bucket}/team/other")

@@ -84,6 +84,9 @@ class LedRunner(LiveRunner):
     It keeps nothing of jobs that were deleted.
     """
 
+    tick_s = 1.0
+    """As on a cluster."""
+
     def __init__(
         self,
         store: Store,
@@ -126,11 +129,7 @@ class Running:
     @property
     def address(self) -> str:
         """Where its real HTTP server listens."""
-        for _ in range(500):
-            if self.server.address:
-                return self.server.address
-            time.sleep(0.02)
-        raise AssertionError("it does not listen")
+        return f"http://127.0.0.1:{self.server.port}"
 
     def wait_for(self, run_id: str, *statuses: str, **headers: str) -> dict[str, Any]:
         """The run, as soon as it has one of these states."""

@@ -15,6 +15,9 @@ import pytest
 from chunk_job.store.base import StoredObject
 from chunk_job.store.files import FileStore
 from controller.domain.jobs import Job
+from controller.domain.webhook_documents import run_ended
+from controller.service.outbox import Outbox
+from tests import fakes
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
 from tests.controller.service.uploading import begin, look, send_missing
@@ -77,6 +80,8 @@ class Victim:
     open: str
     incomplete: dict[str, Any]
     complete: str
+    dead: str
+    """A callback that is not tried any more."""
     events: list[str]
 
 
@@ -93,6 +98,18 @@ class Two:
     def attack(self, method: str, path: str, **more: Any) -> Any:
         headers = self.radio | more.pop("headers", {})
         return self.up.client.request(method, path, headers=headers, **more)
+
+
+def dead_delivery(store: FileStore, folder: Path) -> str:
+    """The id of a dead delivery of *news*. It is made elsewhere, so that the service never sends it."""
+    request = fakes.service_request()
+    outbox = Outbox(FileStore(folder / "elsewhere"))
+    outbox.add("news", "https://hooks.example/x", run_ended(request, fakes.service_end(request)), ended_ms=1)
+    (pending,) = outbox.pending("news")
+    delivery = outbox.read(pending)
+    assert delivery
+    store.put(f"webhooks/news/dead/{delivery.id}.json", delivery.encode())
+    return delivery.id
 
 
 @pytest.fixture(scope="module")
@@ -121,12 +138,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             open=not_ended,
             incomplete=incomplete,
             complete=waits["id"],
+            dead=dead_delivery(store, folder),
             events=re.findall(r"^id: (.*)$", events, re.MULTILINE),
         )
         yield Two(up=up, store=store, news=news, radio=headers["radio"], victim=victim)
         # Nothing that the tests did has changed anything.
         assert up.client.get(f"/v1/runs/{ended}", headers=news).json()["status"] == "complete"
         assert up.client.get(f"/v1/runs/{not_ended}", headers=news).json()["status"] in ("queued", "running")
+        dead = up.client.get("/v1/webhooks/dead", headers=news).json()["deliveries"]
+        assert [delivery["id"] for delivery in dead] == [victim.dead]
         assert look(up.client, incomplete, news)["missing_parts"] == 2
         assert up.client.get(f"/v1/runs/{ended}/result", params={"format": "txt"}, headers=news).text == "w0a w0b\n"
         assert up.client.get(f"/v1/uploads/{waits['id']}", headers=news).json()["status"] == "complete"
@@ -142,15 +162,17 @@ def test_an_id_of_another_tenant_is_answered_as_one_that_does_not_exist(two: Two
     ids = {
         "run_id": [two.victim.ended, two.victim.open],
         "upload_id": [two.victim.incomplete["id"], two.victim.complete],
+        "delivery_id": [two.victim.dead],
     }
     seen = 0
     for method, path in _routes(two):
         names = re.findall(r"{([a-z_]+)}", path)
         # A new kind of id needs an example here.
-        assert set(names) <= {"run_id", "upload_id", "number"}, path
+        assert set(names) <= {*ids, "number"}, path
+        unknown = "0" * len(ids[names[0]][0])
         for other in ids[names[0]]:
             replies, requests = [], []
-            for each in (other, UNKNOWN):
+            for each in (other, unknown):
                 at = path.format(**{name: "1" if name == "number" else each for name in names})
                 two.store.requests.clear()
                 reply = two.attack(method, at, content=b"abcd" if method == "PUT" else None)
@@ -187,6 +209,12 @@ def test_lists_have_only_runs_of_the_tenant_also_with_a_cursor_and_filters_of_an
         assert "secret" not in reply.text
         assert two.victim.ended not in reply.text
         assert not any("/news/" in request for request in two.store.requests)
+
+
+def test_dead_callbacks_of_another_tenant_are_not_listed(two: Two) -> None:
+    for params in ({}, {"cursor": "0" * 32}, {"cursor": two.victim.dead}):
+        reply = two.attack("GET", "/v1/webhooks/dead", params=params)
+        assert reply.json() == {"deliveries": [], "next_cursor": None}
 
 
 def test_the_events_of_another_tenant_are_not_resumed(two: Two) -> None:
