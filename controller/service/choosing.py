@@ -6,7 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from controller.domain.service_keys import QueueEntry
