@@ -36,7 +36,7 @@ ERRORS: list[tuple[Exception, int, str]] = [
 def documented() -> dict[str, tuple[int, str]]:
     """What becomes of each error, as the documentation says."""
     rows = re.findall(r"^\| (.*?`\w+`.*?) \| .*? \| (.*?) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    found = {}
+    found: dict[str, tuple[int, str]] = {}
     for errors, becomes in rows:
         if answer := re.match(r"([45]\d\d) `([a-z-]+)`", becomes):
             found |= {name: (int(answer[1]), answer[2]) for name in re.findall(r"`(\w+)`", errors)}
