@@ -48,7 +48,8 @@ class Chooser:
         *claimed*: how many requests of each tenant this replica works on.
         """
         of_tenant = self._due(free, now_s)
-        numbers, chosen = dict(claimed), []
+        numbers = dict(claimed)
+        chosen: list[QueueEntry] = []
         while room > len(chosen):
             prefixes = [
                 name for name, left in of_tenant.items() if left and numbers.get(name, 0) < self._most_of_tenant
@@ -66,10 +67,10 @@ class Chooser:
         self._seen_s = {name: self._seen_s.get(name, now_s) for name in ids}
         with self._lock:
             # One that is identified just now is not free, and must not be forgotten.
-            for name in [
-                name for name, (_, due_s) in self._postponed.items() if name not in ids and due_s < now_s - PATIENCE_S
-            ]:
-                del self._postponed[name]
+            old_s = now_s - PATIENCE_S
+            self._postponed = {
+                name: times for name, times in self._postponed.items() if name in ids or times[1] > old_s
+            }
             waiting = {name for name, (_, due_s) in self._postponed.items() if due_s > now_s}
         found: dict[str, deque[QueueEntry]] = {}
         for entry in free:

@@ -92,7 +92,14 @@ def _check_query(request: Request) -> None:
 
 
 Caller = Annotated[Tenant, Depends(caller)]
-TheService = Annotated[Service, Depends(service_of)]
+
+
+async def _service(request: Request) -> Service:
+    # Not in a thread, as other dependencies: those may all wait for the store.
+    return service_of(request)
+
+
+TheService = Annotated[Service, Depends(_service)]
 
 
 def new_id() -> str:

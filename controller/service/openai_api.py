@@ -243,10 +243,11 @@ async def _ended(request: Request, service: Service, key: RequestKey) -> FoundRe
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.1, _LONGEST_POLL_S)
     place = f"/v1/runs/{key.id}"
+    waited_s = min(service.answer_within_s, time.monotonic() - began_s)
     raise Problem(
         504,
         "still-running",
-        f"it is not transcribed after {time.monotonic() - began_s:.0f} s; the run goes on as {place}",
+        f"it is not transcribed after {waited_s:.2g} s; the run goes on as {place}",
         f"get {place}, and its result when it has ended; for long recordings use POST /v1/runs",
         # OpenAI's clients would send the recording again.
         headers={"Location": place, "x-should-retry": "false"},

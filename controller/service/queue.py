@@ -319,11 +319,13 @@ class ServiceQueue:
                     self._end_waiting(key)
 
     def _end_waiting(self, key: RequestKey) -> None:
-        request = self._requests.request(key)
-        if request is not None:
+        found = self._requests.find(key)
+        # One that is running was given up by a replica just now: its run is cancelled when it was taken.
+        if found is not None and found.status == "queued":
+            request = found.request
             outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
-            retries = self._requests.retries(key)
-            self._recorder.finish(request, self._requests.end(request, retries, outcome, now_ms=self._now_ms()))
+            end = self._requests.end(request, found.retries, outcome, now_ms=self._now_ms())
+            self._recorder.finish(request, end)
 
     def _recorded(self, request_id: str) -> None:
         with self._changed:

@@ -91,6 +91,7 @@ class RequestStore:
         known = self.request(keys.of)
         if known is None:
             known = request
+            self._store.delete(keys.cancel)
             self._store.put(keys.request, request.encode())
         elif known.body_sha256 != request.body_sha256:
             raise AnotherBody
@@ -204,6 +205,9 @@ class RequestStore:
     def cancel(self, key: RequestKey) -> None:
         """Ask for the end of the request."""
         self._store.put(RequestKeys(key).cancel, b"")
+        if self.ended(key, self.retries(key)):
+            # It has ended meanwhile, and nobody else would delete it.
+            self._store.delete(RequestKeys(key).cancel)
 
     def retry(self, found: FoundRequest, *, now_ms: int) -> None:
         """Put a request that has ended into the queue again, with a new round.
