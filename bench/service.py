@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--s3", action="store_true", help="a MinIO of its own instead of a folder")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--queued", type=int, default=500, help="runs that are open at the same time")
-    parser.add_argument("--parallel", type=int, default=16, help="jobs of a replica at the same time")
+    parser.add_argument("--parallel", type=int, default=48, help="jobs of a replica at the same time")
     parser.add_argument("--takes-ms", type=int, default=500, help="time of a simulated job")
     parser.add_argument("--chunks", type=int, default=3, help="of each run")
     parser.add_argument("--patience", type=float, default=180, help="seconds for the last runs to end")

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import json
 import random
 import secrets
@@ -57,12 +58,14 @@ async def run_clients(ports: Sequence[int], *, clients: int, queued: int, until_
     """Run all clients. *queued*: how many runs are open at the same time. *until_s*: no new ones after it."""
     seen = Seen()
     trust = ssl.create_default_context()
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(clients):
-            mine = queued // clients + (number < queued % clients)
-            # The pool of httpx goes through all its connections for each request: each client has its own.
-            http = httpx.AsyncClient(timeout=_SECONDS, verify=trust, trust_env=False)
-            tasks.create_task(_Client(http, seen, ports, until_s=until_s, patience_s=patience_s).run(mine))
+    ends_s = until_s + patience_s + _SECONDS
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout_at(ends_s), asyncio.TaskGroup() as tasks:
+            for number in range(clients):
+                mine = queued // clients + (number < queued % clients)
+                # The pool of httpx goes through all its connections for each request: each client has its own.
+                http = httpx.AsyncClient(timeout=_SECONDS, verify=trust, trust_env=False)
+                tasks.create_task(_Client(http, seen, ports, until_s=until_s, patience_s=patience_s).run(mine))
     return seen
 
 

@@ -180,6 +180,12 @@ class _TickResult:
             yield
         except (StoreUnavailable, ClusterUnavailable) as error:
             self.failed.append((run, error))
+        except OSError as error:
+            if not self.isolates:
+                raise
+            # The disk of this machine is full, for example: other runs may be able to go on.
+            why = f"{error.filename or 'this machine'}: {error.strerror or error}"
+            self.failed.append((run, StoreUnavailable(why, "free space there")))
         except Exception as error:
             if not self.isolates:
                 raise

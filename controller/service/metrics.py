@@ -38,6 +38,8 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         common: dict[str, Any] = {"registry": self.registry}
         self._depths = depths
+        self._tenants: set[str] = set()
+        """Those that had requests: a series that vanishes looks like an outage."""
         self._runs = Counter("stenofleet_runs", "Runs that ended.", ["outcome"], **common)
         self._chunks = Counter("stenofleet_chunks", "Chunks of runs that ended.", ["outcome"], **common)
         self._attempts = Counter("stenofleet_chunk_attempts", "Attempts at chunks, by failure.", ["reason"], **common)
@@ -65,8 +67,11 @@ class Metrics:
         """Take the progress of one tick."""
         self._active.set(sum(run.running for run in runs if run.state not in ENDED))
         self._open.set(sum(1 for run in runs if run.state not in ENDED))
-        self._queued.clear()
-        for tenant, number in self._depths().items():
+        depths = self._depths()
+        for tenant in self._tenants - depths.keys():
+            self._queued.labels(tenant).set(0)
+        self._tenants |= depths.keys()
+        for tenant, number in depths.items():
             self._queued.labels(tenant).set(number)
 
     def ended(self, outcome: str, report: Report | None) -> None:

@@ -34,7 +34,7 @@ from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submi
 from controller.service.tenants import Tenant
 from controller.transcript.model import Transcript, TranscriptSummary
 
-_POLL_S = 0.1
+_POLL_S, _LONGEST_POLL_S = 0.1, 0.5
 _OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})
 """Models of OpenAI that clients name by default: the default model of the service is used for them."""
 
@@ -194,7 +194,8 @@ async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", 
         raw = _submission(tenant, wanted, task)
         submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)
     key = RequestKey(tenant.prefix, submitted.id)
-    found = await _ended(service, key)
+    with service.streams.begin(tenant.prefix):
+        found = await _ended(request, service, key)
     try:
         _check_transcribed(found)
         transcript = await run_in_threadpool(transcript_of, service, found)
@@ -227,15 +228,20 @@ def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:
     return json.dumps({"options": options, "priority": tenant.max_priority}).encode()
 
 
-async def _ended(service: Service, key: RequestKey) -> FoundRequest:
-    """Wait for the end of the run. Raises :class:`Problem` if it takes too long."""
+async def _ended(request: Request, service: Service, key: RequestKey) -> FoundRequest:
+    """Wait for the end of the run. Raises :class:`Problem` if it takes too long, or if the client is gone."""
     began_s = time.monotonic()
+    pause_s = _POLL_S
     # A replica that ends answers at once: another one goes on with the run.
     while time.monotonic() - began_s < service.answer_within_s and not service.problem():
         found = await run_in_threadpool(_found_settled, service, key)
         if found:
             return found
-        await asyncio.sleep(_POLL_S)
+        if await request.is_disconnected():
+            await run_in_threadpool(service.requests.cancel, key)
+            raise Problem(409, "ended", "the client has closed the connection")
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 1.1, _LONGEST_POLL_S)
     place = f"/v1/runs/{key.id}"
     waited_s = min(service.answer_within_s, time.monotonic() - began_s)
     raise Problem(
@@ -259,6 +265,9 @@ def _check_transcribed(found: FoundRequest) -> None:
 
 
 def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
+    # One small read while the run goes on: many clients may wait.
+    if service.requests.ended(key, 0) is None:
+        return None
     found = service.requests.find(key)
     return found if found and service.requests.is_settled(found) else None
 

@@ -159,6 +159,11 @@ def _other_store_error(error: JobError) -> Problem:
     return _store_problem("the store cannot be used", "the operator of the service finds the reason in its log")
 
 
+def _disk(error: OSError) -> Problem:
+    _LOG.error("this machine: %s", error)
+    return _store_problem("this process of the service cannot write to its disk now", "try again")
+
+
 def _http(error: HTTPException) -> Problem:
     name = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {}))
@@ -179,6 +184,7 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (ObjectMissing, lambda _: not_found("object")),
     (StoreUnavailable, lambda _: _store_problem("the store is unavailable", "try again")),
     (JobError, _other_store_error),
+    (OSError, _disk),
     (RequestValidationError, lambda error: _invalid(error.errors())),
     (ValidationError, invalid),
     (HTTPException, _http),

@@ -28,6 +28,7 @@ from controller.domain.service_documents import ServiceRequest
 from controller.domain.service_keys import CANCELS, QUEUE, QueueEntry, RequestKey, parse_cancel, parse_entry
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem, StenofleetError
+from controller.service.choosing import Chooser
 from controller.service.recording import Claimed, OnEnd, Recorder
 from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
@@ -38,10 +39,6 @@ IDLE_S = 3.0
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
-_LEFT_FOR_S = 4.0
-"""How long a request may wait for the replica that should take it, before any other one takes it."""
-_AGAIN_S = 15.0
-"""Pause before a request is identified again, if its store was unavailable."""
 
 _MOST_UNREADABLE = 1_000
 
@@ -73,14 +70,12 @@ class ServiceQueue:
         self._make = make
         self._share_of = share_of
         self._recorder = Recorder(self._requests, on_end, now_ms)
-        self._most_of_tenant = max_parallel + _SPARE_RUNS
+        self._chooser = Chooser(replicas.is_mine, most_of_tenant=max_parallel + _SPARE_RUNS)
         self._now_ms = now_ms
         self._claimed: dict[str, Claimed] = {}
         """By id."""
         self._by_run: dict[str, str] = {}
         self._ready: deque[tuple[str, RunRequest]] = deque()
-        self._seen_s: dict[str, float] = {}
-        """When an entry of the queue without a worker was first seen."""
         self._unreadable: set[RequestKey] = set()
         """Requests that were reported as not readable."""
         self._depths: Counter[str] = Counter()
@@ -223,26 +218,10 @@ class ServiceQueue:
             return entry.request.id not in self._claimed
 
     def _chosen(self, free: Sequence[QueueEntry]) -> list[QueueEntry]:
-        """Return the requests to begin now: in the order of the queue for each tenant, fairly between tenants."""
-        now_s = time.monotonic()
-        self._seen_s = {entry.key: self._seen_s.get(entry.key, now_s) for entry in free}
-        of_tenant: dict[str, deque[QueueEntry]] = {}
-        for entry in free:
-            if self._replicas.is_mine(entry.request.id) or now_s - self._seen_s[entry.key] >= _LEFT_FOR_S:
-                of_tenant.setdefault(entry.request.prefix, deque()).append(entry)
         with self._changed:
             claimed = Counter(one.key.prefix for one in self._claimed.values())
             room = _AHEAD - len(self._ready) - sum(1 for one in self._claimed.values() if not one.run)
-        chosen = []
-        while room > 0:
-            prefixes = [name for name, left in of_tenant.items() if left and claimed[name] < self._most_of_tenant]
-            if not prefixes:
-                break
-            prefix = min(prefixes, key=lambda name: claimed[name])
-            chosen.append(of_tenant[prefix].popleft())
-            claimed[prefix] += 1
-            room -= 1
-        return chosen
+        return self._chooser.chosen(free, claimed, room, now_s=time.monotonic())
 
     @contextlib.contextmanager
     def _skipping_unreadable(self, key: RequestKey) -> Iterator[None]:
@@ -284,7 +263,7 @@ class ServiceQueue:
             self._refuse(claimed, error, environment=isinstance(error.__cause__, StoreDenied))
         except (JobError, EnvironmentProblem) as error:
             _LOG.warning("request %s: cannot be identified now: %s", request.id, error.summary)
-            self._later(claimed)
+            self._later(claimed, error)
         except Exception as error:  # noqa: BLE001 (a bug that one request meets ends only that request)
             _LOG.exception("request %s: cannot be identified", request.id)
             problem = StenofleetError(f"a bug: {type(error).__name__}", "please report it with the service's log")
@@ -314,15 +293,13 @@ class ServiceQueue:
         self._recorder.ended(claimed, outcome)
         self._woken.set()
 
-    def _later(self, claimed: Claimed) -> None:
-        timer = threading.Timer(_AGAIN_S, self._release, args=(claimed.request.id,))
-        timer.daemon = True
-        timer.start()
-
-    def _release(self, request_id: str) -> None:
-        with self._changed:
-            self._claimed.pop(request_id, None)
-        self._woken.set()
+    def _later(self, claimed: Claimed, error: JobError | EnvironmentProblem) -> None:
+        """Identify the recording again after a pause. Until then the request counts for nothing."""
+        if self._chooser.postpone(claimed.request.id, now_s=time.monotonic()):
+            with self._changed:
+                self._claimed.pop(claimed.request.id, None)
+        else:
+            self._refuse(claimed, StenofleetError(error.summary, error.advice), environment=True)
 
     def _cancel(self, free: Mapping[RequestKey, QueueEntry]) -> None:
         """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked."""
@@ -342,11 +319,13 @@ class ServiceQueue:
                     self._end_waiting(key)
 
     def _end_waiting(self, key: RequestKey) -> None:
-        request = self._requests.request(key)
-        if request is not None:
+        found = self._requests.find(key)
+        # One that is running was given up by a replica just now: its run is cancelled when it was taken.
+        if found is not None and found.status == "queued":
+            request = found.request
             outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
-            retries = self._requests.retries(key)
-            self._recorder.finish(request, self._requests.end(request, retries, outcome, now_ms=self._now_ms()))
+            end = self._requests.end(request, found.retries, outcome, now_ms=self._now_ms())
+            self._recorder.finish(request, end)
 
     def _recorded(self, request_id: str) -> None:
         with self._changed:

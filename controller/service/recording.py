@@ -89,8 +89,7 @@ class Recorder:
         with self._lock:
             messages, outcomes = list(self._messages), list(self._outcomes)
         for claimed, text in messages:
-            shown = in_words_of_the_api(text, claimed.request)
-            self._requests.add_event(claimed.key, "message", shown, now_ms=self._now_ms())
+            self._record_message(claimed, text)
             with self._lock:
                 self._messages.popleft()
         for one in outcomes:
@@ -98,6 +97,15 @@ class Recorder:
                 recorded(one[0].request.id)
                 with self._lock:
                     self._outcomes.remove(one)
+
+    def _record_message(self, claimed: Claimed, text: str) -> None:
+        shown = in_words_of_the_api(text, claimed.request).encode(errors="replace").decode()
+        try:
+            self._requests.add_event(claimed.key, "message", shown, now_ms=self._now_ms())
+        except JobError:
+            raise
+        except Exception:  # noqa: BLE001 (a message is not worth that all ends wait)
+            _LOG.exception("request %s: a message cannot be recorded", claimed.request.id)
 
     def _record_end(self, claimed: Claimed, outcome: RunOutcome) -> bool:
         try:

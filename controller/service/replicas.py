@@ -58,17 +58,20 @@ class Replicas:
         self._observe = observe
         self._mine: frozenset[str] = frozenset()
         self._my_runs: frozenset[str] = frozenset()
+        self._led_by_others: frozenset[str] = frozenset()
         self._renew_count = 0
         self._others: dict[str, _Other] = {}
         self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         """Protects the others and the requests of this replica."""
 
     def start(self) -> None:
         """Renew this replica's object in a thread, until :meth:`close`."""
-        self._thread = threading.Thread(target=self._keep, name="replica", daemon=True)
-        self._thread.start()
+        # In a thread of its own: the renewal must not wait for a cluster that does not answer.
+        for name, do in (("replica", self.renew), ("other-leases", self.observe)):
+            self._threads.append(threading.Thread(target=self._keep, args=(do,), name=name, daemon=True))
+            self._threads[-1].start()
 
     def claim(self, requests: Iterable[str], runs: Iterable[str] = ()) -> None:
         """Set on which requests, and which runs of them, this replica works. The others know it after a renewal."""
@@ -97,10 +100,10 @@ class Replicas:
             before, self._others = self._others, {}
             for record in filter(None, found):
                 self._others[record.replica] = _seen(record, before.get(record.replica), now_s)
+            self._led_by_others = frozenset(run for record in filter(None, found) for run in record.runs)
         for name, other in before.items():
             if now_s - other.since_s > _FORGOTTEN_S:
                 self._store.delete(replica_key(name))
-        self._observe(frozenset(run for record in filter(None, found) for run in record.runs))
 
     def elsewhere(self) -> frozenset[str]:
         """Return the requests that living replicas other than this one work on."""
@@ -116,8 +119,8 @@ class Replicas:
     def close(self) -> None:
         """Stop renewing, and delete this replica's object: the others take its requests at once."""
         self._closed.set()
-        if self._thread is not None:
-            self._thread.join(timeout=RENEW_S)
+        for thread in self._threads:
+            thread.join(timeout=RENEW_S)
         with contextlib.suppress(JobError):
             self._store.delete(replica_key(self.name))
 
@@ -125,14 +128,20 @@ class Replicas:
         now_s = self._now_s()
         return {name: other for name, other in self._others.items() if now_s - other.since_s < SILENT_S}
 
-    def _keep(self) -> None:
+    def observe(self) -> None:
+        """Note the leases of the runs that others work on. Raises what the observer raises."""
+        with self._lock:
+            runs = self._led_by_others
+        self._observe(runs)
+
+    def _keep(self, do: Callable[[], None]) -> None:
         while not self._closed.wait(RENEW_S):
             try:
-                self.renew()
+                do()
             except (JobError, StenofleetError) as error:
-                _LOG.warning("this replica could not be renewed: %s", error.summary)
+                _LOG.warning("replicas: %s", error.summary)
             except Exception:  # noqa: BLE001 (without this thread the others take all requests)
-                _LOG.exception("this replica could not be renewed")
+                _LOG.exception("replicas")
 
 
 def _seen(record: ReplicaRecord, before: _Other | None, now_s: float) -> _Other:

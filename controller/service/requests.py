@@ -91,6 +91,7 @@ class RequestStore:
         known = self.request(keys.of)
         if known is None:
             known = request
+            self._store.delete(keys.cancel)
             self._store.put(keys.request, request.encode())
         elif known.body_sha256 != request.body_sha256:
             raise AnotherBody
@@ -204,6 +205,9 @@ class RequestStore:
     def cancel(self, key: RequestKey) -> None:
         """Ask for the end of the request."""
         self._store.put(RequestKeys(key).cancel, b"")
+        if self.ended(key, self.retries(key)):
+            # It has ended meanwhile, and nobody else would delete it.
+            self._store.delete(RequestKeys(key).cancel)
 
     def retry(self, found: FoundRequest, *, now_ms: int) -> None:
         """Put a request that has ended into the queue again, with a new round.
@@ -233,9 +237,9 @@ class RequestStore:
             self._remove(found)
 
     def _remove(self, found: FoundRequest) -> None:
-        keys, run = RequestKeys(found.key), found.end.run_id if found.end else None
-        if run:
-            remove_run(self._store, run)
+        keys = RequestKeys(found.key)
+        for run in {found.state.run_id, found.end.run_id if found.end else None} - {None}:
+            remove_run(self._store, str(run))
         self.remove_upload(found.request)
         self._store.delete(keys.cancel)
         self._store.delete(keys.indexed(found.request.created_ms))
@@ -291,8 +295,14 @@ class RequestStore:
             found = named != "retried" and (found or named == kind)
         return found
 
+    def _known_run(self, request: ServiceRequest) -> str | None:
+        key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
+        state = stored_documents.valid(self._store, RequestState, key)
+        return state.run_id if state else None
+
     def _end_of(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
-        run = outcome.run or None
+        # A round that was cancelled before it began still has the run of the round before.
+        run = outcome.run or self._known_run(request)
         marker = stored_documents.valid(self._store, Outcome, RunKeys(run).marker("failed")) if run else None
         return RequestEnd(
             id=request.id,

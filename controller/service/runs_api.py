@@ -23,6 +23,7 @@ from controller.domain.documents import Report, Status
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import RequestStatus
 from controller.domain.service_keys import RequestKey, id_of, is_id
+from controller.errors import StenofleetError
 from controller.service.context import Caller, Service, TheService, new_id, service_of
 from controller.service.forms import FORM, form_of, kind_of
 from controller.service.problem_types import RETRY_AFTER, problem_response
@@ -153,11 +154,13 @@ def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, 
             return _submit(service, tenant, submission, key)
         upload = keep_upload(service, tenant, Path(copy.name), file.filename or "recording", upload_id)
     try:
-        return _submit(service, tenant, submission, key)
-    except Exception:
+        accepted = submit(service, tenant, submission, key)
+    except (Problem, StenofleetError):
+        # After an error of the store it is not known what was stored: a client that tries again needs the recording.
         if not (key and was_accepted(service, tenant, key)):
             service.uploads.remove(tenant.prefix, upload.id)
         raise
+    return _view(service, required(service, tenant, accepted.id))
 
 
 def _with_upload(raw: bytes, upload_id: str) -> bytes:

@@ -54,6 +54,8 @@ from controller.service.webhooks import Deliverer, WebhookThread
 
 ANSWER_WITHIN_S = 55.0
 """Below the minute after which many proxies end a request."""
+MOST_CONNECTIONS = 900
+"""More would use up the descriptors of a process, of which there are often 1,024: they get 503."""
 _STUCK_S = 120.0
 """A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
 
@@ -223,6 +225,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 ws="none",
+                limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )

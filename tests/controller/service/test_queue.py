@@ -12,7 +12,7 @@ from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.service_keys import RequestKey, idempotent_id
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem
-from controller.service import queue as queues
+from controller.service import choosing
 from controller.service.queue import ServiceQueue
 from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
@@ -157,9 +157,9 @@ def test_a_request_that_is_left_by_the_replica_whose_turn_it_is_is_taken(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request_id = scene.accept("a", 1)
-    monkeypatch.setattr(scene.replicas, "is_mine", lambda _: False)
+    monkeypatch.setattr(scene.queue._chooser, "_is_mine", lambda _: False)
     assert scene.taken() == []
-    monkeypatch.setattr(queues, "_LEFT_FOR_S", 0.0)
+    monkeypatch.setattr(choosing, "LEFT_FOR_S", 0.0)
     assert ids(scene.taken()) == [request_id]
 
 
@@ -184,7 +184,7 @@ def test_a_recording_that_is_none_fails_its_request(scene: Scene) -> None:
 
 
 def test_a_store_of_media_that_is_away_costs_only_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(choosing, "AGAIN_S", 0.0)
     request_id = scene.accept("a", 1)
     scene.error = EnvironmentProblem("S3 is away", "wait")
     scene.queue.poll()
@@ -245,3 +245,34 @@ def test_depths_and_the_longest_wait_are_known(scene: Scene) -> None:
     assert scene.queue.depths == {"a": 6}
     scene.queue.poll()
     assert scene.queue.oldest_wait_s() == pytest.approx(60, abs=0.01)
+
+
+def test_what_cannot_be_reached_for_an_hour_fails_and_blocks_nothing_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [scene.accept("a", number) for number in range(4)]
+    scene.error = EnvironmentProblem("S3 has no key", "set one")
+    for _ in range(2):
+        scene.queue.poll()
+        until(lambda: not scene.queue._claimed, "released")
+    scene.error = None
+    other = scene.accept("a", 9)
+    assert ids(scene.taken()) == [other]
+    monkeypatch.setattr(choosing, "AGAIN_S", -1.0)
+    monkeypatch.setattr(choosing, "PATIENCE_S", -1.0)
+    scene.queue._chooser._postponed = dict.fromkeys(lost, (0.0, 0.0))
+    scene.error = EnvironmentProblem("S3 has no key", "set one")
+    for _ in range(2):
+        scene.queue.poll()
+        until(lambda: len(scene.queue._recorder._outcomes) or len(scene.queue._claimed) <= 1, "refused")
+    scene.queue.poll()
+    assert {scene.status("a", one) for one in lost} <= {"failed", "queued"}
+    assert scene.status("a", lost[0]) == "failed"
+
+
+def test_a_request_that_cannot_be_read_does_not_stop_the_others(scene: Scene) -> None:
+    broken, other = scene.accept("a", 1), scene.accept("b", 2)
+    scene.store.put(f"requests/a/{broken}/request.json", b'{"schema": "stenofleet.service-request/9"}')
+    assert ids(scene.taken()) == [other]
+    scene.queue.poll()
+    assert [entry.key for entry in scene.store.list("queue/a/")]

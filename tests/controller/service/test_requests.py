@@ -235,3 +235,29 @@ def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mort
     assert found
     requests.remove(found)
     assert objects(store) == []
+
+
+def test_a_round_that_was_cancelled_before_it_began_has_the_run_of_the_round_before(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS)
+    settle(requests, RunOutcome(run=OUTCOME.run, name="x", verdict="partial", summary="with gaps"))
+    retried(requests)
+    settle(requests, RunOutcome(run="", name="x", verdict="cancelled", summary="cancelled"), retries=1)
+    found = requests.find(KEY)
+    assert found
+    assert found.end
+    assert found.end.run_id == OUTCOME.run
+    store.put(f"runs/{OUTCOME.run}/transcript.json", b"{}")
+    requests.remove(found)
+    assert list(store.list("")) == []
+
+
+def test_an_end_is_found_among_many_events_without_reading_them(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    for number in range(30):
+        requests.add_event(KEY, "message", str(number), now_ms=NOW_MS)
+    store.get = None  # type: ignore[assignment]
+    assert requests.has_event(KEY, "accepted")
+    assert not requests.has_event(KEY, "ended")

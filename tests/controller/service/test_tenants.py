@@ -287,7 +287,7 @@ def test_a_token_belongs_to_at_most_one_tenant(two: Tenants, token: str, name: s
     assert (found and found.name) == name
 
 
-@pytest.mark.parametrize("token", [NEWS, SPORT, new_token(), ""])
+@pytest.mark.parametrize("token", [NEWS, SPORT, new_token(), ""], ids=["news", "sport", "unknown", "empty"])
 def test_a_token_is_compared_with_every_digest_in_constant_time(
     two: Tenants, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
