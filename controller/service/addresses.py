@@ -146,7 +146,9 @@ def check_callback(url: str, allowed: AllowList) -> Target:
     """
     target = parse_url(url)
     if target.scheme == "http" and not allowed.names(target.host):
-        raise CallbackRefused("the callback URL must begin with https://", "http:// needs a host on the allow list")
+        raise CallbackRefused(
+            "the callback URL must begin with https://", "http:// only for hosts of the tenant's webhook_hosts"
+        )
     address = _literal(target.host)
     if address is not None and not is_allowed(address, target.host, allowed):
         raise CallbackRefused("the callback URL has an address that is not public", "use a public host")

@@ -166,7 +166,8 @@ def _disk(error: OSError) -> Problem:
 
 def _http(error: HTTPException) -> Problem:
     name = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return Problem(error.status_code, name, str(error.detail), headers=dict(error.headers or {}))
+    advice = "see the description of the API at /openapi.json"
+    return Problem(error.status_code, name, str(error.detail), advice, headers=dict(error.headers or {}))
 
 
 def _store_problem(detail: str, advice: str) -> Problem:

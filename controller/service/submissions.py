@@ -217,7 +217,7 @@ def _options(given: Any, defaults: Defaults) -> TranscribeOptions:
     if given.model is not None:
         if given.model not in defaults.models:
             known = ", ".join(sorted(defaults.models))
-            raise _wrong("#/options/model", f"this service does not have the model {given.model}: it has {known}")
+            raise _wrong("#/options/model", f"this service has no model called {given.model!r}; it has: {known}")
         changes["model"] = defaults.models[given.model]
     if given.language is not None and given.language.lower() != "auto":
         code = language_code(given.language)
