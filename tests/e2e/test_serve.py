@@ -185,8 +185,6 @@ def test_another_replica_completes_what_a_killed_one_has_begun(
     (working,) = (replica for replica in replicas if replica.works(workplace))
     (other,) = (replica for replica in replicas if replica is not working)
     before = workplace.results()
-    here.unlink()
-    # The next attempt is the second one, which nothing holds.
     received: list[Event] = []
     killed_s = 0.0
     for event in working.events(run):
@@ -195,9 +193,12 @@ def test_another_replica_completes_what_a_killed_one_has_begun(
             working.started.kill()
             killed_s = time.monotonic()
     last = [event[0] for event in received if event[0]][-1]
+    here.unlink()
+    pipeline.until(here.exists, "the other one has begun the chunk that was lost")
+    assert time.monotonic() - killed_s < TAKEN_S + CHUNK_S
+    here.unlink()
     received += other.events(run, last)
     assert other.ended(run)["status"] == "complete"
-    assert time.monotonic() - killed_s < TAKEN_S + CHUNK_S
     assert before.items() <= workplace.results().items(), "a result is never computed again"
     assert len(workplace.results()) == 3
     whole = [event for event in other.events(run, follow=False) if event[0]]
@@ -220,6 +221,14 @@ def test_a_signal_ends_it_within_its_grace_and_the_next_start_resumes(
     stream = threading.Thread(target=lambda: streamed.extend(replica.events(run)))
     stream.start()
     pipeline.until(lambda: any(event[1] == "started" for event in streamed), "the stream is open")
+    short = speech.write_wav(workplace.folder / "short.wav", speech.tape(seconds=8, seed=2)).read_bytes()
+    answers: list[httpx.Response] = []
+    place = "/v1/audio/transcriptions"
+    waiting = threading.Thread(
+        target=lambda: answers.append(replica.client.post(place, files={"file": ("short.wav", short)}))
+    )
+    waiting.start()
+    pipeline.until(lambda: len(replica.client.get("/v1/runs").json()["runs"]) == 2, "the other one is accepted")
     body = b'{"upload": "00000000000000000000000000"}'
     sending = http.client.HTTPConnection("127.0.0.1", replica.port, timeout=30)
     sending.putrequest("POST", "/v1/runs")
@@ -240,10 +249,16 @@ def test_a_signal_ends_it_within_its_grace_and_the_next_start_resumes(
     assert ended.code == 128 + signal.SIGTERM, ended.err
     assert took_s < 20, "a stream of events does not use up the grace"
     assert "Traceback" not in ended.err
-    stream.join(timeout=5)
-    assert not stream.is_alive()
+    for thread in (stream, waiting):
+        thread.join(timeout=5)
+        assert not thread.is_alive()
+    (waited,) = answers
+    # It may have been answered before the signal.
+    assert waited.status_code == 200 or (waited.status_code, waited.json()["title"]) == (504, "Still running")
     assert workplace.processes() == []
     following = start()
+    if "Location" in waited.headers:
+        assert following.ended(waited.headers["Location"].rpartition("/")[2])["status"] == "complete"
     assert following.ended(run)["status"] == "complete"
     assert before.items() <= workplace.results().items()
     last = [event[0] for event in streamed if event[0]][-1]
