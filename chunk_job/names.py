@@ -48,6 +48,12 @@ _NEAR = 0.75
 MODEL_FILES = ("model.bin", "config.json", "tokenizer.json")
 """Files that a model folder must contain to be loaded without a network."""
 
+COMPUTE_TYPES = (
+    "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
+    "bfloat16",
+)  # fmt: skip
+"""Types in which CTranslate2 can compute; ``auto`` is chosen by the job."""
+
 LANGUAGES: dict[str, str] = {
     "af": "afrikaans", "am": "amharic", "ar": "arabic", "as": "assamese", "az": "azerbaijani", "ba": "bashkir",
     "be": "belarusian", "bg": "bulgarian", "bn": "bengali", "bo": "tibetan", "br": "breton", "bs": "bosnian",

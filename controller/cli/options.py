@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
 from chunk_job.errors import ExitCode, JobError
+from chunk_job.names import COMPUTE_TYPES
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
@@ -58,11 +59,6 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 CLUSTER_THREADS = 2
 """CPU threads of a job on a cluster: with a GPU, the CPU only prepares its input."""
-
-COMPUTE_TYPES = (
-    "auto", "default", "int8", "int8_float16", "int8_bfloat16", "int8_float32", "int16", "float16", "float32",
-    "bfloat16",
-)  # fmt: skip
 
 
 def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:

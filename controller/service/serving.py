@@ -238,7 +238,9 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
-        _LOG.warning("listening on http://%s:%d", f"[{host}]" if ":" in host else host, self.port)
+        _LOG.info(
+            "listening on http://%s:%d, store %s", f"[{host}]" if ":" in host else host, self.port, self._store.url
+        )
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""

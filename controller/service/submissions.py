@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
-from chunk_job.names import language_code
+from chunk_job.names import COMPUTE_TYPES, language_code
 from chunk_job.segment import Speaker
 from controller.domain.chunk_length import Device, auto_length
 from controller.domain.output import Format, Output
@@ -87,6 +87,8 @@ def _same_fields() -> dict[str, Any]:
     for name, field in TranscribeOptions.model_fields.items():
         if name not in _OPERATORS:
             kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+            if name == "compute_type":
+                kind = Literal[COMPUTE_TYPES]
             if name == "glossary":
                 kind = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1_000)]
             fields[name] = (kind | None, Field(default=None, description=_MEANINGS[name]))

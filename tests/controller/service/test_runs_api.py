@@ -102,6 +102,7 @@ def test_the_same_key_is_the_same_run_and_another_request_with_it_is_refused(ser
         ('{"source": "s3://media/b", "options": {"beam_size": 0}}', "#/options/beam_size"),
         ('{"source": "s3://media/b", "options": {"beam_size": "5"}}', "#/options/beam_size"),
         ('{"source": "s3://media/b", "options": {"cpu_threads": 5}}', "#/options/cpu_threads"),
+        ('{"source": "s3://media/b", "options": {"compute_type": "int3"}}', "#/options/compute_type"),
         ('{"source": "s3://media/b", "options": {"model": "large-v9"}}', "#/options/model"),
         ('{"source": "s3://media/b", "options": {"language": "klingon"}}', "#/options/language"),
         ('{"source": "s3://media/b", "options": {"clip_timestamps": [5, 3]}}', "#/options/clip_timestamps"),
