@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg strace demo test test-hostile test-s3 test-model test-cluster soak bench images lint fmt lock clean
+.PHONY: help venv ffmpeg strace demo test test-e2e test-hostile test-s3 test-model test-cluster soak bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -37,8 +37,11 @@ strace: ## check that strace is installed (Linux): tests watch which files ffmpe
 demo: venv ffmpeg ## transcribe the sample recording: one chunk job is killed, and the transcript is still complete
 	@$(BIN)/python -m controller demo $(ARGS)
 
-test: venv ffmpeg ## run all tests that need no server, except those of test-hostile
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not hostile and not s3 and not model and not cluster and not soak" $(ARGS)
+test: venv ffmpeg ## run all tests that need no server, except those of test-e2e and test-hostile
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not e2e and not hostile and not s3 and not model and not cluster and not soak" $(ARGS)
+
+test-e2e: venv ffmpeg ## test complete runs as a user starts them: commands, real jobs, kills; no server
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "e2e and not hostile and not s3" $(ARGS)
 
 test-hostile: venv ffmpeg strace ## test hostile recordings and changed stores, no server
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "hostile and not s3" $(ARGS)

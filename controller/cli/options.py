@@ -50,6 +50,7 @@ from controller.runners.folders import Home
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
 
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 cores = usable
 """Processors that this process may use."""
 
@@ -265,7 +266,7 @@ def device_of(wanted: TranscribeOptions) -> Literal["cuda", "cpu"]:
     """Return where jobs will probably run. Only an estimate depends on it: the engine finds out by itself."""
     if wanted.device != "auto":
         return wanted.device
-    return "cuda" if any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg")) else "cpu"
+    return "cuda" if any(Path(path).exists() for path in GPU_DEVICES) else "cpu"
 
 
 def retry_policy(

@@ -11,7 +11,7 @@ import pytest
 from tests import pipeline, speech
 from tests.pipeline import SMALL, Undisturbed, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 GOOD = ("001", "002", "003")
 NOISE = ("000", "008")

@@ -12,7 +12,7 @@ import pytest
 from tests import pipeline, speech
 from tests.pipeline import CUT, SMALL, Undisturbed, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 NOT_MEDIA = "is not media that ffmpeg can read"
 PLAYS = "check that it is complete and plays in a media player"

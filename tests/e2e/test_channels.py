@@ -10,7 +10,7 @@ import soundfile
 from tests import speech
 from tests.pipeline import SMALL, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")

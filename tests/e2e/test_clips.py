@@ -11,7 +11,7 @@ from controller.transcript.formats import FORMATS
 from tests import clicks, speech
 from tests.pipeline import SMALL, Undisturbed, Workplace, until
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 
 def between(tape: speech.Tape, number: int) -> int:

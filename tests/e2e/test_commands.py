@@ -9,7 +9,7 @@ from controller.domain.keys import RunKeys
 from tests import pipeline
 from tests.pipeline import CUT, Started, Undisturbed, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 
 def held(workplace: Workplace, file: Path, point: str = "chunk.loaded.00001.a1") -> Started:

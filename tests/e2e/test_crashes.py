@@ -17,7 +17,7 @@ from controller.transcript.formats import FORMATS
 from tests import pipeline
 from tests.pipeline import CUT, Undisturbed, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 ALL = (0, 1, 2)
 EVERY_ATTEMPT = """\

@@ -17,7 +17,7 @@ import webvtt
 
 from tests import pipeline, sounds, speech
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 Spoken = dict[str, speech.Tape]
 

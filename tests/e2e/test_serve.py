@@ -22,7 +22,7 @@ from controller.service.tokens import new_token, written_digest
 from tests import pipeline, speech
 from tests.pipeline import Started, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 OPTIONS = (
     *("--model", str(demo.MODEL), "--batch-size", "0", "--language", "en"),

@@ -23,7 +23,7 @@ from controller.domain.keys import RunKeys
 from controller.transcript.formats import FORMATS
 from tests.pipeline import Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 RUN = "af1fe753acbe6de5"
 KEYS = RunKeys(RUN)

@@ -14,7 +14,7 @@ from controller.intake import source
 from tests import pipeline, speech
 from tests.pipeline import SMALL, Workplace
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 LOST = "cannot write to stdout"
 CLOSED = f"stenofleet: {LOST}: it is closed; finished work is kept\n"

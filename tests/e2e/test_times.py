@@ -16,7 +16,7 @@ from controller.domain.plan import PlanOptions
 from tests import clicks
 from tests.clicks import ffmpeg
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 NEAR_S = 0.02
 SECONDS = 14

@@ -487,7 +487,7 @@ def test_a_device_that_is_not_given_is_looked_for(
     gpu: bool,
     overhead_ms: int,
 ) -> None:
-    monkeypatch.setattr(shared, "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(shared, "GPU_DEVICES", ("/missing", "/" if gpu else "/dev/no-gpu"))
     assert command_line("transcribe", talk, *MODEL, "--chunk-duration", "auto").code == 0
     assert asked[-1]["run_requests"][0].record.plan.auto.overhead_ms == overhead_ms
 
