@@ -20,6 +20,7 @@ from chunk_job.names import COMPUTE_TYPES
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from chunk_job.store.open_store import open_store
+from controller.cli.devices import device_of
 from controller.cli.glossary import parse_glossary
 from controller.cli.option_values import (
     LARGEST_BATCH,
@@ -50,7 +51,6 @@ from controller.runners.folders import Home
 from controller.runners.local import LocalRunner
 from controller.runs.local_requests import LocalRequests
 
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg")
 cores = usable
 """Processors that this process may use."""
 
@@ -260,13 +260,6 @@ def plan_options(
             **cut, auto=auto_length(wanted, device=device_of(wanted), jobs=max(1, jobs), cluster=cluster)
         )
     return PlanOptions(**cut, chunk_ms=chunk_duration * 1000)
-
-
-def device_of(wanted: TranscribeOptions) -> Literal["cuda", "cpu"]:
-    """Return where jobs will probably run. Only an estimate depends on it: the engine finds out by itself."""
-    if wanted.device != "auto":
-        return wanted.device
-    return "cuda" if any(Path(path).exists() for path in GPU_DEVICES) else "cpu"
 
 
 def retry_policy(

@@ -20,7 +20,7 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.errors import JobError
 from chunk_job.names import is_published, unknown_model
 from chunk_job.text import printable
-from controller.cli import kubernetes
+from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.terminal import print_message
@@ -159,6 +159,8 @@ def serve_command(
     models = _models(wanted, others, cluster=bool(cluster), download=download)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
+    elif wanted.device == "cuda" and not devices.has_gpu():
+        raise EnvironmentProblem("--device cuda: there is no NVIDIA GPU here", "leave it out, or see stenofleet doctor")
     plan = shared.plan_options(
         wanted,
         chunk_duration=chunk_duration,
@@ -183,7 +185,7 @@ def serve_command(
                 models=models,
                 temperature_step=model["temperature_increment_on_fallback"],
                 auto_chunks=plan.auto is not None,
-                device=shared.device_of(wanted),
+                device=devices.device_of(wanted),
                 jobs=jobs,
                 cluster=bool(cluster),
             ),

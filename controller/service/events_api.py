@@ -152,7 +152,7 @@ async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncItera
         for text in await run_in_threadpool(watch.news):
             yield text
             silent_since_s, pause_s = time.monotonic(), POLL_S
-        # If this replica ends, the client goes on with another one.
+        # If this replica ends, the client continues with another one.
         if watch.over or not follow or watch.replica_ends or await request.is_disconnected():
             return
         if time.monotonic() - silent_since_s > KEEP_ALIVE_S:

@@ -232,7 +232,7 @@ async def _ended(request: Request, service: Service, key: RequestKey) -> FoundRe
     """Wait for the end of the run. Raises :class:`Problem` if it takes too long, or if the client is gone."""
     began_s = time.monotonic()
     pause_s = _POLL_S
-    # A replica that ends answers at once: another one goes on with the run.
+    # A replica that ends answers at once: another one continues the run.
     while time.monotonic() - began_s < service.answer_within_s and not service.problem():
         found = await run_in_threadpool(_found_settled, service, key)
         if found:
@@ -265,7 +265,7 @@ def _check_transcribed(found: FoundRequest) -> None:
 
 
 def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
-    # One small read while the run goes on: many clients may wait.
+    # One small read while the run continues: many clients may wait.
     if service.requests.ended(key, 0) is None:
         return None
     found = service.requests.find(key)

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller import demo
+from controller.cli.devices import has_gpu
 from controller.service.tokens import new_token, written_digest
 from tests import pipeline, speech
 from tests.pipeline import Started, Workplace
@@ -281,11 +282,15 @@ def test_what_stops_it_from_starting_is_said(workplace: Workplace) -> None:
     open_to_all = workplace.start(*serve, "--host", "0.0.0.0")
     wrong = workplace.start(*serve, "--tenants", str(tenants))
     missing = workplace.start(*serve, "--tenants", f"{tenants}.new")
+    no_gpu = None if has_gpu() else workplace.start(*serve, "--device", "cuda", "--port", "0")
     for_programs = workplace.start(*serve, "--tenants", str(tenants), "--log-format", "json")
     ended = for_programs.ended()
     (line,) = map(json.loads, ended.err.splitlines())
     assert (ended.code, line["level"]) == (2, "error")
     assert str(tenants) in line["message"]
+    if no_gpu:
+        ended = no_gpu.ended()
+        assert (ended.code, "no NVIDIA GPU" in ended.err) == (3, True)
     ended = open_to_all.ended()
     assert ended.code == 2
     assert "--tenants" in ended.err

@@ -18,7 +18,7 @@ from chunk_job import cores
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.files import FileStore
 from controller import cli, demo
-from controller.cli import execute, requests, transcribe
+from controller.cli import devices, execute, requests, transcribe
 from controller.cli import options as shared
 from controller.domain.documents import Outcome, Status
 from controller.domain.interfaces import RunOutcome, RunRequest, RunRequests
@@ -487,7 +487,7 @@ def test_a_device_that_is_not_given_is_looked_for(
     gpu: bool,
     overhead_ms: int,
 ) -> None:
-    monkeypatch.setattr(shared, "GPU_DEVICES", ("/missing", "/" if gpu else "/dev/no-gpu"))
+    monkeypatch.setattr(devices, "GPU_DEVICES", ("/missing", "/" if gpu else "/dev/no-gpu"))
     assert command_line("transcribe", talk, *MODEL, "--chunk-duration", "auto").code == 0
     assert asked[-1]["run_requests"][0].record.plan.auto.overhead_ms == overhead_ms
 
