@@ -1,6 +1,7 @@
 """``helm install`` as users do it: a transcript by the API, ``helm test``, upgrade, rollback and uninstall."""
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,30 @@ def test_upgrade_and_rollback_lose_nothing_of_a_run_in_flight(release: Release) 
     after = release.results()
     assert first.items() <= after.items(), "nothing is computed twice"
     assert sorted(key.split("/")[-2] for key in after) == [f"{span:05d}" for span in range(9)]
+
+
+def holder(release: Release) -> str:
+    """The process that leads the only run; empty if none does."""
+    leases = [one["spec"] for one in release.get("leases")["items"] if one["metadata"]["name"].startswith("sf-")]
+    return str(leases[0].get("holderIdentity") or "") if leases else ""
+
+
+def test_a_killed_pod_is_replaced_and_nothing_is_computed_twice(release: Release) -> None:
+    release.install()
+    run = release.submit()
+    until(release.results, "a chunk is done", patience_s=PATIENCE_S)
+    before, first = holder(release), release.results()
+    names = [str(pod["metadata"]["name"]) for pod in release.pods("service")]
+    (killed,) = [name for name in names if before.startswith(name)]
+    release.kubectl("delete", "pod", killed, "--force", "--grace-period=0", "--wait=false")
+    began_s = time.monotonic()
+    until(lambda: holder(release) not in ("", before), "another pod leads the run", patience_s=PATIENCE_S)
+    print(f"another pod leads after {time.monotonic() - began_s:.1f} s")
+    assert release.ends(run) == "complete"
+    assert is_the_sample(transcript(release, run))
+    after = release.results()
+    assert first.items() <= after.items()
+    assert sorted(key.split("/")[-2] for key in after) == [f"{span:05d}" for span in range(9)], "nothing twice"
 
 
 def test_uninstall_leaves_the_bucket_and_a_new_release_knows_its_runs(release: Release) -> None:
