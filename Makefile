@@ -57,7 +57,7 @@ test-model: venv ffmpeg ## test the words of a real Whisper (base, from two pack
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m model $(ARGS)
 
 # One worker: there is one cluster, and some tests stop parts of it. KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3.
-test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once from Go modules (Linux, root; 20 minutes)
+test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once from Go modules (Linux, root; half an hour)
 	@sh .ci/need cluster
 	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
