@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -34,6 +35,11 @@ ENDED_STATUSES: frozenset[RequestStatus] = frozenset({"complete", "partial", "fa
 PART_BYTES = 64 << 20
 """Of uploads: the length of each part but the last."""
 Retries = Annotated[int, Field(ge=0, le=999)]
+
+
+def iso(ms: int) -> str:
+    """Return a time since the epoch in RFC 3339, in UTC with milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class ServiceRequest(Document):

@@ -24,7 +24,6 @@ INDEX = "index/"
 INCOMPLETE = "incomplete/"
 MOST_PARTS = 10_000
 """Of one upload: S3 composes no more."""
-FIRST_EVENT = "000001"
 
 _LATEST_MS = 10**13
 _ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-z]{26})")

@@ -5,7 +5,6 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -19,6 +18,7 @@ from controller.domain.service_documents import (
     Retries,
     ServiceRequest,
     TenantPrefix,
+    iso,
 )
 from controller.domain.service_keys import ID_PATTERN
 
@@ -107,11 +107,10 @@ def run_ended(request: ServiceRequest, end: RequestEnd) -> RunEnded:
 
 def event_of(delivery_id: str, data: RunEnded, ended_ms: int) -> CloudEvent:
     """The event for a run that ended at *ended_ms*, in milliseconds since the epoch."""
-    ended = datetime.fromtimestamp(ended_ms / 1000, UTC).replace(tzinfo=None)
     return CloudEvent(
         id=delivery_id,
         source=f"/v1/runs/{data.id}",
         type=EVENT_TYPES[data.status],
-        time=f"{ended.isoformat(timespec='milliseconds')}Z",
+        time=iso(ended_ms),
         data=data,
     )

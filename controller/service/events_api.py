@@ -19,12 +19,12 @@ from starlette.concurrency import run_in_threadpool
 from controller.domain import stored_documents
 from controller.domain.documents import Status
 from controller.domain.keys import RunKeys
-from controller.domain.service_documents import RequestEvent
+from controller.domain.service_documents import RequestEvent, iso
 from controller.domain.service_keys import RequestKey, is_event_id
 from controller.service.context import Caller, Service, TheService
 from controller.service.problems import Problem
 from controller.service.runs_api import FOUND, RunId, required
-from controller.service.views import iso, progress_view
+from controller.service.views import progress_view
 
 POLL_S = 1.0
 WAITING_POLL_S = 4.0

@@ -19,7 +19,7 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from controller.domain.service_documents import PART_BYTES, Upload
+from controller.domain.service_documents import PART_BYTES, Upload, iso
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
@@ -29,7 +29,7 @@ from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
 from controller.service.uploads import FORM_VALID_MS, LIVES_MS
-from controller.service.views import Time, iso
+from controller.service.views import Time
 
 MOST_INCOMPLETE = 100
 """Uploads of one tenant that are not complete. One that was deleted counts for another hour."""

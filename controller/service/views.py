@@ -5,13 +5,12 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from controller.domain.documents import Status
-from controller.domain.service_documents import RequestState, RequestStatus
+from controller.domain.service_documents import RequestState, RequestStatus, iso
 from controller.service.requests import FoundRequest
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -64,11 +63,6 @@ class RunList(BaseModel):
 
     runs: list[RunSummary]
     next_cursor: str | None = Field(description="For the next page; null: this is the last one.")
-
-
-def iso(ms: int) -> str:
-    """Return a time since the epoch in RFC 3339, in UTC with milliseconds."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def summary_view(state: RequestState) -> RunSummary:

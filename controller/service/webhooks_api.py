@@ -10,13 +10,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from controller.domain.service_documents import iso
 from controller.domain.webhook_documents import Delivery
 from controller.service.context import Caller, TheService
 from controller.service.outbox import NoDeadLetter
 from controller.service.problem_types import problem_response
 from controller.service.problems import Problem
 from controller.service.runs_api import MOST_ON_PAGE, PROBLEMS
-from controller.service.views import Time, iso
+from controller.service.views import Time
 
 _DEAD = PROBLEMS | {404: problem_response("This tenant has no such dead delivery.")}
 

@@ -58,7 +58,7 @@ def test_every_option_reaches_the_program(everything: Objects, monkeypatch: pyte
     assert (found["memory_mb"], found["gpus"], found["kernels_in_store"]) == (4_000_000, 2, True)
     assert found["image_pull_secrets"] == ("registry-one", "registry-two")
     assert found["chunk_image"] == f"registry.example/team/chunk-job@sha256:{'1' * 64}"
-    assert found["env"] == {"HTTPS_PROXY": "http://proxy.example:3128", "NOTE": "two words and $(POD_UID)"}
+    assert found["env"] == {"HTTPS_PROXY": "http://egress.example:3128", "NOTE": "two words and $(POD_UID)"}
     assert (found["vad_filter"], found["vad_threshold"]) == (False, 0.4)
     assert found["initial_prompt"] == "$(AWS_SECRET_ACCESS_KEY)", "an argument decides over a setting"
     assert settings(everything)["STENOFLEET_INITIAL_PROMPT"] == 'Names: "Ana" & ${HOME} $(HOME)'
