@@ -131,8 +131,8 @@ def started(pod: Mapping[str, Any]) -> bool:
 def deployment(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Deployment]:
     folder = shutil.copytree(SOURCE, tmp_path / "k8s")
     with (
-        cluster.namespace("deployment") as namespace,
         cluster.s3.bucket() as bucket,
+        cluster.namespace("deployment") as namespace,
         volume_for(cluster, namespace, tmp_path),
     ):
         configure(folder / "base", namespace, images)

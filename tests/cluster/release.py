@@ -174,8 +174,8 @@ class Release:
 def release(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Release]:
     """Values, a bucket and a namespace with the Secret of S3. Nothing is installed yet."""
     with (
-        cluster.namespace("release") as namespace,
         cluster.s3.bucket() as bucket,
+        cluster.namespace("release") as namespace,
         volume_for(cluster, namespace, tmp_path),
     ):
         access = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}

@@ -176,7 +176,7 @@ def site(cluster: Cluster, images: Images, tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.delenv(name)
     for name, value in cluster.s3.environment.items():
         monkeypatch.setenv(name, value)
-    with cluster.namespace("run") as namespace, cluster.s3.bucket() as bucket:
+    with cluster.s3.bucket() as bucket, cluster.namespace("run") as namespace:
         secret = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}
         cluster.apply(
             namespace,

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "STENOFLEET_TEST_S3_"
 _START_S = 30
+# Pods have up to 30 seconds to end after their namespace was deleted.
+_EMPTY_S = 60
 
 
 def build() -> Path:
@@ -99,10 +101,10 @@ class Server:
         name = f"stenofleet-test-{secrets.token_hex(6)}"
         client = self.client()
         client.make_bucket(bucket_name=name)
-        yield name
-        for entry in client.list_objects(bucket_name=name, recursive=True):
-            client.remove_object(bucket_name=name, object_name=str(entry.object_name))
-        client.remove_bucket(bucket_name=name)
+        try:
+            yield name
+        finally:
+            _delete_bucket(client, name)
 
     @contextlib.contextmanager
     def user(self, *statements: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -214,6 +216,23 @@ class OwnServer(Server):
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _delete_bucket(client: "Minio", name: str) -> None:
+    """Delete a bucket with everything in it, also while pods that are being stopped still write to it."""
+    from minio.error import S3Error
+
+    until_s = time.monotonic() + _EMPTY_S
+    while True:
+        for entry in client.list_objects(bucket_name=name, recursive=True):
+            client.remove_object(bucket_name=name, object_name=str(entry.object_name))
+        try:
+            client.remove_bucket(bucket_name=name)
+            return
+        except S3Error as problem:
+            if problem.code != "BucketNotEmpty" or time.monotonic() > until_s:
+                raise
+        time.sleep(0.2)
 
 
 @contextlib.contextmanager
