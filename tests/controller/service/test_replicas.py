@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job.store.files import FileStore
+from controller.orchestrator.held_slots import HeldSlots
 from controller.service.replicas import RENEW_S, SILENT_S, Replicas
 
 
@@ -24,7 +25,7 @@ def clock() -> Clock:
 
 
 def replicas(store: FileStore, clock: Clock, count: int) -> list[Replicas]:
-    return [Replicas(store, now_s=clock) for _ in range(count)]
+    return [Replicas(store, HeldSlots(4, now_s=clock), now_s=clock) for _ in range(count)]
 
 
 def renewed(*which: Replicas) -> None:
