@@ -1,8 +1,9 @@
 """Which part of the chunk slots each of several processes may use, from what each of them has and wants.
 
-Touches: nothing. All processes that share a store share the slots, and each computes its own part. If all know the same,
-the parts fit together: their sum is the limit. Until then, what each one *holds* decides: the most jobs that it may have,
-as the others read it. A process holds more only after it has published that and has seen then that the sum fits.
+Touches: nothing. All processes that share a store share the slots, and each computes its own part. If all know the
+same, the parts fit together: their sum is the limit. Until then, what each one *holds* decides: the most jobs that it
+may have, as the others read it. A process holds more only after it has published that and has seen then that the sum
+fits.
 """
 
 from __future__ import annotations
@@ -92,10 +93,9 @@ def most_urgent(claims: Sequence[Claim], most: int) -> tuple[Claim, ...]:
     """Return at most *most* of the runs: first those with jobs, then those that would get the next slots."""
     if len(claims) <= most:
         return tuple(claims)
-    following = divided(claims, most)
-    return tuple(
-        sorted(claims, key=lambda claim: (not claim.live, not claim.cutting, claim.run not in following))[:most]
-    )
+    following = {run: place for place, run in enumerate(divided(claims, most))}
+    order = sorted(claims, key=lambda claim: (not claim.live, not claim.cutting, following.get(claim.run, most)))
+    return tuple(order[:most])
 
 
 def _different(me: Holder, others: Sequence[Holder]) -> list[Claim]:

@@ -1,6 +1,6 @@
 """How many chunk jobs this process may have now, if several processes share the slots of one store.
 
-Touches: the clock, a lock. The loop asks before each tick, and another thread exchanges with the other processes what
+Touches: a lock. The loop asks before each tick, and another thread exchanges with the other processes what
 each holds: it publishes the offer of this process first and reads those of the others afterwards. Of two processes that
 do so at the same time, at least one sees the other, so the sum of what they may have is never above the limit.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,8 +36,11 @@ class Terms:
 class HeldSlots:
     """The slots of this process. Safe to use by two threads."""
 
-    def __init__(self, total: int, *, now_s: Callable[[], float] = time.monotonic) -> None:
-        """*total*: chunk jobs at a time of all processes together. None may be started before the first exchange."""
+    def __init__(self, total: int, *, now_s: Callable[[], float]) -> None:
+        """*total*: chunk jobs at a time of all processes together. None may be started before the first exchange.
+
+        *now_s*: seconds of a clock that only goes forward.
+        """
         self.total = total
         self.name = secrets.token_hex(8)
         self.changed = threading.Event()

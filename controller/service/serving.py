@@ -106,7 +106,7 @@ class Server:
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
-        self._slots = HeldSlots(settings.max_parallel)
+        self._slots = HeldSlots(settings.max_parallel, now_s=time.monotonic)
         self.replicas = Replicas(
             store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.kind == "kubernetes"
         )

@@ -1,12 +1,12 @@
 """How many jobs each run may start in a tick, if tenants share the slots."""
 
-import time
 from typing import Any
 
 from controller.domain.jobs import JobView, Phase
 from controller.domain.shares import Share
 from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.slots import Ready, Shared
+from tests.fakes import ManualClock
 
 A, B = Share(group="a"), Share(group="b")
 
@@ -21,9 +21,9 @@ def ready(run: str, share: Share, *, waiting: int = 0, begun: bool = True) -> Re
 
 def alone(total: int) -> Shared:
     """The slots of a process that has seen no other one."""
-    held = HeldSlots(total)
+    held = HeldSlots(total, now_s=ManualClock())
     held.offer()
-    held.saw([], [], began_s=time.monotonic())
+    held.saw([], [], began_s=1000.0)
     return Shared(held)
 
 

@@ -39,7 +39,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.store = Away(folder)
         self.requests = RequestStore(self.store)
-        self.replicas = Replicas(self.store, HeldSlots(2))
+        self.replicas = Replicas(self.store, HeldSlots(2, now_s=fakes.ManualClock()))
         self.ends: list[tuple[str, str]] = []
         self.error: Exception | None = None
         self.queue = self.replica(self.replicas)
@@ -144,7 +144,7 @@ def test_an_end_that_cannot_be_recorded_is_recorded_later(scene: Scene) -> None:
 
 def test_what_another_replica_works_on_is_left_and_taken_when_that_one_has_ended(scene: Scene) -> None:
     request_id = scene.accept("a", 1)
-    other = Replicas(scene.store, HeldSlots(2))
+    other = Replicas(scene.store, HeldSlots(2, now_s=fakes.ManualClock()))
     other.claim([request_id])
     other.renew()
     scene.replicas.renew()
