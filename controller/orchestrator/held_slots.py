@@ -124,6 +124,10 @@ class HeldSlots:
             for limit, held in offered.held.items():
                 left = left_for(limit, limits.get(limit, held), self._others)
                 self._most[limit] = min(held, max(self._most.get(limit, 0), left))
+            should = parts(self._me(), self._others, limits).most
+            if any(should[limit] > self._may(limit, limits) for limit in limits):
+                # Another one has given something back.
+                self.changed.set()
             return offered.everything and bool(self._others)
 
     def left_behind(self) -> Sequence[Claim]:

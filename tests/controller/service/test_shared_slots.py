@@ -1,6 +1,5 @@
 """Two replicas over one store: limits and fair shares are those of both together. Only jobs are simulated."""
 
-import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +37,13 @@ class Pair:
 
     def live(self) -> list[str]:
         """The runs of the chunk jobs that there are now."""
-        views = [view for one in self.both for view in one.runner.observe()]
-        return [view.run for view in views if view.span is not None and view.phase != "ended"]
+        jobs = [played for one in self.both for played in list(one.runner._jobs.values())]
+        now_ms = self.both[0].clock.now_ms()
+        return [
+            played.job.run
+            for played in jobs
+            if played.job.span is not None and now_ms - played.since_ms < played.behaviour.takes_ms
+        ]
 
     def _count(self, one: Running) -> None:
         submit = one.runner.submit
@@ -48,11 +52,9 @@ class Pair:
             submit(job)
             if job.span is not None:
                 self.started.append(job)
-                # The list of the other replica may change meanwhile.
-                with contextlib.suppress(RuntimeError):
-                    live = self.live()
-                    self.most = max(self.most, len(live))
-                    self.most_of_news = max(self.most_of_news, sum(run in self.news for run in live))
+                live = self.live()
+                self.most = max(self.most, len(live))
+                self.most_of_news = max(self.most_of_news, sum(run in self.news for run in live))
 
         one.runner.submit = counted  # type: ignore[method-assign]
 
