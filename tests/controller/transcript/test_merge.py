@@ -324,6 +324,13 @@ def test_the_transcript_states_source_model_and_options() -> None:
     assert merged.options == record.options
 
 
+@pytest.mark.parametrize("folder", ["/home/ann/models/fine tuned", "C:\\models\\fine tuned\\"])
+def test_the_transcript_has_the_name_of_a_model_and_not_its_folder(folder: str) -> None:
+    plan = fakes.plan(10_000)
+    merged = merge(plan, fakes.record(model=folder), [spoken(plan, 0)])
+    assert (merged.model.name, merged.options.model) == ("fine tuned", "fine tuned")
+
+
 def test_results_of_different_models_do_not_belong_together() -> None:
     plan = fakes.plan(10_000, 20_000)
     other = fakes.ENGINE.model_copy(update={"model_digest": "e" * 64})
