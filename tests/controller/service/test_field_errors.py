@@ -10,7 +10,9 @@ from controller.service.field_errors import _PATTERNS, FieldError
 from controller.service.problems import Problem
 from controller.service.submissions import parsed
 
-FROM_THE_LIBRARY = re.compile(r"Input should|String should|List should|valid dictionary|literal\[|constrained|\[key\]|\^")
+FROM_THE_LIBRARY = re.compile(
+    r"Input should|String should|List should|valid dictionary|literal\[|constrained|\[key\]|\^"
+)
 
 
 def errors_of(body: str) -> list[FieldError]:
