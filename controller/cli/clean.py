@@ -106,9 +106,11 @@ def _remove_request(store: Store, key: RequestKey, here: Runner, cluster: Api | 
     found = requests.find(key)
     if found is None:
         return ""
-    if not requests.is_settled(found):
+    if not found.end:
         return f"run {key.id} of the service has not ended: cancel it there first (POST /v1/runs/{key.id}:cancel)"
-    run = found.end.run_id if found.end else None
+    if not requests.is_settled(found):
+        return f"run {key.id} of the service: its end is still being recorded there: try again in a few seconds"
+    run = found.end.run_id
     if run and not _remove(store, run, here, cluster):
         return f"run {key.id} of the service is being worked on: try again when it has ended"
     Outbox(store).remove_of(found.request, requests.ends(found))

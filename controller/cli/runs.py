@@ -20,6 +20,7 @@ from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.domain.output import Format, Output
+from controller.domain.service_keys import is_id
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
@@ -109,7 +110,7 @@ def render_command(
     check_folder(output_dir)
     path, whisper, opened = Path(transcript), False, None
     try:
-        if not path.exists() and is_run_prefix(transcript):
+        if not path.exists() and (is_run_prefix(transcript) or is_id(transcript.lower())):
             opened = shared.store_at(store)
             files = _stored_transcript(opened, transcript)
         else:

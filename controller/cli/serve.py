@@ -9,9 +9,9 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import click
@@ -27,6 +27,9 @@ from controller.cli.terminal import print_message
 from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, Interrupted, StenofleetError, UsageProblem
+
+if TYPE_CHECKING:
+    from controller.service.tenants import Tenant
 
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
@@ -152,6 +155,8 @@ def serve_command(
     known = who.Tenants(tenants)
     identity.check_host(host, known.configured)
     trusted = identity.trusted_header(trusted_header, trusted_proxies, tenants_configured=known.configured)
+    if known.configured and trusted is None:
+        _warn_of_missing_tokens(known.all)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -210,6 +215,12 @@ def serve_command(
     return 0
 
 
+def _warn_of_missing_tokens(tenants: Sequence[Tenant]) -> None:
+    for tenant in tenants:
+        if not tenant.tokens:
+            _LOG.warning("tenant %s has no tokens, so nobody can use it: stenofleet token makes one", tenant.name)
+
+
 def _endpoint(url: str) -> str:
     """Return the address of a server without a slash at its end; empty: none is given."""
     try:
@@ -262,13 +273,26 @@ class _Json(logging.Formatter):
         return json.dumps(found, ensure_ascii=True)
 
 
+class _Text(logging.Formatter):
+    """A line for people: the time of day in UTC, and the level if it is not that of plain information."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        """Return the line."""
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{record.asctime} {level}{record.message}"
+
+
 class _Lines(logging.Handler):
     """Writes lines to stderr, escaped: they may contain text of clients."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__(logging.INFO)
         self._as_json = as_json
-        self.setFormatter(_Json() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_Json() if as_json else _Text())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -278,5 +302,5 @@ class _Lines(logging.Handler):
 
 def _log_to_stderr(log_format: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[_Lines(as_json=log_format == "json")], force=True)
-    for noisy in ("httpx", "urllib3", "kubernetes"):
+    for noisy in ("httpx", "urllib3", "kubernetes", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

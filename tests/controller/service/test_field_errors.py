@@ -18,7 +18,7 @@ FROM_THE_LIBRARY = re.compile(
 def errors_of(body: str) -> list[FieldError]:
     with pytest.raises(Problem) as found:
         parsed(body.encode())
-    assert not FROM_THE_LIBRARY.search(found.value.response().body.decode())
+    assert not FROM_THE_LIBRARY.search(bytes(found.value.response().body).decode())
     assert found.value.document.detail == found.value.document.errors[0].text()
     return found.value.document.errors
 
