@@ -70,7 +70,12 @@ def _logged(error: Exception) -> int:
 @shared.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @shared.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
 @shared.option("--metrics-port", type=_PORT, default=0, metavar="N", help="Of /metrics (default: none).")
-@shared.option("--tenants", type=click.Path(path_type=Path), metavar="FILE", help="Who may use it (TOML).")
+@shared.option(
+    "--tenants",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who may use it: tokens and limits (TOML; default: this machine).",
+)
 @shared.option("--trusted-header", metavar="NAME", help="Header with the tenant, set by a proxy.")
 @shared.option("--trusted-proxies", multiple=True, metavar="CIDR", help="Addresses of these proxies.")
 @shared.option("--webhook-keys", type=click.Path(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
@@ -85,16 +90,20 @@ def _logged(error: Exception) -> int:
 @shared.option(
     "--upload-endpoint", default="", metavar="URL", help="Of S3, where clients send uploads (default: as here)."
 )
-@shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@shared.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr."
+)
 @shared.option(
     "--shutdown-grace",
     type=click.IntRange(0, 600),
     default=25,
     show_default=True,
     metavar="SECONDS",
-    help="For requests that are being answered.",
+    help="Time for requests that are being answered when it ends.",
 )
-@shared.option("--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Other models that may be named.")
+@shared.option(
+    "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
+)
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -138,9 +147,14 @@ def serve_command(
     Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
     Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
     requests. GET /openapi.json describes the API.
+
+    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
     """
     if audio_track is not None or clips:
-        raise UsageProblem("--audio-track and --clip-timestamps are options of single requests", "leave them out here")
+        raise UsageProblem(
+            "--audio-track and --clip-timestamps are options of single requests",
+            "leave them out here: a request has audio_track and clip_timestamps",
+        )
     del log_format
     # Imported here: the libraries of the service are an extra, and take time to load.
     try:
@@ -213,6 +227,12 @@ def serve_command(
     )
     server.run()
     return 0
+
+
+for _option in serve_command.params:
+    # They are accepted only to say where they belong.
+    if isinstance(_option, click.Option) and _option.name in ("audio_track", "clips"):
+        _option.hidden = True
 
 
 def _warn_of_missing_tokens(tenants: Sequence[Tenant]) -> None:

@@ -161,14 +161,15 @@ def _http(error: HTTPException) -> Problem:
 
 def _of_path(problem: Problem, request: str, methods: Sequence[str]) -> Problem:
     """Return the problem of a path or a method that does not exist, with what there is; any other as it is."""
-    if problem.status == http.HTTPStatus.NOT_FOUND:
-        advice = f"the API begins at /v1/runs: see {_DESCRIPTION}"
-        return Problem(problem.status, "not-found", f"{request}: there is no such path", advice)
     if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and methods:
         # The framework names only the methods of the first endpoint with this path.
         known = ", ".join(methods)
         detail = f"{request}: this path has only {known}"
         return Problem(problem.status, "method-not-allowed", detail, problem.document.advice, headers={"Allow": known})
+    if problem.status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.METHOD_NOT_ALLOWED):
+        return Problem(
+            404, "not-found", f"{request}: there is no such path", f"the API begins at /v1/runs: see {_DESCRIPTION}"
+        )
     return problem
 
 
