@@ -61,11 +61,13 @@ def test_every_operation_has_an_example_that_works(service: Running, tmp_path: P
     script = "".join(f"echo {name} >&2\n{openapi.EXAMPLES[name]}\n" for name in IN_ORDER)
     out, printed = typed(service, tmp_path, script)
     found: dict[str, list[str]] = {}
+    operation = ""
     for word in printed:
         if word in operations:
-            found[word] = statuses = []
+            operation = word
+            found[operation] = []
         else:
-            statuses.append(word)
+            found[operation].append(word)
     refused = {name: statuses for name, statuses in found.items() if {status[0] for status in statuses} != {"2"}}
     assert refused == REFUSED, out
     assert "event: ended" in out
