@@ -22,9 +22,11 @@ from controller.domain.shares import DEFAULT_PRIORITY, MOST_PRIORITY
 RequestId = Annotated[str, Field(pattern=ID_PATTERN)]
 UploadId = Annotated[str, Field(pattern=ID_PATTERN)]
 TenantPrefix = Annotated[str, Field(pattern=PREFIX_PATTERN)]
+LABEL_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$"
+"""Of the names of labels."""
 Labels = Annotated[
     dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")],
+        Annotated[str, Field(pattern=LABEL_PATTERN)],
         Annotated[str, Field(max_length=256)],
     ],
     Field(max_length=32),

@@ -243,9 +243,11 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
+        defaults = settings.defaults
         _LOG.info(
-            "listening on http://%s:%d, store %s", f"[{host}]" if ":" in host else host, self.port, self._store.url
-        )
+            "listening on http://%s:%d, store %s, models: %s, jobs at once: %d",
+            f"[{host}]" if ":" in host else host, self.port, self._store.url, ", ".join(defaults.models), defaults.jobs,
+        )  # fmt: skip
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
@@ -282,7 +284,8 @@ class Server:
         """Do what follows a recorded end. May be called again after a crash."""
         report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
         self.metrics.ended(end.status, report)
-        _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        why = f": {end.summary}" if end.status in ("partial", "failed") else ""
+        _LOG.info("request %s has ended: %s%s", request.id, end.status, why)
         if request.callback_url:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)
