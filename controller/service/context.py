@@ -17,6 +17,7 @@ from fastapi.security import HTTPBearer
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
+from controller.service.answers import Answers
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
@@ -37,6 +38,7 @@ class Service:
     store: Store
     requests: RequestStore
     uploads: UploadStore
+    answers: Answers
     completions: Completions
     queue: ServiceQueue
     identity: Identity

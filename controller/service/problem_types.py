@@ -29,6 +29,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "ended": ProblemType((409,), "The run has ended: there is nothing to cancel."),
     "foreign-page": ProblemType((403,), "The request comes from a page of another site, to a service without tokens."),
     "idempotency-key-reused": ProblemType((422,), "The Idempotency-Key was used for another request."),
+    "interrupted": ProblemType((503,), "This process of the service ends. Send the request again."),
     "invalid-request": ProblemType((422,), "A part of the request is not valid; `errors` names each."),
     "limit-exceeded": ProblemType((413, 429), "A limit of the tenant. 429: see Retry-After. 413: it never fits."),
     "method-not-allowed": ProblemType((405,), "The path has no such method; see Allow."),

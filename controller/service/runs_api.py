@@ -118,8 +118,8 @@ async def submit_run(request: Request, response: Response, tenant: Caller, key: 
     return found
 
 
-def _submit(service: Service, tenant: Tenant, submission: Submission, key: str | None) -> RunView:
-    accepted = submit(service, tenant, submission, key)
+def _submit(service: Service, tenant: Tenant, submission: Submission, key: str | None, request_id: str = "") -> RunView:
+    accepted = submit(service, tenant, submission, key, request_id)
     return _view(service, required(service, tenant, accepted.id))
 
 
@@ -137,8 +137,13 @@ async def _submit_form(service: Service, tenant: Tenant, form: FormData, file: U
     return await run_in_threadpool(submit_file, service, tenant, file, text.encode(), key)
 
 
-def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, key: str | None) -> RunView:
-    """Store the recording of a form, and submit it. *raw*: the rest of the submission, as JSON."""
+def submit_file(
+    service: Service, tenant: Tenant, file: UploadFile, raw: bytes, key: str | None, *, request_id: str = ""
+) -> RunView:
+    """Store the recording of a form, and submit it. *raw*: the rest of the submission, as JSON.
+
+    *request_id*: of the new request, if it has no *key*; default: a random one.
+    """
     with tempfile.NamedTemporaryFile(prefix="stenofleet-form-") as copy:
         digest = hashlib.sha256()
         while piece := file.file.read(1 << 20):
@@ -154,13 +159,15 @@ def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, 
             return _submit(service, tenant, submission, key)
         upload = keep_upload(service, tenant, Path(copy.name), file.filename or "recording", upload_id)
     try:
-        accepted = submit(service, tenant, submission, key)
+        found = _submit(service, tenant, submission, key, request_id)
     except (Problem, StenofleetError):
         # After an error of the store it is not known what was stored: a client that tries again needs the recording.
         if not (key and was_accepted(service, tenant, key)):
             service.uploads.remove(tenant.prefix, upload.id)
+            service.uploads.release(upload)
         raise
-    return _view(service, required(service, tenant, accepted.id))
+    service.uploads.release(upload)
+    return found
 
 
 def _with_upload(raw: bytes, upload_id: str) -> bytes:

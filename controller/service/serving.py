@@ -35,6 +35,7 @@ from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
+from controller.service.answers import Answers
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
@@ -46,9 +47,9 @@ from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
+from controller.service.sweeper import Sweeper
 from controller.service.tenants import Tenants
 from controller.service.upload_completion import Completions
-from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
@@ -119,7 +120,8 @@ class Server:
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
-        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self._answers = Answers(store)
+        self._sweeper = Sweeper(self._uploads, self._answers, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
@@ -186,6 +188,7 @@ class Server:
                 store=self._store,
                 requests=RequestStore(self._store),
                 uploads=self._uploads,
+                answers=self._answers,
                 completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
@@ -277,7 +280,7 @@ class Server:
         """Do what follows a recorded end. May be called again after a crash."""
         report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
         self.metrics.ended(end.status, report)
-        _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        _LOG.info("request %s: %s", request.id, ": ".join(dict.fromkeys((end.status, end.summary))))
         if request.callback_url:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)

@@ -28,7 +28,7 @@ from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
-from controller.service.uploads import FORM_VALID_MS, LIVES_MS
+from controller.service.uploads import FORM_VALID_MS, LIVES_MS, USED_WITHIN_MS
 from controller.service.views import Time
 
 MOST_INCOMPLETE = 100
@@ -80,7 +80,7 @@ class UploadView(BaseModel):
     size_bytes: int
     status: Literal["incomplete", "completing", "complete"]
     created_at: Time
-    expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
+    expires_at: Time = Field(description="It is deleted then, unless it is complete and that of a run.")
     part_bytes: int = Field(description="Length of each part but the last.")
     part_count: int
     missing_parts: int = Field(description="How many parts are still to be sent.")
@@ -269,7 +269,7 @@ def _view(service: Service, upload: Upload) -> UploadView:
         size_bytes=upload.size_bytes,
         status="complete" if upload.complete else "completing" if completing else "incomplete",
         created_at=iso(upload.created_ms),
-        expires_at=None if upload.complete else iso(expires_ms),
+        expires_at=iso(upload.created_ms + USED_WITHIN_MS if upload.complete else expires_ms),
         part_bytes=upload.part_bytes,
         part_count=upload.part_count,
         missing_parts=0 if completing else len(missing),
