@@ -18,6 +18,7 @@ from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
 from controller.service.answers import Answers
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
@@ -44,6 +45,7 @@ class Service:
     identity: Identity
     rates: RequestRates
     streams: OpenStreams
+    receiving: Receiving
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox

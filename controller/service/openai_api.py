@@ -187,10 +187,11 @@ async def translate(request: Request, tenant: Caller) -> Response:
 
 async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", "translate"]) -> Response:
     service = service_of(request)
-    async with form_of(request) as (form, file):
-        wanted = _parsed(form)
-        raw = _submission(tenant, wanted, task)
-        entry = await run_in_threadpool(_submit, service, tenant, file, raw)
+    with service.receiving.one(tenant.prefix):
+        async with form_of(request, service.most_form_bytes) as (form, file):
+            wanted = _parsed(form)
+            raw = _submission(tenant, wanted, task)
+            entry = await run_in_threadpool(_submit, service, tenant, file, raw)
     with service.streams.begin(tenant.prefix):
         found = await _ended(request, service, entry)
     try:

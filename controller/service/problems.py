@@ -27,6 +27,7 @@ from controller.service.problem_types import PROBLEM_JSON, URN
 from controller.service.sources import SourceRefused
 
 STORE_RETRY_S = 5
+_BUSY_RETRY_S = 5
 _MOST_ERRORS = 20
 _LONGEST = 500
 
@@ -100,6 +101,19 @@ class Problem(Exception):
 def not_found(what: str = "run") -> Problem:
     """Return the problem of an id that does not exist, or that is of another tenant: both are the same."""
     return Problem(404, "not-found", f"there is no such {what}", "check its id, and whose token is used")
+
+
+def too_large(what: str, most: int) -> Problem:
+    """Return the problem of a body, or a part of one, with more bytes than *most*."""
+    return Problem(
+        413, "too-large", f"the {what} has more than {most} bytes", "upload large recordings: POST /v1/uploads"
+    )
+
+
+def busy() -> Problem:
+    """Return the problem of a process that has as many clients as it can have."""
+    headers = {"Retry-After": str(_BUSY_RETRY_S)}
+    return Problem(503, "busy", "this process of the service has too many clients now", "try again", headers=headers)
 
 
 def invalid(error: ValidationError, *, where: str = "") -> Problem:

@@ -25,7 +25,7 @@ from controller.domain.service_documents import RequestStatus
 from controller.domain.service_keys import RequestKey, id_of, is_id
 from controller.errors import StenofleetError
 from controller.service.context import Caller, Service, TheService, new_id, service_of
-from controller.service.forms import FORM, form_of, kind_of
+from controller.service.forms import FORM, form_of, json_of, kind_of
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.requests import FoundRequest
@@ -43,7 +43,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 FORM_PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: problem_response("The body is not a valid form."),
-    413: problem_response("The body is larger than a body may be."),
+    408: problem_response("The body did not come, or too slowly."),
+    413: problem_response("The body, or the recording in it, is larger than it may be."),
     415: problem_response("The endpoint does not take bodies of this type."),
 }
 FOUND = PROBLEMS | {404: problem_response("This tenant has no such run.")}
@@ -105,15 +106,12 @@ async def submit_run(request: Request, response: Response, tenant: Caller, key: 
     """Request a transcription: of an object, an upload, or a recording in a form. The run begins as soon as it can."""
     service = service_of(request)
     checked_key(key)
-    kind = kind_of(request)
-    if kind == FORM:
-        async with form_of(request) as (form, file):
-            found = await _submit_form(service, tenant, form, file, key)
-    elif kind in ("application/json", ""):
-        raw = await request.body()
-        found = await run_in_threadpool(_submit, service, tenant, parsed(raw), key)
+    if kind_of(request) == FORM:
+        with service.receiving.one(tenant.prefix):
+            async with form_of(request, service.most_form_bytes) as (form, file):
+                found = await _submit_form(service, tenant, form, file, key)
     else:
-        raise Problem(415, "unsupported-media-type", f"not a body of this API: {kind[:100]}", "send application/json")
+        found = await run_in_threadpool(_submit, service, tenant, parsed(await json_of(request)), key)
     response.headers["Location"] = f"/v1/runs/{found.id}"
     return found
 

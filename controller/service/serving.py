@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -37,7 +38,9 @@ from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
 from controller.service.answers import Answers
 from controller.service.app import create_app
+from controller.service.connections import Connection, Silent
 from controller.service.context import Service
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
@@ -55,8 +58,6 @@ from controller.service.webhooks import Deliverer, WebhookThread
 
 ANSWER_WITHIN_S = 55.0
 """Below the minute after which many proxies end a request."""
-MOST_CONNECTIONS = 900
-"""More would use up the descriptors of a process, of which there are often 1,024: they get 503."""
 _STUCK_S = 120.0
 """A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
 
@@ -194,6 +195,7 @@ class Server:
                 identity=self._access.identity,
                 rates=RequestRates(),
                 streams=OpenStreams(),
+                receiving=Receiving(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
@@ -228,7 +230,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 ws="none",
-                limit_concurrency=MOST_CONNECTIONS,
+                http=partial(Connection, Silent()),  # type: ignore[arg-type]
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )

@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from controller.domain.service_documents import PART_BYTES, Upload, iso
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.service.context import Caller, Service, TheService, new_id
+from controller.service.forms import json_of
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
@@ -40,7 +41,11 @@ _CREATE_WITHIN_S = 1.0
 _PIECE_BYTES = 1 << 20
 _FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
 _STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
-_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
+_LARGE: dict[int | str, dict[str, Any]] = {
+    408: problem_response("The body did not come, or too slowly."),
+    413: problem_response("Larger than allowed."),
+}
+_NOT_JSON: dict[int | str, dict[str, Any]] = {415: problem_response("The body is not JSON.")}
 
 _LOCATION = {"Location": {"description": "The upload.", "schema": {"type": "string"}}}
 
@@ -92,11 +97,25 @@ class UploadView(BaseModel):
 @router.post(
     "/v1/uploads",
     status_code=201,
-    responses=PROBLEMS | _LARGE | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    responses=PROBLEMS | _LARGE | _NOT_JSON | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewUpload"}}},
+        }
+    },
     operation_id="createUpload",
 )
-def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
+async def create_upload(request: Request, service: TheService, tenant: Caller, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
+    # Not a parameter: the framework would read it before it is known who sends it.
+    body = NewUpload.model_validate_json(await json_of(request))
+    created = await run_in_threadpool(_create, service, tenant, body)
+    response.headers["Location"] = f"/v1/uploads/{created.id}"
+    return created
+
+
+def _create(service: Service, tenant: Tenant, body: NewUpload) -> UploadView:
     upload = Upload(
         id=new_id(),
         tenant=tenant.prefix,
@@ -106,12 +125,11 @@ def create_upload(service: TheService, tenant: Caller, body: NewUpload, response
         complete=False,
         part_bytes=service.part_bytes,
     )
-    _create(service, tenant, upload)
-    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    _reserve(service, tenant, upload)
     return _view(service, upload)
 
 
-def _create(service: Service, tenant: Tenant, upload: Upload) -> None:
+def _reserve(service: Service, tenant: Tenant, upload: Upload) -> None:
     lock = _CREATING[tenant.prefix]
     # One tenant must not keep all threads of the service waiting.
     if not lock.acquire(timeout=_CREATE_WITHIN_S):
@@ -160,7 +178,7 @@ async def put_part(
     if service.uploads.presigning:
         raise Problem(409, "not-here", "parts of this upload are sent to the store", "GET the upload: it says where")
     _check_open(service, upload)
-    with tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
+    with service.receiving.one(tenant.prefix), tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
         await _receive(request, file, upload.bytes_of(number))
         # It may have been completed, deleted or given up while the part came.
         upload = await run_in_threadpool(_required, service, tenant, upload_id)
