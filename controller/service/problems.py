@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from chunk_job.errors import JobError
@@ -203,6 +204,7 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (RequestValidationError, lambda error: _invalid(error.errors())),
     (ValidationError, invalid),
     (HTTPException, _http),
+    (ClientDisconnect, lambda _: Problem(400, "bad-request", "the connection was closed before the body was complete")),
 )
 """From the special to the general."""
 
@@ -217,5 +219,6 @@ def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
             problem.headers["Allow"] = ", ".join(methods)
         return problem.response()
 
-    for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):
+    for kind, _ in _CONVERSIONS:
         app.add_exception_handler(kind, handle)
+    app.add_exception_handler(Exception, handle)

@@ -180,3 +180,11 @@ def test_recordings_that_are_received_at_once_are_bounded(
         opened.close()
         until(lambda: service.receiving.now == 0, "the others are gone")
         assert up.client.post("/v1/runs", files=recording, headers=headers["video"]).status_code == 202
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_bug(store: FileStore, caplog: pytest.LogCaptureFixture) -> None:
+    with running(store) as up:
+        with connected(up, f"{HEAD}Content-Length: 100000\r\n\r\n".encode() + PART):
+            until(lambda: up.server.app.state.service.receiving.now == 1, "it is received")
+        until(lambda: up.server.app.state.service.receiving.now == 0, "it is gone")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
