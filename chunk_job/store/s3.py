@@ -93,7 +93,7 @@ class S3Store:
         def put() -> bool:
             try:
                 # The public method has no such condition.
-                self._client._put_object(self._bucket, name, data, {"If-None-Match": "*"})
+                self._client._put_object(self._bucket, name, data, {"If-None-Match": "*"})  # noqa: SLF001
             except S3Error as error:
                 if error.code == "PreconditionFailed":
                     return False

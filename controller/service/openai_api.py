@@ -187,12 +187,13 @@ async def translate(request: Request, tenant: Caller) -> Response:
 
 async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", "translate"]) -> Response:
     service = service_of(request)
-    with service.receiving.one(tenant.prefix):
-        async with form_of(request, service.most_form_bytes) as (form, file):
-            wanted = _parsed(form)
-            raw = _submission(tenant, wanted, task)
-            entry = await run_in_threadpool(_submit, service, tenant, file, raw)
+    # Before the recording is received: too many that wait are refused then.
     with service.streams.begin(tenant.prefix):
+        with service.receiving.one(tenant.prefix):
+            async with form_of(request, service.most_form_bytes) as (form, file):
+                wanted = _parsed(form)
+                raw = _submission(tenant, wanted, task)
+                entry = await run_in_threadpool(_submit, service, tenant, file, raw)
         found = await _ended(request, service, entry)
     try:
         _check_transcribed(found)
