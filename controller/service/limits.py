@@ -37,7 +37,7 @@ class LimitExceeded(StenofleetError):
     """A limit of a tenant, or of a client address. HTTP 429; 413 for what can never fit."""
 
     def __init__(self, what: str, limit: float, retry_after_s: int | None) -> None:
-        """*what*: a noun phrase in the plural, as "open streams"; *retry_after_s*: None if waiting does not help."""
+        """*what*: a plural, as "requests a second"; *retry_after_s*: None if waiting does not help."""
         super().__init__(
             f"the limit is {_written(limit)} {what}",
             "send less at once" if retry_after_s is None else f"try again in {retry_after_s} s",

@@ -30,6 +30,7 @@ from controller.domain.shares import Share
 from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
+from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
 from controller.runs.protection import OutputRules
@@ -73,6 +74,7 @@ class Settings:
     metrics_port: int
     """0: none."""
     max_parallel: int
+    """Of all replicas together."""
     most_form_bytes: int
     shutdown_grace_s: int
     defaults: Defaults
@@ -106,7 +108,10 @@ class Server:
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
-        self.replicas = Replicas(store, observe=runner.leadership.observe)
+        self._slots = HeldSlots(settings.max_parallel, now_s=time.monotonic)
+        self.replicas = Replicas(
+            store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.kind == "kubernetes"
+        )
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -149,7 +154,7 @@ class Server:
                 store=self._store,
                 runner=self._runner,
                 policy=self._policy,
-                slots=Shared(self._settings.max_parallel),
+                slots=Shared(self._slots),
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
