@@ -36,6 +36,8 @@ from controller.service.requests import RequestStore
 POLL_S = 1.0
 IDLE_S = 3.0
 """The pause between two polls while nothing is queued: every listing of a bucket costs money."""
+_REST = 4.0
+"""The least pause, in times of what the last look into the queue took: under load, something wakes it all the time."""
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
@@ -177,10 +179,18 @@ class ServiceQueue:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _keep(self) -> None:
+        look_s = least_s = 0.0
         while not self._closed:
-            self._try(self.poll)
-            self._woken.wait(POLL_S if self._depths else IDLE_S)
-            self._woken.clear()
+            self._try(self._record)
+            began_s = time.monotonic()
+            if began_s >= look_s:
+                self._try(self._look)
+                now_s = time.monotonic()
+                look_s = now_s + (POLL_S if self._depths else IDLE_S)
+                least_s = now_s + _REST * (now_s - began_s)
+            if self._woken.wait(max(0.0, look_s - time.monotonic())):
+                self._woken.clear()
+                look_s = min(look_s, least_s)
         self._try(self._record)
 
     def _record(self) -> None:
@@ -197,6 +207,9 @@ class ServiceQueue:
     def poll(self) -> None:
         """Record ends and events, and choose requests. Raises what the store raises."""
         self._record()
+        self._look()
+
+    def _look(self) -> None:
         entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
         self._count(entries)
         elsewhere = self._replicas.elsewhere()
@@ -256,7 +269,6 @@ class ServiceQueue:
         request = claimed.request
         try:
             run_request = self._make(request, claimed.retries, self._share_of(request))
-            self._requests.put_state(request, "running", run=run_request.record.run, now_ms=self._now_ms())
             self._started(claimed, run_request)
         except MediaProblem as error:
             # That the service may not read it is not the recording's fault.
@@ -270,11 +282,11 @@ class ServiceQueue:
             self._refuse(claimed, problem, environment=True)
 
     def _started(self, claimed: Claimed, run_request: RunRequest) -> None:
-        run = run_request.record.run
-        if not self._requests.has_event(claimed.key, "started"):
-            self._requests.add_event(
-                claimed.key, "started", "started", now_ms=self._now_ms(), status="running", run=run
-            )
+        run, now_ms, retries = run_request.record.run, self._now_ms(), claimed.retries
+        self._requests.put_state(claimed.request, "running", retries=retries, run=run, now_ms=now_ms)
+        self._requests.events.add(
+            claimed.key, "started", "started", retries=retries, now_ms=now_ms, status="running", run=run
+        )
         with self._changed:
             claimed.run = run
             self._by_run[run] = claimed.request.id

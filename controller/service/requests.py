@@ -6,12 +6,13 @@ is in the queue. It has ended when the end of its round is stored; its entry is 
 
 from __future__ import annotations
 
-import secrets
+import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome
@@ -19,9 +20,7 @@ from controller.domain.interfaces import RunOutcome
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import (
     ENDED_STATUSES,
-    EventType,
     RequestEnd,
-    RequestEvent,
     RequestRound,
     RequestState,
     RequestStatus,
@@ -31,15 +30,14 @@ from controller.domain.service_keys import (
     RequestKey,
     RequestKeys,
     index_of,
-    parse_event,
     parse_indexed,
     upload_home,
 )
 from controller.runs.lookup import of_each, remove_run
+from controller.service.event_log import EventLog
+from controller.service.kept import Kept
 
 _LONGEST_LINE = 8_000
-_MOST_EVENTS = 10_000
-
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
 
@@ -77,6 +75,8 @@ class RequestStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._kept = Kept(store)
+        self.events = EventLog(store)
 
     def accept(self, request: ServiceRequest) -> ServiceRequest:
         """Keep the request, and put it into the queue. Returns the stored one, if it was accepted before.
@@ -90,17 +90,25 @@ class RequestStore:
         keys = RequestKeys(RequestKey(request.tenant, request.id))
         known = self.request(keys.of)
         if known is None:
-            known = request
             self._store.delete(keys.cancel)
             self._store.put(keys.request, request.encode())
-        elif known.body_sha256 != request.body_sha256:
+            self._begin(request)
+            return request
+        if known.body_sha256 != request.body_sha256:
             raise AnotherBody
         if self.retries(keys.of) == 0 and self.ended(keys.of, 0) is None:
-            if next(iter(self._store.list(keys.events)), None) is None:
-                self.put_state(known, "queued", run=None, now_ms=known.created_ms)
-                self.add_event(keys.of, "accepted", "accepted", now_ms=known.created_ms, status="queued")
-            self._enqueue(known)
+            if self.events.has(keys.of, "accepted"):
+                self._enqueue(known)
+            else:
+                self._begin(known)
         return known
+
+    def _begin(self, request: ServiceRequest) -> None:
+        """Do what follows the first write of a request."""
+        key, now_ms = RequestKey(request.tenant, request.id), request.created_ms
+        self.put_state(request, "queued", retries=0, run=None, now_ms=now_ms)
+        self.events.add(key, "accepted", "accepted", retries=0, now_ms=now_ms, status="queued")
+        self._enqueue(request)
 
     def _enqueue(self, request: ServiceRequest) -> None:
         keys = RequestKeys(RequestKey(request.tenant, request.id))
@@ -108,23 +116,42 @@ class RequestStore:
 
     def request(self, key: RequestKey) -> ServiceRequest | None:
         """Return what was requested; None if there is no such request of this tenant."""
-        found = stored_documents.find(self._store, ServiceRequest, RequestKeys(key).request)
-        return found if found and (found.tenant, found.id) == key else None
+        return _of(key, stored_documents.find(self._store, ServiceRequest, RequestKeys(key).request))
 
     def find(self, key: RequestKey) -> FoundRequest | None:
-        """Return the request with its state; None if there is no such request of this tenant."""
-        request = self.request(key)
+        """Return the request with its state; None if there is no such request of this tenant.
+
+        What is never changed is kept in memory, so that this costs one read of the store if the request has ended, and
+        two if it has not. The state is read each time: a request that was deleted has none.
+        """
+        keys = RequestKeys(key)
+        request = _of(key, self._kept.find(ServiceRequest, keys.request))
+        state = self._state_of(request) if request else None
+        if request and state is None:
+            # It was deleted, perhaps by another replica, or its acceptance was interrupted.
+            self._kept.forget(keys.request)
+            request = self.request(key)
+            state = self._state_of(request) if request else None
         if request is None:
             return None
-        retries = self.retries(key)
-        state = stored_documents.valid(self._store, RequestState, RequestKeys(key).indexed(request.created_ms))
-        return FoundRequest(
-            key=key,
-            request=request,
-            retries=retries,
-            end=self.ended(key, retries),
-            state=state or _state(request, "queued", run=None, now_ms=request.created_ms),
-        )
+        state = state or _state(request, "queued", retries=self.retries(key), run=None, now_ms=request.created_ms)
+        return FoundRequest(key=key, request=request, retries=state.retries, end=self._end(keys, state), state=state)
+
+    def _state_of(self, request: ServiceRequest) -> RequestState | None:
+        keys = RequestKeys(RequestKey(request.tenant, request.id))
+        return stored_documents.valid(self._store, RequestState, keys.indexed(request.created_ms))
+
+    def _end(self, keys: RequestKeys, state: RequestState) -> RequestEnd | None:
+        """Return the end of the round that *state* is of; the kept one, if it is the one that *state* shows."""
+        at = keys.end(state.retries)
+        if state.status in ENDED_STATUSES:
+            with contextlib.suppress(DocumentInvalid):
+                end = self._kept.find(RequestEnd, at)
+                if end and (end.status, end.ended_ms) == (state.status, state.updated_ms):
+                    return end
+            self._kept.forget(at)
+        # The state may be older than the end.
+        return self.ended(keys.of, state.retries)
 
     def retries(self, key: RequestKey) -> int:
         """Return how often the request was tried again."""
@@ -155,10 +182,12 @@ class RequestStore:
     def _state_at(self, key: str) -> RequestState | None:
         return stored_documents.valid(self._store, RequestState, key) if parse_indexed(key) else None
 
-    def put_state(self, request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> None:
-        """Replace the state that lists show."""
+    def put_state(
+        self, request: ServiceRequest, status: RequestStatus, *, retries: int, run: str | None, now_ms: int
+    ) -> None:
+        """Replace the state that lists show. *retries*: the number of the round that it is of."""
         key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
-        self._store.put(key, _state(request, status, run=run, now_ms=now_ms).encode())
+        self._store.put(key, _state(request, status, retries=retries, run=run, now_ms=now_ms).encode())
 
     def end(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
         """Record how the request ended. Returns the end that counts: the first one that was stored.
@@ -177,10 +206,16 @@ class RequestStore:
         key = RequestKey(request.tenant, request.id)
         if self.retries(key) != end.retries:
             return
-        self.put_state(request, end.status, run=end.run_id, now_ms=end.ended_ms)
-        if not self.has_event(key, "ended"):
-            text = end.summary or end.status
-            self.add_event(key, "ended", text, now_ms=end.ended_ms, status=end.status, run=end.run_id)
+        self.put_state(request, end.status, retries=end.retries, run=end.run_id, now_ms=end.ended_ms)
+        self.events.add(
+            key,
+            "ended",
+            end.summary or end.status,
+            retries=end.retries,
+            now_ms=end.ended_ms,
+            status=end.status,
+            run=end.run_id,
+        )
 
     def leave_queue(self, request: ServiceRequest, end: RequestEnd) -> None:
         """Delete the entry of a request that has ended, and its cancel, unless it was tried again meanwhile."""
@@ -225,10 +260,11 @@ class RequestStore:
         if found.end:
             # Of a client that cancelled while the end was recorded. It must not cancel the new round.
             self._store.delete(keys.cancel)
-            if self.has_event(found.key, "ended"):
-                self.add_event(found.key, "retried", "tried again", now_ms=now_ms, status="queued")
-            self._store.put(keys.round, RequestRound(retries=found.retries + 1).encode())
-            self.put_state(found.request, "queued", run=found.end.run_id, now_ms=now_ms)
+            retries = found.retries + 1
+            if self.events.has(found.key, "ended"):
+                self.events.add(found.key, "retried", "tried again", retries=retries, now_ms=now_ms, status="queued")
+            self._store.put(keys.round, RequestRound(retries=retries).encode())
+            self.put_state(found.request, "queued", retries=retries, run=found.end.run_id, now_ms=now_ms)
         self._enqueue(found.request)
 
     def remove(self, found: FoundRequest) -> None:
@@ -245,55 +281,13 @@ class RequestStore:
         self._store.delete(keys.indexed(found.request.created_ms))
         for entry in sorted(self._store.list(keys.home), key=lambda entry: entry.key == keys.request):
             self._store.delete(entry.key)
+            self._kept.forget(entry.key)
 
     def remove_upload(self, request: ServiceRequest) -> None:
         """Delete the recording, if it was uploaded."""
         if request.upload:
             for entry in self._store.list(upload_home(request.tenant, request.upload)):
                 self._store.delete(entry.key)
-
-    def add_event(
-        self,
-        key: RequestKey,
-        kind: EventType,
-        text: str,
-        *,
-        now_ms: int,
-        status: RequestStatus | None = None,
-        run: str | None = None,
-    ) -> None:
-        """Append an event. The number alone would not do: a process that was suspended may write at the same time."""
-        keys = RequestKeys(key)
-        last = self._last_event(key)
-        if last >= _MOST_EVENTS and kind == "message":
-            return
-        event = RequestEvent(type=kind, time_ms=now_ms, text=text[:_LONGEST_LINE], status=status, run_id=run)
-        self._store.put(keys.event(f"{last + 1:06d}-{secrets.token_hex(2)}", kind), event.encode())
-
-    def events(self, key: RequestKey, *, after: str = "") -> Iterator[tuple[str, RequestEvent]]:
-        """Yield the events after the one with the id *after*, with their ids."""
-        keys = RequestKeys(key)
-        for entry in self._store.list(keys.events, after=keys.after_event(after) if after else ""):
-            named = parse_event(entry.key)
-            event = stored_documents.valid(self._store, RequestEvent, entry.key) if named else None
-            if named and event and event.type == named[1]:
-                yield named[0], event
-
-    def _last_event(self, key: RequestKey) -> int:
-        return max((int(event_id.partition("-")[0]) for event_id, _ in self._event_names(key)), default=0)
-
-    def _event_names(self, key: RequestKey) -> Iterator[tuple[str, str]]:
-        """Yield the id and the type of each event, without reading it."""
-        for entry in self._store.list(RequestKeys(key).events):
-            if named := parse_event(entry.key):
-                yield named
-
-    def has_event(self, key: RequestKey, kind: EventType) -> bool:
-        """Whether there is an event of this type since the request was last tried again."""
-        found = False
-        for _, named in self._event_names(key):
-            found = named != "retried" and (found or named == kind)
-        return found
 
     def _known_run(self, request: ServiceRequest) -> str | None:
         key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
@@ -319,7 +313,14 @@ class RequestStore:
         )
 
 
-def _state(request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> RequestState:
+def _of(key: RequestKey, found: ServiceRequest | None) -> ServiceRequest | None:
+    """Return the request if it is the one with this key: somebody may have copied the object."""
+    return found if found and (found.tenant, found.id) == key else None
+
+
+def _state(
+    request: ServiceRequest, status: RequestStatus, *, retries: int, run: str | None, now_ms: int
+) -> RequestState:
     return RequestState(
         id=request.id,
         name=request.name,
@@ -328,5 +329,6 @@ def _state(request: ServiceRequest, status: RequestStatus, *, run: str | None, n
         created_ms=request.created_ms,
         updated_ms=now_ms,
         status=status,
+        retries=retries,
         run_id=run,
     )

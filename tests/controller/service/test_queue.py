@@ -232,7 +232,7 @@ def test_another_try_to_accept_the_same_request_at_the_same_moment_leaves_nothin
     # Another process, which did not see the first one, has accepted it a millisecond later; the first was stored last.
     double = request(id=request_id, tenant="a", created_ms=NOW_MS + 2)
     scene.requests._enqueue(double)
-    scene.requests.put_state(double, "queued", run=None, now_ms=NOW_MS)
+    scene.requests.put_state(double, "queued", retries=0, run=None, now_ms=NOW_MS)
     assert ids(scene.taken()) == [request_id]
     assert [state.id for state in scene.requests.page("a", after="", most=9)[0]] == [request_id]
     assert len(list(scene.store.list("queue/"))) == 1

@@ -164,7 +164,7 @@ def test_a_late_state_of_a_suspended_process_does_not_change_the_end(store: Mort
     requests = RequestStore(store)
     requests.accept(request())
     settle(requests)
-    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS + 50)
+    requests.put_state(request(), "running", retries=0, run=OUTCOME.run, now_ms=NOW_MS + 50)
     found = requests.find(KEY)
     assert found
     assert found.status == "complete"
@@ -194,7 +194,7 @@ def test_a_page_costs_the_same_with_many_requests(store: Mortal) -> None:
     read: list[str] = []
     for number in range(300):
         one = request(id=idempotent_id("news", str(number)), created_ms=NOW_MS + number)
-        requests.put_state(one, "complete", run=None, now_ms=NOW_MS)
+        requests.put_state(one, "complete", retries=0, run=None, now_ms=NOW_MS)
     get = store.get
 
     def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
@@ -240,7 +240,7 @@ def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mort
 def test_a_round_that_was_cancelled_before_it_began_has_the_run_of_the_round_before(store: Mortal) -> None:
     requests = RequestStore(store)
     requests.accept(request())
-    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS)
+    requests.put_state(request(), "running", retries=0, run=OUTCOME.run, now_ms=NOW_MS)
     settle(requests, RunOutcome(run=OUTCOME.run, name="x", verdict="partial", summary="with gaps"))
     retried(requests)
     settle(requests, RunOutcome(run="", name="x", verdict="cancelled", summary="cancelled"), retries=1)
@@ -257,7 +257,7 @@ def test_an_end_is_found_among_many_events_without_reading_them(store: Mortal) -
     requests = RequestStore(store)
     requests.accept(request())
     for number in range(30):
-        requests.add_event(KEY, "message", str(number), now_ms=NOW_MS)
+        requests.events.message(KEY, str(number), now_ms=NOW_MS)
     store.get = None  # type: ignore[assignment]
-    assert requests.has_event(KEY, "accepted")
-    assert not requests.has_event(KEY, "ended")
+    assert requests.events.has(KEY, "accepted")
+    assert not requests.events.has(KEY, "ended")
