@@ -18,6 +18,8 @@ from controller.domain import stored_documents
 
 MOST_BYTES = 2 << 20
 """Of all kept documents together, as the store has them: one to two thousand requests with their ends."""
+_SHARE = 8
+"""One that takes more than this part is not kept: it would take the place of hundreds of others."""
 LIVES_S = 30.0
 """After this time, a document is read again. Whoever uses it knows from another object whether it still exists."""
 
@@ -71,6 +73,8 @@ class Kept:
     def _keep(self, key: str, entry: _Entry) -> None:
         with self._lock:
             self._drop(key)
+            if entry.size_bytes > self._most_bytes // _SHARE:
+                return
             self._entries[key] = entry
             self.size_bytes += entry.size_bytes
             while self.size_bytes > self._most_bytes:

@@ -196,7 +196,8 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
 def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
     """Answer every error with a problem document. *methods_of*: the methods of a path."""
 
-    def handle(request: Request, error: Exception) -> Response:
+    async def handle(request: Request, error: Exception) -> Response:
+        # Not in a thread: it would have to wait for one, and there is nothing to wait for here.
         problem = problem_of(error)
         # The framework names only the methods of the first endpoint with this path.
         if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request.url.path)):
