@@ -77,8 +77,13 @@ class Kept:
                 return
             self._entries[key] = entry
             self.size_bytes += entry.size_bytes
-            while self.size_bytes > self._most_bytes:
+            # What nobody has asked for since it expired goes too: it would only take memory.
+            while self.size_bytes > self._most_bytes or self._first.until_s <= self._now_s():
                 self._drop(next(iter(self._entries)))
+
+    @property
+    def _first(self) -> _Entry:
+        return next(iter(self._entries.values()))
 
     def _drop(self, key: str) -> None:
         if entry := self._entries.pop(key, None):

@@ -126,7 +126,7 @@ def test_a_document_that_takes_much_of_the_bound_is_found_and_not_kept(store: Re
 
 def test_a_kept_document_is_read_again_after_a_while(store: Reads) -> None:
     clock, key = ManualClock(), RequestKeys(KEY).request
-    kept = Kept(store, now_s=lambda: clock.now_s)
+    kept = Kept(store, now_s=clock)
     store.put(key, request().encode())
     assert kept.find(ServiceRequest, key)
     store.delete(key)
@@ -135,6 +135,16 @@ def test_a_kept_document_is_read_again_after_a_while(store: Reads) -> None:
     clock.now_s += 1
     assert kept.find(ServiceRequest, key) is None
     assert kept.size_bytes == 0
+
+
+def test_what_nobody_asks_for_any_more_takes_no_memory(store: Reads) -> None:
+    clock, kinds = ManualClock(), [RequestKeys(RequestKey(name, ID)).request for name in ("news", "radio")]
+    kept = Kept(store, now_s=clock)
+    for key in kinds:
+        store.put(key, request().encode())
+        assert kept.find(ServiceRequest, key)
+        clock.now_s += LIVES_S
+    assert kept.size_bytes == len(request().encode())
 
 
 def test_only_the_tenant_of_a_request_gets_what_is_kept(store: Reads) -> None:
