@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
+from typing import Any
 
 from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.store.base import Store, StoreDenied
@@ -41,7 +42,6 @@ _REST = 4.0
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
-
 _MOST_UNREADABLE = 1_000
 
 _LOG = logging.getLogger(__name__)
@@ -81,6 +81,8 @@ class ServiceQueue:
         self._unreadable: set[RequestKey] = set()
         """Requests that were reported as not readable."""
         self._depths: Counter[str] = Counter()
+        self._accepted: Counter[str] = Counter()
+        """Requests of each tenant that this replica accepted since the last listing began."""
         self._oldest_ms: int | None = None
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the threads share them."""
@@ -139,7 +141,7 @@ class ServiceQueue:
     def accepted(self, prefix: str) -> None:
         """Look into the queue now: a request of this tenant was put into it."""
         with self._changed:
-            self._depths[prefix] += 1
+            self._accepted[prefix] += 1
         self._woken.set()
 
     def wake(self) -> None:
@@ -147,9 +149,9 @@ class ServiceQueue:
         self._woken.set()
 
     def depth(self, prefix: str) -> int:
-        """Return how many requests of a tenant had not ended, at the last poll."""
+        """Return how many requests of a tenant had not ended at the last poll, and were accepted here since."""
         with self._changed:
-            return self._depths[prefix]
+            return self._depths[prefix] + self._accepted[prefix]
 
     @property
     def depths(self) -> Mapping[str, int]:
@@ -182,11 +184,9 @@ class ServiceQueue:
         look_s = least_s = 0.0
         while not self._closed:
             self._try(self._record)
-            began_s = time.monotonic()
-            if began_s >= look_s:
+            if (began_s := time.monotonic()) >= look_s:
                 self._try(self._look)
-                now_s = time.monotonic()
-                look_s = now_s + (POLL_S if self._depths else IDLE_S)
+                look_s = (now_s := time.monotonic()) + (POLL_S if self._depths else IDLE_S)
                 least_s = now_s + _REST * (now_s - began_s)
             if self._woken.wait(max(0.0, look_s - time.monotonic())):
                 self._woken.clear()
@@ -210,10 +210,15 @@ class ServiceQueue:
         self._look()
 
     def _look(self) -> None:
+        with self._changed:
+            # What is accepted during the listing may be missing there.
+            before, self._accepted = self._accepted, Counter()
+            self._depths += before
         entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
         self._count(entries)
-        elsewhere = self._replicas.elsewhere()
-        free = [entry for entry in entries if entry.request.id not in elsewhere and self._is_free(entry)]
+        with self._changed:
+            taken = self._replicas.elsewhere() | self._claimed.keys()
+        free = [entry for entry in entries if entry.request.id not in taken]
         self._cancel({entry.request: entry for entry in free})
         for entry in self._chosen(free):
             with self._skipping_unreadable(entry.request):
@@ -225,10 +230,6 @@ class ServiceQueue:
             self._depths = Counter(entry.request.prefix for entry in entries)
             waiting = [entry.created_ms for entry in entries if entry.request.id not in self._claimed]
             self._oldest_ms = min(waiting, default=None)
-
-    def _is_free(self, entry: QueueEntry) -> bool:
-        with self._changed:
-            return entry.request.id not in self._claimed
 
     def _chosen(self, free: Sequence[QueueEntry]) -> list[QueueEntry]:
         with self._changed:
@@ -282,11 +283,10 @@ class ServiceQueue:
             self._refuse(claimed, problem, environment=True)
 
     def _started(self, claimed: Claimed, run_request: RunRequest) -> None:
-        run, now_ms, retries = run_request.record.run, self._now_ms(), claimed.retries
-        self._requests.put_state(claimed.request, "running", retries=retries, run=run, now_ms=now_ms)
-        self._requests.events.add(
-            claimed.key, "started", "started", retries=retries, now_ms=now_ms, status="running", run=run
-        )
+        run = run_request.record.run
+        known: Any = {"retries": claimed.retries, "run": run, "now_ms": self._now_ms()}
+        self._requests.put_state(claimed.request, "running", **known)
+        self._requests.events.add(claimed.key, "started", "started", status="running", **known)
         with self._changed:
             claimed.run = run
             self._by_run[run] = claimed.request.id
