@@ -185,7 +185,7 @@ def volume_for(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Non
             "metadata": {"name": f"{claim}-{namespace}"},
             "spec": {
                 "capacity": {"storage": "10Gi"},
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                 "claimRef": {"namespace": namespace, "name": claim},
                 "hostPath": {"path": str(folder)},
             },
