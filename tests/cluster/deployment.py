@@ -12,8 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from controller import demo
 from controller.runners.kubernetes.labels import CHUNK, RUN
-from tests.cluster.site import Images
-from tests.pipeline import until
+from tests.cluster.site import Images, until
 from tests.testbed.cluster import Cluster, NotFound
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ import yaml  # type: ignore[import-untyped]
 
 from controller import demo
 from tests.cluster.deployment import volume_for
-from tests.cluster.site import Images
-from tests.pipeline import until
+from tests.cluster.site import Images, until
 from tests.testbed import chart
 from tests.testbed.cluster import Cluster
 
@@ -51,6 +50,7 @@ class Release:
     bucket: str
     values: tuple[Path, ...]
     """Files with values; a later one decides."""
+    _token: str = ""
 
     @property
     def s3(self) -> "Minio":
@@ -61,6 +61,7 @@ class Release:
 
     def install(self, *values: str, wait: bool = True) -> str:
         """Install the chart; *values* as after ``--set-json``. Returns its notes."""
+        self._token = ""
         return self._apply("install", *values, wait=wait)
 
     def upgrade(self, *values: str, wait: bool = True) -> str:
@@ -125,7 +126,12 @@ class Release:
             process.communicate()
 
     def token(self) -> str:
-        """The token of the chart's tenant."""
+        """The token of the chart's tenant, which an upgrade keeps."""
+        if not self._token:
+            self._token = self._read_token()
+        return self._token
+
+    def _read_token(self) -> str:
         return self.kubectl("get", "secret", "stenofleet-token", "--template={{.data.token | base64decode}}")
 
     def ask(

@@ -7,7 +7,7 @@ import pytest
 
 from controller import demo
 from tests.cluster.release import PATIENCE_S, Release, is_the_sample
-from tests.pipeline import until
+from tests.cluster.site import until
 from tests.testbed import chart
 
 pytestmark = pytest.mark.timeout(600)

@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from controller import demo
 from controller.transcript.formats import FORMATS
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, SOURCE, Deployment, exit_code
-from tests.pipeline import until
+from tests.cluster.site import until
 from tests.testbed import hub, network
 
 pytestmark = pytest.mark.timeout(400)

@@ -7,8 +7,7 @@ import pytest
 from chunk_job import crashpoint
 from controller.errors import EnvironmentProblem
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, Deployment, exit_code, started
-from tests.cluster.site import RENDEZVOUS
-from tests.pipeline import until
+from tests.cluster.site import RENDEZVOUS, until
 
 pytestmark = pytest.mark.timeout(600)
 
