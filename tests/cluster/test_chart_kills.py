@@ -222,7 +222,7 @@ def test_kills_during_runs_and_an_upload_lose_nothing_and_repeat_nothing(release
         send(part, recording)
     complete = f"/v1/uploads/{upload['id']}:complete"
     until(lambda: client.ask("POST", complete)["status"] == "complete", "the upload is complete")
-    body, key = {"upload": upload["id"], "chunk_duration": 60}, {"Idempotency-Key": secrets.token_hex(8)}
+    body, key = {"upload": upload["id"], "options": {"chunk_duration": 60}}, {"Idempotency-Key": secrets.token_hex(8)}
     second = client.ask("POST", "/v1/runs", body, **key)["id"]
     kill_pods(release, *(str(pod["metadata"]["name"]) for pod in release.pods("service")))
     listeners.append(Listener(client, second))
