@@ -1,4 +1,4 @@
-"""The rules of chart-testing (``ct lint``) that need nothing published: how files are written, and fields of Chart.yaml."""
+"""Rules of chart-testing that need nothing published: how files are written, and the fields of Chart.yaml."""
 
 from pathlib import Path
 

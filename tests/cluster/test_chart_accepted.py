@@ -12,6 +12,9 @@ from tests.testbed import chart
 from tests.testbed.chart import CHART
 from tests.testbed.cluster import Cluster
 
+# One process makes the kinds of other projects, and removes them.
+pytestmark = pytest.mark.xdist_group("custom")
+
 ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
 
 

@@ -21,7 +21,7 @@ from controller.leadership.kubernetes_lease import DURATION_S
 from tests.cluster.release import PATIENCE_S, Release, is_the_sample
 from tests.cluster.site import rest, until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
 _AGAIN_S = 0.2
 _UNAVAILABLE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)

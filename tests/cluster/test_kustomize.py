@@ -72,6 +72,7 @@ def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_names_the_log(deploy
     assert not deployment.pods("intake")
 
 
+@pytest.mark.alone
 def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(deployment: Deployment) -> None:
     if not deployment.cluster.own:
         pytest.skip("pods ask a hub on this machine, which those of another cluster need not reach")

@@ -65,6 +65,7 @@ def test_five_deleted_controllers_cost_less_than_two_minutes(deployment: Deploym
     assert deployment.objects("transcripts/")
 
 
+@pytest.mark.alone
 def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: Deployment, lost: list[str]) -> None:
     deployment.edit(**HELD)
     deployment.apply()
