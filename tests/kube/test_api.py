@@ -202,6 +202,7 @@ def test_a_watch_gives_changes_while_it_is_open_and_ends_in_time(target: ApiName
     assert list(watch) == []
 
 
+@pytest.mark.alone
 def test_a_version_that_is_too_old_is_reported_as_gone(target: ApiNamespace) -> None:
     target.lease()
     since = target.expire_history()
