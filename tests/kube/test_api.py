@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from controller.runners.kubernetes.api import Reply
 from controller.runners.kubernetes.labels import RUN, selector
 from controller.runners.kubernetes.manifest import Owner, job_document
