@@ -13,6 +13,10 @@ from tests.testbed import chart
 pytestmark = pytest.mark.timeout(600)
 
 
+FEW = "chunking.duration=60"
+"""Three chunks of the demonstration's recording: each takes a pod."""
+
+
 def transcript(release: Release, run: str) -> bytes:
     answer = release.ask("GET", f"/v1/runs/{run}/result?format=txt")
     assert answer.status == 200, answer.body
@@ -20,7 +24,7 @@ def transcript(release: Release, run: str) -> bytes:
 
 
 def test_the_notes_give_a_transcript_and_helm_test_passes(release: Release, tmp_path: Path) -> None:
-    text = release.install().partition("NOTES:")[2]
+    text = release.install(FEW).partition("NOTES:")[2]
     forward, submit, read = [line.strip() for line in text.splitlines() if line.startswith("   ")]
     program = tmp_path / "kubectl"
     program.write_text(f'#!/bin/sh\nexec {release.cluster.program} --kubeconfig {release.cluster.kubeconfig} "$@"\n')
@@ -71,12 +75,12 @@ def test_upgrade_and_rollback_lose_nothing_of_a_run_in_flight(release: Release) 
 
 
 def test_uninstall_leaves_the_bucket_and_a_new_release_knows_its_runs(release: Release) -> None:
-    assert "`helm uninstall` leaves the bucket" in release.install()
+    assert "`helm uninstall` leaves the bucket" in release.install(FEW)
     run = release.submit()
     assert release.ends(run) == "complete"
     text, before = transcript(release, run), release.objects("runs/")
     release.helm("uninstall", chart.RELEASE, "--wait")
     assert release.objects("runs/") == before
     until(lambda: not release.pods("service"), "its pods have ended", patience_s=PATIENCE_S)
-    release.install()
+    release.install(FEW)
     assert transcript(release, run) == text
