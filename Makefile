@@ -62,7 +62,7 @@ test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once
 	@sh .ci/need cluster
 	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@failed=; \
-	$(BIN)/python -m tests.testbed.cluster --run $(BIN)/python -m pytest -n 2 --dist loadgroup -m "cluster and not alone" $(ARGS) \
+	$(BIN)/python -m tests.testbed.cluster --run $(BIN)/python -m pytest -n 2 --dist worksteal -m "cluster and not alone" $(ARGS) \
 	    || [ $$? = 5 ] || failed=1; \
 	$(BIN)/python -m pytest -m "cluster and alone" $(ARGS) || [ $$? = 5 ] || failed=1; \
 	[ -z "$$failed" ]

@@ -12,9 +12,6 @@ from tests.testbed import chart
 from tests.testbed.chart import CHART
 from tests.testbed.cluster import Cluster
 
-# One process makes the kinds of other projects, and removes them.
-pytestmark = pytest.mark.xdist_group("custom")
-
 ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
 
 
@@ -44,6 +41,7 @@ def test_helm_finds_nothing(values: Path) -> None:
     assert "0 chart(s) failed" in chart.helm("lint", CHART, "--strict", "--values", values)
 
 
+@pytest.mark.alone
 @pytest.mark.usefixtures("custom")
 @pytest.mark.parametrize("values", [None, *ALL], ids=lambda path: path.stem if path else "defaults")
 def test_the_server_accepts_every_object_without_a_warning(
