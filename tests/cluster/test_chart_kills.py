@@ -239,7 +239,7 @@ def check_end(release: Release, client: Client, run: str, listener: Listener, *,
     """Wait until a client has seen the end of this run. It is complete, and the client missed nothing."""
     until(lambda: listener.over, f"run {run} has ended", patience_s=PATIENCE_S)
     ended = client.ask("GET", f"/v1/runs/{run}")
-    assert ended["status"] == "complete", ended
+    assert ended["status"] == "complete", json.dumps(ended, indent=1)
     with client.opened("GET", f"/v1/runs/{run}/result?format=txt") as answer:
         assert is_the_sample(answer.read())
     keys = [key.split("/") for key in release.results() if f"/{ended['run']}/" in key]
