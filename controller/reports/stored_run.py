@@ -1,0 +1,110 @@
+"""Reads what a store has of a run, to show it.
+
+Touches: the store, temporary files, the clock (through ``lookup``). Every document is checked, and one that is damaged
+counts as not there: a page about a broken run is when people need it most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+
+from chunk_job.segment import Segment
+from chunk_job.store.base import Store
+from controller.domain import stored_documents
+from controller.domain.attempt_documents import Attempts
+from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState
+from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_result
+from controller.domain.plan import Plan
+from controller.reports.build import RunDocuments
+from controller.reports.words import WordFigures
+from controller.runs import stored_transcript
+from controller.runs.lookup import StoredRun, is_worked_on, of_each, read_run
+from controller.runs.transcript_files import TranscriptFiles
+
+MOST_EVIDENCE = 200
+"""Most failures that are read: the last ones."""
+_MOST_KEYS = 100_000
+
+
+def read_documents(
+    store: Store, run: str, *, outcome: Outcome | None = None, transcript: TranscriptFiles | None = None
+) -> RunDocuments | None:
+    """What the store has of a run; None if it has no object of it.
+
+    *outcome*: of a run that has ended, whose last object is not written yet. *transcript*: its transcript. Raises
+    :class:`StoreUnavailable`.
+    """
+    found = read_run(store, run)
+    if found is None:
+        return None
+    keys = RunKeys(run)
+    known = outcome or _outcome(store, keys, found.end)
+    words: WordFigures | None = None
+    if transcript is not None:
+        words = WordFigures(chunks=transcript.summary.chunks)
+        with transcript.path("json").open("rb") as file:
+            stored_transcript.read_with(file, lambda _, segments: _count(words, segments), most_whole_bytes=0)
+    return RunDocuments(
+        run=run,
+        state=known.verdict if known else _state(found),
+        record=stored_documents.valid(store, RunRecord, keys.record),
+        request=stored_documents.valid(store, Request, keys.request),
+        outcome=known,
+        plan=stored_documents.valid(store, Plan, keys.plan),
+        status=found.status,
+        attempts=stored_documents.valid(store, Attempts, keys.attempts),
+        # That of an earlier round does not fit a run that is worked on again.
+        report=stored_documents.valid(store, Report, keys.report) if known else None,
+        evidence=_evidence(store, keys),
+        winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
+        summary=transcript.summary if transcript else None,
+        words=words,
+    )
+
+
+def read_transcript(store: Store, of: RunRecord) -> TranscriptFiles | None:
+    """The transcript of a run that has ended; None if there is none. Raises :class:`StoreUnavailable`."""
+    return stored_transcript.stored(store, of)
+
+
+def _count(words: WordFigures, segments: Iterable[Sequence[Segment]]) -> None:
+    for some in segments:
+        words.add(some)
+
+
+def _outcome(store: Store, keys: RunKeys, end: str) -> Outcome | None:
+    return stored_documents.valid(store, Outcome, keys.marker(end)) if end in MARKERS else None
+
+
+def _state(found: StoredRun) -> StoredState:
+    """The state of a run that has no outcome."""
+    if found.end == "cancelled":
+        return "cancelled"
+    if found.status is None:
+        return "interrupted"
+    stale = found.status.state == "running" and not is_worked_on(found.status)
+    # An ended state without the run's last object is that of an earlier round.
+    ended = found.status.state in ("complete", "partial")
+    return "interrupted" if stale or ended else found.status.state
+
+
+def _winners(store: Store, keys: RunKeys, *, chosen: bool) -> Mapping[int, int]:
+    """Span → attempt of its result: as it was *chosen* at the end, else the first one that is there."""
+    final = stored_documents.valid(store, Final, keys.final) if chosen else None
+    listed = (winner.key for winner in final.winners) if final else (one.key for one in store.list(keys.results))
+    winners: dict[int, int] = {}
+    for key in islice(listed, _MOST_KEYS):
+        if found := parse_result(key):
+            winners[found.span] = min(found.attempt, winners.get(found.span, found.attempt))
+    return winners
+
+
+def _evidence(store: Store, keys: RunKeys) -> tuple[Evidence, ...]:
+    entries = [entry for entry in islice(store.list(keys.failures), _MOST_KEYS) if is_failure(entry.key)]
+    last = sorted(entries, key=lambda entry: entry.modified_s)[-MOST_EVIDENCE:]
+    found = of_each(store, lambda entry: stored_documents.valid(store, Evidence, entry.key), last)
+    # An attempt that is stored twice, because a tick was interrupted, counts once.
+    return tuple({(one.round, one.span, one.attempt): one for one in found if one}.values())
+
+
