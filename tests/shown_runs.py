@@ -61,6 +61,7 @@ class ShownRun:
         seed: int = 0,
     ) -> None:
         self._random = random.Random(seed)
+        self._seed = seed
         self.lost, self._failed, self._warnings = frozenset(lost), frozenset(failed) | frozenset(lost), tuple(warnings)
         self.done = frozenset(range(chunks if done is None else done)) - self.lost
         self.chunks, self._words = chunks, words
@@ -147,7 +148,7 @@ class ShownRun:
 
     def attempts(self) -> Attempts:
         """The intake, then the chunks in four slots; a failed attempt is followed by another one."""
-        begin = fakes.START_MS
+        begin, chance = fakes.START_MS, random.Random(self._seed)
         found = [
             AttemptTimes(
                 span=None, attempt=1, phase="ended", submitted_ms=begin, starting_ms=begin + 2_000,
@@ -163,7 +164,7 @@ class ShownRun:
             for attempt in range(1, last + 1):
                 at = free[slot]
                 works = span in self.done and attempt == last
-                takes = self._random.randrange(40_000, 70_000) if works else 25_000
+                takes = chance.randrange(50_000, 80_000) if works else 25_000
                 alive = span not in self.done and span not in self.lost
                 found.append(
                     AttemptTimes(
@@ -272,7 +273,7 @@ class ShownRun:
         """Its progress, as reported a minute and a half after it began."""
         done_ms = CHUNK_MS * len(self.done)
         return Status(
-            run=fakes.RUN, name=self.record.name, state=state, updated_ms=fakes.START_MS + 180_000,
+            run=fakes.RUN, name=self.record.name, state=state, updated_ms=max(one.running_ms or 0 for one in self.attempts().attempts) + 20_000,
             percent=10 + 80 * done_ms / self.plan.duration_ms, spans_done=len(self.done), spans_known=self.chunks,
             planned=True, running=2, done_ms=done_ms, total_ms=self.plan.duration_ms, failures=len(self.evidence()),
             useful_share=0.7,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
 from chunk_job.text import shown
@@ -45,7 +46,7 @@ MOST_CHUNKS = 1_000
 MOST_LINES = 20
 """Most log lines of a failure."""
 MOST_FAILURES = 5
-"""Most failures of one chunk: the last ones."""
+"""Most different failures of one chunk: the last ones."""
 _LONGEST_LINE = 500
 
 
@@ -226,7 +227,9 @@ def _chunk(
     used = by_key.get((span.index, winner)) if winner is not None else newest
     attempts = [report.attempts if report else 0, winner or 0, newest.attempt if newest else 0]
     offset_ms = of.plan.offset_ms if of.plan else 0
-    job_s = (report.total_s or report.fetch_s + report.load_s + report.transcribe_s) if report else 0.0
+    job_ms = round(1000 * (report.total_s or report.fetch_s + report.load_s + report.transcribe_s)) if report else 0
+    if not job_ms and winner is not None and used and used.running_ms and used.ended_ms:
+        job_ms = max(0, used.ended_ms - used.running_ms)
     return ChunkView(
         index=span.index,
         start_ms=span.start_ms + offset_ms,
@@ -238,7 +241,7 @@ def _chunk(
         node=shown(used.node) if used else "",
         waits_for=shown(live.waits_for) if live and state != "running" else "",
         progress=min(1.0, live.progress_ms / span.audio_ms) if live and live.progress_ms and span.audio_ms else None,
-        job_ms=round(1000 * job_s) or None,
+        job_ms=job_ms or None,
         speech_ms=round(1000 * report.speech_s) if report and winner is not None else None,
         doubtful=report.windows.doubtful if report else 0,
         words=_of(of.words.words if of.words else (), span.index),
@@ -269,15 +272,19 @@ def _quality(of: RunDocuments, span: int) -> Quality | None:
 
 
 def _failures(failed: Iterable[Evidence]) -> tuple[Failure, ...]:
-    last = sorted(failed, key=lambda item: item.attempt)[-MOST_FAILURES:]
+    """The failures of one chunk; what failed several times in succession for the same reason is one."""
+    ordered = sorted(failed, key=lambda item: item.attempt)
+    alike = [
+        list(some) for _, some in groupby(ordered, key=lambda item: (item.failure, item.summary, item.advice))
+    ]
     return tuple(
         Failure(
-            attempt=item.attempt,
-            failure=item.failure,
-            summary=shown(item.summary),
-            advice=shown(item.advice),
-            lines=tuple(shown(line)[:_LONGEST_LINE] for line in item.details[-MOST_LINES:]),
-            node=shown(item.node),
+            attempts=tuple(item.attempt for item in some),
+            failure=some[-1].failure,
+            summary=shown(some[-1].summary),
+            advice=shown(some[-1].advice),
+            lines=tuple(shown(line)[:_LONGEST_LINE] for line in some[-1].details[-MOST_LINES:]),
+            nodes=tuple(dict.fromkeys(shown(item.node) for item in some if item.node)),
         )
-        for item in last
+        for some in alike[-MOST_FAILURES:]
     )

@@ -21,6 +21,7 @@ from controller.reports.words import Block
 _COLUMNS = 1_200
 """Most columns of a waveform."""
 _HEIGHT = 100
+_THIN = "\N{NARROW NO-BREAK SPACE}"
 _BUFFERED = 64
 """Parts of a page that are written at once."""
 
@@ -61,10 +62,10 @@ def environment() -> jinja2.Environment:
     )
     made.filters.update(
         clock=clock,
-        share=lambda part: f"{part:.0%}",
-        times=lambda speed: f"{speed:.0f} ×" if speed >= 20 else f"{speed:.1f} ×",
+        share=lambda part: f"{100 * part:.0f}{_THIN}%",
+        times=lambda speed: f"{speed:.{0 if speed >= 20 else 1}f}{_THIN}×",
         took=took,
-        number=lambda count: f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+        number=lambda count: f"{count:,}".replace(",", _THIN),
         place=lambda at, total: f"{100 * at / total:.3f}".rstrip("0").rstrip("."),
         wave=wave,
         ticks=ticks,

@@ -76,16 +76,16 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A failed attempt of a chunk or of the intake."""
+    """Failed attempts of a chunk or of the intake, one after the other for the same reason."""
 
-    attempt: int
+    attempts: tuple[int, ...]
     failure: str
     """Its class."""
     summary: str
     advice: str
     lines: tuple[str, ...]
-    """The last log lines."""
-    node: str = ""
+    """The last log lines of the last one."""
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
