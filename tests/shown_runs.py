@@ -70,7 +70,7 @@ class ShownRun:
         self.record: RunRecord = of.model_copy(
             update={"options": options, "versions": {"stenofleet": "0.4.0", "ctranslate2": "4.8.1"}}
         )
-        cuts: dict[int, Cut] = {span: "forced" for span in range(2, chunks - 1, 9)}
+        cuts: dict[int, Cut] = dict.fromkeys(range(2, chunks - 1, 9), "forced")
         plan = fakes.plan(*(CHUNK_MS * (span + 1) for span in range(chunks)), cuts=cuts)
         sound = [
             Stretch(start_ms=at, end_ms=min(plan.duration_ms, at + self._random.randrange(10, 60) * 10_000))
@@ -134,9 +134,7 @@ class ShownRun:
                 Chunk(start_ms=one.start_ms, end_ms=one.end_ms, cut=one.cut, quality=quality(one.index))
                 for one in spans
             ),
-            gaps=tuple(
-                Gap(start_ms=one.start_ms, end_ms=one.end_ms) for one in spans if one.index in self.lost
-            ),
+            gaps=tuple(Gap(start_ms=one.start_ms, end_ms=one.end_ms) for one in spans if one.index in self.lost),
             warnings=self._warnings,
         )
 
@@ -192,7 +190,7 @@ class ShownRun:
 
     def report(self, verdict: Verdict) -> Report:
         """Its measurements."""
-        times = {
+        times: dict[str, Any] = {
             "startup_s": 1.0, "fetch_s": 1.1, "load_s": 8.2, "kernels_s": 0.4, "transcribe_s": 38.5, "detection_s": 3.0,
             "decode_s": 30.2, "align_s": 5.1, "commit_s": 0.6, "total_s": 48.0,
         }  # fmt: skip
@@ -264,16 +262,15 @@ class ShownRun:
     def outcome(self, verdict: Verdict, **changes: Any) -> Outcome:
         """How it ended."""
         summary = {"complete": "transcribed", "partial": "1 chunk without a result: marked as gaps", "failed": "failed"}
-        end = Outcome(
-            run=fakes.RUN, verdict=verdict, round="0000cafe", summary=summary[verdict], advice="", failure=""
-        )
+        end = Outcome(run=fakes.RUN, verdict=verdict, round="0000cafe", summary=summary[verdict], advice="", failure="")
         return end.model_copy(update=changes)
 
     def status(self, state: StoredState) -> Status:
         """Its progress, as reported a minute and a half after it began."""
         done_ms = CHUNK_MS * len(self.done)
+        last_ms = max(one.running_ms or 0 for one in self.attempts().attempts)
         return Status(
-            run=fakes.RUN, name=self.record.name, state=state, updated_ms=max(one.running_ms or 0 for one in self.attempts().attempts) + 20_000,
+            run=fakes.RUN, name=self.record.name, state=state, updated_ms=last_ms + 20_000,
             percent=10 + 80 * done_ms / self.plan.duration_ms, spans_done=len(self.done), spans_known=self.chunks,
             planned=True, running=2, done_ms=done_ms, total_ms=self.plan.duration_ms, failures=len(self.evidence()),
             useful_share=0.7,

@@ -43,7 +43,7 @@ _CLOSE_S = 3.0
 """How long an interrupted command may take to close: a pod has a minute, people wait less."""
 
 
-def run_loop(
+def run_loop(  # noqa: PLR0913 (its interfaces, each by its name)
     requests: RunRequests,
     *,
     store: Store,

@@ -48,6 +48,13 @@ MOST_LINES = 20
 MOST_FAILURES = 5
 """Most different failures of one chunk: the last ones."""
 _LONGEST_LINE = 500
+_LIVE: Mapping[str, ChunkState] = {
+    "queued": "queued",
+    "starting": "starting",
+    "running": "running",
+    "ending": "running",
+}
+"""States of a chunk by the phase of its newest attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +181,8 @@ def _sound(of: RunDocuments) -> SoundView | None:
     return SoundView(
         duration_ms=plan.duration_ms + shift_ms,
         cuts=tuple(
-            CutView(at_ms=before.end_ms + shift_ms, cut=before.cut, chunk=before.index + 1) for before in plan.spans[:-1]
+            CutView(at_ms=before.end_ms + shift_ms, cut=before.cut, chunk=before.index + 1)
+            for before in plan.spans[:-1]
         )[: MOST_CHUNKS - 1],
         sound=None if plan.sound is None else tuple((x.start_ms + shift_ms, x.end_ms + shift_ms) for x in plan.sound),
         speech=tuple(of.words.speech) if of.words else (),
@@ -257,8 +265,8 @@ def _of(counts: Sequence[int], span: int) -> int | None:
 def _state(of: RunDocuments, span: int, failed: Sequence[Evidence], newest: AttemptTimes | None) -> ChunkState:
     if span in of.winners:
         return "done"
-    if of.working and newest and newest.phase not in ("ended", "gone"):
-        return "running" if newest.phase == "ending" else newest.phase
+    if of.working and newest and newest.phase in _LIVE:
+        return _LIVE[newest.phase]
     if not of.working and (failed or of.outcome):
         return "lost" if failed or of.state == "partial" else "waiting"
     return "retry" if failed else "waiting"
@@ -274,9 +282,7 @@ def _quality(of: RunDocuments, span: int) -> Quality | None:
 def _failures(failed: Iterable[Evidence]) -> tuple[Failure, ...]:
     """The failures of one chunk; what failed several times in succession for the same reason is one."""
     ordered = sorted(failed, key=lambda item: item.attempt)
-    alike = [
-        list(some) for _, some in groupby(ordered, key=lambda item: (item.failure, item.summary, item.advice))
-    ]
+    alike = [list(some) for _, some in groupby(ordered, key=lambda item: (item.failure, item.summary, item.advice))]
     return tuple(
         Failure(
             attempts=tuple(item.attempt for item in some),

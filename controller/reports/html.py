@@ -38,13 +38,17 @@ def page(view: RunView, blocks: Iterable[Block] | None) -> Iterator[str]:
             "form-action 'none'",
         )
     )
-    stream = environment().get_template("report.html").stream(
-        view=view,
-        blocks=blocks,
-        policy=policy,
-        # Our own files: they are put between the tags as they are, and their digests are those of these bytes.
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
+    stream = (
+        environment()
+        .get_template("report.html")
+        .stream(
+            view=view,
+            blocks=blocks,
+            policy=policy,
+            # Our own files: they are put between the tags as they are, and their digests are those of these bytes.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+        )
     )
     stream.enable_buffering(_BUFFERED)
     yield from stream

@@ -5,19 +5,25 @@ Touches: the store, temporary files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store
-from controller.domain.documents import Outcome
+from controller.domain.documents import Outcome, StoredState
 from controller.domain.keys import RunKeys
 from controller.reports.build import RunDocuments, build
-from controller.reports.stored_run import read_documents
+from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
 from controller.runs import stored_transcript
+from controller.runs.outputs import write_output
 from controller.runs.transcript_files import PrivateFolder, TranscriptFiles, disk_errors
 from controller.transcript.model import TranscriptSummary
+
+GENERATOR = '<meta name="generator" content="stenofleet report">'
+"""Near the beginning of each page."""
 
 
 class StoredReports:
@@ -31,14 +37,44 @@ class StoredReports:
 
         *transcript*: None if there is none. Raises :class:`StoreUnavailable`.
         """
-        documents = read_documents(self._store, outcome.run, outcome=outcome, transcript=transcript)
+        documents = read_documents(self._store, outcome.run, outcome=outcome)
         assert documents is not None, "a run that has ended has objects"
-        with disk_errors():
-            folder = PrivateFolder()
-            path = folder.path / "report.html"
-            with path.open("xb") as file:
-                write_page(documents, transcript, file)
-        self._store.put_file(RunKeys(outcome.run).report_page, path)
+        documents = with_words(documents, transcript) if transcript else documents
+        with _page(documents, transcript) as path:
+            self._store.put_file(RunKeys(outcome.run).report_page, path)
+
+
+def write_report(store: Store, run: str, output: str) -> StoredState | None:
+    """Write the page of any run to a file, or to ``s3://bucket/key``. Returns its state; None if there is no such run.
+
+    Raises :class:`EnvironmentProblem` if it cannot be written there, and :class:`StoreUnavailable`.
+    """
+    documents = read_documents(store, run)
+    if documents is None:
+        return None
+    transcript = None
+    if documents.record and documents.state in ("complete", "partial"):
+        transcript = stored_transcript.stored(store, documents.record)
+        documents = with_words(documents, transcript) if transcript else documents
+    with _page(documents, transcript) as path:
+        write_output(output, path)
+    return documents.state
+
+
+def is_page(head: bytes) -> bool:
+    """Whether a file with this beginning is a page that was written here."""
+    return GENERATOR.encode() in head
+
+
+@contextlib.contextmanager
+def _page(documents: RunDocuments, transcript: TranscriptFiles | None) -> Iterator[Path]:
+    """The page as a temporary file. Raises :class:`StoreUnavailable` if it cannot be written."""
+    with disk_errors():
+        folder = PrivateFolder()
+        path = folder.path / "report.html"
+        with path.open("xb") as file:
+            write_page(documents, transcript, file)
+    yield path
 
 
 def write_page(documents: RunDocuments, transcript: TranscriptFiles | None, file: BinaryIO) -> None:
@@ -50,8 +86,7 @@ def write_page(documents: RunDocuments, transcript: TranscriptFiles | None, file
 
     def write(summary: TranscriptSummary | None, segments: Iterable[Sequence[Segment]]) -> None:
         lines = None if summary is None else blocks(segments, summary.chunks)
-        for part in page(view, lines):
-            file.write(part.encode())
+        file.writelines(part.encode() for part in page(view, lines))
 
     if transcript is None:
         write(None, ())

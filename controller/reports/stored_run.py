@@ -7,6 +7,7 @@ counts as not there: a page about a broken run is when people need it most.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from chunk_job.segment import Segment
@@ -20,31 +21,24 @@ from controller.reports.build import RunDocuments
 from controller.reports.words import WordFigures
 from controller.runs import stored_transcript
 from controller.runs.lookup import StoredRun, is_worked_on, of_each, read_run
-from controller.runs.transcript_files import TranscriptFiles
+from controller.runs.transcript_files import TranscriptFiles, disk_errors
+from controller.transcript.model import TranscriptSummary
 
 MOST_EVIDENCE = 200
 """Most failures that are read: the last ones."""
 _MOST_KEYS = 100_000
 
 
-def read_documents(
-    store: Store, run: str, *, outcome: Outcome | None = None, transcript: TranscriptFiles | None = None
-) -> RunDocuments | None:
-    """What the store has of a run; None if it has no object of it.
+def read_documents(store: Store, run: str, *, outcome: Outcome | None = None) -> RunDocuments | None:
+    """What the store has of a run, without its transcript; None if it has no object of it.
 
-    *outcome*: of a run that has ended, whose last object is not written yet. *transcript*: its transcript. Raises
-    :class:`StoreUnavailable`.
+    *outcome*: of a run that has ended, whose last object is not written yet. Raises :class:`StoreUnavailable`.
     """
     found = read_run(store, run)
     if found is None:
         return None
     keys = RunKeys(run)
     known = outcome or _outcome(store, keys, found.end)
-    words: WordFigures | None = None
-    if transcript is not None:
-        words = WordFigures(chunks=transcript.summary.chunks)
-        with transcript.path("json").open("rb") as file:
-            stored_transcript.read_with(file, lambda _, segments: _count(words, segments), most_whole_bytes=0)
     return RunDocuments(
         run=run,
         state=known.verdict if known else _state(found),
@@ -58,19 +52,20 @@ def read_documents(
         report=stored_documents.valid(store, Report, keys.report) if known else None,
         evidence=_evidence(store, keys),
         winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
-        summary=transcript.summary if transcript else None,
-        words=words,
     )
 
 
-def read_transcript(store: Store, of: RunRecord) -> TranscriptFiles | None:
-    """The transcript of a run that has ended; None if there is none. Raises :class:`StoreUnavailable`."""
-    return stored_transcript.stored(store, of)
+def with_words(of: RunDocuments, transcript: TranscriptFiles) -> RunDocuments:
+    """*of*, with what its *transcript* tells. Raises :class:`StoreUnavailable` if it cannot be read."""
+    words = WordFigures(chunks=transcript.summary.chunks)
 
+    def count(_: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> None:
+        for some in segments:
+            words.add(some)
 
-def _count(words: WordFigures, segments: Iterable[Sequence[Segment]]) -> None:
-    for some in segments:
-        words.add(some)
+    with disk_errors(), transcript.path("json").open("rb") as file:
+        stored_transcript.read_with(file, count, most_whole_bytes=0)
+    return replace(of, summary=transcript.summary, words=words)
 
 
 def _outcome(store: Store, keys: RunKeys, end: str) -> Outcome | None:
@@ -106,5 +101,3 @@ def _evidence(store: Store, keys: RunKeys) -> tuple[Evidence, ...]:
     found = of_each(store, lambda entry: stored_documents.valid(store, Evidence, entry.key), last)
     # An attempt that is stored twice, because a tick was interrupted, counts once.
     return tuple({(one.round, one.span, one.attempt): one for one in found if one}.values())
-
-

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from controller.domain.attempt_documents import AttemptTimes
@@ -127,6 +128,7 @@ def _bars(
     """What an attempt did, in order: kind, start and end."""
     times = one.times
     running_ms = times.running_ms
+    report = reports.get(times.span) if times.span is not None else None
     waited_ms = next((at for at in (times.starting_ms, running_ms) if at is not None), one.end_ms)
     if times.submitted_ms is not None and waited_ms > times.submitted_ms:
         yield "queued", times.submitted_ms, waited_ms
@@ -139,8 +141,8 @@ def _bars(
         yield "failed", running_ms, one.end_ms
     elif times.phase == "gone":
         yield "unseen", running_ms, one.end_ms
-    elif times.span in reports and times.attempt == winner and reports[times.span].total_s:
-        yield from _parts(reports[times.span], running_ms, one.end_ms)
+    elif report and times.attempt == winner and report.total_s:
+        yield from _parts(report, running_ms, one.end_ms)
     else:
         yield "running", running_ms, one.end_ms
 
@@ -149,11 +151,11 @@ def _parts(report: SpanReport, start_ms: int, end_ms: int) -> Iterator[tuple[Bar
     """The work of a job: model and audio, decoding, result. What was measured is made to fit in."""
     commit_ms, decode_ms = round(report.commit_s * 1000), round(report.transcribe_s * 1000)
     load_ms = max(0, round(report.total_s * 1000) - commit_ms - decode_ms)
-    at = start_ms
-    for kind, length_ms in (("loading", load_ms), ("decoding", decode_ms)):
-        yield kind, at, min(at + length_ms, end_ms)  # type: ignore[misc]
-        at = min(at + length_ms, end_ms)
-    yield "committing", at, end_ms
+    loaded_ms = min(start_ms + load_ms, end_ms)
+    decoded_ms = min(loaded_ms + decode_ms, end_ms)
+    yield "loading", start_ms, loaded_ms
+    yield "decoding", loaded_ms, decoded_ms
+    yield "committing", decoded_ms, end_ms
 
 
 def _relative(reports: Mapping[int, SpanReport]) -> Timeline | None:
@@ -204,7 +206,7 @@ class _Squeeze:
         self._cuts: list[tuple[int, int]] = []
         """After which time how much was left out in all."""
         breaks, left_out_ms = [], 0
-        for (_, end_ms), (start_ms, _) in zip(busy, busy[1:], strict=False):
+        for (_, end_ms), (start_ms, _) in pairwise(busy):
             if (idle_ms := start_ms - end_ms) > least_ms:
                 drawn_ms = round(_BREAK_SHARE * worked_ms)
                 breaks.append((end_ms - self._zero_ms - left_out_ms + drawn_ms // 2, idle_ms))

@@ -23,11 +23,14 @@ _MOST_BANDS = 600
 """Most parts with speech; pauses that are shorter than this part of the recording are not shown."""
 
 
+Level = Literal[0, 1, 2]
+
+
 class Piece(NamedTuple):
     """A part of a line's text, and how sure the model was of it."""
 
     text: str
-    level: Literal[0, 1, 2]
+    level: Level
     """1: unsure, 2: very unsure."""
     percent: int = 100
     """The lowest probability of its words."""
@@ -141,10 +144,11 @@ def pieces(segment: Segment) -> Iterator[Piece]:
         # Words that do not spell the text, or none: then only the text is certain.
         yield Piece(segment.text.strip(), 0)
         return
-    text, level, lowest = "", 0, 1.0
+    text, lowest = "", 1.0
+    level: Level = 0
     for word in segment.words:
         sure = word["probability"]
-        mine: Literal[0, 1, 2] = 2 if sure < VERY_UNSURE else 1 if sure < UNSURE else 0
+        mine: Level = 2 if sure < VERY_UNSURE else 1 if sure < UNSURE else 0
         if text and mine != level:
             yield Piece(text, level, _percent(lowest))
             text, lowest = "", 1.0

@@ -31,6 +31,7 @@ from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
+from controller.reports.stored_report import StoredReports
 from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
@@ -150,6 +151,7 @@ class Server:
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
+                reports=StoredReports(self._store),
             )
 
     # ------------------------------------------------------------ for the loop
