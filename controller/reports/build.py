@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from urllib.parse import unquote, urlsplit
 
-from chunk_job.text import shown
+from chunk_job.text import masked, printable, shown
 from controller.domain.attempt_documents import Attempts, AttemptTimes
 from controller.domain.documents import (
     Evidence,
@@ -122,7 +122,7 @@ def _header(of: RunDocuments) -> Header:
     detected = summary is not None and summary.options.language is None
     return Header(
         run=of.run,
-        name=shown(record.name if record else status.name if status else of.run),
+        name=_line(record.name if record else status.name if status else of.run),
         state=of.state,
         summary=shown(of.outcome.summary) if of.outcome else "",
         advice=shown(of.outcome.advice) if of.outcome else "",
@@ -135,7 +135,7 @@ def _header(of: RunDocuments) -> Header:
         took_ms=round(1000 * report.elapsed_s) if report and report.elapsed_s > 0 and of.outcome else None,
         left_ms=_left_ms(of),
         compute_ms=round(1000 * report.compute_s) if report else None,
-        devices=tuple(map(shown, report.devices)) if report else (),
+        devices=tuple(map(_line, report.devices)) if report else (),
         useful_share=report.useful_share if report else status.useful_share if status else None,
         job_speed=report.realtime_factor or None if report else None,
         speech_ms=round(1000 * report.speech_s) if report else None,
@@ -143,13 +143,18 @@ def _header(of: RunDocuments) -> Header:
         unsure_words=sum(of.words.unsure) if of.words else None,
         language=(summary.language if summary else record.options.language if record else None) or "",
         language_probability=summary.language_probability if summary and summary.language and detected else None,
-        model=shown(record.options.model) if record else "",
-        compute_types=tuple(map(shown, report.compute_types)) if report else (),
-        versions={shown(name): shown(version) for name, version in record.versions.items()} if record else {},
-        source=shown(source),
+        model=_line(record.options.model) if record else "",
+        compute_types=tuple(map(_line, report.compute_types)) if report else (),
+        versions={_line(name): _line(version) for name, version in record.versions.items()} if record else {},
+        source=_line(source),
         command=command_line(record, source or record.name, of.request) if record else "",
         updated_ms=status.updated_ms if status else None,
     )
+
+
+def _line(text: str) -> str:
+    """Untrusted *text* as one line that can be shown."""
+    return masked(printable(text))
 
 
 def _left_ms(of: RunDocuments) -> int | None:
@@ -167,9 +172,9 @@ def _findings(of: RunDocuments) -> Findings:
         *(of.summary.warnings if of.summary else of.report.warnings if of.report else ()),
     ]
     return Findings(
-        warnings=tuple(map(shown, dict.fromkeys(warnings))),
+        warnings=tuple(map(_line, dict.fromkeys(warnings))),
         advice=tuple(map(shown, of.report.advice)) if of.report else (),
-        glossary=tuple((shown(one.term), one.hits) for one in of.report.glossary) if of.report else (),
+        glossary=tuple((_line(one.term), one.hits) for one in of.report.glossary) if of.report else (),
     )
 
 
@@ -246,8 +251,8 @@ def _chunk(
         state=state,
         quality=_quality(of, span.index),
         attempts=max(*attempts, *(item.attempt for item in failed)),
-        node=shown(used.node) if used else "",
-        waits_for=shown(live.waits_for) if live and state != "running" else "",
+        node=used.node if used else "",
+        waits_for=_line(live.waits_for) if live and state != "running" else "",
         progress=min(1.0, live.progress_ms / span.audio_ms) if live and live.progress_ms and span.audio_ms else None,
         job_ms=job_ms or None,
         speech_ms=round(1000 * report.speech_s) if report and winner is not None else None,
@@ -289,8 +294,8 @@ def _failures(failed: Iterable[Evidence]) -> tuple[Failure, ...]:
             failure=some[-1].failure,
             summary=shown(some[-1].summary),
             advice=shown(some[-1].advice),
-            lines=tuple(shown(line)[:_LONGEST_LINE] for line in some[-1].details[-MOST_LINES:]),
-            nodes=tuple(dict.fromkeys(shown(item.node) for item in some if item.node)),
+            lines=tuple(_line(line)[:_LONGEST_LINE] for line in some[-1].details[-MOST_LINES:]),
+            nodes=tuple(dict.fromkeys(item.node for item in some if item.node)),
         )
         for some in alike[-MOST_FAILURES:]
     )

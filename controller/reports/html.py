@@ -22,7 +22,7 @@ _COLUMNS = 1_200
 """Most columns of a waveform."""
 _HEIGHT = 100
 _THIN = "\N{NARROW NO-BREAK SPACE}"
-_BUFFERED = 64
+_BUFFERED = 16
 """Parts of a page that are written at once."""
 
 
