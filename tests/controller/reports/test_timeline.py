@@ -65,7 +65,8 @@ TIMES = measured(0, total_s=6.0, transcribe_s=3.0, commit_s=1.0)
         (attempt(0, 1, 0, 2, None, 4), {"failed": {(0, 1)}}, [("queued", 0, 2), ("starting", 2, 4), ("failed", 4, 4)]),
         (attempt(0, 1, 0, None, 1, None), {"now_ms": BEGIN + 9_000}, [("queued", 0, 1), ("running", 1, 9)]),
         (attempt(0, 1, 0, None, None, None, phase="queued"), {"now_ms": BEGIN + 9_000}, [("queued", 0, 9)]),
-        (attempt(0, 1, 0, None, 1, None, phase="gone"), {"now_ms": BEGIN + 9_000}, [("queued", 0, 1), ("unseen", 1, 1)]),
+        (attempt(0, 1, 0, None, 1, None, phase="gone"), {"now_ms": BEGIN + 9_000},
+         [("queued", 0, 1), ("unseen", 1, 1)]),
         (attempt(0, 1, 5, None, 1, 2), {}, [("running", 0, 4)]),
     ],
 )  # fmt: skip
