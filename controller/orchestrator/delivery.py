@@ -113,6 +113,7 @@ class Delivery:
                 return replace(failed, files=files, warnings=warnings, environment=True, kept=kept_files), False
         if unwritten.mark:
             if self._reports is not None:
+                check()
                 self._reports.write(outcome, unwritten.transcript)
                 reach("run.reported")
             check()
