@@ -15,12 +15,11 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
-from controller.reports.run_view import RunView, WaveformLevel
+from controller.reports.run_view import RunView, Waveform
 from controller.reports.words import Block
 
 _COLUMNS = 1_200
 """Most columns of a waveform."""
-_HEIGHT = 100
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _BUFFERED = 16
 """Parts of a page that are written at once."""
@@ -111,16 +110,17 @@ def moment(ms: int) -> str:
         return ""
 
 
-def wave(level: WaveformLevel, duration_ms: int) -> str:
-    """The path of a waveform in a box of 1000 by 100: at most 1200 columns, each with its highest peak."""
-    peaks = level.peaks[: -(-duration_ms // level.step_ms)]
-    each = max(1, -(-len(peaks) // _COLUMNS))
-    columns = [max(peaks[at : at + each]) for at in range(0, len(peaks), each)]
-    whole = duration_ms / (level.step_ms * each) or 1
+def wave(waveform: Waveform, duration_ms: int) -> str:
+    """The path of a waveform in a box of 1000 by 100: at most 1200 columns, each from its lowest to its highest sample."""
+    samples = memoryview(waveform.steps).cast("b")[: 2 * -(-duration_ms // waveform.step_ms)]
+    each = max(1, -(-len(samples) // 2 // _COLUMNS))
+    whole = duration_ms / (waveform.step_ms * each) or 1
     path = []
-    for column, peak in enumerate(columns):
-        half = max(0.5, peak / 255 * _HEIGHT / 2)
-        path.append(f"M{1000 * (column + 0.5) / whole:.1f} {_HEIGHT / 2 - half:.1f}v{2 * half:.1f}")
+    for column, at in enumerate(range(0, len(samples) - 1, 2 * each)):
+        step = samples[at : at + 2 * each].tolist()
+        top, length = 50 - max(step[1::2]) / 2.56, (max(step[1::2]) - min(step[::2])) / 2.56
+        # A line, also in silence.
+        path.append(f"M{1000 * (column + 0.5) / whole:.1f} {top:.1f}v{max(length, 1):.1f}")
     return "".join(path)
 
 

@@ -174,19 +174,12 @@ class Timeline:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaveformLevel:
-    """Peaks of the sound, each over *step_ms*, from 0 to 255."""
+class Waveform:
+    """The sound of a recording, in media time."""
 
     step_ms: int
-    peaks: bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waveform:
-    """The sound of a recording in two zoom levels."""
-
-    fine: WaveformLevel
-    coarse: WaveformLevel
+    steps: bytes
+    """For each step two signed bytes: its lowest and its highest sample, in 1/128 of full scale."""
 
 
 @dataclass(frozen=True, kw_only=True)

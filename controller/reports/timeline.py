@@ -73,7 +73,10 @@ def timeline(
             )
             for kind, start_ms, end_ms in bars
         )
-    of_all = [TimelineRow(span=span, bars=tuple(rows[span])) for span in sorted(rows, key=_order)]
+    # An attempt that ended at once, before it ran, has no bar.
+    of_all = [TimelineRow(span=span, bars=tuple(rows[span])) for span in sorted(rows, key=_order) if rows[span]]
+    if not of_all:
+        return None
     shown = _shown(of_all)
     return Timeline(
         total_ms=max(1, squeeze.total_ms), rows=shown, breaks=squeeze.breaks, left_out=len(of_all) - len(shown)

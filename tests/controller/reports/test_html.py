@@ -16,7 +16,7 @@ from chunk_job.store.files import FileStore
 from controller.domain.documents import Evidence, StoredState
 from controller.reports.build import RunDocuments, build
 from controller.reports.html import clock, digest, moment, page, ticks, took, wave
-from controller.reports.run_view import RunView, Waveform, WaveformLevel
+from controller.reports.run_view import RunView, Waveform
 from controller.reports.stored_report import write_page
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
@@ -185,8 +185,7 @@ def test_ten_hours_are_less_than_two_megabytes(store: FileStore) -> None:
     documents = read_documents(store, fakes.RUN)
     assert documents
     of = with_words(documents, transcript)
-    level = WaveformLevel(step_ms=1_000, peaks=bytes(range(250)) * 144)
-    waveform = Waveform(fine=level, coarse=level)
+    waveform = Waveform(step_ms=1_000, steps=bytes(range(250)) * 2 * 144)
     file = io.BytesIO()
     write_page(RunDocuments(**{**vars(of), "waveform": waveform}), transcript, file)
     view = build(of)
@@ -243,12 +242,14 @@ def test_an_axis_has_a_few_round_times(total_ms: int) -> None:
     assert all(0 < at < total_ms for at in marks)
 
 
-def test_a_waveform_has_a_few_columns_with_the_highest_peaks() -> None:
-    level = WaveformLevel(step_ms=100, peaks=bytes([0, 255] * 6_000))
-    path = wave(level, 1_200_000)
+def test_a_waveform_has_a_few_columns_from_the_lowest_to_the_highest_sample() -> None:
+    steps = bytes([0x80, 0, 0, 127] * 6_000)
+    path = wave(Waveform(step_ms=100, steps=steps), 1_200_000)
     assert path.count("M") == 1_200
-    assert path.startswith("M0.4 0.0v100.0M1.2 0.0v100.0")
-    assert wave(WaveformLevel(step_ms=100, peaks=b"\x00"), 50) == "M1000.0 49.5v1.0"
+    assert path.startswith("M0.4 0.4v99.6M1.2 0.4v99.6")
+    # Silence is a line, and what is behind the end is not drawn.
+    assert wave(Waveform(step_ms=100, steps=bytes(20)), 50) == "M1000.0 50.0v1.0"
+    assert wave(Waveform(step_ms=100, steps=b""), 50) == ""
 
 
 @pytest.fixture

@@ -125,6 +125,12 @@ def test_nothing_is_known_of_a_run_that_was_not_begun() -> None:
     assert timeline((), winners={}, reports={}, failed=(), now_ms=None) is None
 
 
+def test_an_attempt_that_ended_at_once_has_no_row() -> None:
+    found = of(attempt(0, 1, 0, None, None, 0), attempt(1, 1, 0, None, 0, 5))
+    assert [row.span for row in found.rows] == [1]
+    assert timeline([attempt(0, 1, 0, None, None, 0)], winners={}, reports={}, failed=(), now_ms=None) is None
+
+
 def test_of_many_rows_those_are_kept_that_matter() -> None:
     many = [attempt(span, 1, 0, None, 0, span + 1) for span in range(MOST_ROWS + 50)]
     found = of(*many, failed={(MOST_ROWS + 20, 1)})
