@@ -111,7 +111,7 @@ def moment(ms: int) -> str:
 
 
 def wave(waveform: Waveform, duration_ms: int) -> str:
-    """The path of a waveform in a box of 1000 by 100: at most 1200 columns, each from its lowest to its highest sample."""
+    """The path of a waveform in a box of 1000 by 100: at most 1200 columns, from the lowest to the highest sample."""
     samples = memoryview(waveform.steps).cast("b")[: 2 * -(-duration_ms // waveform.step_ms)]
     each = max(1, -(-len(samples) // 2 // _COLUMNS))
     whole = duration_ms / (waveform.step_ms * each) or 1

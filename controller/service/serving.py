@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -29,6 +30,7 @@ from controller.domain.shares import Share
 from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
+from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
 from controller.reports.stored_report import StoredReports
@@ -36,8 +38,11 @@ from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
+from controller.service.answers import Answers
 from controller.service.app import create_app
+from controller.service.connections import Connection, Silent
 from controller.service.context import Service
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
@@ -47,16 +52,14 @@ from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
+from controller.service.sweeper import Sweeper
 from controller.service.tenants import Tenants
 from controller.service.upload_completion import Completions
-from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
 ANSWER_WITHIN_S = 55.0
 """Below the minute after which many proxies end a request."""
-MOST_CONNECTIONS = 900
-"""More would use up the descriptors of a process, of which there are often 1,024: they get 503."""
 _STUCK_S = 120.0
 """A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
 
@@ -72,6 +75,7 @@ class Settings:
     metrics_port: int
     """0: none."""
     max_parallel: int
+    """Of all replicas together."""
     most_form_bytes: int
     shutdown_grace_s: int
     defaults: Defaults
@@ -105,7 +109,10 @@ class Server:
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
-        self.replicas = Replicas(store, observe=runner.leadership.observe)
+        self._slots = HeldSlots(settings.max_parallel, now_s=time.monotonic)
+        self.replicas = Replicas(
+            store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.kind == "kubernetes"
+        )
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -120,7 +127,8 @@ class Server:
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
-        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self._answers = Answers(store)
+        self._sweeper = Sweeper(self._uploads, self._answers, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
@@ -147,7 +155,7 @@ class Server:
                 store=self._store,
                 runner=self._runner,
                 policy=self._policy,
-                slots=Shared(self._settings.max_parallel),
+                slots=Shared(self._slots),
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
@@ -188,11 +196,13 @@ class Server:
                 store=self._store,
                 requests=RequestStore(self._store),
                 uploads=self._uploads,
+                answers=self._answers,
                 completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
                 streams=OpenStreams(),
+                receiving=Receiving(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
@@ -227,7 +237,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 ws="none",
-                limit_concurrency=MOST_CONNECTIONS,
+                http=partial(Connection, Silent()),  # type: ignore[arg-type]
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )
@@ -240,9 +250,11 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
+        defaults = settings.defaults
         _LOG.info(
-            "listening on http://%s:%d, store %s", f"[{host}]" if ":" in host else host, self.port, self._store.url
-        )
+            "listening on http://%s:%d, store %s, models: %s, jobs at once: %d",
+            f"[{host}]" if ":" in host else host, self.port, self._store.url, ", ".join(defaults.models), defaults.jobs,
+        )  # fmt: skip
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
@@ -279,7 +291,8 @@ class Server:
         """Do what follows a recorded end. May be called again after a crash."""
         report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
         self.metrics.ended(end.status, report)
-        _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        why = f": {end.summary}" if end.status in ("partial", "failed") else ""
+        _LOG.info("request %s has ended: %s%s", request.id, end.status, why)
         if request.callback_url:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)

@@ -21,14 +21,16 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.domain.service_documents import PART_BYTES, Upload, iso
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
+from controller.runs.lookup import of_each
 from controller.service.context import Caller, Service, TheService, new_id
+from controller.service.forms import json_of
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
-from controller.service.uploads import FORM_VALID_MS, LIVES_MS
+from controller.service.uploads import FORM_VALID_MS, LIVES_MS, USED_WITHIN_MS
 from controller.service.views import Time
 
 MOST_INCOMPLETE = 100
@@ -40,7 +42,11 @@ _CREATE_WITHIN_S = 1.0
 _PIECE_BYTES = 1 << 20
 _FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
 _STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
-_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
+_LARGE: dict[int | str, dict[str, Any]] = {
+    408: problem_response("The body did not come, or too slowly."),
+    413: problem_response("Larger than allowed."),
+}
+_NOT_JSON: dict[int | str, dict[str, Any]] = {415: problem_response("The body is not JSON.")}
 
 _LOCATION = {"Location": {"description": "The upload.", "schema": {"type": "string"}}}
 
@@ -72,31 +78,57 @@ class PartTarget(BaseModel):
     fields: dict[str, str] = Field(description="Fields of the form, before its last one: the part, as `file`.")
 
 
-class UploadView(BaseModel):
-    """An upload."""
+class UploadSummary(BaseModel):
+    """An upload in a list."""
 
     id: str
     name: str
     size_bytes: int
     status: Literal["incomplete", "completing", "complete"]
     created_at: Time
-    expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
+    expires_at: Time = Field(description="It is deleted then, unless it is complete and that of a run.")
+
+
+class UploadList(BaseModel):
+    """The uploads that are not complete."""
+
+    uploads: list[UploadSummary]
+
+
+class UploadView(UploadSummary):
+    """An upload."""
+
     part_bytes: int = Field(description="Length of each part but the last.")
     part_count: int
     missing_parts: int = Field(description="How many parts are still to be sent.")
     parts: list[PartTarget] = Field(
-        description=f"The first {MOST_TARGETS} missing parts. Forms are valid for {FORM_VALID_MS // 60_000} minutes."
+        description=f"The first {MOST_TARGETS} missing parts: send them, and GET the upload again for the next ones. "
+        f"Forms are valid for {FORM_VALID_MS // 60_000} minutes."
     )
 
 
 @router.post(
     "/v1/uploads",
     status_code=201,
-    responses=PROBLEMS | _LARGE | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    responses=PROBLEMS | _LARGE | _NOT_JSON | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewUpload"}}},
+        }
+    },
     operation_id="createUpload",
 )
-def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
+async def create_upload(request: Request, service: TheService, tenant: Caller, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
+    # Not a parameter: the framework would read it before it is known who sends it.
+    body = NewUpload.model_validate_json(await json_of(request))
+    created = await run_in_threadpool(_create, service, tenant, body)
+    response.headers["Location"] = f"/v1/uploads/{created.id}"
+    return created
+
+
+def _create(service: Service, tenant: Tenant, body: NewUpload) -> UploadView:
     upload = Upload(
         id=new_id(),
         tenant=tenant.prefix,
@@ -106,12 +138,11 @@ def create_upload(service: TheService, tenant: Caller, body: NewUpload, response
         complete=False,
         part_bytes=service.part_bytes,
     )
-    _create(service, tenant, upload)
-    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    _reserve(service, tenant, upload)
     return _view(service, upload)
 
 
-def _create(service: Service, tenant: Tenant, upload: Upload) -> None:
+def _reserve(service: Service, tenant: Tenant, upload: Upload) -> None:
     lock = _CREATING[tenant.prefix]
     # One tenant must not keep all threads of the service waiting.
     if not lock.acquire(timeout=_CREATE_WITHIN_S):
@@ -130,6 +161,14 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
         raise LimitExceeded("uploads that are not complete", MOST_INCOMPLETE, UPLOADS_RETRY_S)
     if tenant.max_upload_bytes_total is not None:
         check_upload(tenant, upload.size_bytes, service.uploads.stored_bytes(tenant.prefix))
+
+
+@router.get("/v1/uploads", responses=PROBLEMS, operation_id="listUploads")
+def list_uploads(service: TheService, tenant: Caller) -> UploadList:
+    """List the uploads that are not complete, the oldest first: to go on with one, or to delete it."""
+    ids = service.uploads.reserved(tenant.prefix)
+    found = of_each(service.store, lambda upload_id: service.uploads.find(tenant.prefix, upload_id), ids)
+    return UploadList(uploads=[_summary(service, upload) for upload in found if upload and not upload.complete])
 
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
@@ -160,7 +199,7 @@ async def put_part(
     if service.uploads.presigning:
         raise Problem(409, "not-here", "parts of this upload are sent to the store", "GET the upload: it says where")
     _check_open(service, upload)
-    with tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
+    with service.receiving.one(tenant.prefix), tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
         await _receive(request, file, upload.bytes_of(number))
         # It may have been completed, deleted or given up while the part came.
         upload = await run_in_threadpool(_required, service, tenant, upload_id)
@@ -258,18 +297,26 @@ def _check_open(service: Service, upload: Upload) -> None:
         raise Problem(409, "upload-expired", "the upload was not completed in time", "begin another upload")
 
 
-def _view(service: Service, upload: Upload) -> UploadView:
-    expires_ms = upload.created_ms + LIVES_MS
+def _summary(service: Service, upload: Upload) -> UploadSummary:
     completing = not upload.complete and service.completions.is_running(upload)
-    missing = service.uploads.missing(upload)
-    sendable = () if completing or service.now_ms() >= expires_ms else missing[:MOST_TARGETS]
-    return UploadView(
+    return UploadSummary(
         id=upload.id,
         name=upload.name,
         size_bytes=upload.size_bytes,
         status="complete" if upload.complete else "completing" if completing else "incomplete",
         created_at=iso(upload.created_ms),
-        expires_at=None if upload.complete else iso(expires_ms),
+        expires_at=iso(upload.created_ms + (USED_WITHIN_MS if upload.complete else LIVES_MS)),
+    )
+
+
+def _view(service: Service, upload: Upload) -> UploadView:
+    summary = _summary(service, upload)
+    completing = summary.status == "completing"
+    missing = service.uploads.missing(upload)
+    expired = service.now_ms() >= upload.created_ms + LIVES_MS
+    sendable = () if completing or expired else missing[:MOST_TARGETS]
+    return UploadView(
+        **summary.model_dump(),
         part_bytes=upload.part_bytes,
         part_count=upload.part_count,
         missing_parts=0 if completing else len(missing),

@@ -113,7 +113,7 @@ def test_the_time_that_is_left_counts_from_when_this_process_began() -> None:
         {"attempts": noted.model_copy(update={"done_before_ms": 4 * CHUNK_MS})},
         {"state": "interrupted"},
     ):
-        assert build(RunDocuments(**{**vars(of), **changed})).header.left_ms is None  # type: ignore[arg-type]
+        assert build(RunDocuments(**{**vars(of), **changed})).header.left_ms is None
 
 
 def strings(value: object) -> Iterator[str]:

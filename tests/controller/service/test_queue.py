@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.base import StoredObject, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.service_documents import RequestEnd, ServiceRequest
-from controller.domain.service_keys import RequestKey, idempotent_id
+from controller.domain.service_keys import QUEUE, RequestKey, RequestKeys, idempotent_id, parse_entry
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.orchestrator.held_slots import HeldSlots
 from controller.service import choosing
 from controller.service.queue import ServiceQueue
 from controller.service.replicas import Replicas
@@ -38,7 +39,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.store = Away(folder)
         self.requests = RequestStore(self.store)
-        self.replicas = Replicas(self.store)
+        self.replicas = Replicas(self.store, HeldSlots(2, now_s=fakes.ManualClock()))
         self.ends: list[tuple[str, str]] = []
         self.error: Exception | None = None
         self.queue = self.replica(self.replicas)
@@ -143,7 +144,7 @@ def test_an_end_that_cannot_be_recorded_is_recorded_later(scene: Scene) -> None:
 
 def test_what_another_replica_works_on_is_left_and_taken_when_that_one_has_ended(scene: Scene) -> None:
     request_id = scene.accept("a", 1)
-    other = Replicas(scene.store)
+    other = Replicas(scene.store, HeldSlots(2, now_s=fakes.ManualClock()))
     other.claim([request_id])
     other.renew()
     scene.replicas.renew()
@@ -227,11 +228,43 @@ def test_a_cancel_of_a_run_is_repeated_until_it_has_ended(scene: Scene) -> None:
     assert scene.store.stat(cancel)
 
 
+def test_cancels_that_nobody_needs_are_removed_and_cancel_no_other_try(scene: Scene) -> None:
+    request_id = scene.accept("a", 1)
+    key = RequestKey("a", request_id)
+    (one,) = scene.taken()
+    ended(scene, one, "failed")
+    scene.queue.poll()
+    # Written late, by processes that were suspended: for the round that has ended, and for a deleted request.
+    scene.store.put(RequestKeys(key).cancel(0), b"")
+    scene.store.put(RequestKeys(RequestKey("a", idempotent_id("a", "deleted"))).cancel(0), b"")
+    found = scene.requests.find(key)
+    assert found
+    scene.requests.retry(found, now_ms=NOW_MS)
+    (again,) = scene.taken()
+    scene.queue.poll()
+    assert again.round == f"{request_id}.1"
+    assert list(scene.store.list("cancels/")) == []
+    assert scene.store.stat(f"runs/{again.record.run}/cancel") is None
+
+
+def test_an_entry_of_an_earlier_try_is_removed_and_the_later_one_is_taken(scene: Scene) -> None:
+    request_id = scene.accept("a", 1)
+    (one,) = scene.taken()
+    ended(scene, one, "failed")
+    scene.queue.poll()
+    found = scene.requests.find(RequestKey("a", request_id))
+    assert found
+    scene.requests.retry(found, now_ms=NOW_MS)
+    scene.requests._enqueue(found.request, 0)
+    assert [one.round for one in scene.taken()] == [f"{request_id}.1"]
+    assert [entry.retries for item in scene.store.list("queue/") if (entry := parse_entry(item.key))] == [1]
+
+
 def test_another_try_to_accept_the_same_request_at_the_same_moment_leaves_nothing(scene: Scene) -> None:
     request_id = scene.accept("a", 1)
-    # Another process, which did not see the first one, has accepted it a millisecond later; the first was stored last.
+    # A process that was suspended has accepted one with this id, which was deleted since.
     double = request(id=request_id, tenant="a", created_ms=NOW_MS + 2)
-    scene.requests._enqueue(double)
+    scene.requests._enqueue(double, 0)
     scene.requests.put_state(double, "queued", run=None, now_ms=NOW_MS)
     assert ids(scene.taken()) == [request_id]
     assert [state.id for state in scene.requests.page("a", after="", most=9)[0]] == [request_id]
@@ -276,3 +309,21 @@ def test_a_request_that_cannot_be_read_does_not_stop_the_others(scene: Scene) ->
     assert ids(scene.taken()) == [other]
     scene.queue.poll()
     assert [entry.key for entry in scene.store.list("queue/a/")]
+
+
+def test_a_request_that_is_accepted_while_the_queue_is_listed_counts_for_the_limit(scene: Scene) -> None:
+    scene.accept("a", 1)
+    listed = scene.store.list
+
+    def accepted_meanwhile(prefix: str) -> Iterator[StoredObject]:
+        yield from listed(prefix)
+        if prefix == QUEUE:
+            scene.accept("a", 2)
+            scene.queue.accepted("a")
+
+    scene.store.list = accepted_meanwhile  # type: ignore[method-assign, assignment]
+    scene.queue.poll()
+    assert scene.queue.depth("a") == 2
+    scene.store.list = listed  # type: ignore[method-assign]
+    scene.queue.poll()
+    assert scene.queue.depth("a") == 2
