@@ -143,13 +143,18 @@ def _header(of: RunDocuments) -> Header:
         unsure_words=sum(of.words.unsure) if of.words else None,
         language=(summary.language if summary else record.options.language if record else None) or "",
         language_probability=summary.language_probability if summary and summary.language and detected else None,
-        model=_line(record.options.model) if record else "",
+        model=_line(_model(record.options.model)) if record else "",
         compute_types=tuple(map(_line, report.compute_types)) if report else (),
         versions={_line(name): _line(version) for name, version in record.versions.items()} if record else {},
         source=_line(source),
         command=command_line(record, source or record.name, of.request) if record else "",
         updated_ms=status.updated_ms if status else None,
     )
+
+
+def _model(name: str) -> str:
+    """The name of a model, or of its folder."""
+    return name.rstrip("/").rpartition("/")[2] or name if name.startswith("/") else name
 
 
 def _line(text: str) -> str:

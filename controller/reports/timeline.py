@@ -21,8 +21,6 @@ _IDLE_SHARE = 0.05
 """Of the rest of the timeline: a smaller part without any attempt is shown."""
 _BREAK_SHARE = 0.01
 """How wide a part that is left out is drawn."""
-_NOTICED_MS = 2_000
-"""How late the end of an attempt may have been noticed."""
 _LONGEST_PAUSE_MS = 120_000
 """Pauses between attempts last up to a minute. After a longer one, something else was waited for."""
 
@@ -111,8 +109,9 @@ def critical_path(placed: Sequence[_Placed]) -> list[_Placed]:
     path = [by_end[-1]]
     while True:
         begin_ms = path[-1].begin_ms
-        before = bisect_right(ends, begin_ms + _NOTICED_MS) - 1
-        # An attempt that ends with the one that it would have waited for is no cause.
+        # A slot is free from the tick on in which the end of its job is seen.
+        before = bisect_right(ends, begin_ms) - 1
+        # One without any length ended when it began.
         while before >= 0 and by_end[before].begin_ms >= begin_ms:
             before -= 1
         if before < 0 or begin_ms - ends[before] > _LONGEST_PAUSE_MS:

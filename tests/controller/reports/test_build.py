@@ -76,6 +76,14 @@ def test_what_is_not_known_is_absent() -> None:
     assert (chunk.job_ms, chunk.speed, chunk.speech_ms, chunk.words, chunk.progress) == (None,) * 5
 
 
+@pytest.mark.parametrize(
+    "model,shown",
+    [("large-v3", "large-v3"), ("/models/our-own/", "our-own"), ("org/model", "org/model"), ("/", "/")],
+)
+def test_a_folder_with_a_model_is_shown_by_its_name(model: str, shown: str) -> None:
+    assert build(documents(record=fakes.record(model=model))).header.model == shown
+
+
 def test_times_are_those_of_the_media() -> None:
     view = build(documents())
     assert [(chunk.start_ms, chunk.end_ms) for chunk in view.grid.chunks][1] == (10_040, 20_040)

@@ -95,8 +95,11 @@ def test_the_parts_of_an_attempt(
         ([attempt(None, 1, 0, None, 0, 90), attempt(0, 1, 20, None, 20, 95)], {(None, 1), (0, 1)}),
         # An earlier command has nothing to do with it.
         ([attempt(0, 1, 0, None, 0, 10), attempt(1, 1, 5_000, None, 5_000, 5_010)], {(1, 1)}),
-        # The end of one is noticed a moment after another began.
-        ([attempt(0, 1, 0, None, 0, 11), attempt(1, 1, 10, None, 10, 30)], {(0, 1), (1, 1)}),
+        # One that worked beside it is no cause, one that ended in the same tick is.
+        ([attempt(0, 1, 0, None, 0, 11), attempt(1, 1, 0, None, 0, 10), attempt(2, 1, 10, None, 10, 30)],
+         {(1, 1), (2, 1)}),
+        ([attempt(0, 1, 0, None, 0, 10), attempt(1, 1, 10, None, None, 10), attempt(2, 1, 10, None, 10, 30)],
+         {(0, 1), (2, 1)}),
     ],
 )  # fmt: skip
 def test_the_critical_path(attempts: list[AttemptTimes], expected: set[tuple[int | None, int]]) -> None:
