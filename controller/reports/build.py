@@ -76,6 +76,18 @@ class RunDocuments:
     summary: TranscriptSummary | None = None
     words: WordFigures | None = None
     waveform: Waveform | None = None
+    places: bool = True
+    """Whether to show where the recording and the model are. Clients of the service may not know that."""
+
+    @property
+    def hidden(self) -> Sequence[tuple[str, str]]:
+        """What is not shown, and what is shown instead."""
+        if self.places or self.record is None:
+            return ()
+        name, model = self.record.name, self.record.options.model
+        places = {self.request.source.uri, recording_of(self.request)} if self.request else set()
+        # The longest first: one of them may be a part of another.
+        return *((place, name) for place in sorted(places, key=len, reverse=True)), (model, _model(model))
 
     @property
     def working(self) -> bool:
@@ -118,14 +130,14 @@ def recording_of(request: Request) -> str:
 
 def _header(of: RunDocuments) -> Header:
     record, report, status, summary = of.record, of.report, of.status, of.summary
-    source = recording_of(of.request) if of.request else ""
+    source = recording_of(of.request) if of.request and of.places else ""
     detected = summary is not None and summary.options.language is None
     return Header(
         run=of.run,
-        name=_line(record.name if record else status.name if status else of.run),
+        name=_line(of, record.name if record else status.name if status else of.run),
         state=of.state,
-        summary=shown(of.outcome.summary) if of.outcome else "",
-        advice=shown(of.outcome.advice) if of.outcome else "",
+        summary=_lines(of, of.outcome.summary) if of.outcome else "",
+        advice=_lines(of, of.outcome.advice) if of.outcome else "",
         duration_ms=of.plan.duration_ms + of.plan.offset_ms if of.plan else None,
         percent=100.0 if of.state in ("complete", "partial") else status.percent if status else 0.0,
         chunks_done=len(of.winners),
@@ -135,7 +147,7 @@ def _header(of: RunDocuments) -> Header:
         took_ms=round(1000 * report.elapsed_s) if report and report.elapsed_s > 0 and of.outcome else None,
         left_ms=_left_ms(of),
         compute_ms=round(1000 * report.compute_s) if report else None,
-        devices=tuple(map(_line, report.devices)) if report else (),
+        devices=tuple(_line(of, one) for one in report.devices) if report else (),
         useful_share=report.useful_share if report else status.useful_share if status else None,
         job_speed=report.realtime_factor or None if report else None,
         speech_ms=round(1000 * report.speech_s) if report else None,
@@ -143,11 +155,11 @@ def _header(of: RunDocuments) -> Header:
         unsure_words=sum(of.words.unsure) if of.words else None,
         language=(summary.language if summary else record.options.language if record else None) or "",
         language_probability=summary.language_probability if summary and summary.language and detected else None,
-        model=_line(_model(record.options.model)) if record else "",
-        compute_types=tuple(map(_line, report.compute_types)) if report else (),
-        versions={_line(name): _line(version) for name, version in record.versions.items()} if record else {},
-        source=_line(source),
-        command=command_line(record, source or record.name, of.request) if record else "",
+        model=_line(of, _model(record.options.model)) if record else "",
+        compute_types=tuple(_line(of, one) for one in report.compute_types) if report else (),
+        versions={_line(of, name): _line(of, version) for name, version in record.versions.items()} if record else {},
+        source=_line(of, source),
+        command=_without_places(of, command_line(record, source or record.name, of.request)) if record else "",
         updated_ms=status.updated_ms if status else None,
     )
 
@@ -157,9 +169,20 @@ def _model(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name if name.startswith("/") else name
 
 
-def _line(text: str) -> str:
+def _line(of: RunDocuments, text: str) -> str:
     """Untrusted *text* as one line that can be shown."""
-    return masked(printable(text))
+    return masked(printable(_without_places(of, text)))
+
+
+def _lines(of: RunDocuments, text: str) -> str:
+    """Untrusted *text* with its lines."""
+    return shown(_without_places(of, text))
+
+
+def _without_places(of: RunDocuments, text: str) -> str:
+    for place, name in of.hidden:
+        text = text.replace(place, name)
+    return text
 
 
 def _left_ms(of: RunDocuments) -> int | None:
@@ -177,9 +200,9 @@ def _findings(of: RunDocuments) -> Findings:
         *(of.summary.warnings if of.summary else of.report.warnings if of.report else ()),
     ]
     return Findings(
-        warnings=tuple(map(_line, dict.fromkeys(warnings))),
-        advice=tuple(map(shown, of.report.advice)) if of.report else (),
-        glossary=tuple((_line(one.term), one.hits) for one in of.report.glossary) if of.report else (),
+        warnings=tuple(_line(of, warning) for warning in dict.fromkeys(warnings)),
+        advice=tuple(_line(of, advice) for advice in of.report.advice) if of.report else (),
+        glossary=tuple((_line(of, one.term), one.hits) for one in of.report.glossary) if of.report else (),
     )
 
 
@@ -226,7 +249,7 @@ def _grid(of: RunDocuments) -> ChunkGrid:
     return ChunkGrid(
         chunks=tuple(shown_chunks),
         left_out=len(chunks) - len(shown_chunks),
-        intake=_failures(failed.get(None, ())),
+        intake=_failures(of, failed.get(None, ())),
         counts=Counter(chunk.state for chunk in chunks),
     )
 
@@ -257,14 +280,14 @@ def _chunk(
         quality=_quality(of, span.index),
         attempts=max(*attempts, *(item.attempt for item in failed)),
         node=used.node if used else "",
-        waits_for=_line(live.waits_for) if live and state != "running" else "",
+        waits_for=_line(of, live.waits_for) if live and state != "running" else "",
         progress=min(1.0, live.progress_ms / span.audio_ms) if live and live.progress_ms and span.audio_ms else None,
         job_ms=job_ms or None,
         speech_ms=round(1000 * report.speech_s) if report and winner is not None else None,
         doubtful=report.windows.doubtful if report else 0,
         words=_of(of.words.words if of.words else (), span.index),
         unsure_words=_of(of.words.unsure if of.words else (), span.index),
-        failures=_failures(failed),
+        failures=_failures(of, failed),
     )
 
 
@@ -289,7 +312,7 @@ def _quality(of: RunDocuments, span: int) -> Quality | None:
     return None if quality == "lost" else quality
 
 
-def _failures(failed: Iterable[Evidence]) -> tuple[Failure, ...]:
+def _failures(of: RunDocuments, failed: Iterable[Evidence]) -> tuple[Failure, ...]:
     """The failures of one chunk; what failed several times in succession for the same reason is one."""
     ordered = sorted(failed, key=lambda item: item.attempt)
     alike = [list(some) for _, some in groupby(ordered, key=lambda item: (item.failure, item.summary, item.advice))]
@@ -297,9 +320,9 @@ def _failures(failed: Iterable[Evidence]) -> tuple[Failure, ...]:
         Failure(
             attempts=tuple(item.attempt for item in some),
             failure=some[-1].failure,
-            summary=shown(some[-1].summary),
-            advice=shown(some[-1].advice),
-            lines=tuple(_line(line)[:_LONGEST_LINE] for line in some[-1].details[-MOST_LINES:]),
+            summary=_lines(of, some[-1].summary),
+            advice=_lines(of, some[-1].advice),
+            lines=tuple(_line(of, line)[:_LONGEST_LINE] for line in some[-1].details[-MOST_LINES:]),
             nodes=tuple(dict.fromkeys(item.node for item in some if item.node)),
         )
         for some in alike[-MOST_FAILURES:]

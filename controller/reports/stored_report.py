@@ -29,15 +29,17 @@ GENERATOR = '<meta name="generator" content="stenofleet report">'
 class StoredReports:
     """Writes ``report.html`` of runs that end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, places: bool = True) -> None:
+        """*places*: whether they say where the recording and the model are."""
         self._store = store
+        self._places = places
 
     def write(self, outcome: Outcome, transcript: TranscriptFiles | None) -> None:
         """Put the page of the run with this *outcome*, which is not in the store yet.
 
         *transcript*: None if there is none. Raises :class:`StoreUnavailable`.
         """
-        documents = read_documents(self._store, outcome.run, outcome=outcome)
+        documents = read_documents(self._store, outcome.run, outcome=outcome, places=self._places)
         assert documents is not None, "a run that has ended has objects"
         documents = with_words(documents, transcript) if transcript else documents
         with _page(documents, transcript) as path:

@@ -29,10 +29,13 @@ MOST_EVIDENCE = 200
 _MOST_KEYS = 100_000
 
 
-def read_documents(store: Store, run: str, *, outcome: Outcome | None = None) -> RunDocuments | None:
+def read_documents(
+    store: Store, run: str, *, outcome: Outcome | None = None, places: bool = True
+) -> RunDocuments | None:
     """What the store has of a run, without its transcript; None if it has no object of it.
 
-    *outcome*: of a run that has ended, whose last object is not written yet. Raises :class:`StoreUnavailable`.
+    *outcome*: of a run that has ended, whose last object is not written yet. *places*: whether to show where the
+    recording and the model are. Raises :class:`StoreUnavailable`.
     """
     found = read_run(store, run)
     if found is None:
@@ -51,6 +54,7 @@ def read_documents(store: Store, run: str, *, outcome: Outcome | None = None) ->
         # That of an earlier round does not fit a run that is worked on again.
         report=stored_documents.valid(store, Report, keys.report) if known else None,
         evidence=_evidence(store, keys),
+        places=places,
         winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
     )
 

@@ -159,7 +159,7 @@ class Server:
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
-                reports=StoredReports(self._store),
+                reports=StoredReports(self._store, places=False),
             )
 
     # ------------------------------------------------------------ for the loop

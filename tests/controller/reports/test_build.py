@@ -76,6 +76,22 @@ def test_what_is_not_known_is_absent() -> None:
     assert (chunk.job_ms, chunk.speed, chunk.speech_ms, chunk.words, chunk.progress) == (None,) * 5
 
 
+def test_places_can_be_left_out() -> None:
+    place = "/store/uploads/news/1/talk.mp4"
+    record = fakes.record(name="talk.mp4", model="/models/own")
+    request = fakes.request(record)
+    request = request.model_copy(update={"source": request.source.model_copy(update={"uri": f"file://{place}"})})
+    said = f"{place}: is not media; file://{place}; /models/own is fine"
+    of = documents(record=record, request=request, evidence=(failed(summary=said, details=(said,)),))
+    assert "/store/" in repr(build(of))
+    view = build(dataclasses.replace(of, places=False))
+    assert "/store/" not in repr(view)
+    assert "/models/" not in repr(view)
+    (failure,) = view.grid.chunks[0].failures
+    assert failure.summary == failure.lines[0] == "talk.mp4: is not media; talk.mp4; own is fine"
+    assert view.header.command == "stenofleet transcribe talk.mp4 --model own --language en"
+
+
 @pytest.mark.parametrize(
     "model,shown",
     [("large-v3", "large-v3"), ("/models/our-own/", "our-own"), ("org/model", "org/model"), ("/", "/")],
