@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chunk_job.contract import TranscribeOptions
+from controller import cli
 from controller.cli import options as shared
 from controller.cli.transcribe import transcribe_command
 from controller.domain.plan import AutoLength, Clip, PlanOptions
@@ -20,7 +21,8 @@ def read(line: str) -> tuple[TranscribeOptions, PlanOptions, dict[str, Any]]:
     """What ``stenofleet transcribe`` makes of a command line."""
     program, command, *arguments = shlex.split(line)
     assert (program, command) == ("stenofleet", "transcribe")
-    typed = transcribe_command.make_context("transcribe", arguments).params
+    parent = cli.stenofleet.make_context("stenofleet", ["transcribe"])
+    typed = transcribe_command.make_context("transcribe", arguments, parent=parent).params
     options = shared.transcribe_options(jobs=0, **{name: typed[name] for name in MODEL if name in typed})
     cut = {name: typed[name] for name in ("chunk_duration", "chunking_threshold", "clips", "channels")}
     return options, shared.plan_options(options, **cut, jobs=1, cluster=False), typed
