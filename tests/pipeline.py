@@ -236,7 +236,8 @@ class Undisturbed:
         for part in ("runs", "work"):
             shutil.copytree(self.workplace.store.root / part, workplace.store.root / part)
         keys = workplace.keys()
-        ended = [keys.marker("complete"), keys.final, keys.report, keys.status, *map(keys.transcript, FORMATS)]
+        ended = [keys.marker("complete"), keys.final, keys.report, keys.report_page, keys.status, keys.attempts]
+        ended += map(keys.transcript, FORMATS)
         for key in ended:
             workplace.store.delete(key)
         for folder in sorted((workplace.store.root / keys.results).iterdir()):

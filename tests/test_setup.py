@@ -36,6 +36,7 @@ ELSEWHERE = {
     "pytest-timeout": ("pyproject.toml", '\ntimeout = "120"'),
     "pytest-xdist": ("Makefile", "-m pytest -n 2"),
     "ruff": ("Makefile", "-m ruff"),
+    "types-html5lib": ("tests/controller/reports/test_html.py", "html5lib"),
     "types-jsonschema": ("tests/controller/domain/test_schema.py", "jsonschema"),
     "uv": ("Makefile", "-m uv"),
 }

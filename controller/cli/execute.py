@@ -28,6 +28,7 @@ from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
 from controller.orchestrator.slots import InOrder
+from controller.reports.stored_report import StoredReports
 
 _MOST_LISTED = 10
 _MOST_KINDS = 5
@@ -61,6 +62,7 @@ def execute(
         "slots": InOrder(max_parallel),
         "clock": SystemClock(),
         "on_end": on_end,
+        "reports": StoredReports(store),
     }
     try:
         if sys.stderr.isatty() and not quiet:

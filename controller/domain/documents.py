@@ -289,6 +289,8 @@ class Report(Document):
     """Each size with which a winning result was decoded. 0: sequential decoding."""
     stored_types: tuple[TypeName, ...] = Field(default=(), max_length=100)
     """Types of the weights in the model's file."""
+    devices: tuple[TypeName, ...] = Field(default=(), max_length=100)
+    """Where the winning results were computed: ``cuda``, ``cpu``. Empty: by versions before 0.4."""
     compute_types: tuple[TypeName, ...] = Field(default=(), max_length=100)
     """Types in which the weights were used."""
     chunk_length: Line = ""

@@ -110,9 +110,19 @@ class RunKeys:
         return f"{self.home}final.json"
 
     @property
+    def attempts(self) -> str:
+        """When each attempt waited, started and ended; for people, never for decisions."""
+        return f"{self.home}attempts.json"
+
+    @property
     def report(self) -> str:
         """Attempts, times, usage."""
         return f"{self.home}report.json"
+
+    @property
+    def report_page(self) -> str:
+        """The run as one HTML file, for people."""
+        return f"{self.home}report.html"
 
     def transcript(self, extension: str) -> str:
         """The transcript in one format."""

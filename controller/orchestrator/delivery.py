@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+from chunk_job.crashpoint import reach
 from chunk_job.errors import JobError
 from controller.domain.budgets import ENVIRONMENT
-from controller.domain.documents import Outcome, Request
-from controller.domain.interfaces import RunOutcome, RunVerdict
+from controller.domain.documents import Outcome
+from controller.domain.interfaces import RunOutcome, RunRequest, RunVerdict
 from controller.domain.output import Output
 from controller.errors import StenofleetError
 from controller.intake.source import shown
@@ -32,14 +34,27 @@ class _Unwritten:
     """Whether to put the run's last object after the outputs."""
 
 
+class ReportWriter(Protocol):
+    """Writes the page that people read about a run that has ended."""
+
+    def write(self, outcome: Outcome, transcript: TranscriptFiles | None) -> None:
+        """Put the page of the run into the store. Can be repeated.
+
+        *outcome*: how the run has ended; it is not in the store yet. *transcript*: None if there is none. Raises
+        :class:`StoreUnavailable`.
+        """
+
+
 class Delivery:
     """The outputs of one run. If they cannot be written now, the merged transcript is kept for the next try."""
 
-    def __init__(self, repository: RunRepository, request: Request, name: str, rules: OutputRules) -> None:
+    def __init__(self, repository: RunRepository, run_request: RunRequest, reports: ReportWriter | None) -> None:
+        """*reports*: None: no page is written."""
         self._repository = repository
-        self._request = request
-        self._name = name
-        self._rules = rules
+        self._reports = reports
+        self._request = run_request.request
+        self._name = run_request.record.name
+        self._rules = OutputRules(overwrite=run_request.overwrite, written=run_request.written)
         self._unwritten: _Unwritten | None = None
         self._ended_before: RunOutcome | None = None
         """The run's outcome, if it had ended when these outputs were requested."""
@@ -97,6 +112,10 @@ class Delivery:
                 failed = self.outcome("failed", problem.summary, problem.advice)
                 return replace(failed, files=files, warnings=warnings, environment=True, kept=kept_files), False
         if unwritten.mark:
+            if self._reports is not None:
+                check()
+                self._reports.write(outcome, unwritten.transcript)
+                reach("run.reported")
             check()
             self._repository.mark(outcome)
         ended = self.outcome(outcome.verdict, outcome.summary, outcome.advice)

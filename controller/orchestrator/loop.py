@@ -24,6 +24,7 @@ from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupte
 from controller.leadership.all_of import AllOf
 from controller.leadership.store_lease import StoreLeases
 from controller.orchestrator.command_runs import CommandRuns
+from controller.orchestrator.delivery import ReportWriter
 from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import RunReconciler
 from controller.orchestrator.slots import Ready, Slots
@@ -42,7 +43,7 @@ _CLOSE_S = 3.0
 """How long an interrupted command may take to close: a pod has a minute, people wait less."""
 
 
-def run_loop(
+def run_loop(  # noqa: PLR0913 (its interfaces, each by its name)
     requests: RunRequests,
     *,
     store: Store,
@@ -52,9 +53,11 @@ def run_loop(
     reporter: Reporter,
     clock: Clock,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
+    reports: ReportWriter | None = None,
 ) -> list[RunOutcome]:
     """Work on all runs until they have ended. *slots*: how many jobs there may be, and how the runs share them.
 
+    *reports* writes the page of each run before the run's last object; None: no pages.
     *on_end* is called with each outcome as soon as it is known. If the runs are endless, nothing is returned.
 
     Raises :class:`Interrupted` on a signal, and :class:`EnvironmentProblem` if the store fails for longer than the
@@ -63,7 +66,15 @@ def run_loop(
     leadership = _leadership(runner, store)
     runs = CommandRuns(
         requests,
-        partial(RunReconciler, store=store, runner=runner, reporter=reporter, clock=clock, leadership=leadership),
+        partial(
+            RunReconciler,
+            store=store,
+            runner=runner,
+            reporter=reporter,
+            clock=clock,
+            leadership=leadership,
+            reports=reports,
+        ),
         on_end,
         keeps_outcomes=not slots.endless,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -22,12 +23,12 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.domain.state import RunState
 from controller.errors import RunProblem, StenofleetError
+from controller.orchestrator.attempt_log import AttemptLog
 from controller.orchestrator.decide import decide
-from controller.orchestrator.delivery import Delivery
+from controller.orchestrator.delivery import Delivery, ReportWriter
 from controller.orchestrator.outages import RunOutage, Unavailable
 from controller.orchestrator.run_events import RunEvents, subject
 from controller.orchestrator.run_status import RunStatus
-from controller.runs.protection import OutputRules
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 
@@ -48,6 +49,7 @@ class RunReconciler:
         reporter: Reporter,
         clock: Clock,
         leadership: Leadership,
+        reports: ReportWriter | None = None,
     ) -> None:
         self.id = run_request.record.run
         self.ended: RunOutcome | None = None
@@ -68,9 +70,8 @@ class RunReconciler:
         self._leadership = leadership
         self.outage = RunOutage()
         """An outage of this run alone."""
-        self._status = RunStatus(self._repository, self.name)
-        rules = OutputRules(overwrite=run_request.overwrite, written=run_request.written)
-        self._delivery = Delivery(self._repository, run_request.request, self.name, rules)
+        self._status = RunStatus(self._repository, self.name, AttemptLog(store, self.id))
+        self._delivery = Delivery(self._repository, run_request, reports)
 
     @property
     def open(self) -> bool:
@@ -196,11 +197,13 @@ class RunReconciler:
             self._repository.cancel()
         self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
         self._events.observed(jobs, self._repository.news(), now_ms)
+        self._status.attempts.observed(jobs, now_ms)
         actions = decide(state, now_ms=now_ms, policy=policy, free_slots=slots.chunks, free_intake_slots=slots.intakes)
         for action in actions:
             match action:
                 case Submit():
                     self._runner.submit(self._repository.job(action))
+                    self._status.attempts.submitted(action, now_ms)
                     submitted.append(action.span is None)
                     if action.attempt > 1:
                         self._events.report(f"{subject(action.span)}: attempt {action.attempt} begins")
@@ -259,6 +262,7 @@ class RunReconciler:
             self._finish_with(done)
             return
         self._state = self._repository.state(())
+        self._status.attempts.begin(self._clock.now_ms(), done_ms=figures.done_ms(self._state))
         if self._state.answered:
             self._events.report(f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
@@ -288,25 +292,24 @@ class RunReconciler:
     def _delete(self, delete: Delete, now_ms: int) -> None:
         self._repository.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
+        self._status.attempts.deleted(delete.view, now_ms)
         self._events.failed(delete)
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
         if finish.verdict == "cancelled":
             self._end("cancelled", finish.summary, advice=_AFTER_CANCEL)
             return
+        self._status.attempts.put(now_ms)
+        conclude = partial(self._repository.conclude, elapsed_s=(now_ms - self._began_ms) / 1000, check=self._check)
         try:
-            outcome = self._repository.conclude(finish, elapsed_s=(now_ms - self._began_ms) / 1000, check=self._check)
+            outcome = conclude(finish)
         except ResultGone as error:
             # The next tick finds the missing result and starts another attempt, within the chunk's budget.
             self._repository.keep_lost_result(error, now_ms=now_ms)
             self._events.report(f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:
-            outcome = self._repository.conclude(
-                Finish(verdict="failed", summary=error.summary, advice=error.advice),
-                elapsed_s=(now_ms - self._began_ms) / 1000,
-                check=self._check,
-            )
+            outcome = conclude(Finish(verdict="failed", summary=error.summary, advice=error.advice))
         self._events.report(*self._repository.usage)
         self._finish_with(outcome, mark=True)
 

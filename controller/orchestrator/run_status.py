@@ -12,6 +12,7 @@ from controller.domain.documents import RunFigures, Status
 from controller.domain.interfaces import RunOutcome
 from controller.domain.progress import Progress, State
 from controller.domain.state import RunState
+from controller.orchestrator.attempt_log import AttemptLog
 from controller.runs.repository import RunRepository
 
 _EVERY_MS = 2_000
@@ -20,7 +21,7 @@ _EVERY_MS = 2_000
 class RunStatus:
     """The progress of one run; its percentage never decreases."""
 
-    def __init__(self, repository: RunRepository, name: str) -> None:
+    def __init__(self, repository: RunRepository, name: str, attempts: AttemptLog) -> None:
         self._repository = repository
         self._name = name
         self._percent = 0.0
@@ -28,6 +29,7 @@ class RunStatus:
         self._leader: Status | None = None
         self._last: Progress | None = None
         """Of a run that has ended."""
+        self.attempts = attempts
         self.started = 0
         """Number of jobs that were started at the last tick: the state does not contain them yet."""
 
@@ -66,9 +68,10 @@ class RunStatus:
         return progress
 
     def put_if_due(self, progress: Progress, now_ms: int) -> None:
-        """Put the status into the store, at most every two seconds."""
+        """Put the status into the store, at most every two seconds, and the attempts less often."""
         if now_ms >= self._due_ms:
             self.put(progress, now_ms)
+            self.attempts.put_if_due(now_ms)
 
     def put(self, progress: Progress, now_ms: int, *, interrupted: bool = False) -> None:
         """Put the status into the store. *interrupted*: no process works on the run any more, and it has not ended."""

@@ -24,6 +24,7 @@ class ResultFigures:
     stored_type: str
     """Type of the weights in the model's file; empty: not known."""
     compute_type: str
+    device: str
     windows: WindowCounts
 
 
@@ -38,6 +39,7 @@ def figures_of(result: ChunkResult) -> ResultFigures:
         batch_size=result.engine.batch_size,
         stored_type=result.engine.stored_type,
         compute_type=result.engine.compute_type,
+        device=result.engine.device,
         windows=WindowCounts(
             # The halves of a window that was cut in two are windows of their own.
             decoded=sum(window.outcome not in ("split", "unused") for window in windows),

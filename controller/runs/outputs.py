@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.safe_files import write_whole
-from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.base import MAX_BYTES, StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Request
@@ -220,12 +220,12 @@ def _better_existing(output: Output, transcript: TranscriptSummary) -> str | Non
     """
     limit = longest_transcript_bytes(transcript.duration_ms)
     path = file_of(output, "json", transcript.language)
-    with _existing(path, limit) as file:
+    with existing_output(path, limit) as file:
         if file is not None:
             return _better_json(path, file, transcript)
     for extension in output.formats:
         path = file_of(output, extension, transcript.language)
-        with _existing(path, limit) as file:
+        with existing_output(path, limit) as file:
             if file is not None and _gaps_in(file) < transcript.gaps_ms // 1000:
                 return f"{path} has fewer gaps"
     return None
@@ -252,7 +252,7 @@ def _gaps_in(file: BinaryIO) -> int:
 
 
 @contextlib.contextmanager
-def _existing(path: str, limit: int) -> Iterator[BinaryIO | None]:
+def existing_output(path: str, limit: int = MAX_BYTES) -> Iterator[BinaryIO | None]:
     """The open file or object; None if it does not exist, cannot be read, or is longer than *limit* bytes."""
     file: BinaryIO | None = None
     try:

@@ -64,6 +64,7 @@ def report(
         windows=_windows(found),
         batch_sizes=tuple(sorted({figures.batch_size for figures in found if figures.speech_ms}))[:1_000],
         stored_types=_names(figures.stored_type for figures in found),
+        devices=_names(figures.device for figures in found),
         compute_types=_names(figures.compute_type for figures in found),
         chunk_length=index.plan.chosen.reason if index.plan and index.plan.chosen else "",
         glossary=tuple(TermHits(term=term, hits=count) for term, count in (hits or {}).items()),

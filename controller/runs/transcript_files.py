@@ -43,8 +43,8 @@ _NEW_NS = 60 * 10**9
 _PIECE_BYTES = 1 << 20
 
 
-class _Folder:
-    """A private folder that is removed with this object."""
+class PrivateFolder:
+    """A private folder for temporary files, which is removed with this object."""
 
     def __init__(self) -> None:
         _remove_abandoned(Path(tempfile.gettempdir()))
@@ -82,7 +82,7 @@ class TranscriptFiles:
     summary: TranscriptSummary
     sha256: Mapping[Format, str]
     """Digest of each file."""
-    folder: _Folder
+    folder: PrivateFolder
 
     def path(self, extension: Format) -> Path:
         """Path of the file of one format."""
@@ -138,7 +138,7 @@ class TranscriptWriter:
         self._between = b""
         """Separator before the next segment in the JSON."""
         with disk_errors(), contextlib.ExitStack() as opened:
-            self._folder = _Folder()
+            self._folder = PrivateFolder()
             self._files = {
                 extension: opened.enter_context(_HashedFile(self._folder.path / extension)) for extension in FORMATS
             }

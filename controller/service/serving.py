@@ -34,6 +34,7 @@ from controller.intake import source
 from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
+from controller.reports.stored_report import StoredReports
 from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
@@ -167,6 +168,7 @@ class Server:
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
+                reports=StoredReports(self._store, places=False),
             )
 
     # ------------------------------------------------------------ for the loop

@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
+from controller.domain.attempt_documents import Attempts
 from controller.domain.documents import (
     Evidence,
     Final,
@@ -56,6 +57,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Round,
     LeaseRecord,
     Evidence,
+    Attempts,
     Plan,
     Final,
     Outcome,

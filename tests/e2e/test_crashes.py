@@ -208,20 +208,30 @@ def test_no_process_survives_a_killed_controller_and_the_same_command_resumes(
 
 
 @pytest.mark.parametrize(
-    "point", [f"run.transcript.{next(iter(FORMATS))}", f"run.transcript.{list(FORMATS)[-1]}", "run.concluded"]
+    "point,written",
+    [
+        (f"run.transcript.{next(iter(FORMATS))}", False),
+        (f"run.transcript.{list(FORMATS)[-1]}", False),
+        ("run.concluded", False),
+        ("run.reported", True),
+    ],
 )
 def test_a_controller_killed_while_it_writes_needs_no_job_to_finish(
-    workplace: Workplace, undisturbed: Undisturbed, point: str
+    workplace: Workplace, undisturbed: Undisturbed, point: str, *, written: bool
 ) -> None:
+    """*written*: whether the outputs are there already."""
     file = undisturbed.lay(workplace, *ALL)
     before = workplace.results()
     ended = workplace.transcribe(file, *CUT, crash=f"{point}=kill")
     assert ended.code == -signal.SIGKILL
-    assert workplace.outputs == {}
-    assert not workplace.store.stat(workplace.keys().marker("complete"))
+    assert workplace.outputs == (undisturbed.outputs if written else {})
+    keys = workplace.keys()
+    assert not workplace.store.stat(keys.marker("complete"))
+    assert bool(workplace.store.stat(keys.report_page)) == written
     ended = workplace.transcribe(file, *CUT, "--max-attempts", "1", crash="chunk.loaded.00000.a2=kill")
     assert ended.code == 0, ended.err
     assert workplace.results() == before
+    assert b"complete" in workplace.store.get(keys.report_page)
     assert_undisturbed(workplace, undisturbed)
 
 

@@ -11,7 +11,18 @@ from typing import Any
 from chunk_job.contract import ChunkResult, ChunkTask, Language
 from chunk_job.document import Document
 from chunk_job.store.base import Store
-from controller.domain.documents import Evidence, Final, LeaseRecord, Outcome, Request, Round, RunRecord, Status
+from controller.domain.attempt_documents import Attempts
+from controller.domain.documents import (
+    Evidence,
+    Final,
+    LeaseRecord,
+    Outcome,
+    Report,
+    Request,
+    Round,
+    RunRecord,
+    Status,
+)
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
 from controller.domain.output import Format
@@ -20,6 +31,7 @@ from controller.domain.policy import RetryPolicy
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import InOrder
+from controller.reports.stored_report import StoredReports
 from controller.runs.written_files import WrittenFiles
 from controller.transcript.model import Transcript
 from tests import fakes
@@ -67,6 +79,7 @@ class Scene:
             slots=InOrder(4),
             reporter=self.reporter,
             clock=self.clock,
+            reports=StoredReports(self.store),
         )
 
     def objects(self) -> dict[str, bytes]:
@@ -97,6 +110,8 @@ DOCUMENTS: dict[str, type[Document]] = {
     KEYS.lease: LeaseRecord,
     KEYS.plan: Plan,
     KEYS.status: Status,
+    KEYS.attempts: Attempts,
+    KEYS.report: Report,
     KEYS.final: Final,
     KEYS.marker("complete"): Outcome,
     KEYS.transcript("json"): Transcript,

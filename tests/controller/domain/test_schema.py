@@ -9,6 +9,7 @@ import pytest
 from chunk_job.contract import JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
+from controller.domain.attempt_documents import Attempts, AttemptTimes
 from controller.domain.documents import (
     Evidence,
     Final,
@@ -71,6 +72,15 @@ EXAMPLES: dict[str, Document] = {
         advice="",
         details=("a line",),
         ended_ms=fakes.START_MS,
+    ),
+    "attempts": Attempts(
+        run=fakes.RUN,
+        began_ms=fakes.START_MS,
+        done_before_ms=0,
+        attempts=(
+            AttemptTimes(span=None, attempt=1, phase="ended", submitted_ms=1, running_ms=2, ended_ms=3),
+            AttemptTimes(span=0, attempt=2, phase="queued", waits_for="no GPU is free", node="gpu-1"),
+        ),
     ),
     "plan": PLAN,
     "final": Final(

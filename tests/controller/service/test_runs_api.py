@@ -9,6 +9,7 @@ import pytest
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller.domain.jobs import Job
+from controller.domain.keys import RunKeys
 from tests.controller.service.running import Running, running
 from tests.fakes import JobBehaviour, fails_with
 
@@ -230,7 +231,10 @@ def test_a_failure_says_what_to_do_and_names_the_recording_not_its_place(store: 
         reply = service.client.get(f"/v1/runs/{ended['id']}/result")
         assert problem(reply, 409, "no-transcript")["detail"] == "talk.wav: is not media"
         events = service.client.get(f"/v1/runs/{ended['id']}/events").text
-        assert str(store.root) not in events
+        page = store.get(RunKeys(ended["run"]).report_page).decode()
+        assert "talk.wav: is not media" in page
+        assert "stenofleet transcribe talk.wav" in page
+        assert str(store.root) not in events + page
 
 
 def test_without_tokens_pages_of_other_sites_are_refused(refusing: Running) -> None:

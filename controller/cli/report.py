@@ -1,0 +1,51 @@
+"""``report``: a run as one HTML file."""
+
+from __future__ import annotations
+
+import click
+
+from chunk_job.text import printable
+from controller.cli import options as shared
+from controller.cli.terminal import print_message, write_path
+from controller.errors import UsageProblem
+from controller.reports.stored_report import is_page, write_report
+from controller.runs.lookup import existing_run
+from controller.runs.outputs import existing_output
+
+_HEAD_BYTES = 4_096
+
+
+@click.command("report")
+@click.argument("run")
+@shared.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    default="report.html",
+    show_default=True,
+    metavar="FILE|s3://…",
+    help="The file to write.",
+)
+@shared.option("--overwrite", is_flag=True, help="Also replace a file that is no report.")
+@shared.store_option
+def report_command(run: str, output: str, *, overwrite: bool, store: str | None) -> int:
+    """Write RUN as one HTML file: its chunks, their times, what failed, and the transcript.
+
+    The file needs no network and no other file. Every run that ends has it in its store too, as report.html. A run that
+    is being worked on is shown as it is now.
+    """
+    opened = shared.store_at(store)
+    run = existing_run(opened, run)
+    if not overwrite:
+        with existing_output(output) as file:
+            if file is not None and not is_page(file.read(_HEAD_BYTES)):
+                raise UsageProblem(
+                    f"{output}: exists, and is no report of stenofleet", "name another file, or add --overwrite"
+                )
+    state = write_report(opened, run, output)
+    if state is None:
+        raise UsageProblem(f"run {run} was removed just now from {opened.url}", "see stenofleet list")
+    if state in ("running", "waiting"):
+        print_message(printable(f"run {run} has not ended: the report shows it as it is now"))
+    write_path(output)
+    return 0

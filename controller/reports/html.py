@@ -1,0 +1,136 @@
+"""Writes a run as one HTML file that needs nothing else: no network, no other file.
+
+Touches: the templates and assets of this package. Everything from outside goes through templates that escape it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from controller.reports.run_view import RunView, Waveform
+from controller.reports.words import Block
+
+_COLUMNS = 1_200
+"""Most columns of a waveform."""
+_THIN = "\N{NARROW NO-BREAK SPACE}"
+_BUFFERED = 16
+"""Parts of a page that are written at once."""
+
+
+def page(view: RunView, blocks: Iterable[Block] | None) -> Iterator[str]:
+    """The page of a run, a part at a time. *blocks*: of its transcript; None: it has none."""
+    style, script = _asset("report.css"), _asset("report.js")
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src '{digest(style)}'",
+            f"script-src '{digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    stream = (
+        environment()
+        .get_template("report.html")
+        .stream(
+            view=view,
+            blocks=blocks,
+            policy=policy,
+            # Our own files: they are put between the tags as they are, and their digests are those of these bytes.
+            style=Markup(style),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+        )
+    )
+    stream.enable_buffering(_BUFFERED)
+    yield from stream
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of this package: every value in them is escaped, and an unknown name is an error."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("controller.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        clock=clock,
+        share=lambda part: f"{100 * part:.0f}{_THIN}%",
+        times=lambda speed: f"{speed:.{0 if speed >= 20 else 1}f}{_THIN}×",
+        took=took,
+        number=lambda count: f"{count:,}".replace(",", _THIN),
+        place=lambda at, total: f"{100 * at / total:.3f}".rstrip("0").rstrip("."),
+        wave=wave,
+        ticks=ticks,
+        moment=moment,
+    )
+    return made
+
+
+def digest(text: str) -> str:
+    """How a content security policy names an inline style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def clock(ms: int) -> str:
+    """Format a position as a player shows it: 2:05, or 1:02:05."""
+    minutes, seconds = divmod(ms // 1000, 60)
+    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+
+
+def took(ms: int) -> str:
+    """Format a length of time with two units at most: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min, 3 d 4 h."""
+    if ms < 10_000:
+        return f"{ms / 1000:.1f} s"
+    seconds = round(ms / 1000)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3_600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 86_400:
+        return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"
+    return f"{seconds // 86_400} d {seconds // 3600 % 24} h"
+
+
+def moment(ms: int) -> str:
+    """Format a time since the epoch; empty if no calendar has it."""
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000, tz=UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def wave(waveform: Waveform, duration_ms: int) -> str:
+    """The path of a waveform in a box of 1000 by 100: at most 1200 columns, from the lowest to the highest sample."""
+    samples = memoryview(waveform.steps).cast("b")[: 2 * -(-duration_ms // waveform.step_ms)]
+    each = max(1, -(-len(samples) // 2 // _COLUMNS))
+    whole = duration_ms / (waveform.step_ms * each) or 1
+    path = []
+    for column, at in enumerate(range(0, len(samples) - 1, 2 * each)):
+        step = samples[at : at + 2 * each].tolist()
+        top, length = 50 - max(step[1::2]) / 2.56, (max(step[1::2]) - min(step[::2])) / 2.56
+        # A line, also in silence.
+        path.append(f"M{1000 * (column + 0.5) / whole:.1f} {top:.1f}v{max(length, 1):.1f}")
+    return "".join(path)
+
+
+def ticks(total_ms: int) -> Sequence[int]:
+    """Round times for an axis: about five of them, without the beginning."""
+    seconds = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400]
+    step_ms = next((1000 * one for one in seconds if total_ms / (1000 * one) <= 6), 0) or -(-total_ms // 6)
+    return range(step_ms, total_ms - step_ms // 4, step_ms)
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("controller.reports") / "assets" / name).read_text(encoding="utf-8")

@@ -1,0 +1,228 @@
+"""What page, report and terminal show of one run.
+
+Touches: nothing. Plain data: times are ``int`` ms, those of the recording in media time. What is not known is None or
+empty. All text is printable and without secrets, but it is untrusted: it may contain markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from controller.domain.documents import StoredState
+from controller.domain.plan import Cut
+
+ChunkState = Literal["done", "lost", "running", "starting", "queued", "retry", "waiting"]
+"""*retry*: an attempt failed, and the next one has not started. *lost*: the run ended without its result."""
+Quality = Literal["ok", "empty", "silent"]
+BarKind = Literal["queued", "starting", "loading", "decoding", "committing", "running", "failed", "unseen"]
+"""*running*: its parts are not known. *unseen*: its end was not observed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """The run as a whole."""
+
+    run: str
+    name: str
+    state: StoredState
+    summary: str = ""
+    advice: str = ""
+    duration_ms: int | None = None
+    percent: float = 0.0
+    chunks_done: int = 0
+    chunks_known: int = 0
+    planned: bool = False
+    """Whether ``chunks_known`` counts all chunks."""
+    failures: int = 0
+    """Failed attempts."""
+    took_ms: int | None = None
+    """How long the command worked that ended the run."""
+    left_ms: int | None = None
+    """Estimated time to the end, of a run that is being worked on."""
+    compute_ms: int | None = None
+    """Time of the jobs with a result, in all."""
+    devices: tuple[str, ...] = ()
+    """``cuda``, ``cpu``."""
+    useful_share: float | None = None
+    job_speed: float | None = None
+    """How many times faster than real time one job is."""
+    speech_ms: int | None = None
+    words: int | None = None
+    unsure_words: int | None = None
+    language: str = ""
+    language_probability: float | None = None
+    """None: it was given."""
+    model: str = ""
+    compute_types: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
+    command: str = ""
+    """A command line that does the same."""
+    updated_ms: int | None = None
+    """When the state was written, since the epoch."""
+
+    @property
+    def speed(self) -> float | None:
+        """How many times faster than real time the run was."""
+        return self.duration_ms / self.took_ms if self.duration_ms and self.took_ms else None
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether jobs used a GPU."""
+        return "cuda" in self.devices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Failed attempts of a chunk or of the intake, one after the other for the same reason."""
+
+    attempts: tuple[int, ...]
+    failure: str
+    """Its class."""
+    summary: str
+    advice: str
+    lines: tuple[str, ...]
+    """The last log lines of the last one."""
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkView:
+    """One chunk of the recording."""
+
+    index: int
+    start_ms: int
+    end_ms: int
+    cut: Cut | None
+    """How its end was cut."""
+    state: ChunkState
+    quality: Quality | None = None
+    attempts: int = 0
+    node: str = ""
+    waits_for: str = ""
+    progress: float | None = None
+    """Of a running chunk, from 0 to 1."""
+    job_ms: int | None = None
+    speech_ms: int | None = None
+    doubtful: int = 0
+    """Windows that passed no check."""
+    words: int | None = None
+    unsure_words: int | None = None
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def speed(self) -> float | None:
+        """How many times faster than real time it was."""
+        return (self.end_ms - self.start_ms) / self.job_ms if self.job_ms else None
+
+    @property
+    def troubled(self) -> bool:
+        """Whether something went wrong with it."""
+        return bool(self.failures) or self.attempts > 1 or self.state in ("lost", "retry")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkGrid:
+    """The chunks of a run, at most :data:`MOST_CHUNKS`: first those with something to say."""
+
+    chunks: tuple[ChunkView, ...] = ()
+    left_out: int = 0
+    intake: tuple[Failure, ...] = ()
+    """Failed attempts to cut the recording."""
+    counts: Mapping[ChunkState, int] = field(default_factory=dict)
+    """Over all chunks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A part of an attempt. Times count from the beginning of the timeline, without its breaks."""
+
+    kind: BarKind
+    attempt: int
+    start_ms: int
+    end_ms: int
+    critical: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelineRow:
+    """The attempts of one chunk; *span* None: of the intake."""
+
+    span: int | None
+    bars: tuple[Bar, ...]
+
+    @property
+    def critical(self) -> bool:
+        """Whether it is on the critical path."""
+        return any(bar.critical for bar in self.bars)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """When the attempts of a run waited and worked."""
+
+    total_ms: int
+    rows: tuple[TimelineRow, ...]
+    absolute: bool = True
+    """False: only how long each job took is known, and all begin at 0."""
+    breaks: tuple[tuple[int, int], ...] = ()
+    """Times in which nothing was done, which are left out: where, and how long, in ms."""
+    left_out: int = 0
+    """Rows that are not shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waveform:
+    """The sound of a recording, in media time."""
+
+    step_ms: int
+    steps: bytes
+    """For each step two signed bytes: its lowest and its highest sample, in 1/128 of full scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutView:
+    """Where a chunk ends and the next one begins."""
+
+    at_ms: int
+    cut: Cut
+    chunk: int
+    """The one that begins there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundView:
+    """The recording over its length."""
+
+    duration_ms: int
+    cuts: tuple[CutView, ...] = ()
+    sound: tuple[tuple[int, int], ...] | None = None
+    """Where there is sound; None: not measured."""
+    speech: tuple[tuple[int, int], ...] = ()
+    """Where there are words."""
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Parts without a transcript, because their chunk failed."""
+    waveform: Waveform | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What may be wrong with the transcript, and what would make the next run better."""
+
+    warnings: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+    glossary: tuple[tuple[str, int], ...] = ()
+    """Each term, and how often it is in the transcript."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """One run."""
+
+    header: Header
+    findings: Findings
+    grid: ChunkGrid
+    timeline: Timeline | None
+    sound: SoundView | None

@@ -1,0 +1,107 @@
+"""Reads what a store has of a run, to show it.
+
+Touches: the store, temporary files, the clock (through ``lookup``). Every document is checked, and one that is damaged
+counts as not there: a page about a broken run is when people need it most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from chunk_job.segment import Segment
+from chunk_job.store.base import Store
+from controller.domain import stored_documents
+from controller.domain.attempt_documents import Attempts
+from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState
+from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_result
+from controller.domain.plan import Plan
+from controller.reports.build import RunDocuments
+from controller.reports.words import WordFigures
+from controller.runs import stored_transcript
+from controller.runs.lookup import StoredRun, is_worked_on, of_each, read_run
+from controller.runs.transcript_files import TranscriptFiles, disk_errors
+from controller.transcript.model import TranscriptSummary
+
+MOST_EVIDENCE = 200
+"""Most failures that are read: the last ones."""
+_MOST_KEYS = 100_000
+
+
+def read_documents(
+    store: Store, run: str, *, outcome: Outcome | None = None, places: bool = True
+) -> RunDocuments | None:
+    """What the store has of a run, without its transcript; None if it has no object of it.
+
+    *outcome*: of a run that has ended, whose last object is not written yet. *places*: whether to show where the
+    recording and the model are. Raises :class:`StoreUnavailable`.
+    """
+    found = read_run(store, run)
+    if found is None:
+        return None
+    keys = RunKeys(run)
+    known = outcome or _outcome(store, keys, found.end)
+    return RunDocuments(
+        run=run,
+        state=known.verdict if known else _state(found),
+        record=stored_documents.valid(store, RunRecord, keys.record),
+        request=stored_documents.valid(store, Request, keys.request),
+        outcome=known,
+        plan=stored_documents.valid(store, Plan, keys.plan),
+        status=found.status,
+        attempts=stored_documents.valid(store, Attempts, keys.attempts),
+        # That of an earlier round does not fit a run that is worked on again.
+        report=stored_documents.valid(store, Report, keys.report) if known else None,
+        evidence=_evidence(store, keys),
+        places=places,
+        winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
+    )
+
+
+def with_words(of: RunDocuments, transcript: TranscriptFiles) -> RunDocuments:
+    """*of*, with what its *transcript* tells. Raises :class:`StoreUnavailable` if it cannot be read."""
+    words = WordFigures(chunks=transcript.summary.chunks)
+
+    def count(_: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> None:
+        for some in segments:
+            words.add(some)
+
+    with disk_errors(), transcript.path("json").open("rb") as file:
+        stored_transcript.read_with(file, count, most_whole_bytes=0)
+    return replace(of, summary=transcript.summary, words=words)
+
+
+def _outcome(store: Store, keys: RunKeys, end: str) -> Outcome | None:
+    return stored_documents.valid(store, Outcome, keys.marker(end)) if end in MARKERS else None
+
+
+def _state(found: StoredRun) -> StoredState:
+    """The state of a run that has no outcome."""
+    if found.end == "cancelled":
+        return "cancelled"
+    if found.status is None:
+        return "interrupted"
+    stale = found.status.state == "running" and not is_worked_on(found.status)
+    # An ended state without the run's last object is that of an earlier round.
+    ended = found.status.state in ("complete", "partial")
+    return "interrupted" if stale or ended else found.status.state
+
+
+def _winners(store: Store, keys: RunKeys, *, chosen: bool) -> Mapping[int, int]:
+    """Span → attempt of its result: as it was *chosen* at the end, else the first one that is there."""
+    final = stored_documents.valid(store, Final, keys.final) if chosen else None
+    listed = (winner.key for winner in final.winners) if final else (one.key for one in store.list(keys.results))
+    winners: dict[int, int] = {}
+    for key in islice(listed, _MOST_KEYS):
+        if found := parse_result(key):
+            winners[found.span] = min(found.attempt, winners.get(found.span, found.attempt))
+    return winners
+
+
+def _evidence(store: Store, keys: RunKeys) -> tuple[Evidence, ...]:
+    entries = [entry for entry in islice(store.list(keys.failures), _MOST_KEYS) if is_failure(entry.key)]
+    last = sorted(entries, key=lambda entry: entry.modified_s)[-MOST_EVIDENCE:]
+    found = of_each(store, lambda entry: stored_documents.valid(store, Evidence, entry.key), last)
+    # An attempt that is stored twice, because a tick was interrupted, counts once.
+    return tuple({(one.round, one.span, one.attempt): one for one in found if one}.values())

@@ -1,0 +1,166 @@
+"""The words of a transcript as a page shows them: blocks of lines, and how sure the model was.
+
+Touches: nothing. Segments come a few at a time, and memory does not depend on their number.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from chunk_job.segment import Segment
+from chunk_job.text import printable
+from controller.transcript.model import Chunk
+
+UNSURE, VERY_UNSURE = 0.5, 0.25
+"""Probabilities of a word below which it is marked."""
+
+MOST_LINES = 40
+"""Most lines of a block: a browser lays out a block only when it is near the view."""
+_MOST_BANDS = 600
+"""Most parts with speech; pauses that are shorter than this part of the recording are not shown."""
+
+
+Level = Literal[0, 1, 2]
+
+
+class Piece(NamedTuple):
+    """A part of a line's text, and how sure the model was of it."""
+
+    text: str
+    level: Level
+    """1: unsure, 2: very unsure."""
+    percent: int = 100
+    """The lowest probability of its words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One segment."""
+
+    number: int
+    start_ms: int
+    end_ms: int
+    speaker: str
+    """Only where another one speaks than in the line before; else empty."""
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Some lines of one chunk."""
+
+    chunk: int
+    start_ms: int
+    end_ms: int
+    """Of the chunk."""
+    begins: bool
+    """Whether it is the first block of its chunk."""
+    quality: Literal["ok", "empty", "silent", "lost"]
+    cut: str
+    """How the chunk before ended; empty for the first chunk."""
+    lines: tuple[Line, ...]
+
+
+@dataclass(kw_only=True)
+class WordFigures:
+    """How many words there are, how many the model was unsure of, and where there is speech."""
+
+    chunks: Sequence[Chunk]
+    words: list[int] = field(default_factory=list)
+    """By chunk."""
+    unsure: list[int] = field(default_factory=list)
+    speech: list[tuple[int, int]] = field(default_factory=list)
+    """Parts with words, in media time, without short pauses."""
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Add segments in media time, in order."""
+        starts = [chunk.start_ms for chunk in self.chunks]
+        if not self.words:
+            self.words, self.unsure = [0] * len(starts), [0] * len(starts)
+        pause_ms = self.chunks[-1].end_ms // _MOST_BANDS
+        for segment in segments:
+            chunk = max(0, bisect_right(starts, segment.start_ms) - 1)
+            self.words[chunk] += len(segment.words) or len(segment.text.split())
+            self.unsure[chunk] += sum(word["probability"] < UNSURE for word in segment.words)
+            if segment.text.strip():
+                before = self.speech[-1] if self.speech else None
+                if before and segment.start_ms - before[1] <= pause_ms:
+                    self.speech[-1] = before[0], max(before[1], segment.end_ms)
+                else:
+                    self.speech.append((segment.start_ms, segment.end_ms))
+
+
+def blocks(segments: Iterable[Sequence[Segment]], chunks: Sequence[Chunk]) -> Iterator[Block]:
+    """The lines of a transcript in blocks. A chunk without lines has one block without lines."""
+    at, begins, speaker = 0, True, ""
+    lines: list[Line] = []
+    for segment in (one for some in segments for one in some):
+        while at + 1 < len(chunks) and segment.start_ms >= chunks[at + 1].start_ms:
+            if lines or begins:
+                yield _block(chunks, at, begins=begins, lines=lines)
+            at, begins, lines = at + 1, True, []
+        if len(lines) == MOST_LINES:
+            yield _block(chunks, at, begins=begins, lines=lines)
+            begins, lines = False, []
+        if segment.text.strip():
+            who = segment.speaker or ""
+            lines.append(_line(segment, who if who != speaker or (begins and not lines) else ""))
+            speaker = who
+    for rest in range(at, len(chunks)):
+        if lines or begins:
+            yield _block(chunks, rest, begins=begins, lines=lines)
+        begins, lines = True, []
+
+
+def _block(chunks: Sequence[Chunk], at: int, *, begins: bool, lines: Sequence[Line]) -> Block:
+    chunk = chunks[at]
+    return Block(
+        chunk=at,
+        start_ms=chunk.start_ms,
+        end_ms=chunk.end_ms,
+        begins=begins,
+        quality=chunk.quality,
+        cut=chunks[at - 1].cut if at else "",
+        lines=tuple(lines),
+    )
+
+
+def _line(segment: Segment, speaker: str) -> Line:
+    return Line(
+        number=segment.id,
+        start_ms=segment.start_ms,
+        end_ms=segment.end_ms,
+        speaker=printable(speaker),
+        pieces=tuple(pieces(segment)),
+    )
+
+
+def pieces(segment: Segment) -> Iterator[Piece]:
+    """The text of a segment, cut where the model becomes more or less sure."""
+    if "".join(word["word"] for word in segment.words).strip() != segment.text.strip():
+        # Words that do not spell the text, or none: then only the text is certain.
+        yield Piece(segment.text.strip(), 0)
+        return
+    text, lowest = "", 1.0
+    level: Level = 0
+    for word in segment.words:
+        sure = word["probability"]
+        mine: Level = 2 if sure < VERY_UNSURE else 1 if sure < UNSURE else 0
+        if text and mine != level:
+            yield Piece(text, level, _percent(lowest))
+            text, lowest = "", 1.0
+        spoken = word["word"]
+        if not text and mine and spoken.startswith(" "):
+            # The mark begins at the word, not at the space before it.
+            yield Piece(" ", 0)
+            spoken = spoken[1:]
+        text, level, lowest = text + spoken, mine, min(lowest, sure)
+    if text:
+        yield Piece(text, level, _percent(lowest))
+
+
+def _percent(probability: float) -> int:
+    return round(100 * min(1.0, max(0.0, probability)))

@@ -1,0 +1,277 @@
+"""Runs to look at: their documents in a store, as if they had been transcribed on a cluster. Nothing is decoded."""
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from chunk_job.contract import TranscribeOptions
+from chunk_job.segment import Segment, Word
+from chunk_job.store.base import Store
+from controller.domain.attempt_documents import Attempts, AttemptTimes
+from controller.domain.documents import (
+    Evidence,
+    Final,
+    JobTime,
+    Outcome,
+    Report,
+    RunRecord,
+    SpanReport,
+    Status,
+    StoredState,
+    Verdict,
+    WindowCounts,
+    Winner,
+)
+from controller.domain.keys import RunKeys
+from controller.domain.plan import Cut, Plan, Stretch
+from controller.runs.transcript_files import TranscriptFiles, written
+from controller.transcript.formats import FORMATS
+from controller.transcript.model import Chunk, Gap, ModelInfo, SourceInfo, TranscriptSummary
+from tests import fakes
+from tests.readings import sentences
+
+KEYS = RunKeys(fakes.RUN)
+CHUNK_MS = 720_000
+_PARALLEL = 4
+_LOG = (
+    "2026-11-27T10:12:01Z fetch 1.2 s",
+    "2026-11-27T10:12:09Z model large-v3 loaded on cuda in 7.9 s",
+    "2026-11-27T10:12:31Z progress 201000 of 720000 ms",
+    "Fatal Python error: Segmentation fault",
+    '  File "chunk_job/engine/decode.py", line 121 in decode',
+)
+
+
+class ShownRun:
+    """A run of *chunks* chunks of twelve minutes, in which some attempts failed and the chunks *lost* have no result.
+
+    *words* is about how many words it has in all. *done*: chunks with a result, for a run that has not ended.
+    """
+
+    def __init__(
+        self,
+        *,
+        chunks: int = 5,
+        words: int = 1_000,
+        lost: Sequence[int] = (),
+        failed: Sequence[int] = (),
+        done: int | None = None,
+        name: str = "Board meeting 2026-11-20.mp4",
+        warnings: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self._random = random.Random(seed)
+        self._seed = seed
+        self.lost, self._failed, self._warnings = frozenset(lost), frozenset(failed) | frozenset(lost), tuple(warnings)
+        self.done = frozenset(range(chunks if done is None else done)) - self.lost
+        self.chunks, self._words = chunks, words
+        options = TranscribeOptions(model="large-v3", device="cuda")
+        of = fakes.record(name=name)
+        self.record: RunRecord = of.model_copy(
+            update={"options": options, "versions": {"stenofleet": "0.4.0", "ctranslate2": "4.8.1"}}
+        )
+        cuts: dict[int, Cut] = dict.fromkeys(range(2, chunks - 1, 9), "forced")
+        plan = fakes.plan(*(CHUNK_MS * (span + 1) for span in range(chunks)), cuts=cuts)
+        sound = [
+            Stretch(start_ms=at, end_ms=min(plan.duration_ms, at + self._random.randrange(10, 60) * 10_000))
+            for at in range(0, plan.duration_ms, 600_000)
+        ]
+        self.plan: Plan = plan.model_copy(update={"sound": tuple(sound), "warnings": self._warnings})
+
+    # ------------------------------------------------------------ the words
+
+    def segments(self) -> Iterator[tuple[Segment, ...]]:
+        """The segments of the chunks with a result."""
+        story = sentences("en")
+        number, each = 0, -(-self._words // max(1, self.chunks))
+        for span in sorted(self.done) if self._words else ():
+            at_ms, end_ms, spoken = span * CHUNK_MS, (span + 1) * CHUNK_MS, 0
+            a_word_ms = CHUNK_MS * 8 // 10 // each
+            while spoken < each:
+                text = story[number % len(story)].split()
+                whole = self._segment(number, text, at_ms, min(400, a_word_ms), end_ms)
+                yield (whole,)
+                spoken, number = spoken + len(text), number + 1
+                at_ms = min(end_ms, at_ms + len(text) * a_word_ms + 200)
+
+    def _segment(self, number: int, text: Sequence[str], at_ms: int, a_word_ms: int, end_ms: int) -> Segment:
+        chosen = self._random.choices((0.97, 0.4, 0.15), (90, 8, 2), k=len(text))
+        words: list[Word] = [
+            {
+                "word": f" {word}",
+                "start_ms": min(end_ms, at_ms + place * a_word_ms),
+                "end_ms": min(end_ms, at_ms + (place + 1) * a_word_ms),
+                "probability": chosen[place],
+            }
+            for place, word in enumerate(text)
+        ]
+        return fakes.segment(number=number).model_copy(
+            update={
+                "start_ms": words[0]["start_ms"],
+                "end_ms": words[-1]["end_ms"],
+                "text": "".join(word["word"] for word in words),
+                "words": tuple(words),
+            }
+        )
+
+    def summary(self) -> TranscriptSummary:
+        """The transcript without its words."""
+
+        def quality(span: int) -> Literal["ok", "silent", "lost"]:
+            return "lost" if span in self.lost else "ok" if self._words else "silent"
+
+        spans = self.plan.spans
+        return TranscriptSummary(
+            language="en",
+            language_probability=0.98,
+            duration_ms=self.plan.duration_ms,
+            success=not self.lost,
+            status="partial" if self.lost else "complete",
+            source=SourceInfo(name=self.record.name, identity=self.record.identity),
+            model=ModelInfo(name="large-v3", digest="d" * 64),
+            options=self.record.options,
+            chunks=tuple(
+                Chunk(start_ms=one.start_ms, end_ms=one.end_ms, cut=one.cut, quality=quality(one.index))
+                for one in spans
+            ),
+            gaps=tuple(Gap(start_ms=one.start_ms, end_ms=one.end_ms) for one in spans if one.index in self.lost),
+            warnings=self._warnings,
+        )
+
+    def transcript(self) -> TranscriptFiles:
+        """The transcript in every format."""
+        return written(self.summary(), self.segments())
+
+    # ------------------------------------------------------------ how it was made
+
+    def attempts(self) -> Attempts:
+        """The intake, then the chunks in four slots; a failed attempt is followed by another one."""
+        begin, chance = fakes.START_MS, random.Random(self._seed)
+        found = [
+            AttemptTimes(
+                span=None, attempt=1, phase="ended", submitted_ms=begin, starting_ms=begin + 2_000,
+                running_ms=begin + 9_000, ended_ms=begin + 90_000, node="cpu-1",
+            )
+        ]  # fmt: skip
+        free = [begin + 20_000 + 5_000 * slot for slot in range(_PARALLEL)]
+        for span in range(self.chunks):
+            slot = free.index(min(free))
+            last = 3 if span in self.lost else 2 if span in self._failed else 1
+            if span not in self.done and span not in self.lost:
+                last = 1 if free[slot] else 0
+            for attempt in range(1, last + 1):
+                at = free[slot]
+                works = span in self.done and attempt == last
+                takes = chance.randrange(50_000, 80_000) if works else 25_000
+                alive = span not in self.done and span not in self.lost
+                found.append(
+                    AttemptTimes(
+                        span=span, attempt=attempt, phase="running" if alive else "ended", submitted_ms=at,
+                        starting_ms=at + 1_500, running_ms=at + 6_000, ended_ms=None if alive else at + 6_000 + takes,
+                        node=f"gpu-{slot + 1}", progress_ms=300_000 if alive else 0,
+                    )
+                )  # fmt: skip
+                free[slot] = at + 7_000 + takes
+            if span not in self.done and span not in self.lost and len(found) > len(self.done) + _PARALLEL:
+                break
+        return Attempts(run=fakes.RUN, began_ms=begin, done_before_ms=0, attempts=tuple(found))
+
+    def evidence(self) -> list[Evidence]:
+        """Why attempts failed."""
+        return [
+            Evidence(
+                run=fakes.RUN, round="0000cafe", span=span, attempt=attempt, failure="NATIVE_CRASH",
+                summary="native code crashed (SIGSEGV)", advice="the log has the Python stack; it is tried again",
+                details=_LOG, ended_ms=fakes.START_MS + 60_000, node="gpu-2",
+            )
+            for span in sorted(self._failed)
+            for attempt in range(1, 4 if span in self.lost else 2)
+        ]  # fmt: skip
+
+    def report(self, verdict: Verdict) -> Report:
+        """Its measurements."""
+        times: dict[str, Any] = {
+            "startup_s": 1.0, "fetch_s": 1.1, "load_s": 8.2, "kernels_s": 0.4, "transcribe_s": 38.5, "detection_s": 3.0,
+            "decode_s": 30.2, "align_s": 5.1, "commit_s": 0.6, "total_s": 48.0,
+        }  # fmt: skip
+        spans = tuple(
+            SpanReport(
+                span=span,
+                attempts=3 if span in self.lost else 2 if span in self._failed else 1,
+                failures=("NATIVE_CRASH",) if span in self._failed else (),
+                audio_s=CHUNK_MS / 1000,
+                speech_s=500.0 if span in self.done and self._words else 0.0,
+                windows=WindowCounts(decoded=30, doubtful=span % 3),
+                **(times if span in self.done else {}),
+            )
+            for span in range(self.chunks)
+        )
+        compute_s = 48.0 * len(self.done)
+        return Report(
+            run=fakes.RUN,
+            verdict=verdict,
+            elapsed_s=90.0 + compute_s / _PARALLEL,
+            audio_s=self.plan.duration_ms / 1000,
+            speech_s=sum(span.speech_s for span in spans),
+            compute_s=compute_s,
+            realtime_factor=15.0,
+            time=JobTime(total_s=compute_s),
+            useful_share=0.735,
+            devices=("cuda",),
+            compute_types=("float16",),
+            advice=("the model is stored as float32 and used as float16: each load converts it (8.2 s of loading)",),
+            warnings=self._warnings,
+            spans=spans,
+        )
+
+    # ------------------------------------------------------------ in a store
+
+    def put(self, store: Store, state: StoredState, **outcome: Any) -> TranscriptFiles | None:
+        """Write the run as it is in this *state*; returns its transcript. *outcome*: other values of its end."""
+        store.put(KEYS.record, self.record.encode())
+        store.put(KEYS.request, fakes.request(self.record).encode())
+        store.put(KEYS.attempts, self.attempts().encode())
+        for item in self.evidence():
+            store.put(KEYS.failure(item.span, item.attempt, item.round), item.encode())
+        if state != "failed" or self.done:
+            store.put(KEYS.plan, self.plan.encode())
+        results = {span: f"{KEYS.results_of(span)}a{2 if span in self._failed else 1}-u.json" for span in self.done}
+        for key in results.values():
+            store.put(key, b"{}")
+        store.put(KEYS.status, self.status(state).encode())
+        if state not in ("complete", "partial", "failed"):
+            return None
+        store.put(KEYS.report, self.report(state).encode())
+        transcript = None
+        if state != "failed":
+            transcript = self.transcript()
+            for extension in FORMATS:
+                store.put_file(KEYS.transcript(extension), transcript.path(extension))
+            winners = tuple(Winner(span=span, key=key, sha256="0" * 64) for span, key in sorted(results.items()))
+            final = Final(
+                run=fakes.RUN,
+                verdict=state,
+                winners=winners,
+                lost=tuple(sorted(self.lost)),
+                outputs=dict(transcript.sha256),
+            )
+            store.put(KEYS.final, final.encode())
+        store.put(KEYS.marker(state), self.outcome(state, **outcome).encode())
+        return transcript
+
+    def outcome(self, verdict: Verdict, **changes: Any) -> Outcome:
+        """How it ended."""
+        summary = {"complete": "transcribed", "partial": "1 chunk without a result: marked as gaps", "failed": "failed"}
+        end = Outcome(run=fakes.RUN, verdict=verdict, round="0000cafe", summary=summary[verdict], advice="", failure="")
+        return end.model_copy(update=changes)
+
+    def status(self, state: StoredState) -> Status:
+        """Its progress, as reported a minute and a half after it began."""
+        done_ms = CHUNK_MS * len(self.done)
+        last_ms = max(one.running_ms or 0 for one in self.attempts().attempts)
+        return Status(
+            run=fakes.RUN, name=self.record.name, state=state, updated_ms=last_ms + 20_000,
+            percent=10 + 80 * done_ms / self.plan.duration_ms, spans_done=len(self.done), spans_known=self.chunks,
+            planned=True, running=2, done_ms=done_ms, total_ms=self.plan.duration_ms, failures=len(self.evidence()),
+            useful_share=0.7,
+        )  # fmt: skip
