@@ -94,6 +94,7 @@ def _logged(error: Exception) -> int:
 @shared.option("--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Other models that may be named.")
 @shared.model_options
 @shared.cut_options
+@shared.rendition_option
 @kubernetes.runner_option
 @shared.parallel_option
 @shared.attempts_options
@@ -124,6 +125,7 @@ def serve_command(
     max_attempts: int,
     max_disruptions: int,
     *,
+    rendition: bool,
     scratch_dir: Path | None,
     download: bool,
     store: str | None,
@@ -188,6 +190,7 @@ def serve_command(
                 device=devices.device_of(wanted),
                 jobs=jobs,
                 cluster=bool(cluster),
+                rendition=rendition,
             ),
         ),
         serving.Access(

@@ -57,6 +57,7 @@ from controller.runs.run_requests import make_run_request, output_stem
     help="gap: write the other chunks, and mark the gap.",
 )
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
+@shared.rendition_option
 @shared.scratch_option
 @shared.download_option
 @shared.option(
@@ -89,6 +90,7 @@ def transcribe_command(
     *,
     store_patience: int | None,
     keep_chunks: bool,
+    rendition: bool,
     scratch_dir: Path | None,
     download: bool,
     overwrite: bool,
@@ -165,6 +167,7 @@ def transcribe_command(
             audio_track=audio_track,
             on_chunk_failure=on_chunk_failure,
             keep_chunks=keep_chunks,
+            rendition=rendition,
             # With --round, the same command after a crash resumes the new run that it has started.
             salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,
