@@ -6,7 +6,7 @@ Touches: the store.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -49,20 +49,21 @@ class Waveform:
         return self.file.read(count)
 
 
-@contextlib.contextmanager
-def opened(store: Store, run: str) -> Iterator[Waveform | None]:
-    """A context with the waveform of a run; None if it has none, or none that is valid."""
+def opened(store: Store, run: str) -> Waveform | None:
+    """Return the waveform of a run; None if it has none, or none that is valid. The caller closes its file."""
+    key = RunKeys(run).waveform
     try:
-        file = store.open(RunKeys(run).waveform, max_bytes=_MAX_BYTES)
+        file = store.open(key, max_bytes=_MAX_BYTES)
     except (ObjectMissing, DocumentInvalid):
-        yield None
-        return
-    with file:
+        return None
+    with contextlib.ExitStack() as failing:
+        failing.enter_context(file)
         try:
-            found = parse(file, RunKeys(run).waveform)
+            found = parse(file, key)
         except DocumentInvalid:
-            found = None
-        yield found
+            return None
+        failing.pop_all()
+        return found
 
 
 def parse(file: BinaryIO, key: str) -> Waveform:
