@@ -80,7 +80,10 @@ def _logged(error: Exception) -> int:
     help="Recordings in forms; larger ones are uploaded in parts.",
 )
 @shared.option(
-    "--upload-endpoint", default="", metavar="URL", help="Of S3, where clients send uploads (default: as here)."
+    "--upload-endpoint",
+    default="",
+    metavar="URL",
+    help="Of S3, as clients reach it to upload and to play (default: as here).",
 )
 @shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @shared.option(
