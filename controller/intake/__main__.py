@@ -109,8 +109,10 @@ def _cut_and_put(store: Store, record: RunRecord, request: Request, path: Path) 
     )
     spans = []
     whole = True
-    with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
-        players = ForPlayers(store, keys, Path(scratch), offset_ms=cutter.offset_ms, rendition=request.rendition)
+    with (
+        tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch,
+        ForPlayers(store, keys, Path(scratch), offset_ms=cutter.offset_ms, rendition=request.rendition) as players,
+    ):
         for chunk in cutter.chunks(Path(scratch), skip=skip, tap=players.add):
             index = chunk.span.index
             task = chunk_task(

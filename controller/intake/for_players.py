@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from chunk_job.contract import SAMPLE_RATE
 from chunk_job.store.base import Store
@@ -22,7 +22,7 @@ log = logging.getLogger("stenofleet.intake")
 
 
 class ForPlayers:
-    """Gets the decoded audio in blocks, in order."""
+    """Gets the decoded audio in blocks, in order. A context, at whose end its scratch files are closed."""
 
     def __init__(self, store: Store, keys: RunKeys, scratch: Path, *, offset_ms: int, rendition: bool) -> None:
         """*offset_ms*: how long after the beginning of the recording its audio begins."""
@@ -38,6 +38,15 @@ class ForPlayers:
         # One that an earlier intake has put is complete, and of the same audio.
         if rendition and store.stat(keys.rendition) is None:
             self._rendition = Rendition(scratch / "rendition.mp3", lead_samples=lead_samples)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._peaks:
+            self._peaks.close()
+        if self._rendition:
+            self._rendition.close()
 
     def add(self, block: Pcm) -> None:
         """Add the next samples."""
@@ -57,7 +66,7 @@ class ForPlayers:
         self._peaks.finish(self._keys.run, waveform)
         self._store.put_file(self._keys.waveform, waveform)
         if self._rendition:
-            self._rendition.finish()
+            self._rendition.close()
             self._store.put_file(self._keys.rendition, self._scratch / "rendition.mp3")
         has_rendition = self._store.stat(self._keys.rendition) is not None
         found = Playback(run=self._keys.run, media_type=media_type, rendition=has_rendition)

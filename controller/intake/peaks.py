@@ -32,8 +32,8 @@ class Peaks:
 
     def __init__(self, scratch: Path, *, lead_samples: int) -> None:
         """*scratch*: a new file. *lead_samples*: the silence that a player shows before the audio begins."""
-        self._path = scratch
-        with disk_errors(scratch.parent):
+        self._folder = scratch.parent
+        with disk_errors(self._folder):
             self._file = scratch.open("x+b")
         self._lead_samples = lead_samples
         self._rest: Pcm | None = None
@@ -51,27 +51,30 @@ class Peaks:
             block = np.concatenate((self._rest, block))
         whole_samples = len(block) - len(block) % _STEP_SAMPLES
         self._rest = block[whole_samples:].copy() if whole_samples < len(block) else None
-        steps = block[:whole_samples].reshape(whole_samples // _STEP_SAMPLES, -1)
-        if len(steps):
+        if whole_samples:
+            steps = block[:whole_samples].reshape(whole_samples // _STEP_SAMPLES, -1)
             self._write(_in_8_bits(np.column_stack((steps.min(axis=1), steps.max(axis=1)))))
 
     def finish(self, run: str, path: Path) -> None:
-        """Write the waveform of all samples to a new file at *path*, and remove the scratch file."""
+        """Write the waveform of all samples to a new file at *path*."""
         if self._rest is not None:
             self._write(_in_8_bits(np.array([[self._rest.min(), self._rest.max()]])))
             self._rest = None
         header = WaveformHeader(run=run, overview=-(-self._steps // STEPS_IN_OVERVIEW), detail=self._steps)
-        with disk_errors(path.parent), self._file as detail, path.open("xb") as file:
+        with disk_errors(path.parent), path.open("xb") as file:
             file.write(header.encode() + dat_header("overview", header.overview))
-            for piece in _pieces(detail):
+            for piece in _pieces(self._file):
                 file.write(_overview(piece))
             file.write(dat_header("detail", header.detail))
-            for piece in _pieces(detail):
+            for piece in _pieces(self._file):
                 file.write(piece)
-        self._path.unlink()
+
+    def close(self) -> None:
+        """Close the scratch file."""
+        self._file.close()
 
     def _write(self, steps: _Steps) -> None:
-        with disk_errors(self._path.parent):
+        with disk_errors(self._folder):
             self._file.write(steps.tobytes())
         self._steps += len(steps)
 

@@ -18,6 +18,8 @@ from controller.intake.flac import Pcm, disk_errors
 BIT_RATE = 32_000
 _HIGHEST_RATE, _LOWEST_RATE = 160_000, 8_000
 """Of MP3 at this sample rate: libsndfile takes a share of what is between them."""
+_DELAY_SAMPLES = 1_105
+"""By which encoder and decoder together delay the sound. Nothing in the file says so: its beginning is left out."""
 _PIECE_SAMPLES = SAMPLE_RATE
 
 
@@ -41,14 +43,17 @@ class Rendition:
                 bitrate_mode="CONSTANT",
                 compression_level=(_HIGHEST_RATE - BIT_RATE) / (_HIGHEST_RATE - _LOWEST_RATE),
             )
-        for at in range(0, lead_samples, _PIECE_SAMPLES):
-            self._write(np.zeros(min(_PIECE_SAMPLES, lead_samples - at), np.int16))
+        silence = max(0, lead_samples - _DELAY_SAMPLES)
+        self._left_out = _DELAY_SAMPLES - (lead_samples - silence)
+        for at in range(0, silence, _PIECE_SAMPLES):
+            self._write(np.zeros(min(_PIECE_SAMPLES, silence - at), np.int16))
 
     def add(self, block: Pcm) -> None:
         """Add the next samples."""
+        block, self._left_out = block[self._left_out :], max(0, self._left_out - len(block))
         self._write(block if block.ndim == 1 else np.rint(block.mean(axis=1)).astype(np.int16))
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Complete the file."""
         with disk_errors(self._folder):
             self._file.close()
