@@ -357,14 +357,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lengths,rendition", [((5, 30), False), ((1, 8), True)], ids=["plain", "rendition"])
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path, lengths: tuple[int, int], rendition: bool) -> None:
     peaks = []
-    for minutes in (5, 30):
+    for minutes in lengths:
         ordered = order(
             FileStore(tmp_path / f"store{minutes}"),
             long_recording(tmp_path / f"{minutes}.wav", minutes),
             PlanOptions(threshold_ms=0, chunk_ms=120_000),
-            rendition=True,
+            rendition=rendition,
         )
         peak = subprocess.run(
             [sys.executable, "-P", "-c", PEAK, str(ordered.store.root), ordered.keys.request, ordered.digest],
