@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller.domain.plan import Clip, PlanOptions
 from controller.domain.playback import Playback
@@ -29,7 +30,7 @@ RUN = fakes.RUN
 BLOCK = 480_000
 
 
-def steps(store: FileStore, run: str, level: Level) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
+def steps(store: Store, run: str, level: Level) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
     found = waveforms.opened(store, run)
     assert found is not None
     with found.file:
