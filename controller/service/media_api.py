@@ -96,7 +96,7 @@ def get_waveform(
             404,
             "no-waveform",
             "the run has no waveform",
-            "it is there when the recording was read; runs of versions before 0.5 have none",
+            "it is there when the recording was read; runs of versions before 0.4 have none",
         )
     return answer(waveform.file, waveform.places[level], _DAT, asked=asked)
 
