@@ -1,6 +1,7 @@
 """What players get of a run: the recording or its rendition in parts, the waveform, and why there is nothing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from chunk_job.store.base import StoredObject
 from chunk_job.store.files import FileStore
+from controller.domain.documents import Request
 from controller.domain.keys import RunKeys
 from controller.domain.playback import Playback
+from controller.domain.service_documents import ServiceRequest
 from controller.domain.service_keys import RequestKey
 from controller.domain.waveform import WaveformHeader, dat_header
 from controller.intake.peaks import Peaks
@@ -19,9 +22,10 @@ from controller.runs import waveforms
 from controller.service import media
 from controller.service.problems import Problem
 from controller.service.ranges import part_of
-from controller.service.requests import FoundRequest
+from controller.service.requests import FoundRequest, RequestStore
 from controller.service.tenants import Tenant
 from tests import fakes
+from tests.controller.service import running as service_of_tests
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
 
@@ -145,6 +149,29 @@ def test_an_upload_is_played_until_it_is_deleted_and_then_its_rendition(tmp_path
         up.store.delete(keys.rendition)
         reply = problem(up.client.get(path), 404, "no-media")
         assert reply["detail"] == "the upload was deleted when its run was complete; it has no rendition"
+
+
+@pytest.mark.parametrize("default", [False, True])
+def test_a_rendition_is_made_if_the_request_or_the_operator_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default: bool
+) -> None:
+    accepted: list[bool] = []
+    accept = RequestStore.accept
+
+    def noted(self: RequestStore, request: ServiceRequest) -> ServiceRequest:
+        accepted.append(request.rendition)
+        return accept(self, request)
+
+    monkeypatch.setattr(RequestStore, "accept", noted)
+    monkeypatch.setattr(service_of_tests, "DEFAULTS", replace(service_of_tests.DEFAULTS, rendition=default))
+    with running(FileStore(tmp_path / "store")) as up:
+        for options in ({}, {"rendition": None}, {"rendition": True}, {"rendition": False}):
+            run = up.wait_for(up.submit(options=options)["id"])["run"]
+            request = Request.decode(up.store.get(RunKeys(run).request))
+            assert request.rendition == accepted[-1]
+        # Nothing is kept of a run that was answered.
+        up.client.post("/v1/audio/transcriptions", files={"file": ("a.wav", b"sound")}, data={"model": "whisper-1"})
+    assert accepted == [default, default, True, False, False]
 
 
 def test_what_cannot_be_played_is_said(service: Running) -> None:
