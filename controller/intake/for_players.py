@@ -46,7 +46,7 @@ class ForPlayers:
         if self._peaks:
             self._peaks.close()
         if self._rendition:
-            self._rendition.close()
+            self._rendition.stop()
 
     def add(self, block: Pcm) -> None:
         """Add the next samples."""
@@ -66,7 +66,7 @@ class ForPlayers:
         self._peaks.finish(self._keys.run, waveform)
         self._store.put_file(self._keys.waveform, waveform)
         if self._rendition:
-            self._rendition.close()
+            self._rendition.finish()
             self._store.put_file(self._keys.rendition, self._scratch / "rendition.mp3")
         has_rendition = self._store.stat(self._keys.rendition) is not None
         found = Playback(run=self._keys.run, media_type=media_type, rendition=has_rendition)

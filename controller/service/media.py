@@ -1,5 +1,7 @@
 """What a player plays of a run: the recording where browsers can play it, else its rendition.
 
+Of a recording in a format without an index, the rendition comes first.
+
 Touches: the store, media objects in S3.
 """
 
@@ -27,6 +29,8 @@ from controller.service.uploads import media_key
 LINK_VALID_S = 3600
 """How long a link to an object can be used."""
 _BUCKETS = 32
+_WITHOUT_INDEX = frozenset[str]({"audio/aac", "audio/mpeg"})
+"""In these recordings, a player that jumps to a time misses it by seconds if their bit rate varies."""
 
 
 @runtime_checkable
@@ -57,13 +61,14 @@ def playable(service: Service, tenant: Tenant, found: FoundRequest) -> Playable:
     if run is None or known is None:
         why = "it was never read" if found.end else "it is not read yet"
         raise _nothing(f"it is not known what can be played of the recording: {why}")
-    reasons = []
-    for find in (_recording, _rendition):
+    reasons = {}
+    order = (_rendition, _recording) if known.media_type in _WITHOUT_INDEX else (_recording, _rendition)
+    for find in order:
         try:
             return find(service, tenant, found, known)
         except _Gone as gone:
-            reasons.append(str(gone))
-    raise _nothing("; ".join(reasons))
+            reasons[find] = str(gone)
+    raise _nothing(f"{reasons[_recording]}; {reasons[_rendition]}")
 
 
 def _recording(service: Service, tenant: Tenant, found: FoundRequest, known: Playback) -> Playable:

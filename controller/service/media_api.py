@@ -56,7 +56,7 @@ def _described(what: str, *kinds: str) -> dict[int | str, dict[str, Any]]:
 def get_media(
     service: TheService, tenant: Caller, run_id: RunId, asked: Asked = "", if_range: IfRange = ""
 ) -> Response:
-    """Return the recording if browsers play it and it is still there, else its rendition."""
+    """Return the recording if browsers play it well and it is still there, else its rendition."""
     found = playable(service, tenant, required(service, tenant, run_id))
     if isinstance(found.store, Linking):
         link = found.store.link(

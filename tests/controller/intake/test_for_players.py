@@ -15,6 +15,8 @@ from chunk_job.store.files import FileStore
 from controller.domain.plan import Clip, PlanOptions
 from controller.domain.playback import Playback
 from controller.domain.waveform import LONGEST_LEAD_MS, Level
+from controller.errors import EnvironmentProblem
+from controller.intake import rendition
 from controller.intake.for_players import ForPlayers
 from controller.intake.peaks import Peaks
 from controller.intake.playable import media_type
@@ -172,6 +174,19 @@ def test_the_rendition_is_small_and_has_the_times_of_the_recording(tmp_path: Pat
     assert path.stat().st_size % 144 == 0
     assert loud_ms(path) == pytest.approx(times, abs=5)
     assert Playback.decode(ordered.store.get(ordered.keys.playback)).rendition
+
+
+@pytest.mark.parametrize("most_bytes", [0, 20_000])
+def test_a_rendition_that_cannot_be_written_whole_is_an_error_and_not_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int
+) -> None:
+    monkeypatch.setattr(rendition, "_ANY_BYTES", most_bytes)
+    ordered = order(FileStore(tmp_path / "store"), with_clicks(tmp_path / "a.wav", 90, 500), rendition=True)
+    with pytest.raises(EnvironmentProblem, match="no rendition: ffmpeg: ") as failed:
+        ordered.run()
+    assert "leave out --rendition" in failed.value.advice
+    assert ordered.store.stat(ordered.keys.rendition) is None
+    assert ordered.store.stat(ordered.keys.plan) is None
 
 
 # ---------------------------------------------------------------- what browsers play

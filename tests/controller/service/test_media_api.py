@@ -137,10 +137,12 @@ def test_an_upload_is_played_until_it_is_deleted_and_then_its_rendition(tmp_path
         reply = problem(up.client.get(path), 404, "no-media")
         assert reply["detail"].endswith("it is not read yet")
         keys = RunKeys(found["run"])
-        up.store.put(keys.playback, Playback(run=keys.run, media_type="audio/mpeg", rendition=True).encode())
+        up.store.put(keys.playback, Playback(run=keys.run, media_type="audio/mp4", rendition=True).encode())
         up.store.put(keys.rendition, b"small")
         played = up.client.get(path, headers={"Range": "bytes=1-2"})
         assert (played.status_code, played.content) == (206, b"ou")
+        up.store.put(keys.playback, Playback(run=keys.run, media_type="audio/mpeg", rendition=True).encode())
+        assert up.client.get(path).content == b"small", "players find times in it"
         # As if the run were complete.
         request = up.server.app.state.service.requests
         held = request.find(RequestKey("default", found["id"]))
