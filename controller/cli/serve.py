@@ -9,9 +9,9 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import click
@@ -27,6 +27,9 @@ from controller.cli.terminal import print_message
 from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, Interrupted, StenofleetError, UsageProblem
+
+if TYPE_CHECKING:
+    from controller.service.tenants import Tenant
 
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
@@ -67,7 +70,12 @@ def _logged(error: Exception) -> int:
 @shared.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @shared.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
 @shared.option("--metrics-port", type=_PORT, default=0, metavar="N", help="Of /metrics (default: none).")
-@shared.option("--tenants", type=click.Path(path_type=Path), metavar="FILE", help="Who may use it (TOML).")
+@shared.option(
+    "--tenants",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who may use it: tokens and limits (TOML; default: this machine).",
+)
 @shared.option("--trusted-header", metavar="NAME", help="Header with the tenant, set by a proxy.")
 @shared.option("--trusted-proxies", multiple=True, metavar="CIDR", help="Addresses of these proxies.")
 @shared.option("--webhook-keys", type=click.Path(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
@@ -85,16 +93,20 @@ def _logged(error: Exception) -> int:
     metavar="URL",
     help="Of S3, as clients reach it to upload and to play (default: as here).",
 )
-@shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@shared.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr."
+)
 @shared.option(
     "--shutdown-grace",
     type=click.IntRange(0, 600),
     default=25,
     show_default=True,
     metavar="SECONDS",
-    help="For requests that are being answered.",
+    help="Time for requests that are being answered when it ends.",
 )
-@shared.option("--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Other models that may be named.")
+@shared.option(
+    "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
+)
 @shared.model_options
 @shared.cut_options
 @shared.rendition_option
@@ -140,9 +152,14 @@ def serve_command(
     Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
     Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
     requests. GET /openapi.json describes the API.
+
+    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
     """
     if audio_track is not None or clips:
-        raise UsageProblem("--audio-track and --clip-timestamps are options of single requests", "leave them out here")
+        raise UsageProblem(
+            "--audio-track and --clip-timestamps are options of single requests",
+            "leave them out here: a request has audio_track and clip_timestamps",
+        )
     del log_format
     # Imported here: the libraries of the service are an extra, and take time to load.
     try:
@@ -157,6 +174,8 @@ def serve_command(
     known = who.Tenants(tenants)
     identity.check_host(host, known.configured)
     trusted = identity.trusted_header(trusted_header, trusted_proxies, tenants_configured=known.configured)
+    if known.configured and trusted is None:
+        _warn_of_missing_tokens(known.all)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -216,6 +235,18 @@ def serve_command(
     return 0
 
 
+for _option in serve_command.params:
+    # They are accepted only to say where they belong.
+    if isinstance(_option, click.Option) and _option.name in ("audio_track", "clips"):
+        _option.hidden = True
+
+
+def _warn_of_missing_tokens(tenants: Sequence[Tenant]) -> None:
+    for tenant in tenants:
+        if not tenant.tokens:
+            _LOG.warning("tenant %s has no tokens, so nobody can use it: stenofleet token makes one", tenant.name)
+
+
 def _endpoint(url: str) -> str:
     """Return the address of a server without a slash at its end; empty: none is given."""
     try:
@@ -268,13 +299,26 @@ class _Json(logging.Formatter):
         return json.dumps(found, ensure_ascii=True)
 
 
+class _Text(logging.Formatter):
+    """A line for people: the time of day in UTC, and the level if it is not that of plain information."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        """Return the line."""
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{record.asctime} {level}{record.message}"
+
+
 class _Lines(logging.Handler):
     """Writes lines to stderr, escaped: they may contain text of clients."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__(logging.INFO)
         self._as_json = as_json
-        self.setFormatter(_Json() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_Json() if as_json else _Text())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -284,5 +328,5 @@ class _Lines(logging.Handler):
 
 def _log_to_stderr(log_format: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[_Lines(as_json=log_format == "json")], force=True)
-    for noisy in ("httpx", "urllib3", "kubernetes"):
+    for noisy in ("httpx", "urllib3", "kubernetes", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
