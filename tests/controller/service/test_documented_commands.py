@@ -24,8 +24,11 @@ IN_ORDER = (
     *("createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
 REFUSED = {
-    **{"cancelRun": ["409"], "retryRun": ["409"], "deleteDeadDelivery": ["404"]},
-    **{"getMedia": ["404"], "getWaveform": ["404"]},
+    "cancelRun": ["409"],
+    "retryRun": ["409"],
+    "deleteDeadDelivery": ["404"],
+    "getMedia": ["404"],
+    "getWaveform": ["404"],
 }
 """The run is complete, the delivery is sent again, and the simulated intake makes nothing for players."""
 EVERY_STATUS = """\
