@@ -36,7 +36,8 @@ RequestStatus = Literal["queued", "running", "complete", "partial", "failed", "c
 ENDED_STATUSES: frozenset[RequestStatus] = frozenset({"complete", "partial", "failed", "cancelled"})
 PART_BYTES = 64 << 20
 """Of uploads: the length of each part but the last."""
-Retries = Annotated[int, Field(ge=0, le=999)]
+MOST_RETRIES = 999
+Retries = Annotated[int, Field(ge=0, le=MOST_RETRIES)]
 
 
 def iso(ms: int) -> str:
@@ -73,13 +74,6 @@ class ServiceRequest(Document):
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY)
 
 
-class RequestRound(Document):
-    """How often a request was tried again after its end."""
-
-    schema_: Literal["stenofleet.service-round/1"] = Field(default="stenofleet.service-round/1", alias="schema")
-    retries: Retries
-
-
 class RequestState(Document):
     """The state of a request, as lists show it. Its end is decided by :class:`RequestEnd` alone."""
 
@@ -91,6 +85,8 @@ class RequestState(Document):
     created_ms: Count
     updated_ms: Count
     status: RequestStatus
+    retries: Retries = 0
+    """The round that this is the state of."""
     run_id: RunId | None
     """The run in the store that it became; None while its recording was not identified yet."""
 
@@ -154,6 +150,10 @@ class RequestEvent(Document):
     status: RequestStatus | None = None
     """The new status; None: unchanged."""
     run_id: RunId | None = None
+    retries: Retries
+    """How often the request had been tried again."""
+    happened: tuple[EventType, ...] = Field(max_length=10)
+    """The types of the events since the request was last tried again, with this one; each once."""
 
 
 class RunClaim(Document):

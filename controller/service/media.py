@@ -21,7 +21,7 @@ from controller.domain.playback import RENDITION_TYPE, MediaType, Playback
 from controller.intake.source import object_identity
 from controller.service.context import Service
 from controller.service.problems import Problem
-from controller.service.requests import FoundRequest
+from controller.service.request_reader import FoundRequest
 from controller.service.sources import SourceRefused, checked_source
 from controller.service.tenants import Tenant
 from controller.service.uploads import media_key

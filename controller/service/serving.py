@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -36,8 +38,11 @@ from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
+from controller.service.answers import Answers
 from controller.service.app import create_app
+from controller.service.connections import Connection, Silent
 from controller.service.context import Service
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
@@ -47,16 +52,17 @@ from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
+from controller.service.sweeper import Sweeper
 from controller.service.tenants import Tenants
 from controller.service.upload_completion import Completions
-from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
 ANSWER_WITHIN_S = 55.0
 """Below the minute after which many proxies end a request."""
-MOST_CONNECTIONS = 900
-"""More would use up the descriptors of a process, of which there are often 1,024: they get 503."""
+SWITCH_S = 0.0005
+"""A thread that waits for the interpreter gets it after this time. Each answer needs it several times, for instance
+after each call of the system, and Python's own 5 ms would be added to each while another thread computes."""
 _STUCK_S = 120.0
 """A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
 
@@ -119,12 +125,16 @@ class Server:
             max_parallel=settings.max_parallel,
             now_ms=clock.now_ms,
         )
-        self.metrics = Metrics(depths=lambda: self.queue.depths, oldest_wait_s=self.queue.oldest_wait_s)
+        self.metrics = Metrics(
+            depths=lambda: self.queue.counts.by_tenant,
+            oldest_wait_s=lambda: self.queue.counts.oldest_wait_s(clock.now_ms()),
+        )
         deliverer = Deliverer(
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
-        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self._answers = Answers(store)
+        self._sweeper = Sweeper(self._uploads, self._answers, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
         self.app = self._app()
 
@@ -134,6 +144,8 @@ class Server:
         Raises :class:`~controller.errors.Interrupted` then, and :class:`EnvironmentProblem` if it cannot listen.
         """
         with contextlib.ExitStack() as closing:
+            closing.callback(sys.setswitchinterval, sys.getswitchinterval())
+            sys.setswitchinterval(SWITCH_S)
             # Closed in the reverse order: the requests are given back before anything that may take long.
             closing.callback(self._webhooks.stop)
             closing.callback(self._sweeper.close)
@@ -191,11 +203,13 @@ class Server:
                 store=self._store,
                 requests=RequestStore(self._store),
                 uploads=self._uploads,
+                answers=self._answers,
                 completions=self.completions,
                 queue=self.queue,
                 identity=self._access.identity,
                 rates=RequestRates(),
                 streams=OpenStreams(),
+                receiving=Receiving(),
                 defaults=self._settings.defaults,
                 keys=self._access.keys,
                 outbox=self._outbox,
@@ -230,7 +244,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 ws="none",
-                limit_concurrency=MOST_CONNECTIONS,
+                http=partial(Connection, Silent()),  # type: ignore[arg-type]
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )
@@ -296,7 +310,11 @@ class Server:
 def _socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+        opened = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
+        # Connections inherit it. asyncio sets it only for sockets that it opens itself; without it, the body of an
+        # answer waits 40 ms for the client's acknowledgement of the head.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened
     except (OSError, OverflowError) as error:
         raise _no_port(host, port, error) from error
 

@@ -28,7 +28,6 @@ from controller.domain.playback import Playback
 from controller.domain.service_documents import (
     ReplicaRecord,
     RequestEvent,
-    RequestRound,
     RequestState,
     Upload,
 )
@@ -127,7 +126,6 @@ EXAMPLES: dict[str, Document] = {
     "playback": Playback(run=fakes.RUN, media_type="video/mp4", rendition=True),
     "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
     "service-request": REQUESTED,
-    "service-round": RequestRound(retries=1),
     "service-state": RequestState(
         id=REQUESTED.id,
         name="talk.mp4",
@@ -139,7 +137,15 @@ EXAMPLES: dict[str, Document] = {
         run_id=fakes.RUN,
     ),
     "service-end": fakes.service_end(REQUESTED),
-    "service-event": RequestEvent(type="ended", time_ms=fakes.START_MS, text="done", status="complete", run_id=None),
+    "service-event": RequestEvent(
+        type="ended",
+        time_ms=fakes.START_MS,
+        text="done",
+        status="complete",
+        run_id=None,
+        retries=1,
+        happened=("retried", "ended"),
+    ),
     "service-upload": Upload(
         id=REQUESTED.id,
         tenant="news",

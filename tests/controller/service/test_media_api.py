@@ -22,7 +22,8 @@ from controller.runs import waveforms
 from controller.service import media
 from controller.service.problems import Problem
 from controller.service.ranges import part_of
-from controller.service.requests import FoundRequest, RequestStore
+from controller.service.request_reader import FoundRequest
+from controller.service.requests import RequestStore
 from controller.service.tenants import Tenant
 from tests import fakes
 from tests.controller.service import running as service_of_tests
