@@ -67,7 +67,8 @@ class Replica:
             found.update(self.client.get(f"/v1/runs/{run}").json())
             return found["status"] not in ("queued", "running")
 
-        pipeline.until(has_ended, f"{run} ends")
+        # A tenant may make 20 requests a second.
+        pipeline.until(has_ended, f"{run} ends", pause_s=0.1)
         return found
 
     def events(self, run: str, after: str = "", *, follow: bool = True) -> Iterator[Event]:
