@@ -47,6 +47,8 @@ curl -sS -H "$H" -H 'Idempotency-Key: order-66' --json '{"source": "s3://news-me
     "getReport": """curl -sS -H "$H" $A/runs/$RUN/report""",
     "listChunks": """curl -sS -H "$H" "$A/runs/$RUN/chunks?limit=100\"""",
     "getResult": """curl -sS -H "$H" "$A/runs/$RUN/result?format=srt&caption_profile=netflix\"""",
+    "getMedia": """curl -sSL -H "$H" -r 0-99999 -o begin.mp3 $A/runs/$RUN/media""",
+    "getWaveform": """curl -sS -H "$H" -o talk.dat "$A/runs/$RUN/waveform?level=detail\"""",
     "streamEvents": """curl -sSN -H "$H" $A/runs/$RUN/events""",
     "createUpload": """\
 SIZE=$(wc -c < talk.mp3)

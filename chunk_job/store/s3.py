@@ -12,12 +12,13 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import ParseError
 
+from minio import Minio
 from minio.commonconfig import ComposeSource
 from minio.datatypes import Object, PostPolicy
 from minio.error import MinioException, S3Error
@@ -52,6 +53,7 @@ class S3Store:
         self._bucket, self._prefix = _parse(url)
         self.url = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
         self._client, endpoint = s3_client.connect(self._bucket)
+        self._clients_at: dict[str, Minio] = {}
         self._where = f"bucket {self._bucket} at {endpoint}"
         self._bucket_seen = False
 
@@ -137,6 +139,31 @@ class S3Store:
             # Only to know how the bucket is addressed: by a path, or by a host of its own.
             at = self._client.presigned_get_object(bucket_name=self._bucket, object_name=name)
         return at.partition("?")[0].removesuffix(quote(name)), {"key": name, **fields}
+
+    def link(self, key: str, *, media_type: str, valid_s: int, endpoint: str) -> str:
+        """Return a URL with which anybody can read this object for *valid_s* seconds, as *media_type*.
+
+        *endpoint*: where clients reach the server, because its name is signed; empty: where this process does.
+        """
+        name = self._name(key)
+        reached = urlsplit(endpoint)
+        with self._failures(key):
+            found = self._client_at(f"{reached.scheme}://{reached.netloc}" if endpoint else "").presigned_get_object(
+                bucket_name=self._bucket,
+                object_name=name,
+                expires=timedelta(seconds=valid_s),
+                response_headers={"response-content-type": media_type, "response-cache-control": "no-store"},
+            )
+        # A proxy in front of the server may have it under a path of its own, which is not signed.
+        signed = urlsplit(found)
+        return signed._replace(path=f"{reached.path}{signed.path}").geturl()
+
+    def _client_at(self, endpoint: str) -> Minio:
+        """The client that reaches the server at *endpoint*; empty: where this process does."""
+        if endpoint and endpoint not in self._clients_at:
+            # Kept: it reads certificates, and may ask another server for credentials.
+            self._clients_at[endpoint], _ = s3_client.connect(self._bucket, endpoint)
+        return self._clients_at[endpoint] if endpoint else self._client
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         start = self._start(prefix)

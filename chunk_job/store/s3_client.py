@@ -47,14 +47,15 @@ _ADVICE = (
 )
 
 
-def connect(bucket: str) -> tuple[Minio, str]:
+def connect(bucket: str, endpoint: str = "") -> tuple[Minio, str]:
     """A client for *bucket*, and its endpoint's name for messages. Makes no request.
 
-    Raises :class:`JobError` (CONFIG) for an invalid environment.
+    *endpoint*: another address of the server than that of the environment. Raises :class:`JobError` (CONFIG) for an
+    invalid environment.
     """
     profile = _profile()
     found = _location(profile)
-    endpoint, region = found.get(_ENDPOINT, _AWS), found.get(_REGION)
+    endpoint, region = endpoint or found.get(_ENDPOINT, _AWS), found.get(_REGION)
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         # The value is not repeated, because it may contain a password.

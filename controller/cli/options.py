@@ -135,6 +135,9 @@ patience_option = option(
     metavar="SECONDS",
     help="How long to wait for a store or cluster that becomes unavailable (default: 600; a folder 0).",
 )
+rendition_option = option(
+    "--rendition", is_flag=True, help="Keep a small audio file (MP3) of each recording in the store, for players."
+)
 scratch_option = option(
     "--scratch-dir",
     type=click.Path(path_type=Path),

@@ -88,7 +88,10 @@ def _logged(error: Exception) -> int:
     help="Recordings in forms; larger ones are uploaded in parts.",
 )
 @shared.option(
-    "--upload-endpoint", default="", metavar="URL", help="Of S3, where clients send uploads (default: as here)."
+    "--upload-endpoint",
+    default="",
+    metavar="URL",
+    help="Of S3, as clients reach it to upload and to play (default: as here).",
 )
 @shared.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr."
@@ -106,6 +109,7 @@ def _logged(error: Exception) -> int:
 )
 @shared.model_options
 @shared.cut_options
+@shared.rendition_option
 @kubernetes.runner_option
 @shared.parallel_option
 @shared.attempts_options
@@ -136,6 +140,7 @@ def serve_command(
     max_attempts: int,
     max_disruptions: int,
     *,
+    rendition: bool,
     scratch_dir: Path | None,
     download: bool,
     store: str | None,
@@ -207,6 +212,7 @@ def serve_command(
                 device=devices.device_of(wanted),
                 jobs=jobs,
                 cluster=bool(cluster),
+                rendition=rendition,
             ),
         ),
         serving.Access(

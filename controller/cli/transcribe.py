@@ -58,6 +58,7 @@ from controller.runs.service_runs import request_of_run
     help="gap: write the other chunks, and mark the gap.",
 )
 @shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
+@shared.rendition_option
 @shared.scratch_option
 @shared.download_option
 @shared.option(
@@ -90,6 +91,7 @@ def transcribe_command(
     *,
     store_patience: int | None,
     keep_chunks: bool,
+    rendition: bool,
     scratch_dir: Path | None,
     download: bool,
     overwrite: bool,
@@ -166,6 +168,7 @@ def transcribe_command(
             audio_track=audio_track,
             on_chunk_failure=on_chunk_failure,
             keep_chunks=keep_chunks,
+            rendition=rendition,
             # With --round, the same command after a crash resumes the new run that it has started.
             salt=(round_id or secrets.token_hex(8)) if force else "",
             round_id=round_id,

@@ -95,6 +95,8 @@ class Request(Document):
     outputs: tuple[Output, ...] = Field(max_length=100_000)
     on_chunk_failure: Literal["fail", "gap"]
     keep_chunks: bool
+    rendition: bool = False
+    """Whether the intake makes a small audio file for players."""
 
     @model_validator(mode="after")
     def _of_its_run(self) -> Self:

@@ -95,6 +95,21 @@ class RunKeys:
         return f"{self.home}plan.json"
 
     @property
+    def waveform(self) -> str:
+        """Peaks of the decoded audio; put before the plan."""
+        return f"{self.home}waveform.bin"
+
+    @property
+    def rendition(self) -> str:
+        """A small audio file for players, if one was asked for; put before the plan."""
+        return f"{self.home}rendition.mp3"
+
+    @property
+    def playback(self) -> str:
+        """What players can play; put before the plan."""
+        return f"{self.home}playback.json"
+
+    @property
     def status(self) -> str:
         """The progress; for people, never for decisions."""
         return f"{self.home}status.json"

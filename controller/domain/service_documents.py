@@ -65,6 +65,7 @@ class ServiceRequest(Document):
     speaker_names: tuple[Speaker, ...] = Field(max_length=1_000)
     on_chunk_failure: Literal["fail", "gap"]
     keep_chunks: bool
+    rendition: bool = False
     output: Output | None
     """Where the transcript is written, besides the service's own store."""
     callback_url: str = Field(max_length=4_096)

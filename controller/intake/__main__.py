@@ -26,12 +26,13 @@ from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.open_store import open_store
 from controller.domain import stored_documents
-from controller.domain.documents import Request, RunRecord, Source
+from controller.domain.documents import Request, RunRecord
 from controller.domain.keys import RunKeys, parse_result, parse_task
 from controller.domain.tasks import chunk_task
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.intake import source
 from controller.intake.cutter import Cutter, named
+from controller.intake.for_players import ForPlayers
 from controller.intake.probe import probe
 
 log = logging.getLogger("stenofleet.intake")
@@ -83,9 +84,7 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
     source.check_unchanged(request.source)
     with source.at_hand(request.source) as path, named(request.source):
         # A second pass, if a stored task did not match the media and was removed.
-        if not _cut_and_put(store, record, request.source, path) and not _cut_and_put(
-            store, record, request.source, path
-        ):
+        if not any(_cut_and_put(store, record, request, path) for _ in range(2)):
             raise JobError(
                 ExitCode.STORE_UNAVAILABLE,
                 f"tasks of run {record.run} are changed while they are written",
@@ -93,9 +92,12 @@ def run_intake(store: Store, key: str, *, task_sha256: str) -> None:
             )
 
 
-def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bool:
-    """Write missing audio and tasks, and the plan. Returns False if a stored task was wrong and was removed."""
-    keys = RunKeys(record.run)
+def _cut_and_put(store: Store, record: RunRecord, request: Request, path: Path) -> bool:
+    """Write missing audio and tasks, what players need, and the plan.
+
+    Returns False if a stored task was wrong and was removed.
+    """
+    keys, src = RunKeys(record.run), request.source
     cutter = Cutter(
         path, probe(str(path)), record.plan, audio_track=record.audio_track, language=record.options.language
     )
@@ -107,8 +109,11 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
     )
     spans = []
     whole = True
-    with tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch:
-        for chunk in cutter.chunks(Path(scratch), skip=skip):
+    with (
+        tempfile.TemporaryDirectory(prefix="stenofleet-intake-") as scratch,
+        ForPlayers(store, keys, Path(scratch), offset_ms=cutter.offset_ms, rendition=request.rendition) as players,
+    ):
+        for chunk in cutter.chunks(Path(scratch), skip=skip, tap=players.add):
             index = chunk.span.index
             task = chunk_task(
                 record,
@@ -134,13 +139,17 @@ def _cut_and_put(store: Store, record: RunRecord, src: Source, path: Path) -> bo
             reach(f"intake.task.{index:05d}")
             spans.append(chunk.span)
             log.info("span %d ends at %d ms (%s)", index, chunk.span.end_ms, chunk.span.cut)
-    source.check_unchanged(src)
-    for index in known.keys() - {span.index for span in spans}:
-        # Tasks that are not in the plan are removed.
-        _remove_chunk(store, keys, index, known[index])
-    if whole:
-        store.put(keys.plan, cutter.plan(record.run, spans).encode())
-        reach("intake.planned")
+        source.check_unchanged(src)
+        for index in known.keys() - {span.index for span in spans}:
+            # Tasks that are not in the plan are removed.
+            _remove_chunk(store, keys, index, known[index])
+        if whole:
+            plan = cutter.plan(record.run, spans)
+            players.put(cutter.media_type, offset_ms=plan.offset_ms)
+            reach("intake.for_players")
+            # The plan is last: it says that the intake is complete.
+            store.put(keys.plan, plan.encode())
+            reach("intake.planned")
     return whole
 
 

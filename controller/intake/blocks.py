@@ -6,7 +6,7 @@ Touches: nothing itself; the blocks come from the decoder.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -19,8 +19,10 @@ _NOTHING: Pcm = np.zeros(0, dtype=np.int16)
 class Stream:
     """The decoded audio, from which parts are taken in order."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, tap: Callable[[Pcm], None] | None = None) -> None:
+        """*tap* gets every block that is decoded, also what is before and between the parts."""
         self._decoder = decoder
+        self._tap = tap
         self._blocks = decoder.blocks()
         self._left: Pcm | None = None
         self.end = 0
@@ -59,6 +61,8 @@ class Stream:
         block, self._left = self._left, None
         if block is None:
             block = next(self._blocks, None)
+            if block is not None and self._tap:
+                self._tap(block)
         if block is None:
             self.at_end = True
             return None

@@ -29,8 +29,9 @@ from controller.intake.blocks import Stream, Window
 from controller.intake.channels import Channels
 from controller.intake.decoder import decode
 from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_without_loss
-from controller.intake.flac import FlacWriter, levels
+from controller.intake.flac import FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
+from controller.intake.playable import media_type
 from controller.intake.probe import offset_ms, probe
 from controller.intake.sound import SoundFinder
 from controller.intake.tracks import Media
@@ -71,6 +72,8 @@ class Cutter:
         self.channels = Channels(self._track, options.channels).count
         """Channels of the chunks."""
         self._about_track = tuple(media.about_choice(audio_track, language=language))
+        self.media_type = media_type(path, media, self._track)
+        """As which type browsers play the recording; empty if they may not."""
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
         # The pictures of a video may go on after its sound.
@@ -103,11 +106,18 @@ class Cutter:
         self._layouts: list[str] = []
         self._container = media.container
 
-    def chunks(self, scratch: Path | None, *, skip: frozenset[int]) -> Iterator[CutChunk]:
+    @property
+    def offset_ms(self) -> int:
+        """How long after the beginning of the recording its audio begins."""
+        return self._offset_ms
+
+    def chunks(
+        self, scratch: Path | None, *, skip: frozenset[int], tap: Callable[[Pcm], None] | None = None
+    ) -> Iterator[CutChunk]:
         """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
 
-        *scratch* None: no files. Raises :class:`MediaProblem` if nothing can be decoded, or if a clip starts behind the
-        end of the recording.
+        *scratch* None: no files. *tap* gets all audio that is decoded, in blocks. Raises :class:`MediaProblem` if
+        nothing can be decoded, or if a clip starts behind the end of the recording.
         """
 
         def writer(index: int) -> tuple[Path | None, FlacWriter]:
@@ -116,7 +126,7 @@ class Cutter:
 
         count = 0
         with decode(self._path, self._track, self._choice) as decoder:
-            stream = Stream(decoder)
+            stream = Stream(decoder, tap)
             for part in self._parts:
                 for chunk in self._cut(part, stream, count, writer):
                     count = chunk.span.index + 1

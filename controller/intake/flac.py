@@ -1,6 +1,6 @@
 """Computes levels of samples, and writes samples to FLAC files.
 
-Touches: files. The only client of soundfile's writer.
+Touches: files.
 """
 
 from __future__ import annotations
@@ -47,25 +47,31 @@ class FlacWriter:
         self._digest.update(pcm.data)
         self.samples += len(pcm)
         if self._file:
-            with self._write_errors():
+            with self._disk_errors():
                 self._file.write(pcm)
 
     def close(self) -> str:
         """Finish the file, and return the digest of its samples."""
         if self._file:
-            with self._write_errors():
+            with self._disk_errors():
                 self._file.close()
         return self._digest.hexdigest()
 
-    @contextlib.contextmanager
-    def _write_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise EnvironmentProblem(
-                f"chunk audio cannot be written to {self._path and self._path.parent}: {error}",
-                "free space there, or set TMPDIR (for a local run: --store) to a folder with free space",
-            ) from error
+    def _disk_errors(self) -> contextlib.AbstractContextManager[None]:
+        assert self._path is not None
+        return disk_errors(self._path.parent)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """A context that raises :class:`EnvironmentProblem` if audio cannot be written to *folder*."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise EnvironmentProblem(
+            f"chunk audio cannot be written to {folder}: {error}",
+            "free space there, or set TMPDIR (for a local run: --store) to a folder with free space",
+        ) from error
 
 
 def levels(pcm: Pcm) -> list[float]:

@@ -119,7 +119,7 @@ def check_unchanged(source: Source) -> None:
         entry = store.stat(key)
         if entry is None:
             raise MediaProblem(f"{source.uri}: was deleted", "restore it, then run the same command again")
-        same = _object_identity(entry) == source.identity
+        same = object_identity(entry) == source.identity
     else:
         path = local_path(source.uri)
         try:
@@ -221,7 +221,7 @@ def _inspect_object(url: str) -> Source:
         raise MediaProblem(f"{url}: no such object", "check bucket and key: they are case-sensitive")
     if entry.size_bytes == 0:
         raise MediaProblem(f"{url}: is empty (0 bytes)", _EMPTY_ADVICE)
-    return Source(uri=url, size_bytes=entry.size_bytes, mtime_ns=0, identity=_object_identity(entry))
+    return Source(uri=url, size_bytes=entry.size_bytes, mtime_ns=0, identity=object_identity(entry))
 
 
 def _opened(url: str) -> tuple[Store, str]:
@@ -239,7 +239,8 @@ def _opened(url: str) -> tuple[Store, str]:
     return open_store(f"{_S3}{bucket}"), key
 
 
-def _object_identity(entry: StoredObject) -> str:
+def object_identity(entry: StoredObject) -> str:
+    """The identity of an object in S3: another one if its content changes."""
     return hashlib.sha256(f"s3\0{entry.revision}\0{entry.size_bytes}".encode()).hexdigest()
 
 

@@ -32,6 +32,7 @@ def make_run_request(  # noqa: PLR0913 (all that makes a run, each by its name)
     audio_track: int | None,
     on_chunk_failure: Any,
     keep_chunks: bool,
+    rendition: bool = False,
     salt: str = "",
     round_id: str = "",
     rules: OutputRules = NO_RULES,
@@ -62,6 +63,7 @@ def make_run_request(  # noqa: PLR0913 (all that makes a run, each by its name)
         outputs=(output,) if output else (),
         on_chunk_failure=on_chunk_failure,
         keep_chunks=keep_chunks,
+        rendition=rendition,
     )
     return RunRequest(
         record=record,

@@ -233,10 +233,10 @@ def _parsed(form: FormData) -> _Form:
 
 def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:
     options: dict[str, Any] = {"task": task, "language": wanted.language, "initial_prompt": wanted.prompt}
+    options["rendition"] = False  # nothing is kept of a run that was answered
     if wanted.model and wanted.model not in _OTHER_MODELS:
         options["model"] = wanted.model
-    if wanted.temperature:
-        # In OpenAI's API, 0 means the fallback of Whisper.
+    if wanted.temperature:  # 0 means the fallback of Whisper, in OpenAI's API
         options |= {"temperature": wanted.temperature, "temperature_increment_on_fallback": 0}
     return json.dumps({"options": options, "priority": tenant.max_priority}).encode()
 

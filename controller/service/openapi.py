@@ -31,6 +31,7 @@ what happened, `advice` says what to do.
 TAGS = {
     "runs": "Submit, list, read, cancel, try again, delete.",
     "results": "The transcript of a run, and the state of its chunks.",
+    "media": "What a player plays and draws of a run.",
     "events": "What happens to a run, as it happens.",
     "uploads": "Recordings that are too large for a form.",
     "webhooks": "Callbacks that their receivers have not accepted.",

@@ -276,6 +276,7 @@ class Server:
             audio_track=request.audio_track,
             on_chunk_failure=request.on_chunk_failure,
             keep_chunks=request.keep_chunks,
+            rendition=request.rendition,
             # Runs of different requests share nothing: what one tenant has transcribed is no business of another.
             salt=f"{request.tenant}/{request.id}",
             round_id=f"{request.id}.{retries}",

@@ -81,6 +81,9 @@ class _PlanFields(BaseModel):
         default=None, description="gap: keep the other chunks, and mark the gap."
     )
     keep_chunks: bool | None = Field(default=None, description="Keep chunk audio in the store.")
+    rendition: bool | None = Field(
+        default=None, description="Make a small audio file, which stays for players: see getMedia."
+    )
 
 
 def _same_fields() -> dict[str, Any]:
@@ -149,6 +152,8 @@ class Defaults:
     device: Device
     jobs: int
     cluster: bool
+    rendition: bool = False
+    """Whether a small audio file is made of each recording."""
 
 
 def parsed(raw: bytes) -> Submission:
@@ -199,6 +204,7 @@ def request_of(
             speaker_names=_speakers(given),
             on_chunk_failure=given.on_chunk_failure or "fail",
             keep_chunks=bool(given.keep_chunks),
+            rendition=defaults.rendition if given.rendition is None else given.rendition,
             output=_output(submission, name),
             callback_url=submission.callback_url or "",
             labels=submission.labels,

@@ -31,6 +31,7 @@ from controller.domain.documents import (
     Status,
 )
 from controller.domain.plan import Plan
+from controller.domain.playback import Playback
 from controller.domain.service_documents import (
     ReplicaRecord,
     RequestEnd,
@@ -39,6 +40,7 @@ from controller.domain.service_documents import (
     ServiceRequest,
     Upload,
 )
+from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.model import Transcript
@@ -58,6 +60,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     LeaseRecord,
     Evidence,
     Attempts,
+    Playback,
+    WaveformHeader,
     Plan,
     Final,
     Outcome,

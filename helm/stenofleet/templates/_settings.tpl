@@ -65,6 +65,7 @@ the Jobs. An empty one counts as not given. */}}
   "STENOFLEET_HOTWORDS" $v.decoding.hotwords
   "STENOFLEET_CHUNK_DURATION" (include "stenofleet.wordOrNumber" $v.chunking.duration)
   "STENOFLEET_CHUNKING_THRESHOLD" (int64 $v.chunking.thresholdSeconds)
+  "STENOFLEET_RENDITION" (ternary "true" "" $v.playback.rendition)
 -}}
 {{- $selectors := list -}}
 {{- range $key, $value := $v.jobs.nodeSelector -}}{{- $selectors = append $selectors (printf "%s=%s" $key $value) -}}{{- end -}}

@@ -730,7 +730,15 @@ def test_options_that_change_the_transcript_give_another_run(
 
 @pytest.mark.parametrize(
     "changed",
-    [("--threads", "7"), ("--max-parallel", "5"), ("-o", "else"), ("-f", "srt"), ("--keep-chunks",), ("-q",)],
+    [
+        ("--threads", "7"),
+        ("--max-parallel", "5"),
+        ("-o", "else"),
+        ("-f", "srt"),
+        ("--keep-chunks",),
+        ("--rendition",),
+        ("-q",),
+    ],
     ids=lambda arguments: arguments[0],
 )
 def test_options_that_do_not_change_the_transcript_give_the_same_run(
@@ -739,6 +747,7 @@ def test_options_that_do_not_change_the_transcript_give_the_same_run(
     command_line("transcribe", talk, *MODEL)
     command_line("transcribe", talk, *MODEL, *changed)
     assert asked[0]["run_requests"][0].record.run == asked[1]["run_requests"][0].record.run
+    assert [one["run_requests"][0].request.rendition for one in asked] == [False, changed == ("--rendition",)]
 
 
 def test_a_file_named_twice_counts_once_and_equal_content_is_one_run(

@@ -25,12 +25,14 @@ from controller.domain.documents import (
     WindowCounts,
     Winner,
 )
+from controller.domain.playback import Playback
 from controller.domain.service_documents import (
     ReplicaRecord,
     RequestEvent,
     RequestState,
     Upload,
 )
+from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
 from controller.transcript.merge import merge
@@ -130,6 +132,8 @@ EXAMPLES: dict[str, Document] = {
         failures=0,
         updated_ms=fakes.START_MS,
     ),
+    "waveform": WaveformHeader(run=fakes.RUN, overview=2, detail=26),
+    "playback": Playback(run=fakes.RUN, media_type="video/mp4", rendition=True),
     "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
     "service-request": REQUESTED,
     "service-state": RequestState(

@@ -92,7 +92,9 @@ class Order:
         return {entry.key: self.store.get(entry.key) for entry in put}
 
 
-def order(store: FileStore, file: Path, plan: PlanOptions = CUT, *, track: int | None = None) -> Order:
+def order(
+    store: FileStore, file: Path, plan: PlanOptions = CUT, *, track: int | None = None, rendition: bool = False
+) -> Order:
     run_request = make_run_request(
         source.inspect(file),
         Output(base="file:///out/talk", formats=("txt",)),
@@ -101,6 +103,7 @@ def order(store: FileStore, file: Path, plan: PlanOptions = CUT, *, track: int |
         audio_track=track,
         on_chunk_failure="fail",
         keep_chunks=False,
+        rendition=rendition,
     )
     keys = RunKeys(run_request.record.run)
     store.put(keys.record, run_request.record.encode())
@@ -116,7 +119,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, speech.Tape]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, talk: tuple[Path, speech.Tape]) -> Order:
-    ordered = order(FileStore(tmp_path_factory.mktemp("ended") / "store"), talk[0])
+    ordered = order(FileStore(tmp_path_factory.mktemp("ended") / "store"), talk[0], rendition=True)
     ordered.run()
     return ordered
 
@@ -176,24 +179,29 @@ def test_a_short_file_is_one_chunk_that_decides_the_language_alone(tmp_path: Pat
 
 def test_a_task_is_put_after_its_audio_and_the_plan_last(tmp_path: Path, talk: tuple[Path, object]) -> None:
     store = Tapped(tmp_path / "store")
-    ordered, seen = order(store, talk[0]), list[str]()
+    ordered, seen = order(store, talk[0], rendition=True), list[str]()
     store.after = seen.append
     ordered.run()
     keys = ordered.keys
-    assert seen == [*(put(span) for span in range(3) for put in (keys.audio, keys.task)), keys.plan]
+    for_players = [keys.waveform, keys.rendition, keys.playback]
+    assert seen == [*(put(span) for span in range(3) for put in (keys.audio, keys.task)), *for_players, keys.plan]
 
 
 # ---------------------------------------------------------------- begun again
 
 
-POINTS = [*(f"intake.{what}.0000{span}" for span in range(3) for what in ("audio", "task")), "intake.planned"]
+POINTS = [
+    *(f"intake.{what}.0000{span}" for span in range(3) for what in ("audio", "task")),
+    "intake.for_players",
+    "intake.planned",
+]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_an_intake_killed_anywhere_starts_again_and_puts_the_same(
     tmp_path: Path, cut: Order, talk: tuple[Path, object], point: str
 ) -> None:
-    again = order(FileStore(tmp_path / "again"), talk[0])
+    again = order(FileStore(tmp_path / "again"), talk[0], rendition=True)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     assert again.start(scratch, f"{point}=kill").returncode == -signal.SIGKILL
@@ -349,13 +357,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lengths,rendition", [((5, 30), False), ((1, 8), True)], ids=["plain", "rendition"])
+def test_memory_does_not_grow_with_the_recording(tmp_path: Path, lengths: tuple[int, int], rendition: bool) -> None:
     peaks = []
-    for minutes in (5, 30):
+    for minutes in lengths:
         ordered = order(
             FileStore(tmp_path / f"store{minutes}"),
             long_recording(tmp_path / f"{minutes}.wav", minutes),
             PlanOptions(threshold_ms=0, chunk_ms=120_000),
+            rendition=rendition,
         )
         peak = subprocess.run(
             [sys.executable, "-P", "-c", PEAK, str(ordered.store.root), ordered.keys.request, ordered.digest],

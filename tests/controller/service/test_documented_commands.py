@@ -17,13 +17,20 @@ pytestmark = pytest.mark.process
 
 IN_ORDER = (
     *("submitRun", "streamEvents", "listRuns", "getRun", "listChunks", "getResult", "getReport"),
+    *("getMedia", "getWaveform"),
     *("cancelRun", "retryRun", "deleteRun"),
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),
     *("listDeadDeliveries", "repeatDeadDelivery", "deleteDeadDelivery"),
     *("createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
-REFUSED = {"cancelRun": ["409"], "retryRun": ["409"], "deleteDeadDelivery": ["404"]}
-"""The run is complete, and the delivery is sent again."""
+REFUSED = {
+    "cancelRun": ["409"],
+    "retryRun": ["409"],
+    "deleteDeadDelivery": ["404"],
+    "getMedia": ["404"],
+    "getWaveform": ["404"],
+}
+"""The run is complete, the delivery is sent again, and the simulated intake makes nothing for players."""
 EVERY_STATUS = """\
 set -e
 curl() { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
