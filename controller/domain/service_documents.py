@@ -68,6 +68,8 @@ class ServiceRequest(Document):
     """Empty: none."""
     labels: Labels
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY)
+    inbox: str = Field(default="", max_length=1_024, pattern=r"^[0-9a-v]*$")
+    """The path below the tenant's inbox, encoded, if it was found there; empty: a client has sent the request."""
 
 
 class RequestRound(Document):

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from controller.service import (
     events_api,
     health_api,
+    hooks_api,
     openai_api,
     openapi,
     problems,
@@ -43,7 +44,7 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, openai_api, health_api):
+    for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, hooks_api, openai_api, health_api):
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))

@@ -18,6 +18,7 @@ from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
 from controller.service.identity import Identity
+from controller.service.inbox.noted import Noted
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
 from controller.service.problems import Problem
@@ -45,6 +46,8 @@ class Service:
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox
+    noted: Noted
+    """Of the inboxes."""
     now_ms: Callable[[], int]
     problem: Callable[[], str]
     """Why the service does not work now; empty if it does."""

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import start_http_server
 
 from chunk_job.store.base import Store
@@ -38,6 +37,10 @@ from controller.service.addresses import CallbackRefused
 from controller.service.app import create_app
 from controller.service.context import Service
 from controller.service.identity import Identity
+from controller.service.inbox.delivery import note_end
+from controller.service.inbox.noted import Noted
+from controller.service.inbox.places import NO_INBOX, InboxSettings, check_no_link
+from controller.service.inbox.thread import InboxThread
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
@@ -78,6 +81,9 @@ class Settings:
     """Length of the parts of uploads."""
     upload_endpoint: str = ""
     """Where clients reach the server of the store; empty: where this process does."""
+    inbox: InboxSettings = NO_INBOX
+    has_api: bool = True
+    """Whether it answers HTTP requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +127,11 @@ class Server:
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
         self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
-        self.app = self._app()
+        self._noted = Noted(settings.inbox, access.tenants)
+        service = self._service()
+        self._inbox = InboxThread(service, is_mine=self.replicas.is_mine, metrics=self.metrics)
+        self.app = create_app(service)
+        self.app.add_middleware(RequestMetrics, metrics=self.metrics)
 
     def run(self) -> None:
         """Serve until a signal comes.
@@ -132,7 +142,8 @@ class Server:
             # Closed in the reverse order: the requests are given back before anything that may take long.
             closing.callback(self._webhooks.stop)
             closing.callback(self._sweeper.close)
-            self._listen(closing)
+            if self._settings.has_api:
+                self._listen(closing)
             self.replicas.renew()
             self.replicas.start()
             closing.callback(self.replicas.close)
@@ -140,6 +151,8 @@ class Server:
             closing.callback(self.queue.close)
             self._webhooks.start()
             self._sweeper.start()
+            self._inbox.start()
+            closing.callback(self._inbox.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,
@@ -180,30 +193,27 @@ class Server:
             # It answers what it has, while the rest of this process ends.
             self._http.should_exit = True
 
-    def _app(self) -> FastAPI:
-        app = create_app(
-            Service(
-                store=self._store,
-                requests=RequestStore(self._store),
-                uploads=self._uploads,
-                completions=self.completions,
-                queue=self.queue,
-                identity=self._access.identity,
-                rates=RequestRates(),
-                streams=OpenStreams(),
-                defaults=self._settings.defaults,
-                keys=self._access.keys,
-                outbox=self._outbox,
-                now_ms=self._clock.now_ms,
-                problem=self.problem,
-                most_form_bytes=self._settings.most_form_bytes,
-                part_bytes=self._settings.part_bytes,
-                upload_endpoint=self._settings.upload_endpoint,
-                answer_within_s=ANSWER_WITHIN_S,
-            )
+    def _service(self) -> Service:
+        return Service(
+            store=self._store,
+            requests=RequestStore(self._store),
+            uploads=self._uploads,
+            completions=self.completions,
+            queue=self.queue,
+            identity=self._access.identity,
+            rates=RequestRates(),
+            streams=OpenStreams(),
+            defaults=self._settings.defaults,
+            keys=self._access.keys,
+            outbox=self._outbox,
+            noted=self._noted,
+            now_ms=self._clock.now_ms,
+            problem=self.problem,
+            most_form_bytes=self._settings.most_form_bytes,
+            part_bytes=self._settings.part_bytes,
+            upload_endpoint=self._settings.upload_endpoint,
+            answer_within_s=ANSWER_WITHIN_S,
         )
-        app.add_middleware(RequestMetrics, metrics=self.metrics)
-        return app
 
     def _listen(self, closing: contextlib.ExitStack) -> None:
         settings = self._settings
@@ -244,9 +254,12 @@ class Server:
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
-        written = WrittenFiles(None, self._store if self._store.remote else None)
+        found = source.inspect_uri(request.source)
+        if request.inbox:
+            # After it was read: a person may have put a link in its place since it was listed.
+            check_no_link(request)
         return make_run_request(
-            source.inspect_uri(request.source),
+            found,
             request.output,
             plan=request.plan,
             options=request.options,
@@ -256,7 +269,7 @@ class Server:
             # Runs of different requests share nothing: what one tenant has transcribed is no business of another.
             salt=f"{request.tenant}/{request.id}",
             round_id=f"{request.id}.{retries}",
-            rules=OutputRules(written=written),
+            rules=OutputRules(written=WrittenFiles(None, self._store)),
             name=request.name,
             share=share,
         )
@@ -278,6 +291,9 @@ class Server:
         report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
         self.metrics.ended(end.status, report)
         _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        if request.inbox:
+            note_end(self._store, request, end)
+            self._noted.ended(request, end)
         if request.callback_url:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)
