@@ -134,10 +134,9 @@ def decoded(text: str) -> str | None:
     """Return the path that :func:`encoded` has made a text of; None for any other text."""
     try:
         raw = base64.b32hexdecode(text.upper() + "=" * (-len(text) % 8))
-        path = raw.decode("utf-8", "surrogatepass")
+        return raw.decode("utf-8", "surrogatepass")
     except (binascii.Error, ValueError):
         return None
-    return path if encoded(path) == text else None
 
 
 def parse_record(key: str) -> Record | None:

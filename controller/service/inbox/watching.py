@@ -218,7 +218,7 @@ class TenantInbox:
             if len(records) > 1:
                 self.delivery.supersede(records, known)
             return
-        if not self._is_settled(path, version, number):
+        if not known and not self._is_settled(path, version, number):
             return
         resolved = self._sidecars.of(path)
         if known and known.options == resolved.digest:
