@@ -29,7 +29,7 @@ from controller.service.inbox.budget import Budget, Pause
 from controller.service.inbox.delivery import Delivery
 from controller.service.inbox.joining import Seen
 from controller.service.inbox.names import NO_OPTIONS, NOBODY, Record, StateKeys, Version, version_of
-from controller.service.inbox.places import InboxSettings, Place
+from controller.service.inbox.places import InboxSettings, Place, checked
 from controller.service.inbox.scanning import Listings, Scan
 from controller.service.inbox.sidecars import Resolved, Sidecars
 from controller.service.limits import LimitExceeded
@@ -95,11 +95,12 @@ class TenantInbox:
         now_s: Callable[[], float],
         submitted: Callable[[], None] = lambda: None,
     ) -> None:
-        """*submitted* is called for each new request. Raises :class:`JobError` if the inbox's address is wrong."""
+        """*submitted* is called for each new request. Raises :class:`UsageProblem` for places that cannot be used."""
         self.place = place
         self._service = service
         self._now_s = now_s
         self._submitted = submitted
+        checked(place.inbox, place.outbox, service.store)
         inbox, self._keys = place.open(), StateKeys(place.tenant.prefix)
         self._settle_s = 0.0 if inbox.remote else settings.settle_s
         self.budget = Budget(settings.lists_per_minute, now_s)

@@ -153,29 +153,17 @@ def test_inboxes_of_the_tenants_file_are_separate(tmp_path: Path) -> None:
         tables = "\n".join(f"[tenants.t{number}]\n{line}" for number, line in enumerate(lines))
         parse(tables.encode(), tmp_path / "t.toml")
 
-    tenants(
-        'inbox = "s3://media/in/a/"\noutbox = "s3://media/out/a/"',
-        'inbox = "s3://media/in/b/"\noutbox = "s3://media/out/b/"',
-        "",
-    )
+    def at(inbox: str, outbox: str) -> str:
+        return f'inbox = "{inbox}"\noutbox = "{outbox}"'
+
+    news = at("s3://media/in/a/", "s3://media/out/a/")
+    tenants(news, at("s3://media/in/b/", "s3://media/out/b/"), "")
     for lines, said in (
         (('inbox = "s3://media/in/"',), "belong together"),
-        (('inbox = "s3://media/in/"\noutbox = "s3://media/in/out/"',), "another one or an outbox is in it"),
-        (
-            (
-                'inbox = "s3://media/in/"\noutbox = "s3://media/o/"',
-                'inbox = "s3://media/in/x/"\noutbox = "s3://media/p/"',
-            ),
-            "is in one",
-        ),
-        (
-            (
-                'inbox = "s3://media/in/"\noutbox = "s3://media/o/"',
-                'inbox = "s3://media/o/x/"\noutbox = "s3://media/p/"',
-            ),
-            "is in one",
-        ),
-        (('inbox = "/etc"\noutbox = "s3://media/o/"',), "inbox: not a valid value"),
+        ((at("s3://media/in/", "s3://media/in/out/"),), "another one or an outbox is in it"),
+        ((news, at("s3://media/in/a/x/", "s3://media/out/b/")), "is in one"),
+        ((news, at("s3://media/out/a/x/", "s3://media/out/b/")), "is in one"),
+        ((at("/etc", "s3://media/out/"),), "inbox: not a valid value"),
     ):
         with pytest.raises(UsageProblem, match=said):
             tenants(*lines)
