@@ -42,6 +42,10 @@ def test_a_folder_is_transcribed_while_the_process_is_killed_again_and_again(
     workplace: Workplace, recordings: list[Path]
 ) -> None:
     inbox, outbox = workplace.folder / "in", workplace.out
+
+    def written() -> set[str]:
+        return {path.name for path in outbox.rglob("[!.]*.*")}
+
     (inbox / "a").mkdir(parents=True)
     (inbox / "stenofleet.yaml").write_text("output_formats: [txt, json]\n")
     (inbox / "notes.txt").write_text("not a recording")
@@ -58,7 +62,6 @@ def test_a_folder_is_transcribed_while_the_process_is_killed_again_and_again(
             until((outbox / f"a/{recording.name}.txt").exists, "it is written")
         watching.kill()
     watching = watch(workplace)
-    written = lambda: {path.name for path in outbox.rglob("[!.]*.*")}  # noqa: E731
     until(lambda: written() >= wanted, "all are written")
     until(lambda: len(records(workplace, "done")) == len(recordings), "all are recorded")
     assert written() == wanted

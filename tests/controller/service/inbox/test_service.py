@@ -92,7 +92,7 @@ def test_each_tenant_has_an_inbox_of_its_own(store: FileStore, folders: tuple[Pa
         (run,) = service.client.get("/v1/runs", headers=headers["news"]).json()["runs"]
         assert run["name"] == "talk.mp3"
         assert service.client.get("/v1/runs", headers=headers["radio"]).json()["runs"] == []
-        event = {"Records": []}
+        event: dict[str, Any] = {"Records": []}
         problem(service.client.post("/v1/hooks/s3", json=event, headers=headers["news"]), 404, "not-found")
         problem(service.client.post("/v1/hooks/s3", json=event), 401, "unauthenticated")
     assert [path.name for path in outbox.iterdir()] == ["news"]
@@ -102,9 +102,14 @@ def test_events_name_objects_of_the_inbox(store: FileStore, monkeypatch: pytest.
     settings = InboxSettings(inbox="s3://media/in", outbox="s3://media/out", poll_s=10**6)
     tenants, headers = tenants_file(tmp_path, news="")
     looked: list[str] = []
+
+    def noticed(_: str, path: str) -> bool:
+        looked.append(path)
+        return True
+
     with running(store, tenants=tenants, inbox=settings) as service:
         # There is no server: only what is noted is of interest.
-        monkeypatch.setattr(service.server._noted, "note", lambda _, path: looked.append(path) or True)
+        monkeypatch.setattr(service.server._noted, "note", noticed)
 
         def post(body: Any) -> Any:
             return service.client.post("/v1/hooks/s3", json=body, headers=headers["news"])
