@@ -142,6 +142,7 @@ class Server:
             # Closed in the reverse order: the requests are given back before anything that may take long.
             closing.callback(self._webhooks.stop)
             closing.callback(self._sweeper.close)
+            closing.callback(self._inbox.close)
             if self._settings.has_api:
                 self._listen(closing)
             self.replicas.renew()
@@ -152,7 +153,6 @@ class Server:
             self._webhooks.start()
             self._sweeper.start()
             self._inbox.start()
-            closing.callback(self._inbox.close)
             closing.callback(self._end)
             run_loop(
                 self.queue,

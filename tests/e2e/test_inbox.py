@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
 OPTIONS = (
     *("--model", str(demo.MODEL), "--batch-size", "0", "--language", "en", "--max-parallel", "2", "--threads", "1"),
-    *("--inbox-poll", "0.2", "--inbox-settle", "0.5"),
+    *("--inbox-poll", "1", "--inbox-settle", "1"),
 )
 
 

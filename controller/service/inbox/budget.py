@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-_PAGE = 1_000
+PAGE = 1_000
+"""Objects in one listing."""
 _T = TypeVar("_T")
 
 
@@ -51,8 +52,8 @@ class Budget:
         """
         listed, number = iter(entries), 0
         while True:
-            if number % _PAGE == 0:
-                if number and (self.is_spent or number == (most_pages or 0) * _PAGE):
+            if number % PAGE == 0:
+                if number and (self.is_spent or number == (most_pages or 0) * PAGE):
                     raise Pause(at_once=False)
                 self.spend()
             try:

@@ -39,14 +39,15 @@ class Noted:
         """Return the place of a tenant; None if it has no inbox."""
         return self.places().get(prefix)
 
-    def note(self, prefix: str, path: str) -> bool:
-        """Look at an object at once. Returns False if too many wait already."""
+    def note(self, prefix: str, path: str, *, wake: bool = True) -> bool:
+        """Look at an object: at once, or without *wake* soon. Returns False if too many wait already."""
         with self._lock:
             paths = self._paths.setdefault(prefix, OrderedDict())
             if path not in paths and len(paths) >= _MOST:
                 return False
             paths[path] = None
-        self.woken.set()
+        if wake:
+            self.woken.set()
         return True
 
     def ended(self, request: ServiceRequest, end: RequestEnd) -> None:
@@ -57,15 +58,15 @@ class Noted:
                 ends[Ended(request.id, end.retries)] = None
         self.woken.set()
 
-    def take_paths(self, prefix: str, most: int) -> list[str]:
-        """Return up to *most* objects of a tenant, and forget them."""
+    def has_paths(self) -> bool:
+        """Whether any object waits."""
         with self._lock:
-            paths = self._paths.get(prefix, OrderedDict())
-            taken = [paths.popitem(last=False)[0] for _ in range(min(most, len(paths)))]
-            more = bool(paths)
-        if more:
-            self.woken.set()
-        return taken
+            return any(self._paths.values())
+
+    def take_paths(self, prefix: str) -> list[str]:
+        """Return all objects of a tenant, and forget them."""
+        with self._lock:
+            return list(self._paths.pop(prefix, ()))
 
     def take_ends(self, prefix: str) -> list[Ended]:
         """Return all ends of a tenant, and forget them."""

@@ -9,10 +9,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 
+from chunk_job.document import Document
 from chunk_job.store.base import Store, StoredObject
-from controller.service.inbox.budget import Budget
+from controller.service.inbox.budget import PAGE, Budget
 from controller.service.inbox.joining import Seen, joined
 from controller.service.inbox.names import Record, StateKeys, parse_record
+
+
+class Cursor(Document):
+    """Where the last look at a large inbox stopped: the next process goes on from there."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A complete look at an inbox."""
+
+    objects: int
+    seconds: float
 
 
 @dataclass
@@ -80,5 +95,7 @@ class Listings:
         """Yield the paths of the objects whose names are *stem* with any extension."""
         folder, _, _ = stem.rpartition("/")
         listed = self._inbox.list(f"{folder}/" if folder else "", after=f"{stem}.")
-        for entry in takewhile(lambda entry: entry.key.startswith(f"{stem}."), listed):
+        if self._inbox.remote:
+            self._budget.spend()
+        for entry in takewhile(lambda entry: entry.key.startswith(f"{stem}."), islice(listed, PAGE)):
             yield entry.key

@@ -12,14 +12,16 @@ from collections.abc import Callable
 from functools import partial
 
 from chunk_job.errors import JobError
+from chunk_job.store.base import StoreUnavailable
 from controller.errors import StenofleetError
 from controller.service.context import Service
+from controller.service.inbox.budget import Pause
 from controller.service.inbox.places import Place
 from controller.service.inbox.watching import TenantInbox
 from controller.service.metrics import Metrics
 
-_LOOKS = 200
-"""At noted objects, before other inboxes have their turn."""
+_SOON_S = 5.0
+"""Until objects of events are looked at again, for which the queue had no place."""
 _ENDS_EVERY_S = 60.0
 """How often the store is asked for ends that no process has delivered."""
 _SHARE = 10
@@ -77,7 +79,8 @@ class InboxThread:
             if not self._closed.is_set():
                 self._try(prefix, partial(self._turn, prefix, place))
         soonest_s = min((self._due_s[prefix] for prefix in found if prefix in self._due_s), default=None)
-        return self._settings.poll_s if soonest_s is None else max(0.0, soonest_s - self._now_s())
+        wait_s = self._settings.poll_s if soonest_s is None else max(0.0, soonest_s - self._now_s())
+        return min(wait_s, _SOON_S) if self._noted.has_paths() else wait_s
 
     def _try(self, prefix: str, do: Callable[[], None]) -> None:
         """Do it. What one inbox lacks is no concern of the others; each problem is logged once."""
@@ -96,29 +99,52 @@ class InboxThread:
         inbox = self._inboxes.get(prefix)
         if inbox is None or inbox.place != place:
             inbox = self._inboxes[prefix] = TenantInbox(
-                place, self._service, self._settings, now_s=self._now_s, submitted=self._metrics.inbox_of(prefix).submit
+                place,
+                self._service,
+                self._settings,
+                now_s=self._now_s,
+                submitted=self._metrics.inbox_of(prefix).submit,
+                is_closed=self._closed.is_set,
             )
         is_mine = self._is_mine(f"inbox/{prefix}")
         self._deliver(inbox, prefix, is_mine=is_mine)
-        paths, now_s = self._noted.take_paths(prefix, _LOOKS), self._now_s()
-        is_due = now_s >= self._due_s.get(prefix, now_s)
-        if is_due and not is_mine:
-            self._due_s[prefix] = now_s + self._settings.poll_s
-        if paths or (is_due and is_mine):
-            self._look(inbox, prefix, paths)
-
-    def _look(self, inbox: TenantInbox, prefix: str, paths: list[str]) -> None:
-        began_s, spent = self._now_s(), inbox.budget.spent
+        spent, now_s = inbox.budget.spent, self._now_s()
         try:
-            at_once = inbox.turn(paths)
+            self._look_at_noted(inbox, prefix)
+            if now_s >= self._due_s.get(prefix, now_s):
+                self._due_s[prefix] = now_s + (self._look(inbox) if is_mine else self._settings.poll_s)
         finally:
             passed = inbox.passed
             self._metrics.inbox_of(prefix).looked(
                 inbox.budget.spent - spent, passed.objects if passed else None, passed.seconds if passed else 0.0
             )
-        now_s = self._now_s()
-        self._due_s[prefix] = now_s if at_once else now_s + max(self._settings.poll_s, _SHARE * (now_s - began_s))
         self._problems.pop(prefix, None)
+
+    def _look_at_noted(self, inbox: TenantInbox, prefix: str) -> None:
+        """Look at the objects of events, on whichever replica they have come."""
+        paths, looked = self._noted.take_paths(prefix), 0
+        try:
+            for path in paths:
+                try:
+                    inbox.look_at(path)
+                except StoreUnavailable:
+                    raise
+                except JobError as error:
+                    _LOG.warning("inbox of %s: an object of an event: %s", prefix, error.summary)
+                looked += 1
+        except Pause:
+            _LOG.info("inbox of %s: %d objects of events wait", prefix, len(paths) - looked)
+        finally:
+            for path in paths[looked:]:
+                self._noted.note(prefix, path, wake=False)
+
+    def _look(self, inbox: TenantInbox) -> float:
+        """Go on with the look at everything. Returns the seconds until the next turn."""
+        began_s = self._now_s()
+        if inbox.turn():
+            return 0.0
+        took_s = self._now_s() - began_s
+        return took_s + max(self._settings.poll_s, _SHARE * took_s)
 
     def _deliver(self, inbox: TenantInbox, prefix: str, *, is_mine: bool) -> None:
         """Deliver the ends that this process has recorded, and now and then those of others."""

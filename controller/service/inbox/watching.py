@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from chunk_job.contract import sha256_hex
-from chunk_job.document import Document
+from chunk_job.errors import JobError
 from chunk_job.store.base import StoredObject
 from controller.domain import stored_documents
 from controller.domain.service_documents import ServiceRequest
 from controller.domain.service_keys import RequestKey, idempotent_id
-from controller.errors import StenofleetError
+from controller.errors import EnvironmentProblem, StenofleetError
 from controller.runs.outputs import base_of
 from controller.service.context import Service
 from controller.service.inbox import names, outcome
@@ -30,7 +30,7 @@ from controller.service.inbox.delivery import Delivery
 from controller.service.inbox.joining import Seen
 from controller.service.inbox.names import NO_OPTIONS, NOBODY, Record, StateKeys, Version, version_of
 from controller.service.inbox.places import InboxSettings, Place, checked
-from controller.service.inbox.scanning import Listings, Scan
+from controller.service.inbox.scanning import Cursor, Listings, Passed, Scan
 from controller.service.inbox.sidecars import Resolved, Sidecars
 from controller.service.limits import LimitExceeded
 from controller.service.problems import Problem, invalid, problem_of
@@ -46,12 +46,6 @@ _PAGES_OF_ACTIVE = 4
 """A folder that needs more listings is not looked at more often than the others."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class Cursor(Document):
-    """Where the last look at a large inbox stopped: the next process goes on from there."""
-
-    path: str
 
 
 @dataclass
@@ -75,14 +69,6 @@ class _Changed:
     """None: it was deleted."""
 
 
-@dataclass(frozen=True)
-class Passed:
-    """A complete look at an inbox."""
-
-    objects: int
-    seconds: float
-
-
 class TenantInbox:
     """The inbox of one tenant. Used by one thread."""
 
@@ -94,12 +80,16 @@ class TenantInbox:
         *,
         now_s: Callable[[], float],
         submitted: Callable[[], None] = lambda: None,
+        is_closed: Callable[[], bool] = lambda: False,
     ) -> None:
-        """*submitted* is called for each new request. Raises :class:`UsageProblem` for places that cannot be used."""
+        """*submitted* is called for each new request. *is_closed*: whether to stop.
+
+        Raises :class:`UsageProblem` for places that cannot be used.
+        """
         self.place = place
         self._service = service
         self._now_s = now_s
-        self._submitted = submitted
+        self._submitted, self._is_closed = submitted, is_closed
         checked(place.inbox, place.outbox, service.store)
         inbox, self._keys = place.open(), StateKeys(place.tenant.prefix)
         self._settle_s = 0.0 if inbox.remote else settings.settle_s
@@ -123,16 +113,19 @@ class TenantInbox:
 
     # ------------------------------------------------------------ turns
 
-    def turn(self, noted: Sequence[str] = ()) -> bool:
-        """Look at the objects *noted*, and go on with the look at everything. Returns whether to come back at once.
+    def look_at(self, path: str) -> None:
+        """Look at a single object. Raises :class:`Pause`, and the errors of the store and of the inbox."""
+        self._sidecars.forget()
+        self._handle(self._listings.of(path))
 
-        Raises the errors of the store, of the inbox and of the outbox.
+    def turn(self) -> bool:
+        """Go on with the look at everything. Returns whether to come back at once.
+
+        Raises the errors of the store and of the inbox.
         """
         self._left = _AT_ONCE
         self._sidecars.forget()
         try:
-            for path in noted:
-                self._handle(self._listings.of(path))
             if self._scan and self._scan.cursor:
                 self._look_at_active()
             self._look_at_all()
@@ -181,7 +174,7 @@ class TenantInbox:
 
     def _go_on(self, scan: Scan) -> None:
         for seen in self._listings.rest(scan):
-            if self._left <= 0:
+            if self._left <= 0 or self._is_closed():
                 raise Pause(at_once=True)
             self._handle(seen, scan.number)
             scan.objects += seen.entry is not None
@@ -261,9 +254,9 @@ class TenantInbox:
             _LOG.info("inbox of %s: waits: %s", self._keys.prefix, error.summary)
             raise Pause(at_once=False) from error
         except (Problem, StenofleetError) as error:
-            self._refuse(path, problem_of(error))
-            failed = Record(**{**vars(record), "state": "failed", "request": NOBODY})
-            self.delivery.supersede(before, failed)
+            if self._refuse(path, problem_of(error)):
+                failed = Record(**{**vars(record), "state": "failed", "request": NOBODY})
+                self.delivery.supersede(before, failed)
             return
         self._submitted()
         self.delivery.supersede(before, record)
@@ -291,12 +284,18 @@ class TenantInbox:
             inbox=names.encoded(path),
         )
 
-    def _refuse(self, path: str, problem: Problem) -> None:
-        """Say in the outbox why an object is not transcribed."""
+    def _refuse(self, path: str, problem: Problem) -> bool:
+        """Say in the outbox why an object is not transcribed. Returns False if the outbox does not take it now."""
         found = problem.document
         _LOG.warning("inbox of %s: %s: %s", self._keys.prefix, names.shown(path), found.detail)
         data = outcome.of_problem(path, problem, self._service.now_ms())
-        outcome.put_error(f"{self.place.outbox}/{path}", data)
+        try:
+            outcome.put_error(f"{self.place.outbox}/{path}", data)
+        except (JobError, EnvironmentProblem) as refused:
+            # Without a record, the object is looked at again.
+            _LOG.warning("inbox of %s: %s", self._keys.prefix, refused.summary)
+            return False
+        return True
 
     def _refuse_name(self, path: str) -> None:
         if path not in self._refused and len(self._refused) < _MOST_REFUSED:

@@ -139,10 +139,10 @@ class Looking:
             os.utime(file, (modified_s, modified_s))
         return file
 
-    def look(self, *noted: str) -> bool:
+    def look(self) -> bool:
         """Look once, ten seconds after the last time."""
         self.now_s += 10
-        return self.inbox.turn(noted)
+        return self.inbox.turn()
 
     def settle(self) -> None:
         """Look twice: what has not changed in between is submitted."""

@@ -433,12 +433,13 @@ def test_a_new_object_in_a_folder_where_something_was_new_is_found_before_the_ot
 
 def test_an_object_of_an_event_is_looked_at_at_once(large: Large) -> None:
     large.objects.put("099/zz.mp3", b"sound")
-    large.inbox.budget.spent = 0
     large.look()
     assert large.submitted == 0
-    large.now_s += 1
-    large.inbox.turn(["099/zz.mp3", "nothing/there.mp3"])
+    listed = large.lists
+    for path in ("099/zz.mp3", "nothing/there.mp3"):
+        large.inbox.look_at(path)
     assert large.submitted == 1
+    assert large.lists < listed + 10, "those of the request, and one for each object"
     large.objects.delete("099/zz.mp3")
     large.submitted = 0
 
