@@ -31,6 +31,33 @@ def parsed(line: str) -> Term:
     return Term(term.strip(), sounds.strip())
 
 
+def checked(line: str) -> str:
+    """Return a *line* that a person wrote in one form: any kind of space between words is one space.
+
+    Raises :class:`ValueError`, in words for that person.
+    """
+    if len(line) > LONGEST_LINE:
+        raise ValueError(f"it has {len(line)} characters, and may have {LONGEST_LINE}")
+    # Tabs, spaces that do not break a line, and Unicode's separators of lines too.
+    text = " ".join(line.split())
+    if not text.isprintable():
+        raise ValueError("it has control characters")
+    term, sounds = parsed(text)
+    if "=" in sounds:
+        raise ValueError("a term, and what it sounds like, cannot contain '='")
+    if not term or ("=" in text and not sounds):
+        raise ValueError("write a term, or: term = sounds like")
+    return f"{term} = {sounds}" if sounds else term
+
+
+def distinct(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return the *lines* of a glossary without those whose term was there before."""
+    terms: dict[str, str] = {}
+    for line in lines:
+        terms.setdefault(parsed(line).term, line)
+    return tuple(terms.values())
+
+
 def corrected(segments: Iterable[Segment], glossary: Sequence[str]) -> tuple[Segment, ...]:
     """*segments* with terms in place of exactly the words that they sound like, ignoring case.
 

@@ -94,6 +94,11 @@ def is_published(reference: str) -> bool:
     return reference in MODELS or _REPOSITORY.fullmatch(reference) is not None
 
 
+def model_name(reference: str) -> str:
+    """Return what a model is called: a folder has its last part, because where it is does not concern readers."""
+    return reference if is_published(reference) else re.split(r"[/\\]", reference.rstrip("/\\"))[-1] or reference
+
+
 def language_code(typed: str) -> str | None:
     """Whisper's code for a code or an English name, upper or lower case; None if there is no such language."""
     wanted = typed.strip().lower().replace(" ", "-")

@@ -18,9 +18,8 @@ MOST_CHANNELS = 8
 Channel = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 """The number of a channel, counted from 1."""
 
-Speaker = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*$")
-]
+SPEAKER_PATTERN = r"^[^\s\x00-\x1f\x7f-\x9f]+( [^\s\x00-\x1f\x7f-\x9f]+)*$"
+Speaker = Annotated[str, Field(min_length=1, max_length=200, pattern=SPEAKER_PATTERN)]
 """The name of a speaker, on one line."""
 
 

@@ -25,6 +25,49 @@ Written by `.venv/bin/python docs/openapi.py` from the code; [openapi.json](open
 document, and a running service has it at `/openapi.json`. How to run the service: [service.md](service.md).
 
 """
+_EXAMPLES_OF = """\
+The examples are for a shell in which this was typed before, with a recording `talk.mp3` in its folder:
+
+```console
+$ A=http://127.0.0.1:8080/v1
+$ H="Authorization: Bearer $TOKEN"        # on one machine without --tenants: H=
+$ ID='s/.*"id": *"\\([0-9a-z]*\\)".*/\\1/p'
+```
+
+"""
+EXAMPLES = {
+    "submitRun": """\
+RUN=$(curl -sS -H "$H" -F file=@talk.mp3 -F 'request={"options": {"beam_size": 1}}' $A/runs | sed -n "$ID")
+curl -sS -H "$H" -H 'Idempotency-Key: order-66' --json '{"source": "s3://news-media/talk.mp3"}' $A/runs""",
+    "listRuns": """curl -sS -H "$H" "$A/runs?limit=10&status=complete\"""",
+    "getRun": """curl -sS -H "$H" $A/runs/$RUN""",
+    "deleteRun": """curl -sS -H "$H" -X DELETE $A/runs/$RUN""",
+    "cancelRun": """curl -sS -H "$H" -X POST $A/runs/${RUN}:cancel""",
+    "retryRun": """curl -sS -H "$H" -X POST $A/runs/${RUN}:retry""",
+    "getReport": """curl -sS -H "$H" $A/runs/$RUN/report""",
+    "listChunks": """curl -sS -H "$H" "$A/runs/$RUN/chunks?limit=100\"""",
+    "getResult": """curl -sS -H "$H" "$A/runs/$RUN/result?format=srt&caption_profile=netflix\"""",
+    "streamEvents": """curl -sSN -H "$H" $A/runs/$RUN/events""",
+    "createUpload": """\
+SIZE=$(wc -c < talk.mp3)
+UPLOAD=$(curl -sS -H "$H" --json "{\\"name\\": \\"talk.mp3\\", \\"size_bytes\\": $SIZE}" $A/uploads | sed -n "$ID")""",
+    "listUploads": """curl -sS -H "$H" $A/uploads""",
+    "getUpload": """curl -sS -H "$H" $A/uploads/$UPLOAD""",
+    "deleteUpload": """curl -sS -H "$H" -X DELETE $A/uploads/$UPLOAD""",
+    "putUploadPart": """curl -sS -H "$H" -T talk.mp3 $A/uploads/$UPLOAD/parts/1""",
+    "completeUpload": """\
+curl -sS -H "$H" -X POST $A/uploads/${UPLOAD}:complete
+curl -sS -H "$H" --json "{\\"upload\\": \\"$UPLOAD\\"}" $A/runs""",
+    "listDeadDeliveries": """DELIVERY=$(curl -sS -H "$H" "$A/webhooks/dead?limit=1" | sed -n "$ID")""",
+    "repeatDeadDelivery": """curl -sS -H "$H" -X POST $A/webhooks/dead/${DELIVERY}:repeat""",
+    "deleteDeadDelivery": """curl -sS -H "$H" -X DELETE $A/webhooks/dead/$DELIVERY""",
+    "createTranscription": """\
+curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 -F response_format=srt $A/audio/transcriptions""",
+    "createTranslation": """curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 $A/audio/translations""",
+    "getHealth": """curl -sS ${A%/v1}/healthz""",
+    "getReadiness": """curl -sS ${A%/v1}/readyz""",
+}
+"""By operation: lines for a shell, as a person would type them. A test runs all of them."""
 _OTHER_NAMES = {"openai": "OpenAI"}
 _BEYOND = 10**12
 _ALWAYS = """\
@@ -54,7 +97,7 @@ def as_json(described: Mapping[str, Any]) -> str:
 def as_reference(described: Mapping[str, Any]) -> str:
     """Return the text of ``api.md``."""
     parts = [_HEAD, described["info"]["description"].strip() + "\n\n", _overview(described)]
-    parts += [_ALWAYS, _table(("status", "when"), [(status, text) for status, text in sorted(_COMMON)])]
+    parts += [_ALWAYS, _table(("status", "when"), [(status, text) for status, text in sorted(_COMMON)]), _EXAMPLES_OF]
     for tag in described["tags"]:
         title = _OTHER_NAMES.get(tag["name"], tag["name"].capitalize())
         parts.append(f"## {title}\n\n{tag['description']}\n\n")
@@ -80,9 +123,14 @@ def _overview(described: Mapping[str, Any]) -> str:
 
 def _operation(method: str, path: str, operation: Mapping[str, Any]) -> str:
     text = f"### {operation['operationId']}\n\n`{method} {path}`\n\n{operation['description']}\n\n"
+    typed = "".join(f"$ {line}\n" for line in EXAMPLES[operation["operationId"]].split("\n"))
+    text += f"```console\n{typed}```\n\n"
     if parameters := operation.get("parameters"):
-        rows = [(f"`{one['name']}`", one["in"], _type(one["schema"]), one.get("description", "")) for one in parameters]
-        text += _table(("parameter", "in", "type", "meaning"), rows)
+        rows = [
+            (f"`{one['name']}`", one["in"], _type(one["schema"]), _default(one["schema"]), one.get("description", ""))
+            for one in parameters
+        ]
+        text += _table(("parameter", "in", "type", "default", "meaning"), rows)
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
         text += f"Body, `{kind}`: {_type(content['schema'])}\n\n"
         if "properties" in content["schema"]:
@@ -125,7 +173,7 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 
 def _default(schema: Mapping[str, Any]) -> str:
-    if schema.get("default") in (None, [], {}) or isinstance(schema["default"], dict):
+    if schema.get("default") in (None, "", [], {}) or isinstance(schema["default"], dict):
         return ""
     return f"`{json.dumps(schema['default'], ensure_ascii=False)}`"
 

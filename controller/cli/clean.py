@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,13 @@ from controller.cli.stdin_copy import remove_kept
 from controller.cli.terminal import ask, print_message
 from controller.domain.interfaces import Runner
 from controller.domain.keys import RUNS, WORK
+from controller.domain.service_keys import RequestKey, is_id
 from controller.errors import RunProblem, UsageProblem
 from controller.leadership.store_lease import MISSED_POLLS, POLL_MS, StoreLease
+from controller.runs import service_runs
 from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
+from controller.service.outbox import Outbox
+from controller.service.requests import RequestStore
 
 if TYPE_CHECKING:
     # As in kubernetes.py: loaded only when a cluster is used.
@@ -42,13 +47,14 @@ def clean_command(
 ) -> int:
     """Remove RUNS from the store: results, stored transcripts, everything. Files in output folders are kept.
 
+    A run of the service is removed with its request, if it has ended.
+
     With --runner kubernetes, Jobs that a stopped controller has left are deleted first: they would write results again.
     """
     opened = shared.store_at(store)
     if everything == bool(runs):
         raise UsageProblem("give the runs to remove, or --all", "see stenofleet list")
-    named = run_ids(opened, homes=_HOMES) if everything else (existing_run(opened, run, homes=_HOMES) for run in runs)
-    chosen = list(dict.fromkeys(named))
+    chosen = list(dict.fromkeys(_all(opened) if everything else (_named(opened, run) for run in runs)))
     if chosen and not yes and not ask(f"Remove {len(chosen)} run{'s' if len(chosen) > 1 else ''} from {opened.url}?"):
         print_message("nothing was removed; --yes removes without a question")
         return 2
@@ -56,7 +62,7 @@ def clean_command(
     if chosen and runner == "kubernetes":
         cluster = kubernetes.api_of({"context": context, "namespace": namespace})
     here = shared.runner_for(opened)
-    reasons = of_each(opened, lambda run: _removed(opened, run, here, cluster), chosen, at_once=_AT_ONCE)
+    reasons = of_each(opened, lambda one: _removed(opened, one, here, cluster), chosen, at_once=_AT_ONCE)
     kept = 0
     for why in reasons:
         if why:
@@ -68,12 +74,48 @@ def clean_command(
     return 4 if kept else 0
 
 
-def _removed(store: Store, run: str, here: Runner, cluster: Api | None) -> str:
+def _all(store: Store) -> Iterator[str | RequestKey]:
+    """Yield all runs: those of the service as its requests, of which some have no run."""
+    yield from service_runs.requests_of_service(store)
+    yield from of_each(store, lambda run: _owner(store, run), run_ids(store, homes=_HOMES))
+
+
+def _named(store: Store, typed: str) -> str | RequestKey:
+    """Return what *typed* names: a run, or the request of the service that it belongs to."""
+    request = service_runs.request_with_id(store, typed.lower()) if is_id(typed.lower()) else None
+    return request or _owner(store, existing_run(store, typed, homes=_HOMES))
+
+
+def _owner(store: Store, run: str) -> str | RequestKey:
+    return service_runs.request_of_run(store, run) or run
+
+
+def _removed(store: Store, one: str | RequestKey, here: Runner, cluster: Api | None) -> str:
     """Remove the run. Returns why it was not removed; empty if it was. A problem of one run stops no other."""
     try:
-        return "" if _remove(store, run, here, cluster) else f"run {run} is being worked on: cancel it first"
+        if isinstance(one, RequestKey):
+            return _remove_request(store, one, here, cluster)
+        return "" if _remove(store, one, here, cluster) else f"run {one} is being worked on: cancel it first"
     except RunProblem as error:
-        return f"run {run}: {error.summary}: {error.advice}"
+        return f"run {one.id if isinstance(one, RequestKey) else one}: {error.summary}: {error.advice}"
+
+
+def _remove_request(store: Store, key: RequestKey, here: Runner, cluster: Api | None) -> str:
+    """Remove a request of the service with everything that belongs to it. Returns why it was not removed."""
+    requests = RequestStore(store)
+    found = requests.find(key)
+    if found is None:
+        return ""
+    if not found.end:
+        return f"run {key.id} of the service has not ended: cancel it there first (POST /v1/runs/{key.id}:cancel)"
+    if not requests.is_settled(found):
+        return f"run {key.id} of the service: its end is still being recorded there: try again in a few seconds"
+    run = found.end.run_id
+    if run and not _remove(store, run, here, cluster):
+        return f"run {key.id} of the service is being worked on: try again when it has ended"
+    Outbox(store).remove_of(found.request, requests.ends(found))
+    requests.remove(found)
+    return ""
 
 
 def _remove(store: Store, run: str, here: Runner, cluster: Api | None) -> bool:

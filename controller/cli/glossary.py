@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from chunk_job.glossary import LONGEST_LINE, MOST_TERMS, parsed
+from chunk_job.glossary import MOST_TERMS, checked, distinct
 from controller.runs.opened_files import open_file
 
 _MOST_BYTES = 1 << 20
@@ -26,31 +26,19 @@ def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> 
     """
     if not value:
         return ()
-    terms: dict[str, str] = {}
+    lines: list[str] = []
     for number, line in enumerate(_LINE_END.split(_text(value)), 1):
         if (text := line.strip()) and not text.startswith("#"):
-            term, sounds = _term(text, f"{value}, line {number}")
-            terms.setdefault(term, f"{term} = {sounds}" if sounds else term)
+            try:
+                lines.append(checked(text))
+            except ValueError as error:
+                raise click.BadParameter(f"{value}, line {number}: {error}") from None
+    terms = distinct(lines)
     if not terms:
         raise click.BadParameter(f"{value} has no terms: write one per line")
     if len(terms) > MOST_TERMS:
         raise click.BadParameter(f"{value} has {len(terms)} terms, and may have {MOST_TERMS}")
-    return tuple(terms.values())
-
-
-def _term(text: str, where: str) -> tuple[str, str]:
-    if len(text) > LONGEST_LINE:
-        raise click.BadParameter(f"{where}: it has {len(text)} characters, and may have {LONGEST_LINE}")
-    # Any kind of space is one: tabs, spaces that do not break a line, and Unicode's separators of lines.
-    text = " ".join(text.split())
-    if not text.isprintable():
-        raise click.BadParameter(f"{where}: it has control characters")
-    term, sounds = parsed(text)
-    if "=" in sounds:
-        raise click.BadParameter(f"{where}: a term, and what it sounds like, cannot contain '='")
-    if not term or ("=" in text and not sounds):
-        raise click.BadParameter(f"{where}: write a term, or: term = sounds like")
-    return term, sounds
+    return terms
 
 
 def _text(path: str) -> str:

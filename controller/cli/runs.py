@@ -20,12 +20,14 @@ from controller.domain import stored_documents
 from controller.domain.documents import Outcome, Request, RunRecord
 from controller.domain.keys import MARKERS, RunKeys, is_run_prefix
 from controller.domain.output import Format, Output
+from controller.domain.service_keys import is_id
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.opened_files import open_file
 from controller.runs.outputs import base_of, check_folder, file_of, write_protected
 from controller.runs.run_requests import output_stem
+from controller.runs.service_runs import request_of_run
 from controller.runs.transcript_files import TranscriptFiles
 from controller.runs.whisper_json import NotJson, NotWhispers, rendered_whisper
 from controller.transcript.model import Transcript
@@ -45,7 +47,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     found = _facts(opened, run)
     if found is None:
         raise UsageProblem(f"run {run} was removed just now from {opened.url}", "see stenofleet list")
-    facts = found | _places(opened, run)
+    facts = found | _of_service(opened, run, found) | _places(opened, run)
     if as_json:
         print_data(json_line(facts), exact=True)
         return 0
@@ -108,7 +110,7 @@ def render_command(
     check_folder(output_dir)
     path, whisper, opened = Path(transcript), False, None
     try:
-        if not path.exists() and is_run_prefix(transcript):
+        if not path.exists() and (is_run_prefix(transcript) or is_id(transcript.lower())):
             opened = shared.store_at(store)
             files = _stored_transcript(opened, transcript)
         else:
@@ -245,6 +247,15 @@ def _minute(when_ms: int) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(when_ms / 1000)) if when_ms else f"{'':16}"
     except (ValueError, OverflowError, OSError):
         return f"{'':16}"
+
+
+def _of_service(store: Store, run: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the request of the service that a run belongs to; it is tried again there."""
+    request = request_of_run(store, run)
+    if request is None:
+        return {}
+    advice = {"advice": f"POST /v1/runs/{request.id}:retry tries it again"} if facts.get("advice") else {}
+    return {"request": request.id, "tenant": request.prefix, **advice}
 
 
 def _places(store: Store, run: str) -> dict[str, Any]:

@@ -5,9 +5,10 @@ Touches: signals and the clock (through ``execute``), the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -22,9 +23,13 @@ from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 
+if TYPE_CHECKING:
+    from controller.service.tenants import Tenant
+
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
 _PORT = click.IntRange(0, 65535)
+_LOG = logging.getLogger(__name__)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -64,7 +69,12 @@ def inbox_options(command: _F) -> _F:
 @shared.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @shared.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
 @shared.option("--metrics-port", type=_PORT, default=0, metavar="N", help="Of /metrics (default: none).")
-@shared.option("--tenants", type=click.Path(path_type=Path), metavar="FILE", help="Who may use it (TOML).")
+@shared.option(
+    "--tenants",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who may use it: tokens and limits (TOML; default: this machine).",
+)
 @shared.option("--trusted-header", metavar="NAME", help="Header with the tenant, set by a proxy.")
 @shared.option("--trusted-proxies", multiple=True, metavar="CIDR", help="Addresses of these proxies.")
 @shared.option("--webhook-keys", type=click.Path(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
@@ -79,19 +89,23 @@ def inbox_options(command: _F) -> _F:
 @shared.option(
     "--upload-endpoint", default="", metavar="URL", help="Of S3, where clients send uploads (default: as here)."
 )
-@shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@shared.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr."
+)
 @shared.option(
     "--shutdown-grace",
     type=click.IntRange(0, 600),
     default=25,
     show_default=True,
     metavar="SECONDS",
-    help="For requests that are being answered.",
+    help="Time for requests that are being answered when it ends.",
+)
+@shared.option(
+    "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
 )
 @shared.option("--inbox", default="", metavar="URL|FOLDER", help="Transcribe what is put there (docs/inbox.md).")
 @shared.option("--outbox", default="", metavar="URL|FOLDER", help="Where the transcripts of the inbox are written.")
 @inbox_options
-@shared.option("--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Other models that may be named.")
 @shared.model_options
 @shared.cut_options
 @kubernetes.runner_option
@@ -123,6 +137,8 @@ def serve_command(
     Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
     Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
     requests. GET /openapi.json describes the API. With --inbox, recordings that are put there are transcribed too.
+
+    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
     """
     del log_format
     http = Http(
@@ -175,7 +191,10 @@ def start(
 ) -> None:
     """Run the service until a signal comes."""
     if audio_track is not None or clips:
-        raise UsageProblem("--audio-track and --clip-timestamps are options of single requests", "leave them out here")
+        raise UsageProblem(
+            "--audio-track and --clip-timestamps are options of single requests",
+            "leave them out here: a request has audio_track and clip_timestamps",
+        )
     # Imported here: the libraries of the service are an extra, and take time to load.
     try:
         from controller.service import identity, serving, signatures
@@ -190,6 +209,8 @@ def start(
     known = who.Tenants(http.tenants)
     identity.check_host(http.host, known.configured)
     trusted = identity.trusted_header(http.trusted_header, http.trusted_proxies, tenants_configured=known.configured)
+    if http.has_api and known.configured and trusted is None:
+        _warn_of_missing_tokens(known.all)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -254,6 +275,22 @@ def start(
         clock=SystemClock(),
     )
     server.run()
+
+
+def hide_options_of_requests(command: click.Command) -> None:
+    """Show no options of single requests in the help of *command*: they are accepted only to say where they belong."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name in ("audio_track", "clips"):
+            option.hidden = True
+
+
+hide_options_of_requests(serve_command)
+
+
+def _warn_of_missing_tokens(tenants: Sequence[Tenant]) -> None:
+    for tenant in tenants:
+        if not tenant.tokens:
+            _LOG.warning("tenant %s has no tokens, so nobody can use it: stenofleet token makes one", tenant.name)
 
 
 def _endpoint(url: str) -> str:

@@ -66,13 +66,26 @@ class _Json(logging.Formatter):
         return json.dumps(found, ensure_ascii=True)
 
 
+class _Text(logging.Formatter):
+    """A line for people: the time of day in UTC, and the level if it is not that of plain information."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        """Return the line."""
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"{record.asctime} {level}{record.message}"
+
+
 class _Lines(logging.Handler):
     """Writes lines to stderr, escaped: they may contain text of clients."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__(logging.INFO)
         self._as_json = as_json
-        self.setFormatter(_Json() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_Json() if as_json else _Text())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -82,5 +95,5 @@ class _Lines(logging.Handler):
 
 def _log_to_stderr(log_format: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[_Lines(as_json=log_format == "json")], force=True)
-    for noisy in ("httpx", "urllib3", "kubernetes"):
+    for noisy in ("httpx", "urllib3", "kubernetes", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

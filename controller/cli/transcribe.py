@@ -33,6 +33,7 @@ from controller.runners import local
 from controller.runs.lookup import existing_run
 from controller.runs.outputs import base_of, check_folder
 from controller.runs.run_requests import make_run_request, output_stem
+from controller.runs.service_runs import request_of_run
 
 
 @click.command("transcribe", cls=shared.Sectioned)
@@ -253,7 +254,14 @@ def resume_command(
     """
     opened = shared.store_at(store)
     rules = output_options.output_rules(overwrite=overwrite, store=opened)
-    run_request = _resumed(opened, existing_run(opened, run), output_dir, formats)
+    run = existing_run(opened, run)
+    if request := request_of_run(opened, run):
+        # Its request would not know of it.
+        raise UsageProblem(
+            f"run {run} is that of request {request.id} of the service",
+            f"try it again there: POST /v1/runs/{request.id}:retry",
+        )
+    run_request = _resumed(opened, run, output_dir, formats)
     run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)
     cluster, _ = kubernetes.divided(rest, runner)

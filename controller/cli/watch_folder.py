@@ -11,7 +11,7 @@ import click
 
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.serve import Http, inbox_options, start
+from controller.cli.serve import Http, hide_options_of_requests, inbox_options, start
 from controller.cli.service_log import errors_in_log
 
 
@@ -40,3 +40,6 @@ def watch_folder_command(inbox: str, outbox: str, log_format: str, **rest: Any) 
     del log_format
     start(Http(has_api=False), inbox, outbox, others=(), **rest)
     return 0
+
+
+hide_options_of_requests(watch_folder_command)

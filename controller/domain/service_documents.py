@@ -22,9 +22,11 @@ from controller.domain.shares import DEFAULT_PRIORITY, MOST_PRIORITY
 RequestId = Annotated[str, Field(pattern=ID_PATTERN)]
 UploadId = Annotated[str, Field(pattern=ID_PATTERN)]
 TenantPrefix = Annotated[str, Field(pattern=PREFIX_PATTERN)]
+LABEL_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$"
+"""Of the names of labels."""
 Labels = Annotated[
     dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$")],
+        Annotated[str, Field(pattern=LABEL_PATTERN)],
         Annotated[str, Field(max_length=256)],
     ],
     Field(max_length=32),
@@ -155,6 +157,31 @@ class RequestEvent(Document):
     run_id: RunId | None = None
 
 
+class RunClaim(Document):
+    """What a run of a replica has and wants: chunk jobs, chunks without one, intake jobs, and its share."""
+
+    run: RunId
+    group: Literal[""] | TenantPrefix
+    weight: int = Field(ge=1)
+    most_live: int | None = Field(ge=0)
+    priority: int = Field(ge=0, le=MOST_PRIORITY)
+    live: Count
+    waiting: Count
+    cutting: Count
+
+
+class ReplicaSlots(Document):
+    """How many chunk jobs a replica may have, and what its runs have and want."""
+
+    everything: bool
+    """It knows of no other replica, and may use all slots."""
+    held: dict[Literal[""] | TenantPrefix, Count] = Field(max_length=2_000)
+    """By tenant whose jobs are limited; of all tenants together under the empty name."""
+    claims: tuple[RunClaim, ...] = Field(max_length=2_000)
+    jobs_stay: bool
+    """Whether its jobs go on without it."""
+
+
 class ReplicaRecord(Document):
     """A replica of the service, and the requests that it works on. Renewed while it is alive."""
 
@@ -165,3 +192,7 @@ class ReplicaRecord(Document):
     requests: tuple[RequestId, ...] = Field(max_length=100_000)
     runs: tuple[RunId, ...] = Field(max_length=100_000)
     """Of these requests, if their recordings are identified."""
+    slots: ReplicaSlots | None = None
+    """None: it does not share its slots with others, as an earlier version."""
+    ended: bool = False
+    """It has ended, and its jobs are still there."""

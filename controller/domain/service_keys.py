@@ -17,6 +17,7 @@ PREFIX_PATTERN = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
 ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
 """Of the id of a request or an upload: 128 bits."""
 
+REQUESTS = "requests/"
 QUEUE = "queue/"
 CANCELS = "cancels/"
 REPLICAS = "replicas/"
@@ -84,7 +85,7 @@ class RequestKeys:
     @property
     def home(self) -> str:
         """Prefix of its own objects."""
-        return f"requests/{self.of.prefix}/{self.of.id}/"
+        return f"{REQUESTS}{self.of.prefix}/{self.of.id}/"
 
     @property
     def request(self) -> str:

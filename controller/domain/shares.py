@@ -5,8 +5,9 @@ Touches: nothing.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MOST_PRIORITY = 9
@@ -37,10 +38,20 @@ class Claim:
     """Its chunk jobs that use a slot."""
     waiting: int
     """Its chunks that are cut and have neither a result nor a job."""
+    cutting: int = 0
+    """Its intake jobs that use a slot."""
 
 
 NO_SHARE = Share()
 """Of a run that shares its jobs with no other tenant."""
+
+
+def live_by_group(claims: Iterable[Claim]) -> Counter[str]:
+    """Return the chunk jobs of each group."""
+    live: Counter[str] = Counter()
+    for claim in claims:
+        live[claim.share.group] += claim.live
+    return live
 
 
 def divided(claims: Sequence[Claim], free: int) -> dict[str, int]:
@@ -50,22 +61,37 @@ def divided(claims: Sequence[Claim], free: int) -> dict[str, int]:
     priority, and of these to the one with the fewest jobs, so that a short recording does not wait for a long one.
     """
     given: Counter[str] = Counter()
-    live: Counter[str] = Counter()
-    for claim in claims:
-        live[claim.share.group] += claim.live
-    for _ in range(max(0, free)):
-        wanting = [claim for claim in claims if claim.waiting > given[claim.run] and not _is_full(claim.share, live)]
-        if not wanting:
-            break
-        group = min(wanting, key=lambda claim: live[claim.share.group] / claim.share.weight).share.group
-        chosen = min(
-            (claim for claim in wanting if claim.share.group == group),
-            key=lambda claim: (-claim.share.priority, claim.live + given[claim.run]),
-        )
-        given[chosen.run] += 1
+    live = live_by_group(claims)
+    runs: dict[str, list[tuple[int, int, int]]] = {}
+    """By group: a heap of its runs that want a slot, the next one first. The last number is the place in *claims*."""
+    weights: dict[str, int] = {}
+    for number, claim in enumerate(claims):
+        group = claim.share.group
+        if claim.waiting > 0:
+            runs.setdefault(group, []).append((-claim.share.priority, claim.live, number))
+            weights[group] = max(weights.get(group, 1), claim.share.weight)
+    # Heaps, because ten thousand slots may be free while a thousand runs wait.
+    groups = [(live[group] / weights[group], place, group) for place, group in enumerate(runs)]
+    heapq.heapify(groups)
+    for heap in runs.values():
+        heapq.heapify(heap)
+    while groups and free > 0:
+        _, place, group = heapq.heappop(groups)
+        heap = runs[group]
+        while heap and _is_full(claims[heap[0][2]].share, live[group]):
+            heapq.heappop(heap)
+        if not heap:
+            continue
+        priority, jobs, number = heapq.heappop(heap)
+        claim = claims[number]
+        given[claim.run] += 1
         live[group] += 1
+        free -= 1
+        if claim.waiting > given[claim.run]:
+            heapq.heappush(heap, (priority, jobs + 1, number))
+        heapq.heappush(groups, (live[group] / weights[group], place, group))
     return dict(given)
 
 
-def _is_full(share: Share, live: Counter[str]) -> bool:
-    return share.most_live is not None and live[share.group] >= share.most_live
+def _is_full(share: Share, live: int) -> bool:
+    return share.most_live is not None and live >= share.most_live

@@ -5,7 +5,6 @@ Touches: lock files, through the runner's home folder.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 from controller.domain.interfaces import LeaseState
@@ -63,7 +62,7 @@ class FileLocks:
         _check(run)
         lock = self._locks.pop(run, None)
         if lock is not None:
-            os.close(lock)
+            self._home.unlock(run, lock)
 
     def close(self) -> None:
         """Release all locks."""

@@ -110,6 +110,8 @@ def _loop(
             # A tick without runs sends no request, and must not count as proof that everything can be reached.
             with outage.tolerated():
                 _tick(runs, runner, policy, slots, clock.now_ms(), opening, store)
+        else:
+            slots.idle()
         if outage.of_cluster:
             for run in runs:
                 run.keep_status_fresh()

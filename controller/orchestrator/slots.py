@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from controller.domain.jobs import FreeSlots, JobView
-from controller.domain.shares import Claim, Share, divided
+from controller.domain.shares import NO_SHARE, Claim, Share, divided
+from controller.domain.slot_parts import ALL
+from controller.orchestrator.held_slots import HeldSlots
 
 _SPARE_RUNS = 2
 """Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
@@ -58,6 +60,9 @@ class Slots(Protocol):
     def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
         """Return the slots of a tick of these runs. *jobs*: all jobs. *burst*: the most jobs to start at once."""
 
+    def idle(self) -> None:
+        """Note that no run is open, so that there are no jobs."""
+
 
 def uses_slot(view: JobView) -> bool:
     """Whether a job counts towards the limits. A job on a lost node does not: its retry need not wait."""
@@ -85,6 +90,9 @@ class InOrder:
             max_parallel=self._max_parallel,
         )
 
+    def idle(self) -> None:
+        """Nothing is remembered between two ticks."""
+
 
 class _InOrderTick:
     def __init__(self, *, chunks: int, intakes: int, max_parallel: int) -> None:
@@ -110,36 +118,53 @@ class _InOrderTick:
 
 
 class Shared:
-    """Tenants share the slots by weight, and the runs of a tenant share its part."""
+    """Tenants share the slots by weight, and the runs of a tenant share its part; also with other processes."""
 
     endless = True
     most_open = _ANY_NUMBER
 
-    def __init__(self, max_parallel: int) -> None:
-        """*max_parallel*: the most chunk jobs at a time."""
-        self._max_parallel = max_parallel
+    def __init__(self, held: HeldSlots) -> None:
+        """*held*: the slots of this process."""
+        self._held = held
+        self._shares: dict[str, Share] = {}
+        """Of the runs that have jobs: one that is left out for a while still uses the slots of its tenant."""
 
     def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
         """Return the slots of a tick."""
-        return _SharedTick(ready, jobs, max_parallel=self._max_parallel, burst=burst)
+        runs = {view.run for view in jobs}
+        shares = {**self._shares, **{one.run: one.share for one in ready}}
+        self._shares = {run: share for run, share in shares.items() if run in runs}
+        return _SharedTick(_claims(ready, jobs, self._shares), ready, self._held, burst=burst)
+
+    def idle(self) -> None:
+        """Note that this process needs no slots."""
+        self._shares = {}
+        self._held.begin(())
+        self._held.end(())
 
 
 class _SharedTick:
     openable = _ANY_NUMBER
 
-    def __init__(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, max_parallel: int, burst: int) -> None:
-        live = Counter(view.run for view in jobs if view.span is not None and uses_slot(view))
-        cutting = Counter(view.run for view in jobs if view.span is None and uses_slot(view))
-        free = min(burst, max_parallel - live.total())
-        claims = [Claim(run=one.run, share=one.share, live=live[one.run], waiting=one.waiting) for one in ready]
-        self._chunks = divided(claims, free)
+    def __init__(self, claims: dict[str, Claim], ready: Sequence[Ready], held: HeldSlots, *, burst: int) -> None:
+        """*claims*: of the runs that are ready, and of others that have jobs."""
+        self._held, self._claims = held, claims
+        terms = held.begin(list(claims.values()))
+        free = min(burst, terms.most[ALL] - sum(claim.live for claim in claims.values()))
+        mine = [
+            replace(claim, waiting=terms.given.get(run, 0), share=_limited(claim.share, terms.most))
+            for run, claim in claims.items()
+        ]
+        self._chunks = divided(mine, free)
         self._left = max(0, free - sum(self._chunks.values()))
         """Slots that no known chunk needs: for chunks that are found in this tick."""
-        self._shares = {one.run: one.share for one in ready}
+        self._shares = {claim.run: claim.share for claim in mine}
         self._live_of_group = Counter[str]()
-        for claim in claims:
+        for claim in mine:
             self._live_of_group[claim.share.group] += claim.live + self._chunks.get(claim.run, 0)
-        self._intakes = _intakes(ready, live, cutting, max_parallel=max_parallel)
+        self._intakes = _intakes(ready, claims, terms.elsewhere, max_parallel=held.total)
+        self._pending = {one.run for one in ready}
+        self._end_if_done()
 
     def of(self, run: str) -> FreeSlots:
         share = self._shares[run]
@@ -149,27 +174,58 @@ class _SharedTick:
         return FreeSlots(self._chunks.get(run, 0) + left, self._intakes.get(run, 0))
 
     def used(self, run: str, *, chunks: int, intakes: int, waiting: int, not_started: bool) -> None:
-        del intakes, waiting, not_started
+        del not_started
         beyond = max(0, chunks - self._chunks.get(run, 0))
         self._left -= beyond
         self._live_of_group[self._shares[run].group] += beyond
+        before = self._claims[run]
+        self._claims[run] = replace(
+            before, live=before.live + chunks, cutting=before.cutting + intakes, waiting=max(0, waiting - chunks)
+        )
+        self._pending.discard(run)
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if not self._pending:
+            self._held.end(list(self._claims.values()))
+
+
+def _claims(ready: Sequence[Ready], jobs: Sequence[JobView], shares: Mapping[str, Share]) -> dict[str, Claim]:
+    """Return by run what it has and wants: first those that are ready, in their order."""
+    live = Counter(view.run for view in jobs if view.span is not None and uses_slot(view))
+    cutting = Counter(view.run for view in jobs if view.span is None and uses_slot(view))
+    known = {one.run: (one.share, one.waiting) for one in ready}
+    for run in (*live, *cutting):
+        known.setdefault(run, (shares.get(run, NO_SHARE), 0))
+    return {
+        run: Claim(run=run, share=share, live=live[run], waiting=waiting, cutting=cutting[run])
+        for run, (share, waiting) in known.items()
+    }
+
+
+def _limited(share: Share, most: Mapping[str, int]) -> Share:
+    """Return the share with the limit of this process, of the limit of its group."""
+    own = most.get(share.group) if share.group else None
+    known = [limit for limit in (share.most_live, own) if limit is not None]
+    return replace(share, most_live=min(known, default=None))
 
 
 def _intakes(
-    ready: Sequence[Ready], live: Mapping[str, int], cutting: Mapping[str, int], *, max_parallel: int
+    ready: Sequence[Ready], claims: Mapping[str, Claim], elsewhere: Sequence[Claim], *, max_parallel: int
 ) -> dict[str, int]:
-    """Return which runs may be cut now.
+    """Return which runs may be cut now. *elsewhere*: the runs of other processes.
 
     Each group may always cut one recording, and all together a quarter of the jobs. A group with enough runs whose
     chunks wait for their first slot cuts no further one.
     """
     begun = [one for one in ready if not one.not_started]
-    groups = {one.run: one.share.group for one in ready}
-    cut = Counter(groups[run] for run, number in cutting.items() if number and run in groups)
-    stored = Counter(one.share.group for one in begun if one.waiting and not live.get(one.run))
-    free = max(2, max_parallel // 4) - sum(cutting.values())
+    cut, stored = Counter[str](), Counter[str]()
+    for claim in (*claims.values(), *elsewhere):
+        cut[claim.share.group] += bool(claim.cutting)
+        stored[claim.share.group] += bool(claim.waiting and not claim.live)
+    free = max(2, max_parallel // 4) - sum(claim.cutting for claim in (*claims.values(), *elsewhere))
     # A run that has begun and asks for an intake again has lost some of its chunks.
-    allowed = {one.run: 1 for one in begun if not cutting.get(one.run)}
+    allowed = {one.run: 1 for one in begun if not claims[one.run].cutting}
     for one in sorted((one for one in ready if one.not_started), key=lambda one: -one.share.priority):
         group = one.share.group
         if stored[group] + cut[group] < max(2, max_parallel) and (free > 0 or not cut[group]):

@@ -36,17 +36,31 @@ class Home:
 
         Raises :class:`RunProblem` if the lock file is not a plain file, and :class:`EnvironmentProblem`.
         """
+        name = f"{run}.lock"
         with self._opened("locks") as folder:
-            try:
-                descriptor = safe_files.open_plain(f"{run}.lock", folder, flags=os.O_RDWR | os.O_CREAT)
-            except safe_files.WrongKind as error:
-                raise RunProblem(*_in_the_way(self.path / "locks" / f"{run}.lock", error)) from error
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            while True:
+                try:
+                    descriptor = safe_files.open_plain(name, folder, flags=os.O_RDWR | os.O_CREAT)
+                except safe_files.WrongKind as error:
+                    raise RunProblem(*_in_the_way(self.path / "locks" / name, error)) from error
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(descriptor)
+                    return None
+                if _is_named(descriptor, name, folder):
+                    return descriptor
+                # The process that had the lock has deleted the file meanwhile.
                 os.close(descriptor)
-                return None
-            return descriptor
+
+    def unlock(self, run: str, descriptor: int) -> None:
+        """Release the run's lock, which this process holds, and delete its file."""
+        name = f"{run}.lock"
+        with contextlib.suppress(EnvironmentProblem), self._opened("locks") as folder:
+            # Somebody may have removed the folder, and another process has the lock in the new one.
+            if _is_named(descriptor, name, folder):
+                os.unlink(name, dir_fd=folder)
+        os.close(descriptor)
 
     def lock_domain(self) -> str:
         """The random name of this folder, created once: locks exclude processes with the same lock domain.
@@ -138,6 +152,15 @@ class Home:
             if isinstance(error, safe_files.WrongKind):
                 raise EnvironmentProblem(*_in_the_way(path, error)) from error
             raise EnvironmentProblem(f"{path}: {error.strerror or error}") from error
+
+
+def _is_named(descriptor: int, name: str, folder: int) -> bool:
+    """Whether the open file is the one with this name in *folder*."""
+    try:
+        named = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(descriptor))
 
 
 def _in_the_way(path: Path, error: safe_files.WrongKind) -> tuple[str, str]:

@@ -20,7 +20,9 @@ from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.documents import Status
 from controller.domain.keys import MARKERS, RUNS, RunKeys, is_run, is_run_prefix
+from controller.domain.service_keys import is_id
 from controller.errors import UsageProblem
+from controller.runs.service_runs import run_of_request
 
 AT_ONCE = 16
 """How many runs of a remote store are read in parallel. The S3 client keeps twice as many connections."""
@@ -45,11 +47,13 @@ class StoredRun:
 
 
 def existing_run(store: Store, typed: str, *, homes: Sequence[str] = (RUNS,)) -> str:
-    """The id of the run that *typed* names: a run id, or the unambiguous beginning of one.
+    """The id of the run that *typed* names: a run id, the unambiguous beginning of one, or an id of the service's API.
 
     Raises :class:`UsageProblem`.
     """
     wanted = typed.lower()
+    if is_id(wanted):
+        wanted = run_of_request(store, wanted)
     found: list[str] = []
     if is_run(wanted):
         found = [wanted]

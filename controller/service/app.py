@@ -42,6 +42,8 @@ def create_app(service: Service) -> FastAPI:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # A client that does not follow redirects would see an empty answer.
+        redirect_slashes=False,
     )
     app.state.service = service
     for api in (runs_api, results_api, events_api, uploads_api, webhooks_api, hooks_api, openai_api, health_api):

@@ -37,7 +37,7 @@ class LimitExceeded(StenofleetError):
     """A limit of a tenant, or of a client address. HTTP 429; 413 for what can never fit."""
 
     def __init__(self, what: str, limit: float, retry_after_s: int | None) -> None:
-        """*what*: a noun phrase in the plural, as "queued runs"; *retry_after_s*: None if waiting does not help."""
+        """*what*: a plural, as "requests a second"; *retry_after_s*: None if waiting does not help."""
         super().__init__(
             f"the limit is {_written(limit)} {what}",
             "send less at once" if retry_after_s is None else f"try again in {retry_after_s} s",
@@ -147,7 +147,7 @@ class OpenStreams:
 def check_queued_runs(tenant: Tenant, queued: int, new: int = 1) -> None:
     """Raises :class:`LimitExceeded` if *new* runs are too many for a tenant with *queued* runs that have not ended."""
     if tenant.max_queued_runs is not None and queued + new > tenant.max_queued_runs:
-        raise LimitExceeded("queued runs", tenant.max_queued_runs, QUEUE_RETRY_S)
+        raise LimitExceeded("runs that have not ended", tenant.max_queued_runs, QUEUE_RETRY_S)
 
 
 def check_upload(tenant: Tenant, size_bytes: int, stored_bytes: int) -> None:

@@ -210,12 +210,12 @@ def _parsed(form: FormData) -> _Form:
     for name, value in form.multi_items():
         if name in ("timestamp_granularities[]", "timestamp_granularities"):
             fields.setdefault("timestamp_granularities", []).append(value)
-        elif name != "file" and name not in _IGNORED:
-            fields[name] = value or None
+        elif name != "file" and name not in _IGNORED and value:
+            fields[name] = value
     try:
-        return _Form.model_validate({name: value for name, value in fields.items() if value is not None})
+        return _Form.model_validate(fields)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, body=fields) from None
 
 
 def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:

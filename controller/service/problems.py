@@ -21,23 +21,18 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, StoreUnavailable
 from controller.errors import StenofleetError
 from controller.service.addresses import CallbackRefused
+from controller.service.field_errors import FieldError, field_errors
 from controller.service.identity import ForeignPage, Unauthenticated
 from controller.service.limits import LimitExceeded
 from controller.service.problem_types import PROBLEM_JSON, URN
 from controller.service.sources import SourceRefused
 
 STORE_RETRY_S = 5
-_MOST_ERRORS = 20
-_LONGEST = 500
+_DESCRIPTION = "the description of the API at /openapi.json"
+_AUDIO = "/v1/audio/"
+"""Paths of endpoints whose forms have names of OpenAI for our options."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class FieldError(BaseModel):
-    """What is wrong with one part of the body or the query."""
-
-    pointer: str = Field(description="A JSON pointer into the body (RFC 6901), or the name of a parameter.")
-    detail: str
 
 
 class OpenAiError(BaseModel):
@@ -87,6 +82,14 @@ class Problem(Exception):
             errors=list(errors),
         )
 
+    def of_form(self) -> Problem:
+        """Return the same problem for a form that has no options of its own."""
+        errors = [error.of_form() for error in self.document.errors]
+        if not errors:
+            return self
+        name = self.document.type.removeprefix(URN)
+        return Problem(self.status, name, errors[0].text(), self.document.advice, errors=errors, headers=self.headers)
+
     def response(self) -> Response:
         """Return the response. It also has the member that clients of OpenAI's API read."""
         body = self.document.model_dump(exclude_defaults=True)
@@ -102,37 +105,24 @@ def not_found(what: str = "run") -> Problem:
     return Problem(404, "not-found", f"there is no such {what}", "check its id, and whose token is used")
 
 
-def invalid(error: ValidationError, *, where: str = "") -> Problem:
-    """Return the problem of a body that does not have the form it should have. *where*: a pointer to it."""
-    return _invalid(error.errors(include_url=False, include_input=False, include_context=False), where)
+def invalid(error: ValidationError, *, where: str = "", body: object = None) -> Problem:
+    """Return the problem of a *body* that does not have the form it should have. *where*: a pointer to it."""
+    return _invalid(field_errors(error.errors(include_url=False, include_input=False), where=where, body=body))
 
 
-def _invalid(found: Sequence[Mapping[str, Any]], where: str = "") -> Problem:
-    errors = [
-        FieldError(pointer=_pointer(each["loc"], where), detail=_plain(str(each["msg"]))[:_LONGEST])
-        for each in found[:_MOST_ERRORS]
-    ]
-    first = errors[0]
-    return Problem(
-        422,
-        "invalid-request",
-        f"{first.pointer}: {first.detail}",
-        "see errors, and the description of the API at /openapi.json",
-        errors=errors,
-    )
+def _invalid(errors: Sequence[FieldError], advice: str = "see errors, and " + _DESCRIPTION) -> Problem:
+    return Problem(422, "invalid-request", errors[0].text(), advice, errors=errors)
 
 
-def _plain(text: str) -> str:
-    """Return a message of the library in words that need no knowledge of it."""
-    found = {"Extra inputs are not permitted": "is not known here", "Field required": "is missing"}
-    return found.get(text, text.removeprefix("Value error, "))
+def _invalid_request(error: RequestValidationError) -> Problem:
+    if isinstance(error.body, bytes):
+        return Problem(422, "invalid-request", "the body: is not JSON", "send it with Content-Type: application/json")
+    return _invalid(field_errors(error.errors(), body=error.body))
 
 
-def _pointer(loc: Sequence[int | str], where: str) -> str:
-    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in loc]
-    if parts and parts[0] in ("query", "path", "header"):
-        return ".".join(parts[1:])[:_LONGEST]
-    return "/".join([f"#{where}", *(parts[1:] if parts[:1] == ["body"] else parts)])[:_LONGEST]
+def wrong(pointer: str, detail: str) -> Problem:
+    """Return the problem of one part of the body."""
+    return _invalid([FieldError(pointer=pointer, detail=detail)], f"see {_DESCRIPTION}")
 
 
 def problem_of(error: Exception) -> Problem:
@@ -166,8 +156,21 @@ def _disk(error: OSError) -> Problem:
 
 def _http(error: HTTPException) -> Problem:
     name = http.HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    advice = "see the description of the API at /openapi.json"
-    return Problem(error.status_code, name, str(error.detail), advice, headers=dict(error.headers or {}))
+    return Problem(error.status_code, name, str(error.detail), f"see {_DESCRIPTION}", headers=dict(error.headers or {}))
+
+
+def _of_path(problem: Problem, request: str, methods: Sequence[str]) -> Problem:
+    """Return the problem of a path or a method that does not exist, with what there is; any other as it is."""
+    if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and methods:
+        # The framework names only the methods of the first endpoint with this path.
+        known = ", ".join(methods)
+        detail = f"{request}: this path has only {known}"
+        return Problem(problem.status, "method-not-allowed", detail, problem.document.advice, headers={"Allow": known})
+    if problem.status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.METHOD_NOT_ALLOWED):
+        return Problem(
+            404, "not-found", f"{request}: there is no such path", f"the API begins at /v1/runs: see {_DESCRIPTION}"
+        )
+    return problem
 
 
 def _store_problem(detail: str, advice: str) -> Problem:
@@ -186,7 +189,7 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (StoreUnavailable, lambda _: _store_problem("the store is unavailable", "try again")),
     (JobError, _other_store_error),
     (OSError, _disk),
-    (RequestValidationError, lambda error: _invalid(error.errors())),
+    (RequestValidationError, _invalid_request),
     (ValidationError, invalid),
     (HTTPException, _http),
 )
@@ -197,10 +200,12 @@ def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
     """Answer every error with a problem document. *methods_of*: the methods of a path."""
 
     def handle(request: Request, error: Exception) -> Response:
+        path = request.url.path
         problem = problem_of(error)
-        # The framework names only the methods of the first endpoint with this path.
-        if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and (methods := methods_of(request.url.path)):
-            problem.headers["Allow"] = ", ".join(methods)
+        if isinstance(error, HTTPException):
+            problem = _of_path(problem, f"{request.method} {path[:200]}", methods_of(path))
+        if path.startswith(_AUDIO):
+            problem = problem.of_form()
         return problem.response()
 
     for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):

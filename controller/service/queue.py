@@ -79,6 +79,8 @@ class ServiceQueue:
         self._unreadable: set[RequestKey] = set()
         """Requests that were reported as not readable."""
         self._depths: Counter[str] = Counter()
+        self._accepted: Counter[str] = Counter()
+        """Requests of each tenant that this replica accepted since the last listing began."""
         self._oldest_ms: int | None = None
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the threads share them."""
@@ -137,7 +139,7 @@ class ServiceQueue:
     def accepted(self, prefix: str) -> None:
         """Look into the queue now: a request of this tenant was put into it."""
         with self._changed:
-            self._depths[prefix] += 1
+            self._accepted[prefix] += 1
         self._woken.set()
 
     def wake(self) -> None:
@@ -145,9 +147,9 @@ class ServiceQueue:
         self._woken.set()
 
     def depth(self, prefix: str) -> int:
-        """Return how many requests of a tenant had not ended, at the last poll."""
+        """Return how many requests of a tenant had not ended at the last poll, and were accepted here since."""
         with self._changed:
-            return self._depths[prefix]
+            return self._depths[prefix] + self._accepted[prefix]
 
     @property
     def depths(self) -> Mapping[str, int]:
@@ -197,6 +199,10 @@ class ServiceQueue:
     def poll(self) -> None:
         """Record ends and events, and choose requests. Raises what the store raises."""
         self._record()
+        with self._changed:
+            # What is accepted during the listing may be missing there.
+            before, self._accepted = self._accepted, Counter()
+            self._depths += before
         entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
         self._count(entries)
         elsewhere = self._replicas.elsewhere()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
+from chunk_job.names import model_name
 from controller.domain.interfaces import RunOutcome
 from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.service_keys import RequestKey
@@ -47,11 +48,12 @@ class Claimed:
 def in_words_of_the_api(text: str, request: ServiceRequest) -> str:
     """Return a text about a request in the words of the API: names of its options, how to try again.
 
-    An uploaded recording has its name instead of its place in the store.
+    An uploaded recording has its name instead of its place in the store, and a model its name instead of its folder.
     """
     text = _OPTION.sub(lambda found: found[1].replace("-", "_"), text)
     for typed, meant in _OF_THE_API.items():
         text = text.replace(typed, meant)
+    text = text.replace(request.options.model, model_name(request.options.model))
     if not request.upload:
         return text
     place = request.source if is_object(request.source) else str(local_path(request.source))

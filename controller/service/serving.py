@@ -28,6 +28,7 @@ from controller.domain.shares import Share
 from controller.domain.webhook_documents import run_ended
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake import source
+from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
 from controller.runs.protection import OutputRules
@@ -74,6 +75,7 @@ class Settings:
     metrics_port: int
     """0: none."""
     max_parallel: int
+    """Of all replicas together."""
     most_form_bytes: int
     shutdown_grace_s: int
     defaults: Defaults
@@ -110,7 +112,10 @@ class Server:
         """Where it listens, as soon as it does."""
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
-        self.replicas = Replicas(store, observe=runner.leadership.observe)
+        self._slots = HeldSlots(settings.max_parallel, now_s=time.monotonic)
+        self.replicas = Replicas(
+            store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.kind == "kubernetes"
+        )
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -159,7 +164,7 @@ class Server:
                 store=self._store,
                 runner=self._runner,
                 policy=self._policy,
-                slots=Shared(self._settings.max_parallel),
+                slots=Shared(self._slots),
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
@@ -248,9 +253,11 @@ class Server:
 
         closing.callback(stop)
         host, self.port = opened.getsockname()[:2]
+        defaults = settings.defaults
         _LOG.info(
-            "listening on http://%s:%d, store %s", f"[{host}]" if ":" in host else host, self.port, self._store.url
-        )
+            "listening on http://%s:%d, store %s, models: %s, jobs at once: %d",
+            f"[{host}]" if ":" in host else host, self.port, self._store.url, ", ".join(defaults.models), defaults.jobs,
+        )  # fmt: skip
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
@@ -290,7 +297,8 @@ class Server:
         """Do what follows a recorded end. May be called again after a crash."""
         report = stored_documents.valid(self._store, Report, RunKeys(end.run_id).report) if end.run_id else None
         self.metrics.ended(end.status, report)
-        _LOG.info("request %s: %s: %s", request.id, end.status, end.summary)
+        why = f": {end.summary}" if end.status in ("partial", "failed") else ""
+        _LOG.info("request %s has ended: %s%s", request.id, end.status, why)
         if request.inbox:
             note_end(self._store, request, end)
             self._noted.ended(request, end)

@@ -31,7 +31,7 @@ _SHORTEST = 16
 _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VERSION = "v1="
 
-log = logging.getLogger("stenofleet.service.webhooks")
+log = logging.getLogger(__name__)
 
 
 class WebhookNotConfigured(UsageProblem):
@@ -143,7 +143,7 @@ def _state(path: Path) -> object:
     try:
         status = path.stat()
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -153,30 +153,44 @@ def _read(path: Path) -> _KeySet:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE + 1)
         if len(data) > _MAX_FILE:
-            raise EnvironmentProblem(f"{path}: larger than {_MAX_FILE} bytes")
+            raise _invalid(path, f"it is larger than {_MAX_FILE} bytes")
         table = tomllib.loads(data.decode())
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: {error.strerror or os.strerror(error.errno or 0)}") from error
+        raise _unreadable(path, error) from error
     except ValueError as error:
         # The parser's message may contain a part of the file.
-        raise EnvironmentProblem(f"{path}: not a TOML file") from error
+        raise _invalid(path, "it is not a TOML file") from error
     tenants = table.pop("tenants", {})
     if not isinstance(tenants, dict):
-        raise EnvironmentProblem(f"{path}: tenants is not a table")
+        raise _invalid(path, "tenants is not a table")
     common = _current(path, table) if table or not tenants else None
     return _KeySet(common, {prefix: _current(path, each) for prefix, each in tenants.items()})
+
+
+def _unreadable(path: Path, error: OSError) -> EnvironmentProblem:
+    why = error.strerror or os.strerror(error.errno or 0)
+    return EnvironmentProblem(
+        f"{path}: the file of webhook keys cannot be read: {why}", "check --webhook-keys, and the mount of its Secret"
+    )
+
+
+def _invalid(path: Path, why: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{path}: the file of webhook keys cannot be used: {why}",
+        'write current = "ID", and below it [keys] with ID = "SECRET": openssl rand -hex 32 makes a secret',
+    )
 
 
 def _current(path: Path, table: Any) -> Key:
     """The current key of a *table* with ``keys`` and ``current``. Every key of it is checked."""
     if not isinstance(table, dict) or set(table) != {"keys", "current"} or not isinstance(table["keys"], dict):
-        raise EnvironmentProblem(f"{path}: expected are a table keys and the id of the current one, and nothing else")
+        raise _invalid(path, "a table keys and the id of the current one are expected, and nothing else")
     for key_id, secret in table["keys"].items():
         if not _KEY_ID.fullmatch(key_id):
-            raise EnvironmentProblem(f"{path}: a key id has other characters than A-Z a-z 0-9 . _ -, or more than 64")
+            raise _invalid(path, "a key id has other characters than A-Z a-z 0-9 . _ -, or more than 64")
         if not isinstance(secret, str) or len(secret.encode()) < _SHORTEST:
-            raise EnvironmentProblem(f"{path}: the secret of key {key_id} is shorter than {_SHORTEST} bytes")
+            raise _invalid(path, f"the secret of key {key_id} is shorter than {_SHORTEST} bytes")
     current = table["current"]
     if not isinstance(current, str) or current not in table["keys"]:
-        raise EnvironmentProblem(f"{path}: current is not the id of one of the keys")
+        raise _invalid(path, "current is not the id of one of the keys")
     return Key(current, table["keys"][current].encode())

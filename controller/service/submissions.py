@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
+from chunk_job import glossary
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.names import COMPUTE_TYPES, language_code
 from chunk_job.segment import Speaker
@@ -22,7 +23,8 @@ from controller.domain.service_documents import Labels, RequestId, ServiceReques
 from controller.domain.shares import DEFAULT_PRIORITY, MOST_PRIORITY
 from controller.runs.outputs import base_of
 from controller.runs.run_requests import output_stem
-from controller.service.problems import FieldError, Problem, invalid
+from controller.service.field_errors import FILE_NAME_PATTERN
+from controller.service.problems import invalid, wrong
 from controller.service.tenants import Tenant
 
 _OPERATORS = frozenset({"cpu_threads", "device", "model", "language", "temperature"})
@@ -108,7 +110,7 @@ class Submission(BaseModel):
     )
     upload: UploadId | None = Field(default=None, description="The id of a complete upload, instead of a source.")
     name: str | None = Field(
-        default=None, min_length=1, max_length=_LONGEST_NAME, pattern=r"^[^/\x00-\x1f\x7f]+$",
+        default=None, min_length=1, max_length=_LONGEST_NAME, pattern=FILE_NAME_PATTERN,
         description="A file name for lists and outputs; default: that of the source.",
     )  # fmt: skip
     options: RunOptions = Field(default_factory=RunOptions)
@@ -154,7 +156,15 @@ def parsed(raw: bytes) -> Submission:
     try:
         return Submission.model_validate_json(raw)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, body=_json(raw)) from None
+
+
+def _json(raw: bytes) -> object:
+    """Return the value of a JSON text; None if it is none."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def request_of(
@@ -195,14 +205,14 @@ def request_of(
             priority=_priority(submission, tenant),
         )
     except ValidationError as error:
-        raise invalid(error, where="/options") from None
+        raise invalid(error, where="/options", body=given.model_dump()) from None
 
 
 def _priority(submission: Submission, tenant: Tenant) -> int:
     if submission.priority is None:
         return min(DEFAULT_PRIORITY, tenant.max_priority)
     if submission.priority > tenant.max_priority:
-        raise _wrong("#/priority", f"this tenant may use up to {tenant.max_priority}")
+        raise wrong("#/priority", f"this tenant may use up to {tenant.max_priority}")
     return submission.priority
 
 
@@ -213,29 +223,39 @@ def _options(given: Any, defaults: Defaults) -> TranscribeOptions:
         if name in TranscribeOptions.model_fields and name not in _OPERATORS
     }
     if "glossary" in changes:
-        changes["glossary"] = tuple(changes["glossary"])
+        changes["glossary"] = _glossary(changes["glossary"])
     if given.batch_size == 0:
         changes["batch_size"] = "sequential"
     if given.model is not None:
         if given.model not in defaults.models:
             known = ", ".join(sorted(defaults.models))
-            raise _wrong("#/options/model", f"this service has no model called {given.model!r}; it has: {known}")
+            raise wrong("#/options/model", f"this service has no model called {given.model!r}; it has: {known}")
         changes["model"] = defaults.models[given.model]
     if given.language is not None and given.language.lower() != "auto":
         code = language_code(given.language)
         if code is None:
-            raise _wrong("#/options/language", "not a language that Whisper knows: use a code like pt, or its name")
+            raise wrong("#/options/language", "not a language that Whisper knows: use a code like pt, or its name")
         changes["language"] = code
     if given.temperature is not None or given.temperature_increment_on_fallback is not None:
         changes["temperature"] = _temperatures(given, defaults)
     return TranscribeOptions.model_validate(defaults.options.model_dump() | changes)
 
 
+def _glossary(lines: list[str]) -> tuple[str, ...]:
+    terms: list[str] = []
+    for index, line in enumerate(lines):
+        try:
+            terms.append(glossary.checked(line))
+        except ValueError as error:
+            raise wrong(f"#/options/glossary/{index}", str(error)) from None
+    return glossary.distinct(terms)
+
+
 def _temperatures(given: Any, defaults: Defaults) -> tuple[float, ...]:
     step = given.temperature_increment_on_fallback
     step = defaults.temperature_step if step is None else step
     if 0 < step < 0.01:
-        raise _wrong("#/options/temperature_increment_on_fallback", "below 0.01: use 0 for no fallback")
+        raise wrong("#/options/temperature_increment_on_fallback", "below 0.01: use 0 for no fallback")
     first = given.temperature if given.temperature is not None else defaults.options.temperature[0]
     found = [first]
     while step and found[-1] + step <= 1.0 + 1e-6:
@@ -265,10 +285,10 @@ def _clips(times: list[float]) -> tuple[Clip, ...]:
     clips: list[Clip] = []
     for start_ms, end_ms in pairs:
         if end_ms is not None and end_ms <= start_ms:
-            raise _wrong("#/options/clip_timestamps", f"a clip does not end after its start at {start_ms / 1000:g} s")
+            raise wrong("#/options/clip_timestamps", f"a clip does not end after its start at {start_ms / 1000:g} s")
         before_ms = clips[-1].end_ms if clips else None
         if before_ms is not None and start_ms < before_ms:
-            raise _wrong("#/options/clip_timestamps", "the clips overlap, or are not in order")
+            raise wrong("#/options/clip_timestamps", "the clips overlap, or are not in order")
         touches = clips and before_ms == start_ms
         clips.append(Clip(start_ms=clips.pop().start_ms if touches else start_ms, end_ms=end_ms))
     return () if clips == [Clip(start_ms=0, end_ms=None)] else tuple(clips)
@@ -277,7 +297,7 @@ def _clips(times: list[float]) -> tuple[Clip, ...]:
 def _speakers(given: Any) -> tuple[str, ...]:
     names = tuple(given.speaker_names or ())
     if names and given.channels != "split":
-        raise _wrong("#/options/speaker_names", "only with channels: split; else speakers are not told apart")
+        raise wrong("#/options/speaker_names", "only with channels: split; else speakers are not told apart")
     return names
 
 
@@ -287,14 +307,4 @@ def _output(submission: Submission, name: str) -> Output | None:
     base = base_of(submission.output, output_stem(f"s3://x/{name}"))
     return Output(
         base=base, formats=tuple(dict.fromkeys(submission.output_formats)), speakers=_speakers(submission.options)
-    )
-
-
-def _wrong(pointer: str, detail: str) -> Problem:
-    return Problem(
-        422,
-        "invalid-request",
-        f"{pointer}: {detail}",
-        "see the description of the API at /openapi.json",
-        errors=[FieldError(pointer=pointer, detail=detail)],
     )

@@ -131,7 +131,12 @@ def _recording(service: Service, tenant: Tenant, submission: Submission, request
     if upload is None:
         raise not_found("upload")
     if not upload.complete:
-        raise Problem(409, "upload-incomplete", "this upload is not complete", "upload its other parts first")
+        raise Problem(
+            409,
+            "upload-incomplete",
+            "this upload is not complete",
+            f"send the parts that GET /v1/uploads/{upload.id} lists, then POST /v1/uploads/{upload.id}:complete",
+        )
     before = upload.request
     if before and before != request_id and service.requests.request(RequestKey(tenant.prefix, before)):
         # It is deleted when that run is complete.

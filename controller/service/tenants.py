@@ -28,7 +28,7 @@ from controller.runs.opened_files import open_file
 from controller.service.sources import EVERYWHERE, is_apart, is_prefix
 from controller.service.tokens import digest_of, parsed_digest
 
-log = logging.getLogger("stenofleet.service")
+log = logging.getLogger(__name__)
 
 RECHECK_S = 5.0
 """The file is read again when an answer would be older than this."""

@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 
 from controller.domain.service_documents import PART_BYTES, Upload, iso
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
+from controller.runs.lookup import of_each
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
 from controller.service.problem_types import RETRY_AFTER, problem_response
@@ -72,8 +73,8 @@ class PartTarget(BaseModel):
     fields: dict[str, str] = Field(description="Fields of the form, before its last one: the part, as `file`.")
 
 
-class UploadView(BaseModel):
-    """An upload."""
+class UploadSummary(BaseModel):
+    """An upload in a list."""
 
     id: str
     name: str
@@ -81,11 +82,23 @@ class UploadView(BaseModel):
     status: Literal["incomplete", "completing", "complete"]
     created_at: Time
     expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
+
+
+class UploadList(BaseModel):
+    """The uploads that are not complete."""
+
+    uploads: list[UploadSummary]
+
+
+class UploadView(UploadSummary):
+    """An upload."""
+
     part_bytes: int = Field(description="Length of each part but the last.")
     part_count: int
     missing_parts: int = Field(description="How many parts are still to be sent.")
     parts: list[PartTarget] = Field(
-        description=f"The first {MOST_TARGETS} missing parts. Forms are valid for {FORM_VALID_MS // 60_000} minutes."
+        description=f"The first {MOST_TARGETS} missing parts: send them, and GET the upload again for the next ones. "
+        f"Forms are valid for {FORM_VALID_MS // 60_000} minutes."
     )
 
 
@@ -130,6 +143,14 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
         raise LimitExceeded("uploads that are not complete", MOST_INCOMPLETE, UPLOADS_RETRY_S)
     if tenant.max_upload_bytes_total is not None:
         check_upload(tenant, upload.size_bytes, service.uploads.stored_bytes(tenant.prefix))
+
+
+@router.get("/v1/uploads", responses=PROBLEMS, operation_id="listUploads")
+def list_uploads(service: TheService, tenant: Caller) -> UploadList:
+    """List the uploads that are not complete, the oldest first: to go on with one, or to delete it."""
+    ids = service.uploads.reserved(tenant.prefix)
+    found = of_each(service.store, lambda upload_id: service.uploads.find(tenant.prefix, upload_id), ids)
+    return UploadList(uploads=[_summary(service, upload) for upload in found if upload and not upload.complete])
 
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
@@ -258,18 +279,26 @@ def _check_open(service: Service, upload: Upload) -> None:
         raise Problem(409, "upload-expired", "the upload was not completed in time", "begin another upload")
 
 
-def _view(service: Service, upload: Upload) -> UploadView:
-    expires_ms = upload.created_ms + LIVES_MS
+def _summary(service: Service, upload: Upload) -> UploadSummary:
     completing = not upload.complete and service.completions.is_running(upload)
-    missing = service.uploads.missing(upload)
-    sendable = () if completing or service.now_ms() >= expires_ms else missing[:MOST_TARGETS]
-    return UploadView(
+    return UploadSummary(
         id=upload.id,
         name=upload.name,
         size_bytes=upload.size_bytes,
         status="complete" if upload.complete else "completing" if completing else "incomplete",
         created_at=iso(upload.created_ms),
-        expires_at=None if upload.complete else iso(expires_ms),
+        expires_at=None if upload.complete else iso(upload.created_ms + LIVES_MS),
+    )
+
+
+def _view(service: Service, upload: Upload) -> UploadView:
+    summary = _summary(service, upload)
+    completing = summary.status == "completing"
+    missing = service.uploads.missing(upload)
+    expired = service.now_ms() >= upload.created_ms + LIVES_MS
+    sendable = () if completing or expired else missing[:MOST_TARGETS]
+    return UploadView(
+        **summary.model_dump(),
         part_bytes=upload.part_bytes,
         part_count=upload.part_count,
         missing_parts=0 if completing else len(missing),

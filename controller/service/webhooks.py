@@ -41,7 +41,7 @@ _MOST_REPORTED = 1_000
 
 Outcome = Literal["delivered", "retried", "dead"]
 
-log = logging.getLogger("stenofleet.service.webhooks")
+log = logging.getLogger(__name__)
 
 
 class _Failed(Exception):
@@ -195,7 +195,8 @@ class Deliverer:
 
     def _failed(self, delivery: Delivery, reason: str, *, final: bool) -> Move:
         move, outcome = failed(delivery, reason, self._now_ms, final=final)
-        log.info("webhook %s: %s: %s", delivery.id, outcome, reason)
+        what = "has failed, and is sent again later" if outcome == "retried" else "has failed, and is not sent again"
+        log.info("webhook %s %s: %s", delivery.id, what, reason)
         self._observe(outcome)
         return move
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from chunk_job.contract import ChunkResult
-from chunk_job.names import LANGUAGES
+from chunk_job.names import LANGUAGES, model_name
 from chunk_job.segment import Segment, Word
 from controller.domain.documents import RunRecord
 from controller.domain.plan import Plan, Span
@@ -108,6 +108,8 @@ class Merge:
                 "the model changed during the run: start a new run with --force",
             )
         record = self._record
+        # A transcript is given away: it must not show the folders of this machine.
+        model = model_name(record.options.model)
         return TranscriptSummary(
             language=self._language or record.options.language,
             language_probability=self._language_probability,
@@ -120,8 +122,8 @@ class Merge:
                 audio_track=record.audio_track,
                 channels=record.plan.channels,
             ),
-            model=ModelInfo(name=record.options.model, digest=next(iter(self._digests), None)),
-            options=record.options,
+            model=ModelInfo(name=model, digest=next(iter(self._digests), None)),
+            options=record.options.model_copy(update={"model": model}),
             chunks=tuple(map(self._chunk, self._plan.spans)),
             gaps=self.gaps,
             warnings=tuple(self._warnings()),

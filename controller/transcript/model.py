@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from chunk_job.contract import TranscribeOptions
 from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
 from chunk_job.errors import DocumentInvalid
+from chunk_job.names import model_name
 from chunk_job.segment import Segment
 from controller.domain.documents import FileName, RunRecord
 from controller.domain.plan import MOST_CLIPS, ChannelChoice, Clip, Cut, is_inside
@@ -117,14 +118,21 @@ class TranscriptSummary(Document):
         """Whether it is a transcript of the recording of *record* with its options."""
         source = (self.source.identity, self.source.audio_track, self.source.channels, self.clips)
         wanted = (record.identity, record.audio_track, record.plan.channels, parts_of(record.plan.clips))
-        return source == wanted and self.options.identity() == record.options.identity()
+        return source == wanted and _identity(self.options) == _identity(record.options)
 
     def same_run(self, other: TranscriptSummary) -> bool:
         """Whether both are transcripts of the same recording with the same options."""
         source, theirs = (
             (one.source.identity, one.source.audio_track, one.source.channels, one.clips) for one in (self, other)
         )
-        return source == theirs and self.options.identity() == other.options.identity()
+        # Models in different folders may have the same name.
+        models = {self.model.digest, other.model.digest} - {None}
+        return source == theirs and len(models) < 2 and _identity(self.options) == _identity(other.options)
+
+
+def _identity(options: TranscribeOptions) -> str:
+    """Return the identity of options with the name of the model: a transcript does not say in which folder it was."""
+    return options.model_copy(update={"model": model_name(options.model)}).identity()
 
 
 class _Words(Document):

@@ -148,6 +148,8 @@ def test_a_client_of_a_tenant_gets_the_words_of_a_recording(workplace: Workplace
     assert httpx.get(f"{replica.url}/readyz").status_code == 200
     run = replica.submit(demo.SAMPLE)
     assert replica.ended(run)["status"] == "complete"
+    transcript = replica.client.get(f"/v1/runs/{run}/result").json()
+    assert (transcript["model"]["name"], transcript["options"]["model"]) == (demo.MODEL.name, demo.MODEL.name)
     text = replica.client.get(f"/v1/runs/{run}/result?format=txt").text
     spoken = speech.normalise(demo.SAMPLE_TEXT.read_text(encoding="utf-8"))
     assert speech.word_errors(spoken, text).wer <= 0.1

@@ -355,7 +355,7 @@ def test_queued_runs_are_limited_for_one_tenant_and_not_for_another(store: FileS
     with running(store, tenants=path, script=script) as up:
         runs = [up.submit(headers=headers["news"])["id"] for _ in range(2)]
         reply = up.client.post("/v1/runs", files={"file": ("a.wav", b"sound")}, headers=headers["news"])
-        assert "2 queued runs" in problem(reply, 429, "limit-exceeded")["detail"]
+        assert "2 runs that have not ended" in problem(reply, 429, "limit-exceeded")["detail"]
         assert reply.headers["retry-after"] == "60"
         # The recording of a refused form takes nothing.
         homes = {item.key.split("/")[2] for item in up.store.list("uploads/news/")}

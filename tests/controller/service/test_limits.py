@@ -204,7 +204,7 @@ def test_a_tenant_may_have_so_many_queued_runs(queued: int, new: int, allowed: b
         return
     with pytest.raises(LimitExceeded) as found:
         check_queued_runs(news, queued, new)
-    assert (found.value.what, found.value.limit, found.value.status) == ("queued runs", 10, 429)
+    assert (found.value.what, found.value.limit, found.value.status) == ("runs that have not ended", 10, 429)
     assert found.value.headers == {"Retry-After": "60"}
 
 

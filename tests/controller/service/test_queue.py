@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store.base import StoreUnavailable
+from chunk_job.store.base import StoredObject, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.service_documents import RequestEnd, ServiceRequest
-from controller.domain.service_keys import RequestKey, idempotent_id
+from controller.domain.service_keys import QUEUE, RequestKey, idempotent_id
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem
+from controller.orchestrator.held_slots import HeldSlots
 from controller.service import choosing
 from controller.service.queue import ServiceQueue
 from controller.service.replicas import Replicas
@@ -38,7 +39,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.store = Away(folder)
         self.requests = RequestStore(self.store)
-        self.replicas = Replicas(self.store)
+        self.replicas = Replicas(self.store, HeldSlots(2, now_s=fakes.ManualClock()))
         self.ends: list[tuple[str, str]] = []
         self.error: Exception | None = None
         self.queue = self.replica(self.replicas)
@@ -143,7 +144,7 @@ def test_an_end_that_cannot_be_recorded_is_recorded_later(scene: Scene) -> None:
 
 def test_what_another_replica_works_on_is_left_and_taken_when_that_one_has_ended(scene: Scene) -> None:
     request_id = scene.accept("a", 1)
-    other = Replicas(scene.store)
+    other = Replicas(scene.store, HeldSlots(2, now_s=fakes.ManualClock()))
     other.claim([request_id])
     other.renew()
     scene.replicas.renew()
@@ -276,3 +277,21 @@ def test_a_request_that_cannot_be_read_does_not_stop_the_others(scene: Scene) ->
     assert ids(scene.taken()) == [other]
     scene.queue.poll()
     assert [entry.key for entry in scene.store.list("queue/a/")]
+
+
+def test_a_request_that_is_accepted_while_the_queue_is_listed_counts_for_the_limit(scene: Scene) -> None:
+    scene.accept("a", 1)
+    listed = scene.store.list
+
+    def accepted_meanwhile(prefix: str) -> Iterator[StoredObject]:
+        yield from listed(prefix)
+        if prefix == QUEUE:
+            scene.accept("a", 2)
+            scene.queue.accepted("a")
+
+    scene.store.list = accepted_meanwhile  # type: ignore[method-assign, assignment]
+    scene.queue.poll()
+    assert scene.queue.depth("a") == 2
+    scene.store.list = listed  # type: ignore[method-assign]
+    scene.queue.poll()
+    assert scene.queue.depth("a") == 2

@@ -295,3 +295,39 @@ def test_advice_is_in_words_of_the_api(store: FileStore) -> None:
         service.client.post(f"/v1/runs/{run_id}:cancel")
         advice = service.wait_for(run_id, "cancelled")["advice"]
     assert advice == "finished chunks are kept: trying the run again (:retry) computes only what is missing"
+
+
+@pytest.mark.parametrize(
+    "method, path, status, detail",
+    [
+        ("GET", "/", 404, "GET /: there is no such path"),
+        ("GET", "/v1/runs/", 404, "GET /v1/runs/: there is no such path"),
+        ("POST", "/v1/runs/x:pause", 404, "POST /v1/runs/x:pause: there is no such path"),
+        ("PATCH", "/v1/runs", 405, "PATCH /v1/runs: this path has only GET, POST"),
+    ],
+)
+def test_a_request_for_nothing_says_what_there_is(
+    refusing: Running, method: str, path: str, status: int, detail: str
+) -> None:
+    found = refusing.client.request(method, path, follow_redirects=False)
+    document = problem(found, status, {404: "not-found", 405: "method-not-allowed"}[status])
+    assert document["detail"] == detail
+    assert "/openapi.json" in document["advice"]
+
+
+def test_what_is_wrong_with_a_form_of_openai_has_the_name_of_its_field(refusing: Running) -> None:
+    for name, value in (("language", "xx"), ("model", "no-such"), ("response_format", "doc")):
+        reply = refusing.client.post(
+            "/v1/audio/transcriptions", files={"file": ("a.wav", b"sound")}, data={name: value}
+        )
+        found = problem(reply, 422, "invalid-request")
+        assert [error["pointer"] for error in found["errors"]] == [name]
+        assert found["detail"].startswith(f"{name}: ")
+        assert found["error"]["message"].startswith(f"{name}: ")
+
+
+def test_a_glossary_is_checked_as_on_the_command_line(refusing: Running) -> None:
+    for line in ("= x", "x =", "a = b = c", "a\u0007b"):
+        body = {"source": "s3://media/b", "options": {"glossary": ["fine", line]}}
+        found = problem(refusing.client.post("/v1/runs", json=body), 422, "invalid-request")
+        assert found["errors"][0]["pointer"] == "#/options/glossary/1"

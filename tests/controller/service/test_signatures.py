@@ -151,8 +151,10 @@ def test_a_file_that_is_not_valid_is_refused_without_its_secrets(tmp_path: Path,
         WebhookKeys(file)
     assert "secret 1234" not in str(refused.value)
     assert "too short" not in str(refused.value)
+    assert "openssl rand" in refused.value.advice
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentProblem):
+    with pytest.raises(EnvironmentProblem) as refused:
         WebhookKeys(tmp_path / "keys.toml")
+    assert "--webhook-keys" in refused.value.advice

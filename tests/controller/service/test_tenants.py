@@ -423,7 +423,7 @@ def test_the_file_is_read_at_most_every_five_seconds_and_parsed_only_if_it_chang
 def test_a_broken_file_keeps_the_tenants_of_before_until_it_is_corrected(
     tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "stenofleet.service")
+    caplog.set_level(logging.INFO, "controller.service.tenants")
     path = published(tmp_path / "mount", "1", file_of("news"))
     tenants = Tenants(path, clock=clock)
     published(tmp_path / "mount", "2", f"[tenants.sport]\ntokens = ['{SPORT}']")

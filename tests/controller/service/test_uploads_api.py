@@ -219,6 +219,30 @@ def test_an_upload_that_is_too_late_is_refused(service: Running, store: FileStor
     assert service.client.delete(path).status_code == 204
 
 
+def test_the_uploads_of_a_tenant_that_are_not_complete_are_listed(store: FileStore, tmp_path: Path) -> None:
+    path, headers = tenants_file(tmp_path, news="", radio="")
+    with running(store, tenants=path, part_bytes=PART) as service:
+
+        def listed(tenant: str = "news") -> list[str]:
+            uploads = service.client.get("/v1/uploads", headers=headers[tenant]).json()["uploads"]
+            assert {upload["status"] for upload in uploads} <= {"incomplete"}
+            return [upload["id"] for upload in uploads]
+
+        assert listed() == []
+        first, second, third = (
+            service.client.post("/v1/uploads", json={"name": "a", "size_bytes": size}, headers=headers["news"]).json()
+            for size in (10, 20, 30)
+        )
+        assert set(listed()) == {first["id"], second["id"], third["id"]}
+        assert listed("radio") == []
+        send_missing(service.client, first, bytes(10), headers["news"])
+        service.client.post(f"/v1/uploads/{first['id']}:complete", headers=headers["news"])
+        service.client.delete(f"/v1/uploads/{second['id']}", headers=headers["news"])
+        assert listed() == [third["id"]]
+        run = service.client.post("/v1/runs", json={"upload": third["id"]}, headers=headers["news"])
+        assert f"/v1/uploads/{third['id']}:complete" in problem(run, 409, "upload-incomplete")["advice"]
+
+
 def test_limits_of_uploads(store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads_api, "MOST_INCOMPLETE", 3)
     path, headers = tenants_file(

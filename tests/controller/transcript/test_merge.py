@@ -324,6 +324,22 @@ def test_the_transcript_states_source_model_and_options() -> None:
     assert merged.options == record.options
 
 
+@pytest.mark.parametrize("folder", ["/home/ann/models/fine tuned", "C:\\models\\fine tuned\\"])
+def test_the_transcript_has_the_name_of_a_model_and_not_its_folder(folder: str) -> None:
+    plan = fakes.plan(10_000)
+    record = fakes.record(model=folder)
+    merged = merge(plan, record, [spoken(plan, 0)])
+    assert (merged.model.name, merged.options.model) == ("fine tuned", "fine tuned")
+    summary = merged.summary()
+    assert summary.is_of(record)
+    # As versions before have written it.
+    with_folder = summary.model_copy(update={"options": record.options})
+    assert with_folder.is_of(record)
+    assert with_folder.same_run(summary)
+    other = summary.model_copy(update={"model": summary.model.model_copy(update={"digest": "e" * 64})})
+    assert not other.same_run(summary)
+
+
 def test_results_of_different_models_do_not_belong_together() -> None:
     plan = fakes.plan(10_000, 20_000)
     other = fakes.ENGINE.model_copy(update={"model_digest": "e" * 64})
