@@ -182,6 +182,14 @@ class ReplicaSlots(Document):
     """Whether its jobs go on without it."""
 
 
+class InboxCursor(Document):
+    """Where the last look at a large inbox stopped: the next process goes on from there."""
+
+    schema_: Literal["stenofleet.inbox-cursor/1"] = Field(default="stenofleet.inbox-cursor/1", alias="schema")
+    path: str = Field(max_length=1_024, pattern=r"^[0-9a-v]*$")
+    """The last path that was looked at, encoded."""
+
+
 class ReplicaRecord(Document):
     """A replica of the service, and the requests that it works on. Renewed while it is alive."""
 

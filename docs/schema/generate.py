@@ -31,6 +31,7 @@ from controller.domain.documents import (
 )
 from controller.domain.plan import Plan
 from controller.domain.service_documents import (
+    InboxCursor,
     ReplicaRecord,
     RequestEnd,
     RequestEvent,
@@ -69,6 +70,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RequestEnd,
     RequestEvent,
     Upload,
+    InboxCursor,
     ReplicaRecord,
     Delivery,
 )

@@ -9,17 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, takewhile
 
-from chunk_job.document import Document
 from chunk_job.store.base import Store, StoredObject
 from controller.service.inbox.budget import PAGE, Budget
 from controller.service.inbox.joining import Seen, joined
 from controller.service.inbox.names import Record, StateKeys, parse_record
-
-
-class Cursor(Document):
-    """Where the last look at a large inbox stopped: the next process goes on from there."""
-
-    path: str
 
 
 @dataclass(frozen=True)

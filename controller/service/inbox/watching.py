@@ -19,7 +19,7 @@ from chunk_job.contract import sha256_hex
 from chunk_job.errors import JobError
 from chunk_job.store.base import StoredObject
 from controller.domain import stored_documents
-from controller.domain.service_documents import ServiceRequest
+from controller.domain.service_documents import InboxCursor, ServiceRequest
 from controller.domain.service_keys import RequestKey, idempotent_id
 from controller.errors import EnvironmentProblem, StenofleetError
 from controller.runs.outputs import base_of
@@ -30,7 +30,7 @@ from controller.service.inbox.delivery import Delivery
 from controller.service.inbox.joining import Seen
 from controller.service.inbox.names import NO_OPTIONS, NOBODY, Record, StateKeys, Version, version_of
 from controller.service.inbox.places import InboxSettings, Place, checked
-from controller.service.inbox.scanning import Cursor, Listings, Passed, Scan
+from controller.service.inbox.scanning import Listings, Passed, Scan
 from controller.service.inbox.sidecars import Resolved, Sidecars
 from controller.service.limits import LimitExceeded
 from controller.service.problems import Problem, invalid, problem_of
@@ -139,7 +139,7 @@ class TenantInbox:
             self._go_on(scan)
         except Pause:
             self._may_have_cursor = True
-            self._service.store.put(self._keys.cursor, Cursor(path=names.encoded(scan.cursor)).encode())
+            self._service.store.put(self._keys.cursor, InboxCursor(path=names.encoded(scan.cursor)).encode())
             raise
         self._scan = None
         if self._may_have_cursor:
@@ -151,7 +151,7 @@ class TenantInbox:
     def _first(self) -> Scan:
         scan = self._new("")
         if scan.number == 1:
-            stopped = stored_documents.valid(self._service.store, Cursor, self._keys.cursor)
+            stopped = stored_documents.valid(self._service.store, InboxCursor, self._keys.cursor)
             if stopped and (path := names.decoded(stopped.path)):
                 scan.cursor, scan.is_whole = path, False
         return scan

@@ -20,10 +20,11 @@ IN_ORDER = (
     *("cancelRun", "retryRun", "deleteRun"),
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),
     *("listDeadDeliveries", "repeatDeadDelivery", "deleteDeadDelivery"),
+    "noticeObjects",
     *("createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
-REFUSED = {"cancelRun": ["409"], "retryRun": ["409"], "deleteDeadDelivery": ["404"]}
-"""The run is complete, and the delivery is sent again."""
+REFUSED = {"cancelRun": ["409"], "retryRun": ["409"], "deleteDeadDelivery": ["404"], "noticeObjects": ["404"]}
+"""The run is complete, the delivery is sent again, and there is no inbox."""
 EVERY_STATUS = """\
 set -e
 curl() { command curl -w '%{stderr}%{http_code}\\n' "$@"; }
