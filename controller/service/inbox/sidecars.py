@@ -86,12 +86,14 @@ class Sidecars:
 
 def parsed(data: bytes, name: str) -> Resolved:
     """Return what the sidecar *name* with this content says."""
+    found: Any = None
     try:
+        found = _document(data)
         # As JSON, which the API gets too: the types accept and refuse exactly the same.
-        text = json.dumps(_document(data))
+        text = json.dumps(found)
         wishes = Wishes.model_validate_json(text)
     except ValidationError as error:
-        return Resolved(sha256_hex(data)[:16], {}, _of_file(name, invalid(error)))
+        return Resolved(sha256_hex(data)[:16], {}, _of_file(name, invalid(error, body=found)))
     except _Invalid as error:
         problem = Problem(422, "invalid-request", f"{name}: {error}", _ADVICE)
         return Resolved(sha256_hex(data)[:16], {}, problem)
@@ -102,7 +104,9 @@ def parsed(data: bytes, name: str) -> Resolved:
 
 def _of_file(name: str, problem: Problem) -> Problem:
     found = problem.document
-    return Problem(422, "invalid-request", f"{name}: {found.detail}", _ADVICE, errors=found.errors)
+    return Problem(
+        422, "invalid-request", f"{name}: {found.detail.removeprefix('the body: ')}", _ADVICE, errors=found.errors
+    )
 
 
 class _Invalid(Exception):

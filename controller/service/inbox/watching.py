@@ -270,10 +270,11 @@ class TenantInbox:
         if resolved.problem:
             raise resolved.problem
         base = base_of(self.place.folder(path), path.rpartition("/")[2])
+        body = {"source": uri, **resolved.fields}
         try:
-            submission = Submission.model_validate_json(json.dumps({"source": uri, **resolved.fields}))
+            submission = Submission.model_validate_json(json.dumps(body))
         except ValidationError as error:
-            raise invalid(error) from None
+            raise invalid(error, body=body) from None
         return submit_found(
             self._service,
             self.place.tenant,

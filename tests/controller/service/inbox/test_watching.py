@@ -244,7 +244,7 @@ def test_a_sidecar_that_is_wrong_is_an_error_of_its_recordings_until_it_is_corre
     error = looking.error("x.mp3")
     assert error
     assert (error["class"], error["summary"]) == (
-        "invalid-request", "x.mp3.stenofleet.yaml: #/options/beam: is not known here"
+        "invalid-request", "x.mp3.stenofleet.yaml: options.beam: is not known here"
     )  # fmt: skip
     assert error["errors"] == [{"pointer": "#/options/beam", "detail": "is not known here"}]
     assert looking.submitted == 0
