@@ -7,7 +7,6 @@ invented does no harm.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
 from urllib.parse import unquote_plus
 
 from fastapi import APIRouter
@@ -17,24 +16,24 @@ from controller.service.context import Caller, TheService
 from controller.service.inbox.places import Place
 from controller.service.problem_types import problem_response
 from controller.service.problems import not_found
-from controller.service.runs_api import PROBLEMS
+from controller.service.runs_api import FORM_PROBLEMS, PROBLEMS
 
-_MOST_EVENTS = 1_000
+_MOST_EVENTS = 200
+"""Of one request. S3 and MinIO send one; with the longest keys, more would not fit into a body."""
 
 router = APIRouter(tags=["inbox"])
-_Text = Annotated[str, Field(max_length=4_096)]
 
 
 class S3Bucket(BaseModel):
     """The bucket of an event."""
 
-    name: _Text
+    name: str = Field(max_length=255)
 
 
 class S3Object(BaseModel):
     """The object of an event."""
 
-    key: _Text
+    key: str = Field(max_length=3_072)
 
 
 class S3Place(BaseModel):
@@ -67,7 +66,7 @@ class Noticed(BaseModel):
 @router.post(
     "/v1/hooks/s3",
     status_code=202,
-    responses=PROBLEMS | {404: problem_response("This tenant has no inbox in S3.")},
+    responses=PROBLEMS | {404: problem_response("This tenant has no inbox in S3."), 413: FORM_PROBLEMS[413]},
     operation_id="noticeObjects",
 )
 def notice(service: TheService, tenant: Caller, event: S3Event) -> Noticed:
