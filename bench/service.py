@@ -120,7 +120,7 @@ def lost(store: Store, seen: Seen) -> dict[str, int]:
             found["accepted runs without an end"] += 1
             continue
         found[f"runs that are {request.end.status}"] += 1
-        events = list(requests.events(request.key))
+        events = list(requests.events.after(request.key, ""))
         ends = sum(1 for _, event in events if event.type == "ended")
         found["runs without an event of their end"] += ends == 0
         found["runs with two events of their end"] += ends > 1

@@ -23,6 +23,8 @@ _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN
 # Error numbers for O_NOFOLLOW on a link, and for O_DIRECTORY on something else than a folder.
 _NO_FOLDER = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EMLINK})
+# Of a file system without hard links, as that of many memory sticks.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class WrongKind(OSError):
@@ -134,11 +136,18 @@ def create(name: str, above: int | None = None, *, private: bool) -> BinaryIO:
 
 
 def complete(
-    file: BinaryIO, temporary: str, name: str, write: Callable[[BinaryIO], object], above: int | None = None
+    file: BinaryIO,
+    temporary: str,
+    name: str,
+    write: Callable[[BinaryIO], object],
+    above: int | None = None,
+    *,
+    replace: bool = True,
 ) -> None:
     """Let *write* fill the new *file*, and rename it to *name* after its bytes are on disk. On failure, remove it.
 
-    An existing file or link with this name is replaced. Raises :class:`OSError`.
+    An existing file or link with this name is replaced. Without *replace*, :class:`FileExistsError` is raised then.
+    Raises :class:`OSError`.
     """
     try:
         with file:
@@ -148,11 +157,29 @@ def complete(
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, name, src_dir_fd=above, dst_dir_fd=above)
+        if replace:
+            os.replace(temporary, name, src_dir_fd=above, dst_dir_fd=above)
+        else:
+            _rename_new(temporary, name, above)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=above)
         raise
+
+
+def _rename_new(temporary: str, name: str, above: int | None) -> None:
+    try:
+        os.link(temporary, name, src_dir_fd=above, dst_dir_fd=above, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # There, two processes that do it at the same moment may both succeed.
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name, dir_fd=above, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+        os.replace(temporary, name, src_dir_fd=above, dst_dir_fd=above)
+    else:
+        os.unlink(temporary, dir_fd=above)
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -260,6 +260,12 @@ class JournalStore(FileStore):
         super().put(key, data)
         self.journal.append(f"put {key}")
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        new = super().put_new(key, data)
+        if new:
+            self.journal.append(f"put {key}")
+        return new
+
     def put_file(self, key: str, path: Path) -> None:
         super().put_file(key, path)
         self.journal.append(f"put {key}")

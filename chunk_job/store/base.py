@@ -85,6 +85,12 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Store *data* completely, replacing an existing object."""
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Store *data* completely, unless there is an object with this key. Of several writers, one succeeds.
+
+        Returns False if there is one. It may be this very one: the reply to an earlier try may have been lost.
+        """
+
     def put_file(self, key: str, path: Path) -> None:
         """Store the file at *path* completely, reading it in small pieces."""
 

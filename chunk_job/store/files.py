@@ -39,7 +39,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # Names that stenofleet creates at the top level of a store.
 _OURS = re.compile(
-    r"runs|work|written|doctor|requests|queue|index|cancels|uploads|incomplete|webhooks|replicas|inbox-state"
+    r"runs|work|written|doctor|requests|queue|index|cancels|answers|uploads|incomplete|webhooks|replicas|inbox-state"
     r"|\.local|\.[0-9a-f]{16}\.tmp"
 )
 
@@ -100,6 +100,9 @@ class FileStore:
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda file: file.write(data))
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        return self._put(key, lambda file: file.write(data), replace=False)
 
     def put_file(self, key: str, path: Path) -> None:
         with path.open("rb") as source:
@@ -204,13 +207,20 @@ class FileStore:
         # An empty folder directly below / is more likely a system folder (/srv, /mnt) than a store.
         return bool(found) or len(self.root.resolve().parts) > 2
 
-    def _put(self, key: str, write: Callable[[BinaryIO], object]) -> None:
+    def _put(self, key: str, write: Callable[[BinaryIO], object], *, replace: bool = True) -> bool:
+        """Store what *write* writes. Returns False if there is an object already, and it must not be replaced."""
         *parts, name = _parts(key)
         temporary = safe_files.temporary_name()
         with self._errors(key), self._created(parts, temporary) as (folder, file):
-            safe_files.complete(file, temporary, name, write, folder)
+            try:
+                safe_files.complete(file, temporary, name, write, folder, replace=replace)
+            except FileExistsError:
+                if replace:
+                    raise
+                return False
             # A rename is on disk only after its folder was synced.
             os.fsync(folder)
+        return True
 
     @contextlib.contextmanager
     def _created(self, parts: Sequence[str], temporary: str) -> Iterator[tuple[int, BinaryIO]]:

@@ -87,6 +87,26 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda: io.BytesIO(data), len(data))
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        name = self._name(key)
+
+        def put() -> bool:
+            try:
+                # The public method has no such condition.
+                self._client._put_object(self._bucket, name, data, {"If-None-Match": "*"})  # noqa: SLF001
+            except S3Error as error:
+                if error.code == "PreconditionFailed":
+                    return False
+                if error.code != "NotImplemented":
+                    raise
+                # There, two processes that do it at the same moment may both succeed.
+                if self.stat(key):
+                    return False
+                self.put(key, data)
+            return True
+
+        return self._again(key, put)
+
     def put_file(self, key: str, path: Path) -> None:
         self._put(key, lambda: path.open("rb"), path.stat().st_size)
 

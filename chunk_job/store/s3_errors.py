@@ -37,7 +37,12 @@ _CONFIG = {
 }
 _FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
 # Reported as errors of the client, but temporary: a damaged or late request, a lost upload.
-_PASSING = frozenset({"BadDigest", "IncompleteBody", "NoSuchUpload", "OperationAborted", "RequestTimeout"})
+_PASSING = frozenset(
+    {
+        *("BadDigest", "ConditionalRequestConflict", "IncompleteBody", "NoSuchUpload", "OperationAborted"),
+        "RequestTimeout",
+    }
+)
 _DOWN_ADVICE = "check that the store is running and that this machine can reach AWS_ENDPOINT_URL_S3"
 
 

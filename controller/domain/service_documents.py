@@ -36,7 +36,8 @@ RequestStatus = Literal["queued", "running", "complete", "partial", "failed", "c
 ENDED_STATUSES: frozenset[RequestStatus] = frozenset({"complete", "partial", "failed", "cancelled"})
 PART_BYTES = 64 << 20
 """Of uploads: the length of each part but the last."""
-Retries = Annotated[int, Field(ge=0, le=999)]
+MOST_RETRIES = 999
+Retries = Annotated[int, Field(ge=0, le=MOST_RETRIES)]
 
 
 def iso(ms: int) -> str:
@@ -72,13 +73,6 @@ class ServiceRequest(Document):
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY)
     inbox: str = Field(default="", max_length=1_024, pattern=r"^[0-9a-v]*$")
     """The path below the tenant's inbox, encoded, if it was found there; empty: a client has sent the request."""
-
-
-class RequestRound(Document):
-    """How often a request was tried again after its end."""
-
-    schema_: Literal["stenofleet.service-round/1"] = Field(default="stenofleet.service-round/1", alias="schema")
-    retries: Retries
 
 
 class RequestState(Document):
@@ -155,6 +149,10 @@ class RequestEvent(Document):
     status: RequestStatus | None = None
     """The new status; None: unchanged."""
     run_id: RunId | None = None
+    retries: Retries
+    """How often the request had been tried again."""
+    happened: tuple[EventType, ...] = Field(max_length=10)
+    """The types of the events since the request was last tried again, with this one; each once."""
 
 
 class RunClaim(Document):

@@ -23,14 +23,16 @@ CANCELS = "cancels/"
 REPLICAS = "replicas/"
 INDEX = "index/"
 INCOMPLETE = "incomplete/"
+ANSWERS = "answers/"
 MOST_PARTS = 10_000
 """Of one upload: S3 composes no more."""
 
 _LATEST_MS = 10**13
-_ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-z]{26})")
-_CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-hjkmnp-tv-z]{26})")
+_ENTRY = re.compile(r"queue/([a-z0-9-]{1,40})/([0-9])-(\d{13})-([0-9a-hjkmnp-tv-z]{26})-(\d{3})")
+_CANCEL = re.compile(r"cancels/([a-z0-9-]{1,40})/([0-9a-hjkmnp-tv-z]{26})-(\d{3})")
+_ANSWER = re.compile(r"answers/([a-z0-9-]{1,40})/(\d{13})-([0-9a-hjkmnp-tv-z]{26})")
 _INDEXED = re.compile(r"index/[a-z0-9-]{1,40}/(\d{13})-([0-9a-hjkmnp-tv-z]{26})\.json")
-_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6}-[0-9a-f]{4})\.([a-z]{1,20})\.json")
+_EVENT = re.compile(r"requests/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/events/(\d{6})\.json")
 _INCOMPLETE = re.compile(r"incomplete/([a-z0-9-]{1,40})/(\d{13})-(\d{1,16})-([0-9a-hjkmnp-tv-z]{26})")
 _PART = re.compile(r"uploads/[a-z0-9-]{1,40}/[0-9a-hjkmnp-tv-z]{26}/parts/(\d{5})")
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -50,6 +52,17 @@ class QueueEntry(NamedTuple):
     request: RequestKey
     priority: int
     created_ms: int
+    retries: int
+    """Of the try that is queued. What an earlier try leaves behind must not end a later one."""
+    key: str
+
+
+class AnswerEntry(NamedTuple):
+    """A request whose client waits for the answer and does not know its id, as its key says."""
+
+    request: RequestKey
+    until_ms: int
+    """After this, nobody waits any more."""
     key: str
 
 
@@ -93,9 +106,13 @@ class RequestKeys:
         return f"{self.home}request.json"
 
     @property
-    def round(self) -> str:
-        """How often it was tried again after its end."""
-        return f"{self.home}round.json"
+    def rounds(self) -> str:
+        """Prefix of the objects that say how often it was tried again after its end."""
+        return f"{self.home}rounds/"
+
+    def round(self, retries: int) -> str:
+        """An empty object: it was tried again for the *retries*-th time."""
+        return f"{self.rounds}{retries:03d}"
 
     def end(self, retries: int) -> str:
         """How it ended, in the round with this number of retries."""
@@ -106,22 +123,21 @@ class RequestKeys:
         """Prefix of its events, in order."""
         return f"{self.home}events/"
 
-    def event(self, event_id: str, kind: str) -> str:
-        """One event. Its type is in the key, so that a listing shows which there are."""
-        return f"{self.events}{event_id}.{kind}.json"
+    def event(self, number: int) -> str:
+        """One event; events are counted from 1."""
+        return f"{self.events}{number:06d}.json"
 
-    def after_event(self, event_id: str) -> str:
-        """A key after that of the event with this id, whatever its type is, and before the next one."""
-        return f"{self.events}{event_id}.~"
+    def cancel(self, retries: int) -> str:
+        """Its presence asks for the end of the request, in the round with this number of retries."""
+        return f"{CANCELS}{self.of.prefix}/{self.of.id}-{retries:03d}"
 
-    @property
-    def cancel(self) -> str:
-        """Its presence asks for the end of the request."""
-        return f"{CANCELS}{self.of.prefix}/{self.of.id}"
-
-    def entry(self, *, priority: int, created_ms: int) -> str:
+    def entry(self, *, priority: int, created_ms: int, retries: int) -> str:
         """Its entry in the queue, which exists until it has ended. Entries are in the order in which they come."""
-        return f"{queue_of(self.of.prefix)}{9 - priority}-{created_ms:013d}-{self.of.id}"
+        return f"{queue_of(self.of.prefix)}{9 - priority}-{created_ms:013d}-{self.of.id}-{retries:03d}"
+
+    def answer(self, until_ms: int) -> str:
+        """Its presence says that its client waits for the answer, until then."""
+        return f"{ANSWERS}{self.of.prefix}/{until_ms:013d}-{self.of.id}"
 
     def indexed(self, created_ms: int) -> str:
         """Its entry in the tenant's index, which has the newest request first."""
@@ -143,13 +159,19 @@ def parse_entry(key: str) -> QueueEntry | None:
     found = _ENTRY.fullmatch(key)
     if found is None:
         return None
-    return QueueEntry(RequestKey(found[1], found[4]), 9 - int(found[2]), int(found[3]), key)
+    return QueueEntry(RequestKey(found[1], found[4]), 9 - int(found[2]), int(found[3]), int(found[5]), key)
 
 
-def parse_cancel(key: str) -> RequestKey | None:
-    """Parse the key of a cancel; None for any other key."""
+def parse_cancel(key: str) -> tuple[RequestKey, int] | None:
+    """Return the request of a cancel and its number of retries; None for any other key."""
     found = _CANCEL.fullmatch(key)
-    return RequestKey(found[1], found[2]) if found else None
+    return (RequestKey(found[1], found[2]), int(found[3])) if found else None
+
+
+def parse_answer(key: str) -> AnswerEntry | None:
+    """Parse the key of a request whose client waits; None for any other key."""
+    found = _ANSWER.fullmatch(key)
+    return AnswerEntry(RequestKey(found[1], found[3]), int(found[2]), key) if found else None
 
 
 def parse_indexed(key: str) -> tuple[int, str] | None:
@@ -158,15 +180,15 @@ def parse_indexed(key: str) -> tuple[int, str] | None:
     return (_LATEST_MS - int(found[1]), found[2]) if found else None
 
 
-def parse_event(key: str) -> tuple[str, str] | None:
-    """Return the id and the type of the event with this key; None for any other key."""
+def parse_event(key: str) -> str | None:
+    """Return the id of the event with this key; None for any other key."""
     found = _EVENT.fullmatch(key)
-    return (found[1], found[2]) if found else None
+    return found[1] if found else None
 
 
 def is_event_id(text: str) -> bool:
     """Whether *text* has the form of the id of an event."""
-    return re.fullmatch(r"\d{6}-[0-9a-f]{4}", text) is not None
+    return re.fullmatch(r"[0-9]{6}", text) is not None
 
 
 def replica_key(replica: str) -> str:

@@ -17,6 +17,8 @@ from fastapi.security import HTTPBearer
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
 from controller.service.addresses import AllowList, check_callback
+from controller.service.answers import Answers
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.inbox.noted import Noted
 from controller.service.limits import OpenStreams, RequestRates
@@ -38,11 +40,13 @@ class Service:
     store: Store
     requests: RequestStore
     uploads: UploadStore
+    answers: Answers
     completions: Completions
     queue: ServiceQueue
     identity: Identity
     rates: RequestRates
     streams: OpenStreams
+    receiving: Receiving
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox

@@ -39,7 +39,7 @@ _DESCRIPTION = (
 )
 _STREAM = {
     "example": """\
-id: 000003-4e1f
+id: 000003
 event: ended
 data: {"id": "06f1bfw0000000000000000000", "time": "2026-01-31T12:00:00.000Z", "text": "transcribed", \
 "status": "complete"}
@@ -117,7 +117,7 @@ class _Watch:
         return found
 
     def _events(self) -> Sequence[tuple[str, RequestEvent]]:
-        return list(self._service.requests.events(self._key, after=self._after))
+        return list(self._service.requests.events.after(self._key, self._after))
 
     def _written(self, event_id: str, event: RequestEvent) -> str:
         self._after = event_id

@@ -7,34 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 
-from chunk_job.names import LANGUAGES
-from chunk_job.segment import Segment
-from controller.domain.service_keys import RequestKey
-from controller.runs.stored_transcript import read_with
-from controller.runs.transcript_files import TranscriptFiles
-from controller.service.context import Caller, Service, service_of
+from controller.domain.service_keys import AnswerEntry, RequestKey
+from controller.errors import StenofleetError
+from controller.service.context import Caller, Service, new_id, service_of
 from controller.service.forms import FORM, form_of
-from controller.service.problem_types import problem_response
+from controller.service.openai_formats import Granularity, ResponseFormat, streamed, written
+from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, invalid
 from controller.service.requests import FoundRequest
-from controller.service.results_api import MEDIA_TYPES, transcript_of
+from controller.service.results_api import transcript_of
 from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submit_file
 from controller.service.tenants import Tenant
-from controller.transcript.model import Transcript, TranscriptSummary
 
 _POLL_S, _LONGEST_POLL_S = 0.1, 0.5
+_AGAIN_S = 2
 _OTHER_MODELS = frozenset({"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})
 """Models of OpenAI that clients name by default: the default model of the service is used for them."""
 
@@ -57,11 +51,11 @@ class _Form(BaseModel):
     )
     language: str | None = Field(default=None, max_length=40, description="Code or English name; else detected.")
     prompt: str | None = Field(default=None, max_length=64_000, description="Text before the first words.")
-    response_format: Literal["json", "text", "srt", "verbose_json", "vtt"] = "json"
+    response_format: ResponseFormat = "json"
     temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="0: the fallback of Whisper; else no fallback."
     )
-    timestamp_granularities: tuple[Literal["word", "segment"], ...] = Field(
+    timestamp_granularities: tuple[Granularity, ...] = Field(
         default=(), description="Of verbose_json; default: segment."
     )
     stream: Annotated[bool, BeforeValidator(_boolean)] = Field(
@@ -143,7 +137,11 @@ _RESPONSES = (
             },
         },
         422: problem_response("The request is not valid, or the recording cannot be transcribed."),
-        503: problem_response("The store does not answer, or the transcription failed for another such reason."),
+        503: problem_response(
+            "The store does not answer, or the transcription failed for another such reason, or this process of the "
+            "service ends: with Retry-After, send the request again.",
+            RETRY_AFTER,
+        ),
         504: problem_response(
             "It takes longer than a request is kept open. The run goes on: get it, and its result when it has ended.",
             LOCATION | _SHOULD_NOT_RETRY,
@@ -189,20 +187,35 @@ async def translate(request: Request, tenant: Caller) -> Response:
 
 async def _answer(request: Request, tenant: Tenant, task: Literal["transcribe", "translate"]) -> Response:
     service = service_of(request)
-    async with form_of(request) as (form, file):
-        wanted = _parsed(form)
-        raw = _submission(tenant, wanted, task)
-        submitted = await run_in_threadpool(submit_file, service, tenant, file, raw, None)
-    key = RequestKey(tenant.prefix, submitted.id)
+    # Before the recording is received: too many that wait are refused then.
     with service.streams.begin(tenant.prefix):
-        found = await _ended(request, service, key)
+        with service.receiving.one(tenant.prefix):
+            async with form_of(request, service.most_form_bytes) as (form, file):
+                wanted = _parsed(form)
+                raw = _submission(tenant, wanted, task)
+                entry = await run_in_threadpool(_submit, service, tenant, file, raw)
+        found = await _ended(request, service, entry)
     try:
         _check_transcribed(found)
         transcript = await run_in_threadpool(transcript_of, service, found)
-        return await run_in_threadpool(_written, transcript, wanted, task)
+        if wanted.stream:
+            return streamed(transcript)
+        given = wanted.response_format, wanted.timestamp_granularities
+        return await run_in_threadpool(written, transcript, *given, task)
     finally:
-        # Nobody knows its id: what it has left in the store would stay there.
-        await run_in_threadpool(service.requests.remove, found)
+        await run_in_threadpool(service.answers.remove, entry, found)
+
+
+def _submit(service: Service, tenant: Tenant, file: UploadFile, raw: bytes) -> AnswerEntry:
+    """Submit the recording. Nobody knows its id: whatever happens to this process, nothing of it must stay."""
+    until_ms = service.now_ms() + round(service.answer_within_s * 1000)
+    entry = service.answers.begin(RequestKey(tenant.prefix, new_id()), until_ms)
+    try:
+        submit_file(service, tenant, file, raw, None, request_id=entry.request.id)
+    except (Problem, StenofleetError):
+        service.answers.release(entry)
+        raise
+    return entry
 
 
 def _parsed(form: FormData) -> _Form:
@@ -228,30 +241,39 @@ def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:
     return json.dumps({"options": options, "priority": tenant.max_priority}).encode()
 
 
-async def _ended(request: Request, service: Service, key: RequestKey) -> FoundRequest:
-    """Wait for the end of the run. Raises :class:`Problem` if it takes too long, or if the client is gone."""
+async def _ended(request: Request, service: Service, entry: AnswerEntry) -> FoundRequest:
+    """Wait for the end of the run. Raises :class:`Problem` if it takes too long, or if nobody waits any more."""
     began_s = time.monotonic()
     pause_s = _POLL_S
-    # A replica that ends answers at once: another one continues the run.
-    while time.monotonic() - began_s < service.answer_within_s and not service.problem():
-        found = await run_in_threadpool(_found_settled, service, key)
+    while time.monotonic() - began_s < service.answer_within_s:
+        found = await run_in_threadpool(_found_settled, service, entry.request)
         if found:
             return found
         if await request.is_disconnected():
-            await run_in_threadpool(service.requests.cancel, key)
+            await run_in_threadpool(service.requests.cancel, entry.request)
             raise Problem(409, "ended", "the client has closed the connection")
+        if why := service.problem():
+            # The client sends the recording again, to another replica, which knows nothing of this run.
+            await run_in_threadpool(service.requests.cancel, entry.request)
+            raise _interrupted(why)
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 1.1, _LONGEST_POLL_S)
-    place = f"/v1/runs/{key.id}"
-    waited_s = min(service.answer_within_s, time.monotonic() - began_s)
+    if not await run_in_threadpool(service.answers.hand_over, entry):
+        raise _interrupted("this process was suspended")
+    place = f"/v1/runs/{entry.request.id}"
     raise Problem(
         504,
         "still-running",
-        f"it is not transcribed after {waited_s:.2g} s; the run goes on as {place}",
+        f"it is not transcribed after {service.answer_within_s:.2g} s; the run goes on as {place}",
         f"get {place}, and its result when it has ended; for long recordings use POST /v1/runs",
         # OpenAI's clients would send the recording again.
         headers={"Location": place, "x-should-retry": "false"},
     )
+
+
+def _interrupted(why: str) -> Problem:
+    headers = {"Retry-After": str(_AGAIN_S), "x-should-retry": "true"}
+    return Problem(503, "interrupted", f"the transcription was interrupted: {why}", "send it again", headers=headers)
 
 
 def _check_transcribed(found: FoundRequest) -> None:
@@ -270,81 +292,3 @@ def _found_settled(service: Service, key: RequestKey) -> FoundRequest | None:
         return None
     found = service.requests.find(key)
     return found if found and service.requests.is_settled(found) else None
-
-
-def _written(transcript: TranscriptFiles, wanted: _Form, task: str) -> Response:
-    path = transcript.path("json")
-    if wanted.stream:
-        return StreamingResponse(_deltas(path, transcript), media_type="text/event-stream")
-    if wanted.response_format in ("srt", "vtt"):
-        text = transcript.path(wanted.response_format).read_text(encoding="utf-8")
-        return PlainTextResponse(text, media_type=MEDIA_TYPES[wanted.response_format])
-    summary, segments = _read(path)
-    text = "".join(segment.text for segment in segments).strip()
-    if wanted.response_format == "text":
-        return PlainTextResponse(f"{text}\n")
-    seconds = math.ceil(summary.duration_ms / 1000)
-    usage = {"type": "duration", "seconds": seconds}
-    if wanted.response_format == "json":
-        return JSONResponse({"text": text, "usage": usage})
-    return JSONResponse(_verbose(text, summary, segments, wanted, task) | {"usage": usage})
-
-
-def _verbose(
-    text: str, summary: TranscriptSummary, segments: Sequence[Segment], wanted: _Form, task: str
-) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "task": task,
-        "language": LANGUAGES.get(summary.language or "", summary.language or ""),
-        "duration": summary.duration_ms / 1000,
-        "text": text,
-    }
-    granularities = wanted.timestamp_granularities or ("segment",)
-    if "word" in granularities:
-        body["words"] = [
-            {"word": word["word"].strip(), "start": word["start_ms"] / 1000, "end": word["end_ms"] / 1000}
-            for segment in segments
-            for word in segment.words
-        ]
-    if "segment" in granularities:
-        body["segments"] = [_segment(number, segment) for number, segment in enumerate(segments)]
-    return body
-
-
-def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    return {
-        "id": number,
-        "seek": segment.seek,
-        "start": segment.start_ms / 1000,
-        "end": segment.end_ms / 1000,
-        "text": segment.text,
-        "tokens": list(segment.tokens),
-        "temperature": segment.temperature,
-        "avg_logprob": segment.avg_logprob,
-        "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": segment.no_speech_prob,
-    }
-
-
-def _read(path: Path) -> tuple[TranscriptSummary, Sequence[Segment]]:
-    with path.open("rb") as file:
-        return read_with(
-            file,
-            lambda summary, segments: (summary, [segment for some in segments for segment in some]),
-            most_whole_bytes=Transcript.max_bytes,
-        )
-
-
-async def _deltas(path: Path, transcript: TranscriptFiles) -> AsyncIterator[str]:
-    """Yield the text as events, a segment at a time."""
-    _, segments = await run_in_threadpool(_read, path)
-    for event in _events([segment.text for segment in segments]):
-        yield f"data: {json.dumps(event)}\n\n"
-    del transcript
-
-
-def _events(texts: Sequence[str]) -> Iterator[dict[str, Any]]:
-    whole = "".join(texts).strip()
-    for number, text in enumerate(texts):
-        yield {"type": "transcript.text.delta", "delta": text.lstrip() if not number else text}
-    yield {"type": "transcript.text.done", "text": whole}

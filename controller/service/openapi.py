@@ -16,6 +16,7 @@ from controller.service.openai_api import AudioJson, AudioVerboseJson
 from controller.service.problem_types import PROBLEM_TYPES, URN
 from controller.service.problems import ProblemDocument
 from controller.service.submissions import Submission
+from controller.service.uploads_api import NewUpload
 from controller.transcript.model import Transcript
 
 VERSION = "1"
@@ -39,6 +40,8 @@ TAGS = {
 }
 _ANSWERS: tuple[type[BaseModel], ...] = (ProblemDocument, AudioJson, AudioVerboseJson, Transcript)
 """What is returned without the framework's knowledge."""
+_BODIES: tuple[type[BaseModel], ...] = (Submission, NewUpload)
+"""What is parsed without the framework's knowledge."""
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
 """In an escaped template of a path."""
 _ROLE = re.compile(r":[a-z]+:(?=`)")
@@ -51,7 +54,8 @@ def description(app: FastAPI) -> dict[str, Any]:
     found = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
     found["tags"] = _tags(found["paths"])
     schemas = found["components"]["schemas"]
-    schemas |= _schemas(Submission, "validation")
+    for model in _BODIES:
+        schemas |= _schemas(model, "validation")
     for model in _ANSWERS:
         schemas |= _schemas(model, "serialization")
     types = [f"{URN}{name}" for name in sorted(PROBLEM_TYPES)]

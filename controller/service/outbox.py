@@ -4,7 +4,11 @@ Touches: the store, through :mod:`controller.domain.stored_documents`. An object
 replaces is deleted. So a process that is killed in between loses no event, but may send one again.
 
     webhooks/<prefix>/pending/<due, in ms, 13 digits>-<delivery id>.json
+    webhooks/<prefix>/known/<delivery id>                   it was added once; deleted with its run
     webhooks/<prefix>/dead/<delivery id>.json
+    webhooks/<prefix>/expires/<when, in ms, 13 digits>-<delivery id>     a dead one
+
+What is done for one event costs the same, however many others wait or are dead.
 """
 
 from __future__ import annotations
@@ -34,7 +38,10 @@ GIVE_UP_MS = 3 * 24 * 3_600_000
 KEEP_DEAD_MS = 30 * 24 * 3_600_000
 """A dead delivery is deleted when this time has passed since its last attempt."""
 _PAGE = 200
+_MOST_EXPIRED = 200
+"""Dead deliveries that are deleted at once: webhooks wait meanwhile."""
 _PENDING = re.compile(r"webhooks/([a-z0-9-]{1,40})/pending/([0-9]{13})-([0-9a-f]{32})\.json")
+_EXPIRES = re.compile(r"webhooks/[a-z0-9-]{1,40}/expires/([0-9]{13})-([0-9a-f]{32})")
 _DEAD = re.compile(r"webhooks/[a-z0-9-]{1,40}/dead/([0-9a-f]{32})\.json")
 _ID = re.compile(r"[0-9a-f]{32}")
 _RECEIVER_DIGITS = 8
@@ -80,7 +87,7 @@ class Pending:
 class Move:
     """A change of the outbox: what is written first, and what is deleted then."""
 
-    put: tuple[str, bytes] | None
+    put: tuple[tuple[str, bytes], ...]
     delete: tuple[str, ...]
 
 
@@ -93,12 +100,12 @@ class Outbox:
     def add(self, prefix: str, url: str, data: RunEnded, *, ended_ms: int) -> str:
         """Store the event that a request has ended, to be sent to *url* at once. Returns the id of its delivery.
 
-        *ended_ms*: when it ended. May be called again with the same arguments: an event that is waiting or dead is kept
-        as it is. Raises :class:`~controller.service.addresses.CallbackRefused` and what the store raises.
+        *ended_ms*: when it ended. May be called again with the same arguments: an event that was added is kept as it
+        is, and one that was delivered is not sent again. Raises :class:`~controller.service.addresses.CallbackRefused`
+        and what the store raises.
         """
         delivery_id = delivery_id_of(prefix, url, data)
-        waiting = any(each.id == delivery_id for each in self.pending(prefix))
-        if not waiting and not self._store.stat(_dead(prefix, delivery_id)):
+        if not self._store.stat(_known(prefix, delivery_id)):
             delivery = Delivery(
                 id=delivery_id,
                 prefix=prefix,
@@ -110,15 +117,16 @@ class Outbox:
             )
             # With this time in its key, it replaces an equal one of a replica that adds it at the same moment.
             self._store.put(Pending.of(delivery).key, delivery.encode())
+            self._store.put(_known(prefix, delivery_id), b"")
         return delivery_id
 
     def prefixes(self) -> Iterator[str]:
         """The prefixes of tenants that may have webhooks."""
         return self._store.folders(ROOT)
 
-    def pending(self, prefix: str) -> Iterator[Pending]:
-        """The deliveries of a tenant that wait, by the time when they are due."""
-        for entry in self._store.list(f"{ROOT}{prefix}/pending/"):
+    def pending(self, prefix: str, *, after: Pending | None = None) -> Iterator[Pending]:
+        """The deliveries of a tenant that wait, by the time when they are due, from the one after *after*."""
+        for entry in self._store.list(f"{ROOT}{prefix}/pending/", after=after.key if after else ""):
             if found := Pending.parse(entry.key):
                 yield found
 
@@ -127,6 +135,11 @@ class Outbox:
         delivery = stored_documents.find(self._store, Delivery, pending.key)
         if delivery and Pending.of(delivery) != pending:
             raise DocumentInvalid(f"{pending.key}: is another delivery")
+        tried = delivery is not None and pending.due_ms != delivery.created_ms
+        if tried and not self._store.stat(_known(pending.prefix, pending.id)):
+            # Its run was deleted. Before the first attempt, it is just not known yet.
+            self._store.delete(pending.key)
+            return None
         return delivery
 
     def dead(self, prefix: str, *, after: str = "") -> Iterator[Delivery]:
@@ -162,7 +175,7 @@ class Outbox:
         if not found:
             raise NoDeadLetter
         again = found.model_copy(update={"since_ms": now_ms, "next_ms": now_ms, "attempts": 0})
-        self.apply(Move((Pending.of(again).key, again.encode()), (_dead(prefix, delivery_id),)))
+        self.apply(Move(((Pending.of(again).key, again.encode()),), (_dead(prefix, delivery_id),)))
         return again
 
     def remove_dead(self, prefix: str, delivery_id: str) -> None:
@@ -171,28 +184,37 @@ class Outbox:
             raise NoDeadLetter
         self._store.delete(_dead(prefix, delivery_id))
 
-    def remove_expired(self, prefix: str, now_ms: int) -> None:
-        """Delete the dead deliveries whose last attempt is too long ago."""
-        for delivery in self.dead(prefix):
-            if now_ms - delivery.next_ms > KEEP_DEAD_MS:
-                self._store.delete(_dead(prefix, delivery.id))
+    def remove_expired(self, prefix: str, now_ms: int) -> bool:
+        """Delete some of the dead deliveries whose last attempt is too long ago. Returns whether these were all."""
+        entries = list(islice(self._store.list(f"{ROOT}{prefix}/expires/"), _MOST_EXPIRED))
+        for entry in entries:
+            found = _EXPIRES.fullmatch(entry.key)
+            if found and int(found[1]) > now_ms:
+                return True
+            letter = self.dead_letter(prefix, found[2]) if found else None
+            # Another attempt since then has an entry of its own.
+            if letter and letter.next_ms + KEEP_DEAD_MS <= now_ms:
+                self._store.delete(_dead(prefix, letter.id))
+            self._store.delete(entry.key)
+        return len(entries) < _MOST_EXPIRED
 
     def remove_of(self, request: ServiceRequest, ends: Iterable[RequestEnd]) -> None:
         """Delete what is waiting or dead of a request: the events of its *ends*."""
         if not request.callback_url:
             return
         with contextlib.suppress(CallbackRefused):  # a version before refused less
-            ids = {delivery_id_of(request.tenant, request.callback_url, run_ended(request, end)) for end in ends}
-            for pending in self.pending(request.tenant):
-                if pending.id in ids:
-                    self._store.delete(pending.key)
-            for delivery_id in ids:
+            for end in ends:
+                delivery_id = delivery_id_of(request.tenant, request.callback_url, run_ended(request, end))
+                # One that waits for another attempt is dropped when that is due.
+                self._store.delete(_known(request.tenant, delivery_id))
+                self._store.delete(Pending(request.tenant, end.ended_ms, delivery_id).key)
                 self._store.delete(_dead(request.tenant, delivery_id))
 
     def apply(self, move: Move) -> None:
         """Carry out *move*, unless what it replaces was deleted meanwhile: with its run, or as a duplicate."""
         if move.put and any(self._store.stat(key) for key in move.delete):
-            self._store.put(*move.put)
+            for key, data in move.put:
+                self._store.put(key, data)
         for key in move.delete:
             self._store.delete(key)
 
@@ -200,7 +222,7 @@ class Outbox:
 def delivered(delivery: Delivery) -> Move:
     """The change after the receiver has accepted the event."""
     # A process that was killed while it wrote the dead letter left both.
-    return Move(None, (Pending.of(delivery).key, _dead(delivery.prefix, delivery.id)))
+    return Move((), (Pending.of(delivery).key, _dead(delivery.prefix, delivery.id)))
 
 
 def failed(delivery: Delivery, reason: str, now_ms: int, *, final: bool) -> tuple[Move, Literal["retried", "dead"]]:
@@ -210,9 +232,11 @@ def failed(delivery: Delivery, reason: str, now_ms: int, *, final: bool) -> tupl
     before = Pending.of(delivery).key
     if final or now_ms + pause_ms > delivery.since_ms + GIVE_UP_MS:
         ended = delivery.model_copy(update={**tried, "next_ms": now_ms})
-        return Move((_dead(delivery.prefix, delivery.id), ended.encode()), (before,)), "dead"
+        place, expires_ms = _dead(delivery.prefix, delivery.id), now_ms + KEEP_DEAD_MS
+        expires = f"{ROOT}{delivery.prefix}/expires/{expires_ms:013d}-{delivery.id}"
+        return Move(((expires, b""), (place, ended.encode())), (before,)), "dead"
     later = delivery.model_copy(update={**tried, "next_ms": now_ms + pause_ms})
-    return Move((Pending.of(later).key, later.encode()), (before,)), "retried"
+    return Move(((Pending.of(later).key, later.encode()),), (before,)), "retried"
 
 
 def delivery_id_of(prefix: str, url: str, data: RunEnded) -> str:
@@ -225,6 +249,10 @@ def delivery_id_of(prefix: str, url: str, data: RunEnded) -> str:
     receiver = hashlib.sha256(f"{target.host} {target.port}".encode()).hexdigest()[:_RECEIVER_DIGITS]
     text = f"{prefix} {data.id} {EVENT_TYPES[data.status]} {data.retries}"
     return receiver + hashlib.sha256(text.encode()).hexdigest()[: 32 - _RECEIVER_DIGITS]
+
+
+def _known(prefix: str, delivery_id: str) -> str:
+    return f"{ROOT}{prefix}/known/{delivery_id}"
 
 
 def _dead(prefix: str, delivery_id: str) -> str:

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from chunk_job.errors import JobError
@@ -31,6 +32,7 @@ STORE_RETRY_S = 5
 _DESCRIPTION = "the description of the API at /openapi.json"
 _AUDIO = "/v1/audio/"
 """Paths of endpoints whose forms have names of OpenAI for our options."""
+_BUSY_RETRY_S = 5
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +105,19 @@ class Problem(Exception):
 def not_found(what: str = "run") -> Problem:
     """Return the problem of an id that does not exist, or that is of another tenant: both are the same."""
     return Problem(404, "not-found", f"there is no such {what}", "check its id, and whose token is used")
+
+
+def too_large(what: str, most: int) -> Problem:
+    """Return the problem of a body, or a part of one, with more bytes than *most*."""
+    return Problem(
+        413, "too-large", f"the {what} has more than {most} bytes", "upload large recordings: POST /v1/uploads"
+    )
+
+
+def busy() -> Problem:
+    """Return the problem of a process that has as many clients as it can have."""
+    headers = {"Retry-After": str(_BUSY_RETRY_S)}
+    return Problem(503, "busy", "this process of the service has too many clients now", "try again", headers=headers)
 
 
 def invalid(error: ValidationError, *, where: str = "", body: object = None) -> Problem:
@@ -192,6 +207,7 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (RequestValidationError, _invalid_request),
     (ValidationError, invalid),
     (HTTPException, _http),
+    (ClientDisconnect, lambda _: Problem(400, "bad-request", "the connection was closed before the body was complete")),
 )
 """From the special to the general."""
 
@@ -208,5 +224,6 @@ def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
             problem = problem.of_form()
         return problem.response()
 
-    for kind in (Problem, StenofleetError, JobError, RequestValidationError, ValidationError, HTTPException, Exception):
+    for kind, _ in _CONVERSIONS:
         app.add_exception_handler(kind, handle)
+    app.add_exception_handler(Exception, handle)

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -207,7 +207,7 @@ class ServiceQueue:
         self._count(entries)
         elsewhere = self._replicas.elsewhere()
         free = [entry for entry in entries if entry.request.id not in elsewhere and self._is_free(entry)]
-        self._cancel({entry.request: entry for entry in free})
+        self._cancel({entry.request: entry for entry in free}, elsewhere)
         for entry in self._chosen(free):
             with self._skipping_unreadable(entry.request):
                 self._begin(entry)
@@ -247,9 +247,13 @@ class ServiceQueue:
             self._store.delete(entry.key)
             return
         if (request.priority, request.created_ms) != (entry.priority, entry.created_ms):
-            self._requests.remove_duplicate(entry.request, priority=entry.priority, created_ms=entry.created_ms)
+            self._requests.remove_duplicate(entry)
             return
         retries = self._requests.retries(entry.request)
+        if entry.retries != retries:
+            # Of an earlier try: written by a process that was suspended.
+            self._store.delete(entry.key)
+            return
         if end := self._requests.ended(entry.request, retries):
             self._recorder.finish(request, end)
             return
@@ -277,10 +281,10 @@ class ServiceQueue:
 
     def _started(self, claimed: Claimed, run_request: RunRequest) -> None:
         run = run_request.record.run
-        if not self._requests.has_event(claimed.key, "started"):
-            self._requests.add_event(
-                claimed.key, "started", "started", now_ms=self._now_ms(), status="running", run=run
-            )
+        now_ms, retries = self._now_ms(), claimed.retries
+        self._requests.events.add(
+            claimed.key, "started", "started", retries=retries, now_ms=now_ms, status="running", run=run
+        )
         with self._changed:
             claimed.run = run
             self._by_run[run] = claimed.request.id
@@ -307,27 +311,29 @@ class ServiceQueue:
         else:
             self._refuse(claimed, StenofleetError(error.summary, error.advice), environment=True)
 
-    def _cancel(self, free: Mapping[RequestKey, QueueEntry]) -> None:
+    def _cancel(self, free: Mapping[RequestKey, QueueEntry], elsewhere: Collection[str]) -> None:
         """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked."""
         for item in self._store.list(CANCELS):
-            key = parse_cancel(item.key)
-            if key is None:
+            named = parse_cancel(item.key)
+            if named is None or named[0].id in elsewhere:
                 continue
+            key, retries = named
             with self._changed:
                 claimed = self._claimed.get(key.id)
-            if claimed and claimed.run:
+            if claimed and claimed.retries == retries:
                 # Again at every poll: a run that is opened now drops the cancel of its last round.
-                cancel = RunKeys(claimed.run).cancel
-                if self._store.stat(cancel) is None:
+                if claimed.run and self._store.stat(cancel := RunKeys(claimed.run).cancel) is None:
                     self._store.put(cancel, b"")
-            elif key in free and self._replicas.is_mine(key.id):
+            elif self._replicas.is_mine(key.id):
                 with self._skipping_unreadable(key):
-                    self._end_waiting(key)
+                    if key in free:
+                        self._end_waiting(key, retries)
+                    self._requests.drop_old_cancel(key, retries)
 
-    def _end_waiting(self, key: RequestKey) -> None:
+    def _end_waiting(self, key: RequestKey, retries: int) -> None:
         found = self._requests.find(key)
         # One that is running was given up by a replica just now: its run is cancelled when it was taken.
-        if found is not None and found.status == "queued":
+        if found is not None and found.status == "queued" and found.retries == retries:
             request = found.request
             outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
             end = self._requests.end(request, found.retries, outcome, now_ms=self._now_ms())

@@ -103,7 +103,7 @@ class Recorder:
     def _record_message(self, claimed: Claimed, text: str) -> None:
         shown = in_words_of_the_api(text, claimed.request).encode(errors="replace").decode()
         try:
-            self._requests.add_event(claimed.key, "message", shown, now_ms=self._now_ms())
+            self._requests.events.add(claimed.key, "message", shown, retries=claimed.retries, now_ms=self._now_ms())
         except JobError:
             raise
         except Exception:  # noqa: BLE001 (a message is not worth that all ends wait)

@@ -1,44 +1,48 @@
 """Requests in the store: accepted, found, listed, ended, tried again, deleted.
 
 Touches: the store. Every method can be repeated safely after an error or a crash. A request is accepted when its entry
-is in the queue. It has ended when the end of its round is stored; its entry is deleted after that.
+is in the queue. It has ended when the end of its round is stored; its entry is deleted after that. What decides
+something (the request, a round, an end) is written only if it is not there yet. What a round has is deleted under
+names with its number. So a process that was suspended, and goes on after others did its work, changes nothing.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
-from chunk_job.store.base import Store
+from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain import stored_documents
 from controller.domain.documents import Outcome
 from controller.domain.interfaces import RunOutcome
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import (
     ENDED_STATUSES,
-    EventType,
+    MOST_RETRIES,
     RequestEnd,
-    RequestEvent,
-    RequestRound,
     RequestState,
     RequestStatus,
     ServiceRequest,
 )
 from controller.domain.service_keys import (
+    QueueEntry,
     RequestKey,
     RequestKeys,
     index_of,
-    parse_event,
     parse_indexed,
     upload_home,
 )
+from controller.errors import StenofleetError
 from controller.runs.lookup import of_each, remove_run
+from controller.service.event_log import EventLog
 
 _LONGEST_LINE = 8_000
-_MOST_EVENTS = 10_000
+_TRUSTED_S = 1.0
+"""How long what was read is still true, for a process that may have been suspended."""
 
 
 _LOCKS = tuple(threading.Lock() for _ in range(64))
@@ -77,6 +81,7 @@ class RequestStore:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.events = EventLog(store)
 
     def accept(self, request: ServiceRequest) -> ServiceRequest:
         """Keep the request, and put it into the queue. Returns the stored one, if it was accepted before.
@@ -90,21 +95,29 @@ class RequestStore:
         keys = RequestKeys(RequestKey(request.tenant, request.id))
         known = self.request(keys.of)
         if known is None:
-            known = request
-            self._store.delete(keys.cancel)
-            self._store.put(keys.request, request.encode())
-        elif known.body_sha256 != request.body_sha256:
+            self._clear(keys)
+            # Another process may accept one with the same id at this moment.
+            known = request if self._store.put_new(keys.request, request.encode()) else self.request(keys.of)
+            if known is None:
+                raise StoreUnavailable("a request with this id is being deleted", "try again")
+        if known.body_sha256 != request.body_sha256:
             raise AnotherBody
         if self.retries(keys.of) == 0 and self.ended(keys.of, 0) is None:
-            if next(iter(self._store.list(keys.events)), None) is None:
+            if self.events.is_empty(keys.of):
                 self.put_state(known, "queued", run=None, now_ms=known.created_ms)
-                self.add_event(keys.of, "accepted", "accepted", now_ms=known.created_ms, status="queued")
-            self._enqueue(known)
+                self.events.add(keys.of, "accepted", "accepted", retries=0, now_ms=known.created_ms, status="queued")
+            self._enqueue(known, 0)
         return known
 
-    def _enqueue(self, request: ServiceRequest) -> None:
-        keys = RequestKeys(RequestKey(request.tenant, request.id))
-        self._store.put(keys.entry(priority=request.priority, created_ms=request.created_ms), b"")
+    def _clear(self, keys: RequestKeys) -> None:
+        """Delete what a suspended process has written for a request with this id after that one was deleted."""
+        left = [entry.key for entry in self._store.list(keys.home)]
+        if keys.request not in left:
+            for key in (*left, keys.cancel(0)):
+                self._store.delete(key)
+
+    def _enqueue(self, request: ServiceRequest, retries: int) -> None:
+        self._store.put(_entry(request, retries), b"")
 
     def request(self, key: RequestKey) -> ServiceRequest | None:
         """Return what was requested; None if there is no such request of this tenant."""
@@ -128,8 +141,15 @@ class RequestStore:
 
     def retries(self, key: RequestKey) -> int:
         """Return how often the request was tried again."""
-        found = stored_documents.valid(self._store, RequestRound, RequestKeys(key).round)
-        return found.retries if found else 0
+        # Mostly never: one request to the store, and few if it was tried often.
+        keys, known, most = RequestKeys(key), 0, 1
+        while most <= MOST_RETRIES and self._store.stat(keys.round(most)):
+            known, most = most, 2 * most
+        most = min(most, MOST_RETRIES + 1)
+        while most - known > 1:
+            middle = (known + most) // 2
+            known, most = (middle, most) if self._store.stat(keys.round(middle)) else (known, middle)
+        return known
 
     def ended(self, key: RequestKey, retries: int) -> RequestEnd | None:
         """Return how the round with this number of retries ended; None if it has not ended."""
@@ -156,9 +176,15 @@ class RequestStore:
         return stored_documents.valid(self._store, RequestState, key) if parse_indexed(key) else None
 
     def put_state(self, request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> None:
-        """Replace the state that lists show."""
-        key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
-        self._store.put(key, _state(request, status, run=run, now_ms=now_ms).encode())
+        """Replace the state that lists show. If this process was suspended, what others wrote meanwhile is restored."""
+        key = RequestKey(request.tenant, request.id)
+        place = RequestKeys(key).indexed(request.created_ms)
+        self._store.put(place, _state(request, status, run=run, now_ms=now_ms).encode())
+        stored = self.request(key)
+        if stored is None or stored.created_ms != request.created_ms:
+            self._store.delete(place)
+        elif (end := self.ended(key, self.retries(key))) and (end.status, end.run_id) != (status, run):
+            self._store.put(place, _state(request, end.status, run=end.run_id, now_ms=end.ended_ms).encode())
 
     def end(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
         """Record how the request ended. Returns the end that counts: the first one that was stored.
@@ -169,7 +195,12 @@ class RequestStore:
         end = self.ended(key, retries)
         if end is None:
             end = self._end_of(request, retries, outcome, now_ms=now_ms)
-            self._store.put(RequestKeys(key).end(retries), end.encode())
+            place, data = RequestKeys(key).end(retries), end.encode()
+            if not self._store.put_new(place, data):
+                if first := self.ended(key, retries):
+                    return first
+                # What is there is not valid, or was deleted with the request.
+                self._store.put(place, data)
         return end
 
     def announce(self, request: ServiceRequest, end: RequestEnd) -> None:
@@ -178,36 +209,43 @@ class RequestStore:
         if self.retries(key) != end.retries:
             return
         self.put_state(request, end.status, run=end.run_id, now_ms=end.ended_ms)
-        if not self.has_event(key, "ended"):
-            text = end.summary or end.status
-            self.add_event(key, "ended", text, now_ms=end.ended_ms, status=end.status, run=end.run_id)
+        self.events.add(
+            key,
+            "ended",
+            end.summary or end.status,
+            retries=end.retries,
+            now_ms=end.ended_ms,
+            status=end.status,
+            run=end.run_id,
+        )
 
     def leave_queue(self, request: ServiceRequest, end: RequestEnd) -> None:
-        """Delete the entry of a request that has ended, and its cancel, unless it was tried again meanwhile."""
-        keys = RequestKeys(RequestKey(request.tenant, request.id))
-        if self.retries(keys.of) != end.retries:
-            return
-        self._store.delete(keys.cancel)
-        self._store.delete(keys.entry(priority=request.priority, created_ms=request.created_ms))
+        """Delete the entry of a request that has ended, and its cancel."""
+        if self.request(RequestKey(request.tenant, request.id)) is None:
+            # It was deleted while this process was suspended: nothing of it must remain.
+            self._clear(RequestKeys(RequestKey(request.tenant, request.id)))
+        self._store.delete(RequestKeys(RequestKey(request.tenant, request.id)).cancel(end.retries))
+        self._store.delete(_entry(request, end.retries))
 
     def is_settled(self, found: FoundRequest) -> bool:
         """Whether everything that follows the end of a request is done."""
-        keys, request = RequestKeys(found.key), found.request
-        entry = keys.entry(priority=request.priority, created_ms=request.created_ms)
-        return found.end is not None and self._store.stat(entry) is None
+        return found.end is not None and self._store.stat(_entry(found.request, found.retries)) is None
 
-    def remove_duplicate(self, key: RequestKey, *, priority: int, created_ms: int) -> None:
-        """Delete what is left of another try to accept the same request at the same moment."""
-        keys = RequestKeys(key)
-        self._store.delete(keys.indexed(created_ms))
-        self._store.delete(keys.entry(priority=priority, created_ms=created_ms))
+    def remove_duplicate(self, entry: QueueEntry) -> None:
+        """Delete what a process has written that was suspended: for a request of the same id that was deleted."""
+        self._store.delete(RequestKeys(entry.request).indexed(entry.created_ms))
+        self._store.delete(entry.key)
 
     def cancel(self, key: RequestKey) -> None:
         """Ask for the end of the request."""
-        self._store.put(RequestKeys(key).cancel, b"")
-        if self.ended(key, self.retries(key)):
-            # It has ended meanwhile, and nobody else would delete it.
-            self._store.delete(RequestKeys(key).cancel)
+        retries = self.retries(key)
+        self._store.put(RequestKeys(key).cancel(retries), b"")
+        self.drop_old_cancel(key, retries)
+
+    def drop_old_cancel(self, key: RequestKey, retries: int) -> None:
+        """Delete a cancel whose round has ended, or whose request was deleted."""
+        if self.ended(key, retries) or self.request(key) is None:
+            self._store.delete(RequestKeys(key).cancel(retries))
 
     def retry(self, found: FoundRequest, *, now_ms: int) -> None:
         """Put a request that has ended into the queue again, with a new round.
@@ -218,18 +256,21 @@ class RequestStore:
             self._retry(found, now_ms=now_ms)
 
     def _retry(self, found: FoundRequest, *, now_ms: int) -> None:
-        keys = RequestKeys(found.key)
+        keys, retries = RequestKeys(found.key), found.retries
+        if found.end:
+            retries += 1
+            if retries > MOST_RETRIES:
+                raise StenofleetError(f"it was tried again {MOST_RETRIES} times", "submit the recording again")
+            if self._store.put_new(keys.round(retries), b""):
+                self.put_state(found.request, "queued", run=found.end.run_id, now_ms=now_ms)
         if self.request(found.key) is None:
             # It was deleted meanwhile.
-            return
-        if found.end:
-            # Of a client that cancelled while the end was recorded. It must not cancel the new round.
-            self._store.delete(keys.cancel)
-            if self.has_event(found.key, "ended"):
-                self.add_event(found.key, "retried", "tried again", now_ms=now_ms, status="queued")
-            self._store.put(keys.round, RequestRound(retries=found.retries + 1).encode())
-            self.put_state(found.request, "queued", run=found.end.run_id, now_ms=now_ms)
-        self._enqueue(found.request)
+            self._clear(keys)
+        elif retries == self.retries(found.key):
+            if retries:
+                text = "tried again"
+                self.events.add(found.key, "retried", text, retries=retries, now_ms=now_ms, status="queued")
+            self._enqueue(found.request, retries)
 
     def remove(self, found: FoundRequest) -> None:
         """Delete a request that has ended, with its run and its upload. The request itself is deleted last."""
@@ -238,62 +279,34 @@ class RequestStore:
 
     def _remove(self, found: FoundRequest) -> None:
         keys = RequestKeys(found.key)
-        for run in {found.state.run_id, found.end.run_id if found.end else None} - {None}:
-            remove_run(self._store, str(run))
-        self.remove_upload(found.request)
-        self._store.delete(keys.cancel)
-        self._store.delete(keys.indexed(found.request.created_ms))
-        for entry in sorted(self._store.list(keys.home), key=lambda entry: entry.key == keys.request):
-            self._store.delete(entry.key)
+
+        def order(key: str) -> tuple[bool, bool, bool]:
+            # Its end, and the request itself, are needed by whoever repeats this after a crash.
+            return (key == keys.request, key == keys.end(0), key.startswith(f"{keys.home}end-"))
+
+        home = sorted((entry.key for entry in self._store.list(keys.home)), key=order)
+        runs = {found.state.run_id, found.end.run_id if found.end else None} - {None}
+        steps: list[Callable[[], None]] = [
+            *(partial(remove_run, self._store, str(run)) for run in runs),
+            partial(self.remove_upload, found.request),
+            partial(self._store.delete, keys.cancel(found.retries)),
+            partial(self._store.delete, keys.indexed(found.request.created_ms)),
+            *(partial(self._store.delete, key) for key in home),
+        ]
+        read_s = time.monotonic()
+        for step in steps:
+            if time.monotonic() - read_s > _TRUSTED_S:
+                # This process may have been suspended, and another request may have the same id now.
+                stored, read_s = self.request(found.key), time.monotonic()
+                if stored is None or stored.created_ms != found.request.created_ms:
+                    return
+            step()
 
     def remove_upload(self, request: ServiceRequest) -> None:
         """Delete the recording, if it was uploaded."""
         if request.upload:
             for entry in self._store.list(upload_home(request.tenant, request.upload)):
                 self._store.delete(entry.key)
-
-    def add_event(
-        self,
-        key: RequestKey,
-        kind: EventType,
-        text: str,
-        *,
-        now_ms: int,
-        status: RequestStatus | None = None,
-        run: str | None = None,
-    ) -> None:
-        """Append an event. The number alone would not do: a process that was suspended may write at the same time."""
-        keys = RequestKeys(key)
-        last = self._last_event(key)
-        if last >= _MOST_EVENTS and kind == "message":
-            return
-        event = RequestEvent(type=kind, time_ms=now_ms, text=text[:_LONGEST_LINE], status=status, run_id=run)
-        self._store.put(keys.event(f"{last + 1:06d}-{secrets.token_hex(2)}", kind), event.encode())
-
-    def events(self, key: RequestKey, *, after: str = "") -> Iterator[tuple[str, RequestEvent]]:
-        """Yield the events after the one with the id *after*, with their ids."""
-        keys = RequestKeys(key)
-        for entry in self._store.list(keys.events, after=keys.after_event(after) if after else ""):
-            named = parse_event(entry.key)
-            event = stored_documents.valid(self._store, RequestEvent, entry.key) if named else None
-            if named and event and event.type == named[1]:
-                yield named[0], event
-
-    def _last_event(self, key: RequestKey) -> int:
-        return max((int(event_id.partition("-")[0]) for event_id, _ in self._event_names(key)), default=0)
-
-    def _event_names(self, key: RequestKey) -> Iterator[tuple[str, str]]:
-        """Yield the id and the type of each event, without reading it."""
-        for entry in self._store.list(RequestKeys(key).events):
-            if named := parse_event(entry.key):
-                yield named
-
-    def has_event(self, key: RequestKey, kind: EventType) -> bool:
-        """Whether there is an event of this type since the request was last tried again."""
-        found = False
-        for _, named in self._event_names(key):
-            found = named != "retried" and (found or named == kind)
-        return found
 
     def _known_run(self, request: ServiceRequest) -> str | None:
         key = RequestKeys(RequestKey(request.tenant, request.id)).indexed(request.created_ms)
@@ -317,6 +330,11 @@ class RequestStore:
             files=outcome.files[:1_000],
             ended_ms=now_ms,
         )
+
+
+def _entry(request: ServiceRequest, retries: int) -> str:
+    keys = RequestKeys(RequestKey(request.tenant, request.id))
+    return keys.entry(priority=request.priority, created_ms=request.created_ms, retries=retries)
 
 
 def _state(request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> RequestState:

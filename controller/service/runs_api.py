@@ -25,7 +25,7 @@ from controller.domain.service_documents import RequestStatus
 from controller.domain.service_keys import RequestKey, id_of, is_id
 from controller.errors import StenofleetError
 from controller.service.context import Caller, Service, TheService, new_id, service_of
-from controller.service.forms import FORM, form_of, kind_of
+from controller.service.forms import FORM, form_of, json_of, kind_of
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.requests import FoundRequest
@@ -43,7 +43,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 FORM_PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: problem_response("The body is not a valid form."),
-    413: problem_response("The body is larger than a body may be."),
+    408: problem_response("The body did not come, or too slowly."),
+    413: problem_response("The body, or the recording in it, is larger than it may be."),
     415: problem_response("The endpoint does not take bodies of this type."),
 }
 FOUND = PROBLEMS | {404: problem_response("This tenant has no such run.")}
@@ -105,21 +106,18 @@ async def submit_run(request: Request, response: Response, tenant: Caller, key: 
     """Request a transcription: of an object, an upload, or a recording in a form. The run begins as soon as it can."""
     service = service_of(request)
     checked_key(key)
-    kind = kind_of(request)
-    if kind == FORM:
-        async with form_of(request) as (form, file):
-            found = await _submit_form(service, tenant, form, file, key)
-    elif kind in ("application/json", ""):
-        raw = await request.body()
-        found = await run_in_threadpool(_submit, service, tenant, parsed(raw), key)
+    if kind_of(request) == FORM:
+        with service.receiving.one(tenant.prefix):
+            async with form_of(request, service.most_form_bytes) as (form, file):
+                found = await _submit_form(service, tenant, form, file, key)
     else:
-        raise Problem(415, "unsupported-media-type", f"not a body of this API: {kind[:100]}", "send application/json")
+        found = await run_in_threadpool(_submit, service, tenant, parsed(await json_of(request)), key)
     response.headers["Location"] = f"/v1/runs/{found.id}"
     return found
 
 
-def _submit(service: Service, tenant: Tenant, submission: Submission, key: str | None) -> RunView:
-    accepted = submit(service, tenant, submission, key)
+def _submit(service: Service, tenant: Tenant, submission: Submission, key: str | None, request_id: str = "") -> RunView:
+    accepted = submit(service, tenant, submission, key, request_id)
     return _view(service, required(service, tenant, accepted.id))
 
 
@@ -137,8 +135,13 @@ async def _submit_form(service: Service, tenant: Tenant, form: FormData, file: U
     return await run_in_threadpool(submit_file, service, tenant, file, text.encode(), key)
 
 
-def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, key: str | None) -> RunView:
-    """Store the recording of a form, and submit it. *raw*: the rest of the submission, as JSON."""
+def submit_file(
+    service: Service, tenant: Tenant, file: UploadFile, raw: bytes, key: str | None, *, request_id: str = ""
+) -> RunView:
+    """Store the recording of a form, and submit it. *raw*: the rest of the submission, as JSON.
+
+    *request_id*: of the new request, if it has no *key*; default: a random one.
+    """
     with tempfile.NamedTemporaryFile(prefix="stenofleet-form-") as copy:
         digest = hashlib.sha256()
         while piece := file.file.read(1 << 20):
@@ -154,13 +157,15 @@ def submit_file(service: Service, tenant: Tenant, file: UploadFile, raw: bytes, 
             return _submit(service, tenant, submission, key)
         upload = keep_upload(service, tenant, Path(copy.name), file.filename or "recording", upload_id)
     try:
-        accepted = submit(service, tenant, submission, key)
+        found = _submit(service, tenant, submission, key, request_id)
     except (Problem, StenofleetError):
         # After an error of the store it is not known what was stored: a client that tries again needs the recording.
         if not (key and was_accepted(service, tenant, key)):
             service.uploads.remove(tenant.prefix, upload.id)
+            service.uploads.release(upload)
         raise
-    return _view(service, required(service, tenant, accepted.id))
+    service.uploads.release(upload)
+    return found
 
 
 def _with_upload(raw: bytes, upload_id: str) -> bytes:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from prometheus_client import start_http_server
@@ -35,8 +36,11 @@ from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
+from controller.service.answers import Answers
 from controller.service.app import create_app
+from controller.service.connections import Connection, Silent
 from controller.service.context import Service
+from controller.service.forms import Receiving
 from controller.service.identity import Identity
 from controller.service.inbox.delivery import note_end
 from controller.service.inbox.noted import Noted
@@ -50,16 +54,14 @@ from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
+from controller.service.sweeper import Sweeper
 from controller.service.tenants import Tenants
 from controller.service.upload_completion import Completions
-from controller.service.upload_sweeper import UploadSweeper
 from controller.service.uploads import UploadStore
 from controller.service.webhooks import Deliverer, WebhookThread
 
 ANSWER_WITHIN_S = 55.0
 """Below the minute after which many proxies end a request."""
-MOST_CONNECTIONS = 900
-"""More would use up the descriptors of a process, of which there are often 1,024: they get 503."""
 _STUCK_S = 120.0
 """A loop that has not ticked for this time hangs. Opening a large run and a merge take seconds."""
 
@@ -130,7 +132,8 @@ class Server:
             self._outbox, access.keys, self.replicas.is_mine, self._webhook_hosts, observe=self.metrics.webhook
         )
         self._webhooks = WebhookThread(deliverer, clock.now_ms)
-        self._sweeper = UploadSweeper(self._uploads, self.replicas.is_mine, clock.now_ms)
+        self._answers = Answers(store)
+        self._sweeper = Sweeper(self._uploads, self._answers, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
         self._noted = Noted(settings.inbox, access.tenants)
         service = self._service()
@@ -203,11 +206,13 @@ class Server:
             store=self._store,
             requests=RequestStore(self._store),
             uploads=self._uploads,
+            answers=self._answers,
             completions=self.completions,
             queue=self.queue,
             identity=self._access.identity,
             rates=RequestRates(),
             streams=OpenStreams(),
+            receiving=Receiving(),
             defaults=self._settings.defaults,
             keys=self._access.keys,
             outbox=self._outbox,
@@ -240,7 +245,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 ws="none",
-                limit_concurrency=MOST_CONNECTIONS,
+                http=partial(Connection, Silent()),  # type: ignore[arg-type]
                 timeout_graceful_shutdown=settings.shutdown_grace_s,
             )
         )

@@ -19,6 +19,7 @@ from controller.service.requests import AnotherBody
 from controller.service.sources import checked_output, checked_source
 from controller.service.submissions import Submission, request_of
 from controller.service.tenants import Tenant
+from controller.service.uploads import USED_WITHIN_MS
 
 LONGEST_KEY = 256
 _KEY = re.compile(r"[\x21-\x7e]{1,256}")
@@ -34,12 +35,14 @@ def checked_key(key: str | None) -> str | None:
     return key
 
 
-def submit(service: Service, tenant: Tenant, submission: Submission, key: str | None) -> ServiceRequest:
+def submit(
+    service: Service, tenant: Tenant, submission: Submission, key: str | None, request_id: str = ""
+) -> ServiceRequest:
     """Accept a submission. With the idempotency *key* of an earlier equal one, that one is returned.
 
-    Raises :class:`Problem`, and the errors of the checks.
+    *request_id*: its id, if it has no key; default: a new one. Raises :class:`Problem`, and the errors of the checks.
     """
-    request_id = idempotent_id(tenant.prefix, key) if key else new_id()
+    request_id = idempotent_id(tenant.prefix, key) if key else request_id or new_id()
     digest = submission.digest()
     known = service.requests.request(RequestKey(tenant.prefix, request_id)) if key else None
     if known:
@@ -141,6 +144,8 @@ def _recording(service: Service, tenant: Tenant, submission: Submission, request
     if before and before != request_id and service.requests.request(RequestKey(tenant.prefix, before)):
         # It is deleted when that run is complete.
         raise Problem(409, "upload-used", f"this upload is that of run {before}", "upload the recording again")
+    if service.now_ms() >= upload.created_ms + USED_WITHIN_MS:
+        raise Problem(409, "upload-expired", "no run has used this upload in time", "upload the recording again")
     service.uploads.bind(upload, request_id)
     return service.uploads.uri(upload), submission.name or upload.name
 

@@ -5,7 +5,8 @@ Touches: the store, temporary files (parts that come to the service).
 Data flow: an entry reserves the bytes of an upload → its parts are stored, each as one object → composed to the
 recording → its record says that it is complete. Where clients can reach the store, they send parts to it themselves,
 with forms that the service has signed. Such a form cannot be revoked: so an entry remains until the last one has
-expired, and then everything is deleted that does not belong to a complete upload.
+expired, and then everything is deleted that does not belong to a complete upload. The entry of a recording that came in
+a form of a run remains until that run is accepted. Of an upload that no run uses, an entry remains until it is deleted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from controller.domain import stored_documents
 from controller.domain.service_documents import Upload
 from controller.domain.service_keys import (
     INCOMPLETE,
+    RequestKey,
+    RequestKeys,
     UploadEntry,
     incomplete_of,
     parse_part,
@@ -34,6 +37,8 @@ from controller.domain.service_keys import (
 
 LIVES_MS = 24 * 3600 * 1000
 """A client has this time to complete an upload."""
+USED_WITHIN_MS = 2 * LIVES_MS
+"""After its beginning. A complete upload that is that of no run is deleted then."""
 FORM_VALID_MS = 3600 * 1000
 _SPARE_MS = 2 * FORM_VALID_MS
 """Before anything is deleted: what has begun in time may end, and clocks differ."""
@@ -93,12 +98,14 @@ class UploadStore:
         self._put(upload)
 
     def put_media(self, upload: Upload, path: Path) -> None:
-        """Store all of the recording, then its record: it is complete."""
-        entry = _entry(upload, upload.created_ms + LIVES_MS, upload.size_bytes)
-        self._store.put(entry, b"")
+        """Store all of the recording, then its record: it is complete. :meth:`release` follows when a run has it."""
+        self._store.put(_entry(upload, upload.created_ms + LIVES_MS, upload.size_bytes), b"")
         self._store.put_file(media_key(upload), path)
         self._put(upload.model_copy(update={"complete": True}))
-        self._store.delete(entry)
+
+    def release(self, upload: Upload) -> None:
+        """Note that a run has the recording that :meth:`put_media` stored, or that it was deleted."""
+        self._store.delete(_entry(upload, upload.created_ms + LIVES_MS, upload.size_bytes))
 
     def put_part(self, upload: Upload, number: int, path: Path) -> None:
         """Store a part that came to the service."""
@@ -148,12 +155,20 @@ class UploadStore:
         return [entry for entry in last.values() if entry.until_ms + _SPARE_MS < now_ms]
 
     def clean(self, entry: UploadEntry) -> None:
-        """Delete what is left of an upload that is over: everything, unless it is complete. Its entries go last."""
+        """Delete what is left of an upload that is over: everything, unless it is complete. Its entries go last.
+
+        One that is complete but that of no run has another entry, after which everything is deleted.
+        """
         upload = self.find(entry.prefix, entry.upload)
-        if upload and upload.complete:
+        used = upload is not None and upload.complete and self._is_used(upload)
+        used_until_ms = upload.created_ms + USED_WITHIN_MS if upload and upload.complete else 0
+        if used or entry.until_ms < used_until_ms:
             self._delete_all(parts_of(entry.prefix, entry.upload))
         else:
             self.remove(entry.prefix, entry.upload)
+        if upload and not used and entry.until_ms < used_until_ms:
+            self._close(upload, used_until_ms, reserved_bytes=0)
+            return
         for key in self._keys_of_entries(entry.prefix, entry.upload):
             self._store.delete(key)
 
@@ -167,6 +182,12 @@ class UploadStore:
     def bind(self, upload: Upload, request_id: str) -> None:
         """Record the request that the upload belongs to."""
         self._put(upload.model_copy(update={"request": request_id}))
+
+    def _is_used(self, upload: Upload) -> bool:
+        """Whether the request that it belongs to was accepted, and is not deleted."""
+        if not upload.request:
+            return False
+        return self._store.stat(RequestKeys(RequestKey(upload.tenant, upload.request)).request) is not None
 
     def _put(self, upload: Upload) -> None:
         self._store.put(f"{upload_home(upload.tenant, upload.id)}{_RECORD}", upload.encode())

@@ -23,13 +23,14 @@ from controller.domain.service_documents import PART_BYTES, Upload, iso
 from controller.domain.service_keys import MOST_PARTS, is_id, part_key
 from controller.runs.lookup import of_each
 from controller.service.context import Caller, Service, TheService, new_id
+from controller.service.forms import json_of
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenants import Tenant
-from controller.service.uploads import FORM_VALID_MS, LIVES_MS
+from controller.service.uploads import FORM_VALID_MS, LIVES_MS, USED_WITHIN_MS
 from controller.service.views import Time
 
 MOST_INCOMPLETE = 100
@@ -41,7 +42,11 @@ _CREATE_WITHIN_S = 1.0
 _PIECE_BYTES = 1 << 20
 _FOUND = PROBLEMS | {404: problem_response("This tenant has no such upload.")}
 _STATE = _FOUND | {409: problem_response("Not possible in the state of the upload.")}
-_LARGE: dict[int | str, dict[str, Any]] = {413: problem_response("Larger than allowed.")}
+_LARGE: dict[int | str, dict[str, Any]] = {
+    408: problem_response("The body did not come, or too slowly."),
+    413: problem_response("Larger than allowed."),
+}
+_NOT_JSON: dict[int | str, dict[str, Any]] = {415: problem_response("The body is not JSON.")}
 
 _LOCATION = {"Location": {"description": "The upload.", "schema": {"type": "string"}}}
 
@@ -81,7 +86,7 @@ class UploadSummary(BaseModel):
     size_bytes: int
     status: Literal["incomplete", "completing", "complete"]
     created_at: Time
-    expires_at: Time | None = Field(description="It is deleted then, unless it is complete.")
+    expires_at: Time = Field(description="It is deleted then, unless it is complete and that of a run.")
 
 
 class UploadList(BaseModel):
@@ -105,11 +110,25 @@ class UploadView(UploadSummary):
 @router.post(
     "/v1/uploads",
     status_code=201,
-    responses=PROBLEMS | _LARGE | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    responses=PROBLEMS | _LARGE | _NOT_JSON | {201: {"description": "It can be sent now.", "headers": _LOCATION}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/NewUpload"}}},
+        }
+    },
     operation_id="createUpload",
 )
-def create_upload(service: TheService, tenant: Caller, body: NewUpload, response: Response) -> UploadView:
+async def create_upload(request: Request, service: TheService, tenant: Caller, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
+    # Not a parameter: the framework would read it before it is known who sends it.
+    body = NewUpload.model_validate_json(await json_of(request))
+    created = await run_in_threadpool(_create, service, tenant, body)
+    response.headers["Location"] = f"/v1/uploads/{created.id}"
+    return created
+
+
+def _create(service: Service, tenant: Tenant, body: NewUpload) -> UploadView:
     upload = Upload(
         id=new_id(),
         tenant=tenant.prefix,
@@ -119,12 +138,11 @@ def create_upload(service: TheService, tenant: Caller, body: NewUpload, response
         complete=False,
         part_bytes=service.part_bytes,
     )
-    _create(service, tenant, upload)
-    response.headers["Location"] = f"/v1/uploads/{upload.id}"
+    _reserve(service, tenant, upload)
     return _view(service, upload)
 
 
-def _create(service: Service, tenant: Tenant, upload: Upload) -> None:
+def _reserve(service: Service, tenant: Tenant, upload: Upload) -> None:
     lock = _CREATING[tenant.prefix]
     # One tenant must not keep all threads of the service waiting.
     if not lock.acquire(timeout=_CREATE_WITHIN_S):
@@ -181,7 +199,7 @@ async def put_part(
     if service.uploads.presigning:
         raise Problem(409, "not-here", "parts of this upload are sent to the store", "GET the upload: it says where")
     _check_open(service, upload)
-    with tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
+    with service.receiving.one(tenant.prefix), tempfile.NamedTemporaryFile(prefix="stenofleet-part-") as file:
         await _receive(request, file, upload.bytes_of(number))
         # It may have been completed, deleted or given up while the part came.
         upload = await run_in_threadpool(_required, service, tenant, upload_id)
@@ -287,7 +305,7 @@ def _summary(service: Service, upload: Upload) -> UploadSummary:
         size_bytes=upload.size_bytes,
         status="complete" if upload.complete else "completing" if completing else "incomplete",
         created_at=iso(upload.created_ms),
-        expires_at=None if upload.complete else iso(upload.created_ms + LIVES_MS),
+        expires_at=iso(upload.created_ms + (USED_WITHIN_MS if upload.complete else LIVES_MS)),
     )
 
 

@@ -36,7 +36,9 @@ _GONE = 410
 _CHECK_MS = 600_000
 """How often duplicates are removed, which killed processes may leave."""
 _EXPIRE_MS = 3_600_000
-"""How often old dead deliveries are removed: all are read for that."""
+"""How often old dead deliveries are removed."""
+_MOST_LOOKED_AT = 2_000
+"""Deliveries of a tenant in one tick, of those that are due. The next tick goes on after them."""
 _MOST_REPORTED = 1_000
 
 Outcome = Literal["delivered", "retried", "dead"]
@@ -95,6 +97,8 @@ class Deliverer:
         """The time of the last tick."""
         self._checked = _Periodic(_CHECK_MS)
         self._expired = _Periodic(_EXPIRE_MS)
+        self._looked_at: dict[str, Pending] = {}
+        """By tenant: where the last tick stopped, if more is due."""
         self._unsettled: dict[Pending, Move] = {}
         """Changes that could not be stored. They are tried again, instead of sending the event again."""
         self._reported: set[Pending] = set()
@@ -107,14 +111,15 @@ class Deliverer:
         """
         self._now_ms = now_ms
         check, expire = self._checked.is_due(now_ms), self._expired.is_due(now_ms)
+        expired = expire
         for prefix in self._outbox.prefixes():
             if check:
                 self._remove_duplicates(prefix)
             if expire:
-                self._outbox.remove_expired(prefix, now_ms)
+                expired &= self._outbox.remove_expired(prefix, now_ms)
             if self._configured(prefix):
                 self._take(prefix, now_ms)
-        for each in (self._checked,) * check + (self._expired,) * expire:
+        for each in (self._checked,) * check + (self._expired,) * expired:
             each.done_ms = now_ms
 
     def wait(self, timeout_s: float) -> bool:
@@ -140,13 +145,20 @@ class Deliverer:
         for pending in self._outbox.pending(prefix):
             if self._mine(pending.id):
                 if before := found.get(pending.id):
-                    self._outbox.apply(Move(None, (before.key,)))
+                    self._outbox.apply(Move((), (before.key,)))
                 found[pending.id] = pending
 
     def _take(self, prefix: str, now_ms: int) -> None:
-        for pending in self._outbox.pending(prefix):
-            if pending.due_ms > now_ms or (self._mine(pending.id) and not self._queue.offer(pending)):
+        before = self._looked_at.pop(prefix, None)
+        for number, pending in enumerate(self._outbox.pending(prefix, after=before)):
+            if pending.due_ms > now_ms:
                 break
+            if number == _MOST_LOOKED_AT or (self._mine(pending.id) and not self._queue.offer(pending)):
+                # Many wait for a receiver that has enough, or the tenant has.
+                if before:
+                    self._looked_at[prefix] = before
+                break
+            before = pending
         self._start()
 
     def _start(self) -> None:

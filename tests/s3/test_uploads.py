@@ -9,7 +9,8 @@ import urllib3
 
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.s3 import S3Store
-from controller.service.upload_sweeper import UploadSweeper
+from controller.service.answers import Answers
+from controller.service.sweeper import Sweeper
 from controller.service.uploads import UploadStore
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
@@ -103,7 +104,8 @@ def test_an_upload_is_deleted_and_what_is_sent_after_that_too(service: Running) 
     problem(service.client.get(path), 404, "not-found")
     uploads = UploadStore(service.store)
     assert uploads.stored_bytes("default") == 3
-    UploadSweeper(uploads, lambda _: True, lambda: service.clock.now_ms() + 4 * 3600 * 1000).sweep()
+    late_ms = service.clock.now_ms() + 4 * 3600 * 1000
+    Sweeper(uploads, Answers(service.store), lambda _: True, lambda: late_ms).sweep()
     assert [item.key for top in ("incomplete/", "uploads/") for item in service.store.list(top)] == []
 
 

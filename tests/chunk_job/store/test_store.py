@@ -62,6 +62,32 @@ def test_a_put_replaces_the_whole_object(store: Store) -> None:
     assert keys(store, "a/") == ["a/b"]
 
 
+def test_of_several_writers_of_a_new_object_one_succeeds(store: Store) -> None:
+    begin = threading.Barrier(8)
+
+    def put(number: int) -> bool:
+        begin.wait()
+        return store.put_new("a/b", f"{number}".encode() * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(put, range(8)))
+    assert sorted(won) == [False] * 7 + [True]
+    assert store.get("a/b") == f"{won.index(True)}".encode() * 1000
+    assert not store.put_new("a/b", b"")
+    assert keys(store, "a/") == ["a/b"]
+
+
+def test_a_new_object_on_a_file_system_without_links(file_store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert file_store.put_new("a/b", b"first")
+    assert not file_store.put_new("a/b", b"second")
+    assert file_store.get("a/b") == b"first"
+    assert [each.name for each in (file_store.root / "a").iterdir()] == ["b"]
+
+
 def test_a_file_is_put_whole(store: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(range(256)) * 9000)
     store.put_file("a/b.flac", tmp_path / "file")

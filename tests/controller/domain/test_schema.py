@@ -28,7 +28,6 @@ from controller.domain.service_documents import (
     InboxCursor,
     ReplicaRecord,
     RequestEvent,
-    RequestRound,
     RequestState,
     Upload,
 )
@@ -124,7 +123,6 @@ EXAMPLES: dict[str, Document] = {
     ),
     "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
     "service-request": REQUESTED,
-    "service-round": RequestRound(retries=1),
     "service-state": RequestState(
         id=REQUESTED.id,
         name="talk.mp4",
@@ -136,7 +134,15 @@ EXAMPLES: dict[str, Document] = {
         run_id=fakes.RUN,
     ),
     "service-end": fakes.service_end(REQUESTED),
-    "service-event": RequestEvent(type="ended", time_ms=fakes.START_MS, text="done", status="complete", run_id=None),
+    "service-event": RequestEvent(
+        type="ended",
+        time_ms=fakes.START_MS,
+        text="done",
+        status="complete",
+        run_id=None,
+        retries=1,
+        happened=("retried", "ended"),
+    ),
     "service-upload": Upload(
         id=REQUESTED.id,
         tenant="news",

@@ -55,9 +55,9 @@ class CountingStore(FileStore):
         self._note("open", key)
         return super().open(key, **limit)
 
-    def _put(self, key: str, write: Any) -> None:
+    def _put(self, key: str, write: Any, **more: Any) -> bool:
         self._note("put", key)
-        super()._put(key, write)
+        return super()._put(key, write, **more)
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
         self._note("list", f"{prefix} {after}")
@@ -237,7 +237,7 @@ def test_the_same_idempotency_key_of_two_tenants_is_two_runs(two: Two) -> None:
         assert reply.status_code == 202
         run = reply.json()
         assert run["id"] != two.victim.ended
-        assert run["status"] == "queued", "the transcript of another tenant is no shortcut"
+        assert run["status"] in ("queued", "running"), "the transcript of another tenant is no shortcut"
         own = two.up.wait_for(run["id"], **two.radio)
         assert own["run"] != two.up.client.get(f"/v1/runs/{two.victim.ended}", headers=two.news).json()["run"]
         problem(two.up.client.get(f"/v1/runs/{run['id']}", headers=two.news), 404, "not-found")

@@ -1,6 +1,8 @@
 """The endpoints of OpenAI's API with its public client, unchanged, over a real socket."""
 
 import io
+import json
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +14,14 @@ from chunk_job.contract import ChunkTask, TranscribeOptions
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller.domain.jobs import Job
+from controller.domain.service_keys import RequestKey
 from controller.service import serving
+from controller.service.answers import Answers
+from controller.service.sweeper import Sweeper
+from controller.service.uploads import UploadStore
 from tests.controller.service.running import Running, quick, running
 from tests.fakes import JobBehaviour, fails_with
+from tests.pipeline import until
 
 pytestmark = pytest.mark.process
 DECODED: list[TranscribeOptions] = []
@@ -176,3 +183,65 @@ def test_a_long_recording_is_sent_once_and_its_run_goes_on(
         place = late.value.response.headers["location"]
         assert up.wait_for(place.rpartition("/")[2])["status"] == "complete"
         assert up.client.get(f"{place}/result", params={"format": "txt"}).text.startswith("w0a w0b")
+
+
+_BODY = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nsound\r\n--x--\r\n'
+_HEAD = (
+    "POST /v1/audio/transcriptions HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(_BODY)}\r\n\r\n"
+)
+
+
+def waiting_client(up: Running) -> socket.socket:
+    """A client that has sent a recording, whose run works."""
+    opened = socket.create_connection(("127.0.0.1", up.server.port))
+    opened.sendall(_HEAD.encode() + _BODY)
+    until(lambda: [entry for entry in up.store.list("index/") if b'"running"' in up.store.get(entry.key)], "it runs")
+    return opened
+
+
+def swept(up: Running) -> list[str]:
+    """What is left in the store when the time is over in which a client may wait."""
+    late_ms = up.clock.now_ms() + 24 * 3600 * 1000
+    Sweeper(UploadStore(up.store), Answers(up.store), lambda _: True, lambda: late_ms).sweep()
+    return sorted({entry.key.partition("/")[0] for entry in up.store.list("")} - {"replicas"})
+
+
+def test_a_client_that_goes_away_leaves_nothing(tmp_path: Any) -> None:
+    with running(FileStore(tmp_path), takes_ms=60_000) as up:
+        waiting_client(up).close()
+        until(lambda: [item for item in up.store.list("index/") if b'"cancelled"' in up.store.get(item.key)], "ends")
+        until(lambda: not list(up.store.list("queue/")), "its end is recorded")
+        assert swept(up) == []
+
+
+def test_what_a_killed_process_was_to_answer_is_cancelled_and_deleted(tmp_path: Any) -> None:
+    def script(_: Job) -> JobBehaviour:
+        return JobBehaviour(leaves="result", takes_ms=60_000)
+
+    with running(FileStore(tmp_path), script=script) as up:
+        submitted = up.submit()["id"]
+        up.wait_for(submitted, "running")
+        # As such a process leaves it.
+        Answers(up.store).begin(RequestKey("default", submitted), up.clock.now_ms())
+        assert swept(up) != []
+        assert up.wait_for(submitted)["status"] == "cancelled"
+        until(lambda: not list(up.store.list("queue/")), "its end is recorded")
+        assert swept(up) == []
+
+
+def test_a_process_that_ends_asks_the_client_to_send_it_again(tmp_path: Any) -> None:
+    with running(FileStore(tmp_path), takes_ms=60_000) as up:
+        waiting = waiting_client(up)
+        up.clock.asked_to_stop = 15
+        with waiting:
+            reply = b"".join(iter(lambda: waiting.recv(65_536), b"")).decode()
+    head, _, body = reply.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 503 ")
+    fields = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:])
+    assert (fields["x-should-retry"], fields["retry-after"]) == ("true", "2")
+    assert json.loads(body)["type"] == "urn:stenofleet:problem:interrupted"
+    # Another process finds that nobody wants it any more.
+    with running(FileStore(tmp_path), takes_ms=60_000) as up:
+        until(lambda: not list(up.store.list("queue/")), "it ends")
+        assert swept(up) == []

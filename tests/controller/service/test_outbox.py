@@ -6,8 +6,9 @@ from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.webhook_documents import Delivery, RunEnded, run_ended
+from controller.service import outbox as outbox_module
 from controller.service.addresses import CallbackRefused
-from controller.service.outbox import NoDeadLetter, Outbox, Pending, delivered, failed
+from controller.service.outbox import KEEP_DEAD_MS, NoDeadLetter, Outbox, Pending, delivered, failed
 from tests import fakes
 from tests.fakes import JournalStore
 
@@ -29,7 +30,8 @@ def retried(times: int) -> RunEnded:
 
 
 def keys(store: FileStore) -> list[str]:
-    return [entry.key for entry in store.list("webhooks/")]
+    """The deliveries."""
+    return [entry.key for entry in store.list("webhooks/") if entry.key.endswith(".json")]
 
 
 def only(outbox: Outbox) -> Delivery:
@@ -168,10 +170,11 @@ def test_the_new_object_is_written_before_the_old_one_is_deleted(store: FileStor
     fail(outbox, ENDED_MS, final=True)
     dead = f"webhooks/news/dead/{delivery_id}.json"
     third = Pending.of(outbox.repeat("news", delivery_id, ENDED_MS + 1)).key
+    expires = f"webhooks/news/expires/{ENDED_MS + KEEP_DEAD_MS}-{delivery_id}"
     assert journal.journal == [
-        f"put {first}",
+        *(f"put {first}", f"put webhooks/news/known/{delivery_id}"),
         *(f"put {second}", f"delete {first}"),
-        *(f"put {dead}", f"delete {second}"),
+        *(f"put {expires}", f"put {dead}", f"delete {second}"),
         *(f"put {third}", f"delete {dead}"),
     ]
 
@@ -192,7 +195,8 @@ def test_a_delivered_event_leaves_nothing_not_even_a_dead_letter(outbox: Outbox,
     delivery = only(outbox)
     move, _ = failed(delivery, "no", ENDED_MS, final=True)
     assert move.put
-    store.put(*move.put)  # and killed before the delete
+    for key, data in move.put:
+        store.put(key, data)  # and killed before the delete
     outbox.apply(delivered(delivery))
     assert keys(store) == []
 
@@ -249,25 +253,77 @@ def test_a_page_costs_the_same_with_many_dead_deliveries(store: FileStore) -> No
     assert len(read) == 6
 
 
-def test_dead_deliveries_are_kept_for_thirty_days(outbox: Outbox) -> None:
+def test_dead_deliveries_are_kept_for_thirty_days(outbox: Outbox, store: FileStore) -> None:
     outbox.add("news", URL, DATA, ended_ms=ENDED_MS)
     fail(outbox, ENDED_MS, final=True)
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS - 1)
+    assert len(list(outbox.dead("news"))) == 1
+    # It was sent again, in vain: it is kept from then on.
+    outbox.repeat("news", next(outbox.dead("news")).id, ENDED_MS + HOUR_MS)
+    fail(outbox, ENDED_MS + HOUR_MS, final=True)
     outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS)
     assert len(list(outbox.dead("news"))) == 1
-    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS + 1)
+    outbox.remove_expired("news", ENDED_MS + 30 * 24 * HOUR_MS + HOUR_MS)
     assert list(outbox.dead("news")) == []
+    assert list(store.list("webhooks/news/expires/")) == []
+
+
+def test_many_that_wait_or_are_dead_cost_nothing_when_a_run_ends_or_is_deleted(store: FileStore) -> None:
+    outbox = Outbox(store)
+    for number in range(50):
+        outbox.add("news", URL, retried(number), ended_ms=ENDED_MS)
+        if number < 30:
+            fail(outbox, ENDED_MS, final=True)
+    listed: list[str] = []
+    read: list[str] = []
+    request = fakes.service_request()
+    end = fakes.service_end(request)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "get", lambda key, **_: read.append(key))
+        patch.setattr(store, "list", lambda prefix, **_: listed.append(prefix))
+        outbox.add("news", request.callback_url, run_ended(request, end), ended_ms=end.ended_ms)
+        outbox.remove_of(request, [end])
+    assert (listed, read) == ([], [])
+    get = store.get
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "get", counted)
+        assert outbox.remove_expired("news", ENDED_MS)
+        assert read == []
+        patch.setattr(outbox_module, "_MOST_EXPIRED", 20)
+        assert not outbox.remove_expired("news", ENDED_MS + KEEP_DEAD_MS)
+        assert len(read) == 20
+        assert outbox.remove_expired("news", ENDED_MS + KEEP_DEAD_MS)
+    assert list(outbox.dead("news")) == []
+
+
+def test_a_delivery_that_waits_is_dropped_when_its_run_was_deleted(store: FileStore) -> None:
+    outbox = Outbox(store)
+    request = fakes.service_request()
+    end = fakes.service_end(request)
+    outbox.add("news", request.callback_url, run_ended(request, end), ended_ms=end.ended_ms)
+    fail(outbox, end.ended_ms)
+    (waiting,) = outbox.pending("news")
+    assert outbox.read(waiting)
+    outbox.remove_of(request, [end])
+    assert outbox.read(waiting) is None
+    assert list(store.list("webhooks/")) == []
 
 
 def test_the_deliveries_of_one_request_are_removed(outbox: Outbox, store: FileStore) -> None:
     request = fakes.service_request()
     ends = [fakes.service_end(request, retries=retries) for retries in range(2)]
     other = outbox.add("news", URL, DATA.model_copy(update={"id": f"{REQUEST[:-1]}d"}), ended_ms=ENDED_MS)
-    dead = outbox.add("news", request.callback_url, run_ended(request, ends[0]), ended_ms=ENDED_MS - 1)
+    dead = outbox.add("news", request.callback_url, run_ended(request, ends[0]), ended_ms=ends[0].ended_ms)
     delivery = outbox.read(next(outbox.pending("news")))
     assert delivery
     assert delivery.id == dead
     outbox.apply(failed(delivery, "no", ENDED_MS, final=True)[0])
-    outbox.add("news", request.callback_url, run_ended(request, ends[1]), ended_ms=ENDED_MS)
+    outbox.add("news", request.callback_url, run_ended(request, ends[1]), ended_ms=ends[1].ended_ms)
     assert len(keys(store)) == 3
     outbox.remove_of(request, ends)
     assert keys(store) == [f"webhooks/news/pending/{ENDED_MS}-{other}.json"]

@@ -9,7 +9,7 @@ from chunk_job.store.base import StoredObject, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.service_documents import RequestEnd, ServiceRequest
-from controller.domain.service_keys import QUEUE, RequestKey, idempotent_id
+from controller.domain.service_keys import QUEUE, RequestKey, RequestKeys, idempotent_id, parse_entry
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.orchestrator.held_slots import HeldSlots
@@ -228,11 +228,43 @@ def test_a_cancel_of_a_run_is_repeated_until_it_has_ended(scene: Scene) -> None:
     assert scene.store.stat(cancel)
 
 
+def test_cancels_that_nobody_needs_are_removed_and_cancel_no_other_try(scene: Scene) -> None:
+    request_id = scene.accept("a", 1)
+    key = RequestKey("a", request_id)
+    (one,) = scene.taken()
+    ended(scene, one, "failed")
+    scene.queue.poll()
+    # Written late, by processes that were suspended: for the round that has ended, and for a deleted request.
+    scene.store.put(RequestKeys(key).cancel(0), b"")
+    scene.store.put(RequestKeys(RequestKey("a", idempotent_id("a", "deleted"))).cancel(0), b"")
+    found = scene.requests.find(key)
+    assert found
+    scene.requests.retry(found, now_ms=NOW_MS)
+    (again,) = scene.taken()
+    scene.queue.poll()
+    assert again.round == f"{request_id}.1"
+    assert list(scene.store.list("cancels/")) == []
+    assert scene.store.stat(f"runs/{again.record.run}/cancel") is None
+
+
+def test_an_entry_of_an_earlier_try_is_removed_and_the_later_one_is_taken(scene: Scene) -> None:
+    request_id = scene.accept("a", 1)
+    (one,) = scene.taken()
+    ended(scene, one, "failed")
+    scene.queue.poll()
+    found = scene.requests.find(RequestKey("a", request_id))
+    assert found
+    scene.requests.retry(found, now_ms=NOW_MS)
+    scene.requests._enqueue(found.request, 0)
+    assert [one.round for one in scene.taken()] == [f"{request_id}.1"]
+    assert [entry.retries for item in scene.store.list("queue/") if (entry := parse_entry(item.key))] == [1]
+
+
 def test_another_try_to_accept_the_same_request_at_the_same_moment_leaves_nothing(scene: Scene) -> None:
     request_id = scene.accept("a", 1)
-    # Another process, which did not see the first one, has accepted it a millisecond later; the first was stored last.
+    # A process that was suspended has accepted one with this id, which was deleted since.
     double = request(id=request_id, tenant="a", created_ms=NOW_MS + 2)
-    scene.requests._enqueue(double)
+    scene.requests._enqueue(double, 0)
     scene.requests.put_state(double, "queued", run=None, now_ms=NOW_MS)
     assert ids(scene.taken()) == [request_id]
     assert [state.id for state in scene.requests.page("a", after="", most=9)[0]] == [request_id]

@@ -1,17 +1,21 @@
 """Requests in the store: a crash between any two writes leaves a state that the next call completes."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chunk_job.contract import TranscribeOptions
+from chunk_job.store.base import StoredObject
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome
 from controller.domain.plan import PlanOptions
 from controller.domain.service_documents import ServiceRequest
 from controller.domain.service_keys import RequestKey, RequestKeys, idempotent_id, parse_entry
+from controller.service import requests as requests_module
 from controller.service.requests import AnotherBody, RequestStore
 
 NOW_MS = 1_700_000_000_000
@@ -60,6 +64,10 @@ class Mortal(FileStore):
         self._count()
         super().put(key, data)
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        self._count()
+        return super().put_new(key, data)
+
     def delete(self, key: str) -> None:
         self._count()
         super().delete(key)
@@ -70,14 +78,32 @@ class Mortal(FileStore):
             raise Killed
 
 
+class Suspended(Mortal):
+    """A store whose process is suspended before its *left*-th next change; *meanwhile* is what others do then."""
+
+    def __init__(self, root: Path, left: int, meanwhile: Callable[[RequestStore], object]) -> None:
+        super().__init__(root)
+        self.left, self.was_suspended = left, False
+        self._meanwhile = meanwhile
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left < 0 and not self.was_suspended:
+            self.was_suspended = True
+            # Of another process, which has locks of its own.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(requests_module, "_LOCKS", tuple(threading.Lock() for _ in range(64)))
+                self._meanwhile(RequestStore(FileStore(self.root)))
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Mortal:
     return Mortal(tmp_path)
 
 
 def objects(store: FileStore) -> list[str]:
-    """The keys, without what differs between two tries: the random part of an event."""
-    return sorted(entry.key.rpartition("-")[0] if "/events/" in entry.key else entry.key for entry in store.list(""))
+    """The keys."""
+    return sorted(entry.key for entry in store.list(""))
 
 
 def settle(requests: RequestStore, end: RunOutcome = OUTCOME, retries: int = 0) -> None:
@@ -184,7 +210,7 @@ def test_the_queue_has_higher_priorities_first_and_then_the_older(store: Mortal)
     keys = RequestKeys(KEY)
     entries = [(1, 10), (9, 30), (9, 20), (5, 10)]
     for priority, created_ms in entries:
-        store.put(keys.entry(priority=priority, created_ms=created_ms), b"")
+        store.put(keys.entry(priority=priority, created_ms=created_ms, retries=0), b"")
     found = [entry for item in store.list("queue/") if (entry := parse_entry(item.key))]
     assert [(one.priority, one.created_ms) for one in found] == [(9, 20), (9, 30), (5, 10), (1, 10)]
 
@@ -194,7 +220,7 @@ def test_a_page_costs_the_same_with_many_requests(store: Mortal) -> None:
     read: list[str] = []
     for number in range(300):
         one = request(id=idempotent_id("news", str(number)), created_ms=NOW_MS + number)
-        requests.put_state(one, "complete", run=None, now_ms=NOW_MS)
+        requests.accept(one)
     get = store.get
 
     def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
@@ -226,8 +252,9 @@ def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mort
     requests = RequestStore(store)
     requests.accept(request())
     settle(requests, RunOutcome(run="", name="x", verdict="failed", summary="no"))
-    requests.cancel(KEY)
+    store.put(RequestKeys(KEY).cancel(0), b"")
     retried(requests)
+    requests.drop_old_cancel(KEY, 0)
     assert list(store.list("cancels/")) == []
     settle(requests, retries=1)
     requests.cancel(KEY)
@@ -253,11 +280,271 @@ def test_a_round_that_was_cancelled_before_it_began_has_the_run_of_the_round_bef
     assert list(store.list("")) == []
 
 
-def test_an_end_is_found_among_many_events_without_reading_them(store: Mortal) -> None:
+def test_an_event_costs_the_same_after_many(store: Mortal) -> None:
     requests = RequestStore(store)
     requests.accept(request())
     for number in range(30):
-        requests.add_event(KEY, "message", str(number), now_ms=NOW_MS)
-    store.get = None  # type: ignore[assignment]
-    assert requests.has_event(KEY, "accepted")
-    assert not requests.has_event(KEY, "ended")
+        requests.events.add(KEY, "message", str(number), retries=0, now_ms=NOW_MS)
+    read: list[str] = []
+    get = store.get
+
+    def counted(key: str, *, max_bytes: int = 1 << 30) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    store.get = counted  # type: ignore[method-assign]
+    requests.events.add(KEY, "started", "started", retries=0, now_ms=NOW_MS)
+    requests.events.add(KEY, "started", "again", retries=0, now_ms=NOW_MS)
+    assert len(read) == 2
+    assert [event.text for _, event in requests.events.after(KEY, "000030")] == ["29", "started"]
+
+
+def test_of_many_rounds_few_are_looked_at(store: Mortal) -> None:
+    requests = RequestStore(store)
+    for retries in range(1, 1000):
+        store.put_new(RequestKeys(KEY).round(retries), b"")
+        if retries in (1, 2, 3, 4, 7, 8, 500, 999):
+            assert requests.retries(KEY) == retries
+    asked: list[str] = []
+    stat = store.stat
+
+    def counted(key: str) -> StoredObject | None:
+        asked.append(key)
+        return stat(key)
+
+    store.stat = counted  # type: ignore[method-assign]
+    assert requests.retries(KEY) == 999
+    assert len(asked) < 25
+
+
+FAILED = RunOutcome(run="", name="x", verdict="failed", summary="no")
+LATE = RunOutcome(run="", name="x", verdict="cancelled", summary="late")
+
+
+def started(requests: RequestStore, retries: int = 0) -> None:
+    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS + 1)
+    requests.events.add(KEY, "started", "started", retries=retries, now_ms=NOW_MS + 1, status="running")
+
+
+def completed_in_the_second_try(requests: RequestStore) -> None:
+    """What others do while one is suspended: the request ends, is tried again, and is complete then."""
+    requests.accept(request())
+    started(requests)
+    settle(requests, FAILED)
+    retried(requests)
+    started(requests, 1)
+    settle(requests, retries=1)
+
+
+def retried_late(requests: RequestStore) -> None:
+    found = requests.find(KEY)
+    assert found
+    if found.end and found.end.status != "complete":
+        requests.retry(found, now_ms=NOW_MS + 30)
+
+
+LATE_STEPS: list[tuple[str, list[Callable[[RequestStore], object]], Callable[[RequestStore], object]]] = [
+    ("accept", [], lambda requests: requests.accept(request())),
+    ("begin", [lambda requests: requests.accept(request())], started),
+    ("end", [lambda requests: requests.accept(request()), started], lambda requests: settle(requests, LATE)),
+    ("cancel", [lambda requests: requests.accept(request())], lambda requests: requests.cancel(KEY)),
+]
+
+
+@pytest.mark.parametrize("before, late", [row[1:] for row in LATE_STEPS], ids=[row[0] for row in LATE_STEPS])
+def test_a_process_that_was_suspended_anywhere_changes_nothing_that_others_have_done(
+    tmp_path: Path, before: list[Callable[[RequestStore], object]], late: Callable[[RequestStore], object]
+) -> None:
+    suspended = 0
+    for left in range(20):
+        store = Suspended(tmp_path / str(left), 10**9, completed_in_the_second_try)
+        for step in before:
+            step(RequestStore(store))
+        store.left = left
+        late(RequestStore(store))
+        if not store.was_suspended:
+            break
+        suspended += 1
+        requests = RequestStore(FileStore(store.root))
+        found = requests.find(KEY)
+        assert found
+        assert (found.status, found.retries) == ("complete", 1)
+        assert found.state.status == "complete"
+        # What it wrote into the queue late goes with the next look into it: its round has ended.
+        queued = [entry.retries for item in store.list("queue/") if (entry := parse_entry(item.key))]
+        assert queued in ([], [0])
+        if queued:
+            requests.leave_queue(request(), requests.ended(KEY, 0) or pytest.fail("no end"))
+        types = [event.type for _, event in requests.events.after(KEY, "")]
+        assert [kind for kind in types if kind != "retried"] == ["accepted", "started", "ended", "started", "ended"]
+        assert types[3] == "retried"
+        assert list(store.list("cancels/")) == []
+        requests.remove(found)
+        assert objects(store) == []
+    assert suspended
+
+
+def test_a_retry_that_was_suspended_begins_no_round_again(tmp_path: Path) -> None:
+    def others(requests: RequestStore) -> None:
+        retried_late(requests)
+        settle(requests, FAILED, retries=1)
+        retried_late(requests)
+
+    for left in range(5):
+        store = Suspended(tmp_path / str(left), 10**9, others)
+        requests = RequestStore(store)
+        requests.accept(request())
+        settle(requests, FAILED)
+        store.left = left
+        retried(requests)
+        found = requests.find(KEY)
+        assert found
+        expected = 2 if store.was_suspended else 1
+        assert (found.status, found.retries) == ("queued", expected)
+        entries = [entry.retries for item in store.list("queue/") if (entry := parse_entry(item.key))]
+        assert expected in entries
+
+
+def test_a_process_that_was_suspended_leaves_nothing_of_a_request_that_was_deleted(tmp_path: Path) -> None:
+    def deleted(requests: RequestStore) -> None:
+        settle(requests, FAILED)
+        found = requests.find(KEY)
+        assert found
+        requests.remove(found)
+
+    for left in range(10):
+        store = Suspended(tmp_path / str(left), 10**9, deleted)
+        requests = RequestStore(store)
+        requests.accept(request())
+        store.left = left
+        settle(requests, LATE)
+        if not store.was_suspended:
+            break
+        assert objects(store) == []
+
+
+def test_two_that_accept_the_same_key_at_once_agree(tmp_path: Path) -> None:
+    for left in range(5):
+        store = Suspended(
+            tmp_path / str(left), left, lambda requests: requests.accept(request(created_ms=NOW_MS + 5, labels={}))
+        )
+        accepted = RequestStore(store).accept(request())
+        assert RequestStore(store).request(KEY) == accepted
+        assert len(list(store.list("queue/"))) == 1
+        assert len(list(store.list("index/"))) == 1
+
+
+def test_of_two_different_requests_with_the_same_key_at_once_one_is_refused(tmp_path: Path) -> None:
+    def accepts(requests: RequestStore, digit: str) -> None:
+        try:
+            requests.accept(request(body_sha256=digit * 64))
+        except AnotherBody:
+            refused.append(digit)
+
+    for left in range(5):
+        refused: list[str] = []
+        store = Suspended(tmp_path / str(left), left, lambda requests: accepts(requests, "b"))
+        accepts(RequestStore(store), "a")
+        stored = RequestStore(store).request(KEY)
+        assert stored
+        assert stored.body_sha256[0] not in refused
+        assert len(refused) == store.was_suspended
+        assert len(list(store.list("queue/"))) == 1
+
+
+def test_a_request_is_accepted_under_the_id_of_one_of_which_something_was_left(store: Mortal) -> None:
+    requests = RequestStore(store)
+    store.put_new(RequestKeys(KEY).round(1), b"")
+    requests.events.add(KEY, "message", "of a suspended process", retries=1, now_ms=NOW_MS)
+    requests.accept(request())
+    assert list(store.list("queue/"))
+    assert [event.type for _, event in requests.events.after(KEY, "")] == ["accepted"]
+
+
+def test_a_deletion_that_was_suspended_leaves_the_next_request_with_the_same_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests_module, "_TRUSTED_S", -1.0)
+
+    def others(requests: RequestStore) -> None:
+        found = requests.find(KEY)
+        assert found
+        requests.remove(found)
+        requests.accept(request(created_ms=NOW_MS + 500))
+
+    for left in range(2):
+        store = Suspended(tmp_path / str(left), 10**9, others)
+        requests = RequestStore(store)
+        requests.accept(request())
+        settle(requests, FAILED)
+        found = requests.find(KEY)
+        assert found
+        store.left = left
+        requests.remove(found)
+        again = requests.find(KEY)
+        assert store.was_suspended
+        assert again
+        assert (again.request.created_ms, again.status) == (NOW_MS + 500, "queued")
+        assert [event.type for _, event in requests.events.after(KEY, "")] == ["accepted"]
+
+
+def test_a_deletion_that_was_killed_anywhere_can_be_repeated(tmp_path: Path) -> None:
+    for left in range(20):
+        store = Mortal(tmp_path / str(left))
+        requests = RequestStore(store)
+        requests.accept(request())
+        settle(requests, FAILED)
+        retried(requests)
+        settle(requests, FAILED, retries=1)
+        found = requests.find(KEY)
+        assert found
+        store.left = left
+        try:
+            requests.remove(found)
+        except Killed:
+            store.left = 10**9
+            again = requests.find(KEY)
+            assert again
+            assert again.end or requests.events.is_empty(KEY)
+            requests.remove(again)
+            assert objects(store) == []
+        else:
+            break
+
+
+def test_an_end_that_others_have_seen_is_not_replaced(tmp_path: Path) -> None:
+    for left in range(6):
+        store = Suspended(tmp_path / str(left), 10**9, lambda requests: settle(requests, FAILED))
+        requests = RequestStore(store)
+        requests.accept(request())
+        store.left = left
+        settle(requests, LATE)
+        found = requests.find(KEY)
+        assert found
+        # Suspended before it could store its own end: the other one counts.
+        expected = "failed" if left == 0 else "cancelled"
+        assert (found.status, found.state.status) == (expected, expected)
+        ends = [event.status for _, event in requests.events.after(KEY, "") if event.type == "ended"]
+        assert ends == [expected]
+
+
+def test_events_of_many_processes_are_read_once_each_and_in_order(tmp_path: Path) -> None:
+    requests = RequestStore(FileStore(tmp_path))
+    requests.accept(request())
+    written = {f"{writer} {number}" for writer in range(4) for number in range(15)}
+    read: list[tuple[str, str]] = []
+
+    def write(writer: int) -> None:
+        for number in range(15):
+            RequestStore(FileStore(tmp_path)).events.add(KEY, "message", f"{writer} {number}", retries=0, now_ms=NOW_MS)
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(write, writer) for writer in range(4)]
+        while not all(future.done() for future in futures):
+            # A client that is cut off again and again.
+            read += [(name, event.text) for name, event in requests.events.after(KEY, read[-1][0] if read else "")]
+    for future in futures:
+        future.result()
+    read += [(name, event.text) for name, event in requests.events.after(KEY, read[-1][0] if read else "")]
+    assert sorted(text for _, text in read[1:]) == sorted(written)
+    assert read == [(name, event.text) for name, event in requests.events.after(KEY, "")]

@@ -14,11 +14,14 @@ from chunk_job.store.files import FileStore
 from controller.domain.service_documents import Upload
 from controller.domain.service_keys import id_of
 from controller.service import serving, uploads_api
+from controller.service.answers import Answers
 from controller.service.problems import Problem
+from controller.service.requests import RequestStore
+from controller.service.sweeper import Sweeper
 from controller.service.upload_completion import Completions
-from controller.service.upload_sweeper import UploadSweeper
-from controller.service.uploads import FORM_VALID_MS, LIVES_MS, UploadStore
+from controller.service.uploads import FORM_VALID_MS, LIVES_MS, USED_WITHIN_MS, UploadStore
 from tests.controller.service.running import Running, running, tenants_file
+from tests.controller.service.test_requests import request
 from tests.controller.service.test_runs_api import problem
 from tests.controller.service.uploading import begin, follow_the_docs, look, send, send_missing
 
@@ -55,7 +58,8 @@ def test_an_upload_in_parts_becomes_the_recording_of_a_run(service: Running) -> 
     ]
     send_missing(service.client, upload, SOUND)
     done = service.client.post(f"/v1/uploads/{upload['id']}:complete")
-    assert (done.status_code, done.json()["status"], done.json()["expires_at"]) == (200, "complete", None)
+    assert (done.status_code, done.json()["status"]) == (200, "complete")
+    assert done.json()["expires_at"] > upload["expires_at"]
     home = f"uploads/default/{upload['id']}/"
     assert [item.key for item in service.store.list(home)] == [f"{home}media.mp3", f"{home}upload.json"]
     assert service.store.get(f"{home}media.mp3") == SOUND
@@ -290,7 +294,7 @@ def upload_of(number: int, *, created_ms: int = 0) -> Upload:
 
 
 def swept(store: FileStore, now_ms: int, *, mine: bool = True) -> None:
-    UploadSweeper(UploadStore(store), lambda _: mine, lambda: now_ms).sweep()
+    Sweeper(UploadStore(store), Answers(store), lambda _: mine, lambda: now_ms).sweep()
 
 
 def test_an_upload_that_was_not_completed_in_time_is_deleted_by_one_replica(store: FileStore, tmp_path: Path) -> None:
@@ -322,6 +326,7 @@ def test_parts_that_come_after_the_upload_was_complete_or_deleted_are_deleted_to
     uploads.give_up(upload_of(2), now_ms=5)
     for number in (1, 2):
         uploads.put_part(upload_of(number), 1, parts[0])
+    in_use(store, 1)
     swept(store, FORM_VALID_MS)
     assert sum("/parts/" in key for key in keys(store)) == 2
     swept(store, 4 * FORM_VALID_MS)
@@ -334,6 +339,7 @@ def test_a_recording_of_a_form_that_was_interrupted_is_deleted(store: FileStore,
     data.write_bytes(b"xyz")
     uploads = UploadStore(store)
     uploads.put_media(upload_of(1), data)
+    uploads.release(upload_of(1))
     assert keys(store, "") == [item.key for item in store.list(f"uploads/news/{upload_of(1).id}/")]
 
     class Killed(Exception):
@@ -378,9 +384,63 @@ def test_a_form_with_a_key_that_was_tried_twice_is_not_deleted_with_its_first_tr
     uploads = UploadStore(store)
     uploads.create(upload_of(1))  # what a crash left
     uploads.put_media(upload_of(1, created_ms=1), data)
+    uploads.release(upload_of(1, created_ms=1))
+    in_use(store, 1)
     swept(store, LIVES_MS + 3 * _HOUR_MS)
     home = f"uploads/news/{upload_of(1).id}/"
     assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+
+
+def in_use(store: FileStore, number: int) -> None:
+    """Accept a request that has this upload."""
+    one = request(id=id_of(bytes([number] * 16)), upload=upload_of(number).id)
+    RequestStore(store).accept(one)
+    found = UploadStore(store).find("news", upload_of(number).id)
+    assert found
+    UploadStore(store).bind(found, one.id)
+
+
+def test_a_recording_whose_run_was_never_accepted_is_deleted(store: FileStore, tmp_path: Path) -> None:
+    data = tmp_path / "a"
+    data.write_bytes(b"xyz")
+    uploads = UploadStore(store)
+    for number in (1, 2, 3):
+        # The process was killed before the run of the form was accepted, or before it could note that.
+        uploads.put_media(upload_of(number), data)
+    uploads.bind(upload_of(2).model_copy(update={"complete": True}), id_of(bytes(16)))
+    in_use(store, 3)
+    swept(store, LIVES_MS + 3 * _HOUR_MS)
+    assert uploads.reserved("news") == {}
+    swept(store, USED_WITHIN_MS + 2 * _HOUR_MS - 1)
+    left = {key.split("/")[2] for key in keys(store, "news/") if key.startswith("uploads/")}
+    assert left == {upload_of(number).id for number in (1, 2, 3)}
+    swept(store, USED_WITHIN_MS + 3 * _HOUR_MS)
+    home = f"uploads/news/{upload_of(3).id}/"
+    assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+
+
+def test_an_upload_that_no_run_uses_in_time_is_refused_and_deleted(service: Running, store: FileStore) -> None:
+    upload = begin(service.client, 3)
+    send_missing(service.client, upload, b"abc")
+    service.client.post(f"/v1/uploads/{upload['id']}:complete")
+    uploads = UploadStore(store)
+    found = uploads.find("default", upload["id"])
+    assert found
+    began_ms = service.clock.now_ms() - USED_WITHIN_MS
+    uploads._put(found.model_copy(update={"created_ms": began_ms}))
+    refused = service.client.post("/v1/runs", json={"upload": upload["id"]})
+    problem(refused, 409, "upload-expired")
+    swept(store, began_ms + USED_WITHIN_MS + 4 * _HOUR_MS)
+    swept(store, began_ms + USED_WITHIN_MS + 8 * _HOUR_MS)
+    assert keys(store) == []
+
+
+def test_a_form_leaves_no_entry(service: Running, store: FileStore) -> None:
+    service.submit()
+    assert list(store.list("incomplete/")) == []
+    wrong = {"request": '{"options": {"model": "no"}}'}
+    problem(service.client.post("/v1/runs", files={"file": ("a", b"x")}, data=wrong), 422, "invalid-request")
+    assert list(store.list("incomplete/")) == []
 
 
 def test_an_upload_with_a_later_entry_is_kept(store: FileStore) -> None:

@@ -21,7 +21,7 @@ import trustme
 from chunk_job.store.base import StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.webhook_documents import CloudEvent, Delivery, RunEnded
-from controller.service import posting
+from controller.service import posting, webhooks
 from controller.service.addresses import AddressRefused, AllowList, Target, resolve
 from controller.service.outbox import Outbox, Pending
 from controller.service.signatures import WebhookKeys, verify
@@ -657,3 +657,23 @@ def test_a_run_of_the_service_is_reported_to_its_callback(receiver: Receiver, tm
     verify(headers, body, {"k1": SECRET.encode()}, time.time())
     data = CloudEvent.model_validate_json(body).data
     assert (data.id, data.status, data.labels) == (submitted["id"], "complete", {"show": "morning"})
+
+
+def test_a_large_backlog_is_looked_at_in_parts(
+    start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = start()
+    for number in range(250):
+        sender.add(receiver.url, number)
+    monkeypatch.setattr(webhooks, "_MOST_LOOKED_AT", 100)
+    offered: list[Pending] = []
+
+    def offer(pending: Pending) -> bool:
+        offered.append(pending)
+        return True
+
+    monkeypatch.setattr(sender.deliverer._queue, "offer", offer)
+    for expected in (100, 200, 250, 350):
+        sender.tick(10_000)
+        assert len(offered) == expected
+    assert len(set(offered)) == 250

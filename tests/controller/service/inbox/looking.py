@@ -54,6 +54,12 @@ class MemoryStore:
             bisect.insort(self._keys, key)
         self.objects[key] = (data, str(hash(data)))
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        is_new = key not in self.objects
+        if is_new:
+            self.put(key, data)
+        return is_new
+
     def put_file(self, key: str, path: Path) -> None:
         self.put(key, path.read_bytes())
 

@@ -274,6 +274,10 @@ class Mortal(FileStore):
         self._count()
         super().put(key, data)
 
+    def put_new(self, key: str, data: bytes) -> bool:
+        self._count()
+        return super().put_new(key, data)
+
     def delete(self, key: str) -> None:
         self._count()
         super().delete(key)

@@ -1,0 +1,91 @@
+"""HTTP connections whose clients say nothing: they take no place from others.
+
+Touches: sockets, through uvicorn's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from controller.service.problems import busy
+
+HEAD_WITHIN_S = 10.0
+"""How long a client may take for the head of a request: since the connection was opened, or since the last response."""
+MOST_SILENT = 600
+"""Connections without a request. For one more, the one that has said nothing for the longest time is closed."""
+MOST_CONNECTIONS = 900
+"""More would use up the descriptors of a process, of which there are often 1,024: further requests get 503."""
+
+
+class Silent:
+    """The connections of a server that have no request, those that were silent for longest first."""
+
+    def __init__(self, most: int = MOST_SILENT) -> None:
+        self._most = most
+        self._connections: dict[Connection, None] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Note that a client may send a request now."""
+        self._connections[connection] = None
+        if len(self._connections) > self._most:
+            next(iter(self._connections)).give_up()
+
+    def discard(self, connection: Connection) -> None:
+        """Note that it has sent one, or is gone."""
+        self._connections.pop(connection, None)
+
+
+class Connection(H11Protocol):
+    """uvicorn's protocol, with a limit for the time that a client takes until it has sent the head of a request."""
+
+    def __init__(self, silent: Silent, **given: Any) -> None:
+        super().__init__(**given)
+        self._silent = silent
+        self._usual = self.app
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._heard()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        self.app = busy().response() if len(self.connections) > MOST_CONNECTIONS else self._usual
+        super().handle_events()
+        if self._answers:
+            self._heard()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Also while the client still sends a body that nobody reads.
+        if not self._answers and not self.transport.is_closing():
+            self._expect()
+
+    def give_up(self) -> None:
+        """Close the connection, whatever is still to be sent or received."""
+        self._heard()
+        self.transport.abort()
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request is being answered."""
+        # None before the first one, although its type does not say so.
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _expect(self) -> None:
+        self._heard()
+        self._timer = self.loop.call_later(HEAD_WITHIN_S, self.give_up)
+        self._silent.add(self)
+
+    def _heard(self) -> None:
+        self._silent.discard(self)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
