@@ -66,7 +66,12 @@ class Noticed(BaseModel):
 @router.post(
     "/v1/hooks/s3",
     status_code=202,
-    responses=PROBLEMS | {404: problem_response("This tenant has no inbox in S3."), 413: FORM_PROBLEMS[413]},
+    responses=PROBLEMS
+    | {
+        400: problem_response("The body is not text in UTF-8."),
+        404: problem_response("This tenant has no inbox in S3."),
+        413: FORM_PROBLEMS[413],
+    },
     operation_id="noticeObjects",
 )
 def notice(service: TheService, tenant: Caller, event: S3Event) -> Noticed:

@@ -193,7 +193,7 @@ class Looking:
 
     def cancelled(self) -> list[str]:
         """The requests that are to be cancelled."""
-        return [entry.key.rpartition("/")[2] for entry in self.state.list("cancels/default/")]
+        return [entry.key.rpartition("/")[2][:26] for entry in self.state.list("cancels/default/")]
 
 
 class _Given(Place):
