@@ -34,7 +34,7 @@ READ_S = 60.0
 RETRY_AFTER_S = 10
 """The longest ``Retry-After`` that is obeyed. MinIO sends 60 whenever it is busy, also shortly after its start."""
 
-CONNECTIONS = 32
+CONNECTIONS = 64
 """Connections that are kept open for threads. More threads would open a new one per request, with a warning."""
 
 _IDENTITY_TIMEOUT = Timeout(connect=2.0, read=20.0)

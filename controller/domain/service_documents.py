@@ -86,6 +86,8 @@ class RequestState(Document):
     created_ms: Count
     updated_ms: Count
     status: RequestStatus
+    retries: Retries = 0
+    """The round that this is the state of."""
     run_id: RunId | None
     """The run in the store that it became; None while its recording was not identified yet."""
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from chunk_job.store.base import Store
 from controller.domain.service_keys import ANSWERS, AnswerEntry, RequestKey, RequestKeys, parse_answer
-from controller.service.requests import FoundRequest, RequestStore
+from controller.service.request_reader import FoundRequest
+from controller.service.requests import RequestStore
 
 _SPARE_MS = 600_000
 """Before anything is deleted: clocks differ, and a large recording is stored for a while."""

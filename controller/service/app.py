@@ -27,8 +27,8 @@ from controller.service import (
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
 
-_THREADS = 64
-"""Requests that wait for the store at the same time."""
+THREADS = 40
+"""Requests that wait for the store at the same time. Its client keeps more connections: the loop needs some too."""
 _MOST_JSON_BYTES = 1 << 20
 _FORM_SPARE_BYTES = 2 << 20
 """What a form has besides its recording."""
@@ -70,5 +70,5 @@ def _most_bytes(service: Service, path: str, kind: str) -> int:
 
 @asynccontextmanager
 async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
-    anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     yield

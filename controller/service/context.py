@@ -13,6 +13,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.concurrency import run_in_threadpool
 
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
@@ -79,9 +80,12 @@ def service_of(request: Request) -> Service:
 _BEARER = HTTPBearer(auto_error=False, description="A token of this service: `Authorization: Bearer TOKEN`.")
 
 
-def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
+async def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
     """Return the tenant that makes *request*, and count it. Raises what makes it refused."""
     service = service_of(request)
+    if service.identity.reads_file:
+        await run_in_threadpool(service.identity.read_file)
+    # Not in a thread: it would have to wait for one, twice for each request.
     tenant = service.identity.tenant_of(request.headers, request.client.host if request.client else None)
     service.rates.check(tenant)
     _check_query(request)

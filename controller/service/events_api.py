@@ -20,13 +20,16 @@ from controller.domain import stored_documents
 from controller.domain.documents import Status
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import RequestEvent, iso
-from controller.domain.service_keys import RequestKey, is_event_id
+from controller.domain.service_keys import is_event_id
 from controller.service.context import Caller, Service, TheService
 from controller.service.problems import Problem
+from controller.service.request_reader import FoundRequest
 from controller.service.runs_api import FOUND, RunId, required
 from controller.service.views import progress_view
 
 POLL_S = 1.0
+STATUS_S = 1.9
+"""Between two reads of the progress, which is written every 2 s."""
 WAITING_POLL_S = 4.0
 """For runs that have not begun."""
 KEEP_ALIVE_S = 15.0
@@ -71,7 +74,7 @@ async def stream_events(
     if last_event_id and not is_event_id(last_event_id):
         raise Problem(422, "invalid-request", "Last-Event-ID: not the id of an event", "send the last id received")
     found = await run_in_threadpool(required, service, tenant, run_id)
-    watch = _Watch(service, found.key, last_event_id)
+    watch = _Watch(service, found, last_event_id)
     return StreamingResponse(
         _stream(request, watch, service.streams.begin(tenant.prefix), follow=follow),
         media_type="text/event-stream",
@@ -82,15 +85,15 @@ async def stream_events(
 class _Watch:
     """Reads what is new of one run."""
 
-    def __init__(self, service: Service, key: RequestKey, after: str) -> None:
+    def __init__(self, service: Service, found: FoundRequest, after: str) -> None:
         self._service = service
-        self._key = key
+        self._key = found.key
         self._after = after
-        self._run: str | None = None
-        self._asked = False
-        """Whether the request was asked for its run."""
+        self._run = found.state.run_id
         self._status: Status | None = None
-        self.over = False
+        self._status_s = 0.0
+        """When the status was read."""
+        self.over = found.end is not None
         """Whether the run has ended, and nothing came after that."""
 
     @property
@@ -106,10 +109,9 @@ class _Watch:
     def news(self) -> Sequence[str]:
         """Return the new events, as text of the stream. Raises what the store raises."""
         found = [self._written(event_id, event) for event_id, event in self._events()]
-        if not self._run and not self._asked:
-            self._find_run()
-        run = self._run
-        if run and not self.over:
+        run, now_s = self._run, time.monotonic()
+        if run and not self.over and now_s - self._status_s >= STATUS_S:
+            self._status_s = now_s
             status = stored_documents.valid(self._service.store, Status, RunKeys(run).status)
             if status and status != self._status:
                 self._status = status
@@ -127,13 +129,6 @@ class _Watch:
         if event.status:
             data["status"] = event.status
         return _text(event.type, data, event_id)
-
-    def _find_run(self) -> None:
-        """Find the run of a client that has resumed after the event that names it. Other events will name it."""
-        self._asked = True
-        found = self._service.requests.find(self._key)
-        self.over = self.over or found is None or found.end is not None
-        self._run = found.state.run_id if found else None
 
 
 async def _stream(

@@ -91,6 +91,15 @@ class Identity:
         self._tenants, self._trusted = tenants, trusted
         self._failures = failures or FailedAuthentications()
 
+    @property
+    def reads_file(self) -> bool:
+        """Whether :meth:`tenant_of` would read the tenants file, as it does from time to time."""
+        return self._tenants.is_due
+
+    def read_file(self) -> None:
+        """Read the tenants file if that is due."""
+        self._tenants.refresh()
+
     def tenant_of(self, headers: Headers, peer: str | None) -> Tenant:
         """Return who makes a request with these *headers*, from the address *peer* of the connection.
 

@@ -22,7 +22,7 @@ from controller.service.forms import FORM, form_of
 from controller.service.openai_formats import Granularity, ResponseFormat, streamed, written
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, invalid
-from controller.service.requests import FoundRequest
+from controller.service.request_reader import FoundRequest
 from controller.service.results_api import transcript_of
 from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submit_file
 from controller.service.tenants import Tenant

@@ -215,7 +215,8 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
 def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
     """Answer every error with a problem document. *methods_of*: the methods of a path."""
 
-    def handle(request: Request, error: Exception) -> Response:
+    async def handle(request: Request, error: Exception) -> Response:
+        # Not in a thread: it would have to wait for one, and there is nothing to wait for here.
         path = request.url.path
         problem = problem_of(error)
         if isinstance(error, HTTPException):

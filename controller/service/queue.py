@@ -29,6 +29,7 @@ from controller.domain.service_keys import CANCELS, QUEUE, QueueEntry, RequestKe
 from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem, StenofleetError
 from controller.service.choosing import Chooser
+from controller.service.queue_counts import QueueCounts
 from controller.service.recording import Claimed, OnEnd, Recorder
 from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
@@ -36,10 +37,11 @@ from controller.service.requests import RequestStore
 POLL_S = 1.0
 IDLE_S = 3.0
 """The pause between two polls while nothing is queued: every listing of a bucket costs money."""
+_REST = 4.0
+"""The least pause, in times of what the last look into the queue took: under load, something wakes it all the time."""
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
-
 _MOST_UNREADABLE = 1_000
 
 _LOG = logging.getLogger(__name__)
@@ -72,16 +74,13 @@ class ServiceQueue:
         self._recorder = Recorder(self._requests, on_end, now_ms)
         self._chooser = Chooser(replicas.is_mine, most_of_tenant=max_parallel + _SPARE_RUNS)
         self._now_ms = now_ms
+        self.counts = QueueCounts()
         self._claimed: dict[str, Claimed] = {}
         """By id."""
         self._by_run: dict[str, str] = {}
         self._ready: deque[tuple[str, RunRequest]] = deque()
         self._unreadable: set[RequestKey] = set()
         """Requests that were reported as not readable."""
-        self._depths: Counter[str] = Counter()
-        self._accepted: Counter[str] = Counter()
-        """Requests of each tenant that this replica accepted since the last listing began."""
-        self._oldest_ms: int | None = None
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the threads share them."""
         self._closed = False
@@ -134,34 +133,16 @@ class ServiceQueue:
         with self._changed:
             return self._claimed.get(self._by_run.get(run, ""))
 
-    # ------------------------------------------------------------ for the API and the metrics
+    # ------------------------------------------------------------ for the API
 
     def accepted(self, prefix: str) -> None:
         """Look into the queue now: a request of this tenant was put into it."""
-        with self._changed:
-            self._accepted[prefix] += 1
+        self.counts.accepted(prefix)
         self._woken.set()
 
     def wake(self) -> None:
         """Look into the queue now: a request is to be cancelled."""
         self._woken.set()
-
-    def depth(self, prefix: str) -> int:
-        """Return how many requests of a tenant had not ended at the last poll, and were accepted here since."""
-        with self._changed:
-            return self._depths[prefix] + self._accepted[prefix]
-
-    @property
-    def depths(self) -> Mapping[str, int]:
-        """How many requests of each tenant had not ended at the last poll."""
-        with self._changed:
-            return dict(self._depths)
-
-    def oldest_wait_s(self) -> float:
-        """Return for how long the oldest request without a worker has waited."""
-        with self._changed:
-            oldest_ms = self._oldest_ms
-        return max(0.0, (self._now_ms() - oldest_ms) / 1000) if oldest_ms is not None else 0.0
 
     # ------------------------------------------------------------ the thread
 
@@ -179,10 +160,16 @@ class ServiceQueue:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _keep(self) -> None:
+        look_s = least_s = 0.0
         while not self._closed:
-            self._try(self.poll)
-            self._woken.wait(POLL_S if self._depths else IDLE_S)
-            self._woken.clear()
+            self._try(self._record)
+            if (began_s := time.monotonic()) >= look_s:
+                self._try(self._look)
+                look_s = (now_s := time.monotonic()) + (POLL_S if self.counts.by_tenant else IDLE_S)
+                least_s = now_s + _REST * (now_s - began_s)
+            if self._woken.wait(max(0.0, look_s - time.monotonic())):
+                self._woken.clear()
+                look_s = min(look_s, least_s)
         self._try(self._record)
 
     def _record(self) -> None:
@@ -199,29 +186,21 @@ class ServiceQueue:
     def poll(self) -> None:
         """Record ends and events, and choose requests. Raises what the store raises."""
         self._record()
-        with self._changed:
-            # What is accepted during the listing may be missing there.
-            before, self._accepted = self._accepted, Counter()
-            self._depths += before
+        self._look()
+
+    def _look(self) -> None:
+        self.counts.begin()
         entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
-        self._count(entries)
+        with self._changed:
+            claimed = frozenset(self._claimed)
+        self.counts.listed(entries, claimed)
         elsewhere = self._replicas.elsewhere()
-        free = [entry for entry in entries if entry.request.id not in elsewhere and self._is_free(entry)]
+        free = [entry for entry in entries if entry.request.id not in elsewhere | claimed]
         self._cancel({entry.request: entry for entry in free}, elsewhere)
         for entry in self._chosen(free):
             with self._skipping_unreadable(entry.request):
                 self._begin(entry)
         self._publish()
-
-    def _count(self, entries: Sequence[QueueEntry]) -> None:
-        with self._changed:
-            self._depths = Counter(entry.request.prefix for entry in entries)
-            waiting = [entry.created_ms for entry in entries if entry.request.id not in self._claimed]
-            self._oldest_ms = min(waiting, default=None)
-
-    def _is_free(self, entry: QueueEntry) -> bool:
-        with self._changed:
-            return entry.request.id not in self._claimed
 
     def _chosen(self, free: Sequence[QueueEntry]) -> list[QueueEntry]:
         with self._changed:
@@ -266,7 +245,6 @@ class ServiceQueue:
         request = claimed.request
         try:
             run_request = self._make(request, claimed.retries, self._share_of(request))
-            self._requests.put_state(request, "running", run=run_request.record.run, now_ms=self._now_ms())
             self._started(claimed, run_request)
         except MediaProblem as error:
             # That the service may not read it is not the recording's fault.
@@ -282,6 +260,7 @@ class ServiceQueue:
     def _started(self, claimed: Claimed, run_request: RunRequest) -> None:
         run = run_request.record.run
         now_ms, retries = self._now_ms(), claimed.retries
+        self._requests.put_state(claimed.request, "running", retries=retries, run=run, now_ms=now_ms)
         self._requests.events.add(
             claimed.key, "started", "started", retries=retries, now_ms=now_ms, status="running", run=run
         )

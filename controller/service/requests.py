@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain import stored_documents
@@ -21,7 +19,6 @@ from controller.domain.documents import Outcome
 from controller.domain.interfaces import RunOutcome
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import (
-    ENDED_STATUSES,
     MOST_RETRIES,
     RequestEnd,
     RequestState,
@@ -32,13 +29,12 @@ from controller.domain.service_keys import (
     QueueEntry,
     RequestKey,
     RequestKeys,
-    index_of,
-    parse_indexed,
     upload_home,
 )
 from controller.errors import StenofleetError
-from controller.runs.lookup import of_each, remove_run
+from controller.runs.lookup import remove_run
 from controller.service.event_log import EventLog
+from controller.service.request_reader import FoundRequest, RequestReader, entry_of, state_of
 
 _LONGEST_LINE = 8_000
 _TRUSTED_S = 1.0
@@ -57,30 +53,11 @@ class AnotherBody(Exception):
     """The idempotency key was used for another request."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundRequest:
-    """A request and its state."""
-
-    key: RequestKey
-    request: ServiceRequest
-    retries: int
-    end: RequestEnd | None
-    """None: it has not ended."""
-    state: RequestState
-
-    @property
-    def status(self) -> RequestStatus:
-        """Its status. The end decides: the state may be older."""
-        if self.end:
-            return self.end.status
-        return "queued" if self.state.status in ENDED_STATUSES else self.state.status
-
-
-class RequestStore:
-    """The requests of all tenants."""
+class RequestStore(RequestReader):
+    """The requests of all tenants: accepts, changes and deletes them."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store)
         self.events = EventLog(store)
 
     def accept(self, request: ServiceRequest) -> ServiceRequest:
@@ -104,7 +81,7 @@ class RequestStore:
             raise AnotherBody
         if self.retries(keys.of) == 0 and self.ended(keys.of, 0) is None:
             if self.events.is_empty(keys.of):
-                self.put_state(known, "queued", run=None, now_ms=known.created_ms)
+                self.put_state(known, "queued", retries=0, run=None, now_ms=known.created_ms)
                 self.events.add(keys.of, "accepted", "accepted", retries=0, now_ms=known.created_ms, status="queued")
             self._enqueue(known, 0)
         return known
@@ -117,74 +94,27 @@ class RequestStore:
                 self._store.delete(key)
 
     def _enqueue(self, request: ServiceRequest, retries: int) -> None:
-        self._store.put(_entry(request, retries), b"")
+        self._store.put(entry_of(request, retries), b"")
 
-    def request(self, key: RequestKey) -> ServiceRequest | None:
-        """Return what was requested; None if there is no such request of this tenant."""
-        found = stored_documents.find(self._store, ServiceRequest, RequestKeys(key).request)
-        return found if found and (found.tenant, found.id) == key else None
+    def put_state(
+        self, request: ServiceRequest, status: RequestStatus, *, retries: int, run: str | None, now_ms: int
+    ) -> None:
+        """Replace the state that lists show. If this process was suspended, what others wrote meanwhile is restored.
 
-    def find(self, key: RequestKey) -> FoundRequest | None:
-        """Return the request with its state; None if there is no such request of this tenant."""
-        request = self.request(key)
-        if request is None:
-            return None
-        retries = self.retries(key)
-        state = stored_documents.valid(self._store, RequestState, RequestKeys(key).indexed(request.created_ms))
-        return FoundRequest(
-            key=key,
-            request=request,
-            retries=retries,
-            end=self.ended(key, retries),
-            state=state or _state(request, "queued", run=None, now_ms=request.created_ms),
-        )
-
-    def retries(self, key: RequestKey) -> int:
-        """Return how often the request was tried again."""
-        # Mostly never: one request to the store, and few if it was tried often.
-        keys, known, most = RequestKeys(key), 0, 1
-        while most <= MOST_RETRIES and self._store.stat(keys.round(most)):
-            known, most = most, 2 * most
-        most = min(most, MOST_RETRIES + 1)
-        while most - known > 1:
-            middle = (known + most) // 2
-            known, most = (middle, most) if self._store.stat(keys.round(middle)) else (known, middle)
-        return known
-
-    def ended(self, key: RequestKey, retries: int) -> RequestEnd | None:
-        """Return how the round with this number of retries ended; None if it has not ended."""
-        return stored_documents.valid(self._store, RequestEnd, RequestKeys(key).end(retries))
-
-    def ends(self, found: FoundRequest) -> Sequence[RequestEnd]:
-        """Return how all rounds of a request ended."""
-        ends = (self.ended(found.key, retries) for retries in range(found.retries + 1))
-        return [end for end in ends if end]
-
-    def page(self, prefix: str, *, after: str, most: int) -> tuple[Sequence[RequestState], str]:
-        """Return the states of the next requests of a tenant, the newest first, and a cursor for the rest.
-
-        *after*: the cursor of the page before; empty at the start. The new cursor is empty at the end. The number of
-        requests to the store depends on *most* alone.
+        *retries*: the number of the round that it is of.
         """
-        begin = f"{index_of(prefix)}{after}" if after else ""
-        keys = [entry.key for entry in islice(self._store.list(index_of(prefix), after=begin), most + 1)]
-        states = of_each(self._store, self._state_at, keys[:most])
-        cursor = keys[most - 1].removeprefix(index_of(prefix)) if len(keys) > most else ""
-        return [state for state in states if state], cursor
-
-    def _state_at(self, key: str) -> RequestState | None:
-        return stored_documents.valid(self._store, RequestState, key) if parse_indexed(key) else None
-
-    def put_state(self, request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> None:
-        """Replace the state that lists show. If this process was suspended, what others wrote meanwhile is restored."""
         key = RequestKey(request.tenant, request.id)
         place = RequestKeys(key).indexed(request.created_ms)
-        self._store.put(place, _state(request, status, run=run, now_ms=now_ms).encode())
+
+        def put(status: RequestStatus, retries: int, run: str | None, now_ms: int) -> None:
+            self._store.put(place, state_of(request, status, retries=retries, run=run, now_ms=now_ms).encode())
+
+        put(status, retries, run, now_ms)
         stored = self.request(key)
         if stored is None or stored.created_ms != request.created_ms:
             self._store.delete(place)
-        elif (end := self.ended(key, self.retries(key))) and (end.status, end.run_id) != (status, run):
-            self._store.put(place, _state(request, end.status, run=end.run_id, now_ms=end.ended_ms).encode())
+        elif (end := self.ended(key, self.retries(key, least=retries))) and (end.status, end.run_id) != (status, run):
+            put(end.status, end.retries, end.run_id, end.ended_ms)
 
     def end(self, request: ServiceRequest, retries: int, outcome: RunOutcome, *, now_ms: int) -> RequestEnd:
         """Record how the request ended. Returns the end that counts: the first one that was stored.
@@ -208,7 +138,7 @@ class RequestStore:
         key = RequestKey(request.tenant, request.id)
         if self.retries(key) != end.retries:
             return
-        self.put_state(request, end.status, run=end.run_id, now_ms=end.ended_ms)
+        self.put_state(request, end.status, retries=end.retries, run=end.run_id, now_ms=end.ended_ms)
         self.events.add(
             key,
             "ended",
@@ -225,11 +155,7 @@ class RequestStore:
             # It was deleted while this process was suspended: nothing of it must remain.
             self._clear(RequestKeys(RequestKey(request.tenant, request.id)))
         self._store.delete(RequestKeys(RequestKey(request.tenant, request.id)).cancel(end.retries))
-        self._store.delete(_entry(request, end.retries))
-
-    def is_settled(self, found: FoundRequest) -> bool:
-        """Whether everything that follows the end of a request is done."""
-        return found.end is not None and self._store.stat(_entry(found.request, found.retries)) is None
+        self._store.delete(entry_of(request, end.retries))
 
     def remove_duplicate(self, entry: QueueEntry) -> None:
         """Delete what a process has written that was suspended: for a request of the same id that was deleted."""
@@ -262,7 +188,7 @@ class RequestStore:
             if retries > MOST_RETRIES:
                 raise StenofleetError(f"it was tried again {MOST_RETRIES} times", "submit the recording again")
             if self._store.put_new(keys.round(retries), b""):
-                self.put_state(found.request, "queued", run=found.end.run_id, now_ms=now_ms)
+                self.put_state(found.request, "queued", retries=retries, run=found.end.run_id, now_ms=now_ms)
         if self.request(found.key) is None:
             # It was deleted meanwhile.
             self._clear(keys)
@@ -291,7 +217,7 @@ class RequestStore:
             partial(self.remove_upload, found.request),
             partial(self._store.delete, keys.cancel(found.retries)),
             partial(self._store.delete, keys.indexed(found.request.created_ms)),
-            *(partial(self._store.delete, key) for key in home),
+            *(partial(self._delete, key) for key in home),
         ]
         read_s = time.monotonic()
         for step in steps:
@@ -301,6 +227,10 @@ class RequestStore:
                 if stored is None or stored.created_ms != found.request.created_ms:
                     return
             step()
+
+    def _delete(self, key: str) -> None:
+        self._store.delete(key)
+        self._kept.forget(key)
 
     def remove_upload(self, request: ServiceRequest) -> None:
         """Delete the recording, if it was uploaded."""
@@ -330,21 +260,3 @@ class RequestStore:
             files=outcome.files[:1_000],
             ended_ms=now_ms,
         )
-
-
-def _entry(request: ServiceRequest, retries: int) -> str:
-    keys = RequestKeys(RequestKey(request.tenant, request.id))
-    return keys.entry(priority=request.priority, created_ms=request.created_ms, retries=retries)
-
-
-def _state(request: ServiceRequest, status: RequestStatus, *, run: str | None, now_ms: int) -> RequestState:
-    return RequestState(
-        id=request.id,
-        name=request.name,
-        labels=request.labels,
-        priority=request.priority,
-        created_ms=request.created_ms,
-        updated_ms=now_ms,
-        status=status,
-        run_id=run,
-    )

@@ -25,7 +25,7 @@ from controller.runs.caption_files import captioned
 from controller.runs.speaker_files import with_speakers
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, TheService
-from controller.service.requests import FoundRequest
+from controller.service.request_reader import FoundRequest
 from controller.service.runs_api import FOUND, STATE, RunId, conflict, ended_run, required
 
 MEDIA_TYPES: dict[Format, str] = {

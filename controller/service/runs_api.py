@@ -28,7 +28,7 @@ from controller.service.context import Caller, Service, TheService, new_id, serv
 from controller.service.forms import FORM, form_of, json_of, kind_of
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
-from controller.service.requests import FoundRequest
+from controller.service.request_reader import FoundRequest
 from controller.service.submissions import Submission, parsed
 from controller.service.submitting import checked_key, keep_upload, submit, was_accepted
 from controller.service.tenants import Tenant

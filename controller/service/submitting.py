@@ -54,7 +54,7 @@ def submit(
         submission = submission.model_copy(update={"output": folder})
     if submission.callback_url:
         service.check_callback(tenant, submission.callback_url)
-    check_queued_runs(tenant, service.queue.depth(tenant.prefix))
+    check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
     request = request_of(
         submission,
         tenant=tenant,

@@ -211,9 +211,18 @@ class Tenants:
                 found = tenant
         return found
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next question reads the file."""
+        return self._path is not None and self._clock() - self._checked_s >= RECHECK_S
+
+    def refresh(self) -> None:
+        """Read the file if that is due."""
+        self._current()
+
     def _current(self) -> _Read:
         # A thread that comes while another one reads the file gets the version before.
-        if self._path and self._clock() - self._checked_s >= RECHECK_S and self._lock.acquire(blocking=False):
+        if self._path and self.is_due and self._lock.acquire(blocking=False):
             try:
                 self._check(self._path)
             finally:

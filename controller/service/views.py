@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from controller.domain.documents import Status
 from controller.domain.service_documents import RequestState, RequestStatus, iso
-from controller.service.requests import FoundRequest
+from controller.service.request_reader import FoundRequest
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """RFC 3339, in UTC."""

@@ -40,8 +40,8 @@ def service(store: FileStore) -> Iterator[Running]:
             event=event_of("a" * 32, RunEnded(id="0" * 26, status="complete"), 1),
         )  # fmt: skip
         dead = failed(delivery, "HTTP 410", up.clock.now_ms(), final=True)[0].put
-        assert dead
-        store.put(*dead)
+        for key, data in dead:
+            store.put(key, data)
         yield up
 
 

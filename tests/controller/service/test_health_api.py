@@ -32,17 +32,20 @@ class Slow(FileStore):
 def test_a_process_is_alive_though_all_its_threads_wait_for_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_THREADS", 4)
+    monkeypatch.setattr(app, "THREADS", 4)
     store = Slow(tmp_path / "store")
-    with running(store) as service, ThreadPoolExecutor(6) as clients:
+    with running(store) as service, ThreadPoolExecutor(7) as clients:
         assert service.client.get("/readyz").status_code == 200
         store.answers.clear()
         waiting = [clients.submit(service.client.get, "/readyz") for _ in range(5)]
         for _ in range(4):
             assert store.asked.acquire(timeout=20)
         answer = clients.submit(service.client.get, "/healthz")
+        refused = clients.submit(service.client.get, "/v1/runs", headers={"Origin": "http://evil.example"})
         try:
             assert answer.result(timeout=10).text == "ok\n"
+            # Who makes a request is found without a thread.
+            assert refused.result(timeout=10).status_code == 403
         finally:
             store.answers.set()
         assert {one.result().status_code for one in waiting} == {200}

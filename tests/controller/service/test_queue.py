@@ -265,7 +265,7 @@ def test_another_try_to_accept_the_same_request_at_the_same_moment_leaves_nothin
     # A process that was suspended has accepted one with this id, which was deleted since.
     double = request(id=request_id, tenant="a", created_ms=NOW_MS + 2)
     scene.requests._enqueue(double, 0)
-    scene.requests.put_state(double, "queued", run=None, now_ms=NOW_MS)
+    scene.requests.put_state(double, "queued", retries=0, run=None, now_ms=NOW_MS)
     assert ids(scene.taken()) == [request_id]
     assert [state.id for state in scene.requests.page("a", after="", most=9)[0]] == [request_id]
     assert len(list(scene.store.list("queue/"))) == 1
@@ -275,9 +275,9 @@ def test_depths_and_the_longest_wait_are_known(scene: Scene) -> None:
     for number in range(6):
         scene.accept("a", number - 60_000)
     scene.taken()
-    assert scene.queue.depths == {"a": 6}
+    assert scene.queue.counts.by_tenant == {"a": 6}
     scene.queue.poll()
-    assert scene.queue.oldest_wait_s() == pytest.approx(60, abs=0.01)
+    assert scene.queue.counts.oldest_wait_s(NOW_MS) == pytest.approx(60, abs=0.01)
 
 
 def test_what_cannot_be_reached_for_an_hour_fails_and_blocks_nothing_meanwhile(
@@ -323,7 +323,7 @@ def test_a_request_that_is_accepted_while_the_queue_is_listed_counts_for_the_lim
 
     scene.store.list = accepted_meanwhile  # type: ignore[method-assign, assignment]
     scene.queue.poll()
-    assert scene.queue.depth("a") == 2
+    assert scene.queue.counts.of("a") == 2
     scene.store.list = listed  # type: ignore[method-assign]
     scene.queue.poll()
-    assert scene.queue.depth("a") == 2
+    assert scene.queue.counts.of("a") == 2

@@ -190,7 +190,7 @@ def test_a_late_state_of_a_suspended_process_does_not_change_the_end(store: Mort
     requests = RequestStore(store)
     requests.accept(request())
     settle(requests)
-    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS + 50)
+    requests.put_state(request(), "running", retries=0, run=OUTCOME.run, now_ms=NOW_MS + 50)
     found = requests.find(KEY)
     assert found
     assert found.status == "complete"
@@ -267,7 +267,7 @@ def test_a_late_cancel_ends_no_later_round_and_goes_with_the_request(store: Mort
 def test_a_round_that_was_cancelled_before_it_began_has_the_run_of_the_round_before(store: Mortal) -> None:
     requests = RequestStore(store)
     requests.accept(request())
-    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS)
+    requests.put_state(request(), "running", retries=0, run=OUTCOME.run, now_ms=NOW_MS)
     settle(requests, RunOutcome(run=OUTCOME.run, name="x", verdict="partial", summary="with gaps"))
     retried(requests)
     settle(requests, RunOutcome(run="", name="x", verdict="cancelled", summary="cancelled"), retries=1)
@@ -322,7 +322,7 @@ LATE = RunOutcome(run="", name="x", verdict="cancelled", summary="late")
 
 
 def started(requests: RequestStore, retries: int = 0) -> None:
-    requests.put_state(request(), "running", run=OUTCOME.run, now_ms=NOW_MS + 1)
+    requests.put_state(request(), "running", retries=retries, run=OUTCOME.run, now_ms=NOW_MS + 1)
     requests.events.add(KEY, "started", "started", retries=retries, now_ms=NOW_MS + 1, status="running")
 
 
