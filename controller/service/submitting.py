@@ -88,7 +88,7 @@ def submit_found(
         assert submission.source is not None
         if submission.callback_url:
             service.check_callback(tenant, submission.callback_url)
-        check_queued_runs(tenant, service.queue.depth(tenant.prefix))
+        check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
         made = request_of(
             submission,
             tenant=tenant,

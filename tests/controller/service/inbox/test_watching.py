@@ -177,7 +177,7 @@ def test_a_full_queue_is_waited_for(looking: Looking, monkeypatch: pytest.Monkey
     assert looking.records == {"a.mp3": ["submitted"]}
     assert looking.error("b.mp3") is None
     looking.service.queue.poll()
-    monkeypatch.setattr(looking.service.queue, "depth", lambda _: 0)
+    monkeypatch.setattr(looking.service.queue.counts, "of", lambda _: 0)
     looking.settle()
     assert set(looking.records) == {"a.mp3", "b.mp3"}
 
