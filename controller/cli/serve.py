@@ -22,6 +22,8 @@ from controller.cli.service_log import errors_in_log
 from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
+from controller.intake.source import is_object
+from controller.runs.outputs import check_folder
 
 if TYPE_CHECKING:
     from controller.service.tenants import Tenant
@@ -216,6 +218,12 @@ def start(
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     opened = shared.store_at(store)
     inbox, outbox = checked(inbox, outbox, opened)
+    if inbox and not is_object(inbox) and not Path(inbox).is_dir():
+        raise UsageProblem(
+            f"{inbox}: there is no such folder", "create it, or check its name and whether it is mounted"
+        )
+    if outbox and not is_object(outbox):
+        check_folder(outbox)
     models = _models(wanted, others, cluster=bool(cluster), download=download)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)

@@ -98,8 +98,9 @@ def test_what_cannot_be_an_inbox_is_said(workplace: Workplace) -> None:
     (workplace.folder / "in").mkdir()
     model = ("--model", str(demo.MODEL))
     inside = workplace.start("watch-folder", "in", "in/out", *model)
+    missing = workplace.start("watch-folder", "absent", "out", *model)
     alone = workplace.start("serve", "--inbox", "in", "--port", "0", *model)
-    for started, said in ((inside, "not separate"), (alone, "belong together")):
+    for started, said in ((inside, "not separate"), (alone, "belong together"), (missing, "no such folder")):
         ended = started.ended()
         assert ended.code == 2
         assert said in ended.err

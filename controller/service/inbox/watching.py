@@ -142,10 +142,12 @@ class TenantInbox:
             self._service.store.put(self._keys.cursor, InboxCursor(path=names.encoded(scan.cursor)).encode())
             raise
         self._scan = None
+        self.passed = Passed(scan.objects, self._now_s() - scan.began_s)
         if self._may_have_cursor:
             self._service.store.delete(self._keys.cursor)
             self._may_have_cursor = False
-        self.passed = Passed(scan.objects, self._now_s() - scan.began_s)
+            found = (self._keys.prefix, self.passed.objects, self.passed.seconds, self.budget.spent)
+            _LOG.info("inbox of %s: looked at %d objects in %.0f s; %d requests to list so far", *found)
         self._growing = {path: each for path, each in self._growing.items() if each.seen >= scan.number}
 
     def _first(self) -> Scan:
