@@ -37,12 +37,12 @@ CUT = (
 """Options that cut the reference recording in three."""
 
 
-def until(condition: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+def until(condition: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S, pause_s: float = 0.02) -> None:
     """Wait for *condition*; fails with *what* when it does not become true."""
     end_s = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {patience_s:.0f} s in vain: {what}"
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,10 @@ def called_by_ci() -> list[str]:
 
 
 def expressions() -> dict[str, str]:
-    """What each target passes to ``pytest -m``."""
-    rule = re.compile(r'^([a-z0-9-]+):.*## .*\n(?:\t.*\n)*?\t.*-m pytest .*-m (?:"([^"]+)"|(\w+))', re.MULTILINE)
-    return {name: quoted or bare for name, quoted, bare in rule.findall(text("Makefile"))}
+    """What each target passes to ``pytest -m``; joined by ``or`` if it starts pytest several times."""
+    rules = re.findall(r"^([a-z0-9-]+):.*## .*\n((?:\t.*\n)+)", text("Makefile"), re.MULTILINE)
+    passed = {name: re.findall(r'-m pytest .*-m (?:"([^"]+)"|(\w+))', recipe) for name, recipe in rules}
+    return {name: " or ".join(f"({one or other})" for one, other in found) for name, found in passed.items() if found}
 
 
 def selects(expression: str, markers: frozenset[str]) -> bool:

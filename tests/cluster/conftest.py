@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.custom import custom
 from tests.cluster.deployment import deployment
 from tests.cluster.release import release
 from tests.cluster.site import Images, site
@@ -12,7 +13,7 @@ from tests.reference import shared, talk, tape, undisturbed, wanted
 from tests.testbed import images as built
 from tests.testbed.cluster import Cluster
 
-__all__ = ["deployment", "release", "shared", "site", "talk", "tape", "undisturbed", "wanted"]
+__all__ = ["custom", "deployment", "release", "shared", "site", "talk", "tape", "undisturbed", "wanted"]
 
 _PATIENCE_S = 600
 

@@ -12,8 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from controller import demo
 from controller.runners.kubernetes.labels import CHUNK, RUN
-from tests.cluster.site import Images
-from tests.pipeline import until
+from tests.cluster.site import Images, until
 from tests.testbed.cluster import Cluster, NotFound
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ def volume_for(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Non
             "metadata": {"name": f"{claim}-{namespace}"},
             "spec": {
                 "capacity": {"storage": "10Gi"},
-                "accessModes": ["ReadWriteOnce"],
+                "accessModes": ["ReadWriteOnce", "ReadWriteMany"],
                 "claimRef": {"namespace": namespace, "name": claim},
                 "hostPath": {"path": str(folder)},
             },

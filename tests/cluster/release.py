@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jiwer
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from controller import demo
 from tests.cluster.deployment import volume_for
-from tests.cluster.site import Images
-from tests.pipeline import until
+from tests.cluster.site import Images, until
 from tests.testbed import chart
 from tests.testbed.cluster import Cluster
 
@@ -48,7 +48,9 @@ class Release:
     cluster: Cluster
     namespace: str
     bucket: str
-    values: Path
+    values: tuple[Path, ...]
+    """Files with values; a later one decides."""
+    _token: str = ""
 
     @property
     def s3(self) -> "Minio":
@@ -59,6 +61,7 @@ class Release:
 
     def install(self, *values: str, wait: bool = True) -> str:
         """Install the chart; *values* as after ``--set-json``. Returns its notes."""
+        self._token = ""
         return self._apply("install", *values, wait=wait)
 
     def upgrade(self, *values: str, wait: bool = True) -> str:
@@ -67,7 +70,8 @@ class Release:
 
     def _apply(self, verb: str, *values: str, wait: bool) -> str:
         changes = [argument for value in values for argument in ("--set-json", value)]
-        before = ["--reset-then-reuse-values"] if verb == "upgrade" else ["--values", str(self.values)]
+        files = [argument for path in self.values for argument in ("--values", str(path))]
+        before = ["--reset-then-reuse-values"] if verb == "upgrade" else files
         patience = ["--wait", "--timeout", f"{PATIENCE_S:.0f}s"] if wait else []
         try:
             return self.helm(verb, chart.RELEASE, str(chart.CHART), *before, *changes, *patience)
@@ -122,7 +126,12 @@ class Release:
             process.communicate()
 
     def token(self) -> str:
-        """The token of the chart's tenant."""
+        """The token of the chart's tenant, which an upgrade keeps."""
+        if not self._token:
+            self._token = self._read_token()
+        return self._token
+
+    def _read_token(self) -> str:
         return self.kubectl("get", "secret", "stenofleet-token", "--template={{.data.token | base64decode}}")
 
     def ask(
@@ -183,15 +192,13 @@ def release(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Releas
         cluster.apply(namespace, secret)
         path = tmp_path / "values.yaml"
         path.write_text(yaml.safe_dump(values_of(cluster, images, bucket)), encoding="utf-8")
-        yield Release(cluster=cluster, namespace=namespace, bucket=bucket, values=path)
+        yield Release(cluster=cluster, namespace=namespace, bucket=bucket, values=(path,))
 
 
 def values_of(cluster: Cluster, images: Images, bucket: str) -> dict[str, Any]:
     """Values for the test cluster: the model of the demonstration on a CPU, nine chunks for its recording."""
-    roles = {"controller": images.controller, "chunkJob": images.chunk_job}
-    named = {role: dict(zip(("repository", "tag"), image.rsplit(":", 1), strict=True)) for role, image in roles.items()}
     return {
-        "image": {**named, "pullPolicy": "Never"},
+        "image": named_images(images),
         "s3": {
             "endpoint": cluster.s3.endpoint,
             "bucket": bucket,
@@ -205,3 +212,16 @@ def values_of(cluster: Cluster, images: Images, bucket: str) -> dict[str, Any]:
         "jobs": {"threads": 1, "memoryMiB": 500},
         "concurrency": {"maxParallel": 2},
     }
+
+
+def named_images(images: Images) -> dict[str, Any]:
+    """Values that name the test's images, and nothing of another registry."""
+    roles = {"controller": images.controller, "chunkJob": images.chunk_job}
+    named = {role: dict(zip(("repository", "tag"), image.rsplit(":", 1), strict=True)) for role, image in roles.items()}
+    return {role: {**image, "registry": "", "digest": ""} for role, image in named.items()} | {"pullPolicy": "Never"}
+
+
+def is_the_sample(text: bytes) -> bool:
+    """Whether these are the words of the demonstration's recording, as far as its small model hears them."""
+    wanted = " ".join(demo.SAMPLE_TEXT.read_text(encoding="utf-8").split())
+    return jiwer.wer(wanted, " ".join(text.decode().split()).replace(".", "").lower()) < 0.2

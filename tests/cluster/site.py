@@ -32,6 +32,15 @@ def held(chunk: int) -> tuple[str, ...]:
 PATIENCE_S = 240.0
 """Seconds. Kubernetes backs off for up to half a minute, for example until it sees that a quota is free again."""
 
+_PAUSE_S = 0.25
+"""Every question to the cluster is a process, which takes the CPU that pods need: not more of them than necessary."""
+
+
+def until(condition: Callable[[], object], what: str, *, patience_s: float = PATIENCE_S) -> None:
+    """Wait for *condition* of the cluster; fails with *what* when it does not become true."""
+    pipeline.until(condition, what, patience_s=patience_s, pause_s=_PAUSE_S)
+
+
 CUT = ("--chunk-duration", "20", "--chunking-threshold", "0")
 """Three chunks of the reference recording."""
 
@@ -116,7 +125,7 @@ class Site:
         return path
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        pipeline.until(condition, what, patience_s=PATIENCE_S)
+        until(condition, what)
 
     def running(self, chunk: int) -> str:
         """Wait until this chunk's job runs in its container; the pod's name."""

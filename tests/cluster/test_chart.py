@@ -230,6 +230,8 @@ def test_the_tenant_of_the_chart_has_the_digest_of_its_token(everything: Objects
         ("s3://transcripts-out/",),
     )
     (test,) = pods(everything)["test"]["containers"]
+    job = one({key: found for key, found in everything.items() if key[1].endswith("-test")}, "Job")
+    assert job["spec"]["ttlSecondsAfterFinished"] == 3600, "helm uninstall does not remove it"
     assert test["env"][0]["valueFrom"]["secretKeyRef"] == {"name": name, "key": "token"}
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,10 @@ import yaml  # type: ignore[import-untyped]
 
 from controller.service import tokens
 from tests.testbed import chart
-from tests.testbed.chart import CHART, Object
+from tests.testbed.chart import CHART
 from tests.testbed.cluster import Cluster
 
 ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
-CUSTOM = {"ServiceMonitor": ("monitoring.coreos.com", "v1"), "HTTPRoute": ("gateway.networking.k8s.io", "v1")}
-"""Kinds of other projects: the test cluster takes them without knowing their fields."""
 
 
 def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> None:
@@ -44,44 +41,7 @@ def test_helm_finds_nothing(values: Path) -> None:
     assert "0 chart(s) failed" in chart.helm("lint", CHART, "--strict", "--values", values)
 
 
-@pytest.fixture(scope="module")
-def custom(cluster: Cluster) -> Iterator[None]:
-    """The kinds of other projects, as far as the server must know them."""
-    definitions: list[Object] = [
-        {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {
-                "name": f"{kind.lower()}s.{group}",
-                "annotations": {"api-approved.kubernetes.io": "unapproved, only for tests"},
-            },
-            "spec": {
-                "group": group,
-                "scope": "Namespaced",
-                "names": {"kind": kind, "plural": f"{kind.lower()}s", "singular": kind.lower()},
-                "versions": [
-                    {
-                        "name": version,
-                        "served": True,
-                        "storage": True,
-                        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-                    }
-                ],
-            },
-        }
-        for kind, (group, version) in CUSTOM.items()
-    ]
-    present = {item["metadata"]["name"] for item in cluster.get("crds")["items"]}
-    missing = [definition for definition in definitions if definition["metadata"]["name"] not in present]
-    names = [f"crd/{definition['metadata']['name']}" for definition in missing]
-    if missing:
-        cluster.apply("default", *missing)
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
-    yield
-    if missing:
-        cluster.kubectl("delete", *names)
-
-
+@pytest.mark.alone
 @pytest.mark.usefixtures("custom")
 @pytest.mark.parametrize("values", [None, *ALL], ids=lambda path: path.stem if path else "defaults")
 def test_the_server_accepts_every_object_without_a_warning(

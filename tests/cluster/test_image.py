@@ -18,6 +18,8 @@ from tests.testbed import images as built
 from tests.testbed import pods
 from tests.testbed.cluster import Cluster
 
+pytestmark = pytest.mark.alone
+
 MOST_BYTES = {"controller": 900_000_000, "chunk-job": 1_800_000_000}
 TREE = "org.opencontainers.image"
 FOREIGN = {

@@ -17,7 +17,10 @@ from tests.testbed.cluster import Cluster
 from tests.testbed.proxy import Fault, Proxy
 
 # Python's ssl leaves the socket of a connection that was reset before its handshake to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class Way:

@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from controller import demo
 from controller.transcript.formats import FORMATS
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, SOURCE, Deployment, exit_code
-from tests.pipeline import until
+from tests.cluster.site import until
 from tests.testbed import hub, network
 
 pytestmark = pytest.mark.timeout(400)
@@ -72,6 +72,7 @@ def test_a_model_that_cannot_be_fetched_starts_no_chunk_and_names_the_log(deploy
     assert not deployment.pods("intake")
 
 
+@pytest.mark.alone
 def test_the_model_is_fetched_once_and_jobs_read_it_from_the_volume(deployment: Deployment) -> None:
     if not deployment.cluster.own:
         pytest.skip("pods ask a hub on this machine, which those of another cluster need not reach")

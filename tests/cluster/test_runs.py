@@ -197,6 +197,7 @@ def test_a_suspended_controller_gives_the_verdict_of_the_one_that_finished_its_r
     assert site.store.stat(site.keys().cancel) is None
 
 
+@pytest.mark.alone
 def test_an_outage_of_the_api_server_is_waited_for(site: Site, talk: Path, wanted: Mapping[str, bytes]) -> None:
     command = site.start(talk, *ENGLISH, *held(2))
     site.running(2)
@@ -216,6 +217,7 @@ def test_an_outage_of_the_api_server_is_waited_for(site: Site, talk: Path, wante
     assert OUTAGE_S > DURATION_S, "the Lease lapsed meanwhile"
 
 
+@pytest.mark.alone
 def test_a_lost_node_costs_no_attempt_and_leaves_evidence(
     site: Site, talk: Path, wanted: Mapping[str, bytes], lost: list[str]
 ) -> None:

@@ -7,13 +7,14 @@ import pytest
 from chunk_job import crashpoint
 from controller.errors import EnvironmentProblem
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, Deployment, exit_code, started
-from tests.cluster.site import RENDEZVOUS
-from tests.pipeline import until
+from tests.cluster.site import RENDEZVOUS, until
 
 pytestmark = pytest.mark.timeout(600)
 
-LAST = 8
-HELD = CHUNKED | {"STENOFLEET_JOB_ENV": f"{crashpoint.VARIABLE}=chunk.loaded.{LAST:05d}.a1=hold:{RENDEZVOUS}"}
+FEW = CHUNKED | {"STENOFLEET_CHUNK_DURATION": "40"}
+"""Five chunks: each takes a pod."""
+LAST = 4
+HELD = FEW | {"STENOFLEET_JOB_ENV": f"{crashpoint.VARIABLE}=chunk.loaded.{LAST:05d}.a1=hold:{RENDEZVOUS}"}
 """The last chunk's first attempt is held until the test releases it."""
 
 DELETIONS = 5
@@ -66,6 +67,7 @@ def test_five_deleted_controllers_cost_less_than_two_minutes(deployment: Deploym
     assert deployment.objects("transcripts/")
 
 
+@pytest.mark.alone
 def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: Deployment, lost: list[str]) -> None:
     deployment.edit(**HELD)
     deployment.apply()
@@ -92,7 +94,7 @@ def test_a_lost_node_with_the_controller_costs_less_than_a_minute(deployment: De
 
 def test_both_pods_give_the_same_verdict(deployment: Deployment) -> None:
     crash = f"{crashpoint.VARIABLE}=chunk.transcribed.00003.a1=exit"
-    deployment.edit(**CHUNKED, STENOFLEET_JOB_ENV=crash, STENOFLEET_MAX_ATTEMPTS="1")
+    deployment.edit(**FEW, STENOFLEET_JOB_ENV=crash, STENOFLEET_MAX_ATTEMPTS="1")
     deployment.apply()
     leader(deployment)
     both(deployment)

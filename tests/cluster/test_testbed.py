@@ -11,6 +11,8 @@ from tests.testbed.cluster import GPUS_PER_NODE, NODES, Cluster, OwnCluster
 from tests.testbed.control_plane import NODE_GRACE_S
 from tests.testbed.pods import finished, phase, until
 
+pytestmark = pytest.mark.alone
+
 
 def shell(name: str, script: str, **how: Any) -> dict[str, Any]:
     return pods.pod(name, tool_image.NAME, "sh", "-c", script, user=10001, **how)

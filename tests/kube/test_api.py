@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from controller.runners.kubernetes.api import Reply
 from controller.runners.kubernetes.labels import RUN, selector
 from controller.runners.kubernetes.manifest import Owner, job_document
@@ -202,6 +204,7 @@ def test_a_watch_gives_changes_while_it_is_open_and_ends_in_time(target: ApiName
     assert list(watch) == []
 
 
+@pytest.mark.alone
 def test_a_version_that_is_too_old_is_reported_as_gone(target: ApiNamespace) -> None:
     target.lease()
     since = target.expire_history()

@@ -5,6 +5,7 @@ what a killed session left.
 
     python -m tests.testbed.cluster            start one, print how to reach it, and end it with Ctrl-C
     python -m tests.testbed.cluster --build    build the programs (minutes), unless they exist
+    python -m tests.testbed.cluster --run …    run a command with one, which it finds as a given cluster with our images
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from tests.testbed import chart, go_build, network, processes, s3_server
+from tests.testbed import chart, go_build, images, network, processes, s3_server
 from tests.testbed.control_plane import ControlPlane, programs
 from tests.testbed.go_build import locked
 from tests.testbed.node import Node
@@ -307,21 +308,36 @@ def _wait(what: str, ready: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def _environment(up: Cluster) -> dict[str, str]:
+    """The variables that make it a given cluster."""
+    server = {"ENDPOINT": up.s3.endpoint, "ACCESS_KEY": up.s3.access_key, "SECRET_KEY": up.s3.secret_key}
+    return {"KUBECONFIG": str(up.kubeconfig)} | {f"{s3_server.VARIABLE}{name}": value for name, value in server.items()}
+
+
 def _by_hand() -> None:
     began_s = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), cluster() as up:
-        variables = {"ENDPOINT": up.s3.endpoint, "ACCESS_KEY": up.s3.access_key, "SECRET_KEY": up.s3.secret_key}
         print(f"# up after {time.monotonic() - began_s:.1f} s; Ctrl-C ends it. In another shell:")
-        print(f"export KUBECONFIG={up.kubeconfig}")
-        for name, value in variables.items():
-            print(f"export {s3_server.VARIABLE}{name}={value}", flush=True)
+        for name, value in _environment(up).items():
+            print(f"export {name}={value}", flush=True)
         signal.pause()
+
+
+def _run(command: list[str]) -> int:
+    """The exit code of a command, whose processes share one cluster."""
+    with cluster() as up:
+        if up.own:
+            for target in images.TARGETS:
+                up.load(images.archive(target))
+        return subprocess.run(command, env=os.environ | _environment(up), check=False).returncode
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--build"]:
         require()
         build_programs()
+    elif sys.argv[1:2] == ["--run"]:
+        sys.exit(_run(sys.argv[2:]))
     else:
         _by_hand()
