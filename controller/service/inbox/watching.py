@@ -31,6 +31,7 @@ from controller.service.inbox.joining import Seen
 from controller.service.inbox.names import NO_OPTIONS, NOBODY, Record, StateKeys, Version, version_of
 from controller.service.inbox.places import InboxSettings, Place, checked
 from controller.service.inbox.scanning import Listings, Passed, Scan
+from controller.service.inbox.settling import Settling
 from controller.service.inbox.sidecars import Resolved, Sidecars
 from controller.service.limits import LimitExceeded
 from controller.service.problems import Problem, invalid, problem_of
@@ -39,23 +40,12 @@ from controller.service.submitting import safe_name, submit_found
 
 _AT_ONCE = 200
 """Requests that are submitted before other inboxes have their turn."""
-_MOST_GROWING = 10_000
 _MOST_REFUSED = 1_000
 _MOST_ACTIVE = 16
 _PAGES_OF_ACTIVE = 4
 """A folder that needs more listings is not looked at more often than the others."""
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass
-class _Growing:
-    """A file that may still be written."""
-
-    version: Version
-    since_s: float
-    seen: int
-    """The number of the last look that has seen it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class TenantInbox:
         self._submitted, self._is_closed = submitted, is_closed
         checked(place.inbox, place.outbox, service.store)
         inbox, self._keys = place.open(), StateKeys(place.tenant.prefix)
-        self._settle_s = 0.0 if inbox.remote else settings.settle_s
+        self._settling = Settling(0.0 if inbox.remote else settings.settle_s, now_s)
         self.budget = Budget(settings.lists_per_minute, now_s)
         self._listings = Listings(inbox, service.store, self._keys, self.budget)
         self._sidecars = Sidecars(inbox)
@@ -100,7 +90,6 @@ class TenantInbox:
         self._scan: Scan | None = None
         self._number = 0
         self._may_have_cursor = True
-        self._growing: dict[str, _Growing] = {}
         self._refused: set[str] = set()
         self._changed: dict[str, _Changed] = {}
         """By folder."""
@@ -148,7 +137,7 @@ class TenantInbox:
             self._may_have_cursor = False
             found = (self._keys.prefix, self.passed.objects, self.passed.seconds, self.budget.spent)
             _LOG.info("inbox of %s: looked at %d objects in %.0f s; %d requests to list so far", *found)
-        self._growing = {path: each for path, each in self._growing.items() if each.seen >= scan.number}
+        self._settling.forget_before(scan.number)
 
     def _first(self) -> Scan:
         scan = self._new("")
@@ -214,7 +203,7 @@ class TenantInbox:
             if len(records) > 1:
                 self.delivery.supersede(records, known)
             return
-        if not known and not self._is_settled(path, version, number):
+        if not known and not self._settling.is_complete(path, version, number or self._number):
             return
         resolved = self._sidecars.of(path)
         if known and known.options == resolved.digest:
@@ -226,26 +215,16 @@ class TenantInbox:
             self._active.popitem(last=False)
         self._submit(path, version, resolved, records)
 
-    def _is_settled(self, path: str, version: Version, number: int) -> bool:
-        """Whether an object is complete: it has not changed for a while."""
-        if not self._settle_s:
-            return True
-        now_s = self._now_s()
-        before = self._growing.get(path)
-        if before and before.version == version:
-            before.seen = max(before.seen, number)
-            if now_s - before.since_s < self._settle_s:
-                return False
-            del self._growing[path]
-            return True
-        if before or len(self._growing) < _MOST_GROWING:
-            self._growing[path] = _Growing(version, now_s, max(number, self._number))
-        return False
-
     def _submit(self, path: str, version: Version, resolved: Resolved, before: tuple[Record, ...]) -> None:
         uri = self.place.uri(path)
-        key = "\0".join((uri, version.content, str(version.modified_s), resolved.digest))
-        request_id = idempotent_id(self._keys.prefix, f"inbox {sha256_hex(key.encode())}")
+        # With the request before, so that going back to older options or content is another request.
+        what = (uri, version.content, str(version.modified_s), resolved.digest)
+        ids = [self._request_id(*what, each.request) for each in before] or [self._request_id(*what, "")]
+        if submitted := next((each for each in before if each.request in ids), None):
+            # By a process that was killed before it deleted the other records.
+            self.delivery.supersede(before, submitted)
+            return
+        request_id = ids[0]
         record = Record(
             path=path, content=version.content, modified_s=version.modified_s, options=resolved.digest,
             state="submitted", request=request_id,
@@ -266,6 +245,10 @@ class TenantInbox:
         found = self._service.requests.find(RequestKey(request.tenant, request.id))
         if found and found.end:
             self.delivery.settle(path, request, found.end)
+
+    def _request_id(self, *parts: str) -> str:
+        digest = sha256_hex("\0".join(parts).encode())
+        return idempotent_id(self._keys.prefix, f"inbox {digest}")
 
     def _accepted(self, path: str, uri: str, resolved: Resolved, request_id: str) -> ServiceRequest:
         """Submit a recording. Raises what makes it refused."""
@@ -314,8 +297,8 @@ class TenantInbox:
         after = None
         if entry:
             version = version_of(entry)
-            if any(record.content == version.content for record in records) or not self._is_settled(
-                path, version, number
+            if any(record.content == version.content for record in records) or not self._settling.is_complete(
+                path, version, number or self._number
             ):
                 return
             after = Record(

@@ -288,6 +288,40 @@ class Mortal(FileStore):
             raise Killed
 
 
+def test_a_kill_between_two_options_submits_each_once(tmp_path: Path) -> None:
+    for number in range(1, 100):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        store = Mortal(folder / "store")
+        looking = Looking(folder, state=store)
+        looking.put("talk.mp3", modified_s=1)
+        looking.settle()
+        looking.end("talk.mp3")
+        looking.deliver()
+        looking.put("talk.mp3.stenofleet.yaml", b"options: {language: pt}", modified_s=1)
+        store.left = number
+        was_killed = False
+        try:
+            looking.settle()
+        except Killed:
+            was_killed = True
+            looking.restarted()
+            looking.settle()
+        store.left = -1
+        assert languages(looking) == {"talk.mp3": "pt"}, number
+        looking.end("talk.mp3")
+        looking.deliver()
+        (looking.folder / "talk.mp3.stenofleet.yaml").unlink()
+        looking.settle()
+        assert languages(looking) == {"talk.mp3": None}, "it is transcribed again, because the outbox has the other one"
+        assert looking.records == {"talk.mp3": ["submitted"]}
+        requests = [entry.key for entry in store.list("requests/") if entry.key.endswith("/request.json")]
+        assert len(requests) == 3, number
+        if not was_killed:
+            return
+    raise AssertionError("there are more changes than that?")
+
+
 @pytest.mark.parametrize("verdict", ["complete", "failed"])
 def test_a_kill_before_any_change_loses_nothing_and_submits_nothing_twice(tmp_path: Path, verdict: str) -> None:
     for number in range(1, 100):
