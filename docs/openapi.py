@@ -63,6 +63,9 @@ curl -sS -H "$H" --json "{\\"upload\\": \\"$UPLOAD\\"}" $A/runs""",
     "listDeadDeliveries": """DELIVERY=$(curl -sS -H "$H" "$A/webhooks/dead?limit=1" | sed -n "$ID")""",
     "repeatDeadDelivery": """curl -sS -H "$H" -X POST $A/webhooks/dead/${DELIVERY}:repeat""",
     "deleteDeadDelivery": """curl -sS -H "$H" -X DELETE $A/webhooks/dead/$DELIVERY""",
+    "noticeObjects": """\
+EVENT='{"Records": [{"s3": {"bucket": {"name": "media"}, "object": {"key": "inbox/talk.mp3"}}}]}'
+curl -sS -H "$H" --json "$EVENT" $A/hooks/s3""",
     "createTranscription": """\
 curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 -F response_format=srt $A/audio/transcriptions""",
     "createTranslation": """curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 $A/audio/translations""",

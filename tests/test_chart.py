@@ -152,12 +152,15 @@ def test_the_chart_has_the_version_of_the_program() -> None:
 
 
 def test_every_setting_is_an_option_of_the_service() -> None:
-    given = set(re.findall(r'^  "(STENOFLEET_\w+)"', SETTINGS, re.MULTILINE)) | {"STENOFLEET_WEBHOOK_KEYS"}
+    given = set(re.findall(r'^  "(STENOFLEET_\w+)"', SETTINGS, re.MULTILINE))
+    given |= set(re.findall(r'\$_ := set \$s "(STENOFLEET_\w+)"', SETTINGS))
+    assert given >= {"STENOFLEET_WEBHOOK_KEYS", "STENOFLEET_INBOX", "STENOFLEET_OUTBOX"}
     assert len(given) > 40
     assert given <= OPTIONS.keys()
 
 
 LIMITED = {
+    "STENOFLEET_INBOX_LISTS": "inbox.listsPerMinute",
     "STENOFLEET_MAX_UPLOAD_MB": "server.maxUploadMB",
     "STENOFLEET_BEAM_SIZE": "decoding.beamSize",
     "STENOFLEET_MAX_PARALLEL": "concurrency.maxParallel",
@@ -185,6 +188,8 @@ def test_a_choice_of_a_value_is_the_choice_of_the_option(name: str, path: str) -
 
 
 SAME_DEFAULT = {
+    "STENOFLEET_INBOX_LISTS": "inbox.listsPerMinute",
+    "STENOFLEET_INBOX_POLL": "inbox.pollSeconds",
     "STENOFLEET_MAX_UPLOAD_MB": "server.maxUploadMB",
     "STENOFLEET_SHUTDOWN_GRACE": "server.shutdownGraceSeconds",
     "STENOFLEET_BEAM_SIZE": "decoding.beamSize",

@@ -30,3 +30,12 @@ def open_store(url: str) -> Store:
         f"{url!r} is not the URL of a store",
         "use file:///absolute/folder, for instance file:///var/lib/stenofleet, or s3://bucket/prefix",
     )
+
+
+def open_object(url: str) -> tuple[Store, str]:
+    """The store of the bucket of an object ``s3://bucket/key``, and its key there: any character may be in it.
+
+    Raises the errors of :func:`open_store`.
+    """
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return open_store(f"s3://{bucket}"), key

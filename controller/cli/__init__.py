@@ -43,6 +43,7 @@ _COMMANDS = {
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
     "serve": "controller.cli.serve",
+    "watch-folder": "controller.cli.watch_folder",
     "token": "controller.cli.token",
     "version": "controller.cli.about",
     "completion": "controller.cli.about",
@@ -84,7 +85,7 @@ class _Group(click.Group):
         del ctx
         module = _COMMANDS.get(cmd_name)
         found: click.Command | None = (
-            getattr(importlib.import_module(module), f"{cmd_name}_command") if module else None
+            getattr(importlib.import_module(module), f"{cmd_name.replace('-', '_')}_command") if module else None
         )
         if found:
             found.context_class = _Context
@@ -121,6 +122,7 @@ _SHORT_HELP = {
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
     "serve": "The transcription service: an HTTP API.",
+    "watch-folder": "Transcribe what is put into a folder.",
     "token": "Make a token for a client of the service.",
     "version": "Versions of everything that is used for a transcript.",
     "completion": "Shell completion for bash, zsh or fish.",

@@ -5,28 +5,25 @@ Touches: signals and the clock (through ``execute``), the log.
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.errors import JobError
 from chunk_job.names import is_published, unknown_model
-from chunk_job.text import printable
 from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
-from controller.cli.terminal import print_message
+from controller.cli.service_log import errors_in_log
 from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
-from controller.errors import EnvironmentProblem, Interrupted, StenofleetError, UsageProblem
+from controller.errors import EnvironmentProblem, UsageProblem
+from controller.intake.source import is_object
+from controller.runs.outputs import check_folder
 
 if TYPE_CHECKING:
     from controller.service.tenants import Tenant
@@ -34,36 +31,40 @@ if TYPE_CHECKING:
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
 _PORT = click.IntRange(0, 65535)
-
 _LOG = logging.getLogger(__name__)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def _errors_in_log(command: Callable[..., int]) -> Callable[..., int]:
-    """Make *command* log its errors, if the log is read by programs: each of its lines is a JSON object."""
-
-    @functools.wraps(command)
-    def logged(**options: Any) -> int:
-        _log_to_stderr(options["log_format"])
-        try:
-            return command(**options)
-        except Exception as error:
-            if options["log_format"] == "text" or isinstance(error, click.ClickException):
-                raise
-            return _logged(error)
-
-    return logged
-
-
-def _logged(error: Exception) -> int:
-    """Log the error that ends this process, and return the exit code."""
-    if isinstance(error, Interrupted):
-        _LOG.info(error.summary)
-        return error.exit_code
-    if isinstance(error, (StenofleetError, JobError)):
-        _LOG.error("%s; %s", error.summary, error.advice)
-        return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
-    _LOG.critical("a bug", exc_info=error)
-    return StenofleetError.exit_code
+def inbox_options(command: _F) -> _F:
+    """Add the options of every inbox to *command*."""
+    for add in reversed((
+        shared.option(
+            "--inbox-poll",
+            type=click.IntRange(1, 86_400),
+            default=10,
+            show_default=True,
+            metavar="SECONDS",
+            help="Pause between two looks into the inbox.",
+        ),
+        shared.option(
+            "--inbox-settle",
+            type=click.IntRange(0, 86_400),
+            default=10,
+            show_default=True,
+            metavar="SECONDS",
+            help="A file that has not changed for so long is complete.",
+        ),
+        shared.option(
+            "--inbox-lists",
+            type=click.IntRange(2, 100_000),
+            default=60,
+            show_default=True,
+            metavar="N",
+            help="Requests a minute to list an inbox in S3.",
+        ),
+    )):  # fmt: skip
+        command = add(command)
+    return command
 
 
 @click.command("serve", cls=shared.Sectioned)
@@ -107,6 +108,9 @@ def _logged(error: Exception) -> int:
 @shared.option(
     "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
 )
+@shared.option("--inbox", default="", metavar="URL|FOLDER", help="Transcribe what is put there (docs/inbox.md).")
+@shared.option("--outbox", default="", metavar="URL|FOLDER", help="Where the transcripts of the inbox are written.")
+@inbox_options
 @shared.model_options
 @shared.cut_options
 @shared.rendition_option
@@ -117,7 +121,7 @@ def _logged(error: Exception) -> int:
 @shared.download_option
 @shared.store_option
 @kubernetes.options
-@_errors_in_log
+@errors_in_log
 def serve_command(
     host: str,
     port: int,
@@ -130,6 +134,52 @@ def serve_command(
     upload_endpoint: str,
     log_format: str,
     shutdown_grace: int,
+    inbox: str,
+    outbox: str,
+    **rest: Any,
+) -> int:
+    """Serve transcriptions over HTTP.
+
+    Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
+    Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
+    requests. GET /openapi.json describes the API. With --inbox, recordings that are put there are transcribed too.
+
+    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
+    """
+    del log_format
+    http = Http(
+        host, port, metrics_port, tenants, trusted_header, trusted_proxies, webhook_keys, max_upload_mb,
+        _endpoint(upload_endpoint), shutdown_grace,
+    )  # fmt: skip
+    start(http, inbox, outbox, **rest)
+    return 0
+
+
+class Http(NamedTuple):
+    """Who is answered, and how."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    metrics_port: int = 0
+    tenants: Path | None = None
+    trusted_header: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    webhook_keys: Path | None = None
+    max_upload_mb: int = 25
+    upload_endpoint: str = ""
+    shutdown_grace: int = 25
+    has_api: bool = True
+    """False: nobody is answered."""
+
+
+def start(
+    http: Http,
+    inbox: str,
+    outbox: str,
+    *,
+    inbox_poll: int,
+    inbox_settle: int,
+    inbox_lists: int,
     others: tuple[str, ...],
     chunk_duration: Literal["auto"] | int,
     chunking_threshold: int,
@@ -139,47 +189,46 @@ def serve_command(
     max_parallel: int | None,
     max_attempts: int,
     max_disruptions: int,
-    *,
     rendition: bool,
     scratch_dir: Path | None,
     download: bool,
     store: str | None,
     runner: str,
     **rest: Any,
-) -> int:
-    """Serve transcriptions over HTTP.
-
-    Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
-    Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
-    requests. GET /openapi.json describes the API.
-
-    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
-    """
+) -> None:
+    """Run the service until a signal comes."""
     if audio_track is not None or clips:
         raise UsageProblem(
             "--audio-track and --clip-timestamps are options of single requests",
             "leave them out here: a request has audio_track and clip_timestamps",
         )
-    del log_format
     # Imported here: the libraries of the service are an extra, and take time to load.
     try:
         from controller.service import identity, serving, signatures
         from controller.service import tenants as who
+        from controller.service.inbox.places import InboxSettings, checked
         from controller.service.submissions import Defaults
     except ModuleNotFoundError as error:
         raise EnvironmentProblem(
             f"the service needs {error.name}, which is not installed", "pip install 'stenofleet[service]'"
         ) from error
-    serving.check_ports(port, metrics_port)
-    known = who.Tenants(tenants)
-    identity.check_host(host, known.configured)
-    trusted = identity.trusted_header(trusted_header, trusted_proxies, tenants_configured=known.configured)
-    if known.configured and trusted is None:
+    serving.check_ports(http.port, http.metrics_port)
+    known = who.Tenants(http.tenants)
+    identity.check_host(http.host, known.configured)
+    trusted = identity.trusted_header(http.trusted_header, http.trusted_proxies, tenants_configured=known.configured)
+    if http.has_api and known.configured and trusted is None:
         _warn_of_missing_tokens(known.all)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
     opened = shared.store_at(store)
+    inbox, outbox = checked(inbox, outbox, opened)
+    if inbox and not is_object(inbox) and not Path(inbox).is_dir():
+        raise UsageProblem(
+            f"{inbox}: there is no such folder", "create it, or check its name and whether it is mounted"
+        )
+    if outbox and not is_object(outbox):
+        check_folder(outbox)
     models = _models(wanted, others, cluster=bool(cluster), download=download)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
@@ -196,13 +245,21 @@ def serve_command(
     )
     server = serving.Server(
         serving.Settings(
-            host=host,
-            port=port,
-            metrics_port=metrics_port,
+            host=http.host,
+            port=http.port,
+            metrics_port=http.metrics_port,
             max_parallel=jobs,
-            most_form_bytes=max_upload_mb * 1_000_000,
-            shutdown_grace_s=shutdown_grace,
-            upload_endpoint=_endpoint(upload_endpoint),
+            most_form_bytes=http.max_upload_mb * 1_000_000,
+            shutdown_grace_s=http.shutdown_grace,
+            upload_endpoint=http.upload_endpoint,
+            has_api=http.has_api,
+            inbox=InboxSettings(
+                inbox=inbox,
+                outbox=outbox,
+                poll_s=inbox_poll,
+                settle_s=inbox_settle,
+                lists_per_minute=inbox_lists,
+            ),
             defaults=Defaults(
                 options=wanted,
                 plan=plan.model_copy(update={"auto": None}),
@@ -218,7 +275,7 @@ def serve_command(
         serving.Access(
             tenants=known,
             identity=identity.Identity(known, trusted),
-            keys=signatures.WebhookKeys(webhook_keys),
+            keys=signatures.WebhookKeys(http.webhook_keys),
         ),
         store=opened,
         runner=kubernetes.runner_of(opened, _largest(wanted, models), scratch=scratch_dir, cluster=cluster),
@@ -232,13 +289,16 @@ def serve_command(
         clock=SystemClock(),
     )
     server.run()
-    return 0
 
 
-for _option in serve_command.params:
-    # They are accepted only to say where they belong.
-    if isinstance(_option, click.Option) and _option.name in ("audio_track", "clips"):
-        _option.hidden = True
+def hide_options_of_requests(command: click.Command) -> None:
+    """Show no options of single requests in the help of *command*: they are accepted only to say where they belong."""
+    for option in command.params:
+        if isinstance(option, click.Option) and option.name in ("audio_track", "clips"):
+            option.hidden = True
+
+
+hide_options_of_requests(serve_command)
 
 
 def _warn_of_missing_tokens(tenants: Sequence[Tenant]) -> None:
@@ -281,52 +341,3 @@ def _largest(wanted: TranscribeOptions, models: dict[str, str]) -> TranscribeOpt
     from controller.runners.kubernetes.job_memory import weights_mb
 
     return wanted.model_copy(update={"model": max(models.values(), key=weights_mb)})
-
-
-class _Json(logging.Formatter):
-    """One JSON object for each message."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        found = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            found["exception"] = self.formatException(record.exc_info)
-        return json.dumps(found, ensure_ascii=True)
-
-
-class _Text(logging.Formatter):
-    """A line for people: the time of day in UTC, and the level if it is not that of plain information."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-        self.converter = time.gmtime
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
-        """Return the line."""
-        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"{record.asctime} {level}{record.message}"
-
-
-class _Lines(logging.Handler):
-    """Writes lines to stderr, escaped: they may contain text of clients."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__(logging.INFO)
-        self._as_json = as_json
-        self.setFormatter(_Json() if as_json else _Text())
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
-        text = self.format(record)
-        print_message(text if self._as_json else printable(text))
-
-
-def _log_to_stderr(log_format: str) -> None:
-    logging.basicConfig(level=logging.INFO, handlers=[_Lines(as_json=log_format == "json")], force=True)
-    for noisy in ("httpx", "urllib3", "kubernetes", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)

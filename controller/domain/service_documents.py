@@ -72,6 +72,8 @@ class ServiceRequest(Document):
     """Empty: none."""
     labels: Labels
     priority: int = Field(default=DEFAULT_PRIORITY, ge=0, le=MOST_PRIORITY)
+    inbox: str = Field(default="", max_length=1_024, pattern=r"^[0-9a-v]*$")
+    """The path below the tenant's inbox, encoded, if it was found there; empty: a client has sent the request."""
 
 
 class RequestState(Document):
@@ -179,6 +181,14 @@ class ReplicaSlots(Document):
     claims: tuple[RunClaim, ...] = Field(max_length=2_000)
     jobs_stay: bool
     """Whether its jobs go on without it."""
+
+
+class InboxCursor(Document):
+    """Where the last look at a large inbox stopped: the next process goes on from there."""
+
+    schema_: Literal["stenofleet.inbox-cursor/1"] = Field(default="stenofleet.inbox-cursor/1", alias="schema")
+    path: str = Field(max_length=1_024, pattern=r"^[0-9a-v]*$")
+    """The last path that was looked at, encoded."""
 
 
 class ReplicaRecord(Document):

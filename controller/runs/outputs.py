@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.safe_files import write_whole
 from chunk_job.store.base import MAX_BYTES, StoreUnavailable
-from chunk_job.store.open_store import open_store
+from chunk_job.store.open_store import open_object, open_store
 from chunk_job.text import masked_name
 from controller.domain.documents import Request
 from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
@@ -257,8 +257,8 @@ def existing_output(path: str, limit: int = MAX_BYTES) -> Iterator[BinaryIO | No
     file: BinaryIO | None = None
     try:
         if is_object(path):
-            folder, _, name = path.rpartition("/")
-            file = open_store(folder).open(name, max_bytes=limit)
+            store, key = open_object(path)
+            file = store.open(key, max_bytes=limit)
         else:
             file = open_file(Path(path), max_bytes=limit)
     except StoreUnavailable:
@@ -278,8 +278,8 @@ def write_output(path: str, source: Path) -> None:
     """
     try:
         if is_object(path):
-            folder, _, name = path.rpartition("/")
-            open_store(folder).put_file(name, source)
+            store, key = open_object(path)
+            store.put_file(key, source)
         else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with source.open("rb") as data:

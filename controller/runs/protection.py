@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import MAX_BYTES, ObjectMissing, StoreUnavailable
-from chunk_job.store.open_store import open_store
+from chunk_job.store.open_store import open_object
 from controller.domain.written_output import WrittenRecord
 from controller.intake.source import is_object
 from controller.runs.opened_files import digest_of, open_file
@@ -56,9 +56,9 @@ def decide(path: str, sha256: str, known: Collection[str], *, overwrite: bool) -
 def _decide_object(url: str, sha256: str, known: Collection[str], *, overwrite: bool) -> Decision:
     if overwrite:
         return Decision(url)
-    folder, _, name = url.rpartition("/")
     try:
-        with open_store(folder).open(name, max_bytes=MAX_BYTES) as file:
+        store, key = open_object(url)
+        with store.open(key, max_bytes=MAX_BYTES) as file:
             found = digest_of(file)
     except ObjectMissing:
         return Decision(url)

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from controller.service import (
     events_api,
     health_api,
+    hooks_api,
     media_api,
     openai_api,
     openapi,
@@ -46,7 +47,10 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for api in (runs_api, results_api, media_api, events_api, uploads_api, webhooks_api, openai_api, health_api):
+    for api in (
+        *(runs_api, results_api, media_api, events_api, uploads_api, webhooks_api),
+        *(hooks_api, openai_api, health_api),
+    ):
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))

@@ -21,6 +21,7 @@ from controller.service.addresses import AllowList, check_callback
 from controller.service.answers import Answers
 from controller.service.forms import Receiving
 from controller.service.identity import Identity
+from controller.service.inbox.noted import Noted
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
 from controller.service.problems import Problem
@@ -50,6 +51,8 @@ class Service:
     defaults: Defaults
     keys: WebhookKeys
     outbox: Outbox
+    noted: Noted
+    """Of the inboxes."""
     now_ms: Callable[[], int]
     problem: Callable[[], str]
     """Why the service does not work now; empty if it does."""

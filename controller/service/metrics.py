@@ -30,6 +30,35 @@ _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000)
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+class _InboxSeries:
+    """The series of all inboxes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        common: dict[str, Any] = {"labelnames": ["tenant"], "registry": registry}
+        self.lists = Counter("stenofleet_inbox_list_requests", "Requests to list the inbox and its records.", **common)
+        self.submitted = Counter("stenofleet_inbox_submitted", "Recordings submitted from the inbox.", **common)
+        self.objects = Gauge("stenofleet_inbox_objects", "Objects at the last complete look.", **common)
+        self.seconds = Gauge("stenofleet_inbox_pass_seconds", "Time of the last complete look.", **common)
+
+
+class InboxMetrics:
+    """The metrics of one inbox."""
+
+    def __init__(self, series: _InboxSeries, tenant: str) -> None:
+        self._series, self._tenant = series, tenant
+
+    def submit(self) -> None:
+        """Count a recording that was submitted."""
+        self._series.submitted.labels(self._tenant).inc()
+
+    def looked(self, lists: int, objects: int | None, seconds: float) -> None:
+        """Count the requests of a look. *objects*, *seconds*: of the last complete one; None: there was none yet."""
+        self._series.lists.labels(self._tenant).inc(lists)
+        if objects is not None:
+            self._series.objects.labels(self._tenant).set(objects)
+            self._series.seconds.labels(self._tenant).set(seconds)
+
+
 class Metrics:
     """All metrics of one replica."""
 
@@ -60,6 +89,7 @@ class Metrics:
         self._latency = Histogram(
             "stenofleet_http_request_seconds", "Time to the first byte.", ["route"], buckets=_LATENCIES, **common
         )
+        self._inbox = _InboxSeries(self.registry)
         build = Gauge("stenofleet_build_info", "Always 1.", ["version"], **common)
         build.labels(importlib.metadata.version("stenofleet")).set(1)
 
@@ -94,6 +124,10 @@ class Metrics:
     def webhook(self, outcome: str) -> None:
         """Count an attempt to send an event."""
         self._webhooks.labels(outcome).inc()
+
+    def inbox_of(self, tenant: str) -> InboxMetrics:
+        """Return the metrics of one inbox."""
+        return InboxMetrics(self._inbox, tenant)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request to the API."""

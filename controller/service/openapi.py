@@ -35,6 +35,7 @@ TAGS = {
     "events": "What happens to a run, as it happens.",
     "uploads": "Recordings that are too large for a form.",
     "webhooks": "Callbacks that their receivers have not accepted.",
+    "inbox": "What the bucket of an inbox says.",
     "openai": "The endpoints of OpenAI's API for its client libraries: the request is kept open until the transcript.",
     "health": "For the probes of a cluster. Without a token.",
 }

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import start_http_server
 
 from chunk_job.store.base import Store
@@ -45,6 +44,10 @@ from controller.service.connections import Connection, Silent
 from controller.service.context import Service
 from controller.service.forms import Receiving
 from controller.service.identity import Identity
+from controller.service.inbox.delivery import note_end
+from controller.service.inbox.noted import Noted
+from controller.service.inbox.places import NO_INBOX, InboxSettings, check_no_link
+from controller.service.inbox.thread import InboxThread
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.metrics import Metrics, RequestMetrics
 from controller.service.outbox import Outbox
@@ -87,6 +90,9 @@ class Settings:
     """Length of the parts of uploads."""
     upload_endpoint: str = ""
     """Where clients reach the server of the store; empty: where this process does."""
+    inbox: InboxSettings = NO_INBOX
+    has_api: bool = True
+    """Whether it answers HTTP requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,11 @@ class Server:
         self._answers = Answers(store)
         self._sweeper = Sweeper(self._uploads, self._answers, self.replicas.is_mine, clock.now_ms)
         self.completions = Completions(self._uploads, clock.now_ms)
-        self.app = self._app()
+        self._noted = Noted(settings.inbox, access.tenants)
+        service = self._service()
+        self._inbox = InboxThread(service, is_mine=self.replicas.is_mine, metrics=self.metrics)
+        self.app = create_app(service)
+        self.app.add_middleware(RequestMetrics, metrics=self.metrics)
 
     def run(self) -> None:
         """Serve until a signal comes.
@@ -150,7 +160,9 @@ class Server:
             # Closed in the reverse order: the requests are given back before anything that may take long.
             closing.callback(self._webhooks.stop)
             closing.callback(self._sweeper.close)
-            self._listen(closing)
+            closing.callback(self._inbox.close)
+            if self._settings.has_api:
+                self._listen(closing)
             self.replicas.renew()
             self.replicas.start()
             closing.callback(self.replicas.close)
@@ -158,6 +170,7 @@ class Server:
             closing.callback(self.queue.close)
             self._webhooks.start()
             self._sweeper.start()
+            self._inbox.start()
             closing.callback(self._end)
             run_loop(
                 self.queue,
@@ -199,32 +212,29 @@ class Server:
             # It answers what it has, while the rest of this process ends.
             self._http.should_exit = True
 
-    def _app(self) -> FastAPI:
-        app = create_app(
-            Service(
-                store=self._store,
-                requests=RequestStore(self._store),
-                uploads=self._uploads,
-                answers=self._answers,
-                completions=self.completions,
-                queue=self.queue,
-                identity=self._access.identity,
-                rates=RequestRates(),
-                streams=OpenStreams(),
-                receiving=Receiving(),
-                defaults=self._settings.defaults,
-                keys=self._access.keys,
-                outbox=self._outbox,
-                now_ms=self._clock.now_ms,
-                problem=self.problem,
-                most_form_bytes=self._settings.most_form_bytes,
-                part_bytes=self._settings.part_bytes,
-                upload_endpoint=self._settings.upload_endpoint,
-                answer_within_s=ANSWER_WITHIN_S,
-            )
+    def _service(self) -> Service:
+        return Service(
+            store=self._store,
+            requests=RequestStore(self._store),
+            uploads=self._uploads,
+            answers=self._answers,
+            completions=self.completions,
+            queue=self.queue,
+            identity=self._access.identity,
+            rates=RequestRates(),
+            streams=OpenStreams(),
+            receiving=Receiving(),
+            defaults=self._settings.defaults,
+            keys=self._access.keys,
+            outbox=self._outbox,
+            noted=self._noted,
+            now_ms=self._clock.now_ms,
+            problem=self.problem,
+            most_form_bytes=self._settings.most_form_bytes,
+            part_bytes=self._settings.part_bytes,
+            upload_endpoint=self._settings.upload_endpoint,
+            answer_within_s=ANSWER_WITHIN_S,
         )
-        app.add_middleware(RequestMetrics, metrics=self.metrics)
-        return app
 
     def _listen(self, closing: contextlib.ExitStack) -> None:
         settings = self._settings
@@ -267,9 +277,12 @@ class Server:
 
     def _run_request(self, request: ServiceRequest, retries: int, share: Share) -> RunRequest:
         """Identify the recording of a request. Raises what the identification raises."""
-        written = WrittenFiles(None, self._store if self._store.remote else None)
+        found = source.inspect_uri(request.source)
+        if request.inbox:
+            # After it was read: a person may have put a link in its place since it was listed.
+            check_no_link(request)
         return make_run_request(
-            source.inspect_uri(request.source),
+            found,
             request.output,
             plan=request.plan,
             options=request.options,
@@ -280,7 +293,7 @@ class Server:
             # Runs of different requests share nothing: what one tenant has transcribed is no business of another.
             salt=f"{request.tenant}/{request.id}",
             round_id=f"{request.id}.{retries}",
-            rules=OutputRules(written=written),
+            rules=OutputRules(written=WrittenFiles(None, self._store)),
             name=request.name,
             share=share,
         )
@@ -303,6 +316,9 @@ class Server:
         self.metrics.ended(end.status, report)
         why = f": {end.summary}" if end.status in ("partial", "failed") else ""
         _LOG.info("request %s has ended: %s%s", request.id, end.status, why)
+        if request.inbox:
+            note_end(self._store, request, end)
+            self._noted.ended(request, end)
         if request.callback_url:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)

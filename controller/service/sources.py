@@ -72,6 +72,16 @@ def checked_output(uri: str, allowed: Sequence[str], store_url: str) -> str:
     return folder
 
 
+def is_below(place: str, folder: str) -> bool:
+    """Whether an address or a path is *folder* or below it."""
+    return f"{place.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def is_apart(place: str, others: Sequence[str]) -> bool:
+    """Whether none of the *others* is in a folder, and it is in none of them."""
+    return not any(is_below(other, place) or is_below(place, other) for other in others)
+
+
 def is_prefix(text: str) -> bool:
     """Whether *text* can be an allowed prefix: ``s3://`` for every bucket, ``s3://bucket/`` or ``s3://bucket/folder/``.
 

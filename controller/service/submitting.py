@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from controller.domain.output import Output
 from controller.domain.service_documents import ServiceRequest, Upload
 from controller.domain.service_keys import RequestKey, idempotent_id
 from controller.intake.source import file_name
@@ -65,6 +66,43 @@ def submit(
         now_ms=service.now_ms(),
     )
     return _accept(service, request)
+
+
+def submit_found(
+    service: Service,
+    tenant: Tenant,
+    submission: Submission,
+    *,
+    request_id: str,
+    name: str,
+    base: str,
+    inbox: str,
+) -> ServiceRequest:
+    """Accept a recording that was found in an inbox: its addresses are the operator's, so they are not checked.
+
+    *base*: of its outputs. *inbox*: its path there, encoded. May be called again with the same *request_id*. Raises
+    :class:`Problem` and the errors of the checks.
+    """
+    known = service.requests.request(RequestKey(tenant.prefix, request_id))
+    if known is None:
+        assert submission.source is not None
+        if submission.callback_url:
+            service.check_callback(tenant, submission.callback_url)
+        check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
+        made = request_of(
+            submission,
+            tenant=tenant,
+            request_id=request_id,
+            body_sha256=submission.digest(),
+            source=submission.source,
+            name=name,
+            defaults=service.defaults,
+            now_ms=service.now_ms(),
+        )
+        formats = tuple(dict.fromkeys(submission.output_formats))
+        output = Output(base=base, formats=formats, speakers=made.speaker_names)
+        known = made.model_copy(update={"inbox": inbox, "output": output})
+    return _accept(service, known)
 
 
 def was_accepted(service: Service, tenant: Tenant, key: str) -> bool:

@@ -25,7 +25,7 @@ from controller.domain.service_keys import PREFIX_PATTERN
 from controller.domain.shares import MOST_PRIORITY, Share
 from controller.errors import UsageProblem
 from controller.runs.opened_files import open_file
-from controller.service.sources import EVERYWHERE, is_prefix
+from controller.service.sources import EVERYWHERE, is_apart, is_prefix
 from controller.service.tokens import digest_of, parsed_digest
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,12 @@ def _checked_prefix(text: str) -> str:
     return text
 
 
+def _checked_place(text: str) -> str:
+    if text and (text == EVERYWHERE or not is_prefix(text)):
+        raise ValueError
+    return text
+
+
 def _checked_host(text: str) -> str:
     if not _HOST.fullmatch(text):
         ipaddress.ip_network(text)
@@ -67,6 +73,7 @@ def _checked_host(text: str) -> str:
 
 
 _Prefixes = Annotated[tuple[Annotated[str, AfterValidator(_checked_prefix)], ...], Field(strict=False, max_length=1000)]
+_Place = Annotated[str, AfterValidator(_checked_place)]
 _Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 _Host = Annotated[str, AfterValidator(_checked_host)]
 
@@ -113,6 +120,8 @@ class Tenant(BaseModel):
         default=(),
         description='a list of prefixes as "s3://bucket/" or "s3://bucket/folder/"; "s3://" for every bucket',
     )
+    inbox: _Place = Field(default="", description='where its recordings are put, as "s3://bucket/folder/"')
+    outbox: _Place = Field(default="", description='where their transcripts are written, as "s3://bucket/folder/"')
     webhook_hosts: Annotated[tuple[_Host, ...], Field(strict=False, max_length=1000)] = Field(
         default=(), description='a list of host names in lower case, addresses or networks as "10.1.0.0/16"'
     )
@@ -298,6 +307,7 @@ def _check_together(tenants: tuple[Tenant, ...], path: Path) -> None:
     """Raises :class:`UsageProblem` for what two tenants cannot share."""
     if (count := sum(len(tenant.tokens) for tenant in tenants)) > MAX_TOKENS:
         raise UsageProblem(f"{path}: the tenants have {count} tokens together", f"allowed: {MAX_TOKENS}")
+    _check_inboxes(tenants, path)
     prefixes = Counter(tenant.prefix for tenant in tenants)
     tokens = Counter(token for tenant in tenants for token in tenant.tokens)
     for tenant in tenants:
@@ -311,6 +321,18 @@ def _check_together(tenants: tuple[Tenant, ...], path: Path) -> None:
                     f"{path}: tenant {tenant.name}: tokens, entry {number}: is there twice in the file",
                     "give each tenant its own tokens: stenofleet token makes one",
                 )
+
+
+def _check_inboxes(tenants: tuple[Tenant, ...], path: Path) -> None:
+    """Raises :class:`UsageProblem` for inboxes that are not separate from others and from all outboxes."""
+    having = [tenant for tenant in tenants if tenant.inbox or tenant.outbox]
+    for tenant in having:
+        if not (tenant.inbox and tenant.outbox):
+            raise UsageProblem(f"{path}: tenant {tenant.name}: inbox and outbox belong together", "give both, or none")
+        others = [one.outbox for one in having] + [one.inbox for one in having if one is not tenant]
+        if not is_apart(tenant.inbox, others):
+            where = f"{path}: tenant {tenant.name}: inbox"
+            raise UsageProblem(f"{where}: another one or an outbox is in it, or it is in one", "use separate folders")
 
 
 def _plain(key: str) -> str:

@@ -33,6 +33,7 @@ from controller.domain.documents import (
 from controller.domain.plan import Plan
 from controller.domain.playback import Playback
 from controller.domain.service_documents import (
+    InboxCursor,
     ReplicaRecord,
     RequestEnd,
     RequestEvent,
@@ -73,6 +74,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RequestEnd,
     RequestEvent,
     Upload,
+    InboxCursor,
     ReplicaRecord,
     Delivery,
 )

@@ -41,12 +41,15 @@ def test_the_program_takes_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found["runner"], found["device"], found["gpus"]) == ("kubernetes", "cuda", None)
     assert (found["model"], found["chunk_duration"]) == ("large-v3-turbo", "auto")
     assert found["trusted_header"] is found["webhook_keys"] is None
+    assert found["inbox"] == ""
 
 
 def test_every_option_reaches_the_program(everything: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
     found = read(everything, monkeypatch)
     assert found["store"] == "s3://transcripts/a/b"
     assert (found["host"], found["metrics_port"], found["max_upload_mb"]) == ("::", 9191, 100)
+    assert (found["inbox"], found["outbox"]) == ("s3://news-media/inbox", "s3://news-media/transcripts")
+    assert (found["inbox_poll"], found["inbox_lists"]) == (60, 120)
     assert found["trusted_proxies"] == ("10.0.0.0/8", "fd00::/8")
     assert found["model"] == "/var/models/large-v3"
     assert found["others"] == ("/var/models/small", "/var/models/pt-large")

@@ -33,6 +33,12 @@ the Jobs. An empty one counts as not given. */}}
 {{- if $v.webhooks.existingSecret -}}
 {{- $_ := set $s "STENOFLEET_WEBHOOK_KEYS" "/etc/stenofleet/webhooks/webhook-keys.toml" -}}
 {{- end -}}
+{{- if $v.inbox.enabled -}}
+{{- $_ := set $s "STENOFLEET_INBOX" (default (printf "%s/inbox" (include "stenofleet.store" .)) $v.inbox.url) -}}
+{{- $_ := set $s "STENOFLEET_OUTBOX" (default (printf "%s/outbox" (include "stenofleet.store" .)) $v.inbox.outboxUrl) -}}
+{{- $_ := set $s "STENOFLEET_INBOX_POLL" (int64 $v.inbox.pollSeconds) -}}
+{{- $_ := set $s "STENOFLEET_INBOX_LISTS" (int64 $v.inbox.listsPerMinute) -}}
+{{- end -}}
 {{- $store := dict
   "STENOFLEET_STORE" (include "stenofleet.store" .)
   "AWS_ENDPOINT_URL_S3" $v.s3.endpoint

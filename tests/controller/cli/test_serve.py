@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.cli.serve import _endpoint, _Lines, _warn_of_missing_tokens
+from controller.cli.serve import _endpoint, _warn_of_missing_tokens
+from controller.cli.service_log import _Lines
 from controller.errors import UsageProblem
 from controller.service.tenants import Tenants
 

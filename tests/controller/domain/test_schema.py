@@ -27,6 +27,7 @@ from controller.domain.documents import (
 )
 from controller.domain.playback import Playback
 from controller.domain.service_documents import (
+    InboxCursor,
     ReplicaRecord,
     RequestEvent,
     RequestState,
@@ -164,6 +165,7 @@ EXAMPLES: dict[str, Document] = {
         created_ms=fakes.START_MS,
         complete=False,
     ),
+    "inbox-cursor": InboxCursor(path="c9gm8bjk"),
     "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,), runs=(fakes.RUN,)),
     "webhook-delivery": Delivery(
         id="0f" * 16,

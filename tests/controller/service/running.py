@@ -24,6 +24,7 @@ from controller.domain.policy import RetryPolicy
 from controller.domain.service_documents import PART_BYTES
 from controller.errors import Interrupted
 from controller.service.identity import Identity
+from controller.service.inbox.places import NO_INBOX, InboxSettings
 from controller.service.serving import Access, Server, Settings
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
@@ -172,6 +173,7 @@ def server_of(
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
     upload_endpoint: str = "",
+    inbox: InboxSettings = NO_INBOX,
 ) -> Server:
     """A replica with this runner, which does not run yet."""
     who = Tenants(tenants)
@@ -186,6 +188,7 @@ def server_of(
             defaults=DEFAULTS,
             part_bytes=part_bytes,
             upload_endpoint=upload_endpoint,
+            inbox=inbox,
         ),
         Access(tenants=who, identity=Identity(who), keys=WebhookKeys(webhook_keys)),
         store=store,
@@ -208,6 +211,8 @@ def running(
     most_form_bytes: int = 1 << 20,
     part_bytes: int = PART_BYTES,
     upload_endpoint: str = "",
+    inbox: InboxSettings = NO_INBOX,
+    port: int = 0,
 ) -> Iterator[Running]:
     """A replica that serves *store* until the end of the context."""
     clock = LiveClock()
@@ -222,6 +227,8 @@ def running(
         most_form_bytes=most_form_bytes,
         part_bytes=part_bytes,
         upload_endpoint=upload_endpoint,
+        inbox=inbox,
+        port=port,
     )
     errors: list[BaseException] = []
 

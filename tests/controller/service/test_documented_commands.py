@@ -21,6 +21,7 @@ IN_ORDER = (
     *("cancelRun", "retryRun", "deleteRun"),
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),
     *("listDeadDeliveries", "repeatDeadDelivery", "deleteDeadDelivery"),
+    "noticeObjects",
     *("createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
 REFUSED = {
@@ -29,8 +30,10 @@ REFUSED = {
     "deleteDeadDelivery": ["404"],
     "getMedia": ["404"],
     "getWaveform": ["404"],
+    "noticeObjects": ["404"],
 }
-"""The run is complete, the delivery is sent again, and the simulated intake makes nothing for players."""
+"""The run is complete, the delivery is sent again, and the simulated intake makes nothing for players.
+There is no inbox."""
 EVERY_STATUS = """\
 set -e
 curl() { command curl -w '%{stderr}%{http_code}\\n' "$@"; }

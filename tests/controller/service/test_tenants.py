@@ -58,6 +58,8 @@ def test_a_tenant_has_defaults_for_all_that_is_not_in_the_file() -> None:
         "requests_per_second": 20.0,
         "sources": (),
         "outputs": (),
+        "inbox": "",
+        "outbox": "",
         "webhook_hosts": (),
     }
 
@@ -75,6 +77,8 @@ def test_every_key_is_read() -> None:
         "requests_per_second": 0.5,
         "sources": ("s3://news-media/", "s3://b-1/folder"),
         "outputs": ("s3://",),
+        "inbox": "s3://news-media/in/",
+        "outbox": "s3://news-media/out/",
         "webhook_hosts": ("hooks.example", "my_hooks", "10.1.0.0/16", "fd00::1", "10.2.3.4"),
     }
     lines = [f"{key} = {list(value) if isinstance(value, tuple) else value!r}" for key, value in given_keys.items()]
