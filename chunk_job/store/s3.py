@@ -97,12 +97,10 @@ class S3Store:
                 # The public method has no such condition.
                 self._client._put_object(self._bucket, name, data, {"If-None-Match": "*"})  # noqa: SLF001
             except S3Error as error:
-                if error.code == "PreconditionFailed":
-                    return False
-                if error.code != "NotImplemented":
+                if error.code not in ("PreconditionFailed", "NotImplemented"):
                     raise
-                # There, two processes that do it at the same moment may both succeed.
-                if self.stat(key):
+                # Without the condition, two processes that do it at the same moment may both succeed.
+                if error.code == "PreconditionFailed" or self.stat(key):
                     return False
                 self.put(key, data)
             return True

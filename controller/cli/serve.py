@@ -26,7 +26,7 @@ from controller.intake.source import is_object
 from controller.runs.outputs import check_folder
 
 if TYPE_CHECKING:
-    from controller.service.tenants import Tenant
+    from controller.service.tenant import Tenant
 
 _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""

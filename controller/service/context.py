@@ -29,7 +29,7 @@ from controller.service.queue import ServiceQueue
 from controller.service.requests import RequestStore
 from controller.service.signatures import WebhookKeys
 from controller.service.submissions import Defaults
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from controller.service.upload_completion import Completions
 from controller.service.uploads import UploadStore
 

@@ -16,7 +16,8 @@ from starlette.datastructures import Headers
 
 from controller.errors import StenofleetError, UsageProblem
 from controller.service.limits import FailedAuthentications
-from controller.service.tenants import DEFAULT, Tenant, Tenants
+from controller.service.tenant import DEFAULT, Tenant
+from controller.service.tenants import Tenants
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 
 from controller.errors import StenofleetError
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 
 BURST_S = 2.0
 """A tenant that was silent may make the requests of this time at once."""

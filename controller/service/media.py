@@ -23,7 +23,7 @@ from controller.service.context import Service
 from controller.service.problems import Problem
 from controller.service.request_reader import FoundRequest
 from controller.service.sources import SourceRefused, checked_source
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from controller.service.uploads import media_key
 
 LINK_VALID_S = 3600

@@ -25,7 +25,7 @@ from controller.service.problems import Problem, invalid
 from controller.service.request_reader import FoundRequest
 from controller.service.results_api import transcript_of
 from controller.service.runs_api import FORM_PROBLEMS, LOCATION, PROBLEMS, submit_file
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 
 _POLL_S, _LONGEST_POLL_S = 0.1, 0.5
 _AGAIN_S = 2

@@ -31,7 +31,7 @@ from controller.service.problems import Problem, not_found
 from controller.service.request_reader import FoundRequest
 from controller.service.submissions import Submission, parsed
 from controller.service.submitting import checked_key, keep_upload, submit, was_accepted
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from controller.service.views import RunList, RunView, run_view, summary_view
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -25,7 +25,7 @@ from controller.runs.outputs import base_of
 from controller.runs.run_requests import output_stem
 from controller.service.field_errors import FILE_NAME_PATTERN
 from controller.service.problems import invalid, wrong
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 
 _OPERATORS = frozenset({"cpu_threads", "device", "model", "language", "temperature"})
 """Fields of the transcription's options that the operator sets, or that have another form here."""

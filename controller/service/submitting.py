@@ -18,7 +18,7 @@ from controller.service.problems import Problem, not_found
 from controller.service.requests import AnotherBody
 from controller.service.sources import checked_output, checked_source
 from controller.service.submissions import Submission, request_of
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from controller.service.uploads import USED_WITHIN_MS
 
 LONGEST_KEY = 256

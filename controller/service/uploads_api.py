@@ -29,7 +29,7 @@ from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from controller.service.uploads import FORM_VALID_MS, LIVES_MS, USED_WITHIN_MS
 from controller.service.views import Time
 

@@ -20,7 +20,8 @@ from controller.errors import MediaProblem, UsageProblem
 from controller.intake.source import is_object, local_path
 from controller.service.inbox.names import decoded
 from controller.service.sources import is_apart, is_below
-from controller.service.tenants import Tenant, Tenants
+from controller.service.tenant import Tenant
+from controller.service.tenants import Tenants
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from controller.service.limits import (
     check_queued_runs,
     check_upload,
 )
-from controller.service.tenants import DEFAULT, Tenant
+from controller.service.tenant import DEFAULT, Tenant
 from tests.fakes import ManualClock
 
 

@@ -24,7 +24,7 @@ from controller.service.problems import Problem
 from controller.service.ranges import part_of
 from controller.service.request_reader import FoundRequest
 from controller.service.requests import RequestStore
-from controller.service.tenants import Tenant
+from controller.service.tenant import Tenant
 from tests import fakes
 from tests.controller.service import running as service_of_tests
 from tests.controller.service.running import Running, running, tenants_file

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from controller.domain.shares import Share
 from controller.errors import UsageProblem
 from controller.service import tenants as module
-from controller.service.tenants import DEFAULT, RECHECK_S, Tenant, Tenants, parse
+from controller.service.tenant import DEFAULT, Tenant
+from controller.service.tenants import RECHECK_S, Tenants, parse
 from controller.service.tokens import digest_of, new_token, parsed_digest, written_digest
 from tests.fakes import ManualClock
 
@@ -130,7 +131,7 @@ def test_a_value_that_is_not_allowed_is_named_with_what_is_allowed(key: str, val
     problem = problem_of(f"[tenants.sport]\n[tenants.news]\n{key} = {value}")
     entry = ", entry 1" if value.startswith("[") else ""
     assert problem.summary == f"{FILE}: tenant news: {key}{entry}: not a valid value"
-    assert problem.advice == f"allowed: {module.Tenant.model_fields[key].description}"
+    assert problem.advice == f"allowed: {Tenant.model_fields[key].description}"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_an_entry_of_a_list_that_is_not_allowed_is_named_by_its_number(key: str,
     good = {"tokens": written_digest(SPORT), "webhook_hosts": "hooks.example"}.get(key, "s3://good/")
     problem = problem_of(f'[tenants.news]\n{key} = ["{good}", "{value}"]')
     assert problem.summary == f"{FILE}: tenant news: {key}, entry 2: not a valid value"
-    assert problem.advice == f"allowed: {module.Tenant.model_fields[key].description}"
+    assert problem.advice == f"allowed: {Tenant.model_fields[key].description}"
 
 
 @pytest.mark.parametrize(

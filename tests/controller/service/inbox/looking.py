@@ -19,7 +19,7 @@ from controller.service.inbox.names import Record, StateKeys, parse_record
 from controller.service.inbox.places import InboxSettings, Place
 from controller.service.inbox.watching import TenantInbox
 from controller.service.requests import RequestStore
-from controller.service.tenants import DEFAULT
+from controller.service.tenant import DEFAULT
 from tests.controller.service.running import LiveClock, LiveRunner, quick, server_of
 
 KEYS = StateKeys("default")
