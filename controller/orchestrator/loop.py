@@ -199,6 +199,11 @@ class _TickResult:
             # The disk of this machine is full, for example: other runs may be able to go on.
             why = f"{error.filename or 'this machine'}: {error.strerror or error}"
             self.failed.append((run, StoreUnavailable(why, "free space there")))
+        except EnvironmentProblem as error:
+            if not self.isolates:
+                raise
+            # What is refused to one run may be allowed to others, or again in a minute.
+            self.failed.append((run, ClusterUnavailable(error.summary, error.advice, answered=True)))
         except Exception as error:
             if not self.isolates:
                 raise

@@ -54,6 +54,29 @@ def test_a_missing_right_is_no_outage(fake: FakeNamespace) -> None:
     assert not isinstance(caught.value, ClusterUnavailable)
 
 
+def test_what_was_allowed_before_and_is_refused_now_may_be_allowed_again(fake: FakeNamespace) -> None:
+    """As an API server refuses everything for a moment after its start, until it knows the roles."""
+
+    def forbid(request: Request) -> None:
+        text = f'{request.kind} is forbidden: User "system:serviceaccount:a:b" cannot {request.verb} resource'
+        raise Refusal(http.HTTPStatus.FORBIDDEN, text)
+
+    def full(request: Request) -> None:
+        raise Refusal(http.HTTPStatus.FORBIDDEN, f"{request.kind} is forbidden: exceeded quota")
+
+    fake.names("leases")
+    fake.server.before = forbid
+    with pytest.raises(ClusterUnavailable, match="refuses what it allowed before: .*cannot list") as caught:
+        fake.names("leases")
+    assert caught.value.answered
+    assert "doctor" in caught.value.advice
+    assert status_of(fake.lease) == (403, "Forbidden"), "this was never allowed"
+    fake.server.before = lambda request: None
+    fake.lease()
+    fake.server.before = full
+    assert status_of(lambda: fake.lease("other")) == (403, "Forbidden"), "a quota is no missing permission"
+
+
 def test_a_cached_list_may_be_old_and_a_watch_from_it_gives_the_rest(fake: FakeNamespace) -> None:
     fake.lease("before")
     fake.server.lag(behind=True)

@@ -11,6 +11,7 @@ import contextlib
 import http
 import json
 import os
+import re
 import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -65,6 +66,9 @@ PERMISSIONS: tuple[Permission, ...] = (
 """All permissions of the controller in its namespace. The Role in ``k8s/`` is equal to this table."""
 
 
+_DENIAL = re.compile('User ".*" cannot ')
+
+
 class Reply(EnvironmentProblem):
     """A refusal by the API server, with its status and message."""
 
@@ -84,6 +88,8 @@ class Api:
     def __init__(self, client: ApiClient, namespace: str) -> None:
         self._client = client
         self._preparing = threading.Lock()
+        self._granted: set[tuple[str, ...]] = set()
+        """Methods and kinds of which a request succeeded."""
         self.namespace = namespace
 
     @property
@@ -187,8 +193,18 @@ class Api:
     def _request(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> dict[str, Any]:
+        right = (method, *path.split("/")[:7])
         with contextlib.closing(self._send(method, path, query or {}, body)) as response:
-            data = _checked(response, _read(response))
+            try:
+                data = _checked(response, _read(response))
+            except Reply as reply:
+                # An API server that has just started may not know the roles yet.
+                if right in self._granted and _is_denial(reply):
+                    raise ClusterUnavailable(
+                        f"the cluster refuses what it allowed before: {reply.message}", reply.advice, answered=True
+                    ) from reply
+                raise
+        self._granted.add(right)
         try:
             document: dict[str, Any] = json.loads(data)
         except ValueError as error:
@@ -298,6 +314,11 @@ def _checked(response: HTTPResponse, data: bytes) -> bytes:
             answered=not unknown,
         )
     raise Reply(response.status, reason, message)
+
+
+def _is_denial(reply: Reply) -> bool:
+    """Whether the reply says that a permission is missing. A quota has the same status."""
+    return reply.status == http.HTTPStatus.FORBIDDEN and _DENIAL.search(reply.message) is not None
 
 
 def _unreachable(server: str, error: HTTPError) -> ClusterUnavailable:
