@@ -166,6 +166,11 @@ class RequestStore(RequestReader):
         """Ask for the end of the request."""
         retries = self.retries(key)
         self._store.put(RequestKeys(key).cancel(retries), b"")
+        request = self.request(key)
+        # The entry first: it is deleted after the end is stored.
+        if request and self._store.stat(entry_of(request, retries)) is None and self.ended(key, retries) is None:
+            # A process was killed before the request was in the queue: it could never end.
+            self._enqueue(request, retries)
         self.drop_old_cancel(key, retries)
 
     def drop_old_cancel(self, key: RequestKey, retries: int) -> None:

@@ -1,5 +1,6 @@
 """Requests in the store: a crash between any two writes leaves a state that the next call completes."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,22 @@ def test_a_process_that_is_killed_anywhere_in_the_last_step_is_completed_by_the_
         if killed_at <= left:
             break
     assert killed_at > 2
+
+
+@pytest.mark.parametrize("steps", [STEPS[0][1], STEPS[2][1]], ids=[STEPS[0][0], STEPS[2][0]])
+def test_what_was_not_put_into_the_queue_because_a_process_was_killed_can_be_cancelled(
+    tmp_path: Path, steps: list[Callable[[RequestStore], object]]
+) -> None:
+    for left in range(2, 6):
+        store = Mortal(tmp_path / str(left))
+        for step in steps[:-1]:
+            step(RequestStore(store))
+        store.left = left
+        with contextlib.suppress(Killed):
+            steps[-1](RequestStore(store))
+        store.left = 10**9
+        RequestStore(store).cancel(KEY)
+        assert [len(list(store.list(prefix))) for prefix in ("queue/", "cancels/")] == [1, 1]
 
 
 def test_what_was_accepted_is_accepted_again_and_another_body_is_not(store: Mortal) -> None:
