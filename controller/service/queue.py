@@ -195,7 +195,8 @@ class ServiceQueue:
             claimed = frozenset(self._claimed)
         self.counts.listed(entries, claimed)
         elsewhere = self._replicas.elsewhere()
-        free = [entry for entry in entries if entry.request.id not in elsewhere | claimed]
+        taken = elsewhere | claimed
+        free = [entry for entry in entries if entry.request.id not in taken]
         self._cancel({entry.request: entry for entry in free}, elsewhere)
         for entry in self._chosen(free):
             with self._skipping_unreadable(entry.request):
@@ -222,8 +223,8 @@ class ServiceQueue:
         """Claim a request and identify its recording, or finish what another replica began to record."""
         request = self._requests.request(entry.request)
         if request is None:
-            # An entry without a request: it was deleted by a person.
-            self._store.delete(entry.key)
+            # An entry without a request: it was deleted by a person, or while it was tried again.
+            self._requests.remove_left(entry)
             return
         if (request.priority, request.created_ms) != (entry.priority, entry.created_ms):
             self._requests.remove_duplicate(entry)
