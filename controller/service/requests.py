@@ -39,6 +39,8 @@ from controller.service.turns import Turns
 _LONGEST_LINE = 8_000
 _TRUSTED_S = 1.0
 """How long what was read is still true, for a process that may have been suspended."""
+_MOST_DELETED = 8
+"""Requests of one tenant at the same time: a large run has thousands of objects, and other tenants need threads too."""
 _TURNS = Turns()
 """Of all stores of requests in this process."""
 
@@ -214,7 +216,7 @@ class RequestStore(RequestReader):
 
         Raises :class:`TriedAgain`.
         """
-        with _TURNS.of(found.key):
+        with _TURNS.of(found.key, most=_MOST_DELETED):
             self._remove(found)
 
     def _remove(self, found: FoundRequest) -> None:

@@ -25,11 +25,20 @@ class Turns:
         self._busy: set[RequestKey] = set()
 
     @contextlib.contextmanager
-    def of(self, key: RequestKey) -> Iterator[None]:
-        """Return a context in which no other thread changes this request. Raises :class:`LimitExceeded`."""
+    def of(self, key: RequestKey, *, most: int | None = None) -> Iterator[None]:
+        """Return a context in which no other thread changes this request. Raises :class:`LimitExceeded`.
+
+        *most*: begin only if fewer requests of its tenant are changed.
+        """
+
+        def is_free() -> bool:
+            return key not in self._busy and (most is None or self._number(key.prefix) < most)
+
         with self._changed:
-            if not self._changed.wait_for(lambda: key not in self._busy, timeout=WAIT_S):
-                raise LimitExceeded("changes of one run at the same time", 1, _RETRY_S)
+            if not self._changed.wait_for(is_free, timeout=WAIT_S):
+                same = most is None or key in self._busy
+                what = "changes of one run at the same time" if same else "runs that are changed at the same time"
+                raise LimitExceeded(what, 1 if same else most or 0, _RETRY_S)
             self._busy.add(key)
         try:
             yield
@@ -37,3 +46,6 @@ class Turns:
             with self._changed:
                 self._busy.discard(key)
                 self._changed.notify_all()
+
+    def _number(self, prefix: str) -> int:
+        return sum(one.prefix == prefix for one in self._busy)

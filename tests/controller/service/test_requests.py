@@ -616,3 +616,15 @@ def test_who_repeats_a_call_that_takes_long_is_refused_soon(store: Mortal, monke
     with requests_module._TURNS.of(KEY), pytest.raises(LimitExceeded):
         requests.accept(request())
     requests.accept(request())
+
+
+def test_a_tenant_that_deletes_many_at_once_leaves_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WAIT_S", 0.05)
+    some = Turns()
+    with some.of(RequestKey("news", "1"), most=2), some.of(RequestKey("news", "2"), most=2):
+        with pytest.raises(LimitExceeded, match="2 runs"), some.of(RequestKey("news", "3"), most=2):
+            pass
+        with some.of(RequestKey("radio", "3"), most=2), some.of(RequestKey("news", "4")):
+            pass
+    with some.of(RequestKey("news", "3"), most=2):
+        pass
