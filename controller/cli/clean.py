@@ -20,7 +20,7 @@ from controller.leadership.store_lease import MISSED_POLLS, POLL_MS, StoreLease
 from controller.runs import service_runs
 from controller.runs.lookup import existing_run, is_there, is_worked_on, of_each, read_status, remove_run, run_ids
 from controller.service.outbox import Outbox
-from controller.service.requests import RequestStore
+from controller.service.requests import RequestStore, TriedAgain
 
 if TYPE_CHECKING:
     # As in kubernetes.py: loaded only when a cluster is used.
@@ -114,7 +114,10 @@ def _remove_request(store: Store, key: RequestKey, here: Runner, cluster: Api | 
     if run and not _remove(store, run, here, cluster):
         return f"run {key.id} of the service is being worked on: try again when it has ended"
     Outbox(store).remove_of(found.request, requests.ends(found))
-    requests.remove(found)
+    try:
+        requests.remove(found)
+    except TriedAgain:
+        return f"run {key.id} of the service is tried again: cancel it there first (POST /v1/runs/{key.id}:cancel)"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""HTTP connections whose clients say nothing: they take no place from others.
+"""HTTP connections whose clients say nothing, or read nothing: they take no place from others.
 
 Touches: sockets, through uvicorn's protocol.
 """
@@ -14,6 +14,10 @@ from controller.service.problems import busy
 
 HEAD_WITHIN_S = 10.0
 """How long a client may take for the head of a request: since the connection was opened, or since the last response."""
+READ_WITHIN_S = 30.0
+LEAST_READ_BYTES = 64 << 10
+"""So much of what is sent to it a client must read in this time: else it would keep a connection for any time, and the
+temporary files of its transcript."""
 MOST_SILENT = 600
 """Connections without a request. For one more, the one that has said nothing for the longest time is closed."""
 MOST_CONNECTIONS = 900
@@ -46,6 +50,7 @@ class Connection(H11Protocol):
         self._silent = silent
         self._usual = self.app
         self._timer: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,6 +58,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._heard()
+        self._read()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -67,9 +73,18 @@ class Connection(H11Protocol):
         if not self._answers and not self.transport.is_closing():
             self._expect()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read()
+
     def give_up(self) -> None:
         """Close the connection, whatever is still to be sent or received."""
         self._heard()
+        self._read()
         self.transport.abort()
 
     @property
@@ -81,8 +96,31 @@ class Connection(H11Protocol):
 
     def _expect(self) -> None:
         self._heard()
-        self._timer = self.loop.call_later(HEAD_WITHIN_S, self.give_up)
+        self._timer = self.loop.call_later(HEAD_WITHIN_S, self._said_nothing)
         self._silent.add(self)
+
+    def _said_nothing(self) -> None:
+        if self.transport.get_write_buffer_size():
+            # It still reads the last response.
+            self._timer = self.loop.call_later(HEAD_WITHIN_S, self._said_nothing)
+        else:
+            self.give_up()
+
+    def _watch_reading(self) -> None:
+        # Nothing is added before it has read nearly everything.
+        left = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(READ_WITHIN_S, self._reads, left)
+
+    def _reads(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < LEAST_READ_BYTES:
+            self.give_up()
+        else:
+            self._watch_reading()
+
+    def _read(self) -> None:
+        if self._unread:
+            self._unread.cancel()
+            self._unread = None
 
     def _heard(self) -> None:
         self._silent.discard(self)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
@@ -33,6 +34,8 @@ STATUS_S = 1.9
 WAITING_POLL_S = 4.0
 """For runs that have not begun."""
 KEEP_ALIVE_S = 15.0
+MOST_AT_ONCE = 200
+"""Events that are read before they are sent: there may be ten thousand, of several kilobytes each."""
 _RECONNECT_MS = 2_000
 
 _DESCRIPTION = (
@@ -87,14 +90,17 @@ class _Watch:
 
     def __init__(self, service: Service, found: FoundRequest, after: str) -> None:
         self._service = service
+        self._found = found
         self._key = found.key
         self._after = after
         self._run = found.state.run_id
         self._status: Status | None = None
         self._status_s = 0.0
         """When the status was read."""
-        self.over = found.end is not None
+        self.over = False
         """Whether the run has ended, and nothing came after that."""
+        self.more = False
+        """Whether there are more events already."""
 
     @property
     def waits(self) -> bool:
@@ -107,8 +113,13 @@ class _Watch:
         return bool(self._service.problem())
 
     def news(self) -> Sequence[str]:
-        """Return the new events, as text of the stream. Raises what the store raises."""
+        """Return the next events, as text of the stream. Raises what the store raises."""
+        # Asked first: the event of its end is there then. It is stored after the end itself.
+        settled = self._service.requests.is_settled(self._found)
         found = [self._written(event_id, event) for event_id, event in self._events()]
+        if settled and not found:
+            # The client knows all.
+            self.over = True
         run, now_s = self._run, time.monotonic()
         if run and not self.over and now_s - self._status_s >= STATUS_S:
             self._status_s = now_s
@@ -119,7 +130,9 @@ class _Watch:
         return found
 
     def _events(self) -> Sequence[tuple[str, RequestEvent]]:
-        return list(self._service.requests.events.after(self._key, self._after))
+        found = list(islice(self._service.requests.events.after(self._key, self._after), MOST_AT_ONCE))
+        self.more = len(found) == MOST_AT_ONCE
+        return found
 
     def _written(self, event_id: str, event: RequestEvent) -> str:
         self._after = event_id
@@ -147,6 +160,8 @@ async def _texts(request: Request, watch: _Watch, *, follow: bool) -> AsyncItera
         for text in await run_in_threadpool(watch.news):
             yield text
             silent_since_s, pause_s = time.monotonic(), POLL_S
+        if watch.more:
+            continue
         # If this replica ends, the client continues with another one.
         if watch.over or not follow or watch.replica_ends or await request.is_disconnected():
             return

@@ -42,6 +42,8 @@ _REST = 4.0
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
 _SPARE_RUNS = 2
+_ENDING_S = 0.5
+"""How long one look ends requests that were cancelled before they began: a tenant may cancel thousands at once."""
 _MOST_UNREADABLE = 1_000
 
 _LOG = logging.getLogger(__name__)
@@ -84,6 +86,8 @@ class ServiceQueue:
         self._changed = threading.Condition()
         """Protects all fields above: the loop and the threads share them."""
         self._closed = False
+        self._unfinished = False
+        """Whether the last look left some of the requests that were cancelled to the next one."""
         self._woken = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="identify")
         self._thread = threading.Thread(target=self._keep, name="queue", daemon=True)
@@ -167,6 +171,8 @@ class ServiceQueue:
                 self._try(self._look)
                 look_s = (now_s := time.monotonic()) + (POLL_S if self.counts.by_tenant else IDLE_S)
                 least_s = now_s + _REST * (now_s - began_s)
+                if self._unfinished:
+                    look_s = now_s
             if self._woken.wait(max(0.0, look_s - time.monotonic())):
                 self._woken.clear()
                 look_s = min(look_s, least_s)
@@ -189,15 +195,17 @@ class ServiceQueue:
         self._look()
 
     def _look(self) -> None:
+        self._unfinished = False
         self.counts.begin()
         entries = [entry for item in self._store.list(QUEUE) if (entry := parse_entry(item.key))]
         with self._changed:
             claimed = frozenset(self._claimed)
         self.counts.listed(entries, claimed)
         elsewhere = self._replicas.elsewhere()
-        free = [entry for entry in entries if entry.request.id not in elsewhere | claimed]
-        self._cancel({entry.request: entry for entry in free}, elsewhere)
-        for entry in self._chosen(free):
+        taken = elsewhere | claimed
+        free = [entry for entry in entries if entry.request.id not in taken]
+        cancelled = self._cancel({entry.request for entry in free}, elsewhere)
+        for entry in self._chosen([entry for entry in free if entry.request not in cancelled]):
             with self._skipping_unreadable(entry.request):
                 self._begin(entry)
         self._publish()
@@ -222,8 +230,8 @@ class ServiceQueue:
         """Claim a request and identify its recording, or finish what another replica began to record."""
         request = self._requests.request(entry.request)
         if request is None:
-            # An entry without a request: it was deleted by a person.
-            self._store.delete(entry.key)
+            # An entry without a request: it was deleted by a person, or while it was tried again.
+            self._requests.remove_left(entry)
             return
         if (request.priority, request.created_ms) != (entry.priority, entry.created_ms):
             self._requests.remove_duplicate(entry)
@@ -290,8 +298,13 @@ class ServiceQueue:
         else:
             self._refuse(claimed, StenofleetError(error.summary, error.advice), environment=True)
 
-    def _cancel(self, free: Mapping[RequestKey, QueueEntry], elsewhere: Collection[str]) -> None:
-        """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked."""
+    def _cancel(self, free: Collection[RequestKey], elsewhere: Collection[str]) -> Collection[RequestKey]:
+        """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked.
+
+        Returns which of the *free* ones have ended, or end in the next look: it goes on then.
+        """
+        ended: set[RequestKey] = set()
+        until_s = time.monotonic() + _ENDING_S
         for item in self._store.list(CANCELS):
             named = parse_cancel(item.key)
             if named is None or named[0].id in elsewhere:
@@ -304,19 +317,27 @@ class ServiceQueue:
                 if claimed.run and self._store.stat(cancel := RunKeys(claimed.run).cancel) is None:
                     self._store.put(cancel, b"")
             elif self._replicas.is_mine(key.id):
+                if key in free and ended and time.monotonic() > until_s:
+                    self._unfinished = True
+                    ended.add(key)
+                    continue
                 with self._skipping_unreadable(key):
-                    if key in free:
-                        self._end_waiting(key, retries)
+                    if key in free and self._end_waiting(key, retries):
+                        ended.add(key)
                     self._requests.drop_old_cancel(key, retries)
+        return ended
 
-    def _end_waiting(self, key: RequestKey, retries: int) -> None:
+    def _end_waiting(self, key: RequestKey, retries: int) -> bool:
+        """End a request that nobody works on. Returns False if it has begun."""
         found = self._requests.find(key)
         # One that is running was given up by a replica just now: its run is cancelled when it was taken.
-        if found is not None and found.status == "queued" and found.retries == retries:
-            request = found.request
-            outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
-            end = self._requests.end(request, found.retries, outcome, now_ms=self._now_ms())
-            self._recorder.finish(request, end)
+        if found is None or found.status != "queued" or found.retries != retries:
+            return False
+        request = found.request
+        outcome = RunOutcome(run="", name=request.name, verdict="cancelled", summary="cancelled before it began")
+        end = self._requests.end(request, found.retries, outcome, now_ms=self._now_ms())
+        self._recorder.finish(request, end)
+        return True
 
     def _recorded(self, request_id: str) -> None:
         with self._changed:

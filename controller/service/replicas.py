@@ -116,11 +116,12 @@ class Replicas:
                 self._others[record.replica] = _seen(record, before.get(record.replica), now_s)
             self._led_by_others = frozenset(run for record in filter(None, found) for run in record.runs)
             living = self._living()
+            # As they are now: if this process was suspended, what it knew of them before is old.
+            forgotten = [name for name, one in self._others.items() if now_s - one.since_s > _FORGOTTEN_S]
             gone = [one.slots for name, one in self._others.items() if name not in living and one.jobs_stay]
         again = self._slots.saw([one.slots for one in living.values()], gone, began_s=began_s)
-        for name, other in before.items():
-            if now_s - other.since_s > _FORGOTTEN_S:
-                self._store.delete(replica_key(name))
+        for name in forgotten:
+            self._store.delete(replica_key(name))
         return again
 
     def _put(self, requests: Iterable[str], runs: Iterable[str], slots: Holder, *, ended: bool = False) -> None:

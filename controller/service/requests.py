@@ -8,7 +8,6 @@ names with its number. So a process that was suspended, and goes on after others
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,22 +34,23 @@ from controller.errors import StenofleetError
 from controller.runs.lookup import remove_run
 from controller.service.event_log import EventLog
 from controller.service.request_reader import FoundRequest, RequestReader, entry_of, state_of
+from controller.service.turns import Turns
 
 _LONGEST_LINE = 8_000
 _TRUSTED_S = 1.0
 """How long what was read is still true, for a process that may have been suspended."""
-
-
-_LOCKS = tuple(threading.Lock() for _ in range(64))
-
-
-def _lock_of(request_id: str) -> threading.Lock:
-    """Return the lock of a request: clients repeat a call that seems to hang while it is still carried out."""
-    return _LOCKS[int.from_bytes(request_id[:8].encode(), "big") % len(_LOCKS)]
+_MOST_DELETED = 8
+"""Requests of one tenant at the same time: a large run has thousands of objects, and other tenants need threads too."""
+_TURNS = Turns()
+"""Of all stores of requests in this process."""
 
 
 class AnotherBody(Exception):
     """The idempotency key was used for another request."""
+
+
+class TriedAgain(Exception):
+    """The request is tried again at this moment: it cannot be deleted."""
 
 
 class RequestStore(RequestReader):
@@ -63,9 +63,10 @@ class RequestStore(RequestReader):
     def accept(self, request: ServiceRequest) -> ServiceRequest:
         """Keep the request, and put it into the queue. Returns the stored one, if it was accepted before.
 
-        Raises :class:`AnotherBody` if the stored one has another body.
+        Raises :class:`AnotherBody` if the stored one has another body, and :class:`LimitExceeded` as all that change
+        a request if another call for it takes long.
         """
-        with _lock_of(request.id):
+        with _TURNS.of(RequestKey(request.tenant, request.id)):
             return self._accept(request)
 
     def _accept(self, request: ServiceRequest) -> ServiceRequest:
@@ -154,8 +155,15 @@ class RequestStore(RequestReader):
         if self.request(RequestKey(request.tenant, request.id)) is None:
             # It was deleted while this process was suspended: nothing of it must remain.
             self._clear(RequestKeys(RequestKey(request.tenant, request.id)))
+            if end.run_id:
+                remove_run(self._store, end.run_id)
         self._store.delete(RequestKeys(RequestKey(request.tenant, request.id)).cancel(end.retries))
         self._store.delete(entry_of(request, end.retries))
+
+    def remove_left(self, entry: QueueEntry) -> None:
+        """Delete what is left of a request that was deleted, or tried again at that moment."""
+        self._clear(RequestKeys(entry.request))
+        self.remove_duplicate(entry)
 
     def remove_duplicate(self, entry: QueueEntry) -> None:
         """Delete what a process has written that was suspended: for a request of the same id that was deleted."""
@@ -166,6 +174,11 @@ class RequestStore(RequestReader):
         """Ask for the end of the request."""
         retries = self.retries(key)
         self._store.put(RequestKeys(key).cancel(retries), b"")
+        request = self.request(key)
+        # The entry first: it is deleted after the end is stored.
+        if request and self._store.stat(entry_of(request, retries)) is None and self.ended(key, retries) is None:
+            # A process was killed before the request was in the queue: it could never end.
+            self._enqueue(request, retries)
         self.drop_old_cancel(key, retries)
 
     def drop_old_cancel(self, key: RequestKey, retries: int) -> None:
@@ -178,7 +191,7 @@ class RequestStore(RequestReader):
 
         It must be settled: whoever records its end would delete the new entry of the queue.
         """
-        with _lock_of(found.key.id):
+        with _TURNS.of(found.key):
             self._retry(found, now_ms=now_ms)
 
     def _retry(self, found: FoundRequest, *, now_ms: int) -> None:
@@ -199,19 +212,25 @@ class RequestStore(RequestReader):
             self._enqueue(found.request, retries)
 
     def remove(self, found: FoundRequest) -> None:
-        """Delete a request that has ended, with its run and its upload. The request itself is deleted last."""
-        with _lock_of(found.key.id):
+        """Delete a request that has ended, with its runs and its upload. The request itself is deleted last.
+
+        Raises :class:`TriedAgain`.
+        """
+        with _TURNS.of(found.key, most=_MOST_DELETED):
             self._remove(found)
 
     def _remove(self, found: FoundRequest) -> None:
         keys = RequestKeys(found.key)
+        if self.retries(found.key, least=found.retries) != found.retries:
+            raise TriedAgain
 
         def order(key: str) -> tuple[bool, bool, bool]:
             # Its end, and the request itself, are needed by whoever repeats this after a crash.
             return (key == keys.request, key == keys.end(0), key.startswith(f"{keys.home}end-"))
 
         home = sorted((entry.key for entry in self._store.list(keys.home)), key=order)
-        runs = {found.state.run_id, found.end.run_id if found.end else None} - {None}
+        # Not only the last one: the recording may have been another one when it was tried first.
+        runs = {found.state.run_id, *(end.run_id for end in self.ends(found))} - {None}
         steps: list[Callable[[], None]] = [
             *(partial(remove_run, self._store, str(run)) for run in runs),
             partial(self.remove_upload, found.request),

@@ -26,9 +26,11 @@ from controller.domain.service_keys import RequestKey, id_of, is_id
 from controller.errors import StenofleetError
 from controller.service.context import Caller, Service, TheService, new_id, service_of
 from controller.service.forms import FORM, form_of, json_of, kind_of
+from controller.service.limits import check_queued_runs
 from controller.service.problem_types import RETRY_AFTER, problem_response
 from controller.service.problems import Problem, not_found
 from controller.service.request_reader import FoundRequest
+from controller.service.requests import TriedAgain
 from controller.service.submissions import Submission, parsed
 from controller.service.submitting import checked_key, keep_upload, submit, was_accepted
 from controller.service.tenant import Tenant
@@ -230,6 +232,7 @@ def retry_run(service: TheService, tenant: Caller, run_id: RunId) -> RunView:
     if found.end and found.end.status == "complete":
         raise conflict("complete", "the run is complete", "to transcribe it again, submit it again")
     if found.end:
+        check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
         _settle(service, found)
     service.requests.retry(found, now_ms=service.now_ms())
     service.queue.accepted(tenant.prefix)
@@ -246,7 +249,10 @@ def delete_run(service: TheService, tenant: Caller, run_id: RunId) -> Response:
         raise conflict("not-ended", "the run has not ended", "cancel it, and wait for its end")
     _settle(service, found)
     service.outbox.remove_of(found.request, service.requests.ends(found))
-    service.requests.remove(found)
+    try:
+        service.requests.remove(found)
+    except TriedAgain:
+        raise conflict("not-ended", "the run is tried again", "cancel it, and wait for its end") from None
     return Response(status_code=204)
 
 

@@ -22,6 +22,7 @@ from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
 from tests.controller.service.uploading import begin, look, send_missing
 from tests.fakes import JobBehaviour
+from tests.pipeline import until
 
 pytestmark = pytest.mark.process
 
@@ -374,6 +375,18 @@ def test_queued_runs_are_limited_for_one_tenant_and_not_for_another(store: FileS
                 break
             time.sleep(0.05)
         assert up.wait_for(reply.json()["id"], **headers["news"])["status"] == "complete"
+
+
+def test_trying_again_does_not_get_around_the_limit_of_queued_runs(store: FileStore, tmp_path: Path) -> None:
+    path, headers = tenants_file(tmp_path, news="max_queued_runs = 1")
+    news = headers["news"]
+    with running(store, tenants=path, takes_ms=10**7) as up:
+        ended = up.submit(headers=news)["id"]
+        assert up.client.post(f"/v1/runs/{ended}:cancel", headers=news).status_code == 202
+        assert up.wait_for(ended, **news)["status"] == "cancelled"
+        until(lambda: not up.server.queue.counts.of("news"), "the queue is empty")
+        up.submit(headers=news)
+        problem(up.client.post(f"/v1/runs/{ended}:retry", headers=news), 429, "limit-exceeded")
 
 
 def test_no_token_is_in_a_log_or_in_a_reply_or_in_the_store(

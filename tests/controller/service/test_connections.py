@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Response
+from fastapi.responses import StreamingResponse
 
 from chunk_job.store.files import FileStore
 from controller.service import body_limit, connections, forms, serving
@@ -188,3 +190,32 @@ def test_a_client_that_goes_away_while_it_sends_is_no_bug(store: FileStore, capl
             until(lambda: up.server.app.state.service.receiving.now == 1, "it is received")
         until(lambda: up.server.app.state.service.receiving.now == 0, "it is gone")
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("piece", [1 << 18, 16 << 20], ids=["in pieces", "at once"])
+def test_a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(connections, "READ_WITHIN_S", 0.5)
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.5)
+    size = 16 << 20
+    request = b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+    def large() -> Response:
+        if piece == size:
+            return Response(bytes(size))
+        pieces = (bytes(piece) for _ in range(size // piece))
+        return StreamingResponse(pieces, headers={"Content-Length": str(size)})
+
+    with running(store) as up:
+        up.server.app.add_api_route("/large", large)
+        http = up.server._http
+        assert http
+        with connected(up, request) as opened:
+            assert opened.recv(4) == b"HTTP"
+            until(lambda: not http.server_state.connections, "the connection is closed")
+        with connected(up, request) as opened:
+            received = 0
+            while received < size:
+                received += len(opened.recv(1 << 17) or pytest.fail(f"closed after {received} bytes"))
+                time.sleep(0.015)

@@ -1,6 +1,9 @@
 """``/v1/runs/{id}/events``: every event once, also for a client that was cut off."""
 
 import json
+import threading
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,6 +11,9 @@ import pytest
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
 from controller.domain.jobs import Job
+from controller.domain.service_keys import RequestKey, RequestKeys
+from controller.service import events_api
+from controller.service.request_reader import entry_of
 from tests.controller.service.running import Running, running
 from tests.fakes import JobBehaviour, fails_with
 
@@ -25,6 +31,11 @@ def events(service: Running, run_id: str, after: str = "", **query: Any) -> list
         if "data" in fields:
             found.append(json.loads(fields["data"]) | {"event": fields["event"], "event_id": fields.get("id", "")})
     return found
+
+
+def numbered(service: Running, run_id: str, after: str = "", **query: Any) -> list[dict[str, Any]]:
+    """The events with an id."""
+    return [one for one in events(service, run_id, after, **query) if one["event_id"]]
 
 
 def flaky(job: Job) -> JobBehaviour:
@@ -54,6 +65,60 @@ def test_a_client_that_was_cut_off_anywhere_gets_exactly_the_rest(store: FileSto
             rest = [later for later in events(service, run_id, one["event_id"]) if later["event_id"]]
             assert rest == whole[number + 1 :]
         assert events(service, run_id, follow=False) == whole
+
+
+def test_of_many_events_few_are_in_memory_at_the_same_time(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(store) as service:
+        run_id = service.submit()["id"]
+        service.wait_for(run_id)
+        key = RequestKey("default", run_id)
+        end = RequestKeys(key).event(int(numbered(service, run_id)[-1]["event_id"]))
+        last, place = int(end[-11:-5]), store.get(end)
+        store.delete(end)
+        for number in range(20):
+            service.server.queue._requests.events.add(key, "message", str(number), retries=0, now_ms=1)
+        store.put(RequestKeys(key).event(last + 20), place)
+        sizes: list[int] = []
+        news = events_api._Watch.news
+
+        def counted(watch: events_api._Watch) -> Sequence[str]:
+            found = news(watch)
+            sizes.append(len(found))
+            return found
+
+        monkeypatch.setattr(events_api._Watch, "news", counted)
+        monkeypatch.setattr(events_api, "MOST_AT_ONCE", 7)
+        for follow in (True, False):
+            shown = numbered(service, run_id, follow=follow)
+            assert [int(one["event_id"]) for one in shown] == list(range(1, last + 21))
+        assert max(sizes) <= 8
+
+
+def test_a_client_that_resumes_while_the_end_is_recorded_gets_the_end(store: FileStore) -> None:
+    with running(store) as service:
+        run_id = service.submit()["id"]
+        service.wait_for(run_id)
+        service.wait_until_gone("queue/")
+        whole = numbered(service, run_id)
+        # As it was just after the end was stored.
+        key = RequestKey("default", run_id)
+        at = RequestKeys(key).event(int(whole[-1]["event_id"]))
+        ended, requests = store.get(at), service.server.queue._requests
+        found = requests.find(key)
+        assert found
+        service.server.queue._look = lambda: None  # type: ignore[method-assign]
+        time.sleep(0.1)
+        store.put(entry_of(found.request, 0), b"")
+        store.delete(at)
+
+        def record() -> None:
+            store.put(at, ended)
+            store.delete(entry_of(found.request, 0))
+
+        later = threading.Timer(1.5, record)
+        later.start()
+        assert numbered(service, run_id, whole[-2]["event_id"]) == whole[-1:]
+        later.join()
 
 
 def test_progress_has_no_id_and_is_of_this_run(store: FileStore) -> None:

@@ -86,7 +86,10 @@ def test_a_stream_that_is_resumed_costs_one_listing_and_what_is_new(busy: Busy) 
         text = busy.up.client.get(stream).text
         last = [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")][-1]
         asked = busy.asked(stream, **{"Last-Event-ID": last})
-        assert asked[first:] == ["list events", *(["open status.json"] if run == busy.running else [])]
+        # Of one that has ended, the event of its end may still be missing: its entry in the queue shows that.
+        settled = [request for request in asked[first:] if run == busy.ended and request.startswith("stat 4-")]
+        assert len(settled) == (run == busy.ended)
+        assert asked[first:] == [*settled, "list events", *(["open status.json"] if run == busy.running else [])]
 
 
 def test_a_page_costs_one_listing_and_one_read_of_each_run(busy: Busy) -> None:

@@ -14,6 +14,7 @@ from controller.domain.shares import Share
 from controller.errors import EnvironmentProblem, MediaProblem
 from controller.orchestrator.held_slots import HeldSlots
 from controller.service import choosing
+from controller.service import queue as queue_module
 from controller.service.queue import ServiceQueue
 from controller.service.replicas import Replicas
 from controller.service.requests import RequestStore
@@ -327,3 +328,22 @@ def test_a_request_that_is_accepted_while_the_queue_is_listed_counts_for_the_lim
     scene.store.list = listed  # type: ignore[method-assign]
     scene.queue.poll()
     assert scene.queue.counts.of("a") == 2
+
+
+def test_many_that_are_cancelled_at_once_keep_no_other_end_waiting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "_ENDING_S", 0.0)
+    other = scene.accept("radio", 0)
+    (run,) = scene.taken()
+    many = [scene.accept("news", number) for number in range(1, 13)]
+    for one in many:
+        scene.requests.cancel(RequestKey("news", one))
+    scene.queue._look()
+    assert len(scene.ends) == 1
+    ended(scene, run)
+    scene.queue.start()
+    until(lambda: not list(scene.store.list(QUEUE)), "all have ended")
+    scene.queue.close()
+    assert scene.ends[1] == (other, "complete")
+    assert sorted(scene.ends) == sorted([(other, "complete"), *((one, "cancelled") for one in many)])

@@ -166,3 +166,18 @@ def test_a_replica_of_an_earlier_version_is_read_and_has_slots_of_its_own(store:
     wants(one, waiting=9)
     renewed(one)
     assert wants(one, waiting=9) == 4
+
+
+def test_one_that_was_suspended_for_long_deletes_no_object_of_a_living_one(store: FileStore, clock: Clock) -> None:
+    slow, other, third = replicas(store, clock, 3)
+    other.claim(["0" * 26])
+    renewed(slow, other, third)
+    # Its own clock goes on meanwhile, and what it knows of the others is old.
+    for _ in range(40):
+        clock.now_s += RENEW_S
+        other.renew()
+        third.renew()
+    slow.renew()
+    third.renew()
+    assert third.elsewhere() == {"0" * 26}
+    assert len(list(store.list("replicas/"))) == 3

@@ -1,6 +1,6 @@
 """Requests in the store: a crash between any two writes leaves a state that the next call completes."""
 
-import threading
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,10 @@ from controller.domain.plan import PlanOptions
 from controller.domain.service_documents import ServiceRequest
 from controller.domain.service_keys import RequestKey, RequestKeys, idempotent_id, parse_entry
 from controller.service import requests as requests_module
-from controller.service.requests import AnotherBody, RequestStore
+from controller.service import turns
+from controller.service.limits import LimitExceeded
+from controller.service.requests import AnotherBody, RequestStore, TriedAgain
+from controller.service.turns import Turns
 
 NOW_MS = 1_700_000_000_000
 ID = idempotent_id("news", "a key")
@@ -90,9 +93,9 @@ class Suspended(Mortal):
         self.left -= 1
         if self.left < 0 and not self.was_suspended:
             self.was_suspended = True
-            # Of another process, which has locks of its own.
+            # Of another process, which has turns of its own.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(requests_module, "_LOCKS", tuple(threading.Lock() for _ in range(64)))
+                patch.setattr(requests_module, "_TURNS", Turns())
                 self._meanwhile(RequestStore(FileStore(self.root)))
 
 
@@ -159,6 +162,22 @@ def test_a_process_that_is_killed_anywhere_in_the_last_step_is_completed_by_the_
         if killed_at <= left:
             break
     assert killed_at > 2
+
+
+@pytest.mark.parametrize("steps", [STEPS[0][1], STEPS[2][1]], ids=[STEPS[0][0], STEPS[2][0]])
+def test_what_was_not_put_into_the_queue_because_a_process_was_killed_can_be_cancelled(
+    tmp_path: Path, steps: list[Callable[[RequestStore], object]]
+) -> None:
+    for left in range(2, 6):
+        store = Mortal(tmp_path / str(left))
+        for step in steps[:-1]:
+            step(RequestStore(store))
+        store.left = left
+        with contextlib.suppress(Killed):
+            steps[-1](RequestStore(store))
+        store.left = 10**9
+        RequestStore(store).cancel(KEY)
+        assert [len(list(store.list(prefix))) for prefix in ("queue/", "cancels/")] == [1, 1]
 
 
 def test_what_was_accepted_is_accepted_again_and_another_body_is_not(store: Mortal) -> None:
@@ -548,3 +567,64 @@ def test_events_of_many_processes_are_read_once_each_and_in_order(tmp_path: Path
     read += [(name, event.text) for name, event in requests.events.after(KEY, read[-1][0] if read else "")]
     assert sorted(text for _, text in read[1:]) == sorted(written)
     assert read == [(name, event.text) for name, event in requests.events.after(KEY, "")]
+
+
+def test_a_deletion_takes_the_runs_of_all_rounds(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    settle(requests, RunOutcome(run="1" * 16, name="x", verdict="failed", summary="no"))
+    retried(requests)
+    # The recording was replaced meanwhile: it is another run.
+    started(requests, 1)
+    settle(requests, retries=1)
+    for run in ("1" * 16, OUTCOME.run):
+        store.put(f"runs/{run}/run.json", b"{}")
+        store.put(f"work/{run}/tasks/00000.json", b"{}")
+    found = requests.find(KEY)
+    assert found
+    requests.remove(found)
+    assert objects(store) == []
+
+
+def test_what_is_tried_again_at_that_moment_is_not_deleted(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    settle(requests, FAILED)
+    before = requests.find(KEY)
+    assert before
+    retried(requests)
+    with pytest.raises(TriedAgain):
+        requests.remove(before)
+    after = requests.find(KEY)
+    assert after
+    assert (after.status, after.retries) == ("queued", 1)
+
+
+def test_a_run_that_ends_after_its_request_was_deleted_goes_too(store: Mortal) -> None:
+    requests = RequestStore(store)
+    requests.accept(request())
+    for key in RequestKeys(KEY).request, RequestKeys(KEY).indexed(NOW_MS):
+        store.delete(key)
+    store.put(f"runs/{OUTCOME.run}/transcript.json", b"{}")
+    settle(requests)
+    assert objects(store) == []
+
+
+def test_who_repeats_a_call_that_takes_long_is_refused_soon(store: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WAIT_S", 0.05)
+    requests = RequestStore(store)
+    with requests_module._TURNS.of(KEY), pytest.raises(LimitExceeded):
+        requests.accept(request())
+    requests.accept(request())
+
+
+def test_a_tenant_that_deletes_many_at_once_leaves_threads_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WAIT_S", 0.05)
+    some = Turns()
+    with some.of(RequestKey("news", "1"), most=2), some.of(RequestKey("news", "2"), most=2):
+        with pytest.raises(LimitExceeded, match="2 runs"), some.of(RequestKey("news", "3"), most=2):
+            pass
+        with some.of(RequestKey("radio", "3"), most=2), some.of(RequestKey("news", "4")):
+            pass
+    with some.of(RequestKey("news", "3"), most=2):
+        pass
