@@ -66,7 +66,7 @@ def test_what_was_allowed_before_and_is_refused_now_may_be_allowed_again(fake: F
 
     fake.names("leases")
     fake.server.before = forbid
-    with pytest.raises(ClusterUnavailable, match="refuses what it allowed before: .*cannot list") as caught:
+    with pytest.raises(ClusterUnavailable, match="refuses what it allowed before: ") as caught:
         fake.names("leases")
     assert caught.value.answered
     assert "doctor" in caught.value.advice
