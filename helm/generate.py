@@ -6,7 +6,7 @@ python helm/generate.py
 ``# -- text`` above a key of ``values.yaml`` is its description, and ``# @schema {…}`` after it adds to its schema. The
 type is that of the default. A map whose keys have descriptions takes only these keys; any other map takes all keys. A
 ruler with a title (``# ---- names``) begins a table. The program that waits for the model is copied from ``k8s/``,
-because a chart contains only files of its folder.
+and the languages are those of the code, because a chart contains only files of its folder.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+
+from chunk_job.names import LANGUAGE_ALIASES, LANGUAGES, mapped_language
 
 FOLDER = Path(__file__).parent / "stenofleet"
 SHARED = Path(__file__).parents[1] / "k8s" / "base" / "wait_for_model.py"
@@ -151,6 +155,14 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def languages() -> str:
+    """An expression for the languages that the program takes, in lower case. Empty and ``auto``: it is detected."""
+    letters = ("".join(code) for length in (2, 3) for code in product(ascii_lowercase, repeat=length))
+    codes = "|".join(code for code in letters if mapped_language(code))
+    names = "|".join(sorted({*LANGUAGES.values(), *LANGUAGE_ALIASES})).replace("-", "[ -]")
+    return rf"^(|auto|none|{names}|({codes})([-_]([a-z]{{2,4}}|[0-9]{{3}}))*(\.utf-?8)?)$"
+
+
 def generated() -> dict[Path, str]:
     """The files with their contents."""
     keys = read((FOLDER / "values.yaml").read_text(encoding="utf-8"))
@@ -162,6 +174,7 @@ def generated() -> dict[Path, str]:
     return {
         FOLDER / "values.schema.json": json.dumps(schema(keys), indent=2, ensure_ascii=False) + "\n",
         FOLDER / "README.md": f"{before}{_BEGIN}\n{tables(keys)}\n{_END}{after}",
+        FOLDER / "files" / "languages.regex": languages() + "\n",
         FOLDER / "files" / "wait_for_model.py": SHARED.read_text(encoding="utf-8"),
     }
 
