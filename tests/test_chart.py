@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from chunk_job.names import LANGUAGE_ALIASES, LANGUAGES
+from controller.cli.option_values import parse_language
 from controller.cli.serve import serve_command
 from controller.service.metrics import Metrics
 from helm import generate
@@ -131,12 +133,57 @@ def test_defaults_and_samples_are_valid(sample: Path | None) -> None:
         {"chunking": {"duration": "long"}},
         {"jobs": {"tolerations": [{"key": "a", "tolerationSeconds": 3}]}},
         {"commonLabels": {"team": True}},
+        {"s3": {"endpoint": "minio:9000"}},
+        {"s3": {"endpoint": "http://user:password@minio:9000"}},
+        {"s3": {"endpoint": "http://minio:9000/media"}},
+        {"s3": {"publicEndpoint": "s3.example"}},
+        {"s3": {"bucket": "s3://media"}},
+        {"s3": {"bucket": "Media_Files"}},
+        {"image": {"controller": {"repository": "team/controller:0.3.0"}}},
+        {"image": {"chunkJob": {"repository": "team/chunk-job@sha256"}}},
+        {"ingress": {"host": "https://transcripts.example"}},
+        {"ingress": {"host": "transcripts.example/v1"}},
+        {"httpRoute": {"hostnames": ["https://transcripts.example"]}},
     ],
     ids=json.dumps,
 )
 def test_a_wrong_value_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(merged(yaml.safe_load(VALUES), changes), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"s3": {"endpoint": "https://[2001:db8::1]:9000/", "publicEndpoint": "https://storage.example/s3"}},
+        {"s3": {"bucket": "my.media-2"}},
+        {"image": {"controller": {"repository": "localhost:5000/team/controller"}}},
+        {"ingress": {"host": "*.example"}, "httpRoute": {"hostnames": ["transcripts", "a-1.b.example"]}},
+    ],
+    ids=json.dumps,
+)
+def test_an_unusual_value_is_taken(changes: dict[str, Any]) -> None:
+    jsonschema.validate(merged(yaml.safe_load(VALUES), changes), SCHEMA)
+
+
+OTHER_NAMES = ("auto", "none", "haitian creole", "pt-br", "zh-hant-tw", "en_us.utf-8", "es-419", "nb", "iw")
+NO_LANGUAGES = ("klingon", "xx", "p", "pt-", "english please", "portuguese-br", "pt br", "en.latin", "tlh-gb")
+
+
+def test_the_chart_takes_the_languages_of_the_program() -> None:
+    expression = (CHART / "files" / "languages.regex").read_text(encoding="utf-8").strip()
+
+    def takes(typed: str) -> bool:
+        try:
+            parse_language(click.Context(serve_command), serve_command.params[0], typed)
+        except click.BadParameter:
+            return False
+        return True
+
+    names = [*LANGUAGES, *LANGUAGES.values(), *LANGUAGE_ALIASES, *OTHER_NAMES]
+    wanted = dict.fromkeys(names, True) | dict.fromkeys(NO_LANGUAGES, False)
+    assert {typed: takes(typed) for typed in wanted} == wanted
+    assert {typed: bool(re.search(expression, typed)) for typed in wanted} == wanted
 
 
 def test_the_samples_are_those_of_the_readme() -> None:

@@ -263,10 +263,36 @@ def test_a_hub_of_your_own_may_be_inside_of_the_network() -> None:
     "value,message",
     [
         ('s3={"buket":"x"}', "additional properties 'buket' not allowed"),
-        ('model.source="s3"', "set model.s3.url to the folder with the models"),
         ('device="gpu"', "value must be one of 'cuda', 'cpu'"),
+        ('s3.endpoint="minio:9000"', "at '/s3/endpoint': 'minio:9000' does not match"),
+        ('s3.bucket="s3://media"', "at '/s3/bucket': 's3://media' does not match"),
+        ('image.controller.repository="a/b:0.3.0"', "at '/image/controller/repository': 'a/b:0.3.0' does not match"),
+        ('ingress.host="https://a.example"', "at '/ingress/host': 'https://a.example' does not match"),
+        ('model.source="s3"', "set model.s3.url to the folder with the models"),
+        ('server.trustedHeader="X-Tenant"', "set server.trustedProxies to the networks of the proxy"),
+        ('server.trustedProxies=["10.0.0.0/8"]', "set server.trustedHeader to the header"),
+        ('decoding.language="klingon"', 'Whisper knows no language "klingon"; use a code like pt'),
+        ("ingress.enabled=true", "set ingress.host to the name that clients use"),
+        ("httpRoute.enabled=true", "set httpRoute.parentRefs to the gateway"),
+        *(
+            (
+                f'tenants={{"existingSecret":"team","default":{{"{name}":["s3://a/"]}}}}',
+                "put sources and outputs into tenants.toml of the Secret team",
+            )
+            for name in ("sources", "outputs")
+        ),
     ],
 )
 def test_a_wrong_value_is_refused_with_a_reason(value: str, message: str) -> None:
     with pytest.raises(RuntimeError, match=re.escape(message)):
         changed(value)
+
+
+def test_all_values_that_do_not_fit_together_are_named_at_once() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)ingress\.enabled: .*\nhttpRoute\.enabled: "):
+        changed("ingress.enabled=true", "httpRoute.enabled=true")
+
+
+def test_a_language_is_taken_in_any_case_and_with_a_region() -> None:
+    for typed in ("Portuguese", "pt-BR", " EN "):
+        assert settings(changed(f"decoding.language={json.dumps(typed)}"))["STENOFLEET_LANGUAGE"] == typed

@@ -26,11 +26,26 @@ def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> N
     assert len(commands) == 3
     assert commands[0] == "kubectl -n team port-forward service/stenofleet 8080:80"
     assert "-F file=@talk.mp3 http://127.0.0.1:8080/v1/runs" in commands[1]
+    assert '"http://127.0.0.1:8080/v1/runs/$RUN/events" >&2 && ' in commands[2], "it waits for the end"
     assert 'http://127.0.0.1:8080/v1/runs/$RUN/result?format=txt"' in commands[2]
     for command in commands[1:]:
         assert "kubectl -n team get secret stenofleet-token -o jsonpath='{.data.token}' | base64 -d" in command
     assert "leaves the bucket with all runs and transcripts, and the volume stenofleet-models" in text
-    assert "For `helm test`, put a tenant's token" in notes("--set", "tenants.existingSecret=team")
+    assert "It needs the Secret stenofleet-s3 there, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in text
+    assert "outside of the cluster" not in text
+    of_team = notes("--set", "tenants.existingSecret=team,webhooks.existingSecret=keys,s3.existingSecret=")
+    assert "For `helm test`, put a tenant's token" in of_team
+    assert re.findall(r"It needs the Secret (\S+) there, with (\S+):", of_team) == [
+        ("team", "tenants.toml"),
+        ("keys", "webhook-keys.toml"),
+    ]
+    assert of_team.count('"Authorization: Bearer $TOKEN"') == 3
+    outside = "ingress.enabled=true,ingress.host=a.example,ingress.path=/v1,ingress.tlsSecret=tls"
+    reached = notes("--set", outside)
+    assert "Clients outside of the cluster take https://a.example in place of http://127.0.0.1:8080" in reached
+    assert "The Ingress takes only paths under /v1." in reached
+    route = notes("--set", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=public,httpRoute.hostnames={b.example}")
+    assert "Clients outside of the cluster take b.example, by http or https" in route
 
 
 # ---------------------------------------------------------------- Helm's linter and the API server

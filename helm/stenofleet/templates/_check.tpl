@@ -16,7 +16,7 @@
 {{- $problems = append $problems (printf "decoding.language: Whisper knows no language %q; use a code like pt or a name like Portuguese" $v.decoding.language) -}}
 {{- end -}}
 {{- if and $v.tenants.existingSecret (or $v.tenants.default.sources $v.tenants.default.outputs) -}}
-{{- $problems = append $problems (printf "tenants.default has no effect beside tenants.existingSecret: put sources and outputs into tenants.toml of the Secret %s" $v.tenants.existingSecret) -}}
+{{- $problems = append $problems (printf "tenants.default has no effect beside tenants.existingSecret: put sources and outputs into tenants.toml of the Secret %s, and set tenants.default.sources and tenants.default.outputs to []" $v.tenants.existingSecret) -}}
 {{- end -}}
 {{- if and $v.ingress.enabled (not $v.ingress.host) -}}
 {{- $problems = append $problems "ingress.enabled: set ingress.host to the name that clients use, for example transcripts.example" -}}
