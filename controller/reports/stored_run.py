@@ -17,9 +17,11 @@ from controller.domain.attempt_documents import Attempts
 from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.domain.plan import Plan
+from controller.domain.waveform import STEP_MS
 from controller.reports.build import RunDocuments
+from controller.reports.run_view import Waveform
 from controller.reports.words import WordFigures
-from controller.runs import stored_transcript
+from controller.runs import stored_transcript, waveforms
 from controller.runs.lookup import StoredRun, is_worked_on, of_each, read_run
 from controller.runs.transcript_files import TranscriptFiles, disk_errors
 from controller.transcript.model import TranscriptSummary
@@ -54,6 +56,7 @@ def read_documents(
         # That of an earlier round does not fit a run that is worked on again.
         report=stored_documents.valid(store, Report, keys.report) if known else None,
         evidence=_evidence(store, keys),
+        waveform=_waveform(store, run),
         places=places,
         winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
     )
@@ -70,6 +73,14 @@ def with_words(of: RunDocuments, transcript: TranscriptFiles) -> RunDocuments:
     with disk_errors(), transcript.path("json").open("rb") as file:
         stored_transcript.read_with(file, count, most_whole_bytes=0)
     return replace(of, summary=transcript.summary, words=words)
+
+
+def _waveform(store: Store, run: str) -> Waveform | None:
+    found = waveforms.opened(store, run)
+    if found is None:
+        return None
+    with found.file:
+        return Waveform(step_ms=STEP_MS["overview"], steps=found.steps("overview"))
 
 
 def _outcome(store: Store, keys: RunKeys, end: str) -> Outcome | None:

@@ -58,13 +58,13 @@ def test_a_whole_id_is_read_directly_and_a_prefix_of_one_takes_one_page(
     store: Store, asked: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_runs(store, IDS)
-    for typed, most in ((IDS[40], 5), (IDS[40][:15], 6)):
+    for typed, most in ((IDS[40], 6), (IDS[40][:15], 7)):
         asked.clear()
         assert controller.cli.run(["status", typed]) == 0
         assert f"run          {IDS[40]}" in capsys.readouterr().out
-        # Record, listing, status, last object, request; before them the list of folders.
+        # Whether it exists, listing, status, last object, record, request; before them the list of folders.
         assert len(asked) == most
-        assert sum("list-type=2" in each for each in asked) == most - 4
+        assert sum("list-type=2" in each for each in asked) == most - 5
 
 
 def test_abandoned_runs_are_removed_together(

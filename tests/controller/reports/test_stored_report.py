@@ -12,6 +12,7 @@ from controller import cli
 from controller.domain.documents import StoredState
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.policy import RetryPolicy
+from controller.domain.waveform import STEP_MS, WaveformHeader, dat_header
 from controller.orchestrator.command_runs import KnownRequests
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import InOrder
@@ -20,7 +21,7 @@ from controller.reports.stored_report import StoredReports, write_page
 from controller.reports.stored_run import read_documents
 from tests import fakes
 from tests.fakes import CRASH, FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
-from tests.shown_runs import KEYS, ShownRun
+from tests.shown_runs import CHUNK_MS, KEYS, ShownRun
 
 RECORD = fakes.record()
 
@@ -188,3 +189,24 @@ def test_what_cannot_be_written_is_said(tmp_path: Path, capfd: pytest.CaptureFix
     assert report(store, fakes.RUN, "-o", tmp_path) == 3
     assert "cannot be written" in capfd.readouterr().err
     assert not (tmp_path / "a.html").exists()
+
+
+def test_the_waveform_of_the_store_is_drawn(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    ShownRun(chunks=1, words=20).put(store, "complete")
+    assert 'class="wave"' not in page_of(store)
+    detail = CHUNK_MS // STEP_MS["detail"]
+    header = WaveformHeader(run=fakes.RUN, overview=CHUNK_MS // STEP_MS["overview"], detail=detail)
+    levels = [dat_header(level, header.steps(level)) + bytes([0x80, 127]) * header.steps(level) for level in STEP_MS]
+    store.put(KEYS.waveform, header.encode() + b"".join(levels))
+    assert 'class="wave" d="M0.7 0.4v99.6' in page_of(store)
+    store.put(KEYS.waveform, b"{")
+    assert 'class="wave"' not in page_of(store)
+
+
+def page_of(store: FileStore) -> str:
+    documents = read_documents(store, fakes.RUN)
+    assert documents
+    file = io.BytesIO()
+    write_page(documents, None, file)
+    return file.getvalue().decode()
