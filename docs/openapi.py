@@ -26,7 +26,9 @@ document, and a running service has it at `/openapi.json`. How to run the servic
 
 """
 _EXAMPLES_OF = """\
-The examples are for a shell in which this was typed before, with a recording `talk.mp3` in its folder:
+The examples are for a shell in which this was typed before, with a recording `talk.mp3` in its folder. They need
+curl 7.82 or later (before: `-H 'Content-Type: application/json' -d` instead of `--json`); in zsh, type
+`setopt interactive_comments` first:
 
 ```console
 $ A=http://127.0.0.1:8080/v1
@@ -66,6 +68,7 @@ curl -sS -H "$H" --json "{\\"upload\\": \\"$UPLOAD\\"}" $A/runs""",
     "noticeObjects": """\
 EVENT='{"Records": [{"s3": {"bucket": {"name": "media"}, "object": {"key": "inbox/talk.mp3"}}}]}'
 curl -sS -H "$H" --json "$EVENT" $A/hooks/s3""",
+    "listModels": """curl -sS -H "$H" $A/models""",
     "createTranscription": """\
 curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 -F response_format=srt $A/audio/transcriptions""",
     "createTranslation": """curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 $A/audio/translations""",

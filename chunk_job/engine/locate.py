@@ -54,7 +54,7 @@ def _from_hub(repository: str, reference: str, *, download: bool) -> Path:
         if download:
             raise JobError(
                 ExitCode.MODEL,
-                f"model {reference}{size} could not be downloaded: {error}",
+                f"model {reference}{size} could not be downloaded: {' '.join(str(error).split())}",
                 "check the network, or copy the model's folder to this machine and give its path to --model",
             ) from error
         raise JobError(

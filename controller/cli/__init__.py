@@ -237,7 +237,7 @@ def _config(path: Path, command: str) -> dict[str, Any]:
     known = {name for options in typed.values() for name in options}
     if unknown := sorted(settings.keys() - known):
         names = ", ".join(name[:60] for name in unknown[:5])
-        raise UsageProblem(f"{path}: no such option: {names}", "see stenofleet transcribe --help")
+        raise UsageProblem(f"{path}: no such option: {names}", f"see stenofleet {command} --help")
     context = click.Context(stenofleet)
     mine = {name: typed[command][name] for name in settings if name in typed[command]}
     if mine:

@@ -40,6 +40,8 @@ _Writer = Callable[[int], tuple[Path | None, FlacWriter]]
 """Opens the file of a chunk, by its number."""
 
 _LISTED_RATES = 6
+_OF_FILTERS = "filter graph"
+"""In messages of ffmpeg."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +189,10 @@ class Cutter:
                 f" {(part.start_ms + self._offset_ms) / 1000:.3f} s",
                 "correct --clip-timestamps",
             )
+        # What ffmpeg says of its filters is only a consequence of a header without a meaning.
+        why = "its audio data is not valid" if _OF_FILTERS in stream.errors else stream.errors
         return MediaProblem(
-            f"no audio could be decoded: {stream.errors or 'its audio stream is empty'}",
+            f"no audio could be decoded: {why or 'its audio stream is empty'}",
             "check that it is complete and plays in a media player",
         )
 

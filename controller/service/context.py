@@ -98,7 +98,8 @@ def _check_query(request: Request) -> None:
     if isinstance(route, APIRoute):
         known = {parameter.alias for parameter in route.dependant.query_params}
         if unknown := sorted(request.query_params.keys() - known):
-            names = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            none = "it has none: options belong in the body" if request.method == "POST" else "it has none"
+            names = f"it has {', '.join(sorted(known))}" if known else none
             raise Problem(422, "invalid-request", f"{unknown[0][:100]}: there is no such parameter", names)
 
 

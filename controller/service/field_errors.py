@@ -5,11 +5,12 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from chunk_job.names import near
 from chunk_job.segment import SPEAKER_PATTERN
 from controller.domain.service_documents import LABEL_PATTERN
 from controller.domain.service_keys import ID_PATTERN
@@ -57,7 +58,9 @@ _WORDS: Mapping[str, str] = {
 _OPERATORS = frozenset({"device", "threads", "cpu_threads"})
 _MOST_ERRORS = 20
 _LONGEST = 500
+_LONGEST_NAME = 50
 _PLACES = ("query", "path", "header")
+_NO_NAMES: Mapping[str, Collection[str]] = {}
 
 
 class FieldError(BaseModel):
@@ -81,15 +84,33 @@ class FieldError(BaseModel):
         return FieldError(pointer=named, detail=self.detail)
 
 
-def field_errors(found: Sequence[Mapping[str, Any]], *, where: str = "", body: object = None) -> list[FieldError]:
+def names_of(model: type[BaseModel]) -> dict[str, Collection[str]]:
+    """Return the names that *model* knows, and those of each of its fields that is a model, by pointer."""
+    found: dict[str, Collection[str]] = {"#": model.model_fields.keys()}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found[f"#/{name}"] = field.annotation.model_fields.keys()
+    return found
+
+
+def field_errors(
+    found: Sequence[Mapping[str, Any]],
+    *,
+    where: str = "",
+    body: object = None,
+    known: Mapping[str, Collection[str]] = _NO_NAMES,
+) -> list[FieldError]:
     """Return the errors that pydantic has *found* in *body*, one for each part of it. *where*: a pointer to the body.
 
-    A part of which several types are possible has an error for each of them, which become one.
+    A part of which several types are possible has an error for each of them, which become one. *known*: the names that
+    are possible, by the pointer to where.
     """
     by_pointer: dict[str, list[str]] = {}
     for each in found:
         pointer, is_name = _pointer(each["loc"], where, body)
-        words = _words(each, pointer, is_name=is_name)
+        if pointer not in by_pointer and len(by_pointer) == _MOST_ERRORS:
+            continue  # a body may have many thousands, and a similar name is not found at once
+        words = _words(each, pointer, known, is_name=is_name)
         details = by_pointer.setdefault(pointer, [])
         if words not in details:
             details.append(words)
@@ -98,7 +119,7 @@ def field_errors(found: Sequence[Mapping[str, Any]], *, where: str = "", body: o
             pointer=pointer[:_LONGEST],
             detail=", or ".join([details[0], *(text.removeprefix("must ") for text in details[1:])])[:_LONGEST],
         )
-        for pointer, details in list(by_pointer.items())[:_MOST_ERRORS]
+        for pointer, details in by_pointer.items()
     ]
 
 
@@ -121,7 +142,7 @@ def _pointer(loc: Sequence[int | str], where: str, body: object) -> tuple[str, b
     return "/".join([f"#{where}", *parts]), steps[-1:] == ["[key]"]
 
 
-def _words(error: Mapping[str, Any], pointer: str, *, is_name: bool) -> str:
+def _words(error: Mapping[str, Any], pointer: str, known: Mapping[str, Collection[str]], *, is_name: bool) -> str:
     kind, context = str(error["type"]), error.get("ctx", {})
     if kind == "string_pattern_mismatch":
         return _PATTERNS.get(str(context.get("pattern")), _SINGLE_PATTERN)
@@ -129,9 +150,13 @@ def _words(error: Mapping[str, Any], pointer: str, *, is_name: bool) -> str:
         return f"has a name of more than {context['max_length']} characters"
     words = _WORDS.get(kind, "").format_map(context) or str(error["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        name = pointer.rpartition("/")[2]
+        place, _, name = pointer.rpartition("/")
         if name in _OPERATORS and pointer.startswith("#/options/"):
             return f"{words}: the operator of the service chooses it"
         if "-" in name:
             return f"{words}: names have underscores"
+        if inner := [one for one, names in known.items() if place == "#" and name in names]:
+            return f"{words}: it belongs in {inner[0].removeprefix('#/')}"
+        if meant := near(name[:_LONGEST_NAME], known.get(place, ())):
+            return f"{words}: did you mean {meant}?"
     return words

@@ -64,11 +64,11 @@ def kind_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def json_of(request: Request) -> bytes:
-    """Return the body, which is JSON. Raises :class:`Problem` for any other type."""
+async def json_of(request: Request, advice: str = "send application/json") -> bytes:
+    """Return the body, which is JSON. Raises :class:`Problem` for any other type, with the *advice*."""
     kind = kind_of(request)
     if kind not in ("application/json", ""):
-        raise Problem(415, "unsupported-media-type", f"not a body of this API: {kind[:100]}", "send application/json")
+        raise Problem(415, "unsupported-media-type", f"not a body of this API: {kind[:100]}", advice)
     return await request.body()
 
 

@@ -36,11 +36,14 @@ _IPV6_NETWORK = 64
 class LimitExceeded(StenofleetError):
     """A limit of a tenant, or of a client address. HTTP 429; 413 for what can never fit."""
 
-    def __init__(self, what: str, limit: float, retry_after_s: int | None) -> None:
-        """*what*: a plural, as "requests a second"; *retry_after_s*: None if waiting does not help."""
+    def __init__(self, what: str, limit: float, retry_after_s: int | None, advice: str = "") -> None:
+        """*what*: a plural, as "requests a second"; *retry_after_s*: None if waiting does not help.
+
+        *advice*: what helps then.
+        """
         super().__init__(
             f"the limit is {_written(limit)} {what}",
-            "send less at once" if retry_after_s is None else f"try again in {retry_after_s} s",
+            advice if retry_after_s is None else f"try again in {retry_after_s} s",
         )
         self.what, self.limit, self.retry_after_s = what, limit, retry_after_s
 
@@ -152,9 +155,11 @@ def check_queued_runs(tenant: Tenant, queued: int, new: int = 1) -> None:
 
 def check_upload(tenant: Tenant, size_bytes: int, stored_bytes: int) -> None:
     """Raises :class:`LimitExceeded` if an upload of *size_bytes* is too large, alone or with the *stored_bytes*."""
-    least = min(_unlimited(tenant.max_upload_bytes), _unlimited(tenant.max_upload_bytes_total))
-    if size_bytes > least:
-        raise LimitExceeded("bytes in one upload", least, None)
+    of_one, of_all = _unlimited(tenant.max_upload_bytes), _unlimited(tenant.max_upload_bytes_total)
+    if size_bytes > min(of_one, of_all):
+        key = "max_upload_bytes" if of_one <= of_all else "max_upload_bytes_total"
+        advice = f"split the recording, or ask the operator of the service for a higher {key}"
+        raise LimitExceeded("bytes in one upload", min(of_one, of_all), None, advice)
     total = tenant.max_upload_bytes_total
     if total is not None and stored_bytes + size_bytes > total:
         raise LimitExceeded("bytes in all stored uploads", total, UPLOADS_RETRY_S)

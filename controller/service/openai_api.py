@@ -1,4 +1,4 @@
-"""``/v1/audio/transcriptions`` and ``/v1/audio/translations``: the endpoints of OpenAI's API for its public clients.
+"""``/v1/audio/…`` and ``/v1/models``: the endpoints of OpenAI's API for its public clients.
 
 Touches: the store, temporary files, the clock. The request is kept open until the run has ended, up to a limit.
 """
@@ -17,7 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from controller.domain.service_keys import AnswerEntry, RequestKey
 from controller.errors import StenofleetError
-from controller.service.context import Caller, Service, new_id, service_of
+from controller.service.context import Caller, Service, TheService, new_id, service_of
 from controller.service.forms import FORM, form_of
 from controller.service.openai_formats import Granularity, ResponseFormat, streamed, written
 from controller.service.problem_types import RETRY_AFTER, problem_response
@@ -150,6 +150,29 @@ _RESPONSES = (
 )
 
 
+class Model(BaseModel):
+    """A model that requests may name."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(default=0, description="Not known: 0.")
+    owned_by: str = "stenofleet"
+
+
+class ModelList(BaseModel):
+    """The models that requests may name, the default one first. OpenAI's names mean the default one."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+@router.get("/v1/models", responses=PROBLEMS, operation_id="listModels")
+async def list_models(service: TheService, tenant: Caller) -> ModelList:
+    """List the models that requests may name, the default one first."""
+    del tenant
+    return ModelList(data=[Model(id=name) for name in service.defaults.models])
+
+
 def _form_body(*, translates: bool) -> dict[str, Any]:
     schema = _Form.model_json_schema()["properties"]
     if translates:
@@ -228,7 +251,7 @@ def _parsed(form: FormData) -> _Form:
     try:
         return _Form.model_validate(fields)
     except ValidationError as error:
-        raise invalid(error, body=fields) from None
+        raise invalid(error, body=fields, model=_Form) from None
 
 
 def _submission(tenant: Tenant, wanted: _Form, task: str) -> bytes:

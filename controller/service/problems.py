@@ -9,7 +9,7 @@ import http
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,7 +22,7 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import ObjectMissing, StoreUnavailable
 from controller.errors import StenofleetError
 from controller.service.addresses import CallbackRefused
-from controller.service.field_errors import FieldError, field_errors
+from controller.service.field_errors import FieldError, field_errors, names_of
 from controller.service.identity import ForeignPage, Unauthenticated
 from controller.service.limits import LimitExceeded
 from controller.service.problem_types import PROBLEM_JSON, URN
@@ -33,6 +33,7 @@ _DESCRIPTION = "the description of the API at /openapi.json"
 _AUDIO = "/v1/audio/"
 """Paths of endpoints whose forms have names of OpenAI for our options."""
 _BUSY_RETRY_S = 5
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,9 +103,9 @@ class Problem(Exception):
         )
 
 
-def not_found(what: str = "run") -> Problem:
+def not_found(what: str = "run", advice: str = "check its id, and whose token is used") -> Problem:
     """Return the problem of an id that does not exist, or that is of another tenant: both are the same."""
-    return Problem(404, "not-found", f"there is no such {what}", "check its id, and whose token is used")
+    return Problem(404, "not-found", f"there is no such {what}", advice)
 
 
 def too_large(what: str, most: int) -> Problem:
@@ -120,9 +121,31 @@ def busy() -> Problem:
     return Problem(503, "busy", "this process of the service has too many clients now", "try again", headers=headers)
 
 
-def invalid(error: ValidationError, *, where: str = "", body: object = None) -> Problem:
-    """Return the problem of a *body* that does not have the form it should have. *where*: a pointer to it."""
-    return _invalid(field_errors(error.errors(include_url=False, include_input=False), where=where, body=body))
+def invalid(
+    error: ValidationError, *, where: str = "", body: object = None, model: type[BaseModel] | None = None
+) -> Problem:
+    """Return the problem of a *body* that does not have the form it should have. *where*: a pointer to it.
+
+    *model*: what it should be; its names are suggested for similar ones.
+    """
+    found = error.errors(include_url=False, include_input=False)
+    return _invalid(field_errors(found, where=where, body=body, known=names_of(model) if model else {}))
+
+
+def parsed_as(model: type[_Model], raw: bytes) -> _Model:
+    """Parse the JSON of a body as *model*. Raises :class:`Problem`, which names each part that is wrong."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid(error, body=_json(raw), model=model) from None
+
+
+def _json(raw: bytes) -> object:
+    """Return the value of a JSON text; None if it is none."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _invalid(errors: Sequence[FieldError], advice: str = "see errors, and " + _DESCRIPTION) -> Problem:
@@ -174,17 +197,19 @@ def _http(error: HTTPException) -> Problem:
     return Problem(error.status_code, name, str(error.detail), f"see {_DESCRIPTION}", headers=dict(error.headers or {}))
 
 
-def _of_path(problem: Problem, request: str, methods: Sequence[str]) -> Problem:
-    """Return the problem of a path or a method that does not exist, with what there is; any other as it is."""
+def _of_path(problem: Problem, request: str, methods: Sequence[str], meant: str) -> Problem:
+    """Return the problem of a path or a method that does not exist, with what there is; any other as it is.
+
+    *meant*: a path that exists, of which the first part was left out; empty: there is none.
+    """
     if problem.status == http.HTTPStatus.METHOD_NOT_ALLOWED and methods:
         # The framework names only the methods of the first endpoint with this path.
         known = ", ".join(methods)
         detail = f"{request}: this path has only {known}"
         return Problem(problem.status, "method-not-allowed", detail, problem.document.advice, headers={"Allow": known})
     if problem.status in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.METHOD_NOT_ALLOWED):
-        return Problem(
-            404, "not-found", f"{request}: there is no such path", f"the API begins at /v1/runs: see {_DESCRIPTION}"
-        )
+        begin = f"use {meant} (base_url of OpenAI's clients ends in /v1)" if meant else "the API begins at /v1/runs"
+        return Problem(404, "not-found", f"{request}: there is no such path", f"{begin}: see {_DESCRIPTION}")
     return problem
 
 
@@ -220,7 +245,8 @@ def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:
         path = request.url.path
         problem = problem_of(error)
         if isinstance(error, HTTPException):
-            problem = _of_path(problem, f"{request.method} {path[:200]}", methods_of(path))
+            meant = f"/v1{path}" if methods_of(f"/v1{path}") else ""
+            problem = _of_path(problem, f"{request.method} {path[:200]}", methods_of(path), meant)
         if path.startswith(_AUDIO):
             problem = problem.of_form()
         return problem.response()

@@ -113,7 +113,8 @@ async def submit_run(request: Request, response: Response, tenant: Caller, key: 
             async with form_of(request, service.most_form_bytes) as (form, file):
                 found = await _submit_form(service, tenant, form, file, key)
     else:
-        found = await run_in_threadpool(_submit, service, tenant, parsed(await json_of(request)), key)
+        raw = await json_of(request, f"send application/json, or the recording as {FORM}")
+        found = await run_in_threadpool(_submit, service, tenant, parsed(raw), key)
     response.headers["Location"] = f"/v1/runs/{found.id}"
     return found
 
@@ -174,12 +175,14 @@ def _with_upload(raw: bytes, upload_id: str) -> bytes:
     """Return the JSON of a submission with its upload."""
     try:
         found = json.loads(raw)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not found.keys().isdisjoint({"source", "upload"}):
-        raise Problem(
-            422, "invalid-request", "request: not a JSON object without source and upload", "the form has the recording"
-        )
+    except (ValueError, RecursionError) as error:
+        advice = 'write it like {"options": {"language": "pt"}}'
+        raise Problem(422, "invalid-request", f"request: is not JSON: {error}", advice) from None
+    if not isinstance(found, dict):
+        raise Problem(422, "invalid-request", "request: must be an object", 'write it like {"labels": {"case": "7"}}')
+    if not found.keys().isdisjoint({"source", "upload"}):
+        what = "request: source and upload are not allowed in a form"
+        raise Problem(422, "invalid-request", what, "the form has the recording, as file")
     return json.dumps(found | {"upload": upload_id}).encode()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import sys
 import threading
 import time
@@ -26,9 +25,10 @@ from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import NO_TOTALS, Progress, Totals
 from controller.domain.service_documents import PART_BYTES, RequestEnd, ServiceRequest
+from controller.domain.service_keys import replica_key
 from controller.domain.shares import Share
 from controller.domain.webhook_documents import run_ended
-from controller.errors import EnvironmentProblem, UsageProblem
+from controller.errors import UsageProblem
 from controller.intake import source
 from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
@@ -40,7 +40,7 @@ from controller.runs.written_files import WrittenFiles
 from controller.service.addresses import CallbackRefused
 from controller.service.answers import Answers
 from controller.service.app import create_app
-from controller.service.connections import Connection, Silent
+from controller.service.connections import Connection, Silent, listening_socket, no_port
 from controller.service.context import Service
 from controller.service.forms import Receiving
 from controller.service.identity import Identity
@@ -152,7 +152,8 @@ class Server:
     def run(self) -> None:
         """Serve until a signal comes.
 
-        Raises :class:`~controller.errors.Interrupted` then, and :class:`EnvironmentProblem` if it cannot listen.
+        Raises :class:`~controller.errors.Interrupted` then, :class:`~controller.errors.EnvironmentProblem` if it cannot
+        listen, and what the store raises if it cannot be used at the start.
         """
         with contextlib.ExitStack() as closing:
             closing.callback(sys.setswitchinterval, sys.getswitchinterval())
@@ -161,6 +162,8 @@ class Server:
             closing.callback(self._webhooks.stop)
             closing.callback(self._sweeper.close)
             closing.callback(self._inbox.close)
+            # A store that cannot be used, for want of a key for instance, is reported before anybody can connect.
+            self._store.stat(replica_key(self.replicas.name))
             if self._settings.has_api:
                 self._listen(closing)
             self.replicas.renew()
@@ -203,11 +206,13 @@ class Server:
     def problem(self) -> str:
         """Return why this replica does not work now; empty if it does."""
         if self._ending:
-            return "this replica ends"
+            return "this process ends"
         return "" if time.monotonic() - self._ticked_s < _STUCK_S else "the loop does not go on"
 
     def _end(self) -> None:
         self._ending = True
+        if left := sum(self.queue.counts.by_tenant.values()):
+            _LOG.info("ends: runs that any process with the same --store goes on with: %d", left)
         if self._http:
             # It answers what it has, while the rest of this process ends.
             self._http.should_exit = True
@@ -238,13 +243,13 @@ class Server:
 
     def _listen(self, closing: contextlib.ExitStack) -> None:
         settings = self._settings
-        opened = _socket(settings.host, settings.port)
+        opened = listening_socket(settings.host, settings.port)
         closing.callback(opened.close)
         if settings.metrics_port:
             try:
                 metrics, thread = start_http_server(settings.metrics_port, settings.host, self.metrics.registry)
             except OSError as error:
-                raise _no_port(settings.host, settings.metrics_port, error, "--metrics-port") from error
+                raise no_port(settings.host, settings.metrics_port, error, "--metrics-port") from error
             closing.callback(thread.join, 1.0)
             closing.callback(metrics.server_close)
             closing.callback(metrics.shutdown)
@@ -323,23 +328,6 @@ class Server:
             with contextlib.suppress(CallbackRefused):  # it was checked when the request was accepted
                 data = run_ended(request, end)
                 self._outbox.add(request.tenant, request.callback_url, data, ended_ms=end.ended_ms)
-
-
-def _socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        opened = socket.create_server((host.strip("[]"), port), family=family, backlog=2048)
-        # Connections inherit it. asyncio sets it only for sockets that it opens itself; without it, the body of an
-        # answer waits 40 ms for the client's acknowledgement of the head.
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return opened
-    except (OSError, OverflowError) as error:
-        raise _no_port(host, port, error) from error
-
-
-def _no_port(host: str, port: int, error: Exception, options: str = "--host or --port") -> EnvironmentProblem:
-    why = getattr(error, "strerror", None) or str(error)
-    return EnvironmentProblem(f"cannot listen on {host}:{port}: {why}", f"choose another {options}")
 
 
 def check_ports(port: int, metrics_port: int) -> None:

@@ -24,6 +24,11 @@ _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 _SHAPE = "write s3://bucket/key: a bucket in lower case, and the key as it is in the bucket, without percent-encoding"
 
+_FILE = (
+    "send a file of your own as a form (curl -F file=@talk.mp3) or as an upload (POST /v1/uploads); a source is "
+    "s3://bucket/key"
+)
+
 
 class SourceRefused(StenofleetError):
     """An address that this tenant may not name. The message does not say whether there is an object."""
@@ -120,7 +125,7 @@ def _where(allowed: Sequence[str], what: str) -> str:
 def _address(uri: str, what: str) -> _Address:
     """Parse an address of S3. The message repeats nothing of it: it may contain a secret."""
     if not uri.startswith(_SCHEME):
-        raise SourceRefused(f"the {what} is not an address in S3", _SHAPE)
+        raise SourceRefused(f"the {what} is not an address in S3", _FILE if what == "source" else _SHAPE)
     if not uri.isprintable() or "\\" in uri or _ENCODED.search(uri):
         raise SourceRefused(f"the {what} contains control characters, a backslash or percent-encoding", _SHAPE)
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")

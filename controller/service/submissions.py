@@ -24,7 +24,7 @@ from controller.domain.shares import DEFAULT_PRIORITY, MOST_PRIORITY
 from controller.runs.outputs import base_of
 from controller.runs.run_requests import output_stem
 from controller.service.field_errors import FILE_NAME_PATTERN
-from controller.service.problems import invalid, wrong
+from controller.service.problems import invalid, parsed_as, wrong
 from controller.service.tenant import Tenant
 
 _OPERATORS = frozenset({"cpu_threads", "device", "model", "language", "temperature"})
@@ -130,7 +130,7 @@ class Submission(BaseModel):
     @model_validator(mode="after")
     def _one_recording(self) -> Submission:
         if (self.source is None) == (self.upload is None):
-            raise ValueError("give either source or upload")
+            raise ValueError("give either source or upload, or send the recording itself in a form, as file")
         return self
 
     def digest(self) -> str:
@@ -158,18 +158,7 @@ class Defaults:
 
 def parsed(raw: bytes) -> Submission:
     """Parse a body. Raises :class:`Problem`."""
-    try:
-        return Submission.model_validate_json(raw)
-    except ValidationError as error:
-        raise invalid(error, body=_json(raw)) from None
-
-
-def _json(raw: bytes) -> object:
-    """Return the value of a JSON text; None if it is none."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
+    return parsed_as(Submission, raw)
 
 
 def request_of(

@@ -14,7 +14,7 @@ import threading
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ MAX_BYTES = 1 << 20
 MAX_TENANTS = 1_000
 MAX_TOKENS = 5_000
 """Of all tenants together: every request is compared with each of them."""
+_MOST_NAMED = 20
+"""In a line of the log."""
 
 _PLAIN_KEY = re.compile(r"[a-z_]{1,30}", re.ASCII)
 """A key that can be repeated in a message: a token is longer."""
@@ -136,7 +138,7 @@ class Tenants:
             self._keep(f"{problem.summary}; {problem.advice}")
         else:
             self._problem = ""
-            log.info("%s: %d tenants read", path, len(self._read.tenants))
+            log.info("%s: tenants read again: %s", path, _named(self._read.tenants))
 
     def _keep(self, problem: str) -> None:
         """Keep the tenants of before. Each problem is logged once."""
@@ -145,6 +147,11 @@ class Tenants:
         if problem != self._problem:
             self._problem = problem
             log.error("the tenants are those of before: %s", problem)
+
+
+def _named(tenants: Sequence[Tenant]) -> str:
+    """Return the names of the tenants for a line of the log, or how many there are."""
+    return ", ".join(one.name for one in tenants) if len(tenants) <= _MOST_NAMED else str(len(tenants))
 
 
 def parse(data: bytes, path: Path) -> tuple[Tenant, ...]:

@@ -80,6 +80,5 @@ class Completions:
 
 def _parts_missing(number: int) -> Problem:
     """Return the problem of an upload without all its parts."""
-    return Problem(
-        409, "upload-incomplete", f"parts are missing: {number}", "GET the upload: it says where to send them"
-    )
+    what = "1 part is missing" if number == 1 else f"{number} parts are missing"
+    return Problem(409, "upload-incomplete", what, "GET the upload: it says where to send them")

@@ -26,7 +26,7 @@ from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.forms import json_of
 from controller.service.limits import UPLOADS_RETRY_S, LimitExceeded, check_upload
 from controller.service.problem_types import RETRY_AFTER, problem_response
-from controller.service.problems import Problem, not_found
+from controller.service.problems import Problem, not_found, parsed_as
 from controller.service.runs_api import PROBLEMS
 from controller.service.submitting import safe_name
 from controller.service.tenant import Tenant
@@ -122,7 +122,7 @@ class UploadView(UploadSummary):
 async def create_upload(request: Request, service: TheService, tenant: Caller, response: Response) -> UploadView:
     """Begin an upload. The reply says where to send its parts, in any order and several at once."""
     # Not a parameter: the framework would read it before it is known who sends it.
-    body = NewUpload.model_validate_json(await json_of(request))
+    body = parsed_as(NewUpload, await json_of(request))
     created = await run_in_threadpool(_create, service, tenant, body)
     response.headers["Location"] = f"/v1/uploads/{created.id}"
     return created
@@ -195,7 +195,7 @@ async def put_part(
     """Send a part to the service itself, where the upload says so."""
     upload = await run_in_threadpool(_required, service, tenant, upload_id)
     if not 1 <= number <= upload.part_count:
-        raise not_found("part")
+        raise not_found("part", f"it has parts 1 to {upload.part_count}")
     if service.uploads.presigning:
         raise Problem(409, "not-here", "parts of this upload are sent to the store", "GET the upload: it says where")
     _check_open(service, upload)

@@ -93,7 +93,7 @@ def parsed(data: bytes, name: str) -> Resolved:
         text = json.dumps(found)
         wishes = Wishes.model_validate_json(text)
     except ValidationError as error:
-        return Resolved(sha256_hex(data)[:16], {}, _of_file(name, invalid(error, body=found)))
+        return Resolved(sha256_hex(data)[:16], {}, _of_file(name, invalid(error, body=found, model=Wishes)))
     except _Invalid as error:
         problem = Problem(422, "invalid-request", f"{name}: {error}", _ADVICE)
         return Resolved(sha256_hex(data)[:16], {}, problem)

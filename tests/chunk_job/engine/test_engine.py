@@ -84,6 +84,18 @@ def test_a_known_model_that_is_not_cached_is_not_fetched_without_consent(
     assert f"add --download to download it once from the hub ({advice})" in missing.value.advice
 
 
+def test_a_download_that_failed_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise OSError("no network\n\n  see the log")
+
+    for variable in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("faster_whisper.utils.download_model", refused)
+    with pytest.raises(JobError, match=r"could not be downloaded: no network see the log$"):
+        locate.locate("small", download=True)
+
+
 def test_the_digest_depends_on_the_files_and_not_on_their_folder(copied: Path) -> None:
     assert digest_of(copied) == digest_of(demo.MODEL)
     (copied / ".cache").write_text("hidden")

@@ -352,6 +352,14 @@ def test_an_invalid_settings_file_is_reported(
     assert asked == []
 
 
+@pytest.mark.parametrize("command", ["serve", "transcribe"])
+def test_a_wrong_name_in_the_settings_file_names_the_help_of_the_command(
+    command_line: CommandLine, command: str
+) -> None:
+    Path("stenofleet.toml").write_text("beam = 5\n", encoding="utf-8")
+    assert f"see stenofleet {command} --help" in command_line(command).err
+
+
 def test_the_file_knows_options_by_the_names_people_type(
     command_line: CommandLine, asked: list[dict[str, Any]], talk: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -319,6 +320,14 @@ def test_a_missing_track_is_reported_with_the_name_of_the_file(tmp_path: Path, t
     with pytest.raises(MediaProblem, match="has no audio track 1") as missing:
         ordered.run()
     assert missing.value.summary.startswith(f"{talk[0]}: ")
+
+
+def test_noise_with_the_name_of_a_recording_says_nothing_of_filters(tmp_path: Path) -> None:
+    noise = tmp_path / "noise.mp3"
+    noise.write_bytes(random.Random(1).randbytes(300_000))
+    with pytest.raises(MediaProblem) as found:
+        cutter.plan_only(source.inspect(noise), CUT, audio_track=None)
+    assert found.value.summary.endswith("no audio could be decoded: its audio data is not valid")
 
 
 def test_a_file_shorter_than_its_header_gives_a_warning(tmp_path: Path, talk: tuple[Path, object]) -> None:

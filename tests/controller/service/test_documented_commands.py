@@ -22,7 +22,7 @@ IN_ORDER = (
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),
     *("listDeadDeliveries", "repeatDeadDelivery", "deleteDeadDelivery"),
     "noticeObjects",
-    *("createTranscription", "createTranslation", "getHealth", "getReadiness"),
+    *("listModels", "createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
 REFUSED = {
     "cancelRun": ["409"],

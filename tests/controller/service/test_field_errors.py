@@ -2,6 +2,7 @@
 
 import json
 import re
+from unittest.mock import patch
 
 import pytest
 
@@ -28,9 +29,11 @@ def errors_of(body: str) -> list[FieldError]:
     [
         ("", "the body: is not JSON: EOF while parsing a value at line 1 column 0"),
         ("[]", "the body: must be an object"),
-        ("{}", "the body: give either source or upload"),
+        ("{}", "the body: give either source or upload, or send the recording itself in a form, as file"),
         ('{"source": 3}', "source: must be text"),
         ('{"source": "s3://b/k", "other": 3}', "other: is not known here"),
+        ('{"source": "s3://b/k", "lables": {}}', "lables: is not known here: did you mean labels?"),
+        ('{"source": "s3://b/k", "language": "pt"}', "language: is not known here: it belongs in options"),
         ('{"source": "s3://b/k", "priority": 10}', "priority: must be at most 9"),
         ('{"source": "s3://b/k", "priority": "5"}', "priority: must be a whole number"),
         ('{"source": "s3://b/k", "labels": {"int": 3}}', "labels.int: must be text"),
@@ -51,6 +54,7 @@ def test_an_error_in_a_submission_is_said_in_words(body: str, text: str) -> None
     "options, text",
     [
         ({"beam_size": 0}, "beam_size: must be at least 1"),
+        ({"langauge": "pt"}, "langauge: is not known here: did you mean language?"),
         ({"beam-size": 5}, "beam-size: is not known here: names have underscores"),
         ({"device": "cuda"}, "device: is not known here: the operator of the service chooses it"),
         ({"vad_filter": "yes"}, "vad_filter: must be true or false"),
@@ -66,6 +70,13 @@ def test_an_error_in_an_option_has_the_name_of_the_option(options: object, text:
     (error,) = errors_of(json.dumps({"source": "s3://b/k", "options": options}))
     assert error.text() == f"options.{text}"
     assert error.pointer.startswith(f"#/options/{next(iter(options))}" if isinstance(options, dict) else "#")
+
+
+def test_many_unknown_names_have_no_similar_ones() -> None:
+    body = {"source": "s3://b/k", "options": {f"langauge{number}": 1 for number in range(20_000)}}
+    with patch("controller.service.field_errors.near", return_value="") as near:
+        assert len(errors_of(json.dumps(body))) == 20
+    assert near.call_count == 20
 
 
 def test_a_field_of_a_form_has_its_own_name() -> None:

@@ -230,6 +230,10 @@ def test_an_upload_that_is_larger_than_all_together_may_be_cannot_be_repeated() 
         check_upload(news, 1001, 0)
     assert (found.value.status, found.value.limit) == (413, 1000)
     assert found.value.summary == "the limit is 1,000 bytes in one upload"
+    assert found.value.advice.endswith("for a higher max_upload_bytes_total")
+    with pytest.raises(LimitExceeded) as found:
+        check_upload(Tenant(name="news", prefix="news", max_upload_bytes=999), 1001, 0)
+    assert found.value.advice == "split the recording, or ask the operator of the service for a higher max_upload_bytes"
 
 
 def test_the_default_tenant_has_no_limits() -> None:

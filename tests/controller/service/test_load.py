@@ -15,6 +15,7 @@ from chunk_job.store import s3_client
 from chunk_job.store.base import StoredObject
 from chunk_job.store.files import FileStore
 from controller.service import app, serving
+from controller.service.connections import listening_socket
 from controller.service.queue import _REST
 from tests.controller.service.running import Running, running
 from tests.controller.service.test_attacks import CountingStore
@@ -107,7 +108,7 @@ def test_a_submission_in_a_form_costs_26_requests(busy: Busy) -> None:
 
 
 def test_connections_send_what_is_written_at_once() -> None:
-    with serving._socket("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+    with listening_socket("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

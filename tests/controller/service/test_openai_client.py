@@ -86,6 +86,10 @@ def test_json_is_the_default(client: openai.OpenAI, model: str) -> None:
     assert found.usage.model_dump() == {"type": "duration", "seconds": 20}
 
 
+def test_the_models_are_listed_the_default_one_first(client: openai.OpenAI) -> None:
+    assert [(model.id, model.object) for model in client.models.list()] == [("tiny", "model"), ("small", "model")]
+
+
 def test_text_and_subtitles(client: openai.OpenAI) -> None:
     text = client.audio.transcriptions.create(model="whisper-1", file=recording(), response_format="text")
     assert text == f"{TEXT}\n"

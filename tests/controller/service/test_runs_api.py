@@ -130,15 +130,19 @@ def test_what_is_not_valid_is_refused_with_its_place(refusing: Running, body: st
     "source", ["file:///etc/passwd", "http://169.254.169.254/x", "/etc/passwd", "s3://b", "s3:///x"]
 )
 def test_only_objects_are_sources(refusing: Running, source: str) -> None:
-    problem(refusing.client.post("/v1/runs", json={"source": source}), 403, "address-refused")
+    refused = problem(refusing.client.post("/v1/runs", json={"source": source}), 403, "address-refused")
+    assert ("-F file=@" in refused["advice"]) == (not source.startswith("s3://"))
 
 
 def test_other_bodies_are_refused(refusing: Running) -> None:
-    problem(
+    other = problem(
         refusing.client.post("/v1/runs", content=b"x", headers={"content-type": "text/xml"}),
         415,
         "unsupported-media-type",
     )
+    assert other["advice"] == "send application/json, or the recording as multipart/form-data"
+    query = problem(refusing.client.post("/v1/runs?language=pt", json={"source": "s3://b/k"}), 422, "invalid-request")
+    assert query["advice"] == "it has none: options belong in the body"
     problem(refusing.client.post("/v1/runs", data={"request": "{}"}, files={"other": b"x"}), 422, "invalid-request")
     problem(refusing.client.post("/v1/runs", files={"file": ("a.wav", b"")}), 422, "invalid-request")
     big = refusing.client.post("/v1/runs", files={"file": ("a.wav", bytes(4 << 20))})
@@ -148,6 +152,19 @@ def test_other_bodies_are_refused(refusing: Running) -> None:
         refusing.client.post("/v1/runs", content=huge, headers={"content-type": "application/json"}), 413, "too-large"
     )
     assert [entry.key for entry in refusing.store.list("uploads/")] == []
+
+
+@pytest.mark.parametrize(
+    "text, detail",
+    [
+        ("{options: 1}", "request: is not JSON: Expecting property name"),
+        ("[]", "request: must be an object"),
+        ('{"source": "s3://b/k"}', "request: source and upload are not allowed in a form"),
+    ],
+)
+def test_what_is_wrong_with_the_request_in_a_form_is_said(refusing: Running, text: str, detail: str) -> None:
+    reply = refusing.client.post("/v1/runs", data={"request": text}, files={"file": ("a.wav", b"sound")})
+    assert problem(reply, 422, "invalid-request")["detail"].startswith(detail)
 
 
 def test_a_body_without_a_length_is_limited_too(refusing: Running) -> None:
@@ -317,6 +334,12 @@ def test_a_request_for_nothing_says_what_there_is(
     document = problem(found, status, {404: "not-found", 405: "method-not-allowed"}[status])
     assert document["detail"] == detail
     assert "/openapi.json" in document["advice"]
+
+
+def test_a_path_without_its_first_part_is_said(refusing: Running) -> None:
+    for method, path in (("POST", "/audio/transcriptions"), ("GET", "/models"), ("GET", "/runs/x")):
+        advice = problem(refusing.client.request(method, path), 404, "not-found")["advice"]
+        assert advice.startswith(f"use /v1{path} (base_url of OpenAI's clients ends in /v1)")
 
 
 def test_what_is_wrong_with_a_form_of_openai_has_the_name_of_its_field(refusing: Running) -> None:

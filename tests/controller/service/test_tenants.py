@@ -441,7 +441,7 @@ def test_a_broken_file_keeps_the_tenants_of_before_until_it_is_corrected(
     clock.now_s += RECHECK_S
     assert names(tenants) == ["sport"]
     assert tenants.problem == ""
-    assert caplog.records[-1].getMessage() == f"{path}: 1 tenants read"
+    assert caplog.records[-1].getMessage() == f"{path}: tenants read again: sport"
 
 
 def test_a_file_that_becomes_again_what_it_was_has_no_problem(tmp_path: Path, clock: ManualClock) -> None:

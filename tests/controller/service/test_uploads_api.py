@@ -76,7 +76,7 @@ def test_only_what_is_missing_is_sent_again(service: Running) -> None:
     upload = begin(service.client, len(SOUND))
     assert send(service.client, upload["parts"][1], SOUND[PART : 2 * PART]) == 204
     refused = service.client.post(f"/v1/uploads/{upload['id']}:complete")
-    assert problem(refused, 409, "upload-incomplete")["detail"] == "parts are missing: 2"
+    assert problem(refused, 409, "upload-incomplete")["detail"] == "2 parts are missing"
     problem(service.client.post("/v1/runs", json={"upload": upload["id"]}), 409, "upload-incomplete")
     now = look(service.client, upload)
     assert ([part["number"] for part in now["parts"]], now["missing_parts"]) == ([1, 3], 2)
@@ -139,7 +139,8 @@ def test_a_part_with_another_length_in_the_store_is_missing(service: Running, tm
 def test_what_is_no_part_is_refused(service: Running) -> None:
     upload = begin(service.client, len(SOUND))
     for number in ("0", "4", "-1"):
-        problem(service.client.put(f"/v1/uploads/{upload['id']}/parts/{number}", content=b"x"), 404, "not-found")
+        reply = service.client.put(f"/v1/uploads/{upload['id']}/parts/{number}", content=b"x")
+        assert problem(reply, 404, "not-found")["advice"] == "it has parts 1 to 3"
     problem(service.client.put(f"/v1/uploads/{upload['id']}/parts/one", content=b"x"), 422, "invalid-request")
     send_missing(service.client, upload, SOUND)
     service.client.post(f"/v1/uploads/{upload['id']}:complete")
@@ -166,6 +167,22 @@ def test_a_bad_upload_is_refused(service: Running, body: Any) -> None:
     reply = service.client.post("/v1/uploads", content=json.dumps(body), headers={"Content-Type": "application/json"})
     problem(reply, 422, "invalid-request")
     assert keys(service.store) == []
+
+
+@pytest.mark.parametrize(
+    "body, pointer, detail",
+    [
+        ({"name": "a"}, "#/size_bytes", "size_bytes: is missing"),
+        ({"name": "a", "size_bytes": "12"}, "#/size_bytes", "size_bytes: must be a whole number"),
+        ({"name": "a", "size": 1, "size_bytes": 1}, "#/size", "size: is not known here"),
+    ],
+)
+def test_a_bad_upload_is_refused_with_the_name_of_its_field(
+    service: Running, body: Any, pointer: str, detail: str
+) -> None:
+    found = problem(service.client.post("/v1/uploads", json=body), 422, "invalid-request")
+    assert found["errors"][0]["pointer"] == pointer
+    assert found["detail"].startswith(detail)
 
 
 def test_what_a_name_contains_never_becomes_a_key(service: Running) -> None:
@@ -480,7 +497,7 @@ def test_what_another_replica_did_meanwhile_decides(store: FileStore, tmp_path: 
         with pytest.raises(Problem, match="there is no such upload"):
             future.result(timeout=10)
     else:
-        with pytest.raises(Problem, match="parts are missing: 1"):
+        with pytest.raises(Problem, match="1 part is missing"):
             future.result(timeout=10)
 
 
