@@ -12,9 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chunk_job.errors import JobError
 from chunk_job.names import model_name
+from chunk_job.store.base import StoreUnavailable
 from controller.domain.interfaces import RunOutcome
 from controller.domain.service_documents import RequestEnd, ServiceRequest
 from controller.domain.service_keys import RequestKey
@@ -86,21 +88,25 @@ class Recorder:
     def record(self, recorded: Callable[[str], None]) -> None:
         """Write everything to the store; *recorded* is called with the id of each request that has left the queue.
 
-        Raises what the store raises. The rest is written by the next call.
+        Raises what the store raises. The rest is written by the next call. What the store refuses of one request
+        delays no other one.
         """
         with self._lock:
             messages, outcomes = list(self._messages), list(self._outcomes)
-        for claimed, text in messages:
-            self._record_message(claimed, text)
-            with self._lock:
-                self._messages.popleft()
-        for one in outcomes:
-            if self._record_end(*one):
-                recorded(one[0].request.id)
+        refused: dict[str, JobError] = {}
+        for message in messages:
+            if _done(partial(self._record_message, *message), message[0], refused):
                 with self._lock:
-                    self._outcomes.remove(one)
+                    self._messages.remove(message)
+        for outcome in outcomes:
+            if _done(partial(self._record_end, *outcome), outcome[0], refused):
+                recorded(outcome[0].request.id)
+                with self._lock:
+                    self._outcomes.remove(outcome)
+        for error in refused.values():
+            raise error
 
-    def _record_message(self, claimed: Claimed, text: str) -> None:
+    def _record_message(self, claimed: Claimed, text: str) -> bool:
         shown = in_words_of_the_api(text, claimed.request).encode(errors="replace").decode()
         try:
             self._requests.events.add(claimed.key, "message", shown, retries=claimed.retries, now_ms=self._now_ms())
@@ -108,6 +114,7 @@ class Recorder:
             raise
         except Exception:  # noqa: BLE001 (a message is not worth that all ends wait)
             _LOG.exception("request %s: a message cannot be recorded", claimed.request.id)
+        return True
 
     def _record_end(self, claimed: Claimed, outcome: RunOutcome) -> bool:
         try:
@@ -133,3 +140,19 @@ class Recorder:
         if end.status == "complete":
             self._requests.remove_upload(request)
         self._requests.leave_queue(request, end)
+
+
+def _done(do: Callable[[], bool], claimed: Claimed, refused: dict[str, JobError]) -> bool:
+    """Return what *do* returns; False if the store refuses it. Then nothing more of this request is written now.
+
+    Raises :class:`StoreUnavailable`: nothing can be written.
+    """
+    if claimed.request.id in refused:
+        return False
+    try:
+        return do()
+    except StoreUnavailable:
+        raise
+    except JobError as error:
+        refused[claimed.request.id] = error
+        return False

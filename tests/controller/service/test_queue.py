@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store.base import StoredObject, StoreUnavailable
+from chunk_job.store.base import StoreDenied, StoredObject, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.service_documents import RequestEnd, ServiceRequest
@@ -194,6 +194,32 @@ def test_a_store_of_media_that_is_away_costs_only_time(scene: Scene, monkeypatch
     assert scene.status("a", request_id) == "queued"
     scene.error = None
     assert ids(scene.taken()) == [request_id]
+
+
+def test_what_the_store_refuses_of_one_request_delays_no_other_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = scene.accept("a", 1), scene.accept("b", 2)
+    by_id = {one.round.partition(".")[0]: one for one in scene.taken()}
+    put_new = scene.store.put_new
+
+    def refuse(key: str, data: bytes) -> bool:
+        if first in key:
+            raise StoreDenied("not allowed", "ask")
+        return put_new(key, data)
+
+    monkeypatch.setattr(scene.store, "put_new", refuse)
+    scene.queue.message(by_id[first].record.run, "something")
+    ended(scene, by_id[first])
+    ended(scene, by_id[second])
+    with pytest.raises(StoreDenied):
+        scene.queue.poll()
+    assert (scene.status("a", first), scene.status("b", second)) == ("running", "complete")
+    monkeypatch.undo()
+    scene.queue.poll()
+    assert scene.status("a", first) == "complete"
+    events = [event.type for _, event in scene.requests.events.after(RequestKey("a", first), "")]
+    assert events == ["accepted", "started", "message", "ended"], "the message comes before the end"
 
 
 def test_a_bug_that_one_request_meets_ends_only_that_one(scene: Scene) -> None:
