@@ -212,7 +212,7 @@ class Server:
     def _end(self) -> None:
         self._ending = True
         if left := sum(self.queue.counts.by_tenant.values()):
-            _LOG.info("ends: runs that any process with the same --store goes on with: %d", left)
+            _LOG.info("ends: runs that any process with the same --store resumes: %d", left)
         if self._http:
             # It answers what it has, while the rest of this process ends.
             self._http.should_exit = True

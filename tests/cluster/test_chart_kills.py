@@ -100,7 +100,7 @@ class Listener(threading.Thread):
         return bool(self.events) and self.events[-1][1] == "ended"
 
     def whole(self) -> list[tuple[str, str]]:
-        """All events, read anew."""
+        """All events, read again from the first."""
         again = Listener(self._client, "")
         again._path = self._path
         again.run()
@@ -215,7 +215,7 @@ def test_kills_during_runs_and_an_upload_lose_nothing_and_repeat_nothing(release
             assert json.loads(answer.read())["type"] == "urn:stenofleet:problem:store-unavailable"
         rest(DURATION_S + 5)
 
-    # The client goes on with its upload. What is accepted stays accepted, even if all pods are killed at once.
+    # The client resumes its upload. What is accepted stays accepted, even if all pods are killed at once.
     upload = client.ask("GET", f"/v1/uploads/{upload['id']}")
     assert [part["number"] for part in upload["parts"]] == [2, 3]
     for part in upload["parts"]:

@@ -31,4 +31,4 @@ def test_runs_that_have_not_ended_are_counted_at_the_end(store: FileStore, caplo
     with running(store, takes_ms=10**6) as service:
         service.wait_for(service.submit()["id"], "running")
         until(lambda: service.server.queue.counts.by_tenant == {"default": 1}, "the queue is listed")
-    assert "ends: runs that any process with the same --store goes on with: 1" in caplog.messages
+    assert "ends: runs that any process with the same --store resumes: 1" in caplog.messages
