@@ -35,10 +35,10 @@ def watch_folder_command(inbox: str, outbox: str, log_format: str, **rest: Any) 
 
     IN and OUT are folders, or s3://bucket/folder. NAME.stenofleet.yaml beside a recording, or stenofleet.yaml in a
     folder, has other options; NAME.error.json in OUT says why there is no transcript. Ctrl-C ends it; the next start
-    goes on.
+    resumes.
     """
     del log_format
-    start(Http(has_api=False), inbox, outbox, others=(), **rest)
+    start(Http(has_api=False), inbox, outbox, others=(), rendition=False, **rest)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from chunk_job.crashpoint import reach
 from chunk_job.errors import JobError
+from chunk_job.store.base import StoreDenied, StoreFull
 from controller.domain.budgets import ENVIRONMENT
 from controller.domain.documents import Outcome
 from controller.domain.interfaces import RunOutcome, RunRequest, RunVerdict
@@ -41,7 +42,7 @@ class ReportWriter(Protocol):
         """Put the page of the run into the store. Can be repeated.
 
         *outcome*: how the run has ended; it is not in the store yet. *transcript*: None if there is none. Raises
-        :class:`StoreUnavailable`.
+        :class:`StoreUnavailable`, which is :class:`StoreFull` if there is no place for the page.
         """
 
 
@@ -114,7 +115,7 @@ class Delivery:
         if unwritten.mark:
             if self._reports is not None:
                 check()
-                self._reports.write(outcome, unwritten.transcript)
+                warnings += _page(self._reports, outcome, unwritten.transcript)
                 reach("run.reported")
             check()
             self._repository.mark(outcome)
@@ -171,3 +172,16 @@ class Delivery:
             advice=advice,
             environment=environment,
         )
+
+
+def _page(reports: ReportWriter, outcome: Outcome, transcript: TranscriptFiles | None) -> tuple[str, ...]:
+    """Write the page of a run. Returns a warning if there is no place for it: the run ends without one.
+
+    Raises :class:`StoreUnavailable` if it has to be tried again.
+    """
+    try:
+        reports.write(outcome, transcript)
+    except (StoreDenied, StoreFull) as error:
+        why = f"report.html is not written: {error.summary}"
+        return (f"{why}; later: stenofleet report {outcome.run} -o report.html",)
+    return ()

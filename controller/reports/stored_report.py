@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chunk_job.segment import Segment
-from chunk_job.store.base import Store
+from chunk_job.store.base import Store, StoreFull
 from controller.domain.documents import Outcome, StoredState
 from controller.domain.keys import RunKeys
 from controller.reports.build import RunDocuments, build
@@ -70,8 +70,8 @@ def is_page(head: bytes) -> bool:
 
 @contextlib.contextmanager
 def _page(documents: RunDocuments, transcript: TranscriptFiles | None) -> Iterator[Path]:
-    """The page as a temporary file. Raises :class:`StoreUnavailable` if it cannot be written."""
-    with disk_errors():
+    """The page as a temporary file. Raises :class:`StoreFull` if it cannot be written."""
+    with disk_errors("a page", StoreFull):
         folder = PrivateFolder()
         path = folder.path / "report.html"
         with path.open("xb") as file:

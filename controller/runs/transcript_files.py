@@ -203,12 +203,12 @@ def written(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -
 
 
 @contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turns errors of temporary files into :class:`StoreUnavailable`."""
+def disk_errors(what: str = "a transcript", kind: type[StoreUnavailable] = StoreUnavailable) -> Iterator[None]:
+    """Turns errors of temporary files into :class:`StoreUnavailable`. *what* is written to them."""
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(
-            f"cannot write a transcript to {tempfile.gettempdir()}: {error.strerror}",
+        raise kind(
+            f"cannot write {what} to {tempfile.gettempdir()}: {error.strerror}",
             "free space there or set TMPDIR to another folder",
         ) from error

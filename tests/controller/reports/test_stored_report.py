@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chunk_job.store.base import StoreUnavailable
+from chunk_job.errors import JobError
+from chunk_job.store.base import StoreDenied, StoreFull, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller import cli
 from controller.domain.documents import StoredState
@@ -93,6 +94,29 @@ def test_a_page_that_cannot_be_written_is_waited_for(scene: Scene, monkeypatch: 
     assert "w0a" in scene.page()
     assert scene.store.stat(KEYS.marker("complete"))
     assert not scene.store.stat(KEYS.marker("failed"))
+
+
+@pytest.mark.parametrize("error", [StoreFull("no free space", "free some"), StoreDenied("not allowed", "ask")])
+@pytest.mark.parametrize("script,verdict", [(None, "complete"), (LOST, "failed")])
+def test_a_run_ends_without_a_page_if_there_is_no_place_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: JobError, script: Script | None, verdict: str
+) -> None:
+    put_file = scene.store.put_file
+
+    def put(key: str, path: Path) -> None:
+        if key == KEYS.report_page:
+            raise error
+        put_file(key, path)
+
+    monkeypatch.setattr(scene.store, "put_file", put)
+    ended = scene.command(script)
+    assert ended.verdict == verdict
+    (warning,) = [each for each in ended.warnings if "report.html" in each]
+    assert warning == (
+        f"report.html is not written: {error.summary}; later: stenofleet report {RECORD.run} -o report.html"
+    )
+    assert not scene.store.stat(KEYS.report_page)
+    assert scene.store.stat(KEYS.marker("complete" if verdict == "complete" else "failed"))
 
 
 def test_the_page_of_a_run_that_is_resumed_is_written_again(scene: Scene) -> None:
