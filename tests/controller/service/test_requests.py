@@ -52,7 +52,7 @@ def request(**changes: Any) -> ServiceRequest:
 OUTCOME = RunOutcome(run="0123456789abcdef", name="talk.mp4", verdict="complete", summary="transcribed")
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """The process has ended here."""
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from chunk_job.store.base import StoreUnavailable
-from chunk_job.store.files import FileStore
 from controller.domain.service_keys import RequestKey
 from controller.service.inbox.names import LONGEST_PATH, Record, version_of
 from tests.controller.service.inbox.looking import KEYS, Looking, MemoryStore
+from tests.controller.service.test_requests import Killed, Mortal
 
 
 @pytest.fixture
@@ -259,35 +259,6 @@ def test_a_sidecar_that_is_wrong_is_an_error_of_its_recordings_until_it_is_corre
 # ---------------------------------------------------------------- a process that is killed
 
 
-class Killed(BaseException):
-    """The process is killed here."""
-
-
-class Mortal(FileStore):
-    """A store whose process is killed before one of its changes."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.left = -1
-
-    def put(self, key: str, data: bytes) -> None:
-        self._count()
-        super().put(key, data)
-
-    def put_new(self, key: str, data: bytes) -> bool:
-        self._count()
-        return super().put_new(key, data)
-
-    def delete(self, key: str) -> None:
-        self._count()
-        super().delete(key)
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
 def test_a_kill_between_two_options_submits_each_once(tmp_path: Path) -> None:
     for number in range(1, 100):
         folder = tmp_path / str(number)
@@ -299,15 +270,15 @@ def test_a_kill_between_two_options_submits_each_once(tmp_path: Path) -> None:
         looking.end("talk.mp3")
         looking.deliver()
         looking.put("talk.mp3.stenofleet.yaml", b"options: {language: pt}", modified_s=1)
-        store.left = number
+        store.left = number - 1
         was_killed = False
         try:
             looking.settle()
         except Killed:
-            was_killed = True
+            was_killed, store.left = True, 10**9
             looking.restarted()
             looking.settle()
-        store.left = -1
+        store.left = 10**9
         assert languages(looking) == {"talk.mp3": "pt"}, number
         looking.end("talk.mp3")
         looking.deliver()
@@ -331,7 +302,7 @@ def test_a_kill_before_any_change_loses_nothing_and_submits_nothing_twice(tmp_pa
         looking = Looking(folder, state=store)
         looking.put("talk.mp3", modified_s=1)
         looking.put("stenofleet.yaml", b"options: {language: pt}", modified_s=1)
-        store.left = number
+        store.left = number - 1
 
         def live(looking: Looking = looking) -> None:
             looking.settle()
@@ -345,7 +316,7 @@ def test_a_kill_before_any_change_loses_nothing_and_submits_nothing_twice(tmp_pa
         try:
             live()
         except Killed:
-            was_killed = True
+            was_killed, store.left = True, 10**9
             looking.restarted()
             live()
         requests = [entry.key for entry in store.list("requests/") if entry.key.endswith("/request.json")]
