@@ -341,6 +341,8 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["--run"]:
         sys.exit(_run(sys.argv[2:]))
     elif sys.argv[1:]:
-        sys.exit("python -m tests.testbed.cluster [--build | --run COMMAND …]: without an argument, a cluster until Ctrl-C")
+        sys.exit(
+            "python -m tests.testbed.cluster [--build | --run COMMAND …]: without an argument, a cluster until Ctrl-C"
+        )
     else:
         _by_hand()
