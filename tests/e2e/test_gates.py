@@ -3,7 +3,7 @@
 import json
 import signal
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import soundfile
@@ -24,7 +24,7 @@ def talk(workplace: Workplace) -> Path:
 
 def cases(path: Path) -> dict[str, dict[str, str]]:
     """Suite → case → its result: ``passed``, or the element and its type."""
-    root = ElementTree.parse(path).getroot()
+    root = ET.parse(path).getroot()
     assert root.tag == "testsuites"
     found: dict[str, dict[str, str]] = {}
     for suite in root:

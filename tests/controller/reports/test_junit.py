@@ -1,7 +1,7 @@
 """Quality gates, and JUnit XML: what an independent parser reads of runs that went well and badly."""
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -35,10 +35,10 @@ def outcome(verdict: RunVerdict = "complete", **changes: object) -> RunOutcome:
     return RunOutcome(verdict=verdict, **{**known, **changes})  # type: ignore[arg-type]
 
 
-def written(tmp_path: Path, *suites: junit.Suite) -> ElementTree.Element:
+def written(tmp_path: Path, *suites: junit.Suite) -> ET.Element:
     path = tmp_path / "new" / "junit.xml"
     junit.write(str(path), suites)
-    return ElementTree.parse(path).getroot()
+    return ET.parse(path).getroot()
 
 
 def test_a_run_with_lost_and_repeated_chunks(tmp_path: Path) -> None:
@@ -110,5 +110,5 @@ def test_recordings_without_a_run_and_hostile_text(tmp_path: Path) -> None:
         [],
         [("skipped", None)],
     ]
-    assert "secret" not in ElementTree.tostring(root, encoding="unicode")
-    assert "\x1b" not in ElementTree.tostring(root, encoding="unicode")
+    assert "secret" not in ET.tostring(root, encoding="unicode")
+    assert "\x1b" not in ET.tostring(root, encoding="unicode")
