@@ -102,6 +102,21 @@ def read_with(
     return _read(file, use, most_whole_bytes=most_whole_bytes)[0]
 
 
+def segments_in(file: BinaryIO) -> Iterator[Sequence[Segment]]:
+    """The segments of the transcript in *file* as they are asked for, a few at a time.
+
+    For a file that was validated before: raises :class:`DocumentInvalid` when half of it may be read already.
+    """
+    size = file.seek(0, os.SEEK_END)
+    try:
+        laid_out = _LaidOut(file, size)
+    except DocumentInvalid:
+        file.seek(0)
+        yield Transcript.decode(file.read(size)).segments
+        return
+    yield from laid_out.segments()
+
+
 def summary_of(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptSummary:
     """The summary of the transcript in *file*. All of the file is validated. Raises the errors of :func:`rendered`."""
 
