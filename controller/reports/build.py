@@ -5,7 +5,6 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -251,7 +250,7 @@ def _grid(of: RunDocuments) -> ChunkGrid:
         chunks=tuple(shown_chunks),
         left_out=len(chunks) - len(shown_chunks),
         intake=_failures(of, failed.get(None, ())),
-        counts=Counter(chunk.state for chunk in chunks),
+        marks=tuple(chunk.mark for chunk in chunks),
     )
 
 
