@@ -16,7 +16,7 @@ from chunk_job.segment import Segment
 from chunk_job.store.base import Store
 from controller.domain.documents import RunRecord
 from controller.reports.words import WordFigures, blocks
-from controller.runs.stored_transcript import read_stored
+from controller.runs.stored_transcript import stored_with
 from controller.runs.transcript_files import disk_errors
 from controller.service.web.caption_check import Marks
 from controller.service.web.pages import environment
@@ -58,7 +58,7 @@ def shown_words(store: Store, record: RunRecord, *, names: Sequence[str] = (), m
         return ShownWords(summary=summary, figures=figures, file=file)
 
     with disk_errors("a page"):
-        return read_stored(store, record, made)
+        return stored_with(store, record, made)
 
 
 def _counted(
