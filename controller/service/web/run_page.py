@@ -9,8 +9,10 @@ from fastapi import APIRouter, Request, Response
 
 from controller.service.context import Caller, TheService
 from controller.service.runs_api import RunId, required
+from controller.service.web.listening import listening
 from controller.service.web.pages import PageRoute, streamed
 from controller.service.web.run_view import shown_run
+from controller.service.web.transcripts import transcripts_of
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -18,5 +20,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 @router.get("/runs/{run_id}")
 def show_run(request: Request, service: TheService, tenant: Caller, run_id: RunId) -> Response:
     """Return the page."""
-    shown = shown_run(service, required(service, tenant, run_id), words=True)
-    return streamed(request, "run.html", shown=shown, view=shown.view, blocks=shown.lines)
+    found = required(service, tenant, run_id)
+    shown = shown_run(service, found, transcripts_of(request))
+    heard = listening(service, tenant, found, shown.view.sound)
+    return streamed(request, "run.html", shown=shown, view=shown.view, heard=heard)

@@ -5,20 +5,15 @@ Touches: the store, temporary files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
 from controller.reports.run_view import RunView
-from controller.reports.stored_run import read_documents, with_words
-from controller.reports.words import Block, blocks
-from controller.runs import stored_transcript
-from controller.runs.speaker_files import with_speakers
-from controller.runs.stored_transcript import segments_in
-from controller.runs.transcript_files import TranscriptFiles
+from controller.reports.stored_run import read_documents
 from controller.service.context import Service
 from controller.service.request_reader import FoundRequest
+from controller.service.web.transcripts import ShownTranscript, ShownTranscripts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +22,17 @@ class ShownRun:
 
     found: FoundRequest
     view: RunView
-    transcript: TranscriptFiles | None
-
-    @property
-    def lines(self) -> Iterator[Block] | None:
-        """The blocks of the transcript; None if there is none."""
-        return _blocks(self.transcript) if self.transcript else None
+    transcript: ShownTranscript | None
 
 
-def shown_run(service: Service, found: FoundRequest, *, words: bool) -> ShownRun:
-    """Return what to show of a request. *words*: with its transcript. Raises :class:`StoreUnavailable`."""
+def shown_run(service: Service, found: FoundRequest, transcripts: ShownTranscripts | None = None) -> ShownRun:
+    """Return what to show of a request. *transcripts*: for its words. Raises :class:`StoreUnavailable`."""
     documents = _documents(service, found)
     transcript = None
-    if words and documents.record and documents.state in ("complete", "partial"):
-        transcript = stored_transcript.stored(service.store, documents.record)
+    if transcripts and documents.record and documents.state in ("complete", "partial"):
+        transcript = transcripts.find(documents.record, found.request.speaker_names)
     if transcript:
-        transcript = with_speakers(transcript, found.request.speaker_names)
-        documents = with_words(documents, transcript)
+        documents = replace(documents, summary=transcript.summary, words=transcript.words)
     return ShownRun(found=found, view=_named(build(documents), found), transcript=transcript)
 
 
@@ -69,8 +58,3 @@ def _named(view: RunView, found: FoundRequest) -> RunView:
     if end and not header.summary:
         header = replace(header, summary=end.summary, advice=end.advice)
     return replace(view, header=header)
-
-
-def _blocks(transcript: TranscriptFiles) -> Iterator[Block]:
-    with transcript.path("json").open("rb") as file:
-        yield from blocks(segments_in(file), transcript.summary.chunks)
