@@ -88,6 +88,10 @@ class WordFigures:
     words: list[int] = field(default_factory=list)
     """By chunk."""
     unsure: list[int] = field(default_factory=list)
+    judged: int = 0
+    """Words that have a probability."""
+    probability: float = 0.0
+    """The sum of these."""
     speech: list[tuple[int, int]] = field(default_factory=list)
     """Parts with words, in media time, without short pauses."""
 
@@ -101,6 +105,8 @@ class WordFigures:
             chunk = max(0, bisect_right(starts, segment.start_ms) - 1)
             self.words[chunk] += len(segment.words) or len(segment.text.split())
             self.unsure[chunk] += sum(word["probability"] < UNSURE for word in segment.words)
+            self.judged += len(segment.words)
+            self.probability += sum(word["probability"] for word in segment.words)
             if segment.text.strip():
                 before = self.speech[-1] if self.speech else None
                 if before and segment.start_ms - before[1] <= pause_ms:
