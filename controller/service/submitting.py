@@ -50,13 +50,40 @@ def submit(
         return _accept(service, known.model_copy(update={"body_sha256": digest}))
     upload = _upload(service, tenant, submission.upload) if submission.upload else None
     source, name = _recording(service, tenant, submission, upload)
+    request = _request(service, tenant, submission, request_id, digest=digest, source=source, name=name)
+    if upload:
+        # The last step before it is accepted: what is wrong with a request must not cost the upload.
+        _bind(service, upload, request)
+    return _accept(service, request)
+
+
+def check(service: Service, tenant: Tenant, submission: Submission, new: int) -> None:
+    """Check *new* runs with these options as :func:`submit` does, without a recording.
+
+    Raises :class:`Problem`, and the errors of the checks.
+    """
+    _request(service, tenant, submission, new_id(), digest=submission.digest(), source="", name="recording", new=new)
+
+
+def _request(
+    service: Service,
+    tenant: Tenant,
+    submission: Submission,
+    request_id: str,
+    *,
+    digest: str,
+    source: str,
+    name: str,
+    new: int = 1,
+) -> ServiceRequest:
+    """Return what a submission becomes, if this tenant may have *new* runs like it."""
     if submission.output is not None:
         folder = checked_output(submission.output, tenant.outputs, service.store.url)
         submission = submission.model_copy(update={"output": folder})
     if submission.callback_url:
         service.check_callback(tenant, submission.callback_url)
-    check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
-    request = request_of(
+    check_queued_runs(tenant, service.queue.counts.of(tenant.prefix), new)
+    return request_of(
         submission,
         tenant=tenant,
         request_id=request_id,
@@ -66,10 +93,6 @@ def submit(
         defaults=service.defaults,
         now_ms=service.now_ms(),
     )
-    if upload:
-        # The last step before it is accepted: what is wrong with a request must not cost the upload.
-        _bind(service, upload, request)
-    return _accept(service, request)
 
 
 def submit_found(
