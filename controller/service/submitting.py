@@ -62,7 +62,10 @@ def check(service: Service, tenant: Tenant, submission: Submission, new: int) ->
 
     Raises :class:`Problem`, and the errors of the checks.
     """
-    _request(service, tenant, submission, new_id(), digest=submission.digest(), source="", name="recording", new=new)
+    source = submission.source or "s3://recordings/recording"
+    _request(
+        service, tenant, submission, new_id(), digest=submission.digest(), source=source, name="recording", new=new
+    )
 
 
 def _request(

@@ -28,6 +28,7 @@ _FIRST = (
 _OPTION = "options."
 _LONG = 1_000
 """Texts that may have more characters get more lines."""
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
 _SEPARATOR = re.compile(r"[\s,;]+")
 _LINES = re.compile(r"\r\n|\r|\n")
 
@@ -56,6 +57,8 @@ class Control:
     """Of a number."""
     longest: int | None = None
     """Characters of a text."""
+    default: str = ""
+    """What is so if nothing is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,14 @@ def of_form(problem: Problem) -> Problem:
     )
 
 
+def size(count: int) -> str:
+    """Format a number of bytes as people read it: 1.5 GB."""
+    value, unit = float(count), 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.{1 if unit and value < 100 else 0}f} {_UNITS[unit]}".replace(".0 ", " ")
+
+
 def label_of(name: str) -> str:
     """Return what people read before a field: its name in words."""
     return name.removeprefix(_OPTION).replace("_", " ").capitalize()
@@ -198,10 +209,18 @@ def _control(name: str, schema: Mapping[str, Any], defaults: Defaults) -> Contro
     if kind == "flag":
         choices = [("true", "yes"), ("false", "no")]
     if name == "options.language":
-        kind, choices = "choice", sorted(((code, word.title()) for code, word in LANGUAGES.items()), key=lambda one: one[1])
+        kind, choices = (
+            "choice",
+            sorted(((code, word.title()) for code, word in LANGUAGES.items()), key=lambda one: one[1]),
+        )
     if name == "options.model":
         kind, choices = "choice", [(model, model) for model in defaults.models]
-    helps = [schema.get("description", ""), _FORMS.get(kind, ""), _default(name, schema, defaults)]
+    default = _default(name, schema, defaults)
+    helps = [schema.get("description", ""), _FORMS.get(kind, ""), default]
+    if kind in ("choice", "flag"):
+        helps.pop()
+    if name == "options.language":
+        helps.clear()  # it says how clients of the API name languages
     return Control(
         name=name,
         label=label_of(name),
@@ -212,6 +231,7 @@ def _control(name: str, schema: Mapping[str, Any], defaults: Defaults) -> Contro
         most=types[0].get("maximum"),
         whole=types[0].get("type") == "integer",
         longest=types[0].get("maxLength"),
+        default=default,
     )
 
 
@@ -227,8 +247,12 @@ def _default(name: str, schema: Mapping[str, Any], defaults: Defaults) -> str:
     """Return what happens if nothing is chosen, where that is known in one word."""
     option = name.removeprefix(_OPTION)
     if option == "model":
-        return next((f"Default: {one}." for one, meant in defaults.models.items() if meant == defaults.options.model), "")
+        return next(
+            (f"Default: {one}." for one, meant in defaults.models.items() if meant == defaults.options.model), ""
+        )
     value = getattr(defaults.options, option, None) if name != option else None
+    if option == "language" and value is None:
+        return "Detected"
     if value is None or isinstance(value, tuple) or "default:" in schema.get("description", "").lower():
         return ""
     if isinstance(value, bool):

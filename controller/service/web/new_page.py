@@ -33,6 +33,7 @@ from controller.service.web.new_form import (
     first_controls,
     folded_groups,
     of_form,
+    size,
     submission_of,
 )
 from controller.service.web.pages import PageRoute, moved, page
@@ -64,14 +65,13 @@ def show_new(request: Request, service: TheService, tenant: Caller) -> Response:
 @router.post("/new")
 async def submit_new(request: Request, service: TheService, tenant: Caller) -> Response:
     """Submit what the form has without scripts: one file, or addresses."""
-    with service.receiving.one(tenant.prefix):
-        async with form_of(request, service.most_form_bytes) as (form, file):
-            try:
-                place = await run_in_threadpool(_submit, service, tenant, form, file)
-            except (Problem, StenofleetError) as error:
-                problem = of_form(problem_of(error))
-                return await run_in_threadpool(_page, request, service, tenant, form, problem)
-    return moved(place)
+    form = None
+    try:
+        with service.receiving.one(tenant.prefix):
+            async with form_of(request, service.most_form_bytes) as (form, file):
+                return moved(await run_in_threadpool(_submit, service, tenant, form, file))
+    except (Problem, StenofleetError) as error:
+        return await run_in_threadpool(_page, request, service, tenant, form, of_form(problem_of(error)))
 
 
 @check_router.post("/new/check")
@@ -93,7 +93,7 @@ def _checked(service: Service, tenant: Tenant, form: FormData, files: int) -> Ch
     """Return what the form means. Raises what makes it refused."""
     body, sources = submission_of(form), addresses_of(form)
     if not files and not sources:
-        raise at_field("file" if not tenant.sources else "file", "choose a recording first")
+        raise at_field("file", "choose a recording first")
     if len(sources) > MOST_ADDRESSES:
         raise at_field("source", f"more than {MOST_ADDRESSES} addresses", "start the others after these")
     for number, source in enumerate(sources, 1):
@@ -150,7 +150,8 @@ def _page(
         errors=errors,
         key=new_id(),
         most_bytes=_most_bytes(service, tenant),
-        most_form_bytes=service.most_form_bytes,
+        most_size=size(_most_bytes(service, tenant)),
+        most_form_size=size(service.most_form_bytes),
     )
     response.headers.update(problem.headers if problem else {})
     return response

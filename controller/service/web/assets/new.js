@@ -378,6 +378,7 @@ async function start() {
   }
   showStart();
   say(`${ready.length + sources.length} started`);
+  document.getElementById("files-title").focus();
   const queue = [...ready, ...sources];
   const work = async () => {
     for (let row = queue.shift(); row; row = queue.shift()) {
