@@ -1,17 +1,10 @@
-<<<<<<< HEAD
 """``/new``: the page for new runs. Its script uploads files in parts; without it, the form sends one small file.
 
 Touches: the store, temporary files (recordings in forms).
-=======
-"""``/new``: the page for new runs.
-
-Touches: nothing itself.
->>>>>>> origin/main
 """
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -122,7 +115,8 @@ def _submit(service: Service, tenant: Tenant, form: FormData, file: UploadFile) 
     """Submit the form. Returns where its run is shown."""
     has_file = bool(file.filename)
     checked = _checked(service, tenant, form, int(has_file))
-    key = checked_key(form.get("key") if isinstance(form.get("key"), str) else None) or new_id()
+    typed = form.get("key")
+    key = checked_key(typed if isinstance(typed, str) else None) or new_id()
     runs = []
     if has_file:
         if not file.size:
@@ -174,18 +168,3 @@ def _most_bytes(service: Service, tenant: Tenant) -> int:
     """Return how large one upload may be."""
     limits = (tenant.max_upload_bytes, tenant.max_upload_bytes_total, MOST_PARTS * min(service.part_bytes, PART_BYTES))
     return min(limit for limit in limits if limit is not None)
-=======
-from fastapi import APIRouter, Request, Response
-
-from controller.service.context import Caller
-from controller.service.web.pages import PageRoute, page
-
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-@router.get("/new")
-def show_new(request: Request, tenant: Caller) -> Response:
-    """Return the page."""
-    del tenant
-    return page(request, "new.html")
->>>>>>> origin/main
