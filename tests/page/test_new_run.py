@@ -258,12 +258,11 @@ def test_a_page_that_still_uploads_is_not_left_by_mistake(windows: Windows, serv
     with page.expect_event("dialog") as asked:
         page.close(run_before_unload=True)
     assert asked.value.type == "beforeunload"
-    one.get_by_role("button", name="Cancel").click()
+    with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
+        one.get_by_role("button", name="Cancel").click()
+    assert deleted.value.status == 204
     expect(one).to_contain_text("cancelled")
     held.end()
-    headers = {"Authorization": "Bearer stf_news_token"}
-    names = [one["name"] for one in service.client.get("/v1/uploads", headers=headers).json()["uploads"]]
-    assert "one.mp3" not in names
 
 
 def test_without_scripts_the_form_sends_one_file_or_says_what_is_wrong(
@@ -279,6 +278,6 @@ def test_without_scripts_the_form_sends_one_file_or_says_what_is_wrong(
     page.get_by_label("Labels").fill("case=9")
     page.set_input_files("#f-file", [tmp_path / "small.mp3"])
     page.click("#start")
-    page.wait_for_url("**/runs/*")
+    print(page.url, page.content()[:1500], page.content()[-3000:]); page.wait_for_url("**/runs/*", timeout=3000)
     newest = runs(service)[0]
     assert (newest["name"], newest["labels"], page.url.rpartition("/")[2]) == ("small.mp3", {"case": "9"}, newest["id"])
