@@ -115,7 +115,8 @@ def _submit(service: Service, tenant: Tenant, form: FormData, file: UploadFile) 
     """Submit the form. Returns where its run is shown."""
     has_file = bool(file.filename)
     checked = _checked(service, tenant, form, int(has_file))
-    key = checked_key(form.get("key") if isinstance(form.get("key"), str) else None) or new_id()
+    typed = form.get("key")
+    key = checked_key(typed if isinstance(typed, str) else None) or new_id()
     runs = []
     if has_file:
         if not file.size:
