@@ -129,11 +129,11 @@ class CorrectionStore:
             lines = stored_transcript.stored_with(self._store, record, _lines)
             if lines is None:
                 return None
-            known = _Known(sha256=sha256, lines=lines)
+            known = _Known(sha256=sha256, lines=lines, corrections=known.corrections if known else ())
         corrections = self._with_added(record.run, known.corrections)
-        if len(corrections) != len(known.corrections) or not known.corrections:
+        if corrections != known.corrections:
             known = _Known(sha256=sha256, lines=known.lines, corrections=corrections)
-            self._keep(record.run, known)
+        self._keep(record.run, known)
         return known
 
     def _with_added(self, run: str, before: Sequence[Correction]) -> Sequence[Correction]:
@@ -142,13 +142,16 @@ class CorrectionStore:
             # The last one is read again: a run that was deleted may exist again, with others.
             found = read_corrections(self._store, run, after=before[-1].number - 1)
             if found and found[0] == before[-1]:
-                return [*before, *found[1:]]
+                return [*before, *found[1:]] if len(found) > 1 else before
         return read_corrections(self._store, run)
 
     def _keep(self, run: str, known: _Known) -> None:
         with self._lock:
+            is_new = self._known.get(run) is not known
             self._known[run] = known
             self._known.move_to_end(run)
+            if not is_new:
+                return
             left = _MOST_KEPT_BYTES
             for name in reversed(list(self._known)):
                 left -= self._known[name].size_bytes
