@@ -15,6 +15,8 @@ from tests.testbed.cluster import Cluster
 ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
 
 
+@pytest.mark.alone
+@pytest.mark.usefixtures("custom")
 def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> None:
     def notes(*arguments: str) -> str:
         where = ("--dry-run=client", "--namespace", "team")

@@ -15,17 +15,15 @@ from chunk_job.segment import Segment
 from chunk_job.store.files import FileStore
 from controller.domain.documents import Evidence, StoredState
 from controller.reports.build import RunDocuments, build
-from controller.reports.html import clock, digest, moment, page, ticks, took, wave
+from controller.reports.figures import clock, moment, ticks, took
+from controller.reports.html import digest, page, wave
 from controller.reports.run_view import RunView, Waveform
 from controller.reports.stored_report import write_page
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
 from controller.transcript.model import Chunk
 from tests import fakes
-from tests.shown_runs import CHUNK_MS, ShownRun
-
-MARKUP = "</script></style></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;<!--"
-INVISIBLE = "\u202e\u2066\x07\x1b[31m"
+from tests.shown_runs import CHUNK_MS, INVISIBLE, MARKUP, ShownRun
 
 
 def written(store: FileStore, run: ShownRun, state: StoredState) -> str:
