@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store, StoreUnavailable
@@ -27,8 +27,8 @@ from controller.transcript.model import Transcript, TranscriptSummary
 _TRIES = 50
 """How often the next number is tried: so many others may write at the same moment."""
 _MOST_KEPT_BYTES = 64 << 20
-"""Of the lines and corrections of all kept runs together. A recording of ten hours has 3 MB."""
-_LINE_BYTES = 300
+"""Of the lines and corrections of all kept runs together. A recording of ten hours has 15 MB."""
+_OBJECT_BYTES = 300
 """Of a line or a correction, besides its text."""
 
 
@@ -59,19 +59,36 @@ def with_corrections(transcript: TranscriptFiles, corrections: Corrections) -> T
 
 
 @dataclass(frozen=True, kw_only=True)
+class CorrectedRun:
+    """The corrections of a run, and its segments as the model wrote them."""
+
+    corrections: Corrections
+    lines: Mapping[int, MachineLine]
+    """By segment."""
+    _raw: Mapping[int, bytes]
+
+    def segment(self, number: int) -> Segment:
+        """A segment as the model wrote it."""
+        return Segment.decode(self._raw[number])
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Known:
     """What is known of a run."""
 
     sha256: str
     """Of its transcript."""
-    lines: Sequence[MachineLine]
+    lines: Mapping[int, MachineLine]
+    raw: Mapping[int, bytes]
+    """The segments as JSON: as objects, those of ten hours would take 60 MB."""
     corrections: Sequence[Correction] = ()
 
     @property
     def size_bytes(self) -> int:
         """About how much memory it takes."""
-        texts = (*(line.text for line in self.lines), *(one.machine_text + one.text for one in self.corrections))
-        return sum(_LINE_BYTES + 2 * len(text) for text in texts)
+        lines = sum(2 * _OBJECT_BYTES + 2 * len(line.text) + len(self.raw[at]) for at, line in self.lines.items())
+        texts = (one.machine_text + one.text for one in self.corrections)
+        return lines + sum(_OBJECT_BYTES + 2 * len(text) for text in texts)
 
 
 class CorrectionStore:
@@ -83,15 +100,13 @@ class CorrectionStore:
         """The one that was used longest ago comes first."""
         self._lock = threading.Lock()
 
-    def find(self, record: RunRecord) -> Corrections | None:
+    def find(self, record: RunRecord) -> CorrectedRun | None:
         """The corrections of a run; None if it has no transcript. Raises :class:`StoreUnavailable`."""
         known = self._refreshed(record)
-        return Corrections(known.corrections, known.lines) if known else None
-
-    def lines(self, record: RunRecord) -> Sequence[MachineLine]:
-        """The segments of a run's transcript as the model wrote them; none if it has no transcript."""
-        known = self._refreshed(record)
-        return known.lines if known else ()
+        if known is None:
+            return None
+        corrections = Corrections(known.corrections, known.lines.values())
+        return CorrectedRun(corrections=corrections, lines=known.lines, _raw=known.raw)
 
     def add(self, record: RunRecord, make: Callable[[int], Correction]) -> Correction:
         """Store a correction. *make* gives it its number. Returns the one in the store, also if it was sent before.
@@ -126,13 +141,13 @@ class CorrectionStore:
         with self._lock:
             known = self._known.get(record.run)
         if known is None or not sha256 or known.sha256 != sha256:
-            lines = stored_transcript.stored_with(self._store, record, _lines)
-            if lines is None:
+            read = stored_transcript.stored_with(self._store, record, _read)
+            if read is None:
                 return None
-            known = _Known(sha256=sha256, lines=lines, corrections=known.corrections if known else ())
+            known = _Known(sha256=sha256, lines=read[0], raw=read[1], corrections=known.corrections if known else ())
         corrections = self._with_added(record.run, known.corrections)
         if corrections != known.corrections:
-            known = _Known(sha256=sha256, lines=known.lines, corrections=corrections)
+            known = replace(known, corrections=corrections)
         self._keep(record.run, known)
         return known
 
@@ -159,5 +174,12 @@ class CorrectionStore:
                     del self._known[name]
 
 
-def _lines(_: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> Sequence[MachineLine]:
-    return [machine_line(segment) for some in segments for segment in some]
+def _read(
+    _: TranscriptSummary, segments: Iterable[Sequence[Segment]]
+) -> tuple[Mapping[int, MachineLine], Mapping[int, bytes]]:
+    """The segments by number: what identifies each, and all of it."""
+    lines: dict[int, MachineLine] = {}
+    raw: dict[int, bytes] = {}
+    for segment in (one for some in segments for one in some):
+        lines[segment.id], raw[segment.id] = machine_line(segment), segment.encode()
+    return lines, raw

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from chunk_job.segment import Word
 from controller.domain import stored_documents
 from controller.domain.correction_documents import (
     CORRECTION_ID_PATTERN,
@@ -26,7 +27,7 @@ from controller.domain.correction_documents import (
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys
 from controller.domain.service_documents import iso
-from controller.runs.corrected_files import TooManyCorrections
+from controller.runs.corrected_files import CorrectedRun, TooManyCorrections
 from controller.service.context import Caller, Service, TheService, new_id, service_of
 from controller.service.forms import json_of
 from controller.service.problems import Problem, not_found, parsed_as, wrong
@@ -36,7 +37,7 @@ from controller.service.tenant import Tenant
 from controller.service.views import Time
 from controller.transcript.corrections import CorrectedLine, Corrections, MachineLine, typed
 from controller.transcript.glossary_suggestions import suggestions
-from controller.transcript.word_times import one_line
+from controller.transcript.word_times import one_line, with_text
 
 MOST_ON_PAGE = 500
 _BODY: dict[int | str, dict[str, Any]] = {status: FORM_PROBLEMS[status] for status in (408, 413, 415)}
@@ -84,6 +85,15 @@ class CorrectionView(BaseModel):
     created_at: Time
 
 
+class WordView(BaseModel):
+    """A word of a line."""
+
+    word: str = Field(description="With the space before it.")
+    start_s: float
+    end_s: float
+    probability: float | None = Field(description="Of the model; null: a person wrote the word.")
+
+
 class LineView(BaseModel):
     """A segment with corrections."""
 
@@ -92,6 +102,7 @@ class LineView(BaseModel):
     end_s: float
     machine_text: str = Field(description="As the model wrote it.")
     text: str = Field(description="The text that is used: that of the last valid correction.")
+    words: list[WordView] = Field(description="Of this text; empty if the transcript has no times of words there.")
     is_conflict: bool = Field(description="Whether people wrote different texts at the same time: see `valid`.")
     valid: list[CorrectionView] = Field(description="The corrections that no other one replaces, the last one last.")
 
@@ -140,7 +151,8 @@ def list_corrections(
     limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Most corrections of a page.")] = MOST_ON_PAGE,
 ) -> CorrectionList:
     """List the corrections of a transcript in the order in which they came, and what they make of their lines."""
-    found = _corrections(service, _record(service, required(service, tenant, run_id)))
+    run = _corrected(service, _record(service, required(service, tenant, run_id)))
+    found = run.corrections
     some = [one for one in found.all if one.number > after]
     page = some[:limit]
     places = {line.segment: found.lines[line.segment] for one in page if (line := found.line_of(one))}
@@ -149,7 +161,7 @@ def list_corrections(
         changed=found.facts().segments,
         conflicts=sorted(segment for segment, line in found.lines.items() if line.is_conflict),
         corrections=[_view(found, one) for one in page],
-        lines=[_line_view(found, line) for line in places.values()],
+        lines=[_line_view(run, line) for line in places.values()],
         next_after=page[-1].number if len(some) > limit else None,
     )
 
@@ -175,8 +187,9 @@ async def add_correction(request: Request, tenant: Caller, run_id: RunId) -> Sav
 @router.get("/v1/runs/{run_id}/corrections/glossary", responses=STATE, operation_id="suggestGlossary")
 def suggest_glossary(service: TheService, tenant: Caller, run_id: RunId) -> SuggestedTerms:
     """Suggest terms for the glossary of the next run: what people wrote in place of other words."""
-    found = _corrections(service, _record(service, required(service, tenant, run_id)))
-    terms = [SuggestedTerm(**one._asdict(), line=one.line) for one in suggestions(found.lines.values())]
+    run = _corrected(service, _record(service, required(service, tenant, run_id)))
+    found = suggestions(run.corrections.lines.values())
+    terms = [SuggestedTerm(**one._asdict(), line=one.line) for one in found]
     return SuggestedTerms(terms=terms)
 
 
@@ -192,7 +205,7 @@ def _no_transcript() -> Problem:
     return conflict("no-transcript", "the run has no transcript that can be corrected", "try the run again")
 
 
-def _corrections(service: Service, record: RunRecord) -> Corrections:
+def _corrected(service: Service, record: RunRecord) -> CorrectedRun:
     found = service.corrections.find(record)
     if found is None:
         raise _no_transcript()
@@ -202,10 +215,7 @@ def _corrections(service: Service, record: RunRecord) -> Corrections:
 def _add(service: Service, tenant: Tenant, run_id: str, body: NewCorrection) -> SavedCorrection:
     request = required(service, tenant, run_id)
     record = _record(service, request)
-    before = _corrections(service, record)
-    line = next((one for one in service.corrections.lines(record) if one.segment == body.segment), None)
-    _check(body, line, before)
-    assert line is not None
+    line = _checked(body, _corrected(service, record))
     try:
         added = service.corrections.add(record, partial(_made, service, record, body, line, body.id or new_id()))
     except TooManyCorrections:
@@ -215,26 +225,29 @@ def _add(service: Service, tenant: Tenant, run_id: str, body: NewCorrection) -> 
         # It was deleted meanwhile: nothing of it must remain.
         service.store.delete(RunKeys(record.run).correction(added.number))
         raise not_found()
-    after = _corrections(service, record)
+    run = _corrected(service, record)
+    after = run.corrections
     place = after.line_of(added)
     if place is None:
         raise conflict("no-transcript", "the run was tried again meanwhile, with another text", "read it again")
     return SavedCorrection(
-        version=after.version, correction=_view(after, added), line=_line_view(after, after.lines[place.segment])
+        version=after.version, correction=_view(after, added), line=_line_view(run, after.lines[place.segment])
     )
 
 
-def _check(body: NewCorrection, line: MachineLine | None, before: Corrections) -> None:
-    """Raises :class:`Problem` for what cannot be corrected as the client wants it."""
+def _checked(body: NewCorrection, run: CorrectedRun) -> MachineLine:
+    """Return the line that the client means. Raises :class:`Problem` if it cannot be corrected as the client wants."""
+    line = run.lines.get(body.segment)
     if line is None:
         raise wrong("#/segment", "the transcript has no such segment")
     if len(line.text) > MOST_MACHINE_CHARACTERS:
         raise wrong("#/segment", f"has more than {MOST_MACHINE_CHARACTERS} characters: it cannot be corrected")
-    places = {one.number: before.line_of(one) for one in before.all}
+    places = {one.number: run.corrections.line_of(one) for one in run.corrections.all}
     for number in body.based_on:
         place = places.get(number)
         if place is None or place.segment != body.segment:
             raise wrong("#/based_on", f"the segment has no correction {number}")
+    return line
 
 
 def _made(
@@ -274,13 +287,24 @@ def _view(of: Corrections, one: Correction) -> CorrectionView:
     )
 
 
-def _line_view(of: Corrections, line: CorrectedLine) -> LineView:
+def _line_view(run: CorrectedRun, line: CorrectedLine) -> LineView:
+    segment = with_text(run.segment(line.line.segment), line.text)
     return LineView(
         segment=line.line.segment,
         start_s=line.line.start_ms / 1000,
         end_s=line.line.end_ms / 1000,
         machine_text=one_line(line.line.text),
         text=line.text,
+        words=[_word_view(word) for word in segment.words],
         is_conflict=line.is_conflict,
-        valid=[_view(of, one) for one in line.valid],
+        valid=[_view(run.corrections, one) for one in line.valid],
+    )
+
+
+def _word_view(word: Word) -> WordView:
+    return WordView(
+        word=word["word"],
+        start_s=word["start_ms"] / 1000,
+        end_s=word["end_ms"] / 1000,
+        probability=None if word.get("corrected") else word["probability"],
     )

@@ -172,9 +172,10 @@ def transcript_of(service: Service, found: FoundRequest) -> TranscriptFiles:
 def _corrected(service: Service, found: FoundRequest, transcript: TranscriptFiles, version: str) -> TranscriptFiles:
     """Return a version of the transcript with corrections. Raises :class:`Problem` if there is no such version."""
     record = stored_documents.valid(service.store, RunRecord, RunKeys(ended_run(found)).record)
-    corrections = service.corrections.find(record) if record else None
-    if corrections is None:
+    run = service.corrections.find(record) if record else None
+    if run is None:
         raise conflict("no-transcript", "the transcript is missing from the store", "try the run again")
+    corrections = run.corrections
     if version != "latest":
         if int(version) > corrections.version:
             detail = f"the transcript has no version {version}"

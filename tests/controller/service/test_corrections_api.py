@@ -73,6 +73,7 @@ def test_a_correction_makes_a_version_beside_the_transcript_of_the_model(service
     assert saved["correction"]["author"] == "Ana"
     assert saved["correction"]["state"] == "valid"
     line = {key: saved["line"][key] for key in ("segment", "text", "machine_text", "is_conflict")}
+    assert [one["probability"] for one in saved["line"]["words"]] == [0.9, None, None]
     assert line == {"segment": 0, "text": TEXT, "machine_text": "w0a w0b", "is_conflict": False}
     assert result(service, run_id) == result(service, run_id, version="machine") == before
     corrected = Transcript.decode(result(service, run_id, version="latest").encode())
