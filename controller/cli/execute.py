@@ -20,6 +20,7 @@ from typing import Any, get_args
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
+from controller.cli import github
 from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
 from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
@@ -149,6 +150,7 @@ def report(
         print_message(printable(f"{len(failed)} of {len(ended)} not transcribed: {names}"))
     if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
         print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
+    github.report(ended, judged, skipped, code=code)
     return code
 
 

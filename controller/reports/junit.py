@@ -12,8 +12,8 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 from chunk_job.text import masked, masked_name, printable, shown
 from controller.domain.interfaces import RunOutcome
 from controller.reports import run_view
+from controller.reports.figures import clock
 from controller.reports.gates import GateResult
-from controller.reports.html import clock
 from controller.reports.run_view import ChunkView, RunView
 from controller.runs.outputs import write_output
 from controller.runs.transcript_files import PrivateFolder, disk_errors

@@ -65,9 +65,7 @@ def stored_with(
     None if there is no transcript that is complete and of this run.
     """
 
-    def with_summary(
-        summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]
-    ) -> tuple[TranscriptSummary, _T]:
+    def with_summary(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> tuple[TranscriptSummary, _T]:
         return summary, use(summary, segments)
 
     keys = RunKeys(record.run)

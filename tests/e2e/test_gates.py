@@ -81,3 +81,34 @@ def test_a_pipeline_that_is_stopped_has_a_report_of_what_is_known(workplace: Wor
     assert command.ended().code == 143
     found = cases(workplace.folder / "junit.xml")
     assert found["talk.wav"] == {"recording": "skipped"}
+
+
+def test_github_shows_what_went_wrong_and_takes_no_commands_from_recordings(workplace: Workplace, talk: Path) -> None:
+    hostile = workplace.folder / "a\n::error::<b>|x.mp3"
+    hostile.write_text("no recording")
+    files = {name: workplace.folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    variables = {"GITHUB_ACTIONS": "true", **{name: str(path) for name, path in files.items()}}
+    command = ("transcribe", talk.name, hostile.name, *CUT, "-f", "txt", "--min-confidence", "1")
+    ended = workplace.run(*command, env=variables)
+    assert ended.code == 4, ended.err
+    lines = ended.err.splitlines()
+    (stop,) = {line for line in lines if line.startswith("::stop-commands::")}
+    token = stop.removeprefix("::stop-commands::")
+    assert [line for line in lines if token in line] == [stop, f"::{token}::", stop, f"::{token}::"]
+    on = lines[lines.index(f"::{token}::") + 1 : len(lines) - 1 - lines[::-1].index(stop)]
+    assert [line.split("::")[1].split(" ")[0] for line in on] == ["error", "error"]
+    bad, below = on
+    assert "check that it is complete" in bad.partition("%0A")[2]
+    assert "--min-confidence: " in below
+    outputs = dict(line.split("=") for line in files["GITHUB_OUTPUT"].read_text().splitlines())
+    assert (outputs["exit-code"], outputs["complete"], outputs["failed"], outputs["skipped"]) == ("4", "1", "1", "0")
+    summary = files["GITHUB_STEP_SUMMARY"].read_text()
+    assert summary.startswith("### stenofleet: 1 of 2 transcribed\n")
+    assert all(line.count("|") == 4 for line in summary.splitlines() if line.startswith("|"))
+    assert "<b>" not in summary
+    assert "| below a limit |" in summary
+
+    wrong = workplace.run("transcribe", "--no-such-option", env={"GITHUB_ACTIONS": "true"})
+    assert wrong.code == 2
+    first, *_, last = wrong.err.splitlines()
+    assert last == f"::{first.removeprefix('::stop-commands::')}::"

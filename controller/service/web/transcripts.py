@@ -12,18 +12,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fastapi import Request
 from markupsafe import Markup
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store
+from controller.domain.captions import Profile
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys
 from controller.reports.words import WordFigures, blocks
-from controller.runs.stored_transcript import stored_with
+from controller.runs.speaker_files import with_speakers
+from controller.runs.stored_transcript import stored, stored_with
 from controller.runs.transcript_files import PrivateFolder, disk_errors
 from controller.service.context import service_of
+from controller.service.web.caption_check import NO_MARKS, Marks, checked
 from controller.service.web.pages import environment
 from controller.transcript.model import TranscriptSummary
 from controller.transcript.speakers import named
@@ -32,7 +36,16 @@ _MOST = 16
 """Most transcripts that are kept: those that were read last. One of ten hours is 2 MB."""
 _PIECE = 1 << 16
 
-_Key = tuple[str, int, float, str, tuple[str, ...]]
+
+class _Key(NamedTuple):
+    """What the lines of a transcript are made from."""
+
+    key: str
+    size_bytes: int
+    modified_s: float
+    revision: str
+    names: tuple[str, ...]
+    captions: Profile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +54,8 @@ class ShownTranscript:
 
     summary: TranscriptSummary
     words: WordFigures
+    marks: Marks
+    """What is wrong with its captions."""
     folder: PrivateFolder
 
     @property
@@ -65,15 +80,16 @@ class ShownTranscripts:
         self._made: OrderedDict[_Key, Future[ShownTranscript | None]] = OrderedDict()
         """The one that was used longest ago comes first."""
 
-    def find(self, record: RunRecord, names: Sequence[str]) -> ShownTranscript | None:
+    def find(self, record: RunRecord, names: Sequence[str], captions: Profile) -> ShownTranscript | None:
         """The transcript of a run, with these names of its speakers; None if it has none.
 
-        Several readers of one transcript wait for the first of them. Raises :class:`StoreUnavailable`.
+        *captions*: the profile whose captions are checked; ``whisper`` has no limits. Several readers of one transcript
+        wait for the first of them. Raises :class:`StoreUnavailable`.
         """
         entry = self._store.stat(RunKeys(record.run).transcript("json"))
         if entry is None:
             return None
-        key = entry.key, entry.size_bytes, entry.modified_s, entry.revision, tuple(names)
+        key = _Key(entry.key, entry.size_bytes, entry.modified_s, entry.revision, tuple(names), captions)
         with self._lock:
             found = self._made.get(key)
             first = found is None
@@ -88,11 +104,14 @@ class ShownTranscripts:
 
     def _make(self, key: _Key, into: Future[ShownTranscript | None], record: RunRecord) -> None:
         def make(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> ShownTranscript:
-            return _made(summary, (tuple(named(some, key[-1])) for some in segments) if key[-1] else segments)
+            return _made(
+                summary, (tuple(named(some, key.names)) for some in segments) if key.names else segments, marks
+            )
 
         try:
+            marks = self._marks(key, record)
             made = stored_with(self._store, record, make)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (raised where the result is taken)
             self._forget(key)
             into.set_exception(error)
             return
@@ -100,6 +119,10 @@ class ShownTranscripts:
             # It may be there the next time: the store is not read in one moment.
             self._forget(key)
         into.set_result(made)
+
+    def _marks(self, key: _Key, record: RunRecord) -> Marks:
+        files = stored(self._store, record) if key.captions != "whisper" else None
+        return checked(with_speakers(files, key.names), key.captions) if files else NO_MARKS
 
     def _forget(self, key: _Key) -> None:
         with self._lock:
@@ -115,7 +138,7 @@ def transcripts_of(request: Request) -> ShownTranscripts:
     return found
 
 
-def _made(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> ShownTranscript:
+def _made(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]], marks: Marks) -> ShownTranscript:
     """Write the lines of a transcript and count its words, in one go. Raises :class:`StoreUnavailable`."""
     words = WordFigures(chunks=summary.chunks)
 
@@ -126,7 +149,7 @@ def _made(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> 
 
     block = environment().get_template("listen.html").module.block  # type: ignore[attr-defined]
     with disk_errors("a page"):
-        shown = ShownTranscript(summary=summary, words=words, folder=PrivateFolder())
+        shown = ShownTranscript(summary=summary, words=words, marks=marks, folder=PrivateFolder())
         with shown.path.open("x", encoding="utf-8", newline="") as file:
-            file.writelines(block(one) for one in blocks(counted(), summary.chunks))
+            file.writelines(block(one, marks.of(one)) for one in blocks(counted(), summary.chunks))
     return shown
