@@ -2,7 +2,7 @@
 
 Touches: the terminal. Everything that the controller writes goes through :func:`print_message`, :func:`print_data`,
 :func:`write_path`, :func:`ask` or :class:`Bars`: untrusted text (file names, documents of the store, logs, messages of
-ffmpeg) is escaped here.
+ffmpeg) is escaped here; for a whole screen in ``fitting``.
 """
 
 from __future__ import annotations

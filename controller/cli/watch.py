@@ -1,11 +1,14 @@
-"""``watch`` and ``logs``: the progress of runs, and the log lines of their jobs. Both only read."""
+"""``watch`` and ``logs``: the progress of runs, and the log lines of their jobs. Both only read.
+
+Touches: the store, the terminal, the clock.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import click
 
@@ -14,18 +17,25 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
-from controller.cli.terminal import Bars, Heartbeat, print_data, print_message
+from controller.cli.screen import Screen, can_show
+from controller.cli.terminal import Heartbeat, print_data, print_message
 from controller.domain import stored_documents
 from controller.domain.documents import Evidence, Status
 from controller.domain.keys import RunKeys, is_failure, parse_result
 from controller.domain.progress import Progress, from_status
 from controller.errors import UsageProblem
-from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, read_status, run_ids
+from controller.reports.build import build
+from controller.reports.run_view import RunView
+from controller.reports.stored_run import documents_of, status_only
+from controller.runs.lookup import StoredRun, existing_run, is_worked_on, of_each, read_run, read_status, run_ids
 
 _POLL_S = 2.0
 _SILENT_S = 180.0
 """The process that works on a run updates its status every few seconds; after this time, another one would have taken
 over too."""
+
+_MOST_WHOLE = 8
+"""Runs whose chunks are read at each change; of others, only the progress."""
 
 _UNATTENDED = "unattended"
 _SILENCE = "no process has worked on it for three minutes: run its command again to resume"
@@ -38,20 +48,28 @@ _CODES = {"complete": 0, _UNATTENDED: 3, "partial": 4, "failed": 5, "cancelled":
 def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
     """Follow RUNS (default: all that are being worked on) until they end. Ctrl-C only stops watching.
 
-    A run without a process that works on it is followed for three minutes at most.
+    A terminal is filled with the chunks, the jobs, the failures and the timeline of each; elsewhere there is a line
+    every fifteen seconds, for each chunk and for each failure. A run without a process that works on it is followed for
+    three minutes at most.
     """
     opened = shared.store_at(store)
     chosen = [existing_run(opened, run) for run in runs] or _active(opened)
     if not chosen:
         print_message(f"no run is being worked on in {opened.url}")
         return 0
+    # A run that is named twice is shown once.
+    chosen = list(dict.fromkeys(chosen))
     try:
-        if sys.stderr.isatty():
-            with Bars() as bars:
-                return _followed(opened, chosen, bars)
-        return _followed(opened, chosen, Heartbeat())
+        if can_show():
+            with Screen() as screen:
+                ends = _followed(opened, chosen, _Pictures(opened, screen))
+        else:
+            ends = _followed(opened, chosen, _Lines(opened))
     except KeyboardInterrupt:
         return 130
+    for run, end in ends.items():
+        print_message(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
+    return max(_CODES[end] for end in ends.values())
 
 
 @click.command("logs", cls=shared.Sectioned)
@@ -97,44 +115,125 @@ def _active(store: Store) -> list[str]:
     return [status.run for status in found if status and is_worked_on(status)]
 
 
-def _followed(store: Store, runs: list[str], reporter: Bars | Heartbeat) -> int:
-    """Show the runs until all have ended or are unattended. Returns the highest of their exit codes."""
+class _Seen(NamedTuple):
+    """A run as it was found last."""
+
+    found: StoredRun
+    end: str
+    """Its verdict, ``cancelled``, ``unattended``, or empty if it goes on."""
+
+
+class _Shown(Protocol):
+    """Where runs are shown."""
+
+    def show(self, runs: Sequence[_Seen]) -> None:
+        """Show how they are now."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait before they are read again."""
+
+
+def _followed(store: Store, runs: Sequence[str], shown: _Shown) -> Mapping[str, str]:
+    """Show the runs until all have ended or are unattended. Returns how each ended."""
     # By the clock of this process: clocks of other machines may differ.
     last: dict[str, tuple[Status | None, float]] = {}
     while True:
         now_s = time.monotonic()  # noqa: TID251 (how long a run has been silent)
-        found = dict(zip(runs, of_each(store, lambda run: read_run(store, run), runs), strict=True))
-        ends = {run: one.end if one else "" for run, one in found.items()}
-        for run, one in found.items():
-            status = one.status if one else None
-            if run not in last or last[run][0] != status:
-                last[run] = status, now_s
+        seen = []
+        for run, one in zip(runs, of_each(store, lambda run: read_run(store, run), runs), strict=True):
+            found = one or StoredRun(run=run, end="", status=None)
+            end = found.end
+            if run not in last or last[run][0] != found.status:
+                last[run] = found.status, now_s
             elif now_s - last[run][1] >= _SILENT_S:
-                ends[run] = ends[run] or _UNATTENDED
-        reporter.show([_progress(run, last[run][0], ends[run]) for run in runs])
-        if all(ends.values()):
-            for run, end in ends.items():
-                print_message(f"{run}: {_SILENCE if end == _UNATTENDED else end}")
-            return max(_CODES[end] for end in ends.values())
-        time.sleep(_POLL_S)
+                end = end or _UNATTENDED
+            seen.append(_Seen(found, end))
+        shown.show(seen)
+        if all(one.end for one in seen):
+            return {one.found.run: one.end for one in seen}
+        shown.wait(_POLL_S)
 
 
-def _progress(run: str, status: Status | None, end: str) -> Progress:
-    state: Any = "interrupted" if end == _UNATTENDED else end or (status.state if status else "waiting")
+class _Lines:
+    """A line every fifteen seconds, for each chunk that is done and for each attempt that fails from now on."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heartbeat = Heartbeat()
+        self._failures: dict[str, tuple[int, set[str]]] = {}
+        """By run: how many there were, and their keys."""
+
+    def show(self, runs: Sequence[_Seen]) -> None:
+        """Print what is new."""
+        for one in runs:
+            if one.found.status:
+                self._print_failures(one.found.status)
+        self._heartbeat.show([_progress(one) for one in runs])
+
+    def wait(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def _print_failures(self, status: Status) -> None:
+        before = self._failures.get(status.run)
+        if before and before[0] == status.failures:
+            return
+        keys = set(_failure_keys(self._store, RunKeys(status.run)))
+        self._failures[status.run] = status.failures, keys
+        for key in sorted(keys - before[1]) if before else ():
+            if item := stored_documents.valid(self._store, Evidence, key):
+                advice = f"; what to do: {item.advice}" if item.advice else ""
+                self._heartbeat.event(status.name, f"{_which(item)}: {item.summary}{advice}", run=status.run)
+
+
+class _Pictures:
+    """The same view of each run as its page."""
+
+    def __init__(self, store: Store, screen: Screen) -> None:
+        self._store = store
+        self._screen = screen
+        self._views: dict[str, tuple[object, RunView]] = {}
+        """By run: from what it was made, and the view."""
+        self._failures: dict[str, Evidence] = {}
+        self.wait = screen.wait
+
+    def show(self, runs: Sequence[_Seen]) -> None:
+        """Show the runs. Of many, those that go on are read whole, as far as there is room for them."""
+        whole = {one.found.run for one in sorted(runs, key=lambda one: bool(one.end))[:_MOST_WHOLE]}
+        self._screen.show([self._view(one.found, whole=one.found.run in whole) for one in runs])
+
+    def _view(self, found: StoredRun, *, whole: bool) -> RunView:
+        state = found.status, found.end, found.status and is_worked_on(found.status), whole
+        if found.run not in self._views or self._views[found.run][0] != state:
+            documents = documents_of(self._store, found, seen=self._failures) if whole else status_only(found)
+            self._views[found.run] = state, build(documents)
+        return self._views[found.run][1]
+
+
+def _progress(one: _Seen) -> Progress:
+    run, status = one.found.run, one.found.status
+    state: Any = "interrupted" if one.end == _UNATTENDED else one.end or (status.state if status else "waiting")
     return from_status(status, name=status.name if status else run, run=run, size_bytes=1, seen=state)
 
 
+def _failure_keys(store: Store, keys: RunKeys) -> list[str]:
+    return [entry.key for entry in store.list(keys.failures) if is_failure(entry.key)]
+
+
 def _evidence(store: Store, keys: RunKeys) -> list[Evidence]:
-    keys_of = [entry.key for entry in store.list(keys.failures) if is_failure(entry.key)]
-    found = [item for key in keys_of if (item := stored_documents.valid(store, Evidence, key))]
+    found = [item for key in _failure_keys(store, keys) if (item := stored_documents.valid(store, Evidence, key))]
     return sorted(found, key=lambda item: (item.ended_ms, item.span or -1, item.attempt))
 
 
-def _print(item: Evidence) -> None:
+def _which(item: Evidence) -> str:
     what = "intake" if item.span is None else f"chunk {item.span}"
     where = f" on {item.node}" if item.node else ""
+    return f"{what}, attempt {item.attempt}{where}: {item.failure}"
+
+
+def _print(item: Evidence) -> None:
     # Line breaks in text of jobs are escaped too: each of these is one line.
-    print_data(printable(f"{what}, attempt {item.attempt}{where}: {item.failure}: {item.summary}"))
+    print_data(printable(f"{_which(item)}: {item.summary}"))
     if item.advice:
         print_data(printable(f"  what to do: {item.advice}"))
     for line in item.details:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 
 import jinja2
 from markupsafe import Markup
 
+from controller.reports.figures import clock, moment, ticks, took
+from controller.reports.marks import BAR_WORDS, CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import RunView, Waveform
 from controller.reports.words import Block
 
@@ -68,6 +69,7 @@ def made_environment(*packages: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals.update(RUN_STATES=RUN_STATES, CHUNK_STATES=CHUNK_STATES, BAR_WORDS=BAR_WORDS)
     made.filters.update(
         clock=clock,
         share=lambda part: f"{100 * part:.0f}{_THIN}%",
@@ -87,34 +89,6 @@ def digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def clock(ms: int) -> str:
-    """Format a position as a player shows it: 2:05, or 1:02:05."""
-    minutes, seconds = divmod(ms // 1000, 60)
-    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-
-
-def took(ms: int) -> str:
-    """Format a length of time with two units at most: 0.4 s, 12 s, 3 min 05 s, 2 h 07 min, 3 d 4 h."""
-    if ms < 10_000:
-        return f"{ms / 1000:.1f} s"
-    seconds = round(ms / 1000)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3_600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    if seconds < 86_400:
-        return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"
-    return f"{seconds // 86_400} d {seconds // 3600 % 24} h"
-
-
-def moment(ms: int) -> str:
-    """Format a time since the epoch; empty if no calendar has it."""
-    try:
-        return f"{datetime.fromtimestamp(ms / 1000, tz=UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return ""
-
-
 def wave(waveform: Waveform, duration_ms: int) -> str:
     """The path of a waveform in a box of 1000 by 100: at most 1200 columns, from the lowest to the highest sample."""
     samples = memoryview(waveform.steps).cast("b")[: 2 * -(-duration_ms // waveform.step_ms)]
@@ -127,13 +101,6 @@ def wave(waveform: Waveform, duration_ms: int) -> str:
         # A line, also in silence.
         path.append(f"M{1000 * (column + 0.5) / whole:.1f} {top:.1f}v{max(length, 1):.1f}")
     return "".join(path)
-
-
-def ticks(total_ms: int) -> Sequence[int]:
-    """Round times for an axis: about five of them, without the beginning."""
-    seconds = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400]
-    step_ms = next((1000 * one for one in seconds if total_ms / (1000 * one) <= 6), 0) or -(-total_ms // 6)
-    return range(step_ms, total_ms - step_ms // 4, step_ms)
 
 
 @cache

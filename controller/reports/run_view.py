@@ -6,7 +6,8 @@ empty. All text is printable and without secrets, but it is untrusted: it may co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,8 @@ from controller.domain.plan import Cut
 
 ChunkState = Literal["done", "lost", "running", "starting", "queued", "retry", "waiting"]
 """*retry*: an attempt failed, and the next one has not started. *lost*: the run ended without its result."""
+ChunkMark = ChunkState | Literal["again"]
+"""How a chunk is marked. *again*: it is done, but not at its first attempt."""
 Quality = Literal["ok", "empty", "silent"]
 BarKind = Literal["queued", "starting", "loading", "decoding", "committing", "running", "failed", "unseen"]
 """*running*: its parts are not known. *unseen*: its end was not observed."""
@@ -51,6 +54,8 @@ class Header:
     speech_ms: int | None = None
     words: int | None = None
     unsure_words: int | None = None
+    confidence: float | None = None
+    """The average probability of the words. None: not known, or there is no word."""
     language: str = ""
     language_probability: float | None = None
     """None: it was given."""
@@ -118,6 +123,11 @@ class ChunkView:
         return (self.end_ms - self.start_ms) / self.job_ms if self.job_ms else None
 
     @property
+    def mark(self) -> ChunkMark:
+        """How it is marked."""
+        return "again" if self.state == "done" and self.attempts > 1 else self.state
+
+    @property
     def troubled(self) -> bool:
         """Whether something went wrong with it."""
         return bool(self.failures) or self.attempts > 1 or self.state in ("lost", "retry")
@@ -131,8 +141,13 @@ class ChunkGrid:
     left_out: int = 0
     intake: tuple[Failure, ...] = ()
     """Failed attempts to cut the recording."""
-    counts: Mapping[ChunkState, int] = field(default_factory=dict)
-    """Over all chunks."""
+    marks: Sequence[ChunkMark] = ()
+    """Of all chunks, in order, also of those that are left out."""
+
+    @property
+    def counts(self) -> Mapping[ChunkMark, int]:
+        """How many chunks have each mark."""
+        return Counter(self.marks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import get_args
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.attempt_documents import Attempts
-from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState
+from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState, Verdict
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.domain.plan import Plan
 from controller.domain.waveform import STEP_MS
@@ -42,6 +43,18 @@ def read_documents(
     found = read_run(store, run)
     if found is None:
         return None
+    documents = documents_of(store, found, outcome=outcome)
+    return replace(documents, places=places, waveform=_waveform(store, run))
+
+
+def documents_of(
+    store: Store, found: StoredRun, *, outcome: Outcome | None = None, seen: dict[str, Evidence] | None = None
+) -> RunDocuments:
+    """What the store has of a run that was *found*, without its transcript and its waveform.
+
+    *seen*: failures by key, which are not read again; those that are read are added. Raises :class:`StoreUnavailable`.
+    """
+    run = found.run
     keys = RunKeys(run)
     known = outcome or _outcome(store, keys, found.end)
     return RunDocuments(
@@ -55,11 +68,15 @@ def read_documents(
         attempts=stored_documents.valid(store, Attempts, keys.attempts),
         # That of an earlier round does not fit a run that is worked on again.
         report=stored_documents.valid(store, Report, keys.report) if known else None,
-        evidence=_evidence(store, keys),
-        waveform=_waveform(store, run),
-        places=places,
+        evidence=_evidence(store, keys, {} if seen is None else seen),
         winners=_winners(store, keys, chosen=known is not None and known.verdict != "failed"),
     )
+
+
+def status_only(found: StoredRun) -> RunDocuments:
+    """What is known of a run that was *found*, without reading more."""
+    ended = next((verdict for verdict in get_args(Verdict) if verdict == found.end), None)
+    return RunDocuments(run=found.run, state=ended or _state(found), status=found.status)
 
 
 def with_words(of: RunDocuments, transcript: TranscriptFiles) -> RunDocuments:
@@ -110,9 +127,12 @@ def _winners(store: Store, keys: RunKeys, *, chosen: bool) -> Mapping[int, int]:
     return winners
 
 
-def _evidence(store: Store, keys: RunKeys) -> tuple[Evidence, ...]:
+def _evidence(store: Store, keys: RunKeys, seen: dict[str, Evidence]) -> tuple[Evidence, ...]:
     entries = [entry for entry in islice(store.list(keys.failures), _MOST_KEYS) if is_failure(entry.key)]
-    last = sorted(entries, key=lambda entry: entry.modified_s)[-MOST_EVIDENCE:]
-    found = of_each(store, lambda entry: stored_documents.valid(store, Evidence, entry.key), last)
+    last = [entry.key for entry in sorted(entries, key=lambda entry: entry.modified_s)[-MOST_EVIDENCE:]]
+    new = [key for key in last if key not in seen]
+    read = of_each(store, lambda key: stored_documents.valid(store, Evidence, key), new)
+    seen.update((key, one) for key, one in zip(new, read, strict=True) if one)
+    found = [seen[key] for key in last if key in seen]
     # An attempt that is stored twice, because a tick was interrupted, counts once.
-    return tuple({(one.round, one.span, one.attempt): one for one in found if one}.values())
+    return tuple({(one.round, one.span, one.attempt): one for one in found}.values())

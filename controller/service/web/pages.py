@@ -27,8 +27,9 @@ from controller.service.own_pages import SAFE_METHODS, cookie_token
 from controller.service.web.assets import asset_url
 from controller.service.web.policy import Policy
 
-_BUFFERED = 16
-"""Parts of a page that are sent at once."""
+_GROUP = 1 << 15
+"""Characters of a page that are sent at once."""
+_CONTENT = '<main id="main"'
 _LEVEL = 6
 """Of the compression."""
 _LONGEST_NEXT = 2_000
@@ -69,13 +70,25 @@ def page(request: Request, template: str, /, *, status: int = 200, **values: obj
 
 
 def streamed(request: Request, template: str, /, **values: object) -> Response:
-    """Return a page whose parts are sent as they are made. What may fail must be done before."""
-    stream = environment().get_template(template).stream(shared(request) | values)
-    stream.enable_buffering(_BUFFERED)
+    """Return a page whose parts are sent as they are made. What may fail must be done before, or shown in the page."""
+    parts = grouped(environment().get_template(template).generate(shared(request) | values))
     headers = {"Vary": "Accept-Encoding"}
     if takes_gzip(request):
-        return StreamingResponse(packed(stream), headers=headers | {"Content-Encoding": "gzip"}, media_type="text/html")
-    return StreamingResponse(stream, headers=headers, media_type="text/html")
+        return StreamingResponse(packed(parts), headers=headers | {"Content-Encoding": "gzip"}, media_type="text/html")
+    return StreamingResponse(parts, headers=headers, media_type="text/html")
+
+
+def grouped(parts: Iterable[str]) -> Iterator[str]:
+    """Join the parts of a page. What comes before its content is by itself: browsers show it while the rest is made."""
+    group, size, begun = [], 0, False
+    for part in parts:
+        group.append(part)
+        size += len(part)
+        begins = not begun and _CONTENT in part
+        if begins or size >= _GROUP:
+            yield "".join(group)
+            group, size, begun = [], 0, begun or begins
+    yield "".join(group)
 
 
 def moved(place: str) -> Response:
@@ -96,14 +109,10 @@ def takes_gzip(request: Request) -> bool:
 
 
 def packed(parts: Iterable[str]) -> Iterator[bytes]:
-    """Compress the parts of a page. The first one is sent at once: a browser shows it while the rest is made."""
-    packer, first = zlib.compressobj(_LEVEL, wbits=31), True
+    """Compress the parts of a page, each so that a browser can show it at once."""
+    packer = zlib.compressobj(_LEVEL, wbits=31)
     for part in parts:
-        found = packer.compress(part.encode())
-        if first:
-            found, first = found + packer.flush(zlib.Z_SYNC_FLUSH), False
-        if found:
-            yield found
+        yield packer.compress(part.encode()) + packer.flush(zlib.Z_SYNC_FLUSH)
     yield packer.flush()
 
 

@@ -63,7 +63,7 @@ def first(of: RunDocuments) -> ChunkView:
 def test_the_state_of_a_chunk(of: RunDocuments, state: str) -> None:
     view = build(of)
     assert view.grid.chunks[0].state == state
-    assert view.grid.counts[view.grid.chunks[0].state] >= 1
+    assert view.grid.counts[view.grid.chunks[0].mark] >= 1
 
 
 def test_what_is_not_known_is_absent() -> None:

@@ -15,7 +15,8 @@ from chunk_job.segment import Segment
 from chunk_job.store.files import FileStore
 from controller.domain.documents import Evidence, StoredState
 from controller.reports.build import RunDocuments, build
-from controller.reports.html import clock, digest, moment, page, ticks, took, wave
+from controller.reports.figures import clock, moment, ticks, took
+from controller.reports.html import digest, page, wave
 from controller.reports.run_view import RunView, Waveform
 from controller.reports.stored_report import write_page
 from controller.reports.stored_run import read_documents, with_words

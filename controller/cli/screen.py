@@ -1,0 +1,94 @@
+"""A terminal that shows the state of runs until they end.
+
+Touches: the terminal, signals, the clock, the environment (which characters the terminal shows).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from controller.cli.fitting import Space
+from controller.cli.run_lines import picture
+from controller.reports.run_view import RunView
+
+_LOOK_S = 0.2
+"""How soon a changed size of the terminal is seen."""
+
+
+class Screen:
+    """Fills the terminal while it is open, and leaves its last picture behind. SIGTERM ends the process in order."""
+
+    def __init__(self) -> None:
+        self._console = Console(file=sys.stderr, highlight=False)
+        # Not by a thread: it draws when there is something new.
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._views: Sequence[RunView] = ()
+        self._drawn = (0, 0)
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGTERM, _end)
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+        signal.signal(signal.SIGTERM, self._before)
+        # Two lines are left for the prompt and what is said at the end.
+        self._console.print(self._picture(less=2))
+
+    def show(self, views: Sequence[RunView]) -> None:
+        """Show these runs."""
+        self._views = views
+        self._draw()
+
+    def wait(self, seconds: float) -> None:
+        """Wait. If the size of the terminal changes, the picture is made to fit."""
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _LOOK_S))
+            if self._console.size != self._drawn:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = self._console.size
+        self._live.update(self._picture(), refresh=True)
+
+    def _picture(self, *, less: int = 0) -> Group:
+        width, height = self._console.size
+        encoding = self._console.encoding
+        space = Space(
+            width=width,
+            height=max(1, height - less),
+            encoding=encoding,
+            plain=is_plain(encoding, os.environ),
+        )
+        return Group(*picture(self._views, space))
+
+
+def can_show() -> bool:
+    """Whether stderr is a terminal that can be filled."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def is_plain(encoding: str, environment: Mapping[str, str]) -> bool:
+    """Whether a terminal shows only ASCII: by its encoding, or because the user chose the locale ``C``.
+
+    The console of Linux has too few characters, too.
+    """
+    chosen = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")
+    return not encoding.startswith("utf") or chosen in ("C", "POSIX") or environment.get("TERM") == "linux"
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End the process by an exception, so that the terminal is left as it was."""
+    raise SystemExit(128 + number)
