@@ -1,17 +1,10 @@
-<<<<<<< HEAD
 """``/new``: the page for new runs. Its script uploads files in parts; without it, the form sends one small file.
 
 Touches: the store, temporary files (recordings in forms).
-=======
-"""``/new``: the page for new runs.
-
-Touches: nothing itself.
->>>>>>> origin/main
 """
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -174,18 +167,3 @@ def _most_bytes(service: Service, tenant: Tenant) -> int:
     """Return how large one upload may be."""
     limits = (tenant.max_upload_bytes, tenant.max_upload_bytes_total, MOST_PARTS * min(service.part_bytes, PART_BYTES))
     return min(limit for limit in limits if limit is not None)
-=======
-from fastapi import APIRouter, Request, Response
-
-from controller.service.context import Caller
-from controller.service.web.pages import PageRoute, page
-
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-
-@router.get("/new")
-def show_new(request: Request, tenant: Caller) -> Response:
-    """Return the page."""
-    del tenant
-    return page(request, "new.html")
->>>>>>> origin/main
