@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv ffmpeg strace demo test test-e2e test-hostile test-s3 test-model test-cluster soak bench images lint fmt lock clean
+.PHONY: help venv ffmpeg strace demo test test-e2e test-hostile test-s3 test-model test-page test-cluster soak bench images lint fmt lock clean
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -38,7 +38,7 @@ demo: venv ffmpeg ## transcribe the sample recording: one chunk job is killed, a
 	@$(BIN)/python -m controller demo $(ARGS)
 
 test: venv ffmpeg ## run all tests that need no server, except those of test-e2e and test-hostile
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not e2e and not hostile and not s3 and not model and not cluster and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not e2e and not hostile and not s3 and not model and not page and not cluster and not soak" $(ARGS)
 
 test-e2e: venv ffmpeg ## test complete runs as a user starts them: commands, real jobs, kills; no server
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "e2e and not hostile and not s3" $(ARGS)
@@ -55,6 +55,12 @@ test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, buil
 test-model: venv ffmpeg ## test the words of a real Whisper (base, from two packages of PyPI): batches, silence, loops, segments
 	@$(BIN)/python -m tests.testbed.real_model >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m model $(ARGS)
+
+# axe-core is fetched before the tests (3 MB). Pictures of every page are in build/pages.
+test-page: venv ffmpeg ## test report.html and the web pages in Chromium: accessibility, keyboard, hostile text, live changes
+	@sh .ci/need page
+	@$(BIN)/python -m tests.testbed.axe >/dev/null
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m page $(ARGS)
 
 # Tests wait more than they work, so two share a cluster; those that stop parts of one have their own, one after the other.
 # KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3. Exit code 5: ARGS chose none of these tests.

@@ -1,4 +1,4 @@
-"""The guard of unit tests: no socket, no process. Tests marked process, s3, model, cluster or soak are exempt."""
+"""The guard of unit tests: no socket, no process. Tests marked process, s3, model, page, cluster or soak are exempt."""
 
 import _posixsubprocess
 import os
@@ -18,7 +18,7 @@ from tests.testbed.cluster import Cluster
 MARKERS = pytest.StashKey[dict[str, frozenset[str]]]()
 """The markers of every collected test, by its name, also of those that are not selected: see test_targets.py."""
 
-EXEMPT = ("process", "s3", "model", "cluster", "soak")
+EXEMPT = ("process", "s3", "model", "page", "cluster", "soak")
 _FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
 # A test must fail only because the code changed, so every run uses the same examples.

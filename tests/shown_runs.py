@@ -24,6 +24,7 @@ from controller.domain.documents import (
 )
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Cut, Plan, Stretch
+from controller.domain.waveform import BYTES_OF_STEP, STEP_MS, STEPS_IN_OVERVIEW, WaveformHeader, dat_header
 from controller.runs.transcript_files import TranscriptFiles, written
 from controller.transcript.formats import FORMATS
 from controller.transcript.model import Chunk, Gap, ModelInfo, SourceInfo, TranscriptSummary
@@ -59,19 +60,21 @@ class ShownRun:
         name: str = "Board meeting 2026-11-20.mp4",
         warnings: Sequence[str] = (),
         seed: int = 0,
+        run: str = fakes.RUN,
     ) -> None:
+        self.run, self.keys = run, RunKeys(run)
         self._random = random.Random(seed)
         self._seed = seed
         self.lost, self._failed, self._warnings = frozenset(lost), frozenset(failed) | frozenset(lost), tuple(warnings)
         self.done = frozenset(range(chunks if done is None else done)) - self.lost
         self.chunks, self._words = chunks, words
         options = TranscribeOptions(model="large-v3", device="cuda")
-        of = fakes.record(name=name)
+        of = fakes.record(run, name=name)
         self.record: RunRecord = of.model_copy(
             update={"options": options, "versions": {"stenofleet": "0.4.0", "ctranslate2": "4.8.1"}}
         )
         cuts: dict[int, Cut] = dict.fromkeys(range(2, chunks - 1, 9), "forced")
-        plan = fakes.plan(*(CHUNK_MS * (span + 1) for span in range(chunks)), cuts=cuts)
+        plan = fakes.plan(*(CHUNK_MS * (span + 1) for span in range(chunks)), cuts=cuts, run=run)
         sound = [
             Stretch(start_ms=at, end_ms=min(plan.duration_ms, at + self._random.randrange(10, 60) * 10_000))
             for at in range(0, plan.duration_ms, 600_000)
@@ -174,13 +177,13 @@ class ShownRun:
                 free[slot] = at + 7_000 + takes
             if span not in self.done and span not in self.lost and len(found) > len(self.done) + _PARALLEL:
                 break
-        return Attempts(run=fakes.RUN, began_ms=begin, done_before_ms=0, attempts=tuple(found))
+        return Attempts(run=self.run, began_ms=begin, done_before_ms=0, attempts=tuple(found))
 
     def evidence(self) -> list[Evidence]:
         """Why attempts failed."""
         return [
             Evidence(
-                run=fakes.RUN, round="0000cafe", span=span, attempt=attempt, failure="NATIVE_CRASH",
+                run=self.run, round="0000cafe", span=span, attempt=attempt, failure="NATIVE_CRASH",
                 summary="native code crashed (SIGSEGV)", advice="the log has the Python stack; it is tried again",
                 details=_LOG, ended_ms=fakes.START_MS + 60_000, node="gpu-2",
             )
@@ -208,7 +211,7 @@ class ShownRun:
         )
         compute_s = 48.0 * len(self.done)
         return Report(
-            run=fakes.RUN,
+            run=self.run,
             verdict=verdict,
             elapsed_s=90.0 + compute_s / _PARALLEL,
             audio_s=self.plan.duration_ms / 1000,
@@ -228,41 +231,56 @@ class ShownRun:
 
     def put(self, store: Store, state: StoredState, **outcome: Any) -> TranscriptFiles | None:
         """Write the run as it is in this *state*; returns its transcript. *outcome*: other values of its end."""
-        store.put(KEYS.record, self.record.encode())
-        store.put(KEYS.request, fakes.request(self.record).encode())
-        store.put(KEYS.attempts, self.attempts().encode())
+        store.put(self.keys.record, self.record.encode())
+        store.put(self.keys.request, fakes.request(self.record).encode())
+        store.put(self.keys.attempts, self.attempts().encode())
         for item in self.evidence():
-            store.put(KEYS.failure(item.span, item.attempt, item.round), item.encode())
+            store.put(self.keys.failure(item.span, item.attempt, item.round), item.encode())
         if state != "failed" or self.done:
-            store.put(KEYS.plan, self.plan.encode())
-        results = {span: f"{KEYS.results_of(span)}a{2 if span in self._failed else 1}-u.json" for span in self.done}
+            store.put(self.keys.plan, self.plan.encode())
+        results = {
+            span: f"{self.keys.results_of(span)}a{2 if span in self._failed else 1}-u.json" for span in self.done
+        }
         for key in results.values():
             store.put(key, b"{}")
-        store.put(KEYS.status, self.status(state).encode())
+        store.put(self.keys.status, self.status(state).encode())
         if state not in ("complete", "partial", "failed"):
             return None
-        store.put(KEYS.report, self.report(state).encode())
+        store.put(self.keys.report, self.report(state).encode())
         transcript = None
         if state != "failed":
             transcript = self.transcript()
             for extension in FORMATS:
-                store.put_file(KEYS.transcript(extension), transcript.path(extension))
+                store.put_file(self.keys.transcript(extension), transcript.path(extension))
             winners = tuple(Winner(span=span, key=key, sha256="0" * 64) for span, key in sorted(results.items()))
             final = Final(
-                run=fakes.RUN,
+                run=self.run,
                 verdict=state,
                 winners=winners,
                 lost=tuple(sorted(self.lost)),
                 outputs=dict(transcript.sha256),
             )
-            store.put(KEYS.final, final.encode())
-        store.put(KEYS.marker(state), self.outcome(state, **outcome).encode())
+            store.put(self.keys.final, final.encode())
+        store.put(self.keys.marker(state), self.outcome(state, **outcome).encode())
         return transcript
+
+    def put_waveform(self, store: Store) -> None:
+        """Write a waveform: speech in sentences, between pauses."""
+        chance, steps, length = random.Random(self._seed), bytearray(), self.plan.duration_ms // 1000
+        for second in range(length):
+            loud = chance.randrange(40, 120) if second % 23 < 18 else 2
+            steps += bytes((255 - loud, loud))
+        whole = [bytes(steps), b"".join(steps[at : at + 2] * STEPS_IN_OVERVIEW for at in range(0, len(steps), 2))]
+        header = WaveformHeader(run=self.run, overview=length, detail=length * STEPS_IN_OVERVIEW)
+        levels = [
+            dat_header(level, len(data) // BYTES_OF_STEP) + data for level, data in zip(STEP_MS, whole, strict=True)
+        ]
+        store.put(self.keys.waveform, header.encode() + b"".join(levels))
 
     def outcome(self, verdict: Verdict, **changes: Any) -> Outcome:
         """How it ended."""
         summary = {"complete": "transcribed", "partial": "1 chunk without a result: marked as gaps", "failed": "failed"}
-        end = Outcome(run=fakes.RUN, verdict=verdict, round="0000cafe", summary=summary[verdict], advice="", failure="")
+        end = Outcome(run=self.run, verdict=verdict, round="0000cafe", summary=summary[verdict], advice="", failure="")
         return end.model_copy(update=changes)
 
     def status(self, state: StoredState) -> Status:
@@ -270,8 +288,39 @@ class ShownRun:
         done_ms = CHUNK_MS * len(self.done)
         last_ms = max(one.running_ms or 0 for one in self.attempts().attempts)
         return Status(
-            run=fakes.RUN, name=self.record.name, state=state, updated_ms=last_ms + 20_000,
+            run=self.run, name=self.record.name, state=state, updated_ms=last_ms + 20_000,
             percent=10 + 80 * done_ms / self.plan.duration_ms, spans_done=len(self.done), spans_known=self.chunks,
             planned=True, running=2, done_ms=done_ms, total_ms=self.plan.duration_ms, failures=len(self.evidence()),
             useful_share=0.7,
         )  # fmt: skip
+
+
+MARKUP = "</script></style></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;<!--"
+INVISIBLE = "\u202e\u2066\x07\x1b[31m"
+HOSTILE = MARKUP + INVISIBLE
+HOSTILE_NAME = HOSTILE.replace("/", "\u2215") + ".mp4"
+
+
+class HostileRun(ShownRun):
+    """A run in which every text that comes from outside is markup, with characters that change what is around them."""
+
+    def __init__(self, *, run: str = fakes.RUN) -> None:
+        super().__init__(chunks=3, words=60, failed=(1,), name=HOSTILE_NAME, warnings=(HOSTILE,), run=run)
+        options = self.record.options.model_copy(update={"hotwords": HOSTILE, "initial_prompt": HOSTILE})
+        self.record = self.record.model_copy(update={"options": options})
+
+    def segments(self) -> Iterator[tuple[Segment, ...]]:
+        for (one,) in super().segments():
+            spoken: list[Word] = [{**word, "word": f" {MARKUP}"} for word in one.words[:3]]
+            said = one.model_copy(update={"words": tuple(spoken), "text": "".join(word["word"] for word in spoken)})
+            yield (said.model_copy(update={"speaker": MARKUP.replace(" ", "-")}),)
+
+    def evidence(self) -> list[Evidence]:
+        changed = {"summary": HOSTILE, "advice": HOSTILE, "details": (HOSTILE, HOSTILE)}
+        return [one.model_copy(update=changed) for one in super().evidence()]
+
+    def report(self, verdict: Verdict) -> Report:
+        return super().report(verdict).model_copy(update={"advice": (HOSTILE,), "devices": (HOSTILE,)})
+
+    def outcome(self, verdict: Verdict, **changes: Any) -> Outcome:
+        return super().outcome(verdict, **{"summary": HOSTILE, "advice": HOSTILE, **changes})

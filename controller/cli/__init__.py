@@ -22,6 +22,7 @@ import click
 from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
+from controller.cli.github import without_commands
 from controller.cli.settings import default as default_of
 from controller.cli.settings import read as read_settings
 from controller.cli.streams import Streams
@@ -151,7 +152,8 @@ def main() -> NoReturn:
     """The console script."""
     streams = Streams()
     write_others_harmless()
-    code = run()
+    with without_commands():
+        code = run()
     if why := streams.lost():
         _say(f"stenofleet: cannot write to stdout: {why}; finished work is kept")
         code = code or EnvironmentProblem.exit_code

@@ -13,13 +13,14 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
+from controller.cli import github
 from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
 from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
@@ -28,7 +29,12 @@ from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
 from controller.orchestrator.slots import InOrder
+from controller.reports.gates import GateResult
 from controller.reports.stored_report import StoredReports
+
+GATE_FAILED = 7
+"""The exit code where every recording was transcribed, and one does not keep a limit."""
+NO_GATES: Mapping[RunOutcome, Sequence[GateResult]] = {}
 
 _MOST_LISTED = 10
 _MOST_KINDS = 5
@@ -118,19 +124,24 @@ def report(
     reported: Sequence[RunOutcome] = (),
     skipped: Collection[str] = (),
     summarized: bool = False,
+    judged: Mapping[RunOutcome, Sequence[GateResult]] = NO_GATES,
 ) -> int:
     """Report how everything ended: files on stdout, messages on stderr. Returns the exit code.
 
     For those already *reported* before, only the names are repeated. *null*: as for :func:`write_path`. *skipped*:
     recordings that were left out, because their outputs exist. *summarized*: with a summary, however few they are.
+    *judged*: whether each keeps the limits of the quality gates.
     """
     before = set(reported)
     for item in ended:
         if item not in before:
             report_one(item, as_json=as_json, quiet=quiet, null=null)
-    code = exit_code(ended)
+    below = [(item, gate) for item in ended for gate in judged.get(item, ()) if not gate.kept]
+    for item, gate in below:
+        print_message(printable(f"{item.name}: {gate.gate}: {gate.text}"))
+    code = exit_code(ended) or (GATE_FAILED if below else 0)
     if as_json:
-        facts = {"exit_code": code, "runs": [_facts(item) for item in ended]}
+        facts = {"exit_code": code, "runs": [_facts(item, judged.get(item, ())) for item in ended]}
         print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {})), exact=True)
     elif summarized or len(ended) + len(skipped) > MANY:
         print_message(summary(ended, len(skipped)))
@@ -139,6 +150,7 @@ def report(
         print_message(printable(f"{len(failed)} of {len(ended)} not transcribed: {names}"))
     if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
         print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
+    github.report(ended, judged, skipped, code=code)
     return code
 
 
@@ -187,11 +199,11 @@ def _place(item: RunOutcome) -> str:
     return printable(item.source or item.name)
 
 
-def _facts(item: RunOutcome) -> dict[str, Any]:
+def _facts(item: RunOutcome, judged: Sequence[GateResult]) -> dict[str, Any]:
     """Return a run's outcome for JSON: text that any parser accepts, and the files as URIs that keep every byte."""
-    return dataclasses.asdict(item) | {
-        "uris": [file if is_object(file) else Path(file).as_uri() for file in item.files]
-    }
+    uris = [file if is_object(file) else Path(file).as_uri() for file in item.files]
+    gates = {"gates": [dataclasses.asdict(one) for one in judged]} if judged else {}
+    return dataclasses.asdict(item) | {"uris": uris} | gates
 
 
 def report_one(item: RunOutcome, *, as_json: bool, quiet: bool, null: bool) -> None:

@@ -18,13 +18,14 @@ from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
 from controller.cli.execute import execute, report, report_one, reports_at_once
+from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.requests import keep_local, known_run_request, same_files, stored_run_request
 from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Source
-from controller.domain.interfaces import RunRequest
+from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.output import Format, Output
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -71,6 +72,7 @@ from controller.runs.service_runs import request_of_run
 )
 @shared.option("--force", is_flag=True, help="Start a new run, even if this one is complete.")
 @shared.store_option
+@gate_options
 @shared.null_option
 @shared.json_option
 @shared.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -113,7 +115,7 @@ def transcribe_command(
     are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}; folders are mirrored below OUTPUT_DIR. The same
     command resumes an interrupted run.
     """
-    captions = taken(rest)
+    captions, checks = taken(rest), taken_checks(rest)
     if overwrite and skip_existing:
         raise UsageProblem("--overwrite and --skip-existing contradict each other", "leave one of them out")
     if captions.speakers and channels != "split":
@@ -139,7 +141,11 @@ def transcribe_command(
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        code = report(reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped)
+        with checks.of(opened, ()) as checked:
+            judged = checked.judge(reported, skipped)
+        code = report(
+            reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
+        )
         return given.ended(code)
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
@@ -180,24 +186,34 @@ def transcribe_command(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
     at_once = reports_at_once(len(found), as_json=as_json, quiet=quiet)
-    ended = execute(
-        requests,
-        opened,
-        workplace,
-        policy=policy,
-        max_parallel=jobs,
-        quiet=quiet or as_json,
-        new_runs=force and not round_id,
-        on_end=partial(report_one, as_json=as_json, quiet=quiet, null=null) if at_once else lambda _: None,
-    )
+    with checks.of(opened, found) as checked:
+
+        def on_end(outcome: RunOutcome) -> None:
+            checked.add(outcome)
+            if at_once:
+                report_one(outcome, as_json=as_json, quiet=quiet, null=null)
+
+        ended = execute(
+            requests,
+            opened,
+            workplace,
+            policy=policy,
+            max_parallel=jobs,
+            quiet=quiet or as_json,
+            new_runs=force and not round_id,
+            on_end=on_end,
+        )
+        everything = [*reported, *requests.refused, *ended]
+        judged = checked.judge(everything, skipped)
     code = report(
-        [*reported, *requests.refused, *ended],
+        everything,
         as_json=as_json,
         quiet=quiet,
         null=null,
         reported=[*reported, *ended] if at_once else reported,
         skipped=skipped,
         summarized=at_once,
+        judged=judged,
     )
     return given.ended(code)
 

@@ -125,8 +125,6 @@ class Upload(Document):
     complete: bool
     part_bytes: int = Field(default=PART_BYTES, ge=1)
     """Length of each part but the last."""
-    request: RequestId | None = None
-    """The request that it belongs to: it is deleted when the run of that one is complete."""
 
     @property
     def part_count(self) -> int:

@@ -152,6 +152,7 @@ def _header(of: RunDocuments) -> Header:
         speech_ms=round(1000 * report.speech_s) if report else None,
         words=sum(of.words.words) if of.words else None,
         unsure_words=sum(of.words.unsure) if of.words else None,
+        confidence=of.words.probability / of.words.judged if of.words and of.words.judged else None,
         language=(summary.language if summary else record.options.language if record else None) or "",
         language_probability=summary.language_probability if summary and summary.language and detected else None,
         model=_line(of, _model(record.options.model)) if record else "",

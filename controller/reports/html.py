@@ -56,9 +56,14 @@ def page(view: RunView, blocks: Iterable[Block] | None) -> Iterator[str]:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates of this package: every value in them is escaped, and an unknown name is an error."""
+    """The templates of this package."""
+    return made_environment("controller.reports")
+
+
+def made_environment(*packages: str) -> jinja2.Environment:
+    """The templates of *packages*: every value in them is escaped, and an unknown name is an error."""
     made = jinja2.Environment(
-        loader=jinja2.PackageLoader("controller.reports"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package) for package in packages]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -54,6 +54,8 @@ class Header:
     speech_ms: int | None = None
     words: int | None = None
     unsure_words: int | None = None
+    confidence: float | None = None
+    """The average probability of the words. None: not known, or there is no word."""
     language: str = ""
     language_probability: float | None = None
     """None: it was given."""

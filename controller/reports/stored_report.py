@@ -15,6 +15,7 @@ from chunk_job.store.base import Store, StoreFull
 from controller.domain.documents import Outcome, StoredState
 from controller.domain.keys import RunKeys
 from controller.reports.build import RunDocuments, build
+from controller.reports.run_view import RunView
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
 from controller.runs import stored_transcript
@@ -51,16 +52,27 @@ def write_report(store: Store, run: str, output: str) -> StoredState | None:
 
     Raises :class:`EnvironmentProblem` if it cannot be written there, and :class:`StoreUnavailable`.
     """
-    documents = read_documents(store, run)
+    documents, transcript = _with_transcript(store, run)
     if documents is None:
         return None
-    transcript = None
-    if documents.record and documents.state in ("complete", "partial"):
-        transcript = stored_transcript.stored(store, documents.record)
-        documents = with_words(documents, transcript) if transcript else documents
     with _page(documents, transcript) as path:
         write_output(output, path)
     return documents.state
+
+
+def stored_view(store: Store, run: str) -> RunView | None:
+    """The view of a run with the figures of its words; None: no such run. Raises :class:`StoreUnavailable`."""
+    documents, _ = _with_transcript(store, run)
+    return build(documents) if documents else None
+
+
+def _with_transcript(store: Store, run: str) -> tuple[RunDocuments | None, TranscriptFiles | None]:
+    """What the store has of a run, and its transcript. Raises :class:`StoreUnavailable`."""
+    documents, transcript = read_documents(store, run), None
+    if documents and documents.record and documents.state in ("complete", "partial"):
+        transcript = stored_transcript.stored(store, documents.record)
+        documents = with_words(documents, transcript) if transcript else documents
+    return documents, transcript
 
 
 def is_page(head: bytes) -> bool:

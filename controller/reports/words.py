@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from chunk_job.segment import Segment
+from chunk_job.segment import Segment, Word
 from chunk_job.text import printable
 from controller.transcript.model import Chunk
 
@@ -46,6 +46,22 @@ class Line:
     speaker: str
     """Only where another one speaks than in the line before; else empty."""
     pieces: tuple[Piece, ...]
+    words: tuple[Word, ...] = ()
+    """The words that *pieces* are made of; empty if they do not spell the text."""
+
+    @property
+    def places(self) -> str:
+        """Where each word is: ``AFTER+LENGTH``, with a space between words; empty if that is not known.
+
+        *AFTER*: how long after the word before it begins, in 1/100 s; the first one: after the line. *LENGTH*: with
+        its space, in the units of a script: 16 bits.
+        """
+        parts, at = [], self.start_ms // 10
+        for word in self.words:
+            text, begins = word["word"], max(at, word["start_ms"] // 10)
+            parts.append(f"{begins - at}+{len(text) if text.isascii() else len(text.encode('utf-16-le')) // 2}")
+            at = begins
+        return " ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +88,10 @@ class WordFigures:
     words: list[int] = field(default_factory=list)
     """By chunk."""
     unsure: list[int] = field(default_factory=list)
+    judged: int = 0
+    """Words that have a probability."""
+    probability: float = 0.0
+    """The sum of these."""
     speech: list[tuple[int, int]] = field(default_factory=list)
     """Parts with words, in media time, without short pauses."""
 
@@ -85,6 +105,8 @@ class WordFigures:
             chunk = max(0, bisect_right(starts, segment.start_ms) - 1)
             self.words[chunk] += len(segment.words) or len(segment.text.split())
             self.unsure[chunk] += sum(word["probability"] < UNSURE for word in segment.words)
+            self.judged += len(segment.words)
+            self.probability += sum(word["probability"] for word in segment.words)
             if segment.text.strip():
                 before = self.speech[-1] if self.speech else None
                 if before and segment.start_ms - before[1] <= pause_ms:
@@ -135,12 +157,18 @@ def _line(segment: Segment, speaker: str) -> Line:
         end_ms=segment.end_ms,
         speaker=printable(speaker),
         pieces=tuple(pieces(segment)),
+        words=segment.words if _spelled(segment) else (),
     )
+
+
+def _spelled(segment: Segment) -> bool:
+    """Whether the words spell the text."""
+    return "".join(word["word"] for word in segment.words).strip() == segment.text.strip()
 
 
 def pieces(segment: Segment) -> Iterator[Piece]:
     """The text of a segment, cut where the model becomes more or less sure."""
-    if "".join(word["word"] for word in segment.words).strip() != segment.text.strip():
+    if not _spelled(segment):
         # Words that do not spell the text, or none: then only the text is certain.
         yield Piece(segment.text.strip(), 0)
         return

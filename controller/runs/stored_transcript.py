@@ -54,13 +54,25 @@ def stored(store: Store, record: RunRecord) -> TranscriptFiles | None:
 
     Raises :class:`StoreUnavailable`, also if temporary files cannot be written.
     """
+    return stored_with(store, record, written)
+
+
+def stored_with(
+    store: Store, record: RunRecord, use: Callable[[TranscriptSummary, Iterable[Sequence[Segment]]], _T]
+) -> _T | None:
+    """The result of *use* for the transcript of a run in its store; None if there is none that is complete and of it.
+
+    *use* may be called twice, and what it returned first is then not used. Raises :class:`StoreUnavailable`.
+    """
     keys = RunKeys(record.run)
     plan = stored_documents.valid(store, Plan, keys.plan)
     longest_ms = plan.duration_ms + plan.offset_ms if plan else MAX_AUDIO_MS
     limit = longest_transcript_bytes(min(longest_ms, longest_recording_ms(record.size_bytes)))
     try:
         with store.open(keys.transcript("json"), max_bytes=limit) as file:
-            found, sha256 = _read(file, written, most_whole_bytes=MOST_WHOLE_BYTES)
+            (summary, found), sha256 = _read(
+                file, lambda summary, segments: (summary, use(summary, segments)), most_whole_bytes=MOST_WHOLE_BYTES
+            )
     except (ObjectMissing, DocumentInvalid):
         return None
     except OSError as error:
@@ -68,7 +80,7 @@ def stored(store: Store, record: RunRecord) -> TranscriptFiles | None:
     final = stored_documents.valid(store, Final, keys.final)
     if final and final.outputs.get("json") != sha256:
         return None
-    return found if found.summary.is_of(record) else None
+    return found if summary.is_of(record) else None
 
 
 def rendered(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptFiles:
@@ -88,6 +100,21 @@ def read_with(
     Raises the errors of :func:`rendered`.
     """
     return _read(file, use, most_whole_bytes=most_whole_bytes)[0]
+
+
+def segments_in(file: BinaryIO) -> Iterator[Sequence[Segment]]:
+    """The segments of the transcript in *file* as they are asked for, a few at a time.
+
+    For a file that was validated before: raises :class:`DocumentInvalid` when half of it may be read already.
+    """
+    size = file.seek(0, os.SEEK_END)
+    try:
+        laid_out = _LaidOut(file, size)
+    except DocumentInvalid:
+        file.seek(0)
+        yield Transcript.decode(file.read(size)).segments
+        return
+    yield from laid_out.segments()
 
 
 def summary_of(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptSummary:

@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
@@ -24,6 +25,7 @@ from controller.service.identity import Identity
 from controller.service.inbox.noted import Noted
 from controller.service.limits import OpenStreams, RequestRates
 from controller.service.outbox import Outbox
+from controller.service.own_pages import check_change
 from controller.service.problems import Problem
 from controller.service.queue import ServiceQueue
 from controller.service.requests import RequestStore
@@ -83,13 +85,20 @@ _BEARER = HTTPBearer(auto_error=False, description="A token of this service: `Au
 async def caller(request: Request, _: Annotated[object, Depends(_BEARER)]) -> Tenant:
     """Return the tenant that makes *request*, and count it. Raises what makes it refused."""
     service = service_of(request)
-    if service.identity.reads_file:
-        await run_in_threadpool(service.identity.read_file)
-    # Not in a thread: it would have to wait for one, twice for each request.
-    tenant = service.identity.tenant_of(request.headers, request.client.host if request.client else None)
+    tenant = await tenant_with(request, request.headers)
+    check_change(request.method, request.headers)
     service.rates.check(tenant)
     _check_query(request)
     return tenant
+
+
+async def tenant_with(request: Request, headers: Headers) -> Tenant:
+    """Return the tenant that makes *request* if it has these *headers*. Raises what :meth:`Identity.tenant_of` does."""
+    identity = service_of(request).identity
+    if identity.reads_file:
+        await run_in_threadpool(identity.read_file)
+    # Not in a thread: it would have to wait for one, twice for each request.
+    return identity.tenant_of(headers, request.client.host if request.client else None)
 
 
 def _check_query(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Which tenant makes a request: by its bearer token, or by a header that a trusted proxy sets.
+"""Which tenant makes a request: by its bearer token, by the cookie with one, or by a header of a trusted proxy.
 
 Touches: nothing. No message and no log line contains a header's value. The peer is the address of the connection: the
 server must not replace it by what a header says (uvicorn: ``proxy_headers=False``).
@@ -10,23 +10,22 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from controller.errors import StenofleetError, UsageProblem
 from controller.service.limits import FailedAuthentications
+from controller.service.own_pages import check_local_page, cookie_token, is_loopback, parsed_address
 from controller.service.tenant import DEFAULT, Tenant
 from controller.service.tenants import Tenants
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _MOST_LENGTH = 1_024
-_BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.ASCII | re.IGNORECASE)
+_VALID = r"[A-Za-z0-9._~+/-]+=*"
+_BEARER = re.compile(rf"bearer +({_VALID})", re.ASCII | re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,99}", re.ASCII | re.IGNORECASE)
 _OWN_HEADERS = ("authorization", "connection", "content-length", "content-type", "cookie", "host", "origin")
-_LOCALHOST = "localhost"
 
 
 class Unauthenticated(StenofleetError):
@@ -39,19 +38,6 @@ class Unauthenticated(StenofleetError):
         self.headers = {"WWW-Authenticate": "Bearer"}
 
 
-class ForeignPage(StenofleetError):
-    """A web page of another site makes the request, on the machine of a person who needs no token. HTTP 403."""
-
-    status = 403
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this service answers only requests to the names of this machine, and of its own pages",
-            "use http://localhost or http://127.0.0.1; for others, start the service with --tenants",
-        )
-        self.headers: dict[str, str] = {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrustedHeader:
     """The header by which trusted proxies say who makes a request."""
@@ -61,7 +47,7 @@ class TrustedHeader:
 
     def is_from(self, peer: str | None) -> bool:
         """Whether the address *peer* is that of a trusted proxy."""
-        address = _parsed(peer or "")
+        address = parsed_address(peer or "")
         return address is not None and any(address in network for network in self.proxies)
 
 
@@ -93,6 +79,11 @@ class Identity:
         self._failures = failures or FailedAuthentications()
 
     @property
+    def needs_token(self) -> bool:
+        """Whether people sign in."""
+        return self._tenants.configured
+
+    @property
     def reads_file(self) -> bool:
         """Whether :meth:`tenant_of` would read the tenants file, as it does from time to time."""
         return self._tenants.is_due
@@ -104,11 +95,13 @@ class Identity:
     def tenant_of(self, headers: Headers, peer: str | None) -> Tenant:
         """Return who makes a request with these *headers*, from the address *peer* of the connection.
 
+        For a request that changes something, see also :func:`check_change`: browsers add the cookie by themselves.
+
         Raises :class:`Unauthenticated`; :class:`LimitExceeded` if this peer had too many of these; and, where no
         tenants are configured, :class:`ForeignPage`.
         """
         if not self._tenants.configured:
-            _check_own_page(headers)
+            check_local_page(headers)
             return self._tenants.by_name(DEFAULT.name) or DEFAULT
         found = self._by_header(headers, peer) or self._by_token(headers)
         if found is None:
@@ -132,10 +125,17 @@ class Identity:
 
     def _by_token(self, headers: Headers) -> Tenant | None:
         values = headers.getlist("authorization")
+        if not values:
+            return self._by_cookie(headers)
         if len(values) != 1 or len(values[0]) > _MOST_LENGTH:
             return None
         found = _BEARER.fullmatch(values[0].strip())
         return self._tenants.by_token(found[1]) if found else None
+
+    def _by_cookie(self, headers: Headers) -> Tenant | None:
+        token = cookie_token(headers) or ""
+        valid = len(token) <= _MOST_LENGTH and re.fullmatch(_VALID, token, re.ASCII)
+        return self._tenants.by_token(token) if valid else None
 
 
 def check_host(host: str, tenants_configured: bool) -> None:  # noqa: FBT001 (what the two mean is in their names)
@@ -150,34 +150,6 @@ def check_host(host: str, tenants_configured: bool) -> None:  # noqa: FBT001 (wh
         )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether *host* is an address or the name of this machine that no other machine can reach."""
-    address = _parsed(host.removeprefix("[").removesuffix("]"))
-    return host.lower() == _LOCALHOST if address is None else address.is_loopback
-
-
-def _check_own_page(headers: Headers) -> None:
-    """Raise :class:`ForeignPage` for a request that a browser makes for a page of another site.
-
-    Browsers send such requests also to this machine, and other sites can give it a name of theirs.
-    """
-    host, origin = headers.get("host", ""), headers.get("origin")
-    if (
-        not is_loopback(_host_name(host))
-        or headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-        or (origin is not None and origin not in (f"http://{host}", f"https://{host}"))
-    ):
-        raise ForeignPage
-
-
-def _host_name(host: str) -> str:
-    """Return what is before the port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
 def _network(text: str) -> _Network:
     try:
         found = ipaddress.ip_network(text.strip())
@@ -186,13 +158,3 @@ def _network(text: str) -> _Network:
     if found.prefixlen == 0:
         raise UsageProblem("--trusted-proxies: everyone would be trusted", "name only the networks of the proxies")
     return found
-
-
-def _parsed(text: str) -> _Address | None:
-    """Return the address; one of IPv4 that is written as IPv6 as what it is; None for a name."""
-    try:
-        found = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found

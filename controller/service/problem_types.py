@@ -28,7 +28,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "complete": ProblemType((409,), "The run is complete: there is nothing to try again."),
     "completing": ProblemType((409,), "The upload is being completed."),
     "ended": ProblemType((409,), "The run has ended: there is nothing to cancel."),
-    "foreign-page": ProblemType((403,), "The request comes from a page of another site, to a service without tokens."),
+    "foreign-page": ProblemType((403,), "The request comes from a page of another site."),
     "idempotency-key-reused": ProblemType((422,), "The Idempotency-Key was used for another request."),
     "interrupted": ProblemType((503,), "This process of the service ends. Send the request again."),
     "invalid-request": ProblemType((422,), "A part of the request is not valid; `errors` names each."),

@@ -23,8 +23,9 @@ from chunk_job.store.base import ObjectMissing, StoreUnavailable
 from controller.errors import StenofleetError
 from controller.service.addresses import CallbackRefused
 from controller.service.field_errors import FieldError, field_errors, names_of
-from controller.service.identity import ForeignPage, Unauthenticated
+from controller.service.identity import Unauthenticated
 from controller.service.limits import LimitExceeded
+from controller.service.own_pages import ForeignPage
 from controller.service.problem_types import PROBLEM_JSON, URN
 from controller.service.sources import SourceRefused
 
@@ -235,6 +236,8 @@ _CONVERSIONS: tuple[tuple[type[Exception], Callable[[Any], Problem]], ...] = (
     (ClientDisconnect, lambda _: Problem(400, "bad-request", "the connection was closed before the body was complete")),
 )
 """From the special to the general."""
+EXPECTED = tuple(kind for kind, _ in _CONVERSIONS)
+"""All errors that are no bugs."""
 
 
 def install(app: FastAPI, methods_of: Callable[[str], Sequence[str]]) -> None:

@@ -53,7 +53,7 @@ FOUND = PROBLEMS | {404: problem_response("This tenant has no such run.")}
 STATE = FOUND | {409: problem_response("Not possible in the state of the run.")}
 
 MOST_ON_PAGE = 200
-_CURSOR = r"^([0-9]{13}-[0-9a-hjkmnp-tv-z]{26}\.json)?$"
+CURSOR = r"^([0-9]{13}-[0-9a-hjkmnp-tv-z]{26}\.json)?$"
 _MOST_READ = 5
 """Pages that one request with a filter reads."""
 
@@ -190,7 +190,7 @@ def _with_upload(raw: bytes, upload_id: str) -> bytes:
 def list_runs(
     service: TheService,
     tenant: Caller,
-    cursor: Annotated[str, Query(pattern=_CURSOR, description="`next_cursor` of the page before.")] = "",
+    cursor: Annotated[str, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = "",
     limit: Annotated[int, Query(ge=1, le=MOST_ON_PAGE, description="Most runs of a page.")] = 50,
     status: Annotated[RequestStatus | None, Query(description="Only runs with this status.")] = None,
     label: Annotated[str, Query(max_length=400, description="Only runs with this label: NAME=VALUE, or NAME.")] = "",

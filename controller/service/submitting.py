@@ -48,14 +48,45 @@ def submit(
     if known:
         # Before the other checks: its upload may be gone, if the run is complete.
         return _accept(service, known.model_copy(update={"body_sha256": digest}))
-    source, name = _recording(service, tenant, submission, request_id)
+    upload = _upload(service, tenant, submission.upload) if submission.upload else None
+    source, name = _recording(service, tenant, submission, upload)
+    request = _request(service, tenant, submission, request_id, digest=digest, source=source, name=name)
+    if upload:
+        # The last step before it is accepted: what is wrong with a request must not cost the upload.
+        _bind(service, upload, request)
+    return _accept(service, request)
+
+
+def check(service: Service, tenant: Tenant, submission: Submission, new: int) -> None:
+    """Check *new* runs with these options as :func:`submit` does, without a recording.
+
+    Raises :class:`Problem`, and the errors of the checks.
+    """
+    source = submission.source or "s3://recordings/recording"
+    _request(
+        service, tenant, submission, new_id(), digest=submission.digest(), source=source, name="recording", new=new
+    )
+
+
+def _request(
+    service: Service,
+    tenant: Tenant,
+    submission: Submission,
+    request_id: str,
+    *,
+    digest: str,
+    source: str,
+    name: str,
+    new: int = 1,
+) -> ServiceRequest:
+    """Return what a submission becomes, if this tenant may have *new* runs like it."""
     if submission.output is not None:
         folder = checked_output(submission.output, tenant.outputs, service.store.url)
         submission = submission.model_copy(update={"output": folder})
     if submission.callback_url:
         service.check_callback(tenant, submission.callback_url)
-    check_queued_runs(tenant, service.queue.counts.of(tenant.prefix))
-    request = request_of(
+    check_queued_runs(tenant, service.queue.counts.of(tenant.prefix), new)
+    return request_of(
         submission,
         tenant=tenant,
         request_id=request_id,
@@ -65,7 +96,6 @@ def submit(
         defaults=service.defaults,
         now_ms=service.now_ms(),
     )
-    return _accept(service, request)
 
 
 def submit_found(
@@ -124,13 +154,18 @@ def _accept(service: Service, request: ServiceRequest) -> ServiceRequest:
     return accepted
 
 
-def _recording(service: Service, tenant: Tenant, submission: Submission, request_id: str) -> tuple[str, str]:
+def _recording(service: Service, tenant: Tenant, submission: Submission, upload: Upload | None) -> tuple[str, str]:
     """Return the URI and the name of the recording."""
-    if submission.source is not None:
-        uri = checked_source(submission.source, tenant.sources, service.store.url)
-        return uri, submission.name or _UNSAFE.sub("_", file_name(uri).name)
-    assert submission.upload is not None
-    upload = service.uploads.find(tenant.prefix, submission.upload)
+    if upload:
+        return service.uploads.uri(upload), submission.name or upload.name
+    assert submission.source is not None
+    uri = checked_source(submission.source, tenant.sources, service.store.url)
+    return uri, submission.name or _UNSAFE.sub("_", file_name(uri).name)
+
+
+def _upload(service: Service, tenant: Tenant, upload_id: str) -> Upload:
+    """Return an upload that a run can use. Raises :class:`Problem`."""
+    upload = service.uploads.find(tenant.prefix, upload_id)
     if upload is None:
         raise not_found("upload")
     if not upload.complete:
@@ -140,14 +175,25 @@ def _recording(service: Service, tenant: Tenant, submission: Submission, request
             "this upload is not complete",
             f"send the parts that GET /v1/uploads/{upload.id} lists, then POST /v1/uploads/{upload.id}:complete",
         )
-    before = upload.request
-    if before and before != request_id and service.requests.request(RequestKey(tenant.prefix, before)):
-        # It is deleted when that run is complete.
-        raise Problem(409, "upload-used", f"this upload is that of run {before}", "upload the recording again")
     if service.now_ms() >= upload.created_ms + USED_WITHIN_MS:
         raise Problem(409, "upload-expired", "no run has used this upload in time", "upload the recording again")
-    service.uploads.bind(upload, request_id)
-    return service.uploads.uri(upload), submission.name or upload.name
+    return upload
+
+
+def _bind(service: Service, upload: Upload, request: ServiceRequest) -> None:
+    """Make the upload that of this request. Raises :class:`Problem` if it is that of another one."""
+    owner = service.uploads.bind(upload, request)
+    if owner is None:
+        raise not_found("upload")
+    if owner.id == request.id:
+        return
+    accepted = service.requests.request(RequestKey(owner.tenant, owner.id))
+    # Read again: of a run that was deleted, the upload went first.
+    if accepted is None and service.uploads.bound(upload):
+        # It is accepted just now, or a process was killed before it was.
+        _accept(service, owner)
+    # It is deleted when that run is complete.
+    raise Problem(409, "upload-used", f"this upload is that of run {owner.id}", "upload the recording again")
 
 
 def keep_upload(service: Service, tenant: Tenant, path: Path, name: str, upload_id: str) -> Upload:

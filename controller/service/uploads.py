@@ -7,6 +7,7 @@ recording → its record says that it is complete. Where clients can reach the s
 with forms that the service has signed. Such a form cannot be revoked: so an entry remains until the last one has
 expired, and then everything is deleted that does not belong to a complete upload. The entry of a recording that came in
 a form of a run remains until that run is accepted. Of an upload that no run uses, an entry remains until it is deleted.
+An upload is that of one request: of the one whose text is stored beside it, which is written only if none is there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Protocol, runtime_checkable
 from chunk_job.store.base import ObjectMissing, Store
 from chunk_job.store.files import FileStore
 from controller.domain import stored_documents
-from controller.domain.service_documents import Upload
+from controller.domain.service_documents import ServiceRequest, Upload
 from controller.domain.service_keys import (
     INCOMPLETE,
     RequestKey,
@@ -43,6 +44,8 @@ FORM_VALID_MS = 3600 * 1000
 _SPARE_MS = 2 * FORM_VALID_MS
 """Before anything is deleted: what has begun in time may end, and clocks differ."""
 _RECORD = "upload.json"
+_BOUND = "used-by.json"
+"""The request that it belongs to. Deleted after the record: who writes a new one then finds that the record is gone."""
 
 
 @runtime_checkable
@@ -89,7 +92,7 @@ class UploadStore:
         return sum(reserved.values()) + sum(
             item.size_bytes
             for item in self._store.list(uploads_of(prefix))
-            if not item.key.endswith(f"/{_RECORD}") and upload_of(item.key) not in reserved
+            if not item.key.endswith((f"/{_RECORD}", f"/{_BOUND}")) and upload_of(item.key) not in reserved
         )
 
     def create(self, upload: Upload) -> None:
@@ -139,10 +142,12 @@ class UploadStore:
         self._delete_all(parts_of(upload.tenant, upload.id))
 
     def remove(self, prefix: str, upload: str) -> None:
-        """Delete the recording and its record, which is deleted last."""
+        """Delete the recording, then its record, then what says whose it is."""
         home = upload_home(prefix, upload)
-        for item in sorted(self._store.list(home), key=lambda item: item.key == f"{home}{_RECORD}"):
-            self._store.delete(item.key)
+        last = [f"{home}{_RECORD}", f"{home}{_BOUND}"]
+        found = [item.key for item in self._store.list(home)]
+        for key in sorted(found, key=lambda key: last.index(key) if key in last else -1):
+            self._store.delete(key)
 
     def give_up(self, upload: Upload, *, now_ms: int) -> None:
         """Delete an upload that is not complete. Its bytes are reserved as long as a form for a part is valid."""
@@ -179,15 +184,30 @@ class UploadStore:
             return (self._store.root / key).as_uri()
         return f"{self._store.url}/{key}"
 
-    def bind(self, upload: Upload, request_id: str) -> None:
-        """Record the request that the upload belongs to."""
-        self._put(upload.model_copy(update={"request": request_id}))
+    def bind(self, upload: Upload, request: ServiceRequest) -> ServiceRequest | None:
+        """Make the upload that of *request*, unless it is that of another one. Returns the one that it belongs to.
+
+        Of several processes that do this at the same time, one succeeds. None: the upload was deleted meanwhile.
+        """
+        key = f"{upload_home(upload.tenant, upload.id)}{_BOUND}"
+        if not self._store.put_new(key, request.encode()):
+            return self.bound(upload)
+        if self.find(upload.tenant, upload.id) is None:
+            self._store.delete(key)
+            return None
+        return request
+
+    def bound(self, upload: Upload) -> ServiceRequest | None:
+        """Return the request that the upload belongs to, which may not be accepted yet; None if there is none."""
+        return stored_documents.valid(self._store, ServiceRequest, f"{upload_home(upload.tenant, upload.id)}{_BOUND}")
 
     def _is_used(self, upload: Upload) -> bool:
         """Whether the request that it belongs to was accepted, and is not deleted."""
-        if not upload.request:
-            return False
-        return self._store.stat(RequestKeys(RequestKey(upload.tenant, upload.request)).request) is not None
+        request = self.bound(upload)
+        return (
+            request is not None
+            and self._store.stat(RequestKeys(RequestKey(upload.tenant, request.id)).request) is not None
+        )
 
     def _put(self, upload: Upload) -> None:
         self._store.put(f"{upload_home(upload.tenant, upload.id)}{_RECORD}", upload.encode())

@@ -15,6 +15,8 @@ from tests.testbed.cluster import Cluster
 ALL = [CHART / "ci" / "every-option-values.yaml", *sorted((CHART / "samples").iterdir())]
 
 
+@pytest.mark.alone
+@pytest.mark.usefixtures("custom")
 def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> None:
     def notes(*arguments: str) -> str:
         where = ("--dry-run=client", "--namespace", "team")
@@ -30,6 +32,7 @@ def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> N
     assert 'http://127.0.0.1:8080/v1/runs/$RUN/result?format=txt"' in commands[2]
     for command in commands[1:]:
         assert "kubectl -n team get secret stenofleet-token -o jsonpath='{.data.token}' | base64 -d" in command
+    assert "Or in a browser, after step 1:  http://127.0.0.1:8080  where the token signs you in:  kubectl" in text
     assert "leaves the bucket with all runs and transcripts, and the volume stenofleet-models" in text
     assert "It needs the Secret stenofleet-s3 there, with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in text
     assert "outside of the cluster" not in text
@@ -43,7 +46,7 @@ def test_the_notes_have_three_commands_and_say_what_stays(cluster: Cluster) -> N
     outside = "ingress.enabled=true,ingress.host=a.example,ingress.path=/v1,ingress.tlsSecret=tls"
     reached = notes("--set", outside)
     assert "Clients outside of the cluster take https://a.example in place of http://127.0.0.1:8080" in reached
-    assert "The Ingress takes only paths under /v1." in reached
+    assert "The Ingress takes only paths under /v1, without the page." in reached
     route = notes("--set", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=public,httpRoute.hostnames={b.example}")
     assert "Clients outside of the cluster take b.example, by http or https" in route
 

@@ -1,12 +1,14 @@
-"""Pods of the service, the API server and MinIO are killed during runs and an upload: clients lose nothing."""
+"""Pods of the service, the API server and MinIO are killed during runs, an upload and an inbox: nothing is lost."""
 
 import contextlib
 import http.client
+import io
 import json
 import secrets
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -246,3 +248,51 @@ def check_end(release: Release, client: Client, run: str, listener: Listener, *,
     assert sorted(int(parts[-2]) for parts in keys) == list(range(chunks)), "no chunk has two results"
     assert listener.events == listener.whole(), "no event is lost, and none comes twice"
     assert [kind for _, kind in listener.events if kind != "message"] == ["accepted", "started", "ended"]
+
+
+# ---------------------------------------------------------------- the inbox
+
+
+def test_an_inbox_that_is_fed_while_pods_die_is_transcribed_once(release: Release) -> None:
+    def put(name: str, content: bytes) -> None:
+        key = f"store/inbox/default/{name}"
+        release.s3.put_object(
+            bucket_name=release.bucket, object_name=key, data=io.BytesIO(content), length=len(content)
+        )
+
+    def outbox() -> set[str]:
+        return {key.removeprefix("store/outbox/default/") for key in release.objects("store/outbox/")}
+
+    def kill_all() -> None:
+        kill_pods(release, *(str(pod["metadata"]["name"]) for pod in release.pods("service")))
+
+    release.install('inbox={"enabled": true, "pollSeconds": 1}')
+    names = ("a.m4a", "2024/b.m4a", "2024/c.m4a")
+    put("stenofleet.yaml", b"options: {chunk_duration: 90}\noutput_formats: [txt]\n")
+    put(names[0], with_mark(b"a"))
+    until(lambda: release.objects("/inbox-state/default/objects/"), "an object is noticed", patience_s=PATIENCE_S)
+    kill_all()
+    put(names[1], with_mark(b"b"))
+    put("2024/notes.txt", b"no recording")
+    until(release.results, "a chunk is done", patience_s=PATIENCE_S)
+    before = release.results()
+    kill_all()
+    put(names[2], with_mark(b"c"))
+    until(outbox, "something is in the outbox", patience_s=PATIENCE_S)
+    kill_all()
+    wanted = {f"{name}.txt" for name in names} | {"2024/notes.txt.error.json"}
+    until(lambda: outbox() >= wanted, "everything is in the outbox", patience_s=PATIENCE_S)
+
+    assert outbox() == wanted
+    for name in names:
+        answer = release.s3.get_object(bucket_name=release.bucket, object_name=f"store/outbox/default/{name}.txt")
+        assert is_the_sample(answer.read())
+    chunks = Counter(tuple(key.split("/")[-4:-1]) for key in release.results())
+    assert set(chunks.values()) == {1}, "no chunk has two results"
+    assert before.items() <= release.results().items(), "what was done before a kill is kept"
+    assert len({run for run, *_ in chunks}) == len(names), "every recording has one run"
+
+
+def with_mark(mark: bytes) -> bytes:
+    """The sample of the demonstration, with a last box that players ignore: a content of its own."""
+    return demo.SAMPLE.read_bytes() + struct.pack(">I4s", 8 + len(mark), b"free") + mark

@@ -158,8 +158,9 @@ class OwnCluster(Cluster):
                 for one in prepared:
                     one.result()
             for node in self._nodes:
-                node.kubelet.start()  # not in the pool: it would end with its thread
-            for node in self._nodes:
+                # One after the other: all listen on one path, and remove the socket that is there. Two at the same
+                # moment can both find none, and then one gives up. Not in the pool: it would end with its thread.
+                node.kubelet.start()
                 self._join(node)
             _wait("MinIO", self.s3.serves)
         except RuntimeError as problem:
@@ -339,5 +340,9 @@ if __name__ == "__main__":
         build_programs()
     elif sys.argv[1:2] == ["--run"]:
         sys.exit(_run(sys.argv[2:]))
+    elif sys.argv[1:]:
+        sys.exit(
+            "python -m tests.testbed.cluster [--build | --run COMMAND …]: without an argument, a cluster until Ctrl-C"
+        )
     else:
         _by_hand()

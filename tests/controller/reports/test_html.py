@@ -23,10 +23,7 @@ from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
 from controller.transcript.model import Chunk
 from tests import fakes
-from tests.shown_runs import CHUNK_MS, ShownRun
-
-MARKUP = "</script></style></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;<!--"
-INVISIBLE = "\u202e\u2066\x07\x1b[31m"
+from tests.shown_runs import CHUNK_MS, INVISIBLE, MARKUP, ShownRun
 
 
 def written(store: FileStore, run: ShownRun, state: StoredState) -> str:

@@ -11,14 +11,13 @@ from starlette.datastructures import Headers
 
 from controller.errors import StenofleetError, UsageProblem
 from controller.service.identity import (
-    ForeignPage,
     Identity,
     Unauthenticated,
     check_host,
-    is_loopback,
     trusted_header,
 )
 from controller.service.limits import FAILURES_AT_ONCE, FailedAuthentications, LimitExceeded
+from controller.service.own_pages import ForeignPage, is_loopback
 from controller.service.tenants import Tenants
 from controller.service.tokens import new_token, written_digest
 

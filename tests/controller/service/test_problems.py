@@ -10,7 +10,8 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import ObjectMissing, StoreDenied, StoreUnavailable
 from controller.errors import MediaProblem
 from controller.service.addresses import CallbackRefused
-from controller.service.identity import ForeignPage, Unauthenticated
+from controller.service.identity import Unauthenticated
+from controller.service.own_pages import ForeignPage
 from controller.service.problems import _CONVERSIONS, STORE_RETRY_S, Problem, problem_of
 from controller.service.signatures import WebhookNotConfigured
 from controller.service.sources import SourceRefused

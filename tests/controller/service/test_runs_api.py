@@ -321,7 +321,7 @@ def test_advice_is_in_words_of_the_api(store: FileStore) -> None:
 @pytest.mark.parametrize(
     "method, path, status, detail",
     [
-        ("GET", "/", 404, "GET /: there is no such path"),
+        ("GET", "/v2", 404, "GET /v2: there is no such path"),
         ("GET", "/v1/runs/", 404, "GET /v1/runs/: there is no such path"),
         ("POST", "/v1/runs/x:pause", 404, "POST /v1/runs/x:pause: there is no such path"),
         ("PATCH", "/v1/runs", 405, "PATCH /v1/runs: this path has only GET, POST"),
@@ -337,7 +337,7 @@ def test_a_request_for_nothing_says_what_there_is(
 
 
 def test_a_path_without_its_first_part_is_said(refusing: Running) -> None:
-    for method, path in (("POST", "/audio/transcriptions"), ("GET", "/models"), ("GET", "/runs/x")):
+    for method, path in (("POST", "/audio/transcriptions"), ("GET", "/models"), ("GET", "/runs/x/chunks")):
         advice = problem(refusing.client.request(method, path), 404, "not-found")["advice"]
         assert advice.startswith(f"use /v1{path} (base_url of OpenAI's clients ends in /v1)")
 

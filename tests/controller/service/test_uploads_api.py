@@ -4,6 +4,7 @@ import json
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -348,7 +349,7 @@ def test_parts_that_come_after_the_upload_was_complete_or_deleted_are_deleted_to
     assert sum("/parts/" in key for key in keys(store)) == 2
     swept(store, 4 * FORM_VALID_MS)
     home = f"uploads/news/{upload_of(1).id}/"
-    assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+    assert keys(store) == [f"{home}media.wav", f"{home}upload.json", f"{home}used-by.json"]
 
 
 def test_a_recording_of_a_form_that_was_interrupted_is_deleted(store: FileStore, tmp_path: Path) -> None:
@@ -405,7 +406,7 @@ def test_a_form_with_a_key_that_was_tried_twice_is_not_deleted_with_its_first_tr
     in_use(store, 1)
     swept(store, LIVES_MS + 3 * _HOUR_MS)
     home = f"uploads/news/{upload_of(1).id}/"
-    assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+    assert keys(store) == [f"{home}media.wav", f"{home}upload.json", f"{home}used-by.json"]
 
 
 def in_use(store: FileStore, number: int) -> None:
@@ -414,7 +415,7 @@ def in_use(store: FileStore, number: int) -> None:
     RequestStore(store).accept(one)
     found = UploadStore(store).find("news", upload_of(number).id)
     assert found
-    UploadStore(store).bind(found, one.id)
+    UploadStore(store).bind(found, one)
 
 
 def test_a_recording_whose_run_was_never_accepted_is_deleted(store: FileStore, tmp_path: Path) -> None:
@@ -424,7 +425,7 @@ def test_a_recording_whose_run_was_never_accepted_is_deleted(store: FileStore, t
     for number in (1, 2, 3):
         # The process was killed before the run of the form was accepted, or before it could note that.
         uploads.put_media(upload_of(number), data)
-    uploads.bind(upload_of(2).model_copy(update={"complete": True}), id_of(bytes(16)))
+    uploads.bind(upload_of(2), request(id=id_of(bytes(16))))
     in_use(store, 3)
     swept(store, LIVES_MS + 3 * _HOUR_MS)
     assert uploads.reserved("news") == {}
@@ -433,7 +434,60 @@ def test_a_recording_whose_run_was_never_accepted_is_deleted(store: FileStore, t
     assert left == {upload_of(number).id for number in (1, 2, 3)}
     swept(store, USED_WITHIN_MS + 3 * _HOUR_MS)
     home = f"uploads/news/{upload_of(3).id}/"
-    assert keys(store) == [f"{home}media.wav", f"{home}upload.json"]
+    assert keys(store) == [f"{home}media.wav", f"{home}upload.json", f"{home}used-by.json"]
+
+
+def complete(service: Running) -> str:
+    """A complete upload."""
+    upload = begin(service.client, 3)
+    send_missing(service.client, upload, b"abc")
+    assert service.client.post(f"/v1/uploads/{upload['id']}:complete").status_code == 200
+    return str(upload["id"])
+
+
+def test_of_several_runs_with_one_upload_at_the_same_time_one_is_accepted(store: FileStore) -> None:
+    with running(store, part_bytes=PART, takes_ms=3_000) as service, running(store, part_bytes=PART) as other:
+        upload, ready = complete(service), threading.Barrier(6)
+
+        def submit(number: int) -> Any:
+            ready.wait()
+            return (service, other)[number % 2].client.post("/v1/runs", json={"upload": upload})
+
+        with ThreadPoolExecutor(6) as pool:
+            replies = list(pool.map(submit, range(6)))
+        (won,) = [reply.json()["id"] for reply in replies if reply.status_code == 202]
+        lost = [problem(reply, 409, "upload-used") for reply in replies if reply.status_code != 202]
+        assert {found["detail"] for found in lost} == {f"this upload is that of run {won}"}
+        assert [run["id"] for run in service.client.get("/v1/runs").json()["runs"]] == [won]
+        service.client.post(f"/v1/runs/{won}:cancel")
+
+
+def test_what_is_wrong_with_a_run_does_not_cost_its_upload(service: Running) -> None:
+    upload = complete(service)
+    wrong = service.client.post("/v1/runs", json={"upload": upload, "options": {"model": "no"}})
+    problem(wrong, 422, "invalid-request")
+    key = {"Idempotency-Key": "a"}
+    runs = [service.client.post("/v1/runs", json={"upload": upload}, headers=key) for _ in range(2)]
+    assert [run.status_code for run in runs] == [202, 202]
+    assert runs[0].json()["id"] == runs[1].json()["id"]
+
+
+def test_a_run_whose_process_was_killed_before_it_was_accepted_is_accepted_by_the_next_one(service: Running) -> None:
+    upload = UploadStore(service.store).find("default", complete(service))
+    assert upload
+    source = UploadStore(service.store).uri(upload)
+    killed = request(id=id_of(bytes(16)), tenant="default", upload=upload.id, source=source)
+    assert UploadStore(service.store).bind(upload, killed) == killed
+    again = service.client.post("/v1/runs", json={"upload": upload.id})
+    assert killed.id in problem(again, 409, "upload-used")["detail"]
+    assert service.wait_for(killed.id)["status"] == "complete"
+    service.wait_until_gone(f"uploads/default/{upload.id}/")
+
+
+def test_an_upload_that_is_deleted_meanwhile_is_that_of_no_run(store: FileStore) -> None:
+    uploads = UploadStore(store)
+    assert uploads.bind(upload_of(1), request()) is None
+    assert keys(store) == []
 
 
 def test_an_upload_that_no_run_uses_in_time_is_refused_and_deleted(service: Running, store: FileStore) -> None:

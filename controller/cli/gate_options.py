@@ -1,0 +1,141 @@
+"""Options for CI: quality gates, and a report in JUnit XML.
+
+Touches: the store, the file of the report (through ``reports``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from chunk_job.store.base import Store
+from controller.cli.option_values import Fraction
+from controller.cli.options import option, together
+from controller.domain.interfaces import RunOutcome
+from controller.errors import UsageProblem
+from controller.intake.source import is_object
+from controller.reports.gates import GateResult, Gates, judge
+from controller.reports.stored_report import stored_view
+
+if TYPE_CHECKING:
+    from controller.reports import junit
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def gate_options(command: _F) -> _F:
+    """Add the options."""
+    return together(
+        option(
+            "--junit",
+            type=click.Path(),
+            metavar="FILE|s3://…",
+            help="Write a report as JUnit XML: a suite for each recording, a case for each chunk and gate.",
+        ),
+        option(
+            "--min-coverage",
+            type=Fraction(0, 1),
+            metavar="SHARE",
+            help="Exit code 7 if a smaller part of a recording was transcribed (0 to 1).",
+        ),
+        option(
+            "--min-confidence",
+            type=Fraction(0, 1),
+            metavar="SHARE",
+            help="Exit code 7 if the average probability of a recording's words is less (0 to 1).",
+        ),
+        option(
+            "--max-rtf",
+            type=Fraction(0.0001, 1000),
+            metavar="SECONDS",
+            help="Exit code 7 if jobs took more time than this for a second of a recording.",
+        ),
+    )(command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checks:
+    """What the options choose."""
+
+    junit: str | None = None
+    gates: Gates = field(default_factory=Gates)
+
+    @contextlib.contextmanager
+    def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
+        """Check the outcomes that are added in the block, and write the report at its end, also after an error.
+
+        *names*: of all recordings. Raises :class:`EnvironmentProblem` if the report cannot be written.
+        """
+        checked = Checked(store=store, checks=self, names=tuple(names) if self.junit else ())
+        try:
+            yield checked
+        finally:
+            if self.junit:
+                from controller.reports import junit
+
+                junit.write(self.junit, checked.suites())
+
+
+@dataclass(kw_only=True)
+class Checked:
+    """The outcomes of a command, as far as they are known."""
+
+    store: Store
+    checks: Checks
+    names: Sequence[str]
+    outcomes: dict[RunOutcome, tuple[GateResult, ...]] = field(default_factory=dict)
+    skipped: Collection[str] = ()
+    _suites: dict[RunOutcome, junit.Suite] = field(default_factory=dict)
+
+    def add(self, outcome: RunOutcome) -> None:
+        """Note how a recording ended."""
+        self.outcomes.setdefault(outcome, ())
+
+    def judge(self, ended: Iterable[RunOutcome], skipped: Collection[str]) -> Mapping[RunOutcome, Sequence[GateResult]]:
+        """Read the runs that have *ended*, and say what they keep. Raises :class:`StoreUnavailable`."""
+        self.skipped = skipped
+        for outcome in ended:
+            self.add(outcome)
+        if self.checks.junit or self.checks.gates:
+            for outcome in self.outcomes:
+                self._read(outcome)
+        return self.outcomes
+
+    def _read(self, outcome: RunOutcome) -> None:
+        from controller.reports import junit
+
+        view = stored_view(self.store, outcome.run) if outcome.run else None
+        if view and outcome.verdict in ("complete", "partial"):
+            self.outcomes[outcome] = judge(self.checks.gates, view)
+        if self.checks.junit:
+            self._suites[outcome] = junit.suite(outcome, view, self.outcomes[outcome])
+
+    def suites(self) -> Iterator[junit.Suite]:
+        """Yield one suite for each recording. Those that were not read, because of an error, have no chunks."""
+        from controller.reports import junit
+
+        for outcome in self.outcomes:
+            yield self._suites.get(outcome) or junit.suite(outcome, None)
+        yield from (junit.left_out(name, "all its outputs exist") for name in sorted(self.skipped))
+        known = {_place(outcome.source or outcome.name) for outcome in self.outcomes} | {*map(_place, self.skipped)}
+        for name in self.names:
+            if _place(name) not in known:
+                yield junit.left_out(name, "the command ended before this recording")
+
+
+def _place(name: str) -> str:
+    """One name of a recording, which may be named in several ways."""
+    return name if is_object(name) else str(Path(name).resolve())
+
+
+def taken_checks(options: dict[str, Any]) -> Checks:
+    """Take what the options of this module chose out of *options*."""
+    path = options.pop("junit")
+    if path is not None and Path(path).is_dir():
+        raise UsageProblem(f"--junit: {path} is a folder", "name a file")
+    return Checks(junit=path, gates=Gates(**{one.name: options.pop(one.name) for one in fields(Gates)}))

@@ -1,0 +1,85 @@
+"""Limits that a transcript must keep: quality gates of a command in CI.
+
+Touches: nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from controller.reports.run_view import RunView
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """The limits; None: no such limit."""
+
+    min_coverage: float | None = None
+    """The least part of the recording in chunks that were transcribed, from 0 to 1."""
+    min_confidence: float | None = None
+    """The least average probability of the words, from 0 to 1."""
+    max_rtf: float | None = None
+    """The most time of the jobs for one second of the recording, in seconds."""
+
+    def __bool__(self) -> bool:
+        return (self.min_coverage, self.min_confidence, self.max_rtf) != (None, None, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """Whether a recording keeps a limit."""
+
+    gate: str
+    """The option that sets the limit."""
+    limit: float
+    found: float | None
+    """None: not known."""
+    kept: bool
+    text: str
+    """A sentence for people."""
+
+
+def judge(gates: Gates, view: RunView) -> tuple[GateResult, ...]:
+    """Whether a run that has a transcript keeps each limit. What is not known keeps none."""
+    return tuple(_judged(gates, view))
+
+
+def _judged(gates: Gates, view: RunView) -> Iterator[GateResult]:
+    if gates.min_coverage is not None:
+        yield _at_least("--min-coverage", gates.min_coverage, _coverage(view), "of the recording was transcribed")
+    if gates.min_confidence is not None:
+        confidence = view.header.confidence
+        # A recording without words has no word that may be wrong.
+        found = 1.0 if view.header.words == 0 else confidence
+        yield _at_least("--min-confidence", gates.min_confidence, found, "is the average probability of its words")
+    if gates.max_rtf is not None:
+        yield _rtf(gates.max_rtf, view)
+
+
+def _at_least(gate: str, limit: float, found: float | None, what: str) -> GateResult:
+    kept = found is not None and found >= limit
+    known = "not known" if found is None else f"{100 * found:.2f} %"
+    text = f"{known} {what}, {'not less than' if kept else 'and that must not be less than'} {100 * limit:g} %"
+    return GateResult(gate=gate, limit=limit, found=_rounded(found), kept=kept, text=text)
+
+
+def _rtf(limit: float, view: RunView) -> GateResult:
+    took_ms, duration_ms = view.header.compute_ms, view.header.duration_ms
+    found = took_ms / duration_ms if took_ms is not None and duration_ms else None
+    kept = found is not None and found <= limit
+    known = "not known" if found is None else f"{found:.4f} s"
+    text = f"{known} of job time for a second of the recording, {'not' if kept else 'and that must not be'} more than"
+    return GateResult(gate="--max-rtf", limit=limit, found=_rounded(found), kept=kept, text=f"{text} {limit:g} s")
+
+
+def _coverage(view: RunView) -> float | None:
+    """The part of the recording without the chunks that failed; a cut recording has at least one chunk."""
+    if view.sound is None or not view.sound.duration_ms:
+        return None
+    lost_ms = sum(end - start for start, end in view.sound.gaps)
+    return 1 - lost_ms / view.sound.duration_ms
+
+
+def _rounded(found: float | None) -> float | None:
+    return None if found is None else round(found, 6)

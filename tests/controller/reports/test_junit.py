@@ -1,0 +1,114 @@
+"""Quality gates, and JUnit XML: what an independent parser reads of runs that went well and badly."""
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from controller.domain.interfaces import RunOutcome, RunVerdict
+from controller.reports import junit
+from controller.reports.build import RunDocuments, build
+from controller.reports.gates import Gates, judge
+from controller.reports.run_view import RunView
+from controller.reports.stored_run import with_words
+from tests import fakes
+from tests.shown_runs import ShownRun
+
+
+def view_of(shown: ShownRun, verdict: RunVerdict = "complete") -> RunView:
+    ended = verdict if verdict != "cancelled" else "failed"
+    documents = RunDocuments(
+        run=fakes.RUN,
+        state=ended,
+        plan=shown.plan,
+        record=shown.record,
+        outcome=shown.outcome(ended),
+        report=shown.report(ended),
+        evidence=tuple(shown.evidence()),
+        winners=dict.fromkeys(shown.done, 1),
+    )
+    return build(with_words(documents, shown.transcript()))
+
+
+def outcome(verdict: RunVerdict = "complete", **changes: object) -> RunOutcome:
+    known = {"run": fakes.RUN, "name": "talk.wav", "source": "/in/talk.wav", "summary": "what happened"}
+    return RunOutcome(verdict=verdict, **{**known, **changes})  # type: ignore[arg-type]
+
+
+def written(tmp_path: Path, *suites: junit.Suite) -> ET.Element:
+    path = tmp_path / "new" / "junit.xml"
+    junit.write(str(path), suites)
+    return ET.parse(path).getroot()
+
+
+def test_a_run_with_lost_and_repeated_chunks(tmp_path: Path) -> None:
+    view = view_of(ShownRun(chunks=4, lost=[1], failed=[2]), "partial")
+    judged = judge(Gates(min_coverage=0.75, min_confidence=0.999, max_rtf=1), view)
+    assert [gate.kept for gate in judged] == [True, False, True]
+    root = written(tmp_path, junit.suite(outcome("partial", warnings=("a <b>",)), view, judged))
+    assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "7", "failures": "2", "errors": "0", "skipped": "0",
+    }  # fmt: skip
+    (suite,) = root
+    assert {(one.get("name"), one.get("value")) for one in suite.iter("property")} >= {("warning", "a <b>")}
+    first, lost, again, last, *gates = suite.iter("testcase")
+    assert (first.get("name"), first.get("time"), list(first)) == ("chunk 00000 0:00 - 12:00", "48.0", [])
+    (failure,) = lost
+    assert (failure.tag, failure.get("type"), failure.get("message")) == (
+        "failure",
+        "NATIVE_CRASH",
+        "native code crashed (SIGSEGV)",
+    )
+    assert "Segmentation fault" in str(failure.text)
+    assert "it is tried again" in str(failure.text)
+    assert [one.tag for one in again] == ["system-out"]
+    assert "attempt 1 failed (NATIVE_CRASH)" in str(again[0].text)
+    assert list(last) == []
+    assert [[one.get("type") for one in gate] for gate in gates] == [[], ["quality-gate"], []]
+
+
+@pytest.mark.parametrize(
+    "limits,kept",
+    [
+        ({"min_coverage": 0.5}, True),
+        ({"min_coverage": 0.51}, False),
+        ({"min_confidence": 0.5}, True),
+        ({"min_confidence": 0.99}, False),
+        ({"max_rtf": 0.05}, True),
+        ({"max_rtf": 0.01}, False),
+    ],
+)
+def test_each_gate(limits: dict[str, float], kept: bool) -> None:
+    (judged,) = judge(Gates(**limits), view_of(ShownRun(chunks=2, lost=[1]), "partial"))
+    assert judged.kept is kept
+    assert f"--{next(iter(limits)).replace('_', '-')}" == judged.gate
+
+
+def test_what_is_not_known_keeps_no_limit() -> None:
+    view = build(RunDocuments(run=fakes.RUN, state="complete"))
+    judged = judge(Gates(min_coverage=0, min_confidence=0, max_rtf=100), view)
+    assert [gate.kept for gate in judged] == [False] * 3
+    silent = view_of(ShownRun(chunks=2, words=0))
+    assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
+
+
+def test_recordings_without_a_run_and_hostile_text(tmp_path: Path) -> None:
+    hostile = "a\x00\x1b[31m\ud800\ufffe<&]]>\n::error::x"
+    root = written(
+        tmp_path,
+        junit.suite(outcome("failed", run="", source="", name=hostile, summary=hostile, advice=hostile), None),
+        junit.suite(outcome("cancelled", run="", environment=False), None),
+        junit.suite(outcome("failed", run="", environment=True), None),
+        junit.suite(outcome(), None),
+        junit.left_out("s3://key:secret@host/b/talk.wav", "not needed"),
+    )
+    cases = [case for suite in root for case in suite.iter("testcase")]
+    assert [[(one.tag, one.get("type")) for one in case] for case in cases] == [
+        [("error", "failed")],
+        [("error", "cancelled")],
+        [("error", "environment")],
+        [],
+        [("skipped", None)],
+    ]
+    assert "secret" not in ET.tostring(root, encoding="unicode")
+    assert "\x1b" not in ET.tostring(root, encoding="unicode")

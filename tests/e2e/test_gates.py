@@ -1,0 +1,114 @@
+"""What a pipeline reads: exit code 7 where a transcript does not keep a limit, and a report in JUnit XML."""
+
+import json
+import signal
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import soundfile
+
+from tests import speech
+from tests.pipeline import CUT, Workplace
+
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
+
+
+@pytest.fixture
+def talk(workplace: Workplace) -> Path:
+    """Half a minute of speech, in two chunks."""
+    path = workplace.folder / "talk.wav"
+    soundfile.write(path, speech.tape(seconds=30, seed=3).pcm, speech.RATE_HZ, subtype="PCM_16")
+    return path
+
+
+def cases(path: Path) -> dict[str, dict[str, str]]:
+    """Suite → case → its result: ``passed``, or the element and its type."""
+    root = ET.parse(path).getroot()
+    assert root.tag == "testsuites"
+    found: dict[str, dict[str, str]] = {}
+    for suite in root:
+        each = {str(case.get("name")): case for case in suite.iter("testcase")}
+        assert int(str(suite.get("tests"))) == len(each)
+        results = {name: [f"{one.tag} {one.get('type') or ''}".strip() for one in case] for name, case in each.items()}
+        found[Path(str(suite.get("name"))).name] = {name: " ".join(some) or "passed" for name, some in results.items()}
+    assert sum(map(len, found.values())) == int(str(root.get("tests")))
+    return found
+
+
+def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path) -> None:
+    command = ("transcribe", talk.name, *CUT, "-f", "txt", "--language", "en", "--junit", "reports/junit.xml")
+    ended = workplace.run(*command, "--min-coverage", "1", "--min-confidence", "0.2", "--max-rtf", "100")
+    assert ended.code == 0, ended.err
+    report = workplace.folder / "reports" / "junit.xml"
+    chunks = {f"chunk {number:05d}" for number in range(2)}
+    (suite,) = cases(report).values()
+    gates = {"gate --min-coverage 1", "gate --min-confidence 0.2", "gate --max-rtf 100"}
+    assert {name[:11] if name.startswith("chunk") else name for name in suite} == chunks | gates
+    assert set(suite.values()) == {"passed"}
+
+    # Limits that it does not keep, beside a file that is no recording and one that is left out.
+    below = workplace.run(*command, "--min-confidence", "1", "--max-rtf", "0.001", "--json")
+    assert below.code == 7, below.err
+    document = json.loads(below.out)
+    assert document["exit_code"] == 7
+    assert [(gate["gate"], gate["kept"]) for gate in document["runs"][0]["gates"]] == [
+        ("--min-confidence", False),
+        ("--max-rtf", False),
+    ]
+    assert "talk.wav: --max-rtf: " in below.err
+    (workplace.folder / "notes.mp3").write_text("no recording")
+    (workplace.folder / "done.wav").write_bytes(b"whatever")
+    (workplace.folder / "done.txt").write_text("there")
+    mixed = workplace.run(*command, "notes.mp3", "missing.wav", "done.wav", "--skip-existing", "--min-confidence", "1")
+    assert mixed.code == 5, "the transcript of talk.wav exists too: nothing was written"
+    assert cases(report) == {
+        "talk.wav": {"recording": "skipped"},
+        "done.wav": {"recording": "skipped"},
+        "missing.wav": {"recording": "error failed"},
+        "notes.mp3": {"recording": "failure BAD_INPUT"},
+    }
+    refused = workplace.run(*command[:-1], str(workplace.folder))
+    assert (refused.code, "is a folder" in refused.err) == (2, True)
+
+
+def test_a_pipeline_that_is_stopped_has_a_report_of_what_is_known(workplace: Workplace, talk: Path) -> None:
+    (workplace.folder / "notes.mp3").write_text("no recording")
+    arguments = ("transcribe", "notes.mp3", talk.name, *CUT, "--junit", "junit.xml")
+    command = workplace.start(*arguments)
+    command.wait_for_output("BAD_INPUT")
+    command.process.send_signal(signal.SIGTERM)
+    assert command.ended().code == 143
+    found = cases(workplace.folder / "junit.xml")
+    assert found["talk.wav"] == {"recording": "skipped"}
+
+
+def test_github_shows_what_went_wrong_and_takes_no_commands_from_recordings(workplace: Workplace, talk: Path) -> None:
+    hostile = workplace.folder / "a\n::error::<b>|x.mp3"
+    hostile.write_text("no recording")
+    files = {name: workplace.folder / name.lower() for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    variables = {"GITHUB_ACTIONS": "true", **{name: str(path) for name, path in files.items()}}
+    command = ("transcribe", talk.name, hostile.name, *CUT, "-f", "txt", "--min-confidence", "1")
+    ended = workplace.run(*command, env=variables)
+    assert ended.code == 4, ended.err
+    lines = ended.err.splitlines()
+    (stop,) = {line for line in lines if line.startswith("::stop-commands::")}
+    token = stop.removeprefix("::stop-commands::")
+    assert [line for line in lines if token in line] == [stop, f"::{token}::", stop, f"::{token}::"]
+    on = lines[lines.index(f"::{token}::") + 1 : len(lines) - 1 - lines[::-1].index(stop)]
+    assert [line.split("::")[1].split(" ")[0] for line in on] == ["error", "error"]
+    bad, below = on
+    assert "check that it is complete" in bad.partition("%0A")[2]
+    assert "--min-confidence: " in below
+    outputs = dict(line.split("=") for line in files["GITHUB_OUTPUT"].read_text().splitlines())
+    assert (outputs["exit-code"], outputs["complete"], outputs["failed"], outputs["skipped"]) == ("4", "1", "1", "0")
+    summary = files["GITHUB_STEP_SUMMARY"].read_text()
+    assert summary.startswith("### stenofleet: 1 of 2 transcribed\n")
+    assert all(line.count("|") == 4 for line in summary.splitlines() if line.startswith("|"))
+    assert "<b>" not in summary
+    assert "| below a limit |" in summary
+
+    wrong = workplace.run("transcribe", "--no-such-option", env={"GITHUB_ACTIONS": "true"})
+    assert wrong.code == 2
+    first, *_, last = wrong.err.splitlines()
+    assert last == f"::{first.removeprefix('::stop-commands::')}::"
