@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from controller.service import (
+    corrections_api,
     events_api,
     health_api,
     hooks_api,
@@ -49,7 +50,7 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     for api in (
-        *(runs_api, results_api, media_api, events_api, uploads_api, webhooks_api),
+        *(runs_api, results_api, corrections_api, media_api, events_api, uploads_api, webhooks_api),
         *(hooks_api, openai_api, health_api),
         *(list_page, new_check, new_page, run_page, run_actions, session, asset_files),
     ):
