@@ -278,6 +278,7 @@ def test_without_scripts_the_form_sends_one_file_or_says_what_is_wrong(
     page.get_by_label("Labels").fill("case=9")
     page.set_input_files("#f-file", [tmp_path / "small.mp3"])
     page.click("#start")
-    print(page.url, page.content()[:1500], page.content()[-3000:]); page.wait_for_url("**/runs/*", timeout=3000)
+    print(page.url, page.content()[:1500], page.content()[-3000:])
+    page.wait_for_url("**/runs/*", timeout=3000)
     newest = runs(service)[0]
     assert (newest["name"], newest["labels"], page.url.rpartition("/")[2]) == ("small.mp3", {"case": "9"}, newest["id"])
