@@ -41,7 +41,8 @@ def test_a_complete_run_has_its_words_its_figures_and_its_downloads(service: Run
         assert part in text
     assert "stenofleet transcribe" in text
     links = re.findall(r'href="(/(?:v1/)?runs/[^"#]+)"', content(found.text))
-    assert len(links) == 7 + 3 * 2 + 2
+    # Each format and profile, each format with corrections, and the report.
+    assert len(links) == 7 + 3 * 2 + 7 + 2
     for link in links:
         assert service.client.get(link.replace("&amp;", "&")).status_code == 200, link
     # It does not change any more.
