@@ -33,7 +33,6 @@ from controller.service.forms import json_of
 from controller.service.problems import Problem, not_found, parsed_as, wrong
 from controller.service.request_reader import FoundRequest
 from controller.service.runs_api import FORM_PROBLEMS, STATE, RunId, conflict, ended_run, required
-from controller.service.tenant import Tenant
 from controller.service.views import Time
 from controller.transcript.corrections import CorrectedLine, Corrections, MachineLine, typed
 from controller.transcript.glossary_suggestions import suggestions
@@ -180,8 +179,10 @@ def list_corrections(
 )
 async def add_correction(request: Request, tenant: Caller, run_id: RunId) -> SavedCorrection:
     """Write a text in place of a segment's. The transcript of the model stays: see `version` of getResult."""
+    service = service_of(request)
+    found = await run_in_threadpool(required, service, tenant, run_id)
     body = parsed_as(NewCorrection, await json_of(request))
-    return await run_in_threadpool(_add, service_of(request), tenant, run_id, body)
+    return await run_in_threadpool(_add, service, found, body)
 
 
 @router.get("/v1/runs/{run_id}/corrections/glossary", responses=STATE, operation_id="suggestGlossary")
@@ -212,8 +213,7 @@ def _corrected(service: Service, record: RunRecord) -> CorrectedRun:
     return found
 
 
-def _add(service: Service, tenant: Tenant, run_id: str, body: NewCorrection) -> SavedCorrection:
-    request = required(service, tenant, run_id)
+def _add(service: Service, request: FoundRequest, body: NewCorrection) -> SavedCorrection:
     record = _record(service, request)
     line = _checked(body, _corrected(service, record))
     try:

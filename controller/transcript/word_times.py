@@ -92,7 +92,9 @@ def _runs(text: str, lengths: Mapping[int, int]) -> Iterator[range]:
 
 def _matches(old: str, new: str) -> tuple[dict[int, int], dict[int, int]]:
     """For characters of the new text, that of the old one: of equal parts, and of parts that differ in case alone."""
-    ours, theirs = list(_atoms(old)), list(_atoms(new))
+    inner = _inner(old)
+    # Without the spaces at both ends, which the new text does not have: else what is after them might not be the same.
+    ours, theirs = [one for one in _atoms(old) if one[0] in inner], list(_atoms(new))
     exact: dict[int, int] = {}
     alike: dict[int, int] = {}
     for one, other in _pairs([_key(text) for _, text in ours], [_key(text) for _, text in theirs]):
@@ -111,6 +113,11 @@ def _atoms(text: str) -> Iterator[tuple[int, str]]:
             yield from enumerate(found[0], found.start())
         else:
             yield found.start(), found[0]
+
+
+def _inner(text: str) -> range:
+    """The places of a text without the spaces at both ends."""
+    return range(len(text) - len(text.lstrip()), len(text.rstrip()))
 
 
 def _key(atom: str) -> str:
