@@ -15,7 +15,9 @@ from controller.reports.figures import clock, ticks, took
 from controller.reports.marks import BAR_WORDS
 from controller.reports.run_view import BarKind, Timeline, TimelineRow
 
-_SIGNS: Mapping[BarKind, tuple[str, str]] = {
+_Cell = BarKind | Literal["break", "nothing"]
+
+_SIGNS: Mapping[_Cell, tuple[str, str]] = {
     "queued": ("·", "dim"),
     "starting": ("░", "yellow"),
     "loading": ("▒", "blue"),
@@ -24,11 +26,19 @@ _SIGNS: Mapping[BarKind, tuple[str, str]] = {
     "running": ("▆", "cyan"),
     "failed": ("×", "red"),
     "unseen": ("?", "yellow"),
+    "break": ("┊", "dim"),
+    "nothing": (" ", ""),
 }
 _CRITICAL = "◆"
-_Cell = BarKind | Literal["break"] | None
+_NARROW = 50
+"""A narrower terminal shows no times behind the bars."""
 _TOOK = 10
 """Columns of the time behind each bar."""
+
+
+def timeline_height(line: Timeline, space: Space) -> int:
+    """How many lines the timeline has where there is room for all."""
+    return 2 + len(_key(line, space)) + len(line.rows) + (line.left_out > 0)
 
 
 def timeline_lines(line: Timeline, space: Space, height: int) -> list[Text]:
@@ -37,15 +47,18 @@ def timeline_lines(line: Timeline, space: Space, height: int) -> list[Text]:
     if height < len(key) + 4:
         key = key[: max(1, height - 4)]
     title = f"{'Timeline' if line.absolute else 'Time of each job'}, {took(line.total_ms)}"
-    head = [heading(title, space), *key, _axis(line, space)]
+    digits = max(3, len(str(max((row.span or 0 for row in line.rows), default=0))))
+    # Before a bar are the flag of the critical path and the number of the chunk, behind it is its time.
+    before = digits + 3
+    width = max(1, space.width - before - (_TOOK + 1 if space.width >= _NARROW else 0))
+    head = [heading(title, space), *key, _axis(line, space, before, width)]
     free = max(0, height - len(head))
-    rows = line.rows
-    left_out = line.left_out
-    if len(rows) > free or left_out:
+    rows, left_out = line.rows, line.left_out
+    if len(rows) + (left_out > 0) > free:
         kept = sorted(rows, key=_worth, reverse=True)[: max(0, free - 1)]
         left_out += len(rows) - len(kept)
         rows = tuple(sorted(kept, key=lambda row: -1 if row.span is None else row.span))
-    lines = [*head, *(_row(row, line, space) for row in rows)]
+    lines = [*head, *(_row(row, line, space, digits, width) for row in rows)]
     if left_out:
         lines.append(space.line((f"{left_out} more chunks are not shown", "dim")))
     return lines
@@ -56,50 +69,31 @@ def _worth(row: TimelineRow) -> tuple[bool, bool, int]:
     return row.critical, any(bar.kind in ("failed", "unseen") for bar in row.bars), row.bars[-1].end_ms
 
 
-def _label_width(line: Timeline) -> int:
-    """Columns before the bars: the flag of the critical path and the number of the chunk."""
-    return 3 + max(3, *(len(str(row.span)) for row in line.rows if row.span is not None), 0)
-
-
-def _bar_width(line: Timeline, space: Space) -> int:
-    behind = _TOOK + 1 if space.width >= 50 else 0
-    return max(1, space.width - _label_width(line) - behind)
-
-
 def _key(line: Timeline, space: Space) -> list[Text]:
     kinds = {bar.kind for row in line.rows for bar in row.bars}
-    signs = [(sign, style, BAR_WORDS[kind]) for kind, (sign, style) in _SIGNS.items() if kind in kinds]
+    signs = [(*_SIGNS[kind], words) for kind, words in BAR_WORDS.items() if kind in kinds]
     if any(row.critical for row in line.rows):
         signs.append((_CRITICAL, "bold", "critical path"))
     parts = [space.line((space.sign(sign), style), (f" {words}", "")) for sign, style, words in signs]
     return flowing(space, parts, "   ")
 
 
-def _axis(line: Timeline, space: Space) -> Text:
-    width = _bar_width(line, space)
+def _axis(line: Timeline, space: Space, before: int, width: int) -> Text:
     text = "0:00"
     for at in ticks(line.total_ms):
         column = round(width * at / line.total_ms)
         if column > len(text) and column + len(clock(at)) <= width:
             text = f"{text:<{column}}{clock(at)}"
-    return space.line((" " * _label_width(line) + text, "dim"))
+    return space.line((" " * before + text, "dim"))
 
 
-def _row(row: TimelineRow, line: Timeline, space: Space) -> Text:
-    width = _bar_width(line, space)
+def _row(row: TimelineRow, line: Timeline, space: Space, digits: int, width: int) -> Text:
     label = "cut" if row.span is None else str(row.span)
     text = Text(no_wrap=True)
     text.append(f"{space.sign(_CRITICAL) if row.critical else ' '} ", "bold")
-    text.append(f"{label:>{_label_width(line) - 3}} ")
-    for kind in _cells(row, line, width):
-        if kind is None:
-            text.append(" ")
-        elif kind == "break":
-            text.append(space.sign("┊"), "dim")
-        else:
-            sign, style = _SIGNS[kind]
-            text.append(space.sign(sign), style)
-    if space.width >= 50:
+    text.append(f"{label:>{digits}} ")
+    space.signs(text, (_SIGNS[cell] for cell in _cells(row, line, width)))
+    if space.width >= _NARROW:
         text.append(f" {took(row.bars[-1].end_ms - row.bars[0].start_ms):>{_TOOK}}", "dim")
     return space.cut(text)
 
@@ -108,7 +102,7 @@ def _cells(row: TimelineRow, line: Timeline, width: int) -> Sequence[_Cell]:
     """What fills each column: what was done during most of its time. A failure is never hidden by it."""
     a_column = line.total_ms / width
     longest = [0.0] * width
-    cells: list[_Cell] = [None] * width
+    cells: list[_Cell] = ["nothing"] * width
     for at_ms, _ in line.breaks:
         cells[min(width - 1, int(at_ms / a_column))] = "break"
     for bar in row.bars:

@@ -5,8 +5,9 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -33,8 +34,9 @@ class Space:
     height: int
     """Lines."""
     encoding: str = "utf-8"
+    """Of the characters that it can show."""
     plain: bool = False
-    """Whether it shows only ASCII."""
+    """Whether signs are drawn in ASCII."""
 
     @property
     def between(self) -> str:
@@ -48,7 +50,7 @@ class Space:
     def safe(self, text: str) -> str:
         """Untrusted *text* as one line of characters that the terminal can show."""
         line = printable(" ".join(text.split("\n")))
-        return line.encode("ascii" if self.plain else self.encoding, "backslashreplace").decode(self.encoding)
+        return line.encode(self.encoding, "backslashreplace").decode(self.encoding)
 
     def line(self, *parts: tuple[str, str]) -> Text:
         """Parts with their styles as one line, cut at the width."""
@@ -56,6 +58,11 @@ class Space:
         for part, style in parts:
             text.append(self.safe(part), style)
         return self.cut(text)
+
+    def signs(self, text: Text, signs: Iterable[tuple[str, str]]) -> None:
+        """Append *signs* with their styles to *text*; equal ones that follow each other as one part."""
+        for (sign, style), some in groupby(signs):
+            text.append(self.sign(sign) * len(list(some)), style)
 
     def cut(self, text: Text) -> Text:
         """*text*, cut at the width, with dots at its end if something is missing."""

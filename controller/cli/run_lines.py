@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from controller.cli.bar_lines import timeline_lines
+from controller.cli.bar_lines import timeline_height, timeline_lines
 from controller.cli.fitting import STYLES, Space, flowing, heading, shares, wrapped
 from controller.reports.figures import clock, took
 from controller.reports.marks import CHUNK_STATES, RUN_STATES
@@ -23,7 +23,6 @@ _GROUP = 10
 _MOST_GRID_LINES = 8
 _MOST_LOG_LINES = 3
 """Log lines of a failure; ``stenofleet logs`` has all."""
-_MOST_LINES = 1_000
 _WORST: Sequence[ChunkMark] = ("lost", "retry", "running", "starting", "queued", "waiting", "again", "done")
 """Which of several chunks is shown where there is no room for each."""
 _AT_WORK = ("running", "starting", "queued")
@@ -104,7 +103,7 @@ def _sections(view: RunView, space: Space) -> Iterator[_Section]:
         yield _Section(2, 1 + len(jobs), lambda count: _jobs(jobs, space, count), order=6)
     if view.timeline:
         line = view.timeline
-        most = len(timeline_lines(line, space, _MOST_LINES))
+        most = timeline_height(line, space)
         yield _Section(min(5, most), most, lambda count: timeline_lines(line, space, count), order=8)
     figures = flowing(space, [space.line((one, "")) for one in _figures(header)], space.between)
     yield _Section(1, len(figures), lambda count: figures[:count], order=3)
@@ -203,11 +202,10 @@ def _chunks(grid: ChunkGrid, counts: Sequence[Text], space: Space, height: int) 
     digits = len(str(len(grid.marks)))
     for row in range(0, len(cells), per_row):
         text = Text(f"{row * each:>{digits}} ", "dim", no_wrap=True)
-        for place, name in enumerate(cells[row : row + per_row]):
-            if place and place % _GROUP == 0:
-                text.append(" ")
-            sign, _, tone = CHUNK_STATES[name]
-            text.append(space.sign(sign), STYLES[tone])
+        marks = [CHUNK_STATES[name] for name in cells[row : row + per_row]]
+        for at in range(0, len(marks), _GROUP):
+            text.append(" " if at else "")
+            space.signs(text, ((mark.sign, STYLES[mark.tone]) for mark in marks[at : at + _GROUP]))
         lines.append(space.cut(text))
     return lines
 
@@ -225,9 +223,8 @@ def _jobs(jobs: Sequence[ChunkView], space: Space, height: int) -> list[Text]:
 def _job(chunk: ChunkView, space: Space) -> Text:
     sign, word, tone = CHUNK_STATES[chunk.state]
     parts = [(f"{space.sign(sign)} chunk {chunk.index:<4} {word:<8}", STYLES[tone])]
-    if chunk.state == "running":
-        share = f"{100 * chunk.progress:3.0f} %" if chunk.progress is not None else "    "
-        parts += [(f" {space.bar(chunk.progress or 0, 10)}", "cyan"), (f" {share}", "")]
+    if chunk.progress is not None:
+        parts += [(f" {space.bar(chunk.progress, 10)}", "cyan"), (f" {100 * chunk.progress:3.0f} %", "")]
     if chunk.node:
         parts.append((f"  on {chunk.node}", ""))
     if chunk.attempts > 1:

@@ -65,12 +65,9 @@ class Screen:
 
     def _picture(self, *, less: int = 0) -> Group:
         width, height = self._console.size
-        encoding = self._console.encoding
+        encoding = characters(self._console.encoding, os.environ)
         space = Space(
-            width=width,
-            height=max(1, height - less),
-            encoding=encoding,
-            plain=is_plain(encoding, os.environ),
+            width=width, height=max(1, height - less), encoding=encoding, plain=not encoding.startswith("utf")
         )
         return Group(*picture(self._views, space))
 
@@ -80,13 +77,14 @@ def can_show() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
-def is_plain(encoding: str, environment: Mapping[str, str]) -> bool:
-    """Whether a terminal shows only ASCII: by its encoding, or because the user chose the locale ``C``.
+def characters(encoding: str, environment: Mapping[str, str]) -> str:
+    """The characters that a terminal shows, as an encoding: ASCII where the user chose the locale ``C``.
 
-    The console of Linux has too few characters, too.
+    The console of Linux has too few of UTF-8, too.
     """
     chosen = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := environment.get(name))), "")
-    return not encoding.startswith("utf") or chosen in ("C", "POSIX") or environment.get("TERM") == "linux"
+    few = chosen in ("C", "POSIX") or environment.get("TERM") == "linux"
+    return "ascii" if few and encoding.startswith("utf") else encoding
 
 
 def _end(number: int, _: object) -> NoReturn:
