@@ -121,16 +121,17 @@ def test_pages_and_searches_are_bounded_and_say_what_they_cover(service: Running
 
 
 def test_filters_of_a_list(service: Running) -> None:
-    for name, labels in (("Año nuevo.wav", {"team": "a"}), ("b.wav", {"team": "b"}), ("c.wav", {})):
-        run = service.submit(name, labels=labels)
-        service.wait_for(run["id"])
+    labelled = {"Año nuevo.wav": {"team": "a"}, "b.wav": {"team": "b"}, "c.wav": {}}
+    ids = {name: service.submit(name, labels=labels)["id"] for name, labels in labelled.items()}
+    for run in ids.values():
+        service.wait_for(run)
     service.wait_until_gone("queue/")
     client = browser(service, "stf_news_token")
     for query, expected in {
         "q=AÑO": ["Año nuevo.wav"],
         "q=nuevo+team=a": ["Año nuevo.wav"],
         "q=nuevo+team=b": [],
-        f"q={run['id'][:8]}": ["c.wav"],
+        f"q={ids['c.wav'][:8]}": ["c.wav"],
         "label=team": ["b.wav", "Año nuevo.wav"],
         "label=team=b": ["b.wav"],
         "status=failed": [],
