@@ -25,6 +25,7 @@ from controller.domain.documents import (
 from controller.domain.plan import Plan, Span
 from controller.reports.command_line import command_line
 from controller.reports.run_view import (
+    CaptionFindings,
     ChunkGrid,
     ChunkState,
     ChunkView,
@@ -74,6 +75,7 @@ class RunDocuments:
     """Span → attempt of the result that is used."""
     summary: TranscriptSummary | None = None
     words: WordFigures | None = None
+    captions: CaptionFindings | None = None
     waveform: Waveform | None = None
     places: bool = True
     """Whether to show where the recording and the model are. Clients of the service may not know that."""
@@ -203,6 +205,7 @@ def _findings(of: RunDocuments) -> Findings:
         warnings=tuple(_line(of, warning) for warning in dict.fromkeys(warnings)),
         advice=tuple(_line(of, advice) for advice in of.report.advice) if of.report else (),
         glossary=tuple((_line(of, one.term), one.hits) for one in of.report.glossary) if of.report else (),
+        captions=of.captions,
     )
 
 

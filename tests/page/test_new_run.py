@@ -257,9 +257,7 @@ def test_a_double_click_and_a_lost_reply_make_one_run(windows: Windows, service:
     assert len(runs(service)) == before + 1
 
 
-def test_a_page_that_still_uploads_is_not_left_by_mistake(
-    windows: Windows, service: Running, tmp_path: Path
-) -> None:
+def test_a_page_that_still_uploads_is_not_left_by_mistake(windows: Windows, service: Running, tmp_path: Path) -> None:
     windows.faults.expect("dialog: ")
     page = opened(windows, service)
     held = Held(page, _PARTS, 1)

@@ -9,16 +9,16 @@ import logging
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
-from controller.domain.captions import Profile
+from controller.domain.captions import PROFILES, Profile
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
-from controller.reports.run_view import RunView
+from controller.reports.caption_check import checked
+from controller.reports.run_view import CaptionFindings, RunView
 from controller.reports.stored_run import read_documents
 from controller.runs import stored_transcript
 from controller.runs.speaker_files import with_speakers
 from controller.service.context import Service
 from controller.service.request_reader import FoundRequest
-from controller.service.web.caption_check import NO_MARKS, Marks, checked
 from controller.service.web.words import ShownWords, shown_words
 
 _LOG = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ class ShownRun:
 
     view: RunView
     words: ShownWords | None
-    marks: Marks
-    """What is wrong with its captions in the profile that was asked for."""
     problem: str = ""
     """Why its transcript is not shown, though it should be."""
 
@@ -63,21 +61,22 @@ def shown_run(
 
     *captions*: the profile whose captions are checked; ``whisper`` has no limits.
     """
-    words, marks, problem, record = None, NO_MARKS, "", documents.record
+    words, problem, record = None, "", documents.record
+    checks: CaptionFindings | None = None
     if record and documents.state in ("complete", "partial"):
         names = found.request.speaker_names
         try:
             if captions != "whisper" and (files := stored_transcript.stored(service.store, record)):
-                marks = checked(with_speakers(files, names), captions)
-            words = shown_words(service.store, record, names=names, marks=marks)
+                checks = checked(with_speakers(files, names), PROFILES[captions])
+            words = shown_words(service.store, record, names=names, captions=checks)
             problem = "" if words else "It is missing from the store, or was changed there. Try the run again."
         except JobError as error:
             # Half of the page is sent already.
             _LOG.error("the page of a run: %s; %s", error.summary, error.advice)
             problem = "The store does not answer now. Load the page again."
     if words:
-        documents = replace(documents, summary=words.summary, words=words.figures)
-    return ShownRun(view=view_of(documents, found), words=words, marks=marks, problem=problem)
+        documents = replace(documents, summary=words.summary, words=words.figures, captions=checks)
+    return ShownRun(view=view_of(documents, found), words=words, problem=problem)
 
 
 def _state(found: FoundRequest, stored: StoredState | None) -> StoredState:

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store
 from controller.domain.documents import RunRecord
+from controller.reports.run_view import CaptionFindings
 from controller.reports.words import WordFigures, blocks
 from controller.runs.stored_transcript import stored_with
 from controller.runs.transcript_files import disk_errors
-from controller.service.web.caption_check import Marks
 from controller.service.web.pages import environment
 from controller.transcript.model import TranscriptSummary
 from controller.transcript.speakers import named
@@ -43,10 +43,12 @@ class ShownWords:
             yield Markup(b"".join(lines).decode())  # noqa: S704
 
 
-def shown_words(store: Store, record: RunRecord, *, names: Sequence[str] = (), marks: Marks) -> ShownWords | None:
+def shown_words(
+    store: Store, record: RunRecord, *, names: Sequence[str] = (), captions: CaptionFindings | None
+) -> ShownWords | None:
     """Return the words of a run; None if it has no transcript.
 
-    *names*: of the speakers of its channels. *marks*: what is said about lines. Raises :class:`StoreUnavailable`.
+    *names*: of the speakers of its channels. *captions*: what is wrong with them. Raises :class:`StoreUnavailable`.
     """
     block = environment().get_template("words.html").module.block  # type: ignore[attr-defined]
 
@@ -54,7 +56,7 @@ def shown_words(store: Store, record: RunRecord, *, names: Sequence[str] = (), m
         figures = WordFigures(chunks=summary.chunks)
         file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller reads it)
         for one in blocks(_counted(segments, names, figures), summary.chunks):
-            file.write(str(block(one, marks.of(one))).encode())
+            file.write(str(block(one, captions.of(one) if captions else {})).encode())
         return ShownWords(summary=summary, figures=figures, file=file)
 
     with disk_errors("a page"):

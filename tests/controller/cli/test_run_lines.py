@@ -100,7 +100,7 @@ def test_of_an_ended_run_the_parts_of_its_jobs_are_shown(view: Any) -> None:
 def test_what_there_is_no_room_for_is_counted(view: Any) -> None:
     lines = texts(picture([view(*RUNS["many"])], Space(width=60, height=24)))
     assert any("to a sign: the worst of them" in line for line in lines)
-    grid = [line for line in lines if line[:5].strip().isdigit() and "✓" in line or "·" * 10 in line]
+    grid = [line for line in lines if (line[:5].strip().isdigit() and "✓" in line) or "·" * 10 in line]
     assert "".join(grid).count("+") == 2
     assert grid[-1].endswith("↻"), "the chunk that failed is not hidden by those beside it"
     assert "  2 more: stenofleet logs 0123456789abcdef" in lines
