@@ -65,7 +65,7 @@ test-page: venv ffmpeg ## test report.html and the web pages in Chromium: access
 # Tests wait more than they work, so two share a cluster; those that stop parts of one have their own, one after the other.
 # KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3. Exit code 5: ARGS chose none of these tests.
 test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once from Go modules (Linux, root; half an hour)
-	@sh .ci/need cluster
+	@sh .ci/need cluster && sh .ci/need page
 	@[ -n "$$KUBECONFIG" ] || { $(BIN)/python -m tests.testbed.cluster --build && $(BIN)/python -m tests.testbed.images; }
 	@failed=; \
 	$(BIN)/python -m tests.testbed.cluster --run $(BIN)/python -m pytest -n 2 --dist worksteal -m "cluster and not alone" $(ARGS) \

@@ -37,6 +37,8 @@ class Word(TypedDict):
     probability: Score
     speaker: NotRequired[Speaker]
     """Only in a transcript, if it is known. Without it, the word is of the speaker of the segment."""
+    corrected: NotRequired[Literal[True]]
+    """Only in a corrected transcript: a person wrote this word, and its probability is 1."""
 
 
 class Segment(Document):

@@ -49,6 +49,11 @@ curl -sS -H "$H" -H 'Idempotency-Key: order-66' --json '{"source": "s3://news-me
     "getReport": """curl -sS -H "$H" $A/runs/$RUN/report""",
     "listChunks": """curl -sS -H "$H" "$A/runs/$RUN/chunks?limit=100\"""",
     "getResult": """curl -sS -H "$H" "$A/runs/$RUN/result?format=srt&caption_profile=netflix\"""",
+    "addCorrection": """\
+curl -sS -H "$H" --json '{"segment": 0, "text": "Good evening.", "author": "Ana"}' $A/runs/$RUN/corrections
+curl -sS -H "$H" "$A/runs/$RUN/result?format=srt&version=latest\"""",
+    "listCorrections": """curl -sS -H "$H" $A/runs/$RUN/corrections""",
+    "suggestGlossary": """curl -sS -H "$H" $A/runs/$RUN/corrections/glossary""",
     "getMedia": """curl -sSL -H "$H" -r 0-99999 -o begin.mp3 $A/runs/$RUN/media""",
     "getWaveform": """curl -sS -H "$H" -o talk.dat "$A/runs/$RUN/waveform?level=detail\"""",
     "streamEvents": """curl -sSN -H "$H" $A/runs/$RUN/events""",

@@ -2,7 +2,7 @@
 
 Touches: nothing.
 
-    runs/<run>/…    small, kept: request, plan, outcome and transcripts
+    runs/<run>/…    small, kept: request, plan, outcome, transcripts and their corrections
     work/<run>/…    large, temporary: tasks, audio, results, evidence of failures
     written/…       small, kept: digests of the output files that were written, by output
 """
@@ -29,6 +29,7 @@ _RESULT = re.compile(rf"{_WORK}results/{_SPAN}/{_ATTEMPT}-([0-9A-Za-z-]{{1,64}})
 _FAILURE = re.compile(rf"{_WORK}failures/(?:{_SPAN}|intake)/{_ATTEMPT}-([0-9a-f]{{8}})\.json")
 _TASK = re.compile(rf"{_WORK}tasks/{_SPAN}(?:-r([1-9]))?\.json")
 _CANDIDATE = re.compile(rf"{_WORK}language/{_SPAN}\.json")
+_CORRECTION = re.compile(r"runs/[0-9a-f]{16}/corrections/([0-9]{6})\.json")
 _RUN = re.compile(r"[0-9a-f]{16}")
 _RUN_PREFIX = re.compile(r"[0-9a-fA-F]{1,16}")
 
@@ -143,6 +144,15 @@ class RunKeys:
         """The transcript in one format."""
         return f"{self.home}transcript.{extension}"
 
+    @property
+    def corrections(self) -> str:
+        """Prefix of what people wrote in place of the model's text, in order."""
+        return f"{self.home}corrections/"
+
+    def correction(self, number: int) -> str:
+        """One correction; they are counted from 1."""
+        return f"{self.corrections}{number:06d}.json"
+
     def marker(self, verdict: str) -> str:
         """The run's last object; its presence means that the run has ended with *verdict*."""
         return f"{self.home}{MARKERS[verdict]}"
@@ -218,6 +228,12 @@ def parse_language_candidate(key: str) -> int | None:
     """Return the span of a language candidate's key; None for any other key."""
     found = _CANDIDATE.fullmatch(key)
     return int(found[1]) if found else None
+
+
+def parse_correction(key: str) -> int | None:
+    """Return the number of a correction's key; None for any other key."""
+    found = _CORRECTION.fullmatch(key)
+    return int(found[1]) or None if found else None
 
 
 def is_failure(key: str) -> bool:

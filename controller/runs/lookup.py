@@ -89,6 +89,9 @@ def read_run(store: Store, run: str) -> StoredRun | None:
     """The progress of the run; None if it has no objects. Costs one listing and one read of its status."""
     keys = RunKeys(run)
     found = {entry.key for entry in islice(store.list(keys.home), _MOST_KEYS)}
+    if len(found) == _MOST_KEYS:
+        # A run has more only of corrections, and its status comes after them.
+        found.add(keys.status)
     if not found:
         return None
     verdict = next((verdict for verdict in MARKERS if keys.marker(verdict) in found), "")

@@ -60,19 +60,21 @@ def stored(store: Store, record: RunRecord) -> TranscriptFiles | None:
 def stored_with(
     store: Store, record: RunRecord, use: Callable[[TranscriptSummary, Iterable[Sequence[Segment]]], _T]
 ) -> _T | None:
-    """The result of *use* for the transcript of a run in its store; None if there is none that is complete and of it.
+    """The result of *use* for the transcript of a run; it may be called twice. Raises as :func:`stored`.
 
-    *use* may be called twice, and what it returned first is then not used. Raises :class:`StoreUnavailable`.
+    None if there is no transcript that is complete and of this run.
     """
+
+    def with_summary(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> tuple[TranscriptSummary, _T]:
+        return summary, use(summary, segments)
+
     keys = RunKeys(record.run)
     plan = stored_documents.valid(store, Plan, keys.plan)
     longest_ms = plan.duration_ms + plan.offset_ms if plan else MAX_AUDIO_MS
     limit = longest_transcript_bytes(min(longest_ms, longest_recording_ms(record.size_bytes)))
     try:
         with store.open(keys.transcript("json"), max_bytes=limit) as file:
-            (summary, found), sha256 = _read(
-                file, lambda summary, segments: (summary, use(summary, segments)), most_whole_bytes=MOST_WHOLE_BYTES
-            )
+            (summary, found), sha256 = _read(file, with_summary, most_whole_bytes=MOST_WHOLE_BYTES)
     except (ObjectMissing, DocumentInvalid):
         return None
     except OSError as error:
@@ -100,21 +102,6 @@ def read_with(
     Raises the errors of :func:`rendered`.
     """
     return _read(file, use, most_whole_bytes=most_whole_bytes)[0]
-
-
-def segments_in(file: BinaryIO) -> Iterator[Sequence[Segment]]:
-    """The segments of the transcript in *file* as they are asked for, a few at a time.
-
-    For a file that was validated before: raises :class:`DocumentInvalid` when half of it may be read already.
-    """
-    size = file.seek(0, os.SEEK_END)
-    try:
-        laid_out = _LaidOut(file, size)
-    except DocumentInvalid:
-        file.seek(0)
-        yield Transcript.decode(file.read(size)).segments
-        return
-    yield from laid_out.segments()
 
 
 def summary_of(file: BinaryIO, *, most_whole_bytes: int = MOST_WHOLE_BYTES) -> TranscriptSummary:

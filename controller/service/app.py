@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 from controller.service import (
+    corrections_api,
     events_api,
     health_api,
     hooks_api,
@@ -27,7 +28,7 @@ from controller.service import (
 )
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
-from controller.service.web import asset_files, list_page, new_page, run_actions, run_page, session
+from controller.service.web import asset_files, list_page, new_check, new_page, run_actions, run_page, session
 
 THREADS = 40
 """Requests that wait for the store at the same time. Its client keeps more connections: the loop needs some too."""
@@ -49,9 +50,9 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     for api in (
-        *(runs_api, results_api, media_api, events_api, uploads_api, webhooks_api),
+        *(runs_api, results_api, corrections_api, media_api, events_api, uploads_api, webhooks_api),
         *(hooks_api, openai_api, health_api),
-        *(list_page, new_page, run_page, run_actions, session, asset_files),
+        *(list_page, new_check, new_page, run_page, run_actions, session, asset_files),
     ):
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
+from controller.runs.corrected_files import CorrectionStore
 from controller.service.addresses import AllowList, check_callback
 from controller.service.answers import Answers
 from controller.service.forms import Receiving
@@ -43,6 +44,7 @@ class Service:
     store: Store
     requests: RequestStore
     uploads: UploadStore
+    corrections: CorrectionStore
     answers: Answers
     completions: Completions
     queue: ServiceQueue

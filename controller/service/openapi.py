@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from controller.service.corrections_api import NewCorrection
 from controller.service.openai_api import AudioJson, AudioVerboseJson
 from controller.service.problem_types import PROBLEM_TYPES, URN
 from controller.service.problems import ProblemDocument
@@ -31,6 +32,7 @@ what happened, `advice` says what to do.
 TAGS = {
     "runs": "Submit, list, read, cancel, try again, delete.",
     "results": "The transcript of a run, and the state of its chunks.",
+    "corrections": "What people write in place of the model's text, as versions of the transcript.",
     "media": "What a player plays and draws of a run.",
     "events": "What happens to a run, as it happens.",
     "uploads": "Recordings that are too large for a form.",
@@ -41,7 +43,7 @@ TAGS = {
 }
 _ANSWERS: tuple[type[BaseModel], ...] = (ProblemDocument, AudioJson, AudioVerboseJson, Transcript)
 """What is returned without the framework's knowledge."""
-_BODIES: tuple[type[BaseModel], ...] = (Submission, NewUpload)
+_BODIES: tuple[type[BaseModel], ...] = (Submission, NewUpload, NewCorrection)
 """What is parsed without the framework's knowledge."""
 _PARAMETER = re.compile(r"\\\{\w+\\\}")
 """In an escaped template of a path."""

@@ -22,9 +22,12 @@ from controller.domain.keys import RunKeys, parse_result, parse_task
 from controller.domain.output import Format
 from controller.runs import stored_transcript
 from controller.runs.caption_files import captioned
+from controller.runs.corrected_files import with_corrections
 from controller.runs.speaker_files import with_speakers
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, TheService
+from controller.service.problem_types import problem_response
+from controller.service.problems import Problem
 from controller.service.request_reader import FoundRequest
 from controller.service.runs_api import FOUND, STATE, RunId, conflict, ended_run, required
 
@@ -43,6 +46,8 @@ _RESULTS: dict[str, Any] = {
 }
 _PIECE_BYTES = 1 << 18
 MOST_CHUNKS = 1_000
+MACHINE = "machine"
+"""The version of a transcript without corrections."""
 
 router = APIRouter(tags=["results"])
 
@@ -117,7 +122,11 @@ def _counts(store: Store, first: str, prefix: str, end: str) -> Counter[int]:
 
 @router.get(
     "/v1/runs/{run_id}/result",
-    responses=STATE | {200: {"description": "The transcript, in the format that was asked for.", "content": _RESULTS}},
+    responses=STATE
+    | {
+        200: {"description": "The transcript, in the format that was asked for.", "content": _RESULTS},
+        404: problem_response("This tenant has no such run, or its transcript has no such version."),
+    },
     response_class=Response,
     operation_id="getResult",
 )
@@ -127,10 +136,19 @@ def get_result(
     run_id: RunId,
     format: Annotated[Format, Query(description="json has everything.")] = "json",  # noqa: A002 (the name in the API)
     caption_profile: Annotated[Profile, Query(description="Limits of the lines of srt, vtt and ass.")] = "whisper",
+    version: Annotated[
+        str,
+        Query(
+            pattern=r"^(machine|latest|[0-9]{1,5})$",
+            description="machine: as the model wrote it; latest: with all corrections; a number: with those up to it.",
+        ),
+    ] = MACHINE,
 ) -> Response:
     """Return the transcript of a run that is complete or partial."""
     found = required(service, tenant, run_id)
     transcript = transcript_of(service, found)
+    if version != MACHINE:
+        transcript = _corrected(service, found, transcript, version)
     style = PROFILES[caption_profile] if caption_profile != "whisper" else None
     path = captioned(transcript, format, style)
     headers = {"Content-Length": str(path.stat().st_size)}
@@ -149,6 +167,21 @@ def transcript_of(service: Service, found: FoundRequest) -> TranscriptFiles:
     if transcript is None:
         raise conflict("no-transcript", "the transcript is missing from the store", "try the run again")
     return with_speakers(transcript, found.request.speaker_names)
+
+
+def _corrected(service: Service, found: FoundRequest, transcript: TranscriptFiles, version: str) -> TranscriptFiles:
+    """Return a version of the transcript with corrections. Raises :class:`Problem` if there is no such version."""
+    record = stored_documents.valid(service.store, RunRecord, RunKeys(ended_run(found)).record)
+    run = service.corrections.find(record) if record else None
+    if run is None:
+        raise conflict("no-transcript", "the transcript is missing from the store", "try the run again")
+    corrections = run.corrections
+    if version != "latest":
+        if int(version) > corrections.version:
+            detail = f"the transcript has no version {version}"
+            raise Problem(404, "no-such-version", detail, f"the last one is {corrections.version}")
+        corrections = corrections.up_to(int(version))
+    return with_corrections(transcript, corrections)
 
 
 def _pieces(path: Path, transcript: TranscriptFiles) -> Iterator[bytes]:

@@ -34,6 +34,7 @@ from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
 from controller.reports.stored_report import StoredReports
+from controller.runs.corrected_files import CorrectionStore
 from controller.runs.protection import OutputRules
 from controller.runs.run_requests import make_run_request
 from controller.runs.written_files import WrittenFiles
@@ -222,6 +223,7 @@ class Server:
             store=self._store,
             requests=RequestStore(self._store),
             uploads=self._uploads,
+            corrections=CorrectionStore(self._store),
             answers=self._answers,
             completions=self.completions,
             queue=self.queue,

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chunk_job.contract import TranscribeOptions
-from chunk_job.document import MAX_SPANS, Document, LanguageCode, Line, Score, Seconds, Sha256
+from chunk_job.document import MAX_SPANS, Count, Document, LanguageCode, Line, Score, Seconds, Sha256
 from chunk_job.errors import DocumentInvalid
 from chunk_job.names import model_name
 from chunk_job.segment import Segment
@@ -66,6 +66,17 @@ class Part(Document):
     end_ms: Seconds | None = Field(alias="end")
 
 
+class Corrected(Document):
+    """Which corrections by people a transcript has."""
+
+    version: Count
+    """The number of the last one."""
+    segments: Count
+    """How many segments have another text than the model wrote."""
+    conflicts: Count
+    """How many segments have several corrections of which none replaces the others: the last one is used."""
+
+
 class TranscriptSummary(Document):
     """A transcript without its text and segments. It is small for any length of the recording."""
 
@@ -86,6 +97,8 @@ class TranscriptSummary(Document):
     """Possible problems of the transcript, as sentences."""
     clips: Annotated[tuple[Part, ...], Field(max_length=MOST_CLIPS)] = ()
     """The parts that were asked for. Empty: the whole recording."""
+    corrected: Corrected | None = Field(default=None, exclude_if=lambda corrected: corrected is None)
+    """None: it is as the model wrote it, and then the field is left out."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -17,17 +17,14 @@ def speaker_of(channel: int) -> str:
 
 def spoken_by(words: Iterable[Word], speaker: str) -> tuple[Word, ...]:
     """Copies of the words, with their speaker."""
+    return tuple(_spoken_by(word, speaker) for word in words)
+
+
+def _spoken_by(word: Word, speaker: str) -> Word:
     # Not {**word}: mypy would take it for a dictionary of any kind.
-    return tuple(
-        {
-            "word": word["word"],
-            "start_ms": word["start_ms"],
-            "end_ms": word["end_ms"],
-            "probability": word["probability"],
-            "speaker": speaker,
-        }
-        for word in words
-    )
+    copy = word.copy()
+    copy["speaker"] = speaker
+    return copy
 
 
 def named(segments: Sequence[Segment], names: Sequence[str]) -> Iterator[Segment]:

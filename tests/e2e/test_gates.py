@@ -68,6 +68,11 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
         "missing.wav": {"recording": "error failed"},
         "notes.mp3": {"recording": "failure BAD_INPUT"},
     }
+    (run,) = [one.get("value") for one in ET.parse(report).iter("property") if one.get("name") == "run"]
+    why = json.loads(workplace.run("explain", str(run), "--json").out)
+    assert (why["state"], why["causes"][0]["kind"]) == ("failed", "failed")
+    assert "(BAD_INPUT)" in why["causes"][0]["summary"]
+    assert "1. failed: the recording could not be cut" in workplace.run("explain", str(run)).out
     refused = workplace.run(*command[:-1], str(workplace.folder))
     assert (refused.code, "is a folder" in refused.err) == (2, True)
 

@@ -48,7 +48,7 @@ def chromium() -> Iterator[Browser]:
 class Faults:
     """What pages did that they must not do."""
 
-    hosts: frozenset[str]
+    hosts: set[str] = field(default_factory=set)
     """The hosts that they may ask, with ports."""
     found: list[str] = field(default_factory=list)
     expected: list[re.Pattern[str]] = field(default_factory=list)
@@ -88,9 +88,9 @@ class Faults:
 class Windows:
     """Opens windows, each with its own cookies and storage, and closes them at the end of the test."""
 
-    def __init__(self, browser: Browser, hosts: Sequence[str]) -> None:
+    def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self.faults = Faults(frozenset(hosts))
+        self.faults = Faults()
         self._closing = contextlib.ExitStack()
 
     def open(self, *, size: tuple[int, int] = WIDE, **options: Any) -> Page:

@@ -1,4 +1,4 @@
-"""One browser for a worker of the session, and windows for each test."""
+"""One browser and one service for a worker of the session, and windows for each test."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.page.browser import PATIENCE_MS, Windows, chromium
+from tests.page.site import Site, serving
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -16,10 +17,17 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running service."""
+    with serving(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
 @pytest.fixture
 def windows(browser: Browser) -> Iterator[Windows]:
-    """Windows that may ask no host: for pages from files."""
-    windows = Windows(browser, hosts=())
+    """Windows that may ask no host, but those that the test allows."""
+    windows = Windows(browser)
     yield windows
     windows.close()
     assert not windows.faults.unexpected

@@ -7,53 +7,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from controller.domain.service_documents import PART_BYTES
 from controller.domain.service_keys import MOST_PARTS
 from controller.errors import StenofleetError
-from controller.service.addresses import CallbackRefused
 from controller.service.context import Caller, Service, TheService, new_id
 from controller.service.forms import form_of
 from controller.service.problems import Problem, problem_of
 from controller.service.runs_api import submit_file
-from controller.service.signatures import WebhookNotConfigured
-from controller.service.sources import SourceRefused, checked_source
 from controller.service.submissions import parsed
-from controller.service.submitting import check, checked_key, submit
+from controller.service.submitting import checked_key, submit
 from controller.service.tenant import Tenant
+from controller.service.web.new_check import checked
 from controller.service.web.new_form import (
-    addresses_of,
     at_field,
     first_controls,
     folded_groups,
     of_form,
     size,
-    submission_of,
 )
 from controller.service.web.pages import PageRoute, moved, page
 
-MOST_ADDRESSES = 200
-"""In one form."""
-_NO_UPLOAD = "0" * 26
-
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-check_router = APIRouter(include_in_schema=False)
-"""Answers with JSON, also for errors."""
-
-
-class Checked(BaseModel):
-    """What the form means, which could be submitted now."""
-
-    request: dict[str, Any]
-    """A submission without its recording."""
-    sources: list[str]
-    """The addresses of recordings: each is one run."""
 
 
 @router.get("/new")
@@ -74,55 +53,19 @@ async def submit_new(request: Request, service: TheService, tenant: Caller) -> R
         return await run_in_threadpool(_page, request, service, tenant, form, of_form(problem_of(error)))
 
 
-@check_router.post("/new/check")
-async def check_new(request: Request, service: TheService, tenant: Caller) -> Checked:
-    """Check the form before anything is uploaded. Its field ``files`` says how many files there will be."""
-    async with request.form(max_files=0) as form:
-        try:
-            return await run_in_threadpool(_checked, service, tenant, form, _number_of_files(form))
-        except (Problem, StenofleetError) as error:
-            raise of_form(problem_of(error)) from None
-
-
-def _number_of_files(form: FormData) -> int:
-    text = form.get("files")
-    return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 6 else 0
-
-
-def _checked(service: Service, tenant: Tenant, form: FormData, files: int) -> Checked:
-    """Return what the form means. Raises what makes it refused."""
-    body, sources = submission_of(form), addresses_of(form)
-    if not files and not sources:
-        raise at_field("file", "choose a recording first")
-    if len(sources) > MOST_ADDRESSES:
-        raise at_field("source", f"more than {MOST_ADDRESSES} addresses", "start the others after these")
-    for number, source in enumerate(sources, 1):
-        try:
-            checked_source(source, tenant.sources, service.store.url)
-        except SourceRefused as error:
-            raise at_field("source", f"line {number}: {error.summary}", error.advice) from None
-    recording = {"source": sources[0]} if sources else {"upload": _NO_UPLOAD}
-    try:
-        check(service, tenant, parsed(json.dumps(body | recording).encode()), files + len(sources))
-    except SourceRefused as error:
-        raise at_field("output", error.summary, error.advice) from None
-    except (CallbackRefused, WebhookNotConfigured) as error:
-        raise at_field("callback_url", error.summary, error.advice) from None
-    return Checked(request=body, sources=sources)
-
-
 def _submit(service: Service, tenant: Tenant, form: FormData, file: UploadFile) -> str:
     """Submit the form. Returns where its run is shown."""
     has_file = bool(file.filename)
-    checked = _checked(service, tenant, form, int(has_file))
-    key = checked_key(form.get("key") if isinstance(form.get("key"), str) else None) or new_id()
+    found = checked(service, tenant, form, int(has_file))
+    typed = form.get("key")
+    key = checked_key(typed if isinstance(typed, str) else None) or new_id()
     runs = []
     if has_file:
         if not file.size:
             raise at_field("file", "it is empty (0 bytes)")
-        runs.append(submit_file(service, tenant, file, json.dumps(checked.request).encode(), key).id)
-    for number, source in enumerate(checked.sources):
-        raw = json.dumps(checked.request | {"source": source}).encode()
+        runs.append(submit_file(service, tenant, file, json.dumps(found.request).encode(), key).id)
+    for number, source in enumerate(found.sources):
+        raw = json.dumps(found.request | {"source": source}).encode()
         runs.append(submit(service, tenant, parsed(raw), f"{key}-{number}").id)
     return f"/runs/{runs[0]}" if len(runs) == 1 else "/"
 

@@ -19,6 +19,7 @@ from controller.service.problems import not_found
 from controller.service.runs_api import RunId, required
 from controller.service.web.pages import PageRoute, page, streamed
 from controller.service.web.run_view import documents_of, shown_run, view_of
+from controller.service.web.transcripts import transcripts_of
 
 _PIECE_BYTES = 1 << 16
 _STYLED: tuple[Format, ...] = ("srt", "vtt", "ass")
@@ -36,7 +37,7 @@ def show_run(
 ) -> Response:
     """Return the page. *captions*: the profile whose captions are checked."""
     found = required(service, tenant, run_id)
-    documents = documents_of(service, found)
+    documents, transcripts = documents_of(service, found), transcripts_of(request)
     return streamed(
         request,
         "run.html",
@@ -48,7 +49,7 @@ def show_run(
         formats=get_args(Format),
         styled=_STYLED,
         # Made when the beginning of the page is sent already: it takes a second for ten hours.
-        shown=lambda: shown_run(service, found, documents, captions=captions),
+        shown=lambda: shown_run(service, tenant, found, documents, transcripts, captions),
     )
 
 

@@ -1,6 +1,6 @@
 """What the page of a run shows: the request of a tenant, and what the store has of its run.
 
-Touches: the store, temporary files, the log.
+Touches: the store, temporary files, media objects in S3, the log.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import logging
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
-from controller.domain.captions import PROFILES, Profile
+from controller.domain.captions import Profile
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
-from controller.reports.caption_check import checked
-from controller.reports.run_view import CaptionFindings, RunView
+from controller.reports.run_view import RunView, SoundView
 from controller.reports.stored_run import read_documents
-from controller.runs import stored_transcript
-from controller.runs.speaker_files import with_speakers
 from controller.service.context import Service
 from controller.service.request_reader import FoundRequest
-from controller.service.web.words import ShownWords, shown_words
+from controller.service.tenant import Tenant
+from controller.service.web.listening import Listening, listening
+from controller.service.web.transcripts import ShownTranscript, ShownTranscripts
 
+_AWAY = "The store does not answer now. Load the page again."
 _LOG = logging.getLogger(__name__)
 
 
@@ -29,9 +29,10 @@ class ShownRun:
     """A run as its page shows it."""
 
     view: RunView
-    words: ShownWords | None
-    problem: str = ""
-    """Why its transcript is not shown, though it should be."""
+    transcript: ShownTranscript | None
+    missing: str
+    """Why there is no transcript."""
+    heard: Listening
 
 
 def documents_of(service: Service, found: FoundRequest) -> RunDocuments:
@@ -55,28 +56,39 @@ def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
 
 
 def shown_run(
-    service: Service, found: FoundRequest, documents: RunDocuments, *, captions: Profile = "whisper"
+    service: Service,
+    tenant: Tenant,
+    found: FoundRequest,
+    documents: RunDocuments,
+    transcripts: ShownTranscripts,
+    captions: Profile,
 ) -> ShownRun:
-    """Return what to show of a request, with its transcript.
+    """Return what to show of a request, with its words and its sound. Raises nothing: half of the page is sent already.
 
     *captions*: the profile whose captions are checked; ``whisper`` has no limits.
     """
-    words, problem, record = None, "", documents.record
-    checks: CaptionFindings | None = None
-    if record and documents.state in ("complete", "partial"):
-        names = found.request.speaker_names
+    transcript, missing = None, "The transcript is here when the run has ended."
+    if documents.record and documents.state in ("complete", "partial"):
         try:
-            if captions != "whisper" and (files := stored_transcript.stored(service.store, record)):
-                checks = checked(with_speakers(files, names), PROFILES[captions])
-            words = shown_words(service.store, record, names=names, captions=checks)
-            problem = "" if words else "It is missing from the store, or was changed there. Try the run again."
+            transcript = transcripts.find(documents.record, found.request.speaker_names, captions)
+            missing = "The transcript is missing from the store, or was changed there: try the run again."
         except JobError as error:
-            # Half of the page is sent already.
             _LOG.error("the page of a run: %s; %s", error.summary, error.advice)
-            problem = "The store does not answer now. Load the page again."
-    if words:
-        documents = replace(documents, summary=words.summary, words=words.figures, captions=checks)
-    return ShownRun(view=view_of(documents, found), words=words, problem=problem)
+            missing = _AWAY
+    elif found.end:
+        missing = "The run ended without a transcript."
+    if transcript:
+        documents = replace(documents, summary=transcript.summary, words=transcript.words, captions=transcript.captions)
+    view = view_of(documents, found)
+    return ShownRun(view=view, transcript=transcript, missing=missing, heard=_heard(service, tenant, found, view.sound))
+
+
+def _heard(service: Service, tenant: Tenant, found: FoundRequest, sound: SoundView | None) -> Listening:
+    try:
+        return listening(service, tenant, found, sound)
+    except JobError as error:
+        _LOG.error("the page of a run: %s; %s", error.summary, error.advice)
+        return Listening(silent=_AWAY)
 
 
 def _state(found: FoundRequest, stored: StoredState | None) -> StoredState:

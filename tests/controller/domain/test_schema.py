@@ -10,6 +10,7 @@ from chunk_job.contract import JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
 from controller.domain.attempt_documents import Attempts, AttemptTimes
+from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
     Evidence,
     Final,
@@ -167,6 +168,20 @@ EXAMPLES: dict[str, Document] = {
     ),
     "inbox-cursor": InboxCursor(path="c9gm8bjk"),
     "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,), runs=(fakes.RUN,)),
+    "correction": Correction(
+        run=RECORD.run,
+        number=2,
+        id="a" * 20,
+        segment=0,
+        start_ms=1_000,
+        end_ms=1_900,
+        channel=None,
+        machine_text=" one two",
+        text="one too",
+        based_on=(1,),
+        author="Ana",
+        created_ms=1,
+    ),
     "webhook-delivery": Delivery(
         id="0f" * 16,
         prefix="news",

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.process
 
 IN_ORDER = (
     *("submitRun", "streamEvents", "listRuns", "getRun", "listChunks", "getResult", "getReport"),
+    *("addCorrection", "listCorrections", "suggestGlossary"),
     *("getMedia", "getWaveform"),
     *("cancelRun", "retryRun", "deleteRun"),
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),

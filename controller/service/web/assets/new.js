@@ -28,6 +28,8 @@ function size(bytes) {
   return `${unit && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
+const exact = (bytes) => `${bytes.toLocaleString("en")} bytes`;
+
 function took(seconds) {
   if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
@@ -88,6 +90,7 @@ class Row {
     this.key = hex(16);
     this.samples = [];
     this.shownAt = 0;
+    this.timer = 0;
     this.quarter = 0;
     this.li = element("li");
     this.title = element("bdi", { text: name });
@@ -117,7 +120,7 @@ class Row {
     this.li.className = `row ${state}`;
     const words = {
       ready: "ready", refused: text, sending: "uploading", waiting: text, joining: "uploaded: the service joins the parts", paused: "paused",
-      submitting: text || "is submitted", failed: text, submitted: "submitted:", cancelled: "cancelled",
+      submitting: text || "submitting", failed: text, submitted: "submitted:", cancelled: "cancelled",
     };
     this.word.replaceChildren(words[state]);
     if (link) this.word.append(" ", element("a", { href: link, text: `see the run of ${this.name}` }));
@@ -182,7 +185,13 @@ class Row {
 
   showProgress(now = false) {
     const { upload } = this;
-    if (!upload || (!now && Date.now() - this.shownAt < SHOWN_MS)) return;
+    if (!upload) return;
+    const left = this.shownAt + SHOWN_MS - Date.now();
+    clearTimeout(this.timer);
+    if (!now && left > 0) {
+      this.timer = setTimeout(() => this.showProgress(true), left);
+      return;
+    }
     this.shownAt = Date.now();
     const { sent } = upload, total = this.file.size, part = total ? sent / total : 0;
     this.bar.value = 100 * part;
@@ -216,7 +225,7 @@ class Row {
     const upload = new Upload(this.file, this.goesOn || "");
     this.upload = upload;
     upload.addEventListener("progress", () => this.showProgress());
-    upload.addEventListener("begun", () => { if (this.print) keep(upload.id, { print: this.print, seen: Date.now() }); });
+    upload.addEventListener("begun", () => { if (this.print) keep(upload.id, { print: this.print, begun: Date.now(), seen: Date.now() }); });
     upload.addEventListener("change", () => {
       const text = upload.state === "waiting" ? `${upload.text}: next try in ${took((upload.nextTryAt - Date.now()) / 1000)}` : upload.text;
       if (upload.state === "complete" || upload.state === "cancelled") return;
@@ -293,7 +302,7 @@ const isSame = (one, other) => one.name === other.name && one.size === other.siz
 /** What is wrong with a file, before anything of it is sent. */
 function problemOf(file) {
   if (!file.size) return "it is empty (0 bytes)";
-  if (file.size > most) return `it has ${size(file.size)}, and one upload may have ${size(most)}: split the recording, or ask the operator for a higher limit`;
+  if (file.size > most) return `it has ${exact(file.size)}, and one upload may have ${exact(most)}: split the recording, or ask the operator for a higher limit`;
   return "";
 }
 
@@ -452,9 +461,12 @@ addEventListener("beforeunload", (event) => {
   if (rows.some((row) => row.isBusy)) event.preventDefault();
 });
 
-setInterval(() => {
-  for (const row of rows) if (row.upload && row.upload.id && row.upload.isActive) keep(row.upload.id, { seen: Date.now() });
-}, ALIVE_MS);
+function noteAlive(seen) {
+  for (const { upload } of rows) if (upload && kept()[upload.id]) keep(upload.id, { seen });
+}
+
+setInterval(() => noteAlive(Date.now()), ALIVE_MS);
+addEventListener("pagehide", () => noteAlive(0)); // the next page may go on at once
 
 // ---------------------------------------------------------------- uploads that were interrupted
 
@@ -495,7 +507,7 @@ async function findLeft() {
 }
 
 const oldest = Date.now() - KEPT_MS;
-for (const [id, record] of Object.entries(kept())) if (!(record.seen > oldest)) keep(id, null);
+for (const [id, record] of Object.entries(kept())) if (!(record.begun > oldest)) keep(id, null);
 for (const hidden of form.querySelectorAll("[data-js]")) hidden.hidden = false;
 for (const shown of document.querySelectorAll("[data-no-js]")) shown.hidden = true;
 // A file that was chosen before this script came.

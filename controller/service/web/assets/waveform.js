@@ -156,12 +156,13 @@ class Strip {
   drawWave(pen, top, bottom) {
     const middle = (top + bottom) / 2, half = (bottom - top) / 2;
     const each = (this.to - this.from) / this.width;
+    if (!of.coarse) return;
     const level = of.fine && each < of.coarse.stepMs ? of.fine : of.coarse;
-    if (level?.want) level.want(this.from, this.to);
+    level.want?.(this.from, this.to);
     pen.fillStyle = colours.wave;
     for (let x = 0; x < this.width; x++) {
       const begin = this.from + x * each;
-      const found = level && (level.range(begin, begin + each) ?? of.coarse.range(begin, begin + each));
+      const found = level.range(begin, begin + each) ?? of.coarse.range(begin, begin + each);
       // A line, also in silence.
       const [lowest, highest] = found ?? [0, 0];
       const up = middle - highest / 128 * half;

@@ -1,0 +1,394 @@
+// Corrects the transcript in place: by the keyboard alone too. Text is only ever text, never made into elements.
+
+import { Corrections } from "./corrections.js";
+
+const panel = document.getElementById("corrections");
+const words = document.querySelector("#transcript .words");
+const byId = (id) => document.getElementById(id);
+const MOST_SHOWN = 200;
+
+const made = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
+const button = (text, done, more) => {
+  const found = made("button", text, { type: "button", ...more });
+  found.addEventListener("click", done);
+  return found;
+};
+const clock = (s) => [Math.floor(s / 3600), Math.floor(s / 60) % 60, Math.floor(s) % 60].map((n, at) => (at ? String(n).padStart(2, "0") : n)).join(":");
+const oneLine = (text) => text.trim().split(/\s+/u).join(" ");
+const who = (one) => one.author || "somebody";
+
+const lineOf = (segment) => byId(`s${segment}`);
+const segmentOf = (item) => Number(item.id.slice(1));
+const textOf = (item) => item.querySelector(":scope > span[dir]");
+const speakerIn = (item) => textOf(item).querySelector(":scope > i");
+
+let data = null, author = null, state = null;
+
+// ---------------------------------------------------------------- how a line looks
+
+/** By segment: what the model's line is made of. */
+const machine = new Map();
+
+const machineOf = (item) => {
+  const segment = segmentOf(item);
+  if (!machine.has(segment)) {
+    const nodes = Array.from(textOf(item).childNodes).filter((node) => node !== speakerIn(item));
+    machine.set(segment, { nodes, times: item.dataset.w, text: oneLine(nodes.map((node) => node.textContent).join("")) });
+  }
+  return machine.get(segment);
+};
+
+const shownText = (segment) =>
+  data.drafts.get(segment)?.text ?? data.lines.get(segment)?.text ?? machineOf(lineOf(segment)).text;
+
+/** The words of a corrected line, marked as the model's are; those that a person wrote are marked as such. */
+const pieces = (line) => {
+  if (!line.words.length) return [document.createTextNode(line.text)];
+  const found = [];
+  for (const { word, probability } of line.words) {
+    const level = probability === null ? "ins" : probability < 0.25 ? "v" : probability < 0.5 ? "u" : "";
+    const last = found.at(-1);
+    if (last && last.level === level) { last.text += word; last.low = Math.min(last.low, probability ?? 1); }
+    else found.push({ level, text: word, low: probability ?? 1 });
+  }
+  return found.flatMap(({ level, text, low }) => {
+    if (!level) return [document.createTextNode(text)];
+    const bare = text.trimStart();
+    const mark = made(level === "ins" ? "ins" : "u", bare);
+    if (level === "v") mark.className = "v";
+    if (level !== "ins") mark.title = `${Math.round(100 * low)} %`;
+    return [document.createTextNode(text.slice(0, text.length - bare.length)), mark];
+  });
+};
+
+/** When each word begins and how long it is, as the player reads it. */
+const times = (line) => {
+  let at = Math.floor(line.start_s * 100 + 1e-6);
+  return line.words.map(({ word, start_s: start }) => {
+    const begins = Math.max(at, Math.floor(start * 100 + 1e-6)), part = `${begins - at}+${word.length}`;
+    at = begins;
+    return part;
+  }).join(" ");
+};
+
+const draw = (segment) => {
+  const item = lineOf(segment);
+  if (!item || !textOf(item)) return;
+  const own = machineOf(item), line = data.lines.get(segment), draft = data.drafts.get(segment);
+  const changed = line && line.text !== line.machine_text, text = textOf(item), speaker = speakerIn(item);
+  const nodes = draft ? [document.createTextNode(draft.text)] : changed ? pieces(line) : own.nodes;
+  text.replaceChildren(...(speaker ? [speaker, document.createTextNode(" ")] : []), ...nodes);
+  const placed = draft ? "" : changed ? times(line) : own.times;
+  if (placed) item.dataset.w = placed; else delete item.dataset.w;
+  item.classList.toggle("corrected", Boolean(changed || draft));
+  item.querySelector(":scope > .by")?.remove();
+  item.querySelector(":scope > .conflict")?.remove();
+  const empty = (draft?.text ?? (changed ? line.text : "x")) === "";
+  if (changed || draft) {
+    const label = draft ? "not saved yet" : line.is_conflict ? "corrected twice" : `corrected by ${who(line.valid.at(-1))}`;
+    item.append(made("small", empty ? `no words here; ${label}` : label, { className: "by", lang: "en" }));
+  }
+  if (line?.is_conflict) item.append(choice(line));
+  if (edited?.segment === segment) edited.refresh(line);
+};
+
+/** What people wrote at the same time: both are kept until somebody chooses. */
+const choice = (line) => {
+  const box = made("div", "", { className: "conflict", lang: "en" });
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", `Different corrections of the line at ${clock(line.start_s)}`);
+  box.append(made("b", "Corrected by two people at the same time. Both texts are kept; the last one is used until you choose:"));
+  const list = made("ul");
+  for (const one of line.valid) {
+    const entry = made("li"), text = made("bdi", one.text || "(no words)");
+    entry.append(made("i", `${who(one)}: `), text, " ", button("Use this", () => resolve(line.segment, one.text), {
+      ariaLabel: `Use the text of ${who(one)}: ${one.text || "no words"}`,
+    }));
+    list.append(entry);
+  }
+  box.append(list);
+  return box;
+};
+
+const resolve = (segment, text) => {
+  const valid = data.valid(segment);
+  if (edited?.segment === segment) close(false);
+  data.drop(segment);
+  data.type(segment, text, valid, author.value.trim(), true);
+  focusLine(segment);
+};
+
+// ---------------------------------------------------------------- editing a line
+
+let edited = null;
+
+class Edit {
+  constructor(item, selection) {
+    this.item = item;
+    this.segment = segmentOf(item);
+    machineOf(item);
+    this.begun = shownText(this.segment);
+    this.basedOn = data.valid(this.segment);
+    this.box = made("div", "", { className: "edit", lang: "en" });
+    this.field = made("textarea", "", { value: this.begun, rows: 1, maxLength: 5000, spellcheck: true, dir: "auto" });
+    this.field.lang = words.lang;
+    this.field.setAttribute("aria-label", `Text of the line at ${clock(item.dataset.start / 1000)}`);
+    this.field.setAttribute("aria-describedby", "edit-state edit-keys");
+    this.state = made("p", "", { id: "edit-state", className: "edit-state" });
+    this.other = made("p", "", { className: "other" });
+    this.other.setAttribute("role", "status");
+    const keys = made("p", "Enter or Esc: save and leave. Ctrl Enter: next line. Ctrl Z: undo.", { id: "edit-keys", className: "note" });
+    const line = data.lines.get(this.segment);
+    const back = button("Model's text", () => this.set(line?.machine_text ?? machineOf(item).text));
+    const row = made("div", "", { className: "row" });
+    row.append(button("Done", () => close()), back, this.state);
+    this.box.append(this.field, row, this.other, keys);
+    item.append(this.box);
+    item.classList.add("editing");
+    this.field.addEventListener("input", () => this.typed());
+    this.field.addEventListener("keydown", (event) => this.pressed(event));
+    this.box.addEventListener("focusout", (event) => {
+      if (!this.box.contains(event.relatedTarget) && document.hasFocus()) data.flush(this.segment);
+    });
+    this.fit();
+    this.field.focus();
+    const [from, to] = selection ?? [this.field.value.length, this.field.value.length];
+    this.field.setSelectionRange(from, to);
+    this.tell();
+  }
+
+  get text() { return oneLine(this.field.value); }
+
+  fit() {
+    this.field.style.height = "auto";
+    this.field.style.height = `${this.field.scrollHeight + 2}px`;
+  }
+
+  /** Puts another text into the field so that Ctrl+Z takes it back. */
+  set(text) {
+    this.field.focus();
+    this.field.select();
+    if (!document.execCommand("insertText", false, text)) { this.field.value = text; this.typed(); }
+  }
+
+  typed() {
+    this.fit();
+    const saved = data.lines.get(this.segment)?.text ?? machineOf(this.item).text;
+    // Back at what is saved, before anything was sent: nothing is to be saved.
+    if (this.text === saved && !data.drafts.get(this.segment)?.busy) data.drop(this.segment);
+    else data.type(this.segment, this.text, this.basedOn, author.value.trim());
+    this.tell();
+  }
+
+  pressed(event) {
+    if (event.isComposing) return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); next(this.item); }
+    else if (event.key === "Enter" || event.key === "Escape") { event.preventDefault(); event.stopPropagation(); close(); }
+  }
+
+  /** Somebody's correction of this line has come. */
+  refresh(line) {
+    const draft = data.drafts.get(this.segment);
+    if (!line || draft) { this.tellOther(line); return; }
+    if (this.text !== line.text) {
+      // Nothing was typed here since the last save: what others wrote is shown at once.
+      const from = this.field.selectionStart, to = this.field.selectionEnd;
+      this.field.value = line.text;
+      this.field.setSelectionRange(from, to);
+      this.fit();
+    }
+    const last = line.valid.at(-1), mine = data.mine.some((one) => one.number === last.number);
+    // What is typed after this replaces what is seen now; a conflict stays until somebody chooses.
+    this.basedOn = line.is_conflict && mine ? [last.number] : data.valid(this.segment);
+    this.other.textContent = mine ? "" : `${who(last)} has just changed this line.`;
+    this.tell();
+  }
+
+  tellOther(line) {
+    const last = line?.valid.at(-1);
+    const seen = !last || this.basedOn.includes(last.number) || data.mine.some((one) => one.number === last.number);
+    this.other.textContent = seen ? "" : `Meanwhile ${who(last)} has written: ${last.text || "(no words)"}. Yours is kept too.`;
+  }
+
+  tell() { this.state.textContent = stateOf(data.drafts.get(this.segment)) || (data.lines.has(this.segment) ? "Saved" : ""); }
+}
+
+const stateOf = (draft) => !draft ? "" : {
+  typed: "Not saved yet", saving: "Saving …",
+  waiting: `Not saved: ${draft.why}. It is kept in this browser and tried again.`,
+  refused: `Not saved: ${draft.why}`,
+}[draft.state];
+
+const open = (item, selection) => {
+  if (!item || !textOf(item)) return;
+  if (edited) { if (edited.item === item) return; close(false); }
+  edited = new Edit(item, selection);
+  textOf(item).hidden = true;
+  pen.remove();
+};
+
+const close = (focus = true) => {
+  const { item, segment, box } = edited;
+  data.flush(segment);
+  edited = null;
+  box.remove();
+  item.classList.remove("editing");
+  textOf(item).hidden = false;
+  draw(segment);
+  if (focus) focusLine(segment);
+};
+
+const focusLine = (segment) => {
+  const item = lineOf(segment);
+  (item.querySelector(":scope > a") ?? place(item)).focus({ preventScroll: true });
+};
+
+const next = (item) => {
+  const all = Array.from(words.querySelectorAll("li[data-start]")), after = all[all.indexOf(item) + 1];
+  if (!after) { close(); return; }
+  after.scrollIntoView({ block: "nearest" });
+  open(after);
+};
+
+/** One button for all lines: at the line where the reader is. */
+const pen = button("Edit", () => open(pen.closest("li")), { className: "pen", lang: "en" });
+
+const place = (item) => {
+  if (item && pen.parentElement !== item && edited?.item !== item) {
+    pen.setAttribute("aria-label", `Edit the line at ${clock(item.dataset.start / 1000)}`);
+    item.append(pen);
+  }
+  return pen;
+};
+
+// ---------------------------------------------------------------- undo, history, glossary
+
+const undo = () => {
+  const last = data.mine.at(-1), line = last && data.lines.get(last.segment);
+  if (!line) { say("Nothing to undo."); return; }
+  if (line.is_conflict || line.valid.at(-1).number !== last.number) {
+    say(`${who(line.valid.at(-1))} has changed this line since: see the history.`);
+    return;
+  }
+  const before = data.history.get(Math.max(0, ...data.history.get(last.number).based_on));
+  data.mine.pop();
+  const saved = data.mine.length;
+  data.type(last.segment, before?.text ?? line.machine_text, data.valid(last.segment), author.value.trim(), true);
+  // An undo is not itself undone: the one before it is next.
+  const forget = () => { if (data.mine.length > saved) { data.mine.length = saved; data.removeEventListener("lines", forget); } };
+  data.addEventListener("lines", forget);
+  say(`Undone: the line at ${clock(line.start_s)}.`);
+};
+
+const entry = (one) => {
+  const item = made("li"), head = made("p"), date = new Date(one.created_at);
+  const link = made("a", clock(one.start_s), { href: `#s${one.segment}` });
+  const note = { valid: "", replaced: "replaced since", older: "of an older transcript: not used" }[one.state];
+  head.append(made("b", `Version ${one.number}`), " at ", one.state === "older" ? clock(one.start_s) : link, ` by ${who(one)}, `,
+    made("time", date.toLocaleString(), { dateTime: one.created_at }), note ? ` (${note})` : "");
+  const before = data.history.get(Math.max(0, ...one.based_on))?.text ?? one.machine_text;
+  const change = made("p");
+  change.append(made("del", before || "(no words)", { dir: "auto" }), " ", made("ins", one.text || "(no words)", { dir: "auto" }));
+  item.append(head, change);
+  if (one.state !== "older" && data.lines.get(one.segment)?.text !== one.text) {
+    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use the text of version ${one.number} again` }));
+  }
+  return item;
+};
+
+const drawHistory = () => {
+  if (!byId("history").open) return;
+  const all = Array.from(data.history.values()).sort((one, other) => other.number - one.number);
+  byId("versions").replaceChildren(...all.slice(0, MOST_SHOWN).map(entry));
+  byId("versions-note").textContent = !all.length ? "Nothing was corrected yet."
+    : all.length > MOST_SHOWN ? `The last ${MOST_SHOWN} of ${all.length}.` : "";
+};
+
+const drawGlossary = async () => {
+  if (!byId("terms").open) return;
+  const note = byId("terms-note"), list = byId("terms-list");
+  try {
+    const terms = await data.glossary();
+    list.value = terms.map((one) => one.line).join("\n");
+    list.rows = Math.min(12, Math.max(2, terms.length));
+    list.hidden = !terms.length;
+    note.textContent = terms.length ? "Words that people wrote in place of others. Copy those that the next run should know, a line each."
+      : "No words were replaced by others yet.";
+  } catch (error) { note.textContent = `Not read: ${error.message}`; }
+};
+
+// ---------------------------------------------------------------- the state as a whole
+
+const say = (text) => { if (state.textContent !== text) state.textContent = text; };
+
+const tell = () => {
+  const open = Array.from(data.drafts.values()), stuck = open.find((one) => one.why && ["waiting", "refused"].includes(one.state));
+  const count = `${open.length} line${open.length > 1 ? "s" : ""}`;
+  if (stuck) say(`Not saved: ${count}. ${stuck.why}. ${data.kept ? "The text is kept in this browser" : "Do not close this page"}${stuck.state === "waiting" ? " and tried again." : "."}`);
+  else if (open.length) say("Saving …");
+  else if (data.problem) say(`What others write is not shown now: ${data.problem}.`);
+  else say(data.version ? `All corrections are saved: version ${data.version}.` : "");
+  panel.dataset.state = stuck ? "stuck" : open.length ? "saving" : "saved";
+  edited?.tell();
+};
+
+const tellConflicts = () => {
+  const count = data.conflicts.length, go = byId("conflicts");
+  go.hidden = !count;
+  go.textContent = `${count} line${count > 1 ? "s" : ""} with different corrections`;
+};
+
+let shownConflict = -1;
+const nextConflict = () => {
+  const all = [...data.conflicts].sort((one, other) => one - other);
+  shownConflict = all.find((segment) => segment > shownConflict) ?? all[0];
+  const item = lineOf(shownConflict);
+  item?.scrollIntoView({ block: "center" });
+  item?.querySelector(".conflict button")?.focus({ preventScroll: true });
+};
+
+const begin = () => {
+  data = new Corrections(`/v1/runs/${panel.dataset.run}/corrections`);
+  author = byId("author");
+  state = byId("corrections-state");
+  try { author.value = localStorage.getItem("steno:author") ?? ""; } catch { /* not allowed here */ }
+  author.addEventListener("change", () => { try { localStorage.setItem("steno:author", author.value.trim()); } catch { /* as above */ } });
+  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); drawHistory(); tell(); });
+  data.addEventListener("saving", tell);
+  words.addEventListener("focusin", (event) => { if (event.target.matches("li[data-start] > a")) place(event.target.parentElement); });
+  words.addEventListener("click", (event) => { if (!event.target.closest("button, textarea, .edit")) place(event.target.closest("li[data-start]")); });
+  words.addEventListener("pointerover", (event) => { if (event.pointerType === "mouse") place(event.target.closest("li[data-start]")); });
+  words.addEventListener("dblclick", (event) => {
+    const item = event.target.closest("li[data-start]");
+    if (!item || event.target.closest("a, button, .edit, .conflict")) return;
+    const chosen = getSelection(), text = textOf(item);
+    let selection = null;
+    if (chosen.rangeCount && text.contains(chosen.anchorNode)) {
+      const before = document.createRange(), shown = text.textContent, lead = shown.length - shown.trimStart().length;
+      before.setStart(text, speakerIn(item) ? 1 : 0);
+      before.setEnd(chosen.getRangeAt(0).startContainer, chosen.getRangeAt(0).startOffset);
+      const from = Math.max(0, before.toString().length - lead);
+      selection = [from, from + chosen.toString().trimEnd().length];
+    }
+    open(item, selection);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.isComposing || event.altKey || !(event.target instanceof Element)) return;
+    if (event.target.matches("input, textarea, select")) return;
+    const item = event.target.closest("#transcript li[data-start]"), key = event.key.toLowerCase();
+    if (key === "e" && item && !event.ctrlKey && !event.metaKey && !event.shiftKey) { event.preventDefault(); open(item); }
+    else if (key === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey && event.target.closest("#transcript, #corrections")) { event.preventDefault(); undo(); }
+  });
+  byId("undo").addEventListener("click", undo);
+  byId("conflicts").addEventListener("click", nextConflict);
+  byId("history").addEventListener("toggle", drawHistory);
+  byId("terms").addEventListener("toggle", drawGlossary);
+  document.addEventListener("steno:corrected", drawGlossary);
+  addEventListener("online", () => { for (const segment of data.drafts.keys()) data.flush(segment); });
+  addEventListener("pagehide", () => data.store());
+  addEventListener("beforeunload", (event) => { if (data.drafts.size && !data.kept) event.preventDefault(); });
+  for (const one of panel.querySelectorAll("[data-live]")) one.hidden = false;
+  data.follow();
+};
+
+if (panel && words) begin();
