@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from chunk_job.text import printable
 from controller.cli import options as shared
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.terminal import print_message, write_path
 from controller.domain.captions import PROFILES, Profile
 from controller.errors import UsageProblem
@@ -34,9 +37,10 @@ _HEAD_BYTES = 4_096
     metavar="PROFILE",
     help="Mark captions that break its limits (broadcast, netflix; whisper has none; default: the run's, or netflix).",
 )
+@price_options
 @shared.store_option
 def report_command(
-    run: str, output: str, *, overwrite: bool, caption_profile: Profile | None, store: str | None
+    run: str, output: str, *, overwrite: bool, caption_profile: Profile | None, store: str | None, **prices: Any
 ) -> int:
     """Write RUN as one HTML file: its chunks, their times, what failed, and the transcript.
 
@@ -51,7 +55,7 @@ def report_command(
                 raise UsageProblem(
                     f"{output}: exists, and is no report of stenofleet", "name another file, or add --overwrite"
                 )
-    state = write_report(opened, run, output, profile=caption_profile)
+    state = write_report(opened, run, output, profile=caption_profile, prices=taken_prices(prices))
     if state is None:
         raise UsageProblem(f"run {run} was removed just now from {opened.url}", "see stenofleet list")
     if state in ("running", "waiting"):

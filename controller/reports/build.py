@@ -24,6 +24,7 @@ from controller.domain.documents import (
 )
 from controller.domain.plan import Plan, Span
 from controller.reports.command_line import command_line
+from controller.reports.cost import NO_PRICES, Prices, cost
 from controller.reports.run_view import (
     CaptionFindings,
     ChunkGrid,
@@ -76,6 +77,7 @@ class RunDocuments:
     summary: TranscriptSummary | None = None
     words: WordFigures | None = None
     captions: CaptionFindings | None = None
+    prices: Prices = NO_PRICES
     waveform: Waveform | None = None
     places: bool = True
     """Whether to show where the recording and the model are. Clients of the service may not know that."""
@@ -130,6 +132,8 @@ def recording_of(request: Request) -> str:
 
 
 def _header(of: RunDocuments) -> Header:
+    compute_ms = round(1000 * of.report.compute_s) if of.report else None
+    hour_price = of.prices.of(of.report.devices) if of.report else None
     record, report, status, summary = of.record, of.report, of.status, of.summary
     source = recording_of(of.request) if of.request and of.places else ""
     detected = summary is not None and summary.options.language is None
@@ -147,7 +151,9 @@ def _header(of: RunDocuments) -> Header:
         failures=max(len(of.evidence), status.failures if status else 0),
         took_ms=round(1000 * report.elapsed_s) if report and report.elapsed_s > 0 and of.outcome else None,
         left_ms=_left_ms(of),
-        compute_ms=round(1000 * report.compute_s) if report else None,
+        compute_ms=compute_ms,
+        cost=cost(compute_ms, hour_price),
+        hour_price=hour_price,
         devices=tuple(_line(of, one) for one in report.devices) if report else (),
         useful_share=report.useful_share if report else status.useful_share if status else None,
         job_speed=report.realtime_factor or None if report else None,

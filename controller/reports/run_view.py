@@ -50,6 +50,10 @@ class Header:
     """Time of the jobs with a result, in all."""
     devices: tuple[str, ...] = ()
     """``cuda``, ``cpu``."""
+    cost: float | None = None
+    """Of that time; None: no price is set."""
+    hour_price: float | None = None
+    """Of an hour of one job."""
     useful_share: float | None = None
     job_speed: float | None = None
     """How many times faster than real time one job is."""

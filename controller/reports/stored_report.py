@@ -18,6 +18,7 @@ from controller.domain.documents import Outcome, StoredState
 from controller.domain.keys import RunKeys
 from controller.reports.build import RunDocuments, build
 from controller.reports.caption_check import DEFAULT, checked, submitted_style
+from controller.reports.cost import NO_PRICES, Prices
 from controller.reports.run_view import RunView
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
@@ -33,9 +34,10 @@ GENERATOR = '<meta name="generator" content="stenofleet report">'
 class StoredReports:
     """Writes ``report.html`` of runs that end."""
 
-    def __init__(self, store: Store, *, places: bool = True) -> None:
-        """*places*: whether they say where the recording and the model are."""
+    def __init__(self, store: Store, *, places: bool = True, prices: Prices = NO_PRICES) -> None:
+        """*places*: whether they say where the recording and the model are. *prices*: for the cost of runs."""
         self._store = store
+        self._prices = prices
         self._places = places
 
     def write(self, outcome: Outcome, transcript: TranscriptFiles | None) -> None:
@@ -45,6 +47,7 @@ class StoredReports:
         """
         documents = read_documents(self._store, outcome.run, outcome=outcome, places=self._places)
         assert documents is not None, "a run that has ended has objects"
+        documents = replace(documents, prices=self._prices)
         if transcript:
             documents = with_words(documents, transcript)
             # Their files are made already: they were asked for. Others would keep the loop from its other runs.
@@ -54,16 +57,20 @@ class StoredReports:
             self._store.put_file(RunKeys(outcome.run).report_page, path)
 
 
-def write_report(store: Store, run: str, output: str, *, profile: Profile | None = None) -> StoredState | None:
+def write_report(
+    store: Store, run: str, output: str, *, profile: Profile | None = None, prices: Prices = NO_PRICES
+) -> StoredState | None:
     """Write the page of any run to a file, or to ``s3://bucket/key``. Returns its state; None if there is no such run.
 
     *profile*: whose limits its captions are checked for; ``whisper`` has none. None: that of the run, or the default.
-    Raises :class:`EnvironmentProblem` if it cannot be written there, and :class:`StoreUnavailable`.
+    *prices*: for its cost. Raises :class:`EnvironmentProblem` if it cannot be written there, and
+    :class:`StoreUnavailable`.
     """
     documents, transcript = _with_transcript(store, run)
     if documents is None:
         return None
     style = submitted_style(documents.request) or PROFILES[DEFAULT] if profile is None else PROFILES[profile]
+    documents = replace(documents, prices=prices)
     if transcript and profile != "whisper":
         documents = replace(documents, captions=checked(transcript, style))
     with _page(documents, transcript) as path:

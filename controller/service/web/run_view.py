@@ -43,7 +43,8 @@ def documents_of(service: Service, found: FoundRequest) -> RunDocuments:
         return RunDocuments(run=run or "", state=_state(found, None), places=False)
     state = _state(found, stored.state)
     # What is stored may be of an earlier round.
-    return replace(stored, state=state, outcome=stored.outcome if stored.state == state else None)
+    outcome = stored.outcome if stored.state == state else None
+    return replace(stored, state=state, outcome=outcome, prices=service.prices)
 
 
 def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
