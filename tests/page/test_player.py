@@ -50,7 +50,10 @@ class Listener(Run):
     def __init__(self, page: Page) -> None:
         super().__init__(page)
         self.answers: list[Response] = []
-        page.on("response", lambda answer: self.answers.append(answer))
+        page.on("response", self._answered)
+
+    def _answered(self, answer: Response) -> None:
+        self.answers.append(answer)
 
     @property
     def player(self) -> Locator:
@@ -115,7 +118,8 @@ class Listener(Run):
         """Where a word of a line is in the window."""
         found: tuple[float, float] = self.page.evaluate(
             """([line, word]) => {
-              const walker = document.createTreeWalker(document.querySelector(`#s${line} > span`), NodeFilter.SHOW_TEXT);
+              const text = document.querySelector(`#s${line} > span`);
+              const walker = document.createTreeWalker(text, NodeFilter.SHOW_TEXT);
               const places = [];
               for (let node = walker.nextNode(); node; node = walker.nextNode()) {
                 for (const part of node.data.matchAll(/\\S+/g)) places.push([node, part.index, part[0].length]);
@@ -210,7 +214,8 @@ def test_keys_play_from_everywhere_and_letters_only_beside_the_sound(heard: List
     heard.search.focus()
     heard.press("k", "l", "j")
     expect(heard.search).to_have_value("klj")
-    assert heard.sound("paused") and heard.sound("currentTime") == 0
+    assert heard.sound("paused")
+    assert heard.sound("currentTime") == 0
     heard.press("F8")
     heard.until("document.getElementById('audio').currentTime > 0.2")
     heard.press("F8")
@@ -324,7 +329,9 @@ def test_the_detail_of_a_waveform_is_read_in_parts_where_it_is_shown(heard: List
 
 def test_a_search_finds_words_over_lines_whatever_their_case_and_accents(read: Listener) -> None:
     read.page.evaluate(
-        "document.addEventListener('steno:hits', (event) => { document.body.dataset.hits = JSON.stringify(event.detail) })"
+        """document.addEventListener('steno:hits', (event) => {
+          document.body.dataset.hits = JSON.stringify(event.detail);
+        })"""
     )
     before = read.whole.evaluate("(canvas) => canvas.toDataURL()")
     read.search.fill("hafens war")

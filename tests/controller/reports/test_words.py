@@ -81,3 +81,27 @@ def test_words_are_counted_by_chunk_and_short_pauses_are_not_shown() -> None:
     figures.add([said(1_000), said(4_000), said(700_000)])
     assert (figures.words, figures.unsure) == ([4, 1], [1, 0])
     assert figures.speech == [(0, 1_100), (4_000, 4_100), (700_000, 700_100)]
+
+
+def spoken(*words: tuple[str, int], start_ms: int = 0, text: str | None = None) -> Segment:
+    """A line of these words, each with its beginning."""
+    timed = [(word, at_ms, at_ms + 50) for word, at_ms in words]
+    return fakes.segment(*timed, text=text).model_copy(update={"start_ms": start_ms})
+
+
+@pytest.mark.parametrize(
+    "segment,expected",
+    [
+        (spoken((" one", 1_000), (" two", 1_230), (" three", 1_239), start_ms=1_000), "0+4 23+4 0+6"),
+        (spoken((" late", 1_059), start_ms=1_000), "5+5"),
+        # In the units of a script, in which this picture has two.
+        (spoken((" \N{GRINNING FACE}", 0), ("漢", 100)), "0+3 10+1"),
+        # A word that begins before its line or the word before: at the same time.
+        (spoken((" a", 500), (" b", 400), (" c", 2_000), start_ms=1_000), "0+2 0+2 100+2"),
+        (spoken((" wrong", 0), text="other"), ""),
+        (spoken(text="no words"), ""),
+    ],
+)
+def test_a_line_says_where_each_word_is(segment: Segment, expected: str) -> None:
+    (block,) = blocks([[segment]], chunks(10_000))
+    assert block.lines[0].places == expected

@@ -3,7 +3,7 @@
 import { Corrections } from "./corrections.js";
 
 const panel = document.getElementById("corrections");
-const words = document.querySelector("#transcript .words");
+const words = document.getElementById("words");
 const byId = (id) => document.getElementById(id);
 const MOST_SHOWN = 200;
 
@@ -19,8 +19,7 @@ const who = (one) => one.author || "somebody";
 
 const lineOf = (segment) => byId(`s${segment}`);
 const segmentOf = (item) => Number(item.id.slice(1));
-const textOf = (item) => item.querySelector(":scope > span[dir]");
-const speakerIn = (item) => textOf(item).querySelector(":scope > i");
+const textOf = (item) => item.querySelector(":scope > span");
 
 let data = null, author = null, state = null;
 
@@ -32,8 +31,8 @@ const machine = new Map();
 const machineOf = (item) => {
   const segment = segmentOf(item);
   if (!machine.has(segment)) {
-    const nodes = Array.from(textOf(item).childNodes).filter((node) => node !== speakerIn(item));
-    machine.set(segment, { nodes, times: item.dataset.w, text: oneLine(nodes.map((node) => node.textContent).join("")) });
+    const text = textOf(item);
+    machine.set(segment, { nodes: Array.from(text.childNodes), times: item.dataset.w, text: oneLine(text.textContent) });
   }
   return machine.get(segment);
 };
@@ -73,11 +72,11 @@ const times = (line) => {
 
 const draw = (segment) => {
   const item = lineOf(segment);
-  if (!item || !textOf(item)) return;
+  if (!item) return;
   const own = machineOf(item), line = data.lines.get(segment), draft = data.drafts.get(segment);
-  const changed = line && line.text !== line.machine_text, text = textOf(item), speaker = speakerIn(item);
+  const changed = line && line.text !== line.machine_text;
   const nodes = draft ? [document.createTextNode(draft.text)] : changed ? pieces(line) : own.nodes;
-  text.replaceChildren(...(speaker ? [speaker, document.createTextNode(" ")] : []), ...nodes);
+  textOf(item).replaceChildren(...nodes);
   const placed = draft ? "" : changed ? times(line) : own.times;
   if (placed) item.dataset.w = placed; else delete item.dataset.w;
   item.classList.toggle("corrected", Boolean(changed || draft));
@@ -220,7 +219,7 @@ const stateOf = (draft) => !draft ? "" : {
 }[draft.state];
 
 const open = (item, selection) => {
-  if (!item || !textOf(item)) return;
+  if (!item) return;
   if (edited) { if (edited.item === item) return; close(false); }
   edited = new Edit(item, selection);
   textOf(item).hidden = true;
@@ -240,7 +239,7 @@ const close = (focus = true) => {
 
 const focusLine = (segment) => {
   const item = lineOf(segment);
-  (item.querySelector(":scope > a") ?? place(item)).focus({ preventScroll: true });
+  item.querySelector(":scope > a").focus({ preventScroll: true });
 };
 
 const next = (item) => {
@@ -365,7 +364,7 @@ const begin = () => {
     let selection = null;
     if (chosen.rangeCount && text.contains(chosen.anchorNode)) {
       const before = document.createRange(), shown = text.textContent, lead = shown.length - shown.trimStart().length;
-      before.setStart(text, speakerIn(item) ? 1 : 0);
+      before.setStart(text, 0);
       before.setEnd(chosen.getRangeAt(0).startContainer, chosen.getRangeAt(0).startOffset);
       const from = Math.max(0, before.toString().length - lead);
       selection = [from, from + chosen.toString().trimEnd().length];
