@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from chunk_job.text import printable
+from controller.reports.cost import amount
 from controller.reports.figures import clock, moment, ticks, took
 from controller.reports.marks import BAR_WORDS, CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import RunView, Waveform
@@ -82,6 +83,7 @@ def made_environment(*packages: str) -> jinja2.Environment:
         ticks=ticks,
         moment=moment,
         printable=printable,
+        amount=amount,
     )
     return made
 

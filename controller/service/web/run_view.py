@@ -44,7 +44,8 @@ def documents_of(service: Service, found: FoundRequest) -> RunDocuments:
         return RunDocuments(run=run or "", state=_state(found, None), places=False)
     state = _state(found, stored.state)
     # What is stored may be of an earlier round.
-    return replace(stored, state=state, outcome=stored.outcome if stored.state == state else None)
+    outcome = stored.outcome if stored.state == state else None
+    return replace(stored, state=state, outcome=outcome, prices=service.prices)
 
 
 def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
@@ -79,7 +80,7 @@ def shown_run(
     elif found.end:
         missing = "The run ended without a transcript."
     if transcript:
-        documents = replace(documents, summary=transcript.summary, words=transcript.words)
+        documents = replace(documents, summary=transcript.summary, words=transcript.words, captions=transcript.captions)
     view = view_of(documents, found)
     return ShownRun(view=view, transcript=transcript, missing=missing, heard=_heard(service, tenant, found, view.sound))
 
