@@ -92,7 +92,7 @@ def test_several_files_and_an_address_become_runs_with_the_same_options(
     expect(row(page, "large.wav")).to_contain_text("one upload may have 1,000,000 bytes: split the recording")
     page.set_input_files("#f-file", [tmp_path / "one.mp3"])
     expect(page.locator("#note")).to_have_text("one.mp3 is in the list already.")
-    page.get_by_label("Or addresses of recordings").fill("s3://media/talk.mp4\n")
+    page.get_by_label("Or addresses in S3").fill("s3://media/talk.mp4\n")
     page.get_by_label("Language").select_option("Portuguese")
     page.get_by_label("Labels").fill("case = 7\n\ndesk=foreign")
     page.get_by_role("button", name="Transcribe 2 files").click()
