@@ -22,6 +22,7 @@ from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
 from controller.cli.output_names import existing, outputs_of
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.requests import keep_local, known_run_request, same_files, stored_run_request
 from controller.cli.terminal import ask, print_message
 from controller.domain.documents import Source
@@ -73,9 +74,8 @@ from controller.runs.service_runs import request_of_run
 @shared.option("--force", is_flag=True, help="Start a new run, even if this one is complete.")
 @shared.store_option
 @gate_options
-@shared.null_option
-@shared.json_option
-@shared.option("-q", "--quiet", is_flag=True, help="No progress.")
+@output_options.print_options
+@price_options
 @kubernetes.options
 def transcribe_command(
     files: tuple[str, ...],
@@ -115,7 +115,7 @@ def transcribe_command(
     are named after the file: OUTPUT_DIR/<stem>.{txt,srt,vtt,tsv,json}; folders are mirrored below OUTPUT_DIR. The same
     command resumes an interrupted run.
     """
-    captions, checks = taken(rest), taken_checks(rest)
+    captions, checks, prices = taken(rest), taken_checks(rest), taken_prices(rest)
     if overwrite and skip_existing:
         raise UsageProblem("--overwrite and --skip-existing contradict each other", "leave one of them out")
     if captions.speakers and channels != "split":
@@ -201,6 +201,7 @@ def transcribe_command(
             max_parallel=jobs,
             quiet=quiet or as_json,
             new_runs=force and not round_id,
+            prices=prices,
             on_end=on_end,
         )
         everything = [*reported, *requests.refused, *ended]
@@ -244,9 +245,8 @@ def transcribe_command(
 @shared.scratch_option
 @shared.download_option
 @shared.store_option
-@shared.null_option
-@shared.json_option
-@shared.option("-q", "--quiet", is_flag=True, help="No progress.")
+@output_options.print_options
+@price_options
 @kubernetes.options
 def resume_command(
     run: str,
@@ -283,6 +283,7 @@ def resume_command(
     run_request = _resumed(opened, run, output_dir, formats)
     run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)
+    prices = taken_prices(rest)
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = run_request.record.options
     if not cluster:
@@ -300,6 +301,7 @@ def resume_command(
         ),
         max_parallel=kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster)),
         quiet=quiet or as_json,
+        prices=prices,
     )
     return report(ended, as_json=as_json, quiet=quiet, null=null)
 

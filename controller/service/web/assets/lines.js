@@ -17,8 +17,10 @@ export const lines = () => {
 export const watch = (changed) => {
   if (!words) return;
   new MutationObserver((changes) => {
-    if (changes.some((change) => change.type === "childList" && change.target.closest?.("ol, section, #words") === change.target)) known = null;
-    changed();
+    // What else a line has, buttons and the field of its editor, is no text of it.
+    const others = changes.some(({ target }) => target.matches?.(".block > ol, section, #words"));
+    if (others) known = null;
+    if (others || changes.some(({ target }) => (target.parentElement && target.nodeType === Node.TEXT_NODE ? target.parentElement : target).closest("li[data-start] > span"))) changed();
   }).observe(words, { childList: true, characterData: true, subtree: true });
 };
 
