@@ -14,6 +14,7 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
+from chunk_job.text import printable
 from controller.reports.cost import amount
 from controller.reports.figures import clock, moment, ticks, took
 from controller.reports.marks import BAR_WORDS, CHUNK_STATES, RUN_STATES
@@ -81,6 +82,7 @@ def made_environment(*packages: str) -> jinja2.Environment:
         wave=wave,
         ticks=ticks,
         moment=moment,
+        printable=printable,
         amount=amount,
     )
     return made

@@ -105,7 +105,9 @@ class Identity:
             return self._tenants.by_name(DEFAULT.name) or DEFAULT
         found = self._by_header(headers, peer) or self._by_token(headers)
         if found is None:
-            self._failures.count(peer or "")
+            if headers.get("authorization") is not None or cookie_token(headers) is not None:
+                # Without a token, nothing was guessed: people come to the page to sign in.
+                self._failures.count(peer or "")
             raise Unauthenticated
         return found
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from controller.domain.service_documents import RequestStatus
 from controller.service.context import Caller, Service, TheService
 from controller.service.runs_api import CURSOR
-from controller.service.web.list_view import MOST_SEARCHED, Filter, RunList
+from controller.service.web.list_view import Filter, RunList
 from controller.service.web.pages import PageRoute, page
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -40,7 +40,6 @@ def show_runs(
         found=found,
         wanted=wanted,
         statuses=get_args(RequestStatus),
-        most_searched=MOST_SEARCHED,
         did=did,
         origin=f"{request.url.scheme}://{request.url.netloc}",
         is_first=not cursor,

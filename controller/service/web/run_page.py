@@ -5,7 +5,8 @@ Touches: the store, temporary files.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import BinaryIO, Literal, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -75,7 +76,13 @@ def get_report_page(service: TheService, tenant: Caller, run_id: RunId) -> Respo
     except ObjectMissing:
         raise not_found("report", "a run has one when it has ended") from None
     return StreamingResponse(
-        iter(lambda: file.read(_PIECE_BYTES), b""),
+        _pieces(file),
         media_type="text/html; charset=utf-8",
         headers={"Content-Disposition": 'attachment; filename="report.html"'},
     )
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
+from chunk_job.text import printable
 from controller.domain.captions import Profile
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
@@ -50,7 +51,7 @@ def documents_of(service: Service, found: FoundRequest) -> RunDocuments:
 def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
     """Return the view of the documents, with what only the request says."""
     view = build(documents)
-    header, end = replace(view.header, name=found.request.name), found.end
+    header, end = replace(view.header, name=printable(found.request.name)), found.end
     if end and not header.summary:
         header = replace(header, summary=end.summary, advice=end.advice)
     return replace(view, header=header)

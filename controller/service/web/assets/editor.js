@@ -101,7 +101,7 @@ const choice = (line) => {
   for (const one of line.valid) {
     const entry = made("li"), text = made("bdi", one.text || "(no words)");
     entry.append(made("i", `${who(one)}: `), text, " ", button("Use this", () => resolve(line.segment, one.text), {
-      ariaLabel: `Use the text of ${who(one)}: ${one.text || "no words"}`,
+      ariaLabel: `Use this: the text of ${who(one)}, ${one.text || "no words"}`,
     }));
     list.append(entry);
   }
@@ -250,7 +250,7 @@ const next = (item) => {
 };
 
 /** One button for all lines: at the line where the reader is. */
-const pen = button("Edit", () => open(pen.closest("li")), { className: "pen", lang: "en" });
+const pen = button("✎", () => open(pen.closest("li")), { className: "pen", lang: "en", title: "Edit" });
 
 const place = (item) => {
   if (item && pen.parentElement !== item && edited?.item !== item) {
@@ -290,7 +290,7 @@ const entry = (one) => {
   change.append(made("del", before || "(no words)", { dir: "auto" }), " ", made("ins", one.text || "(no words)", { dir: "auto" }));
   item.append(head, change);
   if (one.state !== "older" && data.lines.get(one.segment)?.text !== one.text) {
-    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use the text of version ${one.number} again` }));
+    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use this text again: version ${one.number}` }));
   }
   return item;
 };
@@ -323,7 +323,7 @@ const say = (text) => { if (state.textContent !== text) state.textContent = text
 const tell = () => {
   const open = Array.from(data.drafts.values()), stuck = open.find((one) => one.why && ["waiting", "refused"].includes(one.state));
   const count = `${open.length} line${open.length > 1 ? "s" : ""}`;
-  if (stuck) say(`Not saved: ${count}. ${stuck.why}. ${data.kept ? "The text is kept in this browser" : "Do not close this page"}${stuck.state === "waiting" ? " and tried again." : "."}`);
+  if (stuck) say(`Not saved: ${count}, because ${stuck.why}. ${data.kept ? "The text is kept in this browser" : "Do not close this page"}${stuck.state === "waiting" ? " and tried again." : "."}`);
   else if (open.length) say("Saving …");
   else if (data.problem) say(`What others write is not shown now: ${data.problem}.`);
   else say(data.version ? `All corrections are saved: version ${data.version}.` : "");
