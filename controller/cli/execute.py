@@ -29,6 +29,7 @@ from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
 from controller.intake.source import is_object
 from controller.orchestrator.loop import run_loop, within
 from controller.orchestrator.slots import InOrder
+from controller.reports.cost import NO_PRICES, Prices
 from controller.reports.gates import GateResult
 from controller.reports.stored_report import StoredReports
 
@@ -55,11 +56,13 @@ def execute(
     max_parallel: int,
     quiet: bool,
     new_runs: bool = False,
+    prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
-    *new_runs*: the same command would start other runs. *on_end* is called with each outcome as soon as it is known.
+    *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
+    each outcome as soon as it is known.
     """
     arguments: dict[str, Any] = {
         "store": store,
@@ -68,7 +71,7 @@ def execute(
         "slots": InOrder(max_parallel),
         "clock": SystemClock(),
         "on_end": on_end,
-        "reports": StoredReports(store),
+        "reports": StoredReports(store, prices=prices),
     }
     try:
         if sys.stderr.isatty() and not quiet:

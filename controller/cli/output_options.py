@@ -26,6 +26,12 @@ overwrite_option = shared.option(
 skip_option = shared.option(
     "--skip-existing", is_flag=True, help="Leave out recordings of which all outputs exist, whatever their content."
 )
+print_options = shared.together(
+    shared.null_option,
+    shared.json_option,
+    shared.option("-q", "--quiet", is_flag=True, help="No progress."),
+)
+"""What is printed about runs."""
 name_option = shared.option(
     "--name",
     "stdin_name",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -13,9 +13,12 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.devices import device_of
+from controller.cli.estimates import estimate_options, estimates, facts, line, taken_speed, together
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
 from controller.cli.name_lists import OnStdin, read_stdin
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.recordings import named_recordings
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
@@ -32,6 +35,8 @@ from controller.intake import source
 @shared.device_option
 @kubernetes.runner_option
 @shared.parallel_option
+@estimate_options
+@price_options
 @shared.json_option
 def plan_command(
     files: tuple[str, ...],
@@ -47,16 +52,19 @@ def plan_command(
     max_parallel: int | None,
     *,
     as_json: bool,
+    **rest: Any,
 ) -> int:
     """Show where files would be cut: decodes them once, changes nothing.
 
-    --language counts only for the choice of the audio track; model, device, runner and --max-parallel only for
-    --chunk-duration auto.
+    --language counts only for the choice of the audio track; model, device and runner only for --chunk-duration auto;
+    --max-parallel for that and for estimates. With --like or --speed it also says what the jobs would take.
     """
     # Imported here: no other command decodes media itself, so no other one needs to load numpy.
     from controller.intake.cutter import plan_only
 
+    speed, prices = taken_speed(rest), taken_prices(rest)
     cluster = runner == "kubernetes"
+    at_once = kubernetes.jobs_at_once(max_parallel, cluster=cluster)
     options = TranscribeOptions(model=model, device=device)
     given = named_recordings(files, _only_names, quiet=as_json)
     names = [one.name for one in given.named]
@@ -66,7 +74,7 @@ def plan_command(
         chunking_threshold=chunking_threshold,
         clips=clips,
         channels=channels,
-        jobs=-(-kubernetes.jobs_at_once(max_parallel, cluster=cluster) // len(names)),
+        jobs=-(-at_once // len(names)),
         cluster=cluster,
     )
     plans: dict[str, Plan] = {}
@@ -76,11 +84,22 @@ def plan_command(
             plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track, language=language)
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error)))
+    device = device_of(kubernetes.on_gpus(options) if cluster else options)
+    hour_price = prices.of([device])
+    taking = estimates(plans, speed, at_once=at_once, hour_price=hour_price)
     if as_json:
-        print_data(json_line({name: json.loads(plan.encode()) for name, plan in plans.items()}), exact=True)
+        planned = {name: json.loads(plan.encode()) for name, plan in plans.items()}
+        for name, found in taking.items():
+            planned[name]["estimate"] = facts(found)
+        print_data(json_line(planned), exact=True)
     else:
         for name, plan in plans.items():
             _print_plan(name, plan)
+            if name in taking:
+                print_data(f"  {line(taking[name], at_once=at_once)}")
+        if speed and len(plans) > 1:
+            whole = together(plans, speed, at_once=at_once, hour_price=hour_price)
+            print_data(f"all {len(plans):,}: {line(whole, at_once=at_once)}")
     for item in without:
         report_refused(item)
     return exit_code([*given.refused, *without, *(_planned(name) for name in plans)])

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from controller.cli.bar_lines import timeline_height, timeline_lines
 from controller.cli.fitting import STYLES, Space, flowing, heading, shares, wrapped
+from controller.reports.cost import amount
 from controller.reports.figures import clock, took
 from controller.reports.marks import CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import ChunkGrid, ChunkMark, ChunkView, Failure, Header, RunView
@@ -150,6 +151,8 @@ def _figures(header: Header) -> Iterator[str]:
     if header.compute_ms:
         kind = "GPU time" if header.on_gpu else "CPU time" if header.devices else "job time"
         yield f"{kind} {took(header.compute_ms)}"
+    if header.cost is not None and header.hour_price is not None:
+        yield f"cost {amount(header.cost)} (at {amount(header.hour_price)} an hour)"
     if header.useful_share is not None:
         yield f"useful {100 * header.useful_share:.0f} %"
     yield _chunks_done(header)
@@ -249,11 +252,12 @@ def _failed(view: RunView, space: Space) -> Iterator[list[Text]]:
 def _failure(one: Failure, what: str, space: Space) -> list[Text]:
     tries = f"attempt{'s' if len(one.attempts) > 1 else ''} {', '.join(map(str, one.attempts))}"
     where = f" on {', '.join(one.nodes)}" if one.nodes else ""
+    lines = [line for line in one.lines if line.strip()]
     return [
         space.line((f"{space.sign('✕')} {what}, {tries}{where}: ", "bold red"), (one.failure, "red")),
         *wrapped(space, one.summary, most=2, indent=2),
         *(wrapped(space, f"What to do: {one.advice}", most=2, indent=2) if one.advice else ()),
-        *(space.line((f"  {space.sign('│')} {line}", "dim")) for line in one.lines[-_MOST_LOG_LINES:]),
+        *(space.line((f"  {space.sign('│')} {line}", "dim")) for line in lines[-_MOST_LOG_LINES:]),
     ]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
@@ -23,6 +24,7 @@ from controller.domain.output import Format, Output
 from controller.domain.service_keys import is_id
 from controller.errors import UsageProblem
 from controller.runs import stored_transcript
+from controller.runs.corrected_files import MACHINE, VERSION_PATTERN, CorrectionStore, NoSuchVersion, in_version
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.opened_files import open_file
 from controller.runs.outputs import base_of, check_folder, file_of, write_protected
@@ -84,9 +86,23 @@ def list_command(*, store: str | None, as_json: bool) -> int:
     return 0
 
 
+def _checked_version(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not re.fullmatch(VERSION_PATTERN, value):
+        raise click.BadParameter(f"{value} is not a version: give machine, latest, or a number")
+    return value
+
+
 @click.command("render", cls=CommandWithSwitches)
 @click.argument("transcript", metavar="RUN|FILE.json")
 @shared.formats_option
+@click.option(
+    "--version",
+    default=MACHINE,
+    show_default=True,
+    metavar="VERSION",
+    callback=_checked_version,
+    help="Of a run that people corrected: machine, latest, or a number of its history.",
+)
 @caption_options
 @shared.output_option
 @output_options.overwrite_option
@@ -94,6 +110,7 @@ def list_command(*, store: str | None, as_json: bool) -> int:
 @shared.store_option
 def render_command(
     transcript: str,
+    version: str,
     formats: tuple[Format, ...],
     output_dir: str,
     *,
@@ -112,10 +129,9 @@ def render_command(
     try:
         if not path.exists() and (is_run_prefix(transcript) or is_id(transcript.lower())):
             opened = shared.store_at(store)
-            files = _stored_transcript(opened, transcript)
+            files = _stored_transcript(opened, transcript, version)
         else:
-            with open_file(path, max_bytes=Transcript.max_bytes) as file:
-                files, whisper = _file_transcript(file)
+            files, whisper = _file_transcript(path, version)
     except NotJson as error:
         raise UsageProblem(f"{transcript} is not JSON", "give the .json file of a transcript") from error
     except DocumentInvalid as error:
@@ -153,15 +169,18 @@ def render_command(
     return 0
 
 
-def _file_transcript(file: BinaryIO) -> tuple[TranscriptFiles, bool]:
-    """The transcript in *file*, and whether it is Whisper's. Raises :class:`DocumentInvalid`."""
-    try:
-        return stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes), False
-    except DocumentInvalid as error:
+def _file_transcript(path: Path, version: str) -> tuple[TranscriptFiles, bool]:
+    """The transcript in a file, and whether it is Whisper's. Raises :class:`DocumentInvalid` and :class:`OSError`."""
+    if version != MACHINE:
+        raise UsageProblem(f"{path} is a file: --version is of a run", "give the id of a run, or leave --version out")
+    with open_file(path, max_bytes=Transcript.max_bytes) as file:
         try:
-            return rendered_whisper(file), True
-        except NotWhispers:
-            raise error from None
+            return stored_transcript.rendered(file, most_whole_bytes=Transcript.max_bytes), False
+        except DocumentInvalid as error:
+            try:
+                return rendered_whisper(file), True
+            except NotWhispers:
+                raise error from None
 
 
 def _stem_of(store: Store, typed: str) -> str:
@@ -171,13 +190,17 @@ def _stem_of(store: Store, typed: str) -> str:
     return output_stem(known.request.source.uri) if known else run
 
 
-def _stored_transcript(store: Store, typed: str) -> TranscriptFiles:
+def _stored_transcript(store: Store, typed: str, version: str) -> TranscriptFiles:
     run = existing_run(store, typed)
     record = stored_documents.valid(store, RunRecord, RunKeys(run).record)
-    found = record and stored_transcript.stored(store, record)
-    if not found:
+    found = stored_transcript.stored(store, record) if record else None
+    if record is None or found is None:
         raise UsageProblem(f"run {run} has no transcript yet", "see stenofleet status")
-    return found
+    corrected = CorrectionStore(store).find(record) if version != MACHINE else None
+    try:
+        return in_version(found, corrected.corrections, version) if corrected else found
+    except NoSuchVersion as error:
+        raise UsageProblem(f"run {run}: {error}", "leave --version out, or use --version latest") from None
 
 
 @click.command("cancel", cls=shared.Sectioned)

@@ -43,8 +43,9 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
         signal.signal(signal.SIGTERM, self._before)
-        # Two lines are left for the prompt and what is said at the end.
-        self._console.print(self._picture(less=2))
+        if self._views:
+            # Two lines are left for the prompt and what is said at the end.
+            self._console.print(self._picture(less=2))
 
     def show(self, views: Sequence[RunView]) -> None:
         """Show these runs."""

@@ -18,8 +18,9 @@ from chunk_job.names import is_published, unknown_model
 from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.models import check_model_name, ensure_model
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.service_log import errors_in_log
-from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object
@@ -114,6 +115,7 @@ def inbox_options(command: _F) -> _F:
 @shared.model_options
 @shared.cut_options
 @shared.rendition_option
+@price_options
 @kubernetes.runner_option
 @shared.parallel_option
 @shared.attempts_options
@@ -218,6 +220,7 @@ def start(
     trusted = identity.trusted_header(http.trusted_header, http.trusted_proxies, tenants_configured=known.configured)
     if http.has_api and known.configured and trusted is None:
         _warn_of_missing_tokens(known.all)
+    prices = taken_prices(rest)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
@@ -253,6 +256,7 @@ def start(
             shutdown_grace_s=http.shutdown_grace,
             upload_endpoint=http.upload_endpoint,
             has_api=http.has_api,
+            prices=prices,
             inbox=InboxSettings(
                 inbox=inbox,
                 outbox=outbox,

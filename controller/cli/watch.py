@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import click
@@ -17,6 +18,7 @@ from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.screen import Screen, can_show
 from controller.cli.terminal import Heartbeat, print_data, print_message
 from controller.domain import stored_documents
@@ -25,6 +27,7 @@ from controller.domain.keys import RunKeys, is_failure, parse_result
 from controller.domain.progress import Progress, from_status
 from controller.errors import UsageProblem
 from controller.reports.build import build
+from controller.reports.cost import Prices
 from controller.reports.run_view import RunView
 from controller.reports.stored_run import documents_of, status_only
 from controller.runs.lookup import StoredRun, existing_run, is_worked_on, of_each, read_run, read_status, run_ids
@@ -44,8 +47,9 @@ _CODES = {"complete": 0, _UNATTENDED: 3, "partial": 4, "failed": 5, "cancelled":
 
 @click.command("watch")
 @click.argument("runs", nargs=-1)
+@price_options
 @shared.store_option
-def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
+def watch_command(runs: tuple[str, ...], *, store: str | None, **prices: Any) -> int:
     """Follow RUNS (default: all that are being worked on) until they end. Ctrl-C only stops watching.
 
     A terminal is filled with the chunks, the jobs, the failures and the timeline of each; elsewhere there is a line
@@ -62,7 +66,7 @@ def watch_command(runs: tuple[str, ...], *, store: str | None) -> int:
     try:
         if can_show():
             with Screen() as screen:
-                ends = _followed(opened, chosen, _Pictures(opened, screen))
+                ends = _followed(opened, chosen, _Pictures(opened, screen, taken_prices(prices)))
         else:
             ends = _followed(opened, chosen, _Lines(opened))
     except KeyboardInterrupt:
@@ -189,8 +193,9 @@ class _Lines:
 class _Pictures:
     """The same view of each run as its page."""
 
-    def __init__(self, store: Store, screen: Screen) -> None:
+    def __init__(self, store: Store, screen: Screen, prices: Prices) -> None:
         self._store = store
+        self._prices = prices
         self._screen = screen
         self._views: dict[str, tuple[object, RunView]] = {}
         """By run: from what it was made, and the view."""
@@ -206,7 +211,7 @@ class _Pictures:
         state = found.status, found.end, found.status and is_worked_on(found.status), whole
         if found.run not in self._views or self._views[found.run][0] != state:
             documents = documents_of(self._store, found, seen=self._failures) if whole else status_only(found)
-            self._views[found.run] = state, build(documents)
+            self._views[found.run] = state, build(replace(documents, prices=self._prices))
         return self._views[found.run][1]
 
 

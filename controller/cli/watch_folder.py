@@ -11,6 +11,7 @@ import click
 
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.prices import price_options
 from controller.cli.serve import Http, hide_options_of_requests, inbox_options, start
 from controller.cli.service_log import errors_in_log
 
@@ -22,6 +23,7 @@ from controller.cli.service_log import errors_in_log
 @shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @shared.model_options
 @shared.cut_options
+@price_options
 @kubernetes.runner_option
 @shared.parallel_option
 @shared.attempts_options

@@ -24,7 +24,9 @@ from controller.domain.documents import (
 )
 from controller.domain.plan import Plan, Span
 from controller.reports.command_line import command_line
+from controller.reports.cost import NO_PRICES, Prices, cost
 from controller.reports.run_view import (
+    CaptionFindings,
     ChunkGrid,
     ChunkState,
     ChunkView,
@@ -74,6 +76,8 @@ class RunDocuments:
     """Span → attempt of the result that is used."""
     summary: TranscriptSummary | None = None
     words: WordFigures | None = None
+    captions: CaptionFindings | None = None
+    prices: Prices = NO_PRICES
     waveform: Waveform | None = None
     places: bool = True
     """Whether to show where the recording and the model are. Clients of the service may not know that."""
@@ -128,6 +132,8 @@ def recording_of(request: Request) -> str:
 
 
 def _header(of: RunDocuments) -> Header:
+    compute_ms = round(1000 * of.report.compute_s) if of.report else None
+    hour_price = of.prices.of(of.report.devices) if of.report else None
     record, report, status, summary = of.record, of.report, of.status, of.summary
     source = recording_of(of.request) if of.request and of.places else ""
     detected = summary is not None and summary.options.language is None
@@ -145,7 +151,9 @@ def _header(of: RunDocuments) -> Header:
         failures=max(len(of.evidence), status.failures if status else 0),
         took_ms=round(1000 * report.elapsed_s) if report and report.elapsed_s > 0 and of.outcome else None,
         left_ms=_left_ms(of),
-        compute_ms=round(1000 * report.compute_s) if report else None,
+        compute_ms=compute_ms,
+        cost=cost(compute_ms, hour_price),
+        hour_price=hour_price,
         devices=tuple(_line(of, one) for one in report.devices) if report else (),
         useful_share=report.useful_share if report else status.useful_share if status else None,
         job_speed=report.realtime_factor or None if report else None,
@@ -203,6 +211,7 @@ def _findings(of: RunDocuments) -> Findings:
         warnings=tuple(_line(of, warning) for warning in dict.fromkeys(warnings)),
         advice=tuple(_line(of, advice) for advice in of.report.advice) if of.report else (),
         glossary=tuple((_line(of, one.term), one.hits) for one in of.report.glossary) if of.report else (),
+        captions=of.captions,
     )
 
 

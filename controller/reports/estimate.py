@@ -37,13 +37,6 @@ class Estimate:
     """From the first job to the end of the last one, without cutting and queues."""
     cost: float | None = None
 
-    def __add__(self, other: Estimate) -> Estimate:
-        """Return what both would take one after the other."""
-        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
-        return Estimate(
-            jobs=self.jobs + other.jobs, job_s=self.job_s + other.job_s, wall_s=self.wall_s + other.wall_s, cost=cost
-        )
-
 
 def speed_of(report: Report) -> JobSpeed | None:
     """Return what the jobs of an earlier run needed; None: it does not say so."""

@@ -14,6 +14,8 @@ from importlib.resources import files
 import jinja2
 from markupsafe import Markup
 
+from chunk_job.text import printable
+from controller.reports.cost import amount
 from controller.reports.figures import clock, moment, ticks, took
 from controller.reports.marks import BAR_WORDS, CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import RunView, Waveform
@@ -80,6 +82,8 @@ def made_environment(*packages: str) -> jinja2.Environment:
         wave=wave,
         ticks=ticks,
         moment=moment,
+        printable=printable,
+        amount=amount,
     )
     return made
 

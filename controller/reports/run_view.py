@@ -6,6 +6,7 @@ empty. All text is printable and without secrets, but it is untrusted: it may co
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Literal
 
 from controller.domain.documents import StoredState
 from controller.domain.plan import Cut
+from controller.reports.words import Block
 
 ChunkState = Literal["done", "lost", "running", "starting", "queued", "retry", "waiting"]
 """*retry*: an attempt failed, and the next one has not started. *lost*: the run ended without its result."""
@@ -48,6 +50,10 @@ class Header:
     """Time of the jobs with a result, in all."""
     devices: tuple[str, ...] = ()
     """``cuda``, ``cpu``."""
+    cost: float | None = None
+    """Of that time; None: no price is set."""
+    hour_price: float | None = None
+    """Of an hour of one job."""
     useful_share: float | None = None
     job_speed: float | None = None
     """How many times faster than real time one job is."""
@@ -223,6 +229,38 @@ class SoundView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionFindings:
+    """Which captions of the transcript break the limits of a profile."""
+
+    profile: str
+    captions: int
+    """How many there are."""
+    broken: int
+    """How many of them break a limit."""
+    rules: tuple[tuple[str, int], ...] = ()
+    """What is wrong, and how often."""
+    starts_ms: Sequence[int] = ()
+    """Where something is wrong, in order."""
+    texts: Sequence[str] = ()
+    """What is wrong there."""
+    left_out: int = 0
+    """Places that are not among these."""
+
+    def of(self, block: Block) -> Mapping[int, Sequence[str]]:
+        """What is said about lines of a block, by their number: what begins in a line, or after it."""
+        if not block.lines:
+            return {}
+        last = block.lines[-1]
+        ends_ms = [*(line.start_ms for line in block.lines[1:]), max(last.end_ms, last.start_ms + 1)]
+        found = {}
+        for line, end_ms in zip(block.lines, ends_ms, strict=True):
+            begin, end = bisect_left(self.starts_ms, line.start_ms), bisect_left(self.starts_ms, end_ms)
+            if begin < end:
+                found[line.number] = tuple(dict.fromkeys(self.texts[begin:end]))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What may be wrong with the transcript, and what would make the next run better."""
 
@@ -230,6 +268,8 @@ class Findings:
     advice: tuple[str, ...] = ()
     glossary: tuple[tuple[str, int], ...] = ()
     """Each term, and how often it is in the transcript."""
+    captions: CaptionFindings | None = None
+    """None: they were not checked."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store, StoreFull
+from controller.domain.captions import PROFILES, Profile
 from controller.domain.documents import Outcome, StoredState
 from controller.domain.keys import RunKeys
 from controller.reports.build import RunDocuments, build
+from controller.reports.caption_check import DEFAULT, checked, submitted_style
+from controller.reports.cost import NO_PRICES, Prices
 from controller.reports.run_view import RunView
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
@@ -30,9 +34,10 @@ GENERATOR = '<meta name="generator" content="stenofleet report">'
 class StoredReports:
     """Writes ``report.html`` of runs that end."""
 
-    def __init__(self, store: Store, *, places: bool = True) -> None:
-        """*places*: whether they say where the recording and the model are."""
+    def __init__(self, store: Store, *, places: bool = True, prices: Prices = NO_PRICES) -> None:
+        """*places*: whether they say where the recording and the model are. *prices*: for the cost of runs."""
         self._store = store
+        self._prices = prices
         self._places = places
 
     def write(self, outcome: Outcome, transcript: TranscriptFiles | None) -> None:
@@ -42,28 +47,41 @@ class StoredReports:
         """
         documents = read_documents(self._store, outcome.run, outcome=outcome, places=self._places)
         assert documents is not None, "a run that has ended has objects"
-        documents = with_words(documents, transcript) if transcript else documents
+        documents = replace(documents, prices=self._prices)
+        if transcript:
+            documents = with_words(documents, transcript)
+            # Their files are made already: they were asked for. Others would keep the loop from its other runs.
+            if style := submitted_style(documents.request):
+                documents = replace(documents, captions=checked(transcript, style))
         with _page(documents, transcript) as path:
             self._store.put_file(RunKeys(outcome.run).report_page, path)
 
 
-def write_report(store: Store, run: str, output: str) -> StoredState | None:
+def write_report(
+    store: Store, run: str, output: str, *, profile: Profile | None = None, prices: Prices = NO_PRICES
+) -> StoredState | None:
     """Write the page of any run to a file, or to ``s3://bucket/key``. Returns its state; None if there is no such run.
 
-    Raises :class:`EnvironmentProblem` if it cannot be written there, and :class:`StoreUnavailable`.
+    *profile*: whose limits its captions are checked for; ``whisper`` has none. None: that of the run, or the default.
+    *prices*: for its cost. Raises :class:`EnvironmentProblem` if it cannot be written there, and
+    :class:`StoreUnavailable`.
     """
     documents, transcript = _with_transcript(store, run)
     if documents is None:
         return None
+    style = submitted_style(documents.request) or PROFILES[DEFAULT] if profile is None else PROFILES[profile]
+    documents = replace(documents, prices=prices)
+    if transcript and profile != "whisper":
+        documents = replace(documents, captions=checked(transcript, style))
     with _page(documents, transcript) as path:
         write_output(output, path)
     return documents.state
 
 
-def stored_view(store: Store, run: str) -> RunView | None:
+def stored_view(store: Store, run: str, *, prices: Prices = NO_PRICES) -> RunView | None:
     """The view of a run with the figures of its words; None: no such run. Raises :class:`StoreUnavailable`."""
     documents, _ = _with_transcript(store, run)
-    return build(documents) if documents else None
+    return build(replace(documents, prices=prices)) if documents else None
 
 
 def _with_transcript(store: Store, run: str) -> tuple[RunDocuments | None, TranscriptFiles | None]:

@@ -18,7 +18,7 @@ from controller.domain.attempt_documents import Attempts
 from controller.domain.documents import Evidence, Final, Outcome, Report, Request, RunRecord, StoredState, Verdict
 from controller.domain.keys import MARKERS, RunKeys, is_failure, parse_result
 from controller.domain.plan import Plan
-from controller.domain.waveform import STEP_MS
+from controller.domain.waveform import STEP_MS, Level
 from controller.reports.build import RunDocuments
 from controller.reports.run_view import Waveform
 from controller.reports.words import WordFigures
@@ -30,6 +30,8 @@ from controller.transcript.model import TranscriptSummary
 MOST_EVIDENCE = 200
 """Most failures that are read: the last ones."""
 _MOST_KEYS = 100_000
+_SHORT_S = 600
+"""A recording that is not longer is drawn with all details."""
 
 
 def read_documents(
@@ -96,8 +98,10 @@ def _waveform(store: Store, run: str) -> Waveform | None:
     found = waveforms.opened(store, run)
     if found is None:
         return None
+    # The overview of a short recording is a few lines.
+    level: Level = "overview" if found.header.steps("overview") > _SHORT_S else "detail"
     with found.file:
-        return Waveform(step_ms=STEP_MS["overview"], steps=found.steps("overview"))
+        return Waveform(step_ms=STEP_MS[level], steps=found.steps(level))
 
 
 def _outcome(store: Store, keys: RunKeys, end: str) -> Outcome | None:

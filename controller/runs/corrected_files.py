@@ -24,6 +24,11 @@ from controller.runs.transcript_files import TranscriptFiles, disk_errors, writt
 from controller.transcript.corrections import Corrections, MachineLine, machine_line
 from controller.transcript.model import Transcript, TranscriptSummary
 
+MACHINE, LATEST = "machine", "latest"
+"""Names of versions: as the model wrote it, and with all corrections."""
+VERSION_PATTERN = rf"^({MACHINE}|{LATEST}|[0-9]{{1,5}})$"
+"""Of versions by name or number."""
+
 _TRIES = 50
 """How often the next number is tried: so many others may write at the same moment."""
 _MOST_KEPT_BYTES = 64 << 20
@@ -36,6 +41,13 @@ class TooManyCorrections(Exception):
     """The run has as many corrections as it can have."""
 
 
+class NoSuchVersion(Exception):
+    """The transcript has no version with this number."""
+
+    def __init__(self, version: str, last: int) -> None:
+        super().__init__(f"the transcript has no version {version}: the last one is {last}")
+
+
 def read_corrections(store: Store, run: str, *, after: int = 0) -> Sequence[Correction]:
     """The corrections of a run with a higher number than *after*, in order. What is not valid is left out."""
     keys = RunKeys(run)
@@ -43,6 +55,20 @@ def read_corrections(store: Store, run: str, *, after: int = 0) -> Sequence[Corr
     places = [entry.key for entry in entries if parse_correction(entry.key)]
     found = of_each(store, lambda key: (key, stored_documents.valid(store, Correction, key)), places)
     return [one for key, one in found if one and one.number == parse_correction(key)]
+
+
+def in_version(transcript: TranscriptFiles, corrections: Corrections, version: str) -> TranscriptFiles:
+    """The files of a version of a transcript: that of the model, the last one, or one with a number.
+
+    Raises :class:`NoSuchVersion`, and :class:`StoreUnavailable` if temporary files cannot be written.
+    """
+    if version == MACHINE:
+        return transcript
+    if version == LATEST:
+        return with_corrections(transcript, corrections)
+    if int(version) > corrections.version:
+        raise NoSuchVersion(version, corrections.version)
+    return with_corrections(transcript, corrections.up_to(int(version)))
 
 
 def with_corrections(transcript: TranscriptFiles, corrections: Corrections) -> TranscriptFiles:

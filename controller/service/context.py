@@ -18,6 +18,7 @@ from starlette.datastructures import Headers
 
 from chunk_job.store.base import Store
 from controller.domain.service_keys import id_of
+from controller.reports.cost import Prices
 from controller.runs.corrected_files import CorrectionStore
 from controller.service.addresses import AllowList, check_callback
 from controller.service.answers import Answers
@@ -68,6 +69,8 @@ class Service:
     """Where clients reach the server of the store; empty: where this process does."""
     answer_within_s: float
     """How long a request that waits for its transcript is kept open."""
+    prices: Prices
+    """For the cost of runs."""
 
     def check_callback(self, tenant: Tenant, url: str) -> None:
         """Raises :class:`CallbackRefused`, and :class:`WebhookNotConfigured` where nothing can be signed."""

@@ -22,7 +22,7 @@ from controller.domain.keys import RunKeys, parse_result, parse_task
 from controller.domain.output import Format
 from controller.runs import stored_transcript
 from controller.runs.caption_files import captioned
-from controller.runs.corrected_files import with_corrections
+from controller.runs.corrected_files import MACHINE, VERSION_PATTERN, NoSuchVersion, in_version
 from controller.runs.speaker_files import with_speakers
 from controller.runs.transcript_files import TranscriptFiles
 from controller.service.context import Caller, Service, TheService
@@ -46,8 +46,6 @@ _RESULTS: dict[str, Any] = {
 }
 _PIECE_BYTES = 1 << 18
 MOST_CHUNKS = 1_000
-MACHINE = "machine"
-"""The version of a transcript without corrections."""
 
 router = APIRouter(tags=["results"])
 
@@ -139,7 +137,7 @@ def get_result(
     version: Annotated[
         str,
         Query(
-            pattern=r"^(machine|latest|[0-9]{1,5})$",
+            pattern=VERSION_PATTERN,
             description="machine: as the model wrote it; latest: with all corrections; a number: with those up to it.",
         ),
     ] = MACHINE,
@@ -175,13 +173,10 @@ def _corrected(service: Service, found: FoundRequest, transcript: TranscriptFile
     run = service.corrections.find(record) if record else None
     if run is None:
         raise conflict("no-transcript", "the transcript is missing from the store", "try the run again")
-    corrections = run.corrections
-    if version != "latest":
-        if int(version) > corrections.version:
-            detail = f"the transcript has no version {version}"
-            raise Problem(404, "no-such-version", detail, f"the last one is {corrections.version}")
-        corrections = corrections.up_to(int(version))
-    return with_corrections(transcript, corrections)
+    try:
+        return in_version(transcript, run.corrections, version)
+    except NoSuchVersion as error:
+        raise Problem(404, "no-such-version", str(error), "see listCorrections, or leave version out") from None
 
 
 def _pieces(path: Path, transcript: TranscriptFiles) -> Iterator[bytes]:

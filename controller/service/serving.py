@@ -33,6 +33,7 @@ from controller.intake import source
 from controller.orchestrator.held_slots import HeldSlots
 from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import Shared
+from controller.reports.cost import NO_PRICES, Prices
 from controller.reports.stored_report import StoredReports
 from controller.runs.corrected_files import CorrectionStore
 from controller.runs.protection import OutputRules
@@ -92,6 +93,7 @@ class Settings:
     upload_endpoint: str = ""
     """Where clients reach the server of the store; empty: where this process does."""
     inbox: InboxSettings = NO_INBOX
+    prices: Prices = NO_PRICES
     has_api: bool = True
     """Whether it answers HTTP requests."""
 
@@ -185,7 +187,7 @@ class Server:
                 reporter=self,
                 clock=self._clock,
                 on_end=self.queue.ended,
-                reports=StoredReports(self._store, places=False),
+                reports=StoredReports(self._store, places=False, prices=self._settings.prices),
             )
 
     # ------------------------------------------------------------ for the loop
@@ -241,6 +243,7 @@ class Server:
             part_bytes=self._settings.part_bytes,
             upload_endpoint=self._settings.upload_endpoint,
             answer_within_s=ANSWER_WITHIN_S,
+            prices=self._settings.prices,
         )
 
     def _listen(self, closing: contextlib.ExitStack) -> None:

@@ -47,6 +47,30 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
     assert {name[:11] if name.startswith("chunk") else name for name in suite} == chunks | gates
     assert set(suite.values()) == {"passed"}
 
+    (run,) = [one.get("value") for one in ET.parse(report).iter("property") if one.get("name") == "run"]
+    planned = workplace.run("plan", talk.name, *CUT[-4:], "--max-parallel", "2", "--like", str(run), "--json")
+    taking = json.loads(planned.out)[talk.name]["estimate"]
+    spans = json.loads(workplace.store.get(f"runs/{run}/report.json"))["spans"]
+    assert taking["jobs"] == 2
+    assert taking["job_s"] == pytest.approx(sum(span["total_s"] for span in spans), abs=0.2)
+    assert max(span["total_s"] for span in spans) / 2 < taking["wall_s"] < taking["job_s"]
+    given = workplace.run(
+        "plan",
+        talk.name,
+        talk.name,
+        "--speed",
+        "30",
+        "--job-overhead",
+        "9",
+        "--max-parallel",
+        "1",
+        "--cpu-hour-price",
+        "36",
+    )
+    assert "  about 10 s of job time in 1 job, 10 s with 1 at once, for 0.10\n" in given.out
+    for wrong in (("--speed", "3", "--like", run), ("--job-overhead", "3"), ("--like", "ffff")):
+        assert workplace.run("plan", talk.name, *map(str, wrong)).code == 2
+
     # Limits that it does not keep, beside a file that is no recording and one that is left out.
     below = workplace.run(*command, "--min-confidence", "1", "--max-rtf", "0.001", "--json")
     assert below.code == 7, below.err

@@ -88,9 +88,10 @@ class Faults:
 class Windows:
     """Opens windows, each with its own cookies and storage, and closes them at the end of the test."""
 
-    def __init__(self, browser: Browser) -> None:
+    def __init__(self, browser: Browser, hosts: Sequence[str] = ()) -> None:
+        """*hosts*: those that pages may ask."""
         self._browser = browser
-        self.faults = Faults()
+        self.faults = Faults(set(hosts))
         self._closing = contextlib.ExitStack()
 
     def open(self, *, size: tuple[int, int] = WIDE, **options: Any) -> Page:

@@ -27,6 +27,8 @@ from tests.shown_runs import ShownRun
 
 HELD_CHUNK = 4
 """Of recordings with more chunks than the short one: its first attempt waits until :meth:`Held.go_on`."""
+HELD_OF = 9
+"""Chunks of the recording of which one is held."""
 _LIMITS = "requests_per_second = 1000.0\n"
 _DAY_MS = 86_400_000
 OPTIONS = (
@@ -40,8 +42,20 @@ class Held:
 
     def __init__(self, run: str, here: Path) -> None:
         self.run, self._here = run, here
+        self.gone = False
+        """The test has deleted it."""
 
     def go_on(self) -> None:
+        """Let the chunk go on, as soon as it waits."""
+        pipeline.until(self._here.exists, "a chunk is held")
+        self._here.unlink()
+
+    def stopped(self) -> None:
+        """The job that waited was stopped: its next one waits too."""
+        self._here.unlink()
+
+    def leave(self) -> None:
+        """Let all go on."""
         self._here.unlink(missing_ok=True)
 
 
@@ -123,8 +137,9 @@ class Site:
             pipeline.until(self._here.exists, "a chunk is held")
             yield held
         finally:
-            held.go_on()
-            self.wait_for(held.run, "complete", "cancelled", "failed")
+            held.leave()
+            if not held.gone:
+                self.wait_for(held.run, "complete", "cancelled", "failed")
 
     # ------------------------------------------------------------ runs to look at
 

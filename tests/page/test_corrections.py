@@ -134,7 +134,7 @@ def test_two_people_on_one_line_lose_nothing_and_choose(site: Site, windows: Win
         expect(view.page.get_by_role("button", name="1 line with different corrections")).to_be_visible()
     looks.check_looks(ben.page, "corrections-conflict")
     ben.page.get_by_role("button", name="1 line with different corrections").click()
-    ben.tab_to(ben.page.get_by_role("button", name="Use the text of Ana"))
+    ben.tab_to(ben.page.get_by_role("button", name="Use this: the text of Ana"))
     ben.press("Enter")
     for view in (ana, ben):
         expect(view.page.get_by_role("group", name="Different corrections")).to_have_count(0)
@@ -143,7 +143,7 @@ def test_two_people_on_one_line_lose_nothing_and_choose(site: Site, windows: Win
     ben.page.get_by_text("History", exact=True).click()
     versions = ben.page.locator("#versions > li")
     expect(versions).to_have_count(3)
-    ben.page.get_by_role("button", name="Use the text of version 2 again").click()
+    ben.page.get_by_role("button", name="Use this text again: version 2").click()
     expect(ana.text(0)).to_have_text("as Ben heard it")
     looks.check_looks(ben.page, "corrections-history")
 
@@ -168,7 +168,7 @@ def test_a_lost_network_keeps_the_text_and_says_so(site: Site, windows: Windows)
     view = Corrector(site.signed_in(windows), made(site, "network"))
     view.page.context.set_offline(True)
     view.correct(0, "written in a tunnel")
-    expect(view.state).to_contain_text("Not saved: 1 line. the service does not answer")
+    expect(view.state).to_contain_text("Not saved: 1 line, because the service does not answer")
     expect(view.text(0)).to_have_text("written in a tunnel")
     expect(view.line(0)).to_contain_text("not saved yet")
     looks.check_looks(view.page, "corrections-not-saved", ("wide", "narrow"))
@@ -193,7 +193,7 @@ def test_a_page_that_is_loaded_again_keeps_what_was_not_saved(site: Site, window
     view.page.reload()
     expect(view.line(0)).not_to_contain_text("not saved")
     # A lost answer: the same correction is sent again, and is one.
-    lost = []
+    lost: list[object] = []
 
     def lose(route: object) -> None:
         if not lost:
@@ -245,3 +245,26 @@ def test_the_editor_in_every_look_and_without_scripts(site: Site, windows: Windo
     address = link.get_attribute("href")
     assert address
     assert "Yesterday Dr. Katz told us" in plain.page.request.get(address).text()
+
+
+def test_a_refused_text_is_kept_until_somebody_forgets_it(site: Site, windows: Windows) -> None:
+    windows.faults.expect("409")
+    view = Corrector(site.signed_in(windows), made(site, "refused"))
+    # As if the run had been tried again meanwhile, with other words in this line.
+    view.page.evaluate("document.querySelector('#s0 > span').textContent = 'other words'")
+    view.correct(0, "meant for other words")
+    box = view.page.locator("#refused")
+    expect(box).to_contain_text("meant for other words")
+    expect(box).to_contain_text("another text of the model")
+    looks.check_looks(view.page, "corrections-refused", ("wide", "narrow"))
+    view.page.reload()
+    expect(box).to_contain_text("meant for other words")
+    expect(view.text(0)).not_to_contain_text("meant for")
+    box.get_by_role("button", name="Forget it").click()
+    expect(box).to_be_hidden()
+    view.correct(0, "first")
+    view.correct(0, "second")
+    expect(view.state).to_contain_text("version 2")
+    view.page.get_by_label("Version; empty").fill("1")
+    address = view.page.get_by_role("link", name="txt, corrected").get_attribute("href") or ""
+    assert view.page.request.get(address).text().startswith("first\n")

@@ -75,6 +75,15 @@ class Run(View):
     def state(self) -> Locator:
         return self.page.locator(".state").first
 
+    def figure(self, name: str) -> Locator:
+        """One of the figures at the top."""
+        return self.page.locator("dl.figures > div").filter(has=self.page.get_by_text(name, exact=True))
+
+    def download(self, name: str) -> Locator:
+        """The link to a file: ``txt``, or ``srt, broadcast``."""
+        downloads = self.page.get_by_role("region", name="Downloads")
+        return downloads.locator("li", has=self.page.locator(f"b:text-is('{name}')")).get_by_role("link").first
+
     @property
     def transcript(self) -> Locator:
         return self.page.get_by_role("region", name="Transcript", exact=True)

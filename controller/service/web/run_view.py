@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
+from chunk_job.text import printable
 from controller.domain.captions import Profile
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
@@ -43,13 +44,14 @@ def documents_of(service: Service, found: FoundRequest) -> RunDocuments:
         return RunDocuments(run=run or "", state=_state(found, None), places=False)
     state = _state(found, stored.state)
     # What is stored may be of an earlier round.
-    return replace(stored, state=state, outcome=stored.outcome if stored.state == state else None)
+    outcome = stored.outcome if stored.state == state else None
+    return replace(stored, state=state, outcome=outcome, prices=service.prices)
 
 
 def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
     """Return the view of the documents, with what only the request says."""
     view = build(documents)
-    header, end = replace(view.header, name=found.request.name), found.end
+    header, end = replace(view.header, name=printable(found.request.name)), found.end
     if end and not header.summary:
         header = replace(header, summary=end.summary, advice=end.advice)
     return replace(view, header=header)
@@ -78,7 +80,7 @@ def shown_run(
     elif found.end:
         missing = "The run ended without a transcript."
     if transcript:
-        documents = replace(documents, summary=transcript.summary, words=transcript.words)
+        documents = replace(documents, summary=transcript.summary, words=transcript.words, captions=transcript.captions)
     view = view_of(documents, found)
     return ShownRun(view=view, transcript=transcript, missing=missing, heard=_heard(service, tenant, found, view.sound))
 

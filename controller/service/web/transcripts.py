@@ -19,15 +19,16 @@ from markupsafe import Markup
 
 from chunk_job.segment import Segment
 from chunk_job.store.base import Store
-from controller.domain.captions import Profile
+from controller.domain.captions import PROFILES, Profile
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys
+from controller.reports.caption_check import checked
+from controller.reports.run_view import CaptionFindings
 from controller.reports.words import WordFigures, blocks
 from controller.runs.speaker_files import with_speakers
 from controller.runs.stored_transcript import stored, stored_with
 from controller.runs.transcript_files import PrivateFolder, disk_errors
 from controller.service.context import service_of
-from controller.service.web.caption_check import NO_MARKS, Marks, checked
 from controller.service.web.pages import environment
 from controller.transcript.model import TranscriptSummary
 from controller.transcript.speakers import named
@@ -54,8 +55,8 @@ class ShownTranscript:
 
     summary: TranscriptSummary
     words: WordFigures
-    marks: Marks
-    """What is wrong with its captions."""
+    captions: CaptionFindings | None
+    """What is wrong with its captions; None: they were not checked."""
     folder: PrivateFolder
 
     @property
@@ -105,11 +106,11 @@ class ShownTranscripts:
     def _make(self, key: _Key, into: Future[ShownTranscript | None], record: RunRecord) -> None:
         def make(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> ShownTranscript:
             return _made(
-                summary, (tuple(named(some, key.names)) for some in segments) if key.names else segments, marks
+                summary, (tuple(named(some, key.names)) for some in segments) if key.names else segments, captions
             )
 
         try:
-            marks = self._marks(key, record)
+            captions = self._captions(key, record)
             made = stored_with(self._store, record, make)
         except BaseException as error:  # noqa: BLE001 (raised where the result is taken)
             self._forget(key)
@@ -120,9 +121,9 @@ class ShownTranscripts:
             self._forget(key)
         into.set_result(made)
 
-    def _marks(self, key: _Key, record: RunRecord) -> Marks:
+    def _captions(self, key: _Key, record: RunRecord) -> CaptionFindings | None:
         files = stored(self._store, record) if key.captions != "whisper" else None
-        return checked(with_speakers(files, key.names), key.captions) if files else NO_MARKS
+        return checked(with_speakers(files, key.names), PROFILES[key.captions]) if files else None
 
     def _forget(self, key: _Key) -> None:
         with self._lock:
@@ -138,7 +139,9 @@ def transcripts_of(request: Request) -> ShownTranscripts:
     return found
 
 
-def _made(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]], marks: Marks) -> ShownTranscript:
+def _made(
+    summary: TranscriptSummary, segments: Iterable[Sequence[Segment]], captions: CaptionFindings | None
+) -> ShownTranscript:
     """Write the lines of a transcript and count its words, in one go. Raises :class:`StoreUnavailable`."""
     words = WordFigures(chunks=summary.chunks)
 
@@ -149,7 +152,9 @@ def _made(summary: TranscriptSummary, segments: Iterable[Sequence[Segment]], mar
 
     block = environment().get_template("listen.html").module.block  # type: ignore[attr-defined]
     with disk_errors("a page"):
-        shown = ShownTranscript(summary=summary, words=words, marks=marks, folder=PrivateFolder())
+        shown = ShownTranscript(summary=summary, words=words, captions=captions, folder=PrivateFolder())
         with shown.path.open("x", encoding="utf-8", newline="") as file:
-            file.writelines(block(one, marks.of(one)) for one in blocks(counted(), summary.chunks))
+            file.writelines(
+                block(one, captions.of(one) if captions else {}) for one in blocks(counted(), summary.chunks)
+            )
     return shown

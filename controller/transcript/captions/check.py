@@ -27,6 +27,19 @@ SENTENCES: dict[Rule, str] = {
 }
 """What is said about a cue that breaks a rule."""
 
+SHORT: dict[Rule, str] = {
+    "width": "too wide",
+    "lines": "with too many lines",
+    "words": "with too many words in a line",
+    "shortest": "too short",
+    "longest": "too long",
+    "speed": "too fast",
+    "overlap": "over another one",
+    "gap": "too near to another one",
+    "backwards": "with an end before the beginning",
+}
+"""The same in a list of counts."""
+
 _MARKS = "\u200e\u200f\u202a\u202b\u2066\u2067"
 """Invisible characters before the first one of a line, which give its direction."""
 

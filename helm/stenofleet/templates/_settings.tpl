@@ -72,6 +72,8 @@ the Jobs. An empty one counts as not given. */}}
   "STENOFLEET_CHUNK_DURATION" (include "stenofleet.wordOrNumber" $v.chunking.duration)
   "STENOFLEET_CHUNKING_THRESHOLD" (int64 $v.chunking.thresholdSeconds)
   "STENOFLEET_RENDITION" (ternary "true" "" $v.playback.rendition)
+  "STENOFLEET_GPU_HOUR_PRICE" ($v.prices.gpuHour | default "")
+  "STENOFLEET_CPU_HOUR_PRICE" ($v.prices.cpuHour | default "")
 -}}
 {{- $selectors := list -}}
 {{- range $key, $value := $v.jobs.nodeSelector -}}{{- $selectors = append $selectors (printf "%s=%s" $key $value) -}}{{- end -}}

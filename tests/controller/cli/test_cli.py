@@ -745,6 +745,7 @@ def test_options_that_change_the_transcript_give_another_run(
         ("-f", "srt"),
         ("--keep-chunks",),
         ("--rendition",),
+        ("--gpu-hour-price", "2.5"),
         ("-q",),
     ],
     ids=lambda arguments: arguments[0],

@@ -43,9 +43,3 @@ def test_the_speed_of_an_earlier_run_gives_its_time_again() -> None:
     again = estimate((round(1000 * span.audio_s) for span in report.spans), speed, at_once=1)
     assert again.job_s == pytest.approx(sum(span.total_s for span in report.spans))
     assert speed_of(report.model_copy(update={"spans": ()})) is None
-
-
-def test_recordings_add_up() -> None:
-    one = estimate([600_000], SPEED, at_once=1, hour_price=1)
-    assert one + one == estimate([600_000] * 2, SPEED, at_once=1, hour_price=1)
-    assert (one + estimate([1], SPEED, at_once=1)).cost is None

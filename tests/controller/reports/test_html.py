@@ -4,6 +4,7 @@ import io
 import re
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -15,9 +16,10 @@ from chunk_job.segment import Segment
 from chunk_job.store.files import FileStore
 from controller.domain.documents import Evidence, StoredState
 from controller.reports.build import RunDocuments, build
+from controller.reports.caption_check import MOST_MARKS
 from controller.reports.figures import clock, moment, ticks, took
 from controller.reports.html import digest, page, wave
-from controller.reports.run_view import RunView, Waveform
+from controller.reports.run_view import CaptionFindings, RunView, Waveform
 from controller.reports.stored_report import write_page
 from controller.reports.stored_run import read_documents, with_words
 from controller.reports.words import blocks
@@ -185,7 +187,13 @@ def test_ten_hours_are_less_than_two_megabytes(store: FileStore) -> None:
     of = with_words(documents, transcript)
     waveform = Waveform(step_ms=1_000, steps=bytes(range(250)) * 2 * 144)
     file = io.BytesIO()
-    write_page(RunDocuments(**{**vars(of), "waveform": waveform}), transcript, file)
+    # As if every place that is marked had a caption with two mistakes.
+    at = tuple(range(0, 10 * 3_600_000, 10 * 3_600_000 // MOST_MARKS))
+    captions = CaptionFindings(
+        profile="netflix", captions=9_000, broken=len(at), starts_ms=at,
+        texts=("too fast: 31.5 columns per second (at most 20)",) * len(at),
+    )  # fmt: skip
+    write_page(replace(of, waveform=waveform, captions=captions), transcript, file)
     view = build(of)
     assert view.header.words
     assert view.header.words >= 90_000

@@ -10,7 +10,7 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import StoreDenied, StoreFull, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller import cli
-from controller.domain.documents import StoredState
+from controller.domain.documents import Evidence, StoredState
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.policy import RetryPolicy
 from controller.domain.waveform import STEP_MS, WaveformHeader, dat_header
@@ -19,7 +19,8 @@ from controller.orchestrator.loop import run_loop
 from controller.orchestrator.slots import InOrder
 from controller.reports import stored_run
 from controller.reports.stored_report import StoredReports, write_page
-from controller.reports.stored_run import read_documents
+from controller.reports.stored_run import documents_of, read_documents, status_only
+from controller.runs.lookup import read_run
 from tests import fakes
 from tests.fakes import CRASH, FakeClock, FakeRunner, JournalStore, Recorder, Script, scripted
 from tests.shown_runs import CHUNK_MS, KEYS, ShownRun
@@ -143,6 +144,31 @@ def test_damaged_documents_count_as_not_there(tmp_path: Path) -> None:
             write_page(documents, None, file)
             assert file.getvalue().endswith(b"</html>")
         store.put(key, data)
+
+
+def test_a_failure_is_read_once_while_a_run_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileStore(tmp_path)
+    ShownRun(failed=(1, 3), done=1).put(store, "running")
+    seen: dict[str, Evidence] = {}
+    read: list[str] = []
+    found = read_run(store, fakes.RUN)
+    assert found
+    whole = documents_of(store, found, seen=seen)
+    get = store.get
+
+    def counted(key: str, *, max_bytes: int) -> bytes:
+        read.append(key)
+        return get(key, max_bytes=max_bytes)
+
+    monkeypatch.setattr(store, "get", counted)
+    assert documents_of(store, found, seen=seen) == whole
+    assert len(whole.evidence) == len(seen) == 2
+    assert KEYS.plan in read
+    assert not [key for key in read if key.startswith(KEYS.failures)]
+    store.put(KEYS.marker("failed"), ShownRun().outcome("failed").encode())
+    ended = read_run(store, fakes.RUN)
+    assert ended
+    assert (status_only(ended).state, status_only(found).state) == ("failed", "interrupted")
 
 
 # ---------------------------------------------------------------- the command

@@ -10,6 +10,7 @@ import pytest
 from chunk_job.contract import sha256_hex
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
+from controller import cli
 from controller.domain import correction_documents
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import Final
@@ -109,6 +110,22 @@ def test_every_format_and_profile_has_the_corrected_text_and_the_machine_gives_b
     )
     problem(service.client.get(f"/v1/runs/{run_id}/result?version=3"), 404, "no-such-version")
     problem(service.client.get(f"/v1/runs/{run_id}/result?version=new"), 422, "invalid-request")
+
+
+def test_the_command_line_renders_a_version(
+    service: Running, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(service, run_id, TEXT)
+    command = ["render", run_id, "--store", service.store.url, "-o", str(tmp_path / "out"), "-f", "txt"]
+    for version, text in (("latest", TEXT), ("1", TEXT), ("machine", "w0a w0b")):
+        assert cli.run([*command, "--version", version, "--overwrite"]) == 0
+        written = Path(capsys.readouterr().out.strip())
+        assert written.read_text().startswith(f"{text}\n")
+    for version, said in (("2", "no version 2: the last one is 1"), ("new", "new is not a version")):
+        assert cli.run([*command, "--version", version]) == 2
+        assert said in capsys.readouterr().err
+    assert cli.run(["render", str(written), "--version", "latest"]) == 2
+    assert "is a file: --version is of a run" in capsys.readouterr().err
 
 
 def test_two_people_on_one_line_are_both_kept_and_shown_until_one_replaces_both(service: Running, run_id: str) -> None:
@@ -236,7 +253,7 @@ def test_a_run_with_the_most_corrections_takes_no_more_and_its_state_is_still_fo
 
 
 def test_a_run_without_a_transcript_has_no_corrections(tmp_path: Path) -> None:
-    with running(FileStore(tmp_path / "store"), script=lambda _: fails_with(ExitCode.BAD_AUDIO)) as service:
+    with running(FileStore(tmp_path / "store"), script=lambda _: fails_with(ExitCode.DECODE)) as service:
         found = service.submit()
         path = f"/v1/runs/{found['id']}/corrections"
         assert service.wait_for(found["id"])["status"] == "failed"
@@ -263,6 +280,13 @@ def test_corrections_of_an_older_transcript_are_shown_and_not_used(service: Runn
         ("older", "w0a w0b"), ("valid", "w1a w1b")
     ]  # fmt: skip
     assert [line["segment"] for line in found["lines"]] == [1]
+
+
+def test_a_line_with_another_text_than_was_seen_is_not_corrected(service: Running, run_id: str) -> None:
+    save(service, run_id, "text", machine_text=" w0a  w0b\n")
+    body = {"segment": 0, "text": "x", "machine_text": "w0a w0c"}
+    problem(service.client.post(f"/v1/runs/{run_id}/corrections", json=body), 409, "other-text")
+    assert listed(service, run_id)["version"] == 1
 
 
 def test_objects_of_other_programs_are_ignored_and_their_numbers_are_not_used(service: Running, run_id: str) -> None:

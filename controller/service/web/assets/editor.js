@@ -14,7 +14,9 @@ const button = (text, done, more) => {
   return found;
 };
 const clock = (s) => [Math.floor(s / 3600), Math.floor(s / 60) % 60, Math.floor(s) % 60].map((n, at) => (at ? String(n).padStart(2, "0") : n)).join(":");
-const oneLine = (text) => text.trim().split(/\s+/u).join(" ");
+/** As the service does it: the same kinds of white space. */
+const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
+const oneLine = (text) => text.split(SPACE).filter(Boolean).join(" ");
 const who = (one) => one.author || "somebody";
 
 const lineOf = (segment) => byId(`s${segment}`);
@@ -36,6 +38,10 @@ const machineOf = (item) => {
   }
   return machine.get(segment);
 };
+
+/** What is saved with a text of a line. */
+const context = (segment, basedOn, more) =>
+  ({ basedOn, machine: machineOf(lineOf(segment)).text, author: author.value.trim(), ...more });
 
 const shownText = (segment) =>
   data.drafts.get(segment)?.text ?? data.lines.get(segment)?.text ?? machineOf(lineOf(segment)).text;
@@ -71,9 +77,10 @@ const times = (line) => {
 };
 
 const draw = (segment) => {
-  const item = lineOf(segment);
-  if (!item) return;
-  const own = machineOf(item), line = data.lines.get(segment), draft = data.drafts.get(segment);
+  const item = lineOf(segment), draft = data.drafts.get(segment);
+  // What was typed into the line of an older transcript is not shown in another one.
+  if (!item || (draft && draft.machine !== machineOf(item).text)) return;
+  const own = machineOf(item), line = data.lines.get(segment);
   const changed = line && line.text !== line.machine_text;
   const nodes = draft ? [document.createTextNode(draft.text)] : changed ? pieces(line) : own.nodes;
   textOf(item).replaceChildren(...nodes);
@@ -101,7 +108,7 @@ const choice = (line) => {
   for (const one of line.valid) {
     const entry = made("li"), text = made("bdi", one.text || "(no words)");
     entry.append(made("i", `${who(one)}: `), text, " ", button("Use this", () => resolve(line.segment, one.text), {
-      ariaLabel: `Use the text of ${who(one)}: ${one.text || "no words"}`,
+      ariaLabel: `Use this: the text of ${who(one)}, ${one.text || "no words"}`,
     }));
     list.append(entry);
   }
@@ -113,7 +120,7 @@ const resolve = (segment, text) => {
   const valid = data.valid(segment);
   if (edited?.segment === segment) close(false);
   data.drop(segment);
-  data.type(segment, text, valid, author.value.trim(), true);
+  data.type(segment, text, context(segment, valid, { now: true }));
   focusLine(segment);
 };
 
@@ -175,7 +182,7 @@ class Edit {
     const saved = data.lines.get(this.segment)?.text ?? machineOf(this.item).text;
     // Back at what is saved, before anything was sent: nothing is to be saved.
     if (this.text === saved && !data.drafts.get(this.segment)?.busy) data.drop(this.segment);
-    else data.type(this.segment, this.text, this.basedOn, author.value.trim());
+    else data.type(this.segment, this.text, context(this.segment, this.basedOn));
     this.tell();
   }
 
@@ -196,7 +203,7 @@ class Edit {
       this.field.setSelectionRange(from, to);
       this.fit();
     }
-    const last = line.valid.at(-1), mine = data.mine.some((one) => one.number === last.number);
+    const last = line.valid.at(-1), mine = data.own.has(last.number);
     // What is typed after this replaces what is seen now; a conflict stays until somebody chooses.
     this.basedOn = line.is_conflict && mine ? [last.number] : data.valid(this.segment);
     this.other.textContent = mine ? "" : `${who(last)} has just changed this line.`;
@@ -205,7 +212,7 @@ class Edit {
 
   tellOther(line) {
     const last = line?.valid.at(-1);
-    const seen = !last || this.basedOn.includes(last.number) || data.mine.some((one) => one.number === last.number);
+    const seen = !last || this.basedOn.includes(last.number) || data.own.has(last.number);
     this.other.textContent = seen ? "" : `Meanwhile ${who(last)} has written: ${last.text || "(no words)"}. Yours is kept too.`;
   }
 
@@ -250,7 +257,7 @@ const next = (item) => {
 };
 
 /** One button for all lines: at the line where the reader is. */
-const pen = button("Edit", () => open(pen.closest("li")), { className: "pen", lang: "en" });
+const pen = button("✎", () => open(pen.closest("li")), { className: "pen", lang: "en", title: "Edit" });
 
 const place = (item) => {
   if (item && pen.parentElement !== item && edited?.item !== item) {
@@ -271,11 +278,7 @@ const undo = () => {
   }
   const before = data.history.get(Math.max(0, ...data.history.get(last.number).based_on));
   data.mine.pop();
-  const saved = data.mine.length;
-  data.type(last.segment, before?.text ?? line.machine_text, data.valid(last.segment), author.value.trim(), true);
-  // An undo is not itself undone: the one before it is next.
-  const forget = () => { if (data.mine.length > saved) { data.mine.length = saved; data.removeEventListener("lines", forget); } };
-  data.addEventListener("lines", forget);
+  data.type(last.segment, before?.text ?? line.machine_text, context(last.segment, data.valid(last.segment), { now: true, undo: true }));
   say(`Undone: the line at ${clock(line.start_s)}.`);
 };
 
@@ -290,7 +293,7 @@ const entry = (one) => {
   change.append(made("del", before || "(no words)", { dir: "auto" }), " ", made("ins", one.text || "(no words)", { dir: "auto" }));
   item.append(head, change);
   if (one.state !== "older" && data.lines.get(one.segment)?.text !== one.text) {
-    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use the text of version ${one.number} again` }));
+    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use this text again: version ${one.number}` }));
   }
   return item;
 };
@@ -316,6 +319,33 @@ const drawGlossary = async () => {
   } catch (error) { note.textContent = `Not read: ${error.message}`; }
 };
 
+// ---------------------------------------------------------------- what the service refuses, and versions as files
+
+/** Texts that are not saved and are not tried again by themselves. Nobody loses them without wanting it. */
+const drawRefused = () => {
+  const some = Array.from(data.drafts).filter(([segment, draft]) => draft.state === "refused" && edited?.segment !== segment);
+  byId("refused").hidden = !some.length;
+  byId("refused-list").replaceChildren(...some.map(([segment, draft]) => {
+    const item = made("li");
+    item.append(made("bdi", draft.text || "(no words)"), made("p", `Not saved: ${draft.why}`, { className: "note" }));
+    item.append(button("Try again", () => { draft.state = "typed"; data.flush(segment); }), " ",
+      button("Forget it", () => { data.drop(segment); draw(segment); byId("history").querySelector("summary").focus(); }));
+    return item;
+  }));
+};
+
+const drawExports = () => {
+  const field = byId("export-version"), number = field.value.trim();
+  field.max = data.version;
+  const version = number && field.validity.valid ? number : "latest";
+  for (const link of panel.querySelectorAll(".exports a")) {
+    const url = new URL(link.href);
+    url.searchParams.set("version", version);
+    link.href = url.pathname + url.search;
+    link.download = link.download.replace(/\.(corrected|version-\d+)(?=\.\w+$)/, version === "latest" ? ".corrected" : `.version-${version}`);
+  }
+};
+
 // ---------------------------------------------------------------- the state as a whole
 
 const say = (text) => { if (state.textContent !== text) state.textContent = text; };
@@ -323,12 +353,13 @@ const say = (text) => { if (state.textContent !== text) state.textContent = text
 const tell = () => {
   const open = Array.from(data.drafts.values()), stuck = open.find((one) => one.why && ["waiting", "refused"].includes(one.state));
   const count = `${open.length} line${open.length > 1 ? "s" : ""}`;
-  if (stuck) say(`Not saved: ${count}. ${stuck.why}. ${data.kept ? "The text is kept in this browser" : "Do not close this page"}${stuck.state === "waiting" ? " and tried again." : "."}`);
+  if (stuck) say(`Not saved: ${count}, because ${stuck.why}. ${data.kept ? "The text is kept in this browser" : "Do not close this page"}${stuck.state === "waiting" ? " and tried again." : "."}`);
   else if (open.length) say("Saving …");
   else if (data.problem) say(`What others write is not shown now: ${data.problem}.`);
   else say(data.version ? `All corrections are saved: version ${data.version}.` : "");
   panel.dataset.state = stuck ? "stuck" : open.length ? "saving" : "saved";
   edited?.tell();
+  drawRefused();
 };
 
 const tellConflicts = () => {
@@ -352,7 +383,7 @@ const begin = () => {
   state = byId("corrections-state");
   try { author.value = localStorage.getItem("steno:author") ?? ""; } catch { /* not allowed here */ }
   author.addEventListener("change", () => { try { localStorage.setItem("steno:author", author.value.trim()); } catch { /* as above */ } });
-  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); drawHistory(); tell(); });
+  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); drawHistory(); drawExports(); tell(); });
   data.addEventListener("saving", tell);
   words.addEventListener("focusin", (event) => { if (event.target.matches("li[data-start] > a")) place(event.target.parentElement); });
   words.addEventListener("click", (event) => { if (!event.target.closest("button, textarea, .edit")) place(event.target.closest("li[data-start]")); });
@@ -380,6 +411,7 @@ const begin = () => {
   });
   byId("undo").addEventListener("click", undo);
   byId("conflicts").addEventListener("click", nextConflict);
+  byId("export-version").addEventListener("input", drawExports);
   byId("history").addEventListener("toggle", drawHistory);
   byId("terms").addEventListener("toggle", drawGlossary);
   document.addEventListener("steno:corrected", drawGlossary);

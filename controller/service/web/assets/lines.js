@@ -7,7 +7,8 @@ let known = null;
 export const lines = () => {
   if (!known) {
     const items = words ? Array.from(words.querySelectorAll("li[data-start]")) : [];
-    known = { items, starts: Float64Array.from(items, (item) => Number(item.dataset.start)) };
+    const times = (name) => Float64Array.from(items, (item) => Number(item.dataset[name]));
+    known = { items, starts: times("start"), ends: times("end") };
   }
   return known;
 };
@@ -16,8 +17,10 @@ export const lines = () => {
 export const watch = (changed) => {
   if (!words) return;
   new MutationObserver((changes) => {
-    if (changes.some((change) => change.type === "childList" && change.target.closest?.("ol, section, #words") === change.target)) known = null;
-    changed();
+    // What else a line has, buttons and the field of its editor, is no text of it.
+    const others = changes.some(({ target }) => target.matches?.(".block > ol, section, #words"));
+    if (others) known = null;
+    if (others || changes.some(({ target }) => (target.parentElement && target.nodeType === Node.TEXT_NODE ? target.parentElement : target).closest("li[data-start] > span"))) changed();
   }).observe(words, { childList: true, characterData: true, subtree: true });
 };
 
@@ -30,6 +33,13 @@ export const lineAt = (ms) => {
     if (starts[middle] <= ms) low = middle + 1; else high = middle;
   }
   return low - 1;
+};
+
+/** [begin, end] of the lines from *from* to *to* ms. Not longer than *most*: else null. */
+export const timesWithin = (from, to, most) => {
+  const { starts, ends } = lines(), first = Math.max(0, lineAt(from)), last = lineAt(to);
+  if (!starts.length || last - first >= most) return null;
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => [starts[first + at], ends[first + at]]);
 };
 
 export const textOf = (item) => item.querySelector(":scope > span");

@@ -10,7 +10,7 @@ const follow = byId("follow"), found = byId("found"), find = byId("find"), only 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 /** Older browsers mark lines, not words. */
 const marks = "highlights" in CSS ? CSS.highlights : null;
-const MOST_MARKED = 5000;
+const MOST_MARKED = 3000, MOST_EXACT = 1000;
 
 // ---------------------------------------------------------------- the current line
 
@@ -113,7 +113,7 @@ const clicked = (event) => {
     return;
   }
   // Who selects text wants the text, who edits it too.
-  if (!getSelection().isCollapsed || event.target.closest("button, input, [contenteditable]")) return;
+  if (!getSelection().isCollapsed || event.target.closest("button, input, textarea, [contenteditable]")) return;
   const place = placeAt(event.clientX, event.clientY);
   if (!place) return;
   const [item, offset] = place, word = wordsOf(item).find(({ to }) => offset < to);
@@ -168,31 +168,29 @@ const stop = (link) => {
   link.tabIndex = 0;
 };
 
-const makeStops = () => {
-  for (const item of lines().items) {
-    const link = item.firstElementChild;
-    if (link !== stopped) link.tabIndex = -1;
-  }
-  if (!stopped?.isConnected) stopped = null;
-  const first = lines().items[0]?.firstElementChild;
-  if (!stopped && first) stop(first);
+const makeStop = () => {
+  const first = words.querySelector("li[data-start] > a");
+  if (first && !stopped?.isConnected) stop(first);
 };
 
 // ---------------------------------------------------------------- search
 
 let hits = [], hit = -1;
 
-const tellHits = () => {
+/** When a hit is said; of thousands, when its line begins. */
+const timeOf = ([{ line, from }]) => {
   const { starts, items } = lines();
-  const ms = hits.map(([{ line, from }]) => wordsOf(items[line]).find(({ to }) => from < to)?.ms ?? starts[line]);
-  document.dispatchEvent(new CustomEvent("steno:hits", { detail: { ms, current: hit } }));
+  const word = hits.length > MOST_EXACT ? null : wordsOf(items[line]).find(({ to }) => from < to);
+  return word?.ms ?? starts[line];
 };
+
+let times = [];
+const tellHits = () => document.dispatchEvent(new CustomEvent("steno:hits", { detail: { ms: times, current: hit } }));
 
 const ranges = (some) => some.flat().map(({ line, from, to }) => rangeOf(lines().items[line], from, to)).filter(Boolean);
 
-const markHits = () => {
+const markChosen = () => {
   if (!marks) return;
-  marks.set("steno-hit", new Highlight(...ranges(hits.slice(0, MOST_MARKED))));
   const chosen = new Highlight(...(hit >= 0 ? ranges([hits[hit]]) : []));
   chosen.priority = 1;
   marks.set("steno-chosen", chosen);
@@ -207,7 +205,9 @@ const count = () => {
 const look = () => {
   hits = only.checked ? unsure(find.value) : search(find.value);
   hit = -1;
-  markHits();
+  times = hits.map(timeOf);
+  marks?.set("steno-hit", new Highlight(...ranges(hits.slice(0, MOST_MARKED))));
+  markChosen();
   tellHits();
   count();
 };
@@ -228,7 +228,7 @@ const turn = (by) => {
   const item = lines().items[hits[hit][0].line];
   show(item);
   stop(item.firstElementChild);
-  markHits();
+  markChosen();
   tellHits();
   count();
 };
@@ -246,7 +246,7 @@ const beginSearch = () => {
 };
 
 if (words) {
-  makeStops();
+  makeStop();
   document.addEventListener("steno:time", (event) => timed(event.detail));
   addEventListener("scroll", scrolled, { passive: true });
   for (const kind of ["wheel", "touchmove"]) addEventListener(kind, () => { scrolls = false; }, { passive: true });
@@ -260,6 +260,6 @@ if (words) {
   watch(() => {
     forget();
     clearTimeout(later);
-    later = setTimeout(() => { makeStops(); if (hits.length || find?.value) look(); }, 300);
+    later = setTimeout(() => { makeStop(); if (hits.length || find?.value) look(); }, 300);
   });
 }

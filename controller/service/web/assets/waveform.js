@@ -1,6 +1,7 @@
 // Draws the sound over its length and a part of it, with words, gaps, cuts, hits of the search and where the player is.
 
 import { clock, seek } from "./player.js";
+import { timesWithin } from "./lines.js";
 import { detail, overview } from "./peaks.js";
 
 const DETAIL_STEP_MS = 40;
@@ -8,6 +9,7 @@ const ZOOMS_MS = [5_000, 15_000, 30_000, 60_000, 180_000, 600_000, 1_800_000];
 const TICKS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800];
 const CUTS = { pause: "cut in a pause", tight: "cut in a short dip", forced: "cut inside speech" };
 const BAND = 9, AXIS = 16, HEAD = 12, TAIL = 9;
+const MOST_LINES = 2000;
 const FONT = "11px system-ui, sans-serif";
 
 const wave = document.getElementById("wave");
@@ -147,7 +149,8 @@ class Strip {
     this.drawGaps(pen, low);
     this.drawWave(pen, HEAD, low - 2 * BAND);
     this.drawBand(pen, of.sound, colours.heard, low - 2 * BAND + 2);
-    this.drawBand(pen, of.speech, colours.spoken, low - BAND + 2);
+    // Of a long recording, the list of the server leaves out short pauses: the lines have them.
+    this.drawBand(pen, timesWithin(this.from, this.to, MOST_LINES) ?? of.speech, colours.spoken, low - BAND + 2);
     this.drawAxis(pen);
     for (const [ms, kind] of of.cuts) if (ms >= this.from && ms <= this.to) this.drawCut(pen, this.x(ms), kind, low);
     this.drawHits(pen, low);

@@ -116,7 +116,7 @@ def test_old_ones_are_removed_but_not_while_somebody_reads_them(
     for run in runs[1:]:
         transcripts.find(run.record, (), "whisper")
     path = first.path
-    assert "".join(first.parts()).endswith("</section>")
+    assert "".join(first.parts()).endswith("</section>\n")
     del first
     assert not path.exists()
 
