@@ -1,29 +1,18 @@
 // Corrects the transcript in place: by the keyboard alone too. Text is only ever text, never made into elements.
 
 import { Corrections } from "./corrections.js";
+import { button, clock, made, oneLine, who } from "./parts.js";
+import { Versions } from "./versions.js";
 
 const panel = document.getElementById("corrections");
 const words = document.getElementById("words");
 const byId = (id) => document.getElementById(id);
-const MOST_SHOWN = 200;
-
-const made = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
-const button = (text, done, more) => {
-  const found = made("button", text, { type: "button", ...more });
-  found.addEventListener("click", done);
-  return found;
-};
-const clock = (s) => [Math.floor(s / 3600), Math.floor(s / 60) % 60, Math.floor(s) % 60].map((n, at) => (at ? String(n).padStart(2, "0") : n)).join(":");
-/** As the service does it: the same kinds of white space. */
-const SPACE = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/u;
-const oneLine = (text) => text.split(SPACE).filter(Boolean).join(" ");
-const who = (one) => one.author || "somebody";
 
 const lineOf = (segment) => byId(`s${segment}`);
 const segmentOf = (item) => Number(item.id.slice(1));
 const textOf = (item) => item.querySelector(":scope > span");
 
-let data = null, author = null, state = null;
+let data = null, author = null, state = null, versions = null;
 
 // ---------------------------------------------------------------- how a line looks
 
@@ -267,7 +256,7 @@ const place = (item) => {
   return pen;
 };
 
-// ---------------------------------------------------------------- undo, history, glossary
+// ---------------------------------------------------------------- undo
 
 const undo = () => {
   const last = data.mine.at(-1), line = last && data.lines.get(last.segment);
@@ -280,70 +269,6 @@ const undo = () => {
   data.mine.pop();
   data.type(last.segment, before?.text ?? line.machine_text, context(last.segment, data.valid(last.segment), { now: true, undo: true }));
   say(`Undone: the line at ${clock(line.start_s)}.`);
-};
-
-const entry = (one) => {
-  const item = made("li"), head = made("p"), date = new Date(one.created_at);
-  const link = made("a", clock(one.start_s), { href: `#s${one.segment}` });
-  const note = { valid: "", replaced: "replaced since", older: "of an older transcript: not used" }[one.state];
-  head.append(made("b", `Version ${one.number}`), " at ", one.state === "older" ? clock(one.start_s) : link, ` by ${who(one)}, `,
-    made("time", date.toLocaleString(), { dateTime: one.created_at }), note ? ` (${note})` : "");
-  const before = data.history.get(Math.max(0, ...one.based_on))?.text ?? one.machine_text;
-  const change = made("p");
-  change.append(made("del", before || "(no words)", { dir: "auto" }), " ", made("ins", one.text || "(no words)", { dir: "auto" }));
-  item.append(head, change);
-  if (one.state !== "older" && data.lines.get(one.segment)?.text !== one.text) {
-    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use this text again: version ${one.number}` }));
-  }
-  return item;
-};
-
-const drawHistory = () => {
-  if (!byId("history").open) return;
-  const all = Array.from(data.history.values()).sort((one, other) => other.number - one.number);
-  byId("versions").replaceChildren(...all.slice(0, MOST_SHOWN).map(entry));
-  byId("versions-note").textContent = !all.length ? "Nothing was corrected yet."
-    : all.length > MOST_SHOWN ? `The last ${MOST_SHOWN} of ${all.length}.` : "";
-};
-
-const drawGlossary = async () => {
-  if (!byId("terms").open) return;
-  const note = byId("terms-note"), list = byId("terms-list");
-  try {
-    const terms = await data.glossary();
-    list.value = terms.map((one) => one.line).join("\n");
-    list.rows = Math.min(12, Math.max(2, terms.length));
-    list.hidden = !terms.length;
-    note.textContent = terms.length ? "Words that people wrote in place of others. Copy those that the next run should know, a line each."
-      : "No words were replaced by others yet.";
-  } catch (error) { note.textContent = `Not read: ${error.message}`; }
-};
-
-// ---------------------------------------------------------------- what the service refuses, and versions as files
-
-/** Texts that are not saved and are not tried again by themselves. Nobody loses them without wanting it. */
-const drawRefused = () => {
-  const some = Array.from(data.drafts).filter(([segment, draft]) => draft.state === "refused" && edited?.segment !== segment);
-  byId("refused").hidden = !some.length;
-  byId("refused-list").replaceChildren(...some.map(([segment, draft]) => {
-    const item = made("li");
-    item.append(made("bdi", draft.text || "(no words)"), made("p", `Not saved: ${draft.why}`, { className: "note" }));
-    item.append(button("Try again", () => { draft.state = "typed"; data.flush(segment); }), " ",
-      button("Forget it", () => { data.drop(segment); draw(segment); byId("history").querySelector("summary").focus(); }));
-    return item;
-  }));
-};
-
-const drawExports = () => {
-  const field = byId("export-version"), number = field.value.trim();
-  field.max = data.version;
-  const version = number && field.validity.valid ? number : "latest";
-  for (const link of panel.querySelectorAll(".exports a")) {
-    const url = new URL(link.href);
-    url.searchParams.set("version", version);
-    link.href = url.pathname + url.search;
-    link.download = link.download.replace(/\.(corrected|version-\d+)(?=\.\w+$)/, version === "latest" ? ".corrected" : `.version-${version}`);
-  }
 };
 
 // ---------------------------------------------------------------- the state as a whole
@@ -359,7 +284,7 @@ const tell = () => {
   else say(data.version ? `All corrections are saved: version ${data.version}.` : "");
   panel.dataset.state = stuck ? "stuck" : open.length ? "saving" : "saved";
   edited?.tell();
-  drawRefused();
+  versions?.drawRefused();
 };
 
 const tellConflicts = () => {
@@ -383,7 +308,12 @@ const begin = () => {
   state = byId("corrections-state");
   try { author.value = localStorage.getItem("steno:author") ?? ""; } catch { /* not allowed here */ }
   author.addEventListener("change", () => { try { localStorage.setItem("steno:author", author.value.trim()); } catch { /* as above */ } });
-  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); drawHistory(); drawExports(); tell(); });
+  versions = new Versions(data, panel, {
+    use: resolve,
+    forget: (segment) => { data.drop(segment); if (lineOf(segment)) draw(segment); byId("history").querySelector("summary").focus(); },
+    edits: (segment) => edited?.segment === segment,
+  });
+  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); versions.draw(); tell(); });
   data.addEventListener("saving", tell);
   words.addEventListener("focusin", (event) => { if (event.target.matches("li[data-start] > a")) place(event.target.parentElement); });
   words.addEventListener("click", (event) => { if (!event.target.closest("button, textarea, .edit")) place(event.target.closest("li[data-start]")); });
@@ -411,10 +341,6 @@ const begin = () => {
   });
   byId("undo").addEventListener("click", undo);
   byId("conflicts").addEventListener("click", nextConflict);
-  byId("export-version").addEventListener("input", drawExports);
-  byId("history").addEventListener("toggle", drawHistory);
-  byId("terms").addEventListener("toggle", drawGlossary);
-  document.addEventListener("steno:corrected", drawGlossary);
   addEventListener("online", () => { for (const segment of data.drafts.keys()) data.flush(segment); });
   addEventListener("pagehide", () => data.store());
   addEventListener("beforeunload", (event) => { if (data.drafts.size && !data.kept) event.preventDefault(); });
