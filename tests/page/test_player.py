@@ -373,6 +373,8 @@ def test_a_search_finds_words_over_lines_whatever_their_case_and_accents(read: L
     assert read.whole.evaluate("(canvas) => canvas.toDataURL()") != before
     read.search.fill("größe")
     expect(read.found).to_have_text("1 hit")
+    read.search.fill("grosse ist")
+    expect(read.found).to_have_text("1 hit")
     read.search.fill("NICHT")
     expect(read.found).to_have_text("2 hits")
     read.press("Enter")
