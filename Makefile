@@ -48,6 +48,7 @@ test-hostile: venv ffmpeg strace ## test hostile recordings and changed stores, 
 
 # The server is built before the tests. Set STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY to use another server.
 test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, built once from its Go module
+	@sh .ci/need page
 	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
 

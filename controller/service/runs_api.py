@@ -99,7 +99,7 @@ def submission_body() -> dict[str, Any]:
     | {
         202: {"description": "Accepted: it is stored, and is carried out.", "headers": LOCATION},
         404: problem_response("This tenant has no such upload."),
-        409: problem_response("The upload is not complete."),
+        409: problem_response("The upload is not complete, or is that of another run."),
     },
     openapi_extra=submission_body(),
     operation_id="submitRun",

@@ -68,6 +68,21 @@ def stored(service: Running) -> list[bytes]:
     return [service.store.get(key) for key in found]
 
 
+def dropped(page: Page, name: str) -> None:
+    """Drop a file onto the page."""
+    page.evaluate(
+        """name => {
+          const dataTransfer = new DataTransfer(), options = { dataTransfer, bubbles: true, cancelable: true };
+          dataTransfer.items.add(new File(["sound"], name, { type: "audio/mpeg" }));
+          for (const kind of ["dragenter", "dragover", "drop"]) {
+            document.querySelector("h1").dispatchEvent(new DragEvent(kind, options));
+          }
+        }""",
+        name,
+    )
+    expect(row(page, name)).to_contain_text("ready")
+
+
 def hold(page: Page) -> None:
     """Keep all parts of uploads but the first one on their way."""
     page.route(_LATER_PARTS, lambda _: None)
@@ -92,7 +107,7 @@ def test_several_files_and_an_address_become_runs_with_the_same_options(
     expect(row(page, "large.wav")).to_contain_text("one upload may have 1,000,000 bytes: split the recording")
     page.set_input_files("#f-file", [tmp_path / "one.mp3"])
     expect(page.locator("#note")).to_have_text("one.mp3 is in the list already.")
-    page.get_by_label("Or addresses of recordings").fill("s3://media/talk.mp4\n")
+    page.get_by_label("Or addresses in S3").fill("s3://media/talk.mp4\n")
     page.get_by_label("Language").select_option("Portuguese")
     page.get_by_label("Labels").fill("case = 7\n\ndesk=foreign")
     page.get_by_role("button", name="Transcribe 2 files").click()
@@ -106,14 +121,12 @@ def test_several_files_and_an_address_become_runs_with_the_same_options(
     check_looks(page, "new-run-submitted")
 
 
-def test_what_is_wrong_is_said_at_its_field_before_anything_is_sent(
-    windows: Windows, service: Running, tmp_path: Path
-) -> None:
+def test_what_is_wrong_is_said_at_its_field_before_anything_is_sent(windows: Windows, service: Running) -> None:
     windows.faults.expect("422")
     page = opened(windows, service)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
-    page.set_input_files("#f-file", [file(tmp_path, "one.mp3")])
+    dropped(page, "one.mp3")
     page.get_by_label("Speaker names").fill("Ana")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Transcribe").press("Enter")

@@ -86,6 +86,10 @@ class Row {
     this.state = "ready";
     this.text = "";
     this.upload = null;
+    this.queued = false;
+    this.print = ""; // its fingerprint
+    this.goesOn = ""; // the upload that was interrupted
+    this.looking = null; // a promise: whether there is one is known
     this.request = null; // what becomes of it, as it was when it was started
     this.key = hex(16);
     this.samples = [];
@@ -110,7 +114,7 @@ class Row {
   }
 
   get isBusy() {
-    return ["sending", "waiting", "joining", "submitting"].includes(this.state) || Boolean(this.queued);
+    return ["sending", "waiting", "joining", "submitting"].includes(this.state) || this.queued;
   }
 
   become(state, text = "", link = "") {
@@ -119,7 +123,7 @@ class Row {
     this.mark.textContent = MARKS[state];
     this.li.className = `row ${state}`;
     const words = {
-      ready: "ready", refused: text, sending: "uploading", waiting: text, joining: "uploaded: the service joins the parts", paused: "paused",
+      ready: this.queued ? "waits until others are uploaded" : "ready", refused: text, sending: "uploading", waiting: text, joining: "uploaded: the service joins the parts", paused: "paused",
       submitting: text || "submitting", failed: text, submitted: "submitted:", cancelled: "cancelled",
     };
     this.word.replaceChildren(words[state]);
@@ -222,7 +226,7 @@ class Row {
   }
 
   begin() {
-    const upload = new Upload(this.file, this.goesOn || "");
+    const upload = new Upload(this.file, this.goesOn);
     this.upload = upload;
     upload.addEventListener("progress", () => this.showProgress());
     upload.addEventListener("begun", () => { if (this.print) keep(upload.id, { print: this.print, begun: Date.now(), seen: Date.now() }); });
@@ -336,7 +340,7 @@ function note(text) {
 
 /** The button says what it does. */
 function showStart() {
-  const ready = rows.filter((row) => row.state === "ready").length;
+  const ready = rows.filter((row) => row.state === "ready" && !row.queued).length;
   const start = document.getElementById("start");
   start.textContent = ready > 1 ? `Transcribe ${ready} files` : "Transcribe";
   list.hidden = !rows.length;
@@ -384,6 +388,7 @@ async function start() {
   for (const row of [...ready, ...sources]) {
     row.request = row.request || checked.request;
     row.queued = true; // from here on it is on its way, also while others are
+    row.become("ready");
   }
   showStart();
   say(`${ready.length + sources.length} started`);
