@@ -30,7 +30,7 @@ from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
-    "resume": "controller.cli.transcribe",
+    "resume": "controller.cli.resume",
     "plan": "controller.cli.plan",
     "report": "controller.cli.report",
     "status": "controller.cli.runs",

@@ -24,9 +24,9 @@ from controller import demo
 from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.models import ensure_model
 from controller.cli.probe_checks import Check, probe_checks
 from controller.cli.terminal import print_data, print_message
-from controller.cli.transcribe import ensure_model
 from controller.domain import stored_documents
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys

@@ -17,6 +17,7 @@ from controller.domain.documents import Report
 from controller.domain.keys import RunKeys
 from controller.domain.plan import Plan
 from controller.errors import UsageProblem
+from controller.reports.cost import amount
 from controller.reports.estimate import Estimate, JobSpeed, estimate, speed_of
 from controller.reports.figures import took
 from controller.runs.lookup import existing_run
@@ -76,32 +77,38 @@ def _speed_of_run(run: str, url: str | None) -> JobSpeed:
     return speed
 
 
-def estimates(plans: Mapping[str, Plan], speed: JobSpeed | None, *, at_once: int) -> dict[str, Estimate]:
+def estimates(
+    plans: Mapping[str, Plan], speed: JobSpeed | None, *, at_once: int, hour_price: float | None
+) -> dict[str, Estimate]:
     """Return what each recording would take by itself with this many jobs *at_once*."""
     if speed is None:
         return {}
     return {
-        name: estimate((span.end_ms - span.start_ms for span in plan.spans), speed, at_once=at_once)
+        name: estimate(
+            (span.end_ms - span.start_ms for span in plan.spans), speed, at_once=at_once, hour_price=hour_price
+        )
         for name, plan in plans.items()
     }
 
 
-def together(plans: Mapping[str, Plan], speed: JobSpeed, *, at_once: int) -> Estimate:
+def together(plans: Mapping[str, Plan], speed: JobSpeed, *, at_once: int, hour_price: float | None) -> Estimate:
     """Return what all recordings of a command would take: they share its jobs."""
     chunks_ms = (span.end_ms - span.start_ms for plan in plans.values() for span in plan.spans)
-    return estimate(chunks_ms, speed, at_once=at_once)
+    return estimate(chunks_ms, speed, at_once=at_once, hour_price=hour_price)
 
 
 def line(found: Estimate, *, at_once: int) -> str:
     """Return a sentence for people."""
     jobs = f"{found.jobs:,} job{'' if found.jobs == 1 else 's'}"
+    price = "" if found.cost is None else f", for {amount(found.cost)}"
     return (
         f"about {took(round(1000 * found.job_s))} of job time in {jobs},"
-        f" {took(round(1000 * found.wall_s))} with {at_once} at once"
+        f" {took(round(1000 * found.wall_s))} with {at_once} at once{price}"
     )
 
 
 def facts(found: Estimate) -> dict[str, Any]:
     """Return it for JSON, in seconds."""
+    digits = {"job_s": 1, "wall_s": 1, "cost": 4}
     known = {name: value for name, value in dataclasses.asdict(found).items() if value is not None}
-    return {name: round(value, 1) if isinstance(value, float) else value for name, value in known.items()}
+    return {name: round(value, digits.get(name)) for name, value in known.items()}

@@ -19,6 +19,7 @@ from controller.cli.options import option, together
 from controller.domain.interfaces import RunOutcome
 from controller.errors import UsageProblem
 from controller.intake.source import is_object
+from controller.reports.cost import NO_PRICES, Prices
 from controller.reports.gates import GateResult, Gates, judge
 from controller.reports.stored_report import stored_view
 
@@ -55,6 +56,12 @@ def gate_options(command: _F) -> _F:
             metavar="SECONDS",
             help="Exit code 7 if jobs took more time than this for a second of a recording.",
         ),
+        option(
+            "--max-cost",
+            type=Fraction(0, 1_000_000_000),
+            metavar="AMOUNT",
+            help="Exit code 7 if the jobs of a recording cost more, by the prices of an hour.",
+        ),
     )(command)
 
 
@@ -64,6 +71,7 @@ class Checks:
 
     junit: str | None = None
     gates: Gates = field(default_factory=Gates)
+    prices: Prices = NO_PRICES
 
     @contextlib.contextmanager
     def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
@@ -109,7 +117,7 @@ class Checked:
     def _read(self, outcome: RunOutcome) -> None:
         from controller.reports import junit
 
-        view = stored_view(self.store, outcome.run) if outcome.run else None
+        view = stored_view(self.store, outcome.run, prices=self.checks.prices) if outcome.run else None
         if view and outcome.verdict in ("complete", "partial"):
             self.outcomes[outcome] = judge(self.checks.gates, view)
         if self.checks.junit:
@@ -133,9 +141,12 @@ def _place(name: str) -> str:
     return name if is_object(name) else str(Path(name).resolve())
 
 
-def taken_checks(options: dict[str, Any]) -> Checks:
-    """Take what the options of this module chose out of *options*."""
+def taken_checks(options: dict[str, Any], prices: Prices) -> Checks:
+    """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`."""
     path = options.pop("junit")
     if path is not None and Path(path).is_dir():
         raise UsageProblem(f"--junit: {path} is a folder", "name a file")
-    return Checks(junit=path, gates=Gates(**{one.name: options.pop(one.name) for one in fields(Gates)}))
+    gates = Gates(**{one.name: options.pop(one.name) for one in fields(Gates)})
+    if gates.max_cost is not None and prices == NO_PRICES:
+        raise UsageProblem("--max-cost: without a price, no cost is known", "add --gpu-hour-price or --cpu-hour-price")
+    return Checks(junit=path, gates=gates, prices=prices)

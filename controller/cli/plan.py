@@ -13,10 +13,12 @@ from chunk_job.contract import TranscribeOptions
 from chunk_job.text import json_line, printable
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.devices import device_of
 from controller.cli.estimates import estimate_options, estimates, facts, line, taken_speed, together
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
 from controller.cli.name_lists import OnStdin, read_stdin
+from controller.cli.prices import price_options, taken_prices
 from controller.cli.recordings import named_recordings
 from controller.cli.terminal import clock, print_data, print_message
 from controller.domain.interfaces import RunOutcome
@@ -34,6 +36,7 @@ from controller.intake import source
 @kubernetes.runner_option
 @shared.parallel_option
 @estimate_options
+@price_options
 @shared.json_option
 def plan_command(
     files: tuple[str, ...],
@@ -59,7 +62,7 @@ def plan_command(
     # Imported here: no other command decodes media itself, so no other one needs to load numpy.
     from controller.intake.cutter import plan_only
 
-    speed = taken_speed(rest)
+    speed, prices = taken_speed(rest), taken_prices(rest)
     cluster = runner == "kubernetes"
     at_once = kubernetes.jobs_at_once(max_parallel, cluster=cluster)
     options = TranscribeOptions(model=model, device=device)
@@ -81,7 +84,9 @@ def plan_command(
             plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track, language=language)
         except MediaProblem as error:
             without.append(refused(name, hinted(name, error)))
-    taking = estimates(plans, speed, at_once=at_once)
+    device = device_of(kubernetes.on_gpus(options) if cluster else options)
+    hour_price = prices.of([device])
+    taking = estimates(plans, speed, at_once=at_once, hour_price=hour_price)
     if as_json:
         planned = {name: json.loads(plan.encode()) for name, plan in plans.items()}
         for name, found in taking.items():
@@ -93,7 +98,8 @@ def plan_command(
             if name in taking:
                 print_data(f"  {line(taking[name], at_once=at_once)}")
         if speed and len(plans) > 1:
-            print_data(f"all {len(plans):,}: {line(together(plans, speed, at_once=at_once), at_once=at_once)}")
+            whole = together(plans, speed, at_once=at_once, hour_price=hour_price)
+            print_data(f"all {len(plans):,}: {line(whole, at_once=at_once)}")
     for item in without:
         report_refused(item)
     return exit_code([*given.refused, *without, *(_planned(name) for name in plans)])

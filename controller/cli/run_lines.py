@@ -252,11 +252,12 @@ def _failed(view: RunView, space: Space) -> Iterator[list[Text]]:
 def _failure(one: Failure, what: str, space: Space) -> list[Text]:
     tries = f"attempt{'s' if len(one.attempts) > 1 else ''} {', '.join(map(str, one.attempts))}"
     where = f" on {', '.join(one.nodes)}" if one.nodes else ""
+    lines = [line for line in one.lines if line.strip()]
     return [
         space.line((f"{space.sign('✕')} {what}, {tries}{where}: ", "bold red"), (one.failure, "red")),
         *wrapped(space, one.summary, most=2, indent=2),
         *(wrapped(space, f"What to do: {one.advice}", most=2, indent=2) if one.advice else ()),
-        *(space.line((f"  {space.sign('│')} {line}", "dim")) for line in one.lines[-_MOST_LOG_LINES:]),
+        *(space.line((f"  {space.sign('│')} {line}", "dim")) for line in lines[-_MOST_LOG_LINES:]),
     ]
 
 

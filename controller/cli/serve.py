@@ -18,9 +18,9 @@ from chunk_job.names import is_published, unknown_model
 from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.service_log import errors_in_log
-from controller.cli.transcribe import check_model_name, ensure_model
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object

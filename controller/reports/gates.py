@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from controller.reports.cost import amount
 from controller.reports.run_view import RunView
 
 
@@ -21,9 +22,11 @@ class Gates:
     """The least average probability of the words, from 0 to 1."""
     max_rtf: float | None = None
     """The most time of the jobs for one second of the recording, in seconds."""
+    max_cost: float | None = None
+    """The most that the jobs of a recording may cost, in the currency of the prices."""
 
     def __bool__(self) -> bool:
-        return (self.min_coverage, self.min_confidence, self.max_rtf) != (None, None, None)
+        return any(limit is not None for limit in (self.min_coverage, self.min_confidence, self.max_rtf, self.max_cost))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ def _judged(gates: Gates, view: RunView) -> Iterator[GateResult]:
         yield _at_least("--min-confidence", gates.min_confidence, found, "is the average probability of its words")
     if gates.max_rtf is not None:
         yield _rtf(gates.max_rtf, view)
+    if gates.max_cost is not None:
+        yield _cost(gates.max_cost, view)
 
 
 def _at_least(gate: str, limit: float, found: float | None, what: str) -> GateResult:
@@ -71,6 +76,14 @@ def _rtf(limit: float, view: RunView) -> GateResult:
     known = "not known" if found is None else f"{found:.4f} s"
     text = f"{known} of job time for a second of the recording, {'not' if kept else 'and that must not be'} more than"
     return GateResult(gate="--max-rtf", limit=limit, found=_rounded(found), kept=kept, text=f"{text} {limit:g} s")
+
+
+def _cost(limit: float, view: RunView) -> GateResult:
+    found = view.header.cost
+    kept = found is not None and found <= limit
+    known = "not known" if found is None else amount(found)
+    text = f"{known} for its jobs, {'not' if kept else 'and that must not be'} more than {amount(limit)}"
+    return GateResult(gate="--max-cost", limit=limit, found=_rounded(found), kept=kept, text=text)
 
 
 def _coverage(view: RunView) -> float | None:

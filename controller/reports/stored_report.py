@@ -78,10 +78,10 @@ def write_report(
     return documents.state
 
 
-def stored_view(store: Store, run: str) -> RunView | None:
+def stored_view(store: Store, run: str, *, prices: Prices = NO_PRICES) -> RunView | None:
     """The view of a run with the figures of its words; None: no such run. Raises :class:`StoreUnavailable`."""
     documents, _ = _with_transcript(store, run)
-    return build(documents) if documents else None
+    return build(replace(documents, prices=prices)) if documents else None
 
 
 def _with_transcript(store: Store, run: str) -> tuple[RunDocuments | None, TranscriptFiles | None]:

@@ -30,6 +30,7 @@ from controller.domain.service_documents import iso
 from controller.runs.corrected_files import CorrectedRun, TooManyCorrections
 from controller.service.context import Caller, Service, TheService, new_id, service_of
 from controller.service.forms import json_of
+from controller.service.problem_types import problem_response
 from controller.service.problems import Problem, not_found, parsed_as, wrong
 from controller.service.request_reader import FoundRequest
 from controller.service.runs_api import FORM_PROBLEMS, STATE, RunId, conflict, ended_run, required
@@ -52,6 +53,11 @@ class NewCorrection(BaseModel):
     text: str = Field(
         max_length=MOST_CHARACTERS,
         description="The whole text of the segment; white space becomes one space. Empty: nothing is said there.",
+    )
+    machine_text: str | None = Field(
+        default=None,
+        max_length=MOST_MACHINE_CHARACTERS,
+        description="The text of the model that the person saw: a segment that has another one now is not corrected.",
     )
     based_on: list[CorrectionNumber] = Field(
         default_factory=list,
@@ -168,7 +174,12 @@ def list_corrections(
 @router.post(
     "/v1/runs/{run_id}/corrections",
     status_code=201,
-    responses=STATE | _BODY | {201: {"description": "It is stored."}},
+    responses=STATE
+    | _BODY
+    | {
+        201: {"description": "It is stored."},
+        409: problem_response("The run has no transcript, another text there, or as many corrections as it can have."),
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -242,6 +253,9 @@ def _checked(body: NewCorrection, run: CorrectedRun) -> MachineLine:
         raise wrong("#/segment", "the transcript has no such segment")
     if len(line.text) > MOST_MACHINE_CHARACTERS:
         raise wrong("#/segment", f"has more than {MOST_MACHINE_CHARACTERS} characters: it cannot be corrected")
+    if body.machine_text is not None and one_line(body.machine_text) != one_line(line.text):
+        advice = "load the transcript again: the run was tried again since"
+        raise conflict("other-text", "the segment has another text of the model than the one that was seen", advice)
     places = {one.number: run.corrections.line_of(one) for one in run.corrections.all}
     for number in body.based_on:
         place = places.get(number)

@@ -48,6 +48,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "not-possible-now": ProblemType((503,), "The transcription failed for a reason that is not the recording."),
     "not-ready": ProblemType((503,), "The process or its store does not work now."),
     "not-transcribed": ProblemType((422,), "The recording cannot be transcribed."),
+    "other-text": ProblemType((409,), "The segment has another text of the model than the one that was seen."),
     "still-running": ProblemType((504,), "The transcription takes longer. It goes on; Location names its run."),
     "store-unavailable": ProblemType((503,), "The store does not answer; see Retry-After."),
     "too-many-corrections": ProblemType((409,), "The run has as many corrections as it can have."),

@@ -54,8 +54,20 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
     assert taking["jobs"] == 2
     assert taking["job_s"] == pytest.approx(sum(span["total_s"] for span in spans), abs=0.2)
     assert max(span["total_s"] for span in spans) / 2 < taking["wall_s"] < taking["job_s"]
-    given = workplace.run("plan", talk.name, talk.name, "--speed", "30", "--job-overhead", "9", "--max-parallel", "1")
-    assert "  about 10 s of job time in 1 job, 10 s with 1 at once\n" in given.out
+    given = workplace.run(
+        "plan",
+        talk.name,
+        talk.name,
+        "--speed",
+        "30",
+        "--job-overhead",
+        "9",
+        "--max-parallel",
+        "1",
+        "--cpu-hour-price",
+        "36",
+    )
+    assert "  about 10 s of job time in 1 job, 10 s with 1 at once, for 0.10\n" in given.out
     for wrong in (("--speed", "3", "--like", run), ("--job-overhead", "3"), ("--like", "ffff")):
         assert workplace.run("plan", talk.name, *map(str, wrong)).code == 2
 

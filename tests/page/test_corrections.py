@@ -245,3 +245,26 @@ def test_the_editor_in_every_look_and_without_scripts(site: Site, windows: Windo
     address = link.get_attribute("href")
     assert address
     assert "Yesterday Dr. Katz told us" in plain.page.request.get(address).text()
+
+
+def test_a_refused_text_is_kept_until_somebody_forgets_it(site: Site, windows: Windows) -> None:
+    windows.faults.expect("409")
+    view = Corrector(site.signed_in(windows), made(site, "refused"))
+    # As if the run had been tried again meanwhile, with other words in this line.
+    view.page.evaluate("document.querySelector('#s0 > span').textContent = 'other words'")
+    view.correct(0, "meant for other words")
+    box = view.page.locator("#refused")
+    expect(box).to_contain_text("meant for other words")
+    expect(box).to_contain_text("another text of the model")
+    looks.check_looks(view.page, "corrections-refused", ("wide", "narrow"))
+    view.page.reload()
+    expect(box).to_contain_text("meant for other words")
+    expect(view.text(0)).not_to_contain_text("meant for")
+    box.get_by_role("button", name="Forget it").click()
+    expect(box).to_be_hidden()
+    view.correct(0, "first")
+    view.correct(0, "second")
+    expect(view.state).to_contain_text("version 2")
+    view.page.get_by_label("Version; empty").fill("1")
+    address = view.page.get_by_role("link", name="txt, corrected").get_attribute("href") or ""
+    assert view.page.request.get(address).text().startswith("first\n")

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from chunk_job.store.files import FileStore
+from controller.domain.captions import Profile
 from controller.domain.documents import StoredState
 from controller.reports import stored_run
 from controller.reports.stored_report import write_report
@@ -49,13 +50,15 @@ class Opener:
     def __init__(self, windows: Windows, folder: Path) -> None:
         self._windows, self._folder = windows, folder
 
-    def __call__(self, run: ShownRun, state: StoredState, *, scripts: bool = True) -> Page:
+    def __call__(
+        self, run: ShownRun, state: StoredState, *, scripts: bool = True, profile: Profile | None = None
+    ) -> Page:
         store = FileStore(self._folder / "store")
         run.put(store, state)
         if state != "failed":
             run.put_waveform(store)
         path = self._folder / "report.html"
-        assert write_report(store, fakes.RUN, str(path)) == state
+        assert write_report(store, fakes.RUN, str(path), profile=profile) == state
         page = self._windows.open(java_script_enabled=scripts)
         page.goto(path.as_uri())
         return page
@@ -69,13 +72,24 @@ def test_a_report_in_every_look(opened: Opener, name: str) -> None:
 
 
 def test_ten_hours_can_be_read(opened: Opener) -> None:
-    page = opened(ShownRun(chunks=50, words=90_000, failed=(7, 31)), "complete")
+    page = opened(ShownRun(chunks=50, words=90_000, failed=(7, 31)), "complete", profile="whisper")
     page.get_by_label("Go to").fill("9:30:00")
     page.get_by_label("Go to").press("Enter")
     line = page.locator(":target")
     expect(line).to_be_in_viewport()
     expect(line).to_contain_text("9:29")
     looks.check_looks(page, "report-ten-hours", ("wide", "narrow", "dark"), trim=MANY)
+
+
+def test_what_is_wrong_with_captions_is_said_at_their_line(opened: Opener) -> None:
+    page = opened(ShownRun(chunks=1, words=2_600), "complete")
+    expect(page.locator("#findings")).to_contain_text("break its limits")
+    expect(page.locator(".lint").first).to_contain_text("Captions: too fast")
+    looks.check_looks(page, "report-captions", ("narrow", "dark"))
+    page.get_by_label("Show lines with").fill("columns per second")
+    expect(page.locator("#shown")).to_contain_text("0 of")
+    page.get_by_label("Show lines with").fill("harbor")
+    expect(page.locator("#shown")).not_to_contain_text("0 of")
 
 
 def test_hostile_text_stays_text(opened: Opener) -> None:

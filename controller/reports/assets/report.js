@@ -27,7 +27,7 @@
     const wanted = find.value.trim().toLocaleLowerCase();
     let count = 0;
     for (const line of lines) {
-      const fits = (!wanted || line.lastElementChild.textContent.toLocaleLowerCase().includes(wanted))
+      const fits = (!wanted || line.querySelector("span").textContent.toLocaleLowerCase().includes(wanted))
         && (!unsure.checked || line.querySelector("u") !== null);
       line.hidden = !fits;
       count += fits;

@@ -56,13 +56,9 @@ def show_run(
 
 @router.get("/runs/{run_id}/part/live")
 def show_live_part(request: Request, service: TheService, tenant: Caller, run_id: RunId) -> Response:
-    """Return what changes while the run works. When it has ended, the browser is told to load the page again."""
+    """Return what changes while the run works. When it has ended, this part asks for the rest of the page."""
     found = required(service, tenant, run_id)
-    response = page(request, "live.html", view=view_of(documents_of(service, found), found), found=found)
-    if found.end:
-        # Then there are the transcript and much else.
-        response.headers["HX-Refresh"] = "true"
-    return response
+    return page(request, "live.html", view=view_of(documents_of(service, found), found), found=found)
 
 
 @router.get("/runs/{run_id}/report.html")

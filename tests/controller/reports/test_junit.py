@@ -8,6 +8,7 @@ import pytest
 from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.reports import junit
 from controller.reports.build import RunDocuments, build
+from controller.reports.cost import Prices
 from controller.reports.gates import Gates, judge
 from controller.reports.run_view import RunView
 from controller.reports.stored_run import with_words
@@ -26,6 +27,7 @@ def view_of(shown: ShownRun, verdict: RunVerdict = "complete") -> RunView:
         report=shown.report(ended),
         evidence=tuple(shown.evidence()),
         winners=dict.fromkeys(shown.done, 1),
+        prices=Prices(gpu_hour=3.6),
     )
     return build(with_words(documents, shown.transcript()))
 
@@ -76,6 +78,8 @@ def test_a_run_with_lost_and_repeated_chunks(tmp_path: Path) -> None:
         ({"min_confidence": 0.99}, False),
         ({"max_rtf": 0.05}, True),
         ({"max_rtf": 0.01}, False),
+        ({"max_cost": 0.1}, True),
+        ({"max_cost": 0.01}, False),
     ],
 )
 def test_each_gate(limits: dict[str, float], kept: bool) -> None:
@@ -86,8 +90,8 @@ def test_each_gate(limits: dict[str, float], kept: bool) -> None:
 
 def test_what_is_not_known_keeps_no_limit() -> None:
     view = build(RunDocuments(run=fakes.RUN, state="complete"))
-    judged = judge(Gates(min_coverage=0, min_confidence=0, max_rtf=100), view)
-    assert [gate.kept for gate in judged] == [False] * 3
+    judged = judge(Gates(min_coverage=0, min_confidence=0, max_rtf=100, max_cost=9), view)
+    assert [gate.kept for gate in judged] == [False] * 4
     silent = view_of(ShownRun(chunks=2, words=0))
     assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
 

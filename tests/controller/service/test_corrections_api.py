@@ -282,6 +282,13 @@ def test_corrections_of_an_older_transcript_are_shown_and_not_used(service: Runn
     assert [line["segment"] for line in found["lines"]] == [1]
 
 
+def test_a_line_with_another_text_than_was_seen_is_not_corrected(service: Running, run_id: str) -> None:
+    save(service, run_id, "text", machine_text=" w0a  w0b\n")
+    body = {"segment": 0, "text": "x", "machine_text": "w0a w0c"}
+    problem(service.client.post(f"/v1/runs/{run_id}/corrections", json=body), 409, "other-text")
+    assert listed(service, run_id)["version"] == 1
+
+
 def test_objects_of_other_programs_are_ignored_and_their_numbers_are_not_used(service: Running, run_id: str) -> None:
     keys = keys_of(service, run_id)
     save(service, run_id, "mine")

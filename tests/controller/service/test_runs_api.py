@@ -297,7 +297,7 @@ def test_typing_errors_in_names_do_not_go_unnoticed(refusing: Running) -> None:
     form = refusing.client.post("/v1/runs", files={"file": ("a.wav", b"sound")}, data={"language": "pt"})
     assert "language" in problem(form, 422, "invalid-request")["detail"]
     query = refusing.client.get(f"/v1/runs/{'0' * 26}/result", params={"fromat": "srt"})
-    assert problem(query, 422, "invalid-request")["advice"] == "it has caption_profile, format"
+    assert problem(query, 422, "invalid-request")["advice"] == "it has caption_profile, format, version"
 
 
 def test_methods_that_a_client_invents_are_one_series(refusing: Running) -> None:

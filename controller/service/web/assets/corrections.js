@@ -33,8 +33,10 @@ export class Corrections extends EventTarget {
     this.conflicts = [];
     /** By segment: what a person typed and the service does not have yet. */
     this.drafts = new Map();
-    /** What this window saved, the last one last. */
+    /** What this window saved and can take back, the last one last. */
     this.mine = [];
+    /** The numbers of all that this window saved. */
+    this.own = new Set();
     this.problem = "";
     this.kept = true;
     this.key = `steno:drafts:${address}`;
@@ -92,12 +94,12 @@ export class Corrections extends EventTarget {
 
   valid(segment) { return (this.lines.get(segment)?.valid ?? []).map((one) => one.number); }
 
-  /** Keeps what was typed, and saves it when the person pauses; *now*: at once. */
-  type(segment, text, basedOn, author, now = false) {
+  /** Keeps what was typed, and saves it when the person pauses; *now*: at once. *machine*: the text of the model. */
+  type(segment, text, { basedOn, machine, author, now = false, undo = false }) {
     const before = this.drafts.get(segment);
     const draft = before ?? { tries: 0, busy: false, timer: 0 };
     if (draft.text !== text || draft.id === undefined) draft.id = newId();
-    Object.assign(draft, { text, author, state: "typed", tries: 0 });
+    Object.assign(draft, { text, machine, author, undo, state: "typed", tries: 0 });
     if (!before) draft.basedOn = basedOn;
     this.drafts.set(segment, draft);
     this.store();
@@ -120,7 +122,7 @@ export class Corrections extends EventTarget {
   async save(segment) {
     const draft = this.drafts.get(segment);
     if (!draft || draft.busy) return;
-    const { id, text, basedOn, author } = draft;
+    const { id, text, machine, basedOn, author, undo } = draft;
     draft.busy = true;
     draft.state = "saving";
     this.dispatchEvent(new Event("saving"));
@@ -128,10 +130,12 @@ export class Corrections extends EventTarget {
       const saved = await asked(this.address, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ segment, text, based_on: basedOn, author, id }),
+        body: JSON.stringify({ segment, text, machine_text: machine, based_on: basedOn, author, id }),
       });
       draft.busy = false;
-      this.mine.push({ number: saved.correction.number, segment });
+      this.own.add(saved.correction.number);
+      // What takes back another one is not itself taken back: the one before it is next.
+      if (!undo) this.mine.push({ number: saved.correction.number, segment });
       // What is typed from now on replaces this one, and not what others wrote meanwhile.
       draft.basedOn = [saved.correction.number];
       if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS);
@@ -165,7 +169,7 @@ export class Corrections extends EventTarget {
   // -------------------------------------------------------------- drafts outlive the page
 
   store() {
-    const kept = Array.from(this.drafts, ([segment, { text, basedOn, author, id }]) => ({ segment, text, basedOn, author, id }));
+    const kept = Array.from(this.drafts, ([segment, { text, machine, basedOn, author, id }]) => ({ segment, text, machine, basedOn, author, id }));
     try {
       if (kept.length) localStorage.setItem(this.key, JSON.stringify(kept)); else localStorage.removeItem(this.key);
       this.kept = true;
@@ -176,9 +180,10 @@ export class Corrections extends EventTarget {
   restore() {
     let kept = [];
     try { kept = JSON.parse(localStorage.getItem(this.key) ?? "[]"); } catch { /* another program wrote it */ }
-    for (const { segment, text, basedOn, author, id } of Array.isArray(kept) ? kept : []) {
-      if (!Number.isInteger(segment) || typeof text !== "string" || !Array.isArray(basedOn) || this.drafts.has(segment)) continue;
-      this.drafts.set(segment, { text, basedOn, author: String(author ?? ""), id, tries: 0, busy: false, timer: 0, state: "typed" });
+    for (const { segment, text, machine, basedOn, author, id } of Array.isArray(kept) ? kept : []) {
+      if (!Number.isInteger(segment) || ![text, machine, author, id].every((one) => typeof one === "string") || !Array.isArray(basedOn)) continue;
+      if (this.drafts.has(segment)) continue;
+      this.drafts.set(segment, { text, machine, basedOn, author, id, undo: false, tries: 0, busy: false, timer: 0, state: "typed" });
       this.plan(segment, 0);
     }
     if (this.drafts.size) this.dispatchEvent(new CustomEvent("lines", { detail: { segments: Array.from(this.drafts.keys()) } }));

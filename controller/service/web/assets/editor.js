@@ -1,27 +1,18 @@
 // Corrects the transcript in place: by the keyboard alone too. Text is only ever text, never made into elements.
 
 import { Corrections } from "./corrections.js";
+import { button, clock, made, oneLine, who } from "./parts.js";
+import { Versions } from "./versions.js";
 
 const panel = document.getElementById("corrections");
 const words = document.getElementById("words");
 const byId = (id) => document.getElementById(id);
-const MOST_SHOWN = 200;
-
-const made = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), { textContent: text, ...more });
-const button = (text, done, more) => {
-  const found = made("button", text, { type: "button", ...more });
-  found.addEventListener("click", done);
-  return found;
-};
-const clock = (s) => [Math.floor(s / 3600), Math.floor(s / 60) % 60, Math.floor(s) % 60].map((n, at) => (at ? String(n).padStart(2, "0") : n)).join(":");
-const oneLine = (text) => text.trim().split(/\s+/u).join(" ");
-const who = (one) => one.author || "somebody";
 
 const lineOf = (segment) => byId(`s${segment}`);
 const segmentOf = (item) => Number(item.id.slice(1));
 const textOf = (item) => item.querySelector(":scope > span");
 
-let data = null, author = null, state = null;
+let data = null, author = null, state = null, versions = null;
 
 // ---------------------------------------------------------------- how a line looks
 
@@ -36,6 +27,10 @@ const machineOf = (item) => {
   }
   return machine.get(segment);
 };
+
+/** What is saved with a text of a line. */
+const context = (segment, basedOn, more) =>
+  ({ basedOn, machine: machineOf(lineOf(segment)).text, author: author.value.trim(), ...more });
 
 const shownText = (segment) =>
   data.drafts.get(segment)?.text ?? data.lines.get(segment)?.text ?? machineOf(lineOf(segment)).text;
@@ -71,9 +66,10 @@ const times = (line) => {
 };
 
 const draw = (segment) => {
-  const item = lineOf(segment);
-  if (!item) return;
-  const own = machineOf(item), line = data.lines.get(segment), draft = data.drafts.get(segment);
+  const item = lineOf(segment), draft = data.drafts.get(segment);
+  // What was typed into the line of an older transcript is not shown in another one.
+  if (!item || (draft && draft.machine !== machineOf(item).text)) return;
+  const own = machineOf(item), line = data.lines.get(segment);
   const changed = line && line.text !== line.machine_text;
   const nodes = draft ? [document.createTextNode(draft.text)] : changed ? pieces(line) : own.nodes;
   textOf(item).replaceChildren(...nodes);
@@ -113,7 +109,7 @@ const resolve = (segment, text) => {
   const valid = data.valid(segment);
   if (edited?.segment === segment) close(false);
   data.drop(segment);
-  data.type(segment, text, valid, author.value.trim(), true);
+  data.type(segment, text, context(segment, valid, { now: true }));
   focusLine(segment);
 };
 
@@ -175,7 +171,7 @@ class Edit {
     const saved = data.lines.get(this.segment)?.text ?? machineOf(this.item).text;
     // Back at what is saved, before anything was sent: nothing is to be saved.
     if (this.text === saved && !data.drafts.get(this.segment)?.busy) data.drop(this.segment);
-    else data.type(this.segment, this.text, this.basedOn, author.value.trim());
+    else data.type(this.segment, this.text, context(this.segment, this.basedOn));
     this.tell();
   }
 
@@ -196,7 +192,7 @@ class Edit {
       this.field.setSelectionRange(from, to);
       this.fit();
     }
-    const last = line.valid.at(-1), mine = data.mine.some((one) => one.number === last.number);
+    const last = line.valid.at(-1), mine = data.own.has(last.number);
     // What is typed after this replaces what is seen now; a conflict stays until somebody chooses.
     this.basedOn = line.is_conflict && mine ? [last.number] : data.valid(this.segment);
     this.other.textContent = mine ? "" : `${who(last)} has just changed this line.`;
@@ -205,7 +201,7 @@ class Edit {
 
   tellOther(line) {
     const last = line?.valid.at(-1);
-    const seen = !last || this.basedOn.includes(last.number) || data.mine.some((one) => one.number === last.number);
+    const seen = !last || this.basedOn.includes(last.number) || data.own.has(last.number);
     this.other.textContent = seen ? "" : `Meanwhile ${who(last)} has written: ${last.text || "(no words)"}. Yours is kept too.`;
   }
 
@@ -260,7 +256,7 @@ const place = (item) => {
   return pen;
 };
 
-// ---------------------------------------------------------------- undo, history, glossary
+// ---------------------------------------------------------------- undo
 
 const undo = () => {
   const last = data.mine.at(-1), line = last && data.lines.get(last.segment);
@@ -271,49 +267,8 @@ const undo = () => {
   }
   const before = data.history.get(Math.max(0, ...data.history.get(last.number).based_on));
   data.mine.pop();
-  const saved = data.mine.length;
-  data.type(last.segment, before?.text ?? line.machine_text, data.valid(last.segment), author.value.trim(), true);
-  // An undo is not itself undone: the one before it is next.
-  const forget = () => { if (data.mine.length > saved) { data.mine.length = saved; data.removeEventListener("lines", forget); } };
-  data.addEventListener("lines", forget);
+  data.type(last.segment, before?.text ?? line.machine_text, context(last.segment, data.valid(last.segment), { now: true, undo: true }));
   say(`Undone: the line at ${clock(line.start_s)}.`);
-};
-
-const entry = (one) => {
-  const item = made("li"), head = made("p"), date = new Date(one.created_at);
-  const link = made("a", clock(one.start_s), { href: `#s${one.segment}` });
-  const note = { valid: "", replaced: "replaced since", older: "of an older transcript: not used" }[one.state];
-  head.append(made("b", `Version ${one.number}`), " at ", one.state === "older" ? clock(one.start_s) : link, ` by ${who(one)}, `,
-    made("time", date.toLocaleString(), { dateTime: one.created_at }), note ? ` (${note})` : "");
-  const before = data.history.get(Math.max(0, ...one.based_on))?.text ?? one.machine_text;
-  const change = made("p");
-  change.append(made("del", before || "(no words)", { dir: "auto" }), " ", made("ins", one.text || "(no words)", { dir: "auto" }));
-  item.append(head, change);
-  if (one.state !== "older" && data.lines.get(one.segment)?.text !== one.text) {
-    item.append(button("Use this text again", () => resolve(one.segment, one.text), { ariaLabel: `Use this text again: version ${one.number}` }));
-  }
-  return item;
-};
-
-const drawHistory = () => {
-  if (!byId("history").open) return;
-  const all = Array.from(data.history.values()).sort((one, other) => other.number - one.number);
-  byId("versions").replaceChildren(...all.slice(0, MOST_SHOWN).map(entry));
-  byId("versions-note").textContent = !all.length ? "Nothing was corrected yet."
-    : all.length > MOST_SHOWN ? `The last ${MOST_SHOWN} of ${all.length}.` : "";
-};
-
-const drawGlossary = async () => {
-  if (!byId("terms").open) return;
-  const note = byId("terms-note"), list = byId("terms-list");
-  try {
-    const terms = await data.glossary();
-    list.value = terms.map((one) => one.line).join("\n");
-    list.rows = Math.min(12, Math.max(2, terms.length));
-    list.hidden = !terms.length;
-    note.textContent = terms.length ? "Words that people wrote in place of others. Copy those that the next run should know, a line each."
-      : "No words were replaced by others yet.";
-  } catch (error) { note.textContent = `Not read: ${error.message}`; }
 };
 
 // ---------------------------------------------------------------- the state as a whole
@@ -329,6 +284,7 @@ const tell = () => {
   else say(data.version ? `All corrections are saved: version ${data.version}.` : "");
   panel.dataset.state = stuck ? "stuck" : open.length ? "saving" : "saved";
   edited?.tell();
+  versions?.drawRefused();
 };
 
 const tellConflicts = () => {
@@ -352,7 +308,12 @@ const begin = () => {
   state = byId("corrections-state");
   try { author.value = localStorage.getItem("steno:author") ?? ""; } catch { /* not allowed here */ }
   author.addEventListener("change", () => { try { localStorage.setItem("steno:author", author.value.trim()); } catch { /* as above */ } });
-  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); drawHistory(); tell(); });
+  versions = new Versions(data, panel, {
+    use: resolve,
+    forget: (segment) => { data.drop(segment); if (lineOf(segment)) draw(segment); byId("history").querySelector("summary").focus(); },
+    edits: (segment) => edited?.segment === segment,
+  });
+  data.addEventListener("lines", ({ detail }) => { detail.segments.forEach(draw); tellConflicts(); versions.draw(); tell(); });
   data.addEventListener("saving", tell);
   words.addEventListener("focusin", (event) => { if (event.target.matches("li[data-start] > a")) place(event.target.parentElement); });
   words.addEventListener("click", (event) => { if (!event.target.closest("button, textarea, .edit")) place(event.target.closest("li[data-start]")); });
@@ -380,9 +341,6 @@ const begin = () => {
   });
   byId("undo").addEventListener("click", undo);
   byId("conflicts").addEventListener("click", nextConflict);
-  byId("history").addEventListener("toggle", drawHistory);
-  byId("terms").addEventListener("toggle", drawGlossary);
-  document.addEventListener("steno:corrected", drawGlossary);
   addEventListener("online", () => { for (const segment of data.drafts.keys()) data.flush(segment); });
   addEventListener("pagehide", () => data.store());
   addEventListener("beforeunload", (event) => { if (data.drafts.size && !data.kept) event.preventDefault(); });

@@ -20,6 +20,11 @@ document.addEventListener("htmx:afterRequest", (event) => {
   else say("The service does not answer. It is tried again.");
 });
 
+// What came now may be what a script works on. One that has begun is not begun again.
+document.addEventListener("htmx:afterSettle", () => {
+  for (const place of document.querySelector("[data-modules]")?.dataset.modules.trim().split(" ") ?? []) import(place);
+});
+
 // What was done by the form of the page before is said once, not again when the page is loaded again.
 const place = new URL(location.href);
 if (place.searchParams.has("did")) {

@@ -113,7 +113,7 @@ const clicked = (event) => {
     return;
   }
   // Who selects text wants the text, who edits it too.
-  if (!getSelection().isCollapsed || event.target.closest("button, input, [contenteditable]")) return;
+  if (!getSelection().isCollapsed || event.target.closest("button, input, textarea, [contenteditable]")) return;
   const place = placeAt(event.clientX, event.clientY);
   if (!place) return;
   const [item, offset] = place, word = wordsOf(item).find(({ to }) => offset < to);

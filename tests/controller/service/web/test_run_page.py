@@ -41,11 +41,12 @@ def test_a_complete_run_has_its_words_its_figures_and_its_downloads(service: Run
         assert part in text
     assert "stenofleet transcribe" in text
     links = re.findall(r'href="(/(?:v1/)?runs/[^"#]+)"', content(found.text))
-    assert len(links) == 7 + 3 * 2 + 2
+    # Each format and profile, each format with corrections, and the report.
+    assert len(links) == 7 + 3 * 2 + 7 + 2
     for link in links:
         assert service.client.get(link.replace("&amp;", "&")).status_code == 200, link
     # It does not change any more.
-    assert "hx-get" not in found.text
+    assert "hx-get" not in content(found.text)
 
 
 def test_hostile_names_stay_text(service: Running, complete: str) -> None:
@@ -108,7 +109,7 @@ def test_a_run_that_works_says_how_far_it_is_and_can_be_cancelled_tried_again_an
         live = client.get(f"/runs/{run}/part/live")
         check_fields(live.headers)
         assert live.text.strip().startswith('<div id="live"')
-        assert "hx-refresh" not in live.headers
+        assert f'hx-get="/runs/{run}"' not in live.text
         assert client.post(f"/runs/{run}/delete", headers=OWN).status_code == 409
         assert client.post(f"/runs/{run}/cancel", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
@@ -117,7 +118,9 @@ def test_a_run_that_works_says_how_far_it_is_and_can_be_cancelled_tried_again_an
         assert "The run is being cancelled" in words(client.get(asked.headers["location"]).text)
         up.wait_for(run, "cancelled")
         ended = client.get(f"/runs/{run}/part/live")
-        assert ended.headers["hx-refresh"] == "true"
+        # It asks for the rest, and is not asked for again.
+        assert f'hx-get="/runs/{run}" hx-trigger="load, every 5s" hx-select="#main"' in ended.text
+        assert "/part/live" not in ended.text
         assert "Try again" in words(client.get(f"/runs/{run}").text)
 
         hangs = False
