@@ -28,6 +28,7 @@ from controller.service import (
 )
 from controller.service.body_limit import BodyLimit
 from controller.service.context import Service
+from controller.service.no_sniffing import NoSniffing
 from controller.service.web import asset_files, list_page, new_check, new_page, run_actions, run_page, session
 
 THREADS = 40
@@ -57,6 +58,7 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(api.router)
     problems.install(app, lambda path: openapi.allowed_methods(described(app), path))
     app.add_middleware(BodyLimit, most=lambda path, kind: _most_bytes(service, path, kind))
+    app.add_middleware(NoSniffing)
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     return app
 

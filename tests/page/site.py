@@ -19,6 +19,7 @@ from controller import demo
 from controller.domain.documents import StoredState, Verdict
 from controller.domain.interfaces import RunOutcome
 from controller.domain.service_keys import id_of
+from controller.reports.stored_report import write_report
 from controller.service.requests import RequestStore
 from controller.service.tokens import digest_of
 from tests import fakes, pipeline, speech
@@ -148,6 +149,7 @@ class Site:
         if name not in self._known:
             run.put(self._workplace.store, state)
             run.put_waveform(self._workplace.store)
+            write_report(self._workplace.store, run.run, str(self._workplace.store.root / run.keys.report_page))
             verdict: Any = state
             end = RunOutcome(run=run.run, name=run.record.name, verdict=verdict, **_said(run, verdict))
             options = {"options": run.record.options, "name": run.record.name, **request}

@@ -35,7 +35,7 @@ def test_in_the_page_of_a_run(site: Site, windows: Windows) -> None:
     page.get_by_role("button", name="Next").click()
     expect(page.locator("#found")).to_contain_text("1 of")
     page.get_by_label("Check the captions").select_option("netflix")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator(".lint").first).to_be_visible()
     assert made(page) == 0
     shown_text = page.locator("body").inner_text()
@@ -77,21 +77,6 @@ def test_in_what_is_downloaded(site: Site, windows: Windows) -> None:
     captions = get(f"/v1/runs/{run}/result?format=vtt").text()
     assert "<img" not in captions
     assert "&lt;img src=x onerror=alert(2)&gt;" in captions
-    # As a browser reads captions: one text, no element of the markup.
-    cues = page.evaluate(
-        """(text) => new Promise((done) => {
-          const video = document.createElement("video"), track = document.createElement("track");
-          track.src = `/v1/runs/${text}/result?format=vtt`;
-          track.default = true;
-          track.onload = () => done(Array.from(track.track.cues, (cue) => cue.getCueAsHTML().textContent));
-          track.onerror = () => done([]);
-          video.append(track);
-          document.body.append(video);
-          track.track.mode = "showing";
-        })""",
-        run,
-    )
-    assert IMAGE in "".join(cues)
     report = windows.open(base_url=site.url)
     with page.expect_download() as received:
         page.get_by_role("region", name="Downloads").get_by_role("link", name="html").click()
