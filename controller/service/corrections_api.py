@@ -39,7 +39,7 @@ from controller.transcript.corrections import CorrectedLine, Corrections, Machin
 from controller.transcript.glossary_suggestions import suggestions
 from controller.transcript.word_times import one_line, with_text
 
-MOST_ON_PAGE = 500
+MOST_ON_PAGE = 200
 _BODY: dict[int | str, dict[str, Any]] = {status: FORM_PROBLEMS[status] for status in (408, 413, 415)}
 
 router = APIRouter(tags=["corrections"])

@@ -81,9 +81,7 @@ class _PlanFields(BaseModel):
         default=None, description="gap: keep the other chunks, and mark the gap."
     )
     keep_chunks: bool | None = Field(default=None, description="Keep chunk audio in the store.")
-    rendition: bool | None = Field(
-        default=None, description="Make a small audio file, which stays for players: see getMedia."
-    )
+    rendition: bool | None = Field(default=None, description="Make a small audio file, which stays for players.")
 
 
 def _same_fields() -> dict[str, Any]:

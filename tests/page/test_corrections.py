@@ -88,6 +88,16 @@ def test_a_line_is_corrected_undone_and_exported_by_the_keyboard_alone(site: Sit
     expect(view.state).to_contain_text("version 2")
     expect(view.text(1)).to_have_text(before)
     assert view.exported() == view.exported(version="machine")
+    # Each correction of a line is taken back, the last one first.
+    for version, text in enumerate(("first", "second"), 3):
+        view.correct(0, text)
+        expect(view.state).to_contain_text(f"version {version}")
+    view.press("Control+z")
+    expect(view.state).to_contain_text("version 5")
+    expect(view.text(0)).to_have_text("first")
+    view.press("Control+z")
+    expect(view.state).to_contain_text("version 6")
+    assert view.exported() == view.exported(version="machine")
     # From line to line without the mouse.
     view.edit(1, "one")
     view.press("Control+Enter")
@@ -95,7 +105,7 @@ def test_a_line_is_corrected_undone_and_exported_by_the_keyboard_alone(site: Sit
     view.press("Control+A")
     view.page.keyboard.insert_text("two")
     view.press("Escape")
-    expect(view.state).to_contain_text("version 4")
+    expect(view.state).to_contain_text("version 8")
     view.page.reload()
     expect(view.text(1)).to_have_text("one")
     expect(view.text(2)).to_have_text("two")
@@ -128,7 +138,7 @@ def test_two_people_on_one_line_lose_nothing_and_choose(site: Site, windows: Win
     expect(ben.field).to_have_value("as Ben heard it")
     ben.press("Enter")
     for view in (ana, ben):
-        box = view.page.get_by_role("group", name="Different corrections of the line at 0:00:00")
+        box = view.page.get_by_role("group", name="Different corrections of the line at 0:00")
         expect(box).to_contain_text("Ana: as Ana heard it")
         expect(box).to_contain_text("Ben: as Ben heard it")
         expect(view.page.get_by_role("button", name="1 line with different corrections")).to_be_visible()

@@ -1,11 +1,12 @@
 """Listening to a run: player, waveform, and a transcript that leads to the sound and follows it."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, Response, expect
+from playwright.sync_api import Locator, Page, Response, Route, expect
 
 from chunk_job.segment import Segment, Word
 from tests import pipeline
@@ -286,6 +287,37 @@ def test_a_cut_is_heard_from_before_to_after_and_then_it_stops(heard: Listener) 
     heard.until(f"document.getElementById('audio').currentTime > {cut + 8}")
 
 
+@pytest.mark.parametrize("good", [True, False], ids=["renewed", "gone"])
+def test_a_link_that_ends_is_renewed_where_the_player_is_or_the_page_says_that_it_stopped(
+    site: Site, windows: Windows, good: bool
+) -> None:
+    run = site.complete()
+    with site.client() as client:
+        sound = client.get(f"/v1/runs/{run}/media").content
+    half, requests = len(sound) // 2, itertools.count()
+
+    def answer(route: Route) -> None:
+        number = next(requests)
+        if number == 0:
+            part = {"Content-Range": f"bytes 0-{half - 1}/{len(sound)}", "Content-Type": "audio/mpeg"}
+            route.fulfill(status=206, headers=part, body=sound[:half])
+        elif number == 1 or not good:
+            route.fulfill(status=403, body="the link has ended")
+        else:
+            route.continue_()
+
+    heard = Listener(site.signed_in(windows))
+    windows.faults.expect("403")
+    heard.page.route("**/media", answer)
+    heard.open(run)
+    heard.page.evaluate("document.dispatchEvent(new CustomEvent('steno:seek', {detail: {ms: 30000, play: true}}))")
+    if good:
+        heard.until("document.getElementById('audio').currentTime > 30.2")
+        expect(heard.page.locator("#said")).to_be_empty()
+    else:
+        expect(heard.page.locator("#said")).to_contain_text("Stopped: ")
+
+
 # ---------------------------------------------------------------- the waveform
 
 
@@ -340,6 +372,8 @@ def test_a_search_finds_words_over_lines_whatever_their_case_and_accents(read: L
     assert '"ms":[3100]' in (read.page.locator("body").get_attribute("data-hits") or "")
     assert read.whole.evaluate("(canvas) => canvas.toDataURL()") != before
     read.search.fill("größe")
+    expect(read.found).to_have_text("1 hit")
+    read.search.fill("grosse ist")
     expect(read.found).to_have_text("1 hit")
     read.search.fill("NICHT")
     expect(read.found).to_have_text("2 hits")
@@ -402,6 +436,31 @@ def test_a_run_without_words_or_without_a_transcript_says_so(site: Site, windows
     expect(empty.search).to_have_count(0)
     empty.open(shown.failed(site))
     expect(empty.transcript).to_contain_text("The run ended without a transcript.")
+
+
+def test_without_scripts_the_sound_plays_and_everything_is_read(site: Site, windows: Windows) -> None:
+    plain = Listener(site.signed_in(windows, java_script_enabled=False))
+    plain.open(site.complete())
+    expect(plain.page.locator("audio[controls]")).to_be_visible()
+    expect(plain.page.locator("svg.sound")).to_be_visible()
+    expect(plain.lines.first).to_be_visible()
+    expect(plain.page.locator("#player button, #seams button, #search, .keys").locator("visible=true")).to_have_count(0)
+
+
+def test_ten_hours_are_searched_and_followed_to_the_end(site: Site, windows: Windows) -> None:
+    day = Listener(site.signed_in(windows))
+    day.open(shown.ten_hours(site))
+    day.search.fill("captain laughed")
+    expect(day.found).to_have_text(re.compile(r"^\d+ hits$"))
+    day.press("Shift+Enter")
+    expect(day.found).to_have_text(re.compile(r"^(\d+) of \1 hits, at 9:"))
+    chosen = day.page.locator("#words li > a[tabindex='0']")
+    expect(chosen).to_be_in_viewport()
+    day.page.evaluate("document.dispatchEvent(new CustomEvent('steno:seek', {detail: {ms: 35990000}}))")
+    expect(day.current).to_be_in_viewport()
+    assert day.current.text_content() == day.page.locator("#words li").last.text_content()
+    day.zoomed.focus()
+    expect(day.zoomed).to_have_attribute("aria-valuetext", re.compile("^9:59:50 of 10:00:00, chunk 49"))
 
 
 def test_listening_looks_right_everywhere(read: Listener) -> None:

@@ -28,6 +28,8 @@ _FIRST = (
 _OPTION = "options."
 _LONG = 1_000
 """Texts that may have more characters get more lines."""
+_SHORT = {"vad": "VAD", "ms": "(ms)", "url": "URL", "logprob": "log probability"}
+"""Words of names that are not written as they are."""
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 _SEPARATOR = re.compile(r"[\s,;]+")
 _LINES = re.compile(r"\r\n|\r|\n")
@@ -78,14 +80,15 @@ def first_controls(defaults: Defaults, tenant: Tenant) -> Sequence[Control]:
 def folded_groups(defaults: Defaults, tenant: Tenant) -> Sequence[Group]:
     """Return all other controls."""
     left = [one for name, one in _controls(defaults, tenant).items() if name not in _FIRST]
-    own = {f"{_OPTION}{name}" for name in TranscribeOptions.model_fields}
+    # Some have another form in the API, and more parts: the step of the temperature.
+    own = [one for one in left if one.name.removeprefix(_OPTION).startswith(tuple(TranscribeOptions.model_fields))]
     return [
         Group(title="The run and its outputs", controls=[one for one in left if not one.name.startswith(_OPTION)]),
         Group(
             title="The recording",
-            controls=[one for one in left if one.name.startswith(_OPTION) and one.name not in own],
+            controls=[one for one in left if one.name.startswith(_OPTION) and one not in own],
         ),
-        Group(title="Decoding", controls=[one for one in left if one.name in own]),
+        Group(title="Decoding", controls=own),
     ]
 
 
@@ -149,7 +152,8 @@ def size(count: int) -> str:
 
 def label_of(name: str) -> str:
     """Return what people read before a field: its name in words."""
-    return name.removeprefix(_OPTION).replace("_", " ").capitalize()
+    words = [_SHORT.get(word, word) for word in name.removeprefix(_OPTION).split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
 def _controls(defaults: Defaults, tenant: Tenant) -> Mapping[str, Control]:

@@ -119,12 +119,11 @@ def test_the_command_line_renders_a_version(
     command = ["render", run_id, "--store", service.store.url, "-o", str(tmp_path / "out"), "-f", "txt"]
     for version, text in (("latest", TEXT), ("1", TEXT), ("machine", "w0a w0b")):
         assert cli.run([*command, "--version", version, "--overwrite"]) == 0
-        written = Path(capsys.readouterr().out.strip())
-        assert written.read_text().startswith(f"{text}\n")
+        assert Path(capsys.readouterr().out.strip()).read_text().startswith(f"{text}\n")
     for version, said in (("2", "no version 2: the last one is 1"), ("new", "new is not a version")):
         assert cli.run([*command, "--version", version]) == 2
         assert said in capsys.readouterr().err
-    assert cli.run(["render", str(written), "--version", "latest"]) == 2
+    assert cli.run(["render", str(tmp_path / "talk.json"), "--version", "latest"]) == 2
     assert "is a file: --version is of a run" in capsys.readouterr().err
 
 

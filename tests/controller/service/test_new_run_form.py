@@ -15,6 +15,7 @@ from controller.service.web.new_form import (
     at_field,
     first_controls,
     folded_groups,
+    label_of,
     of_form,
     size,
     submission_of,
@@ -33,6 +34,19 @@ def controls(tenant: Tenant) -> list[str]:
 def test_each_field_of_a_submission_has_one_control() -> None:
     fields = {*Submission.model_fields} - RECORDING - {"options"}
     assert sorted(controls(DEFAULT)) == sorted({*fields, *(f"options.{name}" for name in RunOptions.model_fields)})
+
+
+def test_names_of_options_are_labels_that_people_read() -> None:
+    names = ("labels", "options.vad_min_silence_duration_ms", "options.logprob_threshold", "callback_url")
+    labels = ["Labels", "VAD min silence duration (ms)", "Log probability threshold", "Callback URL"]
+    assert [label_of(name) for name in names] == labels
+
+
+def test_what_decides_how_it_is_decoded_is_together() -> None:
+    groups = {one.name: group.title for group in folded_groups(DEFAULTS, DEFAULT) for one in group.controls}
+    assert {groups[f"options.{name}"] for name in ("temperature_increment_on_fallback", "beam_size")} == {"Decoding"}
+    assert {groups[f"options.{name}"] for name in ("audio_track", "rendition")} == {"The recording"}
+    assert groups["priority"] == "The run and its outputs"
 
 
 def test_a_tenant_that_may_write_nowhere_is_asked_for_no_place() -> None:
@@ -90,7 +104,7 @@ def test_what_belongs_to_the_run_is_outside_of_the_options() -> None:
 def test_a_problem_without_fields_stays_as_it_is() -> None:
     problem = Problem(429, "limit-exceeded", "the limit is 1 runs", headers={"Retry-After": "60"})
     assert of_form(problem) is problem
-    assert at_field("callback_url", "no").document.detail == "Callback url: no"
+    assert at_field("callback_url", "no").document.detail == "Callback URL: no"
 
 
 @pytest.mark.parametrize(

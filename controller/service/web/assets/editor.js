@@ -1,17 +1,16 @@
 // Corrects the transcript in place: by the keyboard alone too. Text is only ever text, never made into elements.
 
 import { Corrections } from "./corrections.js";
-import { button, clock, made, oneLine, who } from "./parts.js";
+import { button, made, oneLine, pieces, times, who } from "./parts.js";
+import { clock } from "./player.js";
 import { Versions } from "./versions.js";
 
 const panel = document.getElementById("corrections");
 const words = document.getElementById("words");
 const byId = (id) => document.getElementById(id);
 
-const lineOf = (segment) => byId(`s${segment}`);
-const segmentOf = (item) => Number(item.id.slice(1));
+const lineOf = (segment) => byId(`s${segment}`), segmentOf = (item) => Number(item.id.slice(1));
 const textOf = (item) => item.querySelector(":scope > span");
-
 let data = null, author = null, state = null, versions = null;
 
 // ---------------------------------------------------------------- how a line looks
@@ -35,36 +34,6 @@ const context = (segment, basedOn, more) =>
 const shownText = (segment) =>
   data.drafts.get(segment)?.text ?? data.lines.get(segment)?.text ?? machineOf(lineOf(segment)).text;
 
-/** The words of a corrected line, marked as the model's are; those that a person wrote are marked as such. */
-const pieces = (line) => {
-  if (!line.words.length) return [document.createTextNode(line.text)];
-  const found = [];
-  for (const { word, probability } of line.words) {
-    const level = probability === null ? "ins" : probability < 0.25 ? "v" : probability < 0.5 ? "u" : "";
-    const last = found.at(-1);
-    if (last && last.level === level) { last.text += word; last.low = Math.min(last.low, probability ?? 1); }
-    else found.push({ level, text: word, low: probability ?? 1 });
-  }
-  return found.flatMap(({ level, text, low }) => {
-    if (!level) return [document.createTextNode(text)];
-    const bare = text.trimStart();
-    const mark = made(level === "ins" ? "ins" : "u", bare);
-    if (level === "v") mark.className = "v";
-    if (level !== "ins") mark.title = `${Math.round(100 * low)} %`;
-    return [document.createTextNode(text.slice(0, text.length - bare.length)), mark];
-  });
-};
-
-/** When each word begins and how long it is, as the player reads it. */
-const times = (line) => {
-  let at = Math.floor(line.start_s * 100 + 1e-6);
-  return line.words.map(({ word, start_s: start }) => {
-    const begins = Math.max(at, Math.floor(start * 100 + 1e-6)), part = `${begins - at}+${word.length}`;
-    at = begins;
-    return part;
-  }).join(" ");
-};
-
 const draw = (segment) => {
   const item = lineOf(segment), draft = data.drafts.get(segment);
   // What was typed into the line of an older transcript is not shown in another one.
@@ -78,9 +47,8 @@ const draw = (segment) => {
   item.classList.toggle("corrected", Boolean(changed || draft));
   item.querySelector(":scope > .by")?.remove();
   item.querySelector(":scope > .conflict")?.remove();
-  const empty = (draft?.text ?? (changed ? line.text : "x")) === "";
   if (changed || draft) {
-    const label = draft ? "not saved yet" : line.is_conflict ? "corrected twice" : `corrected by ${who(line.valid.at(-1))}`;
+    const empty = (draft ?? line).text === "", label = draft ? "not saved yet" : line.is_conflict ? "corrected twice" : `corrected by ${who(line.valid.at(-1))}`;
     item.append(made("small", empty ? `no words here; ${label}` : label, { className: "by", lang: "en" }));
   }
   if (line?.is_conflict) item.append(choice(line));
@@ -91,7 +59,7 @@ const draw = (segment) => {
 const choice = (line) => {
   const box = made("div", "", { className: "conflict", lang: "en" });
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", `Different corrections of the line at ${clock(line.start_s)}`);
+  box.setAttribute("aria-label", `Different corrections of the line at ${clock(1000 * line.start_s)}`);
   box.append(made("b", "Corrected by two people at the same time. Both texts are kept; the last one is used until you choose:"));
   const list = made("ul");
   for (const one of line.valid) {
@@ -127,7 +95,7 @@ class Edit {
     this.box = made("div", "", { className: "edit", lang: "en" });
     this.field = made("textarea", "", { value: this.begun, rows: 1, maxLength: 5000, spellcheck: true, dir: "auto" });
     this.field.lang = words.lang;
-    this.field.setAttribute("aria-label", `Text of the line at ${clock(item.dataset.start / 1000)}`);
+    this.field.setAttribute("aria-label", `Text of the line at ${clock(item.dataset.start)}`);
     this.field.setAttribute("aria-describedby", "edit-state edit-keys");
     this.state = made("p", "", { id: "edit-state", className: "edit-state" });
     this.other = made("p", "", { className: "other" });
@@ -159,7 +127,7 @@ class Edit {
     this.field.style.height = `${this.field.scrollHeight + 2}px`;
   }
 
-  /** Puts another text into the field so that Ctrl+Z takes it back. */
+  /** So that Ctrl+Z takes it back. */
   set(text) {
     this.field.focus();
     this.field.select();
@@ -250,7 +218,7 @@ const pen = button("✎", () => open(pen.closest("li")), { className: "pen", lan
 
 const place = (item) => {
   if (item && pen.parentElement !== item && edited?.item !== item) {
-    pen.setAttribute("aria-label", `Edit the line at ${clock(item.dataset.start / 1000)}`);
+    pen.setAttribute("aria-label", `Edit the line at ${clock(item.dataset.start)}`);
     item.append(pen);
   }
   return pen;
@@ -261,14 +229,15 @@ const place = (item) => {
 const undo = () => {
   const last = data.mine.at(-1), line = last && data.lines.get(last.segment);
   if (!line) { say("Nothing to undo."); return; }
-  if (line.is_conflict || line.valid.at(-1).number !== last.number) {
-    say(`${who(line.valid.at(-1))} has changed this line since: see the history.`);
+  const now = line.valid.at(-1), undone = data.history.get(last.number);
+  if (line.is_conflict || !data.own.has(now.number) || now.text !== undone.text) {
+    say(`${who(now)} has changed this line since: see the history.`);
     return;
   }
-  const before = data.history.get(Math.max(0, ...data.history.get(last.number).based_on));
+  const before = data.history.get(Math.max(0, ...undone.based_on));
   data.mine.pop();
   data.type(last.segment, before?.text ?? line.machine_text, context(last.segment, data.valid(last.segment), { now: true, undo: true }));
-  say(`Undone: the line at ${clock(line.start_s)}.`);
+  say(`Undone: the line at ${clock(1000 * line.start_s)}.`);
 };
 
 // ---------------------------------------------------------------- the state as a whole
@@ -293,6 +262,14 @@ const tellConflicts = () => {
   go.textContent = `${count} line${count > 1 ? "s" : ""} with different corrections`;
 };
 
+/** The name that was typed here last. Where a browser keeps nothing, it is typed again. */
+const remembered = (name) => {
+  try {
+    if (name !== undefined) localStorage.setItem("steno:author", name);
+    return localStorage.getItem("steno:author") ?? "";
+  } catch { return ""; }
+};
+
 let shownConflict = -1;
 const nextConflict = () => {
   const all = [...data.conflicts].sort((one, other) => one - other);
@@ -306,8 +283,8 @@ const begin = () => {
   data = new Corrections(`/v1/runs/${panel.dataset.run}/corrections`);
   author = byId("author");
   state = byId("corrections-state");
-  try { author.value = localStorage.getItem("steno:author") ?? ""; } catch { /* not allowed here */ }
-  author.addEventListener("change", () => { try { localStorage.setItem("steno:author", author.value.trim()); } catch { /* as above */ } });
+  author.value = remembered();
+  author.addEventListener("change", () => remembered(author.value.trim()));
   versions = new Versions(data, panel, {
     use: resolve,
     forget: (segment) => { data.drop(segment); if (lineOf(segment)) draw(segment); byId("history").querySelector("summary").focus(); },

@@ -1,6 +1,7 @@
 // What the page shows of the versions of a transcript: history, files, terms for a glossary, texts that were refused.
 
-import { button, clock, made, who } from "./parts.js";
+import { button, made, who } from "./parts.js";
+import { clock } from "./player.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST_SHOWN = 200;
@@ -33,7 +34,7 @@ export class Versions {
   }
 
   entry(one) {
-    const item = made("li"), head = made("p"), change = made("p"), time = clock(one.start_s);
+    const item = made("li"), head = made("p"), change = made("p"), time = clock(1000 * one.start_s);
     const note = { valid: "", replaced: " (replaced since)", older: " (of an older transcript: not used)" }[one.state];
     head.append(
       made("b", `Version ${one.number}`), " at ", one.state === "older" ? time : made("a", time, { href: `#s${one.segment}` }),
@@ -66,6 +67,9 @@ export class Versions {
   /** Texts that are not saved and are not tried again by themselves. Nobody loses them without wanting it. */
   drawRefused() {
     const some = Array.from(this.data.drafts).filter(([segment, draft]) => draft.state === "refused" && !this.edits(segment));
+    const now = some.map(([, draft]) => draft.id).join();
+    if (now === this.refused) return;
+    this.refused = now;
     byId("refused").hidden = !some.length;
     byId("refused-list").replaceChildren(...some.map(([segment, draft]) => {
       const item = made("li");

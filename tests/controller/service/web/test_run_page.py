@@ -90,7 +90,7 @@ def test_captions_that_break_their_profile_are_marked_in_the_text(tmp_path: Path
     lines = checked.partition('<div class="words"')[2].split("<li ")[1:]
     assert ["Captions:" in line for line in lines] == [True, False]
     assert "Captions: too fast" in words(checked)
-    assert re.search(r"\d+ places? where captions break the limits of this profile", words(checked))
+    assert re.search(r"in the profile netflix: \d+ of \d+ break its limits", words(checked))
     assert "Captions:" not in words(plain)
 
 
