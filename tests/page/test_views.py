@@ -89,6 +89,7 @@ def test_a_run_that_works_changes_before_the_eyes(site: Site, windows: Windows) 
         held.go_on()
         expect(view.state).to_contain_text("complete", timeout=60_000)
         expect(view.lines.first).to_be_visible()
+    assert page.evaluate("window.kept") == 1
 
 
 def test_the_list_changes_before_the_eyes(site: Site, windows: Windows) -> None:
