@@ -273,6 +273,8 @@ def test_a_refused_text_is_kept_until_somebody_forgets_it(site: Site, windows: W
     box.get_by_role("button", name="Forget it").click()
     expect(box).to_be_hidden()
     view.correct(0, "first")
+    # What is replaced before it was sent is no version.
+    expect(view.state).to_contain_text("version 1")
     view.correct(0, "second")
     expect(view.state).to_contain_text("version 2")
     view.page.get_by_label("Version; empty").fill("1")

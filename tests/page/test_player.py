@@ -135,6 +135,10 @@ class Listener(Run):
         )
         return found
 
+    def begun(self) -> None:
+        """Wait for the scripts: they begin in order, and the last one shows how to correct."""
+        expect(self.page.locator("#corrections [data-live]").first).to_be_visible()
+
     def until(self, expression: str) -> None:
         """Wait until an expression of the page is true. Playwright's own way needs eval, which its policy forbids."""
         pipeline.until(lambda: bool(self.page.evaluate(expression)), expression, pause_s=0.05)
@@ -145,6 +149,7 @@ def heard(site: Site, windows: Windows) -> Listener:
     """The page of a real run with sound."""
     listener = Listener(site.signed_in(windows))
     listener.open(site.complete())
+    listener.begun()
     return listener
 
 
@@ -154,6 +159,7 @@ def read(site: Site, windows: Windows) -> Listener:
     run = Conversation(chunks=1, words=40, run=run_id("conversation"), name="Gespräch.wav")
     listener = Listener(site.signed_in(windows))
     listener.open(site.shown("conversation", run, "complete"))
+    listener.begun()
     return listener
 
 
