@@ -219,6 +219,33 @@ def test_a_page_that_is_loaded_again_keeps_what_was_not_saved(site: Site, window
     assert "sent twice" in view.exported()
 
 
+def test_windows_of_one_person_do_not_take_each_others_unsaved_text_away(site: Site, windows: Windows) -> None:
+    windows.faults.expect("ERR_INTERNET_DISCONNECTED")
+    run = made(site, "two windows")
+    first = Corrector(site.signed_in(windows), run)
+    context = first.page.context
+    second, third, idle = (Corrector(context.new_page(), run) for _ in range(3))
+    context.set_offline(True)
+    first.correct(0, "of the first window")
+    second.correct(1, "of the second window")
+    third.correct(1, "of the third window")
+    for view in (first, second, third):
+        expect(view.state).to_contain_text("Not saved: 1 line")
+    # Also one that has nothing to save writes down at its end what it has.
+    for view in (second, third, first, idle):
+        view.page.close(run_before_unload=False)
+    context.set_offline(False)
+    again = Corrector(context.new_page(), run)
+    expect(again.state).to_contain_text("All corrections are saved: version 2")
+    # Two texts of one line: the other one is saved when the page is opened the next time.
+    last = Corrector(context.new_page(), run)
+    expect(last.state).to_contain_text("All corrections are saved: version 3")
+    assert "of the first window" in again.exported()
+    expect(last.line(1)).to_contain_text("Corrected by two people at the same time")
+    expect(last.line(1)).to_contain_text("of the second window")
+    expect(last.line(1)).to_contain_text("of the third window")
+
+
 def test_hostile_text_stays_text(site: Site, windows: Windows) -> None:
     run = made(site, "hostile")
     view, other = (Corrector(site.signed_in(windows), run, "<b>Eve</b>") for _ in range(2))

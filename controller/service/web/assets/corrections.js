@@ -39,7 +39,9 @@ export class Corrections extends EventTarget {
     this.own = new Set();
     this.problem = "";
     this.kept = true;
-    this.key = `steno:drafts:${address}`;
+    /** Each window keeps its own drafts: several of one person would overwrite each other's. */
+    this.keys = `steno:drafts:${address}:`;
+    this.key = `${this.keys}${newId()}`;
   }
 
   // -------------------------------------------------------------- what the service has
@@ -176,17 +178,34 @@ export class Corrections extends EventTarget {
     } catch { this.kept = false; }
   }
 
-  /** What was typed before the page was loaded again is saved now. */
+  /** What was typed before the page was loaded again, or in a window that is gone, is saved now. */
   restore() {
-    let kept = [];
-    try { kept = JSON.parse(localStorage.getItem(this.key) ?? "[]"); } catch { /* another program wrote it */ }
-    for (const { segment, text, machine, basedOn, author, id } of Array.isArray(kept) ? kept : []) {
-      if (!Number.isInteger(segment) || ![text, machine, author, id].every((one) => typeof one === "string") || !Array.isArray(basedOn)) continue;
-      if (this.drafts.has(segment)) continue;
-      this.drafts.set(segment, { text, machine, basedOn, author, id, undo: false, tries: 0, busy: false, timer: 0, state: "typed" });
-      this.plan(segment, 0);
+    for (const key of this.keptKeys()) {
+      let kept = [];
+      try { kept = JSON.parse(localStorage.getItem(key) ?? "[]"); } catch { /* another program wrote it */ }
+      const left = (Array.isArray(kept) ? kept : []).filter((one) => !this.adopt(one));
+      try {
+        // First here: what is deleted there must be somewhere.
+        this.store();
+        if (left.length) localStorage.setItem(key, JSON.stringify(left)); else localStorage.removeItem(key);
+      } catch { /* the same correction sent twice is one */ }
     }
     if (this.drafts.size) this.dispatchEvent(new CustomEvent("lines", { detail: { segments: Array.from(this.drafts.keys()) } }));
+  }
+
+  keptKeys() {
+    try { return Object.keys(localStorage).filter((key) => key.startsWith(this.keys) && key !== this.key); } catch { return []; }
+  }
+
+  /** Takes over a draft. False: it waits until that of the same line is saved, and the page is loaded again. */
+  adopt(kept) {
+    const { segment, text, machine, basedOn, author, id } = kept ?? {};
+    if (!Number.isInteger(segment) || ![text, machine, author, id].every((one) => typeof one === "string") || !Array.isArray(basedOn)) return true;
+    const before = this.drafts.get(segment);
+    if (before) return before.id === id;
+    this.drafts.set(segment, { text, machine, basedOn, author, id, undo: false, tries: 0, busy: false, timer: 0, state: "typed" });
+    this.plan(segment, 0);
+    return true;
   }
 
   async glossary() { return (await asked(`${this.address}/glossary`)).terms; }
