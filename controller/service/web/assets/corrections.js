@@ -12,7 +12,10 @@ const asked = async (address, options) => {
   try {
     reply = await fetch(address, { ...options, headers: { Accept: "application/json", ...options?.headers } });
   } catch { throw new Refused("the service does not answer", true); }
-  if (reply.ok) return reply.json();
+  if (reply.ok) {
+    // Cut off, or the page of a proxy where people sign in.
+    try { return await reply.json(); } catch { throw new Refused("the answer is not one of the service", true); }
+  }
   const problem = await reply.json().catch(() => ({}));
   if (reply.status === 401) throw new Refused("you are not signed in any more: sign in again in another window", true);
   const text = [problem.detail, problem.advice].filter(Boolean).join("; ") || `the service answers ${reply.status}`;
@@ -125,6 +128,8 @@ export class Corrections extends EventTarget {
     const draft = this.drafts.get(segment);
     if (!draft || draft.busy) return;
     const { id, text, machine, basedOn, author, undo } = draft;
+    // It may be dropped meanwhile, and another one may be there when the answer comes.
+    const isThere = () => this.drafts.get(segment) === draft;
     draft.busy = true;
     draft.state = "saving";
     this.dispatchEvent(new Event("saving"));
@@ -140,7 +145,7 @@ export class Corrections extends EventTarget {
       if (!undo) this.mine.push({ number: saved.correction.number, segment });
       // What is typed from now on replaces this one, and not what others wrote meanwhile.
       draft.basedOn = [saved.correction.number];
-      if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS);
+      if (isThere()) { if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS); }
       const next = saved.correction.number === this.version + 1 ? saved.correction.number : this.version;
       this.take([saved.correction], [saved.line], next, null);
       this.conflicts = saved.line.is_conflict ? [...new Set([...this.conflicts, segment])] : this.conflicts.filter((one) => one !== segment);
@@ -150,7 +155,8 @@ export class Corrections extends EventTarget {
       if (!(error instanceof Refused)) throw error;
       draft.busy = false;
       draft.why = error.message;
-      if (error.again) {
+      if (!isThere()) { /* nobody wants it any more */ }
+      else if (error.again) {
         draft.state = "waiting";
         this.plan(segment, Math.min(FIRST_RETRY_MS * 2 ** draft.tries++, LONGEST_RETRY_MS));
       } else if (draft.id === id) draft.state = "refused";
