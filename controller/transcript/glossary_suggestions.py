@@ -23,7 +23,7 @@ _MOST_COMPARED = 400
 _MOST_PAIRS = 2_000
 """Equal words of two texts that are compared with each other: the same few words again and again would take seconds."""
 _BARE = re.compile(r"\w.*\w|\w", re.DOTALL)
-"""What is between the punctuation at both ends. Not two patterns for the ends: they would need the square of the time."""
+"""What is between the punctuation at both ends. A pattern for each end would need the square of the time."""
 
 
 class Suggestion(NamedTuple):

@@ -1,6 +1,6 @@
 // The corrections of a transcript: read while others write, saved until the service has them. Knows nothing of the page.
 
-const POLL_MS = 3000, TYPING_MS = 1200, FIRST_RETRY_MS = 2000, LONGEST_RETRY_MS = 30000;
+const POLL_MS = 3000, TYPING_MS = 1200, FIRST_RETRY_MS = 2000, LONGEST_RETRY_MS = 30000, MOST_HEADS = 100;
 
 /** An answer that is no success: `again` says whether the same request may succeed later. */
 class Refused extends Error {
@@ -97,7 +97,8 @@ export class Corrections extends EventTarget {
 
   // -------------------------------------------------------------- what a person types
 
-  valid(segment) { return (this.lines.get(segment)?.valid ?? []).map((one) => one.number); }
+  /** As many as one correction can replace: of more, the others are left for the next one. */
+  valid(segment) { return (this.lines.get(segment)?.valid ?? []).map((one) => one.number).slice(-MOST_HEADS); }
 
   /** Keeps what was typed, and saves it when the person pauses; *now*: at once. *machine*: the text of the model. */
   type(segment, text, { basedOn, machine, author, now = false, undo = false }) {
