@@ -28,6 +28,7 @@ NEVER = {
     "force": "it starts finished runs again",
     "kernels-in-store": "it lets the store give code to the GPUs",
     "overwrite": "it replaces files",
+    "version": "it is of one run",
     "yes": "it confirms without a question",
 }
 """Options that destroy something or do more than a command does by default, and why a file cannot set them."""

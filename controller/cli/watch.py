@@ -182,7 +182,7 @@ class _Lines:
         before = self._failures.get(status.run)
         if before and before[0] == status.failures:
             return
-        keys = set(_failure_keys(self._store, RunKeys(status.run)))
+        keys = set(_failure_keys(self._store, RunKeys(status.run))) if status.failures else set[str]()
         self._failures[status.run] = status.failures, keys
         for key in sorted(keys - before[1]) if before else ():
             if item := stored_documents.valid(self._store, Evidence, key):

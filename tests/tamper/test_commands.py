@@ -13,7 +13,7 @@ import controller.cli
 from chunk_job.contract import sha256_hex
 from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
-from controller.cli import execute, transcribe
+from controller.cli import execute, resume, transcribe
 from controller.cli import options as shared
 from controller.cli.requests import keep_local
 from controller.domain.documents import Request, Source
@@ -42,7 +42,8 @@ def command_line(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(transcribe, "ensure_model", lambda *_, **__: None)
+    for command in (transcribe, resume):
+        monkeypatch.setattr(command, "ensure_model", lambda *_, **__: None)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         code = controller.cli.run([os.fspath(argument) for argument in arguments])
@@ -62,7 +63,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[RunRequest]:
         seen.extend(replace(one, written=None) for one in fakes.taken(requests))
         return []
 
-    monkeypatch.setattr(transcribe, "execute", execute)
+    for command in (transcribe, resume):
+        monkeypatch.setattr(command, "execute", execute)
     return seen
 
 
