@@ -285,7 +285,7 @@ def _made(
 
 def _view(of: Corrections, one: Correction) -> CorrectionView:
     line = of.line_of(one)
-    valid = line is not None and one in of.lines[line.segment].valid
+    valid = line is not None and one.number in of.lines[line.segment].numbers
     return CorrectionView(
         number=one.number,
         id=one.id,

@@ -59,8 +59,8 @@ def check_change(method: str, headers: Headers) -> None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         own = site == "same-origin"
-    elif headers.get("authorization") is not None:
-        # No browser adds a token by itself.
+    elif headers.get("authorization", "").lower().startswith("bearer "):
+        # No browser adds a token by itself, as it does with a password for a proxy.
         own = True
     elif origin is not None:
         # Older browsers, and those that reach this service without TLS.

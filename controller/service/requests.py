@@ -212,7 +212,7 @@ class RequestStore(RequestReader):
             self._enqueue(found.request, retries)
 
     def remove(self, found: FoundRequest) -> None:
-        """Delete a request that has ended, with its runs and its upload. The request itself is deleted last.
+        """Delete a request that has ended, with its runs and its upload. Of these, the request is deleted last.
 
         Raises :class:`TriedAgain`.
         """
@@ -237,6 +237,8 @@ class RequestStore(RequestReader):
             partial(self._store.delete, keys.cancel(found.retries)),
             partial(self._store.delete, keys.indexed(found.request.created_ms)),
             *(partial(self._delete, key) for key in home),
+            # Who writes a correction looks for the request after that: what was written before it was gone is here.
+            *(partial(self._delete_corrections, str(run)) for run in runs),
         ]
         read_s = time.monotonic()
         for step in steps:
@@ -246,6 +248,10 @@ class RequestStore(RequestReader):
                 if stored is None or stored.created_ms != found.request.created_ms:
                     return
             step()
+
+    def _delete_corrections(self, run: str) -> None:
+        for entry in self._store.list(RunKeys(run).corrections):
+            self._store.delete(entry.key)
 
     def _delete(self, key: str) -> None:
         self._store.delete(key)

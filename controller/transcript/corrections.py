@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from chunk_job.segment import Segment
@@ -43,6 +44,11 @@ class CorrectedLine:
     line: MachineLine
     valid: tuple[Correction, ...]
     """Those that no other one replaces, the last one at the end. Never empty."""
+
+    @cached_property
+    def numbers(self) -> frozenset[int]:
+        """The numbers of the valid ones: thousands, if a program writes them without reading."""
+        return frozenset(one.number for one in self.valid)
 
     @property
     def text(self) -> str:
@@ -126,7 +132,8 @@ class Corrections:
 
     def _corrected(self, segment: Segment) -> Segment:
         line = self.lines.get(segment.id)
-        return with_text(segment, line.text) if line else segment
+        # The run may have got another transcript between the two reads.
+        return with_text(segment, line.text) if line and line.line == machine_line(segment) else segment
 
     def summary(self, summary: TranscriptSummary) -> TranscriptSummary:
         """The summary of the model's transcript, for the corrected one."""

@@ -6,6 +6,7 @@ Touches: nothing.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
@@ -19,7 +20,10 @@ _MOST_WORDS = 4
 """Most words of a term, and of what it was heard as. A longer part is another sentence."""
 _MOST_COMPARED = 400
 """Words of a text that are compared: a segment has fewer."""
-_EDGES = re.compile(r"^\W+|\W+$")
+_MOST_PAIRS = 2_000
+"""Equal words of two texts that are compared with each other: the same few words again and again would take seconds."""
+_BARE = re.compile(r"\w.*\w|\w", re.DOTALL)
+"""What is between the punctuation at both ends. A pattern for each end would need the square of the time."""
 
 
 class Suggestion(NamedTuple):
@@ -55,7 +59,11 @@ def _replaced(before: str, after: str) -> Iterator[tuple[tuple[str, str], bool]]
     ours, theirs = before.split(), after.split()
     if max(len(ours), len(theirs)) > _MOST_COMPARED:
         return
-    compared = SequenceMatcher(None, [_key(word) for word in ours], [_key(word) for word in theirs], autojunk=False)
+    left, right = [_key(word) for word in ours], [_key(word) for word in theirs]
+    there = Counter(right)
+    if sum(there[word] for word in left) > _MOST_PAIRS:
+        return
+    compared = SequenceMatcher(None, left, right, autojunk=False)
     for kind, begin, end, first, last in compared.get_opcodes():
         if kind != "replace" or max(end - begin, last - first) > _MOST_WORDS:
             continue
@@ -74,8 +82,13 @@ def _is_term(line: str) -> bool:
 
 def _bare(words: Sequence[str]) -> str:
     """The words without the punctuation around them."""
-    return _EDGES.sub("", " ".join(words))
+    return _without_edges(" ".join(words))
 
 
 def _key(word: str) -> str:
-    return _EDGES.sub("", word).casefold() or word
+    return _without_edges(word).casefold() or word
+
+
+def _without_edges(text: str) -> str:
+    found = _BARE.search(text)
+    return found[0] if found else ""

@@ -1,12 +1,13 @@
 """Correcting a transcript in the page: by the keyboard, by two people at once, without a network, with hostile text."""
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.page import looks
 from tests.page.browser import Windows
 from tests.page.site import Site, run_id
 from tests.page.views import Run
+from tests.pipeline import until
 from tests.shown_runs import MARKUP, ShownRun
 
 pytestmark = pytest.mark.page
@@ -217,6 +218,70 @@ def test_a_page_that_is_loaded_again_keeps_what_was_not_saved(site: Site, window
     view.correct(1, "sent twice")
     expect(view.state).to_contain_text("All corrections are saved: version 2")
     assert "sent twice" in view.exported()
+
+
+def test_an_answer_that_is_not_of_the_service_is_no_end(site: Site, windows: Windows) -> None:
+    view = Corrector(site.signed_in(windows), made(site, "proxy"))
+    view.page.route("**/corrections*", lambda route: route.fulfill(status=200, body="<html>Sign in</html>"))
+    view.correct(0, "behind a proxy")
+    expect(view.state).to_contain_text("Not saved: 1 line, because the answer is not one of the service")
+    view.page.unroute("**/corrections*")
+    expect(view.state).to_contain_text("All corrections are saved: version 1")
+    # What others write is still read.
+    other = Corrector(site.signed_in(windows), view.run)
+    other.correct(1, "of another person")
+    expect(view.text(1)).to_have_text("of another person")
+
+
+def test_a_text_that_is_chosen_while_another_one_is_on_its_way_is_saved(site: Site, windows: Windows) -> None:
+    windows.faults.expect("ERR_FAILED")
+    run = made(site, "chosen")
+    view, other = (Corrector(site.signed_in(windows), run, name) for name in ("Ana", "Ben"))
+    view.edit(0, "hers")
+    other.edit(0, "his")
+    view.press("Enter")
+    other.press("Enter")
+    choice = view.line(0).get_by_role("group", name="Different corrections")
+    expect(choice).to_be_visible()
+    held: list[Route] = []
+    view.page.route("**/corrections", held.append)
+    view.correct(0, "third")
+    until(lambda: view.page.evaluate("1") == 1 and len(held) == 1, "the third text is on its way")
+    choice.get_by_role("button", name="Use this: the text of Ana").click()
+    until(lambda: view.page.evaluate("1") == 1 and len(held) == 2, "the chosen text is on its way")
+    held[0].continue_()
+    expect(view.line(0)).to_contain_text("third")
+    held[1].abort()
+    view.page.unroute("**/corrections")
+    expect(view.state).to_contain_text("All corrections are saved: version 4")
+    assert view.exported().startswith("hers\n")
+
+
+def test_windows_of_one_person_do_not_take_each_others_unsaved_text_away(site: Site, windows: Windows) -> None:
+    windows.faults.expect("ERR_INTERNET_DISCONNECTED")
+    run = made(site, "two windows")
+    first = Corrector(site.signed_in(windows), run)
+    context = first.page.context
+    second, third, idle = (Corrector(context.new_page(), run) for _ in range(3))
+    context.set_offline(True)
+    first.correct(0, "of the first window")
+    second.correct(1, "of the second window")
+    third.correct(1, "of the third window")
+    for view in (first, second, third):
+        expect(view.state).to_contain_text("Not saved: 1 line")
+    # Also one that has nothing to save writes down at its end what it has.
+    for view in (second, third, first, idle):
+        view.page.close(run_before_unload=False)
+    context.set_offline(False)
+    again = Corrector(context.new_page(), run)
+    expect(again.state).to_contain_text("All corrections are saved: version 2")
+    # Two texts of one line: the other one is saved when the page is opened the next time.
+    last = Corrector(context.new_page(), run)
+    expect(last.state).to_contain_text("All corrections are saved: version 3")
+    assert "of the first window" in again.exported()
+    expect(last.line(1)).to_contain_text("Corrected by two people at the same time")
+    expect(last.line(1)).to_contain_text("of the second window")
+    expect(last.line(1)).to_contain_text("of the third window")
 
 
 def test_hostile_text_stays_text(site: Site, windows: Windows) -> None:

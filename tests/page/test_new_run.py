@@ -242,6 +242,23 @@ def test_a_double_click_and_a_lost_reply_make_one_run(windows: Windows, service:
     assert len(runs(service)) == before + 1
 
 
+def test_a_sign_in_page_of_a_proxy_is_no_answer(windows: Windows, service: Running, tmp_path: Path) -> None:
+    page, asked = opened(windows, service), []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.method)
+        if len(asked) == 1:
+            route.fulfill(status=200, content_type="text/html", body="<html>Sign in</html>")
+        else:
+            route.continue_()
+
+    page.route("**/v1/runs", answer)
+    start(page, file(tmp_path, "proxy.wav"))
+    expect(row(page, "proxy.wav")).to_contain_text("the answer is not one of the service: next try")
+    expect(row(page, "proxy.wav")).to_contain_text("submitted")
+    assert (asked, [run["name"] for run in runs(service)].count("proxy.wav")) == (["POST"] * 2, 1)
+
+
 def test_a_page_that_still_uploads_is_not_left_by_mistake(windows: Windows, service: Running, tmp_path: Path) -> None:
     windows.faults.expect("dialog: ")
     page = opened(windows, service)

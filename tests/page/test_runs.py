@@ -61,7 +61,7 @@ def test_what_is_open_stays_open_while_the_run_goes_on_and_a_cancel_is_said(site
 
 
 def test_a_service_that_is_away_is_said_and_the_page_goes_on_when_it_is_back(site: Site, windows: Windows) -> None:
-    windows.faults.expect("ERR_FAILED|htmx:")
+    windows.faults.expect("ERR_FAILED|htmx:|404")
     page = site.signed_in(windows)
     with site.held() as held:
         Run(page).open(held.run)
@@ -70,3 +70,6 @@ def test_a_service_that_is_away_is_said_and_the_page_goes_on_when_it_is_back(sit
         expect(said).to_have_text("The service does not answer. It is tried again.")
         page.unroute("**/part/live")
         expect(said).to_be_hidden()
+        # In another window, the run was cancelled and deleted before this one asked again.
+        page.route("**/part/live", lambda route: route.fulfill(status=404))
+        expect(said).to_have_text("This is not there any more: it was deleted.")

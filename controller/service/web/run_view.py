@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from chunk_job.errors import JobError
-from chunk_job.text import printable
+from chunk_job.text import printable, shown
 from controller.domain.captions import Profile
 from controller.domain.documents import StoredState
 from controller.reports.build import RunDocuments, build
@@ -53,7 +53,7 @@ def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
     view = build(documents)
     header, end = replace(view.header, name=printable(found.request.name)), found.end
     if end and not header.summary:
-        header = replace(header, summary=end.summary, advice=end.advice)
+        header = replace(header, summary=shown(end.summary), advice=shown(end.advice))
     return replace(view, header=header)
 
 

@@ -1,5 +1,6 @@
 """Quality gates, and JUnit XML: what an independent parser reads of runs that went well and badly."""
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,7 +11,7 @@ from controller.reports import junit
 from controller.reports.build import RunDocuments, build
 from controller.reports.cost import Prices
 from controller.reports.gates import Gates, judge
-from controller.reports.run_view import RunView
+from controller.reports.run_view import RunView, SoundView
 from controller.reports.stored_run import with_words
 from tests import fakes
 from tests.shown_runs import ShownRun
@@ -88,10 +89,19 @@ def test_each_gate(limits: dict[str, float], kept: bool) -> None:
     assert f"--{next(iter(limits)).replace('_', '-')}" == judged.gate
 
 
+@pytest.mark.parametrize("lost", range(1, 100))
+def test_exactly_the_coverage_that_is_asked_for_is_enough(lost: int) -> None:
+    sound = SoundView(duration_ms=100_000, gaps=((0, 1_000 * lost),))
+    view = replace(view_of(ShownRun(chunks=1)), sound=sound)
+    assert judge(Gates(min_coverage=float(f"0.{100 - lost:02}")), view)[0].kept
+
+
 def test_what_is_not_known_keeps_no_limit() -> None:
     view = build(RunDocuments(run=fakes.RUN, state="complete"))
     judged = judge(Gates(min_coverage=0, min_confidence=0, max_rtf=100, max_cost=9), view)
     assert [gate.kept for gate in judged] == [False] * 4
+    lost = replace(view_of(ShownRun(chunks=2)), header=view.header)
+    assert not judge(Gates(min_coverage=0), lost)[0].kept, "its transcript is gone, and with it what was left out"
     silent = view_of(ShownRun(chunks=2, words=0))
     assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
 

@@ -9,14 +9,16 @@ import pytest
 
 from chunk_job.contract import sha256_hex
 from chunk_job.errors import ExitCode
+from chunk_job.store.base import Store
 from chunk_job.store.files import FileStore
 from controller import cli
 from controller.domain import correction_documents
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import Final
 from controller.domain.keys import RunKeys
-from controller.runs import corrected_files
+from controller.runs import corrected_files, lookup
 from controller.runs.lookup import read_run
+from controller.service import requests
 from controller.transcript.model import Transcript
 from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_runs_api import problem
@@ -233,6 +235,23 @@ def test_corrections_are_deleted_with_their_run(service: Running, run_id: str) -
     assert service.client.delete(f"/v1/runs/{run_id}").status_code == 204
     assert list(service.store.list(home)) == []
     problem(service.client.get(f"/v1/runs/{run_id}/corrections"), 404, "not-found")
+
+
+def test_a_correction_that_comes_while_its_run_is_deleted_does_not_remain(
+    service: Running, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = keys_of(service, run_id)
+    save(service, run_id, "text")
+    stored = service.store.get(keys.correction(1))
+
+    def remove_run(store: Store, run: str) -> None:
+        lookup.remove_run(store, run)
+        # Of a process that had read the run before, and finds its request still there.
+        store.put(keys.correction(2), stored)
+
+    monkeypatch.setattr(requests, "remove_run", remove_run)
+    assert service.client.delete(f"/v1/runs/{run_id}").status_code == 204
+    assert list(service.store.list(keys.home)) == []
 
 
 def test_a_run_with_the_most_corrections_takes_no_more_and_its_state_is_still_found(

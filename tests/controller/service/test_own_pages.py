@@ -22,6 +22,8 @@ def headers(*fields: tuple[str, str]) -> Headers:
         (("authorization", "Bearer stf_x"),),
         (("authorization", "Bearer stf_x"), SIGNED_IN),
         (("authorization", "Bearer stf_x"), ("origin", "http://evil.example")),
+        (("x-user", "news"), ("authorization", "Basic bmV3czp4"), ("origin", "https://a.example")),
+        (("x-user", "news"), ("authorization", "Basic bmV3czp4")),
         # A client behind a trusted proxy, which is no browser.
         (),
         (("x-user", "news"),),
@@ -47,6 +49,9 @@ def test_own_pages_and_clients_of_the_api_may_change_something(fields: tuple[tup
         (("x-user", "news"), ("sec-fetch-site", "cross-site")),
         (("x-user", "news"), ("origin", "http://evil.example")),
         (("authorization", "Bearer of-the-proxy"), ("sec-fetch-site", "cross-site")),
+        # A browser without TLS adds the password for the proxy by itself.
+        (("x-user", "news"), ("authorization", "Basic bmV3czp4"), ("origin", "http://evil.example")),
+        (("x-user", "news"), ("authorization", "Negotiate bmV3czp4"), ("origin", "null")),
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

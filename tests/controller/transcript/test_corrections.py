@@ -280,6 +280,9 @@ def test_what_is_of_other_text_is_never_used() -> None:
         one = made(1, "a", **changes)
         found = corrections(one)
         assert (found.lines, found.line_of(one), found.version) == ({}, None, 1)
+        # Also if the transcript that is corrected is another one than the corrections were read with.
+        other = TALK.model_copy(update={"start_ms": 99})
+        assert list(corrections(made(1, "a")).segments([[other]])) == [(other,)]
     # The same words at the same time in another transcript are the same.
     moved = [TALK.model_copy(update={"id": 7}), LINES[1]]
     assert corrections(made(1, "a"), lines=moved).lines[7].text == "a"

@@ -37,3 +37,19 @@ def test_names_come_first_then_the_most_frequent_words() -> None:
         ("it's = its", 1, False),
     ]
     assert all(glossary.checked(one.line) == one.line for one in found)
+
+
+def suggested(before: str, after: str) -> list[str]:
+    segment = fakes.segment((f" {before}", 0, 900))
+    line = machine_line(segment)
+    known = {"start_ms": line.start_ms, "end_ms": line.end_ms, "machine_text": line.text, "text": after}
+    written = made(1, "").model_copy(update=known)
+    return [one.line for one in suggestions(Corrections([written], [line]).lines.values())]
+
+
+def test_long_runs_of_punctuation_and_repeated_words_are_no_work() -> None:
+    # Each of these would take hours if its time grew with the square of the text: no correction is that long.
+    assert suggested("cat", f"a{'!' * 4_000_000}b") == []
+    assert suggested("cat and dog", f"cat and {'!' * 4_000_000} Doug") == ["Doug = dog"]
+    assert suggested(" ".join("ab" * 190), " ".join("acb" * 130)) == []
+    assert suggested(" ".join(["so"] * 40 + ["cat"]), " ".join(["so"] * 40 + ["Katz"])) == ["Katz = cat"]

@@ -1,6 +1,6 @@
 // The corrections of a transcript: read while others write, saved until the service has them. Knows nothing of the page.
 
-const POLL_MS = 3000, TYPING_MS = 1200, FIRST_RETRY_MS = 2000, LONGEST_RETRY_MS = 30000;
+const POLL_MS = 3000, TYPING_MS = 1200, FIRST_RETRY_MS = 2000, LONGEST_RETRY_MS = 30000, MOST_HEADS = 100;
 
 /** An answer that is no success: `again` says whether the same request may succeed later. */
 class Refused extends Error {
@@ -12,7 +12,10 @@ const asked = async (address, options) => {
   try {
     reply = await fetch(address, { ...options, headers: { Accept: "application/json", ...options?.headers } });
   } catch { throw new Refused("the service does not answer", true); }
-  if (reply.ok) return reply.json();
+  if (reply.ok) {
+    // Cut off, or the page of a proxy where people sign in.
+    try { return await reply.json(); } catch { throw new Refused("the answer is not one of the service", true); }
+  }
   const problem = await reply.json().catch(() => ({}));
   if (reply.status === 401) throw new Refused("you are not signed in any more: sign in again in another window", true);
   const text = [problem.detail, problem.advice].filter(Boolean).join("; ") || `the service answers ${reply.status}`;
@@ -39,7 +42,9 @@ export class Corrections extends EventTarget {
     this.own = new Set();
     this.problem = "";
     this.kept = true;
-    this.key = `steno:drafts:${address}`;
+    /** Each window keeps its own drafts: several of one person would overwrite each other's. */
+    this.keys = `steno:drafts:${address}:`;
+    this.key = `${this.keys}${newId()}`;
   }
 
   // -------------------------------------------------------------- what the service has
@@ -92,7 +97,8 @@ export class Corrections extends EventTarget {
 
   // -------------------------------------------------------------- what a person types
 
-  valid(segment) { return (this.lines.get(segment)?.valid ?? []).map((one) => one.number); }
+  /** As many as one correction can replace: of more, the others are left for the next one. */
+  valid(segment) { return (this.lines.get(segment)?.valid ?? []).map((one) => one.number).slice(-MOST_HEADS); }
 
   /** Keeps what was typed, and saves it when the person pauses; *now*: at once. *machine*: the text of the model. */
   type(segment, text, { basedOn, machine, author, now = false, undo = false }) {
@@ -123,6 +129,8 @@ export class Corrections extends EventTarget {
     const draft = this.drafts.get(segment);
     if (!draft || draft.busy) return;
     const { id, text, machine, basedOn, author, undo } = draft;
+    // It may be dropped meanwhile, and another one may be there when the answer comes.
+    const isThere = () => this.drafts.get(segment) === draft;
     draft.busy = true;
     draft.state = "saving";
     this.dispatchEvent(new Event("saving"));
@@ -138,7 +146,7 @@ export class Corrections extends EventTarget {
       if (!undo) this.mine.push({ number: saved.correction.number, segment });
       // What is typed from now on replaces this one, and not what others wrote meanwhile.
       draft.basedOn = [saved.correction.number];
-      if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS);
+      if (isThere()) { if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS); }
       const next = saved.correction.number === this.version + 1 ? saved.correction.number : this.version;
       this.take([saved.correction], [saved.line], next, null);
       this.conflicts = saved.line.is_conflict ? [...new Set([...this.conflicts, segment])] : this.conflicts.filter((one) => one !== segment);
@@ -148,7 +156,8 @@ export class Corrections extends EventTarget {
       if (!(error instanceof Refused)) throw error;
       draft.busy = false;
       draft.why = error.message;
-      if (error.again) {
+      if (!isThere()) { /* nobody wants it any more */ }
+      else if (error.again) {
         draft.state = "waiting";
         this.plan(segment, Math.min(FIRST_RETRY_MS * 2 ** draft.tries++, LONGEST_RETRY_MS));
       } else if (draft.id === id) draft.state = "refused";
@@ -176,17 +185,34 @@ export class Corrections extends EventTarget {
     } catch { this.kept = false; }
   }
 
-  /** What was typed before the page was loaded again is saved now. */
+  /** What was typed before the page was loaded again, or in a window that is gone, is saved now. */
   restore() {
-    let kept = [];
-    try { kept = JSON.parse(localStorage.getItem(this.key) ?? "[]"); } catch { /* another program wrote it */ }
-    for (const { segment, text, machine, basedOn, author, id } of Array.isArray(kept) ? kept : []) {
-      if (!Number.isInteger(segment) || ![text, machine, author, id].every((one) => typeof one === "string") || !Array.isArray(basedOn)) continue;
-      if (this.drafts.has(segment)) continue;
-      this.drafts.set(segment, { text, machine, basedOn, author, id, undo: false, tries: 0, busy: false, timer: 0, state: "typed" });
-      this.plan(segment, 0);
+    for (const key of this.keptKeys()) {
+      let kept = [];
+      try { kept = JSON.parse(localStorage.getItem(key) ?? "[]"); } catch { /* another program wrote it */ }
+      const left = (Array.isArray(kept) ? kept : []).filter((one) => !this.adopt(one));
+      try {
+        // First here: what is deleted there must be somewhere.
+        this.store();
+        if (left.length) localStorage.setItem(key, JSON.stringify(left)); else localStorage.removeItem(key);
+      } catch { /* the same correction sent twice is one */ }
     }
     if (this.drafts.size) this.dispatchEvent(new CustomEvent("lines", { detail: { segments: Array.from(this.drafts.keys()) } }));
+  }
+
+  keptKeys() {
+    try { return Object.keys(localStorage).filter((key) => key.startsWith(this.keys) && key !== this.key); } catch { return []; }
+  }
+
+  /** Takes over a draft. False: it waits until that of the same line is saved, and the page is loaded again. */
+  adopt(kept) {
+    const { segment, text, machine, basedOn, author, id } = kept ?? {};
+    if (!Number.isInteger(segment) || ![text, machine, author, id].every((one) => typeof one === "string") || !Array.isArray(basedOn)) return true;
+    const before = this.drafts.get(segment);
+    if (before) return before.id === id;
+    this.drafts.set(segment, { text, machine, basedOn, author, id, undo: false, tries: 0, busy: false, timer: 0, state: "typed" });
+    this.plan(segment, 0);
+    return true;
   }
 
   async glossary() { return (await asked(`${this.address}/glossary`)).terms; }

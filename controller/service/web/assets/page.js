@@ -16,6 +16,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful) say("");
+  else if (event.detail.xhr.status === 404) say("This is not there any more: it was deleted.");
   else if (event.detail.xhr.status) say("The service cannot show this now. It is tried again.");
   else say("The service does not answer. It is tried again.");
 });

@@ -45,6 +45,8 @@ export async function call(method, path, { body, headers = {}, signal } = {}) {
     throw new Unanswered("the service does not answer");
   }
   const found = parsed(text);
+  // The page of a proxy where people sign in: nothing was done.
+  if (response.ok && text && !/json/.test(response.headers.get("Content-Type") || "")) throw new Unanswered("the answer is not one of the service");
   if (response.ok) return { status: response.status, value: found, waitMs: waitOf(response.headers.get("Retry-After")) };
   throw refusal(response.status, found, response.headers.get("Retry-After"));
 }
