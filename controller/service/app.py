@@ -36,6 +36,8 @@ THREADS = 40
 _MOST_JSON_BYTES = 1 << 20
 _FORM_SPARE_BYTES = 2 << 20
 """What a form has besides its recording."""
+_WITH_RECORDING = frozenset({"/v1/runs", "/v1/audio/transcriptions", "/v1/audio/translations", "/new"})
+"""Paths that take a recording in a form."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -74,7 +76,10 @@ def _most_bytes(service: Service, path: str, kind: str) -> int:
     part_bytes = uploads_api.most_part_bytes(service, path)
     if part_bytes is not None:
         return part_bytes
-    return service.most_form_bytes + _FORM_SPARE_BYTES if kind.startswith("multipart/") else _MOST_JSON_BYTES
+    if not kind.startswith("multipart/"):
+        return _MOST_JSON_BYTES
+    # Others keep a form in memory, and that to sign in comes from anybody.
+    return _FORM_SPARE_BYTES + (service.most_form_bytes if path in _WITH_RECORDING else 0)
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ import controller
 from chunk_job.document import Document
 from chunk_job.store.files import FileStore
 from controller import cli, demo
-from controller.cli import options as shared
 from controller.cli import models, watch
+from controller.cli import options as shared
 from controller.domain.documents import Evidence, Outcome, Request, Status
 from controller.domain.keys import RunKeys
 from controller.errors import EnvironmentProblem

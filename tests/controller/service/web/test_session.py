@@ -146,3 +146,11 @@ def test_without_tenants_nobody_signs_in(tmp_path: Path) -> None:
         foreign = client.get("/", headers={"Host": "evil.example"})
         assert foreign.status_code == 403
         check_fields(foreign.headers)
+
+
+@pytest.mark.parametrize("place", ["/login", "/logout", "/new/check", "/v1/runs/a/corrections", "/runs/a/cancel"])
+def test_only_what_takes_recordings_takes_large_forms(service: Running, place: str) -> None:
+    # Anybody may ask to sign in: what such a form has is kept in memory.
+    headers = OWN | {"Content-Type": "multipart/form-data; boundary=x"}
+    found = browser(service).post(place, content=bytes(3 << 20), headers=headers)
+    assert found.status_code == 413
