@@ -117,6 +117,8 @@ class Listener(Run):
 
     def at(self, line: int, word: int) -> tuple[float, float]:
         """Where a word of a line is in the window."""
+        # A browser lays out a part of the text when it comes into view, and only then a click finds its words.
+        self.until(f"document.getElementById('s{line}').checkVisibility({{contentVisibilityAuto: true}})")
         found: tuple[float, float] = self.page.evaluate(
             """([line, word]) => {
               const text = document.querySelector(`#s${line} > span`);
