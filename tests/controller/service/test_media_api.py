@@ -181,7 +181,7 @@ def test_what_cannot_be_played_is_said(service: Running) -> None:
     path = f"/v1/runs/{ended(service)}/media"
     reply = problem(service.client.get(path), 404, "no-media")
     assert reply["detail"] == "browsers do not play the recording; it has no rendition"
-    assert "options.rendition" in reply["advice"]
+    assert "the option rendition" in reply["advice"]
     found = service.client.get(path.removesuffix("/media")).json()
     service.store.put(RunKeys(found["run"]).playback, b"{}")
     assert problem(service.client.get(path), 404, "no-media")["detail"].endswith("it was never read")
