@@ -124,7 +124,7 @@ _SHORT_HELP = {
     "clean": "Remove runs from the store.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
-    "serve": "The transcription service: an HTTP API.",
+    "serve": "The transcription service: a page and an HTTP API.",
     "watch-folder": "Transcribe what is put into a folder.",
     "token": "Make a token for a client of the service.",
     "version": "Versions of everything that is used for a transcript.",

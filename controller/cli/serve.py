@@ -140,13 +140,13 @@ def serve_command(
     outbox: str,
     **rest: Any,
 ) -> int:
-    """Serve transcriptions over HTTP.
+    """Serve transcriptions over HTTP: a page for people, and an API.
 
     Requests, their progress and their transcripts are in the store: any number of processes can serve the same one.
     Without --tenants, it only listens on this machine. Options of the model and of the cutting are the defaults of
     requests. GET /openapi.json describes the API. With --inbox, recordings that are put there are transcribed too.
 
-    To try it: curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
+    To try it: open http://127.0.0.1:8080, or curl -F file=@talk.mp3 http://127.0.0.1:8080/v1/runs
     """
     del log_format
     http = Http(

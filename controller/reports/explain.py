@@ -84,8 +84,9 @@ def _of_state(view: RunView, now_ms: int) -> Iterator[Cause]:
         yield Cause(
             kind="pending",
             summary="the recording is being read: no chunk is cut yet",
-            advice="reading takes about a second for two minutes of sound, or what its intake job waits for",
-            command=f"stenofleet logs {run} --runner kubernetes",
+            advice="reading takes about a second for two minutes of sound; on a cluster, stenofleet logs with"
+            " --runner kubernetes shows what its intake job does",
+            command=f"stenofleet watch {run}",
             weight=5,
         )
     elif header.state == "failed" and header.summary and not _lost(view) and not view.grid.intake:

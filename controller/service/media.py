@@ -121,5 +121,5 @@ def _rendition(service: Service, _: Tenant, __: FoundRequest, known: Playback) -
 
 def _nothing(why: str) -> Problem:
     return Problem(
-        404, "no-media", why, "a new run with the option rendition makes a small audio file that stays for players"
+        404, "no-media", why, "start a new run with the option rendition: it keeps a small audio file for players"
     )

@@ -414,7 +414,7 @@ def test_unsure_words_are_found_and_said_to_be_unsure(read: Listener) -> None:
 
 def test_without_sound_the_page_says_why_and_leads_through_the_text(read: Listener) -> None:
     expect(read.player).to_contain_text("No sound to play: ")
-    expect(read.player.get_by_text("a new run with the option rendition")).to_be_visible()
+    expect(read.player.get_by_text("start a new run with the option rendition")).to_be_visible()
     expect(read.page.get_by_role("button", name="from 5 s before")).to_have_count(0)
     read.whole.focus()
     read.press("ArrowRight", "ArrowRight", "ArrowRight")
