@@ -264,7 +264,13 @@ def test_somebody_who_scrolls_is_left_alone_until_they_ask_to_follow_again(heard
     heard.until("!document.getElementById('audio').paused")
     expect(heard.current).to_be_in_viewport()
     heard.page.mouse.move(640, 500)
-    heard.page.mouse.wheel(0, -20_000)
+
+    def turned() -> bool:
+        heard.page.mouse.wheel(0, -20_000)
+        return bool(heard.page.evaluate("scrollY === 0"))
+
+    # While the page scrolls by itself, the first turn of the wheel only stops that.
+    pipeline.until(turned, "the page is at its top", pause_s=0.2)
     expect(heard.follows).not_to_be_checked()
     heard.until("document.getElementById('audio').currentTime > 3")
     assert heard.page.evaluate("scrollY") == 0
