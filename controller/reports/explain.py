@@ -211,6 +211,8 @@ _PARTS: dict[BarKind, tuple[str, str, str]] = {
     ),
 }
 
+_LOADING_ON_CPU = "take longer chunks (--chunk-duration auto), and a model on a local volume"
+
 
 def _slow(view: RunView) -> Iterator[Cause]:
     """What took a part of the critical path that is worth something; decoding itself is what a run is for."""
@@ -231,7 +233,7 @@ def _slow(view: RunView) -> Iterator[Cause]:
                 evidence=(
                     f"{share:.0%} of {'the critical path' if view.timeline.absolute else 'the time of its jobs'}",
                 ),
-                advice=advice,
+                advice=advice if view.header.on_gpu or kind != "loading" else _LOADING_ON_CPU,
                 command=command.format(run=view.header.run),
                 weight=share,
             )

@@ -50,12 +50,14 @@ def judge(gates: Gates, view: RunView) -> tuple[GateResult, ...]:
 
 def _judged(gates: Gates, view: RunView) -> Iterator[GateResult]:
     if gates.min_coverage is not None:
-        yield _at_least("--min-coverage", gates.min_coverage, _coverage(view), "of the recording was transcribed")
+        yield _at_least(
+            "--min-coverage", gates.min_coverage, _coverage(view), "the part of the recording that was transcribed"
+        )
     if gates.min_confidence is not None:
         confidence = view.header.confidence
         # A recording without words has no word that may be wrong.
         found = 1.0 if view.header.words == 0 else confidence
-        yield _at_least("--min-confidence", gates.min_confidence, found, "is the average probability of its words")
+        yield _at_least("--min-confidence", gates.min_confidence, found, "the average probability of its words")
     if gates.max_rtf is not None:
         yield _rtf(gates.max_rtf, view)
     if gates.max_cost is not None:
@@ -65,7 +67,7 @@ def _judged(gates: Gates, view: RunView) -> Iterator[GateResult]:
 def _at_least(gate: str, limit: float, found: float | None, what: str) -> GateResult:
     kept = found is not None and found >= limit
     known = "not known" if found is None else f"{100 * found:.2f} %"
-    text = f"{known} {what}, {'not less than' if kept else 'and that must not be less than'} {100 * limit:g} %"
+    text = f"{what} is {known}, {_against(found, kept, 'not below', 'below')} {100 * limit:g} %"
     return GateResult(gate=gate, limit=limit, found=_rounded(found), kept=kept, text=text)
 
 
@@ -74,7 +76,7 @@ def _rtf(limit: float, view: RunView) -> GateResult:
     found = took_ms / duration_ms if took_ms is not None and duration_ms else None
     kept = found is not None and found <= limit
     known = "not known" if found is None else f"{found:.4f} s"
-    text = f"{known} of job time for a second of the recording, {'not' if kept else 'and that must not be'} more than"
+    text = f"the job time for a second of the recording is {known}, {_against(found, kept, 'not above', 'above')}"
     return GateResult(gate="--max-rtf", limit=limit, found=_rounded(found), kept=kept, text=f"{text} {limit:g} s")
 
 
@@ -82,7 +84,7 @@ def _cost(limit: float, view: RunView) -> GateResult:
     found = view.header.cost
     kept = found is not None and found <= limit
     known = "not known" if found is None else amount(found)
-    text = f"{known} for its jobs, {'not' if kept else 'and that must not be'} more than {amount(limit)}"
+    text = f"the cost of its jobs is {known}, {_against(found, kept, 'not above', 'above')} {amount(limit)}"
     return GateResult(gate="--max-cost", limit=limit, found=_rounded(found), kept=kept, text=text)
 
 
@@ -94,6 +96,11 @@ def _coverage(view: RunView) -> float | None:
     lost_ms = sum(end - start for start, end in view.sound.gaps)
     # As one division, its result is the number that people type: 1 - 0.07 is less than 0.93.
     return (view.sound.duration_ms - lost_ms) / view.sound.duration_ms
+
+
+def _against(found: float | None, kept: bool, well: str, badly: str) -> str:  # noqa: FBT001 (used only here)
+    """How the value stands to its limit."""
+    return "and the limit is" if found is None else well if kept else badly
 
 
 def _rounded(found: float | None) -> float | None:

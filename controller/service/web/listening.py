@@ -45,7 +45,8 @@ def listening(service: Service, tenant: Tenant, found: FoundRequest, sound: Soun
     except Problem as problem:
         media, silent, advice = "", problem.document.detail, problem.document.advice
     if sound is None:
-        return Listening(media=media, silent=silent, advice=advice)
+        # Nothing is known of it: another run would not be heard either.
+        return Listening(media=media, silent=silent and "nothing of the recording could be read")
     return Listening(
         media=media,
         silent=silent,

@@ -53,7 +53,9 @@ def view_of(documents: RunDocuments, found: FoundRequest) -> RunView:
     view = build(documents)
     header, end = replace(view.header, name=printable(found.request.name)), found.end
     if end and not header.summary:
-        header = replace(header, summary=shown(end.summary), advice=shown(end.advice))
+        # The page has a button for what the API's advice names, and says the state itself.
+        summary = "" if end.summary == end.status else shown(end.summary)
+        header = replace(header, summary=summary, advice=shown(end.advice).replace(" (:retry)", ""))
     return replace(view, header=header)
 
 

@@ -5,6 +5,7 @@ import { clock } from "./player.js";
 
 const byId = (id) => document.getElementById(id);
 const MOST_SHOWN = 200;
+const FILES = "Corrected transcript, with all corrections so far or those up to a version:";
 
 export class Versions {
   /** *use*: uses a text for a line again; *forget*: forgets what was typed there; *edits*: whether it is being edited. */
@@ -83,7 +84,10 @@ export class Versions {
   drawFiles() {
     const field = byId("export-version"), number = field.value.trim();
     field.max = this.data.version;
-    const version = number && field.validity.valid ? number : "latest", named = version === "latest" ? ".corrected" : `.version-${version}`;
+    const wrong = !field.validity.valid;
+    field.setAttribute("aria-invalid", wrong);
+    byId("exports-label").textContent = wrong ? `The last version is ${this.data.version}: the files are of that one.` : FILES;
+    const version = number && !wrong ? number : "latest", named = version === "latest" ? ".corrected" : `.version-${version}`;
     for (const link of this.links) {
       const url = new URL(link.href);
       url.searchParams.set("version", version);
