@@ -97,14 +97,14 @@ def test_a_page_costs_one_listing_and_one_read_of_each_run(busy: Busy) -> None:
     assert busy.asked("/v1/runs?limit=3") == ["list index", *["open index"] * 3]
 
 
-def test_a_submission_in_a_form_costs_26_requests(busy: Busy) -> None:
+def test_a_submission_in_a_form_costs_27_requests(busy: Busy) -> None:
     busy.store.requests.clear()
     reply = busy.up.client.post(
         "/v1/runs", files={"file": ("a.wav", b"sound")}, headers={"Idempotency-Key": "the-only-one"}
     )
     assert reply.status_code == 202
     kinds = [request.partition(" ")[0] for request in busy.store.requests]
-    assert (kinds.count("list"), len(kinds)) == (3, 26), busy.store.requests
+    assert (kinds.count("list"), len(kinds)) == (3, 27), busy.store.requests
 
 
 def test_connections_send_what_is_written_at_once() -> None:
