@@ -244,7 +244,11 @@ def test_a_text_that_is_chosen_while_another_one_is_on_its_way_is_saved(site: Si
     choice = view.line(0).get_by_role("group", name="Different corrections")
     expect(choice).to_be_visible()
     held: list[Route] = []
-    view.page.route("**/corrections", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    view.page.route("**/corrections", hold)
     view.correct(0, "third")
     until(lambda: view.page.evaluate("1") == 1 and len(held) == 1, "the third text is on its way")
     choice.get_by_role("button", name="Use this: the text of Ana").click()
