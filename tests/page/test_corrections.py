@@ -253,8 +253,9 @@ def test_a_text_that_is_chosen_while_another_one_is_on_its_way_is_saved(site: Si
     until(lambda: view.page.evaluate("1") == 1 and len(held) == 1, "the third text is on its way")
     choice.get_by_role("button", name="Use this: the text of Ana").click()
     until(lambda: view.page.evaluate("1") == 1 and len(held) == 2, "the chosen text is on its way")
-    held[0].continue_()
-    expect(view.line(0)).to_contain_text("third")
+    with view.page.expect_response("**/corrections"):
+        held[0].continue_()
+    expect(view.line(0)).to_contain_text("hers")
     held[1].abort()
     view.page.unroute("**/corrections")
     expect(view.state).to_contain_text("All corrections are saved: version 4")
