@@ -41,7 +41,7 @@ class _Section(NamedTuple):
 
 
 def picture(views: Sequence[RunView], space: Space) -> list[Text]:
-    """*views* as at most ``space.height`` lines of at most ``space.width`` columns; runs that go on are the first."""
+    """*views* as at most ``space.height`` lines of at most ``space.width`` columns; those not ended come first."""
     if len(views) == 1:
         return _run(views[0], space, space.height)
     ordered = sorted(views, key=lambda view: view.header.state not in ("running", "waiting"))

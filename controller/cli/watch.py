@@ -124,7 +124,7 @@ class _Seen(NamedTuple):
 
     found: StoredRun
     end: str
-    """Its verdict, ``cancelled``, ``unattended``, or empty if it goes on."""
+    """Its verdict, ``cancelled``, ``unattended``, or empty if it has not ended."""
 
 
 class _Shown(Protocol):
@@ -203,7 +203,7 @@ class _Pictures:
         self.wait = screen.wait
 
     def show(self, runs: Sequence[_Seen]) -> None:
-        """Show the runs. Of many, those that go on are read whole, as far as there is room for them."""
+        """Show the runs. Of many, those that have not ended are read whole, as far as there is room for them."""
         whole = {one.found.run for one in sorted(runs, key=lambda one: bool(one.end))[:_MOST_WHOLE]}
         self._screen.show([self._view(one.found, whole=one.found.run in whole) for one in runs])
 

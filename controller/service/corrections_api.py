@@ -230,7 +230,7 @@ def _add(service: Service, request: FoundRequest, body: NewCorrection) -> SavedC
     try:
         added = service.corrections.add(record, partial(_made, service, record, body, line, body.id or new_id()))
     except TooManyCorrections:
-        advice = "export the transcript, and go on in a program for texts"
+        advice = "export the transcript, and edit it in a program for texts"
         raise conflict("too-many-corrections", f"the run has {MOST_CORRECTIONS} corrections", advice) from None
     if service.requests.request(request.key) is None:
         # It was deleted meanwhile: nothing of it must remain.

@@ -204,14 +204,14 @@ def test_a_reload_goes_on_with_the_same_file_only(windows: Windows, service: Run
     # Not before: then the parts would be sent while the page is left.
     page.unroute(_LATER_PARTS)
     left = page.get_by_role("region", name="Uploads that were interrupted")
-    expect(left).to_contain_text("talk.mp3 (250 KB): to go on, choose this file again")
+    expect(left).to_contain_text("talk.mp3 (250 KB): to resume, choose this file again")
     other = tmp_path / "other"
     other.mkdir()
     page.set_input_files("#f-file", [file(other, "talk.mp3", SOUND[::-1])])
     expect(one).to_have_text("talk.mp3 250 KB○ ready Remove talk.mp3")
     one.get_by_role("button", name="Remove").click()
     page.set_input_files("#f-file", [path])
-    expect(one).to_contain_text("goes on where it was interrupted")
+    expect(one).to_contain_text("resumes where it was interrupted")
     expect(left.get_by_text("talk.mp3")).to_be_hidden()
     sent = []
     page.on("request", lambda request: sent.append(request.url) if "/parts/" in request.url else None)

@@ -71,7 +71,7 @@ function keep(id, changes) {
   else delete all[id];
   try {
     localStorage.setItem(KEPT, JSON.stringify(all));
-  } catch { /* a browser that keeps nothing cannot go on after a reload, and that is all */ }
+  } catch { /* a browser that keeps nothing cannot resume after a reload, and that is all */ }
 }
 
 const isAlive = (record) => Boolean(record) && Date.now() - record.seen < 3 * ALIVE_MS;
@@ -331,7 +331,7 @@ async function lookFor(row) {
   const left = document.getElementById(`left-${id}`);
   if (left) left.remove();
   showLeft();
-  if (row.state === "ready") row.word.append(": goes on where it was interrupted");
+  if (row.state === "ready") row.word.append(": resumes where it was interrupted");
 }
 
 function note(text) {
@@ -491,7 +491,7 @@ async function findLeft() {
   const records = kept();
   for (const upload of found) {
     if (isAlive(records[upload.id]) || rows.some((row) => row.goesOn === upload.id)) continue;
-    const text = records[upload.id] ? "to go on, choose this file again" : "it was begun elsewhere, and cannot go on in this browser";
+    const text = records[upload.id] ? "to resume, choose this file again" : "it was begun elsewhere, and cannot be resumed in this browser";
     const button = element("button", { type: "button", text: "Delete" }, element("span", { class: "hidden", text: ` ${upload.name}` }));
     const item = element("li", { id: `left-${upload.id}` }, element("bdi", { text: upload.name }), ` (${size(upload.size_bytes)}): ${text}. `, button);
     button.addEventListener("click", async () => {

@@ -1,4 +1,4 @@
-// Sends files to the service in parts, over /v1/uploads, and can go on with what was interrupted. Knows no page.
+// Sends files to the service in parts, over /v1/uploads, and can resume what was interrupted. Knows no page.
 
 const EXPIRED = "urn:stenofleet:problem:upload-expired";
 const PARTS_AT_ONCE = 3; // of all files together: browsers open six connections to one server
@@ -59,7 +59,7 @@ function either(...signals) {
 }
 
 function refusal(status, problem, retryAfter) {
-  if (status === 401) return new Refused(401, { detail: "You are signed out", advice: "sign in in another tab, then go on here" });
+  if (status === 401) return new Refused(401, { detail: "You are signed out", advice: "sign in in another tab, then continue here" });
   if (status === 408 || status === 429 || status >= 500) {
     return new Unanswered(problem.detail || `the service answered ${status}`, waitOf(retryAfter));
   }
@@ -189,7 +189,7 @@ export class Upload extends EventTarget {
     return ["sending", "waiting", "joining"].includes(this.state);
   }
 
-  /** Begins, or goes on. */
+  /** Begins, or resumes. */
   async resume() {
     if (this.isActive || this.state === "complete" || this.state === "cancelled") return;
     const stopping = new AbortController();
