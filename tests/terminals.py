@@ -1,5 +1,6 @@
 """Commands on a real terminal: a pseudo terminal with a size, and what they draw on it."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -45,8 +46,8 @@ class Terminal:
 
     @property
     def raw(self) -> str:
-        """All that was written to it."""
-        return self._data.decode()
+        """All that was written to it, without the first bytes of a character whose last ones are not there yet."""
+        return codecs.getincrementaldecoder("utf-8")().decode(self._data)
 
     @property
     def pictures(self) -> list[list[str]]:

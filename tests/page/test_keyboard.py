@@ -53,7 +53,7 @@ def test_from_the_sign_in_to_a_transcript_by_the_keyboard_alone(site: Site, wind
 
 
 def run_words(run: Run) -> list[str]:
-    return " ".join(run.lines.locator("> span").all_inner_texts()).split()
+    return " ".join(run.lines.locator("> span").all_text_contents()).split()
 
 
 def test_every_stop_of_the_keyboard_is_seen_and_has_a_name(site: Site, windows: Windows) -> None:
