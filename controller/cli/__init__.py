@@ -55,6 +55,9 @@ _COMMANDS = {
 _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 """Names that relatives of Whisper have for options of the same purpose."""
 
+_WITHOUT_SETTINGS = ("captions check",)
+"""Commands whose options are of one file: settings for transcripts are not meant for them."""
+
 CONFIG_FILE = "stenofleet.toml"
 
 _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT_")
@@ -275,6 +278,8 @@ def _unknown_variables() -> list[str]:
 def _options() -> Iterator[tuple[str, list[click.Option]]]:
     """Yield the name of every command, with that of its group, and its options, without Whisper's that are not used."""
     for name, command in leaves():
+        if name in _WITHOUT_SETTINGS:
+            continue
         yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
 
 

@@ -66,7 +66,7 @@ def read_list(name: str) -> list[Listed]:
     folder = name.rpartition("/")[0]
     if name.lower().endswith(".txt"):
         rows: list[tuple[int, dict[str, Any]]] = [
-            (number, {"source": one}) for number, one in enumerate(names_in(data), 1)
+            (number, {"source": one}) for number, one in enumerate(names_in(data, name), 1)
         ]
     else:
         text = _decoded(name, data)

@@ -39,6 +39,8 @@ class Verdict:
     failures: list[RunOutcome] = field(default_factory=list)
     """The first of those that have failed, or do not keep a limit."""
     judged: dict[RunOutcome, Sequence[GateResult]] = field(default_factory=dict)
+    cancelled: bool = False
+    """Whether the end of the batch was asked for."""
     environment: bool = True
     """Whether no failure was caused by a recording."""
 
@@ -51,7 +53,7 @@ class Verdict:
             return GATE_FAILED if self.below else 0
         if some:
             return 4
-        if ended["cancelled"] and not ended["failed"]:
+        if (self.cancelled or ended["cancelled"]) and not ended["failed"]:
             return 8
         return 3 if ended["failed"] and self.environment else 5
 
@@ -74,7 +76,8 @@ def verdict_of(
 ) -> Verdict:
     """Read how a batch, or a part of it, stands; and write its report for CI. Raises :class:`StoreUnavailable`."""
     checks = checks or Checks()
-    found = Verdict(counts=BatchStore(store).counts(record, round_, shard))
+    batches = BatchStore(store)
+    found = Verdict(counts=batches.counts(record, round_, shard), cancelled=batches.is_cancelled(record.id, round_))
     if checks.junit:
         from controller.reports import junit
 

@@ -6,8 +6,8 @@ Touches: signals, the terminal, the store (through other modules).
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -93,7 +93,7 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
         known=shared.known_files(),
         most_failures=how.most_failures,
         patience_s=policy.store_patience_ms / 1000,
-        say_alive=partial(batches.say_alive, record.id, worker, host=printable(socket.gethostname()), shard=how.shard),
+        say_alive=partial(batches.say_alive, record.id, worker, host=printable(os.uname().nodename), shard=how.shard),
     )
 
     def on_end(outcome: RunOutcome) -> None:
