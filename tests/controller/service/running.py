@@ -80,7 +80,8 @@ class LiveClock:
     def rest(self, wait: Callable[[], None]) -> None:
         """Call *wait*; the signal ends it, as with the clock of the command line."""
         waiting = self._waiting.submit(wait)
-        futures.wait((waiting, self._asked), return_when=futures.FIRST_COMPLETED)
+        either: tuple[Future[Any], ...] = (waiting, self._asked)
+        futures.wait(either, return_when=futures.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
 
