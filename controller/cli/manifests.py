@@ -5,6 +5,7 @@ Touches: the kubeconfig (only its namespace, and only without ``--namespace``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,4 +49,22 @@ def print_manifests(name: str, manifests: Sequence[dict[str, Any]]) -> None:
     """Print YAML documents with a comment about them; a password in an address is not shown."""
     print_data(f"# {printable(name)}: {len(manifests):,} Jobs. Their owner, the Lease of the run, gets its uid later.")
     for document in manifests:
-        print_data(f"---\n{yaml.safe_dump(document, sort_keys=False, width=10_000)}".rstrip("\n"))
+        print_data(f"---\n{as_yaml(document)}".rstrip("\n"))
+
+
+def as_yaml(document: dict[str, Any]) -> str:
+    """Return a document as YAML that every parser reads in the same way."""
+    return str(yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=10_000))
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Writes parts that occur twice as they are, and quotes text that looks like a number in any version of YAML."""
+
+    def ignore_aliases(self, _: object) -> bool:
+        return True
+
+
+# In YAML 1.2 this is a number, as a run's id may be: the parser of kubectl reads it so.
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+"), list("-+.0123456789")
+)
