@@ -63,6 +63,8 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
 5 none written, 7 captions break a profile (--strict), 8 cancelled, 130/143 interrupted (the resume command is printed).
+
+\b
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """
@@ -106,10 +108,10 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl(list(_SHORT_HELP.items()))
+            formatter.write_dl(list(SHORT_HELP.items()))
 
 
-_SHORT_HELP = {
+SHORT_HELP = {
     "transcribe": "Transcribe media files; the same command again resumes.",
     "resume": "Resume a run by its id.",
     "plan": "Show what transcribe would do, or its Jobs; change nothing.",

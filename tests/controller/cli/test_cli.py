@@ -124,7 +124,7 @@ def test_every_command_has_help(command_line: CommandLine, command: tuple[str, .
 
 def test_help_names_all_commands_and_exit_codes(command_line: CommandLine) -> None:
     result = command_line("--help")
-    assert set(cli._SHORT_HELP) == set(cli._COMMANDS)
+    assert set(cli.SHORT_HELP) == set(cli._COMMANDS)
     for name in cli._COMMANDS:
         assert re.search(rf"^  {name}\s+\S", result.out, re.MULTILINE)
     assert "Exit codes: 0 all written" in result.out
