@@ -64,7 +64,10 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
         return True
 
 
-# In YAML 1.2 this is a number, as a run's id may be: the parser of kubectl reads it so.
+# Numbers for the parser of kubectl (YAML 1.2, and more), but not for that of Python (YAML 1.1): a run's id may be
+# 1234e56789012345, and a chunk is 00008.
 _Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+"), list("-+.0123456789")
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9_]+)?|[-+]?0o[0-7_]+"),
+    list("-+.0123456789"),
 )
