@@ -64,10 +64,9 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
         return True
 
 
-# Numbers for the parser of kubectl (YAML 1.2, and more), but not for that of Python (YAML 1.1): a run's id may be
+# What may be a number or a truth value for the parser of kubectl, but not for that of Python: a run's id may be
 # 1234e56789012345, and a chunk is 00008.
 _Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9_]+)?|[-+]?0o[0-7_]+"),
-    list("-+.0123456789"),
+    "tag:yaml.org,2002:float", re.compile(r"[-+._0-9][-+._0-9eE]*$|[-+]?0o[0-7_]+$"), list("-+._0123456789")
 )
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("[yYnN]$"), list("yYnN"))

@@ -222,7 +222,23 @@ def test_the_intake_of_an_object_is_a_job_too(plan: CommandLine, talk: str, stor
 
 @pytest.mark.parametrize(
     "text",
-    ["1234e56789012345", "1234567890123456", "00008", "0o17", "0x1f", "0_8", "+1e5", "-.5", "5.", "yes", "~", "1:30"],
+    [
+        "1234e56789012345",
+        "1234567890123456",
+        "00008",
+        "0o17",
+        "0x1f",
+        "0_8",
+        "+1e5",
+        "-.5",
+        "5.",
+        "yes",
+        "n",
+        "+_1",
+        "7e_+8",
+        "~",
+        "1:30",
+    ],
 )
 def test_text_that_a_parser_may_read_as_something_else_is_quoted(text: str) -> None:
     # kubectl label --local reads each of them as text then; without quotes 00008 is 8 there.
