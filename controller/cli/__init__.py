@@ -30,6 +30,7 @@ from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
+    "batch": "controller.cli.batch",
     "resume": "controller.cli.resume",
     "plan": "controller.cli.plan",
     "report": "controller.cli.report",
@@ -54,6 +55,9 @@ _COMMANDS = {
 
 _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 """Names that relatives of Whisper have for options of the same purpose."""
+
+_WITHOUT_SETTINGS = ("captions check", "config show")
+"""Commands whose options are of one file, or about the settings: those for transcripts are not meant for them."""
 
 CONFIG_FILE = "stenofleet.toml"
 
@@ -113,6 +117,7 @@ class _Group(click.Group):
 
 SHORT_HELP = {
     "transcribe": "Transcribe media files; the same command again resumes.",
+    "batch": "Thousands of recordings under one id: batch submit, wait, status, report, cancel, retry.",
     "resume": "Resume a run by its id.",
     "plan": "Show what transcribe would do, or its Jobs; change nothing.",
     "report": "A run as one HTML file.",
@@ -246,11 +251,21 @@ def _config(path: Path, command: str) -> dict[str, Any]:
     known = {name for options in typed.values() for name in options}
     if unknown := sorted(settings.keys() - known):
         raise no_such_option(*(settings[name] for name in unknown[:5]), command=command)
-    context = click.Context(stenofleet)
-    mine = {name: typed[command][name] for name in settings if name in typed[command]}
-    if mine:
-        _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in mine)}")
-    return {command: {str(option.name): settings[name].default(option, context) for name, option in mine.items()}}
+    defaults: dict[str, Any] = {}
+    read: list[str] = []
+    for full, options in typed.items():
+        if full.split()[0] != command:
+            continue
+        mine = {name: options[name] for name in settings if name in options}
+        read += [name for name in mine if name not in read]
+        place = defaults
+        for part in full.split():
+            place = place.setdefault(part, {})
+        context = click.Context(stenofleet)
+        place |= {str(option.name): settings[name].default(option, context) for name, option in mine.items()}
+    if read:
+        _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in read)}")
+    return defaults
 
 
 def no_such_option(first: Entry, *more: Entry, command: str) -> UsageProblem:
@@ -274,8 +289,24 @@ def unknown_variables() -> list[str]:
 
 
 def all_options() -> Iterator[tuple[str, list[click.Option]]]:
-    """Yield every command's name and its options, without those of Whisper that are not used."""
+    """Yield the name of every command, with that of its group, and its options, without Whisper's that are not used."""
+    for name, command in leaves():
+        if name in _WITHOUT_SETTINGS:
+            continue
+        yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+
+
+def leaves() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that is not a group, by its full name."""
     for name in _COMMANDS:
         command = stenofleet.get_command(click.Context(stenofleet), name)
         assert command is not None
-        yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+        yield from _leaves_of(name, command)
+
+
+def _leaves_of(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for part, inner in command.commands.items():
+        yield from _leaves_of(f"{name} {part}", inner)

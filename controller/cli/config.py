@@ -28,21 +28,16 @@ def config_command() -> None:
 
 
 @config_command.command("show")
-@click.argument("commands", nargs=-1, metavar="[COMMAND]…")
+@click.argument("words", nargs=-1, metavar="[COMMAND]")
 @click.option("--origin", is_flag=True, help="Also where each value comes from: default, file, or variable.")
 @shared.json_option
-def show_command(commands: tuple[str, ...], *, origin: bool, as_json: bool) -> int:
-    """Show the effective value of every option of each COMMAND (default: of all), and what is wrong with the settings.
+def show_command(words: tuple[str, ...], *, origin: bool, as_json: bool) -> int:
+    """Show the effective value of every option of COMMAND (default: of all), and what is wrong with the settings.
 
     Values are from a variable STENOFLEET_<OPTION>, else from ./stenofleet.toml, else the default; an option on a
     command line takes precedence. Secrets are shown as set or not set. With a wrong setting, the exit code is 2.
     """
-    known = [name for name, _ in cli.all_options()]
-    for name in commands:
-        if name not in known:
-            hint = near(name, known)
-            raise UsageProblem(f"no such command: {name}", f"is {hint} meant?" if hint else "see stenofleet --help")
-    found = Settings(Path(cli.CONFIG_FILE), commands)
+    found = Settings(Path(cli.CONFIG_FILE), _chosen(" ".join(words)))
     variables = other_variables()
     if as_json:
         facts = {
@@ -62,6 +57,16 @@ def show_command(commands: tuple[str, ...], *, origin: bool, as_json: bool) -> i
         print_message(printable(f"{problem.place}: {problem.summary}"))
         print_message(indented(problem.advice))
     return 2 if found.problems else 0
+
+
+def _chosen(wanted: str) -> list[str]:
+    """Return the full names of a command, or of all in a group; empty: all. Raises :class:`UsageProblem`."""
+    known = [name for name, _ in cli.all_options()]
+    chosen = [name for name in known if f"{name} ".startswith(f"{wanted} ")] if wanted else known
+    if not chosen:
+        hint = near(wanted, known)
+        raise UsageProblem(f"no such command: {wanted}", f"is {hint} meant?" if hint else "see stenofleet --help")
+    return chosen
 
 
 def _rows(settings: tuple[Setting, ...], *, origin: bool) -> Iterator[str]:

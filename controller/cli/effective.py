@@ -63,7 +63,7 @@ class Settings:
     """All settings of this process, and what is wrong with them."""
 
     def __init__(self, path: Path, commands: Sequence[str]) -> None:
-        """*path*: of the settings file. *commands*: only of these; empty: of all."""
+        """*path*: of the settings file. *commands*: full names of those whose options are shown."""
         self.problems: list[Problem] = []
         known = dict(cli.all_options())
         self._by_name = self._read(path, {name for options in known.values() for name in cli.by_name(options)})
@@ -75,7 +75,7 @@ class Settings:
             )
         )
         found: dict[tuple[Any, ...], Setting] = {}
-        for command in commands or known:
+        for command in commands:
             for setting in self._of_command(command, known[command]):
                 key = (setting.option, repr(setting.value), setting.origin, setting.place)
                 before = found.get(key)

@@ -82,6 +82,14 @@ def test_every_option_of_every_command_is_shown(config: Config) -> None:
     assert rows["--initial-prompt"] == "not set default"
 
 
+def test_a_group_stands_for_its_commands(config: Config) -> None:
+    assert {name for one in config.json("batch")["options"] for name in one["commands"]} == {
+        name for name, _ in cli.all_options() if name.startswith("batch ")
+    }
+    of_one = config.json("batch", "submit")["options"]
+    assert {name for one in of_one for name in one["commands"]} == {"batch submit"}
+
+
 def test_an_option_whose_default_differs_has_a_row_for_each(config: Config) -> None:
     found = {tuple(one["commands"]): one for one in config.json()["options"] if one["option"] == "--output-dir"}
     assert found["transcribe", "render"]["value"] == "."
