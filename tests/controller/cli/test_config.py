@@ -91,9 +91,9 @@ def test_a_group_stands_for_its_commands(config: Config) -> None:
 
 
 def test_an_option_whose_default_differs_has_a_row_for_each(config: Config) -> None:
-    found = {tuple(one["commands"]): one for one in config.json()["options"] if one["option"] == "--output-dir"}
-    assert found["transcribe", "render"]["value"] == "."
-    assert found["demo",]["value"] == "stenofleet-demo"
+    rows = [one for one in config.json()["options"] if one["option"] == "--output-dir"]
+    values = {command: one["value"] for one in rows for command in one["commands"]}
+    assert (values["transcribe"], values["render"], values["demo"]) == (".", ".", "stenofleet-demo")
     assert "--output-dir (demo) " in config().out
 
 
