@@ -20,7 +20,7 @@ from typing import Any, get_args
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
-from controller.cli import github
+from controller.cli import ci
 from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
 from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
@@ -74,10 +74,11 @@ def execute(
         "reports": StoredReports(store, prices=prices),
     }
     try:
-        if sys.stderr.isatty() and not quiet:
+        if ci.is_watched(sys.stderr) and not quiet:
             with Bars() as bars:
                 return run_loop(requests, reporter=bars, **arguments)
-        return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
+        with contextlib.nullcontext() if quiet else ci.section("Progress of the recordings"):
+            return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
         _print_how_to_resume(requests, store, runner, new_runs=new_runs)
         raise
@@ -114,7 +115,7 @@ def reports_at_once(count: int, *, as_json: bool, quiet: bool) -> bool:
     A few are reported at the end, in the order in which they were named. On a terminal with bars, paths would come
     between them.
     """
-    bars = sys.stderr.isatty() and not quiet
+    bars = ci.is_watched(sys.stderr) and not quiet
     return count > MANY and not as_json and not (bars and sys.stdout.isatty())
 
 
@@ -153,7 +154,6 @@ def report(
         print_message(printable(f"{len(failed)} of {len(ended)} not transcribed: {names}"))
     if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
         print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
-    github.report(ended, judged, skipped, code=code)
     return code
 
 
