@@ -21,8 +21,9 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
 from controller.cli import ci
+from controller.cli.event_lines import Both, EventLines
 from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
-from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
+from controller.domain.interfaces import Reporter, Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
@@ -58,12 +59,17 @@ def execute(
     new_runs: bool = False,
     prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
+    events: EventLines | None = None,
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
-    each outcome as soon as it is known.
+    each outcome as soon as it is known. *events* are written beside what a person is shown.
     """
+
+    def reporter(shown: Reporter) -> Reporter:
+        return Both(shown, events) if events else shown
+
     arguments: dict[str, Any] = {
         "store": store,
         "runner": runner,
@@ -76,9 +82,9 @@ def execute(
     try:
         if ci.is_watched(sys.stderr) and not quiet:
             with Bars() as bars:
-                return run_loop(requests, reporter=bars, **arguments)
+                return run_loop(requests, reporter=reporter(bars), **arguments)
         with contextlib.nullcontext() if quiet else ci.section("Progress of the recordings"):
-            return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
+            return run_loop(requests, reporter=reporter(Heartbeat(quiet=quiet)), **arguments)
     except (Interrupted, EnvironmentProblem):
         _print_how_to_resume(requests, store, runner, new_runs=new_runs)
         raise

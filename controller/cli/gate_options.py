@@ -1,4 +1,4 @@
-"""Options for CI: quality gates, a report in JUnit XML, variables for later jobs.
+"""Options for CI: quality gates, a report in JUnit XML, variables for later jobs, JSON Lines.
 
 Touches: the store, the files of the reports, what the CI system shows (through ``ci``).
 """
@@ -17,6 +17,7 @@ from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from controller.cli import ci
 from controller.cli.conclusion import Conclusion
+from controller.cli.event_lines import EventLines
 from controller.cli.option_values import Fraction
 from controller.cli.options import option, together
 from controller.domain.interfaces import RunOutcome
@@ -47,6 +48,12 @@ def gate_options(command: _F) -> _F:
             type=click.Path(),
             metavar="FILE|s3://…",
             help="Write the exit code and the numbers of recordings as NAME=number, for later jobs of a pipeline.",
+        ),
+        option(
+            "--events",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write what happens as JSON Lines, each at once: progress, messages, how recordings end.",
         ),
         option(
             "--min-coverage",
@@ -81,6 +88,7 @@ class Checks:
 
     junit: str | None = None
     dotenv: str | None = None
+    events: str | None = None
     gates: Gates = field(default_factory=Gates)
     prices: Prices = NO_PRICES
 
@@ -90,7 +98,8 @@ class Checks:
 
         *names*: of all recordings. Raises :class:`EnvironmentProblem` if a report cannot be written.
         """
-        checked = Checked(store=store, checks=self, names=tuple(names) if self.junit else ())
+        events = EventLines(self.events) if self.events else None
+        checked = Checked(store=store, checks=self, names=tuple(names) if self.junit else (), events=events)
         try:
             yield checked
         except (StenofleetError, JobError) as error:
@@ -100,19 +109,31 @@ class Checks:
             self._write(checked)
 
     def _write(self, checked: Checked) -> None:
-        """Write the reports, and tell the CI system: with the exit code of a report that cannot be written."""
-        try:
-            if self.junit:
-                from controller.reports import junit
+        """Write the reports, each even if another one cannot be written, and tell the CI system."""
+        problems = []
+        for write in (self._write_junit, self._write_dotenv, self._write_end):
+            try:
+                write(checked)
+            except (StenofleetError, JobError) as error:
+                checked.code = exit_code_of(error)
+                problems.append(error)
+        ci.publish(checked.conclusion)
+        if problems:
+            raise problems[0]
 
-                junit.write(self.junit, checked.suites())
-            if self.dotenv:
-                write_text(self.dotenv, ci.dotenv(checked.conclusion))
-        except (StenofleetError, JobError) as error:
-            checked.code = exit_code_of(error)
-            raise
-        finally:
-            ci.publish(checked.conclusion)
+    def _write_junit(self, checked: Checked) -> None:
+        if self.junit:
+            from controller.reports import junit
+
+            junit.write(self.junit, checked.suites())
+
+    def _write_dotenv(self, checked: Checked) -> None:
+        if self.dotenv:
+            write_text(self.dotenv, ci.dotenv(checked.conclusion))
+
+    def _write_end(self, checked: Checked) -> None:
+        if checked.events:
+            checked.events.end(checked.conclusion)
 
 
 @dataclass(kw_only=True)
@@ -126,11 +147,15 @@ class Checked:
     skipped: Collection[str] = ()
     code: int = StenofleetError.exit_code
     """The exit code of the command; a bug, until it is known."""
+    events: EventLines | None = None
     _suites: dict[RunOutcome, junit.Suite] = field(default_factory=dict)
 
     def add(self, outcome: RunOutcome) -> None:
         """Note how a recording ended."""
-        self.outcomes.setdefault(outcome, ())
+        if outcome not in self.outcomes:
+            self.outcomes[outcome] = ()
+            if self.events:
+                self.events.recording(outcome)
 
     def ended(self, code: int) -> int:
         """Note the exit *code* of the command, and return it."""
@@ -181,10 +206,12 @@ def _place(name: str) -> str:
 
 def taken_checks(options: dict[str, Any], prices: Prices) -> Checks:
     """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`."""
-    files = {name: options.pop(name) for name in ("junit", "dotenv")}
+    files = {name: options.pop(name) for name in ("junit", "dotenv", "events")}
     for name, path in files.items():
         if path is not None and Path(path).is_dir():
             raise UsageProblem(f"--{name}: {path} is a folder", "name a file")
+    if files["events"] is not None and is_object(files["events"]):
+        raise UsageProblem("--events: an object in S3 cannot be written line by line", "name a file or a pipe")
     gates = Gates(**{one.name: options.pop(one.name) for one in fields(Gates)})
     if gates.max_cost is not None and prices == NO_PRICES:
         raise UsageProblem("--max-cost: without a price, no cost is known", "add --gpu-hour-price or --cpu-hour-price")

@@ -114,6 +114,7 @@ def resume_command(
             quiet=quiet or as_json,
             prices=prices,
             on_end=checked.add,
+            events=checked.events,
         )
         judged = checked.judge(ended, ())
         return checked.ended(report(ended, as_json=as_json, quiet=quiet, null=null, judged=judged))

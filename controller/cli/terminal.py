@@ -70,7 +70,7 @@ def _write(text: str, stream: TextIO) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-class _Speed:
+class Speed:
     """Speed since this process began: work of earlier processes and time without any work do not count."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Heartbeat:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._speed = _Speed()
+        self._speed = Speed()
         self._next_s = time.monotonic() + HEARTBEAT_S
         self._done = 0
         self._ended = False
@@ -180,7 +180,7 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._hidden: set[str] = set()
         """Runs that have ended and are shown no more."""
-        self._speed = _Speed()
+        self._speed = Speed()
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -194,6 +194,7 @@ def transcribe_command(
             new_runs=force and not round_id,
             prices=prices,
             on_end=on_end,
+            events=checked.events,
         )
         everything = [*reported, *requests.refused, *ended]
         judged = checked.judge(everything, skipped)
