@@ -1,6 +1,7 @@
 """JSON Lines of events: hostile texts, a file that cannot be written any more, progress at most once a second."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ def test_a_full_disk_stops_the_events_but_not_the_command(store: FileStore) -> N
     with pytest.raises(EnvironmentProblem, match=r"^--events: /dev/full: cannot be written: No space left"):
         work()
     assert done == [0]
+
+
+def test_a_program_reads_each_line_from_a_pipe_at_once_and_may_leave() -> None:
+    reads, writes = os.pipe()
+    events = EventLines(f"/dev/fd/{writes}")
+    os.close(writes)
+    events.event("talk.wav", "waits")
+    assert json.loads(os.read(reads, 10_000))["message"]["text"] == "waits"
+    os.close(reads)
+    events.event("talk.wav", "works")
+    with pytest.raises(EnvironmentProblem, match="Broken pipe"):
+        events.end(NO_END)
 
 
 def test_an_interrupted_command_writes_its_end(store: FileStore, tmp_path: Path) -> None:
