@@ -61,8 +61,8 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 7 a quality gate, or captions break a profile (--strict), 8 cancelled, 130/143 interrupted (the resume
-command is printed).
+5 none written, 7 a limit is not kept, or captions break a profile (--strict), 8 cancelled,
+130/143 interrupted (the resume command is printed).
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """

@@ -20,7 +20,7 @@ import soundfile
 from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
 from tests import speech
-from tests.ci_examples import CLUSTER, FOLDER, LOCAL, ROOT, action, containers, documents, step, variables
+from tests.ci_examples import CLUSTER, FOLDER, LOCAL, ROOT, action, containers, documents, pipeline, step, variables
 from tests.pipeline import Workplace
 from tests.testbed import schemas
 
@@ -116,16 +116,29 @@ def texts(store: Store) -> list[str]:
     return sorted(one.key for one in store.list("transcripts/"))
 
 
+def installed(script: str, folder: Path, **variables: str) -> None:
+    """Run a script that puts stenofleet on the path, and the program from there."""
+    script = f'{script}\nPATH="$(cat "$GITHUB_PATH"):$PATH" && stenofleet version && command -v stenofleet'
+    command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
+    own = {"GITHUB_PATH": str(folder / "path"), **variables}
+    done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "faster-whisper" in done.stdout
+    assert Path(done.stdout.splitlines()[-1]).is_relative_to(folder)
+
+
 @pytest.mark.timeout(300)
 def test_the_action_installs_what_it_needs(tmp_path: Path) -> None:
     install = step(action(), "Install stenofleet")
-    path = tmp_path / "path"
-    own = {"RUNNER_TEMP": str(tmp_path), "GITHUB_PATH": str(path), "SOURCE": str(ROOT)}
     assert install["env"].keys() == {"SOURCE"}
-    command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", install["run"]]
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    program = Path(path.read_text().strip()) / "stenofleet"
-    version = subprocess.run([program, "version"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert version.returncode == 0, version.stderr
-    assert "faster-whisper" in version.stdout
+    installed(install["run"], tmp_path, RUNNER_TEMP=str(tmp_path), SOURCE=str(ROOT))
+
+
+@pytest.mark.timeout(300)
+def test_the_pipeline_installs_what_it_needs(tmp_path: Path) -> None:
+    apt, *install = pipeline()["transcribe"]["before_script"]
+    assert apt.startswith("apt-get ")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    (tmp_path / "path").touch()
+    where = {"CI_PROJECT_DIR": str(tmp_path), "SOURCE": str(ROOT), "SOURCE_COMMIT": commit.stdout.strip()}
+    installed("\n".join(install), tmp_path, **where)
