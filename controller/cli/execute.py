@@ -60,11 +60,13 @@ def execute(
     prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
     events: EventLines | None = None,
+    batch: str = "",
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
-    each outcome as soon as it is known. *events* are written beside what a person is shown.
+    each outcome as soon as it is known. *events* are written beside what a person is shown. *batch*: of which the runs
+    are; then outcomes are not kept, nor returned.
     """
 
     def reporter(shown: Reporter) -> Reporter:
@@ -78,6 +80,7 @@ def execute(
         "clock": SystemClock(),
         "on_end": on_end,
         "reports": StoredReports(store, prices=prices),
+        "keep_outcomes": not batch,
     }
     try:
         if ci.is_watched(sys.stderr) and not quiet:
@@ -86,6 +89,9 @@ def execute(
         with contextlib.nullcontext() if quiet else ci.section("Progress of the recordings"):
             return run_loop(requests, reporter=reporter(Heartbeat(quiet=quiet)), **arguments)
     except (Interrupted, EnvironmentProblem):
+        if batch:
+            print_message(f"to resume: run the same command again, or stenofleet batch resume {batch}")
+            raise
         _print_how_to_resume(requests, store, runner, new_runs=new_runs)
         raise
 

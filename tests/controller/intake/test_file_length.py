@@ -44,6 +44,7 @@ CUT_OFF = {
 }
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize("name", CUT_OFF)
 def test_a_file_with_a_part_of_what_its_header_claims_gives_a_warning(tmp_path: Path, name: str) -> None:
     ffmpeg(*TONE, *CUT_OFF[name], path := tmp_path / name)

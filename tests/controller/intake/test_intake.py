@@ -198,6 +198,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("point", POINTS)
 def test_an_intake_killed_anywhere_starts_again_and_puts_the_same(
     tmp_path: Path, cut: Order, talk: tuple[Path, object], point: str
@@ -366,7 +367,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.parametrize("lengths,rendition", [((5, 30), False), ((1, 8), True)], ids=["plain", "rendition"])
+@pytest.mark.parametrize("lengths,rendition", [((5, 22), False), ((1, 8), True)], ids=["plain", "rendition"])
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path, lengths: tuple[int, int], rendition: bool) -> None:
     peaks = []
     for minutes in lengths:
