@@ -49,11 +49,13 @@ def wait_command(
     opened = shared.store_at(store)
     record = BatchStore(opened).existing(batch)
     patience_s = 600 if store_patience is None else store_patience
-    if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
-        print_message(f"batch {record.id}: has not ended after {timeout} s")
-        return TIMED_OUT
-    round_ = BatchStore(opened).round(record.id)
-    return conclude(record, verdict_of(opened, record, round_, checks=checks), as_json=as_json)
+    with checks.of_batch(opened) as checked:
+        if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
+            print_message(f"batch {record.id}: has not ended after {timeout} s")
+            return checked.ended(TIMED_OUT)
+        round_ = BatchStore(opened).round(record.id)
+        found = verdict_of(opened, record, round_, checks=checks)
+        return conclude(record, found, checked, as_json=as_json)
 
 
 def _ended(store: Store, record: BatchRecord, *, timeout_s: int | None, patience_s: float, quiet: bool) -> bool:

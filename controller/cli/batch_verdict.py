@@ -13,7 +13,7 @@ from typing import Any, get_args
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli.execute import GATE_FAILED, summary
-from controller.cli.gate_options import Checks
+from controller.cli.gate_options import Checked, Checks
 from controller.cli.terminal import print_data, print_message
 from controller.domain.batches import WHOLE, BatchEnd, BatchEntry, BatchRecord, Shard, as_name
 from controller.domain.interfaces import RunOutcome, RunVerdict
@@ -135,8 +135,11 @@ def outcome_of(entry: BatchEntry, end: BatchEnd | None) -> RunOutcome:
     )
 
 
-def conclude(record: BatchRecord, found: Verdict, *, shard: Shard = WHOLE, as_json: bool) -> int:
-    """Print how a batch ended, and return the exit code."""
+def conclude(record: BatchRecord, found: Verdict, checked: Checked, *, shard: Shard = WHOLE, as_json: bool) -> int:
+    """Print how a batch ended, note it in *checked*, and return the exit code."""
+    checked.outcomes = {outcome: tuple(gates) for outcome, gates in found.judged.items()}
+    checked.counts = found.counts.ended
+    checked.ended(found.code)
     if as_json:
         print_data(json_line({"batch": record.id, "shard": str(shard)} | found.facts()), exact=True)
         return found.code

@@ -27,6 +27,8 @@ class Conclusion:
     code: int
     judged: Mapping[RunOutcome, Sequence[GateResult]]
     skipped: Collection[str] = ()
+    counts: Mapping[str, int] | None = None
+    """Of a batch: how all ended, where *judged* has only the first of those that went wrong."""
 
     @property
     def errors(self) -> list[tuple[str, str]]:
@@ -50,8 +52,15 @@ class Conclusion:
     @property
     def numbers(self) -> dict[str, int]:
         """The exit code, and the number of recordings by how they ended: what later steps of a pipeline read."""
-        counts = Counter(item.verdict for item in self.judged)
-        return {"exit-code": self.code, **{one: counts[one] for one in _VERDICTS}, "skipped": len(self.skipped)}
+        judged = Counter[str](item.verdict for item in self.judged)
+        counts = judged if self.counts is None else self.counts
+        verdicts = {str(one): counts.get(one, 0) for one in _VERDICTS}
+        return {"exit-code": self.code, **verdicts, "skipped": len(self.skipped)}
+
+    @property
+    def recordings(self) -> int:
+        """The number of recordings that have ended."""
+        return sum(self.numbers[one] for one in _VERDICTS)
 
 
 def name_of(item: RunOutcome) -> str:

@@ -59,14 +59,14 @@ def execute(
     new_runs: bool = False,
     prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
-    batch: str = "",
     events: EventLines | None = None,
+    batch: str = "",
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
-    each outcome as soon as it is known. *batch*: of which the runs are; then outcomes are not kept, nor returned.
-    *events* are written beside what a person is shown.
+    each outcome as soon as it is known. *events* are written beside what a person is shown. *batch*: of which the runs
+    are; then outcomes are not kept, nor returned.
     """
 
     def reporter(shown: Reporter) -> Reporter:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,6 +108,10 @@ class Checks:
         finally:
             self._write(checked)
 
+    def of_batch(self, store: Store) -> contextlib.AbstractContextManager[Checked]:
+        """As :meth:`of`, for a command that keeps no outcomes, and writes the report in JUnit XML itself."""
+        return replace(self, junit=None).of(store, ())
+
     def _write(self, checked: Checked) -> None:
         """Write the reports, each even if another one cannot be written, and tell the CI system."""
         problems = []
@@ -148,6 +152,8 @@ class Checked:
     code: int = StenofleetError.exit_code
     """The exit code of the command; a bug, until it is known."""
     events: EventLines | None = None
+    counts: Mapping[str, int] | None = None
+    """Of a batch."""
     _suites: dict[RunOutcome, junit.Suite] = field(default_factory=dict)
 
     def add(self, outcome: RunOutcome) -> None:
@@ -165,7 +171,7 @@ class Checked:
     @property
     def conclusion(self) -> Conclusion:
         """What is known of the end of the command."""
-        return Conclusion(code=self.code, judged=self.outcomes, skipped=self.skipped)
+        return Conclusion(code=self.code, judged=self.outcomes, skipped=self.skipped, counts=self.counts)
 
     def judge(self, ended: Iterable[RunOutcome], skipped: Collection[str]) -> Mapping[RunOutcome, Sequence[GateResult]]:
         """Read the runs that have *ended*, and say what they keep. Raises :class:`StoreUnavailable`."""

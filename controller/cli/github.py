@@ -91,7 +91,7 @@ def _summary(ended: Conclusion) -> Iterator[str]:
     """Yield Markdown: a table of the recordings, first those that went wrong."""
     below = {item: ended.below(item) for item in ended.judged}
     rows = sorted(below, key=lambda item: (item.verdict == "complete", not below[item], not item.warnings))
-    yield f"### stenofleet: {ended.numbers['complete']} of {len(rows)} transcribed\n\n"
+    yield f"### stenofleet: {ended.numbers['complete']} of {ended.recordings} transcribed\n\n"
     if rows:
         yield "| Recording | Result | What happened |\n|---|---|---|\n"
     for item in rows[:_MOST_ROWS]:
