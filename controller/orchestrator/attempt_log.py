@@ -19,10 +19,10 @@ from controller.domain.keys import RunKeys
 _EVERY_MS = 5_000
 _EVERY_ATTEMPT_MS = 5
 """Added for each attempt: the object grows with the run, so it is written less often."""
-_NEWS_EVERY_MS = 1_000
-"""After a job was started or has ended: what is not written is lost if this process is killed."""
+_SOON_MS = 1_000
+"""After an attempt has begun or ended, and always in a folder: a killed process loses what it has not written."""
 _FEW = 1_000
-"""Attempts of a run whose news are written that soon."""
+"""Attempts of a run that is written that soon."""
 _LONGEST_LINE = 8_000
 _LONGEST_MS = 10**10
 _LONGEST_JOB = 200
@@ -129,11 +129,11 @@ class AttemptLog:
     def put_if_due(self, now_ms: int) -> None:
         """Write the object, at most every five seconds, and less often for a run with many attempts.
 
-        In a run with few attempts, one that was started or has ended is written within a second.
+        Of a run with few of them it is written every second in a folder, and elsewhere after one has begun or ended.
         """
         pause_ms = _EVERY_MS + _EVERY_ATTEMPT_MS * len(self._known)
-        if self._news and len(self._known) <= _FEW:
-            pause_ms = _NEWS_EVERY_MS
+        if len(self._known) <= _FEW and (self._news or not self._store.remote):
+            pause_ms = _SOON_MS
         if self._put_ms is None or not 0 <= now_ms - self._put_ms < pause_ms:
             self.put(now_ms)
 

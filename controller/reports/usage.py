@@ -71,7 +71,7 @@ def usage(of: UsageDocuments) -> RunUsage:
     answered |= {span.span: round(1000 * span.audio_s) for span in early if _has_result(span)}
     _add_audio(sums, of.plan, answered)
     if not found and not reported:
-        _add(sums, **dict.fromkeys((*_OF_JOBS, *COUNTS, "transcribed_s", "speech_s"), UNKNOWN))
+        sums |= dict.fromkeys((*_OF_JOBS, *COUNTS, "transcribed_s", "speech_s"), UNKNOWN)
     return RunUsage(run=of.run, name=of.name, tenant=of.tenant, state=of.state, **_figures({"runs": exact(1)} | sums))
 
 

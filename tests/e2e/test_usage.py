@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -32,7 +32,7 @@ class Meter:
         self.seconds = 0.0
         self.jobs: set[int] = set()
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -118,19 +118,17 @@ def test_failed_attempts_and_those_lost_with_their_controller_are_paid(
     running.kill()
     workplace.quiet()
     lost = ledger(workplace)
-    assert facts(lost)[::2] == (4, {"paid_s": 1, "cpu_s": 1, "cost": 1, "cost_per_audio_hour": 1} | derived(lost))
+    assert facts(lost) == (4, 0, {}), "it counts as running for half a minute"
+    assert lost["paid_s"] >= lost["cut_s"] + lost["load_s"] + 1.5
     # Its number is free: another job has it now, and fails too.
     ended = workplace.transcribe(file, *CUT, crash="chunk.transcribed.00001.a1=kill")
     assert ended.code == 0, ended.err
     total = ledger(workplace)
     assert facts(total)[:2] == (6, 2)
     assert total["unknown"]["paid_s"] == total["unknown"]["failed_s"] == 1, "nobody saw the end of the first one"
-    assert total["failed_s"] > lost["paid_s"] - lost["cut_s"] - lost["useful_s"] - lost["load_s"] - 3
+    assert total["unknown"]["cost"] == total["unknown"]["useful_share"] == 1
+    assert total["failed_s"] > 3
     assert_whole(total, meter)
-
-
-def derived(total: dict[str, Any]) -> dict[str, int]:
-    return {name: 1 for name in ("realtime_factor", "useful_share") if total[name] is not None}
 
 
 def test_a_job_that_is_killed_with_its_controller_after_its_result_is_paid_once(
