@@ -164,7 +164,7 @@ def _metric(name: str) -> str:
 
 
 def _help(name: str) -> str:
-    return f"{_WORDS[name].strip()}, of a run."
+    return f"Of a run: {_WORDS[name].strip()}."
 
 
 def _labels(run: RunUsage) -> str:
