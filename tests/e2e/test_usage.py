@@ -64,8 +64,8 @@ def ledger(workplace: Workplace, *arguments: str) -> dict[str, Any]:
     """The sum of ``usage``."""
     ended = workplace.run("usage", "--output", "json", "--cpu-hour-price", "3.6", *arguments)
     assert ended.code == 0, ended.err
-    found: dict[str, Any] = json.loads(ended.out)
-    return found["total"]
+    total: dict[str, Any] = json.loads(ended.out)["total"]
+    return total
 
 
 def facts(total: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
