@@ -30,6 +30,7 @@ from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
+    "batch": "controller.cli.batch",
     "resume": "controller.cli.resume",
     "plan": "controller.cli.plan",
     "report": "controller.cli.report",
@@ -54,6 +55,9 @@ _COMMANDS = {
 
 _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 """Names that relatives of Whisper have for options of the same purpose."""
+
+_WITHOUT_SETTINGS = ("captions check",)
+"""Commands whose options are of one file: settings for transcripts are not meant for them."""
 
 CONFIG_FILE = "stenofleet.toml"
 
@@ -111,6 +115,7 @@ class _Group(click.Group):
 
 _SHORT_HELP = {
     "transcribe": "Transcribe media files; the same command again resumes.",
+    "batch": "Thousands of recordings under one id: batch submit, wait, status, report, cancel, retry.",
     "resume": "Resume a run by its id.",
     "plan": "Show where a file would be cut; transcribe nothing.",
     "report": "A run as one HTML file.",
@@ -244,14 +249,23 @@ def _config(path: Path, command: str) -> dict[str, Any]:
     if unknown := sorted(settings.keys() - known):
         names = ", ".join(name[:60] for name in unknown[:5])
         raise UsageProblem(f"{path}: no such option: {names}", f"see stenofleet {command} --help")
-    context = click.Context(stenofleet)
-    mine = {name: typed[command][name] for name in settings if name in typed[command]}
-    if mine:
-        _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in mine)}")
-    values = {
-        str(option.name): default_of(path, name, settings[name], option, context) for name, option in mine.items()
-    }
-    return {command: values}
+    defaults: dict[str, Any] = {}
+    read: list[str] = []
+    for full, options in typed.items():
+        if full.split()[0] != command:
+            continue
+        mine = {name: options[name] for name in settings if name in options}
+        read += [name for name in mine if name not in read]
+        place = defaults
+        for part in full.split():
+            place = place.setdefault(part, {})
+        context = click.Context(stenofleet)
+        place |= {
+            str(option.name): default_of(path, name, settings[name], option, context) for name, option in mine.items()
+        }
+    if read:
+        _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in read)}")
+    return defaults
 
 
 def _unknown_variables() -> list[str]:
@@ -264,8 +278,24 @@ def _unknown_variables() -> list[str]:
 
 
 def _options() -> Iterator[tuple[str, list[click.Option]]]:
-    """Yield every command's name and its options, without those of Whisper that are not used."""
+    """Yield the name of every command, with that of its group, and its options, without Whisper's that are not used."""
+    for name, command in leaves():
+        if name in _WITHOUT_SETTINGS:
+            continue
+        yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+
+
+def leaves() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command that is not a group, by its full name."""
     for name in _COMMANDS:
         command = stenofleet.get_command(click.Context(stenofleet), name)
         assert command is not None
-        yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
+        yield from _leaves_of(name, command)
+
+
+def _leaves_of(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for part, inner in command.commands.items():
+        yield from _leaves_of(f"{name} {part}", inner)

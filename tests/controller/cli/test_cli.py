@@ -114,7 +114,10 @@ def put_run(store: FileStore, run: str, *, state: Any = "running", name: str = "
 # ---------------------------------------------------------------- help, versions, completion
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in cli._COMMANDS)], ids=" ".join)
+COMMANDS = dict.fromkeys([(), *((name,) for name in cli._COMMANDS), *(tuple(name.split()) for name, _ in cli.leaves())])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_every_command_has_help(command_line: CommandLine, command: tuple[str, ...], flag: str) -> None:
     result = command_line(*command, flag)

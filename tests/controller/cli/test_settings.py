@@ -419,7 +419,9 @@ def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLin
                 write(f"{name} = {value}")
                 problem = refused(command)
                 if not problem:
-                    found = cli._config(FILE, command)[command]
+                    found = cli._config(FILE, command.partition(" ")[0])
+                    for part in command.split():
+                        found = found[part]
                     option.handle_parse_result(click.Context(click.Command(command), default_map=found), {}, [])
                 elif name not in problem.summary or str(FILE) not in problem.summary or not problem.advice:
                     pytest.fail(f"{name} = {value}: {problem.summary}")
@@ -428,7 +430,7 @@ def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLin
 def refused(command: str) -> UsageProblem | None:
     """Why *command* refuses the file; None when it accepts it."""
     try:
-        cli._config(FILE, command)
+        cli._config(FILE, command.partition(" ")[0])
     except UsageProblem as problem:
         return problem
     return None
