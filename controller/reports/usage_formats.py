@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chunk_job.text import printable
 from controller.domain.usage_documents import RunUsage, UsageFigures, UsageReport
-from controller.reports.cost import amount
+from controller.reports.cost import NO_PRICES, Prices, amount
 from controller.reports.figures import took
+from controller.reports.usage import priced
 
 UNKNOWN = "unknown"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -70,13 +71,13 @@ def lines(of: UsageReport) -> Iterator[str]:
         yield "at least, at most: some attempts, or some of their times, are not known (docs/usage.md)"
 
 
-def csv_lines(of: UsageReport) -> Iterator[str]:
-    """Yield the ledger as CSV (RFC 4180), without the line ends: a header, then a row for each run."""
+def csv_lines(runs: Iterable[RunUsage], prices: Prices) -> Iterator[str]:
+    """Yield the ledger as CSV (RFC 4180), without the line ends: a header, then a row for each run, one by one."""
     yield _csv(["run", "name", "tenant", "state", *_FIGURES, "unknown"])
-    for run in of.runs:
+    for run in (priced(one, prices) for one in runs):
         unknown = " ".join(f"{name}={count}" for name, count in run.unknown.items())
         texts = [run.run, _harmless(run.name), run.tenant, run.state]
-        yield _csv([*texts, *(_cell(of, run, name) for name in _FIGURES), unknown])
+        yield _csv([*texts, *(_cell(run, name, prices) for name in _FIGURES), unknown])
 
 
 def prometheus_lines(of: UsageReport) -> Iterator[str]:
@@ -151,10 +152,10 @@ def _harmless(text: str) -> str:
     return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
 
 
-def _cell(of: UsageReport, run: RunUsage, name: str) -> str:
+def _cell(run: RunUsage, name: str, prices: Prices) -> str:
     value: float | None = getattr(run, name)
     if value is None:
-        return "" if name in _MONEY and not _is_priced(of) else UNKNOWN
+        return "" if name in _MONEY and prices == NO_PRICES else UNKNOWN
     return str(value)
 
 

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from chunk_job.store.files import FileStore
 from controller import cli
 from controller.domain.keys import RunKeys
-from tests import fakes
+from tests import fakes, quick_jobs
+from tests.controller.cli.test_batches import Machine, lay
 from tests.shown_runs import HOSTILE_NAME, HostileRun, ShownRun
 
 OTHER = "f" * 16
+DATA = Path(__file__).parents[2] / "data" / "store-0.1.0"
 
 
 @pytest.fixture
@@ -104,3 +108,34 @@ def test_output_is_never_read_from_a_file(store: FileStore, capfd: pytest.Captur
         file.write('output = "csv"\n')
     assert cli.run(["usage"]) == 2
     assert "output is never read from a file: each command means something else by it" in capfd.readouterr().err
+
+
+def test_a_batch_has_the_runs_that_were_not_complete_before_it(
+    working_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(working_folder, capfd, monkeypatch)
+    lay(Path("talks"), 2)
+    assert machine.submit("talks/000.wav").code == 0
+    before = machine.batch
+    (Path("talks") / "copy.wav").write_bytes((Path("talks") / "001.wav").read_bytes())
+    (Path("talks") / "broken.wav").write_bytes(quick_jobs.NOT_MEDIA)
+    assert machine.submit("talks").code == 4
+    (batch,) = {one["batch"] for one in json.loads(machine.run("list", "--json").out)["batches"]} - {before}
+    url = str(working_folder / "store")
+    of = document(capfd, "--batch", batch[:8], "--store", url)
+    assert sorted(run["state"] for run in of["runs"]) == ["complete", "failed"], "copies are one run"
+    # The recording of the first batch, one of two copies, and a recording that cannot be cut.
+    assert (of["total"]["attempts"], of["total"]["failed_attempts"]) == (2 + 1, 1)
+    assert document(capfd, "--store", url)["total"]["runs"] == 3
+    assert cli.run(["usage", "--store", url, "--batch", "0" * 16]) == 2
+    assert f"no batch {'0' * 16}" in capfd.readouterr().err
+    assert cli.run(["usage", "--store", url, "--batch", batch, "0" * 16]) == 2
+    assert "both runs and --batch are given" in capfd.readouterr().err
+
+
+def test_a_store_of_the_first_version_has_nothing_that_is_known(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(DATA, tmp_path / "store")
+    (run,) = document(capfd, "--store", f"file://{tmp_path / 'store'}")["runs"]
+    assert (run["state"], run["paid_s"], run["attempts"], run["cost"]) == ("interrupted", None, None, None)

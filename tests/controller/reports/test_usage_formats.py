@@ -19,7 +19,7 @@ UNKNOWN = usage(UsageDocuments(run="f" * 16, name="lost.mp4", tenant="", state="
 
 
 def rows(*runs: RunUsage, prices: Prices = NO_PRICES) -> list[dict[str, str]]:
-    text = "".join(f"{line}\r\n" for line in csv_lines(report(runs, prices)))
+    text = "".join(f"{line}\r\n" for line in csv_lines(runs, prices))
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
