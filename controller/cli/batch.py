@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from controller.cli.prices import price_options, taken_prices
 from controller.cli.recordings import Named
 from controller.cli.run_options import run_options, work_options
 from controller.cli.terminal import print_data, print_message
-from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchRecord, Shard, as_name, as_text
+from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchEntry, BatchRecord, Shard, as_name, as_text
 from controller.domain.output import Format
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import UsageProblem
@@ -204,14 +204,21 @@ def _made(
         "name_template": captions.names,
         "speakers": captions.speakers,
     }
-    entries = entries_of(rows, output_dir, style)
-    pages = list(encoded_pages(entries))
+    size_bytes = 0
+
+    def entries() -> Iterator[BatchEntry]:
+        nonlocal size_bytes
+        for entry in entries_of(rows, output_dir, style):
+            size_bytes += entry.size_bytes
+            yield entry
+
+    pages = list(encoded_pages(entries()))
     record = BatchRecord(
         id="0" * 16,
         created_ms=time.time_ns() // 1_000_000,
         folder=as_text(str(Path.cwd())),
-        entries=len(entries),
-        size_bytes=sum(entry.size_bytes for entry in entries),
+        entries=len(rows),
+        size_bytes=size_bytes,
         pages=tuple(map(sha256_hex, pages)),
         output=as_text(output_dir),
         **style,

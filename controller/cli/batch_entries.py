@@ -80,21 +80,19 @@ def merged(listed: Sequence[Row], others: Sequence[Named]) -> list[Row]:
     return [*listed, *(Row(named) for named in others if resolve.name(named.name) not in seen)]
 
 
-def entries_of(rows: Sequence[Row], folder: str, files: Mapping[str, Any]) -> list[BatchEntry]:
-    """The entries of these recordings. *files*: fields of an output, without its base.
+def entries_of(rows: Sequence[Row], folder: str, files: Mapping[str, Any]) -> Iterator[BatchEntry]:
+    """Yield the entries of these recordings. *files*: fields of an output, without its base.
 
     Raises :class:`UsageProblem` if two recordings would write the same files, and :class:`EnvironmentProblem` if S3
     cannot be reached.
     """
     bases = _bases(rows, folder)
     root = base_of(folder, "x")[:-1]
-    check_no_recording([(row.named.name, Output(base=base, **files)) for row, base in zip(rows, bases, strict=True)])
     names = [row.named.name for row in rows]
+    check_no_recording(names, (Output(base=base, **files) for base in bases), Output(base=bases[0], **files))
     each = in_parallel(_find, names, at_once=AT_ONCE) if any(map(source.is_object, names)) else map(_find, names)
-    return [
-        _entry(number, row, _below(root, base, beside=folder == BESIDE and not _output(row)), found)
-        for number, (row, base, found) in enumerate(zip(rows, bases, each, strict=True))
-    ]
+    for number, (row, base, found) in enumerate(zip(rows, bases, each, strict=True)):
+        yield _entry(number, row, _below(root, base, beside=folder == BESIDE and not _output(row)), found)
 
 
 def _output(row: Row) -> str:

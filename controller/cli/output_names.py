@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from chunk_job.errors import JobError
@@ -58,7 +58,8 @@ def outputs_of(
         )
         for name, base in bases.items()
     }
-    check_no_recording(list(wanted.items()))
+    if wanted:
+        check_no_recording(list(wanted), wanted.values(), next(iter(wanted.values())))
     outputs: dict[str, Output] = {}
     without: list[RunOutcome] = []
     for name, output in wanted.items():
@@ -175,12 +176,16 @@ def _check_different(bases: dict[str, str]) -> None:
         by_base[base] = name
 
 
-def check_no_recording(outputs: Sequence[tuple[str, Output]]) -> None:
-    """Check that no output of a recording would overwrite one of the recordings. Raises :class:`UsageProblem`."""
+def check_no_recording(names: Sequence[str], outputs: Iterable[Output], like: Output) -> None:
+    """Check that no output of a recording would overwrite one of the recordings.
+
+    *outputs*: one for each of *names*, read once: there may be a hundred thousand. *like*: any of them. Raises
+    :class:`UsageProblem`.
+    """
     resolve = Resolved()
-    media = {resolve.target(name) for name, _ in outputs}
-    like_outputs = [path for path in media if _may_be_output(path, outputs)]
-    for name, output in outputs:
+    media = {resolve.target(name) for name in names}
+    like_outputs = [path for path in media if _may_be_output(path, like)]
+    for name, output in zip(names, outputs, strict=True):
         in_any_language = _named_alike(output, like_outputs, resolve) if like_outputs else []
         for target in (*_targets(output).values(), *in_any_language):
             if resolve.target(target) in media:
@@ -190,10 +195,9 @@ def check_no_recording(outputs: Sequence[tuple[str, Output]]) -> None:
                 )
 
 
-def _may_be_output(path: str, outputs: Sequence[tuple[str, Output]]) -> bool:
+def _may_be_output(path: str, like: Output) -> bool:
     """Whether a recording is named like an output in some language. All outputs of a command have one template."""
-    output = outputs[0][1]
-    return _has_language(output) and bool(output.names_in_any_language().fullmatch(path.rpartition("/")[2]))
+    return _has_language(like) and bool(like.names_in_any_language().fullmatch(path.rpartition("/")[2]))
 
 
 def _named_alike(output: Output, recordings: Sequence[str], resolve: Resolved) -> list[str]:

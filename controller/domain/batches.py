@@ -73,6 +73,7 @@ class BatchEntry(Document):
     """One recording of a batch."""
 
     max_bytes: ClassVar[int] = 1 << 20
+    schema_: Literal["stenofleet.batch-entry/1"] = Field(default="stenofleet.batch-entry/1", alias="schema")
     number: Annotated[int, Field(ge=0, lt=MOST_ENTRIES)]
     name: Text
     """As :func:`as_text`: an object's address, or a path, relative to the folder of the batch."""
