@@ -12,12 +12,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import batch_requests, options
 from controller.domain.batches import BatchKeys
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
-from tests import fakes, quick_jobs, speech
+from tests import quick_jobs, speech
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +217,7 @@ def test_a_batch_is_cancelled_while_it_runs_and_tried_again(machine: Machine, mo
 
     def cancel(_: Job) -> None:
         if len(machine.jobs) == 20:
-            store = fakes.FileStore(machine.folder / "store")
+            store = FileStore(machine.folder / "store")
             (name,) = store.folders("batches/")
             store.put(BatchKeys(name).cancel(1), b"")
 
@@ -261,7 +262,7 @@ def test_each_recording_has_its_own_options(machine: Machine) -> None:
     ended = machine.submit("in/list.csv", "in/002.wav")
     assert ended.code == 0, ended.err
     assert written(Path("out")) == {"000.txt", "one/first.txt", "one/second.txt", "002.txt"}
-    store = fakes.FileStore(machine.folder / "store")
+    store = FileStore(machine.folder / "store")
     records = [json.loads(store.get(RunKeys(job.run).record)) for job in machine.jobs if job.span is not None]
     assert sorted((one["name"], one["options"]["language"], one["audio_track"]) for one in records) == [
         ("000.wav", "de", None), ("001.wav", "en", 0), ("001.wav", "fr", 0), ("002.wav", "en", None),
