@@ -5,10 +5,11 @@ Touches: the store.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from controller.domain.service_documents import iso
 from controller.domain.usage_documents import UsageFigures
@@ -23,7 +24,19 @@ MOST_RUNS = 1_000
 """Most runs of one answer: several objects of each are read."""
 _LAST_MS = 10**13 - 1
 
+_BEGIN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]")
+
 router = APIRouter(tags=["usage"])
+
+
+def _no_number(text: str) -> str:
+    """Raise :class:`ValueError` for a number, which would be taken as a time since the epoch."""
+    if not _BEGIN.match(text):
+        raise ValueError("is no time of RFC 3339, like 2026-11-01T00:00:00Z")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 
 
 class PeriodUsage(BaseModel):
@@ -39,12 +52,8 @@ class PeriodUsage(BaseModel):
 def get_usage(
     service: TheService,
     tenant: Caller,
-    begin: Annotated[
-        AwareDatetime | None, Query(alias="from", description="Only runs submitted then or later.")
-    ] = None,
-    end: Annotated[
-        AwareDatetime | None, Query(alias="to", description="Only runs submitted before; default: now.")
-    ] = None,
+    begin: Annotated[Moment | None, Query(alias="from", description="Only runs submitted then or later.")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="Only runs submitted before; default: now.")] = None,
 ) -> PeriodUsage:
     """Sum up what runs used in all their attempts, by the time at which they were submitted. At most 1000 runs.
 

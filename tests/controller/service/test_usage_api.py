@@ -56,7 +56,7 @@ def test_a_period_has_its_begin_and_not_its_end(service: Running) -> None:
     assert submitted(**{"from": datetime(1, 1, 2, tzinfo=UTC)}, to=datetime(9999, 1, 1, tzinfo=UTC)) == 1
 
 
-@pytest.mark.parametrize("period", ["from=yesterday", "to=2026-11-01T00:00:00", "since=2026-11-01T00:00:00Z"])
+@pytest.mark.parametrize("period", ["from=yesterday", "to=2026-11-01T00:00:00", "to=0.5", "since=2026-11-01T00:00:00Z"])
 def test_what_is_no_period(service: Running, period: str) -> None:
     answer = service.client.get(f"/v1/usage?{period}")
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:stenofleet:problem:invalid-request")
