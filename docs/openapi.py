@@ -73,6 +73,7 @@ curl -sS -H "$H" --json "{\\"upload\\": \\"$UPLOAD\\"}" $A/runs""",
     "noticeObjects": """\
 EVENT='{"Records": [{"s3": {"bucket": {"name": "media"}, "object": {"key": "inbox/talk.mp3"}}}]}'
 curl -sS -H "$H" --json "$EVENT" $A/hooks/s3""",
+    "getUsage": """curl -sS -H "$H" "$A/usage?from=2026-11-01T00:00:00Z\"""",
     "listModels": """curl -sS -H "$H" $A/models""",
     "createTranscription": """\
 curl -sS -H "$H" -F file=@talk.mp3 -F model=whisper-1 -F response_format=srt $A/audio/transcriptions""",

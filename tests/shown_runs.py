@@ -172,6 +172,7 @@ class ShownRun:
                         span=span, attempt=attempt, phase="running" if alive else "ended", submitted_ms=at,
                         starting_ms=at + 1_500, running_ms=at + 6_000, ended_ms=None if alive else at + 6_000 + takes,
                         node=f"gpu-{slot + 1}", progress_ms=300_000 if alive else 0,
+                        failure="" if alive or works else "NATIVE_CRASH",
                     )
                 )  # fmt: skip
                 free[slot] = at + 7_000 + takes

@@ -31,6 +31,7 @@ NEVER = {
     "download": "it fetches gigabytes",
     "force": "it starts finished runs again",
     "kernels-in-store": "it lets the store give code to the GPUs",
+    "output": "each command means something else by it",
     "overwrite": "it replaces files",
     "version": "it is of one run",
     "yes": "it confirms without a question",

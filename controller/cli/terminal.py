@@ -33,12 +33,13 @@ def print_message(text: str) -> None:
     _write(shown(text), sys.stderr)
 
 
-def print_data(text: str, *, exact: bool = False) -> None:
+def print_data(text: str, *, exact: bool = False, crlf: bool = False) -> None:
     """Write lines of data to stdout.
 
     *exact*: one line that programs read (a path, the address of an object, JSON of ``text.json_line``): not masked.
+    *crlf*: a line that ends as CSV has it.
     """
-    _write(printable(text) if exact else shown(text), sys.stdout)
+    _write((printable(text) if exact else shown(text)) + ("\r" if crlf else ""), sys.stdout)
 
 
 def write_path(path: str, *, null: bool = False) -> None:

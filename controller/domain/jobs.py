@@ -80,5 +80,13 @@ class JobView:
     """Why it does not start, in one sentence; empty if it only waits for its turn."""
     node: str = ""
     """The node it is on, for runners that have nodes."""
+    pull_ms: int | None = None
+    """How long its node needed to start its container: the image, the volumes. None: not known."""
+    ran_ms: int | None = None
+    """How long it has run, by the clock of its node. None: not known."""
+    gpu: bool | None = None
+    """Whether a GPU is reserved for it. None: not known."""
+    here: bool = False
+    """Whether it is a process of this controller, and ends with it."""
     lost: bool = False
     """Its node does not respond. The job may still write a result; another attempt at the same span is safe."""

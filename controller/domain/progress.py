@@ -144,8 +144,14 @@ def from_status(
 
 def waiting(state: RunState) -> int:
     """Return the number of spans that are cut and have neither a result nor a job."""
+    return sum(1 for span in without_job(state) if span is not None)
+
+
+def without_job(state: RunState) -> list[int | None]:
+    """Return the spans that are cut and have neither a result nor a job, and None if the recording is to be cut."""
     busy = {view.span for view in state.jobs}
-    return sum(1 for span in state.tasks if span not in state.answered and span not in busy)
+    spans: list[int | None] = [span for span in state.tasks if span not in state.answered and span not in busy]
+    return spans if state.planned or None in busy else [None, *spans]
 
 
 def done_ms(state: RunState) -> int:

@@ -154,6 +154,12 @@ def index_of(prefix: str) -> str:
     return f"{INDEX}{prefix}/"
 
 
+def index_before(prefix: str, ms: int) -> str:
+    """The key after which the entries begin, in a tenant's index, of requests that were created before *ms*."""
+    # No key has a character after this one there.
+    return f"{index_of(prefix)}{_LATEST_MS - ms:013d}~"
+
+
 def parse_entry(key: str) -> QueueEntry | None:
     """Parse a key of the queue; None for any other key."""
     found = _ENTRY.fullmatch(key)

@@ -16,6 +16,7 @@ from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
 from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.documents import Outcome
+from controller.domain.failures import FailureClass
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequest, RunVerdict
 from controller.domain.jobs import FreeSlots, JobView
 from controller.domain.output import Output
@@ -51,9 +52,8 @@ class RunReconciler:
         leadership: Leadership,
         reports: ReportWriter | None = None,
     ) -> None:
-        self.id = run_request.record.run
+        self.id, self.name = run_request.record.run, run_request.record.name
         self.ended: RunOutcome | None = None
-        self.name = run_request.record.name
         self.share = run_request.share
         self._repository = RunRepository(store, run_request.record, run_request.request, round_id=run_request.round)
         self._runner = runner
@@ -61,8 +61,7 @@ class RunReconciler:
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._state: RunState | None = None
-        self._follow_due_ms = 0
-        self._follows = False
+        self._follow_due_ms, self._follows = 0, False
         self._replica = bool(run_request.round)
         self._leading = self._undecided = False
         self._before: tuple[Outcome | None, bool] = (None, False)
@@ -197,7 +196,7 @@ class RunReconciler:
             self._repository.cancel()
         self._state = state = self._repository.refresh(jobs, now_ms=now_ms)
         self._events.observed(jobs, self._repository.news(), now_ms)
-        self._status.attempts.observed(jobs, now_ms)
+        self._status.observed(state, jobs, now_ms)
         actions = decide(state, now_ms=now_ms, policy=policy, free_slots=slots.chunks, free_intake_slots=slots.intakes)
         for action in actions:
             match action:
@@ -262,7 +261,7 @@ class RunReconciler:
             self._finish_with(done)
             return
         self._state = self._repository.state(())
-        self._status.attempts.begin(self._clock.now_ms(), done_ms=figures.done_ms(self._state))
+        self._status.begin(self._state, self._clock.now_ms())
         if self._state.answered:
             self._events.report(f"resuming run {self.id}, chunks done so far: {len(self._state.answered)}")
 
@@ -292,7 +291,7 @@ class RunReconciler:
     def _delete(self, delete: Delete, now_ms: int) -> None:
         self._repository.keep_evidence(delete, now_ms=now_ms)
         self._runner.delete(delete.view)
-        self._status.attempts.deleted(delete.view, now_ms)
+        self._status.deleted(delete, now_ms)
         self._events.failed(delete)
 
     def _finish(self, finish: Finish, now_ms: int) -> None:
@@ -306,6 +305,7 @@ class RunReconciler:
         except ResultGone as error:
             # The next tick finds the missing result and starts another attempt, within the chunk's budget.
             self._repository.keep_lost_result(error, now_ms=now_ms)
+            self._status.attempts.refused(error.key.span, error.key.attempt, FailureClass.RESULT_INVALID)
             self._events.report(f"{subject(error.key.span)}: its result is not valid any more: {error}")
             return
         except StenofleetError as error:

@@ -75,6 +75,12 @@ def documents_of(
     )
 
 
+def state_of(store: Store, found: StoredRun) -> StoredState:
+    """The state of a run that was *found*. Raises :class:`StoreUnavailable`."""
+    known = _outcome(store, RunKeys(found.run), found.end)
+    return known.verdict if known else _state(found)
+
+
 def status_only(found: StoredRun) -> RunDocuments:
     """What is known of a run that was *found*, without reading more."""
     ended = next((verdict for verdict in get_args(Verdict) if verdict == found.end), None)

@@ -42,6 +42,8 @@ class _Child:
     began_s: float
     """Start time by the monotonic clock, which stops while the machine sleeps."""
     oom_kills: int | None
+    ran_ms: int | None = None
+    """How long it had run when its end was noticed."""
 
 
 class LocalRunner:
@@ -159,6 +161,9 @@ class LocalRunner:
                 oom_kills=None if child.oom_kills is None else (_oom_kills() or 0) - child.oom_kills,
             )
         positions = _PROGRESS.findall(tail)
+        now_ms = round(1000 * (time.monotonic() - child.began_s))
+        if status is not None and child.ran_ms is None:
+            child.ran_ms = now_ms
         return JobView(
             run=child.job.run,
             span=child.job.span,
@@ -166,9 +171,13 @@ class LocalRunner:
             name=name,
             uid=str(child.process.pid),
             phase="running" if status is None else "ended",
-            since_ms=time.time_ns() // 1_000_000 - round(1000 * (time.monotonic() - child.began_s)),
+            since_ms=time.time_ns() // 1_000_000 - now_ms,
             diagnosis=diagnosis,
             progress_ms=int(positions[-1]) if positions else 0,
+            pull_ms=0,
+            ran_ms=now_ms if child.ran_ms is None else child.ran_ms,
+            gpu=False if child.job.span is None else None,
+            here=True,
         )
 
 

@@ -156,6 +156,12 @@ class BatchStore:
 
             yield from zip(entries, of_each(self._store, read, entries), strict=True)
 
+    def runs(self, record: BatchRecord) -> Iterator[str]:
+        """Yield the runs of the recordings that have ended and were not complete before the batch."""
+        for _, end in self.with_ends(record):
+            if end and end.run_id and not end.known:
+                yield end.run_id
+
     def say_alive(self, batch: str, worker: str, *, host: str, shard: Shard) -> None:
         """Say that this process works on a batch."""
         document = BatchWorker(host=host, shard=str(shard), updated_ms=_now_ms())

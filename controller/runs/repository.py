@@ -7,13 +7,14 @@ state of the run from here. ``result_index`` reads tasks and results, and ``fina
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from chunk_job.contract import Language, sha256_hex
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import Store
 from controller.domain import failures, stored_documents
 from controller.domain.actions import Delete, Finish, Submit
+from controller.domain.attempt_documents import AttemptResult
 from controller.domain.budgets import ENVIRONMENT
 from controller.domain.degradation import degradation_levels
 from controller.domain.documents import Evidence, Outcome, Request, Round, RunRecord, Status
@@ -28,9 +29,7 @@ from controller.runs.result_index import ResultGone, ResultIndex
 from controller.runs.run_language import RunLanguage
 from controller.runs.transcript_files import TranscriptFiles
 
-_ALL_EVERY_MS = 60_000
-_LATE_EVERY_MS = 3_000
-_NEW_TASKS_EVERY_MS = 1_000
+_ALL_EVERY_MS, _LATE_EVERY_MS, _NEW_TASKS_EVERY_MS = 60_000, 3_000, 1_000
 _LONGEST_LINE = 8_000
 
 
@@ -289,6 +288,15 @@ class RunRepository:
     def warnings(self) -> tuple[str, ...]:
         """Problems of the recording that the intake found. Empty until the plan is known."""
         return self._index.warnings()
+
+    @property
+    def failures(self) -> Collection[Evidence]:
+        """The evidence of all rounds."""
+        return self._evidence.values()
+
+    def result(self, span: int | None, attempt: int) -> AttemptResult | None:
+        """What an attempt measured; None if it is not the one whose result counts."""
+        return self._index.measured(span, attempt)
 
     @property
     def useful_share(self) -> float | None:

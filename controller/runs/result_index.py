@@ -13,6 +13,7 @@ from chunk_job.contract import ChunkResult, ChunkTask, Language, longest_result_
 from chunk_job.errors import DocumentInvalid
 from chunk_job.store.base import ObjectMissing, Store
 from controller.domain import failures, stored_documents, tasks
+from controller.domain.attempt_documents import AttemptResult
 from controller.domain.documents import RunRecord, Winner
 from controller.domain.jobs import JobView
 from controller.domain.keys import ResultKey, RunKeys, TaskKey, parse_result, parse_task
@@ -97,6 +98,18 @@ class ResultIndex:
     def winner(self, span: int) -> tuple[ResultKey, ResultFigures] | None:
         """The winning result and its figures; None if there is none."""
         return (self._winners[span], self._figures[span]) if span in self._winners else None
+
+    def measured(self, span: int | None, attempt: int) -> AttemptResult | None:
+        """What this attempt measured; None if its result is not the winning one."""
+        key, figures = self.winner(span) or (None, None) if span is not None else (None, None)
+        if span is None or key is None or figures is None or key.attempt != attempt:
+            return None
+        return AttemptResult(
+            audio_ms=self.audio_ms(span),
+            speech_ms=figures.speech_ms,
+            device=figures.device,
+            usage=figures.usage,
+        )
 
     @property
     def useful_share(self) -> float | None:

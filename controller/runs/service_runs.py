@@ -35,11 +35,14 @@ def request_with_id(store: Store, request_id: str) -> RequestKey | None:
 def request_of_run(store: Store, run: str) -> RequestKey | None:
     """Return the key of the request that this run belongs to; None if it is none of the service."""
     record = stored_documents.valid(store, RunRecord, RunKeys(run).record)
-    prefix, _, request_id = record.salt.partition("/") if record else ("", "", "")
-    if not (re.fullmatch(PREFIX_PATTERN, prefix) and is_id(request_id)):
-        return None
-    key = RequestKey(prefix, request_id)
-    return key if store.stat(RequestKeys(key).request) else None
+    key = request_of_record(record) if record else None
+    return key if key and store.stat(RequestKeys(key).request) else None
+
+
+def request_of_record(record: RunRecord) -> RequestKey | None:
+    """Return the key of the request that this run was made for; None if it is none of the service."""
+    prefix, _, request_id = record.salt.partition("/")
+    return RequestKey(prefix, request_id) if re.fullmatch(PREFIX_PATTERN, prefix) and is_id(request_id) else None
 
 
 def run_of_request(store: Store, request_id: str) -> str:

@@ -24,6 +24,7 @@ from controller.service import (
     results_api,
     runs_api,
     uploads_api,
+    usage_api,
     webhooks_api,
 )
 from controller.service.body_limit import BodyLimit
@@ -54,7 +55,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for api in (
         *(runs_api, results_api, corrections_api, media_api, events_api, uploads_api, webhooks_api),
-        *(hooks_api, openai_api, health_api),
+        *(hooks_api, usage_api, openai_api, health_api),
         *(list_page, new_check, new_page, run_page, run_actions, session, asset_files),
     ):
         app.include_router(api.router)

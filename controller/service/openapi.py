@@ -38,6 +38,7 @@ TAGS = {
     "uploads": "Recordings that are too large for a form.",
     "webhooks": "Callbacks that their receivers have not accepted.",
     "inbox": "What the bucket of an inbox says.",
+    "usage": "What runs used and cost.",
     "openai": "The endpoints of OpenAI's API for its client libraries: the request is kept open until the transcript.",
     "health": "For the probes of a cluster. Without a token.",
 }

@@ -21,7 +21,7 @@ from controller.domain.service_documents import (
     RequestStatus,
     ServiceRequest,
 )
-from controller.domain.service_keys import RequestKey, RequestKeys, index_of, parse_indexed
+from controller.domain.service_keys import RequestKey, RequestKeys, index_before, index_of, parse_indexed
 from controller.runs.lookup import of_each
 from controller.service.kept import Kept
 
@@ -128,6 +128,16 @@ class RequestReader:
         states = of_each(self._store, self._state_at, keys[:most])
         cursor = keys[most - 1].removeprefix(index_of(prefix)) if len(keys) > most else ""
         return [state for state in states if state], cursor
+
+    def submitted(self, prefix: str, *, from_ms: int, to_ms: int, most: int) -> Sequence[RequestState]:
+        """Return the states of the requests of a tenant that were created in a period, at most the newest *most*."""
+        keys: list[str] = []
+        for entry in self._store.list(index_of(prefix), after=index_before(prefix, to_ms)):
+            found = parse_indexed(entry.key)
+            if len(keys) == most or (found and found[0] < from_ms):
+                break
+            keys += [entry.key] if found else []
+        return [state for state in of_each(self._store, self._state_at, keys) if state]
 
     def _state_at(self, key: str) -> RequestState | None:
         return stored_documents.valid(self._store, RequestState, key) if parse_indexed(key) else None

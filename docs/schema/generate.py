@@ -44,6 +44,7 @@ from controller.domain.service_documents import (
     ServiceRequest,
     Upload,
 )
+from controller.domain.usage_documents import UsageReport
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
@@ -70,6 +71,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Final,
     Outcome,
     Report,
+    UsageReport,
     Status,
     Transcript,
     Correction,

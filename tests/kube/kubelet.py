@@ -40,6 +40,7 @@ class _Process:
     job: Object
     node: str
     life: Life
+    started: str
     ends_s: float
     done: bool = False
 
@@ -158,6 +159,7 @@ class Kubelet:
                 _set(pod, "PodScheduled", "False", "Unschedulable", "0/2 nodes are available: 2 were unschedulable.")
             else:
                 pod["spec"]["nodeName"] = min(free, key=lambda one: len(self._pods_on(one)))
+                pod["status"]["startTime"] = self.server.now()
                 _set(pod, "PodScheduled", "True")
             self.server.put("pods", pod)
             return
@@ -166,8 +168,11 @@ class Kubelet:
             return
         runs_s = float("inf") if life.exit_code is None else life.runs_s
         name = pod["metadata"]["name"]
-        self._processes[uid] = _Process(pod=name, uid=uid, job=job, node=node, life=life, ends_s=now_s + runs_s)
-        pod["status"] |= {"phase": "Running", "containerStatuses": [_container("running", startedAt=self.server.now())]}
+        started = self.server.now()
+        self._processes[uid] = _Process(
+            pod=name, uid=uid, job=job, node=node, life=life, started=started, ends_s=now_s + runs_s
+        )
+        pod["status"] |= {"phase": "Running", "containerStatuses": [_container("running", startedAt=started)]}
         _set(pod, "Ready", "True")
         self.server.put("pods", pod)
 
@@ -183,7 +188,8 @@ class Kubelet:
         if not process.done or not reachable or pod is None:
             return False
         life = process.life
-        ended = _container("terminated", exitCode=life.exit_code, message=life.message, startedAt=self.server.now())
+        times = {"startedAt": process.started, "finishedAt": self.server.now()}
+        ended = _container("terminated", exitCode=life.exit_code, message=life.message, **times)
         pod["status"] |= {"phase": "Failed" if life.exit_code else "Succeeded", "containerStatuses": [ended]}
         _set(pod, "Ready", "False", "PodFailed" if life.exit_code else "PodCompleted")
         self.server.put("pods", pod)

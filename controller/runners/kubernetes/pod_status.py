@@ -113,6 +113,29 @@ def to_ms(timestamp: str) -> int:
     return round(datetime.fromisoformat(timestamp).timestamp() * 1000)
 
 
+def pull_ms(pod: Document | None) -> int | None:
+    """How long the node needed from taking the pod until it started our container; None if it does not say so.
+
+    Both times are those of the node: the clocks of others may differ.
+    """
+    taken, started = (pod or {}).get("status", {}).get("startTime"), started_at(pod)
+    return max(0, to_ms(started) - to_ms(taken)) if taken and started else None
+
+
+def ran_ms(pod: Document | None) -> int | None:
+    """How long our container ran, by the clock of its node; None if it has not ended, or the node does not say so."""
+    ended, started = container_state(pod, "terminated").get("finishedAt"), started_at(pod)
+    return max(0, to_ms(str(ended)) - to_ms(started)) if ended and started else None
+
+
+def has_gpu(job: Document) -> bool | None:
+    """Whether the Job reserves a device; None if it is not known, because the Job was deleted."""
+    containers = job.get("spec", {}).get("template", {}).get("spec", {}).get("containers") or ()
+    limits = [one.get("resources", {}).get("limits") or {} for one in containers]
+    # Kubernetes' own resources have no domain in their names, those of device plugins do.
+    return any("/" in name for of_one in limits for name in of_one) if containers else None
+
+
 def is_over(pod: Document) -> bool:
     """Whether all containers of the pod have ended."""
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

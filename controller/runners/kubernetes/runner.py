@@ -233,6 +233,9 @@ class ClusterRunner:
             phase=phase,
             since_ms=now_ms - round(1000 * age.in_phase_s),
             node=pod_status.node(pod),
+            pull_ms=pod_status.pull_ms(pod),
+            ran_ms=pod_status.ran_ms(pod),
+            gpu=pod_status.has_gpu(document),
             lost=pod_status.looks_lost(document, pod) if document else False,
         )
         if phase == "ended":

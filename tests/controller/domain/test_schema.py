@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from chunk_job.contract import JobFailure, Language
+from chunk_job.contract import JobFailure, Language, Usage
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
-from controller.domain.attempt_documents import Attempts, AttemptTimes
+from controller.domain.attempt_documents import AttemptResult, Attempts, AttemptTimes
 from controller.domain.command_events import CommandEvent, RecordingEnd
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
@@ -38,6 +38,9 @@ from controller.domain.service_documents import (
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
+from controller.reports.cost import Prices
+from controller.reports.usage import UsageDocuments, usage
+from controller.reports.usage import report as ledger
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
 from docs.schema import generate
@@ -85,6 +88,22 @@ EXAMPLES: dict[str, Document] = {
         attempts=(
             AttemptTimes(span=None, attempt=1, phase="ended", submitted_ms=1, running_ms=2, ended_ms=3),
             AttemptTimes(span=0, attempt=2, phase="queued", waits_for="no GPU is free", node="gpu-1"),
+            AttemptTimes(
+                span=1,
+                attempt=1,
+                phase="ended",
+                job="u",
+                ready_ms=1,
+                pull_ms=0,
+                ran_ms=10,
+                gpu=False,
+                result=AttemptResult(
+                    audio_ms=1_000,
+                    speech_ms=900,
+                    device="cpu",
+                    usage=Usage(fetch_ms=1, load_ms=2, transcribe_ms=3, cpu_threads=1),
+                ),
+            ),
         ),
     ),
     "plan": PLAN,
@@ -134,6 +153,10 @@ EXAMPLES: dict[str, Document] = {
         planned=False,
         failures=0,
         updated_ms=fakes.START_MS,
+    ),
+    "usage": ledger(
+        [usage(UsageDocuments(run=fakes.RUN, name="talk.mp4", tenant="news", state="interrupted"))],
+        Prices(gpu_hour=2.5),
     ),
     "waveform": WaveformHeader(run=fakes.RUN, overview=2, detail=26),
     "playback": Playback(run=fakes.RUN, media_type="video/mp4", rendition=True),

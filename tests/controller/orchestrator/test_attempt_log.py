@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from chunk_job.contract import Usage
 from chunk_job.document import MAX_AUDIO_MS
 from chunk_job.store.files import FileStore
 from controller.domain import attempt_documents
-from controller.domain.attempt_documents import Attempts, AttemptTimes
+from controller.domain.attempt_documents import AttemptResult, Attempts, AttemptTimes
 from controller.domain.jobs import Attempt, JobView
 from controller.domain.keys import RunKeys
 from controller.orchestrator import attempt_log
@@ -58,7 +59,7 @@ def test_each_phase_is_noted_when_it_was_first_seen(store: JournalStore) -> None
     assert noted(store) == [
         AttemptTimes(
             span=0, attempt=1, phase="ended", submitted_ms=now(1), starting_ms=now(3), running_ms=now(5),
-            ended_ms=now(9), node="gpu-1", waits_for="no GPU is free", progress_ms=700,
+            ended_ms=now(9), node="gpu-1", waits_for="no GPU is free", progress_ms=700, job="u",
         )
     ]  # fmt: skip
 
@@ -94,19 +95,33 @@ def test_a_damaged_object_is_replaced(store: JournalStore) -> None:
     assert len(noted(store)) == 1
 
 
-def test_it_is_written_when_something_changed_and_rarely(store: JournalStore) -> None:
+@pytest.mark.parametrize("remote,written", [(False, 60), (True, 10)])
+def test_how_often_it_is_written_while_an_attempt_lasts(store: JournalStore, *, remote: bool, written: int) -> None:
+    """Each time says until when the attempt was seen: that is all that is known if this process is killed."""
+    store.remote = remote
     made = log(store)
     for second in range(60):
-        made.observed([view("running", progress_ms=second // 30)], now(second))
+        made.observed([view("running")], now(second))
         made.put_if_due(now(second))
-    assert store.journal == [f"put {KEYS.attempts}"] * 2
+    assert store.journal == [f"put {KEYS.attempts}"] * written
+    made.observed([view("ended")], now(60))
+    made.put_if_due(now(60))
+    assert len(store.journal) == written + 1, "an end is written soon"
+    made.put_if_due(now(90))
+    assert len(store.journal) == written + 1, "nothing lasts, and nothing has changed"
+
+
+def test_an_object_with_many_attempts_is_written_less_often(store: JournalStore) -> None:
+    made = log(store)
     for span in range(2_000):
         made.observed([view("running", span=span)], now(60))
     made.put_if_due(now(60))
-    written = len(store.journal)
+    assert len(store.journal) == 1
     made.observed([view("running", span=5_000)], now(69))
     made.put_if_due(now(69))
-    assert len(store.journal) == written, "an object with many attempts is written less often"
+    assert len(store.journal) == 1
+    made.put_if_due(now(80))
+    assert len(store.journal) == 2
 
 
 def test_values_of_a_runner_cannot_make_it_invalid(store: JournalStore) -> None:
@@ -125,4 +140,110 @@ def test_the_oldest_attempts_are_left_out(store: JournalStore, monkeypatch: pyte
         made.observed([view("ended", attempt=attempt)], now(attempt))
     made.put(now(9))
     assert [one.attempt for one in noted(store)] == [3, 4, 5]
+    assert Attempts.decode(store.get(KEYS.attempts)).left_out == 2
     assert attempt_documents.MOST_ATTEMPTS >= 20_000
+
+
+# ---------------------------------------------------------------- what the ledger needs
+
+
+def test_what_the_node_measured_and_the_end_are_noted(store: JournalStore) -> None:
+    made = log(store)
+    made.waits([0, 1], now(1))
+    made.waits([0], now(3))
+    made.submitted(Attempt(span=0, attempt=1), now(4))
+    made.observed([view("running", pull_ms=900, gpu=True)], now(5))
+    ended = view("ended", pull_ms=900, ran_ms=7_000)
+    made.observed([ended], now(20))
+    made.deleted(ended, now(20), failure="OOM_KILLED")
+    made.put(now(20))
+    (one,) = noted(store)
+    assert (one.ready_ms, one.pull_ms, one.ran_ms, one.gpu, one.failure) == (now(1), 900, 7_000, True, "OOM_KILLED")
+    assert Attempts.decode(store.get(KEYS.attempts)).observed_ms == now(20)
+
+
+def test_a_number_that_another_process_gives_again_is_two_attempts(store: JournalStore) -> None:
+    first = log(store)
+    first.submitted(Attempt(span=0, attempt=1), now(1))
+    first.observed([view("running", here=True, ran_ms=4_000)], now(5))
+    first.put(now(5))
+    second = log(store, at_s=60)
+    second.observed([], now(60))
+    second.submitted(Attempt(span=0, attempt=1), now(60))
+    # The same process id, as in a container that begins again.
+    second.observed([view("running", here=True, at_s=60, ran_ms=1_000)], now(61))
+    second.put(now(61))
+    lost, again = noted(store)
+    assert (lost.phase, lost.running_ms, lost.seen_ms, lost.ran_ms) == ("gone", now(0), now(5), 4_000)
+    assert (again.phase, again.submitted_ms, again.running_ms) == ("running", now(60), now(60))
+    third = log(store, at_s=90)
+    third.observed([], now(90))
+    third.put(now(90))
+    assert [one.phase for one in noted(store)] == ["gone", "gone"]
+
+
+def test_a_job_of_a_cluster_that_is_adopted_is_the_same_attempt(store: JournalStore) -> None:
+    first = log(store)
+    first.submitted(Attempt(span=0, attempt=1), now(1))
+    first.observed([view("running", at_s=2)], now(3))
+    first.put(now(3))
+    second = log(store, at_s=60)
+    second.observed([], now(60))
+    second.submitted(Attempt(span=0, attempt=1), now(60))
+    second.observed([view("running", at_s=60)], now(61))
+    second.put(now(61))
+    assert [(one.submitted_ms, one.running_ms, one.seen_ms) for one in noted(store)] == [(now(1), now(2), None)]
+
+
+def test_an_attempt_of_which_only_the_start_was_written_is_kept(store: JournalStore) -> None:
+    first = log(store)
+    first.submitted(Attempt(span=0, attempt=1), now(1))
+    first.put_if_due(now(1))
+    second = log(store, at_s=60)
+    second.submitted(Attempt(span=0, attempt=1), now(60))
+    second.put(now(60))
+    assert [(one.phase, one.submitted_ms) for one in noted(store)] == [("gone", now(1)), ("queued", now(60))]
+
+
+def test_a_pod_that_a_queue_takes_back_is_an_attempt_of_its_own(store: JournalStore) -> None:
+    made = log(store)
+    for at_s, phase in enumerate(("queued", "running", "queued", "running")):
+        made.observed([view(phase, at_s=at_s)], now(at_s))
+    made.put(now(4))
+    assert [(one.phase, one.running_ms, one.ended_ms) for one in noted(store)] == [
+        ("ended", now(1), now(2)),
+        ("running", now(3), None),
+    ]
+
+
+def test_only_jobs_of_this_process_end_with_it(store: JournalStore) -> None:
+    made = log(store)
+    made.observed([view("running", here=True), view("running", span=1)], now(3))
+    made.stopped(now(4))
+    made.put(now(4))
+    assert [(one.phase, one.ended_ms) for one in noted(store)] == [("ended", now(4)), ("running", None)]
+
+
+def test_results_and_failures_in_the_store_that_nobody_noted_are_added(store: JournalStore) -> None:
+    first = log(store)
+    first.observed([view("running", here=True)], now(1))
+    first.put(now(1))
+    result = AttemptResult(
+        audio_ms=1_000, speech_ms=900, device="cpu",
+        usage=Usage(fetch_ms=1, load_ms=2, transcribe_ms=3, cpu_threads=1, total_ms=9),
+    )  # fmt: skip
+    second = AttemptLog(store, fakes.RUN)
+    found = [
+        AttemptTimes(span=0, attempt=1, phase="ended", result=result),
+        AttemptTimes(span=1, attempt=2, phase="ended", failure="OOM_KILLED"),
+    ]
+    second.begin(now(60), done_ms=1_000, found=found)
+    second.observed([], now(60))
+    second.put(now(60))
+    assert [(one.span, one.phase, one.running_ms, one.result, one.failure) for one in noted(store)] == [
+        (0, "gone", now(0), result, ""),
+        (1, "ended", None, None, "OOM_KILLED"),
+    ]
+    second.refused(0, 1, "RESULT_INVALID")
+    second.put(now(61))
+    assert next((one.result, one.failure) for one in noted(store)) == (None, "RESULT_INVALID")

@@ -23,6 +23,7 @@ IN_ORDER = (
     *("createUpload", "listUploads", "getUpload", "putUploadPart", "completeUpload", "deleteUpload"),
     *("listDeadDeliveries", "repeatDeadDelivery", "deleteDeadDelivery"),
     "noticeObjects",
+    "getUsage",
     *("listModels", "createTranscription", "createTranslation", "getHealth", "getReadiness"),
 )
 REFUSED = {

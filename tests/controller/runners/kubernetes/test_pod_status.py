@@ -12,11 +12,14 @@ from controller.runners.kubernetes.pod_status import (
     Document,
     condition,
     container_state,
+    has_gpu,
     looks_lost,
     newest,
     node,
     one_line,
     phase,
+    pull_ms,
+    ran_ms,
     started_at,
     suspended,
     taken_back,
@@ -214,3 +217,34 @@ def test_a_message_is_one_line_of_bounded_length() -> None:
 )
 def test_the_reason_why_a_pod_does_not_run_is_the_servers_message(status: Document, reason: str) -> None:
     assert why_not_running({"status": status}) == reason
+
+
+@pytest.mark.parametrize(
+    "state,measured",
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, (None, None)),
+        ({"running": {"startedAt": "2026-02-03T10:00:47Z"}}, (42_000, None)),
+        (
+            {"terminated": {"startedAt": "2026-02-03T10:00:47Z", "finishedAt": "2026-02-03T10:01:17Z"}},
+            (42_000, 30_000),
+        ),
+        ({"terminated": {"startedAt": "2026-02-03T10:00:00Z", "finishedAt": "2026-02-03T09:59:00Z"}}, (0, 0)),
+        (
+            {"terminated": {"startedAt": "1970-01-01T00:00:00Z", "reason": "ContainerStatusUnknown"}},
+            (None, None),
+        ),
+    ],
+)
+def test_what_the_node_measured(state: dict[str, Any], measured: tuple[int | None, int | None]) -> None:
+    pod = {"status": {"startTime": "2026-02-03T10:00:05Z", "containerStatuses": [{"name": CONTAINER, "state": state}]}}
+    assert (pull_ms(pod), ran_ms(pod)) == measured
+    assert (pull_ms(None), ran_ms(None), pull_ms({"status": {}})) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "limits,expected",
+    [({"memory": "1Gi"}, False), ({"memory": "1Gi", "nvidia.com/mig-1g.10gb": "1"}, True), (None, None)],
+)
+def test_whether_a_job_has_a_gpu(limits: dict[str, str] | None, expected: bool | None) -> None:
+    containers = [] if limits is None else [{"resources": {"limits": limits}}]
+    assert has_gpu({"spec": {"template": {"spec": {"containers": containers}}}} if containers else {}) is expected

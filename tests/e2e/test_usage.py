@@ -1,0 +1,214 @@
+"""The ledger after kills, resumes and cancels, against a meter that counts the jobs' processes from outside."""
+
+import csv
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Self
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests import pipeline
+from tests.pipeline import CUT, Undisturbed, Workplace
+
+pytestmark = [pytest.mark.process, pytest.mark.e2e]
+
+SLACK_S = 0.6
+"""For each job: until the meter and the controller see its start and its end, on a busy machine."""
+
+
+class Meter:
+    """Adds up how long processes of jobs exist in a workplace."""
+
+    def __init__(self, workplace: Workplace) -> None:
+        self._workplace = workplace
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
+        self.seconds = 0.0
+        self.jobs: set[int] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _measure(self) -> None:
+        before_s = time.monotonic()
+        while not self._end.wait(0.02):
+            now_s = time.monotonic()
+            living = self._workplace.processes("--task work/")
+            self.jobs |= set(living)
+            self.seconds += len(living) * (now_s - before_s)
+            before_s = now_s
+
+    def agrees(self, paid_s: float) -> bool:
+        """Whether *paid_s* is what was measured."""
+        return abs(paid_s - self.seconds) <= SLACK_S * len(self.jobs)
+
+
+@pytest.fixture
+def meter(workplace: Workplace) -> Iterator[Meter]:
+    with Meter(workplace) as meter:
+        yield meter
+
+
+def ledger(workplace: Workplace, *arguments: str) -> dict[str, Any]:
+    """The sum of ``usage``."""
+    ended = workplace.run("usage", "--output", "json", "--cpu-hour-price", "3.6", *arguments)
+    assert ended.code == 0, ended.err
+    total: dict[str, Any] = json.loads(ended.out)["total"]
+    return total
+
+
+def facts(total: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
+    """Attempts, failed ones, and what is not known."""
+    return total["attempts"], total["failed_attempts"], total["unknown"]
+
+
+def assert_whole(total: dict[str, Any], meter: Meter) -> None:
+    """All of the recording is paid and transcribed once, and the sums fit together."""
+    assert meter.agrees(total["paid_s"]), (total["paid_s"], meter.seconds)
+    assert total["transcribed_s"] == total["audio_s"] == pytest.approx(64, abs=1)
+    assert total["gpu_s"] == 0
+    assert total["cpu_s"] == total["paid_s"] >= total["cut_s"] + total["failed_s"] + total["useful_s"]
+    assert total["cost"] == pytest.approx(total["paid_s"] / 1000)
+    assert total["cost_per_audio_hour"] == pytest.approx(total["cost"] / total["audio_s"] * 3600)
+
+
+def test_a_run_and_the_same_run_again(workplace: Workplace, undisturbed: Undisturbed, meter: Meter) -> None:
+    file = workplace.media(undisturbed.media, "=cmd.wav")
+    assert workplace.transcribe(file, *CUT).code == 0
+    total = ledger(workplace)
+    assert facts(total) == (4, 0, {})
+    assert_whole(total, meter)
+    assert 0 < total["useful_s"] < total["paid_s"]
+    assert total["queue_s"] > 0, "two slots, three chunks"
+    assert (total["pull_s"], total["failed_s"], total["unpriced_s"]) == (0, 0, 0)
+    run = workplace.keys().run
+    workplace.media(undisturbed.media, "copy.wav")
+    assert workplace.transcribe(workplace.folder / "copy.wav", *CUT).code == 0
+    assert ledger(workplace, run, run[:8], run) == total, "nothing was computed again, and a run is paid once"
+    (row,) = csv.DictReader(io.StringIO(workplace.run("usage", "--output", "csv").out))
+    assert (row["run"], row["name"], row["paid_s"], row["cost"]) == (run, "'=cmd.wav", str(total["paid_s"]), "")
+    text = workplace.run("usage", "--output", "prometheus").out
+    (paid,) = [one for one in text_string_to_metric_families(text) if one.name == "stenofleet_usage_paid_seconds"]
+    assert [(one.labels["run"], one.value) for one in paid.samples] == [(run, total["paid_s"])]
+    assert "attempts                             4\n" in workplace.run("usage").out
+
+
+def test_failed_attempts_and_those_lost_with_their_controller_are_paid(
+    workplace: Workplace, undisturbed: Undisturbed, meter: Meter
+) -> None:
+    here = workplace.meeting()
+    file = workplace.media(undisturbed.media)
+    running = workplace.start(
+        "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00001.a1=hold:{here}"
+    )
+    pipeline.until(here.exists, "chunk 1 is held")
+    pipeline.until(lambda: len(workplace.results()) == 2, "the others are done")
+    time.sleep(1.5)
+    running.kill()
+    workplace.quiet()
+    lost = ledger(workplace)
+    assert facts(lost) == (4, 0, {}), "it counts as running for half a minute"
+    assert lost["paid_s"] >= lost["cut_s"] + lost["load_s"] + 1.5
+    # Its number is free: another job has it now, and fails too.
+    ended = workplace.transcribe(file, *CUT, crash="chunk.transcribed.00001.a1=kill")
+    assert ended.code == 0, ended.err
+    total = ledger(workplace)
+    assert facts(total)[:2] == (6, 2)
+    assert total["unknown"]["paid_s"] == total["unknown"]["failed_s"] == 1, "nobody saw the end of the first one"
+    assert total["unknown"]["cost"] == total["unknown"]["useful_share"] == 1
+    assert total["failed_s"] > 3
+    assert_whole(total, meter)
+
+
+def test_a_job_that_is_killed_with_its_controller_after_its_result_is_paid_once(
+    workplace: Workplace, undisturbed: Undisturbed, meter: Meter
+) -> None:
+    here = workplace.meeting()
+    file = workplace.media(undisturbed.media)
+    workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.committed.00001.a1=hold:{here}")
+    pipeline.until(here.exists, "chunk 1 is held, and its result is there")
+    pipeline.until(lambda: len(workplace.results()) == 3, "the others are done")
+    workplace.kill_all()
+    workplace.quiet()
+    before = workplace.results()
+    assert workplace.transcribe(file, *CUT).code == 0
+    assert workplace.results() == before
+    total = ledger(workplace)
+    assert facts(total) == (4, 0, {})
+    assert_whole(total, meter)
+
+
+def test_jobs_that_end_with_an_interrupted_command_and_a_cancel_are_paid(
+    workplace: Workplace, undisturbed: Undisturbed, meter: Meter
+) -> None:
+    file = workplace.media(undisturbed.media)
+
+    def held() -> pipeline.Started:
+        here = workplace.meeting()
+        crash = f"chunk.transcribed.00001.a1=hold:{here}"
+        running = workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=crash)
+        pipeline.until(here.exists, "chunk 1 is held")
+        time.sleep(1)
+        return running
+
+    running = held()
+    os.kill(running.process.pid, signal.SIGINT)
+    assert running.ended().code == 130
+    interrupted = ledger(workplace)
+    assert interrupted["unknown"].keys() <= {"audio_s"}, "the command saw the end of its jobs"
+    running = held()
+    assert workplace.run("cancel", workplace.keys().run).code == 0
+    assert running.ended().code == 8
+    cancelled = ledger(workplace)
+    assert cancelled["paid_s"] > interrupted["paid_s"] + 1
+    assert cancelled["unknown"] == {}
+    assert meter.agrees(cancelled["paid_s"])
+    assert workplace.transcribe(file, *CUT).code == 0
+    total = ledger(workplace)
+    assert facts(total)[1:] == (0, {})
+    assert_whole(total, meter)
+
+
+def test_a_follower_continues_the_ledger_of_a_killed_leader(
+    workplace: Workplace, undisturbed: Undisturbed, meter: Meter
+) -> None:
+    here = workplace.meeting()
+    file = workplace.media(undisturbed.media)
+    leader = workplace.start(
+        "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00002.a1=hold:{here}"
+    )
+    pipeline.until(here.exists, "the leader's job is held")
+    follower = workplace.start("transcribe", "-o", workplace.out, file, *CUT)
+    follower.wait_for_output("following it")
+    time.sleep(1.5)
+    leader.kill()
+    assert follower.ended().code == 0
+    total = ledger(workplace)
+    assert facts(total)[:2] == (5, 1)
+    assert total["unknown"]["paid_s"] == 1
+    assert_whole(total, meter)
+
+
+def test_of_a_run_that_an_earlier_version_began_only_what_it_measured_is_known(
+    workplace: Workplace, undisturbed: Undisturbed
+) -> None:
+    file = undisturbed.lay(workplace, 0, 2)
+    assert workplace.transcribe(file, *CUT).code == 0
+    total = ledger(workplace)
+    assert total["transcribed_s"] == total["audio_s"]
+    assert total["unknown"]["cut_s"] == 1, "there was an intake, and nobody noted it"
+    assert total["unknown"]["queue_s"] == total["unknown"]["pull_s"] == 3
+    assert total["paid_s"] > total["useful_s"] > 0
+    assert total["cut_s"] is None
+    assert "cutting the recording            unknown" in workplace.run("usage").out
