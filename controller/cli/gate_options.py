@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from chunk_job.store.base import Store
+from controller.cli.caption_options import CaptionOptions
 from controller.cli.option_values import Fraction
 from controller.cli.options import option, together
+from controller.domain.captions import PROFILES, CaptionStyle
 from controller.domain.interfaces import RunOutcome
 from controller.errors import UsageProblem
+from controller.evaluation.pairs import References, references
 from controller.intake.source import is_object
 from controller.reports.cost import NO_PRICES, Prices
-from controller.reports.gates import GateResult, Gates, judge
-from controller.reports.stored_report import stored_view
+from controller.reports.gates import NO_MEASURES, GateResult, Gates, Measures, judge
+from controller.reports.stored_report import view_and_transcript
+from controller.runs.transcript_files import TranscriptFiles
 
 if TYPE_CHECKING:
     from controller.reports import junit
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+max_wer_option = option(
+    "--max-wer",
+    type=Fraction(0, 100),
+    metavar="RATE",
+    help="Exit code 7 if a transcript has more errors for a word of its reference (0.1: ten in a hundred).",
+)
 
 
 def gate_options(command: _F) -> _F:
@@ -62,6 +73,18 @@ def gate_options(command: _F) -> _F:
             metavar="AMOUNT",
             help="Exit code 7 if the jobs of a recording cost more, by the prices of an hour.",
         ),
+        max_wer_option,
+        option(
+            "--reference",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="For --max-wer: what is said in each recording, in a txt, srt, vtt or json file of its name.",
+        ),
+        option(
+            "--captions-profile",
+            type=click.Choice([name for name in PROFILES if name != "whisper"]),
+            help="Exit code 7 if captions, as --caption-profile makes them, break the limits of this profile.",
+        ),
     )(command)
 
 
@@ -72,6 +95,23 @@ class Checks:
     junit: str | None = None
     gates: Gates = field(default_factory=Gates)
     prices: Prices = NO_PRICES
+    references: References | None = None
+    style: CaptionStyle | None = None
+    """Of the captions of the command; None: a caption for each segment."""
+    speakers: Sequence[str] = ()
+
+    def measures(self, outcome: RunOutcome, transcript: TranscriptFiles | None) -> Measures:
+        """What gates of the words need. Raises :class:`StoreUnavailable`."""
+        if transcript is None:
+            return Measures(why="its transcript is gone")
+        # Imported here: without these gates, nothing of it is needed.
+        from controller.reports.gate_measures import captions_of, errors_of
+
+        found = errors_of(self.references, outcome, transcript) if self.references else NO_MEASURES
+        profile = self.gates.captions_profile
+        if profile is None:
+            return found
+        return replace(found, captions=captions_of(transcript, self.style, self.speakers, profile))
 
     @contextlib.contextmanager
     def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
@@ -117,9 +157,11 @@ class Checked:
     def _read(self, outcome: RunOutcome) -> None:
         from controller.reports import junit
 
-        view = stored_view(self.store, outcome.run, prices=self.checks.prices) if outcome.run else None
+        view, transcript = (
+            view_and_transcript(self.store, outcome.run, prices=self.checks.prices) if outcome.run else (None, None)
+        )
         if view and outcome.verdict in ("complete", "partial"):
-            self.outcomes[outcome] = judge(self.checks.gates, view)
+            self.outcomes[outcome] = judge(self.checks.gates, view, self.checks.measures(outcome, transcript))
         if self.checks.junit:
             self._suites[outcome] = junit.suite(outcome, view, self.outcomes[outcome])
 
@@ -141,12 +183,28 @@ def _place(name: str) -> str:
     return name if is_object(name) else str(Path(name).resolve())
 
 
-def taken_checks(options: dict[str, Any], prices: Prices) -> Checks:
+def taken_checks(options: dict[str, Any], prices: Prices, captions: CaptionOptions) -> Checks:
     """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`."""
-    path = options.pop("junit")
+    path, folder = options.pop("junit"), options.pop("reference")
     if path is not None and Path(path).is_dir():
         raise UsageProblem(f"--junit: {path} is a folder", "name a file")
     gates = Gates(**{one.name: options.pop(one.name) for one in fields(Gates)})
     if gates.max_cost is not None and prices == NO_PRICES:
         raise UsageProblem("--max-cost: without a price, no cost is known", "add --gpu-hour-price or --cpu-hour-price")
-    return Checks(junit=path, gates=gates, prices=prices)
+    if (gates.max_wer is None) != (folder is None):
+        missing = "--reference FOLDER" if folder is None else "--max-wer RATE"
+        raise UsageProblem("--max-wer and --reference need each other", f"add {missing}")
+    return Checks(
+        junit=path,
+        gates=gates,
+        prices=prices,
+        references=_references(folder) if folder else None,
+        style=captions.style,
+        speakers=captions.speakers,
+    )
+
+
+def _references(folder: Path) -> References:
+    if not folder.is_dir():
+        raise UsageProblem(f"--reference: {folder}: there is no such folder", "name the folder of the references")
+    return references(folder)

@@ -6,7 +6,10 @@ Touches: nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+if TYPE_CHECKING:
+    import jiwer
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -37,13 +40,7 @@ def aligned(reference: Sequence[str], transcript: Sequence[str]) -> list[Stretch
     # Imported here: most commands compare nothing.
     import jiwer
 
-    (chunks,) = jiwer.process_words(" ".join(reference), " ".join(transcript)).alignments
-    return [
-        Stretch(
-            chunk.type, slice(chunk.ref_start_idx, chunk.ref_end_idx), slice(chunk.hyp_start_idx, chunk.hyp_end_idx)
-        )
-        for chunk in chunks
-    ]
+    return _stretches(jiwer.process_words(" ".join(reference), " ".join(transcript)))
 
 
 def character_errors(reference: str, transcript: str) -> list[tuple[int, int]]:
@@ -56,11 +53,7 @@ def character_errors(reference: str, transcript: str) -> list[tuple[int, int]]:
     else:
         import jiwer
 
-        (chunks,) = jiwer.process_characters(reference, transcript).alignments
-        stretches = [
-            Stretch(one.type, slice(one.ref_start_idx, one.ref_end_idx), slice(one.hyp_start_idx, one.hyp_end_idx))
-            for one in chunks
-        ]
+        stretches = _stretches(jiwer.process_characters(reference, transcript))
     return [
         (at, count)
         for one in stretches
@@ -82,6 +75,18 @@ def steps(stretches: Sequence[Stretch]) -> Iterator[Step]:
                 None if kind == "insert" else reference.start + number,
                 None if kind == "delete" else transcript.start + number,
             )
+
+
+def _stretches(found: jiwer.WordOutput | jiwer.CharacterOutput) -> list[Stretch]:
+    (chunks,) = found.alignments
+    return [
+        Stretch(
+            cast("Kind", one.type),
+            slice(one.ref_start_idx, one.ref_end_idx),
+            slice(one.hyp_start_idx, one.hyp_end_idx),
+        )
+        for one in chunks
+    ]
 
 
 def _one_sided(reference: int, transcript: int) -> list[Stretch]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from controller.evaluation.words import Unit
 
 Rate = Annotated[float, Field(ge=0, le=1e15)]
 """Errors for each word or character of the reference: 0.1 is ten in a hundred. It can be more than 1."""
+SpeakersOf = Literal["reference", "transcript"]
+"""Which of the two texts names the speakers."""
 MOST_RECORDINGS = 1_000_000
 MOST_PASSAGES = 100
 
@@ -154,7 +156,7 @@ class RecordingErrors(Measured):
     """Empty: the transcript does not say how it was cut, or words have no times."""
     seams: SeamErrors | None
     """None: there are no seams, or it is not known."""
-    speakers_of: Literal["reference", "transcript"] | None
+    speakers_of: SpeakersOf | None
     """Which text names the speakers; None: neither does."""
     speakers: Annotated[tuple[SpeakerErrors, ...], Field(max_length=100_000)]
     worst: Annotated[tuple[Passage, ...], Field(max_length=MOST_PASSAGES)]
@@ -177,3 +179,20 @@ class Evaluation(Document):
     """All recordings together. None: none was compared."""
     recordings: Annotated[tuple[RecordingErrors, ...], Field(max_length=MOST_RECORDINGS)]
     not_measured: Annotated[tuple[NotMeasured, ...], Field(max_length=MOST_RECORDINGS)]
+
+
+class Headline(NamedTuple):
+    """The one figure of an evaluation."""
+
+    name: str
+    rate: float
+    interval: Interval | None
+
+
+def headline(found: Evaluation) -> Headline | None:
+    """The word error rate; where all recordings are in scripts without spaces, the character error rate."""
+    if found.total is None or found.total.words.rate is None:
+        return None
+    characters = all(one.unit == "characters" for one in found.recordings)
+    name = "character error rate" if characters else "word error rate"
+    return Headline(name, found.total.words.rate, found.total.words_interval)

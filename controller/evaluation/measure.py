@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from controller.evaluation.align import Stretch, aligned, character_errors, steps
 from controller.evaluation.breakdown import Passages, by_chunk, by_seam, by_speaker, groups
-from controller.evaluation.documents import Errors, Evaluation, Measured, NotMeasured, RecordingErrors
+from controller.evaluation.documents import Errors, Evaluation, Measured, NotMeasured, RecordingErrors, SpeakersOf
 from controller.evaluation.intervals import ENOUGH_RECORDINGS, Part, added, intervals
 from controller.evaluation.normalize import Normalizer, NotComparable, chosen, normalized
 from controller.evaluation.placing import Placed, placed
@@ -67,7 +67,7 @@ def compare(
     # Without times, it is not known in which chunk a word is.
     chunks = transcript.chunks if all(one.start_ms is not None for one in every) else ()
     passages = Passages(wanted, found, chunks, unit)
-    named = "reference" if reference.has_speakers else "transcript" if transcript.has_speakers else None
+    named = _speakers_of(reference, transcript)
     errors = RecordingErrors(
         **dict(_measured([Errors.of(one.step.kind for one in every)], parts, parts)),
         name=files.name,
@@ -83,6 +83,12 @@ def compare(
         worst=passages.worst(grouped, worst),
     )
     return Comparison(errors, parts)
+
+
+def _speakers_of(reference: Text, transcript: Text) -> SpeakersOf | None:
+    if reference.has_speakers:
+        return "reference"
+    return "transcript" if transcript.has_speakers else None
 
 
 def evaluation(compared: Sequence[Comparison], not_measured: Iterable[NotMeasured]) -> Evaluation:

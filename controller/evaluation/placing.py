@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+from controller.domain.plan import Cut
 from controller.evaluation.align import Step
 from controller.evaluation.words import Word
 from controller.transcript.model import Chunk
@@ -34,7 +36,7 @@ class Seam(NamedTuple):
     """The end of a chunk where the next one begins."""
 
     at_ms: int
-    cut: str
+    cut: Cut
 
 
 def placed(
@@ -53,20 +55,20 @@ def placed(
     """
     times = _times(steps, reference, transcript, end_ms)
     speakers = _speakers(steps, reference if by_reference else transcript, by_reference=by_reference)
-    found, line = [], 0
-    for step, (start_ms, end_ms), speaker in zip(steps, times, speakers, strict=True):
+    found: list[Placed] = []
+    line = 0
+    for step, (begins_ms, ends_ms), speaker in zip(steps, times, speakers, strict=True):
         if step.reference is not None:
             line = reference[step.reference].line
         elif not found:
             line = reference[0].line if reference else 0
-        found.append(Placed(step, line, start_ms, end_ms, speaker))
+        found.append(Placed(step, line, begins_ms, ends_ms, speaker))
     return found
 
 
 def seams(chunks: Sequence[Chunk]) -> list[Seam]:
     """The seams between chunks; parts of clips that do not touch have none between them."""
-    pairs = zip(chunks, chunks[1:], strict=False)
-    return [Seam(one.end_ms, one.cut) for one, after in pairs if one.end_ms == after.start_ms]
+    return [Seam(one.end_ms, one.cut) for one, after in pairwise(chunks) if one.end_ms == after.start_ms]
 
 
 def chunk_of(one: Placed, chunks: Sequence[Chunk]) -> int | None:

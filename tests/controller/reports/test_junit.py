@@ -84,7 +84,7 @@ def test_a_run_with_lost_and_repeated_chunks(tmp_path: Path) -> None:
     ],
 )
 def test_each_gate(limits: dict[str, float], kept: bool) -> None:
-    (judged,) = judge(Gates(**limits), view_of(ShownRun(chunks=2, lost=[1]), "partial"))
+    (judged,) = judge(Gates(**limits), view_of(ShownRun(chunks=2, lost=[1]), "partial"))  # type: ignore[arg-type]
     assert judged.kept is kept
     assert f"--{next(iter(limits)).replace('_', '-')}" == judged.gate
 
