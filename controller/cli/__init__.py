@@ -62,7 +62,7 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 7 a limit is not kept (--strict, --max-wer), 8 cancelled, 130/143 interrupted (the same command resumes).
+5 none written, 7 a limit is not kept (--strict, --max-wer), 8 cancelled, 130/143 interrupted (same command resumes).
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """

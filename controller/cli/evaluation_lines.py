@@ -14,7 +14,7 @@ from controller.transcript.captions.width import columns
 
 MOST_IN_DETAIL = 3
 """Of more recordings, only the table is shown."""
-_HEAD = ("", "error rate", "95 % interval", "characters", "words", "wrong", "missing", "added")
+_HEAD = ("", "error rate", "95 % interval", "character rate", "words", "wrong", "missing", "added")
 _MARKS: dict[Kind, tuple[str, str]] = {
     "equal": ("", ""),
     "substitute": ("[", "]"),
@@ -89,7 +89,7 @@ def _passage(passage: Passage) -> Iterator[str]:
         where.insert(0, f"at {clock(passage.start_ms)}")
     if passage.chunk is not None:
         where.append(f"chunk {passage.chunk}")
-    yield f"  {', '.join(where)}: {passage.words.wrong} errors in {passage.words.reference} words"
+    yield f"  {', '.join(where)}: {passage.words.wrong} wrong of {passage.words.reference}"
     yield f"    reference:  {_marked((piece.kind, piece.reference) for piece in passage.pieces)}"
     yield f"    transcript: {_marked((piece.kind, piece.transcript) for piece in passage.pieces)}"
 

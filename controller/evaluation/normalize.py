@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from operator import attrgetter
@@ -101,14 +102,13 @@ def _one(normalizer: Normalizer, word: str) -> str:
 
 @cache
 def _rules(normalizer: Normalizer) -> Callable[[str], str]:
-    # Imported here: most commands compare nothing.
-    if normalizer == "english":
+    # Imported here: most commands compare nothing. Python warns about a docstring of the package when it compiles it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
-
-        english: Callable[[str], str] = EnglishTextNormalizer()
-        return english
-    from whisper_normalizer.basic import BasicTextNormalizer
-
     # Without marks, the vowels of many scripts of Asia would be lost.
-    basic: Callable[[str], str] = BasicTextNormalizer(preserve_marks=True)
-    return basic
+    rules: Callable[[str], str] = (
+        EnglishTextNormalizer() if normalizer == "english" else BasicTextNormalizer(preserve_marks=True)
+    )
+    return rules
