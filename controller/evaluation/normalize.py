@@ -28,6 +28,8 @@ MOST_WORDS = 500_000
 
 _NOTE = re.compile(r"<[^<>\[\]]*>|\[[^<>\[\]]*\]|\([^()]+\)")
 _BRACKET = re.compile(r"[<>\[\]()]")
+_INVISIBLE = str.maketrans(dict.fromkeys("\u00ad\u200b\u200e\u200f\u2060\ufeff"))
+"""Hyphens and spaces that are not shown, and marks of direction, as captions have them."""
 
 
 class NotComparable(Exception):
@@ -88,7 +90,7 @@ def _lines(words: Sequence[Word], unit: Unit) -> list[str]:
     """The lines of a text, without what is in brackets. No bracket is left: it would be open for the next lines too."""
     space = " " if unit == "words" else ""
     lines = (space.join(word.text for word in line) for _, line in itertools.groupby(words, attrgetter("line")))
-    return [" ".join(_BRACKET.sub(" ", _NOTE.sub(" ", line)).split()) for line in lines]
+    return [" ".join(_BRACKET.sub(" ", _NOTE.sub(" ", line.translate(_INVISIBLE))).split()) for line in lines]
 
 
 def _parts(text: str, unit: Unit) -> list[str]:
@@ -97,7 +99,7 @@ def _parts(text: str, unit: Unit) -> list[str]:
 
 @cache
 def _one(normalizer: Normalizer, word: str) -> str:
-    return _rules(normalizer)(_BRACKET.sub(" ", word))
+    return _rules(normalizer)(_BRACKET.sub(" ", word.translate(_INVISIBLE)))
 
 
 @cache

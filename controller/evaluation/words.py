@@ -13,6 +13,7 @@ from chunk_job.segment import Segment
 from controller.transcript.captions.read import FileCue
 from controller.transcript.captions.tokens import Token, tokens_of, tokens_of_text
 from controller.transcript.captions.width import without_spaces
+from controller.transcript.clean_text import cleaned
 from controller.transcript.formats import stated_gaps_s
 from controller.transcript.model import Chunk
 
@@ -59,7 +60,7 @@ def of_segments(segments: Iterable[Sequence[Segment]]) -> list[Word]:
 
 def of_cues(cues: Sequence[FileCue]) -> list[Word]:
     """The words of captions; a cue shares its time among its words. Lines that state a gap are left out."""
-    texts = ((cue, " ".join(cue.lines)) for cue in cues)
+    texts = ((cue, cleaned(" ".join(cue.lines))[0]) for cue in cues)
     spoken = ((cue, text) for cue, text in texts if not stated_gaps_s(text))
     return [
         word
@@ -70,7 +71,8 @@ def of_cues(cues: Sequence[FileCue]) -> list[Word]:
 
 def of_lines(text: str) -> list[Word]:
     """The words of plain text, without times. Lines that state a gap are left out."""
-    lines = (line for line in text.splitlines() if line.strip() and not stated_gaps_s(line))
+    clean = (cleaned(line)[0] for line in text.splitlines())
+    lines = (line for line in clean if line.strip() and not stated_gaps_s(line))
     return [
         word._replace(start_ms=None, end_ms=None)
         for number, line in enumerate(lines)

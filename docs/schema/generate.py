@@ -45,6 +45,7 @@ from controller.domain.service_documents import (
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
+from controller.evaluation.documents import Evaluation
 from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -70,6 +71,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Report,
     Status,
     Transcript,
+    Evaluation,
     Correction,
     ServiceRequest,
     RequestState,

@@ -37,6 +37,9 @@ from controller.domain.service_documents import (
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
+from controller.evaluation.documents import NotMeasured
+from controller.evaluation.measure import Files, compare, evaluation
+from controller.evaluation.words import Text, of_lines, of_segments
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
 from docs.schema import generate
@@ -46,6 +49,12 @@ RECORD = fakes.record()
 TASK = fakes.task(RECORD, 0)
 RESULT = fakes.result(TASK, fakes.segment((" one", 1000, 1400), (" two", 1500, 1900)))
 PLAN = fakes.plan(10_000, 20_000, cuts={0: "forced"}, offset_ms=5)
+TRANSCRIPT = merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})])
+SPOKEN = Text(words=of_segments([TRANSCRIPT.segments]), language="en", chunks=TRANSCRIPT.chunks)
+EVALUATED = evaluation(
+    [compare(Text(words=of_lines("one too")), SPOKEN, Files("talk", "talk.json", "talk.txt"), worst=1)],
+    [NotMeasured(name="other.json", why="there is no reference")],
+)
 REQUESTED = fakes.service_request()
 EXAMPLES: dict[str, Document] = {
     "task": TASK,
@@ -136,7 +145,8 @@ EXAMPLES: dict[str, Document] = {
     ),
     "waveform": WaveformHeader(run=fakes.RUN, overview=2, detail=26),
     "playback": Playback(run=fakes.RUN, media_type="video/mp4", rendition=True),
-    "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
+    "transcript": TRANSCRIPT,
+    "evaluation": EVALUATED,
     "service-request": REQUESTED,
     "service-state": RequestState(
         id=REQUESTED.id,

@@ -24,6 +24,7 @@ def texts(text: str, normalizer: Normalizer) -> list[str]:
         ("<i>one</i> (two) three [four", "basic", "one three four"),
         ("an [open\nbracket] here", "basic", "an open bracket here"),
         ("ＡＢＣ ﬁne", "basic", "abc fine"),
+        ("\u200fשלום עולם\u200f co\u00adop", "basic", "שלום עולם coop"),
     ],
 )
 def test_each_set_of_rules(text: str, normalizer: Normalizer, wanted: str) -> None:
@@ -36,14 +37,15 @@ def test_the_rules_follow_the_language() -> None:
 
 
 def test_words_keep_their_times() -> None:
-    said = "the colour of [one and] twenty five cars isn't grey".split()
+    said = ["the", "colour", "of", "[one", "and]", "twenty", "five", "cars", "isn't", "grey"]
     words = [Word(text, at // 6, True, 1_000 * at, 1_000 * at + 500) for at, text in enumerate(said)]
     found = {word.text: word.start_ms for word in normalized(words, "english", "words")}
     assert found.keys() == {"the", "color", "of", "25", "cars", "is", "not", "gray"}
     assert {text: found[text] for text in ("the", "color", "of", "cars", "is", "gray")} == {
         "the": 0, "color": 1_000, "of": 2_000, "cars": 7_000, "is": 8_000, "gray": 9_000,
     }  # fmt: skip
-    assert found["25"] in (5_000, 6_000)
+    # What became of several words is at one of them, or beside them.
+    assert 3_000 <= (found["25"] or 0) <= 6_000
 
 
 @pytest.mark.parametrize(
