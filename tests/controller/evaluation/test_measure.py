@@ -14,19 +14,18 @@ from controller.domain.plan import Cut
 from controller.evaluation import measure
 from controller.evaluation.documents import Errors, NotMeasured, RecordingErrors, headline
 from controller.evaluation.intervals import ENOUGH_RECORDINGS, FEWEST_PARTS
-from controller.evaluation.measure import Comparison, Files, compare, evaluation
+from controller.evaluation.measure import Comparison, compare, evaluation
 from controller.evaluation.normalize import NotComparable
-from controller.evaluation.words import Text, Word, of_lines
+from controller.evaluation.words import Text, Word
 from controller.transcript.model import Chunk
+from tests.evaluating import FILES, comparison, spoken
 
-FILES = Files("talk", "talk.json", "talk.txt")
 WORDS = st.lists(st.sampled_from(["a", "bee", "sea", "tree", "hello", "world"]), max_size=30)
 SOME = WORDS.filter(bool)
 
 
-def compared(reference: str, transcript: str, **how: object) -> RecordingErrors:
-    texts = (Text(words=of_lines(text)) for text in (reference, transcript))
-    return compare(*texts, FILES, **how).errors  # type: ignore[arg-type]
+def compared(reference: str, transcript: str) -> RecordingErrors:
+    return comparison(reference, transcript).errors
 
 
 def distance(one: Sequence[object], other: Sequence[object]) -> int:
@@ -43,7 +42,7 @@ def distance(one: Sequence[object], other: Sequence[object]) -> int:
 def test_errors_are_those_of_jiwer_and_of_the_textbook(reference: list[str], transcript: list[str], width: int) -> None:
     wanted, found = " ".join(reference), " ".join(transcript)
     lines = "\n".join(" ".join(reference[at : at + width]) for at in range(0, len(reference), width))
-    errors = compared(lines, found, normalizer="none")
+    errors = comparison(lines, found, normalizer="none").errors
     theirs = jiwer.process_words(wanted, found)
     assert (errors.words.right, errors.words.substitutions, errors.words.deletions, errors.words.insertions) == (
         theirs.hits,
@@ -63,7 +62,7 @@ def test_every_error_is_in_one_chunk_on_one_side_of_the_seams_and_of_one_speaker
 ) -> None:
     timed = [Word(text, 0, True, 1_000 * at, 1_000 * at + 600, "AB"[at % 2]) for at, text in enumerate(transcript)]
     text = Text(words=timed, chunks=chunks(5_000, 10_000, 12_000, 40_000))
-    errors = compare(Text(words=of_lines(" ".join(reference))), text, FILES, normalizer="none", worst=100).errors
+    errors = compare(spoken(" ".join(reference)), text, FILES, normalizer="none", worst=100).errors
     assert Errors.together(one.words for one in errors.chunks) == errors.words
     assert errors.seams
     assert Errors.together((errors.seams.at_seams, errors.seams.elsewhere)) == errors.words
@@ -95,7 +94,7 @@ def test_a_lost_chunk_has_the_words_that_are_missing() -> None:
     said = [f"w{at}" for at in range(30)]
     heard = [Word(said[at], 0, True, 1_000 * at, 1_000 * at + 500) for at in (*range(10), *range(20, 30))]
     text = Text(words=heard, chunks=chunks(10_000, 20_000, 30_000, cut="forced"))
-    errors = compare(Text(words=of_lines(" ".join(said))), text, FILES).errors
+    errors = compare(spoken(" ".join(said)), text, FILES).errors
     assert [one.words.deletions for one in errors.chunks] == [0, 10, 0]
     assert errors.seams
     assert (errors.seams.seams, list(errors.seams.cuts)) == (2, ["forced"])
@@ -107,7 +106,7 @@ def test_a_lost_chunk_has_the_words_that_are_missing() -> None:
 def test_a_lost_end_is_in_the_last_chunk() -> None:
     heard = [Word("a", 0, True, 0, 500)]
     text = Text(words=heard, chunks=chunks(1_000, 9_000))
-    errors = compare(Text(words=of_lines("a b c d e f g")), text, FILES).errors
+    errors = compare(spoken("a b c d e f g"), text, FILES).errors
     assert [one.words.deletions for one in errors.chunks] == [0, 6]
 
 
@@ -150,7 +149,7 @@ def many(count: int, *, wrong: float) -> Comparison:
     draw = random.Random(3)
     said = "\n".join(f"line {number} of a talk" for number in range(count))
     heard = "\n".join(f"line {number} of a {'walk' if draw.random() < wrong else 'talk'}" for number in range(count))
-    return compare(*(Text(words=of_lines(text)) for text in (said, heard)), FILES)
+    return comparison(said, heard)
 
 
 def test_intervals_repeat_contain_the_rate_and_get_narrower() -> None:
@@ -186,5 +185,5 @@ def test_all_recordings_together() -> None:
     assert whole.total.words_interval
     assert whole.total.words_interval.low == whole.total.words_interval.high == whole.total.words.rate
     assert headline(whole) == ("word error rate", one.errors.words.rate, whole.total.words_interval)
-    japanese = evaluation([compare(*[Text(words=of_lines("今日は"))] * 2, FILES)], [])
+    japanese = evaluation([comparison("今日は", "今日は")], [])
     assert (headline(japanese) or [""])[0] == "character error rate"

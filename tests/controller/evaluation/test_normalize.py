@@ -63,4 +63,4 @@ def test_what_cannot_be_compared_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(normalize, "MOST_WORDS", 3)
     for rules in ("none", "basic"):
         with pytest.raises(NotComparable, match="it has 7 words or characters, and may have 3: divide it"):
-            texts("a b c d e f g", rules)  # type: ignore[arg-type]
+            texts("a b c d e f g", rules)

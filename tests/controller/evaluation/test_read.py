@@ -43,7 +43,7 @@ def test_a_transcript_of_stenofleet_in_each_format(tmp_path: Path) -> None:
         update={"segments": tuple(one.model_copy(update={"speaker": None}) for one in segments)}
     )
     for kind in ("srt", "vtt", "txt"):
-        text = FORMATS[kind](plain)  # type: ignore[index]
+        text = FORMATS[kind](plain)
         assert "[no transcript from" in text
         assert [text for text, *_ in words(put(tmp_path, f"a.{kind}", text))] == ["one", "two"]
 

@@ -7,9 +7,6 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from controller.domain.interfaces import RunOutcome, RunVerdict
-from controller.evaluation.documents import RecordingErrors
-from controller.evaluation.measure import Files, compare
-from controller.evaluation.words import Text, of_lines
 from controller.reports import junit
 from controller.reports.build import RunDocuments, build
 from controller.reports.cost import Prices
@@ -17,6 +14,7 @@ from controller.reports.gates import NO_MEASURES, Gates, Measures, judge
 from controller.reports.run_view import CaptionFindings, RunView, SoundView
 from controller.reports.stored_run import with_words
 from tests import fakes
+from tests.evaluating import comparison
 from tests.shown_runs import ShownRun
 
 
@@ -109,20 +107,15 @@ def test_what_is_not_known_keeps_no_limit() -> None:
     assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
 
 
-def errors_of(reference: str, transcript: str) -> RecordingErrors:
-    texts = (Text(words=of_lines(text)) for text in (reference, transcript))
-    return compare(*texts, Files("talk", "talk.json", "talk.txt")).errors
-
-
 def test_limits_of_errors_and_captions(tmp_path: Path) -> None:
     view = view_of(ShownRun(chunks=1))
     gates = Gates(max_wer=0.25, captions_profile="netflix")
     assert gates
     good = Measures(
-        errors=errors_of("a b c d", "a b c"), captions=CaptionFindings(profile="netflix", captions=7, broken=0)
+        errors=comparison("a b c d", "a b c").errors, captions=CaptionFindings(profile="netflix", captions=7, broken=0)
     )
     bad = Measures(
-        errors=errors_of("今日は天気", "今日は電気 も"),
+        errors=comparison("今日は天気", "今日は電気 も").errors,
         captions=CaptionFindings(profile="netflix", captions=7, broken=2, rules=(("too fast", 2),)),
     )
     for measures, kept in ((good, True), (bad, False), (Measures(why="there is no reference"), False)):
