@@ -66,7 +66,7 @@ def _details(one: RecordingErrors) -> Iterator[str]:
     if rows:
         yield from _table([("", "error rate", "words", "wrong", "missing", "added"), *rows])
     for passage in one.worst:
-        yield from _passage(passage)
+        yield from _passage(passage, one.unit.removesuffix("s"))
 
 
 def _parts(one: RecordingErrors) -> Iterator[tuple[str, Errors]]:
@@ -83,15 +83,20 @@ def _parts(one: RecordingErrors) -> Iterator[tuple[str, Errors]]:
         yield f"chunk {chunk.index}, {clock(chunk.start_ms)} - {clock(chunk.end_ms)}", chunk.words
 
 
-def _passage(passage: Passage) -> Iterator[str]:
+def _passage(passage: Passage, unit: str) -> Iterator[str]:
     where = [f"line {passage.line}"]
     if passage.start_ms is not None:
         where.insert(0, f"at {clock(passage.start_ms)}")
     if passage.chunk is not None:
         where.append(f"chunk {passage.chunk}")
-    yield f"  {', '.join(where)}: {passage.words.wrong} wrong of {passage.words.reference}"
+    counts = f"{_count(passage.words.wrong, 'error')}, {_count(passage.words.reference, unit)}"
+    yield f"  {', '.join(where)}: {counts}"
     yield f"    reference:  {_marked((piece.kind, piece.reference) for piece in passage.pieces)}"
     yield f"    transcript: {_marked((piece.kind, piece.transcript) for piece in passage.pieces)}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _marked(pieces: Iterable[tuple[Kind, str]]) -> str:

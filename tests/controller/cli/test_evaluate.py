@@ -53,7 +53,7 @@ def test_a_transcript_and_its_reference(command: Command) -> None:
     assert row.split()[-4:] == ["210", "1", "1", "0"]
     assert title == "talk (rules: basic)"
     assert (where, reference, transcript) == (
-        "  line 8: 1 wrong of 7",
+        "  line 8: 1 error, 7 words",
         "    reference:  this is [line] 7 of the talk",
         "    transcript: this is [lime] 7 of the talk",
     )
