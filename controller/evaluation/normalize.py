@@ -90,7 +90,12 @@ def _lines(words: Sequence[Word], unit: Unit) -> list[str]:
     """The lines of a text, without what is in brackets. No bracket is left: it would be open for the next lines too."""
     space = " " if unit == "words" else ""
     lines = (space.join(word.text for word in line) for _, line in itertools.groupby(words, attrgetter("line")))
-    return [" ".join(_BRACKET.sub(" ", _NOTE.sub(" ", line.translate(_INVISIBLE))).split()) for line in lines]
+    return [_tidy(_NOTE.sub(" ", line)) for line in lines]
+
+
+def _tidy(text: str) -> str:
+    """A text in which the rules find no bracket, and no long space: they would take very long for many of them."""
+    return " ".join(_BRACKET.sub(" ", text.translate(_INVISIBLE)).split())
 
 
 def _parts(text: str, unit: Unit) -> list[str]:
@@ -99,7 +104,7 @@ def _parts(text: str, unit: Unit) -> list[str]:
 
 @cache
 def _one(normalizer: Normalizer, word: str) -> str:
-    return _rules(normalizer)(_BRACKET.sub(" ", word.translate(_INVISIBLE)))
+    return _rules(normalizer)(_tidy(word))
 
 
 @cache

@@ -1,7 +1,5 @@
 """What counts as the same, and that every word keeps its time: also where numbers join words of several lines."""
 
-import time
-
 import pytest
 
 from controller.evaluation import normalize
@@ -48,13 +46,10 @@ def test_words_keep_their_times() -> None:
     assert 3_000 <= (found["25"] or 0) <= 6_000
 
 
-@pytest.mark.parametrize(
-    "text", ["[ " * 30_000, "(" * 60_000, " " * 60_000 + "x", "' " * 30_000, "<" * 60_000, "a" * 60_000]
-)
-def test_no_text_takes_long(text: str) -> None:
-    began_s = time.process_time()
-    texts(text, "english")
-    assert time.process_time() - began_s < 10
+@pytest.mark.parametrize("text", ["[ ", "(", "<"])
+def test_no_text_takes_time_that_grows_with_its_square(text: str) -> None:
+    # The rules alone would take longer than a test may.
+    assert texts("x" + 100_000 * text + " " * 100_000 + "x", "english") == ["x", "x"]
 
 
 def test_what_cannot_be_compared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
