@@ -20,7 +20,7 @@ from controller.cli.option_values import Count
 from controller.cli.output_options import check_replaced
 from controller.cli.terminal import print_data, print_message
 from controller.evaluation import csv_table
-from controller.evaluation.documents import MOST_PASSAGES, Evaluation, NotMeasured
+from controller.evaluation.documents import MOST_PASSAGES, Evaluation, NotMeasured, line
 from controller.evaluation.measure import Comparison, Files, compare, evaluation
 from controller.evaluation.normalize import Normalizer, NotComparable
 from controller.evaluation.pairs import pairs
@@ -87,7 +87,7 @@ def evaluate_command(
             compared.append(_compared(files, normalize, worst))
         except NotComparable as error:
             failed.append((str(transcript), str(error)))
-    result = evaluation(compared, (NotMeasured(name=printable(name), why=printable(why)) for name, why in failed))
+    result = evaluation(compared, (NotMeasured(name=line(name), why=line(why)) for name, why in failed))
     if output:
         _write(output, page(result))
     if csv:
@@ -97,8 +97,8 @@ def evaluate_command(
     if as_json:
         print_data(printable(result.encode().decode().rstrip("\n")), exact=True)
     else:
-        for line in lines(result):
-            print_data(line)
+        for each in lines(result):
+            print_data(each)
     return _code(result, max_wer)
 
 
@@ -109,8 +109,7 @@ def _compared(files: Files, normalize: Normalizer | Literal["auto"], worst: int)
             texts.append(read_text(Path(path)))
         except NotComparable as error:
             raise NotComparable(f"{path}: {error}") from error
-    shown = Files(*map(printable, files))
-    return compare(texts[0], texts[1], shown, normalizer=normalize, worst=worst)
+    return compare(texts[0], texts[1], files, normalizer=normalize, worst=worst)
 
 
 def _code(result: Evaluation, max_wer: float | None) -> int:

@@ -77,7 +77,7 @@ def _parts(one: RecordingErrors) -> Iterator[tuple[str, Errors]]:
             yield f"  cut: {cut}", errors
         yield "elsewhere", one.seams.elsewhere
     for speaker in one.speakers:
-        yield f"speaker {speaker.speaker or '(nobody)'}", speaker.words
+        yield f"speaker {speaker.speaker or '(nobody)'}, as the {one.speakers_of} says", speaker.words
     wrong = [chunk for chunk in one.chunks if chunk.words.wrong]
     for chunk in sorted(wrong, key=lambda chunk: -chunk.words.wrong)[:3] if len(one.chunks) > 1 else ():
         yield f"chunk {chunk.index}, {clock(chunk.start_ms)} - {clock(chunk.end_ms)}", chunk.words

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from chunk_job.document import MAX_SPANS, Count, Document, LanguageCode, Line, Seconds, SpanIndex
 from chunk_job.segment import Speaker
+from chunk_job.text import printable
 from controller.domain.plan import Cut
 from controller.evaluation.align import Kind
 from controller.evaluation.normalize import Normalizer
@@ -24,6 +25,12 @@ SpeakersOf = Literal["reference", "transcript"]
 """Which of the two texts names the speakers."""
 MOST_RECORDINGS = 1_000_000
 MOST_PASSAGES = 100
+_LONGEST_LINE = 8_000
+
+
+def line(text: str) -> str:
+    """A name or a message as a value of a document: printable, and not too long."""
+    return printable(text)[:_LONGEST_LINE]
 
 
 class Errors(Document):

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from controller.evaluation.align import Stretch, aligned, character_errors, steps
 from controller.evaluation.breakdown import Passages, by_chunk, by_seam, by_speaker, groups
-from controller.evaluation.documents import Errors, Evaluation, Measured, NotMeasured, RecordingErrors, SpeakersOf
+from controller.evaluation.documents import Errors, Evaluation, Measured, NotMeasured, RecordingErrors, SpeakersOf, line
 from controller.evaluation.intervals import ENOUGH_RECORDINGS, Part, added, intervals
 from controller.evaluation.normalize import Normalizer, NotComparable, chosen, normalized
 from controller.evaluation.placing import Placed, placed
@@ -22,7 +22,7 @@ _RIGHT_WORDS = 5
 
 
 class Files(NamedTuple):
-    """What is compared, as it is shown."""
+    """The names of what is compared."""
 
     name: str
     transcript: str
@@ -51,7 +51,8 @@ def compare(
     unit = unit_of(reference.words)
     language = transcript.language or reference.language
     rules = chosen(normalizer, language)
-    wanted, found = normalized(reference.words, rules, unit), normalized(transcript.words, rules, unit)
+    wanted = _normalized("the reference", reference, rules, unit)
+    found = _normalized("the transcript", transcript, rules, unit)
     if not wanted:
         raise NotComparable("the reference has no words")
     stretches = aligned([word.text for word in wanted], [word.text for word in found])
@@ -70,9 +71,9 @@ def compare(
     named = _speakers_of(reference, transcript)
     errors = RecordingErrors(
         **dict(_measured([Errors.of(one.step.kind for one in every)], parts, parts)),
-        name=files.name,
-        transcript_file=files.transcript,
-        reference_file=files.reference,
+        name=line(files.name),
+        transcript_file=line(files.transcript),
+        reference_file=line(files.reference),
         language=language,
         unit=unit,
         normalizer=rules,
@@ -83,6 +84,13 @@ def compare(
         worst=passages.worst(grouped, worst),
     )
     return Comparison(errors, parts)
+
+
+def _normalized(side: str, text: Text, rules: Normalizer, unit: Unit) -> list[Word]:
+    try:
+        return normalized(text.words, rules, unit)
+    except NotComparable as error:
+        raise NotComparable(f"{side} {error}") from error
 
 
 def _speakers_of(reference: Text, transcript: Text) -> SpeakersOf | None:

@@ -46,7 +46,7 @@ def chosen(normalizer: Normalizer | Literal["auto"], language: str | None) -> No
 def normalized(words: Sequence[Word], normalizer: Normalizer, unit: Unit) -> list[Word]:
     """The words, or the characters, that are compared, each with the line, time and speaker of the word it comes from.
 
-    Raises :class:`NotComparable`.
+    Raises :class:`NotComparable`, without saying which text it is.
     """
     source = whole(words) if unit == "words" else words
     if normalizer == "none":
@@ -56,7 +56,7 @@ def normalized(words: Sequence[Word], normalizer: Normalizer, unit: Unit) -> lis
         alone = [(part, word) for word in source for part in _parts(_one(normalizer, word.text), unit)]
         parts = _parts(rules(" ".join(_lines(source, unit))), unit)
     except (AssertionError, ValueError) as error:
-        raise NotComparable("it has numbers that the rules for English cannot read: use --normalize basic") from error
+        raise NotComparable("has numbers that the rules for English cannot read: use --normalize basic") from error
     if len(parts) > MOST_WORDS or len(alone) > 2 * MOST_WORDS:
         raise _too_long(max(len(parts), len(alone)))
     return _found_again(parts, alone)
@@ -69,7 +69,7 @@ def _checked(words: list[Word]) -> list[Word]:
 
 
 def _too_long(count: int) -> NotComparable:
-    return NotComparable(f"it has {count:,} words or characters, and may have {MOST_WORDS:,}: divide it")
+    return NotComparable(f"has {count:,} words or characters, and may have {MOST_WORDS:,}: divide it")
 
 
 def _found_again(parts: Sequence[str], alone: Sequence[tuple[str, Word]]) -> list[Word]:

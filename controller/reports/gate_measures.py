@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from chunk_job.text import printable
 from controller.domain.captions import PROFILES, CaptionStyle, Profile
 from controller.domain.interfaces import RunOutcome
 from controller.evaluation.measure import Files, compare
@@ -31,7 +30,7 @@ def errors_of(references: References, outcome: RunOutcome, transcript: Transcrip
     try:
         # Two recordings of one stem keep their full names.
         reference = references.find(*dict.fromkeys([recording.name, recording.stem]), folders=recording.parent.parts)
-        files = Files(*map(printable, (outcome.name, outcome.name, str(reference))))
+        files = Files(outcome.name, outcome.name, str(reference))
         return Measures(errors=compare(read_text(reference), of_transcript(transcript), files).errors)
     except NotComparable as error:
         return Measures(why=str(error))

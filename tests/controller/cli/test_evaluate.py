@@ -117,6 +117,19 @@ def test_a_limit(command: Command, limit: str, code: int) -> None:
     assert err == ("a: --max-wer: its word error rate is 0.48 %, above 0.47 %\n" if code else "")
 
 
+def test_what_is_wrong_with_a_file_is_said(command: Command) -> None:
+    put("out/a.txt", "9" * 6_000)
+    put("refs/a.txt", "a")
+    deep = "/".join(["refs", *["d\x01" * 100] * 19])
+    Path(deep).mkdir(parents=True)
+    put(f"{deep}/b.txt", "b")
+    code, _, err = command("out", "refs", "--normalize", "english", "--json")
+    assert code == 5
+    first, second = err.splitlines()
+    assert "d\\x01d" in first
+    assert second.endswith("the transcript has numbers that the rules for English cannot read: use --normalize basic")
+
+
 def test_hostile_words_and_names_stay_text(command: Command) -> None:
     name = MARKUP.replace("/", "\u2215") + "\u202e"
     put(f"refs/{name}.txt", f"{MARKUP} one\x1b[31m two\u202e three\n" * 20)
