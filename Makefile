@@ -10,6 +10,8 @@ READY := .venv/.ready
 CODE := $(foreach dir,.ci controller chunk_job k8s helm tests bench,$(if $(shell find $(dir) -name '*.py' 2>/dev/null),$(dir)))
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 export PYTHON
+# Without compiled files in __pycache__, each worker of the tests compiles all of them, and each job what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## *\(.*\)/\1|\2/p' Makefile | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'

@@ -22,68 +22,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench.common import Figure, Ratio, by_ratio, report
-from chunk_job.contract import JobFailure
-from chunk_job.errors import ExitCode
-from chunk_job.store.base import Store
 from controller import demo
 from controller.cli import main, options
-from controller.domain import failures
-from controller.domain.jobs import Job, JobView
-from controller.intake.source import local_path
-from controller.runners.folders import Home
-from controller.runners.local import LocalRunner
-from tests import fakes
+from tests import quick_jobs
 
-_NOT_MEDIA = b"not media"
 _ONE_IN = 20
 _EVERY_S = 0.2
-
-
-class QuickRunner(LocalRunner):
-    """The local runner with its locks and folders. Jobs leave their objects at once, in this process."""
-
-    tick_s = 0.01
-
-    def __init__(self, store: Store, runner: LocalRunner, home: Home) -> None:
-        super().__init__(store.url, home, runner.leadership)
-        self._objects = store
-        self._views: dict[str, JobView] = {}
-
-    def submit(self, job: Job) -> None:
-        """Do the job."""
-        message = self._do(job)
-        status = ExitCode.BAD_INPUT if message else 0
-        self._views[job.name] = JobView(
-            run=job.run,
-            span=job.span,
-            attempt=job.attempt,
-            name=job.name,
-            uid=job.name,
-            phase="ended",
-            since_ms=time.time_ns() // 1_000_000,
-            diagnosis=failures.from_process(status, termination_message=message, log=[], oom_kills=None),
-            progress_ms=0,
-        )
-
-    def _do(self, job: Job) -> bytes:
-        """Returns the termination message of a job that failed."""
-        if job.span is not None:
-            fakes.answer(self._objects, job, fakes.DONE, self._objects.get(job.task_key))
-            return b""
-        with local_path(job.media_uri).open("rb") as file:
-            if file.read(len(_NOT_MEDIA)) == _NOT_MEDIA:
-                why = f"{local_path(job.media_uri)}: is not media"
-                return JobFailure(code=ExitCode.BAD_INPUT, summary=why, advice="check it").encode()
-        fakes.cut(self._objects, job, [10_000])
-        return b""
-
-    def observe(self) -> list[JobView]:
-        """All jobs that were not deleted yet."""
-        return list(self._views.values())
-
-    def delete(self, view: JobView) -> None:
-        """Remove the job."""
-        del self._views[view.name]
 
 
 def write_archive(folder: Path, count: int) -> None:
@@ -92,7 +36,7 @@ def write_archive(folder: Path, count: int) -> None:
         path = folder / f"{number // 50:03}" / f"{number:05}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number % _ONE_IN == _ONE_IN - 1:
-            path.write_bytes(_NOT_MEDIA + f" {number}".encode())
+            path.write_bytes(quick_jobs.NOT_MEDIA + f" {number}".encode())
             continue
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, 16_000, 0, "NONE", ""))
@@ -101,13 +45,7 @@ def write_archive(folder: Path, count: int) -> None:
 
 def command(archive: str, folder: str) -> NoReturn:
     """Transcribe the archive in this process, as the command line does."""
-    ordinary = options.runner_for
-
-    def runner_for(store: Store, scratch: Path | None = None) -> LocalRunner:
-        del scratch
-        return QuickRunner(store, ordinary(store), Home(Path(folder) / "home"))
-
-    options.runner_for = runner_for
+    options.runner_for = quick_jobs.runner_for(options.runner_for, Path(folder))
     arguments = ["transcribe", archive, "-o", f"{folder}/out", "--model", str(demo.MODEL), "--language", "en"]
     sys.argv = ["stenofleet", *arguments, "-f", "txt", "--store", f"{folder}/store", "--max-parallel", "2"]
     main()

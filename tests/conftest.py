@@ -1,6 +1,7 @@
 """The guard of unit tests: no socket, no process. Tests marked process, s3, model, page, cluster or soak are exempt."""
 
 import _posixsubprocess
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,12 @@ settings.load_profile("scene")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Remember the markers of all tests before ``-m`` removes some."""
     config.stash[MARKERS] = {item.nodeid: frozenset(mark.name for mark in item.iter_markers()) for item in items}
+
+
+def pytest_collection_finish() -> None:
+    """Leave the collected tests out of every later garbage collection: they are millions of objects, and they stay."""
+    gc.collect()
+    gc.freeze()
 
 
 class Guard:

@@ -80,6 +80,7 @@ def test_with_stamps_each_window_has_the_segments_of_the_script(toy: Path) -> No
     assert words(outcome)[WORDS] == words(batched)[WORDS + 2]
 
 
+@pytest.mark.e2e
 @pytest.mark.process
 @pytest.mark.timeout(600)  # fifteen seconds, but twenty times as long where others use all cores
 def test_the_gpu_bench_measures_everything_on_the_cpu(tmp_path: Path) -> None:

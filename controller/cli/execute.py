@@ -58,11 +58,12 @@ def execute(
     new_runs: bool = False,
     prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
+    batch: str = "",
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
-    each outcome as soon as it is known.
+    each outcome as soon as it is known. *batch*: of which the runs are; then outcomes are not kept, nor returned.
     """
     arguments: dict[str, Any] = {
         "store": store,
@@ -72,6 +73,7 @@ def execute(
         "clock": SystemClock(),
         "on_end": on_end,
         "reports": StoredReports(store, prices=prices),
+        "keep_outcomes": not batch,
     }
     try:
         if sys.stderr.isatty() and not quiet:
@@ -79,6 +81,9 @@ def execute(
                 return run_loop(requests, reporter=bars, **arguments)
         return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
     except (Interrupted, EnvironmentProblem):
+        if batch:
+            print_message(f"to resume: run the same command again, or stenofleet batch resume {batch}")
+            raise
         _print_how_to_resume(requests, store, runner, new_runs=new_runs)
         raise
 

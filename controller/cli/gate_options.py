@@ -17,8 +17,11 @@ from chunk_job.store.base import Store
 from controller.cli.caption_options import CaptionOptions
 from controller.cli.option_values import Fraction
 from controller.cli.options import option, together
+from controller.domain import stored_documents
 from controller.domain.captions import PROFILES, CaptionStyle
+from controller.domain.documents import Request
 from controller.domain.interfaces import RunOutcome
+from controller.domain.keys import RunKeys
 from controller.errors import UsageProblem
 from controller.evaluation.pairs import References, references
 from controller.intake.source import is_object
@@ -96,11 +99,10 @@ class Checks:
     gates: Gates = field(default_factory=Gates)
     prices: Prices = NO_PRICES
     references: References | None = None
-    style: CaptionStyle | None = None
-    """Of the captions of the command; None: a caption for each segment."""
-    speakers: Sequence[str] = ()
+    captions: CaptionOptions | None = None
+    """How the command makes captions; None: as each run was asked to."""
 
-    def measures(self, outcome: RunOutcome, transcript: TranscriptFiles | None) -> Measures:
+    def measures(self, store: Store, outcome: RunOutcome, transcript: TranscriptFiles | None) -> Measures:
         """What gates of the words need. Raises :class:`StoreUnavailable`."""
         if transcript is None:
             return Measures(why="its transcript is gone")
@@ -111,7 +113,16 @@ class Checks:
         profile = self.gates.captions_profile
         if profile is None:
             return found
-        return replace(found, captions=captions_of(transcript, self.style, self.speakers, profile))
+        style, speakers = self._captions_of(store, outcome.run)
+        return replace(found, captions=captions_of(transcript, style, speakers, profile))
+
+    def _captions_of(self, store: Store, run: str) -> tuple[CaptionStyle | None, Sequence[str]]:
+        """The style of captions, and the names of speakers in them."""
+        if self.captions:
+            return self.captions.style, self.captions.speakers
+        request = stored_documents.valid(store, Request, RunKeys(run).request)
+        outputs = request.outputs if request else ()
+        return (outputs[0].captions, outputs[0].speakers) if outputs else (None, ())
 
     @contextlib.contextmanager
     def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
@@ -161,7 +172,9 @@ class Checked:
             view_and_transcript(self.store, outcome.run, prices=self.checks.prices) if outcome.run else (None, None)
         )
         if view and outcome.verdict in ("complete", "partial"):
-            self.outcomes[outcome] = judge(self.checks.gates, view, self.checks.measures(outcome, transcript))
+            self.outcomes[outcome] = judge(
+                self.checks.gates, view, self.checks.measures(self.store, outcome, transcript)
+            )
         if self.checks.junit:
             self._suites[outcome] = junit.suite(outcome, view, self.outcomes[outcome])
 
@@ -183,8 +196,11 @@ def _place(name: str) -> str:
     return name if is_object(name) else str(Path(name).resolve())
 
 
-def taken_checks(options: dict[str, Any], prices: Prices, captions: CaptionOptions) -> Checks:
-    """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`."""
+def taken_checks(options: dict[str, Any], prices: Prices, captions: CaptionOptions | None = None) -> Checks:
+    """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`.
+
+    *captions*: how the command makes captions; None: it makes none.
+    """
     path, folder = options.pop("junit"), options.pop("reference")
     if path is not None and Path(path).is_dir():
         raise UsageProblem(f"--junit: {path} is a folder", "name a file")
@@ -199,8 +215,7 @@ def taken_checks(options: dict[str, Any], prices: Prices, captions: CaptionOptio
         gates=gates,
         prices=prices,
         references=_references(folder) if folder else None,
-        style=captions.style,
-        speakers=captions.speakers,
+        captions=captions,
     )
 
 

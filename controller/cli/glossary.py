@@ -20,24 +20,27 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def parse_glossary(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """Read the terms of the file *value*, each as ``term`` or ``term = sounds like``; a term counts once.
+    """Read the terms of the file *value*; none if there is no file."""
+    return terms_in(value) if value else ()
 
-    Empty lines, and those that begin with ``#``, are left out. Errors have the line number.
+
+def terms_in(path: str) -> tuple[str, ...]:
+    """Read the terms of a file, each as ``term`` or ``term = sounds like``; a term counts once.
+
+    Empty lines, and those that begin with ``#``, are left out. Raises :class:`click.BadParameter` with the line number.
     """
-    if not value:
-        return ()
     lines: list[str] = []
-    for number, line in enumerate(_LINE_END.split(_text(value)), 1):
+    for number, line in enumerate(_LINE_END.split(_text(path)), 1):
         if (text := line.strip()) and not text.startswith("#"):
             try:
                 lines.append(checked(text))
             except ValueError as error:
-                raise click.BadParameter(f"{value}, line {number}: {error}") from None
+                raise click.BadParameter(f"{path}, line {number}: {error}") from None
     terms = distinct(lines)
     if not terms:
-        raise click.BadParameter(f"{value} has no terms: write one per line")
+        raise click.BadParameter(f"{path} has no terms: write one per line")
     if len(terms) > MOST_TERMS:
-        raise click.BadParameter(f"{value} has {len(terms)} terms, and may have {MOST_TERMS}")
+        raise click.BadParameter(f"{path} has {len(terms)} terms, and may have {MOST_TERMS}")
     return terms
 
 

@@ -82,12 +82,14 @@ def is_media(head: bytes) -> bool:
     return framed or packets or known or (head[4:8] == b"ftyp" and b"\0" in head)
 
 
-def names_in(data: bytes) -> list[str]:
+def names_in(data: bytes, which: str = "the list on stdin") -> list[str]:
     """Return the names in a list: one per line, or each followed by a NUL. UTF-16 and UTF-32 are decoded.
+
+    *which*: the list, for messages.
 
     Raises :class:`UsageProblem` if it is empty, or is no list.
     """
-    data = _decoded(data)
+    data = _decoded(data, which)
     separator = b"\0" if b"\0" in data else b"\n"
     if _is_binary(data[:_HEAD_BYTES]):
         raise UsageProblem(
@@ -98,27 +100,27 @@ def names_in(data: bytes) -> list[str]:
     parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
     names = [os.fsdecode(part) for part in parts if part.strip()]
     if not names:
-        raise UsageProblem("the list on stdin is empty", "write one file name per line")
+        raise UsageProblem(f"{which} is empty", "write one file name per line")
     return names
 
 
-def _decoded(data: bytes) -> bytes:
+def _decoded(data: bytes, which: str) -> bytes:
     """Return the list in UTF-8 and without a mark. Names in an unknown encoding stay as they are."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
-            return data[len(mark) :] if encoding == "utf-8" else _utf8(data[len(mark) :], encoding)
-    wide = _wide(data[:_HEAD_BYTES])
-    return _utf8(data, wide) if wide else data
+            return data[len(mark) :] if encoding == "utf-8" else _utf8(data[len(mark) :], encoding, which)
+    wide = _wide(data[:_HEAD_BYTES], which)
+    return _utf8(data, wide, which) if wide else data
 
 
-def _utf8(data: bytes, encoding: str) -> bytes:
+def _utf8(data: bytes, encoding: str, which: str) -> bytes:
     try:
         return data.decode(encoding).encode()
     except UnicodeError as error:
-        raise UsageProblem(f"the list on stdin is not valid {encoding[:6].upper()}", _LISTS) from error
+        raise UsageProblem(f"{which} is not valid {encoding[:6].upper()}", _LISTS) from error
 
 
-def _wide(head: bytes) -> str:
+def _wide(head: bytes, which: str) -> str:
     """The encoding of text of two or four bytes per character without a mark. Empty: it is not that.
 
     Raises :class:`UsageProblem` if it may be, and may also be names in UTF-8 that are separated by NULs.
@@ -141,7 +143,7 @@ def _wide(head: bytes) -> str:
     alike = b"\0\n" in head or b"\n\0" in head or _SHORT_NAMES.search(head)
     if alike and (not _is_binary(head) or _is_utf_16(head)):
         raise UsageProblem(
-            "the encoding of the list on stdin is not certain: it seems to be UTF-16 without a byte order mark",
+            f"the encoding of {which} is not certain: it seems to be UTF-16 without a byte order mark",
             "convert it: iconv -f UTF-16LE -t UTF-8 LIST | stenofleet transcribe - (or -f UTF-16BE)",
         )
     return ""

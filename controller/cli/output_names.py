@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from chunk_job.errors import JobError
@@ -29,6 +29,7 @@ from controller.runs.run_requests import output_stem
 BESIDE = "source"
 """As an output folder: the folder of each recording."""
 
+NO_BASES: Mapping[str, str] = {}
 _MOST_LISTED = 10
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
@@ -46,11 +47,7 @@ def outputs_of(
     Recordings of one stem in one folder get outputs with their full names. Raises :class:`UsageProblem` if two would
     write the same files nevertheless, or if one would overwrite a recording.
     """
-    folders = {one.name: _folder_of(one, folder) for one in recordings}
-    for one in sorted(set(folders.values())) if folder == BESIDE else [folder]:
-        check_folder(one)
-    bases = _bases(recordings, folders)
-    _check_different(bases)
+    bases = bases_of(recordings, folder)
     wanted = {
         name: Output(
             base=base,
@@ -61,20 +58,32 @@ def outputs_of(
         )
         for name, base in bases.items()
     }
-    _check_no_recording(wanted)
+    if wanted:
+        check_no_recording(list(wanted), wanted.values(), next(iter(wanted.values())))
     outputs: dict[str, Output] = {}
     without: list[RunOutcome] = []
     for name, output in wanted.items():
         # A URL of another kind is refused later, with the reason.
         is_url = "://" in name and not source.is_object(name)
-        if not is_url and (why := _too_long(output)):
-            without.append(
-                refused(name, MediaProblem(f"{masked_name(name)}: {why}", "rename it, or use --output-format"))
-            )
+        if not is_url and (problem := too_long(name, output)):
+            without.append(refused(name, problem))
             report_refused(without[-1])
         else:
             outputs[name] = output
     return outputs, without
+
+
+def bases_of(recordings: Sequence[Named], folder: str, given: Mapping[str, str] = NO_BASES) -> dict[str, str]:
+    """Return the base of the outputs of each recording by its name, and those *given* by what names them in messages.
+
+    Raises :class:`UsageProblem` if two recordings would write the same files, or if *folder* cannot be used.
+    """
+    folders = {one.name: _folder_of(one, folder) for one in recordings}
+    for one in sorted(set(folders.values())) if folder == BESIDE else [folder]:
+        check_folder(one)
+    bases = _bases(recordings, folders) | dict(given)
+    _check_different(bases)
+    return bases
 
 
 def existing(outputs: dict[str, Output]) -> frozenset[str]:
@@ -167,11 +176,16 @@ def _check_different(bases: dict[str, str]) -> None:
         by_base[base] = name
 
 
-def _check_no_recording(outputs: dict[str, Output]) -> None:
+def check_no_recording(names: Sequence[str], outputs: Iterable[Output], like: Output) -> None:
+    """Check that no output of a recording would overwrite one of the recordings.
+
+    *outputs*: one for each of *names*, read once: there may be a hundred thousand. *like*: any of them. Raises
+    :class:`UsageProblem`.
+    """
     resolve = Resolved()
-    media = {resolve.target(name) for name in outputs}
-    like_outputs = [path for path in media if _may_be_output(path, outputs)]
-    for name, output in outputs.items():
+    media = {resolve.target(name) for name in names}
+    like_outputs = [path for path in media if _may_be_output(path, like)]
+    for name, output in zip(names, outputs, strict=True):
         in_any_language = _named_alike(output, like_outputs, resolve) if like_outputs else []
         for target in (*_targets(output).values(), *in_any_language):
             if resolve.target(target) in media:
@@ -181,10 +195,9 @@ def _check_no_recording(outputs: dict[str, Output]) -> None:
                 )
 
 
-def _may_be_output(path: str, outputs: dict[str, Output]) -> bool:
+def _may_be_output(path: str, like: Output) -> bool:
     """Whether a recording is named like an output in some language. All outputs of a command have one template."""
-    output = next(iter(outputs.values()))
-    return _has_language(output) and bool(output.names_in_any_language().fullmatch(path.rpartition("/")[2]))
+    return _has_language(like) and bool(like.names_in_any_language().fullmatch(path.rpartition("/")[2]))
 
 
 def _named_alike(output: Output, recordings: Sequence[str], resolve: Resolved) -> list[str]:
@@ -200,6 +213,12 @@ def _targets(output: Output) -> dict[Format, str]:
         return {extension: file_of(output, extension, UNKNOWN_LANGUAGE) for extension in output.formats}
     without = output_path(output.base, "txt").removesuffix("txt")
     return {extension: f"{without}{extension}" for extension in output.formats}
+
+
+def too_long(name: str, output: Output) -> MediaProblem | None:
+    """The problem of a recording whose outputs cannot have their names; None if they can."""
+    why = _too_long(output)
+    return MediaProblem(f"{masked_name(name)}: {why}", "rename it, or use --output-format") if why else None
 
 
 def _too_long(output: Output) -> str:

@@ -63,7 +63,7 @@ def named_recordings(files: Sequence[str], stdin: Callable[[], OnStdin], *, quie
             # Of several folders, each is mirrored below its own name.
             below = _folder_name(named.name) if several else ""
         try:
-            for one in _with_content(Named(named.name, below), found.refused, quiet=quiet):
+            for one in contents(Named(named.name, below), found.refused, quiet=quiet):
                 if (resolved := resolve.name(one.name)) not in seen:
                     seen.add(resolved)
                     found.named.append(one)
@@ -97,7 +97,7 @@ def _folder_name(name: str) -> str:
     return os.path.basename(os.path.realpath(name)) if last in ("", ".", "..") else last  # noqa: PTH119
 
 
-def _with_content(named: Named, unreadable: list[RunOutcome], *, quiet: bool) -> Iterator[Named]:
+def contents(named: Named, unreadable: list[RunOutcome], *, quiet: bool) -> Iterator[Named]:
     """Yield the recording, or those in the folder. Raises :class:`MediaProblem` if there are none in it.
 
     Subfolders that cannot be read are added to *unreadable*.

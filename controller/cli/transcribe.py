@@ -20,6 +20,7 @@ from controller.cli.models import check_model_name, ensure_model
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.requests import keep_local
+from controller.cli.run_options import run_options
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.output import Format
@@ -36,23 +37,7 @@ from controller.runs.run_requests import make_run_request
 @output_options.skip_option
 @output_options.name_option
 @caption_options
-@shared.model_options
-@shared.cut_options
-@kubernetes.runner_option
-@shared.parallel_option
-@shared.attempts_options
-@shared.patience_option
-@shared.option(
-    "--on-chunk-failure",
-    type=click.Choice(["fail", "gap"]),
-    default="fail",
-    show_default=True,
-    help="gap: write the other chunks, and mark the gap.",
-)
-@shared.option("--keep-chunks", is_flag=True, help="Keep chunk audio in the store.")
-@shared.rendition_option
-@shared.scratch_option
-@shared.download_option
+@run_options
 @shared.option(
     "--round",
     "round_id",

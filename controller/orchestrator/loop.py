@@ -54,11 +54,13 @@ def run_loop(  # noqa: PLR0913 (its interfaces, each by its name)
     clock: Clock,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
     reports: ReportWriter | None = None,
+    keep_outcomes: bool = True,
 ) -> list[RunOutcome]:
     """Work on all runs until they have ended. *slots*: how many jobs there may be, and how the runs share them.
 
     *reports* writes the page of each run before the run's last object; None: no pages.
-    *on_end* is called with each outcome as soon as it is known. If the runs are endless, nothing is returned.
+    *on_end* is called with each outcome as soon as it is known. Without *keep_outcomes*, or if the runs are endless,
+    nothing is returned.
 
     Raises :class:`Interrupted` on a signal, and :class:`EnvironmentProblem` if the store fails for longer than the
     policy's patience before any run has ended. In both cases the same command resumes the runs.
@@ -76,7 +78,7 @@ def run_loop(  # noqa: PLR0913 (its interfaces, each by its name)
             reports=reports,
         ),
         on_end,
-        keeps_outcomes=not slots.endless,
+        keeps_outcomes=keep_outcomes and not slots.endless,
     )
     outage = Outage(policy, reporter, clock)
     time_limited = True

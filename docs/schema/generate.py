@@ -17,6 +17,7 @@ from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
 from controller.domain.attempt_documents import Attempts
+from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, BatchWorker
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
     Evidence,
@@ -73,6 +74,10 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Transcript,
     Evaluation,
     Correction,
+    BatchRecord,
+    BatchEntry,
+    BatchEnd,
+    BatchWorker,
     ServiceRequest,
     RequestState,
     RequestEnd,

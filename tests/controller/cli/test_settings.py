@@ -117,7 +117,7 @@ def test_options_that_delete_or_allow_more_are_only_read_from_the_command_line(
 def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
     """An option of a later command that has no variable, on purpose, must be in :data:`settings.NEVER` too."""
     bare = {
-        long[2:] for _, options in cli._options() for option in options if not option.envvar for long in option.opts
+        long[2:] for _, options in cli.all_options() for option in options if not option.envvar for long in option.opts
     }
     assert bare <= settings.NEVER.keys()
     assert "yes" in bare
@@ -412,14 +412,16 @@ def test_an_option_that_is_given_several_times_takes_a_list(command_line: Comman
 def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLine) -> None:
     """Every option of every command, with values of every kind."""
     values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
-    for command, options in cli._options():
+    for command, options in cli.all_options():
         for option in options:
             name = next(long[2:] for long in option.opts if long.startswith("--"))
             for value in values:
                 write(f"{name} = {value}")
                 problem = refused(command)
                 if not problem:
-                    found = cli._config(FILE, command)[command]
+                    found = cli._config(FILE, command.partition(" ")[0])
+                    for part in command.split():
+                        found = found[part]
                     option.handle_parse_result(click.Context(click.Command(command), default_map=found), {}, [])
                 elif name not in problem.summary or str(FILE) not in problem.summary or not problem.advice:
                     pytest.fail(f"{name} = {value}: {problem.summary}")
@@ -428,7 +430,7 @@ def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLin
 def refused(command: str) -> UsageProblem | None:
     """Why *command* refuses the file; None when it accepts it."""
     try:
-        cli._config(FILE, command)
+        cli._config(FILE, command.partition(" ")[0])
     except UsageProblem as problem:
         return problem
     return None

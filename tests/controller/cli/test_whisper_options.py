@@ -158,9 +158,7 @@ def test_a_bare_switch_is_on_and_takes_no_other_argument_as_its_value(name: str)
 
 
 def test_every_switch_belongs_to_a_command_that_knows_switches() -> None:
-    for name in cli._COMMANDS:
-        command = cli.stenofleet.get_command(_parent(), name)
-        assert command
+    for _, command in cli.leaves():
         switches = [option for option in command.params if isinstance(option, Switch)]
         assert not switches or isinstance(command, CommandWithSwitches)
 

@@ -6,8 +6,8 @@ import pytest
 
 from controller.domain.plan import PlanOptions
 from controller.intake import file_length, source
-from controller.intake.cutter import plan_only
 from tests.clicks import ffmpeg
+from tests.dry_runs import plan_only
 
 pytestmark = pytest.mark.process
 
@@ -44,6 +44,7 @@ CUT_OFF = {
 }
 
 
+@pytest.mark.hostile
 @pytest.mark.parametrize("name", CUT_OFF)
 def test_a_file_with_a_part_of_what_its_header_claims_gives_a_warning(tmp_path: Path, name: str) -> None:
     ffmpeg(*TONE, *CUT_OFF[name], path := tmp_path / name)

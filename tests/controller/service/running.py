@@ -9,6 +9,8 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,17 @@ class LiveClock:
     """The real time, and a signal that a test sends."""
 
     def __init__(self) -> None:
-        self.asked_to_stop: int | None = None
+        self._asked: Future[int] = Future()
+        self._waiting = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clock")
+
+    @property
+    def asked_to_stop(self) -> int | None:
+        return self._asked.result() if self._asked.done() else None
+
+    @asked_to_stop.setter
+    def asked_to_stop(self, number: int) -> None:
+        if not self._asked.done():
+            self._asked.set_result(number)
 
     @property
     def at_ms(self) -> int:
@@ -66,7 +78,12 @@ class LiveClock:
         return self.asked_to_stop
 
     def rest(self, wait: Callable[[], None]) -> None:
-        wait()
+        """Call *wait*; the signal ends it, as with the clock of the command line."""
+        waiting = self._waiting.submit(wait)
+        either: tuple[Future[Any], ...] = (waiting, self._asked)
+        futures.wait(either, return_when=futures.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
 
 
 class LiveRunner(FakeRunner):

@@ -67,9 +67,10 @@ def reply(opened: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients have half a second."""
-    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.5)
-    monkeypatch.setattr(body_limit, "SILENT_S", 0.5)
+    """Clients have a third of a second."""
+    monkeypatch.setattr(connections, "HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr(body_limit, "SILENT_S", 0.3)
+    monkeypatch.setattr(body_limit, "LINGER_S", 0.3)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -218,4 +219,4 @@ def test_a_client_that_reads_nothing_is_cut_off_and_one_that_reads_slowly_is_not
             received = 0
             while received < size:
                 received += len(opened.recv(1 << 17) or pytest.fail(f"closed after {received} bytes"))
-                time.sleep(0.015)
+                time.sleep(0.01)

@@ -29,12 +29,21 @@ pytestmark = pytest.mark.process
 TEXT = "w0a word <b>&</b>"
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, dict[str, str]]]:
+    """A service, and the headers of the tenant whose it mostly is."""
+    folder = tmp_path_factory.mktemp("service")
+    tenants, headers = tenants_file(folder, news="requests_per_second = 10000", radio="")
+    with running(FileStore(folder / "store"), tenants=tenants, chunks_ms=(10_000, 10_000)) as up:
+        yield up, headers["news"]
+
+
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Running]:
-    tenants, headers = tenants_file(tmp_path, news="", radio="")
-    with running(FileStore(tmp_path / "store"), tenants=tenants, chunks_ms=(10_000, 10_000)) as up:
-        up.client.headers.update(headers["news"])
-        yield up
+def service(started: tuple[Running, dict[str, str]]) -> Running:
+    """The service; tests change the headers of its client."""
+    up, headers = started
+    up.client.headers.update(headers)
+    return up
 
 
 @pytest.fixture

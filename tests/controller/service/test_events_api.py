@@ -20,6 +20,13 @@ from tests.fakes import JobBehaviour, fails_with
 pytestmark = pytest.mark.process
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twentieth of the real ones."""
+    for name in ("POLL_S", "STATUS_S", "WAITING_POLL_S"):
+        monkeypatch.setattr(events_api, name, getattr(events_api, name) / 20)
+
+
 def events(service: Running, run_id: str, after: str = "", **query: Any) -> list[dict[str, Any]]:
     """The events of the stream until it ends, each with its id and type."""
     headers = {"Last-Event-ID": after} if after else {}
@@ -115,14 +122,14 @@ def test_a_client_that_resumes_while_the_end_is_recorded_gets_the_end(store: Fil
             store.put(at, ended)
             store.delete(entry_of(found.request, 0))
 
-        later = threading.Timer(1.5, record)
+        later = threading.Timer(0.3, record)
         later.start()
         assert numbered(service, run_id, whole[-2]["event_id"]) == whole[-1:]
         later.join()
 
 
 def test_progress_has_no_id_and_is_of_this_run(store: FileStore) -> None:
-    with running(store, takes_ms=2500) as service:
+    with running(store, takes_ms=500) as service:
         run_id = service.submit()["id"]
         shown = [one for one in events(service, run_id) if one["event"] == "progress"]
         assert shown

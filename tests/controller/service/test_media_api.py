@@ -36,12 +36,22 @@ SOUND = bytes(range(256)) * 4_000
 SIZE = len(SOUND)
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, dict[str, str]]]:
+    """A service, and the headers of the tenant whose it mostly is."""
+    folder = tmp_path_factory.mktemp("service")
+    news = 'requests_per_second = 10000\nsources = ["s3://media/"]'
+    tenants, headers = tenants_file(folder, news=news, radio="sources = []")
+    with running(FileStore(folder / "store"), tenants=tenants) as up:
+        yield up, headers["news"]
+
+
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Running]:
-    tenants, headers = tenants_file(tmp_path, news='sources = ["s3://media/"]', radio="sources = []")
-    with running(FileStore(tmp_path / "store"), tenants=tenants) as up:
-        up.client.headers.update(headers["news"])
-        yield up
+def service(started: tuple[Running, dict[str, str]]) -> Running:
+    """The service; tests change the headers of its client."""
+    up, headers = started
+    up.client.headers.update(headers)
+    return up
 
 
 def ended(service: Running, *, media_type: str = "", rendition: bytes = b"", status: str = "complete") -> str:

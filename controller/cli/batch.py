@@ -1,0 +1,310 @@
+"""``batch``: thousands of recordings under one id: submitted, followed, reported, cancelled, tried again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from chunk_job.contract import sha256_hex
+from chunk_job.store.base import Store
+from controller.cli import batch_detach, kubernetes, output_options
+from controller.cli import options as shared
+from controller.cli.batch_entries import entries_of, listed_in, merged
+from controller.cli.batch_lists import is_list
+from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
+from controller.cli.batch_verdict import conclude, line_of, verdict_of
+from controller.cli.batch_work import Work, work
+from controller.cli.caption_options import CaptionOptions, caption_options, taken
+from controller.cli.gate_options import Checks, gate_options, taken_checks
+from controller.cli.models import check_model_name, ensure_model
+from controller.cli.prices import price_options, taken_prices
+from controller.cli.recordings import Named
+from controller.cli.run_options import run_options, work_options
+from controller.cli.terminal import print_data, print_message
+from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchEntry, BatchRecord, Shard, as_name, as_text
+from controller.domain.output import Format
+from controller.domain.plan import ChannelChoice, Clip
+from controller.errors import UsageProblem
+from controller.runs.batches import BatchStore, encoded_pages
+
+_WORK = ("runner", "max_parallel", "max_attempts", "max_disruptions", "store_patience", "scratch_dir", "download",
+         "overwrite")  # fmt: skip
+
+
+@click.group("batch")
+def batch_command() -> None:
+    """Transcribe thousands of recordings under one id: submit, wait, status, report, cancel, retry."""
+
+
+def _parse_shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard:
+    if value is None:
+        return WHOLE
+    index, slash, count = value.partition("/")
+    if not (slash and index.isascii() and index.isdigit() and count.isascii() and count.isdigit()):
+        raise click.BadParameter(f"{value[:40]!r} is not i/n, such as 1/4")
+    if not 1 <= int(index) <= int(count) <= 10_000:
+        raise click.BadParameter(f"{value[:40]}: i is from 1 to n, and n at most 10000")
+    return Shard(int(index) - 1, int(count))
+
+
+_batch_options = shared.together(
+    shared.option("--detach", is_flag=True, help="Work on it in the background, and print its id."),
+    shared.option("--fail-fast", is_flag=True, help="Begin no other recording when one has failed."),
+    shared.option(
+        "--max-failures",
+        type=click.IntRange(1, MOST_ENTRIES),
+        metavar="N",
+        help="Begin no other recording when N have failed.",
+    ),
+    shared.option(
+        "--shard",
+        callback=_parse_shard,
+        metavar="i/n",
+        help="Only part i of n: one for each of n machines that run the same command.",
+    ),
+)
+
+
+@batch_command.command("submit", cls=shared.Sectioned)
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
+@shared.output_option
+@shared.formats_option
+@output_options.overwrite_option
+@caption_options
+@run_options
+@_batch_options
+@shared.store_option
+@gate_options
+@output_options.print_options
+@price_options
+@kubernetes.options
+def submit_command(
+    files: tuple[str, ...],
+    output_dir: str,
+    formats: tuple[Format, ...],
+    chunk_duration: Literal["auto"] | int,
+    chunking_threshold: int,
+    clips: tuple[Clip, ...],
+    audio_track: int | None,
+    channels: ChannelChoice,
+    on_chunk_failure: Literal["fail", "gap"],
+    *,
+    keep_chunks: bool,
+    rendition: bool,
+    shard: Shard,
+    store: str | None,
+    detach: bool,
+    as_json: bool,
+    quiet: bool,
+    **rest: Any,
+) -> int:
+    """Transcribe many recordings as one batch; the same command again resumes it.
+
+    FILE is a recording, a folder, s3://bucket/folder/, a list (.csv or .jsonl with options for each recording, or .txt
+    with one name per line), or - for a list on stdin. Recordings that are complete in the store are not computed again.
+    """
+    captions, prices = taken(rest), taken_prices(rest)
+    checks = taken_checks(rest, prices, captions)
+    if captions.speakers and channels != "split":
+        raise UsageProblem(
+            f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
+        )
+    opened = shared.store_at(store)
+    how = _how(rest, shard, checks, quiet=quiet, as_json=as_json)
+    options = {name: rest.pop(name) for name in _WORK}
+    cluster, model = kubernetes.divided(rest, options["runner"])
+    jobs = kubernetes.jobs_at_once(options["max_parallel"], cluster=bool(cluster))
+    wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)
+    if cluster:
+        wanted = kubernetes.on_gpus(wanted)
+    else:
+        check_model_name(wanted.model)
+        ensure_model(wanted.model, download=options["download"])
+    plan = shared.plan_options(
+        wanted,
+        chunk_duration=chunk_duration,
+        chunking_threshold=chunking_threshold,
+        clips=clips,
+        channels=channels,
+        # The cuts must not depend on how many recordings there are, nor on the machine of a shard.
+        jobs=1,
+        cluster=bool(cluster),
+    )
+    fields = {
+        "plan": plan,
+        "options": wanted,
+        "audio_track": audio_track,
+        "on_chunk_failure": on_chunk_failure,
+        "keep_chunks": keep_chunks,
+        "rendition": rendition,
+    }
+    record, lost = _made(opened, files, output_dir, formats, captions, fields, quiet=quiet or as_json)
+    if detach:
+        log = batch_detach.detach(record.id, sys.argv[1:])
+        print_message(f"batch {record.id}: {record.entries} recordings; messages are in {log}")
+        print_message(f"to wait for its end: stenofleet batch wait {record.id} --store {opened.url}")
+        print_data(record.id)
+        return 0
+    code = _worked(opened, record, how, checks, Path.cwd(), {**options, **(cluster or _cluster_of(rest))})
+    # What could not be read when the batch was made is not part of it.
+    return 4 if lost and code == 0 else code
+
+
+def _how(rest: dict[str, Any], shard: Shard, checks: Checks, *, quiet: bool, as_json: bool) -> Work:
+    """Take the options of the work out of *rest*."""
+    fail_fast, most = rest.pop("fail_fast"), rest.pop("max_failures")
+    if fail_fast and most is not None:
+        raise UsageProblem("--fail-fast and --max-failures contradict each other", "leave one of them out")
+    return Work(
+        shard=shard,
+        most_failures=1 if fail_fast else most,
+        prices=checks.prices,
+        quiet=quiet,
+        as_json=as_json,
+        null=rest.pop("null"),
+    )
+
+
+def _cluster_of(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the cluster among *rest*."""
+    return dict(kubernetes.divided(rest, "kubernetes")[0] or {})
+
+
+def _made(
+    store: Store,
+    files: Sequence[str],
+    output_dir: str,
+    formats: tuple[Format, ...],
+    captions: CaptionOptions,
+    fields: dict[str, Any],
+    *,
+    quiet: bool,
+) -> tuple[BatchRecord, int]:
+    """Make the batch, if it is not there. Returns its record, and how many folders could not be read."""
+    listed = listed_in(files, quiet=quiet)
+    others = [name for name in files if not is_list(name)]
+    given: list[Named] = []
+    lost = 0
+    if others:
+        found = output_options.recordings(
+            others, stdin_name="stdin", folder=output_dir, scratch=None, cluster=True, quiet=quiet
+        )
+        given, lost = found.named, len(found.refused)
+    rows = merged(listed, given)
+    if len(rows) > MOST_ENTRIES:
+        raise UsageProblem(f"{len(rows)} recordings: a batch has at most {MOST_ENTRIES}", "divide it")
+    style: dict[str, Any] = {
+        "formats": formats,
+        "captions": captions.style,
+        "name_template": captions.names,
+        "speakers": captions.speakers,
+    }
+    size_bytes = 0
+
+    def entries() -> Iterator[BatchEntry]:
+        nonlocal size_bytes
+        for entry in entries_of(rows, output_dir, style):
+            size_bytes += entry.size_bytes
+            yield entry
+
+    pages = list(encoded_pages(entries()))
+    record = BatchRecord(
+        id="0" * 16,
+        created_ms=time.time_ns() // 1_000_000,
+        folder=as_text(str(Path.cwd())),
+        entries=len(rows),
+        size_bytes=size_bytes,
+        pages=tuple(map(sha256_hex, pages)),
+        output=as_text(output_dir),
+        **style,
+        **fields,
+    )
+    record = record.model_copy(update={"id": record.hashed()})
+    BatchStore(store).create(record, pages)
+    return record, lost
+
+
+def _worked(
+    store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path, options: Mapping[str, Any]
+) -> int:
+    """Work on the newest round of a batch, and report. Returns the exit code."""
+    batches = BatchStore(store)
+    round_ = batches.round(record.id)
+    if batches.is_cancelled(record.id, round_):
+        raise UsageProblem(f"batch {record.id} is cancelled", f"to try it again: stenofleet batch retry {record.id}")
+    counts = batches.counts(record, round_, how.shard)
+    if not (how.quiet or how.as_json):
+        print_message(line_of(record, counts, how.shard))
+    work(store, record, round_, how, folder, options)
+    if failed := counts.ended["failed"] + counts.ended["partial"]:
+        print_message(f"{failed} had failed before; to try them again: stenofleet batch retry {record.id}")
+    return conclude(record, verdict_of(store, record, round_, how.shard, checks), shard=how.shard, as_json=how.as_json)
+
+
+_again_options = shared.together(
+    output_options.overwrite_option,
+    work_options,
+    _batch_options,
+    shared.store_option,
+    gate_options,
+    output_options.print_options,
+    price_options,
+    kubernetes.options,
+)
+
+
+def _again(batch: str, shard: Shard, store: str | None, rest: dict[str, Any], *, retry: bool) -> int:
+    checks = taken_checks(rest, taken_prices(rest))
+    opened = shared.store_at(store)
+    record = BatchStore(opened).existing(batch)
+    quiet, as_json, detach = (rest.pop(name) for name in ("quiet", "as_json", "detach"))
+    how = _how(rest, shard, checks, quiet=quiet, as_json=as_json)
+    if retry:
+        _begin_round(opened, record, how)
+    if detach:
+        arguments = ["resume" if one == "retry" else one for one in sys.argv[1:]]
+        log = batch_detach.detach(record.id, arguments)
+        print_message(f"batch {record.id}: messages are in {log}")
+        print_data(record.id)
+        return 0
+    there = Path(as_name(record.folder))
+    return _worked(opened, record, how, checks, there if there.is_dir() else Path.cwd(), rest)
+
+
+def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
+    """Begin the next round, if anything in this one has failed or was cancelled."""
+    batches = BatchStore(store)
+    round_ = batches.round(record.id)
+    ended = batches.counts(record, round_).ended
+    if ended.total() - ended["complete"] or batches.is_cancelled(record.id, round_):
+        batches.begin_round(record.id, round_ + 1)
+    elif not how.quiet:
+        print_message(f"batch {record.id}: nothing has failed")
+
+
+@batch_command.command("resume", cls=shared.Sectioned)
+@click.argument("batch")
+@_again_options
+def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
+    """Work on what is left of BATCH, on any machine. Options of the runner, parallelism and retries are given again.
+
+    Relative names begin in the folder of the submission, or here if there is no such folder.
+    """
+    return _again(batch, shard, store, rest, retry=False)
+
+
+@batch_command.command("retry", cls=shared.Sectioned)
+@click.argument("batch")
+@_again_options
+def retry_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
+    """Try again what has failed or was cancelled in BATCH; what is complete is kept."""
+    return _again(batch, shard, store, rest, retry=True)
+
+
+for _one in (wait_command, status_command, report_command, cancel_command, list_command):
+    batch_command.add_command(_one)

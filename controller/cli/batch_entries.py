@@ -1,0 +1,203 @@
+"""Makes the entries of a batch of what a command names, and of each entry the request of its run.
+
+Touches: the recordings that are named (whether they exist, not their content), lists, stdin (through other modules).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chunk_job.contract import TranscribeOptions
+from controller.cli.batch_lists import Listed, is_list, read_list
+from controller.cli.output_names import BESIDE, bases_of, check_no_recording, too_long
+from controller.cli.recordings import Named, Resolved, contents
+from controller.domain.batches import BatchEntry, BatchRecord, as_name, as_text
+from controller.domain.documents import Source
+from controller.domain.interfaces import RunRequest
+from controller.domain.output import Output
+from controller.errors import MediaProblem, UsageProblem
+from controller.intake import source
+from controller.runs.lookup import AT_ONCE, in_parallel
+from controller.runs.outputs import base_of
+from controller.runs.protection import OutputRules
+from controller.runs.run_requests import make_run_request
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recording that is to become an entry."""
+
+    named: Named
+    listed: Listed | None = None
+
+
+def listed_in(files: Sequence[str], *, quiet: bool) -> list[Row]:
+    """The recordings of the lists among *files*. Folders in a list stand for the recordings in them.
+
+    Raises :class:`UsageProblem`.
+    """
+    found: list[Row] = []
+    for name in filter(is_list, files):
+        for one in read_list(name):
+            inside = list(_inside(one, quiet=quiet))
+            if one.output and len(inside) > 1:
+                raise UsageProblem(f"{one.where}: {len(inside)} recordings have one output", "leave the output out")
+            found += inside
+    return found
+
+
+def _inside(one: Listed, *, quiet: bool) -> Iterator[Row]:
+    try:
+        for named in contents(one.named, [], quiet=quiet):
+            yield Row(named, one)
+    except MediaProblem as error:
+        raise UsageProblem(f"{one.where}: {error.summary}", error.advice) from error
+
+
+def merged(listed: Sequence[Row], others: Sequence[Named]) -> list[Row]:
+    """All recordings: those of lists, and the *others* that no list names.
+
+    Raises :class:`UsageProblem` if a recording is in lists twice and would write the same files.
+    """
+    resolve = Resolved()
+    seen: dict[str, str] = {}
+    for row in listed:
+        assert row.listed
+        if row.listed.output:
+            continue
+        name = resolve.name(row.named.name)
+        if before := seen.get(name):
+            raise UsageProblem(
+                f"{row.listed.where}: {row.named.name} is named before: {before}", "give each an output of its own"
+            )
+        seen[name] = row.listed.where
+    for row in listed:
+        seen.setdefault(resolve.name(row.named.name), "")
+    return [*listed, *(Row(named) for named in others if resolve.name(named.name) not in seen)]
+
+
+def entries_of(rows: Sequence[Row], folder: str, files: Mapping[str, Any]) -> Iterator[BatchEntry]:
+    """Yield the entries of these recordings. *files*: fields of an output, without its base.
+
+    Raises :class:`UsageProblem` if two recordings would write the same files, and :class:`EnvironmentProblem` if S3
+    cannot be reached.
+    """
+    bases = _bases(rows, folder)
+    root = base_of(folder, "x")[:-1]
+    names = [row.named.name for row in rows]
+    check_no_recording(names, (Output(base=base, **files) for base in bases), Output(base=bases[0], **files))
+    each = in_parallel(_find, names, at_once=AT_ONCE) if any(map(source.is_object, names)) else map(_find, names)
+    for number, (row, base, found) in enumerate(zip(rows, bases, each, strict=True)):
+        yield _entry(number, row, _below(root, base, beside=folder == BESIDE and not _output(row)), found)
+
+
+def _output(row: Row) -> str:
+    return row.listed.output if row.listed else ""
+
+
+def _bases(rows: Sequence[Row], folder: str) -> list[str]:
+    """The base of the outputs of each recording."""
+    given: dict[str, str] = {}
+    for row in rows:
+        if row.listed and row.listed.output:
+            above, _, last = row.listed.output.rpartition("/")
+            if folder == BESIDE:
+                raise UsageProblem(f"{row.listed.where}: has an output, but -o source has no folder", "name one: -o")
+            given[row.listed.where] = base_of(_joined(folder, above), last)
+    plain = bases_of([row.named for row in rows if not _output(row)], folder, given)
+    return [given[row.listed.where] if row.listed and row.listed.output else plain[row.named.name] for row in rows]
+
+
+def _joined(folder: str, below: str) -> str:
+    if not below:
+        return folder
+    return f"{folder.rstrip('/')}/{below}" if source.is_object(folder) else os.path.join(folder, below)  # noqa: PTH118
+
+
+def _below(root: str, base: str, *, beside: bool) -> str:
+    """The path of an output below the output folder."""
+    if source.is_object(base):
+        return base.rpartition("/")[2] if beside else base.removeprefix(root)
+    path = str(source.local_path(base))
+    return path.rpartition("/")[2] if beside else path.removeprefix(f"{source.local_path(root)}/")
+
+
+def _find(name: str) -> source.Found | None:
+    """What is known of a recording without reading it; None: it cannot be a recording, which its turn will show."""
+    try:
+        return source.find(name)
+    except MediaProblem:
+        return None
+
+
+def _entry(number: int, row: Row, output: str, found: source.Found | None) -> BatchEntry:
+    own: dict[str, Any] = {}
+    if row.listed:
+        own = {"options": row.listed.options, "labels": dict(row.listed.labels)}
+    return BatchEntry(
+        number=number,
+        name=as_text(row.named.name),
+        output=as_text(output),
+        size_bytes=found.size_bytes if found else 0,
+        revision=found.source.identity if found and found.source else "",
+        **own,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where relative names of a batch begin, and how outputs are replaced."""
+
+    folder: Path
+    rules: OutputRules
+
+    def name(self, entry: BatchEntry) -> str:
+        """The absolute name of a recording."""
+        name = as_name(entry.name)
+        return name if source.is_object(name) else os.path.join(self.folder, name)  # noqa: PTH118
+
+    def output(self, record: BatchRecord, entry: BatchEntry) -> Output:
+        """Where the transcript of a recording is written. Raises :class:`MediaProblem` if it cannot have its name."""
+        folder, name, below = as_name(record.output), self.name(entry), as_name(entry.output)
+        if folder == BESIDE:
+            folder = name.rpartition("/")[0]
+        elif not source.is_object(folder):
+            folder = os.path.join(self.folder, folder)  # noqa: PTH118
+        above, _, last = below.rpartition("/")
+        output = Output(
+            base=base_of(_joined(folder, above), last),
+            formats=record.formats,
+            captions=record.captions,
+            name_template=record.name_template,
+            speakers=record.speakers,
+        )
+        if problem := too_long(name, output):
+            raise problem
+        return output
+
+
+def request_of(
+    record: BatchRecord, entry: BatchEntry, src: Source, place: Workplace, options: TranscribeOptions, round_id: str
+) -> RunRequest:
+    """The request of the run of an entry. *options*: of the batch, for where jobs run.
+
+    Raises :class:`MediaProblem` if its outputs cannot have their names.
+    """
+    own = entry.options.model_dump(exclude={"audio_track"}, exclude_none=True)
+    track = entry.options.audio_track
+    return make_run_request(
+        src,
+        place.output(record, entry),
+        plan=record.plan,
+        options=options.model_copy(update=own) if own else options,
+        audio_track=record.audio_track if track is None else track,
+        on_chunk_failure=record.on_chunk_failure,
+        keep_chunks=record.keep_chunks,
+        rendition=record.rendition,
+        round_id=round_id,
+        rules=place.rules,
+    )

@@ -1,0 +1,306 @@
+"""The requests of a batch: its recordings are identified a few at a time, and how each ended is recorded.
+
+Touches: media (to identify them), the store, the clock, a thread. What was not recorded because the store was away is
+recorded later; a batch that is stopped at any moment continues with what has no end.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store, StoreUnavailable
+from controller.cli.batch_entries import Workplace
+from controller.cli.execute import refused
+from controller.cli.input_names import hinted
+from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, EndKey, Shard, counted, pages_of
+from controller.domain.documents import Source
+from controller.domain.interfaces import RunOutcome, RunRequest
+from controller.domain.keys import RunKeys
+from controller.domain.progress import NO_TOTALS, Progress, Totals, progress, totals_of_waiting
+from controller.errors import MediaProblem
+from controller.intake import source
+from controller.intake.known_files import KnownFiles
+from controller.runs.batches import BatchStore
+from controller.runs.lookup import of_each
+
+_AHEAD = 8
+_MOST_LATER = 1_000
+_PAUSE_S = 2.0
+_LOOK_S = 2.0
+"""How often a cancel of the batch is looked for."""
+_ALIVE_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An entry that has become a run."""
+
+    entry: BatchEntry
+    name: str
+    begun_ms: int
+    known: bool = False
+    """Whether its run was complete before its turn."""
+
+
+class BatchRequests:
+    """The recordings of a batch that have not ended, in order."""
+
+    def __init__(
+        self,
+        store: Store,
+        record: BatchRecord,
+        round_: int,
+        place: Workplace,
+        *,
+        shard: Shard,
+        request: Callable[[BatchEntry, Source], RunRequest],
+        describe: Callable[[Begun, RunOutcome, int], BatchEnd],
+        on_refused: Callable[[RunOutcome], None],
+        known: KnownFiles,
+        most_failures: int | None,
+        patience_s: float,
+        say_alive: Callable[[], None],
+    ) -> None:
+        """*request*: makes the request of an entry. *describe*: makes the document of its end at a time.
+
+        *on_refused*: called with each recording that does not become a run.
+        *most_failures*: after so many nothing more is begun. *patience_s*: how long the store may be away.
+        """
+        self._store, self._record, self._round, self._place = store, record, round_, place
+        self._batches = BatchStore(store)
+        self._shard, self._request, self._known = shard, request, known
+        self._describe, self._on_refused = describe, on_refused
+        self._most_failures, self._patience_s, self._say_alive = most_failures, patience_s, say_alive
+        self._ready: deque[tuple[Begun, RunRequest]] = deque()
+        self._refused: deque[tuple[Begun, RunOutcome]] = deque()
+        self._later: deque[tuple[Begun, RunRequest]] = deque()
+        """Recordings whose run is worked on for another one of equal content: they follow when it has ended."""
+        self._pending: dict[str, Begun] = {}
+        """By run."""
+        self._ends: deque[tuple[Begun, RunOutcome, int]] = deque()
+        """Not recorded yet."""
+        self._reading: BatchEntry | None = None
+        self._left = NO_TOTALS
+        self._done = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        """Protects all fields above that the thread shares with the loop."""
+        self.failures = 0
+        self.cancelled = False
+        self._looked_s, self._said_s, self._flushed_s = 0.0, 0.0, _now_s()
+        self.taken: dict[str, object] = {}
+        """Always empty: how to resume is told by the batch."""
+        threading.Thread(target=self._identify, name="identify", daemon=True).start()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing more is begun: the batch was cancelled, or too many recordings have failed."""
+        return self.cancelled or (self._most_failures is not None and self.failures >= self._most_failures)
+
+    def take(self, most: int) -> Sequence[RunRequest]:
+        """Return up to *most* identified requests, of different runs.
+
+        Raises an unexpected error of the thread, and :class:`StoreUnavailable` if the store is away for too long.
+        """
+        self.flush()
+        self._look()
+        if self.stopped:
+            return []
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            taken: list[RunRequest] = []
+            for queue in (self._later, self._ready):
+                # Each once: what has to wait is added at the end of the other ones that wait.
+                for _ in range(len(queue)):
+                    if len(taken) == most:
+                        break
+                    begun, run_request = queue.popleft()
+                    run = run_request.record.run
+                    if run in self._pending:
+                        self._later.append((begun, run_request))
+                    else:
+                        self._pending[run] = begun
+                        taken.append(run_request)
+            self._changed.notify_all()
+        for run in (run_request.record.run for run_request in taken):
+            self._pending[run] = replace(self._pending[run], known=self._is_complete(run))
+        return taken
+
+    def end(self, outcome: RunOutcome) -> None:
+        """Note how a run ended."""
+        begun = self._pending.pop(outcome.run, None)
+        if begun is None:
+            return
+        self._ended(begun, outcome)
+
+    def _ended(self, begun: Begun, outcome: RunOutcome) -> None:
+        self._ends.append((begun, outcome, _now_ms()))
+        self.failures += outcome.verdict == "failed"
+
+    def flush(self) -> None:
+        """Record the ends that are known; what cannot be recorded while the store is away is kept.
+
+        Raises :class:`StoreUnavailable` if it is away for too long.
+        """
+        with self._changed:
+            refusals = list(self._refused)
+            self._refused.clear()
+        for begun, outcome in refusals:
+            self._ended(begun, outcome)
+            self._on_refused(outcome)
+        try:
+            while self._ends:
+                self._batches.put_end(self._record.id, self._round, self._describe(*self._ends[0]))
+                begun, _, _ = self._ends.popleft()
+                with self._changed:
+                    self._left -= totals_of_waiting(begun.entry.size_bytes)
+                self._flushed_s = _now_s()
+        except StoreUnavailable:
+            if _now_s() - self._flushed_s > self._patience_s:
+                raise
+        else:
+            self._flushed_s = _now_s()
+
+    def _look(self) -> None:
+        """Say that this process works on the batch, and see whether it was cancelled."""
+        now_s = _now_s()
+        try:
+            if now_s - self._said_s > _ALIVE_S:
+                self._say_alive()
+                self._said_s = now_s
+            if not self.cancelled and now_s - self._looked_s > _LOOK_S:
+                self._looked_s = now_s
+                self.cancelled = self._batches.is_cancelled(self._record.id, self._round)
+            if self.cancelled:
+                for run in self._pending:
+                    self._store.put(RunKeys(run).cancel, b"")
+        except StoreUnavailable:
+            return
+
+    def wait(self, seconds: float) -> None:
+        """Wait until another recording is identified, at most *seconds*."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._refused or self._error or self._done, timeout=seconds)
+
+    def unknown(self) -> Sequence[Progress]:
+        """Return nothing: what was not begun has no end, and the same command begins it."""
+        return ()
+
+    def progress(self) -> tuple[Sequence[Progress], Totals]:
+        """Return the progress of the recording that is being read, and the totals of the others."""
+        with self._changed:
+            waiting = self._left - sum(
+                (totals_of_waiting(begun.entry.size_bytes) for begun in self._pending.values()), NO_TOTALS
+            )
+            reading = self._reading
+            if reading is None:
+                return (), waiting
+            shown = progress(
+                None,
+                name=self._place.name(reading).rpartition("/")[2],
+                run="",
+                size_bytes=reading.size_bytes,
+                seen="identifying",
+                floor=0.0,
+            )
+            return [shown], waiting - totals_of_waiting(reading.size_bytes)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing more is begun, and all that is known was recorded."""
+        with self._changed:
+            idle = self._done and not self._ready and not self._later
+            return (idle or self.stopped) and not self._refused and not self._ends and self._error is None
+
+    def _identify(self) -> None:
+        try:
+            for entry in self._left_of_pages():
+                if self.stopped:
+                    break
+                self._identify_one(entry)
+        except BaseException as error:  # noqa: BLE001 (raised again in `take`)
+            with self._changed:
+                self._error = error
+        finally:
+            with self._changed:
+                self._done, self._reading = True, None
+                self._changed.notify_all()
+
+    def _left_of_pages(self) -> Iterator[BatchEntry]:
+        """Yield the entries that have not ended, page by page. A store that is away is waited for."""
+        for page, _ in pages_of(self._record.entries):
+            since_s = _now_s()
+            left: list[BatchEntry] | None = None
+            while left is None:
+                try:
+                    left = self._left_of(page)
+                except StoreUnavailable:
+                    if _now_s() - since_s > self._patience_s:
+                        raise
+                    time.sleep(_PAUSE_S)
+            with self._changed:
+                self._left = sum((totals_of_waiting(entry.size_bytes) for entry in left), self._left)
+            yield from left
+
+    def _left_of(self, page: int) -> list[BatchEntry]:
+        ends = self._batches.page_ends(self._record.id, page)
+        entries = [entry for entry in self._batches.page(self._record, page) if entry.number in self._shard]
+        ended = of_each(self._store, lambda entry: self._has_ended(entry, ends.get(entry.number)), entries)
+        return [entry for entry, has_ended in zip(entries, ended, strict=True) if not has_ended]
+
+    def _has_ended(self, entry: BatchEntry, end: EndKey | None) -> bool:
+        if end is None or not counted(end, self._round):
+            return False
+        # A batch knows the content of an object, and only the size of a file.
+        return end.verdict != "complete" or bool(entry.revision) or not self._changed_since(entry, end)
+
+    def _changed_since(self, entry: BatchEntry, end: EndKey) -> bool:
+        """Whether a file may have another content than when it was transcribed."""
+        try:
+            status = Path(self._place.name(entry)).stat()
+        except OSError:
+            return False
+        found = self._batches.read_end(self._record.id, end)
+        return found is None or max(status.st_ctime_ns, status.st_mtime_ns) // 1_000_000 >= found.begun_ms
+
+    def _identify_one(self, entry: BatchEntry) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (len(self._ready) < _AHEAD and len(self._later) < _MOST_LATER) or self.stopped
+            )
+            self._reading = entry
+        name, begun_ms = self._place.name(entry), _now_ms()
+        try:
+            run_request = self._request(entry, source.inspect(name, self._known))
+        except MediaProblem as error:
+            outcome = refused(name, hinted(name, error))
+            with self._changed:
+                self._refused.append((Begun(entry=entry, name=name, begun_ms=begun_ms), outcome))
+                self._reading = None
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._ready.append((Begun(entry=entry, name=name, begun_ms=begun_ms), run_request))
+            self._reading = None
+            self._changed.notify_all()
+
+    def _is_complete(self, run: str) -> bool:
+        try:
+            return self._store.stat(RunKeys(run).marker("complete")) is not None
+        except JobError:
+            return False
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _now_s() -> float:
+    return time.monotonic()  # noqa: TID251 (for pauses, and how long the store is away)

@@ -1,0 +1,215 @@
+"""``batch wait``, ``status``, ``report``, ``cancel`` and ``list``."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import click
+
+from chunk_job.errors import JobError
+from chunk_job.store.base import Store, StoreUnavailable
+from chunk_job.text import json_line, printable
+from controller.cli import options as shared
+from controller.cli.batch_verdict import conclude, line_of, verdict_of
+from controller.cli.execute import SystemClock
+from controller.cli.gate_options import gate_options, taken_checks
+from controller.cli.prices import price_options, taken_prices
+from controller.cli.terminal import print_data, print_message, write_path
+from controller.domain.batches import BatchRecord
+from controller.errors import EnvironmentProblem, Interrupted
+from controller.reports import batch_report
+from controller.reports.cost import amount
+from controller.runs.batches import BatchStore
+
+TIMED_OUT = 6
+"""The exit code of ``wait`` if the batch has not ended in time."""
+_FIRST_S, _LONGEST_S = 1.0, 15.0
+_SAY_S = 30.0
+_UNATTENDED_S = 120.0
+_MOST_S = 365 * 24 * 3600
+
+
+@click.command("wait")
+@click.argument("batch")
+@shared.option(
+    "--timeout", type=click.IntRange(1, _MOST_S), metavar="SECONDS", help=f"Exit code {TIMED_OUT} if it takes longer."
+)
+@shared.patience_option
+@shared.store_option
+@gate_options
+@shared.json_option
+@price_options
+def wait_command(
+    batch: str, *, timeout: int | None, store_patience: int | None, store: str | None, as_json: bool, **rest: Any
+) -> int:
+    """Wait until BATCH has ended, completely or not: the exit code tells how, as that of transcribe."""
+    checks = taken_checks(rest, taken_prices(rest))
+    opened = shared.store_at(store)
+    record = BatchStore(opened).existing(batch)
+    patience_s = 600 if store_patience is None else store_patience
+    if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
+        print_message(f"batch {record.id}: has not ended after {timeout} s")
+        return TIMED_OUT
+    round_ = BatchStore(opened).round(record.id)
+    return conclude(record, verdict_of(opened, record, round_, checks=checks), as_json=as_json)
+
+
+def _ended(store: Store, record: BatchRecord, *, timeout_s: int | None, patience_s: float, quiet: bool) -> bool:
+    """Wait until nothing is left. Returns False after the time-out. Raises :class:`Interrupted`."""
+    clock, follower = SystemClock(), _Follower(store, record, quiet=quiet)
+    end_s, answered_s, pause_s = _now_s() + (timeout_s or _MOST_S), _now_s(), _FIRST_S
+    while True:
+        if number := clock.signal():
+            raise Interrupted(number)
+        try:
+            if follower.has_ended():
+                return True
+            answered_s = _now_s()
+        except StoreUnavailable as error:
+            if _now_s() - answered_s > patience_s:
+                raise EnvironmentProblem(error.summary, error.advice) from error
+        left_s = end_s - _now_s()
+        if left_s <= 0:
+            return False
+        clock.rest(partial(time.sleep, min(pause_s, left_s)))
+        pause_s = min(1.5 * pause_s, _LONGEST_S)
+
+
+class _Follower:
+    """Looks at a batch regularly, and says how far it is."""
+
+    def __init__(self, store: Store, record: BatchRecord, *, quiet: bool) -> None:
+        self._batches, self._record, self._quiet = BatchStore(store), record, quiet
+        self._attended_s = _now_s()
+        self._said_s = self._attended_s - _SAY_S
+
+    def has_ended(self) -> bool:
+        """Whether nothing is left, or nobody works on what was cancelled. Raises :class:`StoreUnavailable`."""
+        batch = self._record.id
+        round_ = self._batches.round(batch)
+        counts, workers = self._batches.counts(self._record, round_), self._batches.workers(batch)
+        if not counts.left or (not workers and self._batches.is_cancelled(batch, round_)):
+            return True
+        now_s = _now_s()
+        if workers:
+            self._attended_s = now_s
+        if not self._quiet and now_s - self._said_s >= _SAY_S:
+            self._said_s = now_s
+            print_message(line_of(self._record, counts))
+            if now_s - self._attended_s >= _UNATTENDED_S:
+                print_message(f"no process works on it: stenofleet batch resume {batch}")
+        return False
+
+
+@click.command("status")
+@click.argument("batch")
+@shared.store_option
+@shared.json_option
+def status_command(batch: str, *, store: str | None, as_json: bool) -> int:
+    """Show how far BATCH is."""
+    opened = shared.store_at(store)
+    batches = BatchStore(opened)
+    record = batches.existing(batch)
+    round_ = batches.round(record.id)
+    counts, workers = batches.counts(record, round_), batches.workers(record.id)
+    cancelled = batches.is_cancelled(record.id, round_)
+    if as_json:
+        facts: dict[str, Any] = {
+            "batch": record.id,
+            "round": round_,
+            "entries": record.entries,
+            **{verdict: counts.ended[verdict] for verdict in ("complete", "partial", "failed", "cancelled")},
+            "left": counts.left,
+            "is_cancelled": cancelled,
+            "workers": [worker.model_dump(include={"host", "shard", "updated_ms"}) for worker in workers],
+        }
+        print_data(json_line(facts), exact=True)
+        return 0
+    print_data(printable(line_of(record, counts)))
+    if cancelled:
+        print_data("cancelled")
+    for worker in workers:
+        print_data(printable(f"worked on by {worker.host}, shard {worker.shard}"))
+    if counts.left and not workers and not cancelled:
+        print_data(f"no process works on it: stenofleet batch resume {record.id}")
+    return 0
+
+
+@click.command("report")
+@click.argument("batch")
+@shared.output_option
+@shared.store_option
+@shared.null_option
+@price_options
+def report_command(batch: str, output_dir: str, *, store: str | None, null: bool, **rest: Any) -> int:
+    """Write report.json and report.csv of BATCH: each recording, how it ended, what to do, audio, job time, cost."""
+    prices = taken_prices(rest)
+    opened = shared.store_at(store)
+    batches = BatchStore(opened)
+    record = batches.existing(batch)
+    labels: dict[str, None] = {}
+    for page in range(len(record.pages)):
+        for entry in batches.page(record, page):
+            labels |= dict.fromkeys(entry.labels)
+    names, sums = batch_report.write(
+        output_dir,
+        record,
+        batches.round(record.id),
+        batches.with_ends(record),
+        labels=sorted(labels),
+        prices=prices,
+    )
+    for name in names:
+        write_path(name, null=null)
+    counts = ", ".join(f"{sums.statuses[name]} {name.replace('_', ' ')}" for name in batch_report.STATUSES)
+    paid = f"; cost {amount(sums.cost)}" if sums.cost is not None and not sums.unpriced else ""
+    print_message(f"batch {record.id}: {counts}; {sums.audio_s:.0f} s of audio, {sums.compute_s:.0f} s of jobs{paid}")
+    return 0
+
+
+@click.command("cancel")
+@click.argument("batch")
+@shared.store_option
+def cancel_command(batch: str, *, store: str | None) -> int:
+    """Cancel BATCH: the processes that work on it stop within a few seconds. What is complete is kept."""
+    opened = shared.store_at(store)
+    batches = BatchStore(opened)
+    record = batches.existing(batch)
+    round_ = batches.round(record.id)
+    if not batches.counts(record, round_).left:
+        print_message(f"batch {record.id} has ended already")
+        return 0
+    batches.cancel(record.id, round_)
+    print_message(f"batch {record.id} is cancelled")
+    return 0
+
+
+@click.command("list")
+@shared.store_option
+@shared.json_option
+def list_command(*, store: str | None, as_json: bool) -> int:
+    """All batches in the store."""
+    opened = shared.store_at(store)
+    batches = BatchStore(opened)
+    found = []
+    for batch in batches.ids():
+        try:
+            record = batches.find(batch)
+        except JobError as error:
+            raise EnvironmentProblem(error.summary, error.advice) from error
+        if record:
+            counts = batches.counts(record, batches.round(batch))
+            found.append({"batch": batch, "entries": record.entries, "left": counts.left, **counts.ended})
+            if not as_json:
+                print_data(printable(line_of(record, counts)))
+    if as_json:
+        print_data(json_line({"batches": found}), exact=True)
+    elif not found:
+        print_message(f"no batches in {opened.url}")
+    return 0
+
+
+def _now_s() -> float:
+    return time.monotonic()  # noqa: TID251 (of the time-out and the pauses)

@@ -1,0 +1,155 @@
+"""The report of a batch: every recording with how it ended, as JSON and as CSV.
+
+Touches: the files that are written. Both are written a recording at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from chunk_job.text import masked_name, printable
+from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, as_name
+from controller.reports.cost import Prices, cost
+from controller.runs.outputs import write_output
+from controller.runs.transcript_files import PrivateFolder, disk_errors
+
+COLUMNS = (
+    "number", "source", "output", "status", "run", "failure", "environment", "summary", "advice", "warnings",
+    "audio_s", "compute_s", "cost",
+)  # fmt: skip
+"""Of the CSV; a column ``label.NAME`` follows for each label."""
+STATUSES = ("succeeded", "skipped", "partial", "failed", "cancelled", "not_begun")
+"""*skipped*: its transcript was complete before the batch."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a cell begins with that a spreadsheet would calculate."""
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """What the recordings of a batch add up to."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    audio_s: float = 0.0
+    compute_s: float = 0.0
+    """Of recordings that were not complete before the batch."""
+    cost: float | None = None
+    """None: not known for one of them, or no prices."""
+    unpriced: int = 0
+    """Recordings that were computed in the batch, and whose cost is not known."""
+
+
+def rows(
+    each: Iterable[tuple[BatchEntry, BatchEnd | None]], prices: Prices, sums: Sums
+) -> Iterator[tuple[BatchEntry, dict[str, Any]]]:
+    """Yield the facts of each recording, and add them to *sums*."""
+    for entry, end in each:
+        status = _status(end)
+        computed = end is not None and not end.known and end.compute_s is not None
+        price = prices.of([end.device]) if end and end.device else None
+        paid = cost(round(1000 * end.compute_s), price) if end and computed and end.compute_s is not None else None
+        sums.statuses[status] += 1
+        if end and end.audio_s is not None:
+            sums.audio_s += end.audio_s
+        if end and computed and end.compute_s is not None:
+            sums.compute_s += end.compute_s
+            if paid is None:
+                sums.unpriced += 1
+            else:
+                sums.cost = (sums.cost or 0.0) + paid
+        yield (
+            entry,
+            {
+                "number": entry.number,
+                "source": printable(masked_name(as_name(entry.name))),
+                "output": printable(as_name(entry.output)),
+                "status": status,
+                "run": end.run_id if end else "",
+                "failure": end.failure if end else "",
+                "environment": end.environment if end else False,
+                "summary": end.summary if end else "",
+                "advice": end.advice if end else "",
+                "warnings": list(end.warnings) if end else [],
+                "audio_s": end.audio_s if end else None,
+                "compute_s": end.compute_s if end and computed else (0.0 if end and end.known else None),
+                "cost": paid,
+            },
+        )
+
+
+def _status(end: BatchEnd | None) -> str:
+    """As Azure's batches have it: succeeded, failed; and what else can be."""
+    if end is None:
+        return "not_begun"
+    if end.verdict == "complete":
+        return "skipped" if end.known else "succeeded"
+    return end.verdict
+
+
+def write(
+    folder: str,
+    record: BatchRecord,
+    round_: int,
+    each: Iterable[tuple[BatchEntry, BatchEnd | None]],
+    *,
+    labels: Sequence[str],
+    prices: Prices,
+) -> tuple[list[str], Sums]:
+    """Write ``report.json`` and ``report.csv`` to a folder, or below ``s3://bucket/prefix``. Returns their names.
+
+    *labels*: all that the recordings have. Raises :class:`EnvironmentProblem` if they cannot be written, and
+    :class:`StoreUnavailable`.
+    """
+    sums = Sums()
+    with disk_errors("a report"):
+        private = PrivateFolder()
+        paths = [private.path / "report.json", private.path / "report.csv"]
+        with (
+            paths[0].open("x", encoding="utf-8") as document,
+            paths[1].open("x", encoding="utf-8", newline="") as table,
+        ):
+            _write_both(document, table, record, round_, rows(each, prices, sums), labels, sums)
+    names = [f"{folder.rstrip('/') or '.'}/{path.name}" for path in paths]
+    for name, path in zip(names, paths, strict=True):
+        write_output(name, path)
+    return names, sums
+
+
+def _write_both(
+    document: TextIO,
+    table: TextIO,
+    record: BatchRecord,
+    round_: int,
+    found: Iterable[tuple[BatchEntry, dict[str, Any]]],
+    labels: Sequence[str],
+    sums: Sums,
+) -> None:
+    head = {"schema": "stenofleet.batch-report/1", "batch": record.id, "created_ms": record.created_ms, "round": round_}
+    document.write(json.dumps(head, ensure_ascii=False)[:-1] + ', "recordings": [')
+    lines = csv.writer(table, lineterminator="\r\n")
+    lines.writerow([*COLUMNS, *(_cell(f"label.{name}") for name in labels)])
+    for number, (entry, facts) in enumerate(found):
+        document.write((",\n" if number else "\n") + json.dumps(facts | {"labels": entry.labels}, ensure_ascii=False))
+        flat = facts | {"warnings": " | ".join(facts["warnings"])}
+        lines.writerow([*(_cell(flat[name]) for name in COLUMNS), *(_cell(entry.labels.get(one)) for one in labels)])
+    tail = {
+        "counts": {name: sums.statuses[name] for name in STATUSES},
+        "audio_s": round(sums.audio_s, 3),
+        "compute_s": round(sums.compute_s, 3),
+        "cost": None if sums.unpriced else sums.cost,
+    }
+    document.write("\n], " + json.dumps(tail, ensure_ascii=False)[1:] + "\n")
+
+
+def _cell(value: object) -> str:
+    """A value for a cell, which is text for a spreadsheet too."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text

@@ -1,0 +1,183 @@
+"""Batches in a store: their recordings, how these ended, and who works on them.
+
+Touches: the store, the clock. A listing of the ends shows the state of every recording, a page at a time: so a batch of
+a hundred thousand needs no more memory than one of a thousand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from chunk_job.contract import sha256_hex
+from chunk_job.errors import DocumentInvalid
+from chunk_job.store.base import Store
+from controller.domain import stored_documents
+from controller.domain.batches import (
+    BATCHES,
+    PAGE,
+    WHOLE,
+    BatchEnd,
+    BatchEntry,
+    BatchKeys,
+    BatchRecord,
+    BatchWorker,
+    EndKey,
+    Shard,
+    counted,
+    latest,
+    pages_of,
+    parse_end,
+)
+from controller.domain.keys import is_run, is_run_prefix
+from controller.errors import UsageProblem
+from controller.runs.lookup import of_each
+
+WORKER_ALIVE_MS = 90_000
+"""A process that works on a batch says so three times in this time."""
+_MOST_PAGE_BYTES = PAGE * BatchEntry.max_bytes
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """How many recordings of a batch are in which state."""
+
+    entries: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    """By verdict, of those that have ended in this round, or are complete since an earlier one."""
+    before: Counter[str] = field(default_factory=Counter)
+    """By verdict, of those that ended so in an earlier round, and are tried again in this one."""
+
+    @property
+    def left(self) -> int:
+        """Those that have not ended in this round."""
+        return self.entries - self.ended.total()
+
+
+class BatchStore:
+    """The batches of a store. Every method raises :class:`StoreUnavailable` while the store cannot be reached."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(self, record: BatchRecord, pages: Iterable[bytes]) -> bool:
+        """Put a batch with its encoded *pages*. Returns False if it was there."""
+        keys = BatchKeys(record.id)
+        if self.find(record.id):
+            return False
+        for number, data in enumerate(pages):
+            self._store.put(keys.entries(number), data)
+        self._store.put(keys.round(1), b"")
+        # Last: what has a record is complete.
+        return self._store.put_new(keys.record, record.encode())
+
+    def find(self, batch: str) -> BatchRecord | None:
+        """The record of a batch; None if there is none, or it is damaged."""
+        found = stored_documents.valid(self._store, BatchRecord, BatchKeys(batch).record)
+        return found if found and found.id == batch == found.hashed() else None
+
+    def existing(self, typed: str) -> BatchRecord:
+        """The batch that *typed* names: its id, or the beginning of it. Raises :class:`UsageProblem`."""
+        wanted = typed.lower()
+        names = [wanted] if is_run(wanted) else []
+        if not names and is_run_prefix(wanted):
+            names = [name for name in self.ids() if name.startswith(wanted)]
+        found = [record for name in names if (record := self.find(name))]
+        if len(found) == 1:
+            return found[0]
+        what = f"{typed} is the beginning of {len(found)} batches" if found else f"no batch {typed}"
+        raise UsageProblem(f"{what} in {self._store.url}", "see stenofleet batch list")
+
+    def ids(self) -> Iterator[str]:
+        """Yield the ids of all batches, in order."""
+        return filter(is_run, self._store.folders(BATCHES))
+
+    def page(self, record: BatchRecord, number: int) -> list[BatchEntry]:
+        """The recordings of a page. Raises :class:`DocumentInvalid` if they are not those of the record."""
+        key = BatchKeys(record.id).entries(number)
+        data = self._store.get(key, max_bytes=_MOST_PAGE_BYTES)
+        if sha256_hex(data) != record.pages[number]:
+            raise DocumentInvalid(f"{key}: is not the page of this batch")
+        return [BatchEntry.decode(line) for line in data.splitlines()]
+
+    def round(self, batch: str) -> int:
+        """The number of the newest round."""
+        numbers = [entry.key.rpartition("/")[2] for entry in self._store.list(BatchKeys(batch).rounds)]
+        return max((int(number) for number in numbers if number.isdecimal()), default=1)
+
+    def begin_round(self, batch: str, number: int) -> None:
+        """Begin a round: what has not ended completely in the ones before is tried again."""
+        self._store.put(BatchKeys(batch).round(number), b"")
+
+    def cancel(self, batch: str, number: int) -> None:
+        """Ask for the end of a round."""
+        self._store.put(BatchKeys(batch).cancel(number), b"")
+
+    def is_cancelled(self, batch: str, number: int) -> bool:
+        """Whether the end of a round was asked for."""
+        return self._store.stat(BatchKeys(batch).cancel(number)) is not None
+
+    def put_end(self, batch: str, round_: int, end: BatchEnd) -> None:
+        """Record how a recording ended."""
+        self._store.put(BatchKeys(batch).end(EndKey(end.number, round_, end.verdict)), end.encode())
+
+    def page_ends(self, batch: str, page: int) -> dict[int, EndKey]:
+        """The end of each recording of a page that has one, in any round."""
+        keys = (parse_end(entry.key) for entry in self._store.list(BatchKeys(batch).ends(page)))
+        return latest(key for key in keys if key)
+
+    def read_end(self, batch: str, key: EndKey) -> BatchEnd | None:
+        """How a recording ended; None if the document is missing or damaged."""
+        found = stored_documents.valid(self._store, BatchEnd, BatchKeys(batch).end(key))
+        return found if found and (found.number, found.verdict) == (key.number, key.verdict) else None
+
+    def counts(self, record: BatchRecord, round_: int, shard: Shard = WHOLE) -> Counts:
+        """Count the recordings of a batch, or of a part of it, by state."""
+        found = Counts()
+        for page, numbers in pages_of(record.entries):
+            found.entries += sum(number in shard for number in numbers)
+            for end in self.page_ends(record.id, page).values():
+                if end.number in numbers and end.number in shard:
+                    (found.ended if counted(end, round_) else found.before)[end.verdict] += 1
+        return found
+
+    def with_ends(self, record: BatchRecord, shard: Shard = WHOLE) -> Iterator[tuple[BatchEntry, BatchEnd | None]]:
+        """Yield each recording with how it ended last; None: it has not ended, or that is not known any more."""
+        for page, _ in pages_of(record.entries):
+            ends = self.page_ends(record.id, page)
+            entries = [entry for entry in self.page(record, page) if entry.number in shard]
+
+            def read(entry: BatchEntry, ends: dict[int, EndKey] = ends) -> BatchEnd | None:
+                key = ends.get(entry.number)
+                return self.read_end(record.id, key) if key else None
+
+            yield from zip(entries, of_each(self._store, read, entries), strict=True)
+
+    def say_alive(self, batch: str, worker: str, *, host: str, shard: Shard) -> None:
+        """Say that this process works on a batch."""
+        document = BatchWorker(host=host, shard=str(shard), updated_ms=_now_ms())
+        self._store.put(BatchKeys(batch).worker(worker), document.encode())
+
+    def leave(self, batch: str, worker: str) -> None:
+        """Say that this process does not work on a batch any more."""
+        self._store.delete(BatchKeys(batch).worker(worker))
+
+    def workers(self, batch: str) -> Sequence[BatchWorker]:
+        """The processes that have said lately that they work on a batch, by their clocks."""
+        entries = itertools.islice(self._store.list(BatchKeys(batch).workers), PAGE)
+        found = (stored_documents.valid(self._store, BatchWorker, entry.key) for entry in entries)
+        return [worker for worker in found if worker and _now_ms() - worker.updated_ms <= WORKER_ALIVE_MS]
+
+
+def encoded_pages(entries: Iterable[BatchEntry]) -> Iterator[bytes]:
+    """Yield the pages of a batch."""
+    each = iter(entries)
+    while some := list(itertools.islice(each, PAGE)):
+        yield b"".join(entry.encode() for entry in some)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
