@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 
-from controller.cli import unknown_variables, stenofleet
+from controller.cli import stenofleet, unknown_variables
 from controller.cli.conclusion import Conclusion
 from controller.cli.transcribe import transcribe_command
 from tests import ci_examples

@@ -38,6 +38,7 @@ _COMMANDS = {
     "list": "controller.cli.runs",
     "render": "controller.cli.runs",
     "captions": "controller.cli.captions",
+    "evaluate": "controller.cli.evaluate",
     "explain": "controller.cli.explain",
     "usage": "controller.cli.usage",
     "watch": "controller.cli.watch",
@@ -67,7 +68,7 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 7 a limit is not kept, or captions break a profile (--strict), 8 cancelled,
+5 none written, 7 a limit is not kept (--strict, --max-wer, …), 8 cancelled,
 130/143 interrupted (the resume command is printed).
 
 \b
@@ -127,6 +128,7 @@ SHORT_HELP = {
     "list": "All runs in the store.",
     "render": "Make any format again from a transcript's JSON.",
     "captions": "Check files of captions: captions check FILE.",
+    "evaluate": "Compare transcripts with references: error rates, and where.",
     "explain": "Say why a run waits, is slow or failed, and what to do.",
     "usage": "What runs used and cost, in all their attempts.",
     "watch": "Follow runs until they end.",

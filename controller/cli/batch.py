@@ -110,7 +110,7 @@ def submit_command(
     with one name per line), or - for a list on stdin. Recordings that are complete in the store are not computed again.
     """
     captions, prices = taken(rest), taken_prices(rest)
-    checks = taken_checks(rest, prices)
+    checks = taken_checks(rest, prices, captions)
     if captions.speakers and channels != "split":
         raise UsageProblem(
             f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"

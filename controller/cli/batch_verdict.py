@@ -19,7 +19,7 @@ from controller.domain.batches import WHOLE, BatchEnd, BatchEntry, BatchRecord, 
 from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.reports.gates import GateResult, judge
 from controller.reports.run_view import RunView
-from controller.reports.stored_report import stored_view
+from controller.reports.stored_report import view_and_transcript
 from controller.runs.batches import BatchStore, Counts
 from controller.runs.lookup import of_each
 
@@ -102,9 +102,14 @@ def _each(store: Store, record: BatchRecord, shard: Shard, checks: Checks, found
         entry, end = one
         outcome = outcome_of(entry, end)
         wanted = end is not None and end.run_id and (checks.junit or (checks.gates and end.verdict == "complete"))
-        view = stored_view(store, outcome.run, prices=checks.prices) if wanted else None
+        view, transcript = view_and_transcript(store, outcome.run, prices=checks.prices) if wanted else (None, None)
         transcribed = view and outcome.verdict in ("complete", "partial")
-        return outcome, end, view, judge(checks.gates, view) if view and transcribed else ()
+        return (
+            outcome,
+            end,
+            view,
+            judge(checks.gates, view, checks.measures(store, outcome, transcript)) if view and transcribed else (),
+        )
 
     for outcome, end, view, judged in of_each(store, read, BatchStore(store).with_ends(record, shard)):
         if end:

@@ -20,6 +20,8 @@ from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem
+from controller.evaluation.measure import Files, compare
+from controller.evaluation.words import Text, of_lines
 from controller.intake import source
 from controller.orchestrator.command_runs import KnownRequests
 from controller.runs.run_requests import make_run_request
@@ -92,22 +94,7 @@ def demo_command(output_dir: Path, *, store: str | None) -> int:
 
 
 def _word_error_rate(spoken: str, transcribed: str) -> float:
-    import jiwer
-
-    clean = jiwer.Compose(
-        [
-            jiwer.ToLowerCase(),
-            jiwer.RemovePunctuation(),
-            jiwer.RemoveMultipleSpaces(),
-            jiwer.Strip(),
-            jiwer.ReduceToListOfListOfWords(),
-        ]
-    )
-    return float(
-        jiwer.wer(
-            spoken.replace("\n", " "),
-            transcribed.replace("\n", " "),
-            reference_transform=clean,
-            hypothesis_transform=clean,
-        )
-    )
+    reference, transcript = (Text(words=of_lines(text)) for text in (spoken, transcribed))
+    rate = compare(reference, transcript, Files("sample", "transcript", "sample")).errors.words.rate
+    assert rate is not None, "the sample has words"
+    return rate

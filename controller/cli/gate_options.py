@@ -16,22 +16,36 @@ import click
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from controller.cli import ci
+from controller.cli.caption_options import CaptionOptions
 from controller.cli.conclusion import Conclusion
 from controller.cli.event_lines import EventLines
 from controller.cli.option_values import Fraction
 from controller.cli.options import option, together
+from controller.domain import stored_documents
+from controller.domain.captions import PROFILES, CaptionStyle
+from controller.domain.documents import Request
 from controller.domain.interfaces import RunOutcome
+from controller.domain.keys import RunKeys
 from controller.errors import StenofleetError, UsageProblem, exit_code_of
+from controller.evaluation.pairs import References, references
 from controller.intake.source import is_object
 from controller.reports.cost import NO_PRICES, Prices
-from controller.reports.gates import GateResult, Gates, judge
-from controller.reports.stored_report import stored_view
+from controller.reports.gates import NO_MEASURES, GateResult, Gates, Measures, judge
+from controller.reports.stored_report import view_and_transcript
 from controller.runs.outputs import write_text
+from controller.runs.transcript_files import TranscriptFiles
 
 if TYPE_CHECKING:
     from controller.reports import junit
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+max_wer_option = option(
+    "--max-wer",
+    type=Fraction(0, 100),
+    metavar="RATE",
+    help="Exit code 7 if a transcript has more errors for a word of its reference (0.1: ten in a hundred).",
+)
 
 
 def gate_options(command: _F) -> _F:
@@ -79,6 +93,18 @@ def gate_options(command: _F) -> _F:
             metavar="AMOUNT",
             help="Exit code 7 if the jobs of a recording cost more, by the prices of an hour.",
         ),
+        max_wer_option,
+        option(
+            "--reference",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="For --max-wer: what is said in each recording, in a txt, srt, vtt or json file of its name.",
+        ),
+        option(
+            "--captions-profile",
+            type=click.Choice([name for name in PROFILES if name != "whisper"]),
+            help="Exit code 7 if captions, as --caption-profile makes them, break the limits of this profile.",
+        ),
     )(command)
 
 
@@ -91,6 +117,31 @@ class Checks:
     events: str | None = None
     gates: Gates = field(default_factory=Gates)
     prices: Prices = NO_PRICES
+    references: References | None = None
+    captions: CaptionOptions | None = None
+    """How the command makes captions; None: as each run was asked to."""
+
+    def measures(self, store: Store, outcome: RunOutcome, transcript: TranscriptFiles | None) -> Measures:
+        """What gates of the words need. Raises :class:`StoreUnavailable`."""
+        if transcript is None:
+            return Measures(why="its transcript is gone")
+        # Imported here: without these gates, nothing of it is needed.
+        from controller.reports.gate_measures import captions_of, errors_of
+
+        found = errors_of(self.references, outcome, transcript) if self.references else NO_MEASURES
+        profile = self.gates.captions_profile
+        if profile is None:
+            return found
+        style, speakers = self._captions_of(store, outcome.run)
+        return replace(found, captions=captions_of(transcript, style, speakers, profile))
+
+    def _captions_of(self, store: Store, run: str) -> tuple[CaptionStyle | None, Sequence[str]]:
+        """The style of captions, and the names of speakers in them."""
+        if self.captions:
+            return self.captions.style, self.captions.speakers
+        request = stored_documents.valid(store, Request, RunKeys(run).request)
+        outputs = request.outputs if request else ()
+        return (outputs[0].captions, outputs[0].speakers) if outputs else (None, ())
 
     @contextlib.contextmanager
     def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
@@ -186,9 +237,13 @@ class Checked:
     def _read(self, outcome: RunOutcome) -> None:
         from controller.reports import junit
 
-        view = stored_view(self.store, outcome.run, prices=self.checks.prices) if outcome.run else None
+        view, transcript = (
+            view_and_transcript(self.store, outcome.run, prices=self.checks.prices) if outcome.run else (None, None)
+        )
         if view and outcome.verdict in ("complete", "partial"):
-            self.outcomes[outcome] = judge(self.checks.gates, view)
+            self.outcomes[outcome] = judge(
+                self.checks.gates, view, self.checks.measures(self.store, outcome, transcript)
+            )
         if self.checks.junit:
             self._suites[outcome] = junit.suite(outcome, view, self.outcomes[outcome])
 
@@ -210,9 +265,12 @@ def _place(name: str) -> str:
     return name if is_object(name) else str(Path(name).resolve())
 
 
-def taken_checks(options: dict[str, Any], prices: Prices) -> Checks:
-    """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`."""
-    files = {name: options.pop(name) for name in ("junit", "dotenv", "events")}
+def taken_checks(options: dict[str, Any], prices: Prices, captions: CaptionOptions | None = None) -> Checks:
+    """Take what the options of this module chose out of *options*. Raises :class:`UsageProblem`.
+
+    *captions*: how the command makes captions; None: it makes none.
+    """
+    files, folder = {name: options.pop(name) for name in ("junit", "dotenv", "events")}, options.pop("reference")
     for name, path in files.items():
         if path is not None and Path(path).is_dir():
             raise UsageProblem(f"--{name}: {path} is a folder", "name a file")
@@ -221,4 +279,19 @@ def taken_checks(options: dict[str, Any], prices: Prices) -> Checks:
     gates = Gates(**{one.name: options.pop(one.name) for one in fields(Gates)})
     if gates.max_cost is not None and prices == NO_PRICES:
         raise UsageProblem("--max-cost: without a price, no cost is known", "add --gpu-hour-price or --cpu-hour-price")
-    return Checks(**files, gates=gates, prices=prices)
+    if (gates.max_wer is None) != (folder is None):
+        missing = "--reference FOLDER" if folder is None else "--max-wer RATE"
+        raise UsageProblem("--max-wer and --reference need each other", f"add {missing}")
+    return Checks(
+        **files,
+        gates=gates,
+        prices=prices,
+        references=_references(folder) if folder else None,
+        captions=captions,
+    )
+
+
+def _references(folder: Path) -> References:
+    if not folder.is_dir():
+        raise UsageProblem(f"--reference: {folder}: there is no such folder", "name the folder of the references")
+    return references(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -16,8 +16,11 @@ from controller.cli.output_names import BESIDE
 from controller.cli.recordings import Recordings, named_recordings
 from controller.cli.stdin_copy import StdinCopy
 from controller.errors import EnvironmentProblem, UsageProblem
+from controller.runs.outputs import existing_output
 from controller.runs.protection import OutputRules
 from controller.runs.written_files import WrittenFiles
+
+_HEAD_BYTES = 4_096
 
 overwrite_option = shared.option(
     "--overwrite", is_flag=True, help="Also replace outputs that were changed since they were written."
@@ -88,3 +91,17 @@ def output_rules(*, overwrite: bool, store: Store | None) -> OutputRules:
     except EnvironmentProblem:
         written = WrittenFiles(None, several)
     return OutputRules(overwrite=overwrite, written=written)
+
+
+def check_replaced(path: str, what: str, ours: Callable[[bytes], bool], *, overwrite: bool) -> None:
+    """Check that *path* may be written. *ours*: whether a file with this beginning is a *what* of stenofleet.
+
+    Raises :class:`UsageProblem` for another file, and :class:`StoreUnavailable`.
+    """
+    if overwrite:
+        return
+    with existing_output(path) as file:
+        if file is not None and not ours(file.read(_HEAD_BYTES)):
+            raise UsageProblem(
+                f"{path}: exists, and is no {what} of stenofleet", "name another file, or add --overwrite"
+            )

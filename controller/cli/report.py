@@ -8,15 +8,13 @@ import click
 
 from chunk_job.text import printable
 from controller.cli import options as shared
+from controller.cli.output_options import check_replaced
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.terminal import print_message, write_path
 from controller.domain.captions import PROFILES, Profile
 from controller.errors import UsageProblem
 from controller.reports.stored_report import is_page, write_report
 from controller.runs.lookup import existing_run
-from controller.runs.outputs import existing_output
-
-_HEAD_BYTES = 4_096
 
 
 @click.command("report")
@@ -49,12 +47,7 @@ def report_command(
     """
     opened = shared.store_at(store)
     run = existing_run(opened, run)
-    if not overwrite:
-        with existing_output(output) as file:
-            if file is not None and not is_page(file.read(_HEAD_BYTES)):
-                raise UsageProblem(
-                    f"{output}: exists, and is no report of stenofleet", "name another file, or add --overwrite"
-                )
+    check_replaced(output, "report", is_page, overwrite=overwrite)
     state = write_report(opened, run, output, profile=caption_profile, prices=taken_prices(prices))
     if state is None:
         raise UsageProblem(f"run {run} was removed just now from {opened.url}", "see stenofleet list")

@@ -91,7 +91,7 @@ def transcribe_command(
     command resumes an interrupted run.
     """
     captions, prices = taken(rest), taken_prices(rest)
-    checks = taken_checks(rest, prices)
+    checks = taken_checks(rest, prices, captions)
     if overwrite and skip_existing:
         raise UsageProblem("--overwrite and --skip-existing contradict each other", "leave one of them out")
     if captions.speakers and channels != "split":

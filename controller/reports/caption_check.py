@@ -24,13 +24,21 @@ MOST_MARKS = 3_000
 
 def checked(transcript: TranscriptFiles, style: CaptionStyle) -> CaptionFindings:
     """What is wrong with the captions of a transcript in a style. Raises :class:`StoreUnavailable`."""
+    return checked_for(style, transcript, style)
+
+
+def checked_for(limits: CaptionStyle, transcript: TranscriptFiles, style: CaptionStyle | None) -> CaptionFindings:
+    """Which captions of a transcript in a style break the *limits* of another one. Raises :class:`StoreUnavailable`.
+
+    *style*: None: a caption for each segment.
+    """
     path = captioned(transcript, "srt", style)
     with disk_errors():
         cues = file_cues(decoded(path.read_bytes()))
-    found = sorted(violations(cues, style), key=lambda one: one.start_ms)
+    found = sorted(violations(cues, limits), key=lambda one: one.start_ms)
     shown = found[:MOST_MARKS]
     return CaptionFindings(
-        profile=_name(style),
+        profile=_name(limits),
         captions=len(cues),
         broken=len({one.cue for one in found}),
         rules=tuple((SHORT[rule], count) for rule, count in Counter(one.rule for one in found).most_common()),

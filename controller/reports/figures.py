@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from controller.evaluation.documents import Interval
+
 
 def clock(ms: int) -> str:
     """Format a position as a player shows it: 2:05, or 1:02:05."""
@@ -27,6 +29,16 @@ def took(ms: int) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"
     return f"{seconds // 86_400} d {seconds // 3600 % 24} h"
+
+
+def percent(rate: float | None) -> str:
+    """Format an error rate; a dash where there is none."""
+    return "–" if rate is None else f"{100 * rate:.2f} %"
+
+
+def between(interval: Interval | None) -> str:
+    """Format the interval of an error rate; a dash where it is not known."""
+    return f"{100 * interval.low:.2f} – {100 * interval.high:.2f} %" if interval else "–"
 
 
 def moment(ms: int) -> str:

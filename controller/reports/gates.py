@@ -6,10 +6,12 @@ Touches: nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from controller.domain.captions import Profile
+from controller.evaluation.documents import RecordingErrors
 from controller.reports.cost import amount
-from controller.reports.run_view import RunView
+from controller.reports.run_view import CaptionFindings, RunView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +26,27 @@ class Gates:
     """The most time of the jobs for one second of the recording, in seconds."""
     max_cost: float | None = None
     """The most that the jobs of a recording may cost, in the currency of the prices."""
+    max_wer: float | None = None
+    """The most errors for each word of the reference."""
+    captions_profile: Profile | None = None
+    """The style whose limits no caption may break."""
 
     def __bool__(self) -> bool:
-        return any(limit is not None for limit in (self.min_coverage, self.min_confidence, self.max_rtf, self.max_cost))
+        return any(getattr(self, one.name) is not None for one in fields(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What was measured only for gates."""
+
+    errors: RecordingErrors | None = None
+    """None: it is not known how the transcript differs from its reference."""
+    why: str = "it was not compared with a reference"
+    """Why the errors are not known."""
+    captions: CaptionFindings | None = None
+
+
+NO_MEASURES = Measures()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +61,50 @@ class GateResult:
     kept: bool
     text: str
     """A sentence for people."""
+    profile: Profile | None = None
+    """The style that sets the limits of captions."""
+
+    @property
+    def title(self) -> str:
+        """The option as it was typed."""
+        return f"{self.gate} {self.profile or f'{self.limit:g}'}"
 
 
-def judge(gates: Gates, view: RunView) -> tuple[GateResult, ...]:
+def judge(gates: Gates, view: RunView, measures: Measures = NO_MEASURES) -> tuple[GateResult, ...]:
     """Whether a run that has a transcript keeps each limit. What is not known keeps none."""
-    return tuple(_judged(gates, view))
+    return (*_judged(gates, view), *_measured(gates, measures))
+
+
+def judge_errors(limit: float, errors: RecordingErrors | None, why: str = "") -> GateResult:
+    """Whether a transcript has at most *limit* errors for each word. *why*: the errors are not known."""
+    found = errors.words.rate if errors else None
+    kept = found is not None and found <= limit
+    characters = errors is not None and errors.unit == "characters"
+    name = "character error rate (its script has no spaces between words)" if characters else "word error rate"
+    known = f"cannot be measured ({why})" if found is None else f"is {100 * found:.2f} %"
+    text = f"its {name} {known}, {_against(found, kept, 'not above', 'above')} {100 * limit:g} %"
+    return GateResult(gate="--max-wer", limit=limit, found=found, kept=kept, text=text)
+
+
+def _measured(gates: Gates, measures: Measures) -> Iterator[GateResult]:
+    if gates.max_wer is not None:
+        yield judge_errors(gates.max_wer, measures.errors, measures.why)
+    if gates.captions_profile is not None:
+        yield _captions(gates.captions_profile, measures.captions)
+
+
+def _captions(profile: Profile, found: CaptionFindings | None) -> GateResult:
+    if found is None:
+        text = f"its captions cannot be measured, and none may break the profile {profile}"
+        return GateResult(gate="--captions-profile", limit=0, found=None, kept=False, text=text, profile=profile)
+    rules = ", ".join(f"{count} {what}" for what, count in found.rules)
+    text = (
+        f"{found.broken} of its {found.captions} captions break the profile {profile}{f' ({rules})' if rules else ''}"
+    )
+    kept = not found.broken
+    return GateResult(
+        gate="--captions-profile", limit=0, found=float(found.broken), kept=kept, text=text, profile=profile
+    )
 
 
 def _judged(gates: Gates, view: RunView) -> Iterator[GateResult]:

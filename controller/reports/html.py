@@ -30,27 +30,27 @@ _BUFFERED = 16
 
 def page(view: RunView, blocks: Iterable[Block] | None) -> Iterator[str]:
     """The page of a run, a part at a time. *blocks*: of its transcript; None: it has none."""
-    style, script = _asset("report.css"), _asset("report.js")
+    template = environment().get_template("report.html")
+    yield from document(template, style=asset("report.css"), script=asset("report.js"), view=view, blocks=blocks)
+
+
+def document(template: jinja2.Template, *, style: str, script: str = "", **values: object) -> Iterator[str]:
+    """A page that needs no other file, a part at a time; its policy allows only this style and this script."""
     policy = "; ".join(
         (
             "default-src 'none'",
             f"style-src '{digest(style)}'",
-            f"script-src '{digest(script)}'",
+            *([f"script-src '{digest(script)}'"] if script else ()),
             "base-uri 'none'",
             "form-action 'none'",
         )
     )
-    stream = (
-        environment()
-        .get_template("report.html")
-        .stream(
-            view=view,
-            blocks=blocks,
-            policy=policy,
-            # Our own files: they are put between the tags as they are, and their digests are those of these bytes.
-            style=Markup(style),  # noqa: S704
-            script=Markup(script),  # noqa: S704
-        )
+    stream = template.stream(
+        policy=policy,
+        # Our own files: they are put between the tags as they are, and their digests are those of these bytes.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        **values,
     )
     stream.enable_buffering(_BUFFERED)
     yield from stream
@@ -108,5 +108,6 @@ def wave(waveform: Waveform, duration_ms: int) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A style or a script of this package."""
     return (files("controller.reports") / "assets" / name).read_text(encoding="utf-8")

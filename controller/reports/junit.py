@@ -115,7 +115,7 @@ def _failure(one: run_view.Failure) -> Failure:
 
 
 def _gate(name: str, judged: GateResult) -> TestCase:
-    case = TestCase(f"gate {judged.gate} {judged.limit:g}", classname=name)
+    case = TestCase(f"gate {judged.title}", classname=name)
     if not judged.kept:
         case.result = [Failure(message=judged.text, type_="quality-gate")]
     return case

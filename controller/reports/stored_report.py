@@ -80,8 +80,15 @@ def write_report(
 
 def stored_view(store: Store, run: str, *, prices: Prices = NO_PRICES) -> RunView | None:
     """The view of a run with the figures of its words; None: no such run. Raises :class:`StoreUnavailable`."""
-    documents, _ = _with_transcript(store, run)
-    return build(replace(documents, prices=prices)) if documents else None
+    return view_and_transcript(store, run, prices=prices)[0]
+
+
+def view_and_transcript(
+    store: Store, run: str, *, prices: Prices = NO_PRICES
+) -> tuple[RunView | None, TranscriptFiles | None]:
+    """The view of a run as :func:`stored_view`, and its transcript; None: there is none."""
+    documents, transcript = _with_transcript(store, run)
+    return build(replace(documents, prices=prices)) if documents else None, transcript
 
 
 def _with_transcript(store: Store, run: str) -> tuple[RunDocuments | None, TranscriptFiles | None]:

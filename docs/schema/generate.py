@@ -48,6 +48,7 @@ from controller.domain.usage_documents import UsageReport
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
+from controller.evaluation.documents import Evaluation
 from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -74,6 +75,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     UsageReport,
     Status,
     Transcript,
+    Evaluation,
     Correction,
     BatchRecord,
     BatchEntry,

@@ -101,6 +101,40 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
     assert (refused.code, "is a folder" in refused.err) == (2, True)
 
 
+def test_words_are_compared_with_what_was_said(workplace: Workplace, talk: Path) -> None:
+    (workplace.folder / "refs").mkdir()
+    tape = speech.tape(seconds=30, seed=3)
+    lines = "".join(f"{' '.join(one.words)}\n" for one in tape.utterances)
+    (workplace.folder / "refs" / "talk.txt").write_text(lines, encoding="utf-8")
+    command = ("transcribe", talk.name, *CUT, "-o", "out", "--language", "en", "--junit", "junit.xml")
+    gates = ("--reference", "refs", "--max-wer", "0.3", "--captions-profile", "netflix")
+    ended = workplace.run(*command, *gates, "--caption-profile", "netflix", "--json")
+    assert ended.code == 0, ended.err
+    wer, captions = json.loads(ended.out)["runs"][0]["gates"]
+    assert (wer["gate"], captions["gate"], captions["found"]) == ("--max-wer", "--captions-profile", 0)
+
+    evaluated = workplace.run("evaluate", "out", "refs", "--json", "-o", "evaluation.html")
+    assert evaluated.code == 0, evaluated.err
+    (one,) = json.loads(evaluated.out)["recordings"]
+    assert one["words"]["rate"] == wer["found"], "the gate and the command measure the same"
+    assert (one["normalizer"], one["language"], len(one["chunks"]), one["seams"]["seams"]) == ("english", "en", 2, 1)
+    basic = json.loads(workplace.run("evaluate", "out", "refs", "--normalize", "basic", "--json").out)["recordings"][0]
+    (transcript,) = (workplace.folder / "out").glob("*.json")
+    heard = json.loads(transcript.read_bytes())["text"]
+    assert basic["words"]["rate"] == pytest.approx(speech.word_errors(tape.words, heard).wer, abs=1e-6)
+
+    # Captions without a style are segments, and a recording without a reference keeps no limit.
+    (workplace.folder / "refs" / "talk.txt").rename(workplace.folder / "refs" / "walk.txt")
+    below = workplace.run(*command, *gates)
+    assert below.code == 7, below.err
+    assert "talk.wav: --max-wer: its word error rate cannot be measured (there is no reference: " in below.err
+    assert "--captions-profile: " in below.err
+    suite = cases(workplace.folder / "junit.xml")["talk.wav"]
+    assert suite["gate --max-wer 0.3"] == suite["gate --captions-profile netflix"] == "failure quality-gate"
+    for wrong in (gates[2:4], gates[:2], ("--reference", talk.name, "--max-wer", "1")):
+        assert workplace.run(*command, *wrong).code == 2
+
+
 def test_a_pipeline_that_is_stopped_has_a_report_of_what_is_known(workplace: Workplace, talk: Path) -> None:
     (workplace.folder / "notes.mp3").write_text("no recording")
     arguments = ("transcribe", "notes.mp3", talk.name, *CUT, "--junit", "junit.xml")

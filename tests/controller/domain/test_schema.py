@@ -10,6 +10,7 @@ from chunk_job.contract import JobFailure, Language, Usage
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
 from controller.domain.attempt_documents import AttemptResult, Attempts, AttemptTimes
+from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, BatchWorker, OwnOptions
 from controller.domain.command_events import CommandEvent, RecordingEnd
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
@@ -38,6 +39,9 @@ from controller.domain.service_documents import (
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
+from controller.evaluation.documents import NotMeasured
+from controller.evaluation.measure import Files, compare, evaluation
+from controller.evaluation.words import Text, of_lines, of_segments
 from controller.reports.cost import Prices
 from controller.reports.usage import UsageDocuments, usage
 from controller.reports.usage import report as ledger
@@ -50,6 +54,12 @@ RECORD = fakes.record()
 TASK = fakes.task(RECORD, 0)
 RESULT = fakes.result(TASK, fakes.segment((" one", 1000, 1400), (" two", 1500, 1900)))
 PLAN = fakes.plan(10_000, 20_000, cuts={0: "forced"}, offset_ms=5)
+TRANSCRIPT = merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})])
+SPOKEN = Text(words=of_segments([TRANSCRIPT.segments]), language="en", chunks=TRANSCRIPT.chunks)
+EVALUATED = evaluation(
+    [compare(Text(words=of_lines("one too")), SPOKEN, Files("talk", "talk.json", "talk.txt"), worst=1)],
+    [NotMeasured(name="other.json", why="there is no reference")],
+)
 REQUESTED = fakes.service_request()
 EXAMPLES: dict[str, Document] = {
     "task": TASK,
@@ -160,7 +170,8 @@ EXAMPLES: dict[str, Document] = {
     ),
     "waveform": WaveformHeader(run=fakes.RUN, overview=2, detail=26),
     "playback": Playback(run=fakes.RUN, media_type="video/mp4", rendition=True),
-    "transcript": merge(PLAN, RECORD, [RESULT.model_copy(update={"audio_ms": 12_000})]),
+    "transcript": TRANSCRIPT,
+    "evaluation": EVALUATED,
     "service-request": REQUESTED,
     "service-state": RequestState(
         id=REQUESTED.id,
@@ -206,6 +217,39 @@ EXAMPLES: dict[str, Document] = {
             warnings=(),
         ),
     ),
+    "batch": BatchRecord(
+        id="a" * 16,
+        created_ms=1,
+        folder="/home/ana",
+        entries=1,
+        size_bytes=1000,
+        pages=("b" * 64,),
+        output="out",
+        formats=("txt",),
+        plan=RECORD.plan,
+        options=RECORD.options,
+    ),
+    "batch-entry": BatchEntry(
+        number=0,
+        name="talk.mp4",
+        output="talk",
+        size_bytes=1000,
+        options=OwnOptions(language="pt", glossary=("MinIO",)),
+        labels={"show": "news"},
+    ),
+    "batch-end": BatchEnd(
+        number=0,
+        name="talk.mp4",
+        verdict="failed",
+        run_id=fakes.RUN,
+        failure="BAD_INPUT",
+        summary="no media",
+        advice="check it",
+        warnings=("quiet",),
+        begun_ms=1,
+        ended_ms=2,
+    ),
+    "batch-worker": BatchWorker(host="one", shard="1/2", updated_ms=1),
     "correction": Correction(
         run=RECORD.run,
         number=2,

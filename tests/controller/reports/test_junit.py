@@ -10,10 +10,11 @@ from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.reports import junit
 from controller.reports.build import RunDocuments, build
 from controller.reports.cost import Prices
-from controller.reports.gates import Gates, judge
-from controller.reports.run_view import RunView, SoundView
+from controller.reports.gates import NO_MEASURES, Gates, Measures, judge
+from controller.reports.run_view import CaptionFindings, RunView, SoundView
 from controller.reports.stored_run import with_words
 from tests import fakes
+from tests.evaluating import comparison
 from tests.shown_runs import ShownRun
 
 
@@ -84,7 +85,7 @@ def test_a_run_with_lost_and_repeated_chunks(tmp_path: Path) -> None:
     ],
 )
 def test_each_gate(limits: dict[str, float], kept: bool) -> None:
-    (judged,) = judge(Gates(**limits), view_of(ShownRun(chunks=2, lost=[1]), "partial"))
+    (judged,) = judge(Gates(**limits), view_of(ShownRun(chunks=2, lost=[1]), "partial"))  # type: ignore[arg-type]
     assert judged.kept is kept
     assert f"--{next(iter(limits)).replace('_', '-')}" == judged.gate
 
@@ -104,6 +105,33 @@ def test_what_is_not_known_keeps_no_limit() -> None:
     assert not judge(Gates(min_coverage=0), lost)[0].kept, "its transcript is gone, and with it what was left out"
     silent = view_of(ShownRun(chunks=2, words=0))
     assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
+
+
+def test_limits_of_errors_and_captions(tmp_path: Path) -> None:
+    view = view_of(ShownRun(chunks=1))
+    gates = Gates(max_wer=0.25, captions_profile="netflix")
+    assert gates
+    good = Measures(
+        errors=comparison("a b c d", "a b c").errors, captions=CaptionFindings(profile="netflix", captions=7, broken=0)
+    )
+    bad = Measures(
+        errors=comparison("今日は天気", "今日は電気 も").errors,
+        captions=CaptionFindings(profile="netflix", captions=7, broken=2, rules=(("too fast", 2),)),
+    )
+    for measures, kept in ((good, True), (bad, False), (Measures(why="there is no reference"), False)):
+        assert [one.kept for one in judge(gates, view, measures)] == [kept, kept]
+    texts = [one.text for measures in (good, bad, NO_MEASURES) for one in judge(gates, view, measures)]
+    assert texts == [
+        "its word error rate is 25.00 %, not above 25 %",
+        "0 of its 7 captions break the profile netflix",
+        "its character error rate (its script has no spaces between words) is 40.00 %, above 25 %",
+        "2 of its 7 captions break the profile netflix (2 too fast)",
+        "its word error rate cannot be measured (it was not compared with a reference), and the limit is 25 %",
+        "its captions cannot be measured, and none may break the profile netflix",
+    ]
+    root = written(tmp_path, junit.suite(outcome(), None, judge(gates, view, bad)))
+    names = [case.get("name") for suite in root for case in suite.iter("testcase")]
+    assert names == ["gate --max-wer 0.25", "gate --captions-profile netflix"]
 
 
 def test_recordings_without_a_run_and_hostile_text(tmp_path: Path) -> None:

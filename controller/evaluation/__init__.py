@@ -1,0 +1,1 @@
+"""How good a transcript is: it is compared with a reference, word by word."""
