@@ -44,6 +44,7 @@ _COMMANDS = {
     "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
     "demo": "controller.cli.demo",
+    "model": "controller.cli.model_commands",
     "serve": "controller.cli.serve",
     "watch-folder": "controller.cli.watch_folder",
     "token": "controller.cli.token",
@@ -56,8 +57,16 @@ _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 
 CONFIG_FILE = "stenofleet.toml"
 
-_OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT_")
-"""Prefixes of variables that are not options: used by tests, or set in pods for a Service called stenofleet."""
+_OTHERS = (
+    "STENOFLEET_MODEL_CACHE",
+    "STENOFLEET_CRASH_POINT",
+    "STENOFLEET_TEST_",
+    "STENOFLEET_SOAK_",
+    "STENOFLEET_SERVICE_",
+    "STENOFLEET_PORT_",
+)
+"""Prefixes of variables that are not options: read by jobs, used by tests, or set in pods for a Service called
+stenofleet."""
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
@@ -124,6 +133,7 @@ _SHORT_HELP = {
     "clean": "Remove runs from the store.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
+    "model": "Models: list, fetch, convert, verify, prepare.",
     "serve": "The transcription service: a page and an HTTP API.",
     "watch-folder": "Transcribe what is put into a folder.",
     "token": "Make a token for a client of the service.",
