@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import logging
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.model_manifest import ModelManifest, is_url
 from chunk_job.models.copying import from_folder, to_folder
 from chunk_job.models.verification import check_complete, described, verify, write_manifest
-from chunk_job.names import model_name, repository_of
+from chunk_job.names import LANGUAGES, model_name, repository_of
 from chunk_job.stored_type import stored_type
 
 log = logging.getLogger("stenofleet.chunk_job")
@@ -150,6 +151,7 @@ def _of_checkpoint(folder: Path, target: Path, wanted: str) -> None:
     try:
         # No code of the checkpoint is run.
         TransformersConverter(str(folder), copy_files=list(_COPIED)).convert(str(target), quantization=wanted)
+        _name_languages(target)
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         raise JobError(
             ExitCode.MODEL,
@@ -157,6 +159,22 @@ def _of_checkpoint(folder: Path, target: Path, wanted: str) -> None:
             "see that it is a checkpoint of Whisper, and that torch and transformers are of versions that CTranslate2"
             " supports",
         ) from error
+
+
+def _name_languages(target: Path) -> None:
+    """Write the tokens of languages into ``config.json``, if the converter has not: without them none is detected.
+
+    Some checkpoints were fine-tuned, and lost that part of their ``generation_config.json``.
+    """
+    path = target / "config.json"
+    config = json.loads(path.read_bytes())
+    if config.get("lang_ids"):
+        return
+    tokens = {
+        token["content"]: token["id"] for token in json.loads((target / "tokenizer.json").read_bytes())["added_tokens"]
+    }
+    config["lang_ids"] = sorted(tokens[name] for code in LANGUAGES if (name := f"<|{code}|>") in tokens)
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def _revision(folder: Path) -> str:

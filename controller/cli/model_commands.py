@@ -173,7 +173,7 @@ def _same(place: str, source: str, revision: str, quantization: str = "") -> Mod
 
 def _made(source: str, place: str, quantization: str, device: str, revision: str, *, download: bool) -> ModelManifest:
     """Convert *source*, put it at *place*, and return its manifest."""
-    print_message(f"converting {source}: this takes minutes for a large model")
+    print_message(f"making {place} of {source}: this takes minutes for a large model")
     with being_made(place) as folder:
         local.convert_model(
             source if not Path(source).is_dir() else str(Path(source).absolute()),
