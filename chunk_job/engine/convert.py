@@ -18,8 +18,8 @@ from chunk_job.engine.quantize import quantize
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.model_manifest import ModelManifest, is_url
 from chunk_job.models.copying import from_folder, to_folder
-from chunk_job.models.verification import check_complete, described, verify, write_manifest
-from chunk_job.names import LANGUAGES, model_name, repository_of
+from chunk_job.models.verification import check_complete, described, origin, verify, write_manifest
+from chunk_job.names import LANGUAGES
 from chunk_job.stored_type import stored_type
 
 log = logging.getLogger("stenofleet.chunk_job")
@@ -53,7 +53,7 @@ def convert(
     _of_checkpoint(folder, target, wanted)
     manifest = described(
         target,
-        source=repository_of(model_name(source)),
+        source=origin(source),
         revision=_revision(folder),
         converter=_versions("ctranslate2", "transformers"),
     )
@@ -90,15 +90,16 @@ def _of_model(source: str, folder: Path, target: Path, wanted: str) -> ModelMani
     """Write a model that is in CTranslate2's format already."""
     check_complete(folder, os.listdir(folder))
     before = verify(folder)
-    origin, revision = (
-        (before.source, before.revision) if before else (repository_of(model_name(source)), _revision(folder))
-    )
+    if before is None:
+        before_source, revision = origin(source), _revision(folder)
+    else:
+        before_source, revision = before.source, before.revision
     if stored_type(folder) == ("int8" if wanted == "int8_float32" else wanted):
-        manifest = before or described(folder, source=origin, revision=revision)
+        manifest = before or described(folder, source=before_source, revision=revision)
         to_folder(folder, manifest, from_folder(folder), target)
         return manifest
     quantize(folder, target, wanted)
-    manifest = described(target, source=origin, revision=revision, converter=_versions("ctranslate2"))
+    manifest = described(target, source=before_source, revision=revision, converter=_versions("ctranslate2"))
     write_manifest(target, manifest)
     return manifest
 

@@ -18,8 +18,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
-from chunk_job.model_manifest import MANIFEST, MARKER, FileState, ModelFile, ModelManifest, Verified
-from chunk_job.names import MODEL_FILES
+from chunk_job.model_manifest import MANIFEST, MARKER, FileState, ModelFile, ModelManifest, Verified, is_url
+from chunk_job.names import MODEL_FILES, repository_of
 from chunk_job.safe_files import write_whole
 from chunk_job.stored_type import stored_type
 
@@ -135,6 +135,12 @@ def described(folder: Path, *, source: str, revision: str = "", converter: str =
         raise JobError(
             ExitCode.MODEL, f"{folder} is not a model folder: {error}", "use a folder with nothing else in it"
         ) from error
+
+
+def origin(reference: str) -> str:
+    """What a manifest calls the source *reference*: the last part of a folder, or the repository of a model."""
+    is_place = is_url(reference) or Path(reference).is_dir()
+    return Path(reference).absolute().name if is_place else repository_of(reference)
 
 
 def check_complete(where: object, names: Collection[str]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from chunk_job.model_manifest import ModelManifest, is_url
-from chunk_job.models.verification import described
-from chunk_job.names import COMPUTE_TYPES, is_published, model_name, repository_of, unknown_model
+from chunk_job.models.verification import described, origin
+from chunk_job.names import COMPUTE_TYPES, is_published, unknown_model
 from chunk_job.text import json_line, printable
 from controller.cli import options as shared
 from controller.cli.model_places import being_made, check_free, describe, manifest_at, put_at, verify_at
@@ -82,14 +82,15 @@ def fetch_command(model: str, place: str | None, revision: str, *, overwrite: bo
         return _shown(place, there, as_json=as_json, what="is there already, and is what its manifest says")
     if place:
         check_free(place, overwrite=overwrite)
-    if not Path(model).is_dir():
+    folder = Path(model).absolute()
+    if not folder.is_dir():
         print_message(f"fetching {model}")
-    folder = local.resolve_model(model, download=True, revision=revision)
+        folder = local.resolve_model(model, download=True, revision=revision)
     # A folder that was put together on purpose gets a new manifest, if it is not to be copied.
     manifest = None if overwrite and not place else verify_at(str(folder))
     if manifest is None:
         described_as = described if place else describe
-        manifest = described_as(folder, source=repository_of(model_name(model)), revision=_revision(folder))
+        manifest = described_as(folder, source=origin(model), revision=_revision(folder))
     if place:
         put_at(place, folder, manifest)
     return _shown(place or str(folder), manifest, as_json=as_json, what="has the model")
@@ -164,7 +165,9 @@ def _check_source(reference: str) -> None:
 def _same(place: str, source: str, revision: str, quantization: str = "") -> ModelManifest | None:
     """The manifest of the model at *place* if it is the wanted one, after every file was verified."""
     there = manifest_at(place)
-    if there is None or there.source != repository_of(model_name(source)) or revision not in ("", there.revision):
+    before = manifest_at(source) if is_url(source) or Path(source).is_dir() else None
+    wanted = before.source if before else origin(source)
+    if there is None or there.source != wanted or revision not in ("", there.revision):
         return None
     if quantization not in ("", "auto") and quantization.replace("int8_float32", "int8") != there.quantization:
         return None

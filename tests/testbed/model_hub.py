@@ -31,66 +31,70 @@ class Hub:
         """The files of the repository."""
         return {path.name: path for path in sorted(self.folder.iterdir())}
 
-    def sha256(self, name: str) -> str:
-        """The hash that the hub tells."""
+    def entry(self, name: str) -> dict[str, Any]:
+        """A file in the listing."""
+        size = self.files()[name].stat().st_size
+        found: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": _small_hash(name)}
+        return (
+            {**found, "lfs": {"oid": self._sha256(name), "size": size, "pointerSize": 134}} if size > _LARGE else found
+        )
+
+    def headers(self, name: str) -> dict[str, str]:
+        """What is told with a file."""
+        size = self.files()[name].stat().st_size
+        etag = self._sha256(name) if size > _LARGE else _small_hash(name)
+        linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(size)} if size > _LARGE else {}
+        return {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, **linked}
+
+    def _sha256(self, name: str) -> str:
         return self.told.get(name) or hashlib.sha256(self.files()[name].read_bytes()).hexdigest()
+
+
+def _small_hash(name: str) -> str:
+    return hashlib.sha1(name.encode()).hexdigest()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers for one hub: its subclasses have one."""
+
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (the library's name)
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        hub = self.hub
+        hub.requests.append(f"{self.command} {self.path}")
+        path = self.path.partition("?")[0]
+        api = f"/api/models/{hub.repository}/"
+        if path.startswith(f"{api}revision/"):
+            siblings = [{"rfilename": name} for name in hub.files()]
+            about: dict[str, Any] = {"id": hub.repository, "modelId": hub.repository, "sha": COMMIT}
+            self.answer(json.dumps({**about, "siblings": siblings, "private": False, "tags": []}).encode())
+        elif path.startswith(f"{api}tree/"):
+            self.answer(json.dumps([hub.entry(name) for name in hub.files()]).encode())
+        elif path.startswith(f"/{hub.repository}/resolve/") and (name := path.rpartition("/")[2]) in hub.files():
+            self.answer(hub.files()[name].read_bytes(), hub.headers(name))
+        else:
+            self.answer(b"", {"X-Error-Code": "RepoNotFound"}, status=404)
+
+    def answer(self, data: bytes, headers: dict[str, str] | None = None, *, status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
 
 @contextlib.contextmanager
 def served(hub: Hub) -> Iterator[str]:
     """A context with the address of *hub* (``HF_ENDPOINT``)."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 (the library's name)
-            pass
-
-        def do_HEAD(self) -> None:  # noqa: N802 (the library's name)
-            self.do_GET()
-
-        def do_GET(self) -> None:  # noqa: N802 (the library's name)
-            hub.requests.append(f"{self.command} {self.path}")
-            path = self.path.partition("?")[0]
-            api = f"/api/models/{hub.repository}/"
-            if path.startswith(f"{api}revision/"):
-                siblings = [{"rfilename": name} for name in hub.files()]
-                document: Any = {"id": hub.repository, "modelId": hub.repository, "sha": COMMIT, "siblings": siblings}
-                self.answer(json.dumps(document | {"private": False, "tags": [], "downloads": 0}).encode())
-            elif path.startswith(f"{api}tree/"):
-                self.answer(json.dumps([self.entry(name) for name in hub.files()]).encode())
-            elif path.startswith(f"/{hub.repository}/resolve/") and (name := path.rpartition("/")[2]) in hub.files():
-                self.answer(hub.files()[name].read_bytes(), name)
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-        def entry(self, name: str) -> dict[str, Any]:
-            size = hub.files()[name].stat().st_size
-            found: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": hashlib.sha1(name.encode()).hexdigest()}
-            if size > _LARGE:
-                found["lfs"] = {"oid": hub.sha256(name), "size": size, "pointerSize": 134}
-            return found
-
-        def answer(self, data: bytes, name: str = "") -> None:
-            self.send_response(200)
-            if name:
-                large = len(data) > _LARGE
-                etag = hub.sha256(name) if large else hashlib.sha1(name.encode()).hexdigest()
-                self.send_header("ETag", f'"{etag}"')
-                self.send_header("X-Repo-Commit", COMMIT)
-                if large:
-                    self.send_header("X-Linked-Etag", f'"{etag}"')
-                    self.send_header("X-Linked-Size", str(len(data)))
-            self.send_header("Content-Type", "application/json" if not name else "application/octet-stream")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

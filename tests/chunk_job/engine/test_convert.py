@@ -39,7 +39,10 @@ def specification() -> Any:
     encoder, decoder = spec.encoder, spec.decoder
     encoder.conv1.weight, encoder.conv1.bias = weights(WIDTH, BANDS, 3), weights(WIDTH)
     encoder.conv2.weight, encoder.conv2.bias = weights(WIDTH, WIDTH, 3), weights(WIDTH)
-    encoder.position_encodings.encodings, decoder.position_encodings.encodings = weights(1500, WIDTH), weights(448, WIDTH)
+    encoder.position_encodings.encodings, decoder.position_encodings.encodings = (
+        weights(1500, WIDTH),
+        weights(448, WIDTH),
+    )
     decoder.embeddings.weight = decoder.projection.weight = weights(VOCABULARY, WIDTH)
     for side in (encoder, decoder):
         norm(side.layer_norm)
@@ -144,6 +147,6 @@ def test_a_damaged_model_is_not_converted(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "first" / MANIFEST).read_bytes())
     document["files"]["model.bin"]["sha256"] = "0" * 64
     (tmp_path / "first" / MANIFEST).write_text(json.dumps(document))
-    with pytest.raises(JobError, match="model.bin has sha256") as found:
+    with pytest.raises(JobError, match=r"model\.bin has sha256") as found:
         convert(str(tmp_path / "first"), tmp_path / "second", quantization="int8", device="cpu")
     assert found.value.code is ExitCode.MODEL_DAMAGED

@@ -116,7 +116,7 @@ def test_a_damaged_model_in_the_store_is_not_kept_and_the_object_is_named(
 
 def test_a_model_without_a_manifest_is_incomplete(bucket: FileStore, home: Path) -> None:
     bucket.delete(MANIFEST)
-    with pytest.raises(JobError, match="it has no stenofleet-model.json, which is written last") as found:
+    with pytest.raises(JobError, match=r"it has no stenofleet-model\.json, which is written last") as found:
         cached(bucket.url)
     assert found.value.code is ExitCode.MODEL
 

@@ -79,7 +79,7 @@ def test_an_intact_model_is_loaded(folder: Path) -> None:
 def test_files_are_read_again_only_if_they_may_have_changed(folder: Path) -> None:
     change(folder / "config.json")
     assert verify(folder), "size, time and inode are the same: it is not read"
-    with pytest.raises(ModelDamaged, match="config.json has sha256"):
+    with pytest.raises(ModelDamaged, match=r"config\.json has sha256"):
         verify(folder, always=True)
 
 
@@ -94,7 +94,7 @@ def test_a_copy_of_a_folder_is_read_although_its_marker_was_copied(folder: Path,
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     change(copy / "config.json")
-    with pytest.raises(ModelDamaged, match="config.json has sha256"):
+    with pytest.raises(ModelDamaged, match=r"config\.json has sha256"):
         verify(copy)
 
 
@@ -102,7 +102,7 @@ def test_a_copy_of_a_folder_is_read_although_its_marker_was_copied(folder: Path,
 def test_a_marker_that_says_nothing_is_ignored(folder: Path, data: bytes) -> None:
     (folder / MARKER).write_bytes(data)
     change(folder / "config.json")
-    with pytest.raises(ModelDamaged, match="config.json has sha256"):
+    with pytest.raises(ModelDamaged, match=r"config\.json has sha256"):
         verify(folder)
 
 
