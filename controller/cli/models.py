@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from chunk_job.model_manifest import is_url
+from chunk_job.models.verification import verify
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
 from controller.cli.terminal import ask, print_message
 from controller.errors import EnvironmentProblem, UsageProblem
@@ -24,10 +25,13 @@ def check_model_name(reference: str) -> None:
 def ensure_model(reference: str, *, download: bool) -> None:
     """Check that jobs on this machine will find the model; on a terminal, offer to fetch it.
 
-    Raises :class:`EnvironmentProblem` if it is missing, and :class:`UsageProblem` if there is no such model.
+    A model with a manifest is verified here, so that jobs that start together do not all read it. Raises
+    :class:`EnvironmentProblem` if it is missing, :class:`UsageProblem` if there is no such model, and
+    :class:`ModelDamaged` if it does not match its manifest.
     """
     folder = Path(reference)
     if all((folder / name).is_file() for name in MODEL_FILES):
+        verify(folder)
         return
     check_model_name(reference)
     if is_url(reference):
@@ -35,10 +39,10 @@ def ensure_model(reference: str, *, download: bool) -> None:
     elif download:
         print_message(f"fetching model {reference} if it is missing")
     try:
-        local.resolve_model(reference, download=download)
+        verify(local.resolve_model(reference, download=download))
     except EnvironmentProblem as error:
         if download or is_url(reference) or not (sys.stdin.isatty() and sys.stderr.isatty()) or folder.is_dir():
             raise
         if not ask(f"{error.summary}. Download it now?"):
             raise
-        local.resolve_model(reference, download=True)
+        verify(local.resolve_model(reference, download=True))
