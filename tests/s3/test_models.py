@@ -42,8 +42,6 @@ def test_a_run_takes_its_model_from_s3_and_refuses_a_damaged_one(
     damaged = workplace.run("model", "verify", url)
     assert damaged.code == 3
     assert f"the model {url} does not match its manifest: model.bin has sha256" in damaged.err
-    kept = workplace.transcribe(undisturbed.media, *cut, "--model", url, "--force", env=copies)
-    assert kept.code == 0, "the copy is intact, and it is of this manifest"
     copy.unlink()
     refused = workplace.transcribe(undisturbed.media, *cut, "--model", url, "--force", env=copies)
     assert refused.code == 3
