@@ -18,7 +18,7 @@ from chunk_job.engine.quantize import quantize
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.model_manifest import ModelManifest, is_url
 from chunk_job.models.copying import from_folder, to_folder
-from chunk_job.models.verification import check_complete, described, origin, verify, write_manifest
+from chunk_job.models.verification import check_complete, commit_of, described, origin, verify, write_manifest
 from chunk_job.names import LANGUAGES
 from chunk_job.stored_type import stored_type
 
@@ -54,7 +54,7 @@ def convert(
     manifest = described(
         target,
         source=origin(source),
-        revision=_revision(folder),
+        revision=commit_of(folder),
         converter=_versions("ctranslate2", "transformers"),
     )
     write_manifest(target, manifest)
@@ -91,7 +91,7 @@ def _of_model(source: str, folder: Path, target: Path, wanted: str) -> ModelMani
     check_complete(folder, os.listdir(folder))
     before = verify(folder)
     if before is None:
-        before_source, revision = origin(source), _revision(folder)
+        before_source, revision = origin(source), commit_of(folder)
     else:
         before_source, revision = before.source, before.revision
     if stored_type(folder) == ("int8" if wanted == "int8_float32" else wanted):
@@ -176,11 +176,6 @@ def _name_languages(target: Path) -> None:
     }
     config["lang_ids"] = sorted(tokens[name] for code in LANGUAGES if (name := f"<|{code}|>") in tokens)
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
-
-
-def _revision(folder: Path) -> str:
-    """The commit of a folder in the hub's cache; empty for another folder."""
-    return folder.name if folder.parent.name == "snapshots" else ""
 
 
 def _versions(*packages: str) -> str:

@@ -5,13 +5,14 @@ Touches: the model folder, the environment, S3 for a model there, and the hub if
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 from chunk_job.errors import ExitCode, JobError
-from chunk_job.model_manifest import is_url
+from chunk_job.model_manifest import MANIFEST, is_url
 from chunk_job.models.cache import cached
-from chunk_job.models.verification import check_complete
+from chunk_job.models.verification import check_complete, commit_of, described, write_manifest
 from chunk_job.names import MODEL_FILES, MODELS, is_published, repository_of, unknown_model
 
 _CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
@@ -19,12 +20,18 @@ _CACHES = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
 
 
 def locate(reference: str, *, download: bool = False, revision: str = "") -> Path:
-    """The folder of the model called *reference*, see :func:`found`.
+    """The folder of the model called *reference*, see :func:`found`. What is downloaded gets a manifest.
 
-    Raises :class:`JobError` (MODEL) if it is unknown, incomplete, or not on this machine and *download* is False.
+    Raises :class:`JobError`: MODEL if it is unknown, incomplete, or not on this machine and *download* is False,
+    MODEL_DAMAGED if a file has another hash than the hub has told.
     """
     folder = found(reference, download=download, revision=revision)
     check_complete(folder, [name for name in MODEL_FILES if (folder / name).is_file()])
+    if download and (commit := commit_of(folder)) and not (folder / MANIFEST).exists():
+        manifest = described(folder, source=repository_of(reference), revision=commit)
+        # The model can be used from a cache that this user may only read, but it is not verified there.
+        with contextlib.suppress(OSError):
+            write_manifest(folder, manifest)
     return folder
 
 

@@ -143,6 +143,11 @@ def origin(reference: str) -> str:
     return Path(reference).absolute().name if is_place else repository_of(reference)
 
 
+def commit_of(folder: Path) -> str:
+    """The commit of a folder in the hub's cache; empty for another folder."""
+    return folder.name if folder.parent.name == "snapshots" else ""
+
+
 def check_complete(where: object, names: Collection[str]) -> None:
     """Raises :class:`JobError` (MODEL) if a file without which no model can be loaded is not among *names*."""
     if missing := [name for name in MODEL_FILES if name not in names]:

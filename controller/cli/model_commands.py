@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from chunk_job.model_manifest import ModelManifest, is_url
-from chunk_job.models.verification import described, origin
+from chunk_job.models.verification import commit_of, described, origin
 from chunk_job.names import COMPUTE_TYPES, is_published, unknown_model
 from chunk_job.text import json_line, printable
 from controller.cli import options as shared
@@ -90,7 +90,7 @@ def fetch_command(model: str, place: str | None, revision: str, *, overwrite: bo
     manifest = None if overwrite and not place else verify_at(str(folder))
     if manifest is None:
         described_as = described if place else describe
-        manifest = described_as(folder, source=origin(model), revision=_revision(folder))
+        manifest = described_as(folder, source=origin(model), revision=commit_of(folder))
     if place:
         put_at(place, folder, manifest)
     return _shown(place or str(folder), manifest, as_json=as_json, what="has the model")
@@ -189,11 +189,6 @@ def _made(source: str, place: str, quantization: str, device: str, revision: str
     manifest = manifest_at(place)
     assert manifest is not None, "it was put there with a manifest"
     return manifest
-
-
-def _revision(folder: Path) -> str:
-    """The commit of a folder in the hub's cache."""
-    return folder.name if folder.parent.name == "snapshots" else ""
 
 
 def _shown(place: str, manifest: ModelManifest, *, as_json: bool, what: str) -> int:

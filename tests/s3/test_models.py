@@ -37,6 +37,10 @@ def test_a_run_takes_its_model_from_s3_and_refuses_a_damaged_one(
     assert texts == {name: data for name, data in undisturbed.outputs.items() if not name.endswith(".json")}
     (copy,) = (workplace.folder / "copies").glob(f"*/{MANIFEST}")
 
+    inside = workplace.run("model", "fetch", url, "--to", "inside", env=copies)
+    assert inside.code == 0, inside.err
+    assert workplace.run("model", "verify", "inside").code == 0
+
     store = open_store(url)
     store.put("model.bin", store.get("model.bin")[:-1] + b"?")
     damaged = workplace.run("model", "verify", url)

@@ -12,7 +12,7 @@ import pytest
 
 from chunk_job.model_manifest import CACHE, MANIFEST
 from chunk_job.models import copying
-from chunk_job.models.verification import described
+from chunk_job.models.verification import described, verify
 from chunk_job.store.files import FileStore
 from controller import demo
 from tests.testbed.model_hub import COMMIT, Hub, served
@@ -59,6 +59,15 @@ def test_a_model_is_fetched_once_described_and_verified(person: Person) -> None:
     person.hub.requests.clear()
     assert person("verify", "tiny").returncode == 0
     assert person.hub.requests == []
+
+
+def test_what_a_job_downloads_gets_a_manifest_too(person: Person) -> None:
+    environment = os.environ | {"HF_HOME": str(person.folder / "hub"), "HF_ENDPOINT": person.endpoint}
+    command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", "tiny", "--download"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    manifest = verify(Path(done.stdout.strip()), always=True)
+    assert manifest
+    assert (manifest.source, manifest.revision) == (person.hub.repository, COMMIT)
 
 
 def test_a_download_that_is_not_what_the_hub_has_told_is_refused(person: Person) -> None:
