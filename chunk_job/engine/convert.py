@@ -40,10 +40,20 @@ def convert(
 
     *source*: as for :func:`found`; a folder or a repository may also be a checkpoint of transformers. *quantization*
     ``auto``: the type that jobs are fastest with on *device*. *revision*: of a repository.
-    Raises :class:`JobError`: CONFIG if the device does not support the type or a library is missing, MODEL if the model
-    is not there or cannot be converted.
+    Raises :class:`JobError`: CONFIG if the device does not support the type, a library is missing or *target* cannot be
+    written, MODEL if the model is not there or cannot be converted.
     """
-    wanted = chosen_type(quantization, device)
+    try:
+        return _converted(source, target, chosen_type(quantization, device), download=download, revision=revision)
+    except OSError as error:
+        raise JobError(
+            ExitCode.CONFIG,
+            f"{source} cannot be converted to {target}: {error.strerror or error}",
+            "free space there, or use another folder (for a place in S3: TMPDIR)",
+        ) from error
+
+
+def _converted(source: str, target: Path, wanted: str, *, download: bool, revision: str) -> ModelManifest:
     folder = found(source, download=download, revision=revision)
     if (folder / "model.bin").is_file():
         return _of_model(source, folder, target, wanted)

@@ -24,6 +24,10 @@ from controller.runners import local
 
 _QUANTIZATIONS = tuple(name for name in COMPUTE_TYPES if name != "default")
 
+_FASTEST = {"cuda": "int8_float16", "cpu": "int8"}
+"""What ``auto`` means for a device; on GPUs before compute capability 7.0 it is another type."""
+_IS_THERE = "is there already, and is what its manifest says"
+
 _to_option = click.option("--to", "place", metavar="FOLDER|s3://…", required=True, help="Where the model is put.")
 _revision_option = click.option("--revision", default="", help="Branch, tag or commit of the repository on the hub.")
 _overwrite_option = click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
@@ -78,10 +82,11 @@ def fetch_command(model: str, place: str | None, revision: str, *, overwrite: bo
     MODEL: a name (see model list), a repository of the hub in CTranslate2's format, a folder, or s3://bucket/folder.
     """
     _check_source(model)
-    if place and not overwrite and (there := _same(place, model, revision)):
-        return _shown(place, there, as_json=as_json, what="is there already, and is what its manifest says")
-    if place:
-        check_free(place, overwrite=overwrite)
+    there = manifest_at(place) if place and not overwrite else None
+    # What is there already is known without the hub.
+    if place and there and is_published(model) and not Path(model).is_dir() and _is_of(there, model, revision):
+        verify_at(place)
+        return _shown(place, there, as_json=as_json, what=_IS_THERE)
     folder = Path(model).absolute()
     if not folder.is_dir():
         print_message(f"fetching {model}")
@@ -91,7 +96,11 @@ def fetch_command(model: str, place: str | None, revision: str, *, overwrite: bo
     if manifest is None:
         described_as = described if place else describe
         manifest = described_as(folder, source=origin(model), revision=commit_of(folder))
+    if place and there and there.files == manifest.files:
+        verify_at(place)
+        return _shown(place, there, as_json=as_json, what=_IS_THERE)
     if place:
+        check_free(place, overwrite=overwrite)
         put_at(place, folder, manifest)
     return _shown(place or str(folder), manifest, as_json=as_json, what="has the model")
 
@@ -148,7 +157,7 @@ def prepare_command(
     MODEL: as for convert. The same command again only verifies.
     """
     _check_source(model)
-    there = None if overwrite else _same(place, model, revision, quantization)
+    there = None if overwrite else _prepared(place, model, revision, quantization, device)
     if there is None:
         check_free(place, overwrite=overwrite)
         _made(model, place, quantization, device, revision, download=True)
@@ -162,16 +171,20 @@ def _check_source(reference: str) -> None:
         raise UsageProblem(*unknown_model(reference))
 
 
-def _same(place: str, source: str, revision: str, quantization: str = "") -> ModelManifest | None:
-    """The manifest of the model at *place* if it is the wanted one, after every file was verified."""
+def _is_of(there: ModelManifest, source: str, revision: str) -> bool:
+    """Whether a model has the files of *source*, a name or a repository, as they were published."""
+    return not there.converter and there.source == origin(source) and revision in ("", there.revision)
+
+
+def _prepared(place: str, source: str, revision: str, quantization: str, device: str) -> ModelManifest | None:
+    """The manifest of the model at *place* if it was prepared so before, after every file was verified."""
     there = manifest_at(place)
     before = manifest_at(source) if is_url(source) or Path(source).is_dir() else None
     wanted = before.source if before else origin(source)
     if there is None or there.source != wanted or revision not in ("", there.revision):
         return None
-    if quantization not in ("", "auto") and quantization.replace("int8_float32", "int8") != there.quantization:
-        return None
-    return verify_at(place)
+    kind = _FASTEST.get(device, there.quantization) if quantization == "auto" else quantization
+    return verify_at(place) if kind.replace("int8_float32", "int8") == there.quantization else None
 
 
 def _made(source: str, place: str, quantization: str, device: str, revision: str, *, download: bool) -> ModelManifest:

@@ -3,6 +3,7 @@
 import filecmp
 import importlib.util
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,18 @@ def test_what_needs_torch_says_so(tmp_path: Path, files: tuple[str, ...] | None,
     assert found.value.code is ExitCode.CONFIG
     assert "pip install 'stenofleet[torch]'" in found.value.advice
     assert not (tmp_path / "target").exists()
+
+
+def test_a_disk_without_space_is_named(tmp_path: Path) -> None:
+    source = written(tmp_path / "source", "float32")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(JobError, match=r"cannot be converted to .*: File too large") as found:
+            convert(str(source), tmp_path / "target", quantization="int8", device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert found.value.code is ExitCode.CONFIG
 
 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:

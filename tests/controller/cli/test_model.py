@@ -118,8 +118,16 @@ def test_a_model_is_copied_and_the_source_stays_as_it_is(model: Path, said: Said
     assert (code, "is there already, and is what its manifest says" in err) == (0, True)
 
 
+def test_a_source_that_has_changed_is_not_the_model_that_is_there(model: Path, said: Said) -> None:
+    said("fetch", "tiny", "--to", "volume")
+    (model / "vocabulary.json").write_text("[]")
+    code, _, err = said("fetch", "tiny", "--to", "volume")
+    assert (code, "volume has a model already: tiny" in err) == (2, True)
+
+
 def test_another_model_is_replaced_only_on_request(model: Path, said: Said) -> None:
     shutil.copytree("tiny", "other")
+    Path("other/vocabulary.json").write_text("[]")
     said("fetch", "tiny", "--to", "volume")
     code, _, err = said("fetch", "other", "--to", "volume")
     assert code == 2
