@@ -10,6 +10,7 @@ crash.
     python -m chunk_job AUDIO [MODEL]                                            by hand: one JSON line on stdout
     python -m chunk_job --resolve-model REFERENCE [--download]                   print the folder of a model
     python -m chunk_job --compile-kernels FOLDER MODEL [--download]              and keep the GPU's compiled kernels
+    python -m chunk_job --convert-model SOURCE FOLDER [--download]               write a model for a device
 """
 
 from __future__ import annotations
@@ -85,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("FOLDER", "MODEL"),
         help="print the folder of a model, compile the GPU's kernels, and keep them in FOLDER for other jobs",
     )
+    parser.add_argument(
+        "--convert-model", nargs=2, metavar=("SOURCE", "FOLDER"), help="write a model to the new FOLDER, and exit"
+    )
+    parser.add_argument("--quantization", default="auto", help="type of the weights, for --convert-model")
+    parser.add_argument("--device", default="auto", help="auto, cuda or cpu, for --convert-model")
+    parser.add_argument("--revision", default="", help="of the model on the hub, with --download")
     parser.add_argument(kernels.IN_STORE, action="store_true", help="share compiled GPU kernels in the store")
     parser.add_argument("--in-this-process", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--download", action="store_true", help="download the model from the hub if it is missing")
@@ -93,15 +100,28 @@ def _parser() -> argparse.ArgumentParser:
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     if arguments.resolve_model:
-        process.print_data(str(locate(arguments.resolve_model, download=arguments.download)))
+        folder = locate(arguments.resolve_model, download=arguments.download, revision=arguments.revision)
+        process.print_data(str(folder))
+    elif arguments.convert_model:
+        from chunk_job.engine.convert import convert
+
+        source, written = arguments.convert_model
+        convert(
+            source,
+            Path(written),
+            quantization=arguments.quantization,
+            device=arguments.device,
+            download=arguments.download,
+            revision=arguments.revision,
+        )
     elif arguments.compile_kernels:
-        folder, reference = arguments.compile_kernels
+        kernels_folder, reference = arguments.compile_kernels
         if arguments.in_this_process:
             from chunk_job.engine.compile_kernels import collect
 
-            log.info("%s", collect(Path(folder), Path(reference)))
+            log.info("%s", collect(Path(kernels_folder), Path(reference)))
         else:
-            compile_kernels(Path(folder), locate(reference, download=arguments.download))
+            compile_kernels(Path(kernels_folder), locate(reference, download=arguments.download))
     elif arguments.task:
         if not (arguments.store and arguments.task_sha256):
             raise JobError(ExitCode.USAGE, "--task needs --store and --task-sha256")

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     """The chunk's task or audio in the store is missing, or is not the one that the job was started for."""
     STORE_FULL = 85
     """The store is a folder, and its disk or this user's quota is full: waiting does not help."""
+    MODEL_DAMAGED = 86
+    """The model's files do not match its manifest: the same for each attempt."""
     TERMINATED = 143
 
 

@@ -11,32 +11,37 @@ from typing import NamedTuple
 
 
 class KnownModel(NamedTuple):
-    """A model published for CTranslate2: its repository on the hub and its download in MB."""
+    """A model published for CTranslate2: its repository on the hub, its download in MB, and what it is."""
 
     repository: str
     size_mb: int
+    parameters_m: int
+    """Parameters in millions."""
+    languages: int = 99
+    """How many languages it knows; 1: English."""
+    license: str = "MIT"
 
 
 MODELS: dict[str, KnownModel] = {
-    "tiny": KnownModel("Systran/faster-whisper-tiny", 75),
-    "tiny.en": KnownModel("Systran/faster-whisper-tiny.en", 75),
-    "base": KnownModel("Systran/faster-whisper-base", 145),
-    "base.en": KnownModel("Systran/faster-whisper-base.en", 145),
-    "small": KnownModel("Systran/faster-whisper-small", 485),
-    "small.en": KnownModel("Systran/faster-whisper-small.en", 485),
-    "medium": KnownModel("Systran/faster-whisper-medium", 1530),
-    "medium.en": KnownModel("Systran/faster-whisper-medium.en", 1530),
-    "large-v1": KnownModel("Systran/faster-whisper-large-v1", 3090),
-    "large-v2": KnownModel("Systran/faster-whisper-large-v2", 3090),
-    "large-v3": KnownModel("Systran/faster-whisper-large-v3", 3090),
-    "large": KnownModel("Systran/faster-whisper-large-v3", 3090),
-    "large-v3-turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620),
-    "turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620),
-    "distil-small.en": KnownModel("Systran/faster-distil-whisper-small.en", 335),
-    "distil-medium.en": KnownModel("Systran/faster-distil-whisper-medium.en", 790),
-    "distil-large-v2": KnownModel("Systran/faster-distil-whisper-large-v2", 1515),
-    "distil-large-v3": KnownModel("Systran/faster-distil-whisper-large-v3", 1515),
-    "distil-large-v3.5": KnownModel("distil-whisper/distil-large-v3.5-ct2", 1515),
+    "tiny": KnownModel("Systran/faster-whisper-tiny", 75, 39),
+    "tiny.en": KnownModel("Systran/faster-whisper-tiny.en", 75, 39, 1),
+    "base": KnownModel("Systran/faster-whisper-base", 145, 74),
+    "base.en": KnownModel("Systran/faster-whisper-base.en", 145, 74, 1),
+    "small": KnownModel("Systran/faster-whisper-small", 485, 244),
+    "small.en": KnownModel("Systran/faster-whisper-small.en", 485, 244, 1),
+    "medium": KnownModel("Systran/faster-whisper-medium", 1530, 769),
+    "medium.en": KnownModel("Systran/faster-whisper-medium.en", 1530, 769, 1),
+    "large-v1": KnownModel("Systran/faster-whisper-large-v1", 3090, 1550),
+    "large-v2": KnownModel("Systran/faster-whisper-large-v2", 3090, 1550),
+    "large-v3": KnownModel("Systran/faster-whisper-large-v3", 3090, 1550, 100),
+    "large": KnownModel("Systran/faster-whisper-large-v3", 3090, 1550, 100),
+    "large-v3-turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620, 809, 100),
+    "turbo": KnownModel("mobiuslabsgmbh/faster-whisper-large-v3-turbo", 1620, 809, 100),
+    "distil-small.en": KnownModel("Systran/faster-distil-whisper-small.en", 335, 166, 1),
+    "distil-medium.en": KnownModel("Systran/faster-distil-whisper-medium.en", 790, 394, 1),
+    "distil-large-v2": KnownModel("Systran/faster-distil-whisper-large-v2", 1515, 756, 1),
+    "distil-large-v3": KnownModel("Systran/faster-distil-whisper-large-v3", 1515, 756, 1),
+    "distil-large-v3.5": KnownModel("distil-whisper/distil-large-v3.5-ct2", 1515, 756, 1),
 }
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -92,6 +97,12 @@ _REGIONAL = re.compile(r"([a-z]{2,3})((?:[-_](?:[a-z]{2,4}|\d{3}))*)(?:\.utf-?8)
 def is_published(reference: str) -> bool:
     """Whether *reference* can be a model on the hub: a known name, or a repository ``owner/name``."""
     return reference in MODELS or _REPOSITORY.fullmatch(reference) is not None
+
+
+def repository_of(reference: str) -> str:
+    """The repository on the hub of a published model."""
+    known = MODELS.get(reference)
+    return known.repository if known else reference
 
 
 def model_name(reference: str) -> str:

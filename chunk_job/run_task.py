@@ -25,13 +25,13 @@ from chunk_job.engine.audio import WrongAudio, read_pcm
 from chunk_job.engine.load import import_libraries, load
 from chunk_job.engine.locate import locate
 from chunk_job.engine.prepare import prepare
-from chunk_job.engine.stored_type import stored_type
 from chunk_job.engine.timings import Timings, since_process_start_s
 from chunk_job.engine.transcribe import transcribe
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError, other_version
 from chunk_job.kernel_store import KernelStore
 from chunk_job.run_language import agree_on_language, frozen_language
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
+from chunk_job.stored_type import stored_type
 from chunk_job.watchdog import Watchdog
 
 log = logging.getLogger("stenofleet.chunk_job")

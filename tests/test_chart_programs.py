@@ -4,6 +4,7 @@ import http.client
 import importlib.util
 import io
 import json
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from chunk_job.models import copying, verification
+from chunk_job.models.verification import described
 from chunk_job.names import MODEL_FILES
 from chunk_job.store.files import FileStore
 from controller import demo
@@ -76,6 +79,28 @@ def test_a_model_that_cannot_be_fetched_leaves_the_old_one(
     assert f"is not a faster-whisper model: it lacks {MODEL_FILES[0]}" in capsys.readouterr().err
     assert contents(volume) == before
     assert fetch.main(models.url, str(volume), "unknown") == 3
+
+
+def test_a_model_with_a_manifest_is_verified_while_it_is_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume, fetch, bucket = tmp_path / "models", program("fetch_model"), FileStore(tmp_path / "bucket")
+    store = FileStore(tmp_path / "bucket" / "tiny")
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store)
+    assert fetch.main(bucket.url, str(volume), "tiny") == 0
+    assert verification.verify(volume / "tiny", always=True)
+    before = (volume / "tiny").stat().st_ino
+    assert fetch.main(bucket.url, str(volume), "tiny") == 0
+    assert (volume / "tiny").stat().st_ino == before, "it is kept"
+    (volume / "tiny" / "config.json").write_text("{}")
+    assert fetch.main(bucket.url, str(volume), "tiny") == 0
+    assert verification.verify(volume / "tiny", always=True), "a damaged copy is replaced"
+    store.put("model.bin", store.get("model.bin")[:-1] + b"?")
+    shutil.rmtree(volume)
+    capsys.readouterr()
+    assert fetch.main(bucket.url, str(volume), "tiny") == 3
+    assert "model.bin has sha256" in capsys.readouterr().err
+    assert list(volume.iterdir()) == []
 
 
 class Service:

@@ -19,9 +19,9 @@ from typing import Any
 from chunk_job.engine import gpu, kernel_cache, kernel_files
 from chunk_job.engine.compute_type import best_type
 from chunk_job.engine.device import native_error, preload_cublas
-from chunk_job.engine.stored_type import stored_type
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.kernels import CompiledKernels
+from chunk_job.stored_type import stored_type
 
 _WANTED = ("int8", "auto")
 """Compute types that jobs ask for: that of chunks, and that of recordings in one piece."""

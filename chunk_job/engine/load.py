@@ -23,9 +23,10 @@ from chunk_job.engine.device import (
 )
 from chunk_job.engine.digest import digest
 from chunk_job.engine.kernel_cache import Elsewhere, KernelCache
-from chunk_job.engine.stored_type import stored_type
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
+from chunk_job.models.verification import verify
+from chunk_job.stored_type import stored_type
 
 
 class LoadedModel:
@@ -48,11 +49,13 @@ def load(
 ) -> LoadedModel:
     """Load the model in *folder* for one transcription, and on a GPU use it once, which compiles its kernels.
 
-    *kernels*: where compiled kernels may be, if no folder has them.
+    If the folder has a manifest, its files are compared with it first. *kernels*: where compiled kernels may be, if no
+    folder has them.
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
-    CUDA_OOM, or MODEL for any other error.
+    CUDA_OOM, MODEL_DAMAGED if its files do not match its manifest, or MODEL for any other error.
     """
     with timings.measure("load"):
+        verify(folder)
         cache = kernel_cache.set_up(folder, elsewhere=kernels)
     preload_cublas()
     import ctranslate2

@@ -59,6 +59,22 @@ class StoredObject:
     """A value that changes with the content of the object, if the store has one: S3's ETag and version."""
 
 
+class Sink(Protocol):
+    """What an object is copied to: a file, or something like it that is written from its beginning."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append *data*."""
+
+    def tell(self) -> int:
+        """The bytes that were written."""
+
+    def seek(self, offset: int, /) -> int:
+        """Start again, at *offset* 0."""
+
+    def truncate(self) -> int:
+        """Remove what is after the position."""
+
+
 class Store(Protocol):
     """The methods of every store. Keys are relative, ``/``-separated. Failures are subclasses of :class:`JobError`."""
 
@@ -80,6 +96,12 @@ class Store(Protocol):
         """Write the object to a new file at *path*, in small pieces and at most *max_bytes*.
 
         Raises the errors of :meth:`get`, and :class:`OSError` if the file cannot be written.
+        """
+
+    def copy_to(self, key: str, sink: Sink, *, max_bytes: int = ...) -> None:
+        """Write the object to the empty *sink*, in small pieces and at most *max_bytes*.
+
+        Where a transfer cannot be continued, it starts again. Raises the errors of :meth:`get`, and those of *sink*.
         """
 
     def put(self, key: str, data: bytes) -> None:
@@ -122,7 +144,7 @@ def too_large(key: str, max_bytes: int) -> DocumentInvalid:
 
 
 def copy_bounded(
-    key: str, read: Callable[[int], bytes], file: BinaryIO, *, max_bytes: int, expected_bytes: int = 0
+    key: str, read: Callable[[int], bytes], file: Sink, *, max_bytes: int, expected_bytes: int = 0
 ) -> None:
     """Append the bytes that *read* returns to *file*, until *file* has *max_bytes*.
 

@@ -25,6 +25,7 @@ from chunk_job.safe_files import WrongKind
 from chunk_job.store.base import (
     MAX_BYTES,
     ObjectMissing,
+    Sink,
     StoreDenied,
     StoredObject,
     StoreFull,
@@ -97,6 +98,10 @@ class FileStore:
     def get_file(self, key: str, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         with self.open(key, max_bytes=max_bytes) as source, path.open("xb") as file:
             copy_bounded(key, source.read, file, max_bytes=max_bytes)
+
+    def copy_to(self, key: str, sink: Sink, *, max_bytes: int = MAX_BYTES) -> None:
+        with self.open(key, max_bytes=max_bytes) as source:
+            copy_bounded(key, source.read, sink, max_bytes=max_bytes)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda file: file.write(data))

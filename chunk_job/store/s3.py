@@ -27,7 +27,7 @@ from urllib3.exceptions import HTTPError, ProtocolError
 
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.store import s3_client, s3_errors
-from chunk_job.store.base import MAX_BYTES, StoredObject, StoreUnavailable, copy_bounded
+from chunk_job.store.base import MAX_BYTES, Sink, StoredObject, StoreUnavailable, copy_bounded
 
 PART_BYTES = 16 << 20
 """Larger files are uploaded in parts of this size, one after the other. Only one part is in memory at once."""
@@ -72,7 +72,7 @@ class S3Store:
         try:
             with contextlib.ExitStack() as failing:
                 file = failing.enter_context(tempfile.TemporaryFile())
-                self._download(key, file, max_bytes)
+                self.copy_to(key, file, max_bytes=max_bytes)
                 file.seek(0)
                 failing.pop_all()
                 return file
@@ -84,7 +84,7 @@ class S3Store:
 
     def get_file(self, key: str, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         with path.open("xb") as file:
-            self._download(key, file, max_bytes)
+            self.copy_to(key, file, max_bytes=max_bytes)
 
     def put(self, key: str, data: bytes) -> None:
         self._put(key, lambda: io.BytesIO(data), len(data))
@@ -212,25 +212,25 @@ class S3Store:
     def sweep(self, prefix: str) -> None:
         """Does nothing: parts of an aborted upload are no objects, and the server removes them (``docs/store.md``)."""
 
-    def _download(self, key: str, file: BinaryIO, max_bytes: int) -> None:
-        """Fill the empty *file*. An interrupted download is continued if the object is unchanged."""
+    def copy_to(self, key: str, sink: Sink, *, max_bytes: int = MAX_BYTES) -> None:
+        # An interrupted download is continued if the object is unchanged.
         asked: _Headers = {}
 
         def copy(response: BaseHTTPResponse) -> None:
             if response.status == 200:
                 # The whole object. The server may send it although only a part was requested.
-                file.seek(0)
-                file.truncate()
-            elif not _is_rest(response, asked, file.tell()):
+                sink.seek(0)
+                sink.truncate()
+            elif not _is_rest(response, asked, sink.tell()):
                 # The next try requests the whole object.
                 asked.clear()
                 raise ProtocolError(_NOT_ASKED)
             try:
-                _copy(response, file, key, max_bytes)
+                _copy(response, sink, key, max_bytes)
             finally:
                 asked.clear()
-                if (etag := response.headers.get("ETag")) and file.tell():
-                    asked.update({"If-Match": etag, "Range": f"bytes={file.tell()}-"})
+                if (etag := response.headers.get("ETag")) and sink.tell():
+                    asked.update({"If-Match": etag, "Range": f"bytes={sink.tell()}-"})
 
         self._fetch(key, copy, asked)
 
@@ -327,7 +327,7 @@ def _entry(key: str, entry: Object) -> StoredObject:
     )
 
 
-def _copy(response: BaseHTTPResponse, file: BinaryIO, key: str, max_bytes: int) -> None:
+def _copy(response: BaseHTTPResponse, file: Sink, key: str, max_bytes: int) -> None:
     """Write the stored bytes of the body to *file*, as :func:`copy_bounded` does.
 
     They are not decoded: everyone who can write an object can set a Content-Encoding that expands it to any size.

@@ -48,6 +48,7 @@ _COMMANDS = {
     "doctor": "controller.cli.doctor",
     "config": "controller.cli.config",
     "demo": "controller.cli.demo",
+    "model": "controller.cli.model_commands",
     "serve": "controller.cli.serve",
     "watch-folder": "controller.cli.watch_folder",
     "token": "controller.cli.token",
@@ -63,8 +64,16 @@ _WITHOUT_SETTINGS = ("captions check", "config show")
 
 CONFIG_FILE = "stenofleet.toml"
 
-_OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "STENOFLEET_SERVICE_", "STENOFLEET_PORT_")
-"""Prefixes of variables that are not options: used by tests, or set in pods for a Service called stenofleet."""
+_OTHERS = (
+    "STENOFLEET_MODEL_CACHE",
+    "STENOFLEET_CRASH_POINT",
+    "STENOFLEET_TEST_",
+    "STENOFLEET_SOAK_",
+    "STENOFLEET_SERVICE_",
+    "STENOFLEET_PORT_",
+)
+"""Prefixes of variables that are not options: read by jobs, used by tests, or set in pods for a Service called
+stenofleet."""
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
@@ -138,6 +147,7 @@ SHORT_HELP = {
     "config": "All settings and where they come from: config show --origin.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
+    "model": "Models: list, fetch, convert, verify, prepare.",
     "serve": "The transcription service: a page and an HTTP API.",
     "watch-folder": "Transcribe what is put into a folder.",
     "token": "Make a token for a client of the service.",

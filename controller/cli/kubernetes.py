@@ -19,7 +19,7 @@ from controller.cli import options as shared
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
-from controller.runners.kubernetes.job_memory import weights_mb
+from controller.runners.kubernetes.job_memory import copied_mb, weights_mb
 from controller.runners.kubernetes.job_options import JobOptions
 from controller.runners.kubernetes.manifest import SECRETS
 
@@ -197,6 +197,7 @@ def job_options_of(store: Store, wanted: TranscribeOptions, *, namespace: str, c
         device="cpu" if wanted.device == "cpu" else "cuda",
         cpu=str(wanted.cpu_threads),
         model_mb=weights_mb(wanted.model),
+        copied_model_mb=copied_mb(wanted.model, has_volume=bool(cluster["model_claim"] or cluster["model_image"])),
         **same,
     )
 

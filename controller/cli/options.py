@@ -160,7 +160,7 @@ formats_option = option(
     help="txt, srt, vtt, tsv, json: one, several with commas, or all; ass and lrc only by name.",
 )
 model_option = option(
-    "--model", callback=parse_model, default="medium", show_default=True, metavar="NAME|FOLDER",
+    "--model", callback=parse_model, default="medium", show_default=True, metavar="NAME|FOLDER|s3://…",
     help="Whisper model.",
 )  # fmt: skip
 device_option = option(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from chunk_job.contract import TranscribeOptions
+from chunk_job.model_manifest import is_url
 from chunk_job.names import is_published, unknown_model
 from controller.cli import devices, kubernetes
 from controller.cli import options as shared
@@ -331,11 +332,11 @@ def _models(wanted: TranscribeOptions, others: tuple[str, ...], *, cluster: bool
         if not cluster:
             check_model_name(reference)
             ensure_model(reference, download=download)
-        elif not reference.startswith("/") and not is_published(reference):
+        elif not reference.startswith("/") and not is_published(reference) and not is_url(reference):
             raise UsageProblem(*unknown_model(reference))
         folder = not cluster and Path(reference).is_dir()
         # Requests name a folder by its last part: where it is does not concern clients.
-        name = Path(reference).name if folder or reference.startswith("/") else reference
+        name = Path(reference).name if folder or reference.startswith("/") or is_url(reference) else reference
         found[name] = str(Path(reference).absolute()) if folder else reference
     return found
 

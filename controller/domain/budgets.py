@@ -18,6 +18,7 @@ BUDGETS: Mapping[str, Budget] = {
     FailureClass.CONFIG: "never",
     FailureClass.ACCESS: "never",
     FailureClass.MODEL: "never",
+    FailureClass.MODEL_DAMAGED: "never",
     FailureClass.CREATE_DENIED_ADMISSION: "never",
     FailureClass.CREATE_DENIED_RBAC: "never",
     # These are failures only after a time of waiting.

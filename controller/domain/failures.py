@@ -26,6 +26,7 @@ class FailureClass(StrEnum):
     CUDA_OOM = "CUDA_OOM"
     GPU_UNHEALTHY = "GPU_UNHEALTHY"
     MODEL = "MODEL"
+    MODEL_DAMAGED = "MODEL_DAMAGED"
     NATIVE_CRASH = "NATIVE_CRASH"
     OOM_KILLED = "OOM_KILLED"
     EPHEMERAL_STORAGE = "EPHEMERAL_STORAGE"
@@ -75,6 +76,7 @@ _BY_EXIT_CODE: dict[int, FailureClass] = {
     ExitCode.CUDA_OOM: FailureClass.CUDA_OOM,
     ExitCode.GPU_UNHEALTHY: FailureClass.GPU_UNHEALTHY,
     ExitCode.MODEL: FailureClass.MODEL,
+    ExitCode.MODEL_DAMAGED: FailureClass.MODEL_DAMAGED,
     ExitCode.DECODE: FailureClass.UNKNOWN,
     ExitCode.CHUNK_DAMAGED: FailureClass.CHUNK_DAMAGED,
     ExitCode.TERMINATED: FailureClass.DISRUPTED_DELETED,

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,15 +182,29 @@ class LocalRunner:
         )
 
 
-def resolve_model(reference: str, *, download: bool) -> None:
-    """Check in a chunk job's process whether the model is available, or download it.
+def resolve_model(reference: str, *, download: bool, revision: str = "") -> Path:
+    """Find the folder of a model in a chunk job's process; download it from the hub if *download*.
 
-    The controller itself never loads model libraries. Raises :class:`EnvironmentProblem` if the model is missing.
+    A model in S3 is copied to this machine. The controller itself never loads model libraries. Raises
+    :class:`EnvironmentProblem` if the model is missing.
     """
+    asked = ["--resolve-model", reference, *(["--download"] if download else []), "--revision", revision]
+    return Path(_answer(asked).rstrip("\n").rpartition("\n")[2])
+
+
+def convert_model(
+    source: str, folder: Path, *, quantization: str, device: str, download: bool, revision: str = ""
+) -> None:
+    """Write a model to the new *folder* in a chunk job's process. Raises :class:`EnvironmentProblem`."""
+    asked = ["--convert-model", source, str(folder), "--quantization", quantization, "--device", device]
+    _answer([*asked, *(["--download"] if download else []), "--revision", revision])
+
+
+def _answer(arguments: Sequence[str]) -> str:
+    """What a chunk job's process prints for *arguments*. Raises :class:`EnvironmentProblem` if it fails."""
     with tempfile.TemporaryDirectory(prefix="stenofleet-model-") as folder:
         termination_message = Path(folder) / "termination-message"
-        command = [sys.executable, "-P", "-m", "chunk_job", "--resolve-model", reference]
-        command += ["--termination-log", str(termination_message), *(["--download"] if download else [])]
+        command = [sys.executable, "-P", "-m", "chunk_job", *arguments, "--termination-log", str(termination_message)]
         reading, writing = os.pipe()
         try:
             command += ["--lifeline", str(reading)]
@@ -200,7 +215,7 @@ def resolve_model(reference: str, *, download: bool) -> None:
             os.close(reading)
             os.close(writing)
         if done.returncode == 0:
-            return
+            return done.stdout.decode()
         why = failures.from_process(
             done.returncode,
             termination_message=folders.read_end(termination_message, _READ_BYTES),

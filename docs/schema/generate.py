@@ -16,6 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
+from chunk_job.model_manifest import ModelManifest, Verified
 from controller.domain.attempt_documents import Attempts
 from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, BatchWorker
 from controller.domain.command_events import CommandEvent
@@ -57,6 +58,8 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Language,
     JobFailure,
     CompiledKernels,
+    ModelManifest,
+    Verified,
     RunRecord,
     Request,
     KnownFile,

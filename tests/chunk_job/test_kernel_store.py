@@ -15,12 +15,12 @@ from chunk_job import run_task as run_task_module
 from chunk_job.contract import Engine, sha256_hex
 from chunk_job.engine import gpu, kernel_files
 from chunk_job.engine.kernel_cache import CUDA_PATH, KernelCache, set_up
-from chunk_job.engine.stored_type import stored_type
 from chunk_job.kernel_store import KernelStore
 from chunk_job.kernels import CompiledKernels
 from chunk_job.run_task import run_task
 from chunk_job.store.base import Store, StoreUnavailable
 from chunk_job.store.open_store import open_store
+from chunk_job.stored_type import stored_type
 from controller import demo
 from tests import speech
 from tests.chunk_job.engine.conftest import model, root

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from chunk_job import crashpoint
 from chunk_job.contract import ChunkResult, ChunkTask, JobFailure, Language, TranscribeOptions, sha256_hex
 from chunk_job.engine import gpu
 from chunk_job.errors import ExitCode
+from chunk_job.models.verification import described, write_manifest
 from chunk_job.store.files import FileStore
 from controller import demo
 from tests import pipeline, speech
@@ -253,6 +255,18 @@ def test_a_signal_ends_a_job_at_once_and_without_a_result(workplace: Workplace, 
 def test_the_path_of_a_model_is_printed(workplace: Workplace, reference: str, code: int) -> None:
     left = workplace.run("--resolve-model", reference)
     assert (left.code, left.out) == (code, f"{demo.MODEL}\n" if code == 0 else "")
+
+
+def test_a_job_refuses_a_model_that_does_not_match_its_manifest(workplace: Workplace) -> None:
+    folder = shutil.copytree(demo.MODEL, workplace.folder / "model")
+    write_manifest(folder, described(folder, source="demo"))
+    (folder / "config.json").write_text("{}")
+    workplace.task(model=str(folder))
+    left = workplace.run(*workplace.job())
+    assert (left.code, left.message and left.message.code) == (ExitCode.MODEL_DAMAGED, ExitCode.MODEL_DAMAGED)
+    assert left.message
+    assert "config.json is incomplete: 2 bytes instead of 189" in left.message.summary
+    assert list(workplace.store.list(PREFIX)) == []
 
 
 @pytest.mark.skipif(gpu.is_present(), reason="on a GPU it compiles")

@@ -1,10 +1,11 @@
-"""Host memory of chunk jobs.
+"""Host memory of chunk jobs, and the space for a copy of their model.
 
 Touches: nothing.
 """
 
 from __future__ import annotations
 
+from chunk_job.model_manifest import is_url
 from chunk_job.names import MODELS
 
 LARGEST_MODEL_MB = max(model.size_mb for model in MODELS.values())
@@ -23,6 +24,11 @@ def weights_mb(model: str) -> int:
     """Size of a model's weights in MB. For an unknown model, the size of the largest known one."""
     known = MODELS.get(model)
     return known.size_mb if known else LARGEST_MODEL_MB
+
+
+def copied_mb(model: str, *, has_volume: bool) -> int:
+    """Space in MB that a pod needs for its own copy of a model in S3; 0 if the model comes from elsewhere."""
+    return LARGEST_MODEL_MB if is_url(model) and not has_volume else 0
 
 
 def chunk_memory_mb(*, model_mb: int, cuda: bool, audio_s: int) -> float:

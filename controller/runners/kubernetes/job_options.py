@@ -55,6 +55,8 @@ class JobOptions:
     """Memory request and limit of a chunk job, in MB. None: computed from the model and the chunk's length."""
     model_mb: int = LARGEST_MODEL_MB
     """Size of the model's weights (:func:`weights_mb`), used to compute the memory."""
+    copied_model_mb: int = 0
+    """Disk space in ``/tmp`` for a copy of a model in S3 (:func:`copied_mb`), in MB."""
     intake_memory_mb: int = 1_024
     """Memory of an intake job. It needs 63 MB for any length; the rest is for ffmpeg with unusual media."""
     scratch_mb: int = 1_024

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chunk_job import kernels
+from chunk_job.model_manifest import CACHE as MODEL_CACHE
 from controller.domain.jobs import Job
 from controller.runners.kubernetes.job_memory import chunk_memory_mb
 from controller.runners.kubernetes.job_options import Device, JobOptions
@@ -61,7 +62,7 @@ def _chunk_pod(job: Job, options: JobOptions) -> dict[str, Any]:
                 or chunk_memory_mb(model_mb=options.model_mb, cuda=options.device == "cuda", audio_s=audio_s)
             )
         ),
-        scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB,
+        scratch_mb=options.scratch_mb + _CHUNK_AUDIO_MB + options.copied_model_mb,
         deadline_s=options.deadline_base_s + (options.deadline_factor or _DEADLINE_FACTORS[options.device]) * audio_s,
     )
     _give_gpus(pod, options)
@@ -240,7 +241,8 @@ def _give_model(pod: dict[str, Any], options: JobOptions) -> None:
     container = pod["containers"][0]
     pod["volumes"].append({"name": "model", **source})
     container["volumeMounts"].append({"name": "model", "mountPath": options.model_path, "readOnly": True})
-    _add_variables(container, {"HF_HUB_CACHE": options.model_path}, options)
+    # Names of the hub, and copies of models in S3, are looked up there.
+    _add_variables(container, {"HF_HUB_CACHE": options.model_path, MODEL_CACHE: options.model_path}, options)
 
 
 def _give_kernels(pod: dict[str, Any], options: JobOptions) -> None:

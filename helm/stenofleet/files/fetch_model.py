@@ -1,8 +1,10 @@
 # ruff: noqa: INP001 (a separate program that is mounted into the pod that prepares the model)
 """Copies models from S3 to the volume of the models: ``fetch_model.py s3://bucket/folder /models NAME…``.
 
-Each model is a folder ``NAME`` under the URL. A folder on the volume with the same files, by name and size, is kept.
-A new one replaces the old one only when it is complete. Touches: the store of the URL, the volume.
+Each model is a folder ``NAME`` under the URL. A new one replaces the old one on the volume only when it is complete. A
+model with a manifest is verified while it is copied, and a folder on the volume with the same manifest is verified and
+kept. Without a manifest, a folder with the same files, by name and size, is kept. Touches: the store of the URL, the
+volume.
 """
 
 import shutil
@@ -10,6 +12,9 @@ import sys
 from pathlib import Path
 
 from chunk_job.errors import JobError
+from chunk_job.model_manifest import MANIFEST, ModelManifest
+from chunk_job.models import copying
+from chunk_job.models.verification import ModelDamaged, verify
 from chunk_job.names import MODEL_FILES
 from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
@@ -30,6 +35,28 @@ def main(url: str, volume: str, *names: str) -> int:
 
 
 def fetch(store: Store, folder: Path) -> None:
+    """Copy the model in *store* to *folder*. Raises :class:`JobError` and :class:`OSError`."""
+    if manifest := copying.manifest_of(store):
+        if folder.is_dir() and is_same(folder, manifest):
+            print(f"{folder} is complete and verified")
+        else:
+            copying.fetch(store, manifest, folder)
+            print(f"{folder} is new and verified")
+    else:
+        print(f"{store.url} has no {MANIFEST}: it is copied, but not verified")
+        copy_all(store, folder)
+
+
+def is_same(folder: Path, manifest: ModelManifest) -> bool:
+    """Whether *folder* has the model of *manifest*; files that have not changed since then are not read again."""
+    try:
+        return verify(folder) == manifest
+    except ModelDamaged as error:
+        print(f"{error}: it is copied again")
+        return False
+
+
+def copy_all(store: Store, folder: Path) -> None:
     """Copy all objects of *store* to *folder*. Raises :class:`JobError` and :class:`OSError`."""
     wanted = {entry.key: entry.size_bytes for entry in store.list("")}
     if missing := [name for name in MODEL_FILES if name not in wanted]:

@@ -9,7 +9,7 @@ import pytest
 from ctranslate2.specs import common_spec, model_spec
 
 from chunk_job.engine.compute_type import best_type
-from chunk_job.engine.stored_type import stored_type
+from chunk_job.stored_type import stored_type
 from controller import demo
 
 

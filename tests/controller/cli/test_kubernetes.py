@@ -135,6 +135,19 @@ def test_an_option_that_is_not_given_has_the_jobs_own_default() -> None:
     assert made == plain
 
 
+@pytest.mark.parametrize(
+    "model,given,space_mb",
+    [
+        ("s3://b/models/turbo", (), 3090),
+        ("s3://b/models/turbo", ("--model-claim", "models"), 0),
+        ("s3://b/models/turbo", ("--model-image", "r/models:1"), 0),
+        ("large-v3", (), 0),
+    ],
+)
+def test_a_pod_has_space_for_its_own_copy_of_a_model(model: str, given: tuple[str, ...], space_mb: int) -> None:
+    assert options_made(*given, wanted=TranscribeOptions(model=model)).copied_model_mb == space_mb
+
+
 @pytest.mark.parametrize("device,made", [("auto", "cuda"), ("cuda", "cuda"), ("cpu", "cpu")])
 def test_on_a_cluster_a_job_uses_a_gpu_by_default(device: Any, made: str) -> None:
     wanted = kubernetes.on_gpus(TranscribeOptions(device=device))

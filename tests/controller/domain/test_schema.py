@@ -9,6 +9,7 @@ import pytest
 from chunk_job.contract import JobFailure, Language, Usage
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
+from chunk_job.model_manifest import FileState, ModelFile, ModelManifest, Verified
 from controller.domain.attempt_documents import AttemptResult, Attempts, AttemptTimes
 from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, BatchWorker, OwnOptions
 from controller.domain.command_events import CommandEvent, RecordingEnd
@@ -73,6 +74,17 @@ EXAMPLES: dict[str, Document] = {
         compute_types=("int8_float16",),
         compiled_ms=12_000,
         files={"index": "ab" * 32},
+    ),
+    "model": ModelManifest(
+        source="Systran/faster-whisper-small",
+        revision="0123456789abcdef0123456789abcdef01234567",
+        converter="ctranslate2 4.8.5",
+        quantization="int8_float16",
+        files={"model.bin": ModelFile(sha256="ab" * 32, size_bytes=245_000_000)},
+    ),
+    "verified": Verified(
+        manifest="cd" * 32,
+        files={"model.bin": FileState(size_bytes=245_000_000, modified_ns=1_764_288_000_000_000_000, inode=12)},
     ),
     "run": RECORD,
     "request": fakes.request(RECORD).model_copy(update={"outputs": ()}),

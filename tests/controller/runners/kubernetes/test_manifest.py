@@ -261,6 +261,7 @@ def of_models(path: str) -> Change:
     """The variables of a job on a GPU with models at *path*."""
     return with_env(
         {"name": "HF_HUB_CACHE", "value": path},
+        {"name": "STENOFLEET_MODEL_CACHE", "value": path},
         {"name": "STENOFLEET_COMPILED_KERNELS", "value": f"{path}/.stenofleet-kernels"},
     )
 
@@ -274,6 +275,7 @@ OF_A_CHUNK: dict[str, tuple[dict[str, Any], Change]] = {
     "memory_mb": ({"memory_mb": 3000}, memory("3000Mi")),
     "model_mb": ({"model_mb": 75}, memory("2151Mi")),
     "scratch_mb": ({"scratch_mb": 2000}, disk("2256Mi", "2384Mi")),
+    "copied_model_mb": ({"copied_model_mb": 3000}, disk("4280Mi", "4408Mi")),
     "model_claim": (
         {"model_claim": "models"},
         both(
@@ -669,7 +671,7 @@ def test_no_option_and_no_task_can_name_a_variable(job: Job, models: dict[str, s
     assert used == (["POD_UID"] if job is CHUNK else [])
     command, values = seen[f"{POD}.containers.command"], seen[f"{POD}.containers.env.value"]
     assert command.count(HOSTILE) == 3, "store, task and its digest"
-    assert values.count(HOSTILE) == (4 if job is CHUNK else 3), "endpoint, region, --job-env, a chunk's models"
+    assert values.count(HOSTILE) == (5 if job is CHUNK else 3), "endpoint, region, --job-env, a chunk's models"
 
 
 def test_only_one_text_of_a_command_is_a_reference() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from chunk_job.store.base import ObjectMissing, Store, StoredObject
+from chunk_job.store.base import ObjectMissing, Sink, Store, StoredObject
 from chunk_job.store.files import FileStore
 from controller.domain.interfaces import RunOutcome
 from controller.domain.service_keys import RequestKey
@@ -95,6 +95,9 @@ class MemoryStore:
         raise NotImplementedError
 
     def get_file(self, key: str, path: Path, *, max_bytes: int = 0) -> None:
+        raise NotImplementedError
+
+    def copy_to(self, key: str, sink: Sink, *, max_bytes: int = 0) -> None:
         raise NotImplementedError
 
     def _entry(self, key: str) -> StoredObject:

@@ -1,8 +1,8 @@
-"""The type of the weights in a model's file, read without loading the model.
+"""The variables in a model's file, and the type of its weights, read without loading the model.
 
 Touches: the model folder. A model.bin of CTranslate2 holds, little-endian: its version, the specification's name and
-revision, the number of variables, and for each of them its name, dimensions, type, size in bytes and data. Only the
-headers are read, in a few milliseconds.
+revision, the number of variables, for each of them its name, dimensions, type, size in bytes and data, and then other
+names of variables. For the type only the headers are read, in a few milliseconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 """CTranslate2's types, in the order of their numbers in the file."""
@@ -20,6 +20,23 @@ _OLDEST_VERSION = 4
 """Files of earlier versions have no types, only sizes."""
 _NEWEST_VERSION = 6
 _MOST_VARIABLES = 100_000
+
+
+class Variable(NamedTuple):
+    """The header of a variable. Its data follow."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    """One of CTranslate2's types."""
+    size_bytes: int
+
+
+class Specification(NamedTuple):
+    """What the variables of a file are for."""
+
+    name: str
+    revision: int
 
 
 def stored_type(folder: Path) -> str:
@@ -51,33 +68,43 @@ def _bytes_of_types(file: BinaryIO) -> Counter[str]:
 
     Scales are float32 with any quantization. Raises :class:`ValueError` and :class:`struct.error` for another layout.
     """
-    version = _number(file, "<I")
-    if not _OLDEST_VERSION <= version <= _NEWEST_VERSION:
-        raise ValueError(f"version {version}")
-    _text(file)
-    _number(file, "<I")
+    specification(file)
     end = os.fstat(file.fileno()).st_size
     sizes: Counter[str] = Counter()
-    for name, rank, kind, size in _variables(file):
-        if file.seek(size, 1) > end:
+    for variable in variables(file):
+        if file.seek(variable.size_bytes, 1) > end:
             raise ValueError("the file is shorter than its variables")
-        if rank and not name.endswith("_scale"):
-            sizes[kind] += size
+        if variable.shape and not variable.name.endswith("_scale"):
+            sizes[variable.kind] += variable.size_bytes
     return sizes
 
 
-def _variables(file: BinaryIO) -> Iterator[tuple[str, int, str, int]]:
-    """Name, rank, type and size in bytes of each variable; the caller skips its data."""
+def specification(file: BinaryIO) -> Specification:
+    """Read the beginning of a file. Raises :class:`ValueError` and :class:`struct.error` for another layout."""
+    version = _number(file, "<I")
+    if not _OLDEST_VERSION <= version <= _NEWEST_VERSION:
+        raise ValueError(f"version {version}")
+    return Specification(_text(file), _number(file, "<I"))
+
+
+def variables(file: BinaryIO) -> Iterator[Variable]:
+    """The header of each variable; the caller reads or skips its data. Raises the errors of :func:`specification`."""
     count = _number(file, "<I")
     if count > _MOST_VARIABLES:
         raise ValueError(f"{count} variables")
     for _ in range(count):
         name, rank = _text(file), _number(file, "<B")
-        _exactly(file, 4 * rank)
+        shape = struct.unpack(f"<{rank}I", _exactly(file, 4 * rank))
         kind, size = _number(file, "<B"), _number(file, "<I")
         if kind >= len(_TYPES):
             raise ValueError(f"type {kind}")
-        yield name, rank, _TYPES[kind], size
+        yield Variable(name, shape, _TYPES[kind], size)
+
+
+def other_names(file: BinaryIO) -> Iterator[tuple[str, str]]:
+    """Other names of variables, each with its variable, after all variables were read."""
+    for _ in range(_number(file, "<I")):
+        yield _text(file), _text(file)
 
 
 def _text(file: BinaryIO) -> str:
