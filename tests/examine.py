@@ -18,7 +18,7 @@ from chunk_job.text import printable
 from controller.domain.plan import PlanOptions
 from controller.errors import StenofleetError
 from controller.intake import sandbox, source
-from controller.intake.cutter import plan_only
+from tests.dry_runs import plan_only
 
 PEAK_MB = 900
 """The limit for a tool of ffmpeg: 512 MB at once, and the program itself."""

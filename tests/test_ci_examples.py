@@ -11,7 +11,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 
-from controller.cli import _unknown_variables, stenofleet
+from controller.cli import stenofleet, unknown_variables
 from controller.cli.conclusion import Conclusion
 from controller.cli.transcribe import transcribe_command
 from tests import ci_examples
@@ -123,7 +123,7 @@ def test_a_container_has_its_program_and_options_that_exist(
     for variable, value in variables(container).items():
         monkeypatch.setenv(variable, re.sub(r"\$\(.*\)|\{\{.*\}\}", "s3://media/x", value))
     monkeypatch.setenv("STENOFLEET_OUTPUT_FORMAT", "txt")
-    assert _unknown_variables() == []
+    assert unknown_variables() == []
     arguments = ["--", "s3://media/x"] if script else [re.sub(r"\{\{.*\}\}", "s3://media/x", one) for one in
                                                        container["args"][1:]]  # fmt: skip
     context = transcribe_command.make_context(

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.ci import without_commands
-from controller.cli.settings import default as default_of
+from controller.cli.settings import Entry
 from controller.cli.settings import read as read_settings
 from controller.cli.streams import Streams
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem, exit_code_of
@@ -44,6 +44,7 @@ _COMMANDS = {
     "cancel": "controller.cli.runs",
     "clean": "controller.cli.clean",
     "doctor": "controller.cli.doctor",
+    "config": "controller.cli.config",
     "demo": "controller.cli.demo",
     "serve": "controller.cli.serve",
     "watch-folder": "controller.cli.watch_folder",
@@ -55,8 +56,8 @@ _COMMANDS = {
 _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 """Names that relatives of Whisper have for options of the same purpose."""
 
-_WITHOUT_SETTINGS = ("captions check",)
-"""Commands whose options are of one file: settings for transcripts are not meant for them."""
+_WITHOUT_SETTINGS = ("captions check", "config show")
+"""Commands whose options are of one file, or about the settings: those for transcripts are not meant for them."""
 
 CONFIG_FILE = "stenofleet.toml"
 
@@ -67,6 +68,8 @@ EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
 5 none written, 7 a limit is not kept, or captions break a profile (--strict), 8 cancelled,
 130/143 interrupted (the resume command is printed).
+
+\b
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
 something); a flag takes precedence over both.
 """
@@ -110,14 +113,14 @@ class _Group(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         with formatter.section("Commands"):
-            formatter.write_dl(list(_SHORT_HELP.items()))
+            formatter.write_dl(list(SHORT_HELP.items()))
 
 
-_SHORT_HELP = {
+SHORT_HELP = {
     "transcribe": "Transcribe media files; the same command again resumes.",
     "batch": "Thousands of recordings under one id: batch submit, wait, status, report, cancel, retry.",
     "resume": "Resume a run by its id.",
-    "plan": "Show where a file would be cut; transcribe nothing.",
+    "plan": "Show what transcribe would do, or its Jobs; change nothing.",
     "report": "A run as one HTML file.",
     "status": "The progress of a run.",
     "list": "All runs in the store.",
@@ -128,6 +131,7 @@ _SHORT_HELP = {
     "logs": "Why attempts failed, and the last log lines of jobs.",
     "cancel": "End a run; finished chunks are kept.",
     "clean": "Remove runs from the store.",
+    "config": "All settings and where they come from: config show --origin.",
     "doctor": "Check whether a run would work here, or on a cluster.",
     "demo": "The whole pipeline on the included sample, with a killed job.",
     "serve": "The transcription service: a page and an HTTP API.",
@@ -151,8 +155,12 @@ _SHORT_HELP = {
 @click.pass_context
 def stenofleet(ctx: click.Context) -> None:
     """Long audio and video to transcripts, one short-lived process per chunk."""
-    ctx.default_map = _config(Path(CONFIG_FILE), str(ctx.invoked_subcommand))
-    if unknown := _unknown_variables():
+    command = str(ctx.invoked_subcommand)
+    if command == "config":
+        # It reports all that is wrong with the settings, where other commands stop at the first mistake.
+        return
+    ctx.default_map = _config(Path(CONFIG_FILE), command)
+    if unknown := unknown_variables():
         _say(f"stenofleet: ignored, no such option: {', '.join(unknown)}")
 
 
@@ -239,14 +247,10 @@ def _config(path: Path, command: str) -> dict[str, Any]:
     settings = read_settings(path)
     if not settings:
         return {}
-    typed = {
-        name: {long[2:]: option for option in options for long in option.opts if long.startswith("--")}
-        for name, options in _options()
-    }
+    typed = {name: by_name(options) for name, options in all_options()}
     known = {name for options in typed.values() for name in options}
     if unknown := sorted(settings.keys() - known):
-        names = ", ".join(name[:60] for name in unknown[:5])
-        raise UsageProblem(f"{path}: no such option: {names}", f"see stenofleet {command} --help")
+        raise no_such_option(*(settings[name] for name in unknown[:5]), command=command)
     defaults: dict[str, Any] = {}
     read: list[str] = []
     for full, options in typed.items():
@@ -258,24 +262,33 @@ def _config(path: Path, command: str) -> dict[str, Any]:
         for part in full.split():
             place = place.setdefault(part, {})
         context = click.Context(stenofleet)
-        place |= {
-            str(option.name): default_of(path, name, settings[name], option, context) for name, option in mine.items()
-        }
+        place |= {str(option.name): settings[name].default(option, context) for name, option in mine.items()}
     if read:
         _say(f"stenofleet: {path} in this folder sets {', '.join(f'--{name}' for name in read)}")
     return defaults
 
 
-def _unknown_variables() -> list[str]:
+def no_such_option(first: Entry, *more: Entry, command: str) -> UsageProblem:
+    """Return the error for settings that are no options."""
+    names = ", ".join(entry.name[:60] for entry in (first, *more))
+    return first.problem(f"no such option: {names}", f"see stenofleet {command} --help")
+
+
+def by_name(options: Iterable[click.Option]) -> dict[str, click.Option]:
+    """Return *options* by their long names, without dashes before them."""
+    return {long[2:]: option for option in options for long in option.opts if long.startswith("--")}
+
+
+def unknown_variables() -> list[str]:
     """Return variables that look like options but are not: a typing error would silently use the default."""
     variables = os.environ  # noqa: TID251 (where options come from)
     found = {name for name in variables if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
     if not found:
         return []
-    return sorted(found - {str(option.envvar) for _, options in _options() for option in options})
+    return sorted(found - {str(option.envvar) for _, options in all_options() for option in options})
 
 
-def _options() -> Iterator[tuple[str, list[click.Option]]]:
+def all_options() -> Iterator[tuple[str, list[click.Option]]]:
     """Yield the name of every command, with that of its group, and its options, without Whisper's that are not used."""
     for name, command in leaves():
         if name in _WITHOUT_SETTINGS:

@@ -137,6 +137,12 @@ def on_gpus(wanted: TranscribeOptions) -> TranscribeOptions:
     return wanted.model_copy(update={"device": "cuda"}) if wanted.device == "auto" else wanted
 
 
+def gpus_of_a_job(device: str, cluster: Settings | None) -> int:
+    """Return how many GPUs a job on this *device* takes; 0 on a CPU."""
+    asked = cluster["gpus"] if cluster else None
+    return int(device == "cuda") if asked is None else int(asked)
+
+
 def runner_of(store: Store, wanted: TranscribeOptions, *, scratch: Path | None, cluster: Settings | None) -> Runner:
     """Return the runner for a command's jobs.
 

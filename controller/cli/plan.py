@@ -1,108 +1,137 @@
-"""``plan``: where files would be cut."""
+"""``plan``: what ``transcribe`` would do, without doing it."""
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from chunk_job.contract import TranscribeOptions
 from chunk_job.text import json_line, printable
-from controller.cli import kubernetes
+from controller.cli import kubernetes, plan_lines
 from controller.cli import options as shared
 from controller.cli.devices import device_of
-from controller.cli.estimates import estimate_options, estimates, facts, line, taken_speed, together
+from controller.cli.estimates import Basis, SpeedOptions, estimate_options
 from controller.cli.execute import exit_code, refused
 from controller.cli.input_names import hinted, report_refused
+from controller.cli.manifests import documents, planned_job_options, print_manifests
 from controller.cli.name_lists import OnStdin, read_stdin
+from controller.cli.plan_lines import Planned
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.recordings import named_recordings
-from controller.cli.terminal import clock, print_data, print_message
-from controller.domain.interfaces import RunOutcome
-from controller.domain.plan import ChannelChoice, Clip, Plan
+from controller.cli.terminal import print_data, print_message
+from controller.domain.documents import Source
+from controller.domain.interfaces import RunOutcome, RunRequest
+from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import MediaProblem, UsageProblem
 from controller.intake import source
+from controller.runs.run_requests import make_run_request
 
 
-@click.command("plan")
+@click.command("plan", cls=shared.Sectioned)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
+@shared.option(
+    "-o",
+    "--show",
+    type=click.Choice(["table", "yaml"]),
+    default="table",
+    show_default=True,
+    help="yaml: the Jobs that would be created on a cluster.",
+)
+@shared.model_options
 @shared.cut_options
-@shared.language_option
-@shared.model_option
-@shared.device_option
+@shared.rendition_option
 @kubernetes.runner_option
 @shared.parallel_option
 @estimate_options
 @price_options
 @shared.json_option
+@kubernetes.options
 def plan_command(
     files: tuple[str, ...],
+    show: Literal["table", "yaml"],
     chunk_duration: Literal["auto"] | int,
     chunking_threshold: int,
     clips: tuple[Clip, ...],
     audio_track: int | None,
     channels: ChannelChoice,
-    language: str | None,
-    model: str,
-    device: Literal["auto", "cuda", "cpu"],
     runner: str,
     max_parallel: int | None,
     *,
+    rendition: bool,
+    store: str | None,
     as_json: bool,
     **rest: Any,
 ) -> int:
-    """Show where files would be cut: decodes them once, changes nothing.
+    """Show what transcribe would do with the same options: decodes each FILE once, changes nothing.
 
-    --language counts only for the choice of the audio track; model, device and runner only for --chunk-duration auto;
-    --max-parallel for that and for estimates. With --like or --speed it also says what the jobs would take.
+    For each recording: its audio tracks, where it would be cut and how good the cuts are, its run, the number of jobs,
+    the size of its chunks in the store, and what the jobs would take. Whether the run exists already is not looked up.
+
+    With -o yaml and --runner kubernetes: the Jobs of the cluster, as kubectl apply --dry-run=server -f - checks them.
     """
-    # Imported here: no other command decodes media itself, so no other one needs to load numpy.
-    from controller.intake.cutter import plan_only
-
-    speed, prices = taken_speed(rest), taken_prices(rest)
-    cluster = runner == "kubernetes"
-    at_once = kubernetes.jobs_at_once(max_parallel, cluster=cluster)
-    options = TranscribeOptions(model=model, device=device)
+    prices, speed_options = taken_prices(rest), SpeedOptions.taken(rest)
+    cluster, model = kubernetes.divided(rest, runner)
+    _check_show(show, as_json=as_json, on_cluster=bool(cluster))
+    at_once = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
+    wanted = shared.transcribe_options(jobs=0 if cluster else at_once, **model)
+    wanted = kubernetes.on_gpus(wanted) if cluster else wanted
+    device = device_of(wanted)
+    basis = Basis(
+        speed=speed_options.speed(store, wanted, device=device, cluster=bool(cluster)),
+        origin=speed_options.origin,
+        at_once=at_once,
+        gpus=kubernetes.gpus_of_a_job(device, cluster),
+        hour_price=prices.of([device]),
+    )
+    job_options = planned_job_options(store, wanted, cluster) if show == "yaml" and cluster else None
     given = named_recordings(files, _only_names, quiet=as_json)
-    names = [one.name for one in given.named]
-    wanted = shared.plan_options(
-        kubernetes.on_gpus(options) if cluster else options,
+    cutting = shared.plan_options(
+        wanted,
         chunk_duration=chunk_duration,
         chunking_threshold=chunking_threshold,
         clips=clips,
         channels=channels,
-        jobs=-(-at_once // len(names)),
-        cluster=cluster,
+        jobs=-(-at_once // len(given.named)),
+        cluster=bool(cluster),
     )
-    plans: dict[str, Plan] = {}
+
+    def request(src: Source) -> RunRequest:
+        return make_run_request(
+            src,
+            None,
+            plan=cutting,
+            options=wanted,
+            audio_track=audio_track,
+            on_chunk_failure="fail",
+            keep_chunks=False,
+            rendition=rendition,
+        )
+
+    planned: list[Planned] = []
     without: list[RunOutcome] = []
-    for name in names:
-        try:
-            plans[name] = plan_only(source.inspect(name), wanted, audio_track=audio_track, language=language)
-        except MediaProblem as error:
-            without.append(refused(name, hinted(name, error)))
-    device = device_of(kubernetes.on_gpus(options) if cluster else options)
-    hour_price = prices.of([device])
-    taking = estimates(plans, speed, at_once=at_once, hour_price=hour_price)
+    for one in _each([one.name for one in given.named], request, without):
+        planned.append(one)
+        if job_options:
+            print_manifests(one.name, list(documents(one.run_request, one.dry, job_options)))
+        elif not as_json:
+            _print_plan(one, basis, on_cluster=bool(cluster))
     if as_json:
-        planned = {name: json.loads(plan.encode()) for name, plan in plans.items()}
-        for name, found in taking.items():
-            planned[name]["estimate"] = facts(found)
-        print_data(json_line(planned), exact=True)
-    else:
-        for name, plan in plans.items():
-            _print_plan(name, plan)
-            if name in taking:
-                print_data(f"  {line(taking[name], at_once=at_once)}")
-        if speed and len(plans) > 1:
-            whole = together(plans, speed, at_once=at_once, hour_price=hour_price)
-            print_data(f"all {len(plans):,}: {line(whole, at_once=at_once)}")
+        print_data(json_line(plan_lines.all_facts(planned, basis)), exact=True)
+    elif planned and not job_options:
+        _print_end(planned, basis)
     for item in without:
         report_refused(item)
-    return exit_code([*given.refused, *without, *(_planned(name) for name in plans)])
+    return exit_code([*given.refused, *without, *(_outcome(one) for one in planned)])
+
+
+def _check_show(show: str, *, as_json: bool, on_cluster: bool) -> None:
+    if show == "yaml" and as_json:
+        raise UsageProblem("-o yaml and --json contradict each other", "leave one of them out")
+    if show == "yaml" and not on_cluster:
+        raise UsageProblem("-o yaml: shows the Jobs of a cluster, but jobs run here", "add --runner kubernetes")
 
 
 def _only_names() -> OnStdin:
@@ -113,20 +142,39 @@ def _only_names() -> OnStdin:
     return there
 
 
-def _planned(name: str) -> RunOutcome:
-    return RunOutcome(run="", name=name, verdict="complete", summary="planned")
+def _each(
+    names: Sequence[str], request: Callable[[Source], RunRequest], without: list[RunOutcome]
+) -> Iterator[Planned]:
+    """Yield every recording that can be cut; the others are added to *without*."""
+    # Imported here: no other command decodes media itself, so no other one needs to load numpy.
+    from controller.intake.dry_run import dry_run
+
+    for name in names:
+        try:
+            src = source.inspect(name)
+            run_request = request(src)
+            dry = dry_run(src, run_request.record)
+        except MediaProblem as error:
+            without.append(refused(name, hinted(name, error)))
+        else:
+            yield Planned(name=name, run_request=run_request, dry=dry)
 
 
-def _print_plan(name: str, plan: Plan) -> None:
-    whole_ms = sum(span.end_ms - span.start_ms for span in plan.spans)
-    chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
-    print_data(f"{name}: {clock(whole_ms / 1000)}, {chunks}", exact=True)
-    if plan.chosen:
-        print_data(f"  {plan.chosen.reason}")
-    for span in plan.spans:
-        print_data(
-            f"  {span.index:5d}  {clock(span.start_ms / 1000)} - {clock(span.end_ms / 1000)}"
-            f"  {(span.end_ms - span.start_ms) / 1000:8.2f} s  {span.cut}"
-        )
-    for warning in plan.warnings:
-        print_message(f"{printable(name)}: warning: {warning}")
+def _outcome(one: Planned) -> RunOutcome:
+    return RunOutcome(run=one.dry.plan.run, name=one.name, verdict="complete", summary="planned")
+
+
+def _print_plan(one: Planned, basis: Basis, *, on_cluster: bool) -> None:
+    print_data(plan_lines.first_line(one), exact=True)
+    for line in plan_lines.lines(one, basis, on_cluster=on_cluster):
+        print_data(line)
+    for warning in one.dry.plan.warnings:
+        print_message(f"{printable(one.name)}: warning: {warning}")
+
+
+def _print_end(planned: Sequence[Planned], basis: Basis) -> None:
+    if len(planned) > 1:
+        for line in plan_lines.total_lines(planned, basis):
+            print_data(line)
+    if reason := basis.reason():
+        print_message(reason)

@@ -6,9 +6,13 @@ content are checked before any setting is used.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import re
 import stat
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +41,87 @@ _MAX_NUMBER = 1 << 53
 _MAX_DOTS = 1_000
 """Limit for one line: the parser's time grows with the square of the number of parts of a key."""
 
+_MOST_CANDIDATES = 100
+"""Lines that are examined as the place of a setting."""
+
 _ALL_RIGHTS = 0o777
 _MAX_MESSAGE_LENGTH = 300
 _CORRECT = "correct the file or move it away"
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the settings in the file at *path*: values by option names. Empty if there is no such file.
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One setting of the file."""
 
-    Raises :class:`UsageProblem` for a file that cannot be read or trusted, and for a value that no option can have.
+    path: Path
+    key: str
+    """The name of the option as it is written."""
+    value: Any
+    text: str = field(repr=False)
+    """Of the whole file."""
+
+    @property
+    def name(self) -> str:
+        """The name of the option, without dashes before it."""
+        return self.key.replace("_", "-")
+
+    def line(self) -> int | None:
+        """Return the number of its line, from 1 on; None if it is not found."""
+        begin = re.compile(rf"\s*\[{{0,2}}\s*([\"']?){re.escape(self.key)}\1\s*[=.\]]")
+        lines = self.text.split("\n")
+        numbers = (number for number, line in enumerate(lines) if begin.match(line))
+        for number in itertools.islice(numbers, _MOST_CANDIDATES):
+            # In a text of several lines, what is before the line is not complete.
+            with contextlib.suppress(ValueError, RecursionError):
+                tomllib.loads("\n".join(lines[:number]))
+                return number + 1
+        return None
+
+    def problem(self, what: str, advice: str = "") -> UsageProblem:
+        """Return the error for this setting, with file and line. *advice*: default: to correct the file."""
+        line = self.line()
+        return UsageProblem(f"{self.path}: {what}{f' (line {line})' if line else ''}", advice or _CORRECT)
+
+    def check(self) -> None:
+        """Raise :class:`UsageProblem` if no file may set it, or if no option can have its value."""
+        if why := NEVER.get(self.name):
+            raise self.problem(
+                f"{self.name} is never read from a file: {why}", f"give it on the command line: --{self.name}"
+            )
+        for single in self.value if isinstance(self.value, list) else [self.value]:
+            if problem := _problem(single):
+                raise self.problem(f"{self.name}: {problem}")
+
+    def default(self, option: click.Option, ctx: click.Context) -> Any:
+        """Return the value as a default of *option*. Raises :class:`UsageProblem` if the option does not accept it."""
+        value = self.value
+        given = value if isinstance(value, list) else [value]
+        try:
+            if isinstance(value, list) and not option.multiple:
+                raise click.BadParameter("a list of values, where one value is expected")
+            for single in given:
+                _check_type(single, option.type)
+            ready = tuple(given) if option.multiple else value
+            # Click checks it again later, but its message would not name the file.
+            made = option.process_value(ctx, ready)
+            if isinstance(made, int) and abs(made) > _MAX_NUMBER:
+                raise click.BadParameter("a number that is too large")
+        except click.UsageError as error:
+            # The message repeats the value, which may be as long as the file.
+            raise self.problem(f"{self.name}: {masked(error.message)[:_MAX_MESSAGE_LENGTH]}") from None
+        except (ArithmeticError, ValueError):
+            raise self.problem(f"{self.name}: a value that it does not accept") from None
+        return ready
+
+
+def entries(path: Path) -> list[Entry]:
+    """Return all settings in the file at *path*, unchecked. Empty if there is no such file.
+
+    Raises :class:`UsageProblem` for a file that cannot be read or trusted.
     """
     data = _contents(path)
     if data is None:
-        return {}
+        return []
     try:
         text = data.decode()
         if any(line.count(".") > _MAX_DOTS for line in text.split("\n")):
@@ -59,45 +131,26 @@ def read(path: Path) -> dict[str, Any]:
         raise UsageProblem(f"{path}: is nested too deeply", _CORRECT) from None
     except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageProblem(f"{path}: {error}", _CORRECT) from None
-    found: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("_", "-")
-        if why := NEVER.get(name):
-            raise UsageProblem(
-                f"{path}: {name} is never read from a file: {why}",
-                f"give it on the command line: --{name}",
-            )
-        if name in found:
-            raise UsageProblem(f"{path}: {name} is given twice", _CORRECT)
-        for single in value if isinstance(value, list) else [value]:
-            if problem := _problem(single):
-                raise UsageProblem(f"{path}: {name}: {problem}", _CORRECT)
-        found[name] = value
+    return [Entry(path=path, key=key, value=value, text=text) for key, value in table.items()]
+
+
+def read(path: Path) -> dict[str, Entry]:
+    """Return the settings in the file at *path* by the names of their options. Empty if there is no such file.
+
+    Raises :class:`UsageProblem` for a file that cannot be read or trusted, and for a value that no option can have.
+    """
+    found: dict[str, Entry] = {}
+    for entry in entries(path):
+        entry.check()
+        if entry.name in found:
+            raise given_twice(entry)
+        found[entry.name] = entry
     return found
 
 
-def default(path: Path, name: str, value: Any, option: click.Option, ctx: click.Context) -> Any:
-    """Convert a value of :func:`read` to a default of *option*.
-
-    Raises :class:`UsageProblem`, with the names of file and option, if the option does not accept it.
-    """
-    given = value if isinstance(value, list) else [value]
-    try:
-        if isinstance(value, list) and not option.multiple:
-            raise click.BadParameter("a list of values, where one value is expected")
-        for single in given:
-            _check_type(single, option.type)
-        ready = tuple(given) if option.multiple else value
-        # Click checks it again later, but its message would not name the file.
-        made = option.process_value(ctx, ready)
-        if isinstance(made, int) and abs(made) > _MAX_NUMBER:
-            raise click.BadParameter("a number that is too large")
-    except click.UsageError as error:
-        # The message repeats the value, which may be as long as the file.
-        raise UsageProblem(f"{path}: {name}: {masked(error.message)[:_MAX_MESSAGE_LENGTH]}", _CORRECT) from None
-    except (ArithmeticError, ValueError):
-        raise UsageProblem(f"{path}: {name}: a value that it does not accept", _CORRECT) from None
-    return ready
+def given_twice(entry: Entry) -> UsageProblem:
+    """Return the error for a name that is in the file with a dash and with an underscore."""
+    return entry.problem(f"{entry.name} is given twice")
 
 
 def _check_type(value: Any, kind: click.ParamType[Any]) -> None:

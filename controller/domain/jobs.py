@@ -54,6 +54,11 @@ class Job(Attempt):
         what = "intake" if self.span is None else f"c{self.span:05d}"
         return f"sf-{self.run[:12]}-{what}-a{self.attempt}"
 
+    @property
+    def needs_this_machine(self) -> bool:
+        """Whether it is the intake of a file on this machine, which no other machine can read."""
+        return self.media_uri.startswith("file:")
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobView:

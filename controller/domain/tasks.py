@@ -1,19 +1,49 @@
-"""The task of a chunk: made here for the intake, and compared here with the object in the store.
+"""The tasks of intakes and chunks, and their jobs: made here, and compared here with the objects in the store.
 
-Touches: nothing. Everything in a task except its audio follows from the run's record and the span. So a task that was
-changed in the store (another model folder, another key for its result) is detected.
+Touches: nothing. Everything in the task of a chunk except its audio follows from the run's record and the span. So a
+task that was changed in the store (another model folder, another key for its result) is detected.
 """
 
 from __future__ import annotations
 
 from chunk_job.contract import UNHASHED, ChunkTask, TranscribeOptions, sha256_hex
+from controller.domain.actions import Submit
 from controller.domain.degradation import apply_degradation
-from controller.domain.documents import RunRecord
+from controller.domain.documents import Request, RunRecord
+from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
 from controller.domain.plan import longest_chunk_ms
 
 LANGUAGE_MIN_SPEECH_MS = 3_000
 """A span with less speech does not decide a run's language: Whisper reports high confidence even for a breath."""
+
+
+def intake_task(request: Request) -> bytes:
+    """Return the task of an intake: the request without the fields that differ between commands."""
+    return request.model_copy(update={"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}).encode()
+
+
+def intake_task_key(request: Request, digest: str) -> str:
+    """Return the key of the task of an intake with this *digest*."""
+    return RunKeys(request.run).intake_task(digest[:16])
+
+
+def job_of(submit: Submit, request: Request, *, task_key: str, task_sha256: str, audio_ms: int = 0) -> Job:
+    """Return the job for a submit action. *audio_ms*: of a chunk, the sum of its channels."""
+    is_intake = submit.span is None
+    return Job(
+        run=request.run,
+        span=submit.span,
+        attempt=submit.attempt,
+        task_key=task_key,
+        task_sha256=task_sha256,
+        audio_ms=audio_ms,
+        media_uri=request.source.uri if is_intake else "",
+        media_bytes=request.source.size_bytes if is_intake else 0,
+        memory_factor=submit.memory_factor,
+        avoid_nodes=submit.avoid_nodes,
+        only_elsewhere=submit.only_elsewhere,
+    )
 
 
 def chunk_task(

@@ -22,6 +22,7 @@ from chunk_job.contract import SAMPLE_RATE
 from chunk_job.document import MAX_AUDIO_MS
 from controller.domain.chunk_length import length_for, with_length
 from controller.domain.documents import Source
+from controller.domain.dry_run import CutQuality
 from controller.domain.plan import Clip, Plan, PlanOptions, Span, is_direct
 from controller.errors import MediaProblem
 from controller.intake import source
@@ -32,7 +33,7 @@ from controller.intake.file_length import claimed_bytes, is_estimate, is_joined_
 from controller.intake.flac import FlacWriter, Pcm, levels
 from controller.intake.planner import Planner
 from controller.intake.playable import media_type
-from controller.intake.probe import offset_ms, probe
+from controller.intake.probe import offset_ms
 from controller.intake.sound import SoundFinder
 from controller.intake.tracks import Media
 
@@ -51,14 +52,8 @@ class CutChunk:
     span: Span
     audio: Path | None
     pcm_sha256: str
-
-
-def plan_only(src: Source, options: PlanOptions, *, audio_track: int | None, language: str | None = None) -> Plan:
-    """The plan of a recording without storing anything (dry run). Raises :class:`MediaProblem`."""
-    with source.at_hand(src) as path, named(src):
-        cutter = Cutter(path, probe(str(path)), options, audio_track=audio_track, language=language)
-        spans = [chunk.span for chunk in cutter.chunks(None, skip=frozenset())]
-        return cutter.plan("0" * 16, spans)
+    quality: CutQuality | None
+    """None: it ends at the end of the recording or of a clip."""
 
 
 class Cutter:
@@ -114,16 +109,16 @@ class Cutter:
         return self._offset_ms
 
     def chunks(
-        self, scratch: Path | None, *, skip: frozenset[int], tap: Callable[[Pcm], None] | None = None
+        self, scratch: Path, *, skip: frozenset[int], tap: Callable[[Pcm], None] | None = None
     ) -> Iterator[CutChunk]:
         """All chunks in order, with FLAC files in *scratch* except for the spans in *skip*.
 
-        *scratch* None: no files. *tap* gets all audio that is decoded, in blocks. Raises :class:`MediaProblem` if
+        *tap* gets all audio that is decoded, in blocks. Raises :class:`MediaProblem` if
         nothing can be decoded, or if a clip starts behind the end of the recording.
         """
 
         def writer(index: int) -> tuple[Path | None, FlacWriter]:
-            path = scratch / f"{index:05d}.flac" if scratch and index not in skip else None
+            path = scratch / f"{index:05d}.flac" if index not in skip else None
             return path, FlacWriter(path, self.channels)
 
         count = 0
@@ -162,7 +157,8 @@ class Cutter:
             self._sound.feed(loudness)
             for span in planner.feed(loudness):
                 window.copy(flac, written, _samples(span.audio_end_ms))
-                yield CutChunk(span=moved(span), audio=path, pcm_sha256=flac.close())
+                quality = planner.quality(span.index)
+                yield CutChunk(span=moved(span), audio=path, pcm_sha256=flac.close(), quality=quality)
                 path, flac = writer(first + span.index + 1)
                 # Both chunks at a cut overlap it by the same time.
                 written = _samples(2 * span.end_ms - span.audio_end_ms)
@@ -174,7 +170,8 @@ class Cutter:
         if not window.end:
             raise self._nothing(part, stream)
         window.copy(flac, written, window.end)
-        yield CutChunk(span=moved(planner.finish(_ms(window.end))), audio=path, pcm_sha256=flac.close())
+        span = moved(planner.finish(_ms(window.end)))
+        yield CutChunk(span=span, audio=path, pcm_sha256=flac.close(), quality=None)
 
     def _nothing(self, part: _Part, stream: Stream) -> MediaProblem:
         """The error for a part without any audio."""

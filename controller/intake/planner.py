@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from controller.domain.dry_run import CutQuality
 from controller.domain.plan import HOP_MS, Cut, PlanOptions, Span
 
 
@@ -20,6 +21,7 @@ from controller.domain.plan import HOP_MS, Cut, PlanOptions, Span
 class _Choice:
     hop: int
     cut: Cut
+    quality: CutQuality
 
 
 class Planner:
@@ -41,6 +43,7 @@ class Planner:
         self._start = 0
         self._audio_start = 0
         self._count = 0
+        self._qualities: dict[int, CutQuality] = {}
 
     @property
     def decided_ms(self) -> int:
@@ -54,6 +57,7 @@ class Planner:
 
     def feed(self, levels: Sequence[float]) -> list[Span]:
         """Add the next levels (in dB, one per hop), and return the spans that are finished now."""
+        self._qualities.clear()
         skip = max(0, min(len(levels), self._window_start() - self._hops))
         if not self._kept:
             self._kept_from = self._hops + skip
@@ -63,6 +67,10 @@ class Planner:
         while self._hops >= self._grid_hop() + self._half + self._pad():
             closed.append(self._close(self._choose()))
         return closed
+
+    def quality(self, index: int) -> CutQuality:
+        """How quiet it is at the end of one of the spans that the last :meth:`feed` returned."""
+        return self._qualities[index]
 
     def finish(self, decoded_ms: int) -> Span:
         """The last span, which ends exactly at the end of the audio."""
@@ -88,13 +96,18 @@ class Planner:
     def _choose(self) -> _Choice:
         first = self._window_start()
         window = _smooth(self._kept[first - self._kept_from : self._grid_hop() + self._half - self._kept_from])
-        threshold = _threshold(window)
-        best = self._best_pause(window, threshold)
-        if best is not None:
-            return _Choice(hop=first + best, cut="pause")
-        quietest = _quietest(window, self._half)
-        dip = next((b - a for a, b in _runs(window, threshold) if a <= quietest < b), 0)
-        return _Choice(hop=first + quietest, cut="tight" if dip * HOP_MS >= self._options.dip_ms else "forced")
+        floor, speech = _floor_and_speech(window)
+        threshold = _threshold(floor, speech)
+        cut: Cut = "pause"
+        hop = self._best_pause(window, threshold)
+        if hop is None:
+            hop, cut = _quietest(window, self._half), "tight"
+        pause_ms = HOP_MS * next((end - begin for begin, end in _runs(window, threshold) if begin <= hop < end), 0)
+        if cut == "tight" and pause_ms < self._options.dip_ms:
+            cut = "forced"
+        around = window[max(0, hop - 2) : hop + 3]
+        quality = CutQuality(pause_ms=pause_ms, below_speech_db=round(speech - sum(around) / len(around), 1))
+        return _Choice(hop=first + hop, cut=cut, quality=quality)
 
     def _best_pause(self, window: Sequence[float], threshold: float) -> int | None:
         """The middle of the best pause: longer is better, up to 0.8 s, and nearer to the grid point a little better."""
@@ -119,6 +132,7 @@ class Planner:
             audio_end_ms=(choice.hop + pad) * HOP_MS,
             cut=choice.cut,
         )
+        self._qualities[self._count] = choice.quality
         self._start, self._audio_start = choice.hop, choice.hop - pad
         self._count += 1
         self._grid += 1
@@ -134,10 +148,14 @@ def _smooth(levels: Sequence[float]) -> list[float]:
     return [(levels[max(0, i - 1)] + levels[i] + levels[min(last, i + 1)]) / 3 for i in range(len(levels))]
 
 
-def _threshold(window: Sequence[float]) -> float:
-    """A level between the noise floor and the speech of the window, so that no fixed noise level is needed."""
+def _floor_and_speech(window: Sequence[float]) -> tuple[float, float]:
+    """The levels of the noise and of the speech of the window, so that no fixed noise level is needed."""
     ordered = sorted(window)
-    floor, speech = ordered[len(ordered) * 5 // 100], ordered[len(ordered) * 95 // 100]
+    return ordered[len(ordered) * 5 // 100], ordered[len(ordered) * 95 // 100]
+
+
+def _threshold(floor: float, speech: float) -> float:
+    """A level between the noise floor and the speech."""
     return floor + min(max(0.3 * (speech - floor), 3.0), 12.0)
 
 

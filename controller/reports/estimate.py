@@ -33,6 +33,8 @@ class Estimate:
     jobs: int
     job_s: float
     """Of all jobs together: what a GPU or a core is paid for."""
+    gpu_s: float | None = None
+    """Of all GPUs together; None: on CPUs."""
     wall_s: float
     """From the first job to the end of the last one, without cutting and queues."""
     cost: float | None = None
@@ -49,14 +51,20 @@ def speed_of(report: Report) -> JobSpeed | None:
     return JobSpeed(times_real_time=audio_s / decoding_s, overhead_s=max(0.0, total_s - decoding_s) / len(timed))
 
 
-def estimate(chunks_ms: Iterable[int], speed: JobSpeed, *, at_once: int, hour_price: float | None = None) -> Estimate:
-    """Return what chunks of these lengths would take with this many jobs *at_once*, in their order."""
+def estimate(
+    chunks_ms: Iterable[int], speed: JobSpeed, *, at_once: int, hour_price: float | None = None, gpus: int = 0
+) -> Estimate:
+    """Return what chunks of these lengths would take with this many jobs *at_once*, in their order.
+
+    *gpus*: of one job. *hour_price*: of one job.
+    """
     lengths = list(chunks_ms)
     each = [speed.job_s(length) for length in lengths]
     job_s = sum(each)
     return Estimate(
         jobs=len(each),
         job_s=job_s,
+        gpu_s=job_s * gpus if gpus else None,
         wall_s=_last_end(each, at_once),
         cost=None if hour_price is None else job_s / 3600 * hour_price,
     )

@@ -21,6 +21,7 @@ from controller.domain.failures import Diagnosis, FailureClass
 from controller.domain.jobs import Job, JobView
 from controller.domain.keys import MARKERS, RunKeys, is_failure
 from controller.domain.state import RunState
+from controller.domain.tasks import intake_task, intake_task_key, job_of
 from controller.runs import stored_transcript
 from controller.runs.finalize import Finalizer, put_marker
 from controller.runs.result_index import ResultGone, ResultIndex
@@ -190,37 +191,23 @@ class RunRepository:
 
     def job(self, submit: Submit) -> Job:
         """The job for a submit action. Its task is in the store when this returns."""
-        intake = submit.span is None
         if submit.span is None:
             key, digest = self._put_intake_task()
             # The new intake finds by itself which tasks are missing.
             self._index.removed = frozenset()
-        else:
-            self._language.restore()
-            level = submit.degradation_level
-            key = self._index.degraded_task(submit.span, level) if level else self.keys.task(submit.span)
-            # The digest of the validated task: the stored object may have been changed since.
-            digest = self._index.digest(submit.span, level)
-        return Job(
-            run=self.record.run,
-            span=submit.span,
-            attempt=submit.attempt,
-            task_key=key,
-            task_sha256=digest,
-            audio_ms=0 if submit.span is None else self._index.tasks[submit.span],
-            media_uri=self.request.source.uri if intake else "",
-            media_bytes=self.request.source.size_bytes if intake else 0,
-            memory_factor=submit.memory_factor,
-            avoid_nodes=submit.avoid_nodes,
-            only_elsewhere=submit.only_elsewhere,
-        )
+            return job_of(submit, self.request, task_key=key, task_sha256=digest)
+        self._language.restore()
+        level = submit.degradation_level
+        key = self._index.degraded_task(submit.span, level) if level else self.keys.task(submit.span)
+        # The digest of the validated task: the stored object may have been changed since.
+        digest = self._index.digest(submit.span, level)
+        return job_of(submit, self.request, task_key=key, task_sha256=digest, audio_ms=self._index.tasks[submit.span])
 
     def _put_intake_task(self) -> tuple[str, str]:
-        """Key and digest of the task of an intake: the request without the fields that differ between commands."""
-        unlike = {"outputs": (), "on_chunk_failure": "fail", "keep_chunks": False}
-        raw = self.request.model_copy(update=unlike).encode()
+        """Key and digest of the task of an intake."""
+        raw = intake_task(self.request)
         digest = sha256_hex(raw)
-        key = self.keys.intake_task(digest[:16])
+        key = intake_task_key(self.request, digest)
         self._store.put(key, raw)
         if self._store.stat(self.keys.record) is None:
             # It was deleted while the run was active. The intake compares it with the digest in its task.

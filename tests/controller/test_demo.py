@@ -8,9 +8,9 @@ from chunk_job.names import MODEL_FILES
 from controller import demo
 from controller.cli.demo import _CHUNK_MS, _KILLED, _word_error_rate
 from controller.domain.plan import PlanOptions
-from controller.intake.cutter import plan_only
 from controller.intake.source import inspect
 from tests import speech
+from tests.dry_runs import plan_only
 
 MEGABYTE = 1 << 20
 

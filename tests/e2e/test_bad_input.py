@@ -356,7 +356,7 @@ def test_ffmpeg_gets_names_as_files(workplace: Workplace) -> None:
         os.link(workplace.folder / "a.wav", workplace.folder / os.fsdecode(name))
     ended = workplace.run("plan", "--json", "--", *names)
     assert ended.code == 0, ended.err
-    plans = json.loads(ended.out)
+    plans = json.loads(ended.out)["recordings"]
     # JSON is Unicode: a byte that is not UTF-8 is written as an escape.
     assert sorted(plans) == sorted(name.decode(errors="backslashreplace") for name in names)
     assert {plan["duration_ms"] for plan in plans.values()} == {2000}

@@ -91,6 +91,6 @@ def test_channels_and_names_that_cannot_be_are_an_error(
 def test_the_plan_checks_the_channels(workplace: Workplace, call: Path) -> None:
     ended = workplace.run("plan", call.name, "--channels", "split", "--json")
     assert ended.code == 0, ended.err
-    assert json.loads(ended.out)[call.name]["channels"] == 2
+    assert json.loads(ended.out)["recordings"][call.name]["channels"] == 2
     refused = workplace.run("plan", call.name, "--channels", "3")
     assert refused.code == 5

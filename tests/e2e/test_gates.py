@@ -49,7 +49,7 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
 
     (run,) = [one.get("value") for one in ET.parse(report).iter("property") if one.get("name") == "run"]
     planned = workplace.run("plan", talk.name, *CUT[-4:], "--max-parallel", "2", "--like", str(run), "--json")
-    taking = json.loads(planned.out)[talk.name]["estimate"]
+    taking = json.loads(planned.out)["recordings"][talk.name]["estimate"]
     spans = json.loads(workplace.store.get(f"runs/{run}/report.json"))["spans"]
     assert taking["jobs"] == 2
     assert taking["job_s"] == pytest.approx(sum(span["total_s"] for span in spans), abs=0.2)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
@@ -124,9 +125,16 @@ def test_a_list_may_mix_files_and_objects_and_names_each_that_fails(
 
 def test_a_dry_run_looks_into_an_object(workplace: pipeline.Workplace, uploads: Store, bucket: str, talk: Path) -> None:
     uploads.put_file("talk.wav", talk)
-    result = workplace.run("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    command = ("plan", f"s3://{bucket}/talk.wav", "--chunk-duration", "20", "--chunking-threshold", "0")
+    result = workplace.run(*command)
     assert result.code == 0, result.err
     assert result.out.startswith(f"s3://{bucket}/talk.wav: 0:01:04, 3 chunks")
+    there = ("--runner", "kubernetes", "--namespace", "team", "--store", f"s3://{bucket}/runs")
+    manifests = workplace.run(*command, *there, "--job-s3-endpoint", "http://minio:9000", "-o", "yaml")
+    assert manifests.code == 0, manifests.err
+    parts = [one["metadata"]["labels"]["stenofleet.io/chunk"] for one in yaml.safe_load_all(manifests.out)]
+    assert parts == ["intake", "00000", "00001", "00002"]
+    assert [entry.key for entry in uploads.list("")] == ["talk.wav"], "nothing is written"
 
 
 def test_recording_run_and_transcript_may_all_lie_in_one_bucket(

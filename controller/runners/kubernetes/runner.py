@@ -83,7 +83,7 @@ class ClusterRunner:
 
     def submit(self, job: Job) -> None:
         """Create the Job, or adopt an existing one with the same name and task."""
-        if job.media_uri.startswith("file:"):
+        if job.needs_this_machine:
             self._here.submit(job)
         elif not self._refused.hold_back(job, now_ms=_now_ms()):
             self._post(job)

@@ -19,7 +19,7 @@ from controller.runners.kubernetes.manifest import Owner, job_document
 
 NUMBERS = {
     (command, option.opts[0]): option
-    for command, options in cli._options()
+    for command, options in cli.all_options()
     for option in options
     if isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
 }

@@ -117,7 +117,7 @@ def test_options_that_delete_or_allow_more_are_only_read_from_the_command_line(
 def test_a_flag_that_can_only_be_given_is_never_read_from_a_file() -> None:
     """An option of a later command that has no variable, on purpose, must be in :data:`settings.NEVER` too."""
     bare = {
-        long[2:] for _, options in cli._options() for option in options if not option.envvar for long in option.opts
+        long[2:] for _, options in cli.all_options() for option in options if not option.envvar for long in option.opts
     }
     assert bare <= settings.NEVER.keys()
     assert "yes" in bare
@@ -412,7 +412,7 @@ def test_an_option_that_is_given_several_times_takes_a_list(command_line: Comman
 def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLine) -> None:
     """Every option of every command, with values of every kind."""
     values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
-    for command, options in cli._options():
+    for command, options in cli.all_options():
         for option in options:
             name = next(long[2:] for long in option.opts if long.startswith("--"))
             for value in values:

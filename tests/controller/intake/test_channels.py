@@ -12,11 +12,12 @@ import soundfile
 from controller.domain.plan import ChannelChoice, Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import sandbox, source
-from controller.intake.cutter import Cutter, plan_only
+from controller.intake.cutter import Cutter
 from controller.intake.decoder import decode
 from controller.intake.flac import levels
 from controller.intake.probe import probe
 from tests.clicks import ffmpeg
+from tests.dry_runs import plan_only
 
 pytestmark = pytest.mark.process
 

@@ -16,11 +16,12 @@ from chunk_job.store.files import FileStore
 from controller.domain.plan import AutoLength, Clip, Plan, PlanOptions, Span
 from controller.errors import MediaProblem
 from controller.intake.blocks import Stream
-from controller.intake.cutter import Cutter, plan_only
+from controller.intake.cutter import Cutter
 from controller.intake.probe import probe
 from controller.intake.source import inspect
 from tests import clicks, speech
 from tests.controller.intake.test_intake import order
+from tests.dry_runs import plan_only
 
 RATE = 16_000
 NOISE = np.random.default_rng(1).integers(-20_000, 20_000, 130 * RATE, dtype=np.int16)

@@ -10,13 +10,13 @@ import pytest
 
 from controller.domain.plan import PlanOptions
 from controller.intake import source
-from controller.intake.cutter import plan_only
 from controller.intake.decoder import decode
 from controller.intake.downmix import Downmix
 from controller.intake.flac import Pcm, Sound
 from controller.intake.probe import probe
 from tests import speech
 from tests.clicks import ffmpeg
+from tests.dry_runs import plan_only
 
 RATE = 16_000
 SECONDS = 15

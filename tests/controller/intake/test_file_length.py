@@ -6,8 +6,8 @@ import pytest
 
 from controller.domain.plan import PlanOptions
 from controller.intake import file_length, source
-from controller.intake.cutter import plan_only
 from tests.clicks import ffmpeg
+from tests.dry_runs import plan_only
 
 pytestmark = pytest.mark.process
 

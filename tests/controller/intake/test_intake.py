@@ -30,6 +30,7 @@ from controller.intake import cutter, source
 from controller.intake.probe import probe
 from controller.runs.run_requests import make_run_request
 from tests import fakes, pipeline, speech
+from tests.dry_runs import plan_only
 
 pytestmark = pytest.mark.process
 
@@ -327,7 +328,7 @@ def test_noise_with_the_name_of_a_recording_says_nothing_of_filters(tmp_path: Pa
     noise = tmp_path / "noise.mp3"
     noise.write_bytes(random.Random(1).randbytes(300_000))
     with pytest.raises(MediaProblem) as found:
-        cutter.plan_only(source.inspect(noise), CUT, audio_track=None)
+        plan_only(source.inspect(noise), CUT, audio_track=None)
     assert found.value.summary.endswith("no audio could be decoded: its audio data is not valid")
 
 
@@ -335,13 +336,13 @@ def test_a_file_shorter_than_its_header_gives_a_warning(tmp_path: Path, talk: tu
     whole = speech.encode(talk[0], tmp_path / "whole.mkv", "-c:a", "libopus", "-b:a", "32k")
     part = tmp_path / "part.mkv"
     part.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    plan = cutter.plan_only(source.inspect(part), CUT, audio_track=None)
+    plan = plan_only(source.inspect(part), CUT, audio_track=None)
     assert any("before the end in its header: check that it is complete" in warning for warning in plan.warnings)
     assert 35_000 < plan.duration_ms < 50_000
 
 
 def test_a_plan_without_a_store_is_the_same_plan(cut: Order, talk: tuple[Path, object]) -> None:
-    dry = cutter.plan_only(source.inspect(talk[0]), CUT, audio_track=None)
+    dry = plan_only(source.inspect(talk[0]), CUT, audio_track=None)
     assert dry.model_copy(update={"run": cut.keys.run}) == cut.plan()
 
 
@@ -397,12 +398,12 @@ def test_an_hour_is_planned_without_drift(tmp_path: Path) -> None:
         samples[start : start + speech.RATE_HZ // 4] = 9000
     flac = tmp_path / "hours.flac"
     soundfile.write(flac, samples, speech.RATE_HZ, subtype="PCM_16")
-    plan = cutter.plan_only(source.inspect(flac), PlanOptions(), audio_track=None)
+    plan = plan_only(source.inspect(flac), PlanOptions(), audio_track=None)
     assert (plan.duration_ms, plan.warnings) == (1000 * seconds, ())
     assert len(plan.spans) == round(seconds / 720)
     at = 0
     one_pass = cutter.Cutter(flac, probe(str(flac)), PlanOptions(), audio_track=None)
-    for chunk in one_pass.chunks(None, skip=frozenset()):
+    for chunk in one_pass.chunks(tmp_path, skip=frozenset(range(len(plan.spans)))):
         end = chunk.span.end_ms * speech.SAMPLES_PER_MS
         assert chunk.pcm_sha256 == sha256_hex(samples[at:end].tobytes())
         at = end

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.dry_run import CutQuality
 from controller.domain.plan import FLOOR_DB, HOP_MS, Cut, PlanOptions, Span, is_direct
 from controller.intake.planner import Planner
 
@@ -339,3 +340,33 @@ def test_the_dip_near_the_grid_is_cut_unless_another_is_quieter() -> None:
 @pytest.mark.parametrize("level", [FLOOR_DB, -45.0, 0.0])
 def test_constant_audio_is_cut_on_the_grid(level: float) -> None:
     assert first_cut([level] * 3000) == (40_000, "pause")
+
+
+# ---------------------------------------------------------------- how good a cut is
+
+
+def first_quality(levels: Sequence[float]) -> tuple[Cut, CutQuality]:
+    """The kind and the quality of the first cut of :func:`first_cut`."""
+    planner = Planner(
+        PlanOptions(threshold_ms=0, chunk_ms=40_000, window_ms=10_000), duration_ms=len(levels) * HOP_MS, direct=False
+    )
+    for at in range(0, len(levels), 50):
+        for span in planner.feed(levels[at : at + 50]):
+            return span.cut, planner.quality(span.index)
+    raise AssertionError("no cut")
+
+
+@pytest.mark.parametrize("length_ms", [400, 1000, 3000])
+def test_the_quality_of_a_pause_is_its_length_and_how_quiet_it_is(length_ms: int) -> None:
+    kind, quality = first_quality(without_pauses(120_000, (40_000, 40_000 + length_ms, SILENCE_DB)))
+    assert kind == "pause"
+    # Levels are means of three neighbours, and the first and the last ones are partly speech.
+    assert quality.pause_ms == pytest.approx(length_ms, abs=5 * HOP_MS)
+    assert quality.below_speech_db == pytest.approx(SPEECH_DB - SILENCE_DB, abs=3)
+
+
+def test_a_cut_in_speech_is_hardly_quieter_than_speech() -> None:
+    kind, quality = first_quality(without_pauses(120_000))
+    assert kind == "forced"
+    assert quality.pause_ms < 200
+    assert quality.below_speech_db < 15

@@ -7,10 +7,10 @@ import pytest
 from controller.domain.plan import PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import source
-from controller.intake.cutter import plan_only
 from controller.intake.probe import probe
 from controller.intake.tracks import AudioTrack, Media
 from tests.clicks import ffmpeg
+from tests.dry_runs import plan_only
 
 
 def media(*tracks: str) -> Media:
