@@ -117,7 +117,7 @@ def test_all_within_the_limits_is_said_too() -> None:
 
 
 def test_a_gate_judges_the_captions_that_a_run_was_asked_for(tmp_path: Path) -> None:
-    counts = []
+    counts: list[int] = []
     for style in (None, PROFILES["netflix"]):
         store = FileStore(tmp_path / str(len(counts)))
         put_fast(store, style=style)
