@@ -6,14 +6,17 @@ import pytest
 
 from chunk_job.store.files import FileStore
 from controller import cli
+from controller.cli.gate_options import Checks
 from controller.domain.captions import PROFILES, CaptionStyle
 from controller.domain.documents import Request
+from controller.domain.interfaces import RunOutcome
 from controller.domain.output import Output
 from controller.reports import caption_check
 from controller.reports.caption_check import checked, submitted_style
+from controller.reports.gates import Gates
 from controller.reports.html import environment
 from controller.reports.run_view import CaptionFindings
-from controller.reports.stored_report import StoredReports
+from controller.reports.stored_report import StoredReports, view_and_transcript
 from controller.reports.words import blocks
 from controller.runs.transcript_files import TranscriptFiles, written
 from tests import fakes
@@ -111,3 +114,16 @@ def test_all_within_the_limits_is_said_too() -> None:
     found = CaptionFindings(profile="netflix", captions=7, broken=0)
     text = str(environment().get_template("findings.html").module.caption_summary(found))  # type: ignore[attr-defined]
     assert "all 7 are within its limits." in text
+
+
+def test_a_gate_judges_the_captions_that_a_run_was_asked_for(tmp_path: Path) -> None:
+    counts: list[int] = []
+    for style in (None, PROFILES["netflix"]):
+        store = FileStore(tmp_path / str(len(counts)))
+        put_fast(store, style=style)
+        ended = RunOutcome(run=fakes.RUN, name="talk", verdict="complete", summary="")
+        _, transcript = view_and_transcript(store, fakes.RUN)
+        found = Checks(gates=Gates(captions_profile="netflix")).measures(store, ended, transcript).captions
+        assert found
+        counts.append(found.captions)
+    assert counts[0] != counts[1]
