@@ -123,7 +123,6 @@ def test_a_container_has_its_program_and_options_that_exist(
     for variable, value in variables(container).items():
         monkeypatch.setenv(variable, re.sub(r"\$\(.*\)|\{\{.*\}\}", "s3://media/x", value))
     monkeypatch.setenv("STENOFLEET_OUTPUT_FORMAT", "txt")
-    assert unknown_variables() == []
     arguments = ["--", "s3://media/x"] if script else [re.sub(r"\{\{.*\}\}", "s3://media/x", one) for one in
                                                        container["args"][1:]]  # fmt: skip
     context = transcribe_command.make_context(

@@ -329,11 +329,12 @@ def test_documents_match_their_published_schema(name: str) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_schema_is_as_strict_as_the_code(name: str) -> None:
     raw = json.loads(EXAMPLES[name].encode())
+    needed = next(key for key in published(name)["required"] if key != "schema")
     for wrong in (
         {**raw, "surprise": 1},
         {**raw, "schema": f"stenofleet.{name}/2"},
         {key: value for key, value in raw.items() if key != "schema"},
-        {key: value for key, value in raw.items() if key != next(iter(raw.keys() - {"schema"}))},
+        {key: value for key, value in raw.items() if key != needed},
     ):
         with pytest.raises(jsonschema.ValidationError):
             check(name, wrong)
