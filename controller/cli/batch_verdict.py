@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
@@ -25,6 +25,13 @@ from controller.runs.lookup import of_each
 
 _MOST_FAILURES = 1_000
 """Kept for messages and for JSON; ``batch report`` has all."""
+
+
+class Batch(Protocol):
+    """What is said of a batch: its record, or only its id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(kw_only=True)
@@ -135,7 +142,7 @@ def outcome_of(entry: BatchEntry, end: BatchEnd | None) -> RunOutcome:
     )
 
 
-def conclude(record: BatchRecord, found: Verdict, *, shard: Shard = WHOLE, as_json: bool) -> int:
+def conclude(record: Batch, found: Verdict, *, shard: Shard = WHOLE, as_json: bool) -> int:
     """Print how a batch ended, and return the exit code."""
     if as_json:
         print_data(json_line({"batch": record.id, "shard": str(shard)} | found.facts()), exact=True)
@@ -155,7 +162,7 @@ def _below(judged: Mapping[RunOutcome, Sequence[GateResult]]) -> Iterator[tuple[
             yield outcome, broken
 
 
-def line_of(record: BatchRecord, counts: Counts, shard: Shard = WHOLE, *, known: int = 0) -> str:
+def line_of(record: Batch, counts: Counts, shard: Shard = WHOLE, *, known: int = 0) -> str:
     """The counts of a batch in one line."""
     parts = [f"{counts.ended[verdict]} {verdict}" for verdict in get_args(RunVerdict) if counts.ended[verdict]]
     if known:
