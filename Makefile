@@ -51,7 +51,7 @@ test-hostile: venv ffmpeg strace ## test hostile recordings and changed stores, 
 # The server is built before the tests. Set STENOFLEET_TEST_S3_ENDPOINT, _ACCESS_KEY and _SECRET_KEY to use another server.
 test-s3: venv ffmpeg ## test the store and complete runs with a real MinIO, built once from its Go module
 	@sh .ci/need page
-	@$(BIN)/python -m tests.testbed.s3_server >/dev/null
+	@$(BIN)/python -m tests.testbed.s3_server >/dev/null && $(BIN)/python -m tests.testbed.schemas >/dev/null
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m s3 $(ARGS)
 
 # The model is fetched before the tests (133 MB). -rP in ARGS shows the error rates.
@@ -108,13 +108,14 @@ fmt: venv ## format the code and apply ruff's safe fixes
 	@$(BIN)/python -m ruff check --quiet --fix-only .
 	@$(BIN)/python -m ruff format .
 
-# dev.txt contains all packages; the locks of the images use its versions. No local wheels, no index in the files.
+# dev.txt contains all packages; base.txt (for one machine) and the locks of the images use its versions. No local wheels, no index in the files.
 lock: venv ## resolve requirements/*.txt again, keeping versions if possible (UPGRADE=1: newest)
 	@unset PIP_FIND_LINKS UV_FIND_LINKS; \
 	export UV_CUSTOM_COMPILE_COMMAND="make lock"; \
 	compile() { $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-build $(if $(UPGRADE),--upgrade) "$$@"; }; \
 	compile pyproject.toml --extra service --group dev -o requirements/dev.txt && \
+	compile pyproject.toml -c requirements/dev.txt -o requirements/base.txt && \
 	compile --group controller -c requirements/dev.txt -o requirements/controller.txt && \
 	for group in chunk-job chunk-job-torch build uv; do \
 	    compile --group $$group -c requirements/dev.txt -o requirements/$$group.txt || exit 1; \

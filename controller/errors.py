@@ -15,6 +15,7 @@ on what to do. Only ``cli`` exits.
 
 from __future__ import annotations
 
+from chunk_job.errors import JobError
 from chunk_job.text import masked
 
 
@@ -73,3 +74,8 @@ class PlanMismatch(StenofleetError):
     """Results that do not belong together: they have different plans or models."""
 
     exit_code = 5
+
+
+def exit_code_of(error: StenofleetError | JobError) -> int:
+    """Return the exit code of a command that *error* ends. One of the store is of the environment."""
+    return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code

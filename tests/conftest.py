@@ -22,6 +22,10 @@ MARKERS = pytest.StashKey[dict[str, frozenset[str]]]()
 EXEMPT = ("process", "s3", "model", "page", "cluster", "soak")
 _FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn")
 
+# Also where a CI system runs the tests, commands write as for a person, unless a test says otherwise.
+for _name in ("CI", "GITHUB_ACTIONS", "GITLAB_CI"):
+    os.environ.pop(_name, None)
+
 # A test must fail only because the code changed, so every run uses the same examples.
 settings.register_profile("scene", deadline=None, derandomize=True)
 settings.load_profile("scene")

@@ -69,12 +69,12 @@ class Started:
     @property
     def err(self) -> str:
         """Its messages so far."""
-        return self._words.with_suffix(".err").read_text(encoding="utf-8", errors="surrogateescape")
+        return self._words.with_suffix(".err").read_bytes().decode("utf-8", "surrogateescape")
 
     @property
     def out(self) -> str:
         """Its stdout so far."""
-        return self._words.with_suffix(".out").read_text(encoding="utf-8", errors="surrogateescape")
+        return self._words.with_suffix(".out").read_bytes().decode("utf-8", "surrogateescape")
 
     def wait_for_output(self, part: str, *, patience_s: float = PATIENCE_S) -> None:
         """Wait until its messages contain *part*."""

@@ -22,11 +22,11 @@ import click
 from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
-from controller.cli.github import without_commands
+from controller.cli.ci import without_commands
 from controller.cli.settings import TOKEN_VARIABLE, Entry
 from controller.cli.settings import read as read_settings
 from controller.cli.streams import Streams
-from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
+from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem, exit_code_of
 
 _COMMANDS = {
     "transcribe": "controller.cli.transcribe",
@@ -66,7 +66,8 @@ _OTHERS = ("STENOFLEET_CRASH_POINT", "STENOFLEET_TEST_", "STENOFLEET_SOAK_", "ST
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 7 captions break a profile (--strict), 8 cancelled, 130/143 interrupted (the resume command is printed).
+5 none written, 7 a limit is not kept, or captions break a profile (--strict), 8 cancelled,
+130/143 interrupted (the resume command is printed).
 
 \b
 Options can be given as STENOFLEET_<OPTION> or in ./stenofleet.toml (except those that remove, replace or download
@@ -196,8 +197,7 @@ def run(arguments: list[str] | None = None) -> int:
         if error.advice:
             # A part of it may come from a store: indented, so that no line looks like a message of this program.
             _say("\n".join(f"  {line}" for line in error.advice.split("\n")))
-        # A JobError comes from the store, in a command that only reads.
-        return error.exit_code if isinstance(error, StenofleetError) else EnvironmentProblem.exit_code
+        return exit_code_of(error)
     except Exception:  # noqa: BLE001 (any other error: a stack trace for developers, a message for the user)
         _say(traceback.format_exc().removesuffix("\n"))
         _say("stenofleet: this is a bug: report it with the lines above; the same command resumes")

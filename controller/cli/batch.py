@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -215,10 +216,12 @@ def _worked(
     counts = batches.counts(record, round_, how.shard)
     if not (how.quiet or how.as_json):
         print_message(line_of(record, counts, how.shard))
-    work(store, record, round_, how, folder, options)
-    if failed := counts.ended["failed"] + counts.ended["partial"]:
-        print_message(f"{failed} had failed before; to try them again: stenofleet batch retry {record.id}")
-    return conclude(record, verdict_of(store, record, round_, how.shard, checks), shard=how.shard, as_json=how.as_json)
+    with checks.of_batch(store) as checked:
+        work(store, record, round_, replace(how, events=checked.events), folder, options)
+        if failed := counts.ended["failed"] + counts.ended["partial"]:
+            print_message(f"{failed} had failed before; to try them again: stenofleet batch retry {record.id}")
+        found = verdict_of(store, record, round_, how.shard, checks)
+        return conclude(record, found, checked, shard=how.shard, as_json=how.as_json)
 
 
 _again_options = shared.together(

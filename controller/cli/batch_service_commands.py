@@ -17,14 +17,14 @@ from controller.cli import output_options
 from controller.cli.batch_folders import kept_folder
 from controller.cli.batch_service import Service, batch_id, check_options, interruptible, no_batch
 from controller.cli.batch_service_wait import Delivery, Waiting, write_junit
-from controller.cli.batch_verdict import conclude, line_of
+from controller.cli.batch_verdict import conclude, line_of, timed_out
 from controller.cli.execute import report_one
 from controller.cli.gate_options import Checks
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.client.http import Refused
 from controller.client.replies import RunLine
 from controller.domain.batches import BatchEnd, BatchEntry
-from controller.domain.interfaces import RunVerdict
+from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.domain.output import Format
 from controller.domain.served_batches import Placement, ServedEntry, entry_of
 from controller.reports import batch_report
@@ -34,7 +34,6 @@ from controller.runs.lookup import in_parallel
 from controller.runs.outputs import check_folder
 
 _AT_ONCE = 4
-_GATES = ("junit", "min_coverage", "min_confidence", "max_rtf", "max_cost")
 _PRICES = ("gpu_hour_price", "cpu_hour_price")
 _YEAR_S = 365 * 24 * 3600
 _ADVICE = "leave it out: the service decides about its jobs"
@@ -59,32 +58,34 @@ def wait(
     overwrite: bool,
     as_json: bool,
     null: bool,
-) -> int | None:
-    """Write the transcripts of a batch until it has ended. Returns the exit code; None: the time is over.
+) -> int:
+    """Write the transcripts of a batch until it has ended. Returns the exit code.
 
     *folder*: None: that of the submission, if it was on this machine.
     """
     named = _Named(id=batch_id(batch))
     folder = kept_folder(named.id) if folder is None else folder
     check_folder(folder)
-    delivery = Delivery(
-        folder=folder,
-        formats=formats,
-        rules=output_options.output_rules(overwrite=overwrite, store=None),
-        checks=checks,
-        say=partial(report_one, as_json=as_json, quiet=False, null=null),
-    )
+    rules = output_options.output_rules(overwrite=overwrite, store=None)
     end_s = _now_s() + (timeout_s or _YEAR_S)
-    with interruptible(service) as rest:
-        waiting = Waiting(
-            service=service, batch=named, delivery=delivery, rest=rest, end_s=end_s, quiet=as_json
-        )  # fmt: skip
-        in_time = waiting.until_ended()
-    if not in_time:
-        return None
-    if checks.junit:
-        write_junit(checks.junit, waiting)
-    return conclude(named, waiting.found(), as_json=as_json)
+    with checks.of_batch(None) as checked:
+
+        def say(outcome: RunOutcome) -> None:
+            report_one(outcome, as_json=as_json, quiet=False, null=null)
+            if checked.events:
+                checked.events.recording(outcome)
+
+        delivery = Delivery(folder=folder, formats=formats, rules=rules, checks=checks, say=say)
+        with interruptible(service) as rest:
+            waiting = Waiting(
+                service=service, batch=named, delivery=delivery, rest=rest, end_s=end_s, quiet=as_json
+            )  # fmt: skip
+            in_time = waiting.until_ended()
+        if not in_time:
+            return checked.ended(timed_out(named.id, timeout_s))
+        if checks.junit:
+            write_junit(checks.junit, waiting)
+        return conclude(named, waiting.found(), checked, as_json=as_json)
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ from chunk_job.store.base import Store, StoreUnavailable
 from chunk_job.text import json_line, printable
 from controller.cli import batch_service, batch_service_commands, output_options
 from controller.cli import options as shared
-from controller.cli.batch_verdict import conclude, line_of, verdict_of
+from controller.cli.batch_verdict import TIMED_OUT, conclude, line_of, timed_out, verdict_of
 from controller.cli.execute import SystemClock
 from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.option_values import parse_formats
@@ -26,8 +26,6 @@ from controller.reports import batch_report
 from controller.reports.cost import amount
 from controller.runs.batches import BatchStore
 
-TIMED_OUT = 6
-"""The exit code of ``wait`` if the batch has not ended in time."""
 _FIRST_S, _LONGEST_S = 1.0, 15.0
 _SAY_S = 30.0
 _UNATTENDED_S = 120.0
@@ -79,23 +77,19 @@ def wait_command(
     """
     checks = taken_checks(rest, taken_prices(rest))
     if service := batch_service.service_of(rest, needed=("output_dir", "formats", "overwrite", "null")):
-        code = batch_service_commands.wait(
+        return batch_service_commands.wait(
             service, batch, output_dir, formats, checks,
             timeout_s=timeout, overwrite=overwrite, as_json=as_json, null=null,
         )  # fmt: skip
-        return _timed_out(batch, timeout) if code is None else code
     opened = shared.store_at(store)
     record = BatchStore(opened).existing(batch)
     patience_s = 600 if store_patience is None else store_patience
-    if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
-        return _timed_out(record.id, timeout)
-    round_ = BatchStore(opened).round(record.id)
-    return conclude(record, verdict_of(opened, record, round_, checks=checks), as_json=as_json)
-
-
-def _timed_out(batch: str, timeout_s: int | None) -> int:
-    print_message(f"batch {batch}: has not ended after {timeout_s} s")
-    return TIMED_OUT
+    with checks.of_batch(opened) as checked:
+        if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
+            return checked.ended(timed_out(record.id, timeout))
+        round_ = BatchStore(opened).round(record.id)
+        found = verdict_of(opened, record, round_, checks=checks)
+        return conclude(record, found, checked, as_json=as_json)
 
 
 def _ended(store: Store, record: BatchRecord, *, timeout_s: int | None, patience_s: float, quiet: bool) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, get_args
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
 from controller.cli.execute import GATE_FAILED, summary
-from controller.cli.gate_options import Checks
+from controller.cli.gate_options import Checked, Checks
 from controller.cli.terminal import print_data, print_message
 from controller.domain.batches import WHOLE, BatchEnd, BatchEntry, BatchRecord, Shard, as_name
 from controller.domain.interfaces import RunOutcome, RunVerdict
@@ -23,6 +23,8 @@ from controller.reports.stored_report import stored_view
 from controller.runs.batches import BatchStore, Counts
 from controller.runs.lookup import of_each
 
+TIMED_OUT = 6
+"""The exit code of ``wait`` if the batch has not ended in time."""
 _MOST_FAILURES = 1_000
 """Kept for messages and for JSON; ``batch report`` has all."""
 
@@ -142,8 +144,11 @@ def outcome_of(entry: BatchEntry, end: BatchEnd | None) -> RunOutcome:
     )
 
 
-def conclude(record: Batch, found: Verdict, *, shard: Shard = WHOLE, as_json: bool) -> int:
-    """Print how a batch ended, and return the exit code."""
+def conclude(record: Batch, found: Verdict, checked: Checked, *, shard: Shard = WHOLE, as_json: bool) -> int:
+    """Print how a batch ended, note it in *checked*, and return the exit code."""
+    checked.outcomes = {outcome: tuple(gates) for outcome, gates in found.judged.items()}
+    checked.counts = found.counts.ended
+    checked.ended(found.code)
     if as_json:
         print_data(json_line({"batch": record.id, "shard": str(shard)} | found.facts()), exact=True)
         return found.code
@@ -154,6 +159,12 @@ def conclude(record: Batch, found: Verdict, *, shard: Shard = WHOLE, as_json: bo
     for outcome, gates in _below(found.judged):
         print_message(printable(f"{outcome.source}: {'; '.join(f'{one.gate}: {one.text}' for one in gates)}"))
     return found.code
+
+
+def timed_out(batch: str, timeout_s: int | None) -> int:
+    """Print that a batch has not ended in time, and return the exit code."""
+    print_message(f"batch {batch}: has not ended after {timeout_s} s")
+    return TIMED_OUT
 
 
 def _below(judged: Mapping[RunOutcome, Sequence[GateResult]]) -> Iterator[tuple[RunOutcome, list[GateResult]]]:

@@ -21,6 +21,7 @@ from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.batch_entries import Workplace, request_of
 from controller.cli.batch_requests import BatchRequests, Begun
+from controller.cli.event_lines import EventLines
 from controller.cli.execute import execute, report_one
 from controller.cli.models import ensure_model
 from controller.cli.terminal import print_message
@@ -47,6 +48,7 @@ class Work:
     quiet: bool
     as_json: bool
     null: bool
+    events: EventLines | None = None
 
 
 def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path, options: Mapping[str, Any]) -> None:
@@ -98,6 +100,8 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
 
     def on_end(outcome: RunOutcome) -> None:
         requests.end(outcome)
+        if how.events:
+            how.events.recording(outcome)
         say(outcome)
 
     try:
@@ -111,6 +115,7 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
             prices=how.prices,
             on_end=on_end,
             batch=record.id,
+            events=how.events,
         )
     finally:
         within(_LEAVE_S, partial(_leave, requests, batches, record.id, worker))

@@ -20,9 +20,10 @@ from typing import Any, get_args
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, masked_name, printable
-from controller.cli import github
+from controller.cli import ci
+from controller.cli.event_lines import Both, EventLines
 from controller.cli.terminal import MANY, Bars, Heartbeat, print_data, print_message, write_path
-from controller.domain.interfaces import Runner, RunOutcome, RunRequests, RunVerdict, Stopped
+from controller.domain.interfaces import Reporter, Runner, RunOutcome, RunRequests, RunVerdict, Stopped
 from controller.domain.keys import RunKeys
 from controller.domain.policy import RetryPolicy
 from controller.errors import EnvironmentProblem, Interrupted, MediaProblem
@@ -58,13 +59,19 @@ def execute(
     new_runs: bool = False,
     prices: Prices = NO_PRICES,
     on_end: Callable[[RunOutcome], None] = lambda _: None,
+    events: EventLines | None = None,
     batch: str = "",
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
-    each outcome as soon as it is known. *batch*: of which the runs are; then outcomes are not kept, nor returned.
+    each outcome as soon as it is known. *events* are written beside what a person is shown. *batch*: of which the runs
+    are; then outcomes are not kept, nor returned.
     """
+
+    def reporter(shown: Reporter) -> Reporter:
+        return Both(shown, events) if events else shown
+
     arguments: dict[str, Any] = {
         "store": store,
         "runner": runner,
@@ -76,10 +83,11 @@ def execute(
         "keep_outcomes": not batch,
     }
     try:
-        if sys.stderr.isatty() and not quiet:
+        if ci.is_watched(sys.stderr) and not quiet:
             with Bars() as bars:
-                return run_loop(requests, reporter=bars, **arguments)
-        return run_loop(requests, reporter=Heartbeat(quiet=quiet), **arguments)
+                return run_loop(requests, reporter=reporter(bars), **arguments)
+        with contextlib.nullcontext() if quiet else ci.section("Progress of the recordings"):
+            return run_loop(requests, reporter=reporter(Heartbeat(quiet=quiet)), **arguments)
     except (Interrupted, EnvironmentProblem):
         if batch:
             print_message(f"to resume: run the same command again, or stenofleet batch resume {batch}")
@@ -119,7 +127,7 @@ def reports_at_once(count: int, *, as_json: bool, quiet: bool) -> bool:
     A few are reported at the end, in the order in which they were named. On a terminal with bars, paths would come
     between them.
     """
-    bars = sys.stderr.isatty() and not quiet
+    bars = ci.is_watched(sys.stderr) and not quiet
     return count > MANY and not as_json and not (bars and sys.stdout.isatty())
 
 
@@ -158,7 +166,6 @@ def report(
         print_message(printable(f"{len(failed)} of {len(ended)} not transcribed: {names}"))
     if skipped and not as_json and not quiet and len(ended) + len(skipped) <= _MOST_LISTED:
         print_message(f"skipped: {len(skipped)} of {len(ended) + len(skipped)}, all their outputs exist")
-    github.report(ended, judged, skipped, code=code)
     return code
 
 

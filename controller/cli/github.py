@@ -1,4 +1,4 @@
-"""What GitHub Actions, and systems that work as it does, show of a command: annotations, a summary, outputs.
+"""What GitHub Actions, and systems that work as it does, show of a command: groups, annotations, a summary, outputs.
 
 Touches: stderr, the files that the system names in variables. Lines that begin with ``::`` are
 commands to it, and messages may contain text of recordings, files and jobs: so commands are off while we print others.
@@ -8,40 +8,37 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from chunk_job.text import masked, printable, shown
-
-if TYPE_CHECKING:
-    # This module is loaded at the start of every command.
-    from controller.domain.interfaces import RunOutcome, RunVerdict
-    from controller.reports.gates import GateResult
+from controller.cli.conclusion import Conclusion, name_of
 
 MOST_ANNOTATIONS = 10
 """GitHub shows no more of a step, of each kind."""
 _MOST_ROWS = 1_000
 """A summary may have 1 MiB."""
 _MOST_TEXT = 300
+_COMMAND = re.compile(r"^(\s*):|##\[")
+"""What makes a line a command, of today's and of the first kind."""
 
-
-_VERDICTS: tuple[RunVerdict, ...] = ("complete", "partial", "failed", "cancelled")
 _STOPPED: ContextVar[str] = ContextVar("stopped", default="")
-"""What turns commands on again; empty: they are on, or there is no such system."""
+"""What turns commands on again; empty: they are on."""
+
+
+def is_here() -> bool:
+    """Whether such a system runs this process."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 @contextlib.contextmanager
 def without_commands() -> Iterator[None]:
-    """No line that is printed in the block is a command to the system, except in :func:`report`."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        yield
-        return
+    """No line that is printed in the block is a command to the system, except those of this module."""
     token = secrets.token_hex(16)
     before = _STOPPED.set(token)
     _say(f"::stop-commands::{token}")
@@ -52,67 +49,59 @@ def without_commands() -> Iterator[None]:
         _STOPPED.reset(before)
 
 
-def report(
-    ended: Sequence[RunOutcome],
-    judged: Mapping[RunOutcome, Sequence[GateResult]],
-    skipped: Collection[str],
-    *,
-    code: int,
-) -> None:
+@contextlib.contextmanager
+def section(title: str) -> Iterator[None]:
+    """Fold the lines that are printed in the block. *title* is a text of this program."""
+    _commands(f"::group::{title}")
+    try:
+        yield
+    finally:
+        _commands("::endgroup::")
+
+
+def harmless(line: str) -> str:
+    """Return a line for stdout that is no command.
+
+    The system reads stdout and stderr side by side: a line of stdout may come to it after we turned commands on again.
+    """
+    return _COMMAND.sub(lambda found: found[0][:-1] + f"\\x{ord(found[0][-1]):02x}", line)
+
+
+def publish(ended: Conclusion) -> None:
     """Show how a command ended. A file that cannot be written is not an error of the command."""
+    _commands(
+        *(
+            f"::{kind} title={_property(name)}::{_data(text)}"
+            for kind, lines in (("error", ended.errors), ("warning", ended.warnings))
+            for name, text in lines[:MOST_ANNOTATIONS]
+        )
+    )
+    _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in ended.numbers.items()))
+    _append("GITHUB_STEP_SUMMARY", "".join(_summary(ended)))
+
+
+def _commands(*lines: str) -> None:
+    """Print commands, with commands turned on for them alone."""
     token = _STOPPED.get()
-    if not token:
-        return
-    _say(f"::{token}::")
-    for kind, lines in (("error", _errors(ended, judged)), ("warning", _warnings(ended))):
-        for name, text in lines[:MOST_ANNOTATIONS]:
-            _say(f"::{kind} title={_property(name)}::{_data(text)}")
-    _say(f"::stop-commands::{token}")
-    counts = Counter(item.verdict for item in ended)
-    outputs: dict[str, int] = {"exit-code": code, "skipped": len(skipped)}
-    outputs.update((one, counts[one]) for one in _VERDICTS)
-    _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs.items()))
-    _append("GITHUB_STEP_SUMMARY", "".join(_summary(ended, judged, skipped)))
+    if token and lines:
+        _say("\n".join([f"::{token}::", *lines, f"::stop-commands::{token}"]))
 
 
-def _errors(ended: Sequence[RunOutcome], judged: Mapping[RunOutcome, Sequence[GateResult]]) -> list[tuple[str, str]]:
-    failed = [
-        (_name(item), "\n".join(filter(None, (item.summary or item.verdict, item.advice))))
-        for item in ended
-        if item.verdict != "complete"
-    ]
-    below = [
-        (_name(item), f"{gate.gate}: {gate.text}") for item in ended for gate in judged.get(item, ()) if not gate.kept
-    ]
-    return failed + below
-
-
-def _warnings(ended: Sequence[RunOutcome]) -> list[tuple[str, str]]:
-    return [(_name(item), warning) for item in ended for warning in item.warnings]
-
-
-def _summary(
-    ended: Sequence[RunOutcome], judged: Mapping[RunOutcome, Sequence[GateResult]], skipped: Collection[str]
-) -> Iterator[str]:
+def _summary(ended: Conclusion) -> Iterator[str]:
     """Yield Markdown: a table of the recordings, first those that went wrong."""
-    below = {item for item in ended for gate in judged.get(item, ()) if not gate.kept}
-    rows = sorted(ended, key=lambda item: (item.verdict == "complete", item not in below, not item.warnings))
-    yield f"### stenofleet: {sum(item.verdict == 'complete' for item in ended)} of {len(ended)} transcribed\n\n"
+    below = {item: ended.below(item) for item in ended.judged}
+    rows = sorted(below, key=lambda item: (item.verdict == "complete", not below[item], not item.warnings))
+    yield f"### stenofleet: {ended.numbers['complete']} of {ended.recordings} transcribed\n\n"
     if rows:
         yield "| Recording | Result | What happened |\n|---|---|---|\n"
     for item in rows[:_MOST_ROWS]:
-        gates = [f"{gate.gate}: {gate.text}" for gate in judged.get(item, ()) if not gate.kept]
-        what = [item.summary if item.verdict != "complete" else "", *gates, *item.warnings]
-        result = "below a limit" if item in below and item.verdict == "complete" else item.verdict
-        yield f"| {_cell(_name(item))} | {result} | {_cell('; '.join(filter(None, what)))} |\n"
+        what = [item.summary if item.verdict != "complete" else "", *below[item], *item.warnings]
+        result = "below a limit" if below[item] and item.verdict == "complete" else item.verdict
+        yield f"| {_cell(name_of(item))} | {result} | {_cell('; '.join(filter(None, what)))} |\n"
     if len(rows) > _MOST_ROWS:
         yield f"\n{len(rows) - _MOST_ROWS:,} more are not shown.\n"
-    if skipped:
-        yield f"\n{len(skipped):,} were skipped: all their outputs exist.\n"
-
-
-def _name(item: RunOutcome) -> str:
-    return printable(item.source or item.name)
+    if ended.skipped:
+        yield f"\n{len(ended.skipped):,} were skipped: all their outputs exist.\n"
 
 
 def _cell(text: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from chunk_job.names import MODEL_FILES, is_published, unknown_model
+from controller.cli.ci import is_watched
 from controller.cli.terminal import ask, print_message
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners import local
@@ -34,7 +35,7 @@ def ensure_model(reference: str, *, download: bool) -> None:
     try:
         local.resolve_model(reference, download=download)
     except EnvironmentProblem as error:
-        if download or not (sys.stdin.isatty() and sys.stderr.isatty()) or folder.is_dir():
+        if download or not (sys.stdin.isatty() and is_watched(sys.stderr)) or folder.is_dir():
             raise
         if not ask(f"{error.summary}. Download it now?"):
             raise

@@ -13,6 +13,7 @@ from chunk_job.store.base import Store
 from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
 from controller.cli.execute import execute, report
+from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.models import ensure_model
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.requests import keep_local, known_run_request, same_files, stored_run_request
@@ -52,6 +53,7 @@ from controller.runs.service_runs import request_of_run
 @shared.scratch_option
 @shared.download_option
 @shared.store_option
+@gate_options
 @output_options.print_options
 @price_options
 @kubernetes.options
@@ -91,26 +93,31 @@ def resume_command(
     run_request = replace(run_request, overwrite=rules.overwrite, written=rules.written)
     keep_local(opened, run_request)
     prices = taken_prices(rest)
+    checks = taken_checks(rest, prices)
     cluster, _ = kubernetes.divided(rest, runner)
     wanted = run_request.record.options
     if not cluster:
         ensure_model(wanted.model, download=download)
-    ended = execute(
-        KnownRequests([run_request]),
-        opened,
-        kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
-        policy=shared.retry_policy(
+    with checks.of(opened, [run_request.request.source.uri]) as checked:
+        ended = execute(
+            KnownRequests([run_request]),
             opened,
-            wanted,
-            max_attempts=max_attempts,
-            max_disruptions=max_disruptions,
-            store_patience=store_patience,
-        ),
-        max_parallel=kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster)),
-        quiet=quiet or as_json,
-        prices=prices,
-    )
-    return report(ended, as_json=as_json, quiet=quiet, null=null)
+            kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster),
+            policy=shared.retry_policy(
+                opened,
+                wanted,
+                max_attempts=max_attempts,
+                max_disruptions=max_disruptions,
+                store_patience=store_patience,
+            ),
+            max_parallel=kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster)),
+            quiet=quiet or as_json,
+            prices=prices,
+            on_end=checked.add,
+            events=checked.events,
+        )
+        judged = checked.judge(ended, ())
+        return checked.ended(report(ended, as_json=as_json, quiet=quiet, null=null, judged=judged))
 
 
 def _resumed(store: Store, run: str, folder: str | None, formats: tuple[Format, ...]) -> RunRequest:

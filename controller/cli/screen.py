@@ -15,6 +15,7 @@ from typing import NoReturn, Self
 from rich.console import Console, Group
 from rich.live import Live
 
+from controller.cli.ci import is_watched
 from controller.cli.fitting import Space
 from controller.cli.run_lines import picture
 from controller.reports.run_view import RunView
@@ -74,8 +75,8 @@ class Screen:
 
 
 def can_show() -> bool:
-    """Whether stderr is a terminal that can be filled."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    """Whether stderr is a terminal that can be filled, and that a person looks at."""
+    return is_watched(sys.stderr) and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def characters(encoding: str, environment: Mapping[str, str]) -> str:

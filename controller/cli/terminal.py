@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.text import Text
 
 from chunk_job.text import printable, shown
+from controller.cli import ci
 from controller.domain.progress import ENDED, NO_TOTALS, Totals, totals
 from controller.domain.progress import Progress as RunProgress
 
@@ -43,10 +44,11 @@ def print_data(text: str, *, exact: bool = False) -> None:
 def write_path(path: str, *, null: bool = False) -> None:
     """Write a path, or an object's address, to stdout as one line; programs get its exact bytes.
 
-    On a terminal it is escaped. *null*: programs get a NUL after it instead of a line break, which names may contain.
+    On a terminal it is escaped, and in a log whose lines can be commands. *null*: programs get a NUL after it instead
+    of a line break, which names may contain.
     """
-    if sys.stdout.isatty():
-        print_data(path, exact=True)
+    if sys.stdout.isatty() or (ci.takes_commands() and not null):
+        print_data(ci.harmless(path), exact=True)
     else:
         click.echo(os.fsencode(path) + (b"\0" if null else b"\n"), file=sys.stdout, nl=False)
 
@@ -68,7 +70,7 @@ def _write(text: str, stream: TextIO) -> None:
     click.echo(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
-class _Speed:
+class Speed:
     """Speed since this process began: work of earlier processes and time without any work do not count."""
 
     def __init__(self) -> None:
@@ -134,7 +136,7 @@ class Heartbeat:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._speed = _Speed()
+        self._speed = Speed()
         self._next_s = time.monotonic() + HEARTBEAT_S
         self._done = 0
         self._ended = False
@@ -178,7 +180,7 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
         self._hidden: set[str] = set()
         """Runs that have ended and are shown no more."""
-        self._speed = _Speed()
+        self._speed = Speed()
 
     def __enter__(self) -> Self:
         self._bars.start()

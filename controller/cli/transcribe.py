@@ -119,10 +119,10 @@ def transcribe_command(
     if not found:
         with checks.of(opened, ()) as checked:
             judged = checked.judge(reported, skipped)
-        code = report(
-            reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
-        )
-        return given.ended(code)
+            code = report(
+                reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
+            )
+            return given.ended(checked.ended(code))
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
@@ -179,17 +179,18 @@ def transcribe_command(
             new_runs=force and not round_id,
             prices=prices,
             on_end=on_end,
+            events=checked.events,
         )
         everything = [*reported, *requests.refused, *ended]
         judged = checked.judge(everything, skipped)
-    code = report(
-        everything,
-        as_json=as_json,
-        quiet=quiet,
-        null=null,
-        reported=[*reported, *ended] if at_once else reported,
-        skipped=skipped,
-        summarized=at_once,
-        judged=judged,
-    )
-    return given.ended(code)
+        code = report(
+            everything,
+            as_json=as_json,
+            quiet=quiet,
+            null=null,
+            reported=[*reported, *ended] if at_once else reported,
+            skipped=skipped,
+            summarized=at_once,
+            judged=judged,
+        )
+        return given.ended(checked.ended(code))

@@ -29,7 +29,7 @@ from controller.runs.opened_files import digest_of, open_file
 from controller.runs.protection import NO_RULES, OutputRules, decide
 from controller.runs.speaker_files import with_speakers
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
-from controller.runs.transcript_files import TranscriptFiles
+from controller.runs.transcript_files import PrivateFolder, TranscriptFiles, disk_errors
 from controller.transcript.formats import stated_gaps_s
 from controller.transcript.model import TranscriptSummary, longest_transcript_bytes
 
@@ -313,3 +313,12 @@ def write_output(path: str, source: Path) -> None:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}", "choose another folder") from error
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a small file or object, as :func:`write_output` does, and with its errors."""
+    with disk_errors("a report"):
+        folder = PrivateFolder()
+        fresh = folder.path / "report"
+        fresh.write_text(text, encoding="utf-8")
+    write_output(path, fresh)

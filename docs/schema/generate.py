@@ -18,6 +18,7 @@ from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
 from controller.domain.attempt_documents import Attempts
 from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, BatchWorker
+from controller.domain.command_events import CommandEvent
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
     Evidence,
@@ -76,6 +77,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     BatchEntry,
     BatchEnd,
     BatchWorker,
+    CommandEvent,
     ServiceRequest,
     RequestState,
     RequestEnd,

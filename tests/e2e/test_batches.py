@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import speech
+from tests.controller.cli.test_ci import MARKER
 from tests.pipeline import SMALL, Workplace, until
 
 pytestmark = [pytest.mark.process, pytest.mark.e2e]
@@ -38,7 +39,7 @@ def test_a_batch_whose_processes_are_killed_is_finished_by_a_command_that_waits(
 
     behind = workplace.run(*command, "--detach")
     assert (behind.code, behind.out.strip()) == (0, batch), behind.err
-    waited = workplace.run("batch", "wait", batch, "--junit", "junit.xml", "--json")
+    waited = workplace.run("batch", "wait", batch, "--junit", "junit.xml", "--dotenv", "batch.env", "--json")
     assert waited.code == 4, waited.err
     found = json.loads(waited.out)
     assert (found["complete"], found["failed"], found["left"]) == (7, 1, 0)
@@ -46,10 +47,18 @@ def test_a_batch_whose_processes_are_killed_is_finished_by_a_command_that_waits(
     assert {path.name for path in (workplace.folder / "text").iterdir()} == {f"{number:02}.txt" for number in range(7)}
     assert workplace.results().items() >= done.items(), "what was done is not done again"
     assert (workplace.folder / "junit.xml").is_file()
+    assert (workplace.folder / "batch.env").read_text().startswith("EXIT_CODE=4\nCOMPLETE=7\nPARTIAL=0\nFAILED=1\n")
     until(lambda: not workplace.processes(), "the process in the background has ended")
     log = workplace.folder / "state" / "stenofleet" / ".local" / "batches" / f"{batch}.log"
     assert f"batch {batch}: 8 recordings: 7 complete, 1 failed" in log.read_text(encoding="utf-8")
     assert log.stat().st_mode & 0o777 == 0o600
+    again = workplace.run("batch", "retry", batch, "--events", "events.jsonl", env={"GITLAB_CI": "true"})
+    assert (again.code, len(MARKER.findall(again.err))) == (4, 2), again.err
+    lines = [json.loads(line) for line in (workplace.folder / "events.jsonl").read_text().splitlines()]
+    assert [line["recording"]["name"] for line in lines if line["type"] == "recording"] == ["07.wav"]
+    assert lines[-1]["end"] | {"skipped": 0} == {
+        "exit_code": 4, "complete": 7, "partial": 0, "failed": 1, "cancelled": 0, "skipped": 0,
+    }  # fmt: skip
     stdin = workplace.run(*command[:2], "-", *SMALL, "--detach", stdin=b"talks/00.wav\n")
     assert (stdin.code, "--detach: a list on stdin is gone" in stdin.err) == (2, True)
 

