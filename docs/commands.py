@@ -74,7 +74,7 @@ def commands() -> list[Command]:
 
 
 def _commands(command: click.Command, words: tuple[str, ...], summary: str) -> Iterator[Command]:
-    context = click.Context(command, info_name=" ".join(words), **stenofleet.context_settings)
+    context = click.Context(command, info_name=" ".join(words), **cli.stenofleet.context_settings)
     inside: list[tuple[str, str, click.Command]] = []
     if isinstance(command, click.Group):
         for name in command.list_commands(context):

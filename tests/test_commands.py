@@ -30,7 +30,7 @@ def leaves(command: click.Command, name: str) -> dict[str, click.Command]:
     """All commands below this one, by the names of their pages."""
     found = {name: command}
     if isinstance(command, click.Group):
-        context = click.Context(command, **stenofleet.context_settings)
+        context = click.Context(command, **cli.stenofleet.context_settings)
         for each in command.list_commands(context):
             below = command.get_command(context, each)
             assert below

@@ -23,7 +23,7 @@ from chunk_job.errors import JobError
 from chunk_job.names import near
 from chunk_job.text import printable, shown
 from controller.cli.ci import without_commands
-from controller.cli.settings import Entry
+from controller.cli.settings import TOKEN_VARIABLE, Entry
 from controller.cli.settings import read as read_settings
 from controller.cli.streams import Streams
 from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem, exit_code_of
@@ -299,7 +299,7 @@ def unknown_variables() -> list[str]:
     found = {name for name in variables if name.startswith("STENOFLEET_") and not name.startswith(_OTHERS)}
     if not found:
         return []
-    return sorted(found - {str(option.envvar) for _, options in all_options() for option in options})
+    return sorted(found - {TOKEN_VARIABLE} - {str(option.envvar) for _, options in all_options() for option in options})
 
 
 def all_options() -> Iterator[tuple[str, list[click.Option]]]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from chunk_job.contract import sha256_hex
 from chunk_job.store.base import Store
-from controller.cli import batch_detach, kubernetes, output_options
+from controller.cli import (
+    batch_detach,
+    batch_service,
+    batch_service_commands,
+    batch_service_submit,
+    kubernetes,
+    output_options,
+)
 from controller.cli import options as shared
-from controller.cli.batch_entries import entries_of, listed_in, merged
-from controller.cli.batch_lists import is_list
+from controller.cli.batch_entries import record_of, rows_named
 from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
 from controller.cli.batch_verdict import conclude, line_of, verdict_of
 from controller.cli.batch_work import Work, work
@@ -24,14 +28,13 @@ from controller.cli.caption_options import CaptionOptions, caption_options, take
 from controller.cli.gate_options import Checks, gate_options, taken_checks
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
-from controller.cli.recordings import Named
 from controller.cli.run_options import run_options, work_options
 from controller.cli.terminal import print_data, print_message
-from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchEntry, BatchRecord, Shard, as_name, as_text
+from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchRecord, Shard, as_name
 from controller.domain.output import Format
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import UsageProblem
-from controller.runs.batches import BatchStore, encoded_pages
+from controller.runs.batches import BatchStore
 
 _WORK = ("runner", "max_parallel", "max_attempts", "max_disruptions", "store_patience", "scratch_dir", "download",
          "overwrite")  # fmt: skip
@@ -84,6 +87,7 @@ _batch_options = shared.together(
 @output_options.print_options
 @price_options
 @kubernetes.options
+@batch_service.service_options
 def submit_command(
     files: tuple[str, ...],
     output_dir: str,
@@ -115,6 +119,8 @@ def submit_command(
         raise UsageProblem(
             f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
         )
+    if service := batch_service.service_of(rest):
+        return batch_service_submit.submit(service, files, output_dir, formats, captions, quiet=quiet, as_json=as_json)
     opened = shared.store_at(store)
     how = _how(rest, shard, checks, quiet=quiet, as_json=as_json)
     options = {name: rest.pop(name) for name in _WORK}
@@ -187,45 +193,14 @@ def _made(
     quiet: bool,
 ) -> tuple[BatchRecord, int]:
     """Make the batch, if it is not there. Returns its record, and how many folders could not be read."""
-    listed = listed_in(files, quiet=quiet)
-    others = [name for name in files if not is_list(name)]
-    given: list[Named] = []
-    lost = 0
-    if others:
-        found = output_options.recordings(
-            others, stdin_name="stdin", folder=output_dir, scratch=None, cluster=True, quiet=quiet
-        )
-        given, lost = found.named, len(found.refused)
-    rows = merged(listed, given)
-    if len(rows) > MOST_ENTRIES:
-        raise UsageProblem(f"{len(rows)} recordings: a batch has at most {MOST_ENTRIES}", "divide it")
     style: dict[str, Any] = {
         "formats": formats,
         "captions": captions.style,
         "name_template": captions.names,
         "speakers": captions.speakers,
     }
-    size_bytes = 0
-
-    def entries() -> Iterator[BatchEntry]:
-        nonlocal size_bytes
-        for entry in entries_of(rows, output_dir, style):
-            size_bytes += entry.size_bytes
-            yield entry
-
-    pages = list(encoded_pages(entries()))
-    record = BatchRecord(
-        id="0" * 16,
-        created_ms=time.time_ns() // 1_000_000,
-        folder=as_text(str(Path.cwd())),
-        entries=len(rows),
-        size_bytes=size_bytes,
-        pages=tuple(map(sha256_hex, pages)),
-        output=as_text(output_dir),
-        **style,
-        **fields,
-    )
-    record = record.model_copy(update={"id": record.hashed()})
+    rows, lost = rows_named(files, output_dir, quiet=quiet)
+    record, pages = record_of(rows, output_dir, style, fields)
     BatchStore(store).create(record, pages)
     return record, lost
 
@@ -304,8 +279,11 @@ def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) 
 @batch_command.command("retry", cls=shared.Sectioned)
 @click.argument("batch")
 @_again_options
+@batch_service.service_options
 def retry_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
     """Try again what has failed or was cancelled in BATCH; what is complete is kept."""
+    if service := batch_service.service_of(rest):
+        return batch_service_commands.retry(service, batch)
     return _again(batch, shard, store, rest, retry=True)
 
 

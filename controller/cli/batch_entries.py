@@ -6,21 +6,24 @@ Touches: the recordings that are named (whether they exist, not their content), 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chunk_job.contract import TranscribeOptions
+from chunk_job.contract import TranscribeOptions, sha256_hex
+from controller.cli import output_options
 from controller.cli.batch_lists import Listed, is_list, read_list
 from controller.cli.output_names import BESIDE, bases_of, check_no_recording, too_long
 from controller.cli.recordings import Named, Resolved, contents
-from controller.domain.batches import BatchEntry, BatchRecord, as_name, as_text
+from controller.domain.batches import MOST_ENTRIES, BatchEntry, BatchRecord, as_name, as_text
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunRequest
 from controller.domain.output import Output
 from controller.errors import MediaProblem, UsageProblem
 from controller.intake import source
+from controller.runs.batches import encoded_pages
 from controller.runs.lookup import AT_ONCE, in_parallel
 from controller.runs.outputs import base_of
 from controller.runs.protection import OutputRules
@@ -146,6 +149,56 @@ def _entry(number: int, row: Row, output: str, found: source.Found | None) -> Ba
         revision=found.source.identity if found and found.source else "",
         **own,
     )
+
+
+def rows_named(files: Sequence[str], output_dir: str, *, quiet: bool) -> tuple[list[Row], int]:
+    """The recordings that a command names, and how many folders could not be read.
+
+    Raises :class:`UsageProblem` and :class:`EnvironmentProblem`.
+    """
+    listed = listed_in(files, quiet=quiet)
+    others = [name for name in files if not is_list(name)]
+    given: list[Named] = []
+    lost = 0
+    if others:
+        found = output_options.recordings(
+            others, stdin_name="stdin", folder=output_dir, scratch=None, cluster=True, quiet=quiet
+        )
+        given, lost = found.named, len(found.refused)
+    rows = merged(listed, given)
+    if len(rows) > MOST_ENTRIES:
+        raise UsageProblem(f"{len(rows)} recordings: a batch has at most {MOST_ENTRIES}", "divide it")
+    return rows, lost
+
+
+def record_of(
+    rows: Sequence[Row], output_dir: str, style: Mapping[str, Any], fields: Mapping[str, Any]
+) -> tuple[BatchRecord, list[bytes]]:
+    """The record of a batch of these recordings, and its pages. *style*: of its outputs. *fields*: of the record.
+
+    Raises the errors of :func:`entries_of`.
+    """
+    size_bytes = 0
+
+    def entries() -> Iterator[BatchEntry]:
+        nonlocal size_bytes
+        for entry in entries_of(rows, output_dir, style):
+            size_bytes += entry.size_bytes
+            yield entry
+
+    pages = list(encoded_pages(entries()))
+    record = BatchRecord(
+        id="0" * 16,
+        created_ms=time.time_ns() // 1_000_000,
+        folder=as_text(str(Path.cwd())),
+        entries=len(rows),
+        size_bytes=size_bytes,
+        pages=tuple(map(sha256_hex, pages)),
+        output=as_text(output_dir),
+        **style,
+        **fields,
+    )
+    return record.model_copy(update={"id": record.hashed()}), pages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,24 +11,38 @@ import click
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from chunk_job.text import json_line, printable
+from controller.cli import batch_service, batch_service_commands, output_options
 from controller.cli import options as shared
-from controller.cli.batch_verdict import conclude, line_of, verdict_of
+from controller.cli.batch_verdict import TIMED_OUT, conclude, line_of, timed_out, verdict_of
 from controller.cli.execute import SystemClock
 from controller.cli.gate_options import gate_options, taken_checks
+from controller.cli.option_values import parse_formats
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain.batches import BatchRecord
+from controller.domain.output import Format
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.reports import batch_report
 from controller.reports.cost import amount
 from controller.runs.batches import BatchStore
 
-TIMED_OUT = 6
-"""The exit code of ``wait`` if the batch has not ended in time."""
 _FIRST_S, _LONGEST_S = 1.0, 15.0
 _SAY_S = 30.0
 _UNATTENDED_S = 120.0
 _MOST_S = 365 * 24 * 3600
+
+
+def _parse_formats(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[Format, ...] | None:
+    return None if value is None else parse_formats(ctx, option, value)
+
+
+_delivery_options = shared.together(
+    shared.option("-o", "--output-dir", type=click.Path(), metavar="DIR|s3://…",
+                  help="With --server: where transcripts are written (default: as at the submission on this machine)."),
+    shared.option("-f", "--output-format", "formats", callback=_parse_formats,
+                  help="With --server: other formats than those of the submission."),
+    output_options.overwrite_option,
+)  # fmt: skip
 
 
 @click.command("wait")
@@ -36,23 +50,43 @@ _MOST_S = 365 * 24 * 3600
 @shared.option(
     "--timeout", type=click.IntRange(1, _MOST_S), metavar="SECONDS", help=f"Exit code {TIMED_OUT} if it takes longer."
 )
+@_delivery_options
 @shared.patience_option
 @shared.store_option
 @gate_options
+@shared.null_option
 @shared.json_option
 @price_options
+@batch_service.service_options
 def wait_command(
-    batch: str, *, timeout: int | None, store_patience: int | None, store: str | None, as_json: bool, **rest: Any
+    batch: str,
+    *,
+    timeout: int | None,
+    store_patience: int | None,
+    store: str | None,
+    as_json: bool,
+    null: bool,
+    output_dir: str | None,
+    formats: tuple[Format, ...] | None,
+    overwrite: bool,
+    **rest: Any,
 ) -> int:
-    """Wait until BATCH has ended, completely or not: the exit code tells how, as that of transcribe."""
+    """Wait until BATCH has ended, completely or not: the exit code tells how, as that of transcribe.
+
+    With --server, the transcripts are fetched as they end, and written to the output folder.
+    """
     checks = taken_checks(rest, taken_prices(rest))
+    if service := batch_service.service_of(rest, needed=("output_dir", "formats", "overwrite", "null")):
+        return batch_service_commands.wait(
+            service, batch, output_dir, formats, checks,
+            timeout_s=timeout, overwrite=overwrite, as_json=as_json, null=null,
+        )  # fmt: skip
     opened = shared.store_at(store)
     record = BatchStore(opened).existing(batch)
     patience_s = 600 if store_patience is None else store_patience
     with checks.of_batch(opened) as checked:
         if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
-            print_message(f"batch {record.id}: has not ended after {timeout} s")
-            return checked.ended(TIMED_OUT)
+            return checked.ended(timed_out(record.id, timeout))
         round_ = BatchStore(opened).round(record.id)
         found = verdict_of(opened, record, round_, checks=checks)
         return conclude(record, found, checked, as_json=as_json)
@@ -109,8 +143,11 @@ class _Follower:
 @click.argument("batch")
 @shared.store_option
 @shared.json_option
-def status_command(batch: str, *, store: str | None, as_json: bool) -> int:
+@batch_service.service_options
+def status_command(batch: str, *, store: str | None, as_json: bool, **rest: Any) -> int:
     """Show how far BATCH is."""
+    if service := batch_service.service_of(rest):
+        return batch_service_commands.status(service, batch, as_json=as_json)
     opened = shared.store_at(store)
     batches = BatchStore(opened)
     record = batches.existing(batch)
@@ -145,9 +182,12 @@ def status_command(batch: str, *, store: str | None, as_json: bool) -> int:
 @shared.store_option
 @shared.null_option
 @price_options
+@batch_service.service_options
 def report_command(batch: str, output_dir: str, *, store: str | None, null: bool, **rest: Any) -> int:
     """Write report.json and report.csv of BATCH: each recording, how it ended, what to do, audio, job time, cost."""
     prices = taken_prices(rest)
+    if service := batch_service.service_of(rest):
+        return batch_service_commands.report(service, batch, output_dir, prices, null=null)
     opened = shared.store_at(store)
     batches = BatchStore(opened)
     record = batches.existing(batch)
@@ -174,8 +214,11 @@ def report_command(batch: str, output_dir: str, *, store: str | None, null: bool
 @click.command("cancel")
 @click.argument("batch")
 @shared.store_option
-def cancel_command(batch: str, *, store: str | None) -> int:
+@batch_service.service_options
+def cancel_command(batch: str, *, store: str | None, **rest: Any) -> int:
     """Cancel BATCH: the processes that work on it stop within a few seconds. What is complete is kept."""
+    if service := batch_service.service_of(rest):
+        return batch_service_commands.cancel(service, batch)
     opened = shared.store_at(store)
     batches = BatchStore(opened)
     record = batches.existing(batch)

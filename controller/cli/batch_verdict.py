@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
@@ -23,8 +23,17 @@ from controller.reports.stored_report import view_and_transcript
 from controller.runs.batches import BatchStore, Counts
 from controller.runs.lookup import of_each
 
+TIMED_OUT = 6
+"""The exit code of ``wait`` if the batch has not ended in time."""
 _MOST_FAILURES = 1_000
 """Kept for messages and for JSON; ``batch report`` has all."""
+
+
+class Batch(Protocol):
+    """What is said of a batch: its record, or only its id."""
+
+    @property
+    def id(self) -> str: ...
 
 
 @dataclass(kw_only=True)
@@ -140,7 +149,7 @@ def outcome_of(entry: BatchEntry, end: BatchEnd | None) -> RunOutcome:
     )
 
 
-def conclude(record: BatchRecord, found: Verdict, checked: Checked, *, shard: Shard = WHOLE, as_json: bool) -> int:
+def conclude(record: Batch, found: Verdict, checked: Checked, *, shard: Shard = WHOLE, as_json: bool) -> int:
     """Print how a batch ended, note it in *checked*, and return the exit code."""
     checked.outcomes = {outcome: tuple(gates) for outcome, gates in found.judged.items()}
     checked.counts = found.counts.ended
@@ -157,13 +166,19 @@ def conclude(record: BatchRecord, found: Verdict, checked: Checked, *, shard: Sh
     return found.code
 
 
+def timed_out(batch: str, timeout_s: int | None) -> int:
+    """Print that a batch has not ended in time, and return the exit code."""
+    print_message(f"batch {batch}: has not ended after {timeout_s} s")
+    return TIMED_OUT
+
+
 def _below(judged: Mapping[RunOutcome, Sequence[GateResult]]) -> Iterator[tuple[RunOutcome, list[GateResult]]]:
     for outcome, gates in judged.items():
         if broken := [gate for gate in gates if not gate.kept]:
             yield outcome, broken
 
 
-def line_of(record: BatchRecord, counts: Counts, shard: Shard = WHOLE, *, known: int = 0) -> str:
+def line_of(record: Batch, counts: Counts, shard: Shard = WHOLE, *, known: int = 0) -> str:
     """The counts of a batch in one line."""
     parts = [f"{counts.ended[verdict]} {verdict}" for verdict in get_args(RunVerdict) if counts.ended[verdict]]
     if known:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -122,18 +123,28 @@ class Checks:
     """How the command makes captions; None: as each run was asked to."""
 
     def measures(self, store: Store, outcome: RunOutcome, transcript: TranscriptFiles | None) -> Measures:
-        """What gates of the words need. Raises :class:`StoreUnavailable`."""
+        """What gates of the words need, of a run in a store. Raises :class:`StoreUnavailable`."""
+        return self.measures_of(outcome, transcript, partial(self._captions_of, store, outcome.run))
+
+    def measures_of(
+        self,
+        outcome: RunOutcome,
+        transcript: TranscriptFiles | None,
+        captions: Callable[[], tuple[CaptionStyle | None, Sequence[str]]],
+    ) -> Measures:
+        """What gates of the words need. *captions*: their style, and the names of speakers in them.
+
+        Raises :class:`StoreUnavailable`.
+        """
         if transcript is None:
             return Measures(why="its transcript is gone")
         # Imported here: without these gates, nothing of it is needed.
         from controller.reports.gate_measures import captions_of, errors_of
 
         found = errors_of(self.references, outcome, transcript) if self.references else NO_MEASURES
-        profile = self.gates.captions_profile
-        if profile is None:
+        if self.gates.captions_profile is None:
             return found
-        style, speakers = self._captions_of(store, outcome.run)
-        return replace(found, captions=captions_of(transcript, style, speakers, profile))
+        return replace(found, captions=captions_of(transcript, *captions(), self.gates.captions_profile))
 
     def _captions_of(self, store: Store, run: str) -> tuple[CaptionStyle | None, Sequence[str]]:
         """The style of captions, and the names of speakers in them."""
@@ -144,7 +155,7 @@ class Checks:
         return (outputs[0].captions, outputs[0].speakers) if outputs else (None, ())
 
     @contextlib.contextmanager
-    def of(self, store: Store, names: Iterable[str]) -> Iterator[Checked]:
+    def of(self, store: Store | None, names: Iterable[str]) -> Iterator[Checked]:
         """Check the outcomes that are added in the block. At its end, also by an error, write the reports.
 
         *names*: of all recordings. Raises :class:`EnvironmentProblem` if a report cannot be written.
@@ -159,7 +170,7 @@ class Checks:
         finally:
             self._write(checked)
 
-    def of_batch(self, store: Store) -> contextlib.AbstractContextManager[Checked]:
+    def of_batch(self, store: Store | None) -> contextlib.AbstractContextManager[Checked]:
         """As :meth:`of`, for a command that keeps no outcomes, and writes the report in JUnit XML itself."""
         return replace(self, junit=None).of(store, ())
 
@@ -195,7 +206,8 @@ class Checks:
 class Checked:
     """The outcomes of a command, as far as they are known."""
 
-    store: Store
+    store: Store | None
+    """None: the runs are those of a service, which the command reads itself."""
     checks: Checks
     names: Sequence[str]
     outcomes: dict[RunOutcome, tuple[GateResult, ...]] = field(default_factory=dict)
@@ -237,13 +249,10 @@ class Checked:
     def _read(self, outcome: RunOutcome) -> None:
         from controller.reports import junit
 
-        view, transcript = (
-            view_and_transcript(self.store, outcome.run, prices=self.checks.prices) if outcome.run else (None, None)
-        )
-        if view and outcome.verdict in ("complete", "partial"):
-            self.outcomes[outcome] = judge(
-                self.checks.gates, view, self.checks.measures(self.store, outcome, transcript)
-            )
+        store = self.store if outcome.run else None
+        view, transcript = view_and_transcript(store, outcome.run, prices=self.checks.prices) if store else (None, None)
+        if store and view and outcome.verdict in ("complete", "partial"):
+            self.outcomes[outcome] = judge(self.checks.gates, view, self.checks.measures(store, outcome, transcript))
         if self.checks.junit:
             self._suites[outcome] = junit.suite(outcome, view, self.outcomes[outcome])
 

@@ -33,10 +33,15 @@ NEVER = {
     "kernels-in-store": "it lets the store give code to the GPUs",
     "output": "each command means something else by it",
     "overwrite": "it replaces files",
+    "server": "it decides who gets the recordings and the token",
+    "token-file": "it decides which file is sent to a server",
     "version": "it is of one run",
     "yes": "it confirms without a question",
 }
 """Options that destroy something or do more than a command does by default, and why a file cannot set them."""
+
+TOKEN_VARIABLE = "STENOFLEET_TOKEN"  # noqa: S105 (the name of a variable)
+"""The token of a service. No option: other users can see the arguments of a process."""
 
 _MAX_NUMBER = 1 << 53
 _MAX_DOTS = 1_000

@@ -10,10 +10,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from chunk_job.text import masked_name, printable
-from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, as_name
+from controller.domain.batches import BatchEnd, BatchEntry, as_name
 from controller.reports.cost import Prices, cost
 from controller.runs.outputs import write_output
 from controller.runs.transcript_files import PrivateFolder, disk_errors
@@ -27,6 +27,16 @@ STATUSES = ("succeeded", "skipped", "partial", "failed", "cancelled", "not_begun
 """*skipped*: its transcript was complete before the batch."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet would calculate."""
+
+
+class Reported(Protocol):
+    """The batch of a report."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def created_ms(self) -> int: ...
 
 
 @dataclass(kw_only=True)
@@ -92,7 +102,7 @@ def _status(end: BatchEnd | None) -> str:
 
 def write(
     folder: str,
-    record: BatchRecord,
+    record: Reported,
     round_: int,
     each: Iterable[tuple[BatchEntry, BatchEnd | None]],
     *,
@@ -122,7 +132,7 @@ def write(
 def _write_both(
     document: TextIO,
     table: TextIO,
-    record: BatchRecord,
+    record: Reported,
     round_: int,
     found: Iterable[tuple[BatchEntry, dict[str, Any]]],
     labels: Sequence[str],

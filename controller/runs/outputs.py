@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -130,26 +131,48 @@ def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRu
     A transcript with gaps never replaces one of the same run that has fewer gaps, and no output replaces a file that a
     person has changed, unless the *rules* say so. Raises :class:`StoreUnavailable` if it has to be tried again.
     """
-    written: list[str] = []
-    kept: list[str] = []
-    kept_files: list[str] = []
-    problems: list[EnvironmentProblem] = []
+    found = _Found()
     for output in request.outputs:
-        better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
-        if better:
-            kept.append(f"{better}: it and the files next to it are left unchanged")
-            kept_files += [file_of(output, extension, transcript.summary.language) for extension in output.formats]
-            continue
-        protected = _Protected(output, transcript, rules, output.formats)
-        for extension in output.formats:
-            path = file_of(output, extension, transcript.summary.language)
-            try:
-                if why := protected.write(extension):
-                    kept.append(why)
-                (kept_files if why else written).append(path)
-            except EnvironmentProblem as error:
-                problems.append(error)
-    return WrittenOutputs(tuple(written), tuple(kept), _first_problem(request, problems), tuple(kept_files))
+        _write_output(output, transcript, rules, found)
+    return found.result(_first_problem(request, found.problems))
+
+
+def write_output_of(output: Output, transcript: TranscriptFiles, rules: OutputRules = NO_RULES) -> WrittenOutputs:
+    """Write one output as :func:`write_outputs` does, of a transcript that is not in the store of this command."""
+    found = _Found()
+    _write_output(output, transcript, rules, found)
+    return found.result(next(iter(found.problems), None))
+
+
+@dataclass
+class _Found:
+    """What became of outputs so far."""
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    kept_files: list[str] = field(default_factory=list)
+    problems: list[EnvironmentProblem] = field(default_factory=list)
+
+    def result(self, problem: EnvironmentProblem | None) -> WrittenOutputs:
+        return WrittenOutputs(tuple(self.written), tuple(self.kept), problem, tuple(self.kept_files))
+
+
+def _write_output(output: Output, transcript: TranscriptFiles, rules: OutputRules, found: _Found) -> None:
+    """Write every format of an output, and add what became of it to *found*."""
+    better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
+    if better:
+        found.kept.append(f"{better}: it and the files next to it are left unchanged")
+        found.kept_files += [file_of(output, extension, transcript.summary.language) for extension in output.formats]
+        return
+    protected = _Protected(output, transcript, rules, output.formats)
+    for extension in output.formats:
+        path = file_of(output, extension, transcript.summary.language)
+        try:
+            if why := protected.write(extension):
+                found.kept.append(why)
+            (found.kept_files if why else found.written).append(path)
+        except EnvironmentProblem as error:
+            found.problems.append(error)
 
 
 class _Protected:

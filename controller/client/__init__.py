@@ -1,0 +1,1 @@
+"""A client of the transcription service's HTTP API, for commands that work on a batch there."""
