@@ -59,8 +59,8 @@ _COMMANDS = {
 _OTHER_NAMES = {"--lang": "--language", "-l": "--language", "-m": "--model"}
 """Names that relatives of Whisper have for options of the same purpose."""
 
-_WITHOUT_SETTINGS = ("captions check", "config show")
-"""Commands whose options are of one file, or about the settings: those for transcripts are not meant for them."""
+_WITHOUT_SETTINGS = ("captions", "config", "model")
+"""Groups whose commands are about one file, the settings or a model: settings for transcripts are not for them."""
 
 CONFIG_FILE = "stenofleet.toml"
 
@@ -305,7 +305,7 @@ def unknown_variables() -> list[str]:
 def all_options() -> Iterator[tuple[str, list[click.Option]]]:
     """Yield the name of every command, with that of its group, and its options, without Whisper's that are not used."""
     for name, command in leaves():
-        if name in _WITHOUT_SETTINGS:
+        if name.partition(" ")[0] in _WITHOUT_SETTINGS:
             continue
         yield name, [one for one in command.params if isinstance(one, click.Option) and not one.hidden]
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from controller.domain.interfaces import RunOutcome
 from controller.domain.progress import Progress
 from controller.errors import EnvironmentProblem, Interrupted, UsageProblem
 from controller.reports.cost import NO_PRICES
+from controller.reports.gates import Gates
 from tests import fakes
 
 HOSTILE = "a\n\x1b[31m\u2028\udcff http://user:hush@host"
@@ -104,10 +105,11 @@ def test_an_interrupted_command_writes_its_end(store: FileStore, tmp_path: Path)
 
 
 def test_a_place_where_lines_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    options = {"junit": None, "dotenv": None, "min_coverage": None, "min_confidence": None, "max_rtf": None}
+    limits = [one.name for one in fields(Gates)]
+    options = dict.fromkeys(("junit", "dotenv", "reference", *limits))
     for path, why in ((str(tmp_path), "is a folder"), ("s3://bucket/events", "cannot be written line by line")):
         with pytest.raises(UsageProblem, match=why):
-            taken_checks({**options, "max_cost": None, "events": path}, NO_PRICES)
+            taken_checks({**options, "events": path}, NO_PRICES)
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentProblem, match=r"Not a directory|File exists"):
         EventLines(str(tmp_path / "file" / "events"))
