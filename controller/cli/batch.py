@@ -21,6 +21,7 @@ from controller.cli import (
 )
 from controller.cli import options as shared
 from controller.cli.batch_entries import record_of, rows_named
+from controller.cli.batch_folders import keep_submission, kept_submission
 from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
 from controller.cli.batch_verdict import conclude, line_of, verdict_of
 from controller.cli.batch_work import Work, work
@@ -30,7 +31,7 @@ from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.run_options import run_options, work_options
 from controller.cli.terminal import print_data, print_message
-from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchRecord, Shard, as_name
+from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchRecord, Shard
 from controller.domain.output import Format
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import UsageProblem
@@ -202,13 +203,17 @@ def _made(
     rows, lost = rows_named(files, output_dir, quiet=quiet)
     record, pages = record_of(rows, output_dir, style, fields)
     BatchStore(store).create(record, pages)
+    keep_submission(store.url, record.id)
     return record, lost
 
 
 def _worked(
-    store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path, options: Mapping[str, Any]
+    store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path | None, options: Mapping[str, Any]
 ) -> int:
-    """Work on the newest round of a batch, and report. Returns the exit code."""
+    """Work on the newest round of a batch, and report. Returns the exit code.
+
+    *folder*: where its relative names begin; None: it was not made on this machine, and may name only objects.
+    """
     batches = BatchStore(store)
     round_ = batches.round(record.id)
     if batches.is_cancelled(record.id, round_):
@@ -245,13 +250,11 @@ def _again(batch: str, shard: Shard, store: str | None, rest: dict[str, Any], *,
     if retry:
         _begin_round(opened, record, how)
     if detach:
-        arguments = ["resume" if one == "retry" else one for one in sys.argv[1:]]
-        log = batch_detach.detach(record.id, arguments)
+        log = batch_detach.detach(record.id, ["batch", "resume", *sys.argv[3:]])
         print_message(f"batch {record.id}: messages are in {log}")
         print_data(record.id)
         return 0
-    there = Path(as_name(record.folder))
-    return _worked(opened, record, how, checks, there if there.is_dir() else Path.cwd(), rest)
+    return _worked(opened, record, how, checks, kept_submission(opened.url, record.id), rest)
 
 
 def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
@@ -271,7 +274,8 @@ def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
 def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
     """Work on what is left of BATCH, on any machine. Options of the runner, parallelism and retries are given again.
 
-    Relative names begin in the folder of the submission, or here if there is no such folder.
+    On a machine where it was not submitted, only if all its recordings and its output folder are in S3: a store does
+    not decide which files of a machine are read and written. There, the same submit command resumes it.
     """
     return _again(batch, shard, store, rest, retry=False)
 

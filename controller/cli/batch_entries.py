@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
+from chunk_job.text import printable
 from controller.cli import output_options
 from controller.cli.batch_lists import Listed, is_list, read_list
 from controller.cli.output_names import BESIDE, bases_of, check_no_recording, too_long
@@ -190,7 +191,6 @@ def record_of(
     record = BatchRecord(
         id="0" * 16,
         created_ms=time.time_ns() // 1_000_000,
-        folder=as_text(str(Path.cwd())),
         entries=len(rows),
         size_bytes=size_bytes,
         pages=tuple(map(sha256_hex, pages)),
@@ -205,21 +205,22 @@ def record_of(
 class Workplace:
     """Where relative names of a batch begin, and how outputs are replaced."""
 
-    folder: Path
+    folder: Path | None
+    """None: the batch was not made on this machine, and must not decide which of its files are read and written."""
     rules: OutputRules
 
     def name(self, entry: BatchEntry) -> str:
-        """The absolute name of a recording."""
-        name = as_name(entry.name)
-        return name if source.is_object(name) else os.path.join(self.folder, name)  # noqa: PTH118
+        """The absolute name of a recording. Raises :class:`UsageProblem` for a file, if names are only for objects."""
+        return self._absolute(as_name(entry.name))
 
     def output(self, record: BatchRecord, entry: BatchEntry) -> Output:
-        """Where the transcript of a recording is written. Raises :class:`MediaProblem` if it cannot have its name."""
+        """Where the transcript of a recording is written.
+
+        Raises :class:`MediaProblem` if it cannot have its name, and :class:`UsageProblem` for a file, if names are only
+        for objects.
+        """
         folder, name, below = as_name(record.output), self.name(entry), as_name(entry.output)
-        if folder == BESIDE:
-            folder = name.rpartition("/")[0]
-        elif not source.is_object(folder):
-            folder = os.path.join(self.folder, folder)  # noqa: PTH118
+        folder = name.rpartition("/")[0] if folder == BESIDE else self._absolute(folder)
         above, _, last = below.rpartition("/")
         output = Output(
             base=base_of(_joined(folder, above), last),
@@ -231,6 +232,16 @@ class Workplace:
         if problem := too_long(name, output):
             raise problem
         return output
+
+    def _absolute(self, name: str) -> str:
+        if source.is_object(name):
+            return name
+        if self.folder is None:
+            raise UsageProblem(
+                f"this batch was not made on this machine, and names a file or a folder: {printable(name)}",
+                "run its submit command here: the same command is the same batch, and resumes it",
+            )
+        return os.path.join(self.folder, name)  # noqa: PTH118
 
 
 def request_of(

@@ -193,7 +193,7 @@ def _listed(where: str, folder: str, row: dict[str, Any]) -> Listed:
             given["language"] = _language(str(given["language"]))
         options = OwnOptions.model_validate(given, strict=False)
         # The entry checks the labels too.
-        BatchEntry(number=0, name="", output="", size_bytes=0, labels=labels)
+        BatchEntry(number=0, name="", output="x", size_bytes=0, labels=labels)
     except click.BadParameter as error:
         raise UsageProblem(f"{where}: {error.message}", "correct it, or leave it out") from None
     except ValidationError as error:

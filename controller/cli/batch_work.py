@@ -51,10 +51,13 @@ class Work:
     events: EventLines | None = None
 
 
-def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path, options: Mapping[str, Any]) -> None:
+def work(
+    store: Store, record: BatchRecord, round_: int, how: Work, folder: Path | None, options: Mapping[str, Any]
+) -> None:
     """Work on the recordings of a batch that have not ended in a round.
 
-    *folder*: where its relative names begin. *options*: those of ``run_options.work_options``, and of the cluster.
+    *folder*: where its relative names begin; None: it may only name objects. *options*: those of
+    ``run_options.work_options``, and of the cluster.
 
     Raises :class:`Interrupted`, :class:`EnvironmentProblem` and :class:`UsageProblem`.
     """

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple, cast, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.document import Count, Document, LanguageCode, Line, RunId, Sha256
@@ -56,6 +56,12 @@ def as_name(text: str) -> str:
     return _ESCAPED.sub(one, text)
 
 
+def _below(text: str) -> str:
+    if any(part in ("", ".", "..") for part in as_name(text).split("/")) or "\0" in text:
+        raise ValueError("is not a path below a folder")
+    return text
+
+
 class OwnOptions(Document):
     """What a list says of one recording. None: as for all others."""
 
@@ -77,7 +83,7 @@ class BatchEntry(Document):
     number: Annotated[int, Field(ge=0, lt=MOST_ENTRIES)]
     name: Text
     """As :func:`as_text`: an object's address, or a path, relative to the folder of the batch."""
-    output: Text
+    output: Annotated[Text, AfterValidator(_below)]
     """As :func:`as_text`: the path of its transcript below the output folder, without an extension."""
     size_bytes: Count
     """0: it could not be found when the batch was made."""
@@ -96,8 +102,6 @@ class BatchRecord(Document):
     schema_: Literal["stenofleet.batch/1"] = Field(default="stenofleet.batch/1", alias="schema")
     id: RunId
     created_ms: Count
-    folder: Text
-    """As :func:`as_text`: the working folder of the command that made it."""
     entries: Annotated[int, Field(ge=1, le=MOST_ENTRIES)]
     size_bytes: Count
     pages: tuple[Sha256, ...] = Field(min_length=1, max_length=MOST_ENTRIES // PAGE)
@@ -116,7 +120,7 @@ class BatchRecord(Document):
 
     def hashed(self) -> str:
         """The id: the same recordings with the same options are the same batch, on any machine and at any time."""
-        own = self.model_dump_json(exclude={"id", "created_ms", "folder", "options", "plan"})
+        own = self.model_dump_json(exclude={"id", "created_ms", "options", "plan"})
         return sha256_hex(f"{own}\0{self.options.identity()}\0{self.plan.identity()}".encode())[:16]
 
 

@@ -11,11 +11,12 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from pydantic import ValidationError
 
 from chunk_job.store.files import FileStore
 from controller import cli, demo
 from controller.cli import batch_requests, options
-from controller.domain.batches import BatchKeys
+from controller.domain.batches import BatchEntry, BatchKeys
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
 from tests import quick_jobs, speech
@@ -340,3 +341,22 @@ def test_a_store_that_is_away_for_a_moment_loses_no_end(machine: Machine, monkey
     ended = machine.submit("talks", "--store-patience", "30")
     assert ended.code == 0, ended.err
     assert machine.counts() == {"complete": 8}
+
+
+def test_a_store_does_not_decide_which_files_of_a_machine_are_read_and_written(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(Path("talks"), 2)
+    machine.interrupt_after(1)
+    assert machine.submit("talks").code == 130
+    machine.on_job = lambda _: None
+    monkeypatch.setenv("XDG_STATE_HOME", str(machine.folder / "another"))
+    for command in ("resume", "retry"):
+        refused = machine.run(command, machine.batch, "--store-patience", "0")
+        assert refused.code == 2
+        assert "was not made on this machine, and names a file or a folder: talks/000.wav" in refused.err
+        assert "the same command is the same batch" in refused.err
+    assert written(Path("out")) == set()
+    assert machine.submit("talks").code == 0
+    with pytest.raises(ValidationError):
+        BatchEntry(number=0, name="x", output="../../x", size_bytes=1)

@@ -232,7 +232,6 @@ EXAMPLES: dict[str, Document] = {
     "batch": BatchRecord(
         id="a" * 16,
         created_ms=1,
-        folder="/home/ana",
         entries=1,
         size_bytes=1000,
         pages=("b" * 64,),

@@ -14,7 +14,6 @@ BATCH = "0123456789abcdef"
 RECORD = BatchRecord(
     id="0" * 16,
     created_ms=0,
-    folder="/here",
     entries=20,
     size_bytes=1,
     pages=("ab" * 32,),
