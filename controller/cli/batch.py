@@ -14,8 +14,6 @@ from chunk_job.store.base import Store
 from controller.cli import (
     batch_detach,
     batch_service,
-    batch_service_commands,
-    batch_service_submit,
     kubernetes,
     output_options,
 )
@@ -31,7 +29,7 @@ from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.run_options import run_options, work_options
 from controller.cli.terminal import print_data, print_message
-from controller.domain.batches import MOST_ENTRIES, WHOLE, BatchRecord, Shard
+from controller.domain.batches import MOST_ENTRIES, MOST_ROUNDS, WHOLE, BatchRecord, Shard
 from controller.domain.output import Format
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import UsageProblem
@@ -121,6 +119,8 @@ def submit_command(
             f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
         )
     if service := batch_service.service_of(rest):
+        from controller.cli import batch_service_submit
+
         return batch_service_submit.submit(service, files, output_dir, formats, captions, quiet=quiet, as_json=as_json)
     opened = shared.store_at(store)
     how = _how(rest, shard, checks, quiet=quiet, as_json=as_json)
@@ -202,18 +202,15 @@ def _made(
     }
     rows, lost = rows_named(files, output_dir, quiet=quiet)
     record, pages = record_of(rows, output_dir, style, fields)
-    BatchStore(store).create(record, pages)
+    record = BatchStore(store).create(record, pages)
     keep_submission(store.url, record.id)
     return record, lost
 
 
 def _worked(
-    store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path | None, options: Mapping[str, Any]
+    store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path, options: Mapping[str, Any]
 ) -> int:
-    """Work on the newest round of a batch, and report. Returns the exit code.
-
-    *folder*: where its relative names begin; None: it was not made on this machine, and may name only objects.
-    """
+    """Work on the newest round of a batch, and report. Returns the exit code."""
     batches = BatchStore(store)
     round_ = batches.round(record.id)
     if batches.is_cancelled(record.id, round_):
@@ -245,6 +242,7 @@ def _again(batch: str, shard: Shard, store: str | None, rest: dict[str, Any], *,
     checks = taken_checks(rest, taken_prices(rest))
     opened = shared.store_at(store)
     record = BatchStore(opened).existing(batch)
+    folder = _folder_of(opened, record.id)
     quiet, as_json, detach = (rest.pop(name) for name in ("quiet", "as_json", "detach"))
     how = _how(rest, shard, checks, quiet=quiet, as_json=as_json)
     if retry:
@@ -254,17 +252,37 @@ def _again(batch: str, shard: Shard, store: str | None, rest: dict[str, Any], *,
         print_message(f"batch {record.id}: messages are in {log}")
         print_data(record.id)
         return 0
-    return _worked(opened, record, how, checks, kept_submission(opened.url, record.id), rest)
+    return _worked(opened, record, how, checks, folder, rest)
+
+
+def _folder_of(store: Store, batch: str) -> Path:
+    """Where relative names of a batch begin.
+
+    Raises :class:`UsageProblem` if it was not made on this machine: a store does not decide which of its files are read
+    and written.
+    """
+    folder = kept_submission(store.url, batch)
+    if folder is None:
+        raise UsageProblem(
+            f"batch {batch} was not made on this machine",
+            "run its submit command here: the same command is the same batch, and resumes it",
+        )
+    if not folder.is_dir():
+        raise UsageProblem(f"{folder}, in which batch {batch} was made, is not there any more", "put it back")
+    return folder
 
 
 def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
     """Begin the next round, if anything in this one has failed or was cancelled."""
     batches = BatchStore(store)
     round_ = batches.round(record.id)
-    ended = batches.counts(record, round_).ended
-    if ended.total() - ended["complete"] or batches.is_cancelled(record.id, round_):
+    # Of this part alone: the other ones begin the same round.
+    counts = batches.counts(record, round_, how.shard)
+    if counts.ended.total() > counts.ended["complete"] or batches.is_cancelled(record.id, round_):
+        if round_ == MOST_ROUNDS:
+            raise UsageProblem(f"batch {record.id} was tried {MOST_ROUNDS} times", "make another one")
         batches.begin_round(record.id, round_ + 1)
-    elif not how.quiet:
+    elif not counts.left and not how.quiet:
         print_message(f"batch {record.id}: nothing has failed")
 
 
@@ -272,10 +290,10 @@ def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
 @click.argument("batch")
 @_again_options
 def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
-    """Work on what is left of BATCH, on any machine. Options of the runner, parallelism and retries are given again.
+    """Work on what is left of BATCH. Options of the runner, parallelism and retries are given again.
 
-    On a machine where it was not submitted, only if all its recordings and its output folder are in S3: a store does
-    not decide which files of a machine are read and written. There, the same submit command resumes it.
+    Only on a machine where it was made: a store does not decide which files of a machine are read and written.
+    Elsewhere, the same submit command is the same batch, and resumes it.
     """
     return _again(batch, shard, store, rest, retry=False)
 
@@ -287,6 +305,8 @@ def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) 
 def retry_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
     """Try again what has failed or was cancelled in BATCH; what is complete is kept."""
     if service := batch_service.service_of(rest):
+        from controller.cli import batch_service_commands
+
         return batch_service_commands.retry(service, batch)
     return _again(batch, shard, store, rest, retry=True)
 

@@ -29,11 +29,13 @@ def detach(batch: str, arguments: Sequence[str]) -> Path:
         with log.open("ab") as file:
             os.fchmod(file.fileno(), 0o600)
             subprocess.Popen(
-                [sys.executable, "-m", "controller", *(one for one in arguments if one != "--detach")],
+                [sys.executable, "-P", "-m", "controller", *(one for one in arguments if one != "--detach")],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
+                # It may also be set by the variable, which the process must not follow again.
+                env=os.environ | {"STENOFLEET_DETACH": "0"},  # noqa: TID251 (for a process that is this command)
             )
     except OSError as error:
         raise EnvironmentProblem(f"{log}: {error.strerror}", "free space there, or leave --detach out") from error

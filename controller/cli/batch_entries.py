@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
-from chunk_job.text import printable
 from controller.cli import output_options
 from controller.cli.batch_lists import Listed, is_list, read_list
 from controller.cli.output_names import BESIDE, bases_of, check_no_recording, too_long
@@ -45,7 +44,10 @@ def listed_in(files: Sequence[str], *, quiet: bool) -> list[Row]:
     Raises :class:`UsageProblem`.
     """
     found: list[Row] = []
-    for name in filter(is_list, files):
+    names = list(filter(is_list, files))
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UsageProblem(f"{twice} is named twice", "name each list once")
+    for name in names:
         for one in read_list(name):
             inside = list(_inside(one, quiet=quiet))
             if one.output and len(inside) > 1:
@@ -205,20 +207,15 @@ def record_of(
 class Workplace:
     """Where relative names of a batch begin, and how outputs are replaced."""
 
-    folder: Path | None
-    """None: the batch was not made on this machine, and must not decide which of its files are read and written."""
+    folder: Path
     rules: OutputRules
 
     def name(self, entry: BatchEntry) -> str:
-        """The absolute name of a recording. Raises :class:`UsageProblem` for a file, if names are only for objects."""
+        """The absolute name of a recording."""
         return self._absolute(as_name(entry.name))
 
     def output(self, record: BatchRecord, entry: BatchEntry) -> Output:
-        """Where the transcript of a recording is written.
-
-        Raises :class:`MediaProblem` if it cannot have its name, and :class:`UsageProblem` for a file, if names are only
-        for objects.
-        """
+        """Where the transcript of a recording is written. Raises :class:`MediaProblem` if it cannot have its name."""
         folder, name, below = as_name(record.output), self.name(entry), as_name(entry.output)
         folder = name.rpartition("/")[0] if folder == BESIDE else self._absolute(folder)
         above, _, last = below.rpartition("/")
@@ -234,14 +231,7 @@ class Workplace:
         return output
 
     def _absolute(self, name: str) -> str:
-        if source.is_object(name):
-            return name
-        if self.folder is None:
-            raise UsageProblem(
-                f"this batch was not made on this machine, and names a file or a folder: {printable(name)}",
-                "run its submit command here: the same command is the same batch, and resumes it",
-            )
-        return os.path.join(self.folder, name)  # noqa: PTH118
+        return name if source.is_object(name) else os.path.join(self.folder, name)  # noqa: PTH118
 
 
 def request_of(

@@ -6,6 +6,7 @@ Touches: the files that are named, or objects (through ``chunk_job.store``).
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
@@ -24,13 +25,14 @@ from chunk_job.text import printable
 from controller.cli.glossary import terms_in
 from controller.cli.name_lists import names_in
 from controller.cli.recordings import Named, mirrored
-from controller.domain.batches import BatchEntry, OwnOptions
+from controller.domain.batches import BatchEntry, OwnOptions, as_text
 from controller.errors import UsageProblem
 from controller.intake.source import is_object
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".txt")
 """Of arguments that are lists, not recordings."""
 _MOST_BYTES = 1 << 30
+_LONGEST_NAME = 4_095
 _LABEL = "label."
 _NO_OPTIONS = OwnOptions()
 _COLUMNS = ("source", "output", "language", "task", "track", "prompt", "hotwords", "glossary", "labels")
@@ -185,10 +187,12 @@ def _listed(where: str, folder: str, row: dict[str, Any]) -> Listed:
     source = row.get("source")
     if not isinstance(source, str) or not source.strip():
         raise UsageProblem(f"{where}: no source", "name the recording")
+    if "\0" in source or len(source) > _LONGEST_NAME or not _is_text(source):
+        raise UsageProblem(f"{where}: source: is not the name of a file or an object", "correct it")
     given = {_FIELDS.get(key, key): row[key] for key in row.keys() & set(_COLUMNS[2:-1])}
     try:
         if "glossary" in given:
-            given["glossary"] = terms_in(_in_folder(folder, str(given["glossary"])))
+            given["glossary"] = _terms(_in_folder(folder, str(given["glossary"])))
         if "language" in given:
             given["language"] = _language(str(given["language"]))
         options = OwnOptions.model_validate(given, strict=False)
@@ -208,6 +212,21 @@ def _listed(where: str, folder: str, row: dict[str, Any]) -> Listed:
         options=options,
         labels=labels,
     )
+
+
+@functools.cache
+def _terms(path: str) -> tuple[str, ...]:
+    """The terms of a glossary, which many rows may name."""
+    return terms_in(path)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be stored: half of a surrogate pair, which JSON may have, cannot."""
+    try:
+        as_text(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _language(typed: str) -> str:

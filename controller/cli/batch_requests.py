@@ -9,16 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.cli.batch_entries import Workplace
+from controller.cli.batch_unfinished import Unfinished
 from controller.cli.execute import refused
 from controller.cli.input_names import hinted
-from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, EndKey, Shard, counted, pages_of
+from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, Shard
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
@@ -27,11 +27,9 @@ from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.known_files import KnownFiles
 from controller.runs.batches import BatchStore
-from controller.runs.lookup import of_each
 
 _AHEAD = 8
 _MOST_LATER = 1_000
-_PAUSE_S = 2.0
 _LOOK_S = 2.0
 """How often a cancel of the batch is looked for."""
 _ALIVE_S = 30.0
@@ -44,8 +42,12 @@ class Begun:
     entry: BatchEntry
     name: str
     begun_ms: int
+    identity: str = ""
+    """Of its content; empty: it could not be read."""
     known: bool = False
-    """Whether its run was complete before its turn."""
+    """Whether its run was complete before the batch was made."""
+    is_recorded: bool = False
+    """Whether the batch has its complete end with this run: only outputs may be missing."""
 
 
 class BatchRequests:
@@ -74,7 +76,16 @@ class BatchRequests:
         """
         self._store, self._record, self._round, self._place = store, record, round_, place
         self._batches = BatchStore(store)
-        self._shard, self._request, self._known = shard, request, known
+        self._request, self._known = request, known
+        self._unfinished = Unfinished(
+            store=store,
+            record=record,
+            round=round_,
+            place=place,
+            shard=shard,
+            known=known,
+            patience_s=patience_s,
+        )
         self._describe, self._on_refused = describe, on_refused
         self._most_failures, self._patience_s, self._say_alive = most_failures, patience_s, say_alive
         self._ready: deque[tuple[Begun, RunRequest]] = deque()
@@ -83,6 +94,7 @@ class BatchRequests:
         """Recordings whose run is worked on for another one of equal content: they follow when it has ended."""
         self._pending: dict[str, Begun] = {}
         """By run."""
+        self._begun_runs: set[str] = set()
         self._ends: deque[tuple[Begun, RunOutcome, int]] = deque()
         """Not recorded yet."""
         self._reading: BatchEntry | None = None
@@ -130,7 +142,10 @@ class BatchRequests:
                         taken.append(run_request)
             self._changed.notify_all()
         for run in (run_request.record.run for run_request in taken):
-            self._pending[run] = replace(self._pending[run], known=self._is_complete(run))
+            # A run in the batch counts for one of its recordings.
+            known = run in self._begun_runs or self._was_complete(run)
+            self._pending[run] = replace(self._pending[run], known=known)
+            self._begun_runs.add(run)
         return taken
 
     def end(self, outcome: RunOutcome) -> None:
@@ -157,8 +172,10 @@ class BatchRequests:
             self._on_refused(outcome)
         try:
             while self._ends:
-                self._batches.put_end(self._record.id, self._round, self._describe(*self._ends[0]))
-                begun, _, _ = self._ends.popleft()
+                begun, outcome, _ = self._ends[0]
+                if not (begun.is_recorded and outcome.verdict == "complete"):
+                    self._batches.put_end(self._record.id, self._round, self._describe(*self._ends[0]))
+                self._ends.popleft()
                 with self._changed:
                     self._left -= totals_of_waiting(begun.entry.size_bytes)
                 self._flushed_s = _now_s()
@@ -187,7 +204,9 @@ class BatchRequests:
     def wait(self, seconds: float) -> None:
         """Wait until another recording is identified, at most *seconds*."""
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._refused or self._error or self._done, timeout=seconds)
+            self._changed.wait_for(
+                lambda: self._ready or self._refused or self._error or (self._done and not self._ends), timeout=seconds
+            )
 
     def unknown(self) -> Sequence[Progress]:
         """Return nothing: what was not begun has no end, and the same command begins it."""
@@ -217,14 +236,17 @@ class BatchRequests:
         """Whether nothing more is begun, and all that is known was recorded."""
         with self._changed:
             idle = self._done and not self._ready and not self._later
-            return (idle or self.stopped) and not self._refused and not self._ends and self._error is None
+            return (self.stopped or (idle and self._error is None)) and not self._refused and not self._ends
 
     def _identify(self) -> None:
         try:
-            for entry in self._left_of_pages():
-                if self.stopped:
-                    break
-                self._identify_one(entry)
+            for page in self._unfinished.pages():
+                with self._changed:
+                    self._left = sum((totals_of_waiting(entry.size_bytes) for entry, _ in page), self._left)
+                for entry, end in page:
+                    if self.stopped:
+                        return
+                    self._identify_one(entry, end)
         except BaseException as error:  # noqa: BLE001 (raised again in `take`)
             with self._changed:
                 self._error = error
@@ -233,44 +255,8 @@ class BatchRequests:
                 self._done, self._reading = True, None
                 self._changed.notify_all()
 
-    def _left_of_pages(self) -> Iterator[BatchEntry]:
-        """Yield the entries that have not ended, page by page. A store that is away is waited for."""
-        for page, _ in pages_of(self._record.entries):
-            since_s = _now_s()
-            left: list[BatchEntry] | None = None
-            while left is None:
-                try:
-                    left = self._left_of(page)
-                except StoreUnavailable:
-                    if _now_s() - since_s > self._patience_s:
-                        raise
-                    time.sleep(_PAUSE_S)
-            with self._changed:
-                self._left = sum((totals_of_waiting(entry.size_bytes) for entry in left), self._left)
-            yield from left
-
-    def _left_of(self, page: int) -> list[BatchEntry]:
-        ends = self._batches.page_ends(self._record.id, page)
-        entries = [entry for entry in self._batches.page(self._record, page) if entry.number in self._shard]
-        ended = of_each(self._store, lambda entry: self._has_ended(entry, ends.get(entry.number)), entries)
-        return [entry for entry, has_ended in zip(entries, ended, strict=True) if not has_ended]
-
-    def _has_ended(self, entry: BatchEntry, end: EndKey | None) -> bool:
-        if end is None or not counted(end, self._round):
-            return False
-        # A batch knows the content of an object, and only the size of a file.
-        return end.verdict != "complete" or bool(entry.revision) or not self._changed_since(entry, end)
-
-    def _changed_since(self, entry: BatchEntry, end: EndKey) -> bool:
-        """Whether a file may have another content than when it was transcribed."""
-        try:
-            status = Path(self._place.name(entry)).stat()
-        except OSError:
-            return False
-        found = self._batches.read_end(self._record.id, end)
-        return found is None or max(status.st_ctime_ns, status.st_mtime_ns) // 1_000_000 >= found.begun_ms
-
-    def _identify_one(self, entry: BatchEntry) -> None:
+    def _identify_one(self, entry: BatchEntry, end: BatchEnd | None) -> None:
+        """Identify a recording. *end*: its complete end, which counts no longer if it has another content now."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (len(self._ready) < _AHEAD and len(self._later) < _MOST_LATER) or self.stopped
@@ -278,24 +264,37 @@ class BatchRequests:
             self._reading = entry
         name, begun_ms = self._place.name(entry), _now_ms()
         try:
-            run_request = self._request(entry, source.inspect(name, self._known))
+            found = self._unfinished.patiently(lambda: source.inspect(name, self._known))
+            run_request = self._request(entry, found)
         except MediaProblem as error:
-            outcome = refused(name, hinted(name, error))
+            self._drop(end)
+            begun = Begun(entry=entry, name=name, begun_ms=begun_ms)
             with self._changed:
-                self._refused.append((Begun(entry=entry, name=name, begun_ms=begun_ms), outcome))
+                self._refused.append((begun, refused(name, hinted(name, error))))
                 self._reading = None
                 self._changed.notify_all()
             return
+        same = end is not None and end.run_id == run_request.record.run
+        if not same:
+            self._drop(end)
+        begun = Begun(entry=entry, name=name, begun_ms=begun_ms, identity=found.identity, is_recorded=same)
         with self._changed:
-            self._ready.append((Begun(entry=entry, name=name, begun_ms=begun_ms), run_request))
+            self._ready.append((begun, run_request))
             self._reading = None
             self._changed.notify_all()
 
-    def _is_complete(self, run: str) -> bool:
+    def _drop(self, end: BatchEnd | None) -> None:
+        if end:
+            number = end.number
+            self._unfinished.patiently(lambda: self._batches.drop_end(self._record.id, number))
+
+    def _was_complete(self, run: str) -> bool:
+        """Whether a run was complete before the batch was made, by the clock of the store: only for reports."""
         try:
-            return self._store.stat(RunKeys(run).marker("complete")) is not None
+            found = self._store.stat(RunKeys(run).marker("complete"))
         except JobError:
             return False
+        return found is not None and found.modified_s * 1000 < self._record.created_ms
 
 
 def _now_ms() -> int:

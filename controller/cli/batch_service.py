@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -23,13 +23,16 @@ from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.settings import TOKEN_VARIABLE
 from controller.cli.terminal import print_message
-from controller.client.http import Closed, Connection, checked_url, is_local
-from controller.client.replies import RunLine
-from controller.client.runs import Runs
 from controller.domain.interfaces import Stopped
 from controller.domain.keys import is_run
 from controller.domain.served_batches import label_of
 from controller.errors import Interrupted, UsageProblem
+
+if TYPE_CHECKING:
+    # Loaded only when there is a service: the library opens a socket to see whether there is IPv6.
+    from controller.client.http import Connection
+    from controller.client.replies import RunLine
+    from controller.client.runs import Runs
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _MOST_TOKEN_BYTES = 1_024
@@ -77,6 +80,9 @@ def service_of(values: dict[str, Any], *, needed: Collection[str] = ()) -> Servi
         if others := [name for one, name in typed.items() if one != "store"]:
             raise UsageProblem(f"{others[0]}: only for a batch of a service", "add --server URL, or leave it out")
         return None
+    from controller.client.http import Connection, checked_url, is_local
+    from controller.client.runs import Runs
+
     patience = click.get_current_context().params.get("store_patience")
     connection = Connection(
         checked_url(url),
@@ -115,6 +121,8 @@ def no_batch(service: Service, batch: str) -> UsageProblem:
 @contextlib.contextmanager
 def interruptible(service: Service) -> Iterator[Callable[[float], None]]:
     """A block that a signal ends with :class:`Interrupted`. Yields what waits for some seconds."""
+    from controller.client.http import Closed
+
     clock = SystemClock()
 
     def rest(seconds: float) -> None:

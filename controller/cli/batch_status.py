@@ -11,7 +11,7 @@ import click
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from chunk_job.text import json_line, printable
-from controller.cli import batch_service, batch_service_commands, output_options
+from controller.cli import batch_service, output_options
 from controller.cli import options as shared
 from controller.cli.batch_verdict import TIMED_OUT, conclude, line_of, timed_out, verdict_of
 from controller.cli.execute import SystemClock
@@ -77,6 +77,8 @@ def wait_command(
     """
     checks = taken_checks(rest, taken_prices(rest))
     if service := batch_service.service_of(rest, needed=("output_dir", "formats", "overwrite", "null")):
+        from controller.cli import batch_service_commands
+
         return batch_service_commands.wait(
             service, batch, output_dir, formats, checks,
             timeout_s=timeout, overwrite=overwrite, as_json=as_json, null=null,
@@ -122,11 +124,12 @@ class _Follower:
         self._said_s = self._attended_s - _SAY_S
 
     def has_ended(self) -> bool:
-        """Whether nothing is left, or nobody works on what was cancelled. Raises :class:`StoreUnavailable`."""
+        """Whether nothing is left, or nothing more is begun. Raises :class:`StoreUnavailable`."""
         batch = self._record.id
         round_ = self._batches.round(batch)
         counts, workers = self._batches.counts(self._record, round_), self._batches.workers(batch)
-        if not counts.left or (not workers and self._batches.is_cancelled(batch, round_)):
+        over = self._batches.is_cancelled(batch, round_) or self._batches.is_stopped(batch, round_)
+        if not counts.left or (over and not workers):
             return True
         now_s = _now_s()
         if workers:
@@ -147,6 +150,8 @@ class _Follower:
 def status_command(batch: str, *, store: str | None, as_json: bool, **rest: Any) -> int:
     """Show how far BATCH is."""
     if service := batch_service.service_of(rest):
+        from controller.cli import batch_service_commands
+
         return batch_service_commands.status(service, batch, as_json=as_json)
     opened = shared.store_at(store)
     batches = BatchStore(opened)
@@ -187,6 +192,8 @@ def report_command(batch: str, output_dir: str, *, store: str | None, null: bool
     """Write report.json and report.csv of BATCH: each recording, how it ended, what to do, audio, job time, cost."""
     prices = taken_prices(rest)
     if service := batch_service.service_of(rest):
+        from controller.cli import batch_service_commands
+
         return batch_service_commands.report(service, batch, output_dir, prices, null=null)
     opened = shared.store_at(store)
     batches = BatchStore(opened)
@@ -218,6 +225,8 @@ def report_command(batch: str, output_dir: str, *, store: str | None, null: bool
 def cancel_command(batch: str, *, store: str | None, **rest: Any) -> int:
     """Cancel BATCH: the processes that work on it stop within a few seconds. What is complete is kept."""
     if service := batch_service.service_of(rest):
+        from controller.cli import batch_service_commands
+
         return batch_service_commands.cancel(service, batch)
     opened = shared.store_at(store)
     batches = BatchStore(opened)

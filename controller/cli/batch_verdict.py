@@ -17,7 +17,7 @@ from controller.cli.gate_options import Checked, Checks
 from controller.cli.terminal import print_data, print_message
 from controller.domain.batches import WHOLE, BatchEnd, BatchEntry, BatchRecord, Shard, as_name
 from controller.domain.interfaces import RunOutcome, RunVerdict
-from controller.reports.gates import GateResult, judge
+from controller.reports.gates import GateResult, judge, unmeasured
 from controller.reports.run_view import RunView
 from controller.reports.stored_report import view_and_transcript
 from controller.runs.batches import BatchStore, Counts
@@ -112,13 +112,14 @@ def _each(store: Store, record: BatchRecord, shard: Shard, checks: Checks, found
         outcome = outcome_of(entry, end)
         wanted = end is not None and end.run_id and (checks.junit or (checks.gates and end.verdict == "complete"))
         view, transcript = view_and_transcript(store, outcome.run, prices=checks.prices) if wanted else (None, None)
-        transcribed = view and outcome.verdict in ("complete", "partial")
-        return (
-            outcome,
-            end,
-            view,
-            judge(checks.gates, view, checks.measures(store, outcome, transcript)) if view and transcribed else (),
-        )
+        judged: Sequence[GateResult] = ()
+        if outcome.verdict in ("complete", "partial") and wanted:
+            judged = (
+                judge(checks.gates, view, checks.measures(store, outcome, transcript))
+                if view
+                else unmeasured(checks.gates, "its run is not in the store any more")
+            )
+        return outcome, end, view, judged
 
     for outcome, end, view, judged in of_each(store, read, BatchStore(store).with_ends(record, shard)):
         if end:

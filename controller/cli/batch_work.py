@@ -51,13 +51,10 @@ class Work:
     events: EventLines | None = None
 
 
-def work(
-    store: Store, record: BatchRecord, round_: int, how: Work, folder: Path | None, options: Mapping[str, Any]
-) -> None:
+def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path, options: Mapping[str, Any]) -> None:
     """Work on the recordings of a batch that have not ended in a round.
 
-    *folder*: where its relative names begin; None: it may only name objects. *options*: those of
-    ``run_options.work_options``, and of the cluster.
+    *folder*: where its relative names begin. *options*: those of ``run_options.work_options``, and of the cluster.
 
     Raises :class:`Interrupted`, :class:`EnvironmentProblem` and :class:`UsageProblem`.
     """
@@ -80,7 +77,11 @@ def work(
     )
     place = Workplace(folder=folder, rules=output_options.output_rules(overwrite=rest["overwrite"], store=store))
     batches, worker = BatchStore(store), secrets.token_hex(8)
-    say = partial(report_one, as_json=how.as_json, quiet=how.quiet, null=how.null)
+
+    def say(outcome: RunOutcome) -> None:
+        if how.events:
+            how.events.recording(outcome)
+        report_one(outcome, as_json=how.as_json, quiet=how.quiet, null=how.null)
 
     def request(entry: BatchEntry, src: Source) -> RunRequest:
         # The round makes a verdict final for it, also after a crash.
@@ -103,10 +104,9 @@ def work(
 
     def on_end(outcome: RunOutcome) -> None:
         requests.end(outcome)
-        if how.events:
-            how.events.recording(outcome)
         say(outcome)
 
+    batches.unstop(record.id, round_)
     try:
         execute(
             requests,
@@ -123,6 +123,7 @@ def work(
     finally:
         within(_LEAVE_S, partial(_leave, requests, batches, record.id, worker))
     if requests.stopped and not requests.cancelled:
+        batches.stop(record.id, round_)
         print_message(f"batch {record.id}: {requests.failures} recordings failed: no others were begun")
 
 
@@ -146,6 +147,7 @@ def _end(store: Store, begun: Begun, outcome: RunOutcome, ended_ms: int) -> Batc
         name=begun.entry.name,
         verdict=outcome.verdict,
         run_id=outcome.run,
+        identity=begun.identity,
         known=begun.known and outcome.verdict == "complete",
         failure=ended.failure if ended else "",
         environment=outcome.environment,

@@ -89,11 +89,12 @@ def bases_of(recordings: Sequence[Named], folder: str, given: Mapping[str, str] 
 def existing(outputs: dict[str, Output]) -> frozenset[str]:
     """Return the recordings of which every wanted output exists. Raises :class:`EnvironmentProblem`."""
     remote = any(source.is_object(output.base) for output in outputs.values())
-    each = in_parallel(_all_exist, outputs.values(), at_once=AT_ONCE) if remote else map(_all_exist, outputs.values())
+    each = in_parallel(all_exist, outputs.values(), at_once=AT_ONCE) if remote else map(all_exist, outputs.values())
     return frozenset(name for name, exist in zip(outputs, each, strict=True) if exist)
 
 
-def _all_exist(output: Output) -> bool:
+def all_exist(output: Output) -> bool:
+    """Return whether there is an output of every format. Raises :class:`EnvironmentProblem`."""
     return all(_exists(output, extension) for extension in output.formats)
 
 

@@ -28,6 +28,7 @@ MAX_BYTES = 64 << 10
 
 NEVER = {
     "all": "it means every run",
+    "detach": "it starts a process that stays",
     "download": "it fetches gigabytes",
     "force": "it starts finished runs again",
     "kernels-in-store": "it lets the store give code to the GPUs",

@@ -6,6 +6,7 @@ Touches: nothing.
     batches/<batch>/entries/<page>.jsonl            a thousand recordings with their own options; immutable
     batches/<batch>/rounds/<round>                  a round of attempts was begun
     batches/<batch>/cancels/<round>                 this round was cancelled
+    batches/<batch>/stops/<round>                   too many have failed in it: nothing more is begun
     batches/<batch>/ends/<page>/<number>-<round>-<verdict>.json   how a recording ended
     batches/<batch>/workers/<worker>.json           a process works on it
 """
@@ -15,9 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, cast, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from chunk_job.contract import TranscribeOptions, sha256_hex
 from chunk_job.document import Count, Document, LanguageCode, Line, RunId, Sha256
@@ -30,6 +31,7 @@ from controller.domain.output import PLAIN_NAME, Format
 from controller.domain.plan import PlanOptions
 
 BATCHES = "batches/"
+MOST_ROUNDS = 999
 PAGE = 1_000
 """Recordings of a page: as many keys as a listing of S3 returns at once."""
 MOST_ENTRIES = 1_000_000
@@ -118,6 +120,12 @@ class BatchRecord(Document):
     keep_chunks: bool = False
     rendition: bool = False
 
+    @model_validator(mode="after")
+    def _of_all_pages(self) -> Self:
+        if len(self.pages) != -(-self.entries // PAGE):
+            raise ValueError("entries and pages contradict each other")
+        return self
+
     def hashed(self) -> str:
         """The id: the same recordings with the same options are the same batch, on any machine and at any time."""
         own = self.model_dump_json(exclude={"id", "created_ms", "options", "plan"})
@@ -134,8 +142,10 @@ class BatchEnd(Document):
     verdict: RunVerdict
     run_id: RunId | Literal[""] = ""
     """Empty: it did not become a run."""
+    identity: Sha256 | Literal[""] = ""
+    """Of the recording's content; empty: it was not read."""
     known: bool = False
-    """Whether its transcript was complete before: nothing was computed for it."""
+    """Whether its transcript was complete before the batch: nothing was computed for it."""
     failure: FailureName | Literal[""] = ""
     """The class of the failure that decided; empty if none did."""
     environment: bool = False
@@ -194,8 +204,16 @@ class BatchKeys:
     def round(self, number: int) -> str:
         return f"{self.rounds}{number:03d}"
 
+    @property
+    def cancels(self) -> str:
+        return f"{self.home}cancels/"
+
     def cancel(self, number: int) -> str:
-        return f"{self.home}cancels/{number:03d}"
+        return f"{self.cancels}{number:03d}"
+
+    def stop(self, number: int) -> str:
+        """Too many recordings have failed in this round: nothing more is begun."""
+        return f"{self.home}stops/{number:03d}"
 
     def ends(self, page: int) -> str:
         """Prefix of the ends of a page."""

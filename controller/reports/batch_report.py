@@ -10,10 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from chunk_job.text import masked_name, printable
 from controller.domain.batches import BatchEnd, BatchEntry, as_name
+from controller.errors import UsageProblem
+from controller.intake.source import is_object
 from controller.reports.cost import Prices, cost
 from controller.runs.outputs import write_output
 from controller.runs.transcript_files import PrivateFolder, disk_errors
@@ -25,6 +28,7 @@ COLUMNS = (
 """Of the CSV; a column ``label.NAME`` follows for each label."""
 STATUSES = ("succeeded", "skipped", "partial", "failed", "cancelled", "not_begun")
 """*skipped*: its transcript was complete before the batch."""
+_JSON_HEAD = '{"schema": "stenofleet.batch-report/'
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a cell begins with that a spreadsheet would calculate."""
 
@@ -111,10 +115,13 @@ def write(
 ) -> tuple[list[str], Sums]:
     """Write ``report.json`` and ``report.csv`` to a folder, or below ``s3://bucket/prefix``. Returns their names.
 
-    *labels*: all that the recordings have. Raises :class:`EnvironmentProblem` if they cannot be written, and
-    :class:`StoreUnavailable`.
+    *labels*: all that the recordings have. Raises :class:`EnvironmentProblem` if they cannot be written,
+    :class:`UsageProblem` if they would replace other files, and :class:`StoreUnavailable`.
     """
     sums = Sums()
+    names = [f"{folder.rstrip('/') or '.'}/{name}" for name in ("report.json", "report.csv")]
+    for name, head in zip(names, (_JSON_HEAD, ",".join(COLUMNS[:3])), strict=True):
+        _check_replaceable(name, head)
     with disk_errors("a report"):
         private = PrivateFolder()
         paths = [private.path / "report.json", private.path / "report.csv"]
@@ -123,7 +130,6 @@ def write(
             paths[1].open("x", encoding="utf-8", newline="") as table,
         ):
             _write_both(document, table, record, round_, rows(each, prices, sums), labels, sums)
-    names = [f"{folder.rstrip('/') or '.'}/{path.name}" for path in paths]
     for name, path in zip(names, paths, strict=True):
         write_output(name, path)
     return names, sums
@@ -153,6 +159,19 @@ def _write_both(
         "cost": None if sums.unpriced else sums.cost,
     }
     document.write("\n], " + json.dumps(tail, ensure_ascii=False)[1:] + "\n")
+
+
+def _check_replaceable(name: str, head: str) -> None:
+    """Raise :class:`UsageProblem` if there is a file with this name that is not a report of a batch."""
+    if is_object(name):
+        return
+    try:
+        with Path(name).open("rb") as file:
+            found = file.read(len(head))
+    except OSError:
+        return
+    if found and found != head.encode():
+        raise UsageProblem(f"{name}: is not a report of a batch, and is not replaced", "name another folder: -o FOLDER")
 
 
 def _cell(value: object) -> str:

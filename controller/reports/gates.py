@@ -75,6 +75,15 @@ def judge(gates: Gates, view: RunView, measures: Measures = NO_MEASURES) -> tupl
     return (*_judged(gates, view), *_measured(gates, measures))
 
 
+def unmeasured(gates: Gates, why: str) -> tuple[GateResult, ...]:
+    """The result for a run of which nothing can be measured: it keeps no limit. *why*: for people."""
+    names = [one.name for one in fields(gates) if getattr(gates, one.name) is not None]
+    return tuple(
+        GateResult(gate=f"--{name.replace('_', '-')}", limit=0, found=None, kept=False, text=f"is not known: {why}")
+        for name in names
+    )
+
+
 def judge_errors(limit: float, errors: RecordingErrors | None, why: str = "") -> GateResult:
     """Whether a transcript has at most *limit* errors for each word. *why*: the errors are not known."""
     found = errors.words.rate if errors else None

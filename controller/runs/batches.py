@@ -18,6 +18,7 @@ from chunk_job.store.base import Store
 from controller.domain import stored_documents
 from controller.domain.batches import (
     BATCHES,
+    MOST_ROUNDS,
     PAGE,
     WHOLE,
     BatchEnd,
@@ -63,16 +64,22 @@ class BatchStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def create(self, record: BatchRecord, pages: Iterable[bytes]) -> bool:
-        """Put a batch with its encoded *pages*. Returns False if it was there."""
+    def create(self, record: BatchRecord, pages: Iterable[bytes]) -> BatchRecord:
+        """Put a batch with its encoded *pages*. Returns the record that is there, which may be an older one."""
         keys = BatchKeys(record.id)
-        if self.find(record.id):
-            return False
+        if found := self.find(record.id):
+            return found
         for number, data in enumerate(pages):
             self._store.put(keys.entries(number), data)
         self._store.put(keys.round(1), b"")
         # Last: what has a record is complete.
-        return self._store.put_new(keys.record, record.encode())
+        if self._store.put_new(keys.record, record.encode()):
+            return record
+        found = self.find(record.id)
+        if found is None:
+            # What is there is not a record of this batch.
+            self._store.put(keys.record, record.encode())
+        return found or record
 
     def find(self, batch: str) -> BatchRecord | None:
         """The record of a batch; None if there is none, or it is damaged."""
@@ -101,12 +108,18 @@ class BatchStore:
         data = self._store.get(key, max_bytes=_MOST_PAGE_BYTES)
         if sha256_hex(data) != record.pages[number]:
             raise DocumentInvalid(f"{key}: is not the page of this batch")
-        return [BatchEntry.decode(line) for line in data.splitlines()]
+        found = [BatchEntry.decode(line) for line in data.splitlines()]
+        if [entry.number for entry in found] != list(range(number * PAGE, min((number + 1) * PAGE, record.entries))):
+            raise DocumentInvalid(f"{key}: has other recordings than those of this page")
+        return found
 
     def round(self, batch: str) -> int:
         """The number of the newest round."""
-        numbers = [entry.key.rpartition("/")[2] for entry in self._store.list(BatchKeys(batch).rounds)]
-        return max((int(number) for number in numbers if number.isdecimal()), default=1)
+        return max(self._numbers(BatchKeys(batch).rounds), default=1)
+
+    def _numbers(self, prefix: str) -> list[int]:
+        names = (entry.key.rpartition("/")[2] for entry in self._store.list(prefix))
+        return [number for name in names if name.isdecimal() and 1 <= (number := int(name)) <= MOST_ROUNDS]
 
     def begin_round(self, batch: str, number: int) -> None:
         """Begin a round: what has not ended completely in the ones before is tried again."""
@@ -117,12 +130,30 @@ class BatchStore:
         self._store.put(BatchKeys(batch).cancel(number), b"")
 
     def is_cancelled(self, batch: str, number: int) -> bool:
-        """Whether the end of a round was asked for."""
-        return self._store.stat(BatchKeys(batch).cancel(number)) is not None
+        """Whether the end of a round, or of a later one, was asked for."""
+        return any(later >= number for later in self._numbers(BatchKeys(batch).cancels))
+
+    def stop(self, batch: str, number: int) -> None:
+        """Say that nothing more is begun in a round, because too many recordings have failed."""
+        self._store.put(BatchKeys(batch).stop(number), b"")
+
+    def unstop(self, batch: str, number: int) -> None:
+        """Say that a round is worked on again."""
+        self._store.delete(BatchKeys(batch).stop(number))
+
+    def is_stopped(self, batch: str, number: int) -> bool:
+        """Whether nothing more is begun in a round."""
+        return self._store.stat(BatchKeys(batch).stop(number)) is not None
 
     def put_end(self, batch: str, round_: int, end: BatchEnd) -> None:
         """Record how a recording ended."""
         self._store.put(BatchKeys(batch).end(EndKey(end.number, round_, end.verdict)), end.encode())
+
+    def drop_end(self, batch: str, number: int) -> None:
+        """Forget how a recording ended: it has another content now."""
+        for entry in self._store.list(BatchKeys(batch).ends(number // PAGE)):
+            if (key := parse_end(entry.key)) and key.number == number:
+                self._store.delete(entry.key)
 
     def page_ends(self, batch: str, page: int) -> dict[int, EndKey]:
         """The end of each recording of a page that has one, in any round."""
@@ -175,7 +206,7 @@ class BatchStore:
         """The processes that have said lately that they work on a batch, by their clocks."""
         entries = itertools.islice(self._store.list(BatchKeys(batch).workers), PAGE)
         found = (stored_documents.valid(self._store, BatchWorker, entry.key) for entry in entries)
-        return [worker for worker in found if worker and _now_ms() - worker.updated_ms <= WORKER_ALIVE_MS]
+        return [worker for worker in found if worker and abs(_now_ms() - worker.updated_ms) <= WORKER_ALIVE_MS]
 
 
 def encoded_pages(entries: Iterable[BatchEntry]) -> Iterator[bytes]:

@@ -87,6 +87,9 @@ def test_a_list_of_names() -> None:
         ("l.jsonl", '{"source": "a", "labels": ["x"]}', "l.jsonl, line 1: labels is not an object"),
         ("l.jsonl", '{"source": "a", "labels": {"x": 1}}', "l.jsonl, line 1: labels.x: "),
         ("l.jsonl", "[" * 100_000, "l.jsonl, line 1: is not JSON"),
+        ("l.jsonl", '{"source": "a\\u0000b"}', "l.jsonl, line 1: source: is not the name of a file or an object"),
+        ("l.jsonl", '{"source": "\\ud800"}', "l.jsonl, line 1: source: is not the name of a file or an object"),
+        ("l.csv", "source\n" + "x" * 5_000, "l.csv, line 2: source: is not the name of a file or an object"),
         ("l.txt", "\n", "l.txt is empty"),
     ],
 )

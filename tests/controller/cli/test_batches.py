@@ -3,106 +3,19 @@
 import csv
 import json
 import os
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from pydantic import ValidationError
 
 from chunk_job.store.files import FileStore
-from controller import cli, demo
-from controller.cli import batch_requests, options
-from controller.domain.batches import BatchEntry, BatchKeys
+from controller.cli import batch_requests
+from controller.domain.batches import BatchKeys
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
 from tests import quick_jobs, speech
-
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """The end of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Machine:
-    """A folder with recordings, and the command line in it."""
-
-    def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self._capfd = folder, capfd
-        self.jobs: list[Job] = []
-        self.on_job: Callable[[Job], None] = lambda _: None
-        ordinary = quick_jobs.QuickRunner.submit
-
-        def submit(runner: quick_jobs.QuickRunner, job: Job) -> None:
-            ordinary(runner, job)
-            self.jobs.append(job)
-            self.on_job(job)
-
-        monkeypatch.setattr(quick_jobs.QuickRunner, "submit", submit)
-        monkeypatch.setattr(options, "runner_for", quick_jobs.runner_for(options.runner_for, folder))
-
-    def run(self, *arguments: str | Path) -> Result:
-        self._capfd.readouterr()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-        try:
-            code = cli.run(["batch", *map(str, arguments), "--store", str(self.folder / "store")])
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        return Result(code=code, **self._capfd.readouterr()._asdict())
-
-    def submit(self, *arguments: str | Path) -> Result:
-        return self.run("submit", *MODEL, *arguments)
-
-    @property
-    def batch(self) -> str:
-        """The id of the only batch."""
-        (one,) = json.loads(self.run("list", "--json").out)["batches"]
-        return str(one["batch"])
-
-    def counts(self, batch: str = "") -> dict[str, int]:
-        found = json.loads(self.run("status", batch or self.batch, "--json").out)
-        return {name: found[name] for name in ("complete", "partial", "failed", "cancelled", "left") if found[name]}
-
-    def interrupt_after(self, jobs: int) -> None:
-        """The process receives SIGINT when so many further jobs were done."""
-        last = len(self.jobs) + jobs
-
-        def interrupt(_: Job) -> None:
-            if len(self.jobs) == last:
-                signal.raise_signal(signal.SIGINT)
-
-        self.on_job = interrupt
-
-
-MODEL = ("--model", str(demo.MODEL), "--language", "en", "--max-parallel", "2", "-f", "txt", "-o", "out")
-
-
-@pytest.fixture
-def machine(working_folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(working_folder, capfd, monkeypatch)
-
-
-def lay(folder: Path, count: int, broken: int = 0) -> None:
-    """Write recordings of different content; each *broken*-th is no media."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        path = folder / f"{number:03}.wav"
-        if broken and number % broken == broken - 1:
-            path.write_bytes(quick_jobs.NOT_MEDIA + f" {number}".encode())
-        else:
-            speech.write_wav(path, speech.silence(0.2 + number / 10_000, noise_db=-60))
-
-
-def written(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*.txt")}
+from tests.batch_machine import Machine, lay, written
 
 
 @pytest.mark.e2e
@@ -341,22 +254,3 @@ def test_a_store_that_is_away_for_a_moment_loses_no_end(machine: Machine, monkey
     ended = machine.submit("talks", "--store-patience", "30")
     assert ended.code == 0, ended.err
     assert machine.counts() == {"complete": 8}
-
-
-def test_a_store_does_not_decide_which_files_of_a_machine_are_read_and_written(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lay(Path("talks"), 2)
-    machine.interrupt_after(1)
-    assert machine.submit("talks").code == 130
-    machine.on_job = lambda _: None
-    monkeypatch.setenv("XDG_STATE_HOME", str(machine.folder / "another"))
-    for command in ("resume", "retry"):
-        refused = machine.run(command, machine.batch, "--store-patience", "0")
-        assert refused.code == 2
-        assert "was not made on this machine, and names a file or a folder: talks/000.wav" in refused.err
-        assert "the same command is the same batch" in refused.err
-    assert written(Path("out")) == set()
-    assert machine.submit("talks").code == 0
-    with pytest.raises(ValidationError):
-        BatchEntry(number=0, name="x", output="../../x", size_bytes=1)

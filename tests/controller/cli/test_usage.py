@@ -14,7 +14,7 @@ from chunk_job.store.files import FileStore
 from controller import cli
 from controller.domain.keys import RunKeys
 from tests import fakes, quick_jobs
-from tests.controller.cli.test_batches import Machine, lay
+from tests.batch_machine import Machine, lay
 from tests.shown_runs import HOSTILE_NAME, HostileRun, ShownRun
 
 OTHER = "f" * 16
