@@ -163,7 +163,8 @@ def test_a_name_that_reads_as_a_protocol_is_a_name(workplace: Workplace, canary:
     (workplace.folder / "http:").mkdir()
     for name in hostile.NAMES:
         speech.write_wav(workplace.folder / name, speech.silence(1, noise_db=-60))
-    assert check_reach(workplace, listener, list(hostile.NAMES)) == ""
+    (line,) = check_reach(workplace, listener, list(hostile.NAMES)).splitlines()
+    assert line.startswith("times are estimated for ")
 
 
 @linux
