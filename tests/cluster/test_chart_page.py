@@ -41,6 +41,8 @@ def test_a_recording_is_uploaded_transcribed_and_played(release: Release, window
         page.goto("/new")
         SignIn(page).sign_in(release.token())
         expect(NewRun(page).title).to_have_text("New run")
+        # Before its script is there, the page sends a form, and opens the run itself.
+        expect(page.get_by_text("or drop them anywhere on this page")).to_be_visible()
         page.get_by_label("Recordings").set_input_files(recording)
         page.get_by_role("button", name="Transcribe").click()
         made = page.get_by_role("main").get_by_role("link", name=f"see the run of {recording.name}")
