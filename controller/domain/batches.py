@@ -59,7 +59,7 @@ def as_name(text: str) -> str:
 
 
 def _below(text: str) -> str:
-    if any(part in ("", ".", "..") for part in as_name(text).split("/")) or "\0" in text:
+    if text and (any(part in ("", ".", "..") for part in as_name(text).split("/")) or "\0" in text):
         raise ValueError("is not a path below a folder")
     return text
 
@@ -86,7 +86,7 @@ class BatchEntry(Document):
     name: Text
     """As :func:`as_text`: an object's address, or a path, relative to the folder of the batch."""
     output: Annotated[Text, AfterValidator(_below)]
-    """As :func:`as_text`: the path of its transcript below the output folder, without an extension."""
+    """As :func:`as_text`: the path of its transcript below the output folder, no extension; empty: not known."""
     size_bytes: Count
     """0: it could not be found when the batch was made."""
     revision: Sha256 | Literal[""] = ""
