@@ -153,6 +153,13 @@ class Workplace:
         """Run ``stenofleet transcribe`` into this workplace's output folder."""
         return self.run("transcribe", "-o", self.out, *arguments, **how)
 
+    def held(self, point: str, media: Path, *arguments: str) -> Started:
+        """Start ``transcribe`` of *media*, and wait until a crash point holds one of its jobs."""
+        here = self.meeting()
+        started = self.start("transcribe", "-o", self.out, media, *arguments, crash=f"{point}=hold:{here}")
+        until(here.exists, f"{point} is held")
+        return started
+
     def environment(self, crash: str = "") -> dict[str, str]:
         """This process' environment without our own variables; the store is named there."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("STENOFLEET", "PYTHON"))}

@@ -23,7 +23,7 @@ from controller.cli.batch_folders import keep_submission, kept_submission
 from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
 from controller.cli.batch_verdict import conclude, line_of, verdict_of
 from controller.cli.batch_work import Work, work
-from controller.cli.caption_options import CaptionOptions, caption_options, taken
+from controller.cli.caption_options import CaptionOptions, caption_options, check_speakers, taken
 from controller.cli.gate_options import Checks, gate_options, taken_checks
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
@@ -114,10 +114,7 @@ def submit_command(
     """
     captions, prices = taken(rest), taken_prices(rest)
     checks = taken_checks(rest, prices, captions)
-    if captions.speakers and channels != "split":
-        raise UsageProblem(
-            f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
-        )
+    check_speakers(captions, channels)
     if service := batch_service.service_of(rest):
         from controller.cli import batch_service_submit
 

@@ -181,20 +181,11 @@ def record_of(
 
     Raises the errors of :func:`entries_of`.
     """
-    size_bytes = 0
-
-    def entries() -> Iterator[BatchEntry]:
-        nonlocal size_bytes
-        for entry in entries_of(rows, output_dir, style):
-            size_bytes += entry.size_bytes
-            yield entry
-
-    pages = list(encoded_pages(entries()))
+    pages = list(encoded_pages(entries_of(rows, output_dir, style)))
     record = BatchRecord(
         id="0" * 16,
         created_ms=time.time_ns() // 1_000_000,
         entries=len(rows),
-        size_bytes=size_bytes,
         pages=tuple(map(sha256_hex, pages)),
         output=as_text(output_dir),
         **style,

@@ -40,8 +40,6 @@ class Begun:
     """An entry that has become a run."""
 
     entry: BatchEntry
-    name: str
-    begun_ms: int
     identity: str = ""
     """Of its content; empty: it could not be read."""
     known: bool = False
@@ -62,21 +60,21 @@ class BatchRequests:
         *,
         shard: Shard,
         request: Callable[[BatchEntry, Source], RunRequest],
-        describe: Callable[[Begun, RunOutcome, int], BatchEnd],
+        describe: Callable[[Begun, RunOutcome], BatchEnd],
         on_refused: Callable[[RunOutcome], None],
         known: KnownFiles,
         most_failures: int | None,
         patience_s: float,
         say_alive: Callable[[], None],
     ) -> None:
-        """*request*: makes the request of an entry. *describe*: makes the document of its end at a time.
+        """*request*: makes the request of an entry. *describe*: makes the document of its end.
 
         *on_refused*: called with each recording that does not become a run.
         *most_failures*: after so many nothing more is begun. *patience_s*: how long the store may be away.
         """
         self._store, self._record, self._round, self._place = store, record, round_, place
         self._batches = BatchStore(store)
-        self._request, self._known = request, known
+        self._request = request
         self._unfinished = Unfinished(
             store=store,
             record=record,
@@ -87,7 +85,7 @@ class BatchRequests:
             patience_s=patience_s,
         )
         self._describe, self._on_refused = describe, on_refused
-        self._most_failures, self._patience_s, self._say_alive = most_failures, patience_s, say_alive
+        self._most_failures, self._say_alive = most_failures, say_alive
         self._ready: deque[tuple[Begun, RunRequest]] = deque()
         self._refused: deque[tuple[Begun, RunOutcome]] = deque()
         self._later: deque[tuple[Begun, RunRequest]] = deque()
@@ -95,7 +93,7 @@ class BatchRequests:
         self._pending: dict[str, Begun] = {}
         """By run."""
         self._begun_runs: set[str] = set()
-        self._ends: deque[tuple[Begun, RunOutcome, int]] = deque()
+        self._ends: deque[tuple[Begun, RunOutcome]] = deque()
         """Not recorded yet."""
         self._reading: BatchEntry | None = None
         self._left = NO_TOTALS
@@ -156,7 +154,7 @@ class BatchRequests:
         self._ended(begun, outcome)
 
     def _ended(self, begun: Begun, outcome: RunOutcome) -> None:
-        self._ends.append((begun, outcome, _now_ms()))
+        self._ends.append((begun, outcome))
         self.failures += outcome.verdict == "failed"
 
     def flush(self) -> None:
@@ -172,15 +170,15 @@ class BatchRequests:
             self._on_refused(outcome)
         try:
             while self._ends:
-                begun, outcome, _ = self._ends[0]
+                begun, outcome = self._ends[0]
                 if not (begun.is_recorded and outcome.verdict == "complete"):
-                    self._batches.put_end(self._record.id, self._round, self._describe(*self._ends[0]))
+                    self._batches.put_end(self._record.id, self._round, self._describe(begun, outcome))
                 self._ends.popleft()
                 with self._changed:
                     self._left -= totals_of_waiting(begun.entry.size_bytes)
                 self._flushed_s = _now_s()
         except StoreUnavailable:
-            if _now_s() - self._flushed_s > self._patience_s:
+            if _now_s() - self._flushed_s > self._unfinished.patience_s:
                 raise
         else:
             self._flushed_s = _now_s()
@@ -262,13 +260,13 @@ class BatchRequests:
                 lambda: (len(self._ready) < _AHEAD and len(self._later) < _MOST_LATER) or self.stopped
             )
             self._reading = entry
-        name, begun_ms = self._place.name(entry), _now_ms()
+        name = self._place.name(entry)
         try:
-            found = self._unfinished.patiently(lambda: source.inspect(name, self._known))
+            found = self._unfinished.patiently(lambda: source.inspect(name, self._unfinished.known))
             run_request = self._request(entry, found)
         except MediaProblem as error:
             self._drop(end)
-            begun = Begun(entry=entry, name=name, begun_ms=begun_ms)
+            begun = Begun(entry=entry)
             with self._changed:
                 self._refused.append((begun, refused(name, hinted(name, error))))
                 self._reading = None
@@ -277,7 +275,7 @@ class BatchRequests:
         same = end is not None and end.run_id == run_request.record.run
         if not same:
             self._drop(end)
-        begun = Begun(entry=entry, name=name, begun_ms=begun_ms, identity=found.identity, is_recorded=same)
+        begun = Begun(entry=entry, identity=found.identity, is_recorded=same)
         with self._changed:
             self._ready.append((begun, run_request))
             self._reading = None
@@ -295,10 +293,6 @@ class BatchRequests:
         except JobError:
             return False
         return found is not None and found.modified_s * 1000 < self._record.created_ms
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _now_s() -> float:

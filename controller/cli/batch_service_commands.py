@@ -236,10 +236,8 @@ def _row(service: Service, ids: dict[int, str], number: int) -> tuple[BatchEntry
         return entry, None
     measured = service.runs.report(run.id) if run.status in ("complete", "partial") else None
     devices = set(measured.devices) if measured else set[str]()
-    begun_ms = round(run.created_at.timestamp() * 1000)
     return entry, BatchEnd(
         number=number,
-        name=place.source,
         verdict=run.status,
         run_id=run.run or "",
         failure=run.failure,
@@ -250,8 +248,6 @@ def _row(service: Service, ids: dict[int, str], number: int) -> tuple[BatchEntry
         audio_s=measured.audio_s if measured else None,
         compute_s=measured.compute_s if measured else None,
         device=devices.pop() if len(devices) == 1 else "",
-        begun_ms=begun_ms,
-        ended_ms=round(run.ended_at.timestamp() * 1000) if run.ended_at else begun_ms,
     )
 
 

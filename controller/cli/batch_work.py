@@ -134,7 +134,7 @@ def _leave(requests: BatchRequests, batches: BatchStore, batch: str, worker: str
         batches.leave(batch, worker)
 
 
-def _end(store: Store, begun: Begun, outcome: RunOutcome, ended_ms: int) -> BatchEnd:
+def _end(store: Store, begun: Begun, outcome: RunOutcome) -> BatchEnd:
     """The document of how a recording ended. Raises :class:`StoreUnavailable`."""
     keys = RunKeys(outcome.run) if outcome.run else None
     transcribed = outcome.verdict in ("complete", "partial")
@@ -144,7 +144,6 @@ def _end(store: Store, begun: Begun, outcome: RunOutcome, ended_ms: int) -> Batc
     devices = set(report.devices) if report else set[str]()
     return BatchEnd(
         number=begun.entry.number,
-        name=begun.entry.name,
         verdict=outcome.verdict,
         run_id=outcome.run,
         identity=begun.identity,
@@ -157,8 +156,6 @@ def _end(store: Store, begun: Begun, outcome: RunOutcome, ended_ms: int) -> Batc
         audio_s=report.audio_s if report else None,
         compute_s=report.compute_s if report else None,
         device=devices.pop() if len(devices) == 1 else "",
-        begun_ms=begun.begun_ms,
-        ended_ms=ended_ms,
     )
 
 

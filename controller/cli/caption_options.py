@@ -17,6 +17,7 @@ from controller.cli.options import option, together
 from controller.cli.switches import Switch
 from controller.domain.captions import NARROWEST, PROFILES, WIDEST, CaptionStyle, Profile
 from controller.domain.output import PLAIN_NAME, checked_template
+from controller.domain.plan import ChannelChoice
 from controller.errors import UsageProblem
 
 
@@ -55,6 +56,14 @@ def _parse_speakers(_: click.Context, __: click.Parameter, value: str | None) ->
         raise click.BadParameter(
             f"name {int(place) + 1} of {len(names)} is empty, too long, or has control characters: write NAME,NAME,…"
         ) from None
+
+
+def check_speakers(captions: CaptionOptions, channels: ChannelChoice) -> None:
+    """Raise :class:`UsageProblem` for names of speakers whose channels are mixed."""
+    if captions.speakers and channels != "split":
+        raise UsageProblem(
+            f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
+        )
 
 
 def _limits(declare: Callable[..., Callable[[Any], Any]]) -> Callable[[_F], _F]:

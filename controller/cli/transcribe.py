@@ -11,7 +11,7 @@ import click
 
 from controller.cli import kubernetes, option_values, output_options
 from controller.cli import options as shared
-from controller.cli.caption_options import caption_options, taken
+from controller.cli.caption_options import caption_options, check_speakers, taken
 from controller.cli.execute import execute, report, report_one, reports_at_once
 from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.identification import Identification
@@ -94,10 +94,7 @@ def transcribe_command(
     checks = taken_checks(rest, prices, captions)
     if overwrite and skip_existing:
         raise UsageProblem("--overwrite and --skip-existing contradict each other", "leave one of them out")
-    if captions.speakers and channels != "split":
-        raise UsageProblem(
-            f"--speaker-names: with --channels {channels}, the speakers are not told apart", "add --channels split"
-        )
+    check_speakers(captions, channels)
     cluster, model = kubernetes.divided(rest, runner)
     jobs = kubernetes.jobs_at_once(max_parallel, cluster=bool(cluster))
     wanted = shared.transcribe_options(jobs=0 if cluster else jobs, **model)

@@ -105,7 +105,6 @@ class BatchRecord(Document):
     id: RunId
     created_ms: Count
     entries: Annotated[int, Field(ge=1, le=MOST_ENTRIES)]
-    size_bytes: Count
     pages: tuple[Sha256, ...] = Field(min_length=1, max_length=MOST_ENTRIES // PAGE)
     output: Text
     """As :func:`as_text`: the output folder as it was typed."""
@@ -138,7 +137,6 @@ class BatchEnd(Document):
     max_bytes: ClassVar[int] = 1 << 20
     schema_: Literal["stenofleet.batch-end/1"] = Field(default="stenofleet.batch-end/1", alias="schema")
     number: Annotated[int, Field(ge=0, lt=MOST_ENTRIES)]
-    name: Text
     verdict: RunVerdict
     run_id: RunId | Literal[""] = ""
     """Empty: it did not become a run."""
@@ -158,9 +156,6 @@ class BatchEnd(Document):
     """Of the jobs whose results are used; None: not known."""
     device: str = Field(default="", max_length=200)
     """Of these jobs; empty: not known, or several."""
-    begun_ms: Count
-    """When its recording was looked at, since the epoch."""
-    ended_ms: Count
 
 
 class BatchWorker(Document):

@@ -92,3 +92,23 @@ def test_a_list_of_another_folder_and_an_output_that_a_person_changed(workplace:
     again = workplace.run(*command)
     assert (again.code, changed.read_text()) == (0, "CORRECTED"), again.err
     assert "is kept: it was changed since it was written" in again.err
+
+
+def test_the_background_is_set_by_a_variable_and_loads_nothing_from_its_folder(workplace: Workplace) -> None:
+    lay(workplace, 3)
+    (workplace.folder / "click.py").write_text("raise SystemExit(99)", encoding="utf-8")
+    behind = workplace.run("batch", "submit", "talks", "-o", "text", *SMALL, env={"STENOFLEET_DETACH": "1"})
+    assert behind.code == 0, behind.err
+    waited = workplace.run("batch", "wait", behind.out.strip(), "--timeout", "50")
+    assert waited.code == 4, waited.err
+    until(lambda: not workplace.processes(), "one process has worked, and has ended")
+
+
+def test_the_status_names_the_processes_that_work(workplace: Workplace) -> None:
+    lay(workplace, 2)
+    started = workplace.start("batch", "submit", "talks", "-o", "text", *SMALL, crash="chunk.loaded.00000.a1=hold:here")
+    until(lambda: list((workplace.store.root / "batches").glob("*/workers/*.json")), "it says that it works")
+    assert "worked on by " in workplace.run("batch", "status", batch_of(workplace)).out
+    started.process.send_signal(signal.SIGINT)
+    assert started.ended().code == 130
+    assert "no process works on it" in workplace.run("batch", "status", batch_of(workplace)).out

@@ -189,12 +189,8 @@ def test_an_intake_that_is_killed_begins_again_and_puts_what_is_missing(
 def test_no_process_survives_a_killed_controller_and_the_same_command_resumes(
     workplace: Workplace, undisturbed: Undisturbed
 ) -> None:
-    here = workplace.meeting()
     file = workplace.media(undisturbed.media)
-    running = workplace.start(
-        "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00001.a1=hold:{here}"
-    )
-    pipeline.until(here.exists, "chunk 1 is held")
+    running = workplace.held("chunk.transcribed.00001.a1", file, *CUT)
     pipeline.until(lambda: len(workplace.results()) == 2, "the others are done")
     before = workplace.results()
     running.kill()

@@ -107,12 +107,8 @@ def test_a_run_and_the_same_run_again(workplace: Workplace, undisturbed: Undistu
 def test_failed_attempts_and_those_lost_with_their_controller_are_paid(
     workplace: Workplace, undisturbed: Undisturbed, meter: Meter
 ) -> None:
-    here = workplace.meeting()
     file = workplace.media(undisturbed.media)
-    running = workplace.start(
-        "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00001.a1=hold:{here}"
-    )
-    pipeline.until(here.exists, "chunk 1 is held")
+    running = workplace.held("chunk.transcribed.00001.a1", file, *CUT)
     pipeline.until(lambda: len(workplace.results()) == 2, "the others are done")
     time.sleep(1.5)
     running.kill()
@@ -134,10 +130,8 @@ def test_failed_attempts_and_those_lost_with_their_controller_are_paid(
 def test_a_job_that_is_killed_with_its_controller_after_its_result_is_paid_once(
     workplace: Workplace, undisturbed: Undisturbed, meter: Meter
 ) -> None:
-    here = workplace.meeting()
     file = workplace.media(undisturbed.media)
-    workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.committed.00001.a1=hold:{here}")
-    pipeline.until(here.exists, "chunk 1 is held, and its result is there")
+    workplace.held("chunk.committed.00001.a1", file, *CUT)
     pipeline.until(lambda: len(workplace.results()) == 3, "the others are done")
     workplace.kill_all()
     workplace.quiet()
@@ -155,10 +149,7 @@ def test_jobs_that_end_with_an_interrupted_command_and_a_cancel_are_paid(
     file = workplace.media(undisturbed.media)
 
     def held() -> pipeline.Started:
-        here = workplace.meeting()
-        crash = f"chunk.transcribed.00001.a1=hold:{here}"
-        running = workplace.start("transcribe", "-o", workplace.out, file, *CUT, crash=crash)
-        pipeline.until(here.exists, "chunk 1 is held")
+        running = workplace.held("chunk.transcribed.00001.a1", file, *CUT)
         time.sleep(1)
         return running
 
@@ -183,12 +174,8 @@ def test_jobs_that_end_with_an_interrupted_command_and_a_cancel_are_paid(
 def test_a_follower_continues_the_ledger_of_a_killed_leader(
     workplace: Workplace, undisturbed: Undisturbed, meter: Meter
 ) -> None:
-    here = workplace.meeting()
     file = workplace.media(undisturbed.media)
-    leader = workplace.start(
-        "transcribe", "-o", workplace.out, file, *CUT, crash=f"chunk.transcribed.00002.a1=hold:{here}"
-    )
-    pipeline.until(here.exists, "the leader's job is held")
+    leader = workplace.held("chunk.transcribed.00002.a1", file, *CUT)
     follower = workplace.start("transcribe", "-o", workplace.out, file, *CUT)
     follower.wait_for_output("following it")
     time.sleep(1.5)

@@ -115,3 +115,15 @@ def test_a_report_replaces_only_reports(machine: Machine) -> None:
     Path("report.csv").unlink()
     for _ in range(2):
         assert machine.run("report", machine.batch, "-o", ".").code == 0
+
+
+def test_words_are_compared_with_references(machine: Machine) -> None:
+    lay(Path("talks"), 1)
+    assert machine.submit("talks").code == 0
+    Path("references").mkdir()
+    Path("references/000.txt").write_text(Path("out/000.txt").read_text(encoding="utf-8"), encoding="utf-8")
+    limit = ("--max-wer", "0.1", "--reference", "references")
+    assert machine.run("wait", machine.batch, *limit).code == 0
+    Path("references/000.txt").write_text("something else was said", encoding="utf-8")
+    wrong = machine.run("wait", machine.batch, *limit)
+    assert (wrong.code, "--max-wer: its word error rate is" in wrong.err) == (7, True), wrong.err

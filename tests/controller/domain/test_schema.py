@@ -233,7 +233,6 @@ EXAMPLES: dict[str, Document] = {
         id="a" * 16,
         created_ms=1,
         entries=1,
-        size_bytes=1000,
         pages=("b" * 64,),
         output="out",
         formats=("txt",),
@@ -250,15 +249,12 @@ EXAMPLES: dict[str, Document] = {
     ),
     "batch-end": BatchEnd(
         number=0,
-        name="talk.mp4",
         verdict="failed",
         run_id=fakes.RUN,
         failure="BAD_INPUT",
         summary="no media",
         advice="check it",
         warnings=("quiet",),
-        begun_ms=1,
-        ended_ms=2,
     ),
     "batch-worker": BatchWorker(host="one", shard="1/2", updated_ms=1),
     "correction": Correction(

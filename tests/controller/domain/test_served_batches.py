@@ -15,7 +15,6 @@ RECORD = BatchRecord(
     id="0" * 16,
     created_ms=0,
     entries=20,
-    size_bytes=1,
     pages=("ab" * 32,),
     output="out",
     formats=("srt", "txt"),
