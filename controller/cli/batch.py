@@ -21,7 +21,7 @@ from controller.cli import options as shared
 from controller.cli.batch_entries import record_of, rows_named
 from controller.cli.batch_folders import keep_submission, kept_submission
 from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
-from controller.cli.batch_verdict import conclude, line_of, verdict_of
+from controller.cli.batch_verdict import conclude, counted, line_of, verdict_of
 from controller.cli.batch_work import Work, work
 from controller.cli.caption_options import CaptionOptions, caption_options, check_speakers, taken
 from controller.cli.gate_options import Checks, gate_options, taken_checks
@@ -151,7 +151,7 @@ def submit_command(
     record, lost = _made(opened, files, output_dir, formats, captions, fields, quiet=quiet or as_json)
     if detach:
         log = batch_detach.detach(record.id, sys.argv[1:])
-        print_message(f"batch {record.id}: {record.entries} recordings; messages are in {log}")
+        print_message(f"batch {record.id}: {counted(record.entries)}; messages are in {log}")
         print_message(f"to wait for its end: stenofleet batch wait {record.id} --store {opened.url}")
         print_data(record.id)
         return 0

@@ -188,4 +188,9 @@ def line_of(record: Batch, counts: Counts, shard: Shard = WHOLE, *, known: int =
         again = counts.before.total()
         parts.append(f"{counts.left} left" + (f" ({again} of them to be tried again)" if again else ""))
     part = f" (shard {shard})" if shard.count > 1 else ""
-    return f"batch {record.id}{part}: {counts.entries} recordings: {', '.join(parts)}"
+    return f"batch {record.id}{part}: {counted(counts.entries)}: {', '.join(parts)}"
+
+
+def counted(recordings: int) -> str:
+    """A number of recordings, for people."""
+    return f"{recordings} recording{'' if recordings == 1 else 's'}"

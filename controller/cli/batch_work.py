@@ -21,6 +21,7 @@ from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.batch_entries import Workplace, request_of
 from controller.cli.batch_requests import BatchRequests, Begun
+from controller.cli.batch_verdict import counted
 from controller.cli.event_lines import EventLines
 from controller.cli.execute import execute, report_one
 from controller.cli.models import ensure_model
@@ -124,7 +125,7 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
         within(_LEAVE_S, partial(_leave, requests, batches, record.id, worker))
     if requests.stopped and not requests.cancelled:
         batches.stop(record.id, round_)
-        print_message(f"batch {record.id}: {requests.failures} recordings failed: no others were begun")
+        print_message(f"batch {record.id}: {counted(requests.failures)} failed: no others were begun")
 
 
 def _leave(requests: BatchRequests, batches: BatchStore, batch: str, worker: str) -> None:
