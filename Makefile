@@ -79,7 +79,7 @@ test-cluster: venv ffmpeg ## test complete runs on a real Kubernetes, built once
 soak: venv ffmpeg ## test damaged media from a printed seed: SECONDS=600 sets the time, SEED=… repeats; failures are kept
 	@STENOFLEET_SOAK_S=$(SECONDS) STENOFLEET_SOAK_SEED=$(SEED) $(BIN)/python -m pytest -s -m soak $(ARGS)
 
-bench: venv ffmpeg ## measure words at cuts, batches, speed, archives and the store against plain tools: docs/benchmarks.md (an hour)
+bench: venv ffmpeg ## measure words at cuts, batches, speed, archives and the store against plain tools: docs/explanation/benchmarks.md (an hour)
 	@for bench in fidelity batches speed merge archive setbacks s3; do $(BIN)/python -m bench.$$bench || exit 1; done
 
 # BUILDER=… sets the program, BASE=… another Debian image, LOCK=chunk-job-torch.txt adds torch to the chunk job.

@@ -2,7 +2,8 @@
 
     python -m bench.gpu [--models large-v3-turbo,large-v3] [--seconds 300,720,1800] [--budget SECONDS] [--out FOLDER]
 
-Needs the chunk job's packages and ``nvidia-smi``, no network and no real model: see docs/benchmarks.md. Each row is
+Needs the chunk job's packages and ``nvidia-smi``, no network and no real model:
+see docs/explanation/benchmarks.md. Each row is
 written to the files as soon as it is measured. A measurement that does not fit into the budget is skipped or stopped.
 """
 

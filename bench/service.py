@@ -32,6 +32,7 @@ from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
 from controller.domain.service_keys import RequestKey
 from controller.service.requests import RequestStore
+from tests.ports import free_port
 from tests.testbed import s3_server
 
 PREFIX = "default"
@@ -214,7 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stenofleet-bench-") as name, contextlib.ExitStack() as closing:
         folder = Path(name)
         url = closing.enter_context(opened(folder, s3=given.s3))
-        store, ports = open_store(url), [s3_server.free_port() for _ in range(REPLICAS)]
+        store, ports = open_store(url), [free_port() for _ in range(REPLICAS)]
         replicas = [Replica(command(given, folder, url, number, port)) for number, port in enumerate(ports)]
         for replica in replicas:
             closing.callback(replica.stop)

@@ -1,6 +1,7 @@
 """Failures of a job: exit codes, and the exceptions that have them.
 
-Touches: nothing. ``controller.errors`` has the errors that the command line reports; docs/errors.md explains both.
+Touches: nothing. ``controller.errors`` has the errors that the command line reports, and
+docs/reference/errors.md explains both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Compiled GPU kernels in the store, for those who have chosen that: the first job puts them, later ones take them.
 
 Touches: the store, the GPU (its compute capability). Kernels are code: whoever may write to the store can then run code
-on the GPUs (docs/security.md). Nothing depends on them: what is missing, refused or changed is compiled again.
+on the GPUs (docs/explanation/security.md). Nothing depends on them: what is missing, refused or
+changed is compiled again.
 
     kernels/<GPU, driver, ctranslate2, types>/kernels.json      written last
     kernels/<GPU, driver, ctranslate2, types>/<digest>          one file of CUDA's cache

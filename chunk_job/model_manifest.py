@@ -1,6 +1,7 @@
 """The manifest of a model folder: its files with their hashes, and where they come from.
 
-Touches: nothing. ``chunk_job.models`` writes manifests and compares folders with them; docs/models.md explains both.
+Touches: nothing. ``chunk_job.models`` writes manifests and compares folders with them, and
+docs/how-to/models.md explains both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ CACHE = "STENOFLEET_MODEL_CACHE"
 URL_PREFIX = "s3://"
 """How the address of a model in S3 begins. Its files are the objects under it."""
 
-FileName = Annotated[str, Field(pattern=r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$")]
+FILE_NAME = r"^[0-9A-Za-z_][0-9A-Za-z_.-]{0,127}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 """A file of a model: never hidden, never in another folder."""
 
 

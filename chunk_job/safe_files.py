@@ -188,6 +188,15 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     complete(create(temporary, private=False), temporary, str(path), write)
 
 
+def is_named(descriptor: int, name: str, above: int | None = None) -> bool:
+    """Whether the open file is the one with this name now. *above*: descriptor of its folder."""
+    try:
+        named = os.stat(name, dir_fd=above, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(descriptor))
+
+
 def has_writer(name: str, above: int) -> bool:
     """Whether a process may still be writing the temporary file. True if this cannot be found out."""
     try:

@@ -1,4 +1,4 @@
-"""Makes untrusted text safe for terminals and logs: escapes for control characters, ``***`` for secrets.
+"""Makes untrusted text safe for terminals, logs and tables: escapes for control characters, ``***`` for secrets.
 
 Touches: nothing. All text for users passes :func:`shown`. Errors pass :func:`masked` when they are created, so that
 secrets in URLs reach no log and no document.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from urllib.parse import unquote
 
 _MASK = "***"
@@ -54,7 +55,20 @@ _PLAIN_SECRET = re.compile(
 )
 _UNNAMED = re.compile(r"[^a-z0-9]")
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins with one of these, or with spaces before it, is a formula to a spreadsheet."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def cell(text: str) -> str:
+    """*text* as a cell of a table that spreadsheets read: one that begins like a formula has ``'`` before it."""
+    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
+
+
+def composed(text: str) -> str:
+    """*text* in Unicode's composed form (NFC), for comparing names: ``é`` of macOS is a letter and an accent."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:

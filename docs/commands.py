@@ -6,6 +6,7 @@ python docs/commands.py
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import textwrap
@@ -16,15 +17,15 @@ from pathlib import Path
 import click
 
 from controller import cli
-from controller.cli.options import ClusterOption
+from controller.cli.sections import OWN, sections
 
 FOLDER = Path(__file__).parent
 PROGRAM = "stenofleet"
 _HEAD = """\
 # Commands
 
-Written by `.venv/bin/python docs/commands.py` from the code, as are the man pages in [man/](man). The installed package
-has them too: `man stenofleet-transcribe`. Where options come from: [settings.md](settings.md).
+Written by `.venv/bin/python docs/commands.py` from the code, as are the man pages in [man/](../man). The installed
+package has them too: `man stenofleet-transcribe`. Where options come from: [settings.md](settings.md).
 
 """
 _ENVIRONMENT = (
@@ -44,7 +45,7 @@ class Option:
     help: str
     variable: str
     """Empty: it is only read from the command line."""
-    of_cluster: bool
+    section: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,12 @@ def _commands(command: click.Command, words: tuple[str, ...], summary: str) -> I
         summary=summary.rstrip("."),
         usage=" ".join(command.collect_usage_pieces(context)),
         text=[*_paragraphs(command.help or ""), *_paragraphs(epilog)],
-        options=[row for one in command.params if isinstance(one, click.Option) and (row := _option(one, context))],
+        options=[
+            _option(one, context, section)
+            for section, options in sections(command, context).items()
+            for one in options
+            if one in command.params
+        ],
         below=[(name, short) for name, short, _ in inside],
     )
     for name, short, one in inside:
@@ -99,15 +105,11 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.replace("\b", "").split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def _option(option: click.Option, context: click.Context) -> Option | None:
+def _option(option: click.Option, context: click.Context, section: str) -> Option:
     record = option.get_help_record(context)
-    if record is None:
-        return None
+    assert record is not None
     names, text = record
-    variable = str(option.envvar or "")
-    return Option(
-        names=names, help=" ".join(text.split()), variable=variable, of_cluster=isinstance(option, ClusterOption)
-    )
+    return Option(names=names, help=" ".join(text.split()), variable=str(option.envvar or ""), section=section)
 
 
 # ---------------------------------------------------------------- Markdown
@@ -120,10 +122,8 @@ def as_reference(described: Sequence[Command]) -> str:
     for one in described:
         parts.append(f"## {one.name}\n\n```text\n{' '.join([*one.words, one.usage])}\n```\n\n")
         parts += [f"{_plain(text)}\n\n" for text in one.text]
-        for title, of_cluster in (("option", False), ("option for a cluster", True)):
-            some = [option for option in one.options if option.of_cluster == of_cluster]
-            if some:
-                parts.append(_table((title, "meaning", "variable"), [_row(option) for option in some]))
+        for section, options in itertools.groupby(one.options, key=lambda option: option.section):
+            parts.append(_table((section, "meaning", "variable"), [_row(option) for option in options]))
     return "".join(parts).rstrip() + "\n"
 
 
@@ -159,10 +159,10 @@ def as_man_page(one: Command, described: Sequence[Command]) -> str:
         lines.append(".SH COMMANDS")
         for name, summary in one.below:
             lines += [".TP", f"\\fB{_roff(name)}\\fR", _lines(summary)]
-    for title, of_cluster in (("OPTIONS", False), ("KUBERNETES", True)):
-        some = [option for option in one.options if option.of_cluster == of_cluster]
-        lines += [f".SH {title}"] if some else []
-        for option in some:
+    lines += [".SH OPTIONS"] if one.options else []
+    for section, options in itertools.groupby(one.options, key=lambda option: option.section):
+        lines += [] if section == OWN else [f".SS {_roff(section)}"]
+        for option in options:
             lines += [".TP", _names(option.names)]
             lines.append(
                 _lines(" ".join(filter(None, [option.help, option.variable and f"[{option.variable}]"])) or "–")
@@ -219,7 +219,7 @@ def files() -> dict[Path, str]:
     """Return all files with their contents."""
     described = commands()
     pages = {FOLDER / "man" / f"{one.name}.1": as_man_page(one, described) for one in described}
-    return {FOLDER / "commands.md": as_reference(described), **pages}
+    return {FOLDER / "reference" / "commands.md": as_reference(described), **pages}
 
 
 def main() -> None:

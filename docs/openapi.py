@@ -17,12 +17,12 @@ from controller.service.context import Service
 from controller.service.problem_types import PROBLEM_JSON, PROBLEM_TYPES, URN
 from controller.service.runs_api import PROBLEMS
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "reference"
 _HEAD = """\
 # The HTTP API
 
 Written by `.venv/bin/python docs/openapi.py` from the code; [openapi.json](openapi.json) is the same as an OpenAPI 3.1
-document, and a running service has it at `/openapi.json`. How to run the service: [service.md](service.md).
+document, and a running service has it at `/openapi.json`. How to run the service: [service.md](../how-to/service.md).
 
 """
 _EXAMPLES_OF = """\

@@ -75,9 +75,9 @@ def long_recording(path: Path, *, hours: int) -> Path:
     return path
 
 
-def hour_of_silence(path: Path) -> Path:
-    """A FLAC file of one hour that is made and decoded in a moment."""
-    soundfile.write(path, np.zeros(3600 * 8_000, np.int16), 8_000, subtype="PCM_16")
+def silence(path: Path, seconds: int) -> Path:
+    """A FLAC file of this length that is made and decoded in a moment."""
+    soundfile.write(path, np.zeros(seconds * 8_000, np.int16), 8_000, subtype="PCM_16")
     return path
 
 

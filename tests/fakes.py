@@ -374,6 +374,7 @@ class FakeRunner:
     """Jobs that follow a script. The intake cuts every recording into chunks of the given lengths."""
 
     kind = "fake"
+    jobs_stay = True
     tick_s = 0.1
     burst = 1 << 20
 
@@ -404,7 +405,7 @@ class FakeRunner:
 
     def submit(self, job: Job) -> None:
         assert job.run in self.led, "a job of a run that another process leads"
-        name = f"{job.run[:4]} {'intake' if job.span is None else f'chunk {job.span}'} a{job.attempt}"
+        name = f"{job.run} {'intake' if job.span is None else f'chunk {job.span}'} a{job.attempt}"
         assert name not in self._jobs, "a name used twice"
         # Read at the start, as a real job does; the script handles a missing task.
         task = self.store.get(job.task_key) if self.store.stat(job.task_key) else b""

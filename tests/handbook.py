@@ -1,4 +1,4 @@
-"""The tables of docs/failures.md. Tests compare the code with them, so that neither can change alone."""
+"""The tables of docs/reference/failures.md. Tests compare the code with them, so that neither can change alone."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from chunk_job.errors import ExitCode
 from controller.domain.failures import FailureClass
 
-_HANDBOOK = Path(__file__).parents[1] / "docs" / "failures.md"
+_HANDBOOK = Path(__file__).parents[1] / "docs" / "reference" / "failures.md"
 
 
 def budgets() -> dict[FailureClass, str]:

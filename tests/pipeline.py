@@ -1,7 +1,8 @@
 """The command line as users start it: a process with its own store and output folder.
 
-A *workplace* is the folder of one test. Every process that a test starts has the folder's path in its command line, so
-that remaining processes can be counted, and stopped at the end, without knowing which process started them.
+A *workplace* is the folder of one test. Every process that a test starts has the folder's path in its command line or
+its environment, so that remaining processes can be counted, and stopped at the end, without knowing which process
+started them.
 """
 
 import contextlib
@@ -194,14 +195,18 @@ class Workplace:
         return found
 
     def processes(self, part: str = "") -> list[int]:
-        """Processes that run here, those with *part* in their command line."""
-        found = []
+        """Processes that run here, those with *part* in their command line.
+
+        With a store elsewhere, only the environment of some of them names this folder: that of the state.
+        """
+        found, state = [], os.fsencode(f"XDG_STATE_HOME={self.folder}/")
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                if os.fsencode(f"{self.folder}/") in line and part.encode() in line:
+                here = os.fsencode(f"{self.folder}/") in line or state in (entry / "environ").read_bytes()
+                if here and part.encode() in line:
                     found.append(int(entry.name))
         return found
 

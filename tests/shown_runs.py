@@ -44,9 +44,10 @@ _LOG = (
 
 
 class ShownRun:
-    """A run of *chunks* chunks of twelve minutes, in which some attempts failed and the chunks *lost* have no result.
+    """A run of *chunks* chunks, in which some attempts failed and the chunks *lost* have no result.
 
-    *words* is about how many words it has in all. *done*: chunks with a result, for a run that has not ended.
+    *chunk_ms* is the length of each, *words* is about how many words it has in all. *done*: chunks with a result, for a
+    run that has not ended.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ShownRun:
         *,
         chunks: int = 5,
         words: int = 1_000,
+        chunk_ms: int = CHUNK_MS,
         lost: Sequence[int] = (),
         failed: Sequence[int] = (),
         done: int | None = None,
@@ -67,14 +69,14 @@ class ShownRun:
         self._seed = seed
         self.lost, self._failed, self._warnings = frozenset(lost), frozenset(failed) | frozenset(lost), tuple(warnings)
         self.done = frozenset(range(chunks if done is None else done)) - self.lost
-        self.chunks, self._words = chunks, words
+        self.chunks, self._words, self._chunk_ms = chunks, words, chunk_ms
         options = TranscribeOptions(model="large-v3", device="cuda")
         of = fakes.record(run, name=name)
         self.record: RunRecord = of.model_copy(
             update={"options": options, "versions": {"stenofleet": "0.4.0", "ctranslate2": "4.8.1"}}
         )
         cuts: dict[int, Cut] = dict.fromkeys(range(2, chunks - 1, 9), "forced")
-        plan = fakes.plan(*(CHUNK_MS * (span + 1) for span in range(chunks)), cuts=cuts, run=run)
+        plan = fakes.plan(*(self._chunk_ms * (span + 1) for span in range(chunks)), cuts=cuts, run=run)
         sound = [
             Stretch(start_ms=at, end_ms=min(plan.duration_ms, at + self._random.randrange(10, 60) * 10_000))
             for at in range(0, plan.duration_ms, 600_000)
@@ -88,8 +90,8 @@ class ShownRun:
         story = sentences("en")
         number, each = 0, -(-self._words // max(1, self.chunks))
         for span in sorted(self.done) if self._words else ():
-            at_ms, end_ms, spoken = span * CHUNK_MS, (span + 1) * CHUNK_MS, 0
-            a_word_ms = CHUNK_MS * 8 // 10 // each
+            at_ms, end_ms, spoken = span * self._chunk_ms, (span + 1) * self._chunk_ms, 0
+            a_word_ms = self._chunk_ms * 8 // 10 // each
             while spoken < each:
                 text = story[number % len(story)].split()
                 whole = self._segment(number, text, at_ms, min(400, a_word_ms), end_ms)
@@ -203,7 +205,7 @@ class ShownRun:
                 span=span,
                 attempts=3 if span in self.lost else 2 if span in self._failed else 1,
                 failures=("NATIVE_CRASH",) if span in self._failed else (),
-                audio_s=CHUNK_MS / 1000,
+                audio_s=self._chunk_ms / 1000,
                 speech_s=500.0 if span in self.done and self._words else 0.0,
                 windows=WindowCounts(decoded=30, doubtful=span % 3),
                 **(times if span in self.done else {}),
@@ -286,7 +288,7 @@ class ShownRun:
 
     def status(self, state: StoredState) -> Status:
         """Its progress, as reported a minute and a half after it began."""
-        done_ms = CHUNK_MS * len(self.done)
+        done_ms = self._chunk_ms * len(self.done)
         last_ms = max(one.running_ms or 0 for one in self.attempts().attempts)
         return Status(
             run=self.run, name=self.record.name, state=state, updated_ms=last_ms + 20_000,

@@ -62,7 +62,6 @@ def test_a_model_that_is_complete_is_kept_and_another_one_replaces_it(models: Fi
     assert fetch.main(models.url, str(volume), "small") == 0
     assert mark.stat().st_ino == before
     models.put(f"small/{MODEL_FILES[0]}", b"a longer, newer file")
-    (volume / ".small.new").mkdir()
     assert fetch.main(models.url, str(volume), "small") == 0
     assert mark.read_text() == "a longer, newer file"
     assert {path.name for path in volume.iterdir()} == {"small"}
@@ -86,7 +85,7 @@ def test_a_model_with_a_manifest_is_verified_while_it_is_copied(
 ) -> None:
     volume, fetch, bucket = tmp_path / "models", program("fetch_model"), FileStore(tmp_path / "bucket")
     store = FileStore(tmp_path / "bucket" / "tiny")
-    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store)
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store, lambda: None)
     assert fetch.main(bucket.url, str(volume), "tiny") == 0
     assert verification.verify(volume / "tiny", always=True)
     before = (volume / "tiny").stat().st_ino

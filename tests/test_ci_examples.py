@@ -1,6 +1,7 @@
 """The examples for CI systems fit the schemas of those, have few rights, and show no secret; they are not run here."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,43 @@ def test_a_container_has_the_rights_of_those_in_k8s(name: str, container: dict[s
     assert variables(container).get("AWS_EC2_METADATA_DISABLED") == "true"
     if name != "tekton.yaml":  # there it is an option of who starts the pipeline
         assert pod["serviceAccountName"] == wanted["serviceAccountName"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("code", [0, 4, 137])
+def test_the_task_of_tekton_ends_as_its_command_though_that_was_killed(tmp_path: Path, code: int) -> None:
+    (task,) = [one for one in documents(FOLDER / "tekton.yaml") if one["kind"] == "Task"]
+    script = task["spec"]["steps"][0]["script"].replace("/tmp/stenofleet.env", str(tmp_path / "env"))
+    script = re.sub(r"\$\(results\.([a-z-]+)\.path\)", rf"{tmp_path}/\1", script)
+    (tmp_path / "script").write_text(script)
+    stand_in = tmp_path / "stenofleet"
+    stand_in.write_text(f"#!/bin/sh\n[ {code} = 137 ] || echo COMPLETE=7 > {tmp_path}/env\nexit {code}\n")
+    stand_in.chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(tmp_path / "script"), "s3://in"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, timeout=20, check=False
+    )
+    assert done.returncode == code
+    names = ("exit-code", "complete", "failed")
+    assert [(tmp_path / name).read_text() for name in names] == [str(code), "0" if code == 137 else "7", "0"]
+
+
+def test_what_another_try_cannot_mend_is_final() -> None:
+    (base,) = documents(ROOT / "k8s/base/controller.yaml")
+    (nightly,) = documents(FOLDER / "cronjob.yaml")
+    (final,) = [rule["onExitCodes"]["values"] for rule in policy(base["spec"]) if rule["action"] == "FailJob"]
+    (same,) = [rule["onExitCodes"]["values"] for rule in policy(nightly["spec"]["jobTemplate"]["spec"])
+               if rule["action"] == "FailJob"]  # fmt: skip
+    (template,) = [one for one in documents(FOLDER / "argo.yaml") if one["kind"] == "WorkflowTemplate"]
+    (argo,) = template["spec"]["templates"]
+    again = set(map(int, re.findall(r"\d+", argo["retryStrategy"]["expression"].partition(" in ")[2])))
+    # All exit codes of docs/how-to/ci.md; 0 needs no rule, and 130 is a person's.
+    codes = set(map(int, re.findall(r"(?m)^\| (\d+)", (ROOT / "docs/how-to/ci.md").read_text(encoding="utf-8"))))
+    assert final == same == sorted(codes - again - {0, 130})
+
+
+def policy(job: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = job["podFailurePolicy"]["rules"]
+    return found
 
 
 @pytest.mark.parametrize("name,container,pod", list(containers()), ids=ci_examples.CLUSTER)

@@ -43,7 +43,9 @@ def test_every_option_of_every_command_is_in_its_page_and_in_the_reference() -> 
     assert {path.stem for path in PAGES} == set(known)
     assert {"stenofleet", "stenofleet-plan", "stenofleet-captions-check"} <= set(known)
     sections = dict(
-        re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", FILES[ROOT / "docs" / "commands.md"], re.MULTILINE | re.DOTALL)
+        re.findall(
+            r"^## (\S+)\n(.*?)(?=^## |\Z)", FILES[ROOT / "docs" / "reference" / "commands.md"], re.MULTILINE | re.DOTALL
+        )
     )
     for name, command in known.items():
         page = FILES[ROOT / "docs" / "man" / f"{name}.1"].replace("\\-", "-")
@@ -53,6 +55,16 @@ def test_every_option_of_every_command_is_in_its_page_and_in_the_reference() -> 
                     assert re.search(rf"(?m)^.*\\fB{re.escape(each)},?\\fR", page), (name, each)
                     assert re.search(rf"(?m)^\| `.*{re.escape(each)}\b", sections[name]), (name, each)
                 assert not option.envvar or f"[{option.envvar}]" in " ".join(page.split()), (name, option.envvar)
+
+
+def test_where_output_goes_has_the_same_names_in_every_command() -> None:
+    found = 0
+    for name, command in leaves(cli.stenofleet, "stenofleet").items():
+        for option in command.params:
+            if option.name in ("output", "output_dir") and "-o" in option.opts:
+                found += 1
+                assert "--output" in option.opts, name
+    assert found > 6
 
 
 def test_the_package_installs_the_pages() -> None:

@@ -74,7 +74,8 @@ def test_a_recorded_violation_fails_its_test(tmp_path: Path) -> None:
         "def test_innocent():\n"
         "    pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    options = ("-q", "--disable-plugin-autoload", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     output = subprocess.run(command, capture_output=True, check=False, text=True, cwd=tmp_path).stdout
     assert "ERROR test_violation.py::test_caught" in output
     assert "2 passed, 1 error" in output

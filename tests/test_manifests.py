@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]
 
 from chunk_job.__main__ import _parser
 from controller.cli import stenofleet
-from controller.cli.execute import exit_code
+from controller.cli.execute import GATE_FAILED, exit_code
 from controller.cli.transcribe import transcribe_command
 from controller.domain.interfaces import RunOutcome
 from controller.domain.jobs import Job
@@ -231,7 +231,7 @@ def test_a_verdict_ends_the_job_and_a_signal_or_an_outage_does_not() -> None:
     def outcome(verdict: Any) -> RunOutcome:
         return RunOutcome(run="", name="", verdict=verdict, summary="")
 
-    verdicts = {exit_code([outcome(verdict)]) for verdict in ("partial", "failed", "cancelled")}
+    verdicts = {exit_code([outcome(verdict)]) for verdict in ("partial", "failed", "cancelled")} | {GATE_FAILED}
     disrupted, stopped, final = OBJECTS["Job", "stenofleet"]["spec"]["podFailurePolicy"]["rules"]
     assert disrupted == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
     assert (stopped["action"], stopped["onExitCodes"]["values"]) == ("Ignore", [143])

@@ -1,6 +1,8 @@
 """Every test is run by exactly one target of the Makefile that CI calls, and every target is documented."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,17 @@ def test_an_expression_selects_as_pytest_does() -> None:
 @pytest.mark.parametrize("name", [*called_by_ci(), *OUTSIDE_CI])
 def test_every_target_is_in_the_table_of_contributing(name: str) -> None:
     assert re.search(rf"^\| `make {name}[ `]", text("CONTRIBUTING.md"), re.MULTILINE)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("failing", ["", *called_by_ci()])
+def test_ci_calls_every_target_once_and_fails_if_one_fails(tmp_path: Path, failing: str) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/run", tmp_path / ".ci/run")
+    (tmp_path / ".ci/need").write_text("exit 1")
+    (tmp_path / "Makefile").write_text(f"venv ffmpeg: ;\n%:\n\t@echo run $@; [ $@ != '{failing}' ]\n")
+    done = subprocess.run(["bash", tmp_path / ".ci/run"], capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == bool(failing)
+    assert sorted(re.findall(r"^run (\S+)$", done.stdout, re.MULTILINE)) == sorted(called_by_ci())
+    verdicts = dict(re.findall(r"^ci: (\S+) +(passed|FAILED) +\d+ s$", done.stdout, re.MULTILINE))
+    assert verdicts == {name: "FAILED" if name == failing else "passed" for name in called_by_ci()}

@@ -1,6 +1,6 @@
 """Which compute type a model is used in: what was asked for, in the form that is fastest on the device.
 
-Touches: nothing. The measured reasons are in docs/cluster.md.
+Touches: nothing. The measured reasons are in docs/how-to/cluster.md.
 """
 
 from __future__ import annotations

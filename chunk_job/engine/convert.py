@@ -106,7 +106,7 @@ def _of_model(source: str, folder: Path, target: Path, wanted: str) -> ModelMani
         before_source, revision = before.source, before.revision
     if stored_type(folder) == ("int8" if wanted == "int8_float32" else wanted):
         manifest = before or described(folder, source=before_source, revision=revision)
-        to_folder(folder, manifest, from_folder(folder), target)
+        to_folder(folder, manifest, from_folder(folder), target, target.parent)
         return manifest
     quantize(folder, target, wanted)
     manifest = described(target, source=before_source, revision=revision, converter=_versions("ctranslate2"))

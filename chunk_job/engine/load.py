@@ -25,7 +25,7 @@ from chunk_job.engine.digest import digest
 from chunk_job.engine.kernel_cache import Elsewhere, KernelCache
 from chunk_job.engine.timings import Timings
 from chunk_job.errors import ExitCode
-from chunk_job.models.verification import verify
+from chunk_job.models.verification import check_same, verified
 from chunk_job.stored_type import stored_type
 
 
@@ -49,13 +49,13 @@ def load(
 ) -> LoadedModel:
     """Load the model in *folder* for one transcription, and on a GPU use it once, which compiles its kernels.
 
-    If the folder has a manifest, its files are compared with it first. *kernels*: where compiled kernels may be, if no
-    folder has them.
+    If the folder has a manifest, its files are compared with it first, and again if they changed meanwhile.
+    *kernels*: where compiled kernels may be, if no folder has them.
     Raises :class:`JobError`: GPU_UNHEALTHY if a GPU is requested but missing, CONFIG for an unsupported compute type,
     CUDA_OOM, MODEL_DAMAGED if its files do not match its manifest, or MODEL for any other error.
     """
     with timings.measure("load"):
-        verify(folder)
+        manifest, states = verified(folder)
         cache = kernel_cache.set_up(folder, elsewhere=kernels)
     preload_cublas()
     import ctranslate2
@@ -80,13 +80,17 @@ def load(
         if device == "cuda":
             with timings.measure("kernels"):
                 warm_up(whisper)
+        model_digest = digest(folder)
+        check_same(folder, manifest, states)
     except (RuntimeError, ValueError, OSError) as error:
+        # If the files were changed meanwhile, that is the reason.
+        check_same(folder, manifest, states)
         raise native_error(error, ExitCode.MODEL, f"model {options.model} could not be loaded") from error
     engine = Engine(
         faster_whisper=importlib.metadata.version("faster-whisper"),
         ctranslate2=ctranslate2.__version__,
         model=options.model,
-        model_digest=digest(folder),
+        model_digest=model_digest,
         device=device,
         compute_type=compute_type,
         isa=instruction_set(),

@@ -70,7 +70,8 @@ def _from_hub(repository: str, reference: str, *, download: bool, revision: str)
             raise JobError(
                 ExitCode.MODEL,
                 f"model {reference}{size} could not be downloaded: {' '.join(str(error).split())}",
-                "check the network, or copy the model's folder to this machine and give its path to --model",
+                "check the network; or on a machine with one, run stenofleet model fetch NAME --to FOLDER, copy it here"
+                " and give its path to --model",
             ) from error
         raise JobError(
             ExitCode.MODEL,

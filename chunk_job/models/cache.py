@@ -7,19 +7,16 @@ manifest, so a model that is replaced in S3 is another copy. A lock lets one pro
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from chunk_job import safe_files
 from chunk_job.errors import ExitCode, JobError
 from chunk_job.model_manifest import CACHE, ModelManifest
-from chunk_job.models.copying import fetch, not_written, required_manifest
+from chunk_job.models.copying import fetch, required_manifest
+from chunk_job.models.exclusive import alone
 from chunk_job.models.verification import ModelDamaged, verify
-from chunk_job.store.base import Store
 from chunk_job.store.open_store import open_store
 
 log = logging.getLogger("stenofleet.chunk_job")
@@ -34,15 +31,15 @@ def cached(url: str) -> Path:
     store = open_store(url)
     manifest = required_manifest(store)
     folder = place() / manifest.digest[:32]
-    if _is_good(folder):
+    if _is_good(folder, manifest):
         return folder
-    try:
-        with _lock(folder):
-            # Another process may have copied it meanwhile.
-            if not _is_good(folder):
-                _copy(store, manifest, folder)
-    except OSError as error:
-        raise not_written(folder, manifest, error) from error
+    with contextlib.suppress(OSError):
+        safe_files.make_private(folder.parent)
+    with alone(folder, _waits) as work:
+        # Another process may have copied it meanwhile.
+        if not _is_good(folder, manifest):
+            log.info("copying the model %s (%.1f GB) to %s", store.url, manifest.size_bytes / 1e9, folder.parent)
+            fetch(store, manifest, folder, work)
     return folder
 
 
@@ -61,34 +58,14 @@ def place() -> Path:
     return base / "stenofleet" / "models"
 
 
-def _is_good(folder: Path) -> bool:
-    """Whether *folder* has the complete model. Files that have not changed since they were written are not read."""
+def _is_good(folder: Path, manifest: ModelManifest) -> bool:
+    """Whether *folder* has the complete model of *manifest*. Files that have not changed are not read again."""
     try:
-        return folder.is_dir() and verify(folder) is not None
+        return folder.is_dir() and verify(folder) == manifest
     except ModelDamaged as error:
         log.warning("%s: it is copied again", error.summary)
         return False
 
 
-def _copy(store: Store, manifest: ModelManifest, folder: Path) -> None:
-    log.info("copying the model %s (%.1f GB) to %s", store.url, manifest.size_bytes / 1e9, folder.parent)
-    # Only who has the lock uses this folder, so what is there is of a process that was killed.
-    unfinished = folder.parent / f".{folder.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    fetch(store, manifest, unfinished / "model")
-    shutil.rmtree(folder, ignore_errors=True)
-    (unfinished / "model").rename(folder)
-    unfinished.rmdir()
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """A context in which this process alone copies to *folder*. Raises :class:`OSError`."""
-    safe_files.make_private(folder.parent)
-    with (folder.parent / f".{folder.name}.lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process copies the model: waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _waits() -> None:
+    log.info("another process copies the model: waiting for it")

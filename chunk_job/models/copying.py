@@ -111,22 +111,23 @@ def verify_store(store: Store) -> ModelManifest:
     return manifest
 
 
-def fetch(store: Store, manifest: ModelManifest, folder: Path) -> None:
+def fetch(store: Store, manifest: ModelManifest, folder: Path, work: Path) -> None:
     """Copy the model of *store* to *folder*, as :func:`to_folder` does."""
     _compare_objects(store, manifest)
-    to_folder(store.url, manifest, from_store(store), folder)
+    to_folder(store.url, manifest, from_store(store), folder, work)
 
 
-def to_folder(source: object, manifest: ModelManifest, read: Read, folder: Path) -> None:
+def to_folder(source: object, manifest: ModelManifest, read: Read, folder: Path, work: Path) -> None:
     """Copy the files of *manifest* to *folder*, which is replaced when all of them are there.
 
-    *source*: where they are, for messages. Raises :class:`ModelDamaged` for a file of *source* that does not match,
+    *source*: where they are, for messages. *work*: the folder of the same disk for what is not finished, created if it
+    is missing (:func:`alone`). Raises :class:`ModelDamaged` for a file of *source* that does not match,
     :class:`JobError` (MODEL) for a folder that cannot be written or has no space, and the failures of *read*.
     """
-    fresh = folder.with_name(safe_files.temporary_name())
+    fresh = work / safe_files.temporary_name()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _check_space(folder.parent, manifest)
+        work.mkdir(parents=True, exist_ok=True)
+        _check_space(work, manifest)
         fresh.mkdir()
         for name in manifest.files:
             with (fresh / name).open("xb") as file:
@@ -143,24 +144,36 @@ def to_folder(source: object, manifest: ModelManifest, read: Read, folder: Path)
 
 
 def replace(folder: Path, fresh: Path) -> None:
-    """Give *fresh* the name of *folder*, and remove the old folder. Raises :class:`OSError`."""
-    old = folder.with_name(safe_files.temporary_name())
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
+    """Give *fresh* the name of *folder*, and remove the old folder. Raises :class:`OSError`; the old one then stays."""
+    old = fresh.with_name(safe_files.temporary_name())
+    try:
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    except BaseException:
+        # Also if a signal ends the process: what is beside *fresh* is then removed.
+        with contextlib.suppress(OSError):
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def put(folder: Path, manifest: ModelManifest, store: Store) -> None:
+def put(folder: Path, manifest: ModelManifest, store: Store, check: Callable[[], object]) -> None:
     """Store the model in *folder*, in place of the one that is in *store*. Raises the store's failures.
 
-    Until it is complete, there is no manifest: nothing takes it for a model.
+    Until it is complete, there is no manifest: nothing takes it for a model. *check*: called before each change; it
+    raises an error if another process may be putting a model there by now.
     """
+    check()
     store.delete(MANIFEST)
     for name in manifest.files:
+        check()
         store.put_file(name, folder / name)
+    check()
     for name in _names(store).keys() - manifest.files.keys():
         store.delete(name)
+    _compare_objects(store, manifest)
+    check()
     store.put(MANIFEST, manifest.encode())
 
 

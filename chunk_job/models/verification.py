@@ -17,14 +17,17 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from chunk_job.errors import DocumentInvalid, ExitCode, JobError
-from chunk_job.model_manifest import MANIFEST, MARKER, FileState, ModelFile, ModelManifest, Verified, is_url
+from chunk_job.model_manifest import FILE_NAME, MANIFEST, MARKER, FileState, ModelFile, ModelManifest, Verified, is_url
 from chunk_job.names import MODEL_FILES, repository_of
 from chunk_job.safe_files import write_whole
 from chunk_job.stored_type import stored_type
 
 log = logging.getLogger("stenofleet.chunk_job")
 
+_NAME = re.compile(FILE_NAME)
 _BLOB = re.compile(r"[0-9a-f]{64}")
 """The name of a large file in the hub's cache: its sha256, as the hub tells it."""
 
@@ -49,7 +52,7 @@ def read_manifest(folder: Path) -> ModelManifest | None:
     try:
         with (folder / MANIFEST).open("rb") as file:
             return parsed(folder, file.read(ModelManifest.max_bytes + 1))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -67,10 +70,15 @@ def verify(folder: Path, *, always: bool = False) -> ModelManifest | None:
     Files that have not changed since they were verified are read again only if *always*.
     Raises :class:`ModelDamaged` that names the file, and :class:`JobError` (MODEL) for a file that cannot be read.
     """
+    return verified(folder, always=always)[0]
+
+
+def verified(folder: Path, *, always: bool = False) -> tuple[ModelManifest | None, Mapping[str, FileState]]:
+    """:func:`verify` with the state of each file before it was read, for :func:`check_same`."""
     try:
         manifest = read_manifest(folder)
         if manifest is None:
-            return None
+            return None, {}
         states = _states(folder)
         compare_sizes(folder, manifest, {name: state.size_bytes for name, state in states.items()})
         if always or not _is_marked(folder, manifest, states):
@@ -82,7 +90,21 @@ def verify(folder: Path, *, always: bool = False) -> ModelManifest | None:
             f"the model {folder} cannot be read: {error.strerror or error}",
             "give this user the right to read it, and check its disk",
         ) from error
-    return manifest
+    return manifest, states
+
+
+def check_same(folder: Path, manifest: ModelManifest | None, states: Mapping[str, FileState]) -> None:
+    """Raises :class:`ModelDamaged` if *folder* has no longer the model that was verified; without a manifest, never.
+
+    *states*: see :func:`verified`. While files have them, they are not read again.
+    """
+    if manifest is None:
+        return
+    with contextlib.suppress(OSError):
+        if _states(folder) == states:
+            return
+    if verify(folder) != manifest:
+        raise ModelDamaged(folder, "it was replaced while it was loaded")
 
 
 def compare_sizes(where: object, manifest: ModelManifest, sizes: Mapping[str, int]) -> None:
@@ -114,6 +136,12 @@ def described(folder: Path, *, source: str, revision: str = "", converter: str =
     """
     names = [name for name in sorted(_states(folder)) if name != MANIFEST]
     check_complete(folder, names)
+    if strange := [name for name in names if not _NAME.fullmatch(name) or not (folder / name).is_file()]:
+        raise JobError(
+            ExitCode.MODEL,
+            f"{folder} is not a model folder: {', '.join(map(repr, strange[:5]))} is no file of a model",
+            "use a folder with nothing else in it",
+        )
     files = {}
     for name in names:
         path = folder / name
@@ -131,9 +159,10 @@ def described(folder: Path, *, source: str, revision: str = "", converter: str =
         return ModelManifest(
             source=source, revision=revision, converter=converter, quantization=stored_type(folder), files=files
         )
-    except ValueError as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
         raise JobError(
-            ExitCode.MODEL, f"{folder} is not a model folder: {error}", "use a folder with nothing else in it"
+            ExitCode.MODEL, f"{folder} is not a model folder: {first['msg']}", "use a folder with nothing else in it"
         ) from error
 
 
@@ -171,7 +200,7 @@ def mark(folder: Path, manifest: ModelManifest, states: Mapping[str, FileState] 
     """
     states = _states(folder) if states is None else states
     verified = Verified(manifest=manifest.digest, files={name: states[name] for name in manifest.files})
-    # A volume that is read-only is verified by each job: docs/models.md says how to avoid that.
+    # A volume that is read-only is verified by each job: docs/how-to/models.md says how to avoid that.
     with contextlib.suppress(OSError):
         write_whole(folder / MARKER, lambda file: file.write(verified.encode()))
 

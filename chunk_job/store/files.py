@@ -40,7 +40,7 @@ _DENIED = frozenset({errno.EACCES, errno.EPERM})
 _ABSENT = (FileNotFoundError, NotADirectoryError, WrongKind)
 # Names that stenofleet creates at the top level of a store.
 _OURS = re.compile(
-    r"runs|work|written|doctor|requests|queue|index|cancels|answers|uploads|incomplete|webhooks|replicas|inbox-state"
+    r"runs|work|written|doctor|batches|requests|queue|index|cancels|answers|uploads|incomplete|webhooks|replicas|inbox-state"
     r"|\.local|\.[0-9a-f]{16}\.tmp"
 )
 

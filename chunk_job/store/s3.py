@@ -210,7 +210,7 @@ class S3Store:
         return s3_client.environment()
 
     def sweep(self, prefix: str) -> None:
-        """Does nothing: parts of an aborted upload are no objects, and the server removes them (``docs/store.md``)."""
+        """Does nothing: parts of an aborted upload are no objects; servers remove them (docs/reference/store.md)."""
 
     def copy_to(self, key: str, sink: Sink, *, max_bytes: int = MAX_BYTES) -> None:
         # An interrupted download is continued if the object is unchanged.

@@ -77,7 +77,7 @@ stenofleet."""
 
 EPILOG = """\b
 Exit codes: 0 all written, 1 a bug, 2 usage, 3 environment (never the media), 4 some written or partial,
-5 none written, 7 a limit is not kept (--strict, --max-wer, …), 8 cancelled,
+5 none written, 6 batch wait --timeout, 7 a limit is not kept (--strict, --max-wer, …), 8 cancelled,
 130/143 interrupted (the resume command is printed).
 
 \b

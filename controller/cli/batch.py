@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,20 +21,23 @@ from controller.cli import (
 from controller.cli import options as shared
 from controller.cli.batch_entries import record_of, rows_named
 from controller.cli.batch_folders import keep_submission, kept_submission
+from controller.cli.batch_known import Known, reported
 from controller.cli.batch_status import cancel_command, list_command, report_command, status_command, wait_command
 from controller.cli.batch_verdict import conclude, counted, line_of, verdict_of
 from controller.cli.batch_work import Work, work
 from controller.cli.caption_options import CaptionOptions, caption_options, check_speakers, taken
-from controller.cli.gate_options import Checks, gate_options, taken_checks
+from controller.cli.checks import Checks
+from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.run_options import run_options, work_options
+from controller.cli.sections import Sectioned
 from controller.cli.terminal import print_data, print_message
 from controller.domain.batches import MOST_ENTRIES, MOST_ROUNDS, WHOLE, BatchRecord, Shard
 from controller.domain.output import Format
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import UsageProblem
-from controller.runs.batches import BatchStore
+from controller.runs.batches import BatchStore, Counts
 
 _WORK = ("runner", "max_parallel", "max_attempts", "max_disruptions", "store_patience", "scratch_dir", "download",
          "overwrite")  # fmt: skip
@@ -73,7 +77,7 @@ _batch_options = shared.together(
 )
 
 
-@batch_command.command("submit", cls=shared.Sectioned)
+@batch_command.command("submit", cls=Sectioned)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.output_option
 @shared.formats_option
@@ -150,6 +154,7 @@ def submit_command(
     }
     record, lost = _made(opened, files, output_dir, formats, captions, fields, quiet=quiet or as_json)
     if detach:
+        _continued(BatchStore(opened), record, shard)
         log = batch_detach.detach(record.id, sys.argv[1:])
         print_message(f"batch {record.id}: {counted(record.entries)}; messages are in {log}")
         print_message(f"to wait for its end: stenofleet batch wait {record.id} --store {opened.url}")
@@ -204,19 +209,32 @@ def _made(
     return record, lost
 
 
+def _continued(batches: BatchStore, record: BatchRecord, shard: Shard) -> tuple[int, Counts]:
+    """Begin the newest round of a batch, or continue it. Returns its number, and the counts of the part.
+
+    Before a process in the background is started: ``wait`` must see at once that something is left.
+    """
+    round_ = batches.round(record.id)
+    if batches.is_cancelled(record.id, round_):
+        raise UsageProblem(f"batch {record.id} is cancelled", f"to try it again: stenofleet batch retry {record.id}")
+    counts = batches.counts(record, round_, shard)
+    if counts.environment:
+        batches.try_again(record, round_, shard)
+        counts = batches.counts(record, round_, shard)
+    batches.unstop(record.id, round_)
+    return round_, counts
+
+
 def _worked(
     store: Store, record: BatchRecord, how: Work, checks: Checks, folder: Path, options: Mapping[str, Any]
 ) -> int:
     """Work on the newest round of a batch, and report. Returns the exit code."""
-    batches = BatchStore(store)
-    round_ = batches.round(record.id)
-    if batches.is_cancelled(record.id, round_):
-        raise UsageProblem(f"batch {record.id} is cancelled", f"to try it again: stenofleet batch retry {record.id}")
-    counts = batches.counts(record, round_, how.shard)
+    round_, counts = _continued(BatchStore(store), record, how.shard)
     if not (how.quiet or how.as_json):
         print_message(line_of(record, counts, how.shard))
-    with checks.of_batch(store) as checked:
-        work(store, record, round_, replace(how, events=checked.events), folder, options)
+    known = Known(store=store, record=record, shard=how.shard, round=round_, counts=copy.deepcopy(counts))
+    with reported(checks, known) as (checked, clock):
+        work(known, replace(how, events=checked.events), clock, folder, options)
         if failed := counts.ended["failed"] + counts.ended["partial"]:
             print_message(f"{failed} had failed before; to try them again: stenofleet batch retry {record.id}")
         found = verdict_of(store, record, round_, how.shard, checks)
@@ -245,6 +263,7 @@ def _again(batch: str, shard: Shard, store: str | None, rest: dict[str, Any], *,
     if retry:
         _begin_round(opened, record, how)
     if detach:
+        _continued(BatchStore(opened), record, shard)
         log = batch_detach.detach(record.id, ["batch", "resume", *sys.argv[3:]])
         print_message(f"batch {record.id}: messages are in {log}")
         print_data(record.id)
@@ -283,7 +302,7 @@ def _begin_round(store: Store, record: BatchRecord, how: Work) -> None:
         print_message(f"batch {record.id}: nothing has failed")
 
 
-@batch_command.command("resume", cls=shared.Sectioned)
+@batch_command.command("resume", cls=Sectioned)
 @click.argument("batch")
 @_again_options
 def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) -> int:
@@ -295,7 +314,7 @@ def resume_command(batch: str, *, shard: Shard, store: str | None, **rest: Any) 
     return _again(batch, shard, store, rest, retry=False)
 
 
-@batch_command.command("retry", cls=shared.Sectioned)
+@batch_command.command("retry", cls=Sectioned)
 @click.argument("batch")
 @_again_options
 @batch_service.service_options

@@ -10,7 +10,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from chunk_job.names import language_code, mapped_language
 from chunk_job.store.open_store import open_object
 from chunk_job.text import printable
 from controller.cli.glossary import terms_in
-from controller.cli.name_lists import names_in
+from controller.cli.name_lists import numbered_names
 from controller.cli.recordings import Named, mirrored
 from controller.domain.batches import BatchEntry, OwnOptions, as_text
 from controller.errors import UsageProblem
@@ -37,6 +37,7 @@ _LABEL = "label."
 _NO_OPTIONS = OwnOptions()
 _COLUMNS = ("source", "output", "language", "task", "track", "prompt", "hotwords", "glossary", "labels")
 _FIELDS = {"track": "audio_track", "prompt": "initial_prompt"}
+_COLUMN_OF = {field: column for column, field in _FIELDS.items()}
 _OTHER_NAMES = {"file": "source", "path": "source", "url": "source", "name": "source", "lang": "language"}
 _ADVICE = f"the columns are {', '.join(_COLUMNS[:-1])} and {_LABEL}NAME; only source is needed"
 
@@ -68,7 +69,7 @@ def read_list(name: str) -> list[Listed]:
     folder = name.rpartition("/")[0]
     if name.lower().endswith(".txt"):
         rows: list[tuple[int, dict[str, Any]]] = [
-            (number, {"source": one}) for number, one in enumerate(names_in(data, name), 1)
+            (number, {"source": one}) for number, one in numbered_names(data, name)
         ]
     else:
         text = _decoded(name, data)
@@ -159,15 +160,25 @@ def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
+        where = f"{name}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=functools.partial(_object, where))
         except (ValueError, RecursionError) as error:
-            raise UsageProblem(
-                f"{name}, line {number}: is not JSON: {error}", "write one object in each line"
-            ) from None
+            raise UsageProblem(f"{where}: is not JSON: {error}", "write one object in each line") from None
         if not isinstance(row, dict):
-            raise UsageProblem(f"{name}, line {number}: is not an object", 'write {"source": …} in each line')
-        yield number, {_column_of_json(name, number, key): value for key, value in row.items() if value is not None}
+            raise UsageProblem(f"{where}: is not an object", 'write {"source": …} in each line')
+        given = [(_column_of_json(name, number, key), value) for key, value in row.items() if value is not None]
+        yield number, _object(where, given)
+
+
+def _object(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises :class:`UsageProblem` if a name is in it twice: one of its values would be lost."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise UsageProblem(f"{where}: {printable(name)[:60]} is there twice", "leave one of them out")
+        found[name] = value
+    return found
 
 
 def _column_of_json(name: str, line: int, typed: str) -> str:
@@ -187,9 +198,11 @@ def _listed(where: str, folder: str, row: dict[str, Any]) -> Listed:
     source = row.get("source")
     if not isinstance(source, str) or not source.strip():
         raise UsageProblem(f"{where}: no source", "name the recording")
-    if "\0" in source or len(source) > _LONGEST_NAME or not _is_text(source):
+    if not _is_file_name(source):
         raise UsageProblem(f"{where}: source: is not the name of a file or an object", "correct it")
     given = {_FIELDS.get(key, key): row[key] for key in row.keys() & set(_COLUMNS[2:-1])}
+    if wrong := next((key for key, value in given.items() if isinstance(value, bool)), ""):
+        raise UsageProblem(f"{where}: {_COLUMN_OF.get(wrong, wrong)}: is true or false", "write a text or a number")
     try:
         if "glossary" in given:
             given["glossary"] = _terms(_in_folder(folder, str(given["glossary"])))
@@ -202,9 +215,9 @@ def _listed(where: str, folder: str, row: dict[str, Any]) -> Listed:
         raise UsageProblem(f"{where}: {error.message}", "correct it, or leave it out") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UsageProblem(
-            f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}", "correct it, or leave it out"
-        ) from None
+        column, *inside = map(str, first["loc"])
+        what = printable(".".join([_COLUMN_OF.get(column, column), *inside]))
+        raise UsageProblem(f"{where}: {what}: {first['msg']}", "correct it, or leave it out") from None
     return Listed(
         named=Named(source),
         where=where,
@@ -220,13 +233,13 @@ def _terms(path: str) -> tuple[str, ...]:
     return terms_in(path)
 
 
-def _is_text(name: str) -> bool:
-    """Whether a name can be stored: half of a surrogate pair, which JSON may have, cannot."""
+def _is_file_name(name: str) -> bool:
+    """Whether a file can have this name: half of a surrogate pair, which JSON may have, cannot be stored."""
     try:
         as_text(name).encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in name and len(name) <= _LONGEST_NAME
 
 
 def _language(typed: str) -> str:
@@ -240,7 +253,7 @@ def _checked_output(where: str, output: object) -> str:
     if not output:
         return ""
     parts = output.split("/") if isinstance(output, str) else []
-    if not parts or any(part in ("", ".", "..") for part in parts) or "\0" in str(output):
+    if not parts or any(part in ("", ".", "..") for part in parts) or not _is_file_name(str(output)):
         raise UsageProblem(
             f"{where}: output: {printable(str(output))[:80]!r} is not a path below the output folder",
             "write FOLDER/NAME without an extension, and without . and ..",

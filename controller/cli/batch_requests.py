@@ -6,6 +6,7 @@ recorded later; a batch that is stopped at any moment continues with what has no
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from controller.cli.batch_entries import Workplace
 from controller.cli.batch_unfinished import Unfinished
 from controller.cli.execute import refused
 from controller.cli.input_names import hinted
+from controller.domain.batch_limits import EnvironmentFailures
 from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, Shard
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
@@ -44,6 +46,8 @@ class Begun:
     """Of its content; empty: it could not be read."""
     known: bool = False
     """Whether its run was complete before the batch was made."""
+    was_complete: bool = False
+    """Whether the batch had a complete end of it when the command began to look at it."""
     is_recorded: bool = False
     """Whether the batch has its complete end with this run: only outputs may be missing."""
 
@@ -61,16 +65,19 @@ class BatchRequests:
         shard: Shard,
         request: Callable[[BatchEntry, Source], RunRequest],
         describe: Callable[[Begun, RunOutcome], BatchEnd],
+        on_end: Callable[[Begun, RunOutcome], None],
         on_refused: Callable[[RunOutcome], None],
         known: KnownFiles,
         most_failures: int | None,
+        at_once: int,
         patience_s: float,
         say_alive: Callable[[], None],
     ) -> None:
-        """*request*: makes the request of an entry. *describe*: makes the document of its end.
+        """*request*: makes the request of an entry. *describe*: makes the document of its end. *on_end*: is told it.
 
         *on_refused*: called with each recording that does not become a run.
-        *most_failures*: after so many nothing more is begun. *patience_s*: how long the store may be away.
+        *most_failures*: after so many nothing more is begun. *at_once*: how many jobs there may be.
+        *patience_s*: how long the store may be away.
         """
         self._store, self._record, self._round, self._place = store, record, round_, place
         self._batches = BatchStore(store)
@@ -84,8 +91,8 @@ class BatchRequests:
             known=known,
             patience_s=patience_s,
         )
-        self._describe, self._on_refused = describe, on_refused
-        self._most_failures, self._say_alive = most_failures, say_alive
+        self._describe, self._on_end, self._on_refused = describe, on_end, on_refused
+        self._most_failures, self._at_once, self._say_alive = most_failures, at_once, say_alive
         self._ready: deque[tuple[Begun, RunRequest]] = deque()
         self._refused: deque[tuple[Begun, RunOutcome]] = deque()
         self._later: deque[tuple[Begun, RunRequest]] = deque()
@@ -95,6 +102,8 @@ class BatchRequests:
         self._begun_runs: set[str] = set()
         self._ends: deque[tuple[Begun, RunOutcome]] = deque()
         """Not recorded yet."""
+        self._away = False
+        """Whether the store was away when they were to be recorded."""
         self._reading: BatchEntry | None = None
         self._left = NO_TOTALS
         self._done = False
@@ -102,6 +111,7 @@ class BatchRequests:
         self._changed = threading.Condition()
         """Protects all fields above that the thread shares with the loop."""
         self.failures = 0
+        self.environment = EnvironmentFailures()
         self.cancelled = False
         self._looked_s, self._said_s, self._flushed_s = 0.0, 0.0, _now_s()
         self.taken: dict[str, object] = {}
@@ -110,8 +120,12 @@ class BatchRequests:
 
     @property
     def stopped(self) -> bool:
-        """Whether nothing more is begun: the batch was cancelled, or too many recordings have failed."""
-        return self.cancelled or (self._most_failures is not None and self.failures >= self._most_failures)
+        """Whether nothing more is begun: the batch was cancelled, too many have failed, or all others would fail."""
+        return self.cancelled or self._too_many_failed or self.environment.cause is not None
+
+    @property
+    def _too_many_failed(self) -> bool:
+        return self._most_failures is not None and self.failures >= self._most_failures
 
     def take(self, most: int) -> Sequence[RunRequest]:
         """Return up to *most* identified requests, of different runs.
@@ -125,6 +139,7 @@ class BatchRequests:
         with self._changed:
             if self._error is not None:
                 raise self._error
+            most = min(most, self._room())
             taken: list[RunRequest] = []
             for queue in (self._later, self._ready):
                 # Each once: what has to wait is added at the end of the other ones that wait.
@@ -146,6 +161,12 @@ class BatchRequests:
             self._begun_runs.add(run)
         return taken
 
+    def _room(self) -> int:
+        """How many more recordings may be begun: of those at work when too many have failed, all are finished."""
+        if self._most_failures is None:
+            return sys.maxsize
+        return max(0, max(self._at_once, self._most_failures - self.failures) - len(self._pending))
+
     def end(self, outcome: RunOutcome) -> None:
         """Note how a run ended."""
         begun = self._pending.pop(outcome.run, None)
@@ -155,6 +176,7 @@ class BatchRequests:
 
     def _ended(self, begun: Begun, outcome: RunOutcome) -> None:
         self._ends.append((begun, outcome))
+        self._on_end(begun, outcome)
         self.failures += outcome.verdict == "failed"
 
     def flush(self) -> None:
@@ -166,13 +188,18 @@ class BatchRequests:
             refusals = list(self._refused)
             self._refused.clear()
         for begun, outcome in refusals:
+            if self._too_many_failed:
+                # Read ahead, but not begun: they are left, as those that were not read.
+                break
             self._ended(begun, outcome)
             self._on_refused(outcome)
         try:
             while self._ends:
                 begun, outcome = self._ends[0]
                 if not (begun.is_recorded and outcome.verdict == "complete"):
-                    self._batches.put_end(self._record.id, self._round, self._describe(begun, outcome))
+                    end = self._describe(begun, outcome)
+                    self._batches.put_end(self._record.id, self._round, end)
+                    self.environment.count(end)
                 self._ends.popleft()
                 with self._changed:
                     self._left -= totals_of_waiting(begun.entry.size_bytes)
@@ -180,8 +207,9 @@ class BatchRequests:
         except StoreUnavailable:
             if _now_s() - self._flushed_s > self._unfinished.patience_s:
                 raise
+            self._away = True
         else:
-            self._flushed_s = _now_s()
+            self._flushed_s, self._away = _now_s(), False
 
     def _look(self) -> None:
         """Say that this process works on the batch, and see whether it was cancelled."""
@@ -200,11 +228,16 @@ class BatchRequests:
             return
 
     def wait(self, seconds: float) -> None:
-        """Wait until another recording is identified, at most *seconds*."""
+        """Wait until there is something to take or to record, at most *seconds*."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._ready or self._refused or self._error or (self._done and not self._ends), timeout=seconds
-            )
+            self._changed.wait_for(self._has_work, timeout=seconds)
+
+    def _has_work(self) -> bool:
+        """Whether :meth:`take` has something to do; what the store has just refused has to wait."""
+        if self._ready or self._refused or self._error or (self._done and not self._ends):
+            return True
+        follows = any(run_request.record.run not in self._pending for _, run_request in self._later)
+        return not self._away and (bool(self._ends) or follows)
 
     def unknown(self) -> Sequence[Progress]:
         """Return nothing: what was not begun has no end, and the same command begins it."""
@@ -266,7 +299,7 @@ class BatchRequests:
             run_request = self._request(entry, found)
         except MediaProblem as error:
             self._drop(end)
-            begun = Begun(entry=entry)
+            begun = Begun(entry=entry, was_complete=end is not None)
             with self._changed:
                 self._refused.append((begun, refused(name, hinted(name, error))))
                 self._reading = None
@@ -275,7 +308,7 @@ class BatchRequests:
         same = end is not None and end.run_id == run_request.record.run
         if not same:
             self._drop(end)
-        begun = Begun(entry=entry, identity=found.identity, is_recorded=same)
+        begun = Begun(entry=entry, identity=found.identity, was_complete=end is not None, is_recorded=same)
         with self._changed:
             self._ready.append((begun, run_request))
             self._reading = None

@@ -21,6 +21,7 @@ from click.core import ParameterSource
 
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.option_values import Place
 from controller.cli.settings import TOKEN_VARIABLE
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import Stopped
@@ -46,7 +47,7 @@ service_options = shared.together(
     ),
     shared.option(
         "--token-file",
-        type=click.Path(path_type=Path),
+        type=Place(path_type=Path),
         metavar="FILE",
         help=f"File with the token of that service (or the variable {TOKEN_VARIABLE}).",
     ),

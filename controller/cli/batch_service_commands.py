@@ -16,10 +16,12 @@ from chunk_job.text import json_line, printable
 from controller.cli import output_options
 from controller.cli.batch_folders import kept_folder
 from controller.cli.batch_service import Service, batch_id, check_options, interruptible, no_batch
-from controller.cli.batch_service_wait import Delivery, Waiting, write_junit
+from controller.cli.batch_service_delivery import Delivery
+from controller.cli.batch_service_wait import Waiting, write_junit
 from controller.cli.batch_verdict import conclude, line_of, timed_out
+from controller.cli.checks import Checks
 from controller.cli.execute import report_one
-from controller.cli.gate_options import Checks
+from controller.cli.report_files import checking_batch
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.client.http import Refused
 from controller.client.replies import RunLine
@@ -31,7 +33,7 @@ from controller.reports import batch_report
 from controller.reports.cost import Prices, amount
 from controller.runs.batches import Counts
 from controller.runs.lookup import in_parallel
-from controller.runs.outputs import check_folder
+from controller.runs.output_folders import check_folder
 
 _AT_ONCE = 4
 _PRICES = ("gpu_hour_price", "cpu_hour_price")
@@ -68,14 +70,21 @@ def wait(
     check_folder(folder)
     rules = output_options.output_rules(overwrite=overwrite, store=None)
     end_s = _now_s() + (timeout_s or _YEAR_S)
-    with checks.of_batch(None) as checked:
+    with checking_batch(checks, None) as checked:
 
         def say(outcome: RunOutcome) -> None:
             report_one(outcome, as_json=as_json, quiet=False, null=null)
             if checked.events:
                 checked.events.recording(outcome)
 
-        delivery = Delivery(folder=folder, formats=formats, rules=rules, checks=checks, say=say)
+        delivery = Delivery(
+            folder=folder,
+            formats=formats,
+            rules=rules,
+            fetched=output_options.fetched_transcripts(),
+            checks=checks,
+            say=say,
+        )
         with interruptible(service) as rest:
             waiting = Waiting(
                 service=service, batch=named, delivery=delivery, rest=rest, end_s=end_s, quiet=as_json

@@ -6,41 +6,25 @@ Memory does not grow with the batch, except by a byte for each recording.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
-from chunk_job.errors import DocumentInvalid
 from controller.cli.batch_service import Service, no_batch
-from controller.cli.batch_verdict import Batch, Verdict, line_of
-from controller.cli.gate_options import Checks
+from controller.cli.batch_service_delivery import Delivered, Delivery
+from controller.cli.batch_verdict import UNATTENDED_S, Batch, Verdict, line_of
 from controller.cli.terminal import print_message
-from controller.client.http import Refused
-from controller.client.replies import Run, RunLine
-from controller.domain.batches import as_name
-from controller.domain.interfaces import RunOutcome, RunVerdict
-from controller.domain.output import Format, Output
-from controller.domain.served_batches import Placement, ServedEntry, entry_of
-from controller.errors import EnvironmentProblem, StenofleetError, UsageProblem
-from controller.intake.source import is_object
-from controller.reports.gates import GateResult, judge
-from controller.reports.served_view import served_view
+from controller.client.replies import RunLine
+from controller.domain.interfaces import RunVerdict
+from controller.domain.served_batches import ServedEntry, entry_of
 from controller.runs.batches import Counts
 from controller.runs.lookup import in_parallel
-from controller.runs.outputs import base_of, write_output_of
-from controller.runs.protection import OutputRules
-from controller.runs.stored_transcript import rendered
-from controller.runs.transcript_files import TranscriptFiles, disk_errors
-from controller.transcript.model import Transcript
 
 if TYPE_CHECKING:
     from controller.reports.junit import Suite
 
-UNATTENDED_S = 120.0
-"""If some recordings were not submitted, and all others have ended: how long new runs are waited for."""
 _AT_ONCE = 4
 _FIRST_S, _LONGEST_S = 1.0, 15.0
 _SAY_S = 30.0
@@ -48,28 +32,6 @@ _MOST_FAILURES = 1_000
 _NO_RUN, _NOT_ENDED = 0, 1
 _VERDICTS: tuple[RunVerdict, ...] = ("complete", "partial", "failed", "cancelled")
 _FIRST_VERDICT = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
-    """Where transcripts are written, and what is checked."""
-
-    folder: str
-    formats: tuple[Format, ...] | None
-    """None: those of the submission."""
-    rules: OutputRules
-    checks: Checks
-    say: Callable[[RunOutcome], None]
-    """Called with each recording that has ended."""
-
-
-class _Delivered(NamedTuple):
-    """What became of a run."""
-
-    number: int
-    outcome: RunOutcome
-    judged: Sequence[GateResult] = ()
-    suite: Suite | None = None
 
 
 @dataclass(kw_only=True)
@@ -130,7 +92,11 @@ class Waiting:
 
     def _look(self) -> bool:
         """List the runs, and deliver those that have ended since the last look. Returns False if the time is over."""
-        for done in in_parallel(self._deliver, self._ended(), at_once=_AT_ONCE):
+
+        def deliver(one: tuple[RunLine, ServedEntry]) -> Delivered:
+            return self.delivery.deliver(self.service.runs, *one)
+
+        for done in in_parallel(deliver, self._ended(), at_once=_AT_ONCE):
             self.states[done.number] = _FIRST_VERDICT + _VERDICTS.index(done.outcome.verdict)
             self._count(done)
             self.rest(0)
@@ -156,7 +122,7 @@ class Waiting:
                 asked.add(entry.number)
                 yield line, entry
 
-    def _count(self, done: _Delivered) -> None:
+    def _count(self, done: Delivered) -> None:
         found, outcome = self.verdict, done.outcome
         below = any(not gate.kept for gate in done.judged)
         found.below += below and outcome.verdict == "complete"
@@ -167,94 +133,6 @@ class Waiting:
         if done.suite:
             self.suites[done.number] = done.suite
         self.delivery.say(outcome)
-
-    def _deliver(self, one: tuple[RunLine, ServedEntry]) -> _Delivered:
-        """Fetch the transcript of a run, and write it."""
-        line, entry = one
-        try:
-            run = self.service.runs.get(line.id)
-            if run.status not in ("complete", "partial"):
-                return self._with_suite(entry, _outcome(run, entry.placement), None)
-            transcript = self._fetched(run)
-        except Refused as error:
-            if error.status not in (404, 409):
-                raise
-            # It was deleted, or is tried again at this moment.
-            outcome = RunOutcome(
-                run="", name=line.name, verdict="failed", summary=error.summary, advice=error.advice, environment=True
-            )
-            return self._with_suite(entry, outcome, None)
-        return self._with_suite(entry, self._written(run, entry.placement, transcript), transcript, run)
-
-    def _fetched(self, run: Run) -> TranscriptFiles:
-        with disk_errors(), tempfile.TemporaryFile() as file:
-            self.service.runs.download(run.id, file)
-            try:
-                return rendered(file, most_whole_bytes=Transcript.max_bytes)
-            except DocumentInvalid as error:
-                raise EnvironmentProblem(
-                    f"the transcript of run {run.id} is not one that this version reads: {error.summary}",
-                    "use the version of the service",
-                ) from error
-
-    def _written(self, run: Run, placement: Placement, transcript: TranscriptFiles) -> RunOutcome:
-        try:
-            written = write_output_of(self._output(placement), transcript, self.delivery.rules)
-        except UsageProblem as error:
-            # A name that is possible for the service, and not here.
-            return _outcome(run, placement, **_unwritten(error))
-        if written.problem:
-            return _outcome(run, placement, **_unwritten(written.problem))
-        warnings = (*run.warnings, *written.kept)
-        return _outcome(run, placement, files=written.files, warnings=warnings, kept=written.kept_files)
-
-    def _output(self, placement: Placement) -> Output:
-        above, _, last = as_name(placement.output).rpartition("/")
-        folder = self.delivery.folder
-        below = f"{folder.rstrip('/') if is_object(folder) else folder}/{above}" if above else folder
-        return Output(
-            base=base_of(below, last),
-            formats=self.delivery.formats or placement.formats,
-            captions=placement.captions,
-            name_template=placement.name_template,
-            speakers=placement.speakers,
-        )
-
-    def _with_suite(
-        self, entry: ServedEntry, outcome: RunOutcome, transcript: TranscriptFiles | None, run: Run | None = None
-    ) -> _Delivered:
-        checks, view = self.delivery.checks, None
-        judged: Sequence[GateResult] = ()
-        if transcript and run and (checks.junit or checks.gates) and outcome.verdict in ("complete", "partial"):
-            report = self.service.runs.report(run.id)
-            view = served_view(outcome.run, outcome.name, outcome.verdict, transcript, report, checks.prices)
-            style = (entry.placement.captions, entry.placement.speakers)
-            judged = judge(checks.gates, view, checks.measures_of(outcome, transcript, lambda: style))
-        if not checks.junit:
-            return _Delivered(entry.number, outcome, judged)
-        from controller.reports import junit
-
-        return _Delivered(entry.number, outcome, judged, junit.suite(outcome, view, judged))
-
-
-def _unwritten(problem: StenofleetError) -> dict[str, object]:
-    """What is different in the outcome of a run whose transcript cannot be written."""
-    advice = f"{problem.advice}; then give the same command again"
-    return {"verdict": "failed", "summary": problem.summary, "advice": advice, "environment": True}
-
-
-def _outcome(run: Run, placement: Placement, **changes: object) -> RunOutcome:
-    known: dict[str, object] = {
-        "run": run.run or run.id,
-        "name": run.name,
-        "verdict": run.status,
-        "summary": run.summary,
-        "advice": run.advice,
-        "warnings": tuple(run.warnings),
-        "environment": run.environment,
-        "source": as_name(placement.source),
-    }
-    return RunOutcome(**(known | changes))  # type: ignore[arg-type]
 
 
 def write_junit(path: str, waiting: Waiting) -> None:

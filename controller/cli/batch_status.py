@@ -9,26 +9,26 @@ from typing import Any
 import click
 
 from chunk_job.errors import JobError
-from chunk_job.store.base import Store, StoreUnavailable
+from chunk_job.store.base import StoreUnavailable
 from chunk_job.text import json_line, printable
 from controller.cli import batch_service, output_options
 from controller.cli import options as shared
-from controller.cli.batch_verdict import TIMED_OUT, conclude, line_of, timed_out, verdict_of
+from controller.cli.batch_known import Known, reported
+from controller.cli.batch_verdict import TIMED_OUT, UNATTENDED_S, conclude, line_of, timed_out, verdict_of
 from controller.cli.execute import SystemClock
 from controller.cli.gate_options import gate_options, taken_checks
-from controller.cli.option_values import parse_formats
+from controller.cli.option_values import Place, parse_formats
 from controller.cli.prices import price_options, taken_prices
+from controller.cli.sections import Sectioned
 from controller.cli.terminal import print_data, print_message, write_path
-from controller.domain.batches import BatchRecord
 from controller.domain.output import Format
 from controller.errors import EnvironmentProblem, Interrupted
 from controller.reports import batch_report
 from controller.reports.cost import amount
-from controller.runs.batches import BatchStore
+from controller.runs.batches import BatchStore, living
 
 _FIRST_S, _LONGEST_S = 1.0, 15.0
 _SAY_S = 30.0
-_UNATTENDED_S = 120.0
 _MOST_S = 365 * 24 * 3600
 
 
@@ -37,7 +37,7 @@ def _parse_formats(ctx: click.Context, option: click.Parameter, value: str | Non
 
 
 _delivery_options = shared.together(
-    shared.option("-o", "--output-dir", type=click.Path(), metavar="DIR|s3://…",
+    shared.option("-o", "--output-dir", "--output", type=Place(), metavar="DIR|s3://…",
                   help="With --server: where transcripts are written (default: as at the submission on this machine)."),
     shared.option("-f", "--output-format", "formats", callback=_parse_formats,
                   help="With --server: other formats than those of the submission."),
@@ -45,7 +45,7 @@ _delivery_options = shared.together(
 )  # fmt: skip
 
 
-@click.command("wait")
+@click.command("wait", cls=Sectioned)
 @click.argument("batch")
 @shared.option(
     "--timeout", type=click.IntRange(1, _MOST_S), metavar="SECONDS", help=f"Exit code {TIMED_OUT} if it takes longer."
@@ -86,17 +86,21 @@ def wait_command(
     opened = shared.store_at(store)
     record = BatchStore(opened).existing(batch)
     patience_s = 600 if store_patience is None else store_patience
-    with checks.of_batch(opened) as checked:
-        if not _ended(opened, record, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
+    known = Known(store=opened, record=record)
+    with reported(checks, known) as (checked, clock):
+        if not _ended(known, clock, timeout_s=timeout, patience_s=patience_s, quiet=as_json):
+            known.write(checked, checks.junit)
             return checked.ended(timed_out(record.id, timeout))
-        round_ = BatchStore(opened).round(record.id)
-        found = verdict_of(opened, record, round_, checks=checks)
+        found = verdict_of(opened, record, known.round, checks=checks)
         return conclude(record, found, checked, as_json=as_json)
 
 
-def _ended(store: Store, record: BatchRecord, *, timeout_s: int | None, patience_s: float, quiet: bool) -> bool:
-    """Wait until nothing is left. Returns False after the time-out. Raises :class:`Interrupted`."""
-    clock, follower = SystemClock(), _Follower(store, record, quiet=quiet)
+def _ended(known: Known, clock: SystemClock, *, timeout_s: int | None, patience_s: float, quiet: bool) -> bool:
+    """Wait until nothing is left, or nobody works on it. Returns False after the time-out.
+
+    Raises :class:`Interrupted`, and :class:`EnvironmentProblem` if the store is away for too long.
+    """
+    follower = _Follower(known, quiet=quiet)
     end_s, answered_s, pause_s = _now_s() + (timeout_s or _MOST_S), _now_s(), _FIRST_S
     while True:
         if number := clock.signal():
@@ -118,27 +122,37 @@ def _ended(store: Store, record: BatchRecord, *, timeout_s: int | None, patience
 class _Follower:
     """Looks at a batch regularly, and says how far it is."""
 
-    def __init__(self, store: Store, record: BatchRecord, *, quiet: bool) -> None:
-        self._batches, self._record, self._quiet = BatchStore(store), record, quiet
+    def __init__(self, known: Known, *, quiet: bool) -> None:
+        self._known, self._quiet = known, quiet
+        self._batches = BatchStore(known.store)
+        self._signs: object = None
+        """What changes while somebody works on the batch."""
         self._attended_s = _now_s()
         self._said_s = self._attended_s - _SAY_S
 
     def has_ended(self) -> bool:
-        """Whether nothing is left, or nothing more is begun. Raises :class:`StoreUnavailable`."""
-        batch = self._record.id
-        round_ = self._batches.round(batch)
-        counts, workers = self._batches.counts(self._record, round_), self._batches.workers(batch)
-        over = self._batches.is_cancelled(batch, round_) or self._batches.is_stopped(batch, round_)
-        if not counts.left or (over and not workers):
+        """Whether nothing is left, nothing more is begun, or nobody works on it. Raises :class:`StoreUnavailable`."""
+        known, batch = self._known, self._known.record.id
+        known.round = self._batches.round(batch)
+        known.counts = self._batches.counts(known.record, known.round)
+        heard = self._batches.heard(batch)
+        over = self._batches.is_cancelled(batch, known.round) or self._batches.is_stopped(batch, known.round)
+        if not known.counts.left or (over and not living(heard)):
             return True
         now_s = _now_s()
-        if workers:
-            self._attended_s = now_s
+        # Not by the clocks of the processes, which may be on other machines: what they say changes.
+        signs = known.round, known.counts, heard
+        if signs != self._signs:
+            self._signs, self._attended_s = signs, now_s
+        if now_s - self._attended_s >= UNATTENDED_S:
+            print_message(
+                f"batch {batch}: for {UNATTENDED_S:.0f} s no process has worked on it, {known.counts.left} left: give"
+                f" the same submit command again (with its --shard), or stenofleet batch resume {batch}"
+            )
+            return True
         if not self._quiet and now_s - self._said_s >= _SAY_S:
             self._said_s = now_s
-            print_message(line_of(self._record, counts))
-            if now_s - self._attended_s >= _UNATTENDED_S:
-                print_message(f"no process works on it: stenofleet batch resume {batch}")
+            print_message(line_of(known.record, known.counts))
         return False
 
 

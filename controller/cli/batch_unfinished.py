@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,10 +41,16 @@ class Unfinished:
     def pages(self) -> Iterator[list[tuple[BatchEntry, BatchEnd | None]]]:
         """Yield the recordings of each page, with the complete end of those that may have changed since.
 
-        Raises the error of a store that is away for too long.
+        Those that are tried again after a failure of the environment come last: the same failure must not keep all
+        others from being begun. Raises the error of a store that is away for too long.
         """
+        with_others: list[int] = []
         for page, _ in pages_of(self.record.entries):
-            yield self.patiently(lambda page=page: self._left_of(page))  # type: ignore[misc]
+            left, is_all = self.patiently(partial(self._left_of, page, again=False))
+            with_others += () if is_all else (page,)
+            yield left
+        for page in with_others:
+            yield self.patiently(partial(self._left_of, page, again=True))[0]
 
     def patiently(self, read: Callable[[], _T]) -> _T:
         """Call *read* again while a store is away, and raise its error if that takes too long."""
@@ -56,22 +63,26 @@ class Unfinished:
                     raise
                 time.sleep(_PAUSE_S)
 
-    def _left_of(self, page: int) -> list[tuple[BatchEntry, BatchEnd | None]]:
+    def _left_of(self, page: int, *, again: bool) -> tuple[list[tuple[BatchEntry, BatchEnd | None]], bool]:
+        """What is left of a page, and whether all of it was looked at. *again*: only what is tried again, or not."""
         batches = BatchStore(self.store)
         ends = batches.page_ends(self.record.id, page)
-        entries = [entry for entry in batches.page(self.record, page) if entry.number in self.shard]
+        retried = {number for number, end in ends.items() if end.kind == "again" and end.round == self.round}
+        mine = [entry for entry in batches.page(self.record, page) if entry.number in self.shard]
+        entries = [entry for entry in mine if (entry.number in retried) == again]
 
         def check(entry: BatchEntry) -> tuple[bool, BatchEnd | None]:
             end = ends.get(entry.number)
             if end is None or not counted(end, self.round):
                 return False, None
-            if end.verdict != "complete":
+            if end.kind != "complete":
                 return True, None
             found = batches.read_end(self.record.id, end)
             return found is not None and self._is_as_it_was(entry, found), found
 
         checked = of_each(self.store, check, entries)
-        return [(entry, end) for entry, (ended, end) in zip(entries, checked, strict=True) if not ended]
+        left = [(entry, end) for entry, (ended, end) in zip(entries, checked, strict=True) if not ended]
+        return left, len(entries) == len(mine)
 
     def _is_as_it_was(self, entry: BatchEntry, end: BatchEnd) -> bool:
         """Whether a recording has the content that was transcribed, as far as known without reading it, and outputs."""

@@ -12,10 +12,12 @@ from typing import Any, Protocol, get_args
 
 from chunk_job.store.base import Store
 from chunk_job.text import json_line, printable
+from controller.cli.checks import Checks
 from controller.cli.execute import GATE_FAILED, summary
-from controller.cli.gate_options import Checked, Checks
+from controller.cli.judging import Checked
 from controller.cli.terminal import print_data, print_message
 from controller.domain.batches import WHOLE, BatchEnd, BatchEntry, BatchRecord, Shard, as_name
+from controller.domain.batches import counted as is_counted
 from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.reports.gates import GateResult, judge, unmeasured
 from controller.reports.run_view import RunView
@@ -25,7 +27,9 @@ from controller.runs.lookup import of_each
 
 TIMED_OUT = 6
 """The exit code of ``wait`` if the batch has not ended in time."""
-_MOST_FAILURES = 1_000
+UNATTENDED_S = 120.0
+"""``wait`` ends when nobody has worked on what is left, nor submitted it, for so long."""
+MOST_FAILURES = 1_000
 """Kept for messages and for JSON; ``batch report`` has all."""
 
 
@@ -85,18 +89,18 @@ def verdict_of(
 ) -> Verdict:
     """Read how a batch, or a part of it, stands; and write its report for CI. Raises :class:`StoreUnavailable`."""
     checks = checks or Checks()
-    batches = BatchStore(store)
-    found = Verdict(counts=batches.counts(record, round_, shard), cancelled=batches.is_cancelled(record.id, round_))
+    found = Verdict(counts=Counts(), cancelled=BatchStore(store).is_cancelled(record.id, round_))
+    each = _each(store, record, round_, shard, checks, found)
     if checks.junit:
         from controller.reports import junit
 
         suites = (
-            junit.suite(outcome, view, judged) if end else junit.left_out(outcome.name, "it was not begun")
-            for outcome, end, view, judged in _each(store, record, shard, checks, found)
+            junit.suite(outcome, view, judged) if end else junit.left_out(outcome.name, f"it {outcome.summary}")
+            for outcome, end, view, judged in each
         )
         junit.write(checks.junit, suites)
         return found
-    for _ in _each(store, record, shard, checks, found):
+    for _ in each:
         pass
     return found
 
@@ -104,8 +108,20 @@ def verdict_of(
 _One = tuple[RunOutcome, BatchEnd | None, RunView | None, Sequence[GateResult]]
 
 
-def _each(store: Store, record: BatchRecord, shard: Shard, checks: Checks, found: Verdict) -> Iterator[_One]:
-    """Yield how each recording ended, with what it keeps, and count it in *found*."""
+def _each(
+    store: Store, record: BatchRecord, round_: int, shard: Shard, checks: Checks, found: Verdict
+) -> Iterator[_One]:
+    """Yield how each recording ended in a round, with what it keeps, and count it in *found*.
+
+    An end counts only if its document is valid.
+    """
+
+    def counted_ends() -> Iterator[tuple[BatchEntry, BatchEnd | None]]:
+        for entry, ended in BatchStore(store).with_keys(record, shard):
+            found.counts.entries += 1
+            if ended:
+                found.counts.add(ended[0], round_)
+            yield entry, ended[1] if ended and is_counted(ended[0], round_) else None
 
     def read(one: tuple[BatchEntry, BatchEnd | None]) -> _One:
         entry, end = one
@@ -121,13 +137,13 @@ def _each(store: Store, record: BatchRecord, shard: Shard, checks: Checks, found
             )
         return outcome, end, view, judged
 
-    for outcome, end, view, judged in of_each(store, read, BatchStore(store).with_ends(record, shard)):
+    for outcome, end, view, judged in of_each(store, read, counted_ends()):
         if end:
             below = any(not gate.kept for gate in judged)
             found.known += end.known
             found.below += below and end.verdict == "complete"
             found.environment &= end.verdict != "failed" or end.environment
-            if (end.verdict != "complete" or below) and len(found.failures) < _MOST_FAILURES:
+            if (end.verdict != "complete" or below) and len(found.failures) < MOST_FAILURES:
                 found.failures.append(outcome)
                 found.judged[outcome] = judged
         yield outcome, end, view, judged
@@ -152,8 +168,7 @@ def outcome_of(entry: BatchEntry, end: BatchEnd | None) -> RunOutcome:
 
 def conclude(record: Batch, found: Verdict, checked: Checked, *, shard: Shard = WHOLE, as_json: bool) -> int:
     """Print how a batch ended, note it in *checked*, and return the exit code."""
-    checked.outcomes = {outcome: tuple(gates) for outcome, gates in found.judged.items()}
-    checked.counts = found.counts.ended
+    checked.note(found.counts.ended, found.judged, left=found.counts.left)
     checked.ended(found.code)
     if as_json:
         print_data(json_line({"batch": record.id, "shard": str(shard)} | found.facts()), exact=True)
@@ -162,6 +177,11 @@ def conclude(record: Batch, found: Verdict, checked: Checked, *, shard: Shard = 
     if found.failures:
         failed = [one for one in found.failures if one.verdict != "complete"]
         print_message("\n".join(summary(failed, 0).split("\n")[1:]) if failed else "")
+    if found.counts.environment:
+        print_message(
+            f"{found.counts.environment} failed because of the environment: the same submit command tries them again,"
+            f" or stenofleet batch resume {record.id}"
+        )
     for outcome, gates in _below(found.judged):
         print_message(printable(f"{outcome.source}: {'; '.join(f'{one.gate}: {one.text}' for one in gates)}"))
     return found.code
@@ -188,7 +208,7 @@ def line_of(record: Batch, counts: Counts, shard: Shard = WHOLE, *, known: int =
         again = counts.before.total()
         parts.append(f"{counts.left} left" + (f" ({again} of them to be tried again)" if again else ""))
     part = f" (shard {shard})" if shard.count > 1 else ""
-    return f"batch {record.id}{part}: {counted(counts.entries)}: {', '.join(parts)}"
+    return ": ".join(filter(None, [f"batch {record.id}{part}", counted(counts.entries), ", ".join(parts)]))
 
 
 def counted(recordings: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,19 @@ from chunk_job.text import printable
 from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.batch_entries import Workplace, request_of
+from controller.cli.batch_known import Known
 from controller.cli.batch_requests import BatchRequests, Begun
 from controller.cli.batch_verdict import counted
 from controller.cli.event_lines import EventLines
-from controller.cli.execute import execute, report_one
+from controller.cli.execute import SystemClock, execute, report_one
 from controller.cli.models import ensure_model
 from controller.cli.terminal import print_message
 from controller.domain import stored_documents
-from controller.domain.batches import BatchEnd, BatchEntry, BatchRecord, Shard
+from controller.domain.batches import BatchEnd, BatchEntry, Shard
 from controller.domain.documents import Outcome, Report, Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.keys import RunKeys
+from controller.errors import EnvironmentProblem
 from controller.orchestrator.loop import within
 from controller.reports.cost import Prices
 from controller.runs.batches import BatchStore
@@ -52,13 +54,35 @@ class Work:
     events: EventLines | None = None
 
 
-def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path, options: Mapping[str, Any]) -> None:
-    """Work on the recordings of a batch that have not ended in a round.
+def work(known: Known, how: Work, clock: SystemClock, folder: Path, options: Mapping[str, Any]) -> None:
+    """Work on the recordings of a batch that have not ended in a round, and keep *known* up to date.
 
     *folder*: where its relative names begin. *options*: those of ``run_options.work_options``, and of the cluster.
 
-    Raises :class:`Interrupted`, :class:`EnvironmentProblem` and :class:`UsageProblem`.
+    Raises :class:`Interrupted`, :class:`UsageProblem` and :class:`EnvironmentProblem`: also if nothing more was begun
+    because every other recording would fail too.
     """
+    batches, batch, worker = BatchStore(known.store), known.record.id, secrets.token_hex(8)
+    say_alive = partial(batches.say_alive, batch, worker, host=printable(os.uname().nodename), shard=how.shard)
+    try:
+        # Before the model is fetched, which may take a while: who waits for the batch must see that somebody begins.
+        with contextlib.suppress(JobError):
+            say_alive()
+        _work(known, how, clock, folder, options, say_alive)
+    finally:
+        within(_LEAVE_S, partial(_quietly, partial(batches.leave, batch, worker)))
+
+
+def _work(
+    known: Known,
+    how: Work,
+    clock: SystemClock,
+    folder: Path,
+    options: Mapping[str, Any],
+    say_alive: Callable[[], None],
+) -> None:
+    store, record, round_ = known.store, known.record, known.round
+    batches = BatchStore(store)
     given = dict(options)
     runner = given.pop("runner")
     cluster, rest = kubernetes.divided(given, runner)
@@ -77,7 +101,6 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
         store_patience=rest["store_patience"],
     )
     place = Workplace(folder=folder, rules=output_options.output_rules(overwrite=rest["overwrite"], store=store))
-    batches, worker = BatchStore(store), secrets.token_hex(8)
 
     def say(outcome: RunOutcome) -> None:
         if how.events:
@@ -96,18 +119,19 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
         shard=how.shard,
         request=request,
         describe=partial(_end, store),
+        on_end=known.ended,
         on_refused=say,
         known=shared.known_files(),
         most_failures=how.most_failures,
+        at_once=jobs,
         patience_s=policy.store_patience_ms / 1000,
-        say_alive=partial(batches.say_alive, record.id, worker, host=printable(os.uname().nodename), shard=how.shard),
+        say_alive=say_alive,
     )
 
     def on_end(outcome: RunOutcome) -> None:
         requests.end(outcome)
         say(outcome)
 
-    batches.unstop(record.id, round_)
     try:
         execute(
             requests,
@@ -120,19 +144,25 @@ def work(store: Store, record: BatchRecord, round_: int, how: Work, folder: Path
             on_end=on_end,
             batch=record.id,
             events=how.events,
+            clock=clock,
         )
     finally:
-        within(_LEAVE_S, partial(_leave, requests, batches, record.id, worker))
-    if requests.stopped and not requests.cancelled:
-        batches.stop(record.id, round_)
-        print_message(f"batch {record.id}: {counted(requests.failures)} failed: no others were begun")
+        within(_LEAVE_S, partial(_quietly, requests.flush))
+    if not requests.stopped or requests.cancelled:
+        return
+    batches.stop(record.id, round_)
+    if cause := requests.environment.cause:
+        how_to = f"the same command again, or stenofleet batch resume {record.id}, tries again what failed so"
+        raise EnvironmentProblem(
+            f"batch {record.id}: no others were begun, because they would fail too: {cause.summary}",
+            f"{cause.advice}; then {how_to}" if cause.advice else how_to,
+        )
+    print_message(f"batch {record.id}: {counted(requests.failures)} failed: no others were begun")
 
 
-def _leave(requests: BatchRequests, batches: BatchStore, batch: str, worker: str) -> None:
+def _quietly(do: Callable[[], None]) -> None:
     with contextlib.suppress(JobError):
-        requests.flush()
-    with contextlib.suppress(JobError):
-        batches.leave(batch, worker)
+        do()
 
 
 def _end(store: Store, begun: Begun, outcome: RunOutcome) -> BatchEnd:

@@ -30,15 +30,21 @@ class Conclusion:
     counts: Mapping[str, int] | None = None
     """Of a batch: how all ended, where *judged* has only the first of those that went wrong."""
 
+    left: int = 0
+    """Recordings that have not ended."""
+    problem: tuple[str, str] | None = None
+    """What ended the command before its recordings had ended, and what to do; a signal is none."""
+
     @property
     def errors(self) -> list[tuple[str, str]]:
-        """Name and text of each recording that was not transcribed, and of each limit that is not kept."""
+        """Name and text: of what ended the command, each recording that was not transcribed, each limit not kept."""
+        whole = [("stenofleet", "\n".join(filter(None, self.problem)))] if self.problem else []
         failed = [
             (name_of(item), "\n".join(filter(None, (item.summary or item.verdict, item.advice))))
             for item in self.judged
             if item.verdict != "complete"
         ]
-        return failed + [(name_of(item), text) for item in self.judged for text in self.below(item)]
+        return whole + failed + [(name_of(item), text) for item in self.judged for text in self.below(item)]
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
@@ -59,8 +65,8 @@ class Conclusion:
 
     @property
     def recordings(self) -> int:
-        """The number of recordings that have ended."""
-        return sum(self.numbers[one] for one in _VERDICTS)
+        """The number of recordings, without skipped ones."""
+        return sum(self.numbers[one] for one in _VERDICTS) + self.left
 
 
 def name_of(item: RunOutcome) -> str:

@@ -15,6 +15,7 @@ from chunk_job import crashpoint
 from controller import demo
 from controller.cli import options as shared
 from controller.cli.execute import execute
+from controller.cli.option_values import Place
 from controller.cli.terminal import print_message, write_path
 from controller.domain.output import Output
 from controller.domain.plan import PlanOptions
@@ -34,7 +35,12 @@ _KILLED = "chunk.transcribed.00001.a1"
 
 @click.command("demo")
 @shared.option(
-    "-o", "--output-dir", type=click.Path(path_type=Path), default=Path("stenofleet-demo"), show_default=True
+    "-o",
+    "--output-dir",
+    "--output",
+    type=Place(path_type=Path),
+    default=Path("stenofleet-demo"),
+    show_default=True,
 )
 @shared.store_option
 def demo_command(output_dir: Path, *, store: str | None) -> int:

@@ -26,6 +26,7 @@ from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.models import ensure_model
 from controller.cli.probe_checks import Check, probe_checks
+from controller.cli.sections import Sectioned
 from controller.cli.terminal import print_data, print_message
 from controller.domain import stored_documents
 from controller.domain.jobs import Job
@@ -45,7 +46,7 @@ from controller.runs.outputs import base_of
 from controller.runs.run_requests import make_run_request
 
 
-@click.command("doctor", cls=shared.Sectioned)
+@click.command("doctor", cls=Sectioned)
 @kubernetes.runner_option
 @shared.model_options
 @shared.option(

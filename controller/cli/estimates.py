@@ -69,7 +69,8 @@ class Basis:
 
     def of(self, plans: Iterable[Plan]) -> Estimate:
         """Return what these recordings would take together: they share the jobs of the command."""
-        chunks_ms = (span.end_ms - span.start_ms for plan in plans for span in plan.spans)
+        # With --channels split, a job decodes each channel by itself.
+        chunks_ms = (plan.channels * span.audio_ms for plan in plans for span in plan.spans)
         return estimate(chunks_ms, self.speed, at_once=self.at_once, hour_price=self.hour_price, gpus=self.gpus)
 
     def line(self, found: Estimate) -> str:
@@ -150,9 +151,10 @@ def _speed_of_run(run: str, url: str | None) -> JobSpeed:
     found = existing_run(opened, run)
     try:
         report = stored_documents.valid(opened, Report, RunKeys(found).report)
+        plan = stored_documents.valid(opened, Plan, RunKeys(found).plan)
     except JobError as error:
         raise UsageProblem(f"--like: {error.summary}", error.advice) from error
-    speed = speed_of(report) if report else None
+    speed = speed_of(report, channels=plan.channels if plan else 1) if report else None
     if speed is None:
         raise UsageProblem(f"--like: run {found} has no times of jobs", "name a run that is complete, or give --speed")
     return speed

@@ -16,7 +16,7 @@ from controller.cli import options as shared
 from controller.cli.evaluation_lines import lines
 from controller.cli.execute import GATE_FAILED
 from controller.cli.gate_options import max_wer_option
-from controller.cli.option_values import Count
+from controller.cli.option_values import Count, Place
 from controller.cli.output_options import check_replaced
 from controller.cli.terminal import print_data, print_message
 from controller.evaluation import csv_table
@@ -35,8 +35,8 @@ SOME, NONE = 4, 5
 
 
 @click.command("evaluate")
-@click.argument("transcripts", type=click.Path(path_type=Path))
-@click.argument("references", type=click.Path(path_type=Path))
+@click.argument("transcripts", type=Place(path_type=Path))
+@click.argument("references", type=Place(path_type=Path))
 @shared.option(
     "--normalize",
     type=click.Choice(["auto", "none", "basic", "english"]),
@@ -53,8 +53,8 @@ SOME, NONE = 4, 5
     metavar="N",
     help="How many passages with most errors are shown of each recording.",
 )
-@shared.option("-o", "--output", type=click.Path(), metavar="FILE|s3://…", help="Also write it as one HTML file.")
-@shared.option("--csv", type=click.Path(), metavar="FILE|s3://…", help="Also write a table: a row for each recording.")
+@shared.option("-o", "--output", type=Place(), metavar="FILE|s3://…", help="Also write it as one HTML file.")
+@shared.option("--csv", type=Place(), metavar="FILE|s3://…", help="Also write a table: a row for each recording.")
 @shared.option("--overwrite", is_flag=True, help="Also replace files that another program wrote.")
 @max_wer_option
 @shared.json_option

@@ -1,6 +1,6 @@
 """JSON Lines of what happens while a command works: ``--events``.
 
-Touches: the file of the lines, which may be a pipe; the clock.
+Touches: the file of the lines, which may be a pipe (through ``line_writer``); the clock.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from chunk_job.text import json_line, masked_name, printable, shown
 from controller.cli.conclusion import Conclusion
+from controller.cli.line_writer import LineWriter
 from controller.cli.terminal import Speed
 from controller.domain.command_events import MOST_URIS, CommandEnd, CommandEvent, Figures, Message, RecordingEnd
 from controller.domain.interfaces import Reporter, RunOutcome
@@ -25,22 +25,23 @@ _LONGEST_TEXT = 8_000
 
 
 class EventLines:
-    """Writes each event as one line, at once. A file that cannot be written any more does not stop the command."""
+    """Writes each event as one line, at once. A file that cannot be written any more does not stop the command.
+
+    Neither does a reader that stops reading: lines wait for it in memory.
+    """
 
     def __init__(self, path: str) -> None:
         """Replace the file *path*. Raises :class:`EnvironmentProblem` if that is not possible."""
         self._path = path
-        self._lost: OSError | None = None
         self._speed = Speed()
         self._figures: Figures | None = None
         self._written: Figures | None = None
         """The figures of the last line."""
         self._next_s = time.monotonic()
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = Path(path).open("wb", buffering=0)  # noqa: SIM115 (open while the command works)
+            self._writer = LineWriter(path)
         except OSError as error:
-            raise self._problem(error) from error
+            raise self._problem(error.strerror or str(error)) from error
 
     def event(self, name: str, text: str, *, run: str = "") -> None:
         """Write a message of the loop."""
@@ -81,13 +82,12 @@ class EventLines:
         )
 
     def end(self, ended: Conclusion) -> None:
-        """Write the last line, and close the file. Raises :class:`EnvironmentProblem` if a line was lost."""
+        """Write the last line, and wait for the file. Raises :class:`EnvironmentProblem` if a line was lost."""
         self._progress()
         numbers = {name.replace("-", "_"): value for name, value in ended.numbers.items()}
         self._write("end", CommandEnd(**numbers))
-        self._file.close()
-        if self._lost:
-            raise self._problem(self._lost) from self._lost
+        if lost := self._writer.finish():
+            raise self._problem(lost)
 
     def _progress(self) -> None:
         if self._figures and self._figures != self._written:
@@ -96,19 +96,12 @@ class EventLines:
             self._write("progress", self._figures)
 
     def _write(self, kind: str, part: Figures | Message | RecordingEnd | CommandEnd) -> None:
-        if self._lost:
-            return
         line = CommandEvent.model_validate({"type": kind, "time_ms": time.time_ns() // 1_000_000, kind: part})
-        data = json_line(line.model_dump(mode="json")).encode() + b"\n"
-        try:
-            while data:
-                data = data[self._file.write(data) :]
-        except OSError as error:
-            self._lost = error
+        self._writer.add(json_line(line.model_dump(mode="json")).encode() + b"\n")
 
-    def _problem(self, error: OSError) -> EnvironmentProblem:
-        summary = f"--events: {printable(self._path)}: cannot be written: {error.strerror}"
-        return EnvironmentProblem(summary, "choose another file; finished work is kept")
+    def _problem(self, why: str) -> EnvironmentProblem:
+        summary = f"--events: {printable(self._path)}: cannot be written: {why}"
+        return EnvironmentProblem(summary, "look at what reads it, or choose another file; finished work is kept")
 
 
 class Both:

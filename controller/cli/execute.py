@@ -61,12 +61,13 @@ def execute(
     on_end: Callable[[RunOutcome], None] = lambda _: None,
     events: EventLines | None = None,
     batch: str = "",
+    clock: SystemClock | None = None,
 ) -> list[RunOutcome]:
     """Work on the runs until they end. Prints how to resume if a signal or the environment ends the command.
 
     *new_runs*: the same command would start other runs. *prices*: for the reports of the runs. *on_end* is called with
     each outcome as soon as it is known. *events* are written beside what a person is shown. *batch*: of which the runs
-    are; then outcomes are not kept, nor returned.
+    are; then outcomes are not kept, nor returned. *clock*: that receives the signals already.
     """
 
     def reporter(shown: Reporter) -> Reporter:
@@ -77,7 +78,7 @@ def execute(
         "runner": runner,
         "policy": policy,
         "slots": InOrder(max_parallel),
-        "clock": SystemClock(),
+        "clock": clock or SystemClock(),
         "on_end": on_end,
         "reports": StoredReports(store, prices=prices),
         "keep_outcomes": not batch,
@@ -152,7 +153,7 @@ def report(
     for item in ended:
         if item not in before:
             report_one(item, as_json=as_json, quiet=quiet, null=null)
-    below = [(item, gate) for item in ended for gate in judged.get(item, ()) if not gate.kept]
+    below = [(item, gate) for item, gates in judged.items() for gate in gates if not gate.kept]
     for item, gate in below:
         print_message(printable(f"{item.name}: {gate.gate}: {gate.text}"))
     code = exit_code(ended) or (GATE_FAILED if below else 0)

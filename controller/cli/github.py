@@ -22,7 +22,8 @@ from controller.cli.conclusion import Conclusion, name_of
 MOST_ANNOTATIONS = 10
 """GitHub shows no more of a step, of each kind."""
 _MOST_ROWS = 1_000
-"""A summary may have 1 MiB."""
+_MOST_SUMMARY_BYTES = 1_000_000
+"""GitHub takes at most 1 MiB of a step, and nothing of what is longer."""
 _MOST_TEXT = 300
 _COMMAND = re.compile(r"^(\s*):|##\[")
 """What makes a line a command, of today's and of the first kind."""
@@ -77,7 +78,7 @@ def publish(ended: Conclusion) -> None:
         )
     )
     _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in ended.numbers.items()))
-    _append("GITHUB_STEP_SUMMARY", "".join(_summary(ended)))
+    _append("GITHUB_STEP_SUMMARY", "".join(_summary(ended, _MOST_SUMMARY_BYTES - _size("GITHUB_STEP_SUMMARY"))))
 
 
 def _commands(*lines: str) -> None:
@@ -87,19 +88,29 @@ def _commands(*lines: str) -> None:
         _say("\n".join([f"::{token}::", *lines, f"::stop-commands::{token}"]))
 
 
-def _summary(ended: Conclusion) -> Iterator[str]:
-    """Yield Markdown: a table of the recordings, first those that went wrong."""
+def _summary(ended: Conclusion, room: int) -> Iterator[str]:
+    """Yield Markdown: a table of the recordings, first those that went wrong; of as many as *room* bytes have."""
     below = {item: ended.below(item) for item in ended.judged}
-    rows = sorted(below, key=lambda item: (item.verdict == "complete", not below[item], not item.warnings))
+    items = sorted(below, key=lambda item: (item.verdict == "complete", not below[item], not item.warnings))
     yield f"### stenofleet: {ended.numbers['complete']} of {ended.recordings} transcribed\n\n"
-    if rows:
+    if ended.left:
+        yield f"{ended.left:,} have not ended.\n\n"
+    if ended.problem:
+        yield f"{_cell('; '.join(filter(None, ended.problem)))}\n\n"
+    if items:
         yield "| Recording | Result | What happened |\n|---|---|---|\n"
-    for item in rows[:_MOST_ROWS]:
+    rows = 0
+    for item in items[:_MOST_ROWS]:
         what = [item.summary if item.verdict != "complete" else "", *below[item], *item.warnings]
         result = "below a limit" if below[item] and item.verdict == "complete" else item.verdict
-        yield f"| {_cell(name_of(item))} | {result} | {_cell('; '.join(filter(None, what)))} |\n"
-    if len(rows) > _MOST_ROWS:
-        yield f"\n{len(rows) - _MOST_ROWS:,} more are not shown.\n"
+        row = f"| {_cell(name_of(item))} | {result} | {_cell('; '.join(filter(None, what)))} |\n"
+        room -= len(row.encode())
+        if room < 0:
+            break
+        rows += 1
+        yield row
+    if len(items) > rows:
+        yield f"\n{len(items) - rows:,} more are not shown.\n"
     if ended.skipped:
         yield f"\n{len(ended.skipped):,} were skipped: all their outputs exist.\n"
 
@@ -123,6 +134,14 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _size(variable: str) -> int:
+    """How many bytes the file has: of other commands of the step. 0: there is none."""
+    try:
+        return Path(os.environ.get(variable, "")).stat().st_size
+    except OSError:
+        return 0
+
+
 def _append(variable: str, text: str) -> None:
     path = os.environ.get(variable)
     if not path:
@@ -131,4 +150,4 @@ def _append(variable: str, text: str) -> None:
         with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        _say(printable(f"{variable}: {path}: {error.strerror}"))
+        _say(printable(f"{variable}: {path}: cannot be written: {error.strerror}; the job does not get what is in it"))

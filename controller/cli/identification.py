@@ -53,6 +53,8 @@ class Identification:
         """Files that are not recordings."""
         self.taken: dict[str, tuple[Output, ...]] = {}
         """The outputs of the runs whose requests were taken; of all requests if a run came several times."""
+        self.runs: dict[str, str] = {}
+        """The run of each recording whose request was taken, by name."""
         threading.Thread(target=self._identify, args=(list(found),), name="identify", daemon=True).start()
 
     def take(self, most: int) -> Sequence[RunRequest]:
@@ -63,7 +65,8 @@ class Identification:
             taken = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
             for name, _ in taken:
                 self._drop(name)
-        for _, run_request in taken:
+        for name, run_request in taken:
+            self.runs[name] = run_request.record.run
             outputs = self.taken.get(run_request.record.run, ()) + run_request.request.outputs
             self.taken[run_request.record.run] = outputs
             if self._keep and not self._keep(with_outputs(run_request, outputs)):

@@ -5,13 +5,14 @@ Touches: media (whether they exist, not their content), the folders that contain
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 
 from chunk_job.names import near
-from chunk_job.text import printable
+from chunk_job.text import composed, printable
 from controller.cli.execute import indented, refused
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
@@ -60,6 +61,39 @@ def report_refused(item: RunOutcome) -> None:
     print_message(printable(item.summary))
     if item.advice:
         print_message(indented(item.advice))
+
+
+def spelled(name: str) -> str:
+    """Return *name* as its file is called: a missing one in the other Unicode form, if its folder has just one such.
+
+    A name that was typed, or written by a spreadsheet, has composed letters; files that come from macOS often have not.
+    """
+    if name.isascii() or source.is_object(name) or os.path.lexists(name):
+        return name
+    found = "/" if name.startswith("/") else ""
+    try:
+        for part in filter(None, name.split("/")):
+            path = os.path.join(found, part)  # noqa: PTH118
+            if not os.path.lexists(path):
+                folder = found or "."
+                other = _names_in(os.path.abspath(folder), os.stat(folder).st_mtime_ns).get(composed(part))  # noqa: PTH116
+                if not other:
+                    return name
+                path = os.path.join(found, other)  # noqa: PTH118
+            found = path
+    except (OSError, ValueError):
+        return name
+    return found
+
+
+@functools.lru_cache(maxsize=16)
+def _names_in(folder: str, changed_ns: int) -> Mapping[str, str]:
+    """The names in a folder that was last changed then, by their composed form; empty where several have one form."""
+    del changed_ns
+    found: dict[str, str] = {}
+    for name in os.listdir(folder):
+        found[composed(name)] = "" if composed(name) in found else name
+    return found
 
 
 def hinted(name: str, error: MediaProblem) -> MediaProblem:

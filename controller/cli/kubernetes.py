@@ -16,6 +16,7 @@ import click
 from chunk_job.contract import TranscribeOptions
 from chunk_job.store.base import Store
 from controller.cli import options as shared
+from controller.cli.sections import ClusterOption
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import Runner
 from controller.errors import UsageProblem
@@ -69,7 +70,7 @@ def _toleration(text: str) -> dict[str, str]:
 
 def _option(*names: str, **attributes: Any) -> Any:
     """Make an option that only the Kubernetes runner uses: help shows it in a separate section."""
-    return shared.option(*names, cls=shared.ClusterOption, **attributes)
+    return shared.option(*names, cls=ClusterOption, **attributes)
 
 
 place_options = shared.together(

@@ -1,11 +1,12 @@
 """``model``: fetches, converts, verifies and lists models.
 
-Touches: folders, S3, and the hub, but only for ``fetch``, ``prepare`` and ``--download``.
+Touches: folders, S3, the signal SIGTERM, and the hub, but only for ``fetch``, ``prepare`` and ``--download``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 
 import click
@@ -15,9 +16,12 @@ from chunk_job.models.verification import commit_of, described, origin
 from chunk_job.names import COMPUTE_TYPES, is_published, unknown_model
 from chunk_job.text import json_line, printable
 from controller.cli import options as shared
-from controller.cli.model_places import being_made, check_free, describe, manifest_at, put_at, verify_at
+from controller.cli.model_places import check_free, describe, manifest_at, verify_at
 from controller.cli.model_table import Row, copies, rows
+from controller.cli.model_writers import Writer, writer
+from controller.cli.option_values import Place
 from controller.cli.options import together
+from controller.cli.screen import end_in_order
 from controller.cli.terminal import print_data, print_message
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.runners import local
@@ -43,8 +47,12 @@ _making_options = together(
 
 
 @click.group("model")
-def model_command() -> None:
+@click.pass_context
+def model_command(context: click.Context) -> None:
     """Models: list, fetch, convert, verify, prepare."""
+    # A copy that is not finished takes gigabytes: also who is told to end removes it.
+    before = signal.signal(signal.SIGTERM, end_in_order)
+    context.call_on_close(lambda: signal.signal(signal.SIGTERM, before))
 
 
 @model_command.command("list")
@@ -71,7 +79,7 @@ def list_command(*, as_json: bool) -> int:
 
 
 @model_command.command("fetch")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", type=Place(), metavar="MODEL")
 @click.option("--to", "place", metavar="FOLDER|s3://…", help="Copy the model there (default: keep it where it is).")
 @_revision_option
 @click.option("--overwrite", is_flag=True, help="Replace the model that is there, or write the manifest again.")
@@ -82,31 +90,19 @@ def fetch_command(model: str, place: str | None, revision: str, *, overwrite: bo
     MODEL: a name (see model list), a repository of the hub in CTranslate2's format, a folder, or s3://bucket/folder.
     """
     _check_source(model)
-    there = manifest_at(place) if place and not overwrite else None
-    # What is there already is known without the hub.
-    if place and there and is_published(model) and not Path(model).is_dir() and _is_of(there, model, revision):
-        verify_at(place)
-        return _shown(place, there, as_json=as_json, what=_IS_THERE)
-    folder = Path(model).absolute()
-    if not folder.is_dir():
-        print_message(f"fetching {model}")
-        folder = local.resolve_model(model, download=True, revision=revision)
-    # A folder that was put together on purpose gets a new manifest, if it is not to be copied.
-    manifest = None if overwrite and not place else verify_at(str(folder))
-    if manifest is None:
-        described_as = described if place else describe
-        manifest = described_as(folder, source=origin(model), revision=commit_of(folder))
-    if place and there and there.files == manifest.files:
-        verify_at(place)
-        return _shown(place, there, as_json=as_json, what=_IS_THERE)
     if place:
-        check_free(place, overwrite=overwrite)
-        put_at(place, folder, manifest)
-    return _shown(place or str(folder), manifest, as_json=as_json, what="has the model")
+        with writer(place) as only:
+            manifest, what = _fetched_to(only, model, revision, overwrite=overwrite)
+        return _shown(place, manifest, as_json=as_json, what=what)
+    folder = _fetched(model, revision)
+    # A folder that was put together on purpose gets a new manifest.
+    before = None if overwrite else verify_at(str(folder))
+    manifest = before or describe(folder, source=origin(model), revision=commit_of(folder))
+    return _shown(str(folder), manifest, as_json=as_json, what="has the model")
 
 
 @model_command.command("convert")
-@click.argument("source", metavar="SOURCE")
+@click.argument("source", type=Place(), metavar="SOURCE")
 @_making_options
 @click.option("--download", is_flag=True, help="Fetch SOURCE from the hub if it is missing.")
 @shared.json_option
@@ -120,13 +116,14 @@ def convert_command(
     which torch is needed: pip install 'stenofleet[torch]'.
     """
     _check_source(source)
-    check_free(place, overwrite=overwrite)
-    manifest = _made(source, place, quantization, device, revision, download=download)
+    with writer(place) as only:
+        check_free(place, overwrite=overwrite)
+        manifest = _made(only, source, quantization, device, revision, download=download)
     return _shown(place, manifest, as_json=as_json, what="has the model")
 
 
 @model_command.command("verify")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", type=Place(), metavar="MODEL")
 @shared.json_option
 def verify_command(model: str, *, as_json: bool) -> int:
     """Read every file of MODEL and compare it with its manifest: a folder, s3://bucket/folder, or a name.
@@ -146,7 +143,7 @@ def verify_command(model: str, *, as_json: bool) -> int:
 
 
 @model_command.command("prepare")
-@click.argument("model", metavar="MODEL")
+@click.argument("model", type=Place(), metavar="MODEL")
 @_making_options
 @shared.json_option
 def prepare_command(
@@ -157,12 +154,13 @@ def prepare_command(
     MODEL: as for convert. The same command again only verifies.
     """
     _check_source(model)
-    there = None if overwrite else _prepared(place, model, revision, quantization, device)
-    if there is None:
-        check_free(place, overwrite=overwrite)
-        _made(model, place, quantization, device, revision, download=True)
-        there = verify_at(place)
-        assert there is not None, "it was made with a manifest"
+    with writer(place) as only:
+        there = None if overwrite else _prepared(place, model, revision, quantization, device)
+        if there is None:
+            check_free(place, overwrite=overwrite)
+            _made(only, model, quantization, device, revision, download=True)
+            there = verify_at(place)
+            assert there is not None, "it was made with a manifest"
     return _shown(place, there, as_json=as_json, what="has the model, and is what its manifest says")
 
 
@@ -187,10 +185,39 @@ def _prepared(place: str, source: str, revision: str, quantization: str, device:
     return verify_at(place) if kind.replace("int8_float32", "int8") == there.quantization else None
 
 
-def _made(source: str, place: str, quantization: str, device: str, revision: str, *, download: bool) -> ModelManifest:
-    """Convert *source*, put it at *place*, and return its manifest."""
-    print_message(f"making {place} of {source}: this takes minutes for a large model")
-    with being_made(place) as folder:
+def _fetched_to(only: Writer, model: str, revision: str, *, overwrite: bool) -> tuple[ModelManifest, str]:
+    """Put *model* at the place of *only*, unless it is there. Returns its manifest, and what to say of it."""
+    place = only.place
+    there = None if overwrite else manifest_at(place)
+    # What is there already is known without the hub.
+    if there and is_published(model) and not Path(model).is_dir() and _is_of(there, model, revision):
+        verify_at(place)
+        return there, _IS_THERE
+    if there is None:
+        # Before anything is downloaded.
+        check_free(place, overwrite=overwrite)
+    folder = _fetched(model, revision)
+    manifest = verify_at(str(folder)) or described(folder, source=origin(model), revision=commit_of(folder))
+    if there and there.files == manifest.files:
+        verify_at(place)
+        return there, _IS_THERE
+    check_free(place, overwrite=overwrite)
+    only.put(folder, manifest)
+    return manifest, "has the model"
+
+
+def _fetched(model: str, revision: str) -> Path:
+    """The folder of *model*, which is downloaded if it is on the hub."""
+    if (folder := Path(model).absolute()).is_dir():
+        return folder
+    print_message(f"fetching {model}")
+    return local.resolve_model(model, download=True, revision=revision)
+
+
+def _made(only: Writer, source: str, quantization: str, device: str, revision: str, *, download: bool) -> ModelManifest:
+    """Convert *source*, put it at the place of *only*, and return its manifest."""
+    print_message(f"making {only.place} of {source}: this takes minutes for a large model")
+    with only.being_made() as folder:
         local.convert_model(
             source if not Path(source).is_dir() else str(Path(source).absolute()),
             folder,
@@ -199,7 +226,7 @@ def _made(source: str, place: str, quantization: str, device: str, revision: str
             download=download,
             revision=revision,
         )
-    manifest = manifest_at(place)
+    manifest = manifest_at(only.place)
     assert manifest is not None, "it was put there with a manifest"
     return manifest
 

@@ -6,10 +6,7 @@ Touches: folders, the store of the prefix.
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 
 from chunk_job.errors import ExitCode, JobError
@@ -37,8 +34,15 @@ def store_of(url: str) -> Store:
 
 
 def manifest_at(place: str) -> ModelManifest | None:
-    """The manifest of the model at *place*; None if there is none."""
-    return copying.manifest_of(store_of(place)) if is_url(place) else read_manifest(Path(place))
+    """The manifest of the model at *place*; None if there is none. Raises :class:`EnvironmentProblem`."""
+    if is_url(place):
+        return copying.manifest_of(store_of(place))
+    try:
+        return read_manifest(Path(place))
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{place} cannot be read: {error.strerror}", "use another place, or give this user the right to read it"
+        ) from error
 
 
 def verify_at(place: str) -> ModelManifest | None:
@@ -60,7 +64,12 @@ def describe(folder: Path, *, source: str, revision: str) -> ModelManifest:
 
 
 def check_free(place: str, *, overwrite: bool) -> None:
-    """Raises :class:`UsageProblem` if something is at *place* that must not be replaced."""
+    """Raises :class:`UsageProblem` if something is at *place* that must not be replaced, or that cannot be."""
+    if not is_url(place) and target(place).is_mount():
+        raise UsageProblem(
+            f"{place} is where a volume is mounted: a model that is complete cannot take its place at once",
+            f"use a folder on the volume: {Path(place) / 'model'}",
+        )
     try:
         there = manifest_at(place)
     except ModelDamaged as error:
@@ -81,37 +90,10 @@ def check_free(place: str, *, overwrite: bool) -> None:
         )
 
 
-def put_at(place: str, folder: Path, manifest: ModelManifest) -> None:
-    """Copy the model in *folder* to *place*, in place of the one that is there."""
-    if is_url(place):
-        copying.put(folder, manifest, store_of(place))
-    else:
-        copying.to_folder(folder, manifest, copying.from_folder(folder), Path(place).absolute())
-
-
-@contextmanager
-def being_made(place: str) -> Iterator[Path]:
-    """A context with the path of a new folder for a model. What was written to it is put at *place* at the end."""
-    above = None if is_url(place) else Path(place).absolute().parent
-    try:
-        if above:
-            above.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".stenofleet-model-", dir=above))
-    except OSError as error:
-        raise EnvironmentProblem(f"{above or tempfile.gettempdir()} cannot be written: {error.strerror}") from error
-    try:
-        folder = work / "model"
-        yield folder
-        manifest = read_manifest(folder)
-        assert manifest is not None, "whoever makes a model writes its manifest"
-        if is_url(place):
-            copying.put(folder, manifest, store_of(place))
-        else:
-            copying.replace(Path(place).absolute(), folder)
-    except OSError as error:
-        raise EnvironmentProblem(f"{place} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def target(place: str) -> Path:
+    """The folder that is written: if *place* is a link, the folder that it leads to, which may be on another disk."""
+    # Not Path.resolve: of links in a circle it raises an error.
+    return Path(os.path.realpath(place))
 
 
 def _names_at(place: str) -> set[str]:

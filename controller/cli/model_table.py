@@ -17,7 +17,7 @@ from chunk_job.names import MODEL_FILES, MODELS, KnownModel
 from controller.runners.kubernetes.job_memory import chunk_memory_mb
 
 _CHUNK_S = 720
-# Fitted to what others measured for three models (docs/cluster.md), and never below that.
+# Fitted to what others measured for three models (docs/how-to/cluster.md), and never below that.
 _GPU_INT8_MB, _GPU_INT8_FACTOR = 700, 0.75
 _GPU_FLOAT16_MB, _GPU_FLOAT16_FACTOR = 900, 1.2
 

@@ -20,6 +20,7 @@ _HEAD_BYTES = 64 << 10
 _PIECE_BYTES = 1 << 20
 _MOST_LIST_BYTES = 1 << 30
 _LISTS = "write one file name per line in UTF-8, for instance with: find FOLDER -name '*.wav' | stenofleet transcribe -"
+_STDIN = "the list on stdin"
 _BOMS = (
     # UTF-32 first: its mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -82,23 +83,30 @@ def is_media(head: bytes) -> bool:
     return framed or packets or known or (head[4:8] == b"ftyp" and b"\0" in head)
 
 
-def names_in(data: bytes, which: str = "the list on stdin") -> list[str]:
+def names_in(data: bytes, which: str = _STDIN) -> list[str]:
     """Return the names in a list: one per line, or each followed by a NUL. UTF-16 and UTF-32 are decoded.
 
     *which*: the list, for messages.
 
     Raises :class:`UsageProblem` if it is empty, or is no list.
     """
+    return [name for _, name in numbered_names(data, which)]
+
+
+def numbered_names(data: bytes, which: str) -> list[tuple[int, str]]:
+    """As :func:`names_in`, each name with the number of its line."""
     data = _decoded(data, which)
     separator = b"\0" if b"\0" in data else b"\n"
     if _is_binary(data[:_HEAD_BYTES]):
+        if which != _STDIN:
+            raise UsageProblem(f"{which}: is not a list of file names", "write one file name per line, in UTF-8")
         raise UsageProblem(
             "stdin is neither a list of file names nor a recording in a known format",
             f"{_LISTS}; for raw samples give ffmpeg an output format with a header: ffmpeg … -f wav - | …",
         )
     # Lines of lists made on Windows end with two characters; between NULs, every byte is part of the name.
     parts = [part.rstrip(b"\r") if separator == b"\n" else part for part in data.split(separator)]
-    names = [os.fsdecode(part) for part in parts if part.strip()]
+    names = [(number, os.fsdecode(part)) for number, part in enumerate(parts, 1) if part.strip()]
     if not names:
         raise UsageProblem(f"{which} is empty", "write one file name per line")
     return names

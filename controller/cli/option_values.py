@@ -1,6 +1,6 @@
 """Values of options: checks what was typed, and converts it to typed values.
 
-Touches: the terminal, for a value that is used in another way than it was typed.
+Touches: the terminal, for a value that is used in another way than it was typed; whether paths exist is looked up.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
@@ -79,6 +80,23 @@ class WordOrNumber(click.IntRange):
         except click.BadParameter:
             words = ", ".join(self._words)
             return self.fail(f"{value!r} is none of {words} or a number from {self.min} to {self.max}", param, ctx)
+
+
+class Place(click.Path):
+    """A file, a folder or a URL, there or not. Rejects a path that the system cannot look up, and says why.
+
+    In a folder that this user may not enter, or with a name that is too long, each later look would fail.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if "://" in str(value):
+            return found
+        try:
+            Path(value).exists()
+        except OSError as error:
+            self.fail(f"{value}: the system cannot look it up: {error.strerror}", param, ctx)
+        return found
 
 
 class Device(click.Choice[str]):

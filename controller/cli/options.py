@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
-from click.core import ParameterSource
 
 from chunk_job.contract import TranscribeOptions
 from chunk_job.cores import usable
@@ -29,6 +28,7 @@ from controller.cli.option_values import (
     Device,
     Fraction,
     Limit,
+    Place,
     WordOrNumber,
     parse_batch_size,
     parse_clips,
@@ -38,7 +38,7 @@ from controller.cli.option_values import (
     parse_step,
     text,
 )
-from controller.cli.switches import CommandWithSwitches, Switch
+from controller.cli.switches import Switch
 from controller.cli.terminal import print_message
 from controller.cli.whisper_options import whisper_options
 from controller.domain.chunk_length import auto_length
@@ -67,40 +67,6 @@ def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:
     long = next(name for name in names if name.startswith("--")).partition("/")[0]
     attributes.setdefault("envvar", f"STENOFLEET_{long[2:].replace('-', '_').upper()}")
     return click.option(*names, **attributes)
-
-
-class ClusterOption(click.Option):
-    """An option that only the Kubernetes runner reads."""
-
-
-class Sectioned(CommandWithSwitches):
-    """A command that shows cluster options in a separate help section, and refuses them for jobs that run here."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        if ctx.params.get("runner") != "kubernetes":
-            # Only typed options: settings in the environment or a file may be meant for other commands.
-            typed = [
-                parameter.opts[0]
-                for parameter in self.params
-                if isinstance(parameter, ClusterOption)
-                and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-            ]
-            if typed:
-                # Other programs have an option of this name for their model.
-                here = "; a model on this machine: --model FOLDER" if "--model-path" in typed else ""
-                raise UsageProblem(
-                    f"{', '.join(typed)}: only for jobs on a cluster, but jobs run here",
-                    f"add --runner kubernetes{here}",
-                )
-        return super().invoke(ctx)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        cluster = [option for option in self.params if isinstance(option, ClusterOption)]
-        for title, chosen in (("Options", set(self.get_params(ctx)) - set(cluster)), ("Kubernetes", set(cluster))):
-            rows = [row for option in self.get_params(ctx) if option in chosen and (row := option.get_help_record(ctx))]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
 
 
 def together(*decorators: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -140,12 +106,12 @@ rendition_option = option(
 )
 scratch_option = option(
     "--scratch-dir",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="DIR",
     help="Temporary files of running jobs, including s3:// media (default: in the store's or the state folder).",
 )
 output_option = option(
-    "-o", "--output-dir", type=click.Path(), default=".", metavar="DIR|s3://…", help="Default: here."
+    "-o", "--output-dir", "--output", type=Place(), default=".", metavar="DIR|s3://…", help="Default: here."
 )
 download_option = option("--download", is_flag=True, help="Fetch the model from the hub if it is missing.")
 null_option = option("-0", "--null", is_flag=True, help="A NUL after each path on stdout, for xargs -0.")
@@ -215,6 +181,15 @@ cut_options = together(
 )  # fmt: skip
 
 
+def _is_folder(model: Path) -> bool:
+    try:
+        return model.is_dir()
+    except OSError as error:
+        raise UsageProblem(
+            f"--model {model}: the system cannot look it up: {error.strerror}", "check its name and its permissions"
+        ) from error
+
+
 def transcribe_options(
     *,
     model: str,
@@ -235,7 +210,7 @@ def transcribe_options(
         temperatures.append(round(temperatures[-1] + step, 6))
     wanted = TranscribeOptions(
         # Absolute, because jobs have another working folder than this command.
-        model=str(folder.absolute()) if jobs and folder.is_dir() else model,
+        model=str(folder.absolute()) if jobs and _is_folder(folder) else model,
         temperature=tuple(temperatures),
         cpu_threads=threads or (max(1, cores() // jobs) if jobs else CLUSTER_THREADS),
         **same,

@@ -17,13 +17,15 @@ from controller.cli.caption_options import NO_CAPTIONS, CaptionOptions
 from controller.cli.execute import refused
 from controller.cli.input_names import report_refused
 from controller.cli.recordings import Named, Resolved
+from controller.cli.same_files import SameFiles
 from controller.cli.terminal import print_message
 from controller.domain.interfaces import RunOutcome
 from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
 from controller.errors import EnvironmentProblem, MediaProblem, UsageProblem
 from controller.intake import source
 from controller.runs.lookup import AT_ONCE, in_parallel
-from controller.runs.outputs import base_of, check_folder, file_of, output_path
+from controller.runs.output_folders import check_folder
+from controller.runs.outputs import base_of, file_of, output_path
 from controller.runs.run_requests import output_stem
 
 BESIDE = "source"
@@ -81,8 +83,9 @@ def bases_of(recordings: Sequence[Named], folder: str, given: Mapping[str, str] 
     folders = {one.name: _folder_of(one, folder) for one in recordings}
     for one in sorted(set(folders.values())) if folder == BESIDE else [folder]:
         check_folder(one)
-    bases = _bases(recordings, folders) | dict(given)
-    _check_different(bases)
+    same = SameFiles()
+    bases = _bases(recordings, folders, same) | dict(given)
+    _check_different(bases, same)
     return bases
 
 
@@ -135,22 +138,23 @@ def _folder_of(one: Named, folder: str) -> str:
     return f"{folder.rstrip('/')}/{one.folder}" if source.is_object(folder) else os.path.join(folder, one.folder)  # noqa: PTH118
 
 
-def _bases(recordings: Sequence[Named], folders: dict[str, str]) -> dict[str, str]:
+def _bases(recordings: Sequence[Named], folders: dict[str, str], same: SameFiles) -> dict[str, str]:
     """Return the base of each recording's outputs: its stem, or its full name where two have the same stem."""
     stems = {one.name: base_of(folders[one.name], output_stem(_uri(one.name))) for one in recordings}
     bases, full = stems, set[str]()
-    while more := _clashing(bases) - full:
+    while more := _clashing(bases, same) - full:
         full |= more
         whole = {name: base_of(folders[name], source.file_name(_uri(name)).name) for name in full}
         bases = stems | whole
-    if full and not (unclear := _clashing(bases)):
+    if full and not (unclear := _clashing(bases, same)):
         _print_full(sorted(full - unclear), bases)
     return bases
 
 
-def _clashing(bases: dict[str, str]) -> set[str]:
-    counts = Counter(bases.values())
-    return {name for name, base in bases.items() if counts[base] > 1}
+def _clashing(bases: dict[str, str], same: SameFiles) -> set[str]:
+    keys = same.keys(bases.values())
+    counts = Counter(keys)
+    return {name for name, key in zip(bases, keys, strict=True) if counts[key] > 1}
 
 
 def _print_full(names: Sequence[str], bases: dict[str, str]) -> None:
@@ -164,17 +168,18 @@ def _print_full(names: Sequence[str], bases: dict[str, str]) -> None:
     )
 
 
-def _check_different(bases: dict[str, str]) -> None:
-    by_base: dict[str, str] = {}
-    for name, base in bases.items():
-        if base in by_base:
+def _check_different(bases: dict[str, str], same: SameFiles) -> None:
+    by_key: dict[str, str] = {}
+    for (name, base), key in zip(bases.items(), same.keys(bases.values()), strict=True):
+        if key in by_key:
             # The end of a URL that was typed may be a password.
             what = "the same files" if "@" in name else output_path(base, "txt").rpartition("/")[2]
+            why = "" if base == bases[by_key[key]] else ": to their folder, names that differ so little are the same"
             raise UsageProblem(
-                f"{masked_name(by_base[base])} and {masked_name(name)} would both write {what}",
+                f"{masked_name(by_key[key])} and {masked_name(name)} would both write {what}{why}",
                 "rename one, transcribe them with different --output-dir, or give their folder: it is mirrored",
             )
-        by_base[base] = name
+        by_key[key] = name
 
 
 def check_no_recording(names: Sequence[str], outputs: Iterable[Output], like: Output) -> None:

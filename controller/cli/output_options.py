@@ -16,6 +16,7 @@ from controller.cli.output_names import BESIDE
 from controller.cli.recordings import Recordings, named_recordings
 from controller.cli.stdin_copy import StdinCopy
 from controller.errors import EnvironmentProblem, UsageProblem
+from controller.runs.fetched_transcripts import FetchedTranscripts
 from controller.runs.outputs import existing_output
 from controller.runs.protection import OutputRules
 from controller.runs.written_files import WrittenFiles
@@ -91,6 +92,14 @@ def output_rules(*, overwrite: bool, store: Store | None) -> OutputRules:
     except EnvironmentProblem:
         written = WrittenFiles(None, several)
     return OutputRules(overwrite=overwrite, written=written)
+
+
+def fetched_transcripts() -> FetchedTranscripts:
+    """Return what is known of the transcripts of a service that were written on this machine."""
+    try:
+        return FetchedTranscripts(shared.state_home())
+    except EnvironmentProblem:
+        return FetchedTranscripts(None)
 
 
 def check_replaced(path: str, what: str, ours: Callable[[bytes], bool], *, overwrite: bool) -> None:

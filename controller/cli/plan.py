@@ -21,16 +21,18 @@ from controller.cli.name_lists import OnStdin, read_stdin
 from controller.cli.plan_lines import Planned
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.recordings import named_recordings
+from controller.cli.sections import Sectioned
 from controller.cli.terminal import print_data, print_message
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import MediaProblem, UsageProblem
 from controller.intake import source
+from controller.reports.cost import NO_PRICES
 from controller.runs.run_requests import make_run_request
 
 
-@click.command("plan", cls=shared.Sectioned)
+@click.command("plan", cls=Sectioned)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.option(
     "-o",
@@ -86,6 +88,8 @@ def plan_command(
         gpus=kubernetes.gpus_of_a_job(device, cluster),
         hour_price=prices.of([device]),
     )
+    if basis.hour_price is None and prices != NO_PRICES:
+        print_message(f"no cost is shown: for these jobs it takes --{'gpu' if device == 'cuda' else 'cpu'}-hour-price")
     job_options = planned_job_options(store, wanted, cluster) if show == "yaml" and cluster else None
     given = named_recordings(files, _only_names, quiet=as_json)
     cutting = shared.plan_options(
@@ -111,13 +115,16 @@ def plan_command(
         )
 
     planned: list[Planned] = []
+    shown: set[str] = set()
     without: list[RunOutcome] = []
     for one in _each([one.name for one in given.named], request, without):
         planned.append(one)
-        if job_options:
+        # Recordings of equal content are one run: its Jobs are created once.
+        if job_options and one.dry.plan.run not in shown:
             print_manifests(one.name, list(documents(one.run_request, one.dry, job_options)))
-        elif not as_json:
+        elif not job_options and not as_json:
             _print_plan(one, basis, on_cluster=bool(cluster))
+        shown.add(one.dry.plan.run)
     if as_json:
         print_data(json_line(plan_lines.all_facts(planned, basis)), exact=True)
     elif planned and not job_options:

@@ -49,17 +49,19 @@ def first_line(planned: Planned) -> str:
     """Return the line with the name, the length and the number of chunks."""
     plan = planned.dry.plan
     whole_ms = sum(span.end_ms - span.start_ms for span in plan.spans)
-    chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (direct)' if plan.direct else ''}"
+    chunks = f"{len(plan.spans)} chunk{'s' if len(plan.spans) > 1 else ''}{' (not cut)' if plan.direct else ''}"
     return f"{planned.name}: {clock(whole_ms / 1000)}, {chunks}"
 
 
 def total_lines(all_planned: Sequence[Planned], basis: Basis) -> Iterator[str]:
     """Yield what all recordings would take together."""
-    plans = [one.dry.plan for one in all_planned]
-    whole_ms = sum(span.end_ms - span.start_ms for plan in plans for span in plan.spans)
-    chunks = sum(len(plan.spans) for plan in plans)
-    size = _size(sum(one.dry.size_bytes for one in all_planned))
-    yield f"all {len(plans):,}: {clock(whole_ms / 1000)}, {len(plans):,} intakes, {_jobs(chunks)}, {size} to store"
+    whole_ms = sum(span.end_ms - span.start_ms for one in all_planned for span in one.dry.plan.spans)
+    runs = _runs(all_planned)
+    plans = [one.dry.plan for one in runs]
+    intakes = f"{len(runs):,} intake{'' if len(runs) == 1 else 's'}"
+    chunks, size = _jobs(sum(len(plan.spans) for plan in plans)), _size(sum(one.dry.size_bytes for one in runs))
+    once = ", equal recordings once" if len(runs) < len(all_planned) else ""
+    yield f"all {len(all_planned):,}: {clock(whole_ms / 1000)}, {intakes}, {chunks}, {size} to store{once}"
     yield f"  {basis.line(basis.of(plans))}"
 
 
@@ -85,13 +87,19 @@ def all_facts(all_planned: Sequence[Planned], basis: Basis) -> dict[str, Any]:
 
 
 def _total(all_planned: Sequence[Planned], basis: Basis) -> dict[str, Any]:
-    jobs = [one.jobs for one in all_planned]
+    runs = _runs(all_planned)
+    jobs = [one.jobs for one in runs]
     return {
         "recordings": len(all_planned),
-        "bytes": sum(one.dry.size_bytes for one in all_planned),
+        "bytes": sum(one.dry.size_bytes for one in runs),
         "jobs": {kind: sum(one[kind] for one in jobs) for kind in ("intake", "chunks")},
-        "estimate": basis.facts(basis.of([one.dry.plan for one in all_planned])),
+        "estimate": basis.facts(basis.of([one.dry.plan for one in runs])),
     }
+
+
+def _runs(all_planned: Sequence[Planned]) -> list[Planned]:
+    """Those that would be transcribed: recordings of equal content are one run."""
+    return list({one.dry.plan.run: one for one in all_planned}.values())
 
 
 def _jobs(chunks: int) -> str:

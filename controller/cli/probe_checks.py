@@ -51,7 +51,7 @@ def _kernels(usage: Usage, *, on_cluster: bool) -> Check:
             f"{found}: they were compiled, and will be in every job",
             f"compile them once to the folder {FOLDER} of the models' volume or image, with this image on such a node:"
             " `python -m chunk_job --compile-kernels FOLDER MODEL` (k8s/README.md, GPU kernels);"
-            " or share them in the store with --kernels-in-store (docs/security.md says what that allows)",
+            " or share them in the store with --kernels-in-store (docs/explanation/security.md says what that allows)",
         )
     return _passed(
         "GPU kernels",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from chunk_job.text import masked_name, printable
 from controller.cli.execute import refused
 from controller.cli.folders import is_folder, recordings_in
-from controller.cli.input_names import report_refused
+from controller.cli.input_names import report_refused, spelled
 from controller.cli.name_lists import OnStdin
 from controller.cli.stdin_copy import StdinCopy
 from controller.cli.terminal import print_message
@@ -83,7 +83,8 @@ _TYPED = "\0typed"
 def _expanded(files: Sequence[str], stdin: Callable[[], OnStdin]) -> Iterator[Named]:
     for file in files:
         if file != "-":
-            yield Named(file, _TYPED if is_folder(file) else "")
+            name = spelled(file)
+            yield Named(name, _TYPED if is_folder(name) else "")
             continue
         there = stdin()
         yield from (Named(there.names[0]),) if there.recording else mirrored(there.names)
@@ -102,6 +103,7 @@ def contents(named: Named, unreadable: list[RunOutcome], *, quiet: bool) -> Iter
 
     Subfolders that cannot be read are added to *unreadable*.
     """
+    named = Named(spelled(named.name), named.folder)
     if not is_folder(named.name):
         yield named
         return

@@ -8,6 +8,7 @@ import click
 
 from chunk_job.text import printable
 from controller.cli import options as shared
+from controller.cli.option_values import Place
 from controller.cli.output_options import check_replaced
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.terminal import print_message, write_path
@@ -22,7 +23,7 @@ from controller.runs.lookup import existing_run
 @shared.option(
     "-o",
     "--output",
-    type=click.Path(),
+    type=Place(),
     default="report.html",
     show_default=True,
     metavar="FILE|s3://…",

@@ -16,23 +16,28 @@ from controller.cli.execute import execute, report
 from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.models import ensure_model
 from controller.cli.prices import price_options, taken_prices
+from controller.cli.report_files import checking
 from controller.cli.requests import keep_local, known_run_request, same_files, stored_run_request
+from controller.cli.sections import Sectioned
 from controller.domain.interfaces import RunRequest
 from controller.domain.output import Format, Output
 from controller.errors import UsageProblem
+from controller.intake.source import shown
 from controller.orchestrator.command_runs import KnownRequests
 from controller.runs.lookup import existing_run
-from controller.runs.outputs import base_of, check_folder
+from controller.runs.output_folders import check_folder
+from controller.runs.outputs import base_of
 from controller.runs.run_requests import output_stem
 from controller.runs.service_runs import request_of_run
 
 
-@click.command("resume", cls=shared.Sectioned)
+@click.command("resume", cls=Sectioned)
 @click.argument("run")
 @shared.option(
     "-o",
     "--output-dir",
-    type=click.Path(),
+    "--output",
+    type=option_values.Place(),
     metavar="DIR|s3://…",
     help="Folder for its transcript (default: as in the latest command for it on this machine).",
 )
@@ -98,7 +103,7 @@ def resume_command(
     wanted = run_request.record.options
     if not cluster:
         ensure_model(wanted.model, download=download)
-    with checks.of(opened, [run_request.request.source.uri]) as checked:
+    with checking(checks, opened, [shown(run_request.request.source)]) as checked:
         ended = execute(
             KnownRequests([run_request]),
             opened,

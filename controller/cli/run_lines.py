@@ -15,7 +15,7 @@ from rich.text import Text
 from controller.cli.bar_lines import timeline_height, timeline_lines
 from controller.cli.fitting import STYLES, Space, flowing, heading, shares, wrapped
 from controller.reports.cost import amount
-from controller.reports.figures import clock, took
+from controller.reports.figures import clock, lost_attempts, took
 from controller.reports.marks import CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import ChunkGrid, ChunkMark, ChunkView, Failure, Header, RunView
 
@@ -242,11 +242,19 @@ def _job(chunk: ChunkView, space: Space) -> Text:
 
 def _failed(view: RunView, space: Space) -> Iterator[list[Text]]:
     """The failures: what stands in the way of the run first."""
+    if view.grid.lost_intakes:
+        yield [_lost(view.grid.lost_intakes, "cutting", space)]
     for one in view.grid.intake:
         yield _failure(one, "cutting", space)
     for chunk in sorted(view.grid.chunks, key=lambda chunk: _WORST.index(chunk.mark)):
         for one in reversed(chunk.failures):
             yield _failure(one, f"chunk {chunk.index}", space)
+        if chunk.lost_attempts:
+            yield [_lost(chunk.lost_attempts, f"chunk {chunk.index}", space)]
+
+
+def _lost(count: int, what: str, space: Space) -> Text:
+    return space.line((f"{space.sign('✕')} {what}: ", "bold red"), (lost_attempts(count), "red"))
 
 
 def _failure(one: Failure, what: str, space: Space) -> list[Text]:

@@ -15,6 +15,7 @@ from chunk_job.text import json_line, printable
 from controller.cli import kubernetes, output_options
 from controller.cli import options as shared
 from controller.cli.caption_options import caption_options, taken
+from controller.cli.sections import Sectioned
 from controller.cli.switches import CommandWithSwitches
 from controller.cli.terminal import print_data, print_message, write_path
 from controller.domain import stored_documents
@@ -27,7 +28,8 @@ from controller.runs import stored_transcript
 from controller.runs.corrected_files import MACHINE, VERSION_PATTERN, CorrectionStore, NoSuchVersion, in_version
 from controller.runs.lookup import existing_run, is_worked_on, of_each, read_run, run_ids
 from controller.runs.opened_files import open_file
-from controller.runs.outputs import base_of, check_folder, file_of, write_protected
+from controller.runs.output_folders import check_folder
+from controller.runs.outputs import base_of, file_of, write_protected
 from controller.runs.run_requests import output_stem
 from controller.runs.service_runs import request_of_run
 from controller.runs.transcript_files import TranscriptFiles
@@ -57,7 +59,7 @@ def status_command(run: str, *, store: str | None, as_json: bool) -> int:
     if (share := facts.pop("useful_share", None)) is not None:
         facts["useful"] = f"{share:.0%} of the jobs' time is decoding and word times"
     if facts.get("failures"):
-        facts["failures"] = f"{facts['failures']} (stenofleet logs {run})"
+        facts["failures"] = f"{facts['failures']} (stenofleet explain {run})"
     for name, value in facts.items():
         if value:
             text = f"{name:12} {', '.join(value) if isinstance(value, list) else value}"
@@ -160,8 +162,8 @@ def render_command(
         if not (path.exists() and Path(target).exists() and path.samefile(target))
     ]
     rules = output_options.output_rules(overwrite=overwrite, store=opened)
-    kept = write_protected(output, files, rules, formats=wanted)
-    for why in kept.values():
+    kept, replaced = write_protected(output, files, rules, formats=wanted)
+    for why in (*kept.values(), *([replaced] if replaced else [])):
         print_message(printable(f"warning: {why}"))
     for extension, target in targets.items():
         if extension not in kept:
@@ -203,7 +205,7 @@ def _stored_transcript(store: Store, typed: str, version: str) -> TranscriptFile
         raise UsageProblem(f"run {run}: {error}", "leave --version out, or use --version latest") from None
 
 
-@click.command("cancel", cls=shared.Sectioned)
+@click.command("cancel", cls=Sectioned)
 @click.argument("run")
 @kubernetes.runner_option
 @shared.store_option

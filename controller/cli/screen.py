@@ -37,7 +37,7 @@ class Screen:
         self._drawn = (0, 0)
 
     def __enter__(self) -> Self:
-        self._before = signal.signal(signal.SIGTERM, _end)
+        self._before = signal.signal(signal.SIGTERM, end_in_order)
         self._live.start()
         return self
 
@@ -89,6 +89,6 @@ def characters(encoding: str, environment: Mapping[str, str]) -> str:
     return "ascii" if few and encoding.startswith("utf") else encoding
 
 
-def _end(number: int, _: object) -> NoReturn:
-    """End the process by an exception, so that the terminal is left as it was."""
+def end_in_order(number: int, _: object) -> NoReturn:
+    """End the process by an exception, so that what was begun is tidied up: the terminal, unfinished copies."""
     raise SystemExit(128 + number)

@@ -20,12 +20,14 @@ from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
 from controller.cli.models import check_model_name, ensure_model
+from controller.cli.option_values import Place
 from controller.cli.prices import price_options, taken_prices
+from controller.cli.sections import Sectioned
 from controller.cli.service_log import errors_in_log
 from controller.domain.plan import ChannelChoice, Clip
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object
-from controller.runs.outputs import check_folder
+from controller.runs.output_folders import check_folder
 
 if TYPE_CHECKING:
     from controller.service.tenant import Tenant
@@ -69,19 +71,19 @@ def inbox_options(command: _F) -> _F:
     return command
 
 
-@click.command("serve", cls=shared.Sectioned)
+@click.command("serve", cls=Sectioned)
 @shared.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @shared.option("--port", type=_PORT, default=8080, show_default=True, help="0: any free one.")
 @shared.option("--metrics-port", type=_PORT, default=0, metavar="N", help="Of /metrics (default: none).")
 @shared.option(
     "--tenants",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="FILE",
     help="Who may use it: tokens and limits (TOML; default: this machine).",
 )
 @shared.option("--trusted-header", metavar="NAME", help="Header with the tenant, set by a proxy.")
 @shared.option("--trusted-proxies", multiple=True, metavar="CIDR", help="Addresses of these proxies.")
-@shared.option("--webhook-keys", type=click.Path(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
+@shared.option("--webhook-keys", type=Place(path_type=Path), metavar="FILE", help="Sign webhooks (TOML).")
 @shared.option(
     "--max-upload-mb",
     type=click.IntRange(1, 10_000),
@@ -110,7 +112,7 @@ def inbox_options(command: _F) -> _F:
 @shared.option(
     "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
 )
-@shared.option("--inbox", default="", metavar="URL|FOLDER", help="Transcribe what is put there (docs/inbox.md).")
+@shared.option("--inbox", default="", metavar="URL|FOLDER", help="Transcribe what is put there (docs/how-to/inbox.md).")
 @shared.option("--outbox", default="", metavar="URL|FOLDER", help="Where the transcripts of the inbox are written.")
 @inbox_options
 @shared.model_options

@@ -36,6 +36,7 @@ NEVER = {
     "overwrite": "it replaces files",
     "server": "it decides who gets the recordings and the token",
     "token-file": "it decides which file is sent to a server",
+    "usage": "it removes what is kept of all costs",
     "version": "it is of one run",
     "yes": "it confirms without a question",
 }

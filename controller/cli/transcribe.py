@@ -19,8 +19,10 @@ from controller.cli.input_names import find_all
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.prices import price_options, taken_prices
+from controller.cli.report_files import checking
 from controller.cli.requests import keep_local
 from controller.cli.run_options import run_options
+from controller.cli.sections import Sectioned
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.output import Format
@@ -29,7 +31,7 @@ from controller.errors import UsageProblem
 from controller.runs.run_requests import make_run_request
 
 
-@click.command("transcribe", cls=shared.Sectioned)
+@click.command("transcribe", cls=Sectioned)
 @click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path())
 @shared.output_option
 @shared.formats_option
@@ -114,7 +116,7 @@ def transcribe_command(
     if not cluster:
         check_model_name(wanted.model)
     if not found:
-        with checks.of(opened, ()) as checked:
+        with checking(checks, opened, ()) as checked:
             judged = checked.judge(reported, skipped)
             code = report(
                 reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
@@ -159,7 +161,8 @@ def transcribe_command(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
     at_once = reports_at_once(len(found), as_json=as_json, quiet=quiet)
-    with checks.of(opened, found) as checked:
+    with checking(checks, opened, found) as checked:
+        checked.runs = requests.runs
 
         def on_end(outcome: RunOutcome) -> None:
             checked.add(outcome)

@@ -16,12 +16,16 @@ from chunk_job.text import json_line
 from controller.cli import options as shared
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.terminal import print_data, print_message
+from controller.domain.keys import LEDGER_RUNS, RUNS
 from controller.domain.usage_documents import UsageReport
 from controller.errors import UsageProblem
 from controller.reports import usage, usage_formats
 from controller.reports.stored_usage import usages
 from controller.runs.batches import BatchStore
 from controller.runs.lookup import existing_run, run_ids
+
+_HOMES = (RUNS, LEDGER_RUNS)
+"""Where runs are, and what is kept of those that were removed."""
 
 Shape = Literal["table", "json", "csv", "prometheus"]
 
@@ -44,7 +48,7 @@ def usage_command(
 ) -> int:
     """What each RUN used in all its attempts, also in those that failed, and the sum: time by purpose, cost.
 
-    Without a RUN: all runs in the store. What is not known is "unknown", never 0.
+    Without a RUN: all runs in the store, and those that were removed from it. What is not known is "unknown", never 0.
     """
     if runs and batch:
         raise UsageProblem("both runs and --batch are given", "give one of them")
@@ -64,7 +68,7 @@ def usage_command(
 
 
 def _runs(store: Store, typed: Sequence[str]) -> Iterable[str]:
-    return [existing_run(store, run) for run in typed] if typed else run_ids(store)
+    return [existing_run(store, run, homes=_HOMES) for run in typed] if typed else run_ids(store, homes=_HOMES)
 
 
 def _batch_runs(store: Store, batch: str) -> Iterable[str]:

@@ -20,14 +20,17 @@ from controller.cli import kubernetes
 from controller.cli import options as shared
 from controller.cli.prices import price_options, taken_prices
 from controller.cli.screen import Screen, can_show
+from controller.cli.sections import Sectioned
 from controller.cli.terminal import Heartbeat, print_data, print_message
 from controller.domain import stored_documents
+from controller.domain.attempt_documents import Attempts
 from controller.domain.documents import Evidence, Status
 from controller.domain.keys import RunKeys, is_failure, parse_result
 from controller.domain.progress import Progress, from_status
 from controller.errors import UsageProblem
 from controller.reports.build import build
 from controller.reports.cost import Prices
+from controller.reports.figures import lost_attempts
 from controller.reports.run_view import RunView
 from controller.reports.stored_run import documents_of, status_only
 from controller.runs.lookup import StoredRun, existing_run, is_worked_on, of_each, read_run, read_status, run_ids
@@ -76,7 +79,7 @@ def watch_command(runs: tuple[str, ...], *, store: str | None, **prices: Any) ->
     return max(_CODES[end] for end in ends.values())
 
 
-@click.command("logs", cls=shared.Sectioned)
+@click.command("logs", cls=Sectioned)
 @click.argument("run")
 @shared.option("--chunk", type=click.IntRange(0, MAX_SPANS - 1), metavar="N", help="Default: all, the intake included.")
 @kubernetes.runner_option
@@ -267,7 +270,9 @@ def _now(run: str, chunk: int | None, place: dict[str, str]) -> tuple[dict[str, 
 
 def _nothing(store: Store, keys: RunKeys, chunk: int | None) -> str:
     if chunk is None:
-        return f"no attempt of run {keys.run} has failed"
+        noted = stored_documents.valid(store, Attempts, keys.attempts)
+        lost = sum(one.lost for one in noted.attempts) if noted else 0
+        return f"no attempt of run {keys.run} has failed{f'; {lost_attempts(lost)}' if lost else ''}"
     done = any(parse_result(entry.key) for entry in store.list(keys.results_of(chunk)))
     if not done and store.stat(keys.task(chunk)) is None:
         raise UsageProblem(f"run {keys.run} has no chunk {chunk}", "see stenofleet status")

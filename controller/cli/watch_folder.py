@@ -11,14 +11,16 @@ import click
 
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.option_values import Place
 from controller.cli.prices import price_options
+from controller.cli.sections import Sectioned
 from controller.cli.serve import Http, hide_options_of_requests, inbox_options, start
 from controller.cli.service_log import errors_in_log
 
 
-@click.command("watch-folder", cls=shared.Sectioned)
-@click.argument("inbox", metavar="IN")
-@click.argument("outbox", metavar="OUT")
+@click.command("watch-folder", cls=Sectioned)
+@click.argument("inbox", type=Place(), metavar="IN")
+@click.argument("outbox", type=Place(), metavar="OUT")
 @inbox_options
 @shared.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @shared.model_options

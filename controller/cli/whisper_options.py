@@ -34,7 +34,7 @@ _SPEECH = "use --vad-threshold and --vad-min-silence-duration-ms"
 SWITCHES = {
     "word-timestamps": "json has the times of all words",
     "verbose": "progress is on stderr; --quiet for none",
-    "fp16": "use --compute-type float16 or float32",
+    "fp16": "True is --compute-type float16, False is --compute-type float32",
     "batched": "windows are decoded in batches; --batch-size 0: one by one",
     "carry-initial-prompt": "--initial-prompt is given to every window of a batch",
     "local-files-only": "nothing is fetched without --download",

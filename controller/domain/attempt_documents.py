@@ -6,7 +6,7 @@ paid for it.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ from controller.domain.documents import FailureName, NodeName, TypeName
 
 MOST_ATTEMPTS = 20_000
 """Most attempts that are kept. Of a run with more, the oldest are left out."""
+
+LogId = Literal[""] | Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""Names the log of a run. Empty: of a version that gave none."""
 
 AttemptPhase = Literal["queued", "starting", "running", "ending", "ended", "gone"]
 """*gone*: it was not seen to end, for example because its controller was killed."""
@@ -71,6 +74,16 @@ class AttemptTimes(Document):
     result: AttemptResult | None = None
     """None: it left no result that was used."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether it was lost with its controller: nobody saw its end, and it left no result."""
+        return self.phase == "gone" and not self.failure and self.result is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed, or was lost."""
+        return bool(self.failure) or self.lost
+
 
 class Attempts(Document):
     """The attempts of a run, in the order in which they were first seen."""
@@ -78,6 +91,8 @@ class Attempts(Document):
     max_bytes: ClassVar[int] = 32 << 20
     schema_: Literal["stenofleet.attempts/1"] = Field(default="stenofleet.attempts/1", alias="schema")
     run: RunId
+    log: LogId = ""
+    """Drawn when the first attempt is noted. A run that was removed and is made again has another one."""
     began_ms: Count
     """When the process that wrote this began to work on the run."""
     done_before_ms: Count
@@ -87,3 +102,8 @@ class Attempts(Document):
     left_out: Count = 0
     """Attempts that are not kept: the oldest ones of a run with very many."""
     attempts: tuple[AttemptTimes, ...] = Field(max_length=MOST_ATTEMPTS)
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed, or were lost."""
+        return sum(one.failed for one in self.attempts)

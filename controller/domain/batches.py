@@ -7,7 +7,7 @@ Touches: nothing.
     batches/<batch>/rounds/<round>                  a round of attempts was begun
     batches/<batch>/cancels/<round>                 this round was cancelled
     batches/<batch>/stops/<round>                   too many have failed in it: nothing more is begun
-    batches/<batch>/ends/<page>/<number>-<round>-<verdict>.json   how a recording ended
+    batches/<batch>/ends/<page>/<number>-<round>-<kind>-<bytes>.json   how a recording ended
     batches/<batch>/workers/<worker>.json           a process works on it
 """
 
@@ -36,7 +36,14 @@ PAGE = 1_000
 """Recordings of a page: as many keys as a listing of S3 returns at once."""
 MOST_ENTRIES = 1_000_000
 
-_END = re.compile(r"batches/[0-9a-f]{16}/ends/[0-9]{5}/([0-9]{7})-([0-9]{3})-(complete|partial|failed|cancelled)\.json")
+EndKind = Literal["complete", "partial", "failed", "environment", "cancelled", "again"]
+"""How a recording ended, as its key says. *environment*: it failed, but the recording is not the cause. *again*: so it
+was, and it is tried again in the same round. The first ones count more."""
+
+_KINDS = get_args(EndKind)
+_END = re.compile(
+    rf"batches/[0-9a-f]{{16}}/ends/[0-9]{{5}}/([0-9]{{7}})-([0-9]{{3}})-({'|'.join(_KINDS)})-([0-9]{{1,7}})\.json"
+)
 _UNSAFE = re.compile("[%\udc80-\udcff]")
 _ESCAPED = re.compile("%([0-9A-F]{2})")
 
@@ -172,7 +179,16 @@ class EndKey(NamedTuple):
 
     number: int
     round: int
-    verdict: RunVerdict
+    kind: EndKind
+    size_bytes: int
+    """Of its document: a part of one, which a full disk or a copy may leave, is no end."""
+
+    @property
+    def verdict(self) -> RunVerdict:
+        """The verdict of the recording."""
+        if self.kind == "environment" or self.kind == "again":  # noqa: PLR1714 (mypy narrows these)
+            return "failed"
+        return self.kind
 
 
 @dataclass(frozen=True)
@@ -215,7 +231,8 @@ class BatchKeys:
         return f"{self.home}ends/{page:05d}/"
 
     def end(self, key: EndKey) -> str:
-        return f"{self.ends(key.number // PAGE)}{key.number:07d}-{key.round:03d}-{key.verdict}.json"
+        name = f"{key.number:07d}-{key.round:03d}-{key.kind}-{key.size_bytes}.json"
+        return f"{self.ends(key.number // PAGE)}{name}"
 
     @property
     def workers(self) -> str:
@@ -225,10 +242,12 @@ class BatchKeys:
         return f"{self.workers}{worker}.json"
 
 
-def parse_end(key: str) -> EndKey | None:
-    """Parse the key of an end; None for any other key."""
+def parse_end(key: str, size_bytes: int) -> EndKey | None:
+    """Parse the key of an end whose object has this size; None for any other key, and for a part of a document."""
     found = _END.fullmatch(key)
-    return EndKey(int(found[1]), int(found[2]), cast("RunVerdict", found[3])) if found else None
+    if not found or int(found[4]) != size_bytes:
+        return None
+    return EndKey(int(found[1]), int(found[2]), cast("EndKind", found[3]), size_bytes)
 
 
 def pages_of(entries: int) -> Iterator[tuple[int, range]]:
@@ -256,7 +275,7 @@ WHOLE = Shard(0, 1)
 
 def counted(end: EndKey, round_: int) -> bool:
     """Whether an entry with this latest end has ended in a round: what is complete stays complete."""
-    return end.verdict == "complete" or end.round == round_
+    return end.kind == "complete" or (end.round == round_ and end.kind != "again")
 
 
 def latest(ends: Iterator[EndKey]) -> dict[int, EndKey]:
@@ -269,8 +288,5 @@ def latest(ends: Iterator[EndKey]) -> dict[int, EndKey]:
     return found
 
 
-_ORDER = {verdict: -place for place, verdict in enumerate(get_args(RunVerdict))}
-
-
 def _rank(end: EndKey) -> tuple[bool, int, int]:
-    return end.verdict == "complete", end.round, _ORDER[end.verdict]
+    return end.kind == "complete", end.round, -_KINDS.index(end.kind)

@@ -42,7 +42,8 @@ _CUDA_BATCHED: dict[str, float] = {"large": 150, "other": 400}
 _CUDA_SEQUENTIAL: dict[str, float] = {"large": 25, "other": 60}
 _CPU: dict[str, float] = {"large": 1, "medium": 2, "small": 6, "other": 2, "tiny": 20, "base": 12}
 
-# Seconds beside the decoding. A cluster adds about 4 s to create, schedule, start and notice a job (docs/cluster.md).
+# Seconds beside the decoding. A cluster adds about 4 s to create, schedule, start and notice a job:
+# docs/how-to/cluster.md.
 # Measured on an H100: 0.6 start, 1.5 to 2.5 model, 1.5 to 2 speech detection. A CPU loads small models in a second.
 _OVERHEAD_S: dict[tuple[Device, bool], float] = {
     ("cuda", True): 10,

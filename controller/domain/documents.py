@@ -259,7 +259,9 @@ class SpanReport(JobTime):
 
     span: SpanIndex
     attempts: Count
+    """The number of its last attempt. The attempt after one that was lost with its controller has the same number."""
     failures: tuple[FailureName, ...] = Field(max_length=1_000_000)
+    """Classes of its failures, without attempts that were lost with their controller: nobody saw why."""
     audio_s: Measure
     speech_s: Measure
     windows: WindowCounts = WindowCounts()
@@ -320,6 +322,7 @@ class RunFigures(Document):
     total_ms: Count = 0
     """``done_ms``: audio transcribed so far. ``total_ms``: audio cut so far."""
     failures: Count
+    """Attempts that failed, or were lost with their controller."""
     useful_share: Share | None = None
     """Decoding and word times, as a part of the time of the jobs that have a result. None: not known."""
 

@@ -59,6 +59,8 @@ class Runner(Protocol):
 
     kind: str
     """The value of ``--runner`` for it."""
+    jobs_stay: bool
+    """Whether its jobs continue when the process that started them ends."""
     tick_s: float
     """Pause between two ticks, in seconds."""
     burst: int

@@ -5,6 +5,8 @@ Touches: nothing.
     runs/<run>/…    small, kept: request, plan, outcome, transcripts and their corrections
     work/<run>/…    large, temporary: tasks, audio, results, evidence of failures
     written/…       small, kept: digests of the output files that were written, by output
+    ledger/…        small, kept: what runs used that were removed (``ledger_keys``)
+    fetched/…       small, kept on one machine: transcripts of a service that were written to an output
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from chunk_job.contract import sha256_hex
 RUNS = "runs/"
 WORK = "work/"
 WRITTEN = "written/"
+LEDGER_RUNS = "ledger/runs/"
+"""Prefix of what runs used that were removed, by run."""
+FETCHED = "fetched/"
 MARKERS = {"complete": "_SUCCESS", "partial": "_PARTIAL", "failed": "_FAILED"}
 """The last object of a run, by verdict."""
 
@@ -252,13 +257,22 @@ def is_run_prefix(text: str) -> bool:
 
 
 def run_of(key: str) -> str | None:
-    """Return the run to which a ``runs/`` or ``work/`` key belongs; None for any other key."""
-    home, _, rest = key.partition("/")
-    name = rest.partition("/")[0]
-    return name if f"{home}/" in (RUNS, WORK) and is_run(name) else None
+    """Return the run to which a key of a run, of its work or of the ledger belongs; None for any other key."""
+    home = next((home for home in (RUNS, WORK, LEDGER_RUNS) if key.startswith(home)), None)
+    name = key.removeprefix(home).partition("/")[0] if home else ""
+    return name if is_run(name) else None
 
 
 def written_key(base: str) -> str:
     """The key of what was written to the output with this *base*."""
+    return _output_key(WRITTEN, base)
+
+
+def fetched_key(base: str) -> str:
+    """The key of the transcript of a service that was written to the output with this *base*."""
+    return _output_key(FETCHED, base)
+
+
+def _output_key(prefix: str, base: str) -> str:
     digest = sha256_hex(base.encode(errors="surrogateescape"))
-    return f"{WRITTEN}{digest[:2]}/{digest[2:32]}.json"
+    return f"{prefix}{digest[:2]}/{digest[2:32]}.json"

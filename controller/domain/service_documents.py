@@ -178,11 +178,11 @@ class ReplicaSlots(Document):
     """By tenant whose jobs are limited; of all tenants together under the empty name."""
     claims: tuple[RunClaim, ...] = Field(max_length=2_000)
     jobs_stay: bool
-    """Whether its jobs go on without it."""
+    """Whether its jobs continue without it."""
 
 
 class InboxCursor(Document):
-    """Where the last look at a large inbox stopped: the next process goes on from there."""
+    """Where the last look at a large inbox stopped: the next process continues from there."""
 
     schema_: Literal["stenofleet.inbox-cursor/1"] = Field(default="stenofleet.inbox-cursor/1", alias="schema")
     path: str = Field(max_length=1_024, pattern=r"^[0-9a-v]*$")

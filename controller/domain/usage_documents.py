@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from chunk_job.document import Count, Document, RunId
+from controller.domain.attempt_documents import LogId
 from controller.domain.documents import FileName, Measure, Share, StoredState
 from controller.domain.service_documents import TenantPrefix
 
@@ -83,7 +84,25 @@ class RunUsage(UsageFigures):
     name: FileName
     tenant: Literal[""] | TenantPrefix
     """Empty: it is none of the service."""
-    state: StoredState
+    state: StoredState | Literal["removed"]
+    """*removed*: from the store. Then ``name`` is its id, and ``runs`` says how often it was removed."""
+
+
+class RemovedUsage(UsageFigures):
+    """What a run used that was removed: all that is kept of it. It has no name and no word of a recording."""
+
+    schema_: Literal["stenofleet.removed-usage/1"] = Field(default="stenofleet.removed-usage/1", alias="schema")
+    run: RunId
+    log: LogId
+    """Of its attempts: the same run, made again, has another one."""
+    tenant: Literal[""] | TenantPrefix
+    """Empty: it was none of the service."""
+    submitted_ms: Count
+    """When its request was submitted; without one, when its first attempt was; else when it was removed."""
+    observed_ms: Count | None
+    """When its attempts were last observed."""
+    removed_ms: Count
+    """When its removal began."""
 
 
 class TenantUsage(UsageFigures):

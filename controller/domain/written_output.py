@@ -6,7 +6,8 @@ Touches: nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal, Protocol, get_args
 
 from pydantic import Field
 
@@ -26,13 +27,28 @@ class WrittenOutput(Document):
     """URI of the output files without their extension."""
     sha256: dict[Format, Annotated[tuple[Sha256, ...], Field(max_length=MOST_VERSIONS)]]
     """Format → digests of the file, the latest first."""
+    recordings: dict[Sha256, Sha256] = Field(default_factory=dict, max_length=len(get_args(Format)) * MOST_VERSIONS)
+    """Digest of a file → identity of the recording that was transcribed. Earlier versions did not note it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What is known of an output."""
+
+    sha256: Mapping[Format, tuple[str, ...]] = field(default_factory=dict)
+    """Format → digests of the file."""
+    recordings: Mapping[str, str] = field(default_factory=dict)
+    """Digest of a file → identity of the recording that was transcribed, where it is known."""
 
 
 class WrittenRecord(Protocol):
     """Remembers what was written to outputs."""
 
-    def find(self, base: str) -> Mapping[Format, tuple[str, ...]]:
-        """Return the digests of each file of this output; empty if none is known."""
+    def find(self, base: str) -> Written:
+        """Return what is known of this output."""
 
-    def add(self, base: str, sha256: Mapping[Format, str]) -> None:
-        """Add digests that are about to be written. Called before the files change."""
+    def add(self, base: str, sha256: Mapping[Format, str], *, recording: str | None) -> None:
+        """Add digests that are about to be written, of a transcript of *recording* (its identity; None: not known).
+
+        Called before the files change.
+        """

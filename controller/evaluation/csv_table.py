@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterator
 
+from chunk_job.text import cell
 from controller.evaluation.documents import Evaluation, RecordingErrors
 
 COLUMNS = (
@@ -16,8 +17,6 @@ COLUMNS = (
     "character_rate", "character_low", "character_high", "characters", "character_errors", "language", "normalizer",
     "transcript_file", "reference_file",
 )  # fmt: skip
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A text that begins with one of these is a formula to a spreadsheet."""
 
 
 def rows(found: Evaluation) -> Iterator[str]:
@@ -44,7 +43,5 @@ def _values(one: RecordingErrors) -> tuple[object, ...]:
 
 def _line(values: tuple[object, ...]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerow(
-        f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value for value in values
-    )
+    csv.writer(text).writerow(cell(value) if isinstance(value, str) else value for value in values)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""Which reference belongs to which transcript: the one with the same name.
+"""Which reference belongs to which transcript: the one with the same name, in whatever Unicode form both are written.
 
 Touches: folders (lists them).
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from chunk_job.text import composed
 from controller.errors import UsageProblem
 from controller.evaluation.normalize import NotComparable
 from controller.evaluation.read import SUFFIXES
@@ -21,7 +22,7 @@ class References(NamedTuple):
 
     place: Path
     by_stem: Mapping[str, Sequence[Path]]
-    """Name without suffix → the files, at most one for each folder."""
+    """Composed name without suffix → the files, at most one for each folder if their names are written alike."""
 
     def find(self, *stems: str, folders: Sequence[str] = ()) -> Path:
         """The reference with the first of these names that there is.
@@ -29,7 +30,7 @@ class References(NamedTuple):
         *folders*: of the recording, outermost first. Where several folders have a reference with this name, it is the
         one whose innermost folders are the same as those of the recording. Raises :class:`NotComparable`.
         """
-        found = next((self.by_stem[stem] for stem in stems if stem in self.by_stem), ())
+        found = next((self.by_stem[stem] for stem in map(composed, stems) if stem in self.by_stem), ())
         if not found:
             raise NotComparable(f"there is no reference: no {' or '.join(stems)} with {_KINDS} in {self.place}")
         alike = [_alike(path.parent.parts, folders) for path in found]
@@ -55,7 +56,7 @@ def references(place: Path) -> References:
     """What is at a place: a file, or all files in a folder and its folders. Raises :class:`UsageProblem`."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for path in _texts(place):
-        by_stem[path.stem].append(path)
+        by_stem[composed(path.stem)].append(path)
     return References(place, by_stem)
 
 
@@ -76,11 +77,35 @@ def pairs(transcripts: Path, wanted: Path) -> Pairs:
             found.append((path, known.find(path.stem, folders=path.parent.parts)))
         except NotComparable as error:
             alone.append((path, str(error)))
+    found, elsewhere = _nearest(found)
+    alone += elsewhere
     used = {reference for _, reference in found}
     every = (path for paths in known.by_stem.values() for path in paths)
     # A transcript of one recording is looked for among all references: the others are not missing.
     unused = sorted(path for path in every if path not in used) if transcripts.is_dir() else []
     return Pairs(found, [*alone, *((path, f"there is no transcript for it in {transcripts}") for path in unused)])
+
+
+def _nearest(found: Sequence[tuple[Path, Path]]) -> tuple[list[tuple[Path, Path]], list[tuple[Path, str]]]:
+    """Leave a reference to the transcripts in the folder that is most like its own.
+
+    ``cd2/01`` is another recording than ``cd1/01``, also if only the latter has a reference. Without such folders, each
+    transcript keeps it: they may be those of several models.
+    """
+    owner: dict[Path, tuple[int, Path]] = {}
+    for path, reference in found:
+        count = _alike(path.parent.parts, reference.parent.parts)
+        if count > owner.get(reference, (-1, path))[0]:
+            owner[reference] = (count, path)
+    kept: list[tuple[Path, Path]] = []
+    others: list[tuple[Path, str]] = []
+    for path, reference in found:
+        count, first = owner[reference]
+        if _alike(path.parent.parts, reference.parent.parts) == count:
+            kept.append((path, reference))
+        else:
+            others.append((path, f"there is no reference: {reference} belongs to {first}"))
+    return kept, others
 
 
 def _texts(place: Path) -> list[Path]:
@@ -92,12 +117,23 @@ def _texts(place: Path) -> list[Path]:
         if place.suffix.lower() not in SUFFIXES:
             raise UsageProblem(f"{place}: files of this kind are not compared", f"give one of {_KINDS}")
         return [place]
-    by_name: dict[tuple[Path, str], Path] = {}
-    for path in sorted(_walk(place), key=lambda path: (path.parent, path.stem, SUFFIXES.index(path.suffix.lower()))):
-        by_name.setdefault((path.parent, path.stem), path)
+    by_name: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in sorted(_walk(place), key=_order):
+        same = by_name[path.parent, composed(path.stem)]
+        # Two files of one kind whose names only look alike are two: a person has to say which one counts.
+        if not same or (_kind(path) == _kind(same[0]) and path.stem != same[-1].stem):
+            same.append(path)
     if not by_name:
         raise UsageProblem(f"{place}: there is nothing to compare in it", f"it needs files of these kinds: {_KINDS}")
-    return list(by_name.values())
+    return [path for same in by_name.values() for path in same]
+
+
+def _order(path: Path) -> tuple[Path, str, int, str]:
+    return path.parent, composed(path.stem), _kind(path), path.stem
+
+
+def _kind(path: Path) -> int:
+    return SUFFIXES.index(path.suffix.lower())
 
 
 def _walk(place: Path) -> Iterator[Path]:
@@ -118,7 +154,7 @@ def _alike(one: Sequence[str], other: Sequence[str]) -> int:
     """How many of the innermost folders are the same."""
     count = 0
     for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
+        if composed(a) != composed(b):
             break
         count += 1
     return count

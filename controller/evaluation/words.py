@@ -5,6 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -14,13 +15,15 @@ from controller.transcript.captions.read import FileCue
 from controller.transcript.captions.tokens import Token, tokens_of, tokens_of_text
 from controller.transcript.captions.width import without_spaces
 from controller.transcript.clean_text import cleaned
-from controller.transcript.formats import stated_gaps_s
+from controller.transcript.formats import without_stated_gaps
 from controller.transcript.model import Chunk
 
 Unit = Literal["words", "characters"]
 """What is counted: words, or characters in scripts that put no spaces between words."""
 
 _WIDEST = 1 << 30
+_LINE_END = re.compile(r"\r\n|[\r\n]")
+"""Where editors begin a new line. Other separators divide words."""
 
 
 class Word(NamedTuple):
@@ -28,7 +31,7 @@ class Word(NamedTuple):
 
     text: str
     line: int
-    """Number of its line, segment or cue, counted from 0."""
+    """Number of its line, segment or cue in the file, counted from 0: those without words count too."""
     spaced: bool
     """A space is before it, or the beginning of a line."""
     start_ms: int | None = None
@@ -59,20 +62,18 @@ def of_segments(segments: Iterable[Sequence[Segment]]) -> list[Word]:
 
 
 def of_cues(cues: Sequence[FileCue]) -> list[Word]:
-    """The words of captions; a cue shares its time among its words. Lines that state a gap are left out."""
-    texts = ((cue, cleaned(" ".join(cue.lines))[0]) for cue in cues)
-    spoken = ((cue, text) for cue, text in texts if not stated_gaps_s(text))
+    """The words of captions; a cue shares its time among its words. What states a gap is left out."""
+    texts = ((cue, without_stated_gaps(cleaned(" ".join(cue.lines))[0])) for cue in cues)
     return [
         word
-        for line, (cue, text) in enumerate(spoken)
-        for word in _words(line, tokens_of_text(text, cue.start_ms, max(cue.start_ms, cue.end_ms), _WIDEST))
+        for cue, text in texts
+        for word in _words(cue.number - 1, tokens_of_text(text, cue.start_ms, max(cue.start_ms, cue.end_ms), _WIDEST))
     ]
 
 
 def of_lines(text: str) -> list[Word]:
-    """The words of plain text, without times. Lines that state a gap are left out."""
-    clean = (cleaned(line)[0] for line in text.splitlines())
-    lines = (line for line in clean if line.strip() and not stated_gaps_s(line))
+    """The words of plain text, without times. What states a gap is left out."""
+    lines = (without_stated_gaps(cleaned(line)[0]) for line in _LINE_END.split(text))
     return [
         word._replace(start_ms=None, end_ms=None)
         for number, line in enumerate(lines)

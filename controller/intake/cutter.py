@@ -73,7 +73,7 @@ class Cutter:
         """As which type browsers play the recording; empty if they may not."""
         self._offset_ms = offset_ms(self._path, media, self._track)
         self._header_ms = self._track.duration_ms or media.duration_ms
-        # The pictures of a video may go on after its sound.
+        # The pictures of a video may continue after its sound.
         own_ms = None if media.container == "asf" and media.has_pictures else self._track.duration_ms
         self._promised_ms = own_ms or (0 if media.has_pictures else media.duration_ms or 0)
         self._clips = options.clips

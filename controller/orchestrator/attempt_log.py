@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from chunk_job.document import MAX_AUDIO_MS
 from chunk_job.store.base import Store
@@ -44,14 +44,19 @@ class AttemptLog:
         """Attempts that were not seen to end."""
         self._again: dict[_Key, AttemptTimes] = {}
         """Attempts that were started under a known number: whether it is the same job is seen when it is observed."""
+        self._here: set[_Key] = set()
+        """Attempts that this process started as its own: a signal may come before one is observed."""
         self._ready: dict[int | None, int] = {}
         """Since when a chunk, or the recording, waits for a job."""
         self._process = secrets.token_hex(4)
+        self._log = ""
         self._began_ms: int | None = None
         self._observed_ms: int | None = None
         self._done_before_ms = self._left_out = 0
         self._put_ms: int | None = None
         self._changed = self._news = False
+        self._failed: int | None = None
+        """How many attempts failed; None: to be counted again. It is asked for at each tick, and rarely changes."""
 
     def begin(self, now_ms: int, *, done_ms: int, found: Iterable[AttemptTimes] = ()) -> None:
         """Read what earlier processes wrote. *done_ms*: audio that is transcribed already.
@@ -59,7 +64,9 @@ class AttemptLog:
         *found*: attempts with a result or a failure in the store: an earlier process may have noted nothing of them.
         """
         before = stored_documents.valid(self._store, Attempts, self._keys.attempts)
-        self._known, self._past, self._again, self._ready = {}, [], {}, {}
+        self._log = before.log if before else secrets.token_hex(8)
+        self._known, self._past, self._again, self._ready, self._failed = {}, [], {}, {}, None
+        self._here.clear()
         self._observed_ms, self._left_out = None, before.left_out if before else 0
         for one in before.attempts if before else ():
             if (same := self._known.get(_key(one))) is not None:
@@ -75,12 +82,19 @@ class AttemptLog:
             elif known is not None:
                 self._put(known.model_copy(update={"result": one.result, "failure": one.failure or known.failure}))
 
+    @property
+    def failed(self) -> int:
+        """How many attempts failed, or were lost with their controller: of all processes that worked on the run."""
+        if self._failed is None:
+            self._failed = sum(one.failed for one in chain(self._past, self._known.values()))
+        return self._failed
+
     def waits(self, spans: Collection[int | None], now_ms: int) -> None:
         """Note that *spans*, and no others, could have a job and have none; None is the recording."""
         self._ready = {span: self._ready.get(span, max(now_ms, 0)) for span in spans}
 
-    def submitted(self, job: Attempt, now_ms: int) -> None:
-        """Note a new attempt."""
+    def submitted(self, job: Attempt, now_ms: int, *, here: bool = False) -> None:
+        """Note a new attempt. *here*: its job ends with this process."""
         made = AttemptTimes(
             span=job.span,
             attempt=job.attempt,
@@ -95,6 +109,8 @@ class AttemptLog:
         if known is not None and known.phase not in _OVER:
             self._keep_past(known)
         self._put(made)
+        if here:
+            self._here.add(_key(made))
 
     def observed(self, jobs: Sequence[JobView], now_ms: int) -> None:
         """Note the phases of *jobs*: all jobs of the run."""
@@ -123,7 +139,8 @@ class AttemptLog:
     def stopped(self, now_ms: int) -> None:
         """Note that this process ends, and with it the jobs that are its own."""
         for key in list(self._open):
-            if self._known[key].job.startswith(f"{self._process}-"):
+            job = self._known[key].job
+            if job.startswith(f"{self._process}-") or (not job and key in self._here):
                 self._put(self._known[key].model_copy(update={"phase": "ended", "ended_ms": max(now_ms, 0)}))
 
     def put_if_due(self, now_ms: int) -> None:
@@ -144,6 +161,7 @@ class AttemptLog:
         self._put_ms = now_ms
         noted = Attempts(
             run=self._keys.run,
+            log=self._log,
             began_ms=max(self._began_ms, 0),
             done_before_ms=self._done_before_ms,
             observed_ms=self._observed_ms,
@@ -173,6 +191,7 @@ class AttemptLog:
         if known.phase not in _OVER:
             known = known.model_copy(update={"phase": "gone"})
         self._past.append(known)
+        self._failed = None
         self._changed = self._news = True
         self._limit()
 
@@ -183,6 +202,8 @@ class AttemptLog:
             return
         self._news = self._news or known is None or known.phase != one.phase
         self._known[key], self._changed = one, True
+        if one.failed != (known is not None and known.failed):
+            self._failed = None
         (self._open.discard if one.phase in _OVER else self._open.add)(key)
         self._limit()
 
@@ -191,6 +212,7 @@ class AttemptLog:
         if excess <= 0:
             return
         self._left_out += excess
+        self._failed = None
         del self._past[:excess]
         for old in list(islice(self._known, max(0, len(self._past) + len(self._known) - MOST_ATTEMPTS))):
             del self._known[old]

@@ -173,6 +173,7 @@ class CommandRuns:
             replace(
                 outcome,
                 name=run.name,
+                source=run.source,
                 files=outcome.files[count:],
                 warnings=outcome.warnings[len(before.warnings) :],
                 kept=outcome.kept[len(before.kept) :],

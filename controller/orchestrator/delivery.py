@@ -107,8 +107,8 @@ class Delivery:
         kept_files: tuple[str, ...] = ()
         check()
         if unwritten.transcript is not None:
-            files, kept, problem, kept_files = write_outputs(self._request, unwritten.transcript, self._rules)
-            warnings += kept
+            files, said, problem, kept_files = write_outputs(self._request, unwritten.transcript, self._rules)
+            warnings += said
             if problem:
                 failed = self.outcome("failed", problem.summary, problem.advice)
                 return replace(failed, files=files, warnings=warnings, environment=True, kept=kept_files), False
@@ -149,11 +149,11 @@ class Delivery:
             self._ended_before = None
             return None
         transcript = self._repository.transcript()
-        files, kept, problem, kept_files = write_outputs(self._request, transcript, self._rules)
+        files, said, problem, kept_files = write_outputs(self._request, transcript, self._rules)
         ended = replace(
             before,
             files=before.files + files,
-            warnings=before.warnings + kept,
+            warnings=before.warnings + said,
             kept=before.kept + kept_files,
         )
         if problem:

@@ -12,6 +12,7 @@ import contextlib
 import itertools
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from functools import partial
 from chunk_job.errors import JobError
 from chunk_job.store.base import Store, StoreUnavailable
 from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequests, Stopped
+from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.errors import ClusterUnavailable, EnvironmentProblem, Interrupted, StenofleetError
 from controller.leadership.all_of import AllOf
@@ -27,7 +29,8 @@ from controller.orchestrator.command_runs import CommandRuns
 from controller.orchestrator.delivery import ReportWriter
 from controller.orchestrator.outages import Outage, Unavailable
 from controller.orchestrator.reconciler import RunReconciler
-from controller.orchestrator.slots import Ready, Slots
+from controller.orchestrator.run_events import RunEvents
+from controller.orchestrator.slots import Slots
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +75,8 @@ def run_loop(  # noqa: PLR0913 (its interfaces, each by its name)
             RunReconciler,
             store=store,
             runner=runner,
-            reporter=reporter,
+            # Hundreds of runs of a command wait for the same GPUs; the runs of a service belong to different people.
+            events=partial(RunEvents, reporter, None if slots.endless else set[str]()),
             clock=clock,
             leadership=leadership,
             reports=reports,
@@ -198,7 +202,7 @@ class _TickResult:
         except OSError as error:
             if not self.isolates:
                 raise
-            # The disk of this machine is full, for example: other runs may be able to go on.
+            # The disk of this machine is full, for example: other runs may be able to continue.
             why = f"{error.filename or 'this machine'}: {error.strerror or error}"
             self.failed.append((run, StoreUnavailable(why, "free space there")))
         except EnvironmentProblem as error:
@@ -300,27 +304,25 @@ def _tick_runs(
     prepared = _prepare(runs, ticked, unopened=unopened, divided=slots.endless)
     # After leadership is clear: a run that is opened now may have jobs that an earlier controller started.
     jobs = runner.observe()
-    ready = [
-        Ready(run=run.id, share=run.share, waiting=run.waiting(), not_started=run.not_started)
-        for run in prepared
-        if run.ready
-    ]
-    these = slots.tick(ready, jobs, burst=runner.burst)
+    jobs_of = defaultdict[str, list[JobView]](list)
+    for view in jobs:
+        jobs_of[view.run].append(view)
+    these = slots.tick([run.wants() for run in prepared if run.ready], jobs, burst=runner.burst)
     for run in prepared:
         if not run.ready:
             ticked.worked += 1
             continue
-        mine = [view for view in jobs if view.run == run.id]
         submitted: list[bool] = []
         with ticked.of(run):
-            run.tick(mine, policy, submitted, these.of(run.id))
+            run.tick(jobs_of[run.id], policy, submitted, these.of(run.id))
             ticked.worked += 1
+        after = run.wants()
         these.used(
             run.id,
             chunks=submitted.count(False),
             intakes=submitted.count(True),
-            waiting=run.waiting(),
-            not_started=run.not_started and not submitted,
+            waiting=after.waiting,
+            not_started=after.not_started and not submitted and run.ended is None,
         )
     return these.openable
 

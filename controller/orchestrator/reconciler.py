@@ -6,30 +6,31 @@ Touches: the store, the runner and the output files, through their interfaces.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pydantic import ValidationError
 
 from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.store.base import ObjectMissing, Store, StoreUnavailable
-from controller.domain import progress as figures
 from controller.domain.actions import Delete, Finish, PinLanguage, Submit
 from controller.domain.documents import Outcome
 from controller.domain.failures import FailureClass
-from controller.domain.interfaces import Clock, Leadership, Reporter, Runner, RunOutcome, RunRequest, RunVerdict
+from controller.domain.interfaces import Clock, Leadership, Runner, RunOutcome, RunRequest, RunVerdict
 from controller.domain.jobs import FreeSlots, JobView
 from controller.domain.output import Output
 from controller.domain.policy import RetryPolicy
 from controller.domain.progress import Progress
 from controller.domain.state import RunState
 from controller.errors import RunProblem, StenofleetError
+from controller.intake.source import shown
 from controller.orchestrator.attempt_log import AttemptLog
 from controller.orchestrator.decide import decide
 from controller.orchestrator.delivery import Delivery, ReportWriter
 from controller.orchestrator.outages import RunOutage, Unavailable
 from controller.orchestrator.run_events import RunEvents, subject
 from controller.orchestrator.run_status import RunStatus
+from controller.orchestrator.slots import Ready
 from controller.runs.repository import RunRepository
 from controller.runs.result_index import ResultGone
 
@@ -47,17 +48,18 @@ class RunReconciler:
         *,
         store: Store,
         runner: Runner,
-        reporter: Reporter,
+        events: Callable[[str, str], RunEvents],
         clock: Clock,
         leadership: Leadership,
         reports: ReportWriter | None = None,
     ) -> None:
         self.id, self.name = run_request.record.run, run_request.record.name
+        self.source = shown(run_request.request.source)
         self.ended: RunOutcome | None = None
         self.share = run_request.share
         self._repository = RunRepository(store, run_request.record, run_request.request, round_id=run_request.round)
         self._runner = runner
-        self._events = RunEvents(reporter, self.id, self.name)
+        self._events = events(self.id, self.name)
         self._clock = clock
         self._began_ms = clock.now_ms()
         self._state: RunState | None = None
@@ -92,12 +94,6 @@ class RunReconciler:
     def is_standby(self) -> bool:
         """Whether it follows as a replica: the same command runs several times, so that one can take over."""
         return self.ended is None and self._follows and self._replica
-
-    @property
-    def not_started(self) -> bool:
-        """Whether it is open and shows no sign of a started job yet."""
-        state = self._state
-        return self.ready and state is not None and not (state.tasks or state.planned or state.jobs or state.evidence)
 
     def postpone(self, error: Unavailable, policy: RetryPolicy, *, now_ms: int) -> None:
         """Do nothing for a while, because the run could not reach something; give it up if that lasts too long."""
@@ -202,7 +198,7 @@ class RunReconciler:
             match action:
                 case Submit():
                     self._runner.submit(self._repository.job(action))
-                    self._status.attempts.submitted(action, now_ms)
+                    self._status.attempts.submitted(action, now_ms, here=not self._runner.jobs_stay)
                     submitted.append(action.span is None)
                     if action.attempt > 1:
                         self._events.report(f"{subject(action.span)}: attempt {action.attempt} begins")
@@ -216,9 +212,9 @@ class RunReconciler:
         if self.ended is None:
             self._status.put_if_due(self.progress(), now_ms)
 
-    def waiting(self) -> int:
-        """Return the number of chunks that are cut and have no job yet."""
-        return figures.waiting(self._state) if self._state else 0
+    def wants(self) -> Ready:
+        """Return what decides how many jobs it may start."""
+        return Ready.of(self.id, self.share, self._state)
 
     def progress(self, *, held: bool = False) -> Progress:
         """Return how far the run is. *held*: the store or the cluster is unavailable for all runs."""

@@ -21,22 +21,27 @@ _LONG_MS = 30_000
 class Waits:
     """Remembers what was already reported about one run's waiting jobs."""
 
-    def __init__(self) -> None:
-        self._reported: set[str] = set()
+    def __init__(self, reported: set[str]) -> None:
+        """*reported*: the reasons that this run, or any run that shares this set, has reported."""
+        self._reported = reported
+        self._tells = False
+        """Whether this run has reported the reason of the wait that lasts, and so reports its end."""
         self._jobs: set[str] = set()
         """Names of jobs that waited and have not started yet."""
         self._since_ms: int | None = None
 
     def news(self, jobs: Sequence[JobView], now_ms: int) -> Iterator[str]:
-        """Yield what to report now: each reason once for the whole run, not once for each job.
+        """Yield what to report now: each reason once for all runs that share them, not once for each job.
 
-        The end is reported when no job waits any more and one of the waiting jobs has started.
+        The run that has reported a reason reports the end, when none of its jobs waits any more and one of them has
+        started.
         """
         for view in jobs:
             # The same reason with another number of nodes or GPUs counts as the same reason.
             reason = re.sub(r"\d+", "#", view.waits_for)
             if reason and reason not in self._reported:
                 self._reported.add(reason)
+                self._tells = True
                 yield f"{subject(view.span)} waits: {view.waits_for}"
         waiting = {view.name for view in jobs if view.waits_for}
         if waiting:
@@ -49,10 +54,11 @@ class Waits:
         started = [view for view in jobs if view.name in self._jobs and view.phase in ("starting", "running")]
         waited_ms = 0 if self._since_ms is None else max(0, now_ms - self._since_ms)
         if started:
-            yield f"no job waits any more: {subject(started[0].span)} starts after {waited_ms // 1000} s"
-            if waited_ms >= _LONG_MS:
-                self._reported.clear()
-            self._jobs, self._since_ms = set(), None
+            if self._tells:
+                yield f"no job waits any more: {subject(started[0].span)} starts after {waited_ms // 1000} s"
+                if waited_ms >= _LONG_MS:
+                    self._reported.clear()
+            self._tells, self._jobs, self._since_ms = False, set(), None
         elif not self._jobs.intersection(view.name for view in jobs):
             # They have failed or were deleted, which is reported separately.
             self._jobs, self._since_ms = set(), None
@@ -61,11 +67,12 @@ class Waits:
 class RunEvents:
     """Reports the events of one run under its name."""
 
-    def __init__(self, reporter: Reporter, run: str, name: str) -> None:
+    def __init__(self, reporter: Reporter, waits: set[str] | None, run: str, name: str) -> None:
+        """*waits*: reasons for waits that the runs of a command have reported; None: this run reports its own."""
         self._reporter = reporter
         self._run = run
         self._name = name
-        self._waits = Waits()
+        self._waits = Waits(set() if waits is None else waits)
         self._remedies: set[str] = set()
 
     def report(self, *texts: str) -> None:

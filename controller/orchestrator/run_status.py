@@ -90,9 +90,11 @@ class RunStatus:
         if state is None and seen == "following":
             progress = figures.from_status(self._leader, **common)
         else:
-            progress = figures.progress(state, started=self.started, held=held, **common).model_copy(
-                update={"useful_share": self._repository.useful_share}
-            )
+            progress = figures.progress(state, started=self.started, held=held, **common)
+            # More than the evidence of this round: also attempts that were lost with their controller.
+            failures = max(progress.failures, self.attempts.failed)
+            update = {"useful_share": self._repository.useful_share, "failures": failures}
+            progress = progress.model_copy(update=update)
         self._percent = progress.percent
         self._last = progress if ended else None
         return progress

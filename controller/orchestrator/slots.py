@@ -5,18 +5,23 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 from controller.domain.jobs import FreeSlots, JobView
+from controller.domain.progress import waiting
 from controller.domain.shares import NO_SHARE, Claim, Share, divided
 from controller.domain.slot_parts import ALL
+from controller.domain.state import RunState
 from controller.orchestrator.held_slots import HeldSlots
 
 _SPARE_RUNS = 2
 """Open runs without a job yet: kept ready so that the next intake does not wait until its run is opened."""
+
+_LAST_CUT = 16
+"""Recordings whose numbers of chunks tell how many the next ones have."""
 
 _ANY_NUMBER = 1_000_000
 """The source of the requests limits the open runs of each tenant."""
@@ -28,10 +33,23 @@ class Ready:
 
     run: str
     share: Share
+    chunks: int
+    """All of its chunks; 0: its recording is not cut, or not to its end."""
     waiting: int
     """Chunks that are cut and have no job yet."""
     not_started: bool
     """It has no job, no task and no failure yet."""
+
+    @classmethod
+    def of(cls, run: str, share: Share, state: RunState | None) -> Self:
+        """Return what *state* says of a run. None: it has a transcript to write, and no jobs."""
+        return cls(
+            run=run,
+            share=share,
+            chunks=len(state.tasks) if state and state.planned else 0,
+            waiting=waiting(state) if state else 0,
+            not_started=bool(state and not (state.tasks or state.planned or state.jobs or state.evidence)),
+        )
 
 
 class TickSlots(Protocol):
@@ -69,6 +87,32 @@ def uses_slot(view: JobView) -> bool:
     return view.phase != "ended" and not view.lost
 
 
+class _Cut:
+    """How many recordings to cut at the same time, from the numbers of chunks that the last ones had.
+
+    A recording of an hour gives dozens of jobs something to do. Of those with a single chunk as many have to be cut as
+    there are jobs, or the jobs wait for the cutting.
+    """
+
+    def __init__(self, expected: int) -> None:
+        """*expected*: the chunks of a recording, before any is known."""
+        self._expected = expected
+        self._open: set[str] = set()
+        self._last: deque[int] = deque(maxlen=_LAST_CUT)
+
+    def saw(self, ready: Sequence[Ready], jobs: Sequence[JobView]) -> None:
+        """Note the recordings that were cut since the last tick. *jobs*: all jobs."""
+        cut = {one.run: one.chunks for one in ready if one.chunks}
+        self._last += [chunks for run, chunks in cut.items() if run not in self._open]
+        # A run with jobs may be left out for a while, and does not count again after that.
+        self._open = self._open & {view.run for view in jobs} | set(cut)
+
+    def recordings(self, chunks: int) -> int:
+        """Return how many recordings have *chunks* chunks together."""
+        each = sum(self._last) / len(self._last) if self._last else self._expected
+        return int(chunks / min(each, self._expected))
+
+
 class InOrder:
     """The first runs get the free slots first: they are finished first."""
 
@@ -77,16 +121,18 @@ class InOrder:
     def __init__(self, max_parallel: int) -> None:
         """*max_parallel*: the most chunk jobs at a time."""
         self._max_parallel = max_parallel
-        # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended.
-        self.most_open = max_parallel + 1
+        # Ten thousand files must not need ten thousand locks: the next run is opened when one of these has ended. While
+        # each job has a recording of its own, as many others are cut.
+        self.most_open = 2 * max_parallel + 1
+        self._cut = _Cut(expected=8)
 
     def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
         """Return the slots of a tick."""
-        del ready
+        self._cut.saw(ready, jobs)
         chunks, intakes = _live(jobs)
         return _InOrderTick(
             chunks=min(burst, self._max_parallel - chunks),
-            intakes=max(1, self._max_parallel // 8) - intakes,
+            intakes=max(1, self._cut.recordings(self._max_parallel)) - intakes,
             max_parallel=self._max_parallel,
         )
 
@@ -128,13 +174,15 @@ class Shared:
         self._held = held
         self._shares: dict[str, Share] = {}
         """Of the runs that have jobs: one that is left out for a while still uses the slots of its tenant."""
+        self._cut = _Cut(expected=4)
 
     def tick(self, ready: Sequence[Ready], jobs: Sequence[JobView], *, burst: int) -> TickSlots:
         """Return the slots of a tick."""
         runs = {view.run for view in jobs}
         shares = {**self._shares, **{one.run: one.share for one in ready}}
         self._shares = {run: share for run, share in shares.items() if run in runs}
-        return _SharedTick(_claims(ready, jobs, self._shares), ready, self._held, burst=burst)
+        self._cut.saw(ready, jobs)
+        return _SharedTick(_claims(ready, jobs, self._shares), ready, self._held, burst=burst, cut=self._cut)
 
     def idle(self) -> None:
         """Note that this process needs no slots."""
@@ -146,7 +194,9 @@ class Shared:
 class _SharedTick:
     openable = _ANY_NUMBER
 
-    def __init__(self, claims: dict[str, Claim], ready: Sequence[Ready], held: HeldSlots, *, burst: int) -> None:
+    def __init__(
+        self, claims: dict[str, Claim], ready: Sequence[Ready], held: HeldSlots, *, burst: int, cut: _Cut
+    ) -> None:
         """*claims*: of the runs that are ready, and of others that have jobs."""
         self._held, self._claims = held, claims
         terms = held.begin(list(claims.values()))
@@ -162,7 +212,8 @@ class _SharedTick:
         self._live_of_group = Counter[str]()
         for claim in mine:
             self._live_of_group[claim.share.group] += claim.live + self._chunks.get(claim.run, 0)
-        self._intakes = _intakes(ready, claims, terms.elsewhere, max_parallel=held.total)
+        most = max(2, cut.recordings(held.total))
+        self._intakes = _intakes(ready, claims, terms.elsewhere, max_parallel=held.total, most=most)
         self._pending = {one.run for one in ready}
         self._end_if_done()
 
@@ -211,11 +262,11 @@ def _limited(share: Share, most: Mapping[str, int]) -> Share:
 
 
 def _intakes(
-    ready: Sequence[Ready], claims: Mapping[str, Claim], elsewhere: Sequence[Claim], *, max_parallel: int
+    ready: Sequence[Ready], claims: Mapping[str, Claim], elsewhere: Sequence[Claim], *, max_parallel: int, most: int
 ) -> dict[str, int]:
     """Return which runs may be cut now. *elsewhere*: the runs of other processes.
 
-    Each group may always cut one recording, and all together a quarter of the jobs. A group with enough runs whose
+    Each group may always cut one recording, and all together *most*. A group with enough runs whose
     chunks wait for their first slot cuts no further one.
     """
     begun = [one for one in ready if not one.not_started]
@@ -223,7 +274,7 @@ def _intakes(
     for claim in (*claims.values(), *elsewhere):
         cut[claim.share.group] += bool(claim.cutting)
         stored[claim.share.group] += bool(claim.waiting and not claim.live)
-    free = max(2, max_parallel // 4) - sum(claim.cutting for claim in (*claims.values(), *elsewhere))
+    free = most - sum(claim.cutting for claim in (*claims.values(), *elsewhere))
     # A run that has begun and asks for an intake again has lost some of its chunks.
     allowed = {one.run: 1 for one in begun if not claims[one.run].cutting}
     for one in sorted((one for one in ready if one.not_started), key=lambda one: -one.share.priority):

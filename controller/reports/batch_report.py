@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from chunk_job.text import masked_name, printable
+from chunk_job.text import cell, masked_name, printable
 from controller.domain.batches import BatchEnd, BatchEntry, as_name
 from controller.errors import UsageProblem
 from controller.intake.source import is_object
@@ -29,8 +29,6 @@ COLUMNS = (
 STATUSES = ("succeeded", "skipped", "partial", "failed", "cancelled", "not_begun")
 """*skipped*: its transcript was complete before the batch."""
 _JSON_HEAD = '{"schema": "stenofleet.batch-report/'
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that a spreadsheet would calculate."""
 
 
 class Reported(Protocol):
@@ -55,6 +53,19 @@ class Sums:
     """None: not known for one of them, or no prices."""
     unpriced: int = 0
     """Recordings that were computed in the batch, and whose cost is not known."""
+    runs: set[int] = field(default_factory=set)
+    """Those whose jobs are counted: recordings of equal content have one run, also in other shards and commands."""
+
+    def counts_first(self, end: BatchEnd) -> bool:
+        """Whether the jobs of this recording are not counted yet. They are then."""
+        if end.known or end.compute_s is None:
+            return False
+        if not end.run_id:
+            return True
+        run = int(end.run_id, 16)
+        is_first = run not in self.runs
+        self.runs.add(run)
+        return is_first
 
 
 def rows(
@@ -63,18 +74,21 @@ def rows(
     """Yield the facts of each recording, and add them to *sums*."""
     for entry, end in each:
         status = _status(end)
-        computed = end is not None and not end.known and end.compute_s is not None
+        # What was computed before, or for another recording of the batch, is not paid again.
+        compute_s = end.compute_s if end and sums.counts_first(end) else None
         price = prices.of([end.device]) if end and end.device else None
-        paid = cost(round(1000 * end.compute_s), price) if end and computed and end.compute_s is not None else None
+        paid = None if compute_s is None else cost(round(1000 * compute_s), price)
         sums.statuses[status] += 1
         if end and end.audio_s is not None:
             sums.audio_s += end.audio_s
-        if end and computed and end.compute_s is not None:
-            sums.compute_s += end.compute_s
+        if compute_s is not None:
+            sums.compute_s += compute_s
             if paid is None:
                 sums.unpriced += 1
             else:
                 sums.cost = (sums.cost or 0.0) + paid
+        elif end and (end.known or end.compute_s is not None):
+            compute_s = 0.0
         yield (
             entry,
             {
@@ -89,7 +103,7 @@ def rows(
                 "advice": end.advice if end else "",
                 "warnings": list(end.warnings) if end else [],
                 "audio_s": end.audio_s if end else None,
-                "compute_s": end.compute_s if end and computed else (0.0 if end and end.known else None),
+                "compute_s": compute_s,
                 "cost": paid,
             },
         )
@@ -180,5 +194,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+    return cell(value) if isinstance(value, str) else str(value)

@@ -23,6 +23,7 @@ from controller.domain.documents import (
     StoredState,
 )
 from controller.domain.plan import Plan, Span
+from controller.domain.progress import ENDED
 from controller.reports.command_line import command_line
 from controller.reports.cost import NO_PRICES, Prices, cost
 from controller.reports.run_view import (
@@ -148,7 +149,7 @@ def _header(of: RunDocuments) -> Header:
         chunks_done=len(of.winners),
         chunks_known=len(of.plan.spans) if of.plan else status.spans_known if status else 0,
         planned=of.plan is not None,
-        failures=max(len(of.evidence), status.failures if status else 0),
+        failures=max(len(of.evidence), status.failures if status else 0, of.attempts.failed if of.attempts else 0),
         took_ms=round(1000 * report.elapsed_s) if report and report.elapsed_s > 0 and of.outcome else None,
         left_ms=_left_ms(of),
         compute_ms=compute_ms,
@@ -240,15 +241,13 @@ def _grid(of: RunDocuments) -> ChunkGrid:
     failed: dict[int | None, list[Evidence]] = {}
     for item in of.evidence:
         failed.setdefault(item.span, []).append(item)
-    newest: dict[int | None, AttemptTimes] = {}
-    by_key: dict[tuple[int | None, int], AttemptTimes] = {}
-    for one in of.attempts.attempts if of.attempts else ():
-        by_key[one.span, one.attempt] = one
-        if one.span not in newest or newest[one.span].attempt <= one.attempt:
-            newest[one.span] = one
+    noted: dict[int | None, list[AttemptTimes]] = {}
+    # In order of their numbers; of those with the same number, the newest last.
+    for one in sorted(of.attempts.attempts if of.attempts else (), key=lambda one: one.attempt):
+        noted.setdefault(one.span, []).append(one)
     reports = of.span_reports
     chunks = [
-        _chunk(of, span, failed.get(span.index, ()), newest.get(span.index), by_key, reports.get(span.index))
+        _chunk(of, span, failed.get(span.index, ()), noted.get(span.index, ()), reports.get(span.index))
         for span in (of.plan.spans if of.plan else ())
     ]
     shown_chunks = chunks
@@ -259,23 +258,31 @@ def _grid(of: RunDocuments) -> ChunkGrid:
         chunks=tuple(shown_chunks),
         left_out=len(chunks) - len(shown_chunks),
         intake=_failures(of, failed.get(None, ())),
+        lost_intakes=sum(one.lost for one in noted.get(None, ())),
+        intake_waits_for=_intake_waits_for(of, noted.get(None, ())),
         marks=tuple(chunk.mark for chunk in chunks),
     )
+
+
+def _intake_waits_for(of: RunDocuments, noted: Sequence[AttemptTimes]) -> str:
+    newest = noted[-1] if noted else None
+    waits = of.working and newest is not None and newest.phase in ("queued", "starting")
+    return _line(of, newest.waits_for) if newest and waits else ""
 
 
 def _chunk(
     of: RunDocuments,
     span: Span,
     failed: Sequence[Evidence],
-    newest: AttemptTimes | None,
-    by_key: Mapping[tuple[int | None, int], AttemptTimes],
+    noted: Sequence[AttemptTimes],
     report: SpanReport | None,
 ) -> ChunkView:
     winner = of.winners.get(span.index)
+    newest = noted[-1] if noted else None
     state = _state(of, span.index, failed, newest)
     live = newest if state in ("running", "starting", "queued") else None
-    used = by_key.get((span.index, winner)) if winner is not None else newest
-    attempts = [report.attempts if report else 0, winner or 0, newest.attempt if newest else 0]
+    used = next((one for one in reversed(noted) if one.attempt == winner), None) if winner is not None else newest
+    numbers = [report.attempts if report else 0, winner or 0, newest.attempt if newest else 0]
     offset_ms = of.plan.offset_ms if of.plan else 0
     job_ms = round(1000 * (report.total_s or report.fetch_s + report.load_s + report.transcribe_s)) if report else 0
     if not job_ms and winner is not None and used and used.running_ms and used.ended_ms:
@@ -287,7 +294,8 @@ def _chunk(
         cut=span.cut,
         state=state,
         quality=_quality(of, span.index),
-        attempts=max(*attempts, *(item.attempt for item in failed)),
+        # The attempt after a lost one has its number.
+        attempts=max(*numbers, *(item.attempt for item in failed)) + sum(one.lost for one in noted[:-1]),
         node=used.node if used else "",
         waits_for=_line(of, live.waits_for) if live and state != "running" else "",
         progress=min(1.0, live.progress_ms / span.audio_ms) if live and live.progress_ms and span.audio_ms else None,
@@ -297,6 +305,7 @@ def _chunk(
         words=_of(of.words.words if of.words else (), span.index),
         unsure_words=_of(of.words.unsure if of.words else (), span.index),
         failures=_failures(of, failed),
+        lost_attempts=sum(one.lost for one in noted),
     )
 
 
@@ -309,7 +318,7 @@ def _state(of: RunDocuments, span: int, failed: Sequence[Evidence], newest: Atte
         return "done"
     if of.working and newest and newest.phase in _LIVE:
         return _LIVE[newest.phase]
-    if not of.working and (failed or of.outcome):
+    if of.state in ENDED:
         return "lost" if failed or of.state == "partial" else "waiting"
     return "retry" if failed else "waiting"
 

@@ -40,11 +40,14 @@ class Estimate:
     cost: float | None = None
 
 
-def speed_of(report: Report) -> JobSpeed | None:
-    """Return what the jobs of an earlier run needed; None: it does not say so."""
+def speed_of(report: Report, *, channels: int = 1) -> JobSpeed | None:
+    """Return what the jobs of an earlier run needed; None: it does not say so.
+
+    *channels*: how many a chunk has: each is decoded by itself.
+    """
     timed = [span for span in report.spans if span.total_s and span.transcribe_s]
     decoding_s = sum(span.transcribe_s for span in timed)
-    audio_s = sum(span.audio_s for span in timed)
+    audio_s = channels * sum(span.audio_s for span in timed)
     if not decoding_s or not audio_s:
         return None
     total_s = sum(span.total_s for span in timed)

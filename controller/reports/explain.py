@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.reports.figures import took
+from controller.reports.figures import lost_attempts, took
 from controller.reports.run_view import BarKind, ChunkView, Failure, RunView
 
 Kind = Literal["failed", "pending", "slow"]
@@ -21,6 +21,8 @@ _MUCH = 0.15
 _SHORT_MS = 5_000
 """Nobody waits for less."""
 _NOT_STARTED = ("queued", "starting")
+_GPUS = "kubectl get nodes -o custom-columns=NODE:.metadata.name,GPUS:.status.allocatable.nvidia\\.com/gpu"
+_PODS = "kubectl get pods -l stenofleet.io/run={run} -o wide"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ def explain(view: RunView, *, now_ms: int) -> tuple[Cause, ...]:
 
     *now_ms*: since the epoch; a run that nobody works on has reported last long before.
     """
-    found = [*_of_state(view, now_ms), *_failures(view), *_pending(view), *_slow(view)]
+    found = [*_of_state(view, now_ms), *_failures(view), *_lost_attempts(view), *_pending(view), *_slow(view)]
     return tuple(sorted(found, key=lambda cause: -cause.weight))
 
 
@@ -80,6 +82,14 @@ def _of_state(view: RunView, now_ms: int) -> Iterator[Cause]:
             command=f"stenofleet watch {run}",
             weight=10,
         )
+    elif header.state == "running" and view.grid.intake_waits_for:
+        yield Cause(
+            kind="pending",
+            summary=f"the job that cuts the recording waits: {view.grid.intake_waits_for}",
+            advice="nothing of this run works before that is there (how long it waits: docs/reference/failures.md)",
+            command=_PODS.format(run=run),
+            weight=9,
+        )
     elif header.state == "running" and not header.chunks_known and not view.grid.intake:
         yield Cause(
             kind="pending",
@@ -89,8 +99,15 @@ def _of_state(view: RunView, now_ms: int) -> Iterator[Cause]:
             command=f"stenofleet watch {run}",
             weight=5,
         )
-    elif header.state == "failed" and header.summary and not _lost(view) and not view.grid.intake:
-        yield Cause(kind="failed", summary=header.summary, advice=header.advice, weight=10)
+    elif header.state == "failed" and not _is_told(view):
+        # What ended the run is no failure of a chunk, or it is not known: it comes before the chunks that failed.
+        yield Cause(
+            kind="failed",
+            summary=header.summary or "it failed, and its store does not say why any more",
+            advice=header.advice if header.summary else "the same command starts it again",
+            command="" if header.summary else header.command,
+            weight=30,
+        )
 
 
 # ------------------------------------------------------------ attempts that failed
@@ -99,16 +116,7 @@ def _of_state(view: RunView, now_ms: int) -> Iterator[Cause]:
 def _failures(view: RunView) -> Iterator[Cause]:
     """A cause for each class of failures: of what stopped the run, then of what was repeated."""
     if view.grid.intake:
-        last = view.grid.intake[-1]
-        over = view.header.state == "failed"
-        yield Cause(
-            kind="failed",
-            summary=f"the recording {'could not be' if over else 'is not yet'} cut: {last.summary} ({last.failure})",
-            evidence=_lines(last),
-            advice=last.advice,
-            command=f"stenofleet logs {view.header.run}",
-            weight=20 if over else 3,
-        )
+        yield _of_intake(view, view.grid.intake[-1])
     by_class: dict[str, list[tuple[ChunkView, Failure]]] = defaultdict(list)
     for chunk in view.grid.chunks:
         for failure in chunk.failures:
@@ -117,15 +125,30 @@ def _failures(view: RunView) -> Iterator[Cause]:
         yield _of_class(view, name, found)
 
 
+def _of_intake(view: RunView, last: Failure) -> Cause:
+    cut, over = view.header.planned, view.header.state == "failed"
+    how = "was cut only by a later attempt" if cut else "could not be cut" if over else "is not yet cut"
+    return Cause(
+        kind="slow" if cut else "failed",
+        summary=f"the recording {how}: {last.summary} ({last.failure})",
+        evidence=_lines(last),
+        advice=last.advice,
+        command=f"stenofleet logs {view.header.run}",
+        weight=0.2 if cut else 20 if over else 3,
+    )
+
+
 def _of_class(view: RunView, name: str, found: Sequence[tuple[ChunkView, Failure]]) -> Cause:
     chunks = {chunk.index: chunk for chunk, _ in found}
-    lost = [index for index, chunk in chunks.items() if chunk.state == "lost"]
+    ended = view.header.state in ("failed", "partial")
+    lost = [index for index, chunk in chunks.items() if ended and chunk.state == "lost"]
     attempts = sum(len(failure.attempts) for _, failure in found)
     last = found[-1][1]
     nodes = Counter(node for _, failure in found for node in failure.nodes)
     evidence = [f"{_count(attempts, 'attempt')} of {_count(len(chunks), 'chunk')} failed: {_indices(chunks)}"]
     if lost:
-        evidence.append(f"{_count(len(lost), 'chunk')} used up all attempts: {_indices(lost)}")
+        has = "has" if len(lost) == 1 else "have"
+        evidence.append(f"{_count(len(lost), 'chunk')} {has} no result: {_indices(lost)}")
     one_node = len(nodes) == 1 and attempts > 1
     if nodes:
         evidence.append("on " + ", ".join(f"{node} ({count})" for node, count in nodes.most_common(_MOST_EVIDENCE)))
@@ -144,6 +167,25 @@ def _of_class(view: RunView, name: str, found: Sequence[tuple[ChunkView, Failure
         command=f"kubectl describe node {shlex.quote(node)}" if one_node and len(chunks) > 1 and not lost else log,
         weight=(20 if lost else 0.2) + share,
     )
+
+
+def _lost_attempts(view: RunView) -> Iterator[Cause]:
+    """A cause for the attempts of which only the start is known: they are no failures of chunks."""
+    chunks = {chunk.index: chunk for chunk in view.grid.chunks if chunk.lost_attempts}
+    count = view.grid.lost_intakes + sum(chunk.lost_attempts for chunk in chunks.values())
+    if count:
+        spent = _spent(view)
+        share = spent["unseen"] / max(1, spent.total())
+        where = [f"of {_count(len(chunks), 'chunk')}: {_indices(chunks)}"] if chunks else []
+        where += ["of the cutting of the recording"] if view.grid.lost_intakes else []
+        yield Cause(
+            kind="slow",
+            summary=f"{lost_attempts(count)}: nobody saw the end",
+            evidence=(*where, *([f"{share:.0%} of the critical path"] if share >= _MUCH else [])),
+            advice="keep the controller running: in the cluster it is a Job that is started again",
+            command=f"stenofleet usage {view.header.run}",
+            weight=0.2 + share,
+        )
 
 
 # ------------------------------------------------------------ chunks that wait
@@ -165,18 +207,19 @@ def _pending(view: RunView) -> Iterator[Cause]:
             evidence=(f"chunks {_indices(chunk.index for chunk in chunks)}", f"{running} others run now"),
             advice=""
             if running
-            else "nothing of this run works until that is there (docs/failures.md has how long each is waited for)",
-            command=f"kubectl get pods -l stenofleet.io/run={view.header.run} -o wide",
+            else "nothing of this run works before that is there (how long it waits: docs/reference/failures.md)",
+            command=_PODS.format(run=view.header.run),
             weight=(1 if running else 8) + len(chunks) / max(1, view.header.chunks_known),
         )
     held = view.grid.counts.get("waiting", 0)
     if held and not waiting and running:
+        has = "has" if held == 1 else "have"
         yield Cause(
             kind="pending",
-            summary=f"{_count(held, 'chunk')} have no job yet: as many jobs work as may work at the same time",
+            summary=f"{_count(held, 'chunk')} {has} no job yet: as many jobs work as may work at the same time",
             evidence=(f"{running} run now",),
             advice="more at the same time need more GPUs, or cores: --max-parallel",
-            command="kubectl get nodes -o custom-columns=NODE:.metadata.name,GPUS:.status.allocatable.nvidia\\.com/gpu",
+            command=_GPUS if _on_cluster(view) else f"stenofleet watch {view.header.run}",
             weight=0.5,
         )
 
@@ -191,7 +234,7 @@ _PARTS: dict[BarKind, tuple[str, str, str]] = {
     ),
     "starting": (
         "its pods took long to start: images are pulled, volumes mounted, nodes added",
-        "keep the images on the GPU nodes, and nodes warm (docs/cluster.md)",
+        "keep the images on the GPU nodes, and nodes warm (docs/how-to/cluster.md)",
         "kubectl get events --sort-by=.lastTimestamp",
     ),
     "loading": (
@@ -204,13 +247,9 @@ _PARTS: dict[BarKind, tuple[str, str, str]] = {
         "see why they failed",
         "stenofleet logs {run}",
     ),
-    "unseen": (
-        "jobs ended while nobody watched, and were repeated",
-        "keep the controller running: in the cluster it is a Job that is started again",
-        "stenofleet logs {run}",
-    ),
 }
 
+_REPORT = "stenofleet report {run} -o report.html"
 _LOADING_ON_CPU = "take longer chunks (--chunk-duration auto), and a model on a local volume"
 
 
@@ -218,11 +257,7 @@ def _slow(view: RunView) -> Iterator[Cause]:
     """What took a part of the critical path that is worth something; decoding itself is what a run is for."""
     if view.timeline is None:
         return
-    spent: Counter[BarKind] = Counter()
-    for row in view.timeline.rows:
-        for bar in row.bars:
-            if bar.critical or not view.timeline.absolute:
-                spent[bar.kind] += bar.end_ms - bar.start_ms
+    spent = _spent(view)
     total_ms = spent.total()
     for kind, (summary, advice, command) in _PARTS.items():
         if spent[kind] >= max(_SHORT_MS, _MUCH * total_ms):
@@ -234,12 +269,24 @@ def _slow(view: RunView) -> Iterator[Cause]:
                     f"{share:.0%} of {'the critical path' if view.timeline.absolute else 'the time of its jobs'}",
                 ),
                 advice=advice if view.header.on_gpu or kind != "loading" else _LOADING_ON_CPU,
-                command=command.format(run=view.header.run),
+                command=(command if command.startswith("stenofleet") or _on_cluster(view) else _REPORT).format(
+                    run=view.header.run
+                ),
                 weight=share,
             )
     yield from _uneven(view)
     for advice in view.findings.advice:
         yield Cause(kind="slow", summary=advice, weight=0.1)
+
+
+def _spent(view: RunView) -> Counter[BarKind]:
+    """How long each kind of work took, in ms: on the critical path, or in all where only that is known."""
+    spent: Counter[BarKind] = Counter()
+    for row in view.timeline.rows if view.timeline else ():
+        for bar in row.bars:
+            if bar.critical or not (view.timeline and view.timeline.absolute):
+                spent[bar.kind] += bar.end_ms - bar.start_ms
+    return spent
 
 
 def _uneven(view: RunView) -> Iterator[Cause]:
@@ -256,7 +303,7 @@ def _uneven(view: RunView) -> Iterator[Cause]:
             summary=f"chunk {longest.index} took {took(longest.job_ms or 0)}{where}, where most took {took(usual_ms)}",
             evidence=(f"speech in it: {took(longest.speech_ms)}",) if longest.speech_ms is not None else (),
             advice="a slow node, or windows that were decoded again and again: compare it with its neighbours",
-            command=f"stenofleet report {view.header.run} -o report.html",
+            command=_REPORT.format(run=view.header.run),
             weight=over_ms / view.header.took_ms,
         )
 
@@ -264,8 +311,16 @@ def _uneven(view: RunView) -> Iterator[Cause]:
 # ------------------------------------------------------------ texts
 
 
-def _lost(view: RunView) -> bool:
-    return any(chunk.state == "lost" and chunk.failures for chunk in view.grid.chunks)
+def _on_cluster(view: RunView) -> bool:
+    """Whether a job had a node: jobs of this machine have none, and kubectl says nothing about them."""
+    return any(chunk.node for chunk in view.grid.chunks)
+
+
+def _is_told(view: RunView) -> bool:
+    """Whether what ended the run is a failure of a chunk or of the cutting: these are causes of their own."""
+    failures = (*view.grid.intake, *(failure for chunk in view.grid.chunks for failure in chunk.failures))
+    said = view.header.summary
+    return any(said in ("", "failed") or failure.summary in said for failure in failures)
 
 
 def _count(number: int, what: str) -> str:

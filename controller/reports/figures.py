@@ -1,4 +1,4 @@
-"""Times as page, report and terminal show them.
+"""Times and counts as page, report and terminal show them.
 
 Touches: nothing.
 """
@@ -29,6 +29,12 @@ def took(ms: int) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"
     return f"{seconds // 86_400} d {seconds // 3600 % 24} h"
+
+
+def lost_attempts(count: int) -> str:
+    """Say that so many attempts were lost."""
+    one = count == 1
+    return f"{count:,} attempt{' was' if one else 's were'} lost with {'its' if one else 'their'} controller"
 
 
 def percent(rate: float | None) -> str:

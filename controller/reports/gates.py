@@ -5,7 +5,7 @@ Touches: nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, fields
 
 from controller.domain.captions import Profile
@@ -77,10 +77,18 @@ def judge(gates: Gates, view: RunView, measures: Measures = NO_MEASURES) -> tupl
 
 def unmeasured(gates: Gates, why: str) -> tuple[GateResult, ...]:
     """The result for a run of which nothing can be measured: it keeps no limit. *why*: for people."""
-    names = [one.name for one in fields(gates) if getattr(gates, one.name) is not None]
+    limits = {one.name: getattr(gates, one.name) for one in fields(gates)}
     return tuple(
-        GateResult(gate=f"--{name.replace('_', '-')}", limit=0, found=None, kept=False, text=f"is not known: {why}")
-        for name in names
+        GateResult(
+            gate=f"--{name.replace('_', '-')}",
+            limit=0 if name == "captions_profile" else limit,
+            found=None,
+            kept=False,
+            text=f"it cannot be measured: {why}",
+            profile=limit if name == "captions_profile" else None,
+        )
+        for name, limit in limits.items()
+        if limit is not None
     )
 
 
@@ -151,9 +159,20 @@ def _rtf(limit: float, view: RunView) -> GateResult:
 def _cost(limit: float, view: RunView) -> GateResult:
     found = view.header.cost
     kept = found is not None and found <= limit
-    known = "not known" if found is None else amount(found)
+    known = f"not known{_no_price(view.header.devices)}" if found is None else amount(found)
     text = f"the cost of its jobs is {known}, {_against(found, kept, 'not above', 'above')} {amount(limit)}"
     return GateResult(gate="--max-cost", limit=limit, found=_rounded(found), kept=kept, text=text)
+
+
+def _no_price(devices: Collection[str]) -> str:
+    """Why the cost of jobs on these devices is not known."""
+    on_gpu = {device == "cuda" for device in devices}
+    if len(on_gpu) > 1:
+        return " (some ran on a GPU and others did not: no price is that of both)"
+    if not on_gpu:
+        return ""
+    where, option = ("on a GPU", "--gpu-hour-price") if on_gpu.pop() else ("without a GPU", "--cpu-hour-price")
+    return f" (they ran {where}: it takes {option})"
 
 
 def _coverage(view: RunView) -> float | None:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from chunk_job.text import printable
 from controller.reports.cost import amount
-from controller.reports.figures import clock, moment, ticks, took
+from controller.reports.figures import clock, lost_attempts, moment, ticks, took
 from controller.reports.marks import BAR_WORDS, CHUNK_STATES, RUN_STATES
 from controller.reports.run_view import RunView, Waveform
 from controller.reports.words import Block
@@ -77,6 +77,7 @@ def made_environment(*packages: str) -> jinja2.Environment:
         share=lambda part: f"{100 * part:.0f}{_THIN}%",
         times=lambda speed: f"{speed:.{0 if speed >= 20 else 1}f}{_THIN}×",
         took=took,
+        lost_attempts=lost_attempts,
         number=lambda count: f"{count:,}".replace(",", _THIN),
         place=lambda at, total: f"{100 * at / total:.3f}".rstrip("0").rstrip("."),
         wave=wave,

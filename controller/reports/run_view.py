@@ -41,7 +41,7 @@ class Header:
     planned: bool = False
     """Whether ``chunks_known`` counts all chunks."""
     failures: int = 0
-    """Failed attempts."""
+    """Attempts that failed, or were lost with their controller."""
     took_ms: int | None = None
     """How long the command worked that ended the run."""
     left_ms: int | None = None
@@ -111,6 +111,7 @@ class ChunkView:
     state: ChunkState
     quality: Quality | None = None
     attempts: int = 0
+    """Those that failed or were lost, and the last one."""
     node: str = ""
     waits_for: str = ""
     progress: float | None = None
@@ -122,6 +123,8 @@ class ChunkView:
     words: int | None = None
     unsure_words: int | None = None
     failures: tuple[Failure, ...] = ()
+    lost_attempts: int = 0
+    """Attempts that were lost with their controller: nobody saw why, so they are no failures of the chunk."""
 
     @property
     def speed(self) -> float | None:
@@ -136,7 +139,12 @@ class ChunkView:
     @property
     def troubled(self) -> bool:
         """Whether something went wrong with it."""
-        return bool(self.failures) or self.attempts > 1 or self.state in ("lost", "retry")
+        return self.failed or self.attempts > 1 or self.state in ("lost", "retry")
+
+    @property
+    def failed(self) -> bool:
+        """Whether an attempt failed, or was lost."""
+        return bool(self.failures or self.lost_attempts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +155,10 @@ class ChunkGrid:
     left_out: int = 0
     intake: tuple[Failure, ...] = ()
     """Failed attempts to cut the recording."""
+    lost_intakes: int = 0
+    """Attempts to cut it that were lost with their controller."""
+    intake_waits_for: str = ""
+    """Why the job that cuts it has not started; empty: it has, or it is not known."""
     marks: Sequence[ChunkMark] = ()
     """Of all chunks, in order, also of those that are left out."""
 
@@ -154,6 +166,11 @@ class ChunkGrid:
     def counts(self) -> Mapping[ChunkMark, int]:
         """How many chunks have each mark."""
         return Counter(self.marks)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an attempt failed, or was lost."""
+        return bool(self.intake or self.lost_intakes) or any(chunk.failed for chunk in self.chunks)
 
 
 @dataclass(frozen=True, kw_only=True)

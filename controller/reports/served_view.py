@@ -12,19 +12,22 @@ from controller.domain.documents import Report, StoredState
 from controller.reports.cost import Prices, cost
 from controller.reports.run_view import ChunkGrid, ChunkView, Findings, Header, RunView, SoundView
 from controller.reports.words import WordFigures
+from controller.runs.fetched_transcripts import WordCounts
 from controller.runs.stored_transcript import read_with
 from controller.runs.transcript_files import TranscriptFiles, disk_errors
 from controller.transcript.model import TranscriptSummary
 
 
 def served_view(
-    run: str, name: str, state: StoredState, transcript: TranscriptFiles, report: Report | None, prices: Prices
+    run: str,
+    name: str,
+    state: StoredState,
+    summary: TranscriptSummary,
+    words: WordCounts,
+    report: Report | None,
+    prices: Prices,
 ) -> RunView:
-    """The view of a run that has a transcript. *report*: None if there is none; then job times are not known.
-
-    Raises :class:`StoreUnavailable` if the files of the transcript cannot be read.
-    """
-    summary, words = transcript.summary, _words(transcript)
+    """The view of a run that has a transcript. *report*: None if there is none; then job times are not known."""
     compute_ms = round(1000 * report.compute_s) if report else None
     return RunView(
         header=Header(
@@ -48,7 +51,8 @@ def served_view(
     )
 
 
-def _words(transcript: TranscriptFiles) -> WordFigures:
+def words_of(transcript: TranscriptFiles) -> WordCounts:
+    """Count the words of a transcript. Raises :class:`StoreUnavailable` if its files cannot be read."""
     words = WordFigures(chunks=transcript.summary.chunks)
 
     def count(_: TranscriptSummary, segments: Iterable[Sequence[Segment]]) -> WordFigures:
@@ -57,12 +61,18 @@ def _words(transcript: TranscriptFiles) -> WordFigures:
         return words
 
     with disk_errors(), transcript.path("json").open("rb") as file:
-        return read_with(file, count, most_whole_bytes=0)
+        read_with(file, count, most_whole_bytes=0)
+    return WordCounts(
+        words=tuple(words.words),
+        unsure=tuple(words.unsure),
+        judged=words.judged,
+        probability=max(0.0, words.probability),
+    )
 
 
-def _chunks(summary: TranscriptSummary, words: WordFigures, report: Report | None) -> tuple[ChunkView, ...]:
+def _chunks(summary: TranscriptSummary, words: WordCounts, report: Report | None) -> tuple[ChunkView, ...]:
     spans = {one.span: one for one in report.spans} if report else {}
-    counted = words.words or [0] * len(summary.chunks)
+    counted = words.words or (0,) * len(summary.chunks)
     return tuple(
         ChunkView(
             index=index,

@@ -91,7 +91,8 @@ def _placed(one: AttemptTimes, now_ms: int | None) -> _Placed | None:
         return None
     begin_ms = min(known)
     alive = one.phase not in ("ended", "gone") and now_ms is not None
-    end_ms = one.ended_ms if one.ended_ms is not None else now_ms if alive else None
+    # Of a lost one, the last time at which it was seen is known at most.
+    end_ms = one.ended_ms if one.ended_ms is not None else now_ms if alive else one.seen_ms
     # Times of another controller's clock may be out of order.
     return _Placed(one, begin_ms, max(*known, begin_ms, end_ms or 0))
 
@@ -139,7 +140,7 @@ def _bars(
     if running_ms is None:
         if one.key in failed:
             yield "failed", one.end_ms, one.end_ms
-    elif one.key in failed:
+    elif one.key in failed and not times.lost:
         yield "failed", running_ms, one.end_ms
     elif times.phase == "gone":
         yield "unseen", running_ms, one.end_ms

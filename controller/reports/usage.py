@@ -149,7 +149,7 @@ def _add_attempt(sums: _Amounts, one: AttemptTimes, look: Look, *, gpu: bool | N
     _add_paid(sums, paid, on_gpu=False if one.span is None else on_gpu)
     if one.span is None:
         _add(sums, cut_s=run)
-    if one.failure or (one.phase == "gone" and not one.result):
+    if one.failed:
         _add(sums, failed_attempts=exact(1), failed_s=paid)
     if one.result:
         used = one.result.usage

@@ -9,14 +9,13 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from chunk_job.text import printable
+from chunk_job.text import cell, printable
 from controller.domain.usage_documents import RunUsage, UsageFigures, UsageReport
 from controller.reports.cost import NO_PRICES, Prices, amount
 from controller.reports.figures import took
 from controller.reports.usage import priced
 
 UNKNOWN = "unknown"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MONEY = ("cost", "cost_per_audio_hour", "unpriced_s")
 _UPPER_LIMITS = ("realtime_factor", "useful_share")
 """What is paid is below them: less is known of it."""
@@ -49,6 +48,20 @@ _WORDS: Mapping[str, str] = {
     "cost_per_audio_hour": "  for an hour of audio",
 }
 """Lines for people, in order."""
+_HELP: Mapping[str, str] = {
+    "transcribed_s": "audio that was transcribed",
+    "speech_s": "speech in the audio that was transcribed",
+    "gpu_s": "paid time of jobs on a GPU",
+    "cpu_s": "paid time of jobs without a GPU",
+    "pull_s": "paid time for images and volumes",
+    "failed_s": "paid time of failed attempts",
+    "failed_attempts": "failed attempts",
+    "useful_share": "decoding and word times as a part of what is paid, from 0 to 1",
+    "cost": "cost of the paid time, in the currency of the prices",
+    "unpriced_s": "paid time without a price",
+    "cost_per_audio_hour": "cost for an hour of audio that was transcribed",
+}
+"""Of metrics that stand alone, where the line for people needs the one above it."""
 _COLUMNS = ("paid_s", "gpu_s", "cpu_s", "failed_attempts", "useful_share", "realtime_factor", "cost")
 _TITLES = ("audio", "paid", "GPU", "CPU", "failed", "useful", "x real time", "cost")
 
@@ -68,7 +81,7 @@ def lines(of: UsageReport) -> Iterator[str]:
         if name not in _MONEY or _is_priced(of):
             yield f"{words:36} {_shown(of.total, name)}"
     if of.total.unknown:
-        yield "at least, at most: some attempts, or some of their times, are not known (docs/usage.md)"
+        yield "at least, at most: some attempts, or some of their times, are not known (docs/how-to/usage.md)"
 
 
 def csv_lines(runs: Iterable[RunUsage], prices: Prices) -> Iterator[str]:
@@ -76,7 +89,7 @@ def csv_lines(runs: Iterable[RunUsage], prices: Prices) -> Iterator[str]:
     yield _csv(["run", "name", "tenant", "state", *_FIGURES, "unknown"])
     for run in (priced(one, prices) for one in runs):
         unknown = " ".join(f"{name}={count}" for name, count in run.unknown.items())
-        texts = [run.run, _harmless(run.name), run.tenant, run.state]
+        texts = [run.run, cell(printable(run.name)), run.tenant, run.state]
         yield _csv([*texts, *(_cell(run, name, prices) for name in _FIGURES), unknown])
 
 
@@ -146,12 +159,6 @@ def _csv(cells: Sequence[str]) -> str:
     return line.getvalue()
 
 
-def _harmless(text: str) -> str:
-    """*text* as spreadsheets show it: a cell that begins like a formula would be computed."""
-    line = printable(text)
-    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
-
-
 def _cell(run: RunUsage, name: str, prices: Prices) -> str:
     value: float | None = getattr(run, name)
     if value is None:
@@ -165,7 +172,7 @@ def _metric(name: str) -> str:
 
 
 def _help(name: str) -> str:
-    return f"Of a run: {_WORDS[name].strip()}."
+    return f"Of a run: {_HELP.get(name, _WORDS[name].strip())}."
 
 
 def _labels(run: RunUsage) -> str:

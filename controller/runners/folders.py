@@ -48,7 +48,7 @@ class Home:
                 except BlockingIOError:
                     os.close(descriptor)
                     return None
-                if _is_named(descriptor, name, folder):
+                if safe_files.is_named(descriptor, name, folder):
                     return descriptor
                 # The process that had the lock has deleted the file meanwhile.
                 os.close(descriptor)
@@ -58,7 +58,7 @@ class Home:
         name = f"{run}.lock"
         with contextlib.suppress(EnvironmentProblem), self._opened("locks") as folder:
             # Somebody may have removed the folder, and another process has the lock in the new one.
-            if _is_named(descriptor, name, folder):
+            if safe_files.is_named(descriptor, name, folder):
                 os.unlink(name, dir_fd=folder)
         os.close(descriptor)
 
@@ -152,15 +152,6 @@ class Home:
             if isinstance(error, safe_files.WrongKind):
                 raise EnvironmentProblem(*_in_the_way(path, error)) from error
             raise EnvironmentProblem(f"{path}: {error.strerror or error}") from error
-
-
-def _is_named(descriptor: int, name: str, folder: int) -> bool:
-    """Whether the open file is the one with this name in *folder*."""
-    try:
-        named = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(named, os.fstat(descriptor))
 
 
 def _in_the_way(path: Path, error: safe_files.WrongKind) -> tuple[str, str]:

@@ -51,6 +51,7 @@ class LocalRunner:
     """Jobs as processes of this machine."""
 
     kind = "local"
+    jobs_stay = False
     tick_s = 0.1
     burst = 1 << 20
 

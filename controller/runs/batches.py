@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from chunk_job.contract import sha256_hex
@@ -27,6 +27,7 @@ from controller.domain.batches import (
     BatchRecord,
     BatchWorker,
     EndKey,
+    EndKind,
     Shard,
     counted,
     latest,
@@ -50,12 +51,19 @@ class Counts:
     ended: Counter[str] = field(default_factory=Counter)
     """By verdict, of those that have ended in this round, or are complete since an earlier one."""
     before: Counter[str] = field(default_factory=Counter)
-    """By verdict, of those that ended so in an earlier round, and are tried again in this one."""
+    """By verdict, of those that ended so before, and are tried again in this round."""
+    environment: int = 0
+    """Of those that have failed in this round: how many because of the environment."""
 
     @property
     def left(self) -> int:
         """Those that have not ended in this round."""
         return self.entries - self.ended.total()
+
+    def add(self, end: EndKey, round_: int) -> None:
+        """Count a recording with this latest end."""
+        (self.ended if counted(end, round_) else self.before)[end.verdict] += 1
+        self.environment += end.kind == "environment" and end.round == round_
 
 
 class BatchStore:
@@ -137,28 +145,54 @@ class BatchStore:
         """Say that nothing more is begun in a round, because too many recordings have failed."""
         self._store.put(BatchKeys(batch).stop(number), b"")
 
-    def unstop(self, batch: str, number: int) -> None:
-        """Say that a round is worked on again."""
-        self._store.delete(BatchKeys(batch).stop(number))
-
     def is_stopped(self, batch: str, number: int) -> bool:
         """Whether nothing more is begun in a round."""
         return self._store.stat(BatchKeys(batch).stop(number)) is not None
 
     def put_end(self, batch: str, round_: int, end: BatchEnd) -> None:
         """Record how a recording ended."""
-        self._store.put(BatchKeys(batch).end(EndKey(end.number, round_, end.verdict)), end.encode())
+        data = end.encode()
+        kind: EndKind = "environment" if end.environment and end.verdict == "failed" else end.verdict
+        self._store.put(BatchKeys(batch).end(EndKey(end.number, round_, kind, len(data))), data)
 
     def drop_end(self, batch: str, number: int) -> None:
         """Forget how a recording ended: it has another content now."""
-        for entry in self._store.list(BatchKeys(batch).ends(number // PAGE)):
-            if (key := parse_end(entry.key)) and key.number == number:
-                self._store.delete(entry.key)
+        for key in self._ends(batch, number // PAGE):
+            if key.number == number:
+                self._store.delete(BatchKeys(batch).end(key))
+
+    def unstop(self, batch: str, number: int) -> None:
+        """Say that a round is worked on again."""
+        self._store.delete(BatchKeys(batch).stop(number))
+
+    def try_again(self, record: BatchRecord, round_: int, shard: Shard = WHOLE) -> None:
+        """Let what failed in a round because of the environment count as left."""
+        keys = BatchKeys(record.id)
+
+        def again(key: EndKey) -> None:
+            end = self.read_end(record.id, key)
+            if end:
+                self._store.put(keys.end(key._replace(kind="again")), end.encode())
+            self._store.delete(keys.end(key))
+
+        for page, _ in pages_of(record.entries):
+            some = [
+                key
+                for key in self._ends(record.id, page)
+                if key.kind == "environment" and key.round == round_ and key.number in shard
+            ]
+            for _ in of_each(self._store, again, some):
+                pass
+
+    def _ends(self, batch: str, page: int) -> Iterator[EndKey]:
+        """Yield the keys of the complete documents among the ends of a page."""
+        for entry in self._store.list(BatchKeys(batch).ends(page)):
+            if key := parse_end(entry.key, entry.size_bytes):
+                yield key
 
     def page_ends(self, batch: str, page: int) -> dict[int, EndKey]:
         """The end of each recording of a page that has one, in any round."""
-        keys = (parse_end(entry.key) for entry in self._store.list(BatchKeys(batch).ends(page)))
-        return latest(key for key in keys if key)
+        return latest(self._ends(batch, page))
 
     def read_end(self, batch: str, key: EndKey) -> BatchEnd | None:
         """How a recording ended; None if the document is missing or damaged."""
@@ -172,18 +206,26 @@ class BatchStore:
             found.entries += sum(number in shard for number in numbers)
             for end in self.page_ends(record.id, page).values():
                 if end.number in numbers and end.number in shard:
-                    (found.ended if counted(end, round_) else found.before)[end.verdict] += 1
+                    found.add(end, round_)
         return found
 
     def with_ends(self, record: BatchRecord, shard: Shard = WHOLE) -> Iterator[tuple[BatchEntry, BatchEnd | None]]:
         """Yield each recording with how it ended last; None: it has not ended, or that is not known any more."""
+        for entry, found in self.with_keys(record, shard):
+            yield entry, found[1] if found else None
+
+    def with_keys(
+        self, record: BatchRecord, shard: Shard = WHOLE
+    ) -> Iterator[tuple[BatchEntry, tuple[EndKey, BatchEnd] | None]]:
+        """As :meth:`with_ends`, with the key of each end."""
         for page, _ in pages_of(record.entries):
             ends = self.page_ends(record.id, page)
             entries = [entry for entry in self.page(record, page) if entry.number in shard]
 
-            def read(entry: BatchEntry, ends: dict[int, EndKey] = ends) -> BatchEnd | None:
+            def read(entry: BatchEntry, ends: dict[int, EndKey] = ends) -> tuple[EndKey, BatchEnd] | None:
                 key = ends.get(entry.number)
-                return self.read_end(record.id, key) if key else None
+                end = self.read_end(record.id, key) if key else None
+                return (key, end) if key and end else None
 
             yield from zip(entries, of_each(self._store, read, entries), strict=True)
 
@@ -202,11 +244,20 @@ class BatchStore:
         """Say that this process does not work on a batch any more."""
         self._store.delete(BatchKeys(batch).worker(worker))
 
+    def heard(self, batch: str) -> Mapping[str, BatchWorker]:
+        """What each process has said last that works on a batch, or was ended without a word. By key."""
+        entries = itertools.islice(self._store.list(BatchKeys(batch).workers), PAGE)
+        found = ((entry.key, stored_documents.valid(self._store, BatchWorker, entry.key)) for entry in entries)
+        return {key: worker for key, worker in found if worker}
+
     def workers(self, batch: str) -> Sequence[BatchWorker]:
         """The processes that have said lately that they work on a batch, by their clocks."""
-        entries = itertools.islice(self._store.list(BatchKeys(batch).workers), PAGE)
-        found = (stored_documents.valid(self._store, BatchWorker, entry.key) for entry in entries)
-        return [worker for worker in found if worker and abs(_now_ms() - worker.updated_ms) <= WORKER_ALIVE_MS]
+        return living(self.heard(batch))
+
+
+def living(heard: Mapping[str, BatchWorker]) -> Sequence[BatchWorker]:
+    """Those that have said lately that they work, by their clocks."""
+    return [worker for worker in heard.values() if abs(_now_ms() - worker.updated_ms) <= WORKER_ALIVE_MS]
 
 
 def encoded_pages(entries: Iterable[BatchEntry]) -> Iterator[bytes]:

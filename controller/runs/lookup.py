@@ -113,11 +113,13 @@ def is_worked_on(status: Status) -> bool:
 
 
 def remove_run(store: Store, run: str) -> None:
-    """Delete all objects of the run. Objects that another command has already deleted are no error."""
+    """Delete all objects of the run, what it used too. Objects that another command has deleted are no error."""
     keys = RunKeys(run)
-    # The record last: after an interrupted clean, the same command still finds the run.
+    # What says what it used first: whoever counts an interrupted removal takes it from the ledger then. The record
+    # last: after an interrupted clean, the same command still finds the run.
+    order = {keys.report: -2, keys.attempts: -1, keys.record: 1}
     for prefix in (keys.work, keys.home):
-        for entry in sorted(store.list(prefix), key=lambda entry: entry.key == keys.record):
+        for entry in sorted(store.list(prefix), key=lambda entry: order.get(entry.key, 0)):
             store.delete(entry.key)
         store.sweep(prefix)
 

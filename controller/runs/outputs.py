@@ -9,24 +9,24 @@ import contextlib
 import io
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from chunk_job.errors import DocumentInvalid, ExitCode, JobError
+from chunk_job.errors import DocumentInvalid, JobError
 from chunk_job.safe_files import write_whole
 from chunk_job.store.base import MAX_BYTES, StoreUnavailable
-from chunk_job.store.open_store import open_object, open_store
-from chunk_job.text import masked_name
+from chunk_job.store.open_store import open_object
 from controller.domain.documents import Request
 from controller.domain.output import PLAIN_NAME, UNKNOWN_LANGUAGE, Format, Output
+from controller.domain.written_output import Written
 from controller.errors import EnvironmentProblem, UsageProblem
 from controller.intake.source import is_object, local_path
 from controller.runs.caption_files import captioned
 from controller.runs.opened_files import digest_of, open_file
-from controller.runs.protection import NO_RULES, OutputRules, decide
+from controller.runs.protection import NO_RULES, OF_ANOTHER, OutputRules, decide
 from controller.runs.speaker_files import with_speakers
 from controller.runs.stored_transcript import MOST_WHOLE_BYTES, summary_of
 from controller.runs.transcript_files import PrivateFolder, TranscriptFiles, disk_errors
@@ -73,56 +73,17 @@ def file_of(output: Output, extension: str, language: str | None = "{language}")
     return str(path.with_name(output.file_name(path.name, extension, language)))
 
 
-def check_folder(folder: str) -> None:
-    """Check before any work whether outputs can be written to *folder*.
-
-    Raises :class:`UsageProblem` if it is not a folder, and :class:`EnvironmentProblem` if S3 or the operating system
-    refuses access.
-    """
-    if not is_object(folder):
-        if "://" in folder and not Path(folder).exists():
-            raise UsageProblem(
-                f"{masked_name(folder)}: transcripts are not written to URLs of this kind",
-                "use a folder, or s3://bucket/folder, for --output-dir",
-            )
-        if Path(folder).exists() and not Path(folder).is_dir():
-            raise UsageProblem(f"{folder}: is not a folder", "use a folder for --output-dir")
-        _try_to_write(Path(folder).absolute())
-        return
-    if not folder.isprintable():
-        raise UsageProblem(f"{folder}: not a valid prefix for objects", "choose another --output-dir")
-    try:
-        open_store(folder).stat("stenofleet")
-    except JobError as error:
-        if error.code is ExitCode.USAGE:
-            # The folder is not repeated: it may contain a secret.
-            raise UsageProblem(f"--output-dir: {error.summary}", error.advice) from error
-        raise EnvironmentProblem(f"{folder}: {error.summary}", error.advice) from error
-
-
-def _try_to_write(folder: Path) -> None:
-    """Create and remove a file in *folder*, or in its nearest existing parent."""
-    try:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=existing):
-            return
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{folder}: cannot be written to: {error.strerror}", "choose another folder: --output-dir"
-        ) from error
-
-
 class WrittenOutputs(NamedTuple):
     """What became of the outputs of one run."""
 
     files: tuple[str, ...]
     """The paths that were written."""
-    kept: tuple[str, ...]
-    """One sentence for each output that was left unchanged."""
+    warnings: tuple[str, ...]
+    """One sentence for each output that was left unchanged, or replaced the transcript of another recording."""
     problem: EnvironmentProblem | None
     """The first output that could not be written."""
     kept_files: tuple[str, ...] = ()
-    """The paths of these outputs."""
+    """The paths of outputs that were left unchanged."""
 
 
 def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRules = NO_RULES) -> WrittenOutputs:
@@ -137,11 +98,16 @@ def write_outputs(request: Request, transcript: TranscriptFiles, rules: OutputRu
     return found.result(_first_problem(request, found.problems))
 
 
-def write_output_of(output: Output, transcript: TranscriptFiles, rules: OutputRules = NO_RULES) -> WrittenOutputs:
-    """Write one output as :func:`write_outputs` does, of a transcript that is not in the store of this command."""
+def write_output_of(
+    output: Output, transcript: TranscriptFiles, rules: OutputRules = NO_RULES
+) -> tuple[WrittenOutputs, Mapping[Format, str]]:
+    """Write one output as :func:`write_outputs` does, of a transcript that is not in the store of this command.
+
+    Also returns the digest of the file of each format.
+    """
     found = _Found()
     _write_output(output, transcript, rules, found)
-    return found.result(next(iter(found.problems), None))
+    return found.result(next(iter(found.problems), None)), found.sha256
 
 
 @dataclass
@@ -149,30 +115,35 @@ class _Found:
     """What became of outputs so far."""
 
     written: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     kept_files: list[str] = field(default_factory=list)
     problems: list[EnvironmentProblem] = field(default_factory=list)
+    sha256: Mapping[Format, str] = field(default_factory=dict)
+    """Of the files of the last output, by format."""
 
     def result(self, problem: EnvironmentProblem | None) -> WrittenOutputs:
-        return WrittenOutputs(tuple(self.written), tuple(self.kept), problem, tuple(self.kept_files))
+        return WrittenOutputs(tuple(self.written), tuple(self.warnings), problem, tuple(self.kept_files))
 
 
 def _write_output(output: Output, transcript: TranscriptFiles, rules: OutputRules, found: _Found) -> None:
     """Write every format of an output, and add what became of it to *found*."""
     better = _better_existing(output, transcript.summary) if transcript.summary.gaps else None
     if better:
-        found.kept.append(f"{better}: it and the files next to it are left unchanged")
+        found.warnings.append(f"{better}: it and the files next to it are left unchanged")
         found.kept_files += [file_of(output, extension, transcript.summary.language) for extension in output.formats]
         return
     protected = _Protected(output, transcript, rules, output.formats)
+    found.sha256 = protected.sha256
     for extension in output.formats:
         path = file_of(output, extension, transcript.summary.language)
         try:
             if why := protected.write(extension):
-                found.kept.append(why)
+                found.warnings.append(why)
             (found.kept_files if why else found.written).append(path)
         except EnvironmentProblem as error:
             found.problems.append(error)
+    if protected.replaced:
+        found.warnings.append(protected.replaced)
 
 
 class _Protected:
@@ -187,14 +158,18 @@ class _Protected:
         self._content = {extension: captioned(named, extension, output.captions) for extension in formats}
         self._named = named
         """Its files are removed with it."""
-        self._sha256 = {extension: _digest(path) for extension, path in self._content.items()}
-        before = rules.written.find(output.base) if rules.written else {}
+        self.sha256 = {extension: _digest(path) for extension, path in self._content.items()}
+        before = rules.written.find(output.base) if rules.written else Written()
+        recording = transcript.summary.source.known_identity
+        self._of_others = {digest for digest, one in before.recordings.items() if recording and one != recording}
+        self.replaced = ""
+        """A sentence, if a file was the transcript of another recording."""
         # A file with a digest that this transcript has in the store is ours too.
-        usual = transcript.sha256
-        self._known = {extension: {*before.get(extension, ()), usual.get(extension, "")} for extension in formats}
+        known, usual = before.sha256, transcript.sha256
+        self._known = {extension: {*known.get(extension, ()), usual.get(extension, "")} for extension in formats}
         if rules.written:
             # Before the files change: a command that is killed while it writes them must recognize them later.
-            rules.written.add(output.base, self._sha256)
+            rules.written.add(output.base, self.sha256, recording=recording)
 
     def write(self, extension: Format) -> str:
         """Write one file. Returns why an existing file is kept, else an empty string.
@@ -202,21 +177,26 @@ class _Protected:
         Raises the errors of :func:`write_output`.
         """
         path = self._paths[extension]
-        decision = decide(path, self._sha256[extension], self._known[extension], overwrite=self._rules.overwrite)
+        decision = decide(path, self.sha256[extension], self._known[extension], overwrite=self._rules.overwrite)
         if decision.target:
             write_output(decision.target, self._content[extension])
+            if decision.replaces in self._of_others and not self.replaced:
+                self.replaced = f"{path}: {OF_ANOTHER}"
         return decision.kept
 
 
 def write_protected(
     output: Output, transcript: TranscriptFiles, rules: OutputRules, *, formats: Sequence[Format]
-) -> dict[Format, str]:
+) -> tuple[dict[Format, str], str]:
     """Write some files of one output as :func:`write_outputs` does. Returns why files are kept, as sentences.
+
+    Also returns a sentence if a file was the transcript of another recording.
 
     Raises the errors of :func:`write_output`.
     """
     protected = _Protected(output, transcript, rules, formats)
-    return {extension: why for extension in formats if (why := protected.write(extension))}
+    kept = {extension: why for extension in formats if (why := protected.write(extension))}
+    return kept, protected.replaced
 
 
 def _digest(path: Path) -> str:
@@ -296,6 +276,7 @@ def existing_output(path: str, limit: int = MAX_BYTES) -> Iterator[BinaryIO | No
 def write_output(path: str, source: Path) -> None:
     """Write the content of the file *source* to a file or object, completely or not at all.
 
+    A device or a named pipe is written to, and never replaced: ``/dev/null`` stays what it is.
     Raises :class:`EnvironmentProblem` if it cannot be written, and :class:`StoreUnavailable` if S3 is temporarily
     unavailable.
     """
@@ -306,13 +287,26 @@ def write_output(path: str, source: Path) -> None:
         else:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with source.open("rb") as data:
-                write_whole(Path(path), lambda file: shutil.copyfileobj(data, file, _PIECE_BYTES))
+                if _is_device(path):
+                    with Path(path).open("wb") as device:
+                        shutil.copyfileobj(data, device, _PIECE_BYTES)
+                else:
+                    write_whole(Path(path), lambda file: shutil.copyfileobj(data, file, _PIECE_BYTES))
     except StoreUnavailable:
         raise
     except JobError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.summary}", error.advice) from error
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written: {error.strerror}", "choose another folder") from error
+
+
+def _is_device(path: str) -> bool:
+    """Whether something is there that is neither a file nor a folder, such as ``/dev/stdout`` or a named pipe."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 (beside stat's functions)
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def write_text(path: str, text: str) -> None:

@@ -19,6 +19,10 @@ from controller.domain.written_output import WrittenRecord
 from controller.intake.source import is_object
 from controller.runs.opened_files import digest_of, open_file
 
+OF_ANOTHER = (
+    "the transcript of another recording was here, and is replaced; its run keeps it: stenofleet list, then stenofleet"
+    " render RUN -o FOLDER"
+)
 _CHANGED = "was changed since it was written, or another program wrote it; --overwrite replaces it"
 
 
@@ -43,6 +47,8 @@ class Decision(NamedTuple):
     """The path or object to write; empty if nothing is to be written."""
     kept: str = ""
     """Why the existing file is kept, as a sentence; empty if it is not, or if it has the wanted content already."""
+    replaces: str = ""
+    """The digest of what *target* has; empty if it does not exist, or cannot be read."""
 
 
 def decide(path: str, sha256: str, known: Collection[str], *, overwrite: bool) -> Decision:
@@ -54,8 +60,6 @@ def decide(path: str, sha256: str, known: Collection[str], *, overwrite: bool) -
 
 
 def _decide_object(url: str, sha256: str, known: Collection[str], *, overwrite: bool) -> Decision:
-    if overwrite:
-        return Decision(url)
     try:
         store, key = open_object(url)
         with store.open(key, max_bytes=MAX_BYTES) as file:
@@ -65,8 +69,10 @@ def _decide_object(url: str, sha256: str, known: Collection[str], *, overwrite: 
     except StoreUnavailable:
         raise
     except (JobError, OSError) as error:
-        return Decision("", f"{url} is kept: it cannot be compared: {error}; --overwrite replaces it")
-    return _compared(url, url, found, sha256, known)
+        if not overwrite:
+            return Decision("", f"{url} is kept: it cannot be compared: {error}; --overwrite replaces it")
+        found = ""
+    return _compared(url, url, found, sha256, known, overwrite=overwrite)
 
 
 def _decide_file(path: str, sha256: str, known: Collection[str], *, overwrite: bool) -> Decision:
@@ -94,12 +100,12 @@ def _decide_file(path: str, sha256: str, known: Collection[str], *, overwrite: b
         found = ""
     if found != sha256 and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):
         return Decision("", f"{path} is kept: it is read-only; make it writable to have it replaced")
-    if overwrite and found != sha256:
-        return Decision(target)
-    return _compared(path, target, found, sha256, known)
+    return _compared(path, target, found, sha256, known, overwrite=overwrite)
 
 
-def _compared(path: str, target: str, found: str, sha256: str, known: Collection[str]) -> Decision:
+def _compared(path: str, target: str, found: str, sha256: str, known: Collection[str], *, overwrite: bool) -> Decision:
     if found == sha256:
         return Decision("")
-    return Decision(target) if found in known else Decision("", f"{path} is kept: it {_CHANGED}")
+    if overwrite or found in known:
+        return Decision(target, replaces=found)
+    return Decision("", f"{path} is kept: it {_CHANGED}")

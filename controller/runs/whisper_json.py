@@ -18,7 +18,14 @@ from chunk_job.errors import DocumentInvalid
 from chunk_job.names import language_code
 from chunk_job.segment import Segment, Word
 from controller.runs.transcript_files import TranscriptFiles, written
-from controller.transcript.model import Chunk, ModelInfo, SourceInfo, TranscriptSummary, cleaned_segments
+from controller.transcript.model import (
+    UNKNOWN_IDENTITY,
+    Chunk,
+    ModelInfo,
+    SourceInfo,
+    TranscriptSummary,
+    cleaned_segments,
+)
 
 _LONGEST_S = MAX_AUDIO_MS / 1000
 _LONGEST_NAME = 200
@@ -138,7 +145,7 @@ def _summary(language: str | None, duration_ms: int) -> TranscriptSummary:
         language_probability=0.0,
         success=True,
         status="complete",
-        source=SourceInfo(name="unknown", identity="0" * 64),
+        source=SourceInfo(name="unknown", identity=UNKNOWN_IDENTITY),
         model=ModelInfo(name="unknown", digest=None),
         options=TranscribeOptions(),
         chunks=(Chunk(start_ms=0, end_ms=duration_ms, cut="end", quality="ok"),),

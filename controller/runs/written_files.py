@@ -15,7 +15,7 @@ from chunk_job.store.base import Store, StoreUnavailable
 from chunk_job.store.files import FileStore
 from controller.domain.keys import written_key
 from controller.domain.output import Format
-from controller.domain.written_output import MOST_VERSIONS, WrittenOutput
+from controller.domain.written_output import MOST_VERSIONS, Written, WrittenOutput
 
 
 class WrittenFiles:
@@ -29,31 +29,37 @@ class WrittenFiles:
         own: list[Store] = [FileStore(home / ".local")] if home else []
         self._stores = [*own, *([shared] if shared else [])]
 
-    def find(self, base: str) -> Mapping[Format, tuple[str, ...]]:
-        """Return the digests of each file of this output, in any of the places; empty if none is known.
+    def find(self, base: str) -> Written:
+        """Return the digests of each file of this output, in any of the places, and their recordings.
 
         Raises :class:`StoreUnavailable` for a store of several machines.
         """
-        found: dict[Format, tuple[str, ...]] = {}
+        sha256: dict[Format, tuple[str, ...]] = {}
+        recordings: dict[str, str] = {}
         for one in self._found(base):
-            found |= {extension: (*found.get(extension, ()), *digests) for extension, digests in one.items()}
-        return found
+            sha256 |= {extension: (*sha256.get(extension, ()), *digests) for extension, digests in one.sha256.items()}
+            recordings |= one.recordings
+        return Written(sha256=sha256, recordings=recordings)
 
-    def add(self, base: str, sha256: Mapping[Format, str]) -> None:
+    def add(self, base: str, sha256: Mapping[Format, str], *, recording: str | None) -> None:
         """Add digests that are about to be written.
 
         If they cannot be stored, the files count as another program's next time, and are kept.
         """
         for store, before in zip(self._stores, self._found(base), strict=True):
-            after = dict(before)
+            digests = dict(before.sha256)
             for extension, digest in sha256.items():
-                others = (known for known in before.get(extension, ()) if known != digest)
-                after[extension] = (digest, *others)[:MOST_VERSIONS]
+                others = (known for known in digests.get(extension, ()) if known != digest)
+                digests[extension] = (digest, *others)[:MOST_VERSIONS]
+            of_file = before.recordings | (dict.fromkeys(sha256.values(), recording) if recording else {})
+            listed = {digest for versions in digests.values() for digest in versions}
+            recordings = {digest: of_file[digest] for digest in sorted(listed & of_file.keys())}
+            after = WrittenOutput(base=base, sha256=digests, recordings=recordings)
             if after != before:
                 with contextlib.suppress(JobError):
-                    store.put(written_key(base), WrittenOutput(base=base, sha256=after).encode())
+                    store.put(written_key(base), after.encode())
 
-    def _found(self, base: str) -> Iterator[Mapping[Format, tuple[str, ...]]]:
+    def _found(self, base: str) -> Iterator[WrittenOutput]:
         """What each of the places has."""
         for store in self._stores:
             # A store of this machine that cannot be read only costs the comparison; for another one, a command waits.
@@ -62,6 +68,6 @@ class WrittenFiles:
             except JobError as error:
                 if store.remote and isinstance(error, StoreUnavailable):
                     raise
-                yield {}
+                yield WrittenOutput(base=base, sha256={})
             else:
-                yield found.sha256 if found.base == base else {}
+                yield found if found.base == base else WrittenOutput(base=base, sha256={})

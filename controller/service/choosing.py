@@ -18,14 +18,18 @@ AGAIN_S = 15.0
 PATIENCE_S = 3_600.0
 """How long a recording may be out of reach before its request fails; it can be tried again then."""
 
+_SPARE_RUNS = 2
+"""Requests of a tenant that are ready for the next intakes."""
+
 
 class Chooser:
     """Remembers since when requests wait, as long as they do."""
 
-    def __init__(self, is_mine: Callable[[str], bool], *, most_of_tenant: int) -> None:
-        """*is_mine*: whether this replica should take a request. *most_of_tenant*: requests of a tenant at once."""
+    def __init__(self, is_mine: Callable[[str], bool], *, max_parallel: int) -> None:
+        """*is_mine*: whether this replica should take a request. *max_parallel*: the most chunk jobs at a time."""
         self._is_mine = is_mine
-        self._most_of_tenant = most_of_tenant
+        # Of recordings with one chunk, as many are cut as are transcribed.
+        self._most_of_tenant = 2 * max_parallel + _SPARE_RUNS
         self._seen_s: dict[str, float] = {}
         """By id: when a request without a worker was first seen."""
         self._postponed: dict[str, tuple[float, float]] = {}

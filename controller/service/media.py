@@ -51,7 +51,7 @@ class Playable:
 
 
 class _Gone(Exception):
-    """The recording cannot be played. The message says why, and goes on after a comma."""
+    """The recording cannot be played. The message says why, and continues after a comma."""
 
 
 def playable(service: Service, tenant: Tenant, found: FoundRequest) -> Playable:

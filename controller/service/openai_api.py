@@ -143,7 +143,7 @@ _RESPONSES = (
             RETRY_AFTER,
         ),
         504: problem_response(
-            "It takes longer than a request is kept open. The run goes on: get it, and its result when it has ended.",
+            "It takes longer than a request is kept open. The run continues: get it, and its result when it has ended.",
             LOCATION | _SHOULD_NOT_RETRY,
         ),
     }
@@ -287,7 +287,7 @@ async def _ended(request: Request, service: Service, entry: AnswerEntry) -> Foun
     raise Problem(
         504,
         "still-running",
-        f"it is not transcribed after {service.answer_within_s:.2g} s; the run goes on as {place}",
+        f"it is not transcribed after {service.answer_within_s:.2g} s; the run continues as {place}",
         f"get {place}, and its result when it has ended; for long recordings use POST /v1/runs",
         # OpenAI's clients would send the recording again.
         headers={"Location": place, "x-should-retry": "false"},

@@ -49,7 +49,7 @@ PROBLEM_TYPES: Mapping[str, ProblemType] = {
     "not-ready": ProblemType((503,), "The process or its store does not work now."),
     "not-transcribed": ProblemType((422,), "The recording cannot be transcribed."),
     "other-text": ProblemType((409,), "The segment has another text of the model than the one that was seen."),
-    "still-running": ProblemType((504,), "The transcription takes longer. It goes on; Location names its run."),
+    "still-running": ProblemType((504,), "The transcription takes longer. It continues; Location names its run."),
     "store-unavailable": ProblemType((503,), "The store does not answer; see Retry-After."),
     "too-many-corrections": ProblemType((409,), "The run has as many corrections as it can have."),
     "too-large": ProblemType((413,), "The body is too large. Upload large recordings."),

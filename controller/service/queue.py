@@ -41,7 +41,6 @@ _REST = 4.0
 """The least pause, in times of what the last look into the queue took: under load, something wakes it all the time."""
 _AHEAD = 8
 """Requests that are identified and wait for the loop."""
-_SPARE_RUNS = 2
 _ENDING_S = 0.5
 """How long one look ends requests that were cancelled before they began: a tenant may cancel thousands at once."""
 _MOST_UNREADABLE = 1_000
@@ -74,7 +73,7 @@ class ServiceQueue:
         self._make = make
         self._share_of = share_of
         self._recorder = Recorder(self._requests, on_end, now_ms)
-        self._chooser = Chooser(replicas.is_mine, most_of_tenant=max_parallel + _SPARE_RUNS)
+        self._chooser = Chooser(replicas.is_mine, max_parallel=max_parallel)
         self._now_ms = now_ms
         self.counts = QueueCounts()
         self._claimed: dict[str, Claimed] = {}
@@ -218,7 +217,7 @@ class ServiceQueue:
 
     @contextlib.contextmanager
     def _skipping_unreadable(self, key: RequestKey) -> Iterator[None]:
-        """Leave a request whose objects cannot be read: a later version may have written them. The others go on."""
+        """Leave a request whose objects cannot be read: a later version may have written them. The others continue."""
         try:
             yield
         except DocumentInvalid as error:
@@ -301,7 +300,7 @@ class ServiceQueue:
     def _cancel(self, free: Collection[RequestKey], elsewhere: Collection[str]) -> Collection[RequestKey]:
         """Cancel the runs of this replica's requests, and end requests without a worker, as clients asked.
 
-        Returns which of the *free* ones have ended, or end in the next look: it goes on then.
+        Returns which of the *free* ones have ended, or end in the next look: it continues then.
         """
         ended: set[RequestKey] = set()
         until_s = time.monotonic() + _ENDING_S

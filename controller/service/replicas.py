@@ -61,7 +61,7 @@ class Replicas:
         jobs_stay: bool = False,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*slots*: those of this replica. *jobs_stay*: whether jobs go on when the process that started them has ended.
+        """*slots*: those of this replica. *jobs_stay*: whether jobs continue when the process that started them ends.
 
         *observe*: called regularly with the runs that others work on, to note their leases.
         """
@@ -148,7 +148,7 @@ class Replicas:
         return max(names, key=lambda name: hashlib.sha256(f"{name}\0{item}".encode()).digest()) == self.name
 
     def close(self) -> None:
-        """Stop renewing: the others take this replica's requests at once. Its jobs that go on still count for them."""
+        """Stop renewing: others take its requests at once. Its jobs that continue still count for them."""
         self._closed.set()
         self._slots.changed.set()
         for thread in self._threads:

@@ -113,6 +113,15 @@ class RequestReader:
         ends = (self.ended(found.key, retries) for retries in range(found.retries + 1))
         return [end for end in ends if end]
 
+    def runs(self, prefix: str, state: RequestState) -> set[str]:
+        """Return the runs of all rounds of a request: the recording may have been another one when it was tried first.
+
+        *state*: as a list shows it.
+        """
+        key = RequestKey(prefix, state.id)
+        ends = (self.ended(key, retries) for retries in range(state.retries))
+        return {run for run in (state.run_id, *(end.run_id for end in ends if end)) if run}
+
     def is_settled(self, found: FoundRequest) -> bool:
         """Whether everything that follows the end of a request is done."""
         return found.end is not None and self._store.stat(entry_of(found.request, found.retries)) is None

@@ -3,7 +3,7 @@
 Touches: the store. Every method can be repeated safely after an error or a crash. A request is accepted when its entry
 is in the queue. It has ended when the end of its round is stored; its entry is deleted after that. What decides
 something (the request, a round, an end) is written only if it is not there yet. What a round has is deleted under
-names with its number. So a process that was suspended, and goes on after others did its work, changes nothing.
+names with its number. So a process that was suspended, and continues after others did its work, changes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from controller.domain.service_keys import (
     upload_home,
 )
 from controller.errors import StenofleetError
-from controller.runs.lookup import remove_run
+from controller.reports.removal import remove_run
 from controller.service.event_log import EventLog
 from controller.service.request_reader import FoundRequest, RequestReader, entry_of, state_of
 from controller.service.turns import Turns

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from chunk_job.store.base import Store
 from controller.domain import stored_documents
+from controller.domain.attempt_documents import Attempts
 from controller.domain.captions import PROFILES, Profile
 from controller.domain.documents import RunRecord
 from controller.domain.keys import RunKeys, parse_result, parse_task
@@ -56,7 +57,7 @@ class ChunkView(BaseModel):
     index: int
     state: Literal["waiting", "done"]
     attempts: int = Field(description="Attempts that have a result or failed.")
-    failures: int
+    failures: int = Field(description="Attempts that failed, or were lost with their controller.")
 
 
 class ChunkList(BaseModel):
@@ -96,6 +97,9 @@ def _chunks(store: Store, keys: RunKeys, start: int, most: int) -> Iterator[Chun
         return
     done = _counts(store, keys.results_of(spans[0]).rstrip("/"), keys.results, keys.results_of(spans[-1] + 1))
     failed = _counts(store, keys.failure(spans[0], 0, "0" * 8).rpartition("/")[0], keys.failures, "")
+    noted = stored_documents.valid(store, Attempts, keys.attempts)
+    # They left no object of their own.
+    failed.update(one.span for one in (noted.attempts if noted else ()) if one.lost and one.span is not None)
     for span in spans:
         yield ChunkView(
             index=span,

@@ -123,9 +123,7 @@ class Server:
         self._outbox = Outbox(store)
         self._uploads = UploadStore(store)
         self._slots = HeldSlots(settings.max_parallel, now_s=time.monotonic)
-        self.replicas = Replicas(
-            store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.kind == "kubernetes"
-        )
+        self.replicas = Replicas(store, self._slots, observe=runner.leadership.observe, jobs_stay=runner.jobs_stay)
         self.queue = ServiceQueue(
             store,
             replicas=self.replicas,
@@ -210,7 +208,7 @@ class Server:
         """Return why this replica does not work now; empty if it does."""
         if self._ending:
             return "this process ends"
-        return "" if time.monotonic() - self._ticked_s < _STUCK_S else "the loop does not go on"
+        return "" if time.monotonic() - self._ticked_s < _STUCK_S else "the loop does not continue"
 
     def _end(self) -> None:
         self._ending = True

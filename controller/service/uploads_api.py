@@ -165,7 +165,7 @@ def _check_limits(service: Service, tenant: Tenant, upload: Upload) -> None:
 
 @router.get("/v1/uploads", responses=PROBLEMS, operation_id="listUploads")
 def list_uploads(service: TheService, tenant: Caller) -> UploadList:
-    """List the uploads that are not complete, the oldest first: to go on with one, or to delete it."""
+    """List the uploads that are not complete, the oldest first: to continue one, or to delete it."""
     ids = service.uploads.reserved(tenant.prefix)
     found = of_each(service.store, lambda upload_id: service.uploads.find(tenant.prefix, upload_id), ids)
     return UploadList(uploads=[_summary(service, upload) for upload in found if upload and not upload.complete])
@@ -173,7 +173,7 @@ def list_uploads(service: TheService, tenant: Caller) -> UploadList:
 
 @router.get("/v1/uploads/{upload_id}", responses=_FOUND, operation_id="getUpload")
 def get_upload(service: TheService, tenant: Caller, upload_id: UploadId) -> UploadView:
-    """Return an upload, and where to send the parts that are missing: to go on after an interruption."""
+    """Return an upload, and where to send the parts that are missing: to continue after an interruption."""
     return _view(service, _required(service, tenant, upload_id))
 
 

@@ -13,7 +13,8 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from controller.domain.service_documents import iso
 from controller.domain.usage_documents import UsageFigures
-from controller.reports.stored_usage import usages
+from controller.reports import ledger
+from controller.reports.stored_usage import usages_of_period
 from controller.reports.usage import summed
 from controller.service.context import Caller, TheService
 from controller.service.problems import Problem
@@ -44,7 +45,10 @@ class PeriodUsage(BaseModel):
 
     begin: Time | None = Field(alias="from", description="The begin of the period; null: that of all runs.")
     to: Time = Field(description="The end of the period, which is not in it.")
-    submitted: int = Field(description="Runs that were submitted in it, also those that have used nothing yet.")
+    submitted: int = Field(
+        description="Runs that were submitted in it, also those that have used nothing yet, and those that were deleted"
+        " and had used something."
+    )
     usage: UsageFigures
 
 
@@ -57,23 +61,27 @@ def get_usage(
 ) -> PeriodUsage:
     """Sum up what runs used in all their attempts, by the time at which they were submitted. At most 1000 runs.
 
-    Figures are null if they are not known, or, as the cost, if the service has no price. Deleted runs are not in it.
+    Figures are null if they are not known, or, as the cost, if the service has no price. Deleted runs are in it.
     """
     from_ms = _ms(begin.timestamp()) if begin else 0
     to_ms = _ms(end.timestamp()) if end else service.now_ms() + 1
+    # In this order: a run that is deleted meanwhile is at least in the second list.
     states = service.requests.submitted(tenant.prefix, from_ms=from_ms, to_ms=to_ms, most=MOST_RUNS + 1)
-    if len(states) > MOST_RUNS:
+    removed = ledger.submitted(service.store, tenant.prefix, from_ms=from_ms, to_ms=to_ms, most=MOST_RUNS + 1)
+    if len(states) + len(removed) > MOST_RUNS:
         raise Problem(
             422,
             "invalid-request",
             f"more than {MOST_RUNS} runs were submitted in this period",
             "ask for shorter periods, with from and to, and add them up",
         )
-    found = usages(service.store, (state.run_id for state in states if state.run_id))
+    runs = {run for state in states for run in service.requests.runs(tenant.prefix, state)}
+    deleted = {one.run for one in removed} - runs
+    found = usages_of_period(service.store, runs, deleted, from_ms=from_ms, to_ms=to_ms)
     return PeriodUsage(
         **{"from": iso(from_ms) if begin else None},
         to=iso(to_ms),
-        submitted=len(states),
+        submitted=len(states) + len(deleted),
         usage=summed(list(found), service.prices),
     )
 

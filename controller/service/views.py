@@ -25,7 +25,7 @@ class ProgressView(BaseModel):
     chunks_known: int
     planned: bool = Field(description="Whether chunks_known counts all chunks of the run.")
     running: int = Field(description="Jobs that run or start now.")
-    failures: int = Field(description="Attempts that failed.")
+    failures: int = Field(description="Attempts that failed, or were lost with their controller.")
     audio_done_s: float
     audio_known_s: float
     updated_at: Time

@@ -38,7 +38,7 @@ _CHECK_MS = 600_000
 _EXPIRE_MS = 3_600_000
 """How often old dead deliveries are removed."""
 _MOST_LOOKED_AT = 2_000
-"""Deliveries of a tenant in one tick, of those that are due. The next tick goes on after them."""
+"""Deliveries of a tenant in one tick, of those that are due. The next tick continues after them."""
 _MOST_REPORTED = 1_000
 
 Outcome = Literal["delivered", "retried", "dead"]

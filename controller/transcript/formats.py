@@ -22,6 +22,9 @@ from controller.transcript.model import Gap, Transcript, TranscriptSummary
 _SHORTEST_CUE_MS = 20
 
 _SEGMENTS = TypeAdapter(list[Segment])
+_TIME = r"(\d{2,4}):(\d\d):(\d\d)"
+_STATED_GAP = re.compile(rf"\[no transcript(?: from)? {_TIME} to {_TIME}\]")
+"""As :func:`gap_line` writes it; earlier versions left out the first word."""
 
 
 class Cue(NamedTuple):
@@ -206,11 +209,15 @@ def gap_line(gap: Gap, after_ms: int, before_ms: int) -> Cue:
 
 def stated_gaps_s(text: str) -> int:
     """The total length of the gaps, in seconds, that the lines in *text* state, in any text format."""
-    time = r"(\d{2,4}):(\d\d):(\d\d)"
     return sum(
         max(0, 3600 * (int(c) - int(a)) + 60 * (int(d) - int(b)) + int(f) - int(e))
-        for a, b, e, c, d, f in re.findall(rf"\[no transcript(?: from)? {time} to {time}\]", text)
+        for a, b, e, c, d, f in _STATED_GAP.findall(text)
     )
+
+
+def without_stated_gaps(text: str) -> str:
+    """*text* without what states gaps in it."""
+    return _STATED_GAP.sub(" ", text)
 
 
 def _widened(cue: Cue, limit_ms: int) -> Cue:

@@ -25,6 +25,9 @@ MOST_WARNINGS = 90
 """Most warnings that are taken from a plan or a stored document. A few more may be added."""
 
 
+UNKNOWN_IDENTITY = "0" * 64
+
+
 class SourceInfo(Document):
     """The recording that was transcribed."""
 
@@ -34,6 +37,11 @@ class SourceInfo(Document):
     """As requested; None: the default track."""
     channels: ChannelChoice = Field(default="mix", exclude_if=lambda channels: channels == "mix")
     """As requested. Left out if all channels were mixed."""
+
+    @property
+    def known_identity(self) -> str | None:
+        """The identity, unless the transcript is another program's."""
+        return None if self.identity == UNKNOWN_IDENTITY else self.identity
 
 
 class ModelInfo(Document):

@@ -45,11 +45,12 @@ from controller.domain.service_documents import (
     ServiceRequest,
     Upload,
 )
-from controller.domain.usage_documents import UsageReport
+from controller.domain.usage_documents import RemovedUsage, UsageReport
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery
 from controller.domain.written_output import WrittenOutput
 from controller.evaluation.documents import Evaluation
+from controller.runs.fetched_transcripts import FetchedTranscript
 from controller.transcript.model import Transcript
 
 DOCUMENTS: tuple[type[Document], ...] = (
@@ -65,6 +66,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     KnownFile,
     LocalRequest,
     WrittenOutput,
+    FetchedTranscript,
     Round,
     LeaseRecord,
     Evidence,
@@ -76,6 +78,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     Outcome,
     Report,
     UsageReport,
+    RemovedUsage,
     Status,
     Transcript,
     Evaluation,

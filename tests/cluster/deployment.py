@@ -31,6 +31,7 @@ class Deployment:
     """A copy of ``k8s/``, edited for one namespace and one bucket of the test cluster."""
 
     cluster: Cluster
+    images: Images
     folder: Path
     namespace: str
     bucket: str
@@ -138,7 +139,7 @@ def deployment(cluster: Cluster, images: Images, tmp_path: Path) -> Iterator[Dep
         access = {"AWS_ACCESS_KEY_ID": cluster.s3.access_key, "AWS_SECRET_ACCESS_KEY": cluster.s3.secret_key}
         lines = "".join(f"{name}={value}\n" for name, value in access.items())
         (folder / "s3-secret" / "s3.env").write_text(lines, encoding="utf-8")
-        found = Deployment(cluster=cluster, folder=folder, namespace=namespace, bucket=bucket)
+        found = Deployment(cluster=cluster, images=images, folder=folder, namespace=namespace, bucket=bucket)
         found.s3.fput_object(bucket_name=bucket, object_name="talk.m4a", file_path=str(demo.SAMPLE))
         found.edit(
             MEDIA=f"s3://{bucket}/talk.m4a",

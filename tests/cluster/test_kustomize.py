@@ -1,6 +1,7 @@
 """``kubectl apply -k k8s/`` as users do it: edit settings, add credentials, apply, and get a transcript."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -9,6 +10,7 @@ from controller import demo
 from controller.transcript.formats import FORMATS
 from tests.cluster.deployment import CHUNKED, PATIENCE_S, SOURCE, Deployment, exit_code
 from tests.cluster.site import until
+from tests.pipeline import Workplace
 from tests.testbed import hub, network
 
 pytestmark = pytest.mark.timeout(400)
@@ -126,6 +128,25 @@ def test_the_server_accepts_every_document(deployment: Deployment, overlay: str,
     lines = deployment.apply("--dry-run=server", "--validate=strict", overlay=overlay).splitlines()
     assert len(lines) == count
     assert all(line.endswith("(server dry run)") for line in lines)
+
+
+def test_the_server_accepts_the_jobs_that_plan_prints_with_these_settings(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """Also without a warning: the namespace enforces the restricted level, of which pods of Jobs are warned."""
+    deployment.edit(**CHUNKED)
+    made = yaml.safe_load_all(deployment.cluster.kubectl("kustomize", str(deployment.folder)))
+    (settings,) = [one["data"] for one in made if one["metadata"]["name"].startswith("stenofleet-settings")]
+    environment = {**settings, **deployment.cluster.s3.environment, "KUBECONFIG": str(deployment.cluster.kubeconfig)}
+    command = ("plan", settings["MEDIA"], "--show", "yaml", "--runner", "kubernetes", "--namespace")
+    planned = Workplace(tmp_path / "workplace").run(*command, deployment.namespace, env=environment)
+    assert planned.code == 0, planned.err
+    checked = deployment.cluster.kubectl(
+        *("apply", "--warnings-as-errors", "--dry-run=server", "--validate=strict", "--filename", "-"),
+        stdin=planned.out,
+    ).splitlines()
+    assert len(checked) == len(list(yaml.safe_load_all(planned.out))) == 1 + 9
+    assert all(line.startswith("job.batch/sf-") and line.endswith(" created (server dry run)") for line in checked)
 
 
 def test_changed_settings_are_refused_while_the_old_job_exists(deployment: Deployment) -> None:

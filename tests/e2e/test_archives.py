@@ -128,7 +128,11 @@ def test_an_archive_that_is_interrupted_twice_is_finished_by_the_third_command(w
     def written() -> list[Path]:
         return sorted(path.relative_to(workplace.out) for path in workplace.out.rglob("*.txt"))
 
-    first = workplace.start(*command)
+    # The jobs wait before they transcribe. Those that are freed end, and the next ones wait.
+    here = workplace.meeting()
+    first = workplace.start(*command, crash=f"chunk.loaded.00000.a1=hold:{here}")
+    pipeline.until(here.exists, "the first jobs are held")
+    here.unlink()
     pipeline.until(written, "the first transcript is written")
     os.kill(first.process.pid, signal.SIGINT)
     assert first.ended().code == 130
@@ -137,7 +141,10 @@ def test_an_archive_that_is_interrupted_twice_is_finished_by_the_third_command(w
     corrected = workplace.out / written()[0]
     corrected.write_text("CORRECTED")
 
-    second = workplace.start(*command)
+    here = workplace.meeting()
+    second = workplace.start(*command, crash=f"chunk.loaded.00000.a1=hold:{here}")
+    pipeline.until(here.exists, "the next jobs are held")
+    here.unlink()
     pipeline.until(lambda: len(written()) > done, "one more is written")
     second.kill()
     workplace.quiet()

@@ -135,7 +135,7 @@ def test_plan_refuses_the_same_and_plans_the_rest(workplace: Workplace) -> None:
     lay_out(workplace.folder)
     ended = workplace.run("plan", "mute.mp4", "good.wav", "missing.wav", "page.mp4")
     assert ended.code == 4
-    assert ended.out.splitlines()[0] == "good.wav: 0:00:09, 1 chunk (direct)"
+    assert ended.out.splitlines()[0] == "good.wav: 0:00:09, 1 chunk (not cut)"
     assert "mute.mp4: has no audio stream\n  choose a file with sound" in ended.err
     assert "missing.wav: no such file\n  check the name" in ended.err
     assert NOT_MEDIA in ended.err

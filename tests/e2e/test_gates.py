@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from tests import speech
-from tests.pipeline import CUT, Workplace
+from tests.pipeline import CUT, Workplace, until
 
 pytestmark = [pytest.mark.process, pytest.mark.e2e]
 
@@ -138,8 +138,10 @@ def test_words_are_compared_with_what_was_said(workplace: Workplace, talk: Path)
 def test_a_pipeline_that_is_stopped_has_a_report_of_what_is_known(workplace: Workplace, talk: Path) -> None:
     (workplace.folder / "notes.mp3").write_text("no recording")
     arguments = ("transcribe", "notes.mp3", talk.name, *CUT, "--junit", "junit.xml")
-    command = workplace.start(*arguments)
+    here = workplace.meeting()
+    command = workplace.start(*arguments, crash=f"chunk.transcribed.00000.a1=hold:{here}")
     command.wait_for_output("BAD_INPUT")
+    until(here.exists, "the other recording is transcribed")
     command.process.send_signal(signal.SIGTERM)
     assert command.ended().code == 143
     found = cases(workplace.folder / "junit.xml")

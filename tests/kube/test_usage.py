@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.domain.usage_documents import RunUsage
-from controller.reports.stored_usage import run_usage
+from controller.reports.stored_usage import stored_usage
 from tests import fakes
 from tests.kube import world as worlds
 from tests.kube.kubelet import Life
@@ -26,9 +26,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def used(world: World) -> RunUsage:
-    found = run_usage(world.store, fakes.RUN)
+    found = stored_usage(world.store, fakes.RUN)
     assert found
-    return found
+    return found.usage
 
 
 def paid(found: float | None, *lives: Life) -> bool:

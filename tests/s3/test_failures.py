@@ -17,9 +17,10 @@ from chunk_job.errors import DocumentInvalid, ExitCode, JobError
 from chunk_job.store import s3_client
 from chunk_job.store.base import Store, StoreDenied, StoreUnavailable
 from chunk_job.store.open_store import open_store
+from tests.ports import free_port
 from tests.testbed import s3_server
 from tests.testbed.proxy import Fault, Proxy, proxied
-from tests.testbed.s3_server import OwnServer, Server, free_port
+from tests.testbed.s3_server import OwnServer, Server
 
 DATA = bytes(range(256)) * 4096  # 1 MiB
 

@@ -18,13 +18,14 @@ from chunk_job.errors import ExitCode, JobError
 from chunk_job.store.base import StoreDenied, StoreUnavailable
 from chunk_job.store.open_store import open_store
 from chunk_job.store.s3 import S3Store
+from tests.ports import free_port
 from tests.testbed.proxy import Fault, Proxy
-from tests.testbed.s3_server import Server, free_port
+from tests.testbed.s3_server import Server
 
 if TYPE_CHECKING:
     from minio.credentials.credentials import Credentials
 
-DOCS = Path(__file__).parents[2] / "docs" / "store.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "store.md"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 

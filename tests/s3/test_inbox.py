@@ -14,6 +14,7 @@ from controller.service.inbox.places import InboxSettings
 from tests.controller.service.running import running
 from tests.controller.service.test_runs_api import problem
 from tests.pipeline import until
+from tests.ports import free_port
 from tests.testbed import s3_server
 from tests.testbed.s3_server import Server
 
@@ -97,7 +98,7 @@ def _put_later(store: Store, key: str, before_s: float) -> bool:
 def test_events_of_the_server_are_followed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if s3_server.given():
         pytest.skip("configures its server, and the given one is not ours to configure")
-    port = s3_server.free_port()
+    port = free_port()
     variables = {
         "MINIO_NOTIFY_WEBHOOK_ENABLE_inbox": "on",
         "MINIO_NOTIFY_WEBHOOK_ENDPOINT_inbox": f"http://127.0.0.1:{port}/v1/hooks/s3",

@@ -1,13 +1,17 @@
 """A model in S3: put there, verified there, copied to this machine once, and used by the jobs of a run."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from chunk_job.model_manifest import CACHE, MANIFEST
+from chunk_job.models import copying
+from chunk_job.models.verification import described
 from chunk_job.store.open_store import open_store
 from controller import demo
+from controller.cli.model_writers import leased
 from tests import pipeline
 
 
@@ -52,3 +56,22 @@ def test_a_run_takes_its_model_from_s3_and_refuses_a_damaged_one(
     assert "model.bin has sha256" in refused.err
     store.delete(MANIFEST)
     assert f"{url} is not a model: it has no {MANIFEST}" in workplace.run("model", "verify", url).err
+
+
+def test_a_command_waits_while_another_one_puts_its_model_under_the_prefix(
+    bucket: str, workplace: pipeline.Workplace, tmp_path: Path
+) -> None:
+    url = f"s3://{bucket}/models/demo"
+    store = open_store(url)
+    other = described(demo.MODEL, source="other")
+    with ThreadPoolExecutor(1) as commands, leased(store, lambda: None) as check:
+        waiting = commands.submit(workplace.run, "model", "fetch", demo.MODEL, "--to", url, "--overwrite")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=8)
+        assert store.stat(MANIFEST) is None, "it puts nothing"
+        copying.put(demo.MODEL, other, store, check)
+        assert copying.manifest_of(store) == other
+    done = waiting.result()
+    assert (done.code, f"another command puts a model at {url}: waiting for it" in done.err) == (0, True), done.err
+    assert copying.verify_store(store).source == demo.MODEL.name
+    assert not [entry for entry in store.list("") if "/" in entry.key], "no lease stays"

@@ -63,8 +63,8 @@ def test_a_run_gives_the_same_bytes_as_in_a_folder_and_keeps_its_secrets(
 
     assert "complete" in workplace.run("list", env=there).out
     assert workplace.run("clean", "--all", "--yes", env=there).code == 0
-    # What was written to output folders is still known.
-    assert {entry.key.partition("/")[0] for entry in store.list("")} == {"written"}
+    # What was written to output folders is still known, and what the run used.
+    assert {entry.key.partition("/")[0] for entry in store.list("")} == {"ledger", "written"}
 
 
 @pytest.mark.parametrize("point", ["chunk.transcribed.00001.a1", "chunk.committed.00001.a1", "run.transcript.srt"])

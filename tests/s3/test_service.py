@@ -68,7 +68,7 @@ def test_runs_are_submitted_listed_and_deleted_with_all_their_objects(service: R
     assert (kinds[:2], kinds[-1]) == (["accepted", "started"], "ended")
     for run in runs:
         assert service.client.delete(f"/v1/runs/{run}").status_code == 204
-    assert {entry.key.partition("/")[0] for entry in store.list("")} == {"replicas"}
+    assert {entry.key.partition("/")[0] for entry in store.list("")} == {"ledger", "replicas"}
 
 
 def test_a_run_is_cancelled_and_tried_again(store: Store) -> None:

@@ -220,7 +220,7 @@ def test_a_result_that_is_changed_again_and_again_ends_the_run_and_no_other(scen
 
 
 def test_failures_written_by_an_attacker_stop_only_that_run(scene: Scene, whole: dict[str, bytes]) -> None:
-    """An attacker with write access may stop a run, as docs/security.md states."""
+    """An attacker with write access may stop a run, as docs/explanation/security.md states."""
     begun = {key: data for key, data in unfinished(whole).items() if not key.startswith(KEYS.results_of(1))}
     round_id = Round.decode(begun[KEYS.round]).id
     evidence = Evidence(

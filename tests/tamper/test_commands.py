@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from junitparser import JUnitXml
 
 import controller.cli
 from chunk_job.contract import sha256_hex
@@ -144,9 +145,10 @@ def test_resume_uses_the_local_outputs_of_a_run_whatever_the_store_contains(
     keys = keys_of(run_request)
     spoil(store, keys.request, outputs=[{"base": "file:///tmp/evil", "formats": ["txt"]}])
     spoil(store, keys.record, identity="0" * 64)
-    code, _, err = command_line("resume", run_request.record.run)
+    code, _, err = command_line("resume", run_request.record.run, "--junit", "junit.xml")
     assert code == 0, err
     assert asked == [run_request]
+    assert [one.name for one in JUnitXml.fromfile("junit.xml")] == [source.shown(run_request.request.source)]
     assert command_line("resume", run_request.record.run, "-o", "other")[0] == 0
     assert asked[1].request.outputs[0].base == (Path.cwd() / "other" / "talk").as_uri()
 

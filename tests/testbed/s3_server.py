@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from tests.ports import free_port
 from tests.testbed import go_build
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ _EMPTY_S = 60
 def build() -> Path:
     """The folder with ``minio`` and ``mc``; builds them unless an earlier call has (three minutes on two cores)."""
     return go_build.build("minio")
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Server:
@@ -104,7 +97,7 @@ class Server:
         try:
             yield name
         finally:
-            _delete_bucket(client, name)
+            delete_bucket(client, name)
 
     @contextlib.contextmanager
     def user(self, *statements: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -218,7 +211,7 @@ class OwnServer(Server):
             self._process = None
 
 
-def _delete_bucket(client: "Minio", name: str) -> None:
+def delete_bucket(client: "Minio", name: str) -> None:
     """Delete a bucket with everything in it, also while pods that are being stopped still write to it."""
     from minio.error import S3Error
 

@@ -59,6 +59,7 @@ class ClusterRunner:
     """Jobs of one namespace of one cluster."""
 
     kind = "kubernetes"
+    jobs_stay = True
     tick_s = TICK_S
     burst = 20
 

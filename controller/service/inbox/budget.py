@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Pause(Exception):
-    """Go on later. *at_once*: as soon as others have had their turn; else after the usual pause."""
+    """Continue later. *at_once*: as soon as others have had their turn; else after the usual pause."""
 
     def __init__(self, *, at_once: bool) -> None:
         super().__init__("pause")

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, NamedTuple, cast
@@ -192,9 +193,17 @@ def stem_of(path: str) -> str:
 
 def sidecars_of(path: str) -> Iterator[str]:
     """Yield the own sidecars of a recording that may exist, the one that counts first."""
-    yield f"{path}{SIDECAR_SUFFIX}"
-    if (stem := stem_of(path)) != path:
-        yield f"{stem}{SIDECAR_SUFFIX}"
+    for name in dict.fromkeys([path, stem_of(path)]):
+        for form in forms_of(name):
+            yield f"{form}{SIDECAR_SUFFIX}"
+
+
+def forms_of(path: str) -> Iterable[str]:
+    """Return a path with its name in each Unicode form, as it is first: a sidecar may be written on another system."""
+    folder, name = folder_of(path), path.rpartition("/")[2]
+    if name.isascii():
+        return (path,)
+    return dict.fromkeys([path, *(folder + unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
 
 
 def folders_of(path: str) -> Iterator[str]:

@@ -34,7 +34,7 @@ class Scan:
     cursor: str = ""
     """The last path that was handled."""
     is_whole: bool = True
-    """False: it goes on from where another process stopped."""
+    """False: it continues from where another process stopped."""
     objects: int = 0
     has_objects: bool = False
     most_pages: int | None = None

@@ -58,7 +58,7 @@ class InboxThread:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop after what is being done. Another process goes on from there."""
+        """Stop after what is being done. Another process continues from there."""
         self._closed.set()
         self._noted.woken.set()
         if self._thread.is_alive():
@@ -139,7 +139,7 @@ class InboxThread:
                 self._noted.note(prefix, path, wake=False)
 
     def _look(self, inbox: TenantInbox) -> float:
-        """Go on with the look at everything. Returns the seconds until the next turn."""
+        """Continue the look at everything. Returns the seconds until the next turn."""
         began_s = self._now_s()
         if inbox.turn():
             return 0.0

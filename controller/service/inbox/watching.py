@@ -108,7 +108,7 @@ class TenantInbox:
         self._handle(self._listings.of(path))
 
     def turn(self) -> bool:
-        """Go on with the look at everything. Returns whether to come back at once.
+        """Continue the look at everything. Returns whether to come back at once.
 
         Raises the errors of the store and of the inbox.
         """
@@ -152,7 +152,7 @@ class TenantInbox:
         return Scan(prefix, self._number, self._now_s())
 
     def _look_at_active(self) -> None:
-        """Look at folders in which something was new, before the long look at everything goes on."""
+        """Look at folders in which something was new, before the long look at everything continues."""
         for folder in reversed(list(self._active)):
             scan = self._new(folder)
             scan.most_pages = _PAGES_OF_ACTIVE
@@ -187,7 +187,7 @@ class TenantInbox:
         elif names.is_sidecar(path):
             self._handle_sidecar(seen, number)
         elif entry is None:
-            # It was deleted. What is running goes on.
+            # It was deleted. What is running continues.
             self.delivery.replace(seen.records, None)
         else:
             self._handle_recording(path, entry, seen.records, number)
@@ -306,9 +306,9 @@ class TenantInbox:
                 state="sidecar", request=NOBODY,
             )  # fmt: skip
         if not names.is_folder_sidecar(path):
-            stem = path.removesuffix(names.SIDECAR_SUFFIX)
-            for each in (stem, *self._listings.named_like(stem)):
-                self._look_again(each)
+            for stem in names.forms_of(path.removesuffix(names.SIDECAR_SUFFIX)):
+                for each in (stem, *self._listings.named_like(stem)):
+                    self._look_again(each)
             self.delivery.replace(records, after)
             return
         folder = names.folder_of(path)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from chunk_job.contract import Language
+from chunk_job.text import composed
 from controller.domain import stored_documents
 from controller.domain.documents import Status
 from controller.domain.keys import RunKeys
@@ -50,9 +51,14 @@ class Filter:
             return False
         if name and (name not in state.labels or (equals and state.labels[name] != value)):
             return False
-        texts = [state.name.casefold(), *(f"{key}={of}".casefold() for key, of in state.labels.items())]
-        words = self.text.casefold().split()
+        texts = [_plain(state.name), *(_plain(f"{key}={of}") for key, of in state.labels.items())]
+        words = _plain(self.text).split()
         return all(state.id.startswith(word) or any(word in text for text in texts) for word in words)
+
+
+def _plain(text: str) -> str:
+    """What is compared: neither letter case nor the Unicode form of a name counts."""
+    return composed(text).casefold()
 
 
 class Facts(NamedTuple):

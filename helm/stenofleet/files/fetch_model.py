@@ -3,17 +3,17 @@
 
 Each model is a folder ``NAME`` under the URL. A new one replaces the old one on the volume only when it is complete. A
 model with a manifest is verified while it is copied, and a folder on the volume with the same manifest is verified and
-kept. Without a manifest, a folder with the same files, by name and size, is kept. Touches: the store of the URL, the
-volume.
+kept. Without a manifest, a folder with the same files, by name and size, is kept. Two of them on one volume wait for
+each other, and what a killed one has left is removed. Touches: the store of the URL, the volume.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
 from chunk_job.errors import JobError
 from chunk_job.model_manifest import MANIFEST, ModelManifest
 from chunk_job.models import copying
+from chunk_job.models.exclusive import alone
 from chunk_job.models.verification import ModelDamaged, verify
 from chunk_job.names import MODEL_FILES
 from chunk_job.store.base import Store
@@ -27,24 +27,29 @@ def main(url: str, volume: str, *names: str) -> int:
     """Exit code: 0 if every model is on the volume."""
     try:
         for name in names:
-            fetch(open_store(f"{url.rstrip('/')}/{name}"), Path(volume) / name)
+            folder = Path(volume) / name
+            with alone(folder, lambda: print("another process copies this model: waiting for it", flush=True)) as work:
+                fetch(open_store(f"{url.rstrip('/')}/{name}"), folder, work)
     except (JobError, OSError) as error:
         print(f"{error}", file=sys.stderr)
         return _PROBLEM
     return 0
 
 
-def fetch(store: Store, folder: Path) -> None:
-    """Copy the model in *store* to *folder*. Raises :class:`JobError` and :class:`OSError`."""
+def fetch(store: Store, folder: Path, work: Path) -> None:
+    """Copy the model in *store* to *folder*. *work*: for what is not finished.
+
+    Raises :class:`JobError` and :class:`OSError`.
+    """
     if manifest := copying.manifest_of(store):
         if folder.is_dir() and is_same(folder, manifest):
             print(f"{folder} is complete and verified")
         else:
-            copying.fetch(store, manifest, folder)
+            copying.fetch(store, manifest, folder, work)
             print(f"{folder} is new and verified")
     else:
         print(f"{store.url} has no {MANIFEST}: it is copied, but not verified")
-        copy_all(store, folder)
+        copy_all(store, folder, work)
 
 
 def is_same(folder: Path, manifest: ModelManifest) -> bool:
@@ -56,17 +61,15 @@ def is_same(folder: Path, manifest: ModelManifest) -> bool:
         return False
 
 
-def copy_all(store: Store, folder: Path) -> None:
-    """Copy all objects of *store* to *folder*. Raises :class:`JobError` and :class:`OSError`."""
+def copy_all(store: Store, folder: Path, work: Path) -> None:
+    """Copy all objects of *store* to *folder*, through *work*. Raises :class:`JobError` and :class:`OSError`."""
     wanted = {entry.key: entry.size_bytes for entry in store.list("")}
     if missing := [name for name in MODEL_FILES if name not in wanted]:
         raise FileNotFoundError(f"{store.url} is not a faster-whisper model: it lacks {', '.join(missing)}")
     if sizes(folder) == wanted:
         print(f"{folder} is complete")
         return
-    fresh, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for unfinished in (fresh, old):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    fresh = work / "new"
     for key, size_bytes in wanted.items():
         path = fresh / key
         if not path.resolve().is_relative_to(fresh.resolve()):
@@ -74,10 +77,7 @@ def copy_all(store: Store, folder: Path) -> None:
         print(f"{key}: {size_bytes / 1e6:.0f} MB", flush=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         store.get_file(key, path)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    copying.replace(folder, fresh)
 
 
 def sizes(folder: Path) -> dict[str, int]:

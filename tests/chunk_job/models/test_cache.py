@@ -3,7 +3,6 @@
 import logging
 import os
 import resource
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from chunk_job.model_manifest import CACHE, MANIFEST, ModelManifest
 from chunk_job.models import copying
 from chunk_job.models.cache import cached
 from chunk_job.models.copying import HashedFile
-from chunk_job.models.verification import ModelDamaged, described, verify
+from chunk_job.models.verification import ModelDamaged, described, verify, write_manifest
 from chunk_job.store.files import FileStore
 from controller import demo
 
@@ -32,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def bucket(tmp_path: Path) -> FileStore:
     """A store with the model."""
     store = FileStore(tmp_path / "bucket" / "tiny")
-    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store)
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store, lambda: None)
     return store
 
 
@@ -47,7 +46,7 @@ def test_a_model_is_copied_once(bucket: FileStore, home: Path) -> None:
     assert verify(folder, always=True) == copying.manifest_of(bucket)
     bucket.delete("model.bin")
     assert cached(bucket.url) == folder, "only the manifest is read"
-    assert {path.name for path in home.iterdir()} == {folder.name, f".{folder.name}.lock"}
+    assert {path.name for path in home.iterdir()} == {folder.name}
 
 
 def test_of_several_jobs_one_copies_and_the_others_wait(
@@ -67,18 +66,9 @@ def test_a_copy_that_was_damaged_is_replaced(bucket: FileStore, home: Path) -> N
     assert verify(folder, always=True)
 
 
-def test_what_a_killed_process_left_is_removed(bucket: FileStore, home: Path) -> None:
-    folder = cached(bucket.url)
-    shutil.rmtree(folder)
-    left = home / f".{folder.name}" / ".0123.tmp"
-    left.mkdir(parents=True)
-    assert cached(bucket.url) == folder
-    assert not left.parent.exists()
-
-
 def test_another_model_at_the_same_place_is_another_copy(bucket: FileStore, home: Path) -> None:
     folder = cached(bucket.url)
-    copying.put(demo.MODEL, described(demo.MODEL, source="demo", revision="2"), bucket)
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo", revision="2"), bucket, lambda: None)
     assert cached(bucket.url) != folder
     assert verify(folder), "jobs that use the first one are not disturbed"
 
@@ -140,12 +130,12 @@ def test_too_little_space_is_seen_before_the_transfer(bucket: FileStore, home: P
     files = {name: file.model_copy(update={"size_bytes": 1 << 50}) for name, file in manifest.files.items()}
     huge = ModelManifest(source="x", quantization="int8", files=files)
     with pytest.raises(JobError, match=r"no space .* GB are free"):
-        copying.to_folder("there", huge, copying.from_store(bucket), home / "huge")
+        copying.to_folder("there", huge, copying.from_store(bucket), home / "huge", home / "work")
 
 
 def test_a_model_is_put_in_place_of_another_one(bucket: FileStore, tmp_path: Path) -> None:
     bucket.put("vocabulary.txt", b"of another model")
-    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), bucket)
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), bucket, lambda: None)
     assert {entry.key for entry in bucket.list("")} == NAMES | {MANIFEST}
     assert copying.verify_store(bucket).source == "demo"
 
@@ -162,3 +152,21 @@ def test_a_transfer_that_starts_again_has_the_hash_of_what_is_there_at_the_end(t
     whole.write(b"all")
     assert (sink.hexdigest(), sink.tell()) == (whole.hexdigest(), 3)
     assert (tmp_path / "file").read_bytes() == b"all"
+
+
+def test_a_copy_whose_manifest_is_of_another_model_is_replaced(bucket: FileStore, home: Path) -> None:
+    folder = cached(bucket.url)
+    (folder / "vocabulary.json").write_text("[]")
+    write_manifest(folder, described(folder, source="demo"))
+    assert verify(folder), "intact by its own manifest"
+    assert cached(bucket.url) == folder
+    assert verify(folder, always=True) == copying.manifest_of(bucket)
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.bin").touch()
+    (tmp_path / "work").mkdir()
+    with pytest.raises(FileNotFoundError):
+        copying.replace(tmp_path / "tiny", tmp_path / "work" / "removed by somebody")
+    assert (tmp_path / "tiny" / "model.bin").exists(), "what is in the other folder is removed at the end"

@@ -154,3 +154,59 @@ def test_models_with_the_same_files_and_origin_have_the_same_digest(folder: Path
     assert ModelManifest.decode(manifest.encode()).digest == manifest.digest
     assert manifest.model_copy(update={"revision": "2"}).digest != manifest.digest
     assert set(MODEL_FILES) <= manifest.files.keys()
+
+
+def while_loading(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Do something after the model was read into memory."""
+
+    def late(model: Path) -> str:
+        found = digest(model)
+        do()
+        return found
+
+    monkeypatch.setattr("chunk_job.engine.load.digest", late)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_model_that_is_changed_while_it_is_loaded_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    do, what = DAMAGES[damage]
+    while_loading(monkeypatch, lambda: do(folder / "model.bin"))
+    with pytest.raises(ModelDamaged) as found:
+        load(folder, TranscribeOptions(model=str(folder)), seed=1, timings=Timings())
+    assert what in found.value.summary
+    assert "put the model there again" in found.value.advice
+
+
+def test_another_model_in_its_place_is_not_used_and_the_same_one_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(folder, folder.with_name("other")))
+    same = Path(shutil.copytree(folder, folder.with_name("same")))
+    (other / "vocabulary.json").write_text("[]")
+    write_manifest(other, described(other, source="other"))
+    options = TranscribeOptions(model=str(folder))
+
+    def replace_by(model: Path) -> None:
+        shutil.rmtree(folder)
+        model.rename(folder)
+
+    while_loading(monkeypatch, lambda: replace_by(same))
+    assert load(folder, options, seed=1, timings=Timings()).engine.model_digest == digest(folder)
+    while_loading(monkeypatch, lambda: replace_by(other))
+    with pytest.raises(ModelDamaged, match="it was replaced while it was loaded"):
+        load(folder, options, seed=1, timings=Timings())
+    while_loading(monkeypatch, lambda: shutil.rmtree(folder))
+    with pytest.raises(ModelDamaged, match="it was replaced while it was loaded"):
+        load(folder, options, seed=1, timings=Timings())
+
+
+def test_a_load_that_fails_because_files_were_changed_says_which(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> str:
+        os.truncate(folder / "model.bin", 1000)
+        raise RuntimeError("File model.bin is incomplete: failed to read a buffer")
+
+    monkeypatch.setattr("chunk_job.engine.load.digest", fail)
+    with pytest.raises(ModelDamaged, match=r"model\.bin is incomplete: 1000 bytes instead of 2581411"):
+        load(folder, TranscribeOptions(model=str(folder)), seed=1, timings=Timings())

@@ -95,7 +95,7 @@ def test_a_limit_of_a_run_that_was_removed_is_not_kept(machine: Machine) -> None
     assert cli.run(["clean", "--all", "--yes", "--store", str(machine.folder / "store")]) == 0
     waited = machine.run("wait", machine.batch, "--min-confidence", "0.1")
     assert waited.code == 7
-    assert "--min-confidence: is not known: its run is not in the store any more" in waited.err
+    assert "--min-confidence: it cannot be measured: its run is not in the store any more" in waited.err
 
 
 def test_the_same_list_twice(machine: Machine) -> None:
@@ -127,3 +127,25 @@ def test_words_are_compared_with_references(machine: Machine) -> None:
     Path("references/000.txt").write_text("something else was said", encoding="utf-8")
     wrong = machine.run("wait", machine.batch, *limit)
     assert (wrong.code, "--max-wer: its word error rate is" in wrong.err) == (7, True), wrong.err
+
+
+def test_more_machines_than_recordings(machine: Machine) -> None:
+    lay(Path("talks"), 3)
+    assert machine.submit("talks", "--shard", "4/4").code == 0
+    assert machine.counts() == {"left": 3}
+    for shard in ("0/4", "5/4", "1/0", "-1/4"):
+        assert machine.submit("talks", "--shard", shard).code == 2
+    assert machine.submit("talks", "--max-failures", "0").code == 2
+    assert machine.submit("talks", "--shard", "3/4").code == 0
+    assert machine.counts() == {"complete": 1, "left": 2}
+
+
+def test_a_batch_that_nobody_works_on_is_cancelled_and_tried_again(machine: Machine) -> None:
+    lay(Path("talks"), 3)
+    assert machine.submit("talks", "--shard", "4/4").code == 0
+    assert machine.run("cancel", machine.batch[:6]).code == 0
+    assert machine.run("cancel", machine.batch).code == 0
+    assert machine.run("wait", machine.batch).code == 8
+    assert machine.run("resume", machine.batch).code == 2
+    assert machine.run("retry", machine.batch).code == 0
+    assert machine.counts() == {"complete": 3}

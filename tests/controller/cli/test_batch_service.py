@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from controller.errors import EnvironmentProblem
 from controller.intake.source import local_path
 from tests.controller.service.running import DEFAULTS, Running, running
 from tests.fakes import DONE, JobBehaviour, fails_with
+from tests.pipeline import until
 
 pytestmark = [pytest.mark.process, pytest.mark.usefixtures("working_folder")]
 
@@ -54,8 +55,9 @@ def service(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """The handlers of signals, which commands replace."""
+def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The handlers of signals, which commands replace; and no second passes between the looks of a command."""
+    monkeypatch.setattr(batch_service_wait, "_FIRST_S", 0.05)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     yield
     for number, handler in before.items():
@@ -107,14 +109,23 @@ def test_a_killed_submission_continues_on_another_machine(
     service: Running, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = recordings(20, 4, 11, size=3000)
+    accepted, killed = service.server.queue.accepted, threading.Event()
+    begun: list[str] = []
+
+    def held(prefix: str) -> None:
+        """From the third submission on, no answer comes before the command is killed."""
+        accepted(prefix)
+        begun.append(prefix)
+        if len(begun) >= 3:
+            killed.wait()
+
+    service.server.queue.accepted = held  # type: ignore[method-assign]
     command = [sys.executable, "-m", "controller", "batch", "submit", str(folder), "-o", "out", "-f", "txt,srt"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    for _ in range(1000):
-        if len(runs(service)) >= 3 or process.poll() is not None:
-            break
-        time.sleep(0.01)
+    until(lambda: len(begun) >= 3 or process.poll() is not None, "some are submitted")
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    killed.set()
     before = len(runs(service))
     assert 3 <= before < 20
 

@@ -2,17 +2,19 @@
 
 import os
 import signal
-import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from chunk_job.store.files import FileStore
 from controller import cli
+from controller.cli.batch_service_wait import Waiting
+from controller.client.http import Connection
 from tests.controller.cli.test_batch_service import handlers, recordings, runs, service, submitted, wait
 from tests.controller.service.running import Running, running, tenants_file
+from tests.pipeline import PATIENCE_S
+from tests.ports import free_port
 
 __all__ = ["handlers", "service"]
 
@@ -26,7 +28,15 @@ def test_a_signal_ends_the_wait(
     with running(store, takes_ms=10**6) as service:
         monkeypatch.setenv("STENOFLEET_SERVER", service.address)
         batch = submitted(capsys, "archive")
-        threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        look, signals = Waiting._look, [signal.SIGTERM]
+
+        def interrupted(waiting: Waiting) -> bool:
+            goes_on = look(waiting)
+            if signals:
+                os.kill(os.getpid(), signals.pop())
+            return goes_on
+
+        monkeypatch.setattr(Waiting, "_look", interrupted)
         assert wait(batch) == 143
         assert "the same command continues" in capsys.readouterr().err
 
@@ -62,18 +72,23 @@ def test_a_service_that_is_away_is_waited_for(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recordings(2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("STENOFLEET_SERVER", f"http://127.0.0.1:{port}")
     assert cli.run(["batch", "submit", "archive", "--store-patience", "0"]) == 3
     assert "does not answer" in capsys.readouterr().err
-    over = threading.Event()
+    waits, over = threading.Event(), threading.Event()
+    pause = Connection.pause
+
+    def seen(connection: Connection, seconds: float) -> None:
+        waits.set()
+        pause(connection, seconds)
+
+    monkeypatch.setattr(Connection, "pause", seen)
 
     def serve_later() -> None:
-        time.sleep(2)
+        waits.wait(PATIENCE_S)
         with running(store, port=port):
-            over.wait(60)
+            over.wait(PATIENCE_S)
 
     later = threading.Thread(target=serve_later)
     later.start()

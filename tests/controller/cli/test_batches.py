@@ -14,6 +14,7 @@ from controller.cli import batch_requests
 from controller.domain.batches import BatchKeys
 from controller.domain.jobs import Job
 from controller.domain.keys import RunKeys
+from controller.orchestrator import loop
 from tests import quick_jobs, speech
 from tests.batch_machine import Machine, lay, written
 
@@ -125,6 +126,21 @@ def test_too_many_failures_end_a_batch(machine: Machine) -> None:
     assert (both.code, "contradict each other" in both.err) == (2, True)
 
 
+@pytest.mark.parametrize("content", [quick_jobs.NOT_MEDIA, b""], ids=["a job says so", "seen before any job"])
+@pytest.mark.parametrize("limit, parallel", [(1, 1), (1, 4), (3, 1), (12, 2)])
+def test_when_too_many_have_failed_only_what_is_at_work_is_finished(
+    machine: Machine, content: bytes, limit: int, parallel: int
+) -> None:
+    Path("talks").mkdir()
+    for number in range(30):
+        Path(f"talks/{number:02}.wav").write_bytes(content and content + bytes([number]))
+    assert machine.submit("talks", "--max-failures", str(limit), "--max-parallel", str(parallel)).code == 5
+    counts = machine.counts()
+    assert limit <= counts["failed"] <= limit + (parallel - 1 if content else 0)
+    assert counts["left"] == 30 - counts["failed"]
+    assert len(machine.jobs) == (counts["failed"] if content else 0)
+
+
 def test_a_batch_is_cancelled_while_it_runs_and_tried_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(Path("talks"), 40)
     monkeypatch.setattr(batch_requests, "_LOOK_S", 0.0)
@@ -194,7 +210,11 @@ def test_each_recording_has_its_own_options(machine: Machine) -> None:
     assert machine.submit("in/list.csv").code == 2
 
 
-def test_recordings_of_equal_content_are_computed_and_counted_once(machine: Machine) -> None:
+def test_recordings_of_equal_content_are_computed_and_counted_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is waited for between them: one such wait is longer than the time limit of a test.
+    monkeypatch.setattr(loop, "_IDENTIFY_S", 1000.0)
     lay(Path("talks"), 1)
     for number in range(1, 12):
         Path(f"talks/{number:03}.wav").write_bytes(Path("talks/000.wav").read_bytes())
@@ -203,6 +223,23 @@ def test_recordings_of_equal_content_are_computed_and_counted_once(machine: Mach
     assert (ended.code, found["complete"], found["known"]) == (0, 12, 11)
     assert len(written(Path("out"))) == 12
     assert sum(job.span is not None for job in machine.jobs) == 1
+
+
+def test_a_report_counts_the_jobs_of_equal_content_once_though_shards_have_it(machine: Machine) -> None:
+    lay(Path("talks"), 1)
+    for name in ("copy", "other"):
+        Path(f"talks/{name}.wav").write_bytes(Path("talks/000.wav").read_bytes())
+    for shard in ("1/4", "2/4", "3/4"):
+        assert machine.submit("talks", "--shard", shard).code == 0
+    nothing = machine.submit("talks", "--shard", "4/4")
+    assert nothing.code == 0
+    assert f"batch {machine.batch} (shard 4/4): 0 recordings\n" in nothing.err
+    assert machine.run("report", machine.batch, "-o", ".", "--cpu-hour-price", "3600").code == 0
+    found = json.loads(Path("report.json").read_text(encoding="utf-8"))
+    first, *others = found["recordings"]
+    assert first["compute_s"] > 0
+    assert [(one["status"], one["compute_s"], one["cost"]) for one in others] == [("succeeded", 0.0, None)] * 2
+    assert (found["compute_s"], found["cost"]) == (first["compute_s"], first["cost"])
 
 
 def test_a_limit_that_is_not_kept_is_exit_code_7(machine: Machine) -> None:

@@ -133,9 +133,9 @@ def test_help_names_all_commands_and_exit_codes(command_line: CommandLine) -> No
     assert "Exit codes: 0 all written" in result.out
 
 
-def test_every_option_of_the_readme_exists_with_its_default(command_line: CommandLine) -> None:
-    readme = (Path(cli.__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"^\| `(--[a-z-]+)", readme, re.MULTILINE)
+def test_every_option_of_the_table_exists_with_its_default(command_line: CommandLine) -> None:
+    table = (Path(cli.__file__).parents[2] / "docs" / "how-to" / "transcribe.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `(--[a-z-]+)", table, re.MULTILINE)
     assert len(named) > 10
     message = command_line("transcribe", "--help").out
     assert [name for name in named if not re.search(rf"{name}\b", message)] == []
@@ -505,7 +505,7 @@ def test_a_device_that_is_not_given_is_looked_for(
 
 @pytest.mark.process
 def test_the_plan_shows_the_chosen_length_and_the_clips(command_line: CommandLine) -> None:
-    long = clicks.hour_of_silence(Path("long.flac"))
+    long = clicks.silence(Path("long.flac"), 3600)
     sizing = ("--chunk-duration", "auto", "--device", "cuda", "--max-parallel", "2")
     result = command_line("plan", long, *sizing)
     reason = (
@@ -804,7 +804,7 @@ def test_the_status_shows_paths_and_how_to_continue(command_line: CommandLine) -
     assert result["recording"] == "file:///talk.mp4"
     assert result["outputs"] == "/out/talk.txt, /out/talk.json"
     assert result["advice"] == f"stenofleet resume {RUNS[0]} --store {command_line.store.url}"
-    assert result["failures"] == f"2 (stenofleet logs {RUNS[0]})"
+    assert result["failures"] == f"2 (stenofleet explain {RUNS[0]})"
     assert "updated_ms" not in result
     facts = json.loads(command_line("status", RUNS[0], "--json").out)
     assert (facts["failures"], facts["outputs"]) == (2, ["/out/talk.txt", "/out/talk.json"])
@@ -922,6 +922,19 @@ def test_rendering_keeps_a_file_that_was_changed(command_line: CommandLine, docu
     assert Path("talk.srt").read_text(encoding="utf-8") == "CORRECTED"
     assert command_line("render", "talk.json", "-f", "srt", "--overwrite").code == 0
     assert Path("talk.srt").read_text(encoding="utf-8") == FORMATS["srt"](document)
+
+
+def test_rendering_says_that_it_replaces_the_transcript_of_another_recording(
+    command_line: CommandLine, document: Transcript
+) -> None:
+    said = []
+    for identity, language in (("ab" * 32, "en"), ("cd" * 32, "de")):
+        source = document.source.model_copy(update={"identity": identity})
+        other = document.model_copy(update={"source": source, "language": language})
+        Path("talk.json").write_text(FORMATS["json"](other), encoding="utf-8")
+        said.append(command_line("render", "talk.json", "-f", "json", "-o", "out").err)
+    warning = f"warning: {Path('out/talk.json').absolute()}: the transcript of another recording was here"
+    assert [warning in text for text in said] == [False, True]
 
 
 def test_a_run_is_rendered_from_the_store(command_line: CommandLine, document: Transcript) -> None:

@@ -28,6 +28,7 @@ class Reading:
         self.refused: set[str] = set()
         self.same: dict[str, str] = {}
         self.error: BaseException | None = None
+        self.started: list[Identification] = []
 
     def inspect(self, name: str, _: KnownFiles) -> Source:
         self.allowed.acquire()
@@ -47,13 +48,21 @@ class Reading:
 def reading(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reading]:
     reading = Reading()
     monkeypatch.setattr(source, "inspect", reading.inspect)
+    # Those of other tests that wait for room do so for ever.
+    before = set(threading.enumerate())
     yield reading
     # A thread that still runs would read the files of the next test.
     reading.error = SystemExit()
     reading.allow(1000)
-    for thread in threading.enumerate():
+    for requests in reading.started:
+        # Room for one more, if it waits for that.
+        with requests._changed:
+            requests._ready.clear()
+            requests._changed.notify_all()
+    for thread in set(threading.enumerate()) - before:
         if thread.name == "identify":
-            thread.join(0.2)
+            thread.join(pipeline.PATIENCE_S)
+            assert not thread.is_alive()
 
 
 def started(reading: Reading, keep: Callable[[RunRequest], bool] = lambda _: True, count: int = 30) -> Identification:
@@ -63,14 +72,15 @@ def started(reading: Reading, keep: Callable[[RunRequest], bool] = lambda _: Tru
         return RunRequest(record=record, request=fakes.request(record, Path("/out", name)))
 
     found = {name: source.Found(size_bytes=1000, source=None) for name in NAMES[:count]}
-    return Identification(found, request, known=KnownFiles(None), keep=keep)
+    reading.started.append(Identification(found, request, known=KnownFiles(None), keep=keep))
+    return reading.started[-1]
 
 
 def taken(requests: Identification, count: int) -> list[str]:
     """The names of the next requests, in order."""
     names: list[str] = []
     while len(names) < count:
-        requests.wait(5)
+        requests.wait(pipeline.PATIENCE_S)
         more = requests.take(count - len(names))
         assert more
         names += [run_request.record.name for run_request in more]
@@ -129,7 +139,7 @@ def test_an_unexpected_error_reaches_the_loop(reading: Reading) -> None:
     reading.error = ZeroDivisionError()
     requests = started(reading)
     reading.allow(1)
-    requests.wait(5)
+    requests.wait(pipeline.PATIENCE_S)
     with pytest.raises(ZeroDivisionError):
         requests.take(1)
     assert not requests.exhausted

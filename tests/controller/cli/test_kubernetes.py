@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -257,26 +258,19 @@ def test_watch_ends_with_the_exit_code_of_the_verdict(
 def test_watch_ends_for_a_run_that_no_process_works_on(
     store: FileStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "_POLL_S", 0.01)
-    monkeypatch.setattr(watch, "_SILENT_S", 0.3)
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        """Simulate the time: for ten minutes, the status is updated every minute."""
+        nonlocal now_s
+        now_s += seconds
+        if now_s <= 600 and now_s % 60 == 0:
+            put_status(store, percent=now_s / 60)
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=sleep))
     put_status(store)
-    began_s = time.monotonic()
-    reports = 0
-    stop = threading.Event()
-
-    def report() -> None:
-        nonlocal reports
-        while not stop.wait(0.05) and reports < 10:
-            reports += 1
-            put_status(store, percent=float(reports))
-
-    thread = threading.Thread(target=report)
-    thread.start()
     assert cli.run(["watch", RUN]) == 3
-    stop.set()
-    thread.join()
-    assert reports == 10, "it was followed while its status was updated"
-    assert time.monotonic() - began_s >= 0.8
+    assert now_s == 600 + 180, "it was followed while its status was updated"
     assert f"{RUN}: no process has worked on it for three minutes: run its command again" in capsys.readouterr().err
 
 

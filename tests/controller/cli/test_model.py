@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_list_has_every_model_with_what_it_needs(home: Path, said: Said) -> 
     turbo = rows["large-v3-turbo"]
     assert (turbo["parameters_millions"], turbo["disk_mb"], turbo["languages"]) == (809, 1620, 100)
     assert (turbo["license"], turbo["here"]) == ("MIT", "")
-    assert turbo["gpu_int8_mb"] >= 1500, "what others measured, docs/cluster.md"
+    assert turbo["gpu_int8_mb"] >= 1500, "what others measured, docs/how-to/cluster.md"
     assert turbo["gpu_float16_mb"] >= 2500
 
 
@@ -67,7 +68,7 @@ def test_the_list_shows_what_is_here(home: Path, said: Said, tmp_path: Path) -> 
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     store = FileStore(tmp_path / "bucket")
-    copying.put(demo.MODEL, described(demo.MODEL, source="Systran/x"), store)
+    copying.put(demo.MODEL, described(demo.MODEL, source="Systran/x"), store, lambda: None)
     copy = cache.cached(store.url)
     code, out, err = said("list")
     assert code == 0
@@ -167,3 +168,64 @@ def test_a_manifest_that_cannot_be_read_is_not_replaced(model: Path, said: Said)
     code, _, err = said("fetch", "tiny", "--to", "volume", "--overwrite")
     assert code == 2
     assert MANIFEST in err
+
+
+def test_a_link_to_a_folder_stays_and_the_model_is_where_it_leads(model: Path, said: Said) -> None:
+    Path("disk").mkdir()
+    Path("link").symlink_to("disk")
+    assert said("fetch", "tiny", "--to", "link")[0] == 0
+    assert Path("link").is_symlink()
+    assert Path("disk", MANIFEST).is_file()
+    assert {path.name for path in Path().iterdir()} - {"home"} == {"tiny", "disk", "link"}
+
+
+def test_a_mount_point_is_refused_before_anything_is_copied(model: Path, said: Said) -> None:
+    code, _, err = said("fetch", "tiny", "--to", "/proc")
+    assert (code, "/proc is where a volume is mounted" in err, "use a folder on the volume: /proc/model" in err) == (
+        2,
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize("name", [b"read me.txt", b"\xff\x1b[31m"])
+def test_a_file_that_no_model_has_is_named_in_one_line(model: Path, said: Said, name: bytes) -> None:
+    Path(os.fsdecode(os.fsencode(model) + b"/" + name)).touch()
+    code, _, err = said("fetch", "tiny")
+    assert (code, "is no file of a model" in err, "pydantic" in err) == (3, True, False)
+
+
+@pytest.mark.parametrize(
+    "place,code,why",
+    [
+        ("/", 2, "/ is where a volume is mounted"),
+        ("file", 2, "file is no place for a model: it has file"),
+        ("file/tiny", 3, "the model's folder {}/file/tiny cannot be written: Not a directory"),
+        ("circle", 3, "circle cannot be read: Too many levels of symbolic links"),
+        ("x" * 300, 3, "cannot be read: File name too long"),
+    ],
+)
+def test_a_place_where_no_folder_can_be_is_named(model: Path, said: Said, place: str, code: int, why: str) -> None:
+    Path("file").touch()
+    Path("circle").symlink_to("circle")
+    found, _, err = said("fetch", "tiny", "--to", place)
+    assert (found, why.format(Path.cwd()) in err) == (code, True), err
+
+
+def test_a_named_pipe_in_the_folder_is_named_and_not_waited_for(model: Path, said: Said) -> None:
+    os.mkfifo("tiny/pipe.json")
+    code, _, err = said("fetch", "tiny", "--to", "volume")
+    assert (code, "'pipe.json' is no file of a model" in err) == (3, True)
+
+
+def test_a_command_that_is_told_to_end_leaves_no_part_of_a_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(copying, "replace", told)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(["model", "fetch", str(model), "--to", "there/model"])
+    assert ended.value.code == 143
+    assert list(Path("there").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -29,12 +29,17 @@ class Person:
     endpoint: str
 
     def __call__(self, *arguments: str, hub: str = "") -> subprocess.CompletedProcess[str]:
+        with self.start("-m", "controller", "model", *arguments, hub=hub) as process:
+            out, err = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def start(self, *arguments: str, hub: str = "") -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("STENOFLEET", "HF_", "XDG_"))}
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "controller", "model", *arguments],
-            capture_output=True,
+        return subprocess.Popen(
+            [sys.executable, "-P", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             cwd=self.folder,
             env=kept | {"HOME": str(self.folder / "home"), "HF_ENDPOINT": hub or self.endpoint},
         )
@@ -98,6 +103,31 @@ def test_a_model_is_prepared_for_a_device_and_the_same_command_only_verifies(per
     assert (other.returncode, "has a model already" in other.stderr) == (2, True)
 
 
+def test_of_two_commands_at_once_one_prepares_the_model_and_the_other_verifies_it(person: Person) -> None:
+    command = ("-m", "controller", "model", "prepare", "tiny", "--to", "volume/tiny", "--device", "cpu")
+    both = [person.start(*command) for _ in range(2)]
+    said = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sorted("making volume/tiny" in err for err in said) == [False, True], "the other one waits"
+    assert all("volume/tiny has the model, and is what its manifest says" in err for err in said)
+    assert {path.name for path in (person.folder / "volume").iterdir()} == {"tiny"}
+
+
+def test_what_a_killed_command_left_is_removed_by_the_next_one(person: Person) -> None:
+    program = (
+        "import os; from chunk_job.models import copying; from controller import cli;"
+        "copying.replace = lambda *_: os.kill(os.getpid(), 9);"
+        "cli.run(['model', 'prepare', 'tiny', '--to', 'volume/tiny', '--device', 'cpu'])"
+    )
+    with person.start("-c", program) as killed:
+        killed.communicate()
+    assert killed.returncode == -9
+    left = {path.name for path in (person.folder / "volume").iterdir()}
+    assert (len(left), "tiny" in left) == (2, False), "its lock, and all of the model"
+    assert person("prepare", "tiny", "--to", "volume/tiny", "--device", "cpu").returncode == 0
+    assert {path.name for path in (person.folder / "volume").iterdir()} == {"tiny"}
+
+
 def test_nothing_is_downloaded_to_convert_unless_it_is_asked_for(person: Person) -> None:
     found = person("convert", "tiny", "--to", "volume", "--device", "cpu")
     assert found.returncode == 3
@@ -116,7 +146,7 @@ def test_a_type_that_the_device_does_not_support_is_refused_before_the_download(
 
 def test_processes_that_start_together_share_one_copy(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "bucket")
-    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store)
+    copying.put(demo.MODEL, described(demo.MODEL, source="demo"), store, lambda: None)
     environment = os.environ | {CACHE: str(tmp_path / "copies")}
     # Names begin with s3://; the protocol of both stores is the same, and tests/s3 has the real one.
     program = "import sys; from chunk_job.models.cache import cached; print(cached(sys.argv[1]))"

@@ -145,6 +145,18 @@ def test_all_audio_tracks_are_listed_with_the_one_that_is_used(plan: CommandLine
 # ---------------------------------------------------------------- what it would take
 
 
+@pytest.mark.parametrize(
+    "device,other,wanted", [("cpu", "gpu", "--cpu-hour-price"), ("cuda", "cpu", "--gpu-hour-price")]
+)
+def test_a_price_of_other_hardware_is_said_to_be_the_wrong_one(
+    plan: CommandLine, talk: str, device: str, other: str, wanted: str
+) -> None:
+    found = plan(talk, "--device", device, f"--{other}-hour-price", "2")
+    assert f"no cost is shown: for these jobs it takes {wanted}" in found.err
+    assert "no cost" not in plan(talk, "--device", device, wanted, "2").err
+    assert "no cost" not in plan(talk, "--device", device).err
+
+
 def test_several_recordings_share_the_gpus(plan: CommandLine, talk: str, working_folder: Path) -> None:
     speech.write_wav(working_folder / "short.wav", speech.silence(2))
     options = (*CUT, "--device", "cuda", "--speed", "2", "--job-overhead", "8", "--max-parallel", "2")
@@ -170,6 +182,26 @@ def test_several_recordings_share_the_gpus(plan: CommandLine, talk: str, working
     assert re.fullmatch(r"all 2: 0:01:06, 2 intakes, 4 chunk jobs, [0-9.]+ [kM]B to store", last[0])
     assert re.fullmatch(r"  about 1\.1 GPU minutes in 4 jobs, 3[0-9] s with 2 GPUs", last[1])
     assert result.err == ""
+
+
+def test_recordings_of_equal_content_are_one_run(plan: CommandLine, talk: str, working_folder: Path) -> None:
+    (working_folder / "copy.wav").write_bytes((working_folder / talk).read_bytes())
+    options = (*CUT, "--speed", "2", "--job-overhead", "8")
+    alone, both = plan.json(talk, *options)["total"], plan.json(talk, "copy.wav", *options)["total"]
+    assert both == alone | {"recordings": 2}
+    last = plan(talk, "copy.wav", *options).out.splitlines()[-2:]
+    assert re.fullmatch(r"all 2: 0:02:08, 1 intake, 3 chunk jobs, [0-9.]+ MB to store, equal recordings once", last[0])
+    assert " in 3 jobs, " in last[1]
+    yaml_options = (*CUT, *CLUSTER, "-o", "yaml", "--model", "small")
+    assert plan(talk, "copy.wav", *yaml_options).out == plan(talk, *yaml_options).out
+
+
+def test_each_channel_that_is_transcribed_takes_time(plan: CommandLine, talk: str, working_folder: Path) -> None:
+    speech.encode(working_folder / talk, working_folder / "call.wav", "-ac", "2")
+    options = (*CUT, "--speed", "2", "--job-overhead", "0")
+    mixed = plan.json("call.wav", *options)["total"]["estimate"]
+    split = plan.json("call.wav", *options, "--channels", "split")["total"]["estimate"]
+    assert (mixed["job_s"], split["job_s"]) == (32, 64)
 
 
 def test_without_a_speed_the_figures_of_such_a_model_are_used_and_named(plan: CommandLine, talk: str) -> None:

@@ -23,7 +23,7 @@ def test_a_gpu_that_compiles_costs_every_job_of_a_cluster() -> None:
     assert check.found == "the first use of the GPU took 12.3 s: they were compiled, and will be in every job"
     assert "`python -m chunk_job --compile-kernels FOLDER MODEL`" in check.fix
     assert ".stenofleet-kernels of the models' volume or image" in check.fix
-    assert "--kernels-in-store (docs/security.md says what that allows)" in check.fix
+    assert "--kernels-in-store (docs/explanation/security.md says what that allows)" in check.fix
 
 
 def test_a_gpu_that_compiles_costs_the_first_job_of_a_machine() -> None:

@@ -1,6 +1,7 @@
 """What a command says about its recordings: few at the end, many as they end, and a summary that can be read."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from controller.cli.execute import report, reports_at_once, summary
 from controller.domain.interfaces import RunOutcome
+from controller.reports.gates import GateResult
 
 NOT_MEDIA = "is not media that ffmpeg can read: Invalid data"
 
@@ -86,3 +88,12 @@ def test_what_was_reported_is_not_repeated_but_summarized(capsys: pytest.Capture
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[0]) == ("", "ended: 1 complete, 1 failed (complete ones of equal content count once)")
     assert len(err.splitlines()) == 2
+
+
+def test_a_limit_that_only_a_recording_of_equal_content_does_not_keep_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gate = GateResult(gate="--max-wer", limit=0.1, found=0.2, kept=False, text="20 % instead of 10 %")
+    copy = replace(outcome(1), name="copy.wav")
+    assert report([outcome(1)], as_json=False, quiet=True, judged={outcome(1): (), copy: (gate,)}) == 7
+    assert capsys.readouterr().err == "copy.wav: --max-wer: 20 % instead of 10 %\n"

@@ -2,7 +2,7 @@
 
 import os
 import threading
-import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -365,13 +365,21 @@ def test_an_invalid_value_is_reported_with_file_and_option(
     command_line: CommandLine, text: str | bytes, message: str
 ) -> None:
     write(text)
-    began_s = time.monotonic()
     code, err = command_line.transcribe()
-    assert time.monotonic() - began_s < 10
     assert (code, command_line.asked) == (2, [])
     assert f"stenofleet: stenofleet.toml: {message}" in err
     assert all(each.isprintable() for each in err.splitlines())
     assert len(err) < 3000
+
+
+@pytest.mark.parametrize("text", ["beam-size" + ".a" * 1_001 + " = 1", "[" + "a." * 1_001 + "b]"])
+def test_a_key_of_many_parts_is_not_given_to_the_parser(
+    command_line: CommandLine, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(tomllib, "loads", lambda _: pytest.fail("its time grows with the square of their number"))
+    write(text)
+    code, err = command_line.transcribe()
+    assert (code, "is nested too deeply" in err) == (2, True)
 
 
 @pytest.mark.parametrize("before", ["", "x" * 200, "x" * 280])
@@ -412,14 +420,19 @@ def test_an_option_that_is_given_several_times_takes_a_list(command_line: Comman
 def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLine) -> None:
     """Every option of every command, with values of every kind."""
     values = ["true", "2", "-1", "0.5", '""', '"x"', '"' + "x" * 5000 + '"', "[]", '["x", 1, true]', str(1 << 52)]
+    seen = set()
     for command, options in cli.all_options():
         for option in options:
+            # Many commands have the same one.
+            kind = (repr(option.to_info_dict()), repr(option.type), option.callback)
+            if kind in seen:
+                continue
+            seen.add(kind)
             name = next(long[2:] for long in option.opts if long.startswith("--"))
             for value in values:
                 write(f"{name} = {value}")
-                problem = refused(command)
+                found, problem = read(command)
                 if not problem:
-                    found = cli._config(FILE, command.partition(" ")[0])
                     for part in command.split():
                         found = found[part]
                     option.handle_parse_result(click.Context(click.Command(command), default_map=found), {}, [])
@@ -427,10 +440,9 @@ def test_any_value_of_an_option_is_accepted_or_reported(command_line: CommandLin
                     pytest.fail(f"{name} = {value}: {problem.summary}")
 
 
-def refused(command: str) -> UsageProblem | None:
-    """Why *command* refuses the file; None when it accepts it."""
+def read(command: str) -> tuple[dict[str, Any], UsageProblem | None]:
+    """What *command* takes from the file, or why it refuses the file."""
     try:
-        cli._config(FILE, command.partition(" ")[0])
+        return cli._config(FILE, command.partition(" ")[0]), None
     except UsageProblem as problem:
-        return problem
-    return None
+        return {}, problem

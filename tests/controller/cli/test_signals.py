@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,9 +27,10 @@ def clock() -> Iterator[SystemClock]:
         signal.signal(number, handler)
 
 
-def soon(number: int) -> None:
-    """Send this process a signal while it waits."""
-    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+def interrupted(number: int) -> None:
+    """A long wait in which this process gets a signal."""
+    os.kill(os.getpid(), number)
+    time.sleep(LONG_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -38,18 +38,16 @@ def test_a_signal_ends_a_wait_and_reaches_the_loop(clock: SystemClock, number: i
     ended = []
 
     def wait() -> None:
-        time.sleep(LONG_S)
+        interrupted(number)
         ended.append("waited")
 
-    soon(number)
     clock.rest(wait)
     assert ended == []
     assert clock.signal() == number
 
 
 def test_after_a_signal_there_is_no_wait(clock: SystemClock) -> None:
-    soon(signal.SIGTERM)
-    clock.rest(lambda: time.sleep(LONG_S))
+    clock.rest(lambda: interrupted(signal.SIGTERM))
     clock.rest(lambda: pytest.fail("it waits"))
 
 
@@ -57,9 +55,8 @@ def test_a_step_that_takes_long_after_a_signal_is_abandoned(
     clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(execute, "_STEP_S", 0.1)
-    soon(signal.SIGTERM)
     with pytest.raises(Stopped) as stopped:
-        time.sleep(LONG_S)
+        interrupted(signal.SIGTERM)
     assert stopped.value.number == signal.SIGTERM
     assert not isinstance(stopped.value, Exception), "no handler for errors may catch it"
 
@@ -67,10 +64,11 @@ def test_a_step_that_takes_long_after_a_signal_is_abandoned(
 def test_a_step_that_ends_soon_after_a_signal_is_not_disturbed(
     clock: SystemClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "_STEP_S", 0.2)
+    monkeypatch.setattr(execute, "_STEP_S", LONG_S)
     os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
     assert clock.signal() == signal.SIGTERM
-    time.sleep(0.4)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0), "nothing interrupts what follows"
 
 
 @pytest.mark.process

@@ -102,6 +102,24 @@ def test_a_hostile_name_stays_text(store: FileStore, capfd: pytest.CaptureFixtur
         list(text_string_to_metric_families(text))
 
 
+def test_what_clean_removed_counts_until_clean_is_asked_to_forget_it(
+    store: FileStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = document(capfd)["total"]
+    assert cli.run(["clean", fakes.RUN, "--yes"]) == 0
+    assert document(capfd)["total"] == before
+    (row,) = document(capfd, fakes.RUN[:5])["runs"]
+    assert (row["run"], row["name"], row["state"]) == (fakes.RUN, fakes.RUN, "removed")
+    assert cli.run(["clean", "--all", "--yes"]) == 0
+    assert document(capfd)["total"] == before
+    text_string_to_metric_families(printed(capfd, "--output", "prometheus"))
+    assert cli.run(["clean", fakes.RUN, "--yes"]) == 2
+    assert cli.run(["clean", fakes.RUN, "--usage", "--yes"]) == 0
+    assert [run["run"] for run in document(capfd)["runs"]] == [OTHER]
+    assert cli.run(["clean", "--all", "--usage", "--yes"]) == 0
+    assert list(store.list("")) == []
+
+
 def test_output_is_never_read_from_a_file(store: FileStore, capfd: pytest.CaptureFixture[str]) -> None:
     """The file's ``output`` would be the file of ``report`` too."""
     with open("stenofleet.toml", "w", encoding="utf-8") as file:  # noqa: PTH123 (the folder of this test)

@@ -29,6 +29,7 @@ from controller.domain.documents import (
     WindowCounts,
     Winner,
 )
+from controller.domain.output import Output
 from controller.domain.playback import Playback
 from controller.domain.service_documents import (
     InboxCursor,
@@ -37,6 +38,7 @@ from controller.domain.service_documents import (
     RequestState,
     Upload,
 )
+from controller.domain.usage_documents import RemovedUsage, UsageFigures
 from controller.domain.waveform import WaveformHeader
 from controller.domain.webhook_documents import Delivery, event_of, run_ended
 from controller.domain.written_output import WrittenOutput
@@ -46,6 +48,7 @@ from controller.evaluation.words import Text, of_lines, of_segments
 from controller.reports.cost import Prices
 from controller.reports.usage import UsageDocuments, usage
 from controller.reports.usage import report as ledger
+from controller.runs.fetched_transcripts import FetchedTranscript, RunEnd, WordCounts
 from controller.transcript.merge import merge
 from controller.transcript.model import TranscriptSummary
 from docs.schema import generate
@@ -62,6 +65,7 @@ EVALUATED = evaluation(
     [NotMeasured(name="other.json", why="there is no reference")],
 )
 REQUESTED = fakes.service_request()
+USED = usage(UsageDocuments(run=fakes.RUN, name="talk.mp4", tenant="news", state="interrupted"))
 EXAMPLES: dict[str, Document] = {
     "task": TASK,
     "result": RESULT,
@@ -91,6 +95,14 @@ EXAMPLES: dict[str, Document] = {
     "known-file": KnownFile(source=fakes.request(RECORD).source, device=1, inode=2, ctime_ns=1),
     "local-request": LocalRequest(run=fakes.RUN, store="file:///store", record=RECORD, request=fakes.request(RECORD)),
     "written": WrittenOutput(base="file:///out/talk", sha256={"txt": ("ab" * 32,), "json": ("cd" * 32, "ef" * 32)}),
+    "fetched": FetchedTranscript(
+        run=RunEnd(id="0" * 26, ended_at="2025-11-28T00:00:00+00:00"),
+        version="0.3.0",
+        output=Output(base="file:///out/talk", formats=("txt",)),
+        sha256={"txt": "ab" * 32},
+        summary=TRANSCRIPT.summary(),
+        words=WordCounts(words=(2,), unsure=(0,), judged=2, probability=1.5),
+    ),
     "round": Round(id="0000cafe"),
     "lead": LeaseRecord(owner="0123456789abcdef", lock_domain="cd", renew_count=3),
     "evidence": Evidence(
@@ -176,8 +188,17 @@ EXAMPLES: dict[str, Document] = {
         failures=0,
         updated_ms=fakes.START_MS,
     ),
+    "removed-usage": RemovedUsage(
+        run=fakes.RUN,
+        log="",
+        tenant="news",
+        submitted_ms=fakes.START_MS,
+        observed_ms=None,
+        removed_ms=fakes.START_MS,
+        **{name: getattr(USED, name) for name in UsageFigures.model_fields},
+    ),
     "usage": ledger(
-        [usage(UsageDocuments(run=fakes.RUN, name="talk.mp4", tenant="news", state="interrupted"))],
+        [USED],
         Prices(gpu_hour=2.5),
     ),
     "waveform": WaveformHeader(run=fakes.RUN, overview=2, detail=26),

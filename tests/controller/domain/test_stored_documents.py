@@ -60,12 +60,12 @@ def decoded(kind: type[Document], data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_document_with_any_value_anywhere_is_valid_or_refused(name: str, data: st.DataObject) -> None:
     raw = json.loads(EXAMPLES[name].encode())
     for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.sampled_from(sorted(places(raw), key=str)))
+        at = data.draw(st.sampled_from(places(raw)))
         put(raw, at, data.draw(VALUES))
     decoded(type(EXAMPLES[name]), json.dumps(raw).encode())
 

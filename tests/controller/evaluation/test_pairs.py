@@ -8,6 +8,8 @@ from controller.errors import UsageProblem
 from controller.evaluation.normalize import NotComparable
 from controller.evaluation.pairs import pairs, references
 
+NFC, NFD = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -56,6 +58,32 @@ def test_of_equal_names_the_folders_decide(folder: Path) -> None:
     with pytest.raises(NotComparable, match=r"not clear which .*: refs/x/1.txt or refs/y/1.txt"):
         references(Path("refs")).find("1")
     assert references(Path("refs")).find("2.wav", "1", folders=("/", "in", "y")) == Path("refs/y/1.txt")
+
+
+def test_a_reference_belongs_to_the_recording_in_its_own_folder(folder: Path) -> None:
+    put("out/cd1/01.json", "out/cd2/01.json", "out/cd2/02.json", "refs/cd1/01.txt", "refs/cd1/02.txt")
+    assert found("out", "refs") == (
+        {"out/cd1/01.json": "refs/cd1/01.txt", "out/cd2/02.json": "refs/cd1/02.txt"},
+        {"out/cd2/01.json": "there is no reference: refs/cd1/01.txt belongs to out/cd1/01.json"},
+    )
+    # Of two models.
+    put("models/small/talk.json", "models/large/talk.json", "by-hand/talk.txt")
+    assert set(found("models", "by-hand")[0].values()) == {"by-hand/talk.txt"}
+    assert len(found("models", "by-hand")[0]) == 2
+
+
+def test_names_are_compared_in_one_unicode_form(folder: Path) -> None:
+    put(f"out/{NFD}/{NFD}.json", f"out/{NFD}/2.json", f"refs/{NFC}/{NFC}.txt", f"refs/{NFC}/2.txt", "refs/x/2.txt")
+    assert found("out", "refs") == (
+        {f"out/{NFD}/{NFD}.json": f"refs/{NFC}/{NFC}.txt", f"out/{NFD}/2.json": f"refs/{NFC}/2.txt"},
+        {"refs/x/2.txt": "there is no transcript for it in out"},
+    )
+    assert references(Path("refs")).find(f"{NFD}.wav", NFD, folders=("/", NFD)) == Path(f"refs/{NFC}/{NFC}.txt")
+    put(f"one/{NFC}.json", f"one/{NFD}.txt")
+    assert found(f"one/{NFD}.txt", "one/") == ({f"one/{NFD}.txt": f"one/{NFC}.json"}, {}), "of two kinds the first"
+    put(f"two/{NFC}.txt", f"two/{NFD}.txt")
+    with pytest.raises(NotComparable, match="it is not clear which reference belongs to it"):
+        references(Path("two")).find(NFC)
 
 
 @pytest.mark.parametrize(

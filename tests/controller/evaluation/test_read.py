@@ -48,6 +48,20 @@ def test_a_transcript_of_stenofleet_in_each_format(tmp_path: Path) -> None:
         assert [text for text, *_ in words(put(tmp_path, f"a.{kind}", text))] == ["one", "two"]
 
 
+def test_a_line_has_its_number_in_the_file_and_words_beside_a_gap_are_kept(tmp_path: Path) -> None:
+    gap = "[no transcript from 00:00:05 to 00:00:07]"
+    text = f"\n\nOne {gap} two\n{gap}\n\nthree\x0cfour\u2028five"
+    assert [(word, line) for word, line, *_ in words(put(tmp_path, "a.txt", text))] == [
+        ("One", 2),
+        ("two", 2),
+        ("three", 5),
+        ("four", 5),
+        ("five", 5),
+    ]
+    cues = f"1\n00:00:01,000 --> 00:00:05,000\n{gap}\n\n2\n00:00:07,000 --> 00:00:09,000\nsix {gap}\n"
+    assert [(word, line) for word, line, *_ in words(put(tmp_path, "a.srt", cues))] == [("six", 1)]
+
+
 def test_json_of_whisper_and_files_of_other_programs(tmp_path: Path) -> None:
     whisper = {"text": " a b", "segments": [{"start": 0, "end": 2, "text": " a b"}], "language": "de"}
     found = read_text(put(tmp_path, "a.json", json.dumps(whisper)))
@@ -56,7 +70,7 @@ def test_json_of_whisper_and_files_of_other_programs(tmp_path: Path) -> None:
     assert words(put(tmp_path, "a.txt", "One two.\r\n\r\nThree".encode("utf-16"))) == [
         ("One", 0, None, None),
         ("two.", 0, None, None),
-        ("Three", 1, None, None),
+        ("Three", 2, None, None),
     ]
     assert [text for text, *_ in words(put(tmp_path, "a.srt", "1\n0:01,0 --> 0:02,0\n<i>One</i>\ntwo\n"))] == [
         "One",

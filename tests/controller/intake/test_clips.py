@@ -231,15 +231,15 @@ def test_a_second_intake_keeps_the_chunks_of_clips(noise: Path, store: FileStore
 
 @pytest.mark.process
 def test_the_automatic_length_counts_the_audio_of_the_clips(tmp_path: Path) -> None:
-    long = clicks.hour_of_silence(tmp_path / "long.flac")
+    long = clicks.silence(tmp_path / "long.flac", 1500)
     auto = AutoLength(parallel_jobs=2, speed=400, overhead_ms=10_000)
-    whole = plan_only(inspect(long), PlanOptions(auto=auto), audio_track=None)
+    whole = plan_only(inspect(long), PlanOptions(auto=auto, threshold_ms=0), audio_track=None)
     assert len(whole.spans) == 2
     assert whole.chosen
-    assert whole.chosen.reason.startswith("2 chunks of 1800 s, 2 at once: at 400 times real time and 10 s beside it")
-    wanted = PlanOptions(auto=auto, clips=clips_of(0, 3_000_000), threshold_ms=0)
+    assert whole.chosen.reason.startswith("2 chunks of 750 s, 2 at once: at 400 times real time and 10 s beside it")
+    wanted = PlanOptions(auto=auto, clips=clips_of(0, 1_300_000), threshold_ms=0)
     clipped = plan_only(inspect(long), wanted, audio_track=None)
     assert clipped.chosen
-    assert [round(span.end_ms, -5) for span in clipped.spans] == [1_500_000, 3_000_000]
+    assert [round(span.end_ms, -4) for span in clipped.spans] == [650_000, 1_300_000]
     direct = plan_only(inspect(long), PlanOptions(auto=auto, clips=clips_of(0, 60_000)), audio_track=None)
     assert (direct.direct, direct.chosen) == (True, None)

@@ -12,6 +12,7 @@ from tests.dry_runs import plan_only
 pytestmark = pytest.mark.process
 
 TONE = ("-f", "lavfi", "-i", "sine=440:d=30")
+BEEP = ("-f", "lavfi", "-i", "sine=440:d=10")
 SHORT = "s before the end in its header: check that it is complete"
 
 
@@ -58,7 +59,7 @@ def test_a_file_with_a_part_of_what_its_header_claims_gives_a_warning(tmp_path: 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A WAV file."""
-    ffmpeg(*TONE, "-fflags", "+bitexact", path := tmp_path_factory.mktemp("stream") / "stream.wav")
+    ffmpeg(*BEEP, "-fflags", "+bitexact", path := tmp_path_factory.mktemp("stream") / "stream.wav")
     return path.read_bytes()
 
 
@@ -102,7 +103,7 @@ PARTS = {
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("parts")
     for name, options in PARTS.items():
-        ffmpeg(*TONE, *options, folder / name)
+        ffmpeg(*BEEP, *options, folder / name)
     return {name: (folder / name).read_bytes() for name in PARTS}
 
 
@@ -114,7 +115,7 @@ def test_joined_mp3_files_lose_nothing_and_give_no_warning(
     joined = tmp_path / "joined.mp3"
     joined.write_bytes(b"".join(parts[name] for name in (first, second, first)))
     plan = plan_only(source.inspect(str(joined)), PlanOptions(), audio_track=None)
-    assert plan.duration_ms == pytest.approx(90_000, abs=300)
+    assert plan.duration_ms == pytest.approx(30_000, abs=300)
     # What another rate changes is not what the file has lost.
     assert [warning for warning in plan.warnings if "sample rate" not in warning] == []
     assert len(plan.warnings) == ("other rate.mp3" in (first, second) and first != second)

@@ -15,6 +15,7 @@ from tests import fakes
 from tests.kube.server import FakeApi, Server
 from tests.kube.wire import Request
 from tests.leading import leads
+from tests.pipeline import PATIENCE_S
 
 RUN = fakes.RUN
 
@@ -80,14 +81,14 @@ def test_an_unexpected_error_does_not_end_the_renewals_and_is_reported_once(
     server: Server, leases: KubernetesLeases
 ) -> None:
     server.before = failing = Failing(3)
-    assert failing.renewed.wait(5), "it is renewed all the same"
+    assert failing.renewed.wait(PATIENCE_S), "it is renewed all the same"
     with pytest.raises(ClusterUnavailable, match="could not be renewed: ValueError: what is this") as raised:
         leases.owner(RUN)
     assert raised.value.answered, "the command does not end for it"
     assert isinstance(raised.value.__cause__, ValueError)
     assert leases.owner(RUN).name == lease_name(RUN)
     server.before = failing = Failing(1)
-    assert failing.renewed.wait(5)
+    assert failing.renewed.wait(PATIENCE_S)
     assert leases.owner(RUN).name == lease_name(RUN), "the same error is not reported again"
     assert leads(leases, RUN)
 
@@ -96,7 +97,7 @@ def test_a_lease_that_such_errors_keep_from_being_renewed_lapses(
     server: Server, leases: KubernetesLeases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.before = failing = Failing(1 << 30)
-    assert failing.failed.wait(5)
+    assert failing.failed.wait(PATIENCE_S)
     late_s = lease_clock.now_s() + kubernetes_lease.DURATION_S + 1
     monkeypatch.setattr(lease_clock, "now_s", lambda: late_s)
     for _ in range(2):

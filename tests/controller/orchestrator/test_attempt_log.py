@@ -144,6 +144,29 @@ def test_the_oldest_attempts_are_left_out(store: JournalStore, monkeypatch: pyte
     assert attempt_documents.MOST_ATTEMPTS >= 20_000
 
 
+def test_those_that_failed_or_were_lost_are_counted(store: JournalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = log(store)
+    first.observed([view("running", span=span, here=True) for span in range(3)], now(1))
+    assert first.failed == 0
+    first.deleted(view("running", span=0, here=True), now(2), failure="OOM_KILLED")
+    assert first.failed == 1
+    first.put(now(2))
+    second = log(store, at_s=60)
+    assert second.failed == 1
+    second.observed([], now(60))
+    assert second.failed == 3, "jobs 1 and 2 were lost with their controller"
+    second.submitted(Attempt(span=1, attempt=1), now(61))
+    second.observed([view("running", span=1, here=True, at_s=61)], now(62))
+    assert second.failed == 3, "its number is used again"
+    second.deleted(view("ended", span=1, here=True, at_s=61), now(70))
+    assert second.failed == 3
+    second.refused(1, 1, "RESULT_INVALID")
+    assert second.failed == 4
+    monkeypatch.setattr(attempt_log, "MOST_ATTEMPTS", 3)
+    second.observed([view("running", span=5)], now(80))
+    assert second.failed == 2, "the oldest two are left out"
+
+
 # ---------------------------------------------------------------- what the ledger needs
 
 
@@ -222,6 +245,20 @@ def test_only_jobs_of_this_process_end_with_it(store: JournalStore) -> None:
     made.stopped(now(4))
     made.put(now(4))
     assert [(one.phase, one.ended_ms) for one in noted(store)] == [("ended", now(4)), ("running", None)]
+
+
+@pytest.mark.parametrize("here, lost", [(True, 0), (False, 1)])
+def test_a_job_that_is_stopped_before_it_was_observed_is_not_lost(
+    store: JournalStore, *, here: bool, lost: int
+) -> None:
+    first = log(store)
+    first.submitted(Attempt(span=0, attempt=1), now(1), here=here)
+    first.stopped(now(1))
+    first.put(now(1))
+    second = log(store, at_s=60)
+    second.submitted(Attempt(span=0, attempt=1), now(61))
+    second.observed([view("running", here=True, at_s=61)], now(62))
+    assert second.failed == lost
 
 
 def test_results_and_failures_in_the_store_that_nobody_noted_are_added(store: JournalStore) -> None:

@@ -105,7 +105,12 @@ class Scene:
         return RunRequest(record=record, request=fakes.request(record, self.folder / "out" / name))
 
     def run_loop(
-        self, requests: RunRequests, policy: RetryPolicy | None = None, *, max_parallel: int = 2
+        self,
+        requests: RunRequests,
+        policy: RetryPolicy | None = None,
+        *,
+        max_parallel: int = 2,
+        on_end: Callable[[RunOutcome], None] = lambda _: None,
     ) -> list[RunOutcome]:
         return run_loop(
             requests,
@@ -115,6 +120,7 @@ class Scene:
             slots=InOrder(max_parallel),
             reporter=self.reporter,
             clock=self.clock,
+            on_end=on_end,
         )
 
 
@@ -153,6 +159,16 @@ def test_equal_content_is_one_run_that_is_written_for_each(scene: Scene, known: 
     assert {Path(file).name for file in ended.files} == {"talk.txt", "talk.json", "copy.txt", "copy.json"}
     assert (scene.folder / "out" / "copy.json").read_bytes() == (scene.folder / "out" / "talk.json").read_bytes()
     assert [(job.span, job.attempt) for job in scene.runner.submitted] == [(None, 1), (0, 1), (1, 1), (2, 1)]
+
+
+def test_a_recording_that_comes_after_its_run_has_ended_is_reported_with_its_own_place(scene: Scene) -> None:
+    first, late = scene.run_request(fakes.RUN, "talk"), scene.run_request(fakes.RUN, "copy")
+    source = late.request.source.model_copy(update={"uri": "file:///media/copy.mp4"})
+    late = replace(late, request=late.request.model_copy(update={"source": source}))
+    told: list[RunOutcome] = []
+    scene.run_loop(Later(first, late, known_at_once=1), on_end=told.append)
+    assert [(one.name, one.source) for one in told][1] == ("copy.mp4", "/media/copy.mp4")
+    assert {Path(file).name for file in told[1].files} == {"copy.txt", "copy.json"}
 
 
 def test_several_names_of_a_run_that_has_ended_are_all_written(scene: Scene) -> None:

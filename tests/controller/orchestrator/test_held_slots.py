@@ -66,7 +66,7 @@ class Process:
             for span in range(number)
         ]
         ready = [
-            Ready(run=run, share=SHARES[run[0]], waiting=waiting, not_started=False)
+            Ready(run=run, share=SHARES[run[0]], chunks=9, waiting=waiting, not_started=False)
             for run, waiting in self.waiting.items()
         ]
         tick = self.slots.tick(ready, jobs, burst=100)
@@ -166,7 +166,9 @@ def test_one_process_alone_uses_all_slots_without_another_exchange() -> None:
     one.whole()
     one.waiting.update({"a1": 9, "b1": 9})
     one.slots.tick(
-        [Ready(run=run, share=SHARES[run[0]], waiting=9, not_started=False) for run in one.waiting], [], burst=9
+        [Ready(run=run, share=SHARES[run[0]], chunks=9, waiting=9, not_started=False) for run in one.waiting],
+        [],
+        burst=9,
     )
     assert sum(one.held.begin(()).most.values()) == 0  # it needs none now
     for _ in one._tick():

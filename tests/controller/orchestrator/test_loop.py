@@ -253,7 +253,7 @@ def test_an_invalid_result_is_a_failure_and_never_chosen(scene: Scene, behaviour
 
 def test_evidence_is_put_before_the_job_is_deleted(scene: Scene) -> None:
     scene.command(script=scripted({(1, 1): fakes.CRASH}))
-    assert scene.store.when(f"put {KEYS.failures}00001/a1-") < scene.store.when("remove 0123 chunk 1 a1")
+    assert scene.store.when(f"put {KEYS.failures}00001/a1-") < scene.store.when(f"remove {fakes.RUN} chunk 1 a1")
 
 
 def test_a_job_that_stands_still_is_stopped_at_its_deadline(scene: Scene) -> None:
@@ -346,7 +346,7 @@ def test_the_first_chunk_with_enough_speech_decides_for_all(scene: Scene) -> Non
     assert Language.decode(scene.store.get(KEYS.language)).span == 1
     assert scene.evidence() == []
     decided = scene.store.when(f"put {KEYS.language}")
-    assert scene.store.when("submit 0123 chunk 2") > decided
+    assert scene.store.when(f"submit {fakes.RUN} chunk 2") > decided
 
 
 def test_when_no_chunk_has_enough_speech_the_best_candidate_is_pinned(scene: Scene) -> None:
@@ -386,7 +386,7 @@ def test_a_list_of_files_is_not_a_list_of_locks(scene: Scene) -> None:
     run_requests = [run_request(fakes.record(f"{number:016x}")) for number in range(20)]
     ended = scene.command(*run_requests, max_parallel=2, meanwhile=lambda _: led.append(len(scene.runner.led)))
     assert [one.run for one in ended] == [f"{number:016x}" for number in range(20)]
-    assert max(led) <= 3
+    assert max(led) <= 5, "two that are transcribed, two that are cut, and the next one"
     assert sorted(scene.runner.released) == [one.run for one in ended]
 
 
@@ -1027,7 +1027,7 @@ def test_no_more_runs_are_claimed_than_are_worked_on(scene: Scene) -> None:
 
     ended = scene.command(*(run_request(fakes.record(run)) for run in runs), max_parallel=2, meanwhile=meanwhile)
     assert [one.verdict for one in ended] == ["complete"] * 20
-    assert max(leads) == 3
+    assert max(leads) <= 5
     assert all(scene.store.stat(RunKeys(run).lease) is None for run in runs)
 
 

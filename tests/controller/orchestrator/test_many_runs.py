@@ -4,6 +4,7 @@ import cProfile
 import gc
 import weakref
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from controller.cli.terminal import Heartbeat
 from controller.domain import progress
 from controller.domain.documents import Source
 from controller.domain.interfaces import Reporter, RunOutcome, RunRequest
+from controller.domain.jobs import JobView
 from controller.domain.policy import RetryPolicy
 from controller.intake.known_files import KnownFiles
 from controller.intake.source import Found
@@ -137,3 +139,24 @@ def test_each_outcome_is_reported_once_when_it_is_known_and_progress_counts_all(
     assert {len(runs) + others.recordings for runs, others in shown} == {30}
     assert max(len(runs) for runs, _ in shown) < 10
     assert shown[-1][1].ended + sum(run.state in ("complete", "failed") for run in shown[-1][0]) == 30
+
+
+def test_runs_that_wait_for_the_same_cause_report_it_once(tmp_path: Path) -> None:
+    archive = Archive(tmp_path, 12)
+    clock, begun_ms = archive.arguments["clock"], dict[tuple[str, str], int]()
+    observe = FakeRunner.observe
+
+    def waiting(runner: FakeRunner) -> list[JobView]:
+        """Each job waits until it has ended."""
+        return [
+            replace(view, waits_for=f"{view.since_ms} GPUs are used", phase="queued", diagnosis=None)
+            if clock.at_ms - begun_ms.setdefault((view.run, view.name), clock.at_ms) < 5_000
+            else view
+            for view in observe(runner)
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeRunner, "observe", waiting)
+        archive.transcribe()
+    assert len(begun_ms) > 20, "jobs that have waited"
+    assert [text.partition(":")[0] for _, text in archive.recorder.events if "wait" in text] == ["cutting waits"]

@@ -16,7 +16,7 @@ def view(run: str, span: int | None, phase: Phase = "running", **other: Any) -> 
 
 
 def ready(run: str, share: Share, *, waiting: int = 0, begun: bool = True) -> Ready:
-    return Ready(run=run, share=share, waiting=waiting, not_started=not begun)
+    return Ready(run=run, share=share, chunks=0, waiting=waiting, not_started=not begun)
 
 
 def alone(total: int) -> Shared:

@@ -55,6 +55,8 @@ def first(of: RunDocuments) -> ChunkView:
         (documents(attempts=live("gone"), evidence=(failed(),)), "retry"),
         # Jobs of a run that nobody works on are of no interest.
         (documents("interrupted", attempts=live("running")), "waiting"),
+        # It is resumed: another attempt is made.
+        (documents("interrupted", evidence=(failed(),)), "retry"),
         (documents("failed", outcome=ShownRun().outcome("failed"), evidence=(failed(),)), "lost"),
         (documents("failed", outcome=ShownRun().outcome("failed")), "waiting"),
         (documents("partial", outcome=ShownRun().outcome("partial")), "lost"),

@@ -6,7 +6,7 @@ import pytest
 
 from chunk_job.store.files import FileStore
 from controller import cli
-from controller.cli.gate_options import Checks
+from controller.cli.checks import Checks
 from controller.domain.captions import PROFILES, CaptionStyle
 from controller.domain.documents import Request
 from controller.domain.interfaces import RunOutcome
@@ -70,7 +70,7 @@ def test_the_number_of_marks_is_limited_and_all_are_counted(monkeypatch: pytest.
 
 def put_fast(store: FileStore, *, style: CaptionStyle | None) -> ShownRun:
     """Put a run whose captions are too fast: four hundred words a minute."""
-    run = ShownRun(chunks=1, words=8_000)
+    run = ShownRun(chunks=1, words=800, chunk_ms=72_000)
     run.put(store, "complete")
     output = Output(base="file:///talk", formats=("srt",), captions=style)
     request = fakes.request(run.record).model_copy(update={"outputs": (output,)})

@@ -43,3 +43,7 @@ def test_the_speed_of_an_earlier_run_gives_its_time_again() -> None:
     again = estimate((round(1000 * span.audio_s) for span in report.spans), speed, at_once=1)
     assert again.job_s == pytest.approx(sum(span.total_s for span in report.spans))
     assert speed_of(report.model_copy(update={"spans": ()})) is None
+    # A chunk of two channels is twice its length of sound.
+    both = speed_of(report, channels=2)
+    assert both is not None
+    assert both.times_real_time == pytest.approx(2 * speed.times_real_time)

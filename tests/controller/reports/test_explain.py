@@ -33,9 +33,9 @@ def documents(shown: ShownRun, state: StoredState, **changes: Any) -> RunDocumen
     return RunDocuments(**known | changes)
 
 
-def live(*phases: AttemptPhase, waits_for: str = "") -> Attempts:
+def live(*phases: AttemptPhase, waits_for: str = "", node: str = "") -> Attempts:
     times = tuple(
-        AttemptTimes(span=span, attempt=1, phase=phase, waits_for="" if phase == "running" else waits_for)
+        AttemptTimes(span=span, attempt=1, phase=phase, waits_for="" if phase == "running" else waits_for, node=node)
         for span, phase in enumerate(phases)
     )
     return Attempts(run=fakes.RUN, began_ms=0, done_before_ms=0, attempts=times)
@@ -46,7 +46,7 @@ def test_a_run_that_failed_names_the_class_the_chunk_and_the_log() -> None:
     assert (first.kind, first.summary) == ("failed", "NATIVE_CRASH: native code crashed (SIGSEGV)")
     assert first.evidence[:2] == (
         "4 attempts of 2 chunks failed: 1, 4",
-        "1 chunk used up all attempts: 4",
+        "1 chunk has no result: 4",
     )
     assert "on gpu-2 (2)" in first.evidence
     assert "line 121 in decode" in first.evidence[-1]
@@ -86,6 +86,54 @@ def test_the_state_comes_first(state: StoredState, kind: str, part: str) -> None
     assert (first.kind, part in first.command) == (kind, True), first
 
 
+@pytest.mark.parametrize("state", ["interrupted", "cancelled", "waiting"])
+def test_a_chunk_that_failed_once_did_not_stop_a_run_that_can_be_resumed(state: StoredState) -> None:
+    """It has attempts left, so it is no reason why the run has not ended well."""
+    first, *others = causes(documents(ShownRun(chunks=6, failed=[4], done=2), state))
+    assert "NATIVE_CRASH" not in first.summary
+    crash = next(cause for cause in others if cause.summary.startswith("NATIVE_CRASH"))
+    assert (crash.kind, crash.weight < 1) == ("slow", True)
+    assert not any("no result" in line for line in crash.evidence)
+
+
+def test_what_stopped_the_run_comes_before_chunks_that_failed() -> None:
+    shown = ShownRun(chunks=6, failed=[4], done=2)
+    outcome = shown.outcome("failed").model_copy(update={"summary": "the volume of OUT is full", "advice": "free it"})
+    first, second, *_ = causes(documents(shown, "failed", outcome=outcome))
+    assert (first.kind, first.summary, first.advice) == ("failed", "the volume of OUT is full", "free it")
+    assert second.summary.startswith("NATIVE_CRASH")
+
+
+def test_a_failed_run_is_never_right() -> None:
+    (only,) = causes(documents(ShownRun(done=0), "failed", outcome=None, report=None))
+    assert (only.kind, only.command.startswith("stenofleet transcribe")) == ("failed", True)
+    assert "does not say why" in only.summary
+
+
+def cut_failed() -> Evidence:
+    return Evidence(
+        run=fakes.RUN, round="0000cafe", span=None, attempt=1, failure="OOM_RAM", summary="too little memory",
+        advice="", details=(), ended_ms=1, node="",
+    )  # fmt: skip
+
+
+def test_a_recording_that_was_cut_later_is_not_said_to_be_uncut() -> None:
+    shown = ShownRun(chunks=6, lost=[4])
+    first, *others = causes(documents(shown, "failed", evidence=(cut_failed(), *shown.evidence())))
+    assert first.summary.startswith("NATIVE_CRASH")
+    (cut,) = [cause for cause in others if "too little memory" in cause.summary]
+    assert (cut.kind, cut.summary.partition(":")[0]) == ("slow", "the recording was cut only by a later attempt")
+
+
+def test_what_the_cutting_waits_for() -> None:
+    """On a cluster it is a job too: it may wait as long as any other."""
+    waits = AttemptTimes(span=None, attempt=1, phase="queued", waits_for="the image cannot be pulled: not found")
+    attempts = Attempts(run=fakes.RUN, began_ms=0, done_before_ms=0, attempts=(waits,))
+    first, *_ = causes(documents(ShownRun(), "running", plan=None, winners={}, attempts=attempts))
+    assert first.summary == "the job that cuts the recording waits: the image cannot be pulled: not found"
+    assert first.command == f"kubectl get pods -l stenofleet.io/run={fakes.RUN} -o wide"
+
+
 def test_what_jobs_wait_for() -> None:
     reason = "no node has a free GPU: Insufficient nvidia.com/gpu"
     shown = ShownRun(chunks=4, done=0)
@@ -98,6 +146,10 @@ def test_what_jobs_wait_for() -> None:
     assert one_runs[0].weight < none_runs.weight
     full = causes(documents(shown, "running", attempts=live("running", "running")))
     assert "--max-parallel" in full[0].advice
+    # Without nodes, it works on this machine: kubectl knows nothing of it.
+    assert full[0].command == f"stenofleet watch {fakes.RUN}"
+    on_nodes = causes(documents(shown, "running", attempts=live("running", "running", node="gpu-1")))
+    assert on_nodes[0].command.startswith("kubectl get nodes ")
 
 
 def test_where_the_time_went() -> None:

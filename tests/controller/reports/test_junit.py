@@ -10,7 +10,7 @@ from controller.domain.interfaces import RunOutcome, RunVerdict
 from controller.reports import junit
 from controller.reports.build import RunDocuments, build
 from controller.reports.cost import Prices
-from controller.reports.gates import NO_MEASURES, Gates, Measures, judge
+from controller.reports.gates import NO_MEASURES, Gates, Measures, judge, unmeasured
 from controller.reports.run_view import CaptionFindings, RunView, SoundView
 from controller.reports.stored_run import with_words
 from tests import fakes
@@ -107,6 +107,22 @@ def test_what_is_not_known_keeps_no_limit() -> None:
     assert judge(Gates(min_confidence=1), silent)[0].kept, "no word of it may be wrong"
 
 
+@pytest.mark.parametrize(
+    "devices,why",
+    [
+        (("cpu",), "not known (they ran without a GPU: it takes --cpu-hour-price), and the limit is 2.00"),
+        (("cuda",), "not known (they ran on a GPU: it takes --gpu-hour-price), and the limit is 2.00"),
+        (("cpu", "cuda"), "not known (some ran on a GPU and others did not: no price is that of both), and the"),
+        ((), "not known, and the limit is 2.00"),
+    ],
+)
+def test_a_cost_that_is_not_known_says_which_price_is_missing(devices: tuple[str, ...], why: str) -> None:
+    view = view_of(ShownRun(chunks=1))
+    unpriced = replace(view, header=replace(view.header, cost=None, devices=devices))
+    (found,) = judge(Gates(max_cost=2), unpriced)
+    assert (found.kept, why in found.text) == (False, True), found.text
+
+
 def test_limits_of_errors_and_captions(tmp_path: Path) -> None:
     view = view_of(ShownRun(chunks=1))
     gates = Gates(max_wer=0.25, captions_profile="netflix")
@@ -134,15 +150,24 @@ def test_limits_of_errors_and_captions(tmp_path: Path) -> None:
     assert names == ["gate --max-wer 0.25", "gate --captions-profile netflix"]
 
 
+def test_limits_of_a_run_that_is_gone_are_named_as_they_were_typed() -> None:
+    judged = unmeasured(Gates(max_wer=0.1, captions_profile="netflix"), "it is gone")
+    assert [one.title for one in judged] == ["--max-wer 0.1", "--captions-profile netflix"]
+    assert not any(one.kept for one in judged)
+
+
 def test_recordings_without_a_run_and_hostile_text(tmp_path: Path) -> None:
     hostile = "a\x00\x1b[31m\ud800\ufffe<&]]>\n::error::x"
+    # Such as the name of a recording that has no reference.
+    judged = judge(Gates(max_wer=0.1), view_of(ShownRun(chunks=1)), Measures(why=hostile))
     root = written(
         tmp_path,
         junit.suite(outcome("failed", run="", source="", name=hostile, summary=hostile, advice=hostile), None),
         junit.suite(outcome("cancelled", run="", environment=False), None),
         junit.suite(outcome("failed", run="", environment=True), None),
         junit.suite(outcome(), None),
-        junit.left_out("s3://key:secret@host/b/talk.wav", "not needed"),
+        junit.left_out("s3://key:secret@host/b/talk.wav", hostile),
+        junit.suite(outcome(), None, judged),
     )
     cases = [case for suite in root for case in suite.iter("testcase")]
     assert [[(one.tag, one.get("type")) for one in case] for case in cases] == [
@@ -151,6 +176,7 @@ def test_recordings_without_a_run_and_hostile_text(tmp_path: Path) -> None:
         [("error", "environment")],
         [],
         [("skipped", None)],
+        [("failure", "quality-gate")],
     ]
     assert "secret" not in ET.tostring(root, encoding="unicode")
     assert "\x1b" not in ET.tostring(root, encoding="unicode")

@@ -63,6 +63,19 @@ def test_prometheus_has_what_is_known() -> None:
     assert {one.labels["run"] for one in found} == {fakes.RUN, "f" * 16}
 
 
+def test_each_metric_says_what_it_is_without_the_others() -> None:
+    text = "".join(f"{line}\n" for line in prometheus_lines(report([used(*CLUSTER)], PRICES)))
+    help_of = {
+        one.name.removeprefix("stenofleet_usage_"): one.documentation for one in text_string_to_metric_families(text)
+    }
+    assert help_of["failed_attempts"] == "Of a run: failed attempts."
+    assert help_of["cost_per_audio_hour"] == "Of a run: cost for an hour of audio that was transcribed."
+    assert not [
+        text for text in help_of.values() if text.startswith(("Of a run: of it", "Of a run: as ", "Of a run: on a"))
+    ]
+    assert len(set(help_of.values())) == len(help_of)
+
+
 def test_people_see_one_run_or_a_table_and_the_sum() -> None:
     shown = list(lines(report([used(*CLUSTER)], PRICES)))
     assert shown[0] == f"talk.mp4: complete (run {fakes.RUN})"

@@ -429,4 +429,4 @@ def test_a_text_file_with_fewer_gaps_is_left(tmp_path: Path, partial: Transcript
     assert files == ()
     assert "talk.txt has fewer gaps" in kept[0]
     (tmp_path / "talk.txt").write_text("a\n[no transcript from 00:00:10 to 00:00:20]\n", encoding="utf-8")
-    assert outputs.write_outputs(wanted, partial, OutputRules(overwrite=True)).kept == ()
+    assert outputs.write_outputs(wanted, partial, OutputRules(overwrite=True)).warnings == ()

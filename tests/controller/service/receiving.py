@@ -3,7 +3,6 @@
 import contextlib
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -68,10 +67,3 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "in vain"
-        time.sleep(0.005)

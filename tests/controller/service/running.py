@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from controller.service.submissions import Defaults
 from controller.service.tenants import Tenants
 from controller.service.tokens import digest_of
 from tests.fakes import FakeRunner, JobBehaviour, Script, SimulatedJob
+from tests.pipeline import until
 
 LOCAL = "http://127.0.0.1"
 DEFAULTS = Defaults(
@@ -153,20 +154,24 @@ class Running:
         """The run, as soon as it has one of these states."""
         wanted = statuses or ("complete", "partial", "failed", "cancelled")
         found: dict[str, Any] = {}
-        for _ in range(500):
+
+        def has_status() -> bool:
+            nonlocal found
             found = self.client.get(f"/v1/runs/{run_id}", headers=headers).json()
-            if found["status"] in wanted:
-                return found
-            time.sleep(0.02)
-        raise AssertionError(f"still {found}")
+            return found["status"] in wanted
+
+        until(has_status, f"{run_id} is {' or '.join(wanted)}")
+        return found
+
+    def end_jobs(self) -> None:
+        """The jobs that run end now, and later ones soon."""
+        self.runner.script = quick()
+        for played in list(self.runner._jobs.values()):
+            played.behaviour = replace(played.behaviour, takes_ms=0)
 
     def wait_until_gone(self, prefix: str) -> None:
         """Wait until the store has nothing under *prefix*. The end of a run is visible before its upload is deleted."""
-        for _ in range(500):
-            if not list(self.store.list(prefix)):
-                return
-            time.sleep(0.02)
-        raise AssertionError(list(self.store.list(prefix)))
+        until(lambda: not list(self.store.list(prefix)), f"nothing is left in {prefix}")
 
     def submit(self, name: str = "a.wav", *, headers: dict[str, str] | None = None, **request: Any) -> dict[str, Any]:
         """Submit a recording in a form."""

@@ -4,6 +4,7 @@ import pytest
 
 from chunk_job.store.files import FileStore
 from controller import cli
+from controller.domain.ledger_keys import used_of
 from tests.controller.service.running import running
 
 pytestmark = pytest.mark.process
@@ -48,7 +49,12 @@ def test_clean_removes_a_run_of_the_service_with_everything_of_it(store: FileSto
         assert service.client.get(f"/v1/runs/{ended['id']}").status_code == 404
         runs = service.client.get("/v1/runs").json()["runs"]
         assert [run["id"] for run in runs] == ([] if by == "--all" else [other["id"]])
+        assert by != "--all" or left(store) == {"ledger"}
+        # The id of the API is not kept.
+        assert cli.run(["clean", "--all" if by == "--all" else ended["run"], "--usage", "--yes"]) == 0
         assert by != "--all" or left(store) == set()
+        assert not list(store.list(used_of(ended["run"])))
+        assert [entry for entry in store.list("ledger/tenants/") if ended["run"] in entry.key] == []
 
 
 def test_clean_leaves_a_run_of_the_service_that_has_not_ended(

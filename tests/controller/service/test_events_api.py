@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,15 @@ import pytest
 
 from chunk_job.errors import ExitCode
 from chunk_job.store.files import FileStore
+from controller.domain.documents import Status
 from controller.domain.jobs import Job
 from controller.domain.service_keys import RequestKey, RequestKeys
 from controller.service import events_api
 from controller.service.request_reader import entry_of
+from controller.service.views import progress_view
 from tests.controller.service.running import Running, running
 from tests.fakes import JobBehaviour, fails_with
+from tests.pipeline import PATIENCE_S
 
 pytestmark = pytest.mark.process
 
@@ -113,8 +115,10 @@ def test_a_client_that_resumes_while_the_end_is_recorded_gets_the_end(store: Fil
         ended, requests = store.get(at), service.server.queue._requests
         found = requests.find(key)
         assert found
-        service.server.queue._look = lambda: None  # type: ignore[method-assign]
-        time.sleep(0.1)
+        looks = threading.Event()
+        service.server.queue._look = looks.set  # type: ignore[method-assign]
+        service.server.queue.wake()
+        assert looks.wait(PATIENCE_S), "the last real look has ended"
         store.put(entry_of(found.request, 0), b"")
         store.delete(at)
 
@@ -128,8 +132,14 @@ def test_a_client_that_resumes_while_the_end_is_recorded_gets_the_end(store: Fil
         later.join()
 
 
-def test_progress_has_no_id_and_is_of_this_run(store: FileStore) -> None:
-    with running(store, takes_ms=500) as service:
+def test_progress_has_no_id_and_is_of_this_run(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(store, takes_ms=10**7) as service:
+
+        def sent(status: Status) -> Any:
+            service.end_jobs()
+            return progress_view(status)
+
+        monkeypatch.setattr(events_api, "progress_view", sent)
         run_id = service.submit()["id"]
         shown = [one for one in events(service, run_id) if one["event"] == "progress"]
         assert shown

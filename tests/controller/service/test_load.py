@@ -54,10 +54,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     store = CountingStore(tmp_path_factory.mktemp("load") / "store")
     with running(store, takes_ms=10**7, max_parallel=1) as up:
         first = up.submit()["id"]
-        for _ in range(500):
-            if up.wait_for(first, "queued", "running")["progress"]:
-                break
-            time.sleep(0.02)
+        until(lambda: up.wait_for(first, "queued", "running")["progress"], "its progress is known")
         # One job at once, and a few runs that are ready for the next one.
         others = [up.submit(f"{number}.wav")["id"] for number in range(5)]
         queued, ended = others[-2:]

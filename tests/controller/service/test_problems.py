@@ -16,7 +16,7 @@ from controller.service.problems import _CONVERSIONS, STORE_RETRY_S, Problem, pr
 from controller.service.signatures import WebhookNotConfigured
 from controller.service.sources import SourceRefused
 
-PAGE = Path(__file__).parents[3] / "docs" / "errors.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "errors.md"
 ERRORS: list[tuple[Exception, int, str]] = [
     (Problem(409, "ended", "it has ended"), 409, "ended"),
     (Unauthenticated(), 401, "unauthenticated"),

@@ -45,7 +45,7 @@ class Scene:
         self.error: Exception | None = None
         self.queue = self.replica(self.replicas)
 
-    def replica(self, replicas: Replicas, *, max_parallel: int = 2) -> ServiceQueue:
+    def replica(self, replicas: Replicas, *, max_parallel: int = 1) -> ServiceQueue:
         return ServiceQueue(
             self.store,
             replicas=replicas,
@@ -107,7 +107,7 @@ def test_a_tenant_with_many_requests_does_not_keep_others_waiting(scene: Scene) 
     one = scene.accept("few", 99)
     first = ids(scene.taken())
     assert one in first
-    # Two jobs at once, and two runs that are ready for the next ones.
+    # One that is transcribed, one that is cut, and two runs that are ready for the next ones.
     assert sorted(found for found in first if found != one) == sorted(many[:4])
 
 

@@ -25,6 +25,7 @@ from tests.controller.service.running import Running, running, tenants_file
 from tests.controller.service.test_requests import request
 from tests.controller.service.test_runs_api import problem
 from tests.controller.service.uploading import begin, follow_the_docs, look, send, send_missing
+from tests.pipeline import PATIENCE_S
 
 pytestmark = pytest.mark.process
 
@@ -446,7 +447,10 @@ def complete(service: Running) -> str:
 
 
 def test_of_several_runs_with_one_upload_at_the_same_time_one_is_accepted(store: FileStore) -> None:
-    with running(store, part_bytes=PART, takes_ms=3_000) as service, running(store, part_bytes=PART) as other:
+    with (
+        running(store, part_bytes=PART, takes_ms=10**7) as service,
+        running(store, part_bytes=PART, takes_ms=10**7) as other,
+    ):
         upload, ready = complete(service), threading.Barrier(6)
 
         def submit(number: int) -> Any:
@@ -545,14 +549,14 @@ def test_what_another_replica_did_meanwhile_decides(store: FileStore, tmp_path: 
 
     future = Completions(UploadStore(Other(store.root)), lambda: 0).start(one)
     if end == "complete":
-        future.result(timeout=10)
+        future.result(timeout=PATIENCE_S)
         assert store.get(f"uploads/news/{one.id}/media.wav") == b"xyz"
     elif end == "deleted":
         with pytest.raises(Problem, match="there is no such upload"):
-            future.result(timeout=10)
+            future.result(timeout=PATIENCE_S)
     else:
         with pytest.raises(Problem, match="1 part is missing"):
-            future.result(timeout=10)
+            future.result(timeout=PATIENCE_S)
 
 
 def test_what_takes_longer_than_a_request_is_kept_open_is_answered_before(
@@ -562,7 +566,7 @@ def test_what_takes_longer_than_a_request_is_kept_open_is_answered_before(
 
     class Slow(FileStore):
         def compose(self, key: str, parts: Any) -> None:
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_S)
             super().compose(key, parts)
 
     monkeypatch.setattr(serving, "ANSWER_WITHIN_S", 0.05)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -33,8 +34,11 @@ def test_a_tenant_sees_the_sum_of_its_own_runs(service: Running) -> None:
     assert usage["cost"] is None
     others = service.client.get("/v1/usage", headers={"Authorization": "Bearer stf_other_token"}).json()
     assert (others["submitted"], others["usage"]["runs"], others["usage"]["paid_s"]) == (0, 0, 0)
-    assert service.client.delete(f"/v1/runs/{runs[0]['id']}").status_code == 204
-    assert service.client.get("/v1/usage").json()["usage"]["runs"] == 1
+    for count, run in enumerate(runs, 1):
+        assert service.client.delete(f"/v1/runs/{run['id']}").status_code == 204
+        assert service.client.get("/v1/usage").json() == found | {"to": ANY}, f"after {count} were deleted"
+    others = service.client.get("/v1/usage", headers={"Authorization": "Bearer stf_other_token"}).json()
+    assert (others["submitted"], others["usage"]["runs"]) == (0, 0)
 
 
 def test_a_period_has_its_begin_and_not_its_end(service: Running) -> None:

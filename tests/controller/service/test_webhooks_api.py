@@ -8,8 +8,9 @@ import pytest
 
 from chunk_job.store.files import FileStore
 from controller.service import webhooks
-from tests.controller.service.receiving import Receiver, serving, until
+from tests.controller.service.receiving import Receiver, serving
 from tests.controller.service.running import Running, running, tenants_file
+from tests.pipeline import until
 
 pytestmark = pytest.mark.process
 
@@ -36,7 +37,7 @@ class Two:
         """A run that ended, and whose callback was tried."""
         before = len(self.receiver.received)
         run: str = self.service.submit(headers=self.headers[tenant], callback_url=self.receiver.url)["id"]
-        until(lambda: len(self.receiver.received) > before)
+        until(lambda: len(self.receiver.received) > before, "it is sent")
         return run
 
     def get(self, path: str, tenant: str = "news") -> Any:
@@ -46,7 +47,7 @@ class Two:
 
     def dead(self, number: int, tenant: str = "news") -> list[dict[str, Any]]:
         """The dead deliveries, as soon as there are *number* of them."""
-        until(lambda: len(self.get(DEAD, tenant)["deliveries"]) == number)
+        until(lambda: len(self.get(DEAD, tenant)["deliveries"]) == number, f"{number} are dead")
         found: list[dict[str, Any]] = self.get(DEAD, tenant)["deliveries"]
         return found
 
@@ -78,7 +79,7 @@ def test_a_dead_delivery_is_listed_and_sent_again_with_its_id(two: Two) -> None:
     two.receiver.status(204)
     reply = two.send("POST", f"{DEAD}/{dead['id']}:repeat")
     assert (reply.status_code, reply.json()["state"], reply.json()["attempts"]) == (202, "pending", 0)
-    until(lambda: len(two.receiver.received) == 2)
+    until(lambda: len(two.receiver.received) == 2, "it is sent again")
     assert {headers["Stenofleet-Delivery"] for _, headers, _ in two.receiver.received} == {dead["id"]}
     assert two.dead(0) == []
     assert two.send("POST", f"{DEAD}/{dead['id']}:repeat").status_code == 404
@@ -123,8 +124,8 @@ def test_pages_have_every_dead_delivery_once(two: Two) -> None:
 def test_a_run_is_deleted_with_its_callbacks(two: Two) -> None:
     two.receiver.status(GONE)
     run, other = two.ended(), two.ended()
-    until(lambda: len([key for key in two.stored() if "/dead/" in key]) == 2)
-    until(lambda: two.send("DELETE", f"/v1/runs/{run}").status_code == 204)
+    until(lambda: len([key for key in two.stored() if "/dead/" in key]) == 2, "both are dead")
+    until(lambda: two.send("DELETE", f"/v1/runs/{run}").status_code == 204, "it is deleted")
     (left,) = two.stored()
     assert two.service.store.get(left).decode().count(other)
     assert two.get(f"/v1/runs/{other}")["status"] == "complete"

@@ -8,6 +8,8 @@ from typing import Any
 import urllib3
 from starlette.testclient import TestClient
 
+from tests.documented import blocks
+
 _POOL = urllib3.PoolManager(retries=False)
 
 
@@ -49,12 +51,10 @@ def look(client: TestClient, upload: dict[str, Any], headers: dict[str, str] | N
 
 
 def follow_the_docs(folder: Path, address: str, data: bytes) -> dict[str, Any]:
-    """Do in *folder* what docs/service.md says about uploads, with a recording *data*. Returns the run."""
-    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text(encoding="utf-8")
-    block = text.partition("uploaded in parts")[2].partition("```console\n")[2].partition("```")[0]
-    commands = "\n".join(line.removeprefix("$ ") for line in block.splitlines())
+    """Do in *folder* what docs/how-to/service.md says about uploads, with a recording *data*. Returns the run."""
+    (commands,) = [one.commands for one in blocks("docs/how-to/service.md") if "$A/uploads" in one.commands[0]]
     (folder / "talk.mkv").write_bytes(data)
-    script = f'set -eu\nA={address}/v1 H="X-None: 0"\n{commands}'
+    script = "\n".join(["set -eu", f'A={address}/v1 H="X-None: 0"', *commands])
     done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout[done.stdout.rindex('{"id"') :])

@@ -471,7 +471,7 @@ function noteAlive(seen) {
 }
 
 setInterval(() => noteAlive(Date.now()), ALIVE_MS);
-addEventListener("pagehide", () => noteAlive(0)); // the next page may go on at once
+addEventListener("pagehide", () => noteAlive(0)); // the next page may continue at once
 
 // ---------------------------------------------------------------- uploads that were interrupted
 
@@ -486,7 +486,7 @@ async function findLeft() {
   try {
     found = (await call("GET", "/v1/uploads")).value.uploads;
   } catch {
-    return; // who adds the same file again goes on all the same
+    return; // who adds the same file again continues all the same
   }
   const records = kept();
   for (const upload of found) {

@@ -10,7 +10,7 @@ const AROUND_MS = 5000;
 let at = 0;
 /** Where a part ends that is played by itself; 0: nowhere. */
 let until = 0;
-/** Where to go on when a link to the recording has ended. */
+/** Where to continue when a link to the recording has ended. */
 let retried = -1;
 
 export const clock = (ms) => {

@@ -306,6 +306,7 @@ def test_a_controller_of_another_version_adopts_existing_jobs_and_uses_its_own_i
 ) -> None:
     runner.submit(chunk(0))
     close(runner, leave=True)
+    assert runner.jobs_stay
     options = replace(OPTIONS, chunk_image="chunk:2", intake_image="intake:2", version="1")
     here = fakes.FakeRunner(FileStore(tmp_path), fakes.FakeClock())
     newer = cluster_runner(FakeApi(server), options, here=here)

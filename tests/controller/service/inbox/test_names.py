@@ -74,6 +74,8 @@ def test_names_of_files_that_are_no_recordings() -> None:
 def test_the_sidecars_of_a_recording_and_the_folders_above_it() -> None:
     assert list(names.sidecars_of("a/talk.mp3")) == ["a/talk.mp3.stenofleet.yaml", "a/talk.stenofleet.yaml"]
     assert list(names.sidecars_of("talk")) == ["talk.stenofleet.yaml"]
+    forms = ("é/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "é/cafe\N{COMBINING ACUTE ACCENT}")
+    assert list(names.sidecars_of(forms[1])) == [f"{form}.stenofleet.yaml" for form in reversed(forms)]
     assert list(names.folders_of("a/b/talk.mp3")) == ["a/b/", "a/", ""]
     assert names.is_folder_sidecar("stenofleet.yaml")
     assert not names.is_sidecar("a/my-stenofleet.yaml")

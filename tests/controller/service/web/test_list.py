@@ -72,6 +72,12 @@ def test_markup_stays_text(service: Running) -> None:
         assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
+def test_a_name_is_found_in_the_other_unicode_form(service: Running) -> None:
+    service.submit("cafe\N{COMBINING ACUTE ACCENT}.wav")
+    page = browser(service, "stf_news_token").get("/?q=CAF\N{LATIN CAPITAL LETTER E WITH ACUTE}").text
+    assert names(page) == ["cafe\N{COMBINING ACUTE ACCENT}.wav"]
+
+
 def test_a_tenant_sees_only_its_own_runs(service: Running) -> None:
     run = service.submit("secret.wav")
     other = browser(service, "stf_sport_token")
