@@ -23,6 +23,7 @@ from controller.cli.report_files import checking
 from controller.cli.requests import keep_local
 from controller.cli.run_options import run_options
 from controller.cli.sections import Sectioned
+from controller.cli.skipped_runs import skipped_runs
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest
 from controller.domain.output import Format
@@ -113,20 +114,10 @@ def transcribe_command(
     skipped = existing(outputs) if skip_existing else frozenset[str]()
     found, missing = find_all(name for name in outputs if name not in skipped)
     reported = [*given.refused, *unnamed, *missing]
-    if not cluster:
-        check_model_name(wanted.model)
-    if not found:
-        with checking(checks, opened, ()) as checked:
-            judged = checked.judge(reported, skipped)
-            code = report(
-                reported, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
-            )
-            return given.ended(checked.ended(code))
     if cluster:
         wanted = kubernetes.on_gpus(wanted)
     else:
-        ensure_model(wanted.model, download=download)
-    workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
+        check_model_name(wanted.model)
     plan = shared.plan_options(
         wanted,
         chunk_duration=chunk_duration,
@@ -134,7 +125,7 @@ def transcribe_command(
         clips=clips,
         channels=channels,
         # All recordings of a command share its jobs.
-        jobs=-(-jobs // len(found)),
+        jobs=-(-jobs // max(1, len(found))),
         cluster=bool(cluster),
     )
 
@@ -156,7 +147,25 @@ def transcribe_command(
             rules=rules,
         )
 
-    requests = Identification(found, request, known=shared.known_files(), keep=partial(keep_local, opened))
+    known = shared.known_files()
+
+    def measured() -> dict[str, RunOutcome]:
+        return skipped_runs(skipped, request, opened, known) if checks.gates else {}
+
+    if not found:
+        with checking(checks, opened, ()) as checked:
+            stored = measured()
+            skipped -= stored.keys()
+            everything = [*reported, *stored.values()]
+            judged = checked.judge(everything, skipped)
+            code = report(
+                everything, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
+            )
+            return given.ended(checked.ended(code))
+    if not cluster:
+        ensure_model(wanted.model, download=download)
+    workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
+    requests = Identification(found, request, known=known, keep=partial(keep_local, opened))
     policy = shared.retry_policy(
         opened, wanted, max_attempts=max_attempts, max_disruptions=max_disruptions, store_patience=store_patience
     )
@@ -181,7 +190,9 @@ def transcribe_command(
             on_end=on_end,
             events=checked.events,
         )
-        everything = [*reported, *requests.refused, *ended]
+        stored = measured()
+        skipped -= stored.keys()
+        everything = [*reported, *stored.values(), *requests.refused, *ended]
         judged = checked.judge(everything, skipped)
         code = report(
             everything,

@@ -145,17 +145,19 @@ def test_a_crash_after_the_commit_costs_nothing(site: Site, talk: Path, wanted: 
 def test_a_killed_controller_leaves_its_jobs_to_the_next_one(
     site: Site, talk: Path, wanted: Mapping[str, bytes], number: signal.Signals
 ) -> None:
-    first = site.start(talk, *ENGLISH, "--max-parallel", "1")
-    site.running(1)
+    options = (*ENGLISH, *held(1), "--max-parallel", "1")
+    first = site.start(talk, *options)
+    pod = site.running(1)
     before = site.results()
     assert len(before) == 1
     os.kill(first.process.pid, number)
     first.process.wait()
     if number == signal.SIGTERM:
         assert "to resume: run the same command again" in first.ended().err
-    uids = {job["metadata"]["uid"] for job in site.found("jobs")}
-    assert uids, "its jobs continue"
-    ended = site.run(talk, *ENGLISH)
+    assert site.found("jobs", chunk=1), "its jobs continue"
+    second = site.start(talk, *options)
+    site.go_on(pod)
+    ended = second.ended(patience_s=PATIENCE_S)
     assert ended.code == 0, ended.err
     assert without_model_path(site.workplace.outputs) == without_model_path(wanted)
     after = site.results()

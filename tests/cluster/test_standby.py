@@ -1,5 +1,6 @@
 """Two controller pods of one Job: the cost of losing one, and the effect of their verdicts on the Job."""
 
+import contextlib
 import time
 
 import pytest
@@ -39,7 +40,16 @@ def held(deployment: Deployment) -> str:
 
 
 def let_go(deployment: Deployment) -> None:
-    deployment.kubectl("exec", held(deployment), "--", "rm", RENDEZVOUS)
+    pod = held(deployment)
+
+    def released() -> bool:
+        # It runs, but may not have reached the crash point.
+        with contextlib.suppress(RuntimeError):
+            deployment.kubectl("exec", pod, "--", "rm", RENDEZVOUS)
+            return True
+        return False
+
+    until(released, "the last chunk is held", patience_s=PATIENCE_S)
 
 
 def both(deployment: Deployment) -> None:

@@ -81,18 +81,28 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
         ("--max-rtf", False),
     ]
     assert "talk.wav: --max-rtf: " in below.err
+    # The same step of a pipeline again: what was transcribed is left out, and still keeps no limit.
+    again = workplace.run(*command, "--skip-existing", "--min-confidence", "1")
+    assert (again.code, again.out) == (7, ""), again.err
+    assert "talk.wav: all its outputs exist: only measured (run " in again.err
+    assert workplace.run(*command, "--skip-existing", "--min-confidence", "0").code == 0
+    without = workplace.run(*command, "--skip-existing")
+    assert (without.code, "only measured" in without.err) == (0, False), "without limits, nothing is read"
     (workplace.folder / "notes.mp3").write_text("no recording")
     (workplace.folder / "done.wav").write_bytes(b"whatever")
     (workplace.folder / "done.txt").write_text("there")
     mixed = workplace.run(*command, "notes.mp3", "missing.wav", "done.wav", "--skip-existing", "--min-confidence", "1")
-    assert mixed.code == 5, "the transcript of talk.wav exists too: nothing was written"
-    assert cases(report) == {
-        "talk.wav": {"recording": "skipped"},
+    assert mixed.code == 4, "the transcript of talk.wav exists, and its run was measured"
+    assert "1 of the recordings was skipped, and not measured" in mixed.err
+    found = cases(report)
+    assert found.pop("talk.wav")["gate --min-confidence 1"].startswith("failure")
+    assert found == {
         "done.wav": {"recording": "skipped"},
         "missing.wav": {"recording": "error failed"},
         "notes.mp3": {"recording": "failure BAD_INPUT"},
     }
-    (run,) = [one.get("value") for one in ET.parse(report).iter("property") if one.get("name") == "run"]
+    of_notes = next(one for one in ET.parse(report).getroot() if str(one.get("name")).endswith("notes.mp3"))
+    (run,) = [one.get("value") for one in of_notes.iter("property") if one.get("name") == "run"]
     why = json.loads(workplace.run("explain", str(run), "--json").out)
     assert (why["state"], why["causes"][0]["kind"]) == ("failed", "failed")
     assert "(BAD_INPUT)" in why["causes"][0]["summary"]

@@ -263,9 +263,11 @@ def test_a_signal_ends_it_within_its_grace_and_the_next_start_resumes(
     following = start()
     assert following.ended(run)["status"] == "complete"
     assert before.items() <= workplace.results().items()
-    last = [event[0] for event in streamed if event[0]][-1]
+    # To the end of the stream: the event of the end is stored after the end.
+    streamed += following.events(run, [event[0] for event in streamed if event[0]][-1])
     whole = [event for event in following.events(run, follow=False) if event[0]]
-    assert [event for event in streamed if event[0]] + [*following.events(run, last)] == whole
+    assert [event for event in streamed if event[0]] == whole
+    assert whole[-1][1] == "ended"
 
 
 def test_what_stops_it_from_starting_is_said(workplace: Workplace) -> None:
