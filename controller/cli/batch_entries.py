@@ -232,7 +232,9 @@ def request_of(
 
     Raises :class:`MediaProblem` if its outputs cannot have their names.
     """
-    own = entry.options.model_dump(exclude={"audio_track"}, exclude_none=True)
+    own: dict[str, Any] = entry.options.model_dump(exclude={"audio_track"}, exclude_none=True)
+    if own.get("language") == "auto":
+        own["language"] = None
     track = entry.options.audio_track
     return make_run_request(
         src,

@@ -243,6 +243,8 @@ def _is_file_name(name: str) -> bool:
 
 
 def _language(typed: str) -> str:
+    if typed.lower() == "auto":
+        return "auto"
     code = language_code(typed) or mapped_language(typed)
     if not code:
         raise click.BadParameter(f"language: Whisper knows no language {typed[:60]!r}")

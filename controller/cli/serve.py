@@ -6,9 +6,9 @@ Touches: signals and the clock (through ``execute``), the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import click
@@ -19,6 +19,7 @@ from chunk_job.names import is_published, unknown_model
 from controller.cli import devices, kubernetes
 from controller.cli import options as shared
 from controller.cli.execute import SystemClock
+from controller.cli.inbox_options import inbox_options
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.option_values import Place
 from controller.cli.prices import price_options, taken_prices
@@ -36,39 +37,6 @@ _PATIENCE_S = 365 * 24 * 3600
 """A service waits for its store and its cluster for as long as they are away."""
 _PORT = click.IntRange(0, 65535)
 _LOG = logging.getLogger(__name__)
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def inbox_options(command: _F) -> _F:
-    """Add the options of every inbox to *command*."""
-    for add in reversed((
-        shared.option(
-            "--inbox-poll",
-            type=click.IntRange(1, 86_400),
-            default=10,
-            show_default=True,
-            metavar="SECONDS",
-            help="Pause between two looks into the inbox.",
-        ),
-        shared.option(
-            "--inbox-settle",
-            type=click.IntRange(0, 86_400),
-            default=10,
-            show_default=True,
-            metavar="SECONDS",
-            help="A file that has not changed for so long is complete.",
-        ),
-        shared.option(
-            "--inbox-lists",
-            type=click.IntRange(2, 100_000),
-            default=60,
-            show_default=True,
-            metavar="N",
-            help="Requests a minute to list an inbox in S3.",
-        ),
-    )):  # fmt: skip
-        command = add(command)
-    return command
 
 
 @click.command("serve", cls=Sectioned)
@@ -112,8 +80,20 @@ def inbox_options(command: _F) -> _F:
 @shared.option(
     "--allow-model", "others", multiple=True, metavar="NAME|FOLDER", help="Another model that requests may name."
 )
-@shared.option("--inbox", default="", metavar="URL|FOLDER", help="Transcribe what is put there (docs/how-to/inbox.md).")
-@shared.option("--outbox", default="", metavar="URL|FOLDER", help="Where the transcripts of the inbox are written.")
+@shared.option(
+    "--inbox",
+    default="",
+    type=Place(),
+    metavar="URL|FOLDER",
+    help="Transcribe what is put there (docs/how-to/inbox.md).",
+)
+@shared.option(
+    "--outbox",
+    default="",
+    type=Place(),
+    metavar="URL|FOLDER",
+    help="Where the transcripts of the inbox are written.",
+)
 @inbox_options
 @shared.model_options
 @shared.cut_options

@@ -11,10 +11,11 @@ import click
 
 from controller.cli import kubernetes
 from controller.cli import options as shared
+from controller.cli.inbox_options import inbox_options
 from controller.cli.option_values import Place
 from controller.cli.prices import price_options
 from controller.cli.sections import Sectioned
-from controller.cli.serve import Http, hide_options_of_requests, inbox_options, start
+from controller.cli.serve import Http, hide_options_of_requests, start
 from controller.cli.service_log import errors_in_log
 
 

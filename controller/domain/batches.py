@@ -74,7 +74,8 @@ def _below(text: str) -> str:
 class OwnOptions(Document):
     """What a list says of one recording. None: as for all others."""
 
-    language: LanguageCode | None = None
+    language: LanguageCode | Literal["auto"] | None = None
+    """``auto``: detected, whatever the language of the others is."""
     task: Literal["transcribe", "translate"] | None = None
     audio_track: Annotated[int, Field(ge=0, le=9_999)] | None = None
     initial_prompt: str | None = Field(default=None, max_length=64_000)

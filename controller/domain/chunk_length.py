@@ -85,38 +85,48 @@ def auto_length(options: TranscribeOptions, *, device: Device, jobs: int, cluste
     return AutoLength(parallel_jobs=jobs, speed=speed, overhead_ms=round(1000 * _OVERHEAD_S[device, cluster]))
 
 
-def choose(auto: AutoLength, parts_ms: Sequence[int]) -> ChosenLength:
-    """Return the best length of chunks for a recording, or for some *parts* of it by their lengths."""
+def choose(auto: AutoLength, parts_ms: Sequence[int], *, channels: int = 1) -> ChosenLength:
+    """Return the best length of chunks for a recording, or for some *parts* of it by their lengths.
+
+    *channels*: how many a job transcribes, one after the other.
+    """
     total_ms = sum(parts_ms)
     costs = _Costs(
-        total_s=total_ms / 1000, jobs=auto.parallel_jobs, speed=auto.speed, overhead_s=auto.overhead_ms / 1000
+        total_s=total_ms / 1000,
+        jobs=auto.parallel_jobs,
+        speed=auto.speed / channels,
+        overhead_s=auto.overhead_ms / 1000,
     )
     # Rounded up: the planner divides by it, and must not get one chunk more.
     chunk_ms = -(-total_ms // _chunks(costs))
     chunks = sum(_chunks_of(part_ms, chunk_ms) for part_ms in parts_ms)
     longest_s = max(_longest_ms(part_ms, chunk_ms) for part_ms in parts_ms) / 1000
-    several = len(parts_ms) > 1
+    at_most = "at most " if len(parts_ms) > 1 else ""
+    of_clips = f" from {len(parts_ms)} clips" if len(parts_ms) > 1 else ""
+    of_channels = f" for each of {channels} channels" if channels > 1 else ""
     reason = (
-        f"{chunks} chunk{'s' if chunks > 1 else ''} of {'at most ' if several else ''}{longest_s:.0f} s"
-        f"{f' from {len(parts_ms)} clips' if several else ''}, {auto.parallel_jobs} at once: at {auto.speed:g} times"
-        f" real time and {auto.overhead_ms / 1000:g} s beside it, jobs take about {costs.makespan_s(chunks):.0f} s in"
-        " all"
+        f"{chunks} chunk{'s' if chunks > 1 else ''} of {at_most}{longest_s:.0f} s{of_clips},"
+        f" {auto.parallel_jobs} at once: at {auto.speed:g} times real time{of_channels}"
+        f" and {auto.overhead_ms / 1000:g} s beside it, jobs take about {costs.makespan_s(chunks):.0f} s in all"
     )
     given = sum(given_chunks(part_ms / 1000) for part_ms in parts_ms)
     if given != chunks:
         longest_s = max(part_ms / given_chunks(part_ms / 1000) for part_ms in parts_ms) / 1000
-        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {'at most ' if several else ''}{longest_s:.0f} s)"
+        reason += f" ({costs.makespan_s(given):.0f} s with {given} of {at_most}{longest_s:.0f} s)"
     return ChosenLength(chunk_ms=chunk_ms, reason=reason)
 
 
-def with_length(options: PlanOptions, parts_ms: Sequence[int]) -> tuple[PlanOptions, ChosenLength | None]:
+def with_length(
+    options: PlanOptions, parts_ms: Sequence[int], *, channels: int = 1
+) -> tuple[PlanOptions, ChosenLength | None]:
     """Return the options with the chosen length for a recording or some parts of it, and the choice.
 
-    None: a length is given, or the length of the audio is not known or below that of one chunk.
+    *channels*: how many a job transcribes, one after the other. None: a length is given, or the length of the audio is
+    not known or below that of one chunk.
     """
     if options.auto is None or not parts_ms or sum(parts_ms) < options.chunk_ms:
         return options, None
-    chosen = choose(options.auto, parts_ms)
+    chosen = choose(options.auto, parts_ms, channels=channels)
     return options.model_copy(update={"chunk_ms": chosen.chunk_ms}), chosen
 
 

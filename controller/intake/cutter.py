@@ -91,7 +91,7 @@ class Cutter:
         self.direct = len(self._parts) == 1 and is_direct(options, duration_ms=wanted_ms, size_bytes=size_bytes)
         self._options, self.chosen = options, None
         if is_known and not self.direct:
-            self._options, self.chosen = with_length(options, lengths_ms)
+            self._options, self.chosen = with_length(options, lengths_ms, channels=self.channels)
         self._sound = SoundFinder()
         self._end_ms = 0
         self._ended = False

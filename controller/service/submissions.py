@@ -56,7 +56,11 @@ class _PlanFields(BaseModel):
 
     model_config = _STRICT
     model: str | None = Field(default=None, max_length=200, description="One of the models of the service.")
-    language: str | None = Field(default=None, max_length=40, description="Code or English name; null: detected.")
+    language: str | None = Field(
+        default=None,
+        max_length=40,
+        description="Code or English name; auto: detected; null: the language of the service, or detected.",
+    )
     temperature: float | None = Field(default=None, ge=0, le=1, description="First temperature.")
     temperature_increment_on_fallback: float | None = Field(
         default=None, ge=0, le=1, description="Step of the fallback when a window decodes badly; 0: no fallback."
@@ -224,9 +228,10 @@ def _options(given: Any, defaults: Defaults) -> TranscribeOptions:
             known = ", ".join(sorted(defaults.models))
             raise wrong("#/options/model", f"this service has no model called {given.model!r}; it has: {known}")
         changes["model"] = defaults.models[given.model]
-    if given.language is not None and given.language.lower() != "auto":
-        code = language_code(given.language)
-        if code is None:
+    if given.language is not None:
+        # The service may have a language of its own.
+        code = None if given.language.lower() == "auto" else language_code(given.language)
+        if code is None and given.language.lower() != "auto":
             raise wrong("#/options/language", "not a language that Whisper knows: use a code like pt, or its name")
         changes["language"] = code
     if given.temperature is not None or given.temperature_increment_on_fallback is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal, Protocol
 
 from chunk_job.contract import TranscribeOptions
@@ -213,10 +214,9 @@ def _control(name: str, schema: Mapping[str, Any], defaults: Defaults) -> Contro
     if kind == "flag":
         choices = [("true", "yes"), ("false", "no")]
     if name == "options.language":
-        kind, choices = (
-            "choice",
-            sorted(((code, word.title()) for code, word in LANGUAGES.items()), key=lambda one: one[1]),
-        )
+        kind, choices = "choice", sorted(((code, word.title()) for code, word in LANGUAGES.items()), key=itemgetter(1))
+        if defaults.options.language:
+            choices.insert(0, ("auto", "Detected"))
     if name == "options.model":
         kind, choices = "choice", [(model, model) for model in defaults.models]
     default = _default(name, schema, defaults)

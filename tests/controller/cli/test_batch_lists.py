@@ -29,9 +29,10 @@ def test_csv_of_any_program(encoding: str, separator: str, end: str) -> None:
         ("a b.wav", "", "Portuguese", "1", f'"one{separator} two"', "news"),
         ("", "", "", "", "", ""),
         ("s3://bucket/x.mp3", "2026/x", "", "", "", ""),
+        ("other.wav", "", "Auto", "", "", ""),
     ]
     name = write("lists/l.csv", end.join(separator.join(row) for row in rows) + end, encoding)
-    first, second = read_list(name)
+    first, second, third = read_list(name)
     assert (first.named.name, first.named.folder, first.output) == ("lists/a b.wav", "", "")
     assert first.options.language == "pt"
     assert first.options.audio_track == 1
@@ -39,6 +40,7 @@ def test_csv_of_any_program(encoding: str, separator: str, end: str) -> None:
     assert first.labels == {"show": "news"}
     assert (second.named.name, second.output, second.labels) == ("s3://bucket/x.mp3", "2026/x", {})
     assert second.options.language is None
+    assert third.options.language == "auto"
 
 
 def test_json_lines() -> None:

@@ -186,21 +186,23 @@ def test_each_recording_has_its_own_options(machine: Machine) -> None:
         "source,output,language,track,label.show\n"
         "000.wav,,de,,news\n"
         "001.wav,one/first,,0,\n"
-        "001.wav,one/second,fr,0,=1+1\n",
+        "001.wav,one/second,fr,0,=1+1\n"
+        "000.wav,one/third,auto,,\n",
         encoding="utf-8",
     )
     ended = machine.submit("in/list.csv", "in/002.wav")
     assert ended.code == 0, ended.err
-    assert written(Path("out")) == {"000.txt", "one/first.txt", "one/second.txt", "002.txt"}
+    assert written(Path("out")) == {"000.txt", *(f"one/{name}.txt" for name in ("first", "second", "third")), "002.txt"}
     store = FileStore(machine.folder / "store")
     records = [json.loads(store.get(RunKeys(job.run).record)) for job in machine.jobs if job.span is not None]
-    assert sorted((one["name"], one["options"]["language"], one["audio_track"]) for one in records) == [
-        ("000.wav", "de", None), ("001.wav", "en", 0), ("001.wav", "fr", 0), ("002.wav", "en", None),
+    assert sorted((one["name"], str(one["options"]["language"]), one["audio_track"]) for one in records) == [
+        ("000.wav", "None", None), ("000.wav", "de", None),
+        ("001.wav", "en", 0), ("001.wav", "fr", 0), ("002.wav", "en", None),
     ]  # fmt: skip
     assert machine.run("report", machine.batch, "-o", ".").code == 0
     with Path("report.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["label.show"] for row in rows] == ["news", "", "'=1+1", ""]
+    assert [row["label.show"] for row in rows] == ["news", "", "'=1+1", "", ""]
     twice = machine.submit("in/list.csv", "-o", "source")
     assert (twice.code, "in/list.csv, line 3: has an output" in twice.err) == (2, True)
     Path("in/list.csv").write_text("source\n000.wav\n./000.wav\n", encoding="utf-8")

@@ -21,6 +21,8 @@ UNKNOWN = "x" * 300
         (("transcribe", "a.wav", "--model", UNKNOWN), "--model"),
         (("plan", "a.wav", "--model", UNKNOWN), "--model"),
         (("watch-folder", UNKNOWN, "out"), "'IN'"),
+        (("serve", "--inbox", UNKNOWN, "--outbox", "out"), "'--inbox'"),
+        (("serve", "--inbox", ".", "--outbox", UNKNOWN), "'--outbox'"),
         (("model", "verify", UNKNOWN), "'MODEL'"),
     ],
 )

@@ -59,6 +59,12 @@ def test_the_length_for(hours: int, jobs: int, speed: float, overhead_s: float, 
     )
 
 
+def test_a_job_that_transcribes_two_channels_takes_twice_as_long() -> None:
+    chosen = choose(auto(2, 4, 3), [HOUR_MS], channels=2)
+    assert chosen.chunk_ms == choose(auto(2, 2, 3), [HOUR_MS]).chunk_ms < choose(auto(2, 4, 3), [HOUR_MS]).chunk_ms
+    assert "at 4 times real time for each of 2 channels and 3 s beside it" in chosen.reason
+
+
 LENGTHS = st.integers(720_000, 1000 * HOUR_MS)
 COSTS = st.builds(
     auto, jobs=st.integers(1, 10_000) | st.integers(1, 32), speed=st.floats(0.1, 2000), overhead_s=st.floats(0, 300)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from controller.domain.plan import ChannelChoice, Plan, PlanOptions
+from controller.domain.chunk_length import choose
+from controller.domain.plan import AutoLength, ChannelChoice, Plan, PlanOptions
 from controller.errors import MediaProblem
 from controller.intake import sandbox, source
 from controller.intake.cutter import Cutter
@@ -81,6 +82,21 @@ def test_the_chunks_of_split_channels_are_one_file_with_all_of_them(tmp_path: Pa
         assert hashlib.sha256(pcm.tobytes()).hexdigest() == chunk.pcm_sha256
         at = chunk.span.end_ms
     assert at == 60_000
+
+
+def test_an_automatic_length_counts_every_channel_that_is_transcribed(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros((1000 * 1440, 2), np.int16), 1000, subtype="PCM_16")
+    auto = AutoLength(parallel_jobs=2, speed=4, overhead_ms=3000)
+    choices: tuple[ChannelChoice, ...] = ("mix", "split")
+    of: dict[ChannelChoice, int] = {}
+    for choice in choices:
+        options = PlanOptions(channels=choice, threshold_ms=0, auto=auto)
+        chosen = Cutter(path, probe(str(path)), options, audio_track=None).chosen
+        assert chosen is not None
+        of[choice] = chosen.chunk_ms
+    assert of == {"mix": choose(auto, [1_440_000]).chunk_ms, "split": choose(auto, [1_440_000], channels=2).chunk_ms}
+    assert of["split"] < of["mix"]
 
 
 def test_a_pause_is_where_every_channel_is_quiet() -> None:

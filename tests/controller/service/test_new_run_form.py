@@ -1,6 +1,7 @@
 """The form for new runs: each option of the API has one control, and what people type becomes what the API takes."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from controller.service.submissions import RunOptions, Submission, parsed
 from controller.service.tenant import DEFAULT, Tenant
 from controller.service.web.new_form import (
     RECORDING,
+    Control,
     addresses_of,
     at_field,
     first_controls,
@@ -47,6 +49,15 @@ def test_what_decides_how_it_is_decoded_is_together() -> None:
     assert {groups[f"options.{name}"] for name in ("temperature_increment_on_fallback", "beam_size")} == {"Decoding"}
     assert {groups[f"options.{name}"] for name in ("audio_track", "rendition")} == {"The recording"}
     assert groups["priority"] == "The run and its outputs"
+
+
+def test_a_language_of_the_service_can_be_replaced_by_detection() -> None:
+    def control(language: str | None) -> Control:
+        defaults = replace(DEFAULTS, options=DEFAULTS.options.model_copy(update={"language": language}))
+        return next(one for one in first_controls(defaults, DEFAULT) if one.name == "options.language")
+
+    assert (control(None).choices[0][0], control(None).default) == ("af", "Detected")
+    assert (control("de").choices[0], control("de").default) == (("auto", "Detected"), "Default: German.")
 
 
 def test_a_tenant_that_may_write_nowhere_is_asked_for_no_place() -> None:
