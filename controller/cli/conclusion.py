@@ -27,6 +27,8 @@ class Conclusion:
     code: int
     judged: Mapping[RunOutcome, Sequence[GateResult]]
     skipped: Collection[str] = ()
+    measured: Collection[RunOutcome] = ()
+    """The stored runs of skipped recordings, which only quality gates judge: they are in *judged* too."""
     counts: Mapping[str, int] | None = None
     """Of a batch: how all ended, where *judged* has only the first of those that went wrong."""
 
@@ -42,7 +44,7 @@ class Conclusion:
         failed = [
             (name_of(item), "\n".join(filter(None, (item.summary or item.verdict, item.advice))))
             for item in self.judged
-            if item.verdict != "complete"
+            if item.verdict != "complete" and item not in self.measured
         ]
         return whole + failed + [(name_of(item), text) for item in self.judged for text in self.below(item)]
 
@@ -58,7 +60,7 @@ class Conclusion:
     @property
     def numbers(self) -> dict[str, int]:
         """The exit code, and the number of recordings by how they ended: what later steps of a pipeline read."""
-        judged = Counter[str](item.verdict for item in self.judged)
+        judged = Counter[str](item.verdict for item in self.judged if item not in self.measured)
         counts = judged if self.counts is None else self.counts
         verdicts = {str(one): counts.get(one, 0) for one in _VERDICTS}
         return {"exit-code": self.code, **verdicts, "skipped": len(self.skipped)}

@@ -142,12 +142,13 @@ def report(
     skipped: Collection[str] = (),
     summarized: bool = False,
     judged: Mapping[RunOutcome, Sequence[GateResult]] = NO_GATES,
+    measured: Collection[RunOutcome] = (),
 ) -> int:
     """Report how everything ended: files on stdout, messages on stderr. Returns the exit code.
 
     For those already *reported* before, only the names are repeated. *null*: as for :func:`write_path`. *skipped*:
     recordings that were left out, because their outputs exist. *summarized*: with a summary, however few they are.
-    *judged*: whether each keeps the limits of the quality gates.
+    *judged*: whether each keeps the limits of the quality gates. *measured*: the stored runs of skipped recordings.
     """
     before = set(reported)
     for item in ended:
@@ -159,7 +160,8 @@ def report(
     code = exit_code(ended) or (GATE_FAILED if below else 0)
     if as_json:
         facts = {"exit_code": code, "runs": [_facts(item, judged.get(item, ())) for item in ended]}
-        print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {})), exact=True)
+        of_skipped = {"measured": [_facts(item, judged.get(item, ())) for item in measured]} if measured else {}
+        print_data(json_line(facts | ({"skipped": sorted(skipped)} if skipped else {}) | of_skipped), exact=True)
     elif summarized or len(ended) + len(skipped) > MANY:
         print_message(summary(ended, len(skipped)))
     elif len(ended) > 1 and (failed := [item for item in ended if item.verdict not in ("complete", "partial")]):

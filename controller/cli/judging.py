@@ -37,6 +37,8 @@ class Checked:
     names: Sequence[str]
     outcomes: dict[RunOutcome, tuple[GateResult, ...]] = field(default_factory=dict)
     skipped: Collection[str] = ()
+    measured: Collection[RunOutcome] = ()
+    """The stored runs of skipped recordings."""
     runs: Mapping[str, str] = field(default_factory=dict)
     """The run of each recording that was identified, by name: those of equal content have one."""
     code: int = StenofleetError.exit_code
@@ -86,23 +88,31 @@ class Checked:
             code=self.code,
             judged=self.outcomes,
             skipped=self.skipped,
+            measured=self.measured,
             counts=self.counts,
             left=self.left,
             problem=problem,
         )
 
-    def judge(self, ended: Iterable[RunOutcome], skipped: Collection[str]) -> Mapping[RunOutcome, Sequence[GateResult]]:
-        """Read the runs that have *ended*, and say what they keep. Raises :class:`StoreUnavailable`."""
-        self.skipped = skipped
-        if skipped and self.checks.gates:
+    def judge(
+        self, ended: Iterable[RunOutcome], skipped: Collection[str], measured: Collection[RunOutcome] = ()
+    ) -> Mapping[RunOutcome, Sequence[GateResult]]:
+        """Read the runs that have *ended*, and say what they keep. Raises :class:`StoreUnavailable`.
+
+        *measured*: the stored runs of recordings that were *skipped*.
+        """
+        self.skipped, self.measured = skipped, measured
+        if (unknown := len(skipped) - len(measured)) and self.checks.gates:
             print_message(
-                f"{len(skipped)} of the recordings {'was' if len(skipped) == 1 else 'were'} skipped, and not measured:"
+                f"{unknown} of the recordings {'was' if unknown == 1 else 'were'} skipped, and not measured:"
                 " no quality gate says anything about them"
             )
         for outcome in ended:
             self.add(outcome)
         for outcome in list(self._alike()):
             self.add(outcome)
+        # They have not ended now.
+        self.outcomes |= dict.fromkeys(measured, ())
         if self.checks.junit or self.checks.gates:
             for outcome in self.outcomes:
                 self._read(outcome)
@@ -142,8 +152,9 @@ class Checked:
         for outcome in self.outcomes:
             yield self._suites.get(outcome) or junit.suite(outcome, None)
         why = f"all its outputs exist{', and no quality gate has measured it' if self.checks.gates else ''}"
-        yield from (junit.left_out(name, why) for name in sorted(self.skipped))
-        known = {_place(outcome.source or outcome.name) for outcome in self.outcomes} | {*map(_place, self.skipped)}
+        known = {_place(outcome.source or outcome.name) for outcome in self.outcomes}
+        yield from (junit.left_out(name, why) for name in sorted(self.skipped) if _place(name) not in known)
+        known |= {*map(_place, self.skipped)}
         for name in self.names:
             if _place(name) not in known:
                 yield junit.left_out(name, "the command ended before this recording")

@@ -22,25 +22,25 @@ _TRANSCRIBED: tuple[RunVerdict, ...] = ("complete", "partial")
 
 def skipped_runs(
     names: Iterable[str], request: Callable[[str, Source], RunRequest], store: Store, known: KnownFiles
-) -> dict[str, RunOutcome]:
-    """Return how the runs of these recordings ended, by name; without those that the store does not have.
+) -> list[RunOutcome]:
+    """Return how the runs of these recordings ended, without those that the store does not have.
 
     *request*: makes the run request for a recording of this name and content. A run that another command started with
     other options is not found. Raises :class:`StoreUnavailable`.
     """
     runs = {name: run for name in sorted(names) if (run := _run(name, request, known))}
     ended = of_each(store, partial(_end, store), runs.values())
-    return {
-        name: RunOutcome(
+    return [
+        RunOutcome(
             run=run,
             name=name.rpartition("/")[2],
             verdict=end,
-            summary="all its outputs exist: only measured",
+            summary="skipped: all its outputs exist",
             source=name if source.is_object(name) else str(Path(name).absolute()),
         )
         for (name, run), end in zip(runs.items(), ended, strict=True)
         if end
-    }
+    ]
 
 
 def _run(name: str, request: Callable[[str, Source], RunRequest], known: KnownFiles) -> str:

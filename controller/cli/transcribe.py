@@ -149,17 +149,22 @@ def transcribe_command(
 
     known = shared.known_files()
 
-    def measured() -> dict[str, RunOutcome]:
-        return skipped_runs(skipped, request, opened, known) if checks.gates else {}
+    def measured() -> list[RunOutcome]:
+        return skipped_runs(skipped, request, opened, known) if checks.gates else []
 
     if not found:
         with checking(checks, opened, ()) as checked:
             stored = measured()
-            skipped -= stored.keys()
-            everything = [*reported, *stored.values()]
-            judged = checked.judge(everything, skipped)
+            judged = checked.judge(reported, skipped, stored)
             code = report(
-                everything, as_json=as_json, quiet=quiet, null=null, reported=reported, skipped=skipped, judged=judged
+                reported,
+                as_json=as_json,
+                quiet=quiet,
+                null=null,
+                reported=reported,
+                skipped=skipped,
+                judged=judged,
+                measured=stored,
             )
             return given.ended(checked.ended(code))
     if not cluster:
@@ -190,10 +195,8 @@ def transcribe_command(
             on_end=on_end,
             events=checked.events,
         )
-        stored = measured()
-        skipped -= stored.keys()
-        everything = [*reported, *stored.values(), *requests.refused, *ended]
-        judged = checked.judge(everything, skipped)
+        everything, stored = [*reported, *requests.refused, *ended], measured()
+        judged = checked.judge(everything, skipped, stored)
         code = report(
             everything,
             as_json=as_json,
@@ -203,5 +206,6 @@ def transcribe_command(
             skipped=skipped,
             summarized=at_once,
             judged=judged,
+            measured=stored,
         )
         return given.ended(checked.ended(code))

@@ -81,18 +81,12 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
         ("--max-rtf", False),
     ]
     assert "talk.wav: --max-rtf: " in below.err
-    # The same step of a pipeline again: what was transcribed is left out, and still keeps no limit.
-    again = workplace.run(*command, "--skip-existing", "--min-confidence", "1")
-    assert (again.code, again.out) == (7, ""), again.err
-    assert "talk.wav: all its outputs exist: only measured (run " in again.err
-    assert workplace.run(*command, "--skip-existing", "--min-confidence", "0").code == 0
-    without = workplace.run(*command, "--skip-existing")
-    assert (without.code, "only measured" in without.err) == (0, False), "without limits, nothing is read"
     (workplace.folder / "notes.mp3").write_text("no recording")
     (workplace.folder / "done.wav").write_bytes(b"whatever")
     (workplace.folder / "done.txt").write_text("there")
     mixed = workplace.run(*command, "notes.mp3", "missing.wav", "done.wav", "--skip-existing", "--min-confidence", "1")
-    assert mixed.code == 4, "the transcript of talk.wav exists, and its run was measured"
+    assert mixed.code == 5, "the transcript of talk.wav exists too: nothing was written"
+    assert "talk.wav: --min-confidence: " in mixed.err
     assert "1 of the recordings was skipped, and not measured" in mixed.err
     found = cases(report)
     assert found.pop("talk.wav")["gate --min-confidence 1"].startswith("failure")
@@ -109,6 +103,31 @@ def test_a_pipeline_gets_a_verdict_and_a_report(workplace: Workplace, talk: Path
     assert "1. failed: the recording could not be cut" in workplace.run("explain", str(run)).out
     refused = workplace.run(*command[:-1], str(workplace.folder))
     assert (refused.code, "is a folder" in refused.err) == (2, True)
+
+
+def test_a_step_of_a_pipeline_that_is_tried_again_measures_what_it_leaves_out(workplace: Workplace, talk: Path) -> None:
+    command = ("transcribe", talk.name, *CUT, "-f", "txt", "--language", "en", "--junit", "junit.xml")
+    failing = (*command, "--min-confidence", "1")
+    assert workplace.run(*failing).code == 7
+    report = cases(workplace.folder / "junit.xml")
+    again = workplace.run(*failing, "--skip-existing")
+    assert (again.code, again.out) == (7, ""), again.err
+    assert "talk.wav: --min-confidence: " in again.err
+    assert "skipped: 1 of 1, all their outputs exist" in again.err
+    assert cases(workplace.folder / "junit.xml") == report
+    facts = json.loads(workplace.run(*failing, "--skip-existing", "--json").out)
+    assert (facts["exit_code"], facts["runs"], facts["skipped"]) == (7, [], ["talk.wav"])
+    assert [gate["kept"] for gate in facts["measured"][0]["gates"]] == [False]
+    assert workplace.run(*command, "--skip-existing", "--min-confidence", "0").code == 0
+    without = workplace.run(*command, "--skip-existing")
+    assert (without.code, "measured" in without.err) == (0, False), "without limits, nothing is read"
+
+    # Another option is another run, and one that was removed cannot be measured.
+    other = workplace.run(*failing, "--skip-existing", "--beam-size", "2")
+    assert (other.code, "1 of the recordings was skipped, and not measured" in other.err) == (0, True)
+    assert workplace.run("clean", facts["measured"][0]["run"], "--yes").code == 0
+    removed = workplace.run(*failing, "--skip-existing")
+    assert (removed.code, "1 of the recordings was skipped, and not measured" in removed.err) == (0, True)
 
 
 def test_words_are_compared_with_what_was_said(workplace: Workplace, talk: Path) -> None:
