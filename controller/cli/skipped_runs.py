@@ -1,15 +1,16 @@
 """The stored runs of recordings that ``--skip-existing`` leaves out: quality gates measure them like all others.
 
-Touches: media (reads files to identify them), the store.
+Touches: media (reads files to identify them), the store, the terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
 from chunk_job.store.base import Store
+from controller.cli.terminal import print_message
 from controller.domain.documents import Source
 from controller.domain.interfaces import RunOutcome, RunRequest, RunVerdict
 from controller.errors import MediaProblem
@@ -21,13 +22,21 @@ _TRANSCRIBED: tuple[RunVerdict, ...] = ("complete", "partial")
 
 
 def skipped_runs(
-    names: Iterable[str], request: Callable[[str, Source], RunRequest], store: Store, known: KnownFiles
+    names: Collection[str],
+    request: Callable[[str, Source], RunRequest],
+    store: Store,
+    known: KnownFiles,
+    *,
+    quiet: bool = False,
 ) -> list[RunOutcome]:
     """Return how the runs of these recordings ended, without those that the store does not have.
 
     *request*: makes the run request for a recording of this name and content. A run that another command started with
     other options is not found. Raises :class:`StoreUnavailable`.
     """
+    if names and not quiet:
+        # Files of an hour are read, if this machine does not know them.
+        print_message(f"looking for the runs of {len(names)} skipped, which the quality gates measure")
     runs = {name: run for name in sorted(names) if (run := _run(name, request, known))}
     ended = of_each(store, partial(_end, store), runs.values())
     return [

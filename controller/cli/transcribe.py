@@ -150,7 +150,8 @@ def transcribe_command(
     known = shared.known_files()
 
     def measured() -> list[RunOutcome]:
-        return skipped_runs(skipped, request, opened, known) if checks.gates else []
+        left_out = skipped if checks.gates else ()
+        return skipped_runs(left_out, request, opened, known, quiet=quiet or as_json)
 
     if not found:
         with checking(checks, opened, ()) as checked:
