@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import ctranslate2
 import numpy as np
 import pytest
 from ctranslate2.specs import WhisperSpec
@@ -79,6 +80,10 @@ def written(folder: Path, quantization: str) -> Path:
 )
 def test_the_weights_are_those_of_the_converter_of_ctranslate2(tmp_path: Path, quantization: str, device: str) -> None:
     source, target = written(tmp_path / "source", "float32"), tmp_path / "target"
+    if device == "cpu" and quantization not in ctranslate2.get_supported_compute_types(device):
+        with pytest.raises(JobError, match=f"weights in {quantization} are not supported on this cpu device"):
+            convert(str(source), target, quantization=quantization, device=device)
+        pytest.skip(f"this processor does not compute with {quantization}: that was refused")
     manifest = convert(str(source), target, quantization=quantization, device=device)
     assert filecmp.cmp(target / "model.bin", written(tmp_path / "right", quantization) / "model.bin", shallow=False)
     for name in (*SIDE_FILES, "config.json"):
