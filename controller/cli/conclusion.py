@@ -27,7 +27,7 @@ class Conclusion:
     code: int
     judged: Mapping[RunOutcome, Sequence[GateResult]]
     skipped: Collection[str] = ()
-    measured: Collection[RunOutcome] = ()
+    measured: frozenset[RunOutcome] = frozenset()
     """The stored runs of skipped recordings, which only quality gates judge: they are in *judged* too."""
     counts: Mapping[str, int] | None = None
     """Of a batch: how all ended, where *judged* has only the first of those that went wrong."""

@@ -37,7 +37,7 @@ class Checked:
     names: Sequence[str]
     outcomes: dict[RunOutcome, tuple[GateResult, ...]] = field(default_factory=dict)
     skipped: Collection[str] = ()
-    measured: Collection[RunOutcome] = ()
+    measured: frozenset[RunOutcome] = frozenset()
     """The stored runs of skipped recordings."""
     runs: Mapping[str, str] = field(default_factory=dict)
     """The run of each recording that was identified, by name: those of equal content have one."""
@@ -101,7 +101,7 @@ class Checked:
 
         *measured*: the stored runs of recordings that were *skipped*.
         """
-        self.skipped, self.measured = skipped, measured
+        self.skipped, self.measured = skipped, frozenset(measured)
         if (unknown := len(skipped) - len(measured)) and self.checks.gates:
             print_message(
                 f"{unknown} of the recordings {'was' if unknown == 1 else 'were'} skipped, and not measured:"

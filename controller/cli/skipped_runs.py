@@ -16,7 +16,7 @@ from controller.domain.interfaces import RunOutcome, RunRequest, RunVerdict
 from controller.errors import MediaProblem
 from controller.intake import source
 from controller.intake.known_files import KnownFiles
-from controller.runs.lookup import of_each, read_run
+from controller.runs.lookup import AT_ONCE, in_parallel, of_each, read_run
 
 _TRANSCRIBED: tuple[RunVerdict, ...] = ("complete", "partial")
 
@@ -37,7 +37,12 @@ def skipped_runs(
     if names and not quiet:
         # Files of an hour are read, if this machine does not know them.
         print_message(f"looking for the runs of {len(names)} skipped, which the quality gates measure")
-    runs = {name: run for name in sorted(names) if (run := _run(name, request, known))}
+    listed = sorted(names)
+    find = partial(_run, request=request, known=known)
+    # Each object is a request to its store.
+    remote = any(map(source.is_object, listed))
+    each = in_parallel(find, listed, at_once=AT_ONCE) if remote else map(find, listed)
+    runs = {name: run for name, run in zip(listed, each, strict=True) if run}
     ended = of_each(store, partial(_end, store), runs.values())
     return [
         RunOutcome(
@@ -52,7 +57,7 @@ def skipped_runs(
     ]
 
 
-def _run(name: str, request: Callable[[str, Source], RunRequest], known: KnownFiles) -> str:
+def _run(name: str, *, request: Callable[[str, Source], RunRequest], known: KnownFiles) -> str:
     """Its run; empty: it is no recording any more."""
     try:
         return request(name, source.inspect(name, known)).record.run

@@ -1,6 +1,7 @@
 """Whole runs with their store in S3: the same bytes as in a folder, resumed after kills, and no secret anywhere."""
 
 import contextlib
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chunk_job.store.open_store import open_store
-from tests import pipeline
+from tests import pipeline, speech
 from tests.testbed.s3_server import OwnServer, Server
 
 OUTAGE_S = 60
@@ -88,6 +89,24 @@ def test_a_killed_command_is_given_again(
 
 
 @pytest.mark.timeout(240)
+def test_gates_measure_what_is_left_out_of_a_bucket(
+    bucket: str, workplace: pipeline.Workplace, there: dict[str, str]
+) -> None:
+    talks = open_store(f"s3://{bucket}/talks")
+    for number in range(3):
+        talks.put_file(
+            f"{number}.wav", speech.write_wav(workplace.folder / "a.wav", speech.tape(seconds=5, seed=number))
+        )
+    options = ("-o", f"s3://{bucket}/text", "-f", "txt", *pipeline.CUT, "--min-confidence", "1")
+    command = ("transcribe", f"s3://{bucket}/talks/", *options)
+    assert workplace.run(*command, env=there).code == 7
+    again = workplace.run(*command, "--skip-existing", "--json", env=there)
+    facts = json.loads(again.out)
+    assert (again.code, facts["runs"], len(facts["skipped"])) == (7, [], 3), again.err
+    sources = [f"s3://{bucket}/talks/{number}.wav" for number in range(3)]
+    assert [(one["source"], one["gates"][0]["kept"]) for one in facts["measured"]] == [(one, False) for one in sources]
+
+
 def test_an_outage_of_the_store_in_the_middle_of_a_run(
     mortal: OwnServer, workplace: pipeline.Workplace, undisturbed: pipeline.Undisturbed, environment: pytest.MonkeyPatch
 ) -> None:
