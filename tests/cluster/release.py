@@ -101,6 +101,10 @@ class Release:
         found = self.s3.list_objects(bucket_name=self.bucket, prefix="store/", recursive=True)
         return {str(entry.object_name): str(entry.etag) for entry in found if part in str(entry.object_name)}
 
+    def stored_runs(self) -> dict[str, str]:
+        """What is stored of all runs, without leases: each replica takes one to see whether a run has ended."""
+        return {key: etag for key, etag in self.objects("runs/").items() if not key.endswith("/lead.json")}
+
     def results(self) -> dict[str, str]:
         """Every committed result with its ETag, which shows results that were computed twice."""
         return self.objects("/results/")

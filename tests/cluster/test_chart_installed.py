@@ -78,10 +78,10 @@ def test_uninstall_leaves_the_bucket_and_a_new_release_knows_its_runs(release: R
     assert "`helm uninstall` leaves the bucket" in release.install(FEW)
     run = release.submit()
     assert release.ends(run) == "complete"
-    text, before = transcript(release, run), release.objects("runs/")
+    text, before = transcript(release, run), release.stored_runs()
     release.helm("uninstall", chart.RELEASE, "--wait")
-    # Helm does not wait for the pods, and the second one may just be looking whether the run has ended: with a lease.
+    # Helm does not wait for the pods.
     until(lambda: not release.pods("service"), "its pods have ended", patience_s=PATIENCE_S)
-    assert release.objects("runs/") == before
+    assert release.stored_runs() == before
     release.install(FEW)
     assert transcript(release, run) == text

@@ -36,7 +36,7 @@ def test_a_sample_is_installed_tested_upgraded_and_removed(
         release.upgrade('server.logFormat="text"')
         (run,) = release.ask("GET", "/v1/runs", token=found.token).document["runs"]
         assert run["status"] == "complete", "the new pods know what the old ones did"
-        before = release.objects("runs/")
+        before = release.stored_runs()
         release.helm("uninstall", chart.RELEASE, "--wait")
         assert before.items() <= release.objects().items(), "the bucket stays as it was"
         kinds = "deployments,services,ingresses,networkpolicies,jobs,poddisruptionbudgets,secrets,configmaps"
