@@ -38,7 +38,7 @@ def test_the_notes_give_a_transcript_and_helm_test_passes(release: Release, tmp_
         until curl -sS http://127.0.0.1:18080/healthz >/dev/null 2>&1; do sleep 0.2; done
         {submit.replace("8080", "18080")}
         [ -n "$RUN" ]
-        for try in $(seq 100); do
+        for try in $(seq 200); do
             {read.replace("8080", "18080").replace("curl -sS", "curl -sS --fail")} 2>/dev/null && exit 0
             sleep 1
         done
