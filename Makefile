@@ -63,7 +63,7 @@ test-model: venv ffmpeg ## test the words of a real Whisper (base, from two pack
 test-page: venv ffmpeg ## test report.html and the web pages in Chromium: accessibility, keyboard, hostile text, live changes
 	@sh .ci/need page
 	@$(BIN)/python -m tests.testbed.axe >/dev/null
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m page $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal --timeout 300 -m page $(ARGS)
 
 # Tests wait more than they work, so two share a cluster; those that stop parts of one have their own, one after the other.
 # KUBECONFIG: another cluster; STENOFLEET_TEST_S3_*: its S3. Exit code 5: ARGS chose none of these tests.

@@ -51,7 +51,7 @@ def test_a_held_process_creates_its_file_and_waits(tmp_path: Path) -> None:
         pipeline.until(here.exists, "the point is reached")
         assert child.poll() is None
         child.kill()
-        assert child.communicate(timeout=10)[0] == b""
+        assert child.communicate(timeout=60)[0] == b""
 
 
 @pytest.mark.process
@@ -61,4 +61,4 @@ def test_a_held_process_continues_when_its_file_is_removed(tmp_path: Path) -> No
     with subprocess.Popen(command, env={crashpoint.VARIABLE: f"here=hold:{here}"}, stdout=subprocess.PIPE) as child:
         pipeline.until(here.exists, "the point is reached")
         here.unlink()
-        assert child.communicate(timeout=10)[0] == b"went on\n"
+        assert child.communicate(timeout=60)[0] == b"went on\n"

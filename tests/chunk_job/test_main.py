@@ -247,7 +247,7 @@ def test_a_signal_ends_a_job_at_once_and_without_a_result(workplace: Workplace, 
     with workplace.start(*workplace.job(), crash=f"chunk.loaded.00003.a1=hold:{here}") as process:
         pipeline.until(here.exists, "the model is loaded")
         process.send_signal(number)
-        assert process.wait(timeout=10) == 128 + number
+        assert process.wait(timeout=60) == 128 + number
     assert list(workplace.store.list(PREFIX)) == []
 
 

@@ -43,9 +43,9 @@ def test_a_process_is_alive_though_all_its_threads_wait_for_the_store(
         answer = clients.submit(service.client.get, "/healthz")
         refused = clients.submit(service.client.get, "/v1/runs", headers={"Origin": "http://evil.example"})
         try:
-            assert answer.result(timeout=10).text == "ok\n"
+            assert answer.result(timeout=60).text == "ok\n"
             # Who makes a request is found without a thread.
-            assert refused.result(timeout=10).status_code == 403
+            assert refused.result(timeout=60).status_code == 403
         finally:
             store.answers.set()
         assert {one.result().status_code for one in waiting} == {200}

@@ -45,7 +45,7 @@ __all__ = ["clock", "runner", "server"]
 
 
 def test_the_ends_of_several_jobs_are_read_side_by_side(server: Server, runner: ClusterRunner) -> None:
-    together = threading.Barrier(4, timeout=5)
+    together = threading.Barrier(4, timeout=60)
 
     def meet(request: Request) -> None:
         if request.part == "log":
