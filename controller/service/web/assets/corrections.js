@@ -76,7 +76,9 @@ export class Corrections extends EventTarget {
   }
 
   take(corrections, lines, version, conflicts) {
-    const fresh = version > this.version || lines.length;
+    // An answer that is older than a line that was saved meanwhile may have told fewer: then they change without a line.
+    const changed = [...conflicts].sort().join() !== [...this.conflicts].sort().join();
+    const fresh = version > this.version || lines.length || changed;
     for (const one of corrections) this.history.set(one.number, one);
     for (const line of lines) {
       this.lines.set(line.segment, line);
@@ -85,7 +87,7 @@ export class Corrections extends EventTarget {
       for (const one of line.valid) this.history.set(one.number, one);
     }
     this.version = Math.max(this.version, version);
-    if (conflicts) this.conflicts = conflicts;
+    this.conflicts = conflicts;
     if (fresh) this.dispatchEvent(new CustomEvent("lines", { detail: { segments: lines.map((line) => line.segment) } }));
   }
 
@@ -148,8 +150,8 @@ export class Corrections extends EventTarget {
       draft.basedOn = [saved.correction.number];
       if (isThere()) { if (draft.id === id) this.drafts.delete(segment); else this.plan(segment, TYPING_MS); }
       const next = saved.correction.number === this.version + 1 ? saved.correction.number : this.version;
-      this.take([saved.correction], [saved.line], next, null);
-      this.conflicts = saved.line.is_conflict ? [...new Set([...this.conflicts, segment])] : this.conflicts.filter((one) => one !== segment);
+      const others = this.conflicts.filter((one) => one !== segment);
+      this.take([saved.correction], [saved.line], next, saved.line.is_conflict ? [...others, segment] : others);
       this.problem = "";
       document.dispatchEvent(new CustomEvent("steno:corrected", { detail: { version: saved.version } }));
     } catch (error) {
