@@ -16,6 +16,7 @@ from controller.cli.execute import execute, report, report_one, reports_at_once
 from controller.cli.gate_options import gate_options, taken_checks
 from controller.cli.identification import Identification
 from controller.cli.input_names import find_all
+from controller.cli.judging import Checked
 from controller.cli.models import check_model_name, ensure_model
 from controller.cli.output_names import existing, outputs_of
 from controller.cli.prices import price_options, taken_prices
@@ -149,25 +150,26 @@ def transcribe_command(
 
     known = shared.known_files()
 
-    def measured() -> list[RunOutcome]:
+    def concluded(checked: Checked, ended: list[RunOutcome], shown: list[RunOutcome], *, summarized: bool) -> int:
+        """Judge and report everything; *shown*: what was reported before."""
         left_out = skipped if checks.gates else ()
-        return skipped_runs(left_out, request, opened, known, quiet=quiet or as_json)
+        stored = skipped_runs(left_out, request, opened, known, quiet=quiet or as_json)
+        code = report(
+            ended,
+            as_json=as_json,
+            quiet=quiet,
+            null=null,
+            judged=checked.judge(ended, skipped, stored),
+            reported=shown,
+            skipped=skipped,
+            summarized=summarized,
+            measured=stored,
+        )
+        return given.ended(checked.ended(code))
 
     if not found:
         with checking(checks, opened, ()) as checked:
-            stored = measured()
-            judged = checked.judge(reported, skipped, stored)
-            code = report(
-                reported,
-                as_json=as_json,
-                quiet=quiet,
-                null=null,
-                reported=reported,
-                skipped=skipped,
-                judged=judged,
-                measured=stored,
-            )
-            return given.ended(checked.ended(code))
+            return concluded(checked, reported, reported, summarized=False)
     if not cluster:
         ensure_model(wanted.model, download=download)
     workplace = kubernetes.runner_of(opened, wanted, scratch=scratch_dir, cluster=cluster)
@@ -196,17 +198,5 @@ def transcribe_command(
             on_end=on_end,
             events=checked.events,
         )
-        everything, stored = [*reported, *requests.refused, *ended], measured()
-        judged = checked.judge(everything, skipped, stored)
-        code = report(
-            everything,
-            as_json=as_json,
-            quiet=quiet,
-            null=null,
-            reported=[*reported, *ended] if at_once else reported,
-            skipped=skipped,
-            summarized=at_once,
-            judged=judged,
-            measured=stored,
-        )
-        return given.ended(checked.ended(code))
+        shown = [*reported, *ended] if at_once else reported
+        return concluded(checked, [*reported, *requests.refused, *ended], shown, summarized=at_once)
