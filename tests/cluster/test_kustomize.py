@@ -56,8 +56,11 @@ def test_a_job_with_a_verdict_is_not_started_again(deployment: Deployment) -> No
     deployment.edit(MEDIA=f"s3://{deployment.bucket}/nothing-here.mp4")
     deployment.apply()
     assert deployment.ends("stenofleet", "Failed")["Failed"] == "PodFailurePolicy"
-    codes = {code for pod in deployment.pods("controller") if (code := exit_code(pod)) is not None}
-    assert codes == {5}
+    pods = deployment.pods("controller")
+    codes = {code for pod in pods if (code := exit_code(pod)) is not None}
+    # The Job stops the second pod (143) if it has not come to the same verdict by then.
+    assert {5} <= codes <= {5, 143}
+    assert len(pods) <= 2
     assert "nothing-here.mp4" in "".join(deployment.logs().values())
 
 
