@@ -55,7 +55,7 @@ def with_task(pcm: Pcm, model: Path, folder: Path, *, seed: int = 1, **options: 
         language_key="language.json",
         language_note_key="note.json",
         language_min_speech_ms=0,
-        options=TranscribeOptions(model=str(model), device="cpu", compute_type="int8", **options),
+        options=TranscribeOptions(model=str(model), device="cpu", **{"compute_type": "int8", **options}),
         seed=seed,
     )
     store.put(TASK, task.encode())

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from chunk_job.names import MODEL_FILES
+from chunk_job.stored_type import specification, variables
 from controller import demo
 from controller.cli.demo import _CHUNK_MS, _KILLED, _word_error_rate
 from controller.domain.plan import PlanOptions
@@ -19,6 +21,19 @@ def test_the_model_is_whole_and_small() -> None:
     assert all((demo.MODEL / name).is_file() for name in MODEL_FILES)
     assert sum(file.stat().st_size for file in demo.MODEL.iterdir()) < 4 * MEGABYTE
     assert json.loads((demo.MODEL / "config.json").read_bytes())
+
+
+def test_all_processors_can_add_its_products() -> None:
+    """Those without VNNI add two products of 8-bit numbers, each with an input of at most 255, in 16 bits."""
+    largest = []
+    with (demo.MODEL / "model.bin").open("rb") as file:
+        specification(file)
+        for variable in variables(file):
+            data = file.read(variable.size_bytes)
+            if variable.kind == "int8" and variable.shape:
+                largest.append(int(np.abs(np.frombuffer(data, np.int8).astype(np.int32)).max()))
+    assert len(largest) > 20
+    assert 2 * 255 * max(largest) < 1 << 15
 
 
 def test_the_sample_contains_only_words_the_model_knows() -> None:

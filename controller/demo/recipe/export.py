@@ -2,16 +2,20 @@
 
     python -m controller.demo.recipe.export CHECKPOINT FOLDER [int8]
 
-Needs nothing but the checkpoint and the tokenizer; `int8` is the quantisation of the stored weights.
+Needs nothing but the checkpoint and the tokenizer; `int8` is the quantisation of the stored weights, of which seven
+bits are used: see `narrow`.
 """
 
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from ctranslate2.converters.transformers import WhisperLoader
+from ctranslate2.specs.model_spec import NumpyVariable, visit_spec
 from transformers import WhisperForConditionalGeneration
 
 from controller.demo.recipe.network import DECODER_LAYERS, HEADS, WIDTH, config
@@ -50,6 +54,43 @@ def whole_model(checkpoint: Path, tokens: Tokens) -> WhisperForConditionalGenera
     return model
 
 
+MOST = 64
+"""The largest 8-bit weight. The converter's is 127."""
+
+
+def exact_weights(spec: Any) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    """Every weight of a specification by its name, before the converter makes 8-bit weights of some."""
+    found = {}
+
+    def collect(_: Any, name: str, value: Any) -> None:
+        if hasattr(value, "to") and value.shape:
+            found[name] = np.array(value.to("float32").numpy())
+
+    visit_spec(spec, collect)
+    return found
+
+
+def narrow(spec: Any, exact: dict[str, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+    """Give 8-bit weights values from -64 to 64.
+
+    x86 processors without VNNI instructions (AMD before Zen 4, Intel before Cascade Lake) add two products of 8-bit
+    numbers, each at most 255 times a weight, in 16 bits, and cut off what is beyond. With weights up to 127 this gave
+    the demonstration model 7 % wrong words there instead of 3 %. Twice 255 times 64 has room, so that all processors
+    compute the same.
+    """
+
+    def halve(layer: Any, name: str, value: Any) -> None:
+        if not (hasattr(value, "dtype") and value.dtype == "int8" and len(value.shape) > 1):
+            return
+        key = name.rpartition("/")[2]
+        scales = getattr(layer, f"{key}_scale").numpy() * np.float32(MOST / 127)
+        weights = exact[name].reshape(len(scales), -1) * scales[:, None]
+        setattr(layer, key, NumpyVariable(np.rint(weights).astype(np.int8).reshape(exact[name].shape)))
+        setattr(layer, f"{key}_scale", NumpyVariable(scales))
+
+    visit_spec(spec, halve)
+
+
 def main(checkpoint: Path, folder: Path, quantization: str = "int8") -> None:
     """Write the model folder."""
     tokens = Tokens()
@@ -60,7 +101,9 @@ def main(checkpoint: Path, folder: Path, quantization: str = "int8") -> None:
     spec.config.lang_ids = list(tokens.languages.values())
     spec.config.alignment_heads = [[DECODER_LAYERS - 1, head] for head in range(HEADS)]
     spec.validate()
+    exact = exact_weights(spec)
     spec.optimize(quantization=quantization)
+    narrow(spec, exact)
     folder.mkdir(parents=True, exist_ok=True)
     spec.save(str(folder))
     shutil.copy(SHIPPED, folder / "tokenizer.json")
