@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ SOURCE = Path(__file__).parents[2] / "k8s"
 CHUNKED = {"STENOFLEET_CHUNK_DURATION": "20", "STENOFLEET_CHUNKING_THRESHOLD": "0", "STENOFLEET_MAX_PARALLEL": "2"}
 """Nine chunks of the demonstration's recording, two at a time."""
 PATIENCE_S = 240.0
+STOPPED = 128 + signal.SIGTERM
+"""The exit code of a pod that Kubernetes stopped."""
 CLAIMS = ("stenofleet-models", "stenofleet-models-two")
 """The name in the base, and the name with the suffix of a test."""
 
@@ -94,6 +97,14 @@ class Deployment:
     def jobs(self) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.cluster.get("--namespace", self.namespace, "jobs")["items"]
         return items
+
+    def verdicts(self) -> dict[str, int]:
+        """The exit code of each of the controller's pods that came to an end without being stopped.
+
+        After the first verdict the Job stops the other pod, which may have come to its own by then, or not.
+        """
+        codes = {pod["metadata"]["name"]: exit_code(pod) for pod in self.pods("controller")}
+        return {name: code for name, code in codes.items() if code not in (None, STOPPED)}
 
     def chunk_pods(self, chunk: int) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = self.cluster.get(
