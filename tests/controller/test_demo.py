@@ -24,7 +24,7 @@ def test_the_model_is_whole_and_small() -> None:
 
 
 def test_all_processors_can_add_its_products() -> None:
-    """Those without VNNI add two products of 8-bit numbers, each with an input of at most 255, in 16 bits."""
+    """Without VNNI, two products of 8-bit numbers are added in 16 bits, each with an input of at most 255."""
     largest = []
     with (demo.MODEL / "model.bin").open("rb") as file:
         specification(file)

@@ -56,9 +56,10 @@ def whole_model(checkpoint: Path, tokens: Tokens) -> WhisperForConditionalGenera
 
 MOST = 64
 """The largest 8-bit weight. The converter's is 127."""
+Weights = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 
-def exact_weights(spec: Any) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+def exact_weights(spec: Any) -> Weights:
     """Every weight of a specification by its name, before the converter makes 8-bit weights of some."""
     found = {}
 
@@ -70,16 +71,15 @@ def exact_weights(spec: Any) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]
     return found
 
 
-def narrow(spec: Any, exact: dict[str, np.ndarray[Any, np.dtype[np.float32]]]) -> None:
+def narrow(spec: Any, exact: Weights) -> None:
     """Give 8-bit weights values from -64 to 64.
 
-    x86 processors without VNNI instructions (AMD before Zen 4, Intel before Cascade Lake) add two products of 8-bit
-    numbers, each at most 255 times a weight, in 16 bits, and cut off what is beyond. With weights up to 127 this gave
-    the demonstration model 7 % wrong words there instead of 3 %. Twice 255 times 64 has room, so that all processors
-    compute the same.
+    On x86 processors without VNNI instructions, oneDNN adds two products of 8-bit numbers, each at most 255 times a
+    weight, in 16 bits, and what is beyond is cut off. With weights up to 127 this gave the demonstration model 7 %
+    wrong words on an AMD EPYC (Zen 3) instead of 3 %. Twice 255 times 64 has room.
     """
 
-    def halve(layer: Any, name: str, value: Any) -> None:
+    def requantize(layer: Any, name: str, value: Any) -> None:
         if not (hasattr(value, "dtype") and value.dtype == "int8" and len(value.shape) > 1):
             return
         key = name.rpartition("/")[2]
@@ -88,7 +88,7 @@ def narrow(spec: Any, exact: dict[str, np.ndarray[Any, np.dtype[np.float32]]]) -
         setattr(layer, key, NumpyVariable(np.rint(weights).astype(np.int8).reshape(exact[name].shape)))
         setattr(layer, f"{key}_scale", NumpyVariable(scales))
 
-    visit_spec(spec, halve)
+    visit_spec(spec, requantize)
 
 
 def main(checkpoint: Path, folder: Path, quantization: str = "int8") -> None:
